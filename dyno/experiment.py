@@ -1,0 +1,188 @@
+"""`experiment.yaml`: the sections of every room, put together and checked against one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from dyno.yaml_lines import line_of
+from finetune.config import FinetuneConfig
+from foundation.errors import BadInput
+from foundation.examples import PromptStyle
+from foundation.section import Section, nearest
+from loadgen.config import WorkloadConfig
+from quantize.config import QuantizeConfig
+from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
+from serve.config import ServeConfig
+
+FINETUNE = "finetune"
+
+
+class DataConfig(Section):
+    """Where the examples are: JSON lines, relative to the experiment file, or `bundled:NAME/FILE`."""
+
+    train: str | None = None
+    eval: str
+
+
+class PromptConfig(Section):
+    """A prompt style: a text with `{field}` places, or system and user texts."""
+
+    user: str
+    system: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_text(cls, value: Any) -> Any:
+        return {"user": value} if isinstance(value, str) else value
+
+    @field_validator("user", "system")
+    @classmethod
+    def _well_formed(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                PromptStyle(value).fields()
+            except ValueError as error:
+                raise ValueError(f"{error}; write a literal brace twice") from None
+        return value
+
+    @property
+    def style(self) -> PromptStyle:
+        return PromptStyle(self.user, self.system)
+
+
+class VariantConfig(Section):
+    """One thing on the bench. `adapter` and `merge` take "finetune" (this experiment's own) or an adapter folder.
+
+    None of adapter, merge, model, url: the experiment's model as it is. `quantize` works on the merged model, or on the model itself.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    prompt: str | None = None
+    model: str | None = None
+    adapter: str | None = None
+    merge: str | None = None
+    quantize: QuantizeConfig | None = None
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    api_key_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> VariantConfig:
+        if self.adapter and self.merge:
+            raise ValueError("adapter (served beside its base) or merge (folded into it), not both")
+        if self.adapter and self.quantize:
+            raise ValueError("an adapter is served on the unquantized base; write merge instead of adapter to quantize it")
+        if self.url and (self.adapter or self.merge or self.quantize):
+            raise ValueError("a url is served elsewhere: leave out adapter, merge and quantize")
+        if self.url and not self.model:
+            raise ValueError("a url needs model, the name its server knows the model by")
+        if self.api_key_env and not self.url:
+            raise ValueError("api_key_env belongs to a url")
+        return self
+
+
+class Experiment(Section):
+    """The whole file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    model: str
+    data: DataConfig
+    prompts: dict[str, PromptConfig] = Field(default_factory=dict)
+    finetune: FinetuneConfig | None = None
+    variants: tuple[VariantConfig, ...] = Field(min_length=1)
+    baseline: str
+    serve: ServeConfig = ServeConfig()
+    workload: WorkloadConfig
+    slo: Slo = Slo({})
+    quality: QualityConfig = QualityConfig()
+    budget: BudgetConfig | None = None
+    plan: PlanConfig | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Experiment:
+        names = [variant.name for variant in self.variants]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"variants: two are named {name!r}; give each its own name")
+        if self.baseline not in names:
+            raise ValueError(f"baseline: {self.baseline!r} is no variant{nearest(self.baseline, names)}")
+        styles = [("finetune.prompt", self.finetune.prompt if self.finetune else None)]
+        styles += [(f"variants.{i}.prompt", v.prompt) for i, v in enumerate(self.variants)]
+        for where, style in styles:
+            if style is not None and style not in self.prompts:
+                raise ValueError(f"{where}: {style!r} is no prompt{nearest(style, self.prompts)}")
+        for i, variant in enumerate(self.variants):
+            if FINETUNE in (variant.adapter, variant.merge) and self.finetune is None:
+                key = "adapter" if variant.adapter else "merge"
+                raise ValueError(f"variants.{i}.{key}: there is no section finetune; add it, or name an adapter folder")
+        if self.finetune and not self.data.train:
+            raise ValueError("data.train: finetune needs examples to learn from")
+        return self
+
+    @property
+    def judged_stage(self) -> str:
+        """The stage the verdict is made on: the first open-loop one, else the first."""
+        stages = self.workload.stages
+        return next((s for s in stages if s.rate is not None), stages[0]).label
+
+
+def load_experiment(file: Path) -> Experiment:
+    """Read and check an experiment file. Raises BadInput, one line: file, line, field, and what to write."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: can't be read ({error})") from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f":{mark.line + 1}" if mark else ""
+        raise BadInput(f"{file}{at}: not YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{file}: write an experiment as key: value lines, starting with name:")
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(_first_problem(file, text, error)) from None
+
+
+def _first_problem(file: Path, text: str, error: ValidationError) -> str:
+    problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path: list[int | str] = [part for part in problem["loc"] if part != "function-before"]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = f"unknown key{nearest(str(path[-1]), _known_keys(path[:-1]))}"
+    elif problem["type"] == "missing":
+        message = "missing; it is required"
+    elif problem["type"] != "value_error":
+        message = f"{message}, not {problem['input']!r}"
+    if not path and ": " in message and " " not in (field := message.split(": ", 1)[0]):
+        path, message = list(field.split(".")), message.split(": ", 1)[1]
+    line = line_of(text, path)
+    field = ".".join(str(p) for p in path)
+    return f"{file}:{line}: {field + ': ' if field else ''}{message}"
+
+
+def _known_keys(path: list[Any]) -> list[str]:
+    """The keys that may stand at a place of the file."""
+    model: Any = Experiment
+    for part in path:
+        if isinstance(part, int) or model is None:
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        model = _section_in(annotation)
+    return list(model.model_fields) if model else []
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if found := _section_in(inner):
+            return found
+    return None

@@ -1,0 +1,59 @@
+"""A model on disk and the name the world knows it by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundation.errors import BadInput
+
+_EDGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A checkpoint folder (`config.json`, safetensors, tokenizer), with the id and revision it came from.
+
+    `id` is what goes into adapters and reports; `path` is this machine's and goes into neither.
+    """
+
+    id: str
+    revision: str | None
+    path: Path
+
+    def fingerprint(self) -> str:
+        """A SHA-256 (hex) that tells whether two folders hold the same weights, cheap at any size.
+
+        Hashed: each safetensors file's length, first MiB (which holds the header: names, shapes, offsets) and last MiB.
+        """
+        digest = hashlib.sha256()
+        shards = sorted(self.path.glob("*.safetensors"))
+        if not shards:
+            raise BadInput(f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
+        for shard in shards:
+            size = shard.stat().st_size
+            digest.update(f"{shard.name}:{size}\n".encode())
+            with shard.open("rb") as file:
+                digest.update(file.read(_EDGE))
+                file.seek(max(0, size - _EDGE))
+                digest.update(file.read(_EDGE))
+        return digest.hexdigest()
+
+    def size_bytes(self) -> int:
+        """Bytes of the weight files: what has to be read into memory to serve it."""
+        return sum(f.stat().st_size for f in self.path.glob("*.safetensors"))
+
+    def config(self) -> dict[str, object]:
+        """`config.json`, parsed."""
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise BadInput(f"{self.path}: not a model folder, it has no config.json")
+        try:
+            parsed = json.loads(file.read_text())
+        except ValueError as error:
+            raise BadInput(f"{file}: not JSON ({error})") from error
+        if not isinstance(parsed, dict):
+            raise BadInput(f"{file}: not a JSON object")
+        return parsed

@@ -1,0 +1,79 @@
+"""The section `workload` of `experiment.yaml`: what is asked, when, and how long to wait for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from foundation.section import Section
+from foundation.units import Count, Rate, Seconds
+
+
+class Stage(Section):
+    """One offered load: `rate` (open loop, requests/s) or `concurrency` (closed loop). `duration` and `requests` are per block and variant."""
+
+    name: str = ""
+    rate: Rate | None = None
+    arrivals: Literal["poisson", "constant"] = "poisson"
+    concurrency: Count | None = None
+    duration: Seconds | None = None
+    requests: Count | None = None
+    warmup: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Stage:
+        if (self.rate is None) == (self.concurrency is None):
+            raise ValueError("a stage has either rate (open loop) or concurrency (closed loop)")
+        if (self.duration is None) == (self.requests is None):
+            raise ValueError("a stage has either duration (such as 60s) or requests (such as 200)")
+        if self.concurrency == 0 or self.requests == 0 or self.duration == 0:
+            raise ValueError("concurrency, requests and duration must be above zero")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name, or "rate-2.5" / "concurrency-16"."""
+        return self.name or (f"rate-{self.rate:g}" if self.rate else f"concurrency-{self.concurrency}")
+
+
+class Sampling(Section):
+    """Sent with every request, so that no model folder's generation_config.json changes the answer."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: Count = 256
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+class Deadlines(Section):
+    """How long each phase of a request may take, in seconds, before it is a failure of that phase's own class."""
+
+    connect: Seconds = 5.0
+    first: Seconds = 60.0
+    stall: Seconds = 30.0
+    total: Seconds = 300.0
+
+
+class WorkloadConfig(Section):
+    """The load: stages one after the other, each in `blocks` rounds in which the variants take turns."""
+
+    dataset: Literal["eval"] = "eval"
+    api: Literal["chat", "completions"] = "chat"
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    blocks: int = Field(default=10, ge=1)
+    warmup: Seconds = 1.0
+    seed: int = 0
+    sampling: Sampling = Sampling()
+    deadlines: Deadlines = Deadlines()
+    max_in_flight: Count = 2048
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> WorkloadConfig:
+        labels = [stage.label for stage in self.stages]
+        if len(set(labels)) < len(labels):
+            raise ValueError(
+                f"two stages have the same name: {', '.join(sorted(x for x in set(labels) if labels.count(x) > 1))}; give each a name"
+            )
+        return self

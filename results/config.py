@@ -1,0 +1,154 @@
+"""The sections `slo`, `quality`, `budget` and `plan` of `experiment.yaml`: what is asked of a variant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, RootModel, model_validator
+
+from foundation.section import Section, nearest
+from foundation.units import Change, Count, Dollars, Rate, Share, parse_seconds, parse_share
+
+Scorer = Literal["exact_match", "contains", "f1", "rouge_l", "json_valid", "json_equal", "regex", "choice"]
+
+_TIMES = ("latency", "service_latency", "ttft", "service_ttft", "tpot", "itl")
+_STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
+SLO_METRICS = (*(f"{metric}_{stat}" for metric in _TIMES for stat in _STATISTICS), "error_rate")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that a metric may be: `absolute` (ms, or a share for error_rate), or `relative`, a factor of the baseline's value."""
+
+    text: str
+    absolute: float | None = None
+    relative: float | None = None
+
+
+def parse_limit(metric: str, value: object) -> Limit:
+    """`"400ms"` and `"0.1%"` are absolute; `"1.1x"` and `"+5%"` are relative to the baseline. Raises ValueError."""
+    text = str(value).strip()
+    if match := re.fullmatch(r"(\d+\.?\d*)\s*x", text):
+        return Limit(text, relative=float(match[1]))
+    if match := re.fullmatch(r"([+-]\d+\.?\d*)\s*%", text):
+        return Limit(text, relative=1 + float(match[1]) / 100)
+    if metric == "error_rate":
+        return Limit(text, absolute=parse_share(value))
+    try:
+        return Limit(text, absolute=parse_seconds(value) * 1e3)
+    except ValueError:
+        raise ValueError(
+            f"write a duration such as 400ms, or a limit relative to the baseline such as 1.1x or +5%, not {value!r}"
+        ) from None
+
+
+def _slo(value: object) -> dict[str, Limit]:
+    if not isinstance(value, dict):
+        raise ValueError("write metric: limit pairs, such as {latency_p95: 400ms}")
+    limits = {}
+    for key, limit in value.items():
+        if key not in SLO_METRICS:
+            raise ValueError(f"{key}: not a metric an SLO can name{nearest(str(key), SLO_METRICS)}")
+        try:
+            limits[key] = limit if isinstance(limit, Limit) else parse_limit(key, limit)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+    return limits
+
+
+class Slo(RootModel[Annotated[dict[str, Any], BeforeValidator(_slo)]]):
+    """Metric name to `Limit`. Names are `SLO_METRICS`: latency_p95, ttft_p95, tpot_p95, error_rate, ..."""
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        return self.root
+
+
+class Probe(Section):
+    """A second question set, asked outside the timed load: what did tuning forget?"""
+
+    name: str
+    data: str
+    scorer: Scorer = "choice"
+    requests: Count | None = None
+    max_tokens: Count = 32
+    max_drop: Share | None = None
+
+
+class QualityConfig(Section):
+    """How an answer is scored against its reference, and the floor. `labels` are the allowed answers of `choice`; `pattern` is regex's."""
+
+    scorer: Scorer = "exact_match"
+    labels: tuple[str, ...] = ()
+    pattern: str | None = None
+    min: Share | None = None
+    max_drop: Share | None = None
+    probes: tuple[Probe, ...] = ()
+
+    @model_validator(mode="after")
+    def _regex_needs_pattern(self) -> QualityConfig:
+        if self.scorer == "regex" and not self.pattern:
+            raise ValueError("scorer regex needs a pattern")
+        return self
+
+
+class Price(Section):
+    """Self-hosted (`accelerator_hour` per accelerator, `accelerators` per replica) or metered (per token, or per million)."""
+
+    accelerator_hour: Dollars | None = None
+    accelerators: Count = 1
+    input_per_token: Dollars | None = None
+    output_per_token: Dollars | None = None
+    input_per_million: Dollars | None = None
+    output_per_million: Dollars | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Price:
+        metered = [p for p in (self.input_price, self.output_price) if p is not None]
+        if self.accelerator_hour is not None and metered:
+            raise ValueError("price either accelerator_hour (self-hosted) or tokens (metered), not both")
+        if self.accelerator_hour is None and not metered:
+            raise ValueError("write accelerator_hour (self-hosted), or input_per_million and output_per_million (metered)")
+        for side in ("input", "output"):
+            if getattr(self, f"{side}_per_token") is not None and getattr(self, f"{side}_per_million") is not None:
+                raise ValueError(f"write {side}_per_token or {side}_per_million, not both")
+        return self
+
+    @property
+    def input_price(self) -> float | None:
+        """Dollars per input token, None where not metered."""
+        return _per_token(self.input_per_token, self.input_per_million)
+
+    @property
+    def output_price(self) -> float | None:
+        """Dollars per output token, None where not metered."""
+        return _per_token(self.output_per_token, self.output_per_million)
+
+
+def _per_token(token: float | None, million: float | None) -> float | None:
+    return token if token is not None else None if million is None else million / 1e6
+
+
+class BudgetConfig(Section):
+    """What it may cost. `max_increase` bounds the cost per request against the baseline's (20%: no more than 1.2 times)."""
+
+    price: Price
+    per_month: Dollars | None = None
+    requests_per_month: Count | None = None
+    max_increase: Change | None = None
+
+    @model_validator(mode="after")
+    def _month_needs_traffic(self) -> BudgetConfig:
+        if self.per_month is not None and self.requests_per_month is None:
+            raise ValueError("per_month needs requests_per_month, the traffic it is to pay for")
+        return self
+
+
+class PlanConfig(Section):
+    """The traffic to plan for: `peak_rate` requests/s, `headroom` kept free on every replica, `spare` replicas beyond need."""
+
+    peak_rate: Rate
+    headroom: Share = 0.2
+    spare: int = Field(default=1, ge=0)

@@ -1,0 +1,111 @@
+"""The schema of what a measurement leaves behind: prompts, and a journal's header, records and end line.
+
+A journal is JSON lines: one `JournalHeader`, then one `RequestRecord` a planned arrival (in the order they ended),
+then one `JournalEnd`. A journal without an end line was cut off; its records still hold.
+All times are integer nanoseconds from the journal's origin, on CLOCK_MONOTONIC.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+Failure = Literal[
+    "connect", "tls", "http_4xx", "http_5xx",
+    "timeout_connect", "timeout_first", "timeout_stall", "timeout_total",
+    "reset", "truncated", "malformed", "stream_error", "dropped", "cancelled",
+]  # fmt: skip
+
+
+class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of `prompts.jsonl`: one question, as every prompt style words it, and the answer it should get.
+
+    `set` is "eval" or the name of a probe. `messages` maps a style ("short", "long"; "plain" where the experiment names none)
+    to chat messages; for text completions a style holds one message of role "user".
+    """
+
+    id: str
+    set: str
+    messages: dict[str, list[dict[str, str]]]
+    reference: str | None = None
+
+
+class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of a journal: what was sent where, by which clock, and which part of it counts.
+
+    Of `offered_rate` (requests/s, open loop) and `concurrency` (closed loop) exactly one is set.
+    `planned` is the number of arrivals of an open loop or requests of a closed one, None where a duration decides.
+    The steady window is [`window_start_ns`, `window_end_ns`): after warm-up, up to the end of the schedule; a closed
+    loop's end is known when it is over, so there it is None and stands in the end line.
+    """
+
+    schema_version: int
+    variant: str
+    stage: str
+    block: int
+    seed: int
+    transport: str
+    clock: Literal["kernel", "user"]
+    origin_monotonic_ns: int
+    origin_unix_ns: int
+    model: str
+    prompt_style: str
+    api: Literal["chat", "completions"]
+    arrivals: str
+    offered_rate: float | None
+    concurrency: int | None
+    planned: int | None
+    window_start_ns: int
+    window_end_ns: int | None
+
+
+class RequestRecord(msgspec.Struct, kw_only=True):
+    """One planned arrival and what became of it.
+
+    `chunk_ns`: arrival of each content chunk, the first from the origin, the others as gaps to the one before;
+    `chunk_tokens`: output tokens in each. `failure` None means success as metrics.md defines it. `sent_ns` is None for a
+    request that never reached the wire. `tokens_from` says who counted: the server's `usage`, or the model's own tokenizer.
+    `client_lag_ns`, per chunk, only where the clock is the kernel's.
+    """
+
+    id: int
+    prompt_id: str
+    scheduled_ns: int
+    sent_ns: int | None = None
+    chunk_ns: list[int] = msgspec.field(default_factory=list)
+    chunk_tokens: list[int] = msgspec.field(default_factory=list)
+    done_ns: int | None = None
+    status: int | None = None
+    finish_reason: str | None = None
+    failure: Failure | None = None
+    error: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    tokens_from: Literal["server", "tokenizer"] | None = None
+    text: str = ""
+    server_metrics: dict[str, Any] | None = None
+    client_lag_ns: list[int] | None = None
+
+
+class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The last line: how the block ended, and the client's own condition while it ran.
+
+    `loop_stall_max_ns`: the longest time the event loop was away from its work.
+    """
+
+    end: Literal["complete", "interrupted"]
+    ended_ns: int
+    window_end_ns: int
+    loop_stall_max_ns: int = 0
+    client_cpu_s: float = 0.0
+
+
+class Journal(msgspec.Struct, frozen=True):
+    """A journal read back. `end` is None where it was cut off."""
+
+    header: JournalHeader
+    records: list[RequestRecord]
+    end: JournalEnd | None

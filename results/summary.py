@@ -1,0 +1,171 @@
+"""The schema of `summary.json`, `verdict.json` and `plan.json`: what a report shows and another tool reads.
+
+A number that can't be had is None with a `reason`, never zero. Shares are 0 to 1, money is dollars, times are in the unit named.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+Decision = Literal["SHIP", "DON'T SHIP", "INCONCLUSIVE"]
+Outcome = Literal["holds", "fails", "unsettled"]
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A value with its 95 % two-sided confidence interval and the number of observations behind it."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    reason: str | None = None
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """What a metric is called, its unit ("ms", "requests/s", "tokens", "$", "share", "bytes"), its definition, and which way is better."""
+
+    label: str
+    unit: str
+    definition: str
+    better: Literal["lower", "higher"]
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant less the baseline. `relative` is the difference over the baseline's value (0.5: half as much again)."""
+
+    absolute: Estimate
+    relative: Estimate
+
+
+class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
+    """Why mean latency changed against the baseline, in ms (metrics.md). The three parts and `residual` add up to `latency`."""
+
+    latency: Estimate
+    prefill_and_queueing: Estimate
+    verbosity: Estimate
+    speed_per_token: Estimate
+    residual: float
+
+
+class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant under one offered load, over all blocks. Metric keys are those of `Summary.metrics`."""
+
+    stage: str
+    offered_rate: float | None
+    concurrency: int | None
+    blocks: int
+    window_s: float
+    planned: int
+    sent: int
+    dropped: int
+    succeeded: int
+    failures: dict[str, int]
+    metrics: dict[str, Estimate]
+    differences: dict[str, Difference]
+    decomposition: Decomposition | None
+    notes: list[str]
+
+
+class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One variant. `metrics` holds what does not depend on the stage (quality, size, cost at the judged stage)."""
+
+    variant: str
+    what: str
+    prompt_style: str
+    judged_stage: str
+    metrics: dict[str, Estimate]
+    differences: dict[str, Difference]
+    probes: dict[str, Estimate]
+    probe_differences: dict[str, Difference]
+    stages: list[StageSummary]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """`summary.json`."""
+
+    schema_version: int
+    name: str
+    baseline: str
+    metrics: dict[str, Metric]
+    variants: list[VariantSummary]
+    notes: list[str]
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was asked for. `margin` is how far inside the limit the value is, as a share of the limit (negative: over it)."""
+
+    kind: Literal["slo", "quality", "budget"]
+    metric: str
+    label: str
+    unit: str
+    value: Estimate
+    limit: float
+    limit_text: str
+    margin: float | None
+    outcome: Outcome
+    sentence: str
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """A remedy for the objective that binds: what to do, why it should help, by how much and who says so, and the lines to paste."""
+
+    remedy: str
+    why: str
+    effect: str
+    source: str
+    change: str | None = None
+
+
+class VariantVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision on one variant. `binding` is the label of the objective with the least margin (the one that decided)."""
+
+    variant: str
+    decision: Decision
+    is_baseline: bool
+    headline: str
+    reasons: list[str]
+    objectives: list[Objective]
+    binding: str | None
+    question: str | None
+    advice: list[Advice]
+
+
+class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
+    """`verdict.json`. `recommended` is the variant to ship, None where none passes."""
+
+    schema_version: int
+    name: str
+    baseline: str
+    recommended: str | None
+    headline: str
+    variants: list[VariantVerdict]
+
+
+class VariantCapacity(msgspec.Struct, frozen=True, kw_only=True):
+    """How much hardware the peak needs with this variant.
+
+    `rate_per_replica` is the highest measured offered rate (requests/s) that met the SLO, None where none did;
+    `lower_bound` is True where no measured rate failed, so that one replica may hold more.
+    """
+
+    variant: str
+    rate_per_replica: float | None
+    lower_bound: bool
+    replicas: int | None
+    cost_per_month: float | None
+    sentence: str
+
+
+class CapacityPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """`plan.json`."""
+
+    schema_version: int
+    name: str
+    peak_rate: float
+    headroom: float
+    spare: int
+    variants: list[VariantCapacity]

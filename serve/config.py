@@ -1,0 +1,32 @@
+"""The section `serve` of `experiment.yaml`: how vLLM is started. The same flags go to every variant's server."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from foundation.section import Section
+from foundation.units import Bytes, Count, Seconds, Share
+
+
+class ServeConfig(Section):
+    """How vLLM servers are started.
+
+    `residency`: "resident" keeps every server up, so that blocks can alternate; "turns" starts one at a time; "auto" goes by
+    `memory` (default: what this machine has free). `engine` holds further vLLM options by their long names
+    (`{max-num-seqs: 64}`), checked against the installed vLLM's own parser. `kv_cache` is the CPU backend's; a GPU's goes by
+    `gpu_memory_utilization`.
+    """
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: Count | None = None
+    enforce_eager: bool = False
+    kv_cache: Bytes = 1 << 30
+    gpu_memory_utilization: Share = 0.9
+    tensor_parallel: int = Field(default=1, ge=1)
+    residency: Literal["auto", "resident", "turns"] = "auto"
+    memory: Bytes | None = None
+    start_timeout: Seconds = 600.0
+    ports: str | None = Field(default=None, pattern=r"^\d+-\d+$")
+    engine: dict[str, str | int | float | bool] = Field(default_factory=dict)
