@@ -1,0 +1,75 @@
+"""A heavy stage in a process of its own: torch's memory goes when it ends, and the load generator never carries it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from foundation.errors import DynoError, SystemFailed
+from foundation.progress import Progress
+
+
+class _Sent:
+    """A Progress whose calls travel to the parent process."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def stage(self, name: str, total: float | None, unit: str) -> None:
+        self._pipe.send(("stage", (name, total, unit)))
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._pipe.send(("advance", (amount, note)))
+
+    def log(self, line: str) -> None:
+        self._pipe.send(("log", (line,)))
+
+
+def isolated(function: Callable[..., Any], *args: Any, progress: Progress) -> Any:
+    """`function(*args, progress=...)` in a fresh process; its result, its progress and its errors come back.
+
+    Function, arguments and result are pickled. A process that dies without a word raises SystemFailed that says so.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_run, args=(theirs, function, args), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        while True:
+            kind, value = ours.recv()
+            if kind == "result":
+                return value
+            if kind == "error":
+                raise value
+            getattr(progress, kind)(*value)
+    except EOFError:
+        child.join()
+        raise SystemFailed(f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}") from None
+    finally:
+        child.join(timeout=5)
+        if child.is_alive():
+            child.terminate()
+            child.join(timeout=5)
+        if child.is_alive():
+            child.kill()
+
+
+def _ending(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return ": it was killed, most likely because memory ran out"
+    return f" (exit code {code})"
+
+
+def _run(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    try:
+        pipe.send(("result", function(*args, progress=_Sent(pipe))))
+    except DynoError as error:
+        pipe.send(("error", error))
+    except BaseException as error:
+        pipe.send(("error", SystemFailed(f"{function.__name__}: {type(error).__name__}: {error}", traceback.format_exc())))
