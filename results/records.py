@@ -109,3 +109,16 @@ class Journal(msgspec.Struct, frozen=True):
     header: JournalHeader
     records: list[RequestRecord]
     end: JournalEnd | None
+
+
+class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What stood on the bench: `what` in a few words ("merged, W8A8 INT8"), `size_bytes` of its weight files, None where unknown.
+
+    `kind` tells the advice which remedies are already in place: an adapter can be merged, a quantized model is quantized.
+    """
+
+    name: str
+    what: str
+    prompt_style: str
+    size_bytes: int | None = None
+    kind: Literal["model", "adapter", "merged", "quantized", "url"] = "model"

@@ -1,0 +1,31 @@
+"""What an analysis starts from: a run directory and what was asked of its variants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.records import VariantRecord
+
+if TYPE_CHECKING:
+    from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """A run and its questions. `run` holds `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and `prompts.jsonl`.
+
+    The verdict is made on `judged_stage`, against the variant named `baseline`.
+    """
+
+    name: str
+    baseline: str
+    judged_stage: str
+    variants: Sequence[VariantRecord]
+    slo: Slo
+    quality: QualityConfig
+    budget: BudgetConfig | None
+    plan: PlanConfig | None
+    run: Path
