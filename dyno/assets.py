@@ -16,13 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyno.experiment import PREFIX
 from dyno.isolate import isolated
 from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.section import nearest
 
-PREFIX = "bundled:"
 NEWS_WORDS = 80
 
 

@@ -19,13 +19,21 @@ from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from serve.config import ServeConfig
 
 FINETUNE = "finetune"
+PREFIX = "bundled:"
 
 
 class DataConfig(Section):
-    """Where the examples are: JSON lines, relative to the experiment file, or `bundled:NAME/FILE`."""
+    """Where the examples are: JSON lines, relative to the experiment file, or `bundled:NAME/FILE`; or one `prompt` to repeat."""
 
     train: str | None = None
-    eval: str
+    eval: str | None = None
+    prompt: str | None = None
+
+    @model_validator(mode="after")
+    def _something_to_ask(self) -> DataConfig:
+        if (self.eval is None) == (self.prompt is None):
+            raise ValueError("write eval, the held-out examples to ask, or prompt, one text to repeat")
+        return self
 
 
 class PromptConfig(Section):
@@ -127,6 +135,36 @@ class Experiment(Section):
         """The stage the verdict is made on: the first open-loop one, else the first."""
         stages = self.workload.stages
         return next((s for s in stages if s.rate is not None), stages[0]).label
+
+    def as_yaml(self) -> str:
+        """The file that reads back as this experiment, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True)
+
+    def resolved(self, where: Path) -> Experiment:
+        """The same experiment with every path absolute, so that it means the same from any folder."""
+
+        def absolute(name: str | None) -> str | None:
+            if name is None or name.startswith(PREFIX) or not (where / name).exists():
+                return name
+            return str((where / name).resolve())
+
+        return self.model_copy(
+            update={
+                "model": absolute(self.model),
+                "data": self.data.model_copy(update={"train": absolute(self.data.train), "eval": absolute(self.data.eval)}),
+                "variants": tuple(
+                    v.model_copy(
+                        update={
+                            key: absolute(getattr(v, key)) for key in ("model", "adapter", "merge") if getattr(v, key) != FINETUNE
+                        }
+                    )
+                    for v in self.variants
+                ),
+                "quality": self.quality.model_copy(
+                    update={"probes": tuple(p.model_copy(update={"data": absolute(p.data)}) for p in self.quality.probes)}
+                ),
+            }
+        )
 
 
 def load_experiment(file: Path) -> Experiment:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dyno.assets import PREFIX, bundled_model
+from dyno.assets import bundled_model
+from dyno.experiment import PREFIX
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress

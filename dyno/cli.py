@@ -1,0 +1,300 @@
+"""The commands. Each one reads its arguments, calls the room that does the work, and prints what came of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foundation.errors import DynoError, Exit
+
+if TYPE_CHECKING:
+    from dyno.experiment import Experiment
+    from dyno.run_directory import RunDirectory
+    from results.summary import Verdicts
+
+app = typer.Typer(
+    name="dyno",
+    help="A dynamometer for tuned LLMs: fine-tune, quantize, serve, load, and decide what to ship.",
+    epilog="First steps: [bold]dyno demo[/bold] runs the whole ring on a small real model; "
+    "[bold]dyno run experiment.yaml --dry-run[/bold] checks a file of yours.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.YAML", help="The experiment file.", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/news-topics.", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="The folder that run directories are made in.")]
+Gate = Annotated[bool, typer.Option("--gate", help="Exit 0 only for SHIP, 1 for DON'T SHIP, 2 for INCONCLUSIVE.")]
+Variant = Annotated[list[str] | None, typer.Option("--variant", help="Only these variants (repeatable).", show_default=False)]
+
+
+def main() -> None:
+    """The entry point: exit codes of `foundation.errors.Exit`, one clear line for an error."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        code = app(args=arguments, prog_name="dyno", standalone_mode=False)
+    except DynoError as error:
+        _fail(str(error), getattr(error, "detail", ""), debug)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except Exception as error:
+        code = _usage_error(error)
+        if code is None:
+            if debug:
+                raise
+            _fail(f"{type(error).__name__}: {error} (this is a fault of dyno; --debug shows where)", "", debug)
+            code = Exit.SYSTEM_FAILED
+    sys.exit(int(code or 0))
+
+
+def _usage_error(error: Exception) -> int | None:
+    """A wrong option or argument, told in click's words; None where it is something else."""
+    show = getattr(error, "show", None)
+    if type(error).__name__ in ("Abort",):
+        return Exit.INTERRUPTED
+    if show is None:
+        return None
+    show()
+    return Exit.BAD_INPUT
+
+
+def _fail(message: str, detail: str, debug: bool) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print("[bold red]error:[/bold red]", end=" ")
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    if detail:
+        console.print(detail.rstrip(), style="dim", markup=False, highlight=False, soft_wrap=True)
+    if debug:
+        console.print_exception()
+
+
+@app.command(epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   dyno run --resume runs/news-topics")
+def run(
+    experiment: Annotated[
+        Path | None, typer.Argument(metavar="[EXPERIMENT.YAML]", help="The experiment file.", show_default=False)
+    ] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut off.")] = None,
+    gate: Gate = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the stages, start nothing.")] = False,
+    out: Out = Path("runs"),
+) -> None:
+    """The whole ring: fine-tune, quantize, serve, load, decide."""
+    from dyno.experiment import load_experiment
+    from dyno.run_directory import existing_run, new_run
+    from foundation.errors import BadInput
+
+    if (experiment is None) == (resume is None):
+        raise BadInput("name an experiment file, or a run to go on with: dyno run experiment.yaml, dyno run --resume RUN")
+    if resume is not None:
+        directory = existing_run(resume)
+        _ring(load_experiment(directory.experiment), directory.path.resolve(), directory, gate)
+        return
+    assert experiment is not None
+    loaded = load_experiment(experiment)
+    if dry_run:
+        from dyno.dry_run import show_dry_run
+
+        show_dry_run(loaded, experiment.resolve().parent)
+        return
+    _ring(loaded, experiment.resolve().parent, lambda: new_run(out, loaded.name), gate)
+
+
+@app.command()
+def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
+    """The example experiment on a small real model, on a laptop CPU, offline. About 15 minutes on 2 cores."""
+    from dyno.examples import example
+
+    run(example("news-topics"), gate=gate, out=out)
+
+
+@app.command(epilog="Example:  dyno finetune experiment.yaml --out runs")
+def finetune(experiment: ExperimentFile, out: Out = Path("runs")) -> None:
+    """Train the experiment's adapter, nothing else."""
+    from dyno.pipeline import begin, make_adapter
+    from foundation.errors import BadInput
+
+    def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
+        if (adapter := make_adapter(prepared, directory, progress)) is None:
+            raise BadInput(f"{experiment}: there is no section finetune")
+        progress.log(f"adapter: {adapter}")
+
+    _stage(experiment, out, [begin, work])
+
+
+@app.command(epilog="Example:  dyno quantize experiment.yaml --variant int8")
+def quantize(experiment: ExperimentFile, variant: Variant = None, out: Out = Path("runs")) -> None:
+    """Merge and quantize the experiment's variants, training the adapter first where one is needed."""
+    from dyno.pipeline import begin, make_adapter, make_checkpoints
+
+    def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
+        make_adapter(prepared, directory, progress)
+        for name, model in make_checkpoints(prepared, directory, progress, variant or ()).items():
+            progress.log(f"{name}: {model.path} ({model.size_bytes() / 1e6:.0f} MB)")
+
+    _stage(experiment, out, [begin, work])
+
+
+@app.command(epilog="Example:  dyno serve experiment.yaml --variant base")
+def serve(experiment: ExperimentFile, variant: Variant = None, out: Out = Path("runs")) -> None:
+    """Start the variants' servers, print a curl line for each, and keep them up until Ctrl-C."""
+    from dyno.keep_up import keep_up
+    from dyno.pipeline import begin, make_adapter, make_checkpoints
+
+    def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
+        make_adapter(prepared, directory, progress)
+        make_checkpoints(prepared, directory, progress, variant or ())
+        keep_up(prepared, directory, progress, variant or ())
+
+    _stage(experiment, out, [begin, work])
+
+
+@app.command(
+    epilog="Examples:  dyno load --url http://127.0.0.1:8000/v1 --model M --rate 10 --prompt 'Say hello'   "
+    "dyno load --url http://127.0.0.1:8000/v1 --model M --concurrency 64 --requests 500 --data eval.jsonl"
+)
+def load(
+    url: Annotated[str, typer.Option(help="An OpenAI-compatible API, up to and with /v1.")],
+    model: Annotated[str, typer.Option(help="The name the server knows the model by.")],
+    rate: Annotated[str | None, typer.Option(help="Open loop: requests/s, Poisson arrivals.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Closed loop: requests kept in flight.")] = None,
+    requests: Annotated[int, typer.Option(help="How many requests to send.")] = 500,
+    prompt: Annotated[str | None, typer.Option(help="One prompt, repeated.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Prompts as JSON lines, with references.")] = None,
+    output_tokens: Annotated[int, typer.Option(help="The most tokens an answer may have.")] = 128,
+    api: Annotated[str, typer.Option(help="chat or completions.")] = "chat",
+    api_key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the API key.")] = None,
+    name: Annotated[str, typer.Option(help="The run's name.")] = "load",
+    out: Out = Path("runs"),
+) -> None:
+    """Load a URL that is already serving, and report what was measured."""
+    from dyno.quick import load_experiment_for
+    from dyno.run_directory import new_run
+
+    made = load_experiment_for(
+        url, model, rate, concurrency, requests, prompt, data, output_tokens, api, api_key_env, name
+    )  # fmt: skip
+    _ring(made, Path.cwd(), lambda: new_run(out, name), gate=False)
+
+
+@app.command(
+    epilog='Example:  dyno baseline HuggingFaceTB/SmolLM2-135M-Instruct --prompt "Explain quantum computing in simple terms:"'
+)
+def baseline(
+    model_or_url: Annotated[
+        str, typer.Argument(help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1.")
+    ],
+    prompt: Annotated[str, typer.Option(help="What to ask.")],
+    requests: Annotated[int, typer.Option(help="How many times to ask; p95 needs 200.")] = 20,
+    output_tokens: Annotated[int, typer.Option(help="The most tokens an answer may have.")] = 128,
+    model: Annotated[str | None, typer.Option(help="With a URL: the name its server knows the model by.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(help="With a URL: the environment variable that holds the key.")] = None,
+    name: Annotated[str, typer.Option(help="The run's name.")] = "baseline",
+    out: Out = Path("runs"),
+) -> None:
+    """The measurement to take before tuning anything: tokens, latency, TTFT, tokens/s, kept as a run to compare with."""
+    from dyno.quick import baseline_experiment
+    from dyno.run_directory import new_run
+
+    made = baseline_experiment(model_or_url, prompt, requests, output_tokens, model, api_key_env, name)
+    _ring(made, Path.cwd(), lambda: new_run(out, name), gate=False, excerpt=True)
+
+
+@app.command(epilog="Example:  dyno plan runs/news-topics --peak-rate 120")
+def plan(
+    run: RunFolder,
+    peak_rate: Annotated[str | None, typer.Option(help="The peak to plan for, requests/s (such as 120 or 600/min).")] = None,
+    headroom: Annotated[str, typer.Option(help="The share of each replica kept free.")] = "20%",
+    spare: Annotated[int, typer.Option(help="Replicas beyond the need.")] = 1,
+) -> None:
+    """How much hardware the peak needs with each variant, from what was measured."""
+    from dyno.stored import show_plan
+
+    show_plan(run, peak_rate, headroom, spare)
+
+
+@app.command()
+def report(run: RunFolder, gate: Gate = False) -> None:
+    """Make the summary, verdict and report again from a run's journals; nothing is measured."""
+    from dyno.stored import rebuild
+
+    _finish(rebuild(run), gate)
+
+
+@app.command(epilog="Example:  dyno compare runs/baseline runs/news-topics")
+def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)]) -> None:
+    """Stored runs side by side, every variant of each; nothing is measured."""
+    from dyno.stored import show_comparison
+
+    show_comparison(runs)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, which accelerator there is, which features work here, and how to get the rest."""
+    from dyno.doctor import examine
+
+    examine()
+
+
+def _stage(experiment: Path, out: Path, steps: list[Any]) -> None:
+    """Prepare an experiment and take some of the ring's steps in a new run directory."""
+    from rich.console import Console
+
+    from dyno.console import progress_for
+    from dyno.experiment import load_experiment
+    from dyno.prepare import prepare
+    from dyno.run_directory import new_run
+
+    loaded = load_experiment(experiment)
+    with progress_for(Console()) as progress:
+        prepared = prepare(loaded, experiment.resolve().parent, progress)
+        directory = new_run(out, loaded.name)
+        for step in steps:
+            step(*((prepared, directory) if step.__name__ == "begin" else (prepared, directory, progress)))
+
+
+def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excerpt: bool = False) -> None:
+    """Run the ring, then show it. `directory` is a run directory, or makes one once everything was checked."""
+    from rich.console import Console
+
+    from dyno.console import progress_for
+    from dyno.measure import Interrupted
+    from dyno.pipeline import run_ring
+    from dyno.prepare import prepare
+    from dyno.run_directory import RunDirectory
+    from dyno.show import show_results
+
+    console = Console()
+    with progress_for(console) as progress:
+        prepared = prepare(experiment, where, progress)
+        directory = directory if isinstance(directory, RunDirectory) else directory()
+        try:
+            summary, verdicts = run_ring(prepared, directory, progress)
+        except (Interrupted, KeyboardInterrupt):
+            progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
+            raise KeyboardInterrupt from None
+    show_results(console, directory, summary, verdicts, excerpt=excerpt)
+    _finish(verdicts, gate)
+
+
+def _finish(verdicts: Verdicts, gate: bool) -> None:
+    """With `--gate`, the exit code is the verdict: on the recommended variant, else on what stands against all of them."""
+    if not gate:
+        return
+    decisions = {v.decision for v in verdicts.variants if not v.is_baseline} or {v.decision for v in verdicts.variants}
+    if "SHIP" in decisions:
+        return
+    raise typer.Exit(Exit.INCONCLUSIVE if "INCONCLUSIVE" in decisions else Exit.DONT_SHIP)
+
+
+if __name__ == "__main__":
+    main()

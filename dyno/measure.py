@@ -1,0 +1,129 @@
+"""Serve and load: every block of every stage, the variants in turn, one journal each."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+
+from dyno.prepare import PLAIN, Prepared
+from dyno.run_directory import RunDirectory
+from foundation.endpoint import Endpoint
+from foundation.progress import Progress
+from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, run, run_block
+from loadgen.config import Stage, WorkloadConfig
+from results.config import Probe
+from results.journal import is_whole
+from results.records import Prompt
+from serve import Hosting, ServePlan
+
+PROBE_CONCURRENCY = 4
+
+
+class Interrupted(Exception):
+    """Ctrl-C: the block under way was drained and its journal ended."""
+
+
+def measure(prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress) -> None:
+    """Write every journal that is not whole yet. Raises SystemFailed where a server dies, Interrupted after Ctrl-C."""
+    run(_measure(prepared, plan, out, progress))
+
+
+async def _measure(prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress) -> None:
+    stop = asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def on_interrupt() -> None:
+        if stop.is_set():
+            task.cancel()
+        else:
+            progress.log("stopping: waiting for the requests under way (Ctrl-C again to stop at once)")
+            stop.set()
+
+    loop.add_signal_handler(signal.SIGINT, on_interrupt)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress)
+        for names in plan.rounds:
+            blocks = _blocks(prepared, names, out)
+            if not blocks:
+                continue
+            async with hosting.round(names) as endpoints:
+                total = sum(block.requests for block in blocks)
+                progress.stage("load " + ("all variants" if len(plan.rounds) == 1 else ", ".join(names)), total, "requests")
+                for block in blocks:
+                    await _guarded(hosting.watch, block.run(endpoints[block.variant], out, progress, stop))
+                    if stop.is_set():
+                        raise Interrupted
+    except asyncio.CancelledError:
+        raise Interrupted from None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def _guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -> None:
+    """`work`, ended early by whatever `watch` raises."""
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch())
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if watching.done() and not working.done():
+            await watching
+        await working
+    finally:
+        for task in (working, watching):
+            task.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+class _Block:
+    """One journal to be written."""
+
+    def __init__(
+        self, variant: str, style: str, stage: Stage, block: int, questions: Sequence[Question], workload: WorkloadConfig
+    ):
+        self.variant, self.style, self.stage, self.block, self.workload = variant, style, stage, block, workload
+        self.seed = workload.seed + block
+        self.requests = planned_requests(stage, workload, self.seed)
+        self.questions = pick_questions(questions, block, self.requests, workload.seed)
+
+    async def run(self, endpoint: Endpoint, out: RunDirectory, progress: Progress, stop: asyncio.Event) -> None:
+        journal = out.journal(self.variant, self.stage.label, self.block)
+        if journal.exists():  # cut off in an earlier try: kept, out of the analysis's sight
+            journal.rename(journal.with_suffix(".jsonl.cut"))
+        plan = BlockPlan(endpoint, self.stage, self.block, self.seed, self.questions, self.style, self.workload)
+        await run_block(plan, journal, progress, stop)
+
+
+def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block]:
+    """The blocks still to be run, in order: stages, in each the blocks, in each the variants by turns; probes last."""
+    experiment = prepared.experiment
+    workload = experiment.workload
+    styles = {v.name: v.prompt or PLAIN for v in experiment.variants}
+    found = []
+    for stage in workload.stages:
+        for block, order in enumerate(interleave(names, workload.blocks, workload.seed), start=1):
+            for name in order:
+                if not is_whole(out.journal(name, stage.label, block)):
+                    asked = _questions(prepared.prompts, "eval", styles[name])
+                    found.append(_Block(name, styles[name], stage, block, asked, workload))
+    for probe in experiment.quality.probes:
+        for name in names:
+            stage, changed = _probe_load(probe, prepared.prompts, workload)
+            if not is_whole(out.journal(name, stage.label, 1)):
+                found.append(
+                    _Block(name, styles[name], stage, 1, _questions(prepared.prompts, probe.name, styles[name]), changed)
+                )
+    return found
+
+
+def _questions(prompts: Sequence[Prompt], group: str, style: str) -> list[Question]:
+    return [Question(p.id, p.messages[style]) for p in prompts if p.set == group]
+
+
+def _probe_load(probe: Probe, prompts: Sequence[Prompt], workload: WorkloadConfig) -> tuple[Stage, WorkloadConfig]:
+    count = sum(p.set == probe.name for p in prompts)
+    stage = Stage.model_validate({"name": f"probe-{probe.name}", "concurrency": PROBE_CONCURRENCY, "requests": count})
+    sampling = workload.sampling.model_copy(update={"max_tokens": probe.max_tokens})
+    return stage, workload.model_copy(update={"sampling": sampling, "warmup": 0.0})

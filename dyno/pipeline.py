@@ -1,0 +1,164 @@
+"""The ring: fine-tune, quantize, serve and load, decide. Each stage reads files and writes files, and is skipped where they are whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+import finetune
+import quantize
+import serve
+from dyno.environment import environment
+from dyno.experiment import FINETUNE, Experiment, VariantConfig
+from dyno.isolate import isolated
+from dyno.measure import measure
+from dyno.prepare import PLAIN, Prepared, check_disk, checkpoint_name, merged_name, write_prompts
+from dyno.run_directory import RunDirectory, whole_or_not
+from foundation.model import ModelRef
+from foundation.progress import Progress
+from results import RunInputs, analyse, judge, plan_capacity, write_parquet
+from results.records import VariantRecord
+from results.summary import CapacityPlan, Summary, Verdicts
+
+
+def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple[Summary, Verdicts]:
+    """All stages, from wherever the run directory stands. Raises what the stages raise; what is whole stays."""
+    check_disk(prepared, run)
+    plan_serving(prepared, run)
+    begin(prepared, run)
+    make_adapter(prepared, run, progress)
+    make_checkpoints(prepared, run, progress)
+    write_variants(prepared, run)
+    measure(prepared, plan_serving(prepared, run), run, progress)
+    return decide(run, prepared.experiment, progress)
+
+
+def begin(prepared: Prepared, run: RunDirectory) -> None:
+    """Write down what is about to be run; a run that goes on keeps what it began with."""
+    if not run.experiment.exists():
+        run.experiment.write_text(prepared.experiment.resolved(prepared.where).as_yaml())
+    if not run.environment.exists():
+        seeds = {"workload": prepared.experiment.workload.seed}
+        if prepared.experiment.finetune:
+            seeds["finetune"] = prepared.experiment.finetune.seed
+        models = {model.id: model.revision for model in prepared.models.values()}
+        run.environment.write_text(json.dumps({**environment(), "models": models, "seeds": seeds}, indent=2) + "\n")
+    if not run.prompts.exists():
+        write_prompts(prepared.prompts, run.prompts)
+
+
+def make_adapter(prepared: Prepared, run: RunDirectory, progress: Progress) -> Path | None:
+    """Train this experiment's own adapter, where it has a section finetune."""
+    config = prepared.experiment.finetune
+    if config is None:
+        return None
+    done = run.adapter(FINETUNE)
+    if not done.is_dir():
+        with whole_or_not(done) as out:
+            arguments = (config, prepared.base, prepared.train, prepared.heldout, prepared.training_style, out)
+            isolated(finetune.train, *arguments, progress=progress)
+    return done
+
+
+def make_checkpoints(prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = ()) -> dict[str, ModelRef]:
+    """Merge and quantize what the variants ask for (or those in `only`); variant name to checkpoint."""
+    made = {}
+    for variant in prepared.experiment.variants:
+        if (variant.merge or variant.quantize) and (not only or variant.name in only):
+            made[variant.name] = _checkpoint(prepared, variant, run, progress)
+    return made
+
+
+def _checkpoint(prepared: Prepared, variant: VariantConfig, run: RunDirectory, progress: Progress) -> ModelRef:
+    model = prepared.base_of(variant)
+    if adapter := prepared.merged_adapter(variant, run):
+        done = run.checkpoint(merged_name(variant))
+        if not done.is_dir():
+            with whole_or_not(done) as out:
+                isolated(quantize.merge, model, adapter, out, progress=progress)
+        model = ModelRef(model.id, model.revision, done)
+    if variant.quantize:
+        done = run.checkpoint(checkpoint_name(variant))
+        if not done.is_dir():
+            with whole_or_not(done) as out:
+                isolated(quantize.quantize, model, variant.quantize, out, progress=progress)
+        model = ModelRef(model.id, model.revision, done)
+    return model
+
+
+def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
+    """Which servers, with which arguments, up together or in turns. Raises BadInput for what vLLM would refuse."""
+    experiment = prepared.experiment
+    return serve.check([prepared.served(variant, run) for variant in experiment.variants], experiment.serve)
+
+
+def write_variants(prepared: Prepared, run: RunDirectory) -> None:
+    """`variants.json`: what each variant is, for the report."""
+    records = []
+    for variant in prepared.experiment.variants:
+        served = prepared.served(variant, run)
+        size = served.model.size_bytes() if served.model else None
+        if size is not None and served.adapter:
+            size += sum(file.stat().st_size for file in served.adapter.glob("*.safetensors"))
+        records.append(
+            VariantRecord(name=variant.name, what=describe(variant), prompt_style=variant.prompt or PLAIN, size_bytes=size)
+        )
+    run.variants.write_bytes(msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
+
+
+def describe(variant: VariantConfig) -> str:
+    """What a variant is, in a few words."""
+    if variant.url:
+        return f"{variant.model} at {variant.url}"
+    parts = ["base" if not variant.model else variant.model]
+    if variant.adapter:
+        parts.append("+ LoRA adapter")
+    if variant.merge:
+        parts.append("+ merged adapter")
+    if variant.quantize:
+        parts.append(f", {variant.quantize.method}")
+    return " ".join(parts).replace(" ,", ",")
+
+
+def decide(run: RunDirectory, experiment: Experiment, progress: Progress) -> tuple[Summary, Verdicts]:
+    """Everything that is made of the journals: summary, verdict, plan, report. Nothing is measured again."""
+    from results.report import write as write_report
+
+    progress.stage("analyse", 3, "steps")
+    inputs = run_inputs(run, experiment)
+    for folder in run.stage_folders():
+        write_parquet(folder, folder / "requests.parquet")
+    summary = analyse(inputs)
+    progress.advance(1, "summary")
+    verdicts = judge(summary, inputs)
+    plan = plan_capacity(summary, inputs) if experiment.plan else None
+    progress.advance(1, "verdict")
+    for name, output in (("summary", summary), ("verdict", verdicts), ("plan", plan)):
+        if output is not None:
+            write_json(output, run.path / f"{name}.json")
+    write_report(run.path, summary, verdicts, plan, json.loads(run.environment.read_text()))
+    progress.advance(1, "report")
+    return summary, verdicts
+
+
+def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
+    """What `results` reads of a run directory."""
+    return RunInputs(
+        name=experiment.name,
+        baseline=experiment.baseline,
+        judged_stage=experiment.judged_stage,
+        variants=msgspec.json.decode(run.variants.read_bytes(), type=list[VariantRecord]),
+        slo=experiment.slo,
+        quality=experiment.quality,
+        budget=experiment.budget,
+        plan=experiment.plan,
+        run=run.path,
+    )
+
+
+def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
+    """Indented JSON; the same object gives the same bytes."""
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(output), indent=2) + b"\n")

@@ -1,0 +1,172 @@
+"""Everything an experiment needs, looked up and checked before anything slow starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from dyno.assets import bundled_file
+from dyno.experiment import FINETUNE, PREFIX, Experiment, VariantConfig
+from dyno.models import name_only, resolve_model
+from dyno.run_directory import RunDirectory
+from foundation.errors import BadInput
+from foundation.examples import Example, PromptStyle, read_examples, render
+from foundation.model import ModelRef
+from foundation.progress import Progress
+from results.records import Prompt
+from serve import ServedVariant
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment with its models, examples and prompts at hand."""
+
+    experiment: Experiment
+    where: Path
+    models: dict[str, ModelRef]
+    train: list[Example]
+    heldout: list[Example]
+    prompts: list[Prompt]
+
+    @property
+    def base(self) -> ModelRef:
+        return self.models[self.experiment.model]
+
+    @property
+    def training_style(self) -> PromptStyle | None:
+        finetune = self.experiment.finetune
+        return self.experiment.prompts[finetune.prompt].style if finetune and finetune.prompt else None
+
+    def base_of(self, variant: VariantConfig) -> ModelRef:
+        return self.models[variant.model or self.experiment.model]
+
+    def served(self, variant: VariantConfig, run: RunDirectory) -> ServedVariant:
+        """How the variant will be served; its files need not be there yet."""
+        if variant.url:
+            key = os.environ.get(variant.api_key_env) if variant.api_key_env else None
+            return ServedVariant(variant.name, None, url=variant.url.rstrip("/"), url_model=variant.model, api_key=key)
+        base = self.base_of(variant)
+        if variant.merge or variant.quantize:
+            model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant)))
+        else:
+            model = base
+        return ServedVariant(variant.name, model, adapter=self.adapter_path(variant, run))
+
+    def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
+        """The folder of the adapter that a variant serves or merges."""
+        return self._adapter(variant.adapter, run) if variant.adapter else None
+
+    def merged_adapter(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
+        return self._adapter(variant.merge, run) if variant.merge else None
+
+    def _adapter(self, name: str, run: RunDirectory) -> Path:
+        return run.adapter(FINETUNE) if name == FINETUNE else (self.where / name).resolve()
+
+
+def checkpoint_name(variant: VariantConfig) -> str:
+    """The folder of a variant's checkpoint. Variants that only merge the same adapter into the same base share one."""
+    return variant.name if variant.quantize else merged_name(variant)
+
+
+def merged_name(variant: VariantConfig) -> str:
+    return "merged-" + Path(variant.merge or "").name
+
+
+def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True) -> Prepared:
+    """Look everything up. `where` is the experiment file's folder; without `need_models`, hub ids stay names (`--dry-run`)."""
+    models: dict[str, ModelRef] = {}
+    for variant in experiment.variants:
+        if variant.url:
+            if variant.api_key_env and not os.environ.get(variant.api_key_env):
+                raise BadInput(f"variants.{variant.name}.api_key_env: the environment has no {variant.api_key_env}; export it")
+        elif (name := variant.model or experiment.model) not in models:
+            models[name] = _model(name, where, progress, need_models)
+    if experiment.finetune and experiment.model not in models:
+        models[experiment.model] = _model(experiment.model, where, progress, need_models)
+
+    train = _read(experiment.data.train, where, progress) if experiment.finetune and experiment.data.train else []
+    heldout = _read(experiment.data.eval, where, progress) if experiment.data.eval else []
+    prepared = Prepared(experiment, where, models, train, heldout, _prompts(experiment, heldout, where, progress))
+    if need_models or all(model.path.is_dir() for model in models.values()):
+        _check_training(prepared)
+    _check_adapters(prepared)
+    return prepared
+
+
+def _model(name: str, where: Path, progress: Progress, needed: bool) -> ModelRef:
+    try:
+        return resolve_model(name, where, progress)
+    except BadInput:
+        if needed or name.startswith((PREFIX, ".", "/")):
+            raise
+        progress.log(f"{name}: not on this machine; checked by its name only")
+        return name_only(name)
+
+
+def _read(name: str, where: Path, progress: Progress) -> list[Example]:
+    if name.startswith(PREFIX):
+        return read_examples(bundled_file(name.removeprefix(PREFIX), progress))
+    return read_examples((where / name).resolve())
+
+
+def _prompts(experiment: Experiment, heldout: list[Example], where: Path, progress: Progress) -> list[Prompt]:
+    styles = {v.prompt or PLAIN: experiment.prompts[v.prompt].style if v.prompt else None for v in experiment.variants}
+    if experiment.data.prompt:
+        return [Prompt("prompt", "eval", {name: [{"role": "user", "content": experiment.data.prompt}] for name in styles})]
+    prompts = [_prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)]
+    for probe in experiment.quality.probes:
+        examples = _read(probe.data, where, progress)[: probe.requests]
+        # A probe asks everybody the same words: no prompt style.
+        prompts += [
+            _prompt(f"{probe.name}-{n:05d}", probe.name, example, dict.fromkeys(styles)) for n, example in enumerate(examples)
+        ]
+    return prompts
+
+
+def _prompt(prompt_id: str, group: str, example: Example, styles: dict[str, PromptStyle | None]) -> Prompt:
+    return Prompt(prompt_id, group, {name: render(example, style) for name, style in styles.items()}, example.completion)
+
+
+def _check_training(prepared: Prepared) -> None:
+    if (config := prepared.experiment.finetune) is not None:
+        import finetune
+
+        finetune.check(config, prepared.base, prepared.train, prepared.heldout, prepared.training_style)
+
+
+def _check_adapters(prepared: Prepared) -> None:
+    from quantize import check_adapter
+
+    for variant in prepared.experiment.variants:
+        for key in ("adapter", "merge"):
+            name = getattr(variant, key)
+            if name and name != FINETUNE:
+                folder = (prepared.where / name).resolve()
+                if not folder.is_dir():
+                    raise BadInput(f"variants.{variant.name}.{key}: {folder}: no such adapter folder")
+                if (base := prepared.base_of(variant)).path.is_dir():
+                    check_adapter(folder, base)
+
+
+def check_disk(prepared: Prepared, run: RunDirectory) -> None:
+    """Raises BadInput where the checkpoints this run will write would not fit."""
+    sizes = {checkpoint_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.merge or v.quantize}
+    sizes |= {merged_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.merge}
+    needed = sum(base.size_bytes() for name, base in sizes.items() if not run.checkpoint(name).is_dir())
+    free = shutil.disk_usage(run.path).free
+    if needed > free:
+        raise BadInput(
+            f"{run.path}: the checkpoints need up to {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free; "
+            "make room, or name another disk with --out"
+        )
+
+
+def write_prompts(prompts: list[Prompt], file: Path) -> None:
+    encoder = msgspec.json.Encoder()
+    file.write_bytes(b"".join(encoder.encode(prompt) + b"\n" for prompt in prompts))

@@ -1,0 +1,79 @@
+"""Where everything of a run lies."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundation.errors import BadInput
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The layout of `runs/NAME/`."""
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        return self.path / "experiment.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def variants(self) -> Path:
+        return self.path / "variants.json"
+
+    @property
+    def prompts(self) -> Path:
+        return self.path / "prompts.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def adapter(self, name: str) -> Path:
+        return self.path / "adapters" / name
+
+    def checkpoint(self, name: str) -> Path:
+        return self.path / "checkpoints" / name
+
+    def journal(self, variant: str, stage: str, block: int) -> Path:
+        return self.path / "load" / variant / stage / f"block-{block:02d}.jsonl"
+
+    def stage_folders(self) -> list[Path]:
+        """The folders that hold journals, in name order."""
+        return sorted({file.parent for file in (self.path / "load").glob("*/*/block-*.jsonl")})
+
+
+@contextmanager
+def whole_or_not(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes its name only when the block ends without an error, so that what is there is whole."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    partial.rename(folder)
+
+
+def new_run(root: Path, name: str) -> RunDirectory:
+    """`root/name`, or `root/name-2`, ... where that is taken."""
+    taken = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
+    path = next(path for path in taken if not path.exists())
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(f"{path}: can't be made ({error.strerror}); name another folder with --out") from None
+    return RunDirectory(path)
+
+
+def existing_run(path: Path) -> RunDirectory:
+    """A run directory that is there. Raises BadInput where the folder is none."""
+    if not (path / "experiment.yaml").is_file():
+        raise BadInput(f"{path}: not a run directory, it has no experiment.yaml")
+    return RunDirectory(path)
