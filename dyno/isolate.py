@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from foundation.errors import DynoError, SystemFailed
@@ -29,14 +31,16 @@ class _Sent:
         self._pipe.send(("log", (line,)))
 
 
-def isolated(function: Callable[..., Any], *args: Any, progress: Progress) -> Any:
+def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: Path) -> Any:
     """`function(*args, progress=...)` in a fresh process; its result, its progress and its errors come back.
 
-    Function, arguments and result are pickled. A process that dies without a word raises SystemFailed that says so.
+    Function, arguments and result are pickled. What libraries print goes to the file `log`. A process that dies without a
+    word raises SystemFailed with the last lines of it.
     """
+    log.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_run, args=(theirs, function, args), daemon=True)
+    child = context.Process(target=_run, args=(theirs, log, function, args), daemon=True)
     child.start()
     theirs.close()
     try:
@@ -49,7 +53,8 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress) -> An
             getattr(progress, kind)(*value)
     except EOFError:
         child.join()
-        raise SystemFailed(f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}") from None
+        message = f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}"
+        raise SystemFailed(message, "\n".join(log.read_text(errors="replace").splitlines()[-20:])) from None
     finally:
         child.join(timeout=5)
         if child.is_alive():
@@ -65,11 +70,14 @@ def _ending(code: int | None) -> str:
     return f" (exit code {code})"
 
 
-def _run(pipe: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _run(pipe: Connection, log: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     try:
         pipe.send(("result", function(*args, progress=_Sent(pipe))))
     except DynoError as error:
         pipe.send(("error", error))
-    except BaseException as error:
+    except Exception as error:
         pipe.send(("error", SystemFailed(f"{function.__name__}: {type(error).__name__}: {error}", traceback.format_exc())))

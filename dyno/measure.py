@@ -84,15 +84,15 @@ class _Block:
         self, variant: str, style: str, stage: Stage, block: int, questions: Sequence[Question], workload: WorkloadConfig
     ):
         self.variant, self.style, self.stage, self.block, self.workload = variant, style, stage, block, workload
-        self.seed = workload.seed + block
-        self.requests = planned_requests(stage, workload, self.seed)
-        self.questions = pick_questions(questions, block, self.requests, workload.seed)
+        planned = planned_requests(stage, workload.seed, block, workload.warmup)
+        self.requests = planned or 0
+        self.questions = pick_questions(questions, stage, block, workload.seed, planned)
 
     async def run(self, endpoint: Endpoint, out: RunDirectory, progress: Progress, stop: asyncio.Event) -> None:
         journal = out.journal(self.variant, self.stage.label, self.block)
         if journal.exists():  # cut off in an earlier try: kept, out of the analysis's sight
             journal.rename(journal.with_suffix(".jsonl.cut"))
-        plan = BlockPlan(endpoint, self.stage, self.block, self.seed, self.questions, self.style, self.workload)
+        plan = BlockPlan(endpoint, self.stage, self.block, self.workload.seed, self.questions, self.style, self.workload)
         await run_block(plan, journal, progress, stop)
 
 

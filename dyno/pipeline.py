@@ -59,7 +59,7 @@ def make_adapter(prepared: Prepared, run: RunDirectory, progress: Progress) -> P
     if not done.is_dir():
         with whole_or_not(done) as out:
             arguments = (config, prepared.base, prepared.train, prepared.heldout, prepared.training_style, out)
-            isolated(finetune.train, *arguments, progress=progress)
+            isolated(finetune.train, *arguments, progress=progress, log=run.logs / "finetune.log")
     return done
 
 
@@ -78,13 +78,13 @@ def _checkpoint(prepared: Prepared, variant: VariantConfig, run: RunDirectory, p
         done = run.checkpoint(merged_name(variant))
         if not done.is_dir():
             with whole_or_not(done) as out:
-                isolated(quantize.merge, model, adapter, out, progress=progress)
+                isolated(quantize.merge, model, adapter, out, progress=progress, log=run.logs / f"{done.name}.log")
         model = ModelRef(model.id, model.revision, done)
     if variant.quantize:
         done = run.checkpoint(checkpoint_name(variant))
         if not done.is_dir():
             with whole_or_not(done) as out:
-                isolated(quantize.quantize, model, variant.quantize, out, progress=progress)
+                isolated(quantize.quantize, model, variant.quantize, out, progress=progress, log=run.logs / f"{done.name}.log")
         model = ModelRef(model.id, model.revision, done)
     return model
 

@@ -40,7 +40,12 @@ def load_experiment_for(
             "data": {"prompt": prompt} if prompt is not None else {"eval": str(data)},
             "variants": [{"name": "url", "url": url, "model": model, **({"api_key_env": api_key_env} if api_key_env else {})}],
             "baseline": "url",
-            "workload": {"api": api, "stages": [{**stage, "requests": requests}], "blocks": 1, "sampling": {"max_tokens": output_tokens}},
+            "workload": {
+                "api": api,
+                "stages": [{**stage, "requests": requests}],
+                "blocks": 1,
+                "sampling": {"max_tokens": output_tokens},
+            },
         }
     )
 

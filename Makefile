@@ -1,0 +1,48 @@
+# The two commands of the README are `make demo` and `make test`. Both set up what they need, once.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Published for CPUs by PyTorch itself; asked only where the usual index does not have the build.
+TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test test-all check bench-finetune bench-loadgen bench-decision clean
+
+demo: .venv/.cpu
+	$(BIN)/dyno demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.dev
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench-finetune: .venv/.cpu
+	$(BIN)/python -m benchmarks.finetune.run
+
+bench-loadgen: .venv/.cpu
+	$(BIN)/python -m benchmarks.measuring_path.run
+
+bench-decision: .venv/.cpu
+	$(BIN)/python -m benchmarks.decision.run
+
+.venv/.cpu: requirements/cpu.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunedyno needs Python 3.11 to 3.13; run: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install --quiet --no-deps $(TORCH) || $(PIP) install --quiet --no-deps --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(PIP) install --quiet --no-deps --requirement requirements/cpu.lock
+	$(PIP) install --quiet --no-deps --editable .
+	touch $@
+
+.venv/.dev: .venv/.cpu requirements/dev.lock
+	$(PIP) install --quiet --no-deps --requirement requirements/dev.lock
+	touch $@
+
+clean:
+	rm -rf .venv

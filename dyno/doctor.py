@@ -1,0 +1,59 @@
+"""`dyno doctor`: what works on this machine, and how to get the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from rich.console import Console
+from rich.table import Table
+
+from dyno.environment import accelerators, environment
+
+_ROOMS = {
+    "load, measure, decide": ((), ""),
+    "fine-tune": (("torch", "transformers", "peft", "trl", "datasets"), 'pip install "tunedyno[tune]"'),
+    "quantize": (("torch", "transformers", "compressed_tensors", "bitsandbytes"), 'pip install "tunedyno[tune]"'),
+    "serve": (("torch", "vllm"), 'pip install "tunedyno[cpu]" or, with an NVIDIA GPU, "tunedyno[cuda]"'),
+}
+
+
+def examine() -> None:
+    """Print hardware, packages, rooms and quantization methods with what each can do here."""
+    console = Console()
+    found = environment()
+    console.print(_hardware(found["hardware"]))
+    console.print(_rooms())
+    console.print(_methods())
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    console.print(f"versions: {versions}", highlight=False, soft_wrap=True)
+
+
+def _hardware(hardware: dict[str, object]) -> str:
+    gpus = accelerators()
+    memory = hardware["memory_bytes"]
+    assert isinstance(memory, int)
+    lines = [f"[bold]{hardware['cpu']}[/bold], {hardware['cores']} cores, {memory / 2**30:.0f} GiB, {hardware['system']}"]
+    lines += [f"accelerator: {gpu}" for gpu in gpus] or [
+        "no NVIDIA accelerator: vLLM's CPU backend serves, which suits small models"
+    ]
+    return "\n".join(lines)
+
+
+def _rooms() -> Table:
+    table = Table("what", "here", "how to get it", title="Rooms", title_justify="left")
+    for room, (packages, how) in _ROOMS.items():
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        table.add_row(room, f"no: {', '.join(missing)} missing" if missing else "yes", how if missing else "")
+    return table
+
+
+def _methods() -> Table:
+    from quantize import servable_methods
+
+    table = Table("method", "written here", "served here", title="Quantization", title_justify="left")
+    has_gpu = bool(accelerators())
+    for method, why_not in servable_methods("cuda" if has_gpu else "cpu").items():
+        table.add_row(
+            method, "yes" if importlib.util.find_spec("compressed_tensors") else "no", f"no: {why_not}" if why_not else "yes"
+        )
+    return table

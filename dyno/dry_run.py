@@ -1,0 +1,85 @@
+"""`dyno run --dry-run`: everything checked, the stages with estimated time and memory, nothing started."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dyno.console import PlainProgress
+from dyno.environment import accelerators
+from dyno.experiment import Experiment
+from dyno.pipeline import plan_serving
+from dyno.prepare import Prepared, checkpoint_name, merged_name, prepare
+from dyno.run_directory import RunDirectory
+from loadgen import planned_requests
+from serve import ServePlan
+
+# Seen on 2 CPU cores with a 135 M-parameter model, and typical of one data-centre GPU with an 8 B one: estimates, no promises.
+_TOKENS_PER_S = {"cpu": 600.0, "gpu": 8000.0}
+_SERVER_START_S = {"cpu": 30.0, "gpu": 90.0}
+_CHECKPOINT_S = {"cpu": 15.0, "gpu": 120.0}
+_TOKENS_PER_CHARACTER = 0.25
+
+
+def show_dry_run(experiment: Experiment, where: Path) -> None:
+    """Check and print. Raises what a real run would raise before its first slow step."""
+    console = Console()
+    prepared = prepare(experiment, where, PlainProgress(console), need_models=False)
+    with tempfile.TemporaryDirectory() as nowhere:
+        plan = plan_serving(prepared, RunDirectory(Path(nowhere) / experiment.name))
+    table = Table("stage", "what", "about", title=f"{experiment.name}: what would run", title_justify="left")
+    total = 0.0
+    for stage, what, seconds in _stages(prepared, plan):
+        table.add_row(stage, what, _duration(seconds))
+        total += seconds
+    table.add_section()
+    table.add_row("", "estimated, not measured", _duration(total))
+    console.print(table)
+    console.print(_servers(plan))
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    console.print("everything checks out; nothing was started")
+
+
+def _stages(prepared: Prepared, plan: ServePlan) -> list[tuple[str, str, float]]:
+    experiment = prepared.experiment
+    machine = "gpu" if accelerators() else "cpu"
+    stages = []
+    if config := experiment.finetune:
+        examples = min(len(prepared.train), config.limit or len(prepared.train))
+        characters = sum(len(example.key) + len(example.completion) for example in prepared.train) / len(prepared.train)
+        tokens = examples * config.epochs * min(characters * _TOKENS_PER_CHARACTER, config.max_length)
+        what = f"{examples:,} examples x {config.epochs} epochs, {config.method} rank {config.rank}"
+        stages.append(("finetune", what, tokens / _TOKENS_PER_S[machine]))
+    checkpoints = {name for v in experiment.variants if v.merge for name in (merged_name(v),)}
+    checkpoints |= {checkpoint_name(v) for v in experiment.variants if v.quantize}
+    if checkpoints:
+        stages.append(("quantize", ", ".join(sorted(checkpoints)), _CHECKPOINT_S[machine] * len(checkpoints)))
+    stages.append(("serve", f"{len(plan.servers)} servers, {plan.residency}", _SERVER_START_S[machine] * len(plan.servers)))
+    variants = len(experiment.variants)
+    workload = experiment.workload
+    for stage in workload.stages:
+        n = planned_requests(stage, workload.seed, 1, workload.warmup)
+        seconds = stage.duration or (n / stage.rate if stage.rate and n else 0.0)
+        how = f"{stage.rate:g} requests/s" if stage.rate else f"{stage.concurrency} in flight"
+        each = f"{n} requests" if n else f"{stage.duration:g} s"
+        what = f"{stage.label}: {how}, {each} a block, {workload.blocks} blocks x {variants} variants"
+        stages.append(("load", what, (seconds + workload.warmup) * workload.blocks * variants))
+    asked = sum(prompt.set != "eval" for prompt in prepared.prompts)
+    if asked:
+        stages.append(("probe", f"{asked} questions x {variants} variants", 0.5 * asked * variants))
+    return stages
+
+
+def _servers(plan: ServePlan) -> Table:
+    table = Table("server", "variants", "memory", title="Servers", title_justify="left")
+    for server in plan.servers:
+        table.add_row(server.name, ", ".join(server.variants), f"{server.memory_bytes / 2**30:.1f} GiB")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,46 @@
+"""`dyno serve`: the variants' servers, up until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+
+import serve
+from dyno.prepare import Prepared
+from dyno.run_directory import RunDirectory
+from foundation.errors import BadInput
+from foundation.progress import Progress
+from foundation.section import nearest
+from loadgen import run
+from serve import Hosting
+
+
+def keep_up(prepared: Prepared, directory: RunDirectory, progress: Progress, only: Sequence[str]) -> None:
+    """Serve all variants (or those named) until SIGINT or SIGTERM. Raises SystemFailed where a server dies."""
+    names = [variant.name for variant in prepared.experiment.variants]
+    for name in only:
+        if name not in names:
+            raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
+    wanted = [prepared.served(v, directory) for v in prepared.experiment.variants if not only or v.name in only]
+    plan = serve.check(wanted, prepared.experiment.serve.model_copy(update={"residency": "resident"}))
+    run(_keep_up(plan, prepared, directory, progress))
+
+
+async def _keep_up(plan: serve.ServePlan, prepared: Prepared, directory: RunDirectory, progress: Progress) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    hosting = Hosting(plan, prepared.experiment.serve, directory.logs, progress)
+    async with hosting.round(plan.rounds[0]) as endpoints:
+        for endpoint in endpoints.values():
+            progress.log(f"{endpoint.variant}:\n  {serve.curl_line(endpoint)}")
+        progress.stage("serving; Ctrl-C stops", None, "")
+        watching = asyncio.ensure_future(hosting.watch())
+        stopping = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if watching.done():
+            await watching
+        watching.cancel()

@@ -1,0 +1,86 @@
+"""What is made of stored runs: the report again, a capacity plan, runs side by side. Nothing is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dyno.console import progress_for
+from dyno.experiment import Experiment, load_experiment
+from dyno.pipeline import decide, run_inputs, write_json
+from dyno.run_directory import RunDirectory, existing_run
+from dyno.show import show_capacity, show_results
+from foundation.errors import BadInput
+from results import plan_capacity
+from results.config import PlanConfig
+from results.report.table import rows
+from results.summary import Summary, Verdicts
+
+
+def rebuild(run: Path) -> Verdicts:
+    """Summary, verdict and report anew from the journals."""
+    directory = existing_run(run)
+    console = Console()
+    with progress_for(console) as progress:
+        summary, verdicts = decide(directory, load_experiment(directory.experiment), progress)
+    show_results(console, directory, summary, verdicts)
+    return verdicts
+
+
+def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> None:
+    """Print the capacity plan and write `plan.json`. Without a peak, the experiment's own section plan counts."""
+    directory = existing_run(run)
+    experiment = load_experiment(directory.experiment)
+    plan = _plan_config(experiment, peak_rate, headroom, spare)
+    summary = _summary(directory)
+    made = plan_capacity(summary, run_inputs(directory, experiment.model_copy(update={"plan": plan})))
+    write_json(made, directory.path / "plan.json")
+    show_capacity(Console(), made)
+
+
+def _plan_config(experiment: Experiment, peak_rate: str | None, headroom: str, spare: int) -> PlanConfig:
+    if peak_rate is None:
+        if experiment.plan is None:
+            raise BadInput("write --peak-rate, the requests/s to plan for, such as --peak-rate 120")
+        return experiment.plan
+    try:
+        return PlanConfig.model_validate({"peak_rate": peak_rate, "headroom": headroom, "spare": spare})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = str(problem["loc"][0]).replace("_", "-")
+        raise BadInput(f"--{field}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def _summary(directory: RunDirectory) -> Summary:
+    file = directory.path / "summary.json"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Summary)
+    except FileNotFoundError:
+        raise BadInput(f"{file}: not there yet; make it with: dyno report {directory.path}") from None
+    except msgspec.MsgspecError as error:
+        raise BadInput(f"{file}: {error}; make it anew with: dyno report {directory.path}") from None
+
+
+def show_comparison(runs: Sequence[Path]) -> None:
+    """Every variant of every run, a column each, under its run's judged load."""
+    summaries = [(run.name, _summary(existing_run(run))) for run in runs]
+    made = [(name, rows(summary)) for name, summary in summaries]
+    table = Table(header_style="bold")
+    table.add_column("")
+    for name, one in made:
+        for variant in one.variants:
+            table.add_column(f"{name}\n{variant}", justify="right", overflow="fold")
+    titles = {row.key: row.label for _, one in made for row in one.rows}
+    for key, label in titles.items():
+        cells = []
+        for _, one in made:
+            row = next((row for row in one.rows if row.key == key), None)
+            cells += [f"{cell.value} {row.unit}" for cell in row.cells] if row else ["-"] * len(one.variants)
+        table.add_row(label, *(Text(cell) for cell in cells))
+    Console().print(table)
