@@ -1,0 +1,64 @@
+"""The command line from outside: exit codes, and one clear line for a mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def dyno(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dyno.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+COMMANDS = ("run", "finetune", "quantize", "serve", "load", "baseline", "compare", "plan", "report", "doctor", "demo")
+
+
+def test_help_names_every_command(tmp_path: Path) -> None:
+    shown = dyno("--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    for command in COMMANDS:
+        assert f" {command} " in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "load", "baseline", "plan", "compare"])
+def test_the_commands_show_an_example(tmp_path: Path, command: str) -> None:
+    assert f"dyno {command}" in dyno(command, "--help", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "none.yaml"], "error: none.yaml: no such file"),
+        (["run"], "error: name an experiment file, or a run to go on with"),
+        (["run", "--resume", "runs/none"], "error: runs/none: not a run directory"),
+        (["report", "runs/none"], "error: runs/none: not a run directory"),
+        (["plan", "runs/none", "--peak-rate", "5"], "error: runs/none: not a run directory"),
+        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompt", "Q"], "error: write --rate"),
+        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "5"], "error: write --prompt TEXT or --data"),
+        (["load", "--url", "127.0.0.1:1", "--model", "m", "--rate", "5", "--prompt", "Q"], "error: --url: '127.0.0.1:1': write"),
+        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "no", "--prompt", "Q"], "error: --rate: write a rate"),
+        (["baseline", "http://127.0.0.1:1/v1", "--prompt", "Q"], "error: with a URL, write --model"),
+        (["baseline", "./no-model", "--prompt", "Q"], "error: model: './no-model' is no folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_3(tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = dyno(*arguments, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith(says), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_option_is_exit_code_3(tmp_path: Path) -> None:
+    done = dyno("run", "--gates", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "--gate" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    assert "Traceback" in dyno("run", "none.yaml", "--debug", cwd=tmp_path).stderr

@@ -1,0 +1,33 @@
+"""The reference of the experiment file names every key there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyno.experiment import Experiment
+from foundation.section import Section
+from results.config import SLO_METRICS
+
+REFERENCE = (Path(__file__).resolve().parents[2] / "docs" / "experiment.md").read_text()
+
+
+def sections(annotation: Any) -> set[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return {annotation}.union(*(sections(field.annotation) for field in annotation.model_fields.values()))
+    return set().union(*(sections(inner) for inner in getattr(annotation, "__args__", ())), set())
+
+
+@pytest.mark.parametrize("section", sorted(sections(Experiment), key=lambda s: s.__name__))
+def test_every_key_is_explained(section: type[Section]) -> None:
+    missing = [key for key in section.model_fields if key not in REFERENCE]
+    assert not missing
+
+
+def test_every_slo_metric_is_explained() -> None:
+    assert {part for name in SLO_METRICS for part in name.rsplit("_", 1)} <= set(REFERENCE.replace("`", " ").replace(",", " ").split()) | {
+        "error",
+        "rate",
+    }

@@ -1,0 +1,112 @@
+"""`experiment.yaml`: what it may say, and the one line said of a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dyno.experiment import load_experiment
+from foundation.errors import BadInput
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = """\
+name: trial
+model: bundled:smollm2-135m-instruct
+data: {train: train.jsonl, eval: eval.jsonl}
+prompts:
+  short: "Topic: {input}"
+finetune: {rank: 8, prompt: short}
+variants:
+  - {name: base, prompt: short}
+  - {name: tuned, adapter: finetune, prompt: short}
+  - {name: int8, merge: finetune, quantize: w8a8-int8}
+baseline: base
+workload:
+  stages: [{rate: 2.0, duration: 60s}, {concurrency: 16, requests: 200}]
+slo: {latency_p95: 400ms, ttft_p95: 1.1x, error_rate: 0.1%}
+quality: {scorer: choice, min: 85%}
+budget: {per_month: $5000, requests_per_month: 10M, price: {accelerator_hour: $2.5}}
+plan: {peak_rate: 120/s}
+"""
+
+
+def load(folder: Path, text: str = GOOD) -> object:
+    file = folder / "experiment.yaml"
+    file.write_text(text)
+    return load_experiment(file)
+
+
+def test_the_resolved_file_reads_back_as_the_same_experiment(tmp_path: Path) -> None:
+    loaded = load_experiment(_written(tmp_path, GOOD))
+    again = load_experiment(_written(tmp_path, loaded.as_yaml()))
+    assert again == loaded
+
+
+def _written(folder: Path, text: str) -> Path:
+    file = folder / "experiment.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_paths_are_resolved_against_the_file(tmp_path: Path) -> None:
+    (tmp_path / "eval.jsonl").write_text("{}\n")
+    loaded = load_experiment(_written(tmp_path, GOOD)).resolved(tmp_path)
+    assert loaded.data.eval == str(tmp_path / "eval.jsonl")
+    assert loaded.model == "bundled:smollm2-135m-instruct"
+    assert loaded.variants[1].adapter == "finetune"
+
+
+def test_the_verdict_is_made_on_the_first_open_loop_stage(tmp_path: Path) -> None:
+    assert load_experiment(_written(tmp_path, GOOD)).judged_stage == "rate-2"
+
+
+@pytest.mark.parametrize("name", ["news-topics", "h100"])
+def test_the_examples_load(name: str) -> None:
+    assert load_experiment(ROOT / "examples" / name / "experiment.yaml").variants
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("rank: 8", "ranks: 8", 6, "finetune.ranks: unknown key (did you mean 'rank'?)"),
+        ("baseline: base", "baseline: bass", 11, "baseline: 'bass' is no variant (did you mean 'base'?)"),
+        ("duration: 60s", "duration: 60", 13, "workload.stages.0.duration: write a duration with its unit"),
+        ("duration: 60s", "duration: 60 secs", 13, "workload.stages.0.duration: write a duration with its unit"),
+        ("latency_p95: 400ms", "latency_p95: 400", 14, "latency_p95: write a duration such as 400ms"),
+        ("latency_p95", "latency_p59", 14, "latency_p59: not a metric an SLO can name (did you mean"),
+        ("quantize: w8a8-int8", "quantize: int7", 10, "variants.2.quantize.method"),
+        ("merge: finetune, ", "merge: finetune, adapter: finetune, ", 10, "adapter (served beside its base) or merge"),
+        ("finetune: {rank: 8, prompt: short}\n", "", 8, "there is no section finetune"),
+        ("name: tuned, adapter: finetune, prompt: short", "name: tuned, adapter: finetune, prompt: shrt", 9, "'shrt' is no prompt"),
+        ("name: tuned,", "name: base,", 7, "two are named 'base'"),
+        ("min: 85%", "min: 850%", 15, "quality.min: write a share"),
+        ("per_month: $5000, requests_per_month: 10M", "per_month: $5000", 16, "per_month needs requests_per_month"),
+        ("{accelerator_hour: $2.5}", "{}", 16, "write accelerator_hour"),
+        ("peak_rate: 120/s", "peak_rate: fast", 17, "plan.peak_rate: write a rate"),
+        ("name: trial", "name: my trial", 1, "name:"),
+        ("data: {train: train.jsonl, eval: eval.jsonl}", "data: {eval: eval.jsonl}", 3, "finetune needs examples"),
+        ("name: trial\n", "", 1, "name: missing"),
+        ("{rate: 2.0, duration: 60s}", "{rate: 2.0, concurrency: 3, duration: 60s}", 13, "either rate (open loop) or concurrency"),
+        ('"Topic: {input}"', '"Topic: {input"', 5, "prompts.short"),
+    ],
+)
+def test_a_mistake_gets_one_line_with_file_line_and_field(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
+    assert old in GOOD
+    with pytest.raises(BadInput) as error:
+        load(tmp_path, GOOD.replace(old, new))
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path / 'experiment.yaml'}:{line}: "), message
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("text", "says"), [("", "write an experiment"), ("a: [", "not YAML"), ("- 1", "write an experiment")])
+def test_a_file_that_is_no_experiment(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        load(tmp_path, text)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        load_experiment(tmp_path / "none.yaml")

@@ -1,0 +1,96 @@
+"""A stage in a process of its own: what comes back, and what is said when nothing does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dyno.isolate import isolated
+from foundation.errors import BadInput, SystemFailed
+from foundation.progress import Progress
+
+
+class Told:
+    """Keeps what a stage tells."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def stage(self, name: str, total: float | None, unit: str) -> None:
+        self.calls.append(("stage", name, total, unit))
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self.calls.append(("advance", amount, note))
+
+    def log(self, line: str) -> None:
+        self.calls.append(("log", line))
+
+
+def counts(upto: int, progress: Progress) -> int:
+    progress.stage("count", upto, "steps")
+    for _ in range(upto):
+        progress.advance(1, "on")
+    progress.log("done")
+    print("noise from a library")
+    return os.getpid()
+
+
+def refuses(progress: Progress) -> None:
+    raise BadInput("data.jsonl:3: empty line")
+
+
+def breaks(progress: Progress) -> None:
+    raise ZeroDivisionError("by zero")
+
+
+def is_killed(progress: Progress) -> None:
+    print("the last words", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def never_ends(progress: Progress) -> None:
+    progress.log(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_result_and_progress_come_back_and_noise_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told = Told()
+    assert isolated(counts, 2, progress=told, log=tmp_path / "logs" / "count.log") != os.getpid()
+    assert told.calls == [("stage", "count", 2, "steps"), ("advance", 1, "on"), ("advance", 1, "on"), ("log", "done")]
+    assert capfd.readouterr().out == ""
+    assert "noise" in (tmp_path / "logs" / "count.log").read_text()
+
+
+def test_a_clear_error_stays_clear(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"^data.jsonl:3: empty line$"):
+        isolated(refuses, progress=Told(), log=tmp_path / "log")
+
+
+def test_a_fault_names_its_kind_and_carries_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(SystemFailed, match="breaks: ZeroDivisionError: by zero") as error:
+        isolated(breaks, progress=Told(), log=tmp_path / "log")
+    assert "test_isolate.py" in error.value.detail
+
+
+def test_a_killed_process_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(SystemFailed, match="memory ran out") as error:
+        isolated(is_killed, progress=Told(), log=tmp_path / "log")
+    assert "the last words" in error.value.detail
+
+
+def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    class Interrupts(Told):
+        def log(self, line: str) -> None:
+            pids.append(int(line))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        isolated(never_ends, progress=Interrupts(), log=tmp_path / "log")
+    assert not psutil.pid_exists(pids[0])

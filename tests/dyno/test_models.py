@@ -1,0 +1,79 @@
+"""From a name to a checkpoint: folders, the hub's cache, and names that are neither."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dyno.models import resolve_model
+from foundation.errors import BadInput
+from foundation.progress import Silent
+from tests.tiny_model import build_tiny_model
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the shape of the hub's cache, with one model in it, and no hub behind it."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub._snapshot_download.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--test--tiny-chat"
+    build_tiny_model(repository / "snapshots" / REVISION)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(REVISION)
+    return tmp_path
+
+
+def test_a_hub_id_comes_from_the_hub_cache_with_its_revision(hub: Path) -> None:
+    model = resolve_model("test/tiny-chat", Path.cwd(), Silent())
+    assert (model.id, model.revision) == ("test/tiny-chat", REVISION)
+    assert model.config()["architectures"] == ["LlamaForCausalLM"]
+    assert model.size_bytes() > 0
+
+
+def test_a_hub_id_may_name_its_revision(hub: Path) -> None:
+    assert resolve_model(f"test/tiny-chat@{REVISION}", Path.cwd(), Silent()).revision == REVISION
+
+
+def test_a_hub_id_that_is_nowhere(hub: Path) -> None:
+    with pytest.raises(BadInput, match=r"model: test/other: not in the local hub cache, and the hub could not be reached"):
+        resolve_model("test/other", Path.cwd(), Silent())
+
+
+def test_a_folder_is_relative_to_the_experiment(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path / "mine")
+    model = resolve_model("mine", tmp_path, Silent())
+    assert (model.id, model.path) == ("mine", tmp_path / "mine")
+
+
+@pytest.mark.parametrize("name", ["no such folder", "bundled:smollm3", "./missing"])
+def test_a_name_that_is_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match=r"no folder|no bundled model of that name \(known: smollm2|did you mean"):
+        resolve_model(name, tmp_path, Silent())
+
+
+def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with pytest.raises(BadInput, match=r"no config\.json"):
+        resolve_model("model", tmp_path, Silent())
+    (folder / "config.json").write_text("{")
+    with pytest.raises(BadInput, match="not JSON"):
+        resolve_model("model", tmp_path, Silent())
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(BadInput, match="only pickle weights"):
+        resolve_model("model", tmp_path, Silent())
+    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(BadInput, match="BertForMaskedLM is not a causal language model"):
+        resolve_model("model", tmp_path, Silent())
+
+
+def test_equal_weights_have_equal_fingerprints(tmp_path: Path) -> None:
+    one, same, other = (build_tiny_model(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert one.fingerprint() == same.fingerprint() != other.fingerprint()
