@@ -77,7 +77,7 @@ def _stages(prepared: Prepared, plan: ServePlan) -> list[tuple[str, str, float]]
 def _servers(plan: ServePlan) -> Table:
     table = Table("server", "variants", "memory", title="Servers", title_justify="left")
     for server in plan.servers:
-        table.add_row(server.name, ", ".join(server.variants), f"{server.memory_bytes / 2**30:.1f} GiB")
+        table.add_row(server.name, ", ".join(v.name for v in server.variants), f"{server.memory.total / 2**30:.1f} GiB")
     return table
 
 

@@ -44,7 +44,7 @@ async def _measure(prepared: Prepared, plan: ServePlan, out: RunDirectory, progr
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress)
+        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, telemetry=out.telemetry)
         for names in plan.rounds:
             blocks = _blocks(prepared, names, out)
             if not blocks:

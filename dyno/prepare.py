@@ -56,7 +56,8 @@ class Prepared:
             model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant)))
         else:
             model = base
-        return ServedVariant(variant.name, model, adapter=self.adapter_path(variant, run))
+        rank = self.experiment.finetune.rank if self.experiment.finetune and variant.adapter == FINETUNE else None
+        return ServedVariant(variant.name, model, adapter=self.adapter_path(variant, run), rank=rank)
 
     def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         """The folder of the adapter that a variant serves or merges."""

@@ -37,6 +37,10 @@ class RunDirectory:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def telemetry(self) -> Path:
+        return self.path / "telemetry"
+
     def adapter(self, name: str) -> Path:
         return self.path / "adapters" / name
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 _NUMBER = r"([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
 _SECONDS = {
@@ -110,7 +110,12 @@ def parse_bytes(value: object) -> int:
     return int(_nonnegative(number * _BYTES[unit], value, what))
 
 
-Seconds = Annotated[float, BeforeValidator(parse_seconds)]
+def format_seconds(seconds: float) -> str:
+    """What `parse_seconds` reads back: 0.5 is "500ms"."""
+    return f"{seconds * 1e3:.12g}ms" if seconds < 1 else f"{seconds:.12g}s"
+
+
+Seconds = Annotated[float, BeforeValidator(parse_seconds), PlainSerializer(format_seconds, when_used="json-unless-none")]
 Share = Annotated[float, BeforeValidator(parse_share)]
 Change = Annotated[float, BeforeValidator(parse_change)]
 Count = Annotated[int, BeforeValidator(parse_count)]
