@@ -3,3 +3,27 @@
 In: an `Endpoint`, a `Stage`, prompts, a seed. Out: one journal a block (`results.records` is its schema).
 Start at `arrivals` (when), `block` (one block of traffic, end to end), `transport` (how bytes get stamped).
 """
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from loadgen.arrivals import planned_requests
+from loadgen.block import BlockPlan, run_block
+from loadgen.interleave import interleave
+from loadgen.questions import Question, pick_questions
+
+__all__ = ["BlockPlan", "Question", "interleave", "pick_questions", "planned_requests", "run", "run_block"]
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run` on uvloop, where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.run(main)
+    return uvloop.run(main)

@@ -11,7 +11,10 @@ from foundation.units import Count, Rate, Seconds
 
 
 class Stage(Section):
-    """One offered load: `rate` (open loop, requests/s) or `concurrency` (closed loop). `duration` and `requests` are per block and variant."""
+    """One offered load: `rate` (open loop, requests/s) or `concurrency` (closed loop).
+
+    `duration` and `requests` are per block and variant.
+    """
 
     name: str = ""
     rate: Rate | None = None
@@ -73,7 +76,6 @@ class WorkloadConfig(Section):
     def _names_differ(self) -> WorkloadConfig:
         labels = [stage.label for stage in self.stages]
         if len(set(labels)) < len(labels):
-            raise ValueError(
-                f"two stages have the same name: {', '.join(sorted(x for x in set(labels) if labels.count(x) > 1))}; give each a name"
-            )
+            twice = ", ".join(sorted({label for label in labels if labels.count(label) > 1}))
+            raise ValueError(f"two stages have the same name: {twice}; give each a name")
         return self

@@ -1,0 +1,79 @@
+"""When requests go out: schedules as pure functions of stage, seed and block, in integer nanoseconds from the block's origin.
+
+A schedule is computed whole before the block starts and is never re-anchored: a late client stays late on record.
+Every variant gets the same schedule in the same block, so that differences pair.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.config import Stage
+
+SECOND = 1_000_000_000
+_PURPOSE = 1
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Arrivals of an open loop, sorted. Those in [`window_start_ns`, `window_end_ns`) count, those before warm up."""
+
+    times_ns: NDArray[np.int64]
+    window_start_ns: int
+    window_end_ns: int
+
+
+def warmup_of(stage: Stage, warmup: float) -> float:
+    """The stage's own warm-up where it names one, else the workload's; seconds."""
+    return stage.warmup if stage.warmup is not None else warmup
+
+
+def schedule(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
+    """The arrivals of one block of an open-loop stage, over warm-up and window.
+
+    A window given by `requests` ends where the arrival after its last one would be: the load offered over the window is then
+    `rate` on average (for N arrivals in an exponential schedule E[N / T(N+1)] is the rate; N / T(N) is above it).
+    """
+    if stage.rate is None:
+        raise ValueError(f"{stage.label}: a closed loop has no schedule")
+    rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _PURPOSE])
+    start = warmup_of(stage, warmup)
+    if stage.requests is not None:
+        times = _arrivals(stage, rng, start, stage.requests + 1)
+        last = int(np.searchsorted(times, start)) + stage.requests
+        end = float(times[last])
+    else:
+        assert stage.duration is not None
+        end = start + stage.duration
+        times = _arrivals(stage, rng, end, 1)
+        last = int(np.searchsorted(times, end))
+    times = times[:last]
+    return Schedule(np.rint(times * SECOND).astype(np.int64), _ns(start), _ns(end))
+
+
+def planned_requests(stage: Stage, seed: int, block: int, warmup: float) -> int | None:
+    """How many records a block will leave: all arrivals of an open loop, warm-up included; the requests of a closed loop,
+    whose warm-up ones come on top. None where a closed loop's duration decides."""
+    return stage.requests if stage.rate is None else len(schedule(stage, seed, block, warmup).times_ns)
+
+
+def _arrivals(stage: Stage, rng: np.random.Generator, start: float, n: int) -> NDArray[np.float64]:
+    """Arrivals in seconds, at least `n` of them at or after `start`. Constant ones begin at 0, Poisson ones after a gap."""
+    assert stage.rate is not None
+    expected = stage.rate * start + n
+    draw = int(expected + 6 * expected**0.5) + 8
+    if stage.arrivals == "constant":
+        times: NDArray[np.float64] = np.arange(draw) / stage.rate
+        return times
+    times = np.cumsum(rng.exponential(1 / stage.rate, draw))
+    while len(times) - np.searchsorted(times, start) < n:
+        times = np.concatenate([times, times[-1] + np.cumsum(rng.exponential(1 / stage.rate, draw))])
+    return times
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * SECOND)

@@ -1,0 +1,176 @@
+"""One block of traffic: one variant, one stage, one journal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foundation.endpoint import Endpoint
+from foundation.progress import Progress
+from loadgen.arrivals import SECOND, Schedule, schedule, warmup_of
+from loadgen.config import Stage, WorkloadConfig
+from loadgen.exchange import Broken, Exchange
+from loadgen.journal import JournalWriter
+from loadgen.loops import closed_loop, open_loop
+from loadgen.openai import takes_extended
+from loadgen.questions import Question
+from loadgen.traffic import Traffic
+from loadgen.transport import Transport, open_transport
+from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader
+
+# The origin lies this far ahead, so that an arrival at 0 is not late from the start.
+_LEAD_NS = 20_000_000
+_BEAT_S = 0.02
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """What one block sends where. `questions` are asked in this order, from the start again when they run out; a closed loop's
+    warm-up takes them from the end, so that its window asks the same ones whatever the warm-up took."""
+
+    endpoint: Endpoint
+    stage: Stage
+    block: int
+    seed: int
+    questions: Sequence[Question]
+    prompt_style: str
+    workload: WorkloadConfig
+
+
+async def run_block(plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event) -> JournalEnd:
+    """Run a block and leave its journal. `progress` is advanced by 1 for every record.
+
+    When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
+    recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
+    """
+    stage, workload = plan.stage, plan.workload
+    timetable = schedule(stage, plan.seed, plan.block, workload.warmup) if stage.rate is not None else None
+    with _collector_off():
+        async with open_transport(plan.endpoint) as transport:
+            extended = await _takes_extended(transport, workload.deadlines.connect)
+            origin_ns = time.monotonic_ns() + _LEAD_NS
+            header = _header(plan, transport, timetable, origin_ns)
+            with JournalWriter(journal, header) as writer:
+                traffic = Traffic(transport, plan.endpoint.model, workload, extended, origin_ns, writer, progress)
+                return await _drive(plan, traffic, timetable, header.window_start_ns, stop)
+
+
+async def _drive(
+    plan: BlockPlan, traffic: Traffic, timetable: Schedule | None, window_start_ns: int, stop: asyncio.Event
+) -> JournalEnd:
+    """Let the loop run and write the end line, with the client's own condition."""
+    cpu_s = time.process_time()
+
+    def end(window_end_ns: int, interrupted: bool) -> JournalEnd:
+        line = JournalEnd(
+            end="interrupted" if interrupted else "complete",
+            ended_ns=traffic.now_ns(),
+            window_end_ns=window_end_ns,
+            loop_stall_max_ns=heart.longest_ns,
+            client_cpu_s=time.process_time() - cpu_s,
+        )
+        traffic.writer.end(line)
+        return line
+
+    async with _heartbeat(traffic.writer) as heart:
+        try:
+            if timetable is not None:
+                window_end_ns = await open_loop(traffic, plan.questions, timetable, plan.workload.max_in_flight, stop)
+            else:
+                window_end_ns = await closed_loop(traffic, plan.questions, plan.stage, window_start_ns, stop)
+        except asyncio.CancelledError:
+            traffic.close()
+            end(traffic.now_ns(), interrupted=True)
+            raise
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        return end(window_end_ns, stop.is_set())
+
+
+async def _takes_extended(transport: Transport, patience_s: float) -> bool:
+    """Ask the server what it is. One that does not say is sent the plain form."""
+    body = _Body()
+    exchange = Exchange(body, time.monotonic_ns())
+    try:
+        await asyncio.wait_for(transport.send(exchange, "/models", None), patience_s)
+    except (Broken, TimeoutError):
+        return False
+    exchange.digest()
+    return exchange.status == 200 and takes_extended(bytes(body.data))
+
+
+@dataclass
+class _Body:
+    data: bytearray = field(default_factory=bytearray)
+
+    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
+        self.data += data
+
+
+def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, origin_ns: int) -> JournalHeader:
+    stage = plan.stage
+    start_ns = round(warmup_of(stage, plan.workload.warmup) * SECOND)
+    closed_end_ns = None if stage.duration is None else start_ns + round(stage.duration * SECOND)
+    return JournalHeader(
+        schema_version=SCHEMA_VERSION,
+        variant=plan.endpoint.variant,
+        stage=stage.label,
+        block=plan.block,
+        seed=plan.seed,
+        transport=transport.name,
+        clock=transport.clock,
+        origin_monotonic_ns=origin_ns,
+        origin_unix_ns=time.time_ns() + origin_ns - time.monotonic_ns(),
+        model=plan.endpoint.model,
+        prompt_style=plan.prompt_style,
+        api=plan.workload.api,
+        arrivals="closed" if timetable is None else stage.arrivals,
+        offered_rate=stage.rate,
+        concurrency=stage.concurrency,
+        planned=stage.requests if timetable is None else len(timetable.times_ns),
+        window_start_ns=start_ns,
+        window_end_ns=closed_end_ns if timetable is None else timetable.window_end_ns,
+    )
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """No garbage collection while the block runs: a full one stops the event loop for tens of milliseconds."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+@dataclass
+class _Heart:
+    longest_ns: int = 0
+
+
+@asynccontextmanager
+async def _heartbeat(writer: JournalWriter) -> AsyncIterator[_Heart]:
+    """Flushes the journal, and measures how long the event loop was ever away from its work."""
+    heart = _Heart()
+
+    async def beat() -> None:
+        while True:
+            before_ns = time.monotonic_ns()
+            await asyncio.sleep(_BEAT_S)
+            late_ns = time.monotonic_ns() - before_ns - int(_BEAT_S * SECOND)
+            heart.longest_ns = max(heart.longest_ns, late_ns)
+            writer.tick()
+
+    task = asyncio.create_task(beat())
+    try:
+        yield heart
+    finally:
+        task.cancel()

@@ -1,0 +1,61 @@
+"""Which deadline a request has missed, if any."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from loadgen.config import Deadlines
+from loadgen.exchange import Exchange
+from loadgen.reply import Reply
+from results.records import Failure
+
+_NS = 1_000_000_000
+
+
+def overdue(exchange: Exchange, reply: Reply, deadlines: Deadlines, now_ns: int) -> tuple[Failure | None, int]:
+    """The class of the deadline missed at `now_ns`, or None and the time (ns) to look again.
+
+    `connect`, `first` and `total` run from the start of the exchange, `stall` from the last content chunk: a server that keeps
+    a dead stream open with comments stalls all the same.
+    """
+    total = exchange.started_ns + int(deadlines.total * _NS)
+    if not exchange.connected:
+        failure: Failure = "timeout_connect"
+        limit = exchange.started_ns + int(deadlines.connect * _NS)
+    elif not reply.chunk_at_ns:
+        failure, limit = "timeout_first", exchange.started_ns + int(deadlines.first * _NS)
+    else:
+        failure, limit = "timeout_stall", reply.chunk_at_ns[-1] + int(deadlines.stall * _NS)
+    if total < limit:
+        failure, limit = "timeout_total", total
+    return (failure, limit) if now_ns >= limit else (None, limit)
+
+
+class Watch:
+    """Cancels a task when its exchange misses a deadline, and remembers which.
+
+    It looks only when one may have been missed, so a request that goes well costs one timer.
+    """
+
+    def __init__(self, task: asyncio.Task[object], exchange: Exchange, reply: Reply, deadlines: Deadlines) -> None:
+        self.missed: Failure | None = None
+        self._task, self._exchange, self._reply, self._deadlines = task, exchange, reply, deadlines
+        self._loop = asyncio.get_running_loop()
+        self._look_at(exchange.started_ns + int(min(deadlines.connect, deadlines.total) * _NS), exchange.started_ns)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look_at(self, at_ns: int, now_ns: int) -> None:
+        self._timer = self._loop.call_later(max(0, at_ns - now_ns) / _NS, self._look)
+
+    def _look(self) -> None:
+        now_ns = time.monotonic_ns()
+        self._exchange.digest()
+        failure, at_ns = overdue(self._exchange, self._reply, self._deadlines, now_ns)
+        if failure is None:
+            self._look_at(at_ns, now_ns)
+        else:
+            self.missed = failure
+            self._task.cancel()

@@ -1,0 +1,74 @@
+"""`python -m loadgen.emulator`: serve until SIGTERM or SIGINT. Prints one JSON line with the port when it listens."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import uvloop
+
+from loadgen.emulator.behaviour import FAULTS, Behaviour, Spread
+from loadgen.emulator.server import Server, listen
+from loadgen.emulator.truth import TruthLog
+
+
+def main() -> None:
+    args = _arguments()
+    behaviour = Behaviour(
+        ttft=args.ttft,
+        itl=args.itl,
+        tokens=args.tokens,
+        slots=args.slots,
+        lockstep=args.lockstep.first if args.lockstep else 0.0,
+        tokens_per_chunk=args.tokens_per_chunk,
+        usage=not args.no_usage,
+        owned_by=args.owned_by,
+        fault=args.fault,
+        seed=args.seed,
+    )
+    uvloop.run(_serve(behaviour, args))
+
+
+async def _serve(behaviour: Behaviour, args: argparse.Namespace) -> None:
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, over.set)
+    with listen(args.host, args.port, args.unix) as listener, TruthLog(args.truth) as log:
+        server = Server(behaviour, log, listener)
+        print(json.dumps({"port": None if args.unix else listener.getsockname()[1]}), flush=True)
+        await over.wait()
+        server.close()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadgen.emulator", description="An OpenAI-compatible server of known behaviour."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument("--unix", metavar="PATH", help="listen on a unix socket instead")
+    parser.add_argument(
+        "--ttft", type=Spread.parse, default="20ms", help="20ms, exponential:20ms, lognormal:20ms:0.5, uniform:10ms:30ms"
+    )
+    parser.add_argument("--itl", type=Spread.parse, default="5ms", help="time between events, in the same ways")
+    parser.add_argument("--tokens", type=lambda text: Spread.parse(text, counts=True), default="16", help="output tokens")
+    parser.add_argument("--slots", type=int, default=0, help="requests served at once, the others queue; 0: no limit")
+    parser.add_argument(
+        "--lockstep", type=Spread.parse, metavar="TIME", help="engine steps that send every stream its token at once"
+    )
+    parser.add_argument("--tokens-per-chunk", type=int, default=1)
+    parser.add_argument("--no-usage", action="store_true", help="leave the usage out")
+    parser.add_argument("--owned-by", default="emulator", help="what /v1/models says the server is")
+    parser.add_argument(
+        "--fault", choices=sorted(FAULTS), help="every request fails so; a prompt with fault:NAME in it fails so by itself"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="log what truly happened, as JSON lines")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

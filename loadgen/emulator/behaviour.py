@@ -1,0 +1,110 @@
+"""What the emulator is told to do: distributions of times and lengths, slots, faults."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from dataclasses import dataclass
+
+from foundation.units import parse_count, parse_seconds
+
+FAULTS = {
+    "reset-connect": "resets the connection as soon as it is accepted (whole server only)",
+    "reset-headers": "resets in the middle of the response headers",
+    "reset-event": "resets in the middle of an event",
+    "close-event": "closes in the middle of an event",
+    "silent": "takes the request and never answers",
+    "stall": "sends some tokens, then nothing more",
+    "comments": "sends some tokens, then only comments",
+    "trickle": "sends one byte at a time",
+    "no-finish": "ends the stream as HTTP wants it, without finish reason and [DONE]",
+    "no-done": "ends the stream with a finish reason, without [DONE]",
+    "error-event": "sends some tokens, then an error event",
+    "bad-json": "sends an event that is not JSON",
+    "html": "answers 200 with an HTML page",
+    "long-length": "promises more bytes than it sends, then closes",
+    "short-length": "promises fewer bytes than the stream has",
+    "http-429": "answers 429 with a JSON body",
+    "http-500": "answers 500 with a JSON body",
+    "http-503": "answers 503 with a JSON body",
+    "http-429-empty": "answers 429 without a body",
+    "http-500-empty": "answers 500 without a body",
+    "http-503-empty": "answers 503 without a body",
+}
+_ASKED = re.compile(r"\bfault:([a-z0-9-]+)")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number that is fixed, or drawn: "20ms", "exponential:20ms", "lognormal:20ms:0.5" (median, sigma), "uniform:10ms:30ms"."""
+
+    kind: str
+    first: float
+    second: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str, counts: bool = False) -> Spread:
+        """Seconds, or whole numbers where `counts`. Raises ValueError."""
+        number = parse_count if counts else parse_seconds
+        kind, _, rest = text.partition(":")
+        parts = rest.split(":")
+        if not rest:
+            return cls("fixed", number(kind))
+        if kind == "exponential" and len(parts) == 1:
+            return cls(kind, number(parts[0]))
+        if kind == "lognormal" and len(parts) == 2:
+            return cls(kind, number(parts[0]), float(parts[1]))
+        if kind == "uniform" and len(parts) == 2:
+            return cls(kind, number(parts[0]), number(parts[1]))
+        raise ValueError(f"write 20ms, exponential:20ms, lognormal:20ms:0.5 or uniform:10ms:30ms, not {text!r}")
+
+    def draw(self, rng: random.Random) -> float:
+        if self.kind == "exponential":
+            return rng.expovariate(1 / self.first) if self.first else 0.0
+        if self.kind == "lognormal":
+            return self.first * math.exp(rng.gauss(0, self.second))
+        if self.kind == "uniform":
+            return rng.uniform(self.first, self.second)
+        return self.first
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """The whole server. `slots` 0: no limit. `lockstep`: seconds between engine steps, each of which sends every running request
+    its next token; then `itl` is not used. `tokens_per_chunk`: tokens that share an event."""
+
+    ttft: Spread
+    itl: Spread
+    tokens: Spread
+    slots: int = 0
+    lockstep: float = 0.0
+    tokens_per_chunk: int = 1
+    usage: bool = True
+    owned_by: str = "emulator"
+    fault: str | None = None
+    seed: int = 0
+
+    def fault_for(self, prompt: str) -> str | None:
+        """The fault a prompt asks for ("fault:stall" in its text), else the server's own."""
+        asked = _ASKED.search(prompt)
+        return asked[1] if asked and asked[1] in FAULTS else self.fault
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one request will get: seconds to the first token, between events, and how many tokens."""
+
+    ttft: float
+    gaps: tuple[float, ...]
+    tokens: int
+
+
+def course(behaviour: Behaviour, number: int, max_tokens: int) -> Course:
+    """Drawn from the seed and the request's number alone."""
+    rng = random.Random(f"{behaviour.seed}/{number}")
+    ttft = behaviour.ttft.draw(rng)
+    tokens = max(1, min(max_tokens, round(behaviour.tokens.draw(rng))))
+    events = -(-tokens // behaviour.tokens_per_chunk)
+    gaps = () if behaviour.lockstep else tuple(behaviour.itl.draw(rng) for _ in range(events - 1))
+    return Course(ttft, gaps, tokens)

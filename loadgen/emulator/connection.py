@@ -1,0 +1,116 @@
+"""One connection to the emulator: requests read from it, bytes written at once and stamped."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    body: bytes
+    arrived_ns: int
+
+
+class Connection:
+    """A keep-alive HTTP/1.1 connection. `send` goes straight to the socket, so that its stamp is the truth."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_request: Callable[[Connection, Request], None],
+        on_closed: Callable[[Connection], None],
+    ) -> None:
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.open = True
+        self._socket = sock
+        self._on_request, self._on_closed = on_request, on_closed
+        self._loop = asyncio.get_running_loop()
+        self._incoming = bytearray()
+        self._unsent = bytearray()
+        self._loop.add_reader(sock, self._read)
+
+    def send(self, data: bytes) -> int:
+        """Write, and return the time (CLOCK_MONOTONIC, ns) just before. What the kernel has no room for follows when it has."""
+        now_ns = time.monotonic_ns()
+        if not self.open:
+            return now_ns
+        if self._unsent:
+            self._unsent += data
+            return now_ns
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return now_ns
+        if sent < len(data):
+            self._unsent += data[sent:]
+            self._loop.add_writer(self._socket, self._write)
+        return now_ns
+
+    def reset(self) -> None:
+        """Close with RST instead of FIN."""
+        if self.open:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.close()
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+            self._on_closed(self)
+
+    def _write(self) -> None:
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        del self._unsent[:sent]
+        if not self._unsent:
+            self._loop.remove_writer(self._socket)
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        now_ns = time.monotonic_ns()
+        if not data:
+            self.close()
+            return
+        self._incoming += data
+        while self.open and (request := self._take(now_ns)) is not None:
+            self._on_request(self, request)
+
+    def _take(self, now_ns: int) -> Request | None:
+        end = self._incoming.find(b"\r\n\r\n")
+        if end < 0:
+            return None
+        lines = bytes(self._incoming[:end]).decode("latin-1").split("\r\n")
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        size = int(fields.get("content-length", "0"))
+        if len(self._incoming) < end + 4 + size:
+            return None
+        body = bytes(self._incoming[end + 4 : end + 4 + size])
+        del self._incoming[: end + 4 + size]
+        method, path, _ = lines[0].split(" ", 2)
+        return Request(method, path, body, now_ns)

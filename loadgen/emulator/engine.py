@@ -1,0 +1,187 @@
+"""When tokens come out: a queue, slots, and either a clock for each request or engine steps in lockstep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from loadgen.emulator import wire
+from loadgen.emulator.behaviour import Behaviour, Course
+from loadgen.emulator.connection import Connection
+from loadgen.emulator.truth import Truth
+
+# Events sent before a fault that comes in the middle of a stream.
+_BEFORE_FAULT = 2
+_TRICKLE_S = 0.001
+
+
+class Job:
+    """One request on its way through the engine."""
+
+    def __init__(
+        self, connection: Connection, stream: wire.Stream, course: Course, usage: bool, step: int, length: bool, truth: Truth
+    ) -> None:
+        self.connection, self.stream, self.course, self.usage, self.step, self.truth = (
+            connection,
+            stream,
+            course,
+            usage,
+            step,
+            truth,
+        )
+        self.sent = 0
+        self.ready_s = 0.0
+        self.reason = "length" if length else "stop"
+
+    @property
+    def fault(self) -> str | None:
+        return self.truth.fault
+
+    def open_stream(self) -> None:
+        self.truth.head_ns = self.connection.send(wire.STREAM_HEAD)
+        if role := self.stream.role():
+            self.connection.send(wire.chunk(role))
+
+    def next_event(self) -> bytes:
+        """The next event with tokens, framed."""
+        count = min(self.step, self.course.tokens - self.sent)
+        event = wire.chunk(self.stream.tokens(self.sent, count))
+        self.sent += count
+        self.truth.event_tokens.append(count)
+        return event
+
+    def closing(self) -> bytes:
+        """Finish reason, usage, [DONE] and the end of the body, less what a fault leaves out."""
+        if self.fault == "no-finish":
+            return wire.STREAM_END
+        tail = self.stream.finish(self.course.tokens, self.reason)
+        if self.usage:
+            tail += self.stream.usage(self.course.tokens)
+        if self.fault != "no-done":
+            tail += b"data: [DONE]\n\n"
+        return wire.chunk(tail) + wire.STREAM_END
+
+
+class Engine:
+    """Runs jobs first come, first served, in `behaviour.slots` slots. `on_end` hears of each job that is over."""
+
+    def __init__(self, behaviour: Behaviour, on_end: Callable[[Job, str], None]) -> None:
+        self._behaviour, self._on_end = behaviour, on_end
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Job] = deque()
+        self._running: dict[Job, asyncio.TimerHandle | None] = {}
+        self._next_step_s = 0.0
+        self._stepping = False
+
+    def submit(self, job: Job) -> None:
+        self._queue.append(job)
+        self._admit()
+
+    def drop(self, job: Job) -> None:
+        """The client went away."""
+        if job in self._running:
+            self._leave(job, "closed")
+        elif job in self._queue:
+            self._queue.remove(job)
+            self._on_end(job, "closed")
+
+    def _admit(self) -> None:
+        while self._queue and (not self._behaviour.slots or len(self._running) < self._behaviour.slots):
+            job = self._queue.popleft()
+            self._running[job] = None
+            job.truth.started_ns = time.monotonic_ns()
+            job.truth.active = len(self._running)
+            if self._behaviour.lockstep:
+                job.ready_s = time.monotonic() + job.course.ttft
+                self._start_stepping()
+            else:
+                self._after(job, job.course.ttft, self._begin)
+
+    def _after(self, job: Job, seconds: float, then: Callable[[Job], None]) -> None:
+        self._running[job] = self._loop.call_later(seconds, then, job)
+
+    def _leave(self, job: Job, end: str) -> None:
+        timer = self._running.pop(job)
+        if timer is not None:
+            timer.cancel()
+        self._on_end(job, end)
+        self._admit()
+
+    def _begin(self, job: Job) -> None:
+        job.open_stream()
+        self._event(job)
+
+    def _event(self, job: Job) -> None:
+        event = job.next_event()
+        if job.fault == "trickle":
+            self._trickle(job, event)
+            return
+        job.truth.event_ns.append(job.connection.send(event))
+        self._go_on(job)
+
+    def _trickle(self, job: Job, rest: bytes) -> None:
+        sent_ns = job.connection.send(rest[:1])
+        if len(rest) > 1:
+            self._running[job] = self._loop.call_later(_TRICKLE_S, self._trickle, job, rest[1:])
+        else:
+            job.truth.event_ns.append(sent_ns)
+            self._go_on(job)
+
+    def _go_on(self, job: Job) -> None:
+        events = len(job.truth.event_ns)
+        if events == _BEFORE_FAULT and job.fault in _MIDSTREAM:
+            self._break(job)
+        elif job.sent >= job.course.tokens:
+            job.connection.send(job.closing())
+            self._leave(job, job.fault or "complete")
+        else:
+            self._after(job, job.course.gaps[events - 1], self._event)
+
+    def _break(self, job: Job) -> None:
+        """The fault of a stream that went well so far. A stalled one keeps its slot until the client goes away."""
+        connection, fault = job.connection, job.fault
+        if fault == "comments":
+            connection.send(wire.chunk(b": still here\n\n"))
+            self._after(job, 0.05, self._break)
+        elif fault == "error-event":
+            connection.send(wire.chunk(wire.event({"error": {"message": "the engine died", "code": 500}}) + b"data: [DONE]\n\n"))
+            connection.send(wire.STREAM_END)
+            self._leave(job, fault)
+        elif fault == "bad-json":
+            connection.send(wire.chunk(b'data: {"choices": [oops\n\n'))
+            connection.send(job.closing())
+            self._leave(job, fault)
+        elif fault in ("reset-event", "close-event"):
+            connection.send(wire.chunk(job.stream.tokens(job.sent, 1))[:-20])
+            self._leave(job, fault)
+            self._loop.call_later(0.02, connection.reset if fault == "reset-event" else connection.close)
+
+    def _start_stepping(self) -> None:
+        if not self._stepping:
+            self._stepping = True
+            self._next_step_s = time.monotonic() + self._behaviour.lockstep
+            self._loop.call_later(self._behaviour.lockstep, self._step)
+
+    def _step(self) -> None:
+        """One engine step: every running request that is past its prefill gets its next token."""
+        now_s = time.monotonic()
+        for job in list(self._running):
+            truth = job.truth
+            if truth.head_ns is None:
+                if now_s < job.ready_s:
+                    continue
+                job.open_stream()
+            truth.event_ns.append(job.connection.send(job.next_event()))
+            if job.sent >= job.course.tokens:
+                job.connection.send(job.closing())
+                self._leave(job, "complete")
+        if not self._running:
+            self._stepping = False
+            return
+        self._next_step_s += self._behaviour.lockstep
+        self._loop.call_later(max(0.0, self._next_step_s - time.monotonic()), self._step)
+
+
+_MIDSTREAM = {"stall", "comments", "error-event", "bad-json", "reset-event", "close-event"}

@@ -1,0 +1,127 @@
+"""The emulator's doors: it accepts connections, reads requests, and hands them to the engine or to a fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from loadgen.emulator import wire
+from loadgen.emulator.behaviour import Behaviour, course
+from loadgen.emulator.connection import Connection, Request
+from loadgen.emulator.engine import Engine, Job
+from loadgen.emulator.truth import Truth, TruthLog
+
+_HTML = b"<!doctype html>\n<html><body>\n\n<h1>Bad gateway</h1>\n\n</body></html>\n"
+
+
+class Server:
+    """Serves `/v1/models`, `/v1/chat/completions` and `/v1/completions` on a listening socket."""
+
+    def __init__(self, behaviour: Behaviour, log: TruthLog, listener: socket.socket) -> None:
+        self._behaviour, self._log, self._listener = behaviour, log, listener
+        self._engine = Engine(behaviour, self._ended)
+        self._jobs: dict[Connection, Job] = {}
+        self._connections: dict[Connection, int] = {}
+        self._accepted = 0
+        self._asked = 0
+        listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(listener, self._accept)
+
+    def close(self) -> None:
+        """End every connection; requests that were under way are logged as closed."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        for connection in list(self._connections):
+            connection.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            self._accepted += 1
+            connection = Connection(sock, self._take, self._closed)
+            self._connections[connection] = self._accepted
+            if self._behaviour.fault == "reset-connect":
+                connection.reset()
+
+    def _closed(self, connection: Connection) -> None:
+        del self._connections[connection]
+        if job := self._jobs.pop(connection, None):
+            self._engine.drop(job)
+
+    def _take(self, connection: Connection, request: Request) -> None:
+        if request.path == "/v1/models":
+            models = {"object": "list", "data": [{"id": "emulated", "object": "model", "owned_by": self._behaviour.owned_by}]}
+            connection.send(wire.whole(200, json.dumps(models).encode()))
+            return
+        api = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}.get(request.path)
+        if api is None:
+            connection.send(wire.whole(404, b'{"error": {"message": "no such path"}}'))
+            return
+        asked: dict[str, Any] = json.loads(request.body)
+        prompt = asked["messages"][-1]["content"] if api == "chat" else asked["prompt"]
+        self._asked += 1
+        fault = self._behaviour.fault_for(prompt)
+        truth = Truth(self._asked, self._connections[connection], prompt, request.arrived_ns, fault)
+        if not self._answered_badly(connection, truth):
+            self._run(connection, api, asked, truth)
+
+    def _run(self, connection: Connection, api: str, asked: dict[str, Any], truth: Truth) -> None:
+        options = asked.get("stream_options", {})
+        continuous = bool(options.get("continuous_usage_stats"))
+        most = asked.get("max_tokens", 16)
+        way = course(self._behaviour, truth.request, most)
+        stream = wire.Stream(api, asked["model"], len(truth.prompt.split()), continuous)
+        usage = self._behaviour.usage and bool(options.get("include_usage"))
+        job = Job(connection, stream, way, usage, self._behaviour.tokens_per_chunk, way.tokens == most, truth)
+        self._jobs[connection] = job
+        self._engine.submit(job)
+
+    def _answered_badly(self, connection: Connection, truth: Truth) -> bool:
+        """Act out a fault that needs no engine."""
+        fault = truth.fault or ""
+        if fault.startswith("http-"):
+            status = int(fault.split("-")[1])
+            body = b"" if fault.endswith("-empty") else json.dumps({"error": {"message": f"{status} on request"}}).encode()
+            truth.head_ns = connection.send(wire.whole(status, body))
+        elif fault == "html":
+            truth.head_ns = connection.send(wire.whole(200, _HTML, "text/html"))
+        elif fault == "reset-headers":
+            truth.head_ns = connection.send(wire.STREAM_HEAD[:40])
+            asyncio.get_running_loop().call_later(0.02, connection.reset)
+        elif fault in ("long-length", "short-length"):
+            stream = wire.Stream("chat", "emulated", 1, continuous=False)
+            body = stream.tokens(0, 1) + stream.finish(1, "stop") + b"data: [DONE]\n\n"
+            truth.head_ns = connection.send(
+                wire.promised(len(body) // 2 if fault == "short-length" else len(body) + 100) + body[:-20]
+            )
+            asyncio.get_running_loop().call_later(0.02, connection.close)
+        elif fault != "silent":
+            return False
+        self._finish(truth, fault)
+        return True
+
+    def _ended(self, job: Job, end: str) -> None:
+        self._jobs.pop(job.connection, None)
+        self._finish(job.truth, end)
+
+    def _finish(self, truth: Truth, end: str) -> None:
+        truth.end, truth.ended_ns = end, time.monotonic_ns()
+        self._log.write(truth)
+
+
+def listen(host: str, port: int, unix: str | None) -> socket.socket:
+    """A listening socket, IPv4, IPv6 or unix."""
+    if unix is not None:
+        Path(unix).unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(unix)
+        listener.listen(4096)
+        return listener
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=4096)

@@ -1,0 +1,49 @@
+"""What the emulator truly did, one JSON line a request, written when the request is over."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+@dataclass
+class Truth:
+    """Times on CLOCK_MONOTONIC, ns, each read just before the bytes were given to the kernel.
+
+    `started_ns`: a slot fell free. `active`: requests in a slot then, this one included. `event_ns`: each event with tokens,
+    `event_tokens` how many. `end`: "complete", the fault's name, or "closed" where the client went away.
+    """
+
+    request: int
+    connection: int
+    prompt: str
+    arrived_ns: int
+    fault: str | None
+    started_ns: int | None = None
+    active: int = 0
+    head_ns: int | None = None
+    event_ns: list[int] = field(default_factory=list)
+    event_tokens: list[int] = field(default_factory=list)
+    ended_ns: int | None = None
+    end: str = ""
+
+
+class TruthLog:
+    """A file of `Truth`; without a path it forgets."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = path.open("w", buffering=1) if path else None
+
+    def write(self, truth: Truth) -> None:
+        if self._file:
+            self._file.write(json.dumps(asdict(truth)) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()

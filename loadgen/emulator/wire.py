@@ -1,0 +1,87 @@
+"""The bytes of the emulator's answers: HTTP heads, chunked framing, events."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Unavailable",
+}
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+STREAM_END = b"0\r\n\r\n"
+
+
+def whole(status: int, body: bytes, kind: str = "application/json") -> bytes:
+    """A response of known length."""
+    head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def promised(length: int) -> bytes:
+    """The head of an event stream that names its length."""
+    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def chunk(body: bytes) -> bytes:
+    """One piece in chunked transfer coding."""
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+def event(data: Any) -> bytes:
+    """One server-sent event with a JSON payload."""
+    return b"data: " + json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+
+
+def word(token: int) -> str:
+    """The text of the token with this index."""
+    return f"t{token} "
+
+
+class Stream:
+    """The events of one answer. `continuous`: usage in every event, as vLLM does when asked."""
+
+    def __init__(self, api: str, model: str, prompt_tokens: int, continuous: bool) -> None:
+        self.api, self.model, self.prompt_tokens, self.continuous = api, model, prompt_tokens, continuous
+
+    def role(self) -> bytes | None:
+        """The event that only names the role; text completions have none."""
+        return self._event({"delta": {"role": "assistant", "content": ""}}, 0) if self.api == "chat" else None
+
+    def tokens(self, first: int, count: int) -> bytes:
+        """The event that carries `count` tokens from index `first` on."""
+        if self.continuous:
+            return self._tokens(first, count)
+        return _shared_tokens(self.api, self.model, first, count)
+
+    def finish(self, tokens: int, reason: str) -> bytes:
+        return self._event({"delta": {}} if self.api == "chat" else {"text": ""}, tokens, reason)
+
+    def usage(self, tokens: int) -> bytes:
+        return event({**self._base(), "choices": [], "usage": self._usage(tokens)})
+
+    def _tokens(self, first: int, count: int) -> bytes:
+        text = "".join(word(token) for token in range(first, first + count))
+        return self._event({"delta": {"content": text}} if self.api == "chat" else {"text": text}, first + count)
+
+    def _event(self, what: dict[str, Any], tokens: int, reason: str | None = None) -> bytes:
+        usage = {"usage": self._usage(tokens)} if self.continuous else {}
+        return event({**self._base(), "choices": [{"index": 0, **what, "finish_reason": reason}], **usage})
+
+    def _base(self) -> dict[str, Any]:
+        kind = "chat.completion.chunk" if self.api == "chat" else "text_completion"
+        return {"id": "emulated", "object": kind, "created": 0, "model": self.model}
+
+    def _usage(self, tokens: int) -> dict[str, int]:
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": tokens, "total_tokens": self.prompt_tokens + tokens}
+
+
+@lru_cache(maxsize=65536)
+def _shared_tokens(api: str, model: str, first: int, count: int) -> bytes:
+    return Stream(api, model, 0, continuous=False)._tokens(first, count)

@@ -1,0 +1,53 @@
+"""What a transport hands over: one request's life on the wire, as stamped pieces of the response body."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from results.records import Failure
+
+# Bytes held unparsed per request: parsing waits for the end of the request where it can, memory does not.
+_HOLD = 16 * 1024
+
+
+class Sink(Protocol):
+    """Takes the body of a response, in order."""
+
+    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None: ...
+
+
+class Broken(Exception):
+    """The exchange did not end as HTTP says it should. `failure` is its class."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
+class Exchange:
+    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), the status, and calls `received`."""
+
+    __slots__ = ("_held", "_held_bytes", "_sink", "connected", "sent_ns", "started_ns", "status")
+
+    def __init__(self, sink: Sink, started_ns: int) -> None:
+        self.started_ns = started_ns
+        self.connected = False
+        self.sent_ns: int | None = None
+        self.status: int | None = None
+        self._sink = sink
+        self._held: list[tuple[bytes, int, int]] = []
+        self._held_bytes = 0
+
+    def received(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
+        """Body bytes (transfer coding removed), the arrival of their last byte, and when the event loop had them."""
+        self._held.append((data, arrived_ns, read_ns))
+        self._held_bytes += len(data)
+        if self._held_bytes > _HOLD:
+            self.digest()
+
+    def digest(self) -> None:
+        """Hand what is held to the sink."""
+        for data, arrived_ns, read_ns in self._held:
+            self._sink.feed(data, arrived_ns, read_ns)
+        self._held.clear()
+        self._held_bytes = 0

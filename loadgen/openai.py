@@ -1,0 +1,97 @@
+"""The OpenAI API as it goes over the wire: request bodies, and the JSON of a stream's chunks.
+
+Reference: https://platform.openai.com/docs/api-reference/chat/create. vLLM and SGLang take more than that; a server that
+names itself one of them in `/v1/models` is sent the extended form.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from loadgen.config import Sampling
+from loadgen.questions import Question
+
+Api = Literal["chat", "completions"]
+PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
+_EXTENDED = {"vllm", "sglang"}
+# What generation_config.json of a model folder could otherwise set.
+_NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+def request_body(question: Question, model: str, api: Api, sampling: Sampling, extended: bool) -> bytes:
+    """The JSON body that asks `question` as a stream with usage at its end.
+
+    `extended` adds what only vLLM and SGLang know: the running count of tokens in every chunk, so that a chunk which carries
+    several tokens says so, and neutral values for the sampling parameters that OpenAI's API lacks.
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+    }
+    if api == "chat":
+        body["messages"] = question.messages
+    else:
+        body["prompt"] = "\n\n".join(message["content"] for message in question.messages)
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if extended:
+        body["stream_options"]["continuous_usage_stats"] = True
+        body |= _NEUTRAL
+    return msgspec.json.encode(body)
+
+
+def takes_extended(models: bytes) -> bool:
+    """Whether the answer to GET /v1/models is of a server that takes the extended form."""
+    try:
+        listed = _MODELS.decode(models)
+    except msgspec.MsgspecError:
+        return False
+    return any(model.owned_by in _EXTENDED for model in listed.data)
+
+
+class _Model(msgspec.Struct):
+    owned_by: str = ""
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model] = []
+
+
+class Delta(msgspec.Struct):
+    """New text. A reasoning model's thoughts are output tokens too, under either of two names."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class Choice(msgspec.Struct):
+    delta: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Chunk(msgspec.Struct):
+    """One event's data. `metrics` is vLLM's under `--enable-per-request-metrics`; `error` makes the stream a failed one."""
+
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
+    metrics: dict[str, Any] | None = None
+    error: Any = None
+
+
+_MODELS = msgspec.json.Decoder(_Models)
+decode_chunk = msgspec.json.Decoder(Chunk).decode

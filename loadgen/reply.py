@@ -1,0 +1,122 @@
+"""One streamed answer, put together from stamped bytes: when each content chunk came, what it said, how it ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from loadgen.openai import Chunk, decode_chunk
+from loadgen.sse import SseParser
+from results.records import Failure
+
+_HEAD = 512
+_DONE = b"[DONE]"
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+class Reply:
+    """Feed it the body of one response in order; it can be fed late, since the bytes bring their stamps along.
+
+    `chunk_at_ns`: arrival of each content chunk (CLOCK_MONOTONIC), `chunk_tokens` what it carried: by the server's running count
+    where it gives one, else 1. Tokens without text (an end token) are in no chunk, so the sum may be below `output_tokens`;
+    where chunks carried several tokens and the server did not say so, it is far below.
+    """
+
+    def __init__(self) -> None:
+        self.chunk_at_ns: list[int] = []
+        self.chunk_lag_ns: list[int] = []
+        self.chunk_tokens: list[int] = []
+        self.finish_reason: str | None = None
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.server_metrics: dict[str, Any] | None = None
+        self.done_at_ns: int | None = None
+        self.error: str | None = None
+        self.malformed: str | None = None
+        self._texts: list[str] = []
+        self._sse = SseParser()
+        self._events = 0
+        self._counted = 0
+        self._head = b""
+
+    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
+        """The next bytes, their arrival, and when the event loop had them (the same where the clock is the user's)."""
+        if len(self._head) < _HEAD:
+            self._head += data[: _HEAD - len(self._head)]
+        for kind, payload in self._sse.feed(data):
+            self._events += 1
+            if payload == _DONE:
+                self.done_at_ns = arrived_ns
+            elif kind == b"error":
+                self.error = self.error or _excerpt(payload)
+            else:
+                try:
+                    chunk = decode_chunk(payload)
+                except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+                    self.malformed = self.malformed or f"{problem}: {_excerpt(payload)}"
+                else:
+                    self._take(chunk, arrived_ns, read_ns - arrived_ns)
+
+    def _take(self, chunk: Chunk, arrived_ns: int, lag_ns: int) -> None:
+        if chunk.error is not None:
+            self.error = self.error or _excerpt(msgspec.json.encode(chunk.error))
+        usage = chunk.usage
+        if usage is not None:
+            self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
+        if chunk.metrics is not None:
+            self.server_metrics = chunk.metrics
+        for choice in chunk.choices or ():
+            said, thought = choice.text, None
+            if choice.delta is not None:
+                said, thought = choice.delta.content, choice.delta.reasoning or choice.delta.reasoning_content
+            if said or thought:
+                tokens = 1
+                if usage is not None and usage.completion_tokens is not None:
+                    tokens = usage.completion_tokens - self._counted
+                self._counted += tokens
+                self.chunk_at_ns.append(arrived_ns)
+                self.chunk_lag_ns.append(lag_ns)
+                self.chunk_tokens.append(tokens)
+                if said:
+                    self._texts.append(said)
+            if choice.finish_reason is not None:
+                self.finish_reason = choice.finish_reason
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    @property
+    def complete(self) -> bool:
+        return self.finish_reason is not None and self.done_at_ns is not None
+
+    def close(self, at_ns: int) -> None:
+        """The body is over. Servers that leave out the empty line after `[DONE]` are forgiven."""
+        if self._sse.held.strip() == b"data: " + _DONE:
+            self.done_at_ns = at_ns
+
+    def verdict(self, status: int | None, broken: Failure | None, detail: str) -> tuple[Failure | None, str | None]:
+        """Failure class and its words, or (None, None) for a success, as metrics.md defines it.
+
+        `broken` is how the transport or a deadline ended the exchange, None where the HTTP message ended as it should.
+        """
+        if status is not None and status != 200:
+            failure: Failure = "http_4xx" if 400 <= status < 500 else "http_5xx" if status >= 500 else "malformed"
+            return failure, f"HTTP {status}: {_excerpt(self._head)}"
+        if self.error is not None:
+            return "stream_error", self.error
+        if self.malformed is not None:
+            return "malformed", self.malformed
+        if self.complete:
+            return None, None
+        if broken is not None:
+            return broken, detail
+        if self._head and not self._events and not self._head.startswith(_FIELDS):
+            return "malformed", f"no event stream: {_excerpt(self._head)}"
+        missing = "[DONE]" if self.finish_reason is not None else "a finish reason"
+        return "truncated", f"the stream ended without {missing}"
+
+
+def _excerpt(data: bytes) -> str:
+    return " ".join(data[:300].decode("utf-8", "replace").split())

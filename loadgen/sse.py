@@ -1,0 +1,68 @@
+"""Server-sent events out of bytes that come in any pieces (WHATWG HTML, 9.2.6 "Interpreting an event stream")."""
+
+from __future__ import annotations
+
+Event = tuple[bytes, bytes]
+"""(type, data): the `event:` field, empty where there was none, and the `data:` lines joined by newlines."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class SseParser:
+    """Feed it bytes as they arrive; it gives back each event once its closing empty line is there. Bytes are never decoded."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._after_cr = False
+
+    @property
+    def held(self) -> bytes:
+        """What came after the last whole event."""
+        return bytes(self._held)
+
+    def feed(self, data: bytes) -> list[Event]:
+        if self._after_cr or b"\r" in data:
+            data = self._one_newline(data)
+        held = self._held
+        if held:
+            seen = max(0, len(held) - 1)
+            held += data
+            end = held.rfind(b"\n\n", seen)
+            if end < 0:
+                return []
+            data = bytes(held[:end])
+            del held[: end + 2]
+        else:
+            end = data.rfind(b"\n\n")
+            if end < 0:
+                held += data
+                return []
+            held += data[end + 2 :]
+            data = data[:end]
+        events = []
+        for block in data.split(b"\n\n"):
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append((b"", block[6:]))
+            elif event := _event(block):
+                events.append(event)
+        return events
+
+    def _one_newline(self, data: bytes) -> bytes:
+        r"""`\r\n` and `\r` turned into `\n`, also where a `\r\n` is split over two pieces."""
+        if self._after_cr and data.startswith(b"\n"):
+            data, self._after_cr = data[1:], False
+        if data:
+            self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _event(block: bytes) -> Event | None:
+    kind, lines = b"", []
+    for line in block.removeprefix(_BOM).split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            lines.append(value)
+        elif field == b"event":
+            kind = value
+    return (kind, b"\n".join(lines)) if lines else None

@@ -1,0 +1,113 @@
+"""Requests of one block: each is asked once, watched, and leaves one record."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+
+from foundation.progress import Progress
+from loadgen.config import WorkloadConfig
+from loadgen.deadlines import Watch
+from loadgen.exchange import Broken, Exchange
+from loadgen.journal import JournalWriter
+from loadgen.openai import PATHS, request_body
+from loadgen.questions import Question
+from loadgen.reply import Reply
+from loadgen.transport import Transport
+from results.records import Failure, RequestRecord
+
+
+@dataclass
+class Traffic:
+    """What the requests of a block share. `extended`: the server takes vLLM's form of the API."""
+
+    transport: Transport
+    model: str
+    workload: WorkloadConfig
+    extended: bool
+    origin_ns: int
+    writer: JournalWriter
+    progress: Progress
+    failed: int = 0
+    _open: dict[int, tuple[Question, int]] = field(default_factory=dict)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._open)
+
+    def now_ns(self) -> int:
+        """Time from the block's origin."""
+        return time.monotonic_ns() - self.origin_ns
+
+    def ask(self, number: int, question: Question, scheduled_ns: int) -> Coroutine[None, None, RequestRecord]:
+        """Send one request and record it. It counts as in flight from now, not from when its task first runs."""
+        self._open[number] = question, scheduled_ns
+        return self._ask(number, question, scheduled_ns)
+
+    def never_sent(self, number: int, question: Question, scheduled_ns: int, failure: Failure, why: str) -> None:
+        self._record(RequestRecord(id=number, prompt_id=question.id, scheduled_ns=scheduled_ns, failure=failure, error=why))
+
+    def close(self) -> None:
+        """Record the requests whose tasks were cancelled before they first ran."""
+        for number, (question, scheduled_ns) in list(self._open.items()):
+            self.never_sent(number, question, scheduled_ns, "cancelled", "the block was cancelled")
+
+    async def _ask(self, number: int, question: Question, scheduled_ns: int) -> RequestRecord:
+        api = self.workload.api
+        body = request_body(question, self.model, api, self.workload.sampling, self.extended)
+        task = asyncio.current_task()
+        assert task is not None
+        reply = Reply()
+        exchange = Exchange(reply, time.monotonic_ns())
+        watch = Watch(task, exchange, reply, self.workload.deadlines)
+        broken: Failure | None = None
+        detail = ""
+        try:
+            await self.transport.send(exchange, PATHS[api], body)
+        except Broken as error:
+            broken, detail = error.failure, str(error)
+        except asyncio.CancelledError:
+            if watch.missed is None or task.uncancel() > 0:
+                broken, detail = "cancelled", "the block was cancelled"
+                raise
+            broken, detail = watch.missed, f"missed the deadline {watch.missed.removeprefix('timeout_')!r}"
+        finally:
+            watch.stop()
+            exchange.digest()
+            ended_ns = time.monotonic_ns()
+            reply.close(ended_ns)
+            failure, error_text = reply.verdict(exchange.status, broken, detail)
+            record = RequestRecord(
+                id=number,
+                prompt_id=question.id,
+                scheduled_ns=scheduled_ns,
+                sent_ns=None if exchange.sent_ns is None else exchange.sent_ns - self.origin_ns,
+                chunk_ns=_gaps(reply.chunk_at_ns, self.origin_ns),
+                chunk_tokens=reply.chunk_tokens,
+                done_ns=(reply.done_at_ns or ended_ns) - self.origin_ns,
+                status=exchange.status,
+                finish_reason=reply.finish_reason,
+                failure=failure,
+                error=error_text,
+                input_tokens=reply.input_tokens,
+                output_tokens=reply.output_tokens,
+                tokens_from=None if reply.output_tokens is None else "server",
+                text=reply.text,
+                server_metrics=reply.server_metrics,
+                client_lag_ns=reply.chunk_lag_ns if self.transport.clock == "kernel" else None,
+            )
+            self._record(record)
+        return record
+
+    def _record(self, record: RequestRecord) -> None:
+        self._open.pop(record.id, None)
+        self.writer.record(record)
+        self.failed += record.failure is not None
+        self.progress.advance(1, f"{self.in_flight} in flight" + (f", {self.failed} failed" if self.failed else ""))
+
+
+def _gaps(at_ns: list[int], origin_ns: int) -> list[int]:
+    """The first from the origin, the others from the one before."""
+    return [later - earlier for earlier, later in zip([origin_ns, *at_ns], at_ns, strict=False)]

@@ -1,0 +1,93 @@
+"""Requests through aiohttp: TLS, proxies and any server. Bytes are stamped when the event loop hands them over."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace, TracebackType
+from typing import Literal, Self
+
+import aiohttp
+from yarl import URL
+
+from foundation.endpoint import Endpoint
+from loadgen.exchange import Broken, Exchange
+from results.records import Failure
+
+# A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
+KEEP_ALIVE_S = 3.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class AiohttpTransport:
+    """One aiohttp session without limits or timeouts of its own: pacing and deadlines are the caller's."""
+
+    name = "aiohttp"
+    clock: Literal["kernel", "user"] = "user"
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._base = endpoint.base_url
+        self._headers = {
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+            "User-Agent": "tunedyno",
+            **endpoint.headers,
+        }
+        self._json = {"Content-Type": "application/json"}
+        self._through_proxy = URL(endpoint.base_url).host not in _LOOPBACK
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=None),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            headers=self._headers,
+            trace_configs=[_stamps()],
+            trust_env=self._through_proxy,
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._session.close()
+
+    async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
+        method, headers = ("GET", None) if body is None else ("POST", self._json)
+        try:
+            async with self._session.request(
+                method, self._base + path, data=body, headers=headers, allow_redirects=False, trace_request_ctx=exchange
+            ) as response:
+                exchange.status = response.status
+                while data := await response.content.readany():
+                    now = time.monotonic_ns()
+                    exchange.received(data, now, now)
+        except (aiohttp.ClientError, OSError) as error:
+            raise Broken(_failure(error, exchange), f"{type(error).__name__}: {error}") from error
+
+
+def _failure(error: Exception, exchange: Exchange) -> Failure:
+    if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
+        return "tls"
+    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)) or not exchange.connected:
+        return "connect"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "malformed"
+    if isinstance(error, aiohttp.ClientPayloadError) and "ConnectionResetError" not in str(error):
+        # aiohttp names a reset only in the text of the error that says the body is short.
+        return "truncated"
+    return "reset"
+
+
+def _stamps() -> aiohttp.TraceConfig:
+    """Tells the exchange when its connection stood and when its last byte went out."""
+    trace = aiohttp.TraceConfig()
+
+    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.connected = True
+
+    async def sent(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.sent_ns = time.monotonic_ns()
+
+    trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(connected)
+    trace.on_request_headers_sent.append(sent)
+    trace.on_request_chunk_sent.append(sent)
+    return trace

@@ -1,0 +1,120 @@
+"""An emulator in a process of its own, and a way to run a block against it and read both sides' accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from foundation.endpoint import Endpoint
+from foundation.progress import Silent
+from loadgen import BlockPlan, Question, run, run_block
+from loadgen.config import WorkloadConfig
+from results.records import JournalEnd, JournalHeader, RequestRecord
+
+
+@dataclass
+class Emulator:
+    """A running emulator. `truth` is complete once it was stopped."""
+
+    process: subprocess.Popen[str]
+    port: int
+    log: Path
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint("variant", f"http://127.0.0.1:{self.port}/v1", "emulated")
+
+    def truth(self) -> dict[str, dict[str, Any]]:
+        """What happened to each prompt, after stopping."""
+        self.stop()
+        return {row["prompt"]: row for row in map(json.loads, self.log.read_text().splitlines())}
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@dataclass
+class Journal:
+    """A journal as JSON says it, read without the product's reader."""
+
+    header: JournalHeader
+    records: list[RequestRecord]
+    end: JournalEnd | None
+
+
+def read_journal(path: Path) -> Journal:
+    lines = path.read_bytes().splitlines()
+    end = None
+    if b'"ended_ns"' in lines[-1]:
+        end = msgspec.json.decode(lines.pop(), type=JournalEnd)
+    return Journal(
+        msgspec.json.decode(lines[0], type=JournalHeader),
+        [msgspec.json.decode(line, type=RequestRecord) for line in lines[1:]],
+        end,
+    )
+
+
+def questions(count: int, word: str = "question") -> list[Question]:
+    return [Question(f"q{i}", [{"role": "user", "content": f"{word} {i}"}]) for i in range(count)]
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Callable[..., Emulator]]:
+    """Starts emulators with command-line arguments; stops them at the end."""
+    started: list[Emulator] = []
+
+    def start(*args: str) -> Emulator:
+        log = tmp_path / f"truth-{len(started)}.jsonl"
+        command = [sys.executable, "-m", "loadgen.emulator", "--truth", str(log), *args]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        started.append(Emulator(process, json.loads(process.stdout.readline())["port"], log))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def block(tmp_path: Path) -> Callable[..., Journal]:
+    """Runs one block of a one-stage workload and reads its journal. `stop_after`: seconds until the stop event is set."""
+
+    def go(
+        endpoint: Endpoint,
+        stage: dict[str, Any],
+        asked: list[Question] | None = None,
+        stop_after: float | None = None,
+        cancel_after: float | None = None,
+        **workload: Any,
+    ) -> Journal:
+        config = WorkloadConfig.model_validate({"stages": [stage], "warmup": "0s", **workload})
+        plan = BlockPlan(endpoint, config.stages[0], 1, 0, asked or questions(1000), "plain", config)
+        path = tmp_path / "block.jsonl"
+
+        async def main() -> None:
+            stop = asyncio.Event()
+            if stop_after is not None:
+                asyncio.get_running_loop().call_later(stop_after, stop.set)
+            task = asyncio.create_task(run_block(plan, path, Silent(), stop))
+            if cancel_after is not None:
+                asyncio.get_running_loop().call_later(cancel_after, task.cancel)
+            try:
+                await task
+            except asyncio.CancelledError:
+                assert cancel_after is not None
+
+        run(main())
+        return read_journal(path)
+
+    return go

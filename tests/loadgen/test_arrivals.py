@@ -1,0 +1,78 @@
+"""Schedules: whole, sorted, seeded, of the rate asked for and of the distribution named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from loadgen.arrivals import planned_requests, schedule
+from loadgen.config import Stage
+
+
+def stage(**fields: Any) -> Stage:
+    return Stage.model_validate(fields)
+
+
+def test_constant_arrivals_are_evenly_spaced_and_fill_the_window() -> None:
+    made = schedule(stage(rate=4, arrivals="constant", duration="1s"), seed=1, block=1, warmup=0.5)
+    assert made.times_ns.tolist() == [0, 250_000_000, 500_000_000, 750_000_000, 1_000_000_000, 1_250_000_000]
+    assert (made.window_start_ns, made.window_end_ns) == (500_000_000, 1_500_000_000)
+
+
+def test_a_counted_constant_window_is_exactly_count_over_rate_long() -> None:
+    made = schedule(stage(rate=4, arrivals="constant", requests=8), seed=1, block=1, warmup=1.0)
+    assert made.window_end_ns - made.window_start_ns == 2_000_000_000
+    assert len(made.times_ns) == 4 + 8
+
+
+@given(
+    rate=st.floats(0.05, 5000),
+    requests=st.integers(1, 500),
+    warmup=st.sampled_from([0.0, 0.3, 2.0]),
+    arrivals=st.sampled_from(["poisson", "constant"]),
+    block=st.integers(1, 20),
+)
+def test_a_counted_window_holds_its_count(rate: float, requests: int, warmup: float, arrivals: str, block: int) -> None:
+    of = stage(rate=rate, arrivals=arrivals, requests=requests)
+    made = schedule(of, seed=3, block=block, warmup=warmup)
+    times = made.times_ns
+    inside = (times >= made.window_start_ns) & (times < made.window_end_ns)
+    assert inside.sum() == requests
+    assert inside[-requests:].all()
+    assert (np.diff(times) >= 0).all() and times[0] >= 0
+    assert planned_requests(of, 3, block, warmup) == len(times)
+
+
+def test_poisson_gaps_are_exponential_and_counts_are_poisson() -> None:
+    times = schedule(stage(rate=100, requests=20_000), seed=5, block=1, warmup=0).times_ns / 1e9
+    assert stats.kstest(np.diff(times), stats.expon(scale=0.01).cdf).pvalue > 0.01
+    counts = np.histogram(times, np.arange(0, int(times[-1])))[0]
+    dispersion = counts.var(ddof=1) / counts.mean()
+    assert 0.01 < stats.chi2(len(counts) - 1).cdf(dispersion * (len(counts) - 1)) < 0.99
+
+
+def test_the_same_seed_and_block_give_the_same_schedule_and_others_do_not() -> None:
+    of = stage(rate=10, duration="20s")
+    one = schedule(of, 7, 1, 1.0)
+    assert (one.times_ns == schedule(of, 7, 1, 1.0).times_ns).all()
+    for other in (
+        schedule(of, 7, 2, 1.0),
+        schedule(of, 8, 1, 1.0),
+        schedule(stage(name="b", rate=10, duration="20s"), 7, 1, 1.0),
+    ):
+        assert one.times_ns.tolist() != other.times_ns.tolist()
+
+
+def test_the_stage_own_warmup_goes_before_the_workload_s() -> None:
+    assert schedule(stage(rate=10, duration="1s", warmup="3s"), 0, 1, 1.0).window_start_ns == 3_000_000_000
+
+
+def test_offered_load_of_counted_windows_is_unbiased() -> None:
+    of = stage(rate=10, requests=5)
+    rates = [5e9 / (made.window_end_ns - made.window_start_ns) for made in (schedule(of, 0, block, 0.0) for block in range(4000))]
+    assert np.mean(rates) == pytest.approx(10, abs=4 * np.std(rates) / len(rates) ** 0.5)

@@ -1,0 +1,297 @@
+"""Blocks against the emulator: the journal beside the emulator's own account of the same requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foundation.endpoint import Endpoint
+from loadgen import Question
+from loadgen.arrivals import schedule
+from loadgen.config import Stage
+from tests.loadgen.conftest import questions, read_journal
+
+
+def prompt(record: Any) -> str:
+    return f"question {record.prompt_id[1:]}"
+
+
+def arrivals_ns(record: Any) -> np.ndarray:
+    return np.cumsum(record.chunk_ns)
+
+
+def test_an_open_block_s_journal_agrees_with_what_the_server_did(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "exponential:20ms", "--itl", "exponential:3ms", "--tokens", "uniform:1:20")
+    of = {"rate": 40, "duration": "1s", "warmup": "0.5s"}
+    journal = block(server.endpoint, of)
+    truth = server.truth()
+    header = journal.header
+    times = schedule(Stage.model_validate(of), 0, 1, 0.0).times_ns.tolist()
+
+    assert journal.end is not None and journal.end.end == "complete"
+    assert header.planned == len(times) == len(journal.records)
+    assert (header.window_start_ns, header.window_end_ns) == (500_000_000, 1_500_000_000)
+    assert header.offered_rate == 40 and header.concurrency is None and header.arrivals == "poisson"
+    assert [r.scheduled_ns for r in sorted(journal.records, key=lambda r: r.id)] == times
+    for record in journal.records:
+        did = truth[prompt(record)]
+        origin = header.origin_monotonic_ns
+        assert record.failure is None and record.error is None and record.status == 200
+        assert record.output_tokens == sum(did["event_tokens"]) == sum(record.chunk_tokens)
+        assert record.tokens_from == "server" and record.input_tokens == 2
+        assert record.text == "".join(f"t{i} " for i in range(record.output_tokens))
+        assert record.scheduled_ns <= record.sent_ns <= did["arrived_ns"] - origin
+        assert (arrivals_ns(record) >= np.array(did["event_ns"]) - origin).all()
+        assert record.done_ns >= arrivals_ns(record)[-1]
+    late = np.concatenate([arrivals_ns(r) + header.origin_monotonic_ns - truth[prompt(r)]["event_ns"] for r in journal.records])
+    assert np.median(late) < np.median(np.concatenate([np.diff(truth[prompt(r)]["event_ns"]) for r in journal.records]))
+
+
+def test_a_stalled_server_does_not_hold_back_the_schedule(emulator: Any, block: Any) -> None:
+    """No coordinated omission: the one slot is always busy, requests go out at their times, and their wait is latency."""
+    server = emulator("--slots", "1", "--ttft", "100ms", "--tokens", "1")
+    journal = block(server.endpoint, {"rate": 50, "arrivals": "constant", "requests": 20})
+    truth = server.truth()
+    origin = journal.header.origin_monotonic_ns
+    arrived = sorted(did["arrived_ns"] - origin for did in truth.values())
+    assert arrived[-1] < 10 * 100_000_000  # all had come when half had been served
+    for record in journal.records:
+        assert record.failure is None
+        assert record.chunk_ns[0] - record.scheduled_ns >= truth[prompt(record)]["event_ns"][0] - origin - record.scheduled_ns
+    latencies = [r.chunk_ns[0] - r.scheduled_ns for r in sorted(journal.records, key=lambda r: r.id)]
+    assert latencies[-1] > 15 * 70_000_000  # 20 services of 100 ms against arrivals 20 ms apart
+
+
+def test_a_closed_loop_keeps_its_concurrency_and_never_exceeds_it(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "5ms", "--itl", "2ms", "--tokens", "uniform:1:10")
+    journal = block(server.endpoint, {"concurrency": 4, "requests": 60, "warmup": "0.1s"})
+    truth = server.truth().values()
+    assert max(did["active"] for did in truth) == 4
+    window = [r for r in journal.records if r.scheduled_ns >= journal.header.window_start_ns]
+    assert len(window) == 60 == journal.header.planned
+    assert [r.prompt_id for r in sorted(window, key=lambda r: r.id)] == [f"q{i}" for i in range(60)]
+    assert len(journal.records) > 60 and {r.prompt_id for r in journal.records} >= {"q999"}
+    assert journal.header.window_end_ns is None
+    end = journal.end.window_end_ns
+    assert max(r.scheduled_ns for r in window) < end <= max(r.done_ns for r in window)
+
+
+def test_a_closed_loop_of_a_duration(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "5ms", "--tokens", "2")
+    journal = block(server.endpoint, {"concurrency": 2, "duration": "0.4s"})
+    assert journal.header.planned is None and journal.header.window_end_ns == journal.end.window_end_ns == 400_000_000
+    assert all(r.scheduled_ns < 400_000_000 and r.failure is None for r in journal.records)
+
+
+FAULTS = {
+    "reset-headers": "reset",
+    "reset-event": "reset",
+    "close-event": "truncated",
+    "silent": "timeout_first",
+    "stall": "timeout_stall",
+    "comments": "timeout_stall",
+    "trickle": "timeout_total",
+    "no-finish": "truncated",
+    "no-done": "truncated",
+    "error-event": "stream_error",
+    "bad-json": "malformed",
+    "html": "malformed",
+    "long-length": "truncated",
+    "short-length": "malformed",
+    "http-429": "http_4xx",
+    "http-500": "http_5xx",
+    "http-503": "http_5xx",
+    "http-429-empty": "http_4xx",
+    "http-500-empty": "http_5xx",
+    "http-503-empty": "http_5xx",
+}
+SHORT = {"connect": "1s", "first": "0.5s", "stall": "0.4s", "total": "1.5s"}
+
+
+def test_every_fault_ends_in_its_own_class_and_the_others_go_on(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "5ms", "--itl", "1ms", "--tokens", "30")
+    asked = [Question(name, [{"role": "user", "content": f"fault:{name}"}]) for name in [*FAULTS, "none"]] * 2
+    journal = block(server.endpoint, {"rate": 100, "arrivals": "constant", "requests": len(asked)}, asked, deadlines=SHORT)
+    assert {r.prompt_id: r.failure for r in journal.records} == {**FAULTS, "none": None}
+    assert len(journal.records) == len(asked)
+    for record in journal.records:
+        assert (record.error is None) == (record.failure is None)
+        assert record.done_ns - record.scheduled_ns < 3e9
+
+
+def test_a_connection_reset_at_once(emulator: Any, block: Any) -> None:
+    journal = block(emulator("--fault", "reset-connect").endpoint, {"concurrency": 1, "requests": 2})
+    # Which of the two it is depends on whether the request was out before the reset came in.
+    assert all(r.failure == ("connect" if r.sent_ns is None else "reset") for r in journal.records)
+    assert len(journal.records) == 2
+
+
+def test_nobody_listens(block: Any) -> None:
+    journal = block(Endpoint("variant", "http://127.0.0.1:9/v1", "m"), {"rate": 50, "requests": 3})
+    assert [r.failure for r in journal.records] == ["connect"] * 3
+    assert all(r.sent_ns is None for r in journal.records)
+
+
+def test_a_name_that_does_not_resolve(block: Any) -> None:
+    journal = block(
+        Endpoint("variant", "http://no-such-host.invalid/v1", "m"), {"rate": 50, "requests": 1}, deadlines={"connect": "20s"}
+    )
+    assert [r.failure for r in journal.records] == ["connect"]
+
+
+def test_tls_to_a_server_that_speaks_none(emulator: Any, block: Any) -> None:
+    server = emulator()
+    journal = block(
+        Endpoint("variant", f"https://127.0.0.1:{server.port}/v1", "m"), {"concurrency": 1, "requests": 1}, deadlines=SHORT
+    )
+    assert journal.records[0].failure in ("tls", "timeout_connect")
+
+
+def test_arrivals_over_the_limit_are_dropped_and_counted(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "500ms", "--tokens", "1")
+    journal = block(server.endpoint, {"rate": 100, "arrivals": "constant", "requests": 10}, max_in_flight=3)
+    failures = {r.id: r.failure for r in journal.records}
+    assert [failures[i] for i in range(10)] == [None] * 3 + ["dropped"] * 7
+    assert all(r.sent_ns is None for r in journal.records if r.failure == "dropped")
+    assert len(server.truth()) == 3
+
+
+def test_stop_drains_what_is_in_flight_and_cancels_the_rest(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "400ms", "--tokens", "1")
+    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, stop_after=0.5)
+    assert journal.end.end == "interrupted"
+    assert sorted(r.id for r in journal.records) == list(range(40))
+    sent = [r for r in journal.records if r.sent_ns is not None]
+    assert {r.failure for r in sent} == {None}
+    assert {r.failure for r in journal.records if r.sent_ns is None} == {"cancelled"}
+    assert 1 <= len(sent) < 20 and journal.end.window_end_ns < 1e9
+    assert max(r.done_ns for r in sent) > journal.end.window_end_ns
+
+
+def test_stop_in_a_closed_loop(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "50ms", "--tokens", "1")
+    journal = block(server.endpoint, {"concurrency": 2, "requests": 500}, stop_after=0.4)
+    assert journal.end.end == "interrupted" and len(journal.records) == 500
+    assert {r.failure for r in journal.records} == {None, "cancelled"}
+    assert all(r.failure is None for r in journal.records if r.sent_ns is not None)
+
+
+@pytest.mark.parametrize("stage", [{"rate": 20, "arrivals": "constant", "requests": 40}, {"concurrency": 3, "requests": 40}])
+def test_a_cancelled_block_leaves_a_whole_journal(emulator: Any, block: Any, stage: dict[str, Any]) -> None:
+    server = emulator("--ttft", "2s", "--tokens", "1")
+    journal = block(server.endpoint, stage, cancel_after=0.4)
+    assert journal.end is not None and journal.end.end == "interrupted"
+    assert sorted(r.id for r in journal.records) == list(range(40))
+    assert {r.failure for r in journal.records} == {"cancelled"}
+    assert any(r.sent_ns is not None for r in journal.records)
+
+
+def test_a_server_killed_in_the_run_fails_the_rest(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "10ms", "--itl", "20ms", "--tokens", "10")
+    timer = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {server.process.pid}"])
+    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, deadlines=SHORT)
+    timer.wait()
+    failures = [r.failure for r in sorted(journal.records, key=lambda r: r.id)]
+    assert failures[0] is None and failures[-1] == "connect"
+    assert set(failures) <= {None, "connect", "reset", "truncated"}
+
+
+def test_tokens_that_share_a_chunk_are_counted_where_the_server_says_so(emulator: Any, block: Any) -> None:
+    args = ["--tokens", "10", "--tokens-per-chunk", "4"]
+    told = block(emulator("--owned-by", "vllm", *args).endpoint, {"concurrency": 1, "requests": 2})
+    assert [r.chunk_tokens for r in told.records] == [[4, 4, 2]] * 2
+    untold = block(emulator(*args).endpoint, {"concurrency": 1, "requests": 2})
+    assert [r.chunk_tokens for r in untold.records] == [[1, 1, 1]] * 2
+    assert {r.output_tokens for r in told.records + untold.records} == {10}
+
+
+def test_a_server_without_usage_leaves_the_counts_open(emulator: Any, block: Any) -> None:
+    journal = block(emulator("--no-usage").endpoint, {"concurrency": 1, "requests": 2})
+    for record in journal.records:
+        assert record.failure is None
+        assert record.input_tokens is record.output_tokens is record.tokens_from is None
+
+
+def test_text_completions(emulator: Any, block: Any) -> None:
+    server = emulator("--tokens", "3")
+    journal = block(server.endpoint, {"concurrency": 1, "requests": 2}, api="completions")
+    assert [r.text for r in journal.records] == ["t0 t1 t2 "] * 2
+    assert journal.header.api == "completions"
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from foundation.endpoint import Endpoint
+from foundation.progress import Silent
+from loadgen import BlockPlan, Question, run, run_block
+from loadgen.config import WorkloadConfig
+config = WorkloadConfig.model_validate({"stages": [{"rate": 100, "duration": "60s"}], "warmup": "0s"})
+asked = [Question("q", [{"role": "user", "content": "hello"}])]
+plan = BlockPlan(Endpoint("v", sys.argv[1], "m"), config.stages[0], 1, 0, asked, "plain", config)
+run(run_block(plan, Path(sys.argv[2]), Silent(), asyncio.Event()))
+"""
+
+
+def test_a_killed_load_generator_loses_at_most_a_second(emulator: Any, tmp_path: Path) -> None:
+    server = emulator("--ttft", "5ms", "--tokens", "2")
+    path = tmp_path / "killed.jsonl"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, server.endpoint.base_url, str(path)])
+    while not path.exists() or path.stat().st_size < 20_000:
+        time.sleep(0.05)
+        assert child.poll() is None
+    os.kill(child.pid, signal.SIGKILL)
+    killed_ns = time.monotonic_ns()
+    child.wait()
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join(lines[:-1]) + b"\n")  # a reader drops the torn line
+    journal = read_journal(path)
+    assert journal.end is None and len(journal.records) > 20
+    written = {record.id for record in journal.records}
+    horizon = killed_ns - journal.header.origin_monotonic_ns - 1_000_000_000
+    last = max(record.done_ns for record in journal.records)
+    assert last >= horizon
+    early = [r.id for r in journal.records if r.scheduled_ns < horizon - 1_000_000_000]
+    assert set(range(max(early, default=-1) + 1)) <= written
+
+
+def test_importing_loadgen_brings_nothing_heavy() -> None:
+    heavy = ["pandas", "pyarrow", "scipy", "torch", "transformers"]
+    code = f"import sys, json, loadgen; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == []
+
+
+def test_progress_hears_of_every_record(emulator: Any, tmp_path: Path) -> None:
+    import asyncio
+
+    from loadgen import BlockPlan, run, run_block
+    from loadgen.config import WorkloadConfig
+
+    class Counting:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def stage(self, name: str, total: float | None, unit: str) -> None: ...
+
+        def advance(self, amount: float = 1, note: str = "") -> None:
+            self.seen.append(note)
+
+        def log(self, line: str) -> None: ...
+
+    config = WorkloadConfig.model_validate({"stages": [{"concurrency": 2, "requests": 6}], "warmup": "0s"})
+    asked = [*questions(5), Question("bad", [{"role": "user", "content": "fault:http-500"}])]
+    progress = Counting()
+    plan = BlockPlan(emulator("--tokens", "1").endpoint, config.stages[0], 1, 0, asked, "plain", config)
+    run(run_block(plan, tmp_path / "j.jsonl", progress, asyncio.Event()))
+    assert len(progress.seen) == 6
+    assert any("1 failed" in note for note in progress.seen)

@@ -1,0 +1,48 @@
+"""Bodies as servers want them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from loadgen.config import Sampling
+from loadgen.openai import request_body, takes_extended
+from loadgen.questions import Question
+
+QUESTION = Question("q", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why? é"}])
+
+
+def body(api: Any = "chat", extended: bool = False, **sampling: Any) -> dict[str, Any]:
+    return json.loads(request_body(QUESTION, "m", api, Sampling(**sampling), extended))
+
+
+def test_a_chat_body_holds_only_what_openai_knows() -> None:
+    assert body(temperature=0.5, max_tokens="10", stop=("x",), seed=3) == {
+        "model": "m",
+        "messages": QUESTION.messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "max_tokens": 10,
+        "stop": ["x"],
+        "seed": 3,
+    }
+
+
+def test_a_text_completion_joins_the_messages() -> None:
+    made = body(api="completions")
+    assert made["prompt"] == "Be brief.\n\nWhy? é" and "messages" not in made
+
+
+def test_the_extended_form_counts_tokens_and_overrules_generation_config() -> None:
+    made = body(extended=True)
+    assert made["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert made["repetition_penalty"] == 1.0 and made["top_k"] == -1
+
+
+def test_who_takes_the_extended_form() -> None:
+    assert takes_extended(b'{"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 10}]}')
+    assert not takes_extended(b'{"data": [{"id": "m", "owned_by": "openai"}]}')
+    assert not takes_extended(b"<html>")
+    assert not takes_extended(b'{"data": null}')

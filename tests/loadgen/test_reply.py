@@ -1,0 +1,137 @@
+"""A stream's bytes read into an answer, and the class of each way it can end."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.reply import Reply
+
+DONE = b"data: [DONE]\n\n"
+
+
+def event(**data: Any) -> bytes:
+    return b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+def said(content: str | None, finish: str | None = None, **more: Any) -> bytes:
+    return event(choices=[{"index": 0, "delta": {"content": content}, "finish_reason": finish}], **more)
+
+
+def usage(inputs: int, outputs: int) -> dict[str, int]:
+    return {"prompt_tokens": inputs, "completion_tokens": outputs}
+
+
+def read(*pieces: bytes) -> Reply:
+    """Pieces that arrive at 100, 200, 300, ... and are read 7 later."""
+    reply = Reply()
+    for number, piece in enumerate(pieces, start=1):
+        reply.feed(piece, 100 * number, 100 * number + 7)
+    reply.close(10_000)
+    return reply
+
+
+def test_role_and_empty_chunks_are_not_content() -> None:
+    role = event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}])
+    reply = read(role, said("a"), said(""), said("b"), said(None, "stop"), event(choices=[], usage=usage(5, 3)), DONE)
+    assert reply.chunk_at_ns == [200, 400]
+    assert reply.chunk_lag_ns == [7, 7]
+    assert reply.text == "ab"
+    assert (reply.input_tokens, reply.output_tokens, reply.finish_reason, reply.done_at_ns) == (5, 3, "stop", 700)
+    assert reply.verdict(200, None, "") == (None, None)
+
+
+def test_a_running_count_says_how_many_tokens_a_chunk_carried() -> None:
+    reply = read(
+        said("a", usage=usage(5, 1)),
+        said("", usage=usage(5, 2)),  # half a character: its token is in the next chunk
+        said("é", usage=usage(5, 3)),
+        said("bcd", usage=usage(5, 6)),
+        said("", "stop", usage=usage(5, 7)),
+        DONE,
+    )
+    assert reply.chunk_tokens == [1, 2, 3]
+    assert reply.output_tokens == 7
+
+
+def test_without_a_running_count_a_chunk_is_one_token() -> None:
+    assert read(said("a"), said("bcd"), said(None, "length"), event(choices=[], usage=usage(1, 4)), DONE).chunk_tokens == [1, 1]
+
+
+def test_thoughts_are_content_in_time_but_not_in_text() -> None:
+    thought = event(choices=[{"index": 0, "delta": {"reasoning_content": "hm"}}])
+    reply = read(thought, said("a"), said(None, "stop"), DONE)
+    assert reply.chunk_at_ns == [100, 200]
+    assert reply.text == "a"
+
+
+def test_text_completions() -> None:
+    reply = read(
+        event(choices=[{"index": 0, "text": "a", "finish_reason": None}]),
+        event(choices=[{"text": "b", "finish_reason": "stop"}]),
+        DONE,
+    )
+    assert reply.text == "ab" and reply.chunk_at_ns == [100, 200]
+    assert reply.verdict(200, None, "") == (None, None)
+
+
+def test_the_server_s_own_timings_are_kept() -> None:
+    reply = read(said("a", "stop"), event(choices=[], usage=usage(1, 1), metrics={"queue_time_ms": 1.5}), DONE)
+    assert reply.server_metrics == {"queue_time_ms": 1.5}
+
+
+@given(
+    st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), min_size=1, max_size=8),
+    st.lists(st.integers(0, 10_000)),
+)
+def test_a_stream_cut_anywhere_reads_the_same(texts: list[str], cuts: list[int]) -> None:
+    stream = b"".join(said(text) for text in texts) + said(None, "stop") + DONE
+    places = sorted({0, len(stream), *(c % len(stream) for c in cuts)})
+    reply = read(*(stream[a:b] for a, b in pairwise(places)))
+    assert reply.text == "".join(texts)
+    assert len(reply.chunk_at_ns) == len(texts)
+    assert reply.complete
+
+
+WHOLE = said("a") + said(None, "stop") + DONE
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "broken", "failure"),
+    [
+        (200, WHOLE, None, None),
+        (200, said("a") + said(None, "stop") + b"data: [DONE]\n", None, None),
+        (200, WHOLE, "reset", None),
+        (200, said("a") + DONE, None, "truncated"),
+        (200, said("a") + said(None, "stop"), None, "truncated"),
+        (200, said("a") + said("b")[:-9], None, "truncated"),
+        (200, said("a"), "reset", "reset"),
+        (200, said("a"), "timeout_stall", "timeout_stall"),
+        (200, b"", None, "truncated"),
+        (200, said("a")[:-9], None, "truncated"),
+        (200, event(error={"message": "died"}) + DONE, None, "stream_error"),
+        (200, said("a") + b"event: error\ndata: died\n\n", "reset", "stream_error"),
+        (200, b"data: {oops\n\n" + WHOLE, None, "malformed"),
+        (200, b'data: {"choices": "none"}\n\n' + WHOLE, None, "malformed"),
+        (200, b'data: {"choices": [{"text": "\xff"}]}\n\n' + WHOLE, None, "malformed"),
+        (200, b"<html>\n\n</html>", None, "malformed"),
+        (200, b'{"choices": [{"message": {"content": "not a stream"}}]}', None, "malformed"),
+        (404, b'{"error": "no such model"}', None, "http_4xx"),
+        (503, b"", "reset", "http_5xx"),
+        (302, b"", None, "malformed"),
+        (None, b"", "timeout_first", "timeout_first"),
+    ],
+)
+def test_each_ending_has_its_class(status: int | None, body: bytes, broken: Any, failure: str | None) -> None:
+    found, words = read(body).verdict(status, broken, "as the transport says")
+    assert found == failure
+    assert (words is None) == (failure is None)
+
+
+def test_a_failure_quotes_the_server() -> None:
+    assert "no such model" in (read(b'{"error": "no such model"}').verdict(404, None, "")[1] or "")
