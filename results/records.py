@@ -122,3 +122,24 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     prompt_style: str
     size_bytes: int | None = None
     kind: Literal["model", "adapter", "merged", "quantized", "url"] = "model"
+
+
+class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `telemetry/VARIANT.parquet`: the variant's server, once a second from ready to stop.
+
+    `monotonic_ns` is on the journals' clock (CLOCK_MONOTONIC). Counts of tokens, preemptions and `cpu_s` run from the server's
+    start. The server's own numbers are None where it did not answer. `rss_bytes` adds up its processes, shared pages counted each time.
+    """
+
+    monotonic_ns: int
+    unix_ns: int
+    rss_bytes: int
+    cpu_s: float
+    running: int | None = None
+    waiting: int | None = None
+    kv_cache_usage: float | None = None
+    prefix_cache_queries: int | None = None
+    prefix_cache_hits: int | None = None
+    preemptions: int | None = None
+    prompt_tokens: int | None = None
+    generation_tokens: int | None = None

@@ -13,12 +13,13 @@ from foundation.units import Bytes, Count, Seconds, Share
 class ServeConfig(Section):
     """How vLLM servers are started.
 
+    `device`: "auto" is what the installed vLLM was built for. `kv_cache` is the CPU's; a GPU's goes by `gpu_memory_utilization`.
     `residency`: "resident" keeps every server up, so that blocks can alternate; "turns" starts one at a time; "auto" goes by
-    `memory` (default: what this machine has free). `engine` holds further vLLM options by their long names
-    (`{max-num-seqs: 64}`), checked against the installed vLLM's own parser. `kv_cache` is the CPU backend's; a GPU's goes by
-    `gpu_memory_utilization`.
+    `memory` (default: what is free here, or the size of the accelerator). `ports` is "FIRST-LAST" (default: any free one).
+    `engine` holds further vLLM options by their long names (`{max-num-seqs: 64}`), checked against vLLM's own parser.
     """
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     max_model_len: Count | None = None
     enforce_eager: bool = False

@@ -1,0 +1,73 @@
+"""Whether vLLM can serve an adapter beside its base, told from `adapter_config.json` before a server starts.
+
+vLLM refuses an adapter only when it loads it (`vllm/lora/peft_helper.py` holds its rules), a minute too late and as an HTTP 500.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import BadInput
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What `--max-lora-rank` takes (`vllm/config/lora.py`)."""
+
+# Starts that leave the base as it is; PiSSA, OLoRA, CorDA and LoftQ change its weights, so that the adapter alone is not enough.
+_PLAIN_INITS = {"gaussian", "eva", "orthogonal", "mica", "lora_ga"}
+
+
+def lora_rank(variant: str, adapter: Path) -> int:
+    """The highest rank in an adapter. Raises BadInput with the reason where vLLM would not serve it."""
+    file = adapter / "adapter_config.json"
+    try:
+        config = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"variants.{variant}.adapter: {adapter}: not an adapter folder, it has no adapter_config.json") from None
+    except ValueError as error:
+        raise BadInput(f"{file}: not JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise BadInput(f"{file}: not a JSON object")
+    if not any(adapter.glob("*.safetensors")):
+        raise BadInput(f"variants.{variant}.adapter: {adapter}: no adapter_model.safetensors")
+    if reason := next(_refusals(config), None):
+        raise BadInput(f"variants.{variant}.adapter: {file}: vLLM can't serve it: {reason}; write merge instead of adapter")
+    return _highest_rank(config)
+
+
+def max_lora_rank(rank: int) -> int:
+    """The smallest `--max-lora-rank` that holds an adapter of this rank."""
+    return next(limit for limit in RANKS if limit >= rank)
+
+
+def check_rank(variant: str, rank: int) -> None:
+    """Raises BadInput for a rank that no server takes."""
+    if not 0 < rank <= RANKS[-1]:
+        raise BadInput(
+            f"variants.{variant}.adapter: rank {rank}: vLLM serves ranks from 1 to {RANKS[-1]}; write merge instead of adapter"
+        )
+
+
+def _highest_rank(config: dict[str, Any]) -> int:
+    return max(int(rank) for rank in [config.get("r", 0), *(config.get("rank_pattern") or {}).values()])
+
+
+def _refusals(config: dict[str, Any]) -> Iterator[str]:
+    if (kind := config.get("peft_type", "LORA")) != "LORA":
+        yield f"it is a {kind} adapter, not LoRA"
+    if not 0 < (rank := _highest_rank(config)) <= RANKS[-1]:
+        yield f"its rank is {rank}, and vLLM's limit is {RANKS[-1]}"
+    if config.get("use_dora"):
+        yield "it is a DoRA adapter"
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        yield "it trains biases"
+    if modules := config.get("modules_to_save"):
+        yield f"it replaces whole modules ({', '.join(modules)})"
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
+        yield f"it was started with {init}, which changes the base model's weights"
+    for key in ("layer_replication", "alora_invocation_tokens", "use_bdlora", "use_qalora", "trainable_token_indices"):
+        if config.get(key):
+            yield f"it uses {key}"

@@ -1,0 +1,87 @@
+"""Live endpoints for a round of variants: servers started together, watched, and stopped whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from foundation.endpoint import Endpoint
+from foundation.progress import Progress
+from serve.config import ServeConfig
+from serve.plan import ServePlan
+from serve.readiness import check_elsewhere
+from serve.server import Server
+from serve.telemetry import Telemetry
+
+
+class Hosting:
+    """The servers of a plan, a round at a time. With `telemetry`, each variant's samples go to `telemetry/VARIANT.parquet`."""
+
+    def __init__(
+        self, plan: ServePlan, config: ServeConfig, logs: Path, progress: Progress, telemetry: Path | None = None
+    ) -> None:
+        self._plan = plan
+        self._config = config
+        self._logs = logs
+        self._progress = progress
+        self._telemetry = telemetry
+        self._up: list[Server] = []
+
+    @asynccontextmanager
+    async def round(self, names: Sequence[str]) -> AsyncIterator[dict[str, Endpoint]]:
+        """Endpoints of the named variants, each of which has generated a token. Raises SystemFailed where one can't.
+
+        No process of theirs is left when this ends, however it ends.
+        """
+        elsewhere = [e for v in self._plan.elsewhere if v.name in names and (e := v.elsewhere())]
+        servers = [
+            Server(plan, self._config, self._logs)
+            for plan in self._plan.servers
+            if any(variant.name in names for variant in plan.variants)
+        ]
+        self._up = servers
+        try:
+            await self._start(servers, elsewhere)
+            endpoints = [*elsewhere, *(e for server in servers for e in server.endpoints)]
+            async with AsyncExitStack() as stack:
+                if self._telemetry is not None:
+                    for server in servers:
+                        await stack.enter_async_context(Telemetry(server, self._telemetry))
+                yield {e.variant: e for e in endpoints if e.variant in names}
+        finally:
+            self._up = []
+            for server in servers:
+                server.release()
+            await asyncio.gather(*(server.stop() for server in servers))
+
+    async def watch(self) -> None:
+        """Wait for a server of the present round to die, and raise SystemFailed with the cause and the end of its log."""
+        watching = [asyncio.ensure_future(server.watch()) for server in self._up]
+        try:
+            await asyncio.gather(*watching, asyncio.Event().wait())
+        finally:
+            for task in watching:
+                task.cancel()
+
+    async def _start(self, servers: Sequence[Server], elsewhere: Sequence[Endpoint]) -> None:
+        self._progress.stage("start servers", len(servers) + len(elsewhere), "servers")
+        a_few_at_once = asyncio.Semaphore(self._plan.starts_together)
+
+        async def start(server: Server) -> None:
+            async with a_few_at_once:
+                seconds = await server.start()
+            self._progress.advance(1, f"{server.plan.name} up in {seconds:.0f} s")
+
+        async def reach(endpoint: Endpoint) -> None:
+            await check_elsewhere(endpoint)
+            self._progress.advance(1, f"{endpoint.variant} answers")
+
+        tasks = [asyncio.ensure_future(work) for work in (*map(reach, elsewhere), *map(start, servers))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

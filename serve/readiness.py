@@ -1,0 +1,53 @@
+"""Ready means that one token was generated: a server can say that it is healthy and die at its first request."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from foundation.endpoint import Endpoint
+from foundation.errors import SystemFailed
+
+TOKEN_TIMEOUT_S = 120.0
+
+
+async def is_healthy(session: aiohttp.ClientSession, base_url: str) -> bool:
+    """Whether vLLM's `/health` answers."""
+    try:
+        async with session.get(base_url.removesuffix("/v1") + "/health") as answer:
+            return answer.status == 200
+    except (aiohttp.ClientError, TimeoutError):
+        return False
+
+
+async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
+    """Have the variant generate one token. Raises SystemFailed with what its server answered instead.
+
+    Asked as a text completion, which every model can do, then as a chat, which is all that some APIs have.
+    """
+    bodies: dict[str, dict[str, object]] = {
+        "completions": {"prompt": "Hello"},
+        "chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
+    }
+    refused = ""
+    for path, body in bodies.items():
+        request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
+        try:
+            async with session.post(f"{endpoint.base_url}/{path}", json=request, headers=endpoint.headers) as answer:
+                if answer.status == 200 and (await answer.json(content_type=None)).get("choices"):
+                    return
+                refused = f"HTTP {answer.status} from /{path}: {(await answer.text())[:300]}"
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            refused = f"{endpoint.base_url}/{path}: {error or type(error).__name__}"
+            break
+    raise SystemFailed(f"{endpoint.variant}: no token could be generated", refused)
+
+
+def session() -> aiohttp.ClientSession:
+    """For readiness and telemetry, not for measuring."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TOKEN_TIMEOUT_S))
+
+
+async def check_elsewhere(endpoint: Endpoint) -> None:
+    """One token from an API that somebody else runs."""
+    async with session() as web:
+        await generate_token(web, endpoint)

@@ -1,0 +1,108 @@
+"""What a server was doing while it was measured: its own metrics, its memory and CPU, once a second on the journals' clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import msgspec
+import psutil
+
+from results.records import TelemetrySample
+from serve.readiness import session
+from serve.server import Server
+
+PERIOD_S = 1.0
+# Field of a sample: vLLM's metric, and its type.
+_METRICS: dict[str, tuple[str, type[int] | type[float]]] = {
+    "running": ("vllm:num_requests_running", int),
+    "waiting": ("vllm:num_requests_waiting", int),
+    "kv_cache_usage": ("vllm:kv_cache_usage_perc", float),
+    "prefix_cache_queries": ("vllm:prefix_cache_queries_total", int),
+    "prefix_cache_hits": ("vllm:prefix_cache_hits_total", int),
+    "preemptions": ("vllm:num_preemptions_total", int),
+    "prompt_tokens": ("vllm:prompt_tokens_total", int),
+    "generation_tokens": ("vllm:generation_tokens_total", int),
+}
+_LINE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+class Telemetry:
+    """`async with Telemetry(server, folder)`: samples while it is open, then writes `folder/VARIANT.parquet` for each variant."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self._server = server
+        self._folder = folder
+        self._samples: list[TelemetrySample] = []
+
+    async def __aenter__(self) -> Telemetry:
+        root = psutil.Process(self._server.pid)
+        self._processes = [root, *root.children(recursive=True)]
+        self._sampling = asyncio.create_task(self._sample_until_cancelled())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._sampling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._sampling
+        for endpoint in self._server.endpoints:
+            write_samples(self._samples, self._folder / f"{endpoint.variant}.parquet")
+
+    async def _sample_until_cancelled(self) -> None:
+        address = self._server.endpoints[0].base_url.removesuffix("/v1") + "/metrics"
+        due = time.monotonic()
+        async with session() as web:
+            while True:
+                self._samples.append(await self._sample(web, address))
+                due = max(due + PERIOD_S, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+
+    async def _sample(self, web: aiohttp.ClientSession, address: str) -> TelemetrySample:
+        try:
+            async with web.get(address) as answer:
+                metrics = read_metrics(await answer.text())
+        except (aiohttp.ClientError, TimeoutError):
+            metrics = {}
+        rss, cpu = _usage(self._processes)
+        return TelemetrySample(monotonic_ns=time.monotonic_ns(), unix_ns=time.time_ns(), rss_bytes=rss, cpu_s=cpu, **metrics)
+
+
+def read_metrics(text: str) -> dict[str, Any]:
+    """The fields of a sample that a Prometheus text exposition holds, summed over its label sets (one for each engine)."""
+    totals: defaultdict[str, float] = defaultdict(float)
+    for name, value in _LINE.findall(text):
+        totals[name] += float(value)
+    return {field: kind(totals[name]) for field, (name, kind) in _METRICS.items() if name in totals}
+
+
+def _usage(processes: Iterable[psutil.Process]) -> tuple[int, float]:
+    """Resident bytes and CPU seconds of the processes that are still there."""
+    rss, cpu = 0, 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            rss += process.memory_info().rss
+            times = process.cpu_times()
+            cpu += times.user + times.system
+    return rss, cpu
+
+
+def write_samples(samples: Sequence[TelemetrySample], file: Path) -> None:
+    """Write samples as Parquet, after those that an earlier session of the run left in the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"cpu_s": pa.float64(), "kv_cache_usage": pa.float64()}
+    schema = pa.schema([(field, kinds.get(field, pa.int64())) for field in TelemetrySample.__struct_fields__])
+    table = pa.Table.from_pylist([msgspec.structs.asdict(sample) for sample in samples], schema=schema)
+    if file.exists():
+        table = pa.concat_tables([pq.read_table(file, schema=schema), table])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file)

@@ -1,0 +1,77 @@
+"""vLLM's own command-line parser, asked in a process of its own: it takes about 8 s and 800 MB to import.
+
+`python -m serve.vllm_options` reads a JSON list of command lines and writes `{"version", "options", "errors"}`: every
+option name, and for each command line what the parser has against it (null: nothing).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foundation.errors import SystemFailed
+
+
+@dataclass(frozen=True)
+class ParserAnswer:
+    """What the installed vLLM's parser knows, and what it has against each command line it was shown."""
+
+    version: str
+    options: frozenset[str]
+    errors: tuple[str | None, ...]
+
+
+def ask_parser(command_lines: Sequence[Sequence[str]]) -> ParserAnswer:
+    """Show command lines to the installed vLLM's parser. Raises SystemFailed where vLLM itself does not import."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", __name__],
+        input=json.dumps([list(line) for line in command_lines]),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+    )
+    if done.returncode:
+        raise SystemFailed("the installed vLLM can't be imported; reinstall it", done.stderr[-2000:])
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return ParserAnswer(answer["version"], frozenset(answer["options"]), tuple(answer["errors"]))
+
+
+class _Refused(Exception):
+    pass
+
+
+def _answer(command_lines: list[list[str]]) -> dict[str, object]:
+    import vllm
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    try:  # moved in 0.32
+        from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    except ImportError:
+        from vllm.entrypoints.openai.cli_args import make_arg_parser
+
+    class Parser(FlexibleArgumentParser):  # type: ignore[misc]
+        def error(self, message: str) -> None:
+            raise _Refused(message)
+
+    parser = make_arg_parser(Parser(add_help=False, allow_abbrev=False))
+
+    def refusal(line: list[str]) -> str | None:
+        try:
+            parser.parse_args(line)
+        except (_Refused, ValueError) as refused:
+            return str(refused)
+        return None
+
+    return {
+        "version": vllm.__version__,
+        "options": sorted(parser._option_string_actions),
+        "errors": [refusal(line) for line in command_lines],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_answer(json.load(sys.stdin))))
