@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, RootModel, model_validator
+from pydantic import BeforeValidator, Field, RootModel, field_validator, model_serializer, model_validator
 
 from foundation.section import Section, nearest
 from foundation.units import Change, Count, Dollars, Rate, Share, parse_seconds, parse_share
@@ -20,7 +20,7 @@ SLO_METRICS = (*(f"{metric}_{stat}" for metric in _TIMES for stat in _STATISTICS
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that a metric may be: `absolute` (ms, or a share for error_rate), or `relative`, a factor of the baseline's value."""
+    """The most a metric may be: `absolute` (ms, or a share for error_rate), or `relative`, a factor of the baseline's value."""
 
     text: str
     absolute: float | None = None
@@ -65,8 +65,35 @@ class Slo(RootModel[Annotated[dict[str, Any], BeforeValidator(_slo)]]):
     def limits(self) -> dict[str, Limit]:
         return self.root
 
+    @model_serializer
+    def _as_written(self) -> dict[str, str]:
+        return {metric: limit.text for metric, limit in self.root.items()}
 
-class Probe(Section):
+
+class Scoring(Section):
+    """How an answer is scored against its reference. `labels` are the allowed answers of `choice`; `pattern` is regex's."""
+
+    scorer: Scorer = "exact_match"
+    labels: tuple[str, ...] = ()
+    pattern: str | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _regex_needs_pattern(self) -> Scoring:
+        if self.scorer == "regex" and not self.pattern:
+            raise ValueError("scorer regex needs a pattern")
+        return self
+
+
+class Probe(Scoring):
     """A second question set, asked outside the timed load: what did tuning forget?"""
 
     name: str
@@ -77,21 +104,12 @@ class Probe(Section):
     max_drop: Share | None = None
 
 
-class QualityConfig(Section):
-    """How an answer is scored against its reference, and the floor. `labels` are the allowed answers of `choice`; `pattern` is regex's."""
+class QualityConfig(Scoring):
+    """The scorer of the timed answers, and the floor: at least `min`, and at most `max_drop` under the baseline."""
 
-    scorer: Scorer = "exact_match"
-    labels: tuple[str, ...] = ()
-    pattern: str | None = None
     min: Share | None = None
     max_drop: Share | None = None
     probes: tuple[Probe, ...] = ()
-
-    @model_validator(mode="after")
-    def _regex_needs_pattern(self) -> QualityConfig:
-        if self.scorer == "regex" and not self.pattern:
-            raise ValueError("scorer regex needs a pattern")
-        return self
 
 
 class Price(Section):

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """A run and its questions. `run` holds `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and `prompts.jsonl`.
+    """A run and its questions. The verdict is made on `judged_stage`, against the variant named `baseline`.
 
-    The verdict is made on `judged_stage`, against the variant named `baseline`.
+    `run` holds `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and `prompts.jsonl`.
     """
 
     name: str

@@ -26,7 +26,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """What a metric is called, its unit ("ms", "requests/s", "tokens", "$", "share", "bytes"), its definition, and which way is better."""
+    """A metric's name, unit ("ms", "requests/s", "tokens", "$", "share", "bytes", ...), definition, and which way is better."""
 
     label: str
     unit: str
@@ -51,8 +51,25 @@ class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
     residual: float
 
 
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What an objective is decided on: the value, the limit in its unit, and one-sided bounds on either side.
+
+    The value is no worse than `pessimistic` at 95 %; it is no better than `optimistic` at 95 % for all objectives of the variant
+    together. None where the data can't bound that side; `reason` says why nothing can be decided.
+    """
+
+    value: Estimate
+    limit: float | None
+    pessimistic: float | None = None
+    optimistic: float | None = None
+    reason: str | None = None
+
+
 class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant under one offered load, over all blocks. Metric keys are those of `Summary.metrics`."""
+    """One variant under one offered load, over all blocks. Metric keys are those of `Summary.metrics`.
+
+    `judged` holds the SLOs at this load, by metric. `invalid` says why the measurement must not be decided on, None where it may.
+    """
 
     stage: str
     offered_rate: float | None
@@ -68,10 +85,15 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     differences: dict[str, Difference]
     decomposition: Decomposition | None
     notes: list[str]
+    judged: dict[str, Judged] = {}
+    invalid: str | None = None
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant. `metrics` holds what does not depend on the stage (quality, size, cost at the judged stage)."""
+    """One variant. `metrics` holds what there is once a variant (size; quality and cost at the judged stage).
+
+    `judged` holds quality and budget, by the objective's key.
+    """
 
     variant: str
     what: str
@@ -82,6 +104,7 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     probes: dict[str, Estimate]
     probe_differences: dict[str, Difference]
     stages: list[StageSummary]
+    judged: dict[str, Judged] = {}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,14 +119,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was asked for. `margin` is how far inside the limit the value is, as a share of the limit (negative: over it)."""
+    """One thing that was asked for. `margin` is how far inside the limit the value is, as a share of it (negative: beyond it)."""
 
     kind: Literal["slo", "quality", "budget"]
     metric: str
     label: str
     unit: str
     value: Estimate
-    limit: float
+    limit: float | None
     limit_text: str
     margin: float | None
     outcome: Outcome
@@ -111,7 +134,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """A remedy for the objective that binds: what to do, why it should help, by how much and who says so, and the lines to paste."""
+    """A remedy for the objective that binds: what to do, why it should help, by how much, who says so, and the lines to paste."""
 
     remedy: str
     why: str

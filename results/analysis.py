@@ -1,0 +1,306 @@
+"""From a run directory to `Summary`: every variant, every stage, every difference to the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foundation.errors import BadInput
+from foundation.section import nearest
+from results.compare import (
+    Pairing,
+    cost_difference,
+    decompose,
+    differences,
+    exact_difference,
+    no_difference,
+    pair,
+    paired_scores,
+    plain_difference,
+    times,
+)
+from results.config import Scoring
+from results.cost import COSTS, cost_metrics, is_metered
+from results.inputs import RunInputs
+from results.journal import journal_files, read_journal, read_prompts
+from results.metrics import METRICS, Limits, stage_metrics
+from results.objectives import (
+    Asked,
+    Tails,
+    asked_of,
+    judge_change,
+    judge_increase,
+    judge_month,
+    judge_quality,
+    judge_slo,
+    undecided,
+)
+from results.quality import NEEDS_NO_REFERENCE, prompt_consistency, prompt_scores, with_labels
+from results.records import Prompt, VariantRecord
+from results.stats import TAIL, absent, estimate, score_bounds
+from results.steady import StageData, block_of, client_late, doubts, failures
+from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, StageSummary, Summary, VariantSummary
+
+EVAL = "eval"
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A variant's journals: stages and probes by name, and the mean score of each prompt."""
+
+    record: VariantRecord
+    stages: Mapping[str, StageData]
+    metrics: Mapping[str, Mapping[str, Estimate]]
+    probes: Mapping[str, StageData]
+    scores: Scores
+    probe_scores: Mapping[str, Scores]
+
+
+def analyse(inputs: RunInputs) -> Summary:
+    """Read the journals of a run and make every number of it. Raises BadInput for a run without journals, or a damaged one."""
+    names = [record.name for record in inputs.variants]
+    if inputs.baseline not in names:
+        raise BadInput(f"baseline: {inputs.baseline!r} is no variant of this run{nearest(inputs.baseline, names)}")
+    prompts = read_prompts(inputs.run)
+    measured = [_read(inputs, record, prompts) for record in inputs.variants]
+    if not any(variant.stages for variant in measured):
+        raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
+    base = next(variant for variant in measured if variant.record.name == inputs.baseline)
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        name=inputs.name,
+        baseline=inputs.baseline,
+        metrics=METRICS,
+        variants=[_variant(inputs, variant, base) for variant in measured],
+        notes=_notes(inputs, measured, prompts),
+    )
+
+
+def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt]) -> _Measured:
+    folder = inputs.run / "load" / record.name
+    stages = {path.name: _stage(path) for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
+    stages = {name: stage for name, stage in stages.items() if stage.blocks}
+    probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
+    ordered = dict(sorted(stages.items(), key=lambda item: (item[1].offered_rate or 0.0, item[1].concurrency or 0, item[0])))
+    judged = stages.get(inputs.judged_stage)
+    return _Measured(
+        record=record,
+        stages=ordered,
+        metrics={name: stage_metrics(stage, {}) for name, stage in ordered.items()},
+        probes=probes,
+        scores=_scores(judged, EVAL, inputs.quality, prompts) if judged else {},
+        probe_scores={p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes},
+    )
+
+
+def _stage(folder: Path) -> StageData:
+    journals = [journal for file in journal_files(folder) if (journal := read_journal(file))]
+    blocks = sorted((block_of(journal) for journal in journals), key=lambda block: block.number)
+    first = journals[0].header if journals else None
+    return StageData(folder.name, first.offered_rate if first else None, first.concurrency if first else None, blocks)
+
+
+def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> Scores:
+    mine = {prompt.id: prompt for prompt in prompts.values() if prompt.set == group}
+    return prompt_scores([block.requests for block in stage.blocks], mine, with_labels(scoring, mine.values()))
+
+
+def _variant(inputs: RunInputs, variant: _Measured, base: _Measured) -> VariantSummary:
+    is_base = variant is base
+    asked = asked_of(inputs, variant.record.name)
+    tails = Tails.of(len(asked))
+    pairings = {
+        name: pair(stage, base.stages[name], (variant.record.name, base.record.name))
+        for name, stage in variant.stages.items()
+        if name in base.stages and not is_base
+    }
+    stages = [
+        _stage_summary(inputs, variant, base, stage, pairings.get(stage.stage), asked, tails) for stage in variant.stages.values()
+    ]
+    metrics = _once(inputs, variant)
+    base_metrics = _once(inputs, base)
+    judged_pairing = pairings.get(inputs.judged_stage)
+    changes = {} if is_base else _changes(inputs, variant, base, metrics, base_metrics, judged_pairing)
+    probe_changes = {
+        name: paired_scores(scores, base.probe_scores.get(name, {}))
+        for name, scores in variant.probe_scores.items()
+        if not is_base
+    }
+    judged = {
+        a.key: _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, judged_pairing)
+        for a in asked
+        if a.kind != "slo"
+    }
+    return VariantSummary(
+        variant=variant.record.name,
+        what=variant.record.what,
+        prompt_style=variant.record.prompt_style,
+        judged_stage=inputs.judged_stage,
+        metrics=metrics,
+        differences=changes,
+        probes={name: _mean_score(scores, "") for name, scores in variant.probe_scores.items()},
+        probe_differences=probe_changes,
+        stages=stages,
+        judged=judged,
+    )
+
+
+def _stage_summary(
+    inputs: RunInputs,
+    variant: _Measured,
+    base: _Measured,
+    stage: StageData,
+    pairing: Pairing | None,
+    asked: list[Asked],
+    tails: Tails,
+) -> StageSummary:
+    base_metrics = base.metrics.get(stage.stage, {})
+    limits = _request_limits(inputs, base_metrics)
+    metrics = stage_metrics(stage, limits)
+    requests = [block.requests for block in stage.blocks]
+    sent = sum(int((~np.isnan(r.sent)).sum()) for r in requests)
+    failed = failures(requests)
+    compared = {}
+    if pairing is not None:
+        compared = differences(pairing, metrics, stage_metrics(base.stages[stage.stage], limits), limits)
+    return StageSummary(
+        stage=stage.stage,
+        offered_rate=stage.offered_rate,
+        concurrency=stage.concurrency,
+        blocks=len(stage.blocks),
+        window_s=stage.window_s,
+        planned=stage.n,
+        sent=sent,
+        dropped=failed.get("dropped", 0),
+        succeeded=stage.succeeded,
+        failures=failed,
+        metrics=metrics,
+        differences=compared,
+        decomposition=decompose(pairing) if pairing else None,
+        notes=[*doubts(stage), *(pairing.notes if pairing else ())],
+        judged={a.key: judge_slo(a, stage, metrics[a.metric], base_metrics, pairing, tails) for a in asked if a.kind == "slo"},
+        invalid=client_late(stage),
+    )
+
+
+def _request_limits(inputs: RunInputs, base: Mapping[str, Estimate]) -> Limits:
+    """What a single request may take: of each time metric the widest limit the SLO names, so that a p50's does not bind all."""
+    found: dict[str, float] = {}
+    for metric, limit in inputs.slo.limits.items():
+        name = metric.rpartition("_")[0]
+        value = limit.absolute
+        if limit.relative is not None and metric in base and (base_value := base[metric].value) is not None:
+            value = limit.relative * base_value
+        if metric != "error_rate" and value is not None:
+            found[name] = max(value, found.get(name, 0.0))
+    return found
+
+
+def _once(inputs: RunInputs, variant: _Measured) -> dict[str, Estimate]:
+    """What a variant has once: quality, consistency and cost at the judged stage, and its size."""
+    stage = variant.stages.get(inputs.judged_stage)
+    size = variant.record.size_bytes
+    found = {
+        "size_bytes": absent("not known for this variant") if size is None else Estimate(value=size, low=size, high=size, n=1)
+    }
+    if stage is None:
+        return found | dict.fromkeys(("quality", "consistency", *COSTS), absent(f"stage {inputs.judged_stage} was not measured"))
+    what = (
+        "responses have no reference" if inputs.quality.scorer not in NEEDS_NO_REFERENCE else "prompts are not in prompts.jsonl"
+    )
+    quality = _mean_score(variant.scores, f"nothing to score: the {what}")
+    repeats = np.array(list(prompt_consistency([block.requests for block in stage.blocks]).values()))
+    consistency = absent("no prompt was answered more than once")
+    if len(repeats):
+        consistency = estimate(float(np.mean(repeats)), score_bounds(repeats, TAIL, TAIL), len(repeats))
+    return {"quality": quality, "consistency": consistency} | found | cost_metrics(stage, quality, inputs.budget)
+
+
+def _mean_score(scores: Scores, reason: str) -> Estimate:
+    if not scores:
+        return absent(reason)
+    values = np.array(list(scores.values()))
+    return estimate(float(np.mean(values)), score_bounds(values, TAIL, TAIL), len(values))
+
+
+def _changes(
+    inputs: RunInputs,
+    variant: _Measured,
+    base: _Measured,
+    metrics: Mapping[str, Estimate],
+    base_metrics: Mapping[str, Estimate],
+    pairing: Pairing | None,
+) -> dict[str, Difference]:
+    found = {}
+    for key, ours in metrics.items():
+        value, base_value = ours.value, base_metrics[key].value
+        if value is None or base_value is None:
+            found[key] = no_difference(ours.reason or base_metrics[key].reason or "not measured")
+        elif key == "quality":
+            found[key] = paired_scores(variant.scores, base.scores)
+        elif key == "size_bytes":
+            found[key] = exact_difference(value, base_value)
+        elif key in _COST_SCALES and inputs.budget and pairing:
+            per_request = metrics["cost_per_request"].value, base_metrics["cost_per_request"].value
+            assert per_request[0] is not None and per_request[1] is not None
+            scale = _COST_SCALES[key] or inputs.budget.requests_per_month or 1
+            found[key] = times(cost_difference(pairing, inputs.budget.price, per_request[0], per_request[1]), scale)
+        else:
+            found[key] = plain_difference(value, base_value, ours.n, "no interval: this is not compared in pairs")
+    return found
+
+
+_COST_SCALES = {"cost_per_request": 1, "cost_per_1000": 1000, "cost_per_month": 0}  # 0: the month's requests
+
+
+def _judge(
+    inputs: RunInputs,
+    asked: Asked,
+    tails: Tails,
+    variant: _Measured,
+    base: _Measured,
+    metrics: Mapping[str, Estimate],
+    changes: Mapping[str, Difference],
+    probe_changes: Mapping[str, Difference],
+    pairing: Pairing | None,
+) -> Judged:
+    """An objective of quality or budget."""
+    stage, base_stage = variant.stages.get(inputs.judged_stage), base.stages.get(inputs.judged_stage)
+    unmeasured = undecided(absent("not measured"), asked.limit, f"stage {inputs.judged_stage} was not measured for both")
+    if asked.key == "quality":
+        return judge_quality(asked, metrics["quality"], variant.scores, tails)
+    if asked.key == "quality_change":
+        return judge_change(asked, changes["quality"].absolute, variant.scores, base.scores, tails)
+    if asked.key.startswith("probe:"):
+        name = asked.key.removeprefix("probe:")
+        if name not in probe_changes:
+            return undecided(absent("not measured"), asked.limit, f"probe {name} was not measured for both")
+        return judge_change(
+            asked, probe_changes[name].absolute, variant.probe_scores[name], base.probe_scores.get(name, {}), tails
+        )
+    assert inputs.budget is not None
+    if asked.key == "cost_per_month":
+        return judge_month(asked, metrics["cost_per_month"], stage, inputs.budget, tails) if stage else unmeasured
+    if stage is None or base_stage is None or pairing is None:
+        return unmeasured
+    return judge_increase(asked, stage, base_stage, pairing, inputs.budget.price, tails)
+
+
+def _notes(inputs: RunInputs, measured: list[_Measured], prompts: Mapping[str, Prompt]) -> list[str]:
+    """What holds for the run as a whole."""
+    notes = [
+        f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
+        for variant in measured
+        if inputs.judged_stage not in variant.stages
+    ]
+    if not prompts:
+        notes.append("the run has no prompts.jsonl: quality can't be scored")
+    price = inputs.budget.price if inputs.budget else None
+    if price and is_metered(price):
+        free = [side for side, each in (("input", price.input_price), ("output", price.output_price)) if each is None]
+        notes += [f"{side} tokens have no price: they count as free" for side in free]
+    return notes

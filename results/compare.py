@@ -1,0 +1,225 @@
+"""A variant against the baseline: differences paired by block or by prompt, and why latency changed.
+
+Paired blocks share prompts, arrival times and the machine's mood, so what is common to both drops out of a difference.
+Times and rates are compared by the blocks' log-ratios (t), tokens, scores and metered cost prompt by prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite, isnan
+
+import numpy as np
+
+from results.config import Price
+from results.cost import is_metered, request_costs
+from results.metrics import SHARES, TOKEN_MEANS, Limits, block_statistics
+from results.requests import Floats, Requests
+from results.stats import TAIL, Bounds, absent, estimate, paired_log_bounds, paired_score_bounds, ratio_bounds, t_bounds
+from results.steady import Block, StageData
+from results.summary import Decomposition, Difference, Estimate
+
+_ONE_PAIR = "an interval needs at least two pairs of blocks"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The blocks that both have, variant first, and what keeps the two from being alike."""
+
+    blocks: Sequence[tuple[Block, Block]]
+    notes: Sequence[str]
+
+
+def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing:
+    """Blocks of the same number belong together. `names` are the variant's and the baseline's, for the notes."""
+    theirs = {block.number: block for block in base.blocks}
+    ours = {block.number: block for block in variant.blocks}
+    both = sorted(ours.keys() & theirs.keys())
+    notes = []
+    for missing, name in ((theirs.keys() - ours.keys(), names[0]), (ours.keys() - theirs.keys(), names[1])):
+        if missing:
+            numbers = ", ".join(map(str, sorted(missing)))
+            notes.append(f"{name} has no block {numbers}: left out of the comparison")
+    blocks = [(ours[i], theirs[i]) for i in both if len(ours[i].requests) and len(theirs[i].requests)]
+    if both and any(ours[i].seed != theirs[i].seed for i in both):
+        notes.append("paired blocks were driven with different seeds: their arrivals differ, so the comparison is less sharp")
+    asked, base_asked = ({p for pair in blocks for p in pair[side].requests.prompt_id} for side in (0, 1))
+    if blocks and not asked & base_asked:
+        notes.append(f"{names[0]} and {names[1]} were asked different prompts, none in common: no quality or tokens compared")
+    elif len(asked & base_asked) < 0.9 * max(len(asked), len(base_asked), 1):
+        notes.append(
+            f"{names[0]} was asked {len(asked)} prompts and {names[1]} {len(base_asked)}, "
+            f"{len(asked & base_asked)} of them in common: quality and tokens are compared on those"
+        )
+    return Pairing(blocks, notes)
+
+
+def differences(
+    pairing: Pairing, variant: Mapping[str, Estimate], base: Mapping[str, Estimate], limits: Limits
+) -> dict[str, Difference]:
+    """The difference of every stage metric, variant less baseline. Values are of the pooled requests, intervals of the pairs."""
+    ours = [block_statistics(block, limits) for block, _ in pairing.blocks]
+    theirs = [block_statistics(block, limits) for _, block in pairing.blocks]
+    found = {}
+    for key, estimate_ in variant.items():
+        value, base_value = estimate_.value, base[key].value
+        if value is None or base_value is None:
+            found[key] = no_difference(f"{estimate_.reason or base[key].reason}")
+        elif key in TOKEN_MEANS:
+            means = [prompt_means([pair[side].requests for pair in pairing.blocks], TOKEN_MEANS[key]) for side in (0, 1)]
+            found[key] = paired_by_prompt(means[0], means[1], value, base_value)
+        else:
+            pairs = [(s[key], t[key]) for s, t in zip(ours, theirs, strict=True) if key in s and not isnan(s[key] + t[key])]
+            found[key] = _paired_by_block(pairs, value, base_value, is_share=key in SHARES)
+    return found
+
+
+def no_difference(reason: str) -> Difference:
+    return Difference(absolute=absent(reason), relative=absent(reason))
+
+
+def _paired_by_block(pairs: Sequence[tuple[float, float]], value: float, base: float, is_share: bool) -> Difference:
+    """Positive numbers by log-ratios, from which the absolute interval follows; shares, which may be zero, by differences."""
+    n = len(pairs)
+    ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]
+    if is_share:
+        bounds = t_bounds(value - base, np.subtract(ours, theirs), TAIL, TAIL) if n > 1 else _UNBOUNDED
+        return _difference(value, base, bounds, None, n)
+    ratio = paired_log_bounds(ours, theirs, value / base, TAIL, TAIL) if n > 1 and base > 0 else _UNBOUNDED
+    return _difference(value, base, Bounds((ratio.low - 1) * base, (ratio.high - 1) * base), ratio, n)
+
+
+def paired_by_prompt(ours: Mapping[str, float], theirs: Mapping[str, float], value: float, base: float) -> Difference:
+    """From the mean of each prompt on either side, over the prompts both were asked."""
+    common = sorted(ours.keys() & theirs.keys())
+    x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
+    ratio = ratio_bounds(x, y, TAIL, TAIL)
+    return _difference(value, base, t_bounds(value - base, x - y, TAIL, TAIL), ratio, len(common))
+
+
+def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Difference:
+    """Scores prompt by prompt, over the prompts both were asked."""
+    common = sorted(ours.keys() & theirs.keys())
+    if not common:
+        return no_difference("no prompt was scored for both")
+    x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
+    return _difference(float(np.mean(x)), float(np.mean(y)), paired_score_bounds(x - y, TAIL, TAIL), None, len(common))
+
+
+def exact_difference(value: float, base: float) -> Difference:
+    """Of two numbers that are known, not measured."""
+    both = Bounds(value - base, value - base)
+    return _difference(value, base, both, Bounds(value / base, value / base) if base else None, 1)
+
+
+def plain_difference(value: float, base: float, n: int, reason: str) -> Difference:
+    """Of two numbers that have no interval together."""
+    change = Estimate(value=value - base, n=n, reason=reason)
+    if base == 0:
+        return Difference(absolute=change, relative=absent("the baseline's value is zero", n))
+    return Difference(absolute=change, relative=Estimate(value=value / base - 1, n=n, reason=reason))
+
+
+def cost_difference(pairing: Pairing, price: Price, value: float, base: float) -> Difference:
+    """Of the cost per request: metered prompt by prompt, self-hosted by blocks."""
+    if is_metered(price):
+        ours, theirs = (
+            prompt_means([p[side].requests for p in pairing.blocks], lambda r: request_costs(r, price)) for side in (0, 1)
+        )
+        return paired_by_prompt(ours, theirs, value, base)
+    held = [(a.window_s / a.completed, b.window_s / b.completed) for a, b in pairing.blocks if a.completed and b.completed]
+    return _paired_by_block(held, value, base, is_share=False)
+
+
+def times(change: Difference, factor: float) -> Difference:
+    """The difference of two numbers that are both `factor` as large."""
+    absolute = change.absolute
+    scaled = [None if x is None else x * factor for x in (absolute.value, absolute.low, absolute.high)]
+    whole = Estimate(value=scaled[0], low=scaled[1], high=scaled[2], n=absolute.n, reason=absolute.reason)
+    return Difference(absolute=whole, relative=change.relative)
+
+
+_UNBOUNDED = Bounds(-inf, inf)
+
+
+def _difference(value: float, base: float, absolute: Bounds, ratio: Bounds | None, n: int) -> Difference:
+    """`ratio` None: that of the absolute bounds over the baseline's value."""
+    reason = None if isfinite(absolute.low) and isfinite(absolute.high) else _ONE_PAIR
+    change = estimate(value - base, absolute, n, reason)
+    if base == 0:
+        return Difference(absolute=change, relative=absent("the baseline's value is zero", n))
+    ends = Bounds(ratio.low - 1, ratio.high - 1) if ratio else Bounds(absolute.low / base, absolute.high / base)
+    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason))
+
+
+def prompt_means(blocks: Sequence[Requests], values: Callable[[Requests], Floats]) -> dict[str, float]:
+    """The mean of a per-request value by prompt, over the requests that succeeded and have it."""
+    sums: dict[str, tuple[float, int]] = {}
+    for requests in blocks:
+        numbers = values(requests)
+        for i in np.flatnonzero(requests.ok & ~np.isnan(numbers)):
+            total, n = sums.get(requests.prompt_id[i], (0.0, 0))
+            sums[requests.prompt_id[i]] = (total + float(numbers[i]), n + 1)
+    return {prompt: total / n for prompt, (total, n) in sums.items()}
+
+
+def decompose(pairing: Pairing) -> Decomposition | None:
+    """Why mean latency changed, over pairs of requests for the same prompt in paired blocks. None where there is no such pair.
+
+    Of each pair `d(latency) = d(TTFT) + TPOT_base x d(output tokens) + (output_tokens_variant - 1) x d(TPOT)`: so do the means.
+    An answer of one token has no TPOT; any would keep the sum, and the baseline's mean is taken (else the other answer's).
+    What remains, where a server's token count and its chunks disagree, is the residual.
+    """
+    parts = [part for a, b in pairing.blocks if len(part := _pair_parts(a.requests, b.requests))]
+    if not parts:
+        return None
+    everything = np.concatenate(parts)
+    units = np.array([part.mean(axis=0) for part in parts]) if len(parts) > 1 else everything
+    means = everything.mean(axis=0)
+    whole, first, verbosity, speed = (
+        estimate(float(means[i]), t_bounds(float(means[i]), units[:, i], TAIL, TAIL), len(everything)) for i in range(4)
+    )
+    return Decomposition(
+        latency=whole,
+        prefill_and_queueing=first,
+        verbosity=verbosity,
+        speed_per_token=speed,
+        residual=float(means[0] - means[1:].sum()),
+    )
+
+
+def _pair_parts(ours: Requests, theirs: Requests) -> Floats:
+    """(pairs, 4): the change of latency and its three parts, in ms."""
+    i, j = _matches(ours, theirs)
+    tokens, base_tokens = ours.output_tokens[i], theirs.output_tokens[j]
+    tpot, base_tpot = ours.tpot[i], theirs.tpot[j]
+    typical = float(np.nanmean(base_tpot)) if np.any(~np.isnan(base_tpot)) else np.nan
+    base_tpot = np.where(np.isnan(base_tpot), typical, base_tpot)
+    base_tpot = np.where(np.isnan(base_tpot), tpot, base_tpot)
+    base_tpot = np.nan_to_num(base_tpot)
+    tpot = np.where(np.isnan(tpot), base_tpot, tpot)
+    parts = [
+        ours.latency[i] - theirs.latency[j],
+        ours.ttft[i] - theirs.ttft[j],
+        base_tpot * (tokens - base_tokens),
+        (tokens - 1) * (tpot - base_tpot),
+    ]
+    return np.column_stack(parts)
+
+
+def _matches(ours: Requests, theirs: Requests) -> tuple[list[int], list[int]]:
+    """Indices of requests for the same prompt, the k-th asking with the k-th, where both succeeded and were counted."""
+    waiting: dict[tuple[str, int], int] = {key: j for j, key in _usable(theirs)}
+    found = [(i, waiting[key]) for i, key in _usable(ours) if key in waiting]
+    return [i for i, _ in found], [j for _, j in found]
+
+
+def _usable(requests: Requests) -> list[tuple[int, tuple[str, int]]]:
+    asked: dict[str, int] = {}
+    found = []
+    for i, prompt in enumerate(requests.prompt_id):
+        asked[prompt] = asked.get(prompt, 0) + 1
+        if requests.ok[i] and not np.isnan(requests.latency[i]) and requests.output_tokens[i] >= 1:
+            found.append((i, (prompt, asked[prompt])))
+    return found

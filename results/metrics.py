@@ -1,0 +1,238 @@
+"""What every number is: one definition for the code, the JSON outputs, the report and the docs.
+
+`METRICS` says what a key means; `block_statistics` computes all of a block; `stage_metrics` all of a stage, with intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, isnan, nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.requests import Floats, Requests
+from results.stats import FLOORS, TAIL, Bounds, absent, estimate, floor_reason, log_t_bounds, percentile, share_bounds, t_bounds
+from results.steady import Block, StageData
+from results.summary import Estimate, Metric
+
+QUANTILES = tuple(FLOORS)
+STATISTICS = ("mean", *(f"p{q:g}" for q in QUANTILES))
+
+# One value a request.
+PER_REQUEST: dict[str, tuple[str, str, Callable[[Requests], Floats]]] = {
+    "latency": ("latency", "last chunk - scheduled time", lambda r: r.latency),
+    "service_latency": ("service latency", "last chunk - sent", lambda r: r.service_latency),
+    "ttft": ("TTFT", "first chunk - scheduled time", lambda r: r.ttft),
+    "service_ttft": ("service TTFT", "first chunk - sent", lambda r: r.service_ttft),
+    "tpot": ("TPOT", "(last chunk - first chunk) / (output tokens - 1), of answers with two tokens or more", lambda r: r.tpot),
+    "slip": ("schedule slip", "sent - scheduled time", lambda r: r.slip),
+}
+# Many values a request.
+_PER_CHUNK: dict[str, tuple[str, str, Callable[[Requests, int], Floats]]] = {
+    "itl": ("ITL", "gaps between successive tokens; tokens that share a chunk have gap 0 after its first", Requests.itl),
+    "icl": ("ICL", "gaps between successive chunks", lambda r, i: r.gaps[i]),
+    "client_lag": ("client lag", "event-loop read time - kernel receive stamp, per chunk", lambda r, i: r.lag[i]),
+}
+_TOKENS: dict[str, Callable[[Requests], Floats]] = {
+    "input_tokens": lambda r: r.input_tokens,
+    "output_tokens": lambda r: r.output_tokens,
+    "total_tokens": lambda r: r.total_tokens,
+}
+ADJUSTED = ("latency", "ttft")
+
+_OVER = "over successful requests of the steady window"
+
+
+def _definitions() -> dict[str, Metric]:
+    found: dict[str, Metric] = {}
+    times = {name: (label, text) for table in (PER_REQUEST, _PER_CHUNK) for name, (label, text, _) in table.items()}
+    for name, (label, text) in times.items():
+        for stat in STATISTICS:
+            found[f"{name}_{stat}"] = Metric(f"{label} {stat}", "ms", f"{stat} {_OVER} of {text}", "lower")
+    for name in ADJUSTED:
+        for q in QUANTILES:
+            label, text = times[name]
+            found[f"adjusted_{name}_p{q:g}"] = Metric(
+                f"{label} p{q:g}, adjusted", "ms", f"p{q:g} over all requests of {text}; a failure counts as infinite", "lower"
+            )
+    for name in _TOKENS:
+        for stat in ("mean", "p50", "p95"):
+            words = name.replace("_", " ")
+            found[f"{name}_{stat}"] = Metric(f"{words} {stat}", "tokens", f"{stat} {_OVER} of {words} per request", "lower")
+    inside = "that succeeded inside the steady window, over its length"
+    found |= {
+        "requests_per_s": Metric("throughput", "requests/s", f"requests {inside}", "higher"),
+        "output_tokens_per_s": Metric("output throughput", "tokens/s", f"output tokens of requests {inside}", "higher"),
+        "total_tokens_per_s": Metric("total throughput", "tokens/s", f"input and output tokens of requests {inside}", "higher"),
+        "goodput": Metric("goodput", "requests/s", "requests that met every SLO, over the length of the steady window", "higher"),
+        "slo_attainment": Metric("SLO attainment", "share", "requests that met every SLO, of all planned", "higher"),
+        "error_rate": Metric("error rate", "share", "requests that failed, of all planned in the steady window", "lower"),
+        "achieved_rate": Metric("achieved rate", "requests/s", "requests sent, over the length of the steady window", "higher"),
+        "in_flight": Metric("in flight", "requests", "requests under way, averaged over the steady window", "lower"),
+        "little_ratio": Metric(
+            "Little's law", "ratio", "mean in flight over achieved rate x mean service latency; 1 in a steady state", "higher"
+        ),
+        "quality": Metric("quality", "share", "mean score of the prompts; a failed request scores 0", "higher"),
+        "consistency": Metric(
+            "consistency", "share", "pairs of answers to one prompt that are the same, normalised; mean of the prompts", "higher"
+        ),
+        "size_bytes": Metric("model size", "bytes", "bytes of the weight files", "lower"),
+        "cost_per_request": Metric("cost per request", "$", "see cost: metered or self-hosted", "lower"),
+        "cost_per_1000": Metric("cost per 1,000 requests", "$", "1,000 x cost per request", "lower"),
+        "cost_per_correct": Metric("cost per correct answer", "$", "cost per request / quality", "lower"),
+        "cost_per_million_output_tokens": Metric(
+            "cost per million output tokens", "$", "cost of the requests over their output tokens, x 1,000,000", "lower"
+        ),
+        "cost_per_month": Metric("cost per month", "$", "cost per request x requests per month", "lower"),
+    }  # fmt: skip
+    return found
+
+
+METRICS = _definitions()
+RATES = ("requests_per_s", "output_tokens_per_s", "total_tokens_per_s", "goodput", "achieved_rate")
+SHARES = ("slo_attainment", "error_rate")
+TOKEN_MEANS = {f"{name}_mean": values for name, values in _TOKENS.items()}
+DISTRIBUTIONS = (*PER_REQUEST, *_PER_CHUNK)
+
+Limits = Mapping[str, float]  # a time metric to the most a request may take, in ms
+
+
+def values_of(requests: Requests, name: str) -> Floats:
+    """The values (k,) of a distribution over the requests that succeeded; one a request, or one a token or chunk."""
+    if name in PER_REQUEST:
+        values = PER_REQUEST[name][2](requests)[requests.ok]
+    elif name in _PER_CHUNK:
+        each = [_PER_CHUNK[name][2](requests, i) for i in np.flatnonzero(requests.ok)]
+        values = np.concatenate(each) if each else np.empty(0)
+    else:
+        values = _TOKENS[name](requests)[requests.ok]
+    return np.asarray(values[~np.isnan(values)])
+
+
+def met(requests: Requests, limits: Limits) -> NDArray[np.bool_]:
+    """Which requests (n,) succeeded and kept every limit. A metric that a request does not have (TPOT of one token) is kept."""
+    kept: NDArray[np.bool_] = requests.ok & ~np.isnan(requests.last)
+    for name, limit in limits.items():
+        if name in PER_REQUEST:
+            with np.errstate(invalid="ignore"):
+                kept = kept & ~(PER_REQUEST[name][2](requests) > limit)
+        else:
+            each = [_PER_CHUNK[name][2](requests, i) for i in range(len(requests))]
+            kept = kept & np.array([len(gaps) == 0 or float(np.mean(gaps)) <= limit for gaps in each], dtype=np.bool_)
+    return kept
+
+
+def block_statistics(block: Block, limits: Limits) -> dict[str, float]:
+    """Every number of one block by its key, NaN where it has none. No floors: these are for the spread between blocks."""
+    found: dict[str, float] = {}
+    for name in (*DISTRIBUTIONS, *_TOKENS):
+        values = values_of(block.requests, name)
+        numbers = [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()] if len(values) else [nan] * len(STATISTICS)
+        found |= {key: x for stat, x in zip(STATISTICS, numbers, strict=True) if (key := f"{name}_{stat}") in METRICS}
+    return found | _counted([block], limits)
+
+
+def _counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
+    """Rates and shares of some blocks taken together."""
+    n, window = sum(len(b.requests) for b in blocks), sum(b.window_s for b in blocks)
+    good = sum(int(met(b.requests, limits).sum()) for b in blocks)
+    sent = sum(int((~np.isnan(b.requests.sent)).sum()) for b in blocks)
+    counts = {
+        "requests_per_s": sum(b.completed for b in blocks),
+        "output_tokens_per_s": sum(b.output_tokens for b in blocks),
+        "total_tokens_per_s": sum(b.total_tokens for b in blocks),
+        "goodput": good,
+        "achieved_rate": sent,
+    }
+    found = {key: count / window if window > 0 else nan for key, count in counts.items()}
+    found["slo_attainment"] = good / n if n else nan
+    found["error_rate"] = sum(int((~b.requests.ok).sum()) for b in blocks) / n if n else nan
+    found["in_flight"] = sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
+    service = np.concatenate([values_of(b.requests, "service_latency") for b in blocks])
+    expected = found["achieved_rate"] * float(np.mean(service)) / 1e3 if len(service) else nan
+    found["little_ratio"] = found["in_flight"] / expected if expected and expected > 0 else nan
+    return found
+
+
+def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
+    """Every metric of a stage, pooled over its blocks, each with its interval or the reason why it is absent."""
+    per_block = [block_statistics(block, limits) for block in stage.blocks]
+    found: dict[str, Estimate] = {}
+    for name in DISTRIBUTIONS:
+        found |= _distribution(stage, per_block, name)
+    for name in _TOKENS:
+        values = np.concatenate([values_of(b.requests, name) for b in stage.blocks])
+        found[f"{name}_mean"] = _mean(values, [s[f"{name}_mean"] for s in per_block])
+        found |= {f"{name}_p{q:g}": percentile(values, q) for q in (50.0, 95.0)}
+    for name in ADJUSTED:
+        found |= _adjusted(stage, name)
+    pooled = _counted(stage.blocks, limits)
+    for key in (*RATES, "in_flight", "little_ratio"):
+        found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.n)
+    for key in SHARES:
+        found[key] = _share(pooled[key], stage.n)
+    if not limits:
+        found |= dict.fromkeys(("goodput", "slo_attainment"), absent("the experiment names no slo"))
+    return found
+
+
+def _distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
+    values = np.concatenate([values_of(b.requests, name) for b in stage.blocks])
+    n = len(values)
+    found = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
+    for q in QUANTILES:
+        key = f"{name}_p{q:g}"
+        if name in PER_REQUEST or floor_reason(q, n):
+            found[key] = percentile(values, q)
+            continue
+        # Tokens of one answer hang together, so ranks of tokens would promise too much: only blocks tell the spread.
+        value, blocks = float(np.percentile(values, q)), [s[key] for s in per_block if not isnan(s[key])]
+        reason = None if len(blocks) > 1 else "an interval needs at least two blocks"
+        found[key] = estimate(value, log_t_bounds(value, blocks, TAIL, TAIL) if not reason else Bounds(-inf, inf), n, reason)
+    return found
+
+
+def _mean(values: Floats, per_block: Sequence[float]) -> Estimate:
+    """A mean with t over the blocks, or over the values themselves where there is one block."""
+    if len(values) == 0:
+        return absent("no successful request has this value")
+    blocks = [x for x in per_block if not isnan(x)]
+    units = blocks if len(blocks) > 1 else values
+    mean = float(np.mean(values))
+    return estimate(mean, t_bounds(mean, units, TAIL, TAIL), len(values))
+
+
+def _over_blocks(pooled: float, per_block: Sequence[float], n: int) -> Estimate:
+    if isnan(pooled):
+        return absent("nothing was measured in the steady window", n)
+    blocks = [x for x in per_block if not isnan(x)]
+    reason = None if len(blocks) > 1 else "an interval needs at least two blocks"
+    return estimate(pooled, t_bounds(pooled, blocks, TAIL, TAIL), n, reason)
+
+
+def _share(share: float, n: int) -> Estimate:
+    if n == 0:
+        return absent("no request was scheduled inside the steady window")
+    return estimate(share, share_bounds(round(share * n), n, TAIL, TAIL), n)
+
+
+def _adjusted(stage: StageData, name: str) -> dict[str, Estimate]:
+    requests = [b.requests for b in stage.blocks]
+    values = np.concatenate([np.where(r.ok, PER_REQUEST[name][2](r), inf) for r in requests])
+    values = np.where(np.isnan(values), inf, values)
+    found = {}
+    for q in QUANTILES:
+        key = f"adjusted_{name}_p{q:g}"
+        if floor_reason(q, len(values)) or adjusted_percentile(values, q) < inf:
+            found[key] = percentile(values, q)
+        else:
+            found[key] = absent(f"infinite: more than {100 - q:g} % of the requests failed", len(values))
+    return found
+
+
+def adjusted_percentile(values: Floats, q: float) -> float:
+    """numpy's linear percentile where failures are infinite: infinite as soon as it would rest on one."""
+    ordered = np.sort(values)
+    above = ordered[int(np.ceil((len(ordered) - 1) * q / 100))]
+    return float(np.percentile(ordered, q)) if above < inf else inf

@@ -1,0 +1,172 @@
+"""The part of a journal that counts, and what a careful person would doubt about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from results.records import Journal
+from results.requests import Floats, Requests, requests_of
+
+LATE_SHARE = 0.1
+LATE_MS = 5.0
+STALL_MS = 100.0
+HELD_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Block:
+    """One journal's steady window, `window_s` long.
+
+    `requests` are those scheduled inside it. `completed`, `output_tokens` and `total_tokens` count what ended well
+    inside it, whenever it began, and `ended` what ended there in any way; `in_flight` is the mean number under way.
+    """
+
+    number: int
+    seed: int
+    window_s: float
+    requests: Requests
+    completed: int
+    ended: int
+    output_tokens: float
+    total_tokens: float
+    in_flight: float
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class StageData:
+    """One variant under one offered load: its blocks, in order."""
+
+    stage: str
+    offered_rate: float | None
+    concurrency: int | None
+    blocks: Sequence[Block]
+
+    @property
+    def n(self) -> int:
+        return sum(len(block.requests) for block in self.blocks)
+
+    @property
+    def succeeded(self) -> int:
+        return sum(int(block.requests.ok.sum()) for block in self.blocks)
+
+    @property
+    def window_s(self) -> float:
+        return sum(block.window_s for block in self.blocks)
+
+
+def window_of(journal: Journal) -> tuple[int, int]:
+    """The steady window in ns from the origin. A closed loop that was cut off ends with the last thing it saw."""
+    header = journal.header
+    if header.window_end_ns is not None:
+        return header.window_start_ns, header.window_end_ns
+    if journal.end is not None:
+        return header.window_start_ns, journal.end.window_end_ns
+    seen = [stamp for r in journal.records for stamp in (r.scheduled_ns, r.done_ns) if stamp is not None]
+    return header.window_start_ns, max(seen, default=header.window_start_ns)
+
+
+def block_of(journal: Journal) -> Block:
+    """A journal cut down to its steady window."""
+    start, end = window_of(journal)
+    everything = requests_of(journal.records)
+    done = np.array([np.nan if r.done_ns is None else r.done_ns / 1e6 for r in sorted(journal.records, key=lambda r: r.id)])
+    done = np.where(np.isnan(done), everything.last, done)
+    low, high = start / 1e6, end / 1e6
+    inside = (done >= low) & (done < high)
+    completed = inside & everything.ok
+    return Block(
+        number=journal.header.block,
+        seed=journal.header.seed,
+        window_s=max(0.0, (end - start) / 1e9),
+        requests=requests_of(r for r in journal.records if start <= r.scheduled_ns < end),
+        completed=int(completed.sum()),
+        ended=int(inside.sum()),
+        output_tokens=float(everything.output_tokens[completed].sum()),
+        total_tokens=float(everything.total_tokens[completed].sum()),
+        in_flight=_mean_in_flight(everything.sent, done, low, high),
+        notes=_block_notes(journal),
+    )
+
+
+def _mean_in_flight(sent: Floats, done: Floats, low: float, high: float) -> float:
+    """The number of requests under way, averaged over the window."""
+    if high <= low:
+        return float("nan")
+    overlap = np.clip(np.minimum(done, high) - np.maximum(sent, low), 0, None)
+    return float(np.nansum(overlap)) / (high - low)
+
+
+def _block_notes(journal: Journal) -> list[str]:
+    header, end, n = journal.header, journal.end, len(journal.records)
+    notes = []
+    if end is None:
+        notes.append(f"block {header.block} was cut off after {n} requests; they are used")
+    elif end.end == "interrupted":
+        notes.append(f"block {header.block} was interrupted after {n} requests; they are used")
+    if end is not None and end.loop_stall_max_ns > STALL_MS * 1e6:
+        notes.append(f"block {header.block}: the load generator was away from its work for {end.loop_stall_max_ns / 1e6:.0f} ms")
+    return notes
+
+
+def held(stage: StageData) -> bool:
+    """Whether the offered load was held: what arrived in the windows also ended there, but for 10 % and for chance."""
+    arrived, ended = stage.n, sum(block.ended for block in stage.blocks)
+    return ended >= HELD_SHARE * arrived - 2 * sqrt(arrived * (1 - HELD_SHARE))
+
+
+def doubts(stage: StageData) -> list[str]:
+    """What makes the stage's numbers doubtful, as sentences."""
+    notes = [note for block in stage.blocks for note in block.notes]
+    requests = [block.requests for block in stage.blocks]
+    if stage.n == 0:
+        return [*notes, "no request was scheduled inside the steady window; lengthen the stage or shorten its warm-up"]
+    if stage.succeeded == 0:
+        notes.append(f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was measured")
+    elif stage.succeeded < stage.n:
+        notes.append(f"{stage.n - stage.succeeded} of {stage.n} requests failed ({_classes(requests)})")
+    if empty := sum(int((r.ok & np.isnan(r.last)).sum()) for r in requests):
+        notes.append(f"{empty} answers were empty: they have no first token and so no latency")
+    if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
+        notes.append(f"{uncounted} answers have no token count: they are left out of every number made of tokens")
+    if stage.offered_rate is not None and not held(stage):
+        ended = sum(block.ended for block in stage.blocks)
+        notes.append(
+            f"the offered load was not held: {stage.n} requests arrived in the windows, {ended} ended there; "
+            "the queue grew, so latencies depend on how long the stage lasted"
+        )
+    if late := client_late(stage):
+        notes.append(late)
+    return notes
+
+
+def client_late(stage: StageData) -> str | None:
+    """Why the load generator, and not the server, set the latencies; None where it did not."""
+    slip = np.concatenate([b.requests.slip[~np.isnan(b.requests.slip)] for b in stage.blocks])
+    latency = np.concatenate([b.requests.latency[b.requests.ok & ~np.isnan(b.requests.latency)] for b in stage.blocks])
+    if len(slip) == 0 or len(latency) == 0:
+        return None
+    late, typical = float(np.percentile(slip, 95)), float(np.percentile(latency, 50))
+    if late <= LATE_MS or late <= LATE_SHARE * typical:
+        return None
+    return (
+        f"the load generator sent late: one request in 20 by more than {late:.0f} ms, with a median latency of {typical:.0f} ms; "
+        "lower the rate, or drive it from more cores"
+    )
+
+
+def _classes(requests: Sequence[Requests]) -> str:
+    counts = failures(requests)
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def failures(requests: Sequence[Requests]) -> dict[str, int]:
+    """How many requests failed, by class."""
+    counts: dict[str, int] = {}
+    for failure in (f for r in requests for f in r.failure if f is not None):
+        counts[failure] = counts.get(failure, 0) + 1
+    return counts
