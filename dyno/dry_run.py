@@ -46,7 +46,7 @@ def show_dry_run(experiment: Experiment, where: Path) -> None:
 
 def _stages(prepared: Prepared, plan: ServePlan) -> list[tuple[str, str, float]]:
     experiment = prepared.experiment
-    machine = "gpu" if accelerators() else "cpu"
+    machine = "gpu" if experiment.serve.device == "cuda" or accelerators() else "cpu"
     stages = []
     if config := experiment.finetune:
         examples = min(len(prepared.train), config.limit or len(prepared.train))
@@ -63,11 +63,12 @@ def _stages(prepared: Prepared, plan: ServePlan) -> list[tuple[str, str, float]]
     workload = experiment.workload
     for stage in workload.stages:
         n = planned_requests(stage, workload.seed, 1, workload.warmup)
-        seconds = stage.duration or (n / stage.rate if stage.rate and n else 0.0)
+        seconds = stage.duration or (stage.requests / stage.rate if stage.rate and stage.requests else 0.0)
         how = f"{stage.rate:g} requests/s" if stage.rate else f"{stage.concurrency} in flight"
         each = f"{n} requests" if n else f"{stage.duration:g} s"
         what = f"{stage.label}: {how}, {each} a block, {workload.blocks} blocks x {variants} variants"
-        stages.append(("load", what, (seconds + workload.warmup) * workload.blocks * variants))
+        warmup = workload.warmup if stage.warmup is None else stage.warmup
+        stages.append(("load", what, (seconds + warmup) * workload.blocks * variants))
     asked = sum(prompt.set != "eval" for prompt in prepared.prompts)
     if asked:
         stages.append(("probe", f"{asked} questions x {variants} variants", 0.5 * asked * variants))

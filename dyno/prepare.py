@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+import finetune
+import quantize
 from dyno.assets import bundled_file
 from dyno.experiment import FINETUNE, PREFIX, Experiment, VariantConfig
 from dyno.models import name_only, resolve_model
@@ -136,14 +138,10 @@ def _prompt(prompt_id: str, group: str, example: Example, styles: dict[str, Prom
 
 def _check_training(prepared: Prepared) -> None:
     if (config := prepared.experiment.finetune) is not None:
-        import finetune
-
         finetune.check(config, prepared.base, prepared.train, prepared.heldout, prepared.training_style)
 
 
 def _check_adapters(prepared: Prepared) -> None:
-    from quantize import check_adapter
-
     for variant in prepared.experiment.variants:
         for key in ("adapter", "merge"):
             name = getattr(variant, key)
@@ -152,7 +150,7 @@ def _check_adapters(prepared: Prepared) -> None:
                 if not folder.is_dir():
                     raise BadInput(f"variants.{variant.name}.{key}: {folder}: no such adapter folder")
                 if (base := prepared.base_of(variant)).path.is_dir():
-                    check_adapter(folder, base)
+                    quantize.check_adapter(folder, base)
 
 
 def check_disk(prepared: Prepared, run: RunDirectory) -> None:

@@ -23,9 +23,9 @@ def show_results(console: Console, run: RunDirectory, summary: Summary, verdicts
     console.print(comparison_table(summary, verdicts))
     for note in summary.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    for verdict in verdicts.variants:
-        _show_verdict(console, verdict)
-    if verdicts.headline:
+    if any(verdict.objectives for verdict in verdicts.variants):
+        for verdict in verdicts.variants:
+            _show_verdict(console, verdict)
         console.print(f"\n{verdicts.headline}", style="bold", markup=False, highlight=False, soft_wrap=True)
     if excerpt:
         _show_excerpt(console, run, summary.baseline)
