@@ -1,0 +1,33 @@
+"""The report of a run: report.html (one offline file), report.md (for a pull request), junit.xml (for CI).
+
+In: the summary, the verdicts, the capacity plan, and the run directory with its journals. Out: the three files, the same bytes every time.
+`table` and `format` are also what the terminal prints. Start at `page`; the figures are static SVG, drawn in `figures`, so that the file
+stays small, opens at once, prints, and follows the reader's light or dark scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from results.summary import CapacityPlan, Summary, Verdicts
+
+
+def write(
+    run: Path, summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None, provenance: Mapping[str, Any]
+) -> tuple[Path, Path, Path]:
+    """Write report.html, report.md and junit.xml into `run` and return their paths.
+
+    `provenance` is shown as it is: hardware, versions, commits, seeds. The configuration is read from the run's experiment.yaml.
+    """
+    from results.report import junit, page
+
+    made = {
+        "report.html": page.html(run, summary, verdicts, plan, provenance),
+        "report.md": page.markdown(summary, verdicts, plan),
+        "junit.xml": junit.junit(verdicts),
+    }
+    for name, text in made.items():
+        (run / name).write_text(text, encoding="utf-8", newline="\n")
+    return run / "report.html", run / "report.md", run / "junit.xml"

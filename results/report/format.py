@@ -1,0 +1,129 @@
+"""Numbers as a person reads them: "412 ms", "1.93 s", "$0.042", "86.8 %", "+12 %", "−3.1 points", "269 MB"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import floor, isfinite, log10
+
+from results.summary import Estimate
+
+MINUS = "−"
+ABSENT = "—"
+_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+
+
+def plain(value: float, decimals: int) -> str:
+    """Thousands separated, a true minus sign, and no "−0"."""
+    text = f"{value:,.{decimals}f}"
+    return text.replace("-", MINUS) if any(digit in text for digit in "123456789") else text.removeprefix("-")
+
+
+def _digits(value: float, significant: int) -> int:
+    """Decimals that show `value` to so many significant digits, none beyond the point where it is large."""
+    if value == 0 or not isfinite(value):
+        return 0
+    return max(0, significant - 1 - floor(log10(abs(value)) + 1e-12))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    return plain(value, _digits(value, digits))
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A value with its unit, scaled to be read. `unit` is one of `results.summary.Metric.unit`; another is printed as it is."""
+    if value is None:
+        return ABSENT
+    if unit == "ms":
+        return f"{significant(value / 1e3)} s" if abs(value) >= 1e3 else f"{significant(value)} ms"
+    if unit == "share":
+        return percent(value)
+    if unit == "$":
+        return dollars(value)
+    if unit == "bytes":
+        size, name = next((step for step in _BYTES if abs(value) >= step[0]), _BYTES[-1])
+        return f"{significant(value / size)} {name}"
+    return f"{significant(value)} {unit}".strip()
+
+
+def percent(share: float) -> str:
+    """0.868 is "86.8 %"; within 1 % of none or all it keeps two digits, so that 99.96 % never reads as 100 %."""
+    points = share * 100
+    decimals = 0 if points in (0, 100) else max(1, min(4, _digits(min(abs(points), abs(100 - points)), 2)))
+    return f"{plain(points, decimals)} %"
+
+
+def dollars(value: float) -> str:
+    """Cents from one dollar up, three digits below it, whole dollars from a thousand."""
+    size = abs(value)
+    if size >= 1000:
+        decimals = 0
+    elif size >= 1 or size == 0:
+        decimals = 2
+    else:
+        decimals = max(2, len(f"{size:.{_digits(size, 3)}f}".rstrip("0").partition(".")[2]))
+    return f"{MINUS if value < 0 else ''}${plain(size, decimals)}"
+
+
+def signed(text: str, value: float) -> str:
+    return text if value < 0 or not any(digit in text for digit in "123456789") else f"+{text}"
+
+
+def change(relative: float) -> str:
+    """A relative difference: 0.12 is "+12 %"; under 10 % it keeps one decimal."""
+    points = relative * 100
+    text = f"{plain(points, 1 if abs(points) < 9.95 else 0)} %"
+    return signed(text, points)
+
+
+def points(difference: float) -> str:
+    """A difference between two shares, in percentage points."""
+    return signed(f"{plain(difference * 100, 1)} points", difference)
+
+
+def difference(value: float, unit: str) -> str:
+    """An absolute difference with its unit."""
+    return points(value) if unit == "share" else signed(quantity(value, unit), value)
+
+
+def interval(estimate: Estimate, unit: str) -> str:
+    """As in "398 ms to 431 ms", or nothing where there is no interval."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{quantity(estimate.low, unit)} to {quantity(estimate.high, unit)}"
+
+
+def capital(text: str) -> str:
+    """As a title begins; an abbreviation keeps its letters."""
+    return text[:1].upper() + text[1:]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One unit and one number of decimals for a whole row or axis, so that its numbers line up."""
+
+    unit: str
+    factor: float
+    decimals: int
+
+    def __call__(self, value: float | None) -> str:
+        return ABSENT if value is None else plain(value * self.factor, self.decimals)
+
+
+def scale(values: Iterable[float | None], unit: str) -> Scale:
+    """The scale in which the largest of `values` has three significant digits and the smallest has two."""
+    sizes = [abs(v) for v in values if v]
+    largest, smallest = max(sizes, default=0.0), min(sizes, default=0.0)
+    name, factor = unit, 1.0
+    if unit == "share":
+        name, factor = "%", 100.0
+    elif unit == "ms" and largest >= 1e4:
+        name, factor = "s", 1e-3
+    elif unit == "bytes":
+        size, name = next((step for step in _BYTES if largest >= step[0]), _BYTES[-1])
+        factor = 1 / size
+    if unit == "share":
+        decimals = 1 if largest >= 0.01 else 2
+    else:
+        decimals = min(5, max(_digits(largest * factor, 3), min(_digits(smallest * factor, 2), _digits(largest * factor, 3) + 2)))
+    return Scale(name, factor, decimals)

@@ -1,0 +1,222 @@
+"""The comparison as rows of text: one for the page, the Markdown file and the terminal alike.
+
+A row is a metric in one unit, a column a variant, so that the eye runs along a row to compare; the baseline comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from results.report.format import ABSENT, Scale, capital, change, difference, quantity, scale
+from results.summary import Difference, Estimate, Objective, Outcome, StageSummary, Summary, VariantSummary, Verdicts
+
+Effect = Literal["baseline", "better", "worse", "unclear", ""]
+
+# The metrics of the table, in its order; those a run has not measured are left out.
+SHOWN = (
+    "quality",
+    "latency_p50",
+    "latency_p95",
+    "ttft_p50",
+    "ttft_p95",
+    "tpot_p50",
+    "tpot_p95",
+    "requests_per_s",
+    "output_tokens_per_s",
+    "input_tokens_mean",
+    "output_tokens_mean",
+    "total_tokens_mean",
+    "cost_per_1000",
+    "cost_per_correct",
+    "error_rate",
+    "size_bytes",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant's value: text in the row's unit, its 95 % interval, and the difference to the baseline.
+
+    `effect` says whether the difference is shown to be better or worse, or unclear (its interval includes zero).
+    `outcome` is that of the objective on this metric, where there is one. `note` numbers the reason for a missing value.
+    """
+
+    value: str
+    interval: str = ""
+    difference: str = ""
+    effect: Effect = ""
+    outcome: Outcome | None = None
+    note: int | None = None
+
+    @property
+    def short(self) -> str:
+        """Value and difference in one line, "≈" where the difference is within noise, "!" where the limit is not met."""
+        sign = "≈ " if self.effect == "unclear" else ""
+        changed = f"  {sign}{self.difference}" if self.difference else ""
+        return f"{self.value}{' !' if self.outcome == 'fails' else ''}{changed}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric: `title` is its label with its unit; `limit` what the objective on it asks, if there is one."""
+
+    key: str
+    label: str
+    unit: str
+    limit: str
+    cells: list[Cell]
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    align: Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns`: the metric, a column a variant, and the limit where one is set. `notes[i]` is the reason that cells number i + 1."""
+
+    columns: list[Column]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def variants(self) -> list[str]:
+        return [column.title for column in self.columns[1:] if column.title != LIMIT]
+
+    @property
+    def has_limits(self) -> bool:
+        return self.columns[-1].title == LIMIT
+
+    def texts(self) -> list[list[str]]:
+        """One line a row, a text a column: what a terminal or a Markdown table prints."""
+        return [[row.title, *(cell.short for cell in row.cells), *([row.limit] if self.has_limits else [])] for row in self.rows]
+
+
+LIMIT = "limit"
+
+
+def in_order(summary: Summary) -> list[VariantSummary]:
+    """The baseline, then the others as the experiment lists them."""
+    return sorted(summary.variants, key=lambda v: v.variant != summary.baseline)
+
+
+def stage_of(variant: VariantSummary, stage: str | None = None) -> StageSummary | None:
+    """A variant's numbers under one load; under the judged one where none is named."""
+    return next((s for s in variant.stages if s.stage == (stage or variant.judged_stage)), None)
+
+
+def estimate_of(variant: VariantSummary, key: str, stage: str | None = None) -> tuple[Estimate | None, Difference | None]:
+    """A metric and its difference to the baseline, of the stage if it is one's, else of the variant."""
+    at = stage_of(variant, stage)
+    if at is not None and key in at.metrics:
+        return at.metrics[key], at.differences.get(key)
+    if stage not in (None, variant.judged_stage):
+        return None, None
+    return variant.metrics.get(key), variant.differences.get(key)
+
+
+def rows(summary: Summary, verdicts: Verdicts | None = None, stage: str | None = None, shown: Sequence[str] = SHOWN) -> Table:
+    """The table of one stage (the judged one where none is named); with `verdicts`, limits and their outcomes too."""
+    variants = in_order(summary)
+    objectives = {} if verdicts is None or stage is not None else _objectives(verdicts)
+    notes: list[str] = []
+    table = [
+        row
+        for key in shown
+        if key in summary.metrics and (row := _row(summary, variants, key, stage, objectives, notes)) is not None
+    ]
+    limits = [Column(LIMIT, "right")] if any(row.limit for row in table) else []
+    return Table([Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits], table, notes)
+
+
+def _objectives(verdicts: Verdicts) -> dict[tuple[str, str], Objective]:
+    """By variant and metric."""
+    return {(v.variant, o.metric): o for v in verdicts.variants for o in v.objectives}
+
+
+def _row(
+    summary: Summary,
+    variants: Sequence[VariantSummary],
+    key: str,
+    stage: str | None,
+    objectives: dict[tuple[str, str], Objective],
+    notes: list[str],
+) -> Row | None:
+    metric = summary.metrics[key]
+    found = [estimate_of(variant, key, stage) for variant in variants]
+    if all(estimate is None for estimate, _ in found):
+        return None
+    unit = scale((e.value for e, _ in found if e is not None), metric.unit)
+    asked = [objectives.get((variant.variant, key)) for variant in variants]
+    cells = [
+        _cell(estimate, changed, unit, metric.unit, metric.better, variant.variant == summary.baseline, objective, notes)
+        for variant, (estimate, changed), objective in zip(variants, found, asked, strict=True)
+    ]
+    return Row(key, capital(metric.label), unit.unit, _limit(asked, metric.better), cells)
+
+
+def _limit(objectives: Iterable[Objective | None], better: str) -> str:
+    """The limit as it was written, and in plain numbers where it was relative."""
+    objective = next((o for o in objectives if o is not None), None)
+    if objective is None:
+        return ""
+    sign = "≤" if better == "lower" else "≥"
+    number = quantity(objective.limit, objective.unit)
+    relative = objective.limit_text.strip().endswith("x") or objective.limit_text.strip()[:1] in "+-"
+    return f"{sign} {number} ({objective.limit_text})" if relative else f"{sign} {number}"
+
+
+def _cell(
+    estimate: Estimate | None,
+    changed: Difference | None,
+    unit: Scale,
+    name: str,
+    better: str,
+    is_baseline: bool,
+    objective: Objective | None,
+    notes: list[str],
+) -> Cell:
+    outcome = objective.outcome if objective else None
+    if estimate is None or estimate.value is None:
+        return Cell(ABSENT, outcome=outcome, note=_note(estimate.reason if estimate else None, notes))
+    between = "" if estimate.low is None or estimate.high is None else f"{unit(estimate.low)} to {unit(estimate.high)}"
+    if is_baseline:
+        return Cell(unit(estimate.value), between, effect="baseline", outcome=outcome)
+    return Cell(unit(estimate.value), between, difference_text(changed, name), effect_of(changed, better), outcome)
+
+
+def _note(reason: str | None, notes: list[str]) -> int | None:
+    if not reason:
+        return None
+    if reason not in notes:
+        notes.append(reason)
+    return notes.index(reason) + 1
+
+
+def difference_text(changed: Difference | None, unit: str) -> str:
+    """Points for shares, per cent for everything else; the absolute difference where the baseline's value is zero."""
+    if changed is None:
+        return ""
+    if unit != "share" and changed.relative.value is not None:
+        return change(changed.relative.value)
+    return "" if changed.absolute.value is None else difference(changed.absolute.value, unit)
+
+
+def effect_of(changed: Difference | None, better: str) -> Effect:
+    """Better or worse only where the interval of the difference leaves out zero. Without an interval (a size) the sign decides."""
+    if changed is None or changed.absolute.value is None:
+        return ""
+    value = changed.absolute.value
+    low = value if changed.absolute.low is None else changed.absolute.low
+    high = value if changed.absolute.high is None else changed.absolute.high
+    if low <= 0 <= high:
+        return "unclear" if low < high else ""
+    return "better" if (high < 0) == (better == "lower") else "worse"
