@@ -51,7 +51,7 @@ async def run_block(plan: BlockPlan, journal: Path, progress: Progress, stop: as
     stage, workload = plan.stage, plan.workload
     timetable = schedule(stage, plan.seed, plan.block, workload.warmup) if stage.rate is not None else None
     with _collector_off():
-        async with open_transport(plan.endpoint) as transport:
+        async with open_transport(plan.endpoint, workload.transport) as transport:
             extended = await _takes_extended(transport, workload.deadlines.connect)
             origin_ns = time.monotonic_ns() + _LEAD_NS
             header = _header(plan, transport, timetable, origin_ns)
@@ -73,6 +73,7 @@ async def _drive(
             window_end_ns=window_end_ns,
             loop_stall_max_ns=heart.longest_ns,
             client_cpu_s=time.process_time() - cpu_s,
+            clock_step_ns=traffic.transport.clock_step_ns,
         )
         traffic.writer.end(line)
         return line

@@ -60,7 +60,10 @@ class Deadlines(Section):
 
 
 class WorkloadConfig(Section):
-    """The load: stages one after the other, each in `blocks` rounds in which the variants take turns."""
+    """The load: stages one after the other, each in `blocks` rounds in which the variants take turns.
+
+    `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and proxies, "auto" goes by the URL.
+    """
 
     dataset: Literal["eval"] = "eval"
     api: Literal["chat", "completions"] = "chat"
@@ -71,6 +74,7 @@ class WorkloadConfig(Section):
     sampling: Sampling = Sampling()
     deadlines: Deadlines = Deadlines()
     max_in_flight: Count = 2048
+    transport: Literal["auto", "socket", "aiohttp"] = "auto"
 
     @model_validator(mode="after")
     def _names_differ(self) -> WorkloadConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from results.records import Failure
@@ -25,29 +26,42 @@ class Broken(Exception):
 
 
 class Exchange:
-    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), the status, and calls `received`."""
+    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), the status, and calls `received`.
 
-    __slots__ = ("_held", "_held_bytes", "_sink", "connected", "sent_ns", "started_ns", "status")
+    `decode` takes the transfer coding off the body where there is one; like parsing, it waits until `digest`.
+    """
+
+    __slots__ = ("_held", "_held_bytes", "_sink", "connected", "decode", "garbled", "sent_ns", "started_ns", "status")
 
     def __init__(self, sink: Sink, started_ns: int) -> None:
         self.started_ns = started_ns
         self.connected = False
         self.sent_ns: int | None = None
         self.status: int | None = None
+        self.decode: Callable[[bytes], bytes] | None = None
+        self.garbled: str | None = None
         self._sink = sink
         self._held: list[tuple[bytes, int, int]] = []
         self._held_bytes = 0
 
     def received(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        """Body bytes (transfer coding removed), the arrival of their last byte, and when the event loop had them."""
+        """Bytes of the body, the arrival of the last of them, and when the event loop had them."""
         self._held.append((data, arrived_ns, read_ns))
         self._held_bytes += len(data)
         if self._held_bytes > _HOLD:
             self.digest()
 
     def digest(self) -> None:
-        """Hand what is held to the sink."""
-        for data, arrived_ns, read_ns in self._held:
-            self._sink.feed(data, arrived_ns, read_ns)
-        self._held.clear()
-        self._held_bytes = 0
+        """Hand what is held to the sink. Nothing goes there from where the coding is wrong; `garbled` then says how."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        for data, arrived_ns, read_ns in held:
+            if self.garbled is not None:
+                return
+            if self.decode is not None:
+                try:
+                    data = self.decode(data)
+                except ValueError as error:
+                    self.garbled = str(error)
+                    return
+            if data:
+                self._sink.feed(data, arrived_ns, read_ns)

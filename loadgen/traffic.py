@@ -76,6 +76,8 @@ class Traffic:
         finally:
             watch.stop()
             exchange.digest()
+            if exchange.garbled is not None:
+                broken, detail = "malformed", exchange.garbled
             ended_ns = time.monotonic_ns()
             reply.close(ended_ns)
             failure, error_text = reply.verdict(exchange.status, broken, detail)

@@ -93,7 +93,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
 class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The last line: how the block ended, and the client's own condition while it ran.
 
-    `loop_stall_max_ns`: the longest time the event loop was away from its work.
+    `loop_stall_max_ns`: the longest time the event loop was away from its work. `clock_step_ns`: how far the kernel's receive
+    clock was set against CLOCK_MONOTONIC meanwhile (0 unless somebody set the time of day).
     """
 
     end: Literal["complete", "interrupted"]
@@ -101,6 +102,7 @@ class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
     window_end_ns: int
     loop_stall_max_ns: int = 0
     client_cpu_s: float = 0.0
+    clock_step_ns: int = 0
 
 
 class Journal(msgspec.Struct, frozen=True):

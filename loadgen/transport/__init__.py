@@ -5,18 +5,31 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Literal, Protocol, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from foundation.endpoint import Endpoint
+from foundation.errors import BadInput
 from loadgen.exchange import Exchange
+
+Choice = Literal["auto", "socket", "aiohttp"]
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Transport(Protocol):
-    """Connections to one endpoint, kept alive between requests. `clock` says whose the arrival stamps are."""
+    """Connections to one endpoint, kept alive between requests. `clock` says whose the arrival stamps are.
+
+    `clock_step_ns`: how far that clock was set against CLOCK_MONOTONIC so far.
+    """
 
     name: str
     clock: Literal["kernel", "user"]
+
+    @property
+    def clock_step_ns(self) -> int: ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -31,8 +44,24 @@ class Transport(Protocol):
         """
 
 
-def open_transport(endpoint: Endpoint) -> Transport:
-    """The transport for an endpoint's URL."""
+def open_transport(endpoint: Endpoint, choice: Choice = "auto") -> Transport:
+    """The transport for an endpoint: `socket` for plain HTTP that goes straight there, `aiohttp` for TLS and through proxies.
+
+    Raises BadInput where the one chosen can't do it.
+    """
+    scheme = urlsplit(endpoint.base_url).scheme
+    plain = scheme == "http+unix" or (scheme == "http" and not _proxied(endpoint))
+    if choice == "socket" and scheme == "https":
+        raise BadInput(f"workload.transport: socket has no TLS, and {endpoint.base_url} needs it; write aiohttp or auto")
+    if choice == "socket" or (choice == "auto" and plain and sys.platform != "win32"):
+        from loadgen.transport.over_socket import SocketTransport
+
+        return SocketTransport(endpoint)
     from loadgen.transport.over_aiohttp import AiohttpTransport
 
     return AiohttpTransport(endpoint)
+
+
+def _proxied(endpoint: Endpoint) -> bool:
+    host = urlsplit(endpoint.base_url).hostname or ""
+    return host not in LOOPBACK and "http" in getproxies() and not proxy_bypass(host)

@@ -11,11 +11,11 @@ from yarl import URL
 
 from foundation.endpoint import Endpoint
 from loadgen.exchange import Broken, Exchange
+from loadgen.transport import LOOPBACK
 from results.records import Failure
 
 # A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
 KEEP_ALIVE_S = 3.0
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class AiohttpTransport:
@@ -23,6 +23,7 @@ class AiohttpTransport:
 
     name = "aiohttp"
     clock: Literal["kernel", "user"] = "user"
+    clock_step_ns = 0
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._base = endpoint.base_url
@@ -33,7 +34,7 @@ class AiohttpTransport:
             **endpoint.headers,
         }
         self._json = {"Content-Type": "application/json"}
-        self._through_proxy = URL(endpoint.base_url).host not in _LOOPBACK
+        self._through_proxy = URL(endpoint.base_url).host not in LOOPBACK
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(

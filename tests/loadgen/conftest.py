@@ -88,7 +88,10 @@ def emulator(tmp_path: Path) -> Iterator[Callable[..., Emulator]]:
 
 @pytest.fixture
 def block(tmp_path: Path) -> Callable[..., Journal]:
-    """Runs one block of a one-stage workload and reads its journal. `stop_after`: seconds until the stop event is set."""
+    """Runs one block of a one-stage workload and reads its journal.
+
+    `stop_after`: seconds until the stop event is set; `cancel_after`: until the block is cancelled.
+    """
 
     def go(
         endpoint: Endpoint,

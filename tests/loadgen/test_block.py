@@ -29,10 +29,11 @@ def arrivals_ns(record: Any) -> np.ndarray:
     return np.cumsum(record.chunk_ns)
 
 
-def test_an_open_block_s_journal_agrees_with_what_the_server_did(emulator: Any, block: Any) -> None:
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_an_open_block_s_journal_agrees_with_what_the_server_did(emulator: Any, block: Any, transport: str) -> None:
     server = emulator("--ttft", "exponential:20ms", "--itl", "exponential:3ms", "--tokens", "uniform:1:20")
     of = {"rate": 40, "duration": "1s", "warmup": "0.5s"}
-    journal = block(server.endpoint, of)
+    journal = block(server.endpoint, of, transport=transport)
     truth = server.truth()
     header = journal.header
     times = schedule(Stage.model_validate(of), 0, 1, 0.0).times_ns.tolist()
@@ -52,6 +53,7 @@ def test_an_open_block_s_journal_agrees_with_what_the_server_did(emulator: Any, 
         assert record.scheduled_ns <= record.sent_ns <= did["arrived_ns"] - origin
         assert (arrivals_ns(record) >= np.array(did["event_ns"]) - origin).all()
         assert record.done_ns >= arrivals_ns(record)[-1]
+    assert (header.transport, header.clock) == (transport, {"socket": "kernel", "aiohttp": "user"}[transport])
     late = np.concatenate([arrivals_ns(r) + header.origin_monotonic_ns - truth[prompt(r)]["event_ns"] for r in journal.records])
     assert np.median(late) < np.median(np.concatenate([np.diff(truth[prompt(r)]["event_ns"]) for r in journal.records]))
 
@@ -117,10 +119,17 @@ FAULTS = {
 SHORT = {"connect": "1s", "first": "0.5s", "stall": "0.4s", "total": "1.5s"}
 
 
-def test_every_fault_ends_in_its_own_class_and_the_others_go_on(emulator: Any, block: Any) -> None:
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_every_fault_ends_in_its_own_class_and_the_others_go_on(emulator: Any, block: Any, transport: str) -> None:
     server = emulator("--ttft", "5ms", "--itl", "1ms", "--tokens", "30")
     asked = [Question(name, [{"role": "user", "content": f"fault:{name}"}]) for name in [*FAULTS, "none"]] * 2
-    journal = block(server.endpoint, {"rate": 100, "arrivals": "constant", "requests": len(asked)}, asked, deadlines=SHORT)
+    journal = block(
+        server.endpoint,
+        {"rate": 100, "arrivals": "constant", "requests": len(asked)},
+        asked,
+        deadlines=SHORT,
+        transport=transport,
+    )
     assert {r.prompt_id: r.failure for r in journal.records} == {**FAULTS, "none": None}
     assert len(journal.records) == len(asked)
     for record in journal.records:
@@ -128,22 +137,28 @@ def test_every_fault_ends_in_its_own_class_and_the_others_go_on(emulator: Any, b
         assert record.done_ns - record.scheduled_ns < 3e9
 
 
-def test_a_connection_reset_at_once(emulator: Any, block: Any) -> None:
-    journal = block(emulator("--fault", "reset-connect").endpoint, {"concurrency": 1, "requests": 2})
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_a_connection_reset_at_once(emulator: Any, block: Any, transport: str) -> None:
+    journal = block(emulator("--fault", "reset-connect").endpoint, {"concurrency": 1, "requests": 2}, transport=transport)
     # Which of the two it is depends on whether the request was out before the reset came in.
     assert all(r.failure == ("connect" if r.sent_ns is None else "reset") for r in journal.records)
     assert len(journal.records) == 2
 
 
-def test_nobody_listens(block: Any) -> None:
-    journal = block(Endpoint("variant", "http://127.0.0.1:9/v1", "m"), {"rate": 50, "requests": 3})
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_nobody_listens(block: Any, transport: str) -> None:
+    journal = block(Endpoint("variant", "http://127.0.0.1:9/v1", "m"), {"rate": 50, "requests": 3}, transport=transport)
     assert [r.failure for r in journal.records] == ["connect"] * 3
     assert all(r.sent_ns is None for r in journal.records)
 
 
-def test_a_name_that_does_not_resolve(block: Any) -> None:
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_a_name_that_does_not_resolve(block: Any, transport: str) -> None:
     journal = block(
-        Endpoint("variant", "http://no-such-host.invalid/v1", "m"), {"rate": 50, "requests": 1}, deadlines={"connect": "20s"}
+        Endpoint("variant", "http://no-such-host.invalid/v1", "m"),
+        {"rate": 50, "requests": 1},
+        deadlines={"connect": "20s"},
+        transport=transport,
     )
     assert [r.failure for r in journal.records] == ["connect"]
 
@@ -195,10 +210,11 @@ def test_a_cancelled_block_leaves_a_whole_journal(emulator: Any, block: Any, sta
     assert any(r.sent_ns is not None for r in journal.records)
 
 
-def test_a_server_killed_in_the_run_fails_the_rest(emulator: Any, block: Any) -> None:
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_a_server_killed_in_the_run_fails_the_rest(emulator: Any, block: Any, transport: str) -> None:
     server = emulator("--ttft", "10ms", "--itl", "20ms", "--tokens", "10")
     timer = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {server.process.pid}"])
-    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, deadlines=SHORT)
+    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, deadlines=SHORT, transport=transport)
     timer.wait()
     failures = [r.failure for r in sorted(journal.records, key=lambda r: r.id)]
     assert failures[0] is None and failures[-1] == "connect"

@@ -1,0 +1,343 @@
+"""The socket transport against scripted servers that send exact bytes in exact pieces; chunked coding, heads and clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.endpoint import Endpoint
+from foundation.errors import BadInput
+from loadgen import run
+from loadgen.exchange import Broken, Exchange
+from loadgen.transport import open_transport
+from loadgen.transport.chunked import ChunkedDecoder
+from loadgen.transport.clocks import offset_ns
+from loadgen.transport.head import parse_head
+
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(body: bytes, extension: bytes = b"") -> bytes:
+    return b"%x%b\r\n%b\r\n" % (len(body), extension, body)
+
+
+def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
+    return [stream[a:b] for a, b in pairwise(sorted({0, len(stream), *(c % (len(stream) + 1) for c in cuts)}))]
+
+
+@given(
+    bodies=st.lists(
+        st.tuples(st.binary(min_size=1, max_size=60), st.sampled_from([b"", b";a=b", b" ", b';q="\\""'])), max_size=8
+    ),
+    trailer=st.sampled_from([b"", b"X: y\r\n", b"X: y\r\nZ: 0\r\n"]),
+    cuts=st.lists(st.integers(0, 10_000), max_size=40),
+)
+def test_chunks_cut_anywhere_carry_their_bytes(bodies: list[tuple[bytes, bytes]], trailer: bytes, cuts: list[int]) -> None:
+    stream = b"".join(chunk(*body) for body in bodies) + b"0\r\n" + trailer + b"\r\n"
+    decoder = ChunkedDecoder()
+    pieces = cut(stream, cuts)
+    carried = b""
+    for number, piece in enumerate(pieces, start=1):
+        carried += decoder.feed(piece)
+        assert decoder.finished == (number == len(pieces))
+    assert carried == b"".join(body for body, _ in bodies)
+    assert not decoder.surplus
+    decoder.feed(b"x")
+    assert decoder.surplus
+
+
+@pytest.mark.parametrize(
+    "stream", [b"zz\r\n", b"0x5\r\nhello\r\n", b"-1\r\n", b"1_0\r\n", b"3\r\nhello\r\n", b"\r\n", b"1" * 20_000, b"2\r\nabXY"]
+)
+def test_what_is_no_chunked_coding_is_refused(stream: bytes) -> None:
+    with pytest.raises(ValueError):
+        ChunkedDecoder().feed(stream)
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\ntransfer-ENCODING:chunked", (200, True, None, True)),
+        (b"HTTP/1.1 200\r\nContent-Length: 5\r\nConnection: Close", (200, False, 5, False)),
+        (b"HTTP/1.0 200 OK", (200, False, None, False)),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0", (200, False, 0, True)),
+        (b"HTTP/1.1 204 No Content", (204, False, 0, True)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5", (200, False, 5, True)),
+    ],
+)
+def test_heads(head: bytes, expected: tuple[Any, ...]) -> None:
+    read = parse_head(head)
+    assert (read.status, read.chunked, read.length, read.keep_alive) == expected
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"SSH-2.0",
+        b"HTTP/2 200",
+        b"HTTP/1.1 200 OK\r\nno colon",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked",
+    ],
+)
+def test_heads_that_are_none(head: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_head(head)
+
+
+class Body:
+    """A sink that keeps what it is fed."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.arrivals: list[int] = []
+
+    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
+        assert arrived_ns <= read_ns
+        self.data += data
+        self.arrivals.append(arrived_ns)
+
+
+Script = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def request_of(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+    return head + await reader.readexactly(length)
+
+
+def converse(
+    script: Script, requests: int = 1, host: str = "127.0.0.1", body: bytes = b"{}", pause: float = 0.0
+) -> list[tuple[str, Body]]:
+    """Ask a scripted server `requests` times over one socket transport: how each ended, and its body."""
+
+    async def main() -> list[tuple[str, Body]]:
+        count = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal count
+            count += 1
+            try:
+                await script(count, reader, writer)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, host, 0)
+        port = server.sockets[0].getsockname()[1]
+        name = f"[{host}]" if ":" in host else host
+        ended = []
+        async with open_transport(Endpoint("v", f"http://{name}:{port}/v1", "m"), "socket") as transport:
+            for _ in range(requests):
+                sink = Body()
+                exchange = Exchange(sink, time.monotonic_ns())
+                try:
+                    await asyncio.wait_for(transport.send(exchange, "/chat/completions", body), 10)
+                    how = str(exchange.status)
+                except Broken as broken:
+                    how = broken.failure
+                exchange.digest()
+                ended.append((how, sink))
+                await asyncio.sleep(pause)
+        server.close()
+        return ended
+
+    return run(main())
+
+
+def answers(*pieces: bytes, close: bool = False) -> Script:
+    """Sends the pieces, each as a segment of its own, to every request."""
+
+    async def script(_: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await request_of(reader)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.002)
+            if close:
+                return
+
+    return script
+
+
+WHOLE = HEAD + chunk(b"data: \xc3\xa9\n\n", b";ext=1") + chunk(b"data: 2\n\n") + b"0\r\n\r\n"
+
+
+def test_a_response_split_at_every_place() -> None:
+    for place in range(1, len(WHOLE), 3):
+        assert [(how, sink.data) for how, sink in converse(answers(WHOLE[:place], WHOLE[place:]))] == [
+            ("200", "data: é\n\ndata: 2\n\n".encode())
+        ]
+
+
+def test_an_end_split_at_its_last_bytes() -> None:
+    for place in range(1, 6):
+        ended = converse(answers(WHOLE[:-place], WHOLE[-place:]), requests=2)
+        assert [how for how, _ in ended] == ["200", "200"]
+
+
+def test_a_connection_is_used_again() -> None:
+    connections = []
+
+    async def script(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(number)
+        await answers(WHOLE)(number, reader, writer)
+
+    assert [how for how, _ in converse(script, requests=5)] == ["200"] * 5
+    assert connections == [1]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_a_server_that_closes_after_each_answer_costs_no_failure(pause: float) -> None:
+    """With no pause the next request crosses the close; with one the close is seen on the idle connection."""
+    assert [how for how, _ in converse(answers(WHOLE, close=True), requests=4, pause=pause)] == ["200"] * 4
+
+
+def test_connection_close_is_heeded() -> None:
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
+    assert [(how, sink.data) for how, sink in converse(answers(head, b"ab"), requests=2)] == [("200", b"ab")] * 2
+
+
+def test_a_body_that_ends_with_the_connection() -> None:
+    assert [(how, s.data) for how, s in converse(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"ab", b"cd", close=True))] == [
+        ("200", b"abcd")
+    ]
+
+
+def test_a_half_closed_connection_still_answers() -> None:
+    async def script(_: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        writer.write(HEAD + chunk(b"ab"))
+        await asyncio.sleep(0.01)
+        writer.write(b"0\r\n\r\n")
+        writer.write_eof()
+        await asyncio.sleep(0.1)
+
+    assert [(how, sink.data) for how, sink in converse(script, requests=2)] == [("200", b"ab")] * 2
+
+
+def test_interim_responses_are_skipped() -> None:
+    assert converse(answers(b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE[:30], WHOLE[30:]))[0][0] == "200"
+
+
+def test_a_megabyte_event_and_a_megabyte_request() -> None:
+    event = b"data: " + b"x" * 1_000_000 + b"\n\n"
+    ended = converse(answers(HEAD, chunk(event), b"0\r\n\r\n"), requests=2, body=b"y" * 1_000_000)
+    assert [(how, sink.data) for how, sink in ended] == [("200", event)] * 2
+
+
+@pytest.mark.parametrize(
+    ("pieces", "failure"),
+    [
+        ([b""], "reset"),
+        ([b"HTTP/1.1 200"], "reset"),
+        ([HEAD + b"5\r\nab"], "truncated"),
+        ([HEAD + chunk(b"ab")], "truncated"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"], "truncated"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab"], "malformed"),
+        ([b"220 mail.example.org ESMTP\r\n"], "malformed"),
+        ([HEAD + b"what?\r\n\r\n"], "malformed"),
+        ([WHOLE + b"HTTP/1.1 200 OK\r\n\r\n"], "malformed"),
+    ],
+)
+def test_responses_that_break_off_or_are_none(pieces: list[bytes], failure: str) -> None:
+    assert [how for how, _ in converse(answers(*pieces, close=True))] == [failure]
+
+
+def test_a_dead_connection_is_retried_once_and_no_more() -> None:
+    async def script(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request_of(reader)
+        if number == 1:
+            writer.write(WHOLE)
+            await request_of(reader)
+
+    assert [how for how, _ in converse(script, requests=2)] == ["200", "reset"]
+
+
+def test_ipv6() -> None:
+    try:
+        assert converse(answers(WHOLE), host="::1")[0][0] == "200"
+    except OSError:
+        pytest.skip("no IPv6 here")
+
+
+def test_unix_sockets(emulator: Any, block: Any, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    emulator("--unix", str(path))
+    journal = block(Endpoint("v", f"http+unix://{str(path).replace('/', '%2F')}/v1", "m"), {"concurrency": 2, "requests": 6})
+    assert [r.failure for r in journal.records] == [None] * 6
+    assert (journal.header.transport, journal.header.clock) == ("socket", "user")
+
+
+def test_kernel_stamps_lie_between_the_server_s_write_and_the_client_s_read(emulator: Any, block: Any) -> None:
+    server = emulator("--tokens", "20", "--itl", "2ms")
+    journal = block(server.endpoint, {"concurrency": 4, "requests": 20})
+    truth = server.truth()
+    tolerance = 100_000  # two readings of the offset between the kernel's clocks
+    for record in journal.records:
+        arrived, written = journal.header.origin_monotonic_ns, truth[f"question {record.prompt_id[1:]}"]["event_ns"]
+        for gap, lag, wrote in zip(record.chunk_ns, record.client_lag_ns, written, strict=True):
+            arrived += gap
+            assert wrote - tolerance <= arrived
+            assert lag >= -tolerance
+
+
+def test_a_late_reader_does_not_move_a_kernel_stamp(emulator: Any) -> None:
+    """The event loop is kept from reading while the tokens come; they bear the time when they came all the same."""
+    server = emulator("--tokens", "2", "--ttft", "50ms", "--itl", "1ms")
+
+    async def main() -> tuple[Body, int]:
+        sink = Body()
+        async with open_transport(server.endpoint, "socket") as transport:
+            exchange = Exchange(sink, time.monotonic_ns())
+            asking = asyncio.create_task(
+                transport.send(exchange, "/completions", b'{"model": "m", "prompt": "p", "max_tokens": 2}')
+            )
+            await asyncio.sleep(0.02)
+            time.sleep(0.4)  # noqa: ASYNC251 - the stall is the test
+            stalled_until_ns = time.monotonic_ns()
+            await asking
+            exchange.digest()
+        return sink, stalled_until_ns
+
+    sink, stalled_until_ns = run(main())
+    assert b"t0" in sink.data
+    wrote_ns = server.truth()["p"]["event_ns"][0]
+    assert sink.arrivals[-1] - wrote_ns < (stalled_until_ns - wrote_ns) / 2
+
+
+def test_the_clock_offset_brings_real_time_to_monotonic_time() -> None:
+    before = time.monotonic_ns()
+    converted = time.time_ns() + offset_ns()
+    assert before - 1_000_000 <= converted <= time.monotonic_ns() + 1_000_000
+
+
+def test_which_transport_a_url_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "direct.example")
+
+    def chosen(url: str, choice: Any = "auto") -> str:
+        async def main() -> str:
+            return open_transport(Endpoint("v", url, "m"), choice).name
+
+        return run(main())
+
+    assert chosen("http://127.0.0.1:8000/v1") == "socket"
+    assert chosen("http://direct.example/v1") == "socket"
+    assert chosen("http://far.example/v1") == "aiohttp"
+    assert chosen("https://127.0.0.1/v1") == "aiohttp"
+    assert chosen("http://127.0.0.1:8000/v1", "aiohttp") == "aiohttp"
+    with pytest.raises(BadInput, match="no TLS"):
+        chosen("https://127.0.0.1/v1", "socket")
