@@ -55,7 +55,7 @@ def command_line(
         line += ["--enable-lora", f"--max-loras={len(adapters)}"]
         line.append(f"--max-lora-rank={max_lora_rank(max(ranks[v.name] for v in adapters))}")
         line += ["--lora-modules", *(json.dumps({"name": v.name, "path": str(v.adapter)}) for v in adapters)]
-    return (*line, "--enable-per-request-metrics", *_engine_options(config.engine))
+    return (*line, "--enable-per-request-metrics", "--disable-uvicorn-access-log", *_engine_options(config.engine))
 
 
 def _names(variants: Sequence[ServedVariant]) -> list[str]:
@@ -130,6 +130,7 @@ def environment(api_key: str) -> dict[str, str]:
         **inherited,
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DISABLE_LOG_LOGO": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_API_KEY": api_key,
     }

@@ -4,76 +4,97 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "out_of_memory", "killed", "port_taken", "model_len", "unsupported_architecture", "unsupported_quantization",
+    "unsupported_adapter", "missing_file", "other",
+]  # fmt: skip
 
 LAST_LINES = 15
+LINE_LENGTH = 300
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a server died. `kind` is one of the causes below, or "other"."""
+    """Why a server died."""
 
-    kind: str
+    kind: Kind
     sentence: str
 
 
-# The first that matches is the cause: vLLM logs one error several times, wrapped in ever more general ones.
-_CAUSES = [
+# In this order: vLLM logs one error many times, wrapped in ever more general ones, so the most telling pattern comes first.
+_CAUSES: list[tuple[Kind, str, str]] = [
     (
         "out_of_memory",
-        r"OutOfMemoryError|out of memory|DefaultCPUAllocator: can't allocate|Cannot allocate memory|MemoryError|"
-        r"[Nn]o available memory for the cache|less than (?:desired|requested) |larger than the available KV cache memory|"
-        r"is larger than the maximum number of tokens that can be stored in KV cache",
+        r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator: can't allocate|Cannot allocate memory|\bMemoryError\b"
+        r"|No available memory for the cache blocks|is less than (?:desired|requested) \S+ ?memory|is less than requested memory"
+        r"|KV cache is needed, which is larger than the available",
         "out of memory; write a smaller serve.kv_cache or serve.max_model_len, or let servers take turns",
     ),
     (
         "port_taken",
-        r"[Aa]ddress already in use|EADDRINUSE",
-        "its port was taken; name a range of free ones with serve.ports",
+        r"[Aa]ddress already in use",
+        "its port was taken; give serve.ports a range of free ones",
     ),
     (
         "model_len",
-        r"max_model_len[^\n]*is greater than the derived max_model_len",
+        r"max_model_len \(\S+\) is greater than the derived max_model_len",
         "serve.max_model_len is longer than the model's own context; write a smaller one",
     ),
     (
         "unsupported_architecture",
-        r"Model architectures \[[^\n]*\] (?:are not supported|failed to be inspected)|does not recognize this architecture|"
-        r"has no vLLM implementation",
+        r"Model architectures \[.*?\] (?:are not supported|failed to be inspected)|does not recognize this architecture"
+        r"|has no vLLM implementation",
         "vLLM does not support this model's architecture",
     ),
     (
         "unsupported_quantization",
-        r"Unknown quantization method|quantization method[^\n]*(?:not supported|is not)|Quantization scheme is not supported|"
-        r"Failed to find a kernel|No compressed-tensors compatible scheme|does not match the quantization method",
+        r"Unknown quantization method|[Qq]uantization (?:method|scheme)\b.{0,60}\bnot supported"
+        r"|Failed to find a kernel that can implement|No compressed-tensors compatible scheme",
         "vLLM can't run this quantization on this machine",
     ),
     (
         "unsupported_adapter",
-        r"LoRA rank \d+ is greater|is not in the (?:model's )?supported LoRA|[Uu]nsupported LoRA|expected target modules in|"
-        r"Call to add_lora method failed|does not support LoRA",
+        r"LoRA rank \d+ is greater than|expected target modules in|Adapter bias is not supported|does not support LoRA yet"
+        r"|vLLM does not (?:yet )?support \S*(?:DoRA|LoRA)",
         "vLLM can't serve this adapter on this base; write merge instead of adapter",
     ),
     (
         "missing_file",
-        r"No such file or directory|FileNotFoundError|Cannot find any model weights|is not a local folder|"
-        r"[Cc]an't load (?:tokenizer|the configuration)|does not appear to have a file",
-        "a file of the model or adapter is missing",
+        r"No adapter found for|Cannot find any model weights|Couldn't instantiate the backend tokenizer"
+        r"|No such file or directory: '|Repo id must be in the form|does not appear to have a file named",
+        "a file of the model or the adapter is missing",
     ),
-]  # fmt: skip
+    (
+        "killed",
+        r"Worker proc \S+ died unexpectedly|EngineDeadError",
+        "one of its processes was killed from outside, as the kernel does when memory runs out",
+    ),
+]
+
+# How vLLM's processes begin a log line: "(EngineCore pid=16181) ERROR 11-21 22:44:45 [core.py:1510] ".
+_PREFIX = r"^(?:\(\S+ pid=\d+\) (?:[A-Z]+ \S+ \S+ \[\S+\] )?)?"
+_EXCEPTION = re.compile(_PREFIX + r"((?:\w+\.)*\w*(?:Error|Exception): .+|\w+\.py: error: .+)$", re.MULTILINE)
+# Frames of tracebacks, and what a server says only because it ends: its web server shutting down, leaks found at exit.
+_CHATTER = re.compile(
+    _PREFIX
+    + r"(?: {4}| {2}File |Traceback |\s*$)|launcher\.py:\d+\] Route: |nanobind|^ - (?:leaked|\.\.\. skipped)|resource_tracker|warnings\.warn"
+    r"|^INFO: {4}|\[shutdown\]|errors\.pydantic\.dev"
+)
 
 
-def explain(log: str, exit_code: int | None) -> Cause:
-    """The cause that a server's log and exit code show."""
+def explain(log: str, exit_code: int) -> Cause:
+    """The cause that a server's log shows."""
     for kind, pattern, sentence in _CAUSES:
         if re.search(pattern, log):
             return Cause(kind, sentence)
-    if exit_code in (-9, 137) or re.search(r"exit ?code:? -9|signal 9|SIGKILL", log):
-        return Cause("out_of_memory", "killed from outside, most likely because the machine ran out of memory")
-    status = "" if exit_code is None else f" (exit code {exit_code})"
-    return Cause("other", f"the last lines of its log say why{status}")
+    if exceptions := _EXCEPTION.findall(log):
+        return Cause("other", exceptions[-1][:LINE_LENGTH])
+    return Cause("other", f"it ended with exit code {exit_code}")
 
 
-def last_lines(log: str, count: int = LAST_LINES) -> str:
-    """The end of a log, less blank lines and the traceback frames between an error and its message."""
-    lines = [line for line in log.splitlines() if line.strip()]
-    return "\n".join(lines[-count:])
+def last_lines(log: str) -> str:
+    """The end of a log as a person wants it: without tracebacks' frames and a server's last chatter, no line too long."""
+    telling = [line for line in log.splitlines() if line.strip() and not _CHATTER.search(line)]
+    return "\n".join(line[:LINE_LENGTH] for line in telling[-LAST_LINES:])

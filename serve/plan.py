@@ -95,7 +95,7 @@ def choose_residency(
 def _rank(variant: ServedVariant) -> int:
     """The rank of a variant's adapter, or the one it will be trained with."""
     assert variant.adapter is not None
-    if variant.adapter.exists():
+    if variant.adapter.exists() or variant.rank is None:
         return adapters.lora_rank(variant.name, variant.adapter)
     adapters.check_rank(variant.name, variant.rank)
     return variant.rank

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import aiohttp
 
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
 
 TOKEN_TIMEOUT_S = 120.0
+_CHOICE = re.compile(r'"choices":\s*\[\s*\{')
 
 
 async def is_healthy(session: aiohttp.ClientSession, base_url: str) -> bool:
@@ -34,7 +37,7 @@ async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint) -> 
         try:
             async with session.post(f"{endpoint.base_url}/{path}", json=request, headers=endpoint.headers) as answer:
                 text = await answer.text(errors="replace")
-                if answer.status == 200 and '"choices"' in text:  # whole, or as a stream from an API that knows nothing else
+                if answer.status == 200 and _CHOICE.search(text):  # whole, or as a stream from an API that knows nothing else
                     return
                 refused = f"HTTP {answer.status} from /{path}: {text[:300]}"
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -22,7 +22,7 @@ class ServedVariant:
     url: str | None = None
     url_model: str | None = None
     api_key: str | None = field(default=None, repr=False)
-    rank: int = 16
+    rank: int | None = None
 
     def elsewhere(self) -> Endpoint | None:
         """The endpoint of a variant that somebody else serves."""

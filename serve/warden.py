@@ -17,16 +17,16 @@ import sys
 import time
 from pathlib import Path
 
-GRACE_S = 10.0
+GRACE_S = 5.0
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(command: list[str]) -> int:
     for number in STOPPING:
         signal.signal(number, close_pipe)
     adopt_orphans()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     ended = os.pidfd_open(child.pid)
     with contextlib.suppress(OSError, ValueError):  # `close_pipe` came between
         select.select([sys.stdin, ended], [], [])
@@ -48,10 +48,6 @@ def close_pipe(*_: object) -> None:
 def adopt_orphans() -> None:
     """Make this process the parent of every descendant whose own parent dies, so that none can slip away."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def kill_descendants() -> None:
