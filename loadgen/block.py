@@ -14,7 +14,7 @@ from foundation.endpoint import Endpoint
 from foundation.progress import Progress
 from loadgen.arrivals import SECOND, Schedule, schedule, warmup_of
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.exchange import Broken, Exchange
+from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
 from loadgen.loops import closed_loop, open_loop
 from loadgen.openai import takes_extended
@@ -96,7 +96,7 @@ async def _drive(
 async def _takes_extended(transport: Transport, patience_s: float) -> bool:
     """Ask the server what it is. One that does not say is sent the plain form."""
     body = _Body()
-    exchange = Exchange(body, time.monotonic_ns())
+    exchange = Exchange(body, time.monotonic_ns(), Backlog())
     try:
         await asyncio.wait_for(transport.send(exchange, "/models", None), patience_s)
     except (Broken, TimeoutError):

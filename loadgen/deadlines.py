@@ -52,8 +52,10 @@ class Watch:
 
     def _look(self) -> None:
         now_ns = time.monotonic_ns()
-        self._exchange.digest()
         failure, at_ns = overdue(self._exchange, self._reply, self._deadlines, now_ns)
+        if failure is not None:  # unless what saves it has not been parsed yet
+            self._exchange.digest()
+            failure, at_ns = overdue(self._exchange, self._reply, self._deadlines, now_ns)
         if failure is None:
             self._look_at(at_ns, now_ns)
         else:

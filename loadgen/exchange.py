@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 from results.records import Failure
 
-# Bytes held unparsed per request: parsing waits for the end of the request where it can, memory does not.
-_HOLD = 16 * 1024
+# Bytes held unparsed per request, at most: parsing waits until the event loop has read what there is, memory does not wait.
+_HOLD = 64 * 1024
+_SLICE_NS = 200_000
+_SETTLE_S = 0.002
 
 
 class Sink(Protocol):
@@ -25,15 +30,36 @@ class Broken(Exception):
         self.failure = failure
 
 
+class Backlog:
+    """Exchanges with bytes to parse. It works through them in short slices, after the loop has read what came in a burst."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Exchange] = deque()
+
+    def add(self, exchange: Exchange) -> None:
+        if not self._waiting:
+            self._loop.call_later(_SETTLE_S, self._work)
+        self._waiting.append(exchange)
+
+    def _work(self) -> None:
+        until_ns = time.monotonic_ns() + _SLICE_NS
+        while self._waiting:
+            if time.monotonic_ns() > until_ns:
+                self._loop.call_soon(self._work)
+                return
+            self._waiting.popleft().digest()
+
+
 class Exchange:
     """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), the status, and calls `received`.
 
     `decode` takes the transfer coding off the body where there is one; like parsing, it waits until `digest`.
     """
 
-    __slots__ = ("_held", "_held_bytes", "_sink", "connected", "decode", "garbled", "sent_ns", "started_ns", "status")
+    __slots__ = ("_backlog", "_held", "_held_bytes", "_sink", "connected", "decode", "garbled", "sent_ns", "started_ns", "status")
 
-    def __init__(self, sink: Sink, started_ns: int) -> None:
+    def __init__(self, sink: Sink, started_ns: int, backlog: Backlog) -> None:
         self.started_ns = started_ns
         self.connected = False
         self.sent_ns: int | None = None
@@ -41,11 +67,14 @@ class Exchange:
         self.decode: Callable[[bytes], bytes] | None = None
         self.garbled: str | None = None
         self._sink = sink
+        self._backlog = backlog
         self._held: list[tuple[bytes, int, int]] = []
         self._held_bytes = 0
 
     def received(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
         """Bytes of the body, the arrival of the last of them, and when the event loop had them."""
+        if not self._held:
+            self._backlog.add(self)
         self._held.append((data, arrived_ns, read_ns))
         self._held_bytes += len(data)
         if self._held_bytes > _HOLD:
@@ -54,14 +83,15 @@ class Exchange:
     def digest(self) -> None:
         """Hand what is held to the sink. Nothing goes there from where the coding is wrong; `garbled` then says how."""
         held, self._held, self._held_bytes = self._held, [], 0
+        feed, decode = self._sink.feed, self.decode
         for data, arrived_ns, read_ns in held:
             if self.garbled is not None:
                 return
-            if self.decode is not None:
+            if decode is not None:
                 try:
-                    data = self.decode(data)
+                    data = decode(data)
                 except ValueError as error:
                     self.garbled = str(error)
                     return
             if data:
-                self._sink.feed(data, arrived_ns, read_ns)
+                feed(data, arrived_ns, read_ns)

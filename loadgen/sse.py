@@ -21,6 +21,12 @@ class SseParser:
         return bytes(self._held)
 
     def feed(self, data: bytes) -> list[Event]:
+        if not self._held and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and b"\r" not in data:
+            self._after_cr = False
+            return [(b"", data[6:-2])] if data.endswith(b"\n\n") else self._feed(data)
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> list[Event]:
         if self._after_cr or b"\r" in data:
             data = self._one_newline(data)
         held = self._held

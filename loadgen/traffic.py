@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from foundation.progress import Progress
 from loadgen.config import WorkloadConfig
 from loadgen.deadlines import Watch
-from loadgen.exchange import Broken, Exchange
+from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
 from loadgen.openai import PATHS, request_body
 from loadgen.questions import Question
@@ -32,6 +32,7 @@ class Traffic:
     progress: Progress
     failed: int = 0
     _open: dict[int, tuple[Question, int]] = field(default_factory=dict)
+    _backlog: Backlog = field(default_factory=Backlog)
 
     @property
     def in_flight(self) -> int:
@@ -60,7 +61,7 @@ class Traffic:
         task = asyncio.current_task()
         assert task is not None
         reply = Reply()
-        exchange = Exchange(reply, time.monotonic_ns())
+        exchange = Exchange(reply, time.monotonic_ns(), self._backlog)
         watch = Watch(task, exchange, reply, self.workload.deadlines)
         broken: Failure | None = None
         detail = ""

@@ -47,7 +47,7 @@ class Job:
     def next_event(self) -> bytes:
         """The next event with tokens, framed."""
         count = min(self.step, self.course.tokens - self.sent)
-        event = wire.chunk(self.stream.tokens(self.sent, count))
+        event = self.stream.tokens(self.sent, count)
         self.sent += count
         self.truth.event_tokens.append(count)
         return event
@@ -154,7 +154,7 @@ class Engine:
             connection.send(job.closing())
             self._leave(job, fault)
         elif fault in ("reset-event", "close-event"):
-            connection.send(wire.chunk(job.stream.tokens(job.sent, 1))[:-20])
+            connection.send(job.stream.tokens(job.sent, 1)[:-20])
             self._leave(job, fault)
             self._loop.call_later(0.02, connection.reset if fault == "reset-event" else connection.close)
 

@@ -96,7 +96,7 @@ class Server:
             asyncio.get_running_loop().call_later(0.02, connection.reset)
         elif fault in ("long-length", "short-length"):
             stream = wire.Stream("chat", "emulated", 1, continuous=False)
-            body = stream.tokens(0, 1) + stream.finish(1, "stop") + b"data: [DONE]\n\n"
+            body = stream.finish(0, "stop") + b"data: [DONE]\n\n"
             truth.head_ns = connection.send(
                 wire.promised(len(body) // 2 if fault == "short-length" else len(body) + 100) + body[:-20]
             )

@@ -55,9 +55,9 @@ class Stream:
         return self._event({"delta": {"role": "assistant", "content": ""}}, 0) if self.api == "chat" else None
 
     def tokens(self, first: int, count: int) -> bytes:
-        """The event that carries `count` tokens from index `first` on."""
+        """The event that carries `count` tokens from index `first` on, framed."""
         if self.continuous:
-            return self._tokens(first, count)
+            return chunk(self._tokens(first, count))
         return _shared_tokens(self.api, self.model, first, count)
 
     def finish(self, tokens: int, reason: str) -> bytes:
@@ -84,4 +84,4 @@ class Stream:
 
 @lru_cache(maxsize=65536)
 def _shared_tokens(api: str, model: str, first: int, count: int) -> bytes:
-    return Stream(api, model, 0, continuous=False)._tokens(first, count)
+    return chunk(Stream(api, model, 0, continuous=False)._tokens(first, count))

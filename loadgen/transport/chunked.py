@@ -22,9 +22,17 @@ class ChunkedDecoder:
         self._left = 0
         self._after_data = False
         self._in_trailer = False
+        self._at_rest = True
 
     def feed(self, data: bytes) -> bytes:
         """Raises ValueError where the bytes are no chunked coding."""
+        if self._at_rest:  # most pieces are one whole chunk
+            start = data.find(b"\r\n", 0, 20) + 2
+            if start > 2 and start + _size(data[: start - 2]) + 2 == len(data) > start + 2 and data.endswith(b"\r\n"):
+                return data[start:-2]
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
         if self._held:
             data, self._held = self._held + data, b""
         pieces = []
@@ -42,7 +50,7 @@ class ChunkedDecoder:
                 if end - at >= _LINE_LIMIT or (self._after_data and data[at:] != b"\r"):
                     raise ValueError(f"no line end where a chunk's should be: {data[at : at + 40]!r}")
                 self._held = data[at:]
-                return b"".join(pieces)
+                break
             line = data[at:newline]
             at = newline + 2
             if self._after_data:
@@ -54,7 +62,8 @@ class ChunkedDecoder:
             else:
                 self._left = _size(line)
                 self._in_trailer = not self._left
-        self.surplus = self.surplus or at < end
+        self.surplus = self.finished and (self.surplus or at < end)
+        self._at_rest = not (self._held or self._left or self._after_data or self._in_trailer)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
 from loadgen import run
-from loadgen.exchange import Broken, Exchange
+from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.transport import open_transport
 from loadgen.transport.chunked import ChunkedDecoder
 from loadgen.transport.clocks import offset_ns
@@ -141,7 +141,7 @@ def converse(
         async with open_transport(Endpoint("v", f"http://{name}:{port}/v1", "m"), "socket") as transport:
             for _ in range(requests):
                 sink = Body()
-                exchange = Exchange(sink, time.monotonic_ns())
+                exchange = Exchange(sink, time.monotonic_ns(), Backlog())
                 try:
                     await asyncio.wait_for(transport.send(exchange, "/chat/completions", body), 10)
                     how = str(exchange.status)
@@ -301,7 +301,7 @@ def test_a_late_reader_does_not_move_a_kernel_stamp(emulator: Any) -> None:
     async def main() -> tuple[Body, int]:
         sink = Body()
         async with open_transport(server.endpoint, "socket") as transport:
-            exchange = Exchange(sink, time.monotonic_ns())
+            exchange = Exchange(sink, time.monotonic_ns(), Backlog())
             asking = asyncio.create_task(
                 transport.send(exchange, "/completions", b'{"model": "m", "prompt": "p", "max_tokens": 2}')
             )
