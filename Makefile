@@ -34,6 +34,7 @@ bench-decision: .venv/.cpu
 
 .venv/.cpu: requirements/cpu.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunedyno needs Python 3.11 to 3.13; run: make PYTHON=python3.11 ...")'
+	@echo "setting up .venv: torch, vLLM and the rest, about 4 GB and 2 minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --quiet --no-deps $(TORCH) || $(PIP) install --quiet --no-deps --extra-index-url $(TORCH_INDEX) $(TORCH)
 	$(PIP) install --quiet --no-deps --requirement requirements/cpu.lock
