@@ -1,8 +1,9 @@
 """The report of a run: report.html (one offline file), report.md (for a pull request), junit.xml (for CI).
 
-In: the summary, the verdicts, the capacity plan, and the run directory with its journals. Out: the three files, the same bytes every time.
-`table` and `format` are also what the terminal prints. Start at `page`; the figures are static SVG, drawn in `figures`, so that the file
-stays small, opens at once, prints, and follows the reader's light or dark scheme.
+In: the summary, the verdicts, the capacity plan, and the run directory with its journals. Out: the same bytes every time.
+`table` and `format` are also what the terminal prints. Start at `page`. The figures are static SVG, drawn in `figures`: the file
+stays under a megabyte, opens at once, prints, and follows the reader's light or dark scheme, where a plotting library in
+JavaScript would add five megabytes and need a script to do any of it.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _join(parts: list[Floats]) -> Floats:
 def trainings(run: Path) -> list[Training]:
     """The loss of every training the run holds, from `adapters/NAME/training.jsonl`, in name order.
 
-    Lines with `step` and `loss` are training loss, lines with `step` and `heldout_loss` held-out loss; any other line is passed over.
+    Lines with `step` and `loss` are training loss, those with `step` and `heldout_loss` held-out loss; others are passed over.
     """
     found = []
     for log in sorted((run / "adapters").glob("*/training.jsonl")):

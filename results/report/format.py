@@ -54,11 +54,11 @@ def percent(share: float) -> str:
 
 
 def dollars(value: float) -> str:
-    """Cents from one dollar up, three digits below it, whole dollars from a thousand."""
+    """Cents from one dollar up, three digits below it, whole dollars from a thousand and where there are no cents."""
     size = abs(value)
-    if size >= 1000:
+    if size >= 1000 or size == int(size):
         decimals = 0
-    elif size >= 1 or size == 0:
+    elif size >= 1:
         decimals = 2
     else:
         decimals = max(2, len(f"{size:.{_digits(size, 3)}f}".rstrip("0").partition(".")[2]))
@@ -86,11 +86,17 @@ def difference(value: float, unit: str) -> str:
     return points(value) if unit == "share" else signed(quantity(value, unit), value)
 
 
+def between(low: str, high: str) -> str:
+    """Two texts as an interval, a unit that they share said once: "398 to 431 ms"."""
+    number, _, unit = low.rpartition(" ")
+    return f"{number if number and high.endswith(f' {unit}') else low} to {high}"
+
+
 def interval(estimate: Estimate, unit: str) -> str:
-    """As in "398 ms to 431 ms", or nothing where there is no interval."""
+    """The interval of an estimate, or nothing where it has none."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{quantity(estimate.low, unit)} to {quantity(estimate.high, unit)}"
+    return between(quantity(estimate.low, unit), quantity(estimate.high, unit))
 
 
 def capital(text: str) -> str:
@@ -119,11 +125,13 @@ def scale(values: Iterable[float | None], unit: str) -> Scale:
         name, factor = "%", 100.0
     elif unit == "ms" and largest >= 1e4:
         name, factor = "s", 1e-3
+    elif unit == "$" and 0 < largest < 1e-3:
+        name, factor = "$ per 1,000", 1e3
     elif unit == "bytes":
         size, name = next((step for step in _BYTES if largest >= step[0]), _BYTES[-1])
         factor = 1 / size
     if unit == "share":
-        decimals = 1 if largest >= 0.01 else 2
+        decimals = min(7, max(1, _digits(largest * 100, 2)))
     else:
-        decimals = min(5, max(_digits(largest * factor, 3), min(_digits(smallest * factor, 2), _digits(largest * factor, 3) + 2)))
+        decimals = min(7, max(_digits(largest * factor, 3), min(_digits(smallest * factor, 2), _digits(largest * factor, 3) + 2)))
     return Scale(name, factor, decimals)

@@ -16,7 +16,10 @@ def junit(verdicts: Verdicts) -> str:
     for verdict in verdicts.variants:
         suite = Tree.SubElement(root, "testsuite", name=_clean(verdict.variant))
         for objective in verdict.objectives:
-            place = {"classname": _clean(f"{verdicts.name}.{verdict.variant}"), "name": _clean(f"{objective.label} {objective.limit_text}")}
+            place = {
+                "classname": _clean(f"{verdicts.name}.{verdict.variant}"),
+                "name": _clean(f"{objective.label} {objective.limit_text}"),
+            }
             case = Tree.SubElement(suite, "testcase", place)
             if objective.outcome == "fails":
                 failure = Tree.SubElement(case, "failure", message=_clean(objective.sentence), type=objective.kind)

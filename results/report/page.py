@@ -18,10 +18,20 @@ from results.report import samples
 from results.report.evidence import VariantEvidence, gather, trainings
 from results.report.figures import bars, spread, time, tradeoff
 from results.report.figures.gauge import gauge
-from results.report.format import capital, change, interval, plain, quantity, significant
+from results.report.format import ABSENT, between, capital, change, plain, points, quantity, significant
 from results.report.svg import Drawing, dash, variant_class
 from results.report.table import SHOWN, difference_text, effect_of, estimate_of, in_order, rows, stage_of
-from results.summary import CapacityPlan, Estimate, Objective, StageSummary, Summary, VariantSummary, VariantVerdict, Verdicts
+from results.summary import (
+    CapacityPlan,
+    Difference,
+    Estimate,
+    Objective,
+    StageSummary,
+    Summary,
+    VariantSummary,
+    VariantVerdict,
+    Verdicts,
+)
 
 MERITS = ("quality", "latency_p95", "latency_p50", "total_tokens_mean", "cost_per_1000")
 _NONE = Estimate(value=None)
@@ -30,9 +40,13 @@ _NONE = Estimate(value=None)
 @cache
 def _environment(autoescape: bool) -> Environment:
     made = Environment(
-        loader=PackageLoader("results.report"), autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("results.report"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    made.globals |= {"quantity": quantity, "interval": interval, "significant": significant, "plain": plain, "words": words, "capital": capital}
+    made.globals |= {"quantity": quantity, "significant": significant, "plain": plain, "words": words, "capital": capital}
     return made
 
 
@@ -130,14 +144,18 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
 
 
 def load_text(stage: StageSummary) -> str:
-    offered = f"{stage.offered_rate:g} requests/s offered" if stage.offered_rate is not None else f"{stage.concurrency} requests at a time"
+    offered = (
+        f"{stage.offered_rate:g} requests/s offered"
+        if stage.offered_rate is not None
+        else f"{stage.concurrency} requests at a time"
+    )
     blocks = "one block" if stage.blocks == 1 else f"{stage.blocks} blocks"
     return f"Stage {stage.stage}: {offered}, {blocks} a variant, {significant(stage.window_s)} s of steady load each"
 
 
 def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
     """The few numbers that a reader wants beside the headline: those that were measured, p50 only where there is no p95."""
-    found = []
+    found: list[dict[str, str]] = []
     for key in MERITS:
         estimate, changed = estimate_of(variant, key)
         if key not in summary.metrics or estimate is None or estimate.value is None:
@@ -145,64 +163,103 @@ def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
         if key == "latency_p50" and any(f["key"] == "latency_p95" for f in found):
             continue
         metric = summary.metrics[key]
-        said = difference_text(changed, metric.unit)
-        if said and changed is not None and (around := _around(changed.absolute, changed.relative, metric.unit)):
-            said = f"{said} ({around})"
         effect = effect_of(changed, metric.better)
         tail = {"better": "better", "worse": "worse", "unclear": "within noise"}.get(effect, "")
-        shown = {"key": key, "label": capital(metric.label), "value": quantity(estimate.value, metric.unit), "effect": effect}
-        found.append(shown | {"difference": f"{said} {tail}".strip()})
+        found.append(
+            {
+                "key": key,
+                "label": capital(metric.label),
+                "value": quantity(estimate.value, metric.unit),
+                "difference": f"{difference_text(changed, metric.unit)} {tail}".strip(),
+                "interval": "" if changed is None else _around(changed, metric.unit),
+                "effect": effect,
+            }
+        )
     return found
 
 
-def _around(absolute: Estimate, relative: Estimate, unit: str) -> str:
-    if unit == "share":
-        low, high = absolute.low, absolute.high
-        return "" if low is None or high is None else f"{plain(low * 100, 1)} to {plain(high * 100, 1)}"
-    low, high = relative.low, relative.high
-    return "" if low is None or high is None else f"{change(low)} to {change(high)}"
+def _around(changed: Difference, unit: str) -> str:
+    """The interval of a difference, in the words of `difference_text`."""
+    said, shown = (changed.absolute, points) if unit == "share" else (changed.relative, change)
+    return "" if said.low is None or said.high is None else between(shown(said.low), shown(said.high))
 
 
 def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
+    """A verdict as it is shown. What the badge and the table of objectives say already is not said again."""
     variant = next((v for v in summary.variants if v.variant == verdict.variant), None)
     what = "" if variant is None else f"{variant.what} · prompt {variant.prompt_style}"
+    headline = verdict.headline
+    for lead in (f"{verdict.decision} {verdict.variant}: ", f"{verdict.decision} on {verdict.variant}: "):
+        headline = headline.removeprefix(lead)
+    told = {o.sentence for o in verdict.objectives if o.outcome == "holds" or o.sentence in headline}
     return {
         "variant": verdict.variant,
         "decision": verdict.decision,
         "is_baseline": verdict.is_baseline,
         "what": what,
-        "headline": verdict.headline,
+        "headline": capital(headline),
         "binding": verdict.binding,
-        "reasons": verdict.reasons,
+        "reasons": [capital(reason) for reason in verdict.reasons if reason not in told],
         "question": verdict.question,
         "advice": verdict.advice,
-        "objectives": [
-            {
-                "objective": o,
-                "binding": o.label == verdict.binding,
-                "limit": ("≥ " if at_least(o) else "≤ ") + quantity(o.limit, o.unit),
-                "margin": "—" if o.margin is None else change(o.margin),
-                "gauge": gauge(o, at_least(o)),
-            }
-            for o in verdict.objectives
-        ],
+        "objectives": [_objective(o, o.label == verdict.binding) for o in verdict.objectives],
     }
+
+
+def _objective(objective: Objective, binding: bool) -> dict[str, Any]:
+    value, floor = objective.value, at_least(objective)
+    limit = objective.limit
+    return {
+        "objective": objective,
+        "binding": binding,
+        "value": ABSENT if value.value is None else objective_text(objective, value.value),
+        "interval": ""
+        if value.low is None or value.high is None
+        else between(objective_text(objective, value.low), objective_text(objective, value.high)),
+        "limit": objective.limit_text if limit is None else f"{'≥' if floor else '≤'} {objective_text(objective, limit)}",
+        "margin": _margin(objective, floor),
+        "gauge": gauge(objective, floor),
+    }
+
+
+def _margin(objective: Objective, floor: bool) -> str:
+    """As a share of the limit, or in points where the limit is itself a difference: a share of one point tells nothing."""
+    if objective.margin is None or objective.value.value is None or objective.limit is None:
+        return ABSENT
+    if not _is_change(objective):
+        return change(objective.margin)
+    inside = objective.value.value - objective.limit
+    return points(inside if floor else -inside)
+
+
+def _is_change(objective: Objective) -> bool:
+    """Whether the objective is on a difference to the baseline, which has no unit of its own."""
+    return objective.metric == "cost_increase" or (objective.kind == "quality" and objective.metric != "quality")
+
+
+def objective_text(objective: Objective, value: float) -> str:
+    """A number of an objective: a change of quality in points, a change of cost in per cent, anything else with its unit."""
+    if objective.kind == "quality" and objective.metric != "quality":
+        return points(value)
+    return change(value) if objective.metric == "cost_increase" else quantity(value, objective.unit)
 
 
 def at_least(objective: Objective) -> bool:
     """Whether the limit is a floor: the margin is positive on the side that is allowed."""
-    if objective.value.value is None or not objective.margin:
+    if objective.value.value is None or objective.limit is None or not objective.margin:
         return objective.kind == "quality"
     return (objective.value.value > objective.limit) == (objective.margin > 0)
 
 
 def _limit(verdicts: Verdicts, key: str) -> spread.Limit | None:
     """The SLO on exactly this metric."""
-    found = next((o for v in verdicts.variants for o in v.objectives if o.kind == "slo" and o.metric == key), None)
-    if found is None:
+    found = next((o for v in verdicts.variants for o in v.objectives if o.metric == key and o.limit is not None), None)
+    if found is None or found.limit is None:
         return None
     name = key.rpartition("_")[2]
-    return spread.Limit(found.limit, float(name[1:]) if name.startswith("p") else None, f"SLO {name} ≤ {quantity(found.limit, 'ms')}")
+    return spread.Limit(
+        found.limit, float(name[1:]) if name.startswith("p") else None, f"SLO {name} ≤ {quantity(found.limit, 'ms')}"
+    )
 
 
 def _limit_on(verdicts: Verdicts, time_name: str) -> spread.Limit | None:
@@ -237,7 +294,9 @@ def _figures(summary: Summary, verdicts: Verdicts, evidence: dict[str, VariantEv
 
 def _sample(variant: VariantSummary, slot: int, evidence: VariantEvidence, name: str) -> spread.Sample:
     p50, p95 = (estimate_of(variant, f"{name}_{stat}")[0] or _NONE for stat in ("p50", "p95"))
-    return spread.Sample(variant.variant, slot, evidence.latency if name == "latency" else evidence.ttft, evidence.failed, p50, p95)
+    return spread.Sample(
+        variant.variant, slot, evidence.latency if name == "latency" else evidence.ttft, evidence.failed, p50, p95
+    )
 
 
 def _latency_key(summary: Summary, verdicts: Verdicts) -> str | None:
@@ -257,7 +316,7 @@ def _tradeoff(summary: Summary, verdicts: Verdicts, variants: list[VariantSummar
     ]
     if not any(p.quality.value is not None for p in points):
         return None
-    floors = [o.limit for v in verdicts.variants for o in v.objectives if o.metric == "quality" and at_least(o)]
+    floors = [o.limit for v in verdicts.variants for o in v.objectives if o.metric == "quality" and o.limit is not None]
     labels = (summary.metrics[key].label, "cost per 1,000 requests")
     return tradeoff.quality_latency_cost(points, capital(labels[0]), labels[1], _limit(verdicts, key), max(floors, default=None))
 
@@ -277,16 +336,20 @@ def _load_curve(summary: Summary, verdicts: Verdicts, variants: list[VariantSumm
 
 
 def _tokens(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
-    found = []
+    found: list[bars.TokenRow] = []
     for variant in variants:
         total, changed = estimate_of(variant, "total_tokens_mean")
         given, written = (estimate_of(variant, f"{side}_tokens_mean")[0] or _NONE for side in ("input", "output"))
-        found.append(bars.TokenRow(variant.variant, slots[variant.variant], given, written, total or _NONE, changed if found else None))
+        found.append(
+            bars.TokenRow(variant.variant, slots[variant.variant], given, written, total or _NONE, changed if found else None)
+        )
     return bars.tokens(found) if any(r.output.value is not None for r in found) else None
 
 
 def _decomposition(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
-    found = [(v.variant, slots[v.variant], s.decomposition) for v in variants if (s := stage_of(v)) is not None and s.decomposition]
+    found = [
+        (v.variant, slots[v.variant], s.decomposition) for v in variants if (s := stage_of(v)) is not None and s.decomposition
+    ]
     return bars.decomposition(found) if found else None
 
 
@@ -321,6 +384,7 @@ def validity(summary: Summary) -> list[tuple[str, str]]:
     """What a careful reader should know: where it applies, and the note."""
     found = [("", note) for note in summary.notes]
     for variant in in_order(summary):
+        found += [(f"{variant.variant}, {s.stage}", f"not valid: {s.invalid}") for s in variant.stages if s.invalid]
         found += [(f"{variant.variant}, {stage.stage}", note) for stage in variant.stages for note in stage.notes]
     return found
 

@@ -12,11 +12,11 @@ EXCERPT = 420  # characters of a question or an answer that are shown
 
 @dataclass(frozen=True)
 class Answer:
-    """`matches`: word for word the reference, case and spaces aside. None where there is no reference or no answer."""
+    """What some variants answered alike, case and spaces aside. `text` None: no answer. `matches`: it is the reference."""
 
-    variant: str
+    variants: list[str]
     text: str | None
-    matches: bool | None
+    matches: bool
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,16 @@ def _plain(text: str) -> str:
 
 
 def _sample(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> Sample:
-    shown = []
+    alike: dict[str | None, list[str]] = {}
     for variant, given in answers.items():
-        text = given.get(prompt.id)
-        known = text is not None and prompt.reference is not None
-        shown.append(
-            Answer(
-                variant,
-                None if text is None else excerpt(text),
-                _plain(text or "") == _plain(prompt.reference or "") if known else None,
-            )
+        alike.setdefault(_plain(given[prompt.id]) if prompt.id in given else None, []).append(variant)
+    reference = None if prompt.reference is None else _plain(prompt.reference)
+    shown = [
+        Answer(
+            variants, None if text is None else excerpt(answers[variants[0]][prompt.id]), text is not None and text == reference
         )
+        for text, variants in alike.items()
+    ]
     return Sample(prompt.id, excerpt(_question(prompt)), prompt.reference, shown)
 
 

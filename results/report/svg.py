@@ -7,14 +7,15 @@ Every element of a variant carries the class `vN`; its hover text is an SVG titl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import ceil, floor, hypot, log10
+from itertools import pairwise
+from math import ceil, floor, log10
 
 from markupsafe import Markup, escape
 
 STYLES = 8  # colours in report.css; markers and dashes have other periods, so that 8 x 7 variants look different
 _DASHES = ("", "7 3", "2 2.5", "9 3 2 3", "12 4", "4 2 1 2 1 2", "5 5")
 _MARKERS = ("circle", "square", "triangle", "diamond", "down", "plus", "ring")
-CHARACTER = 0.56  # mean advance of the page's font, in font sizes
+CHARACTER = 0.6  # mean advance of the page's font, in font sizes
 
 
 def number(value: float) -> str:
@@ -169,10 +170,6 @@ def spread_labels(wanted: list[float], gap: float) -> list[float]:
     """Label positions at least `gap` apart, each as near its wanted one as a single pass down allows."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     placed = list(wanted)
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         placed[after] = max(placed[after], placed[before] + gap)
     return placed
-
-
-def near(a: tuple[float, float], b: tuple[float, float], distance: float) -> bool:
-    return hypot(a[0] - b[0], a[1] - b[1]) < distance

@@ -30,6 +30,7 @@ SHOWN = (
     "total_tokens_mean",
     "cost_per_1000",
     "cost_per_correct",
+    "cost_per_month",
     "error_rate",
     "size_bytes",
 )
@@ -54,7 +55,7 @@ class Cell:
     def short(self) -> str:
         """Value and difference in one line, "≈" where the difference is within noise, "!" where the limit is not met."""
         sign = "≈ " if self.effect == "unclear" else ""
-        changed = f"  {sign}{self.difference}" if self.difference else ""
+        changed = f" ({sign}{self.difference})" if self.difference else ""
         return f"{self.value}{' !' if self.outcome == 'fails' else ''}{changed}"
 
 
@@ -81,7 +82,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`columns`: the metric, a column a variant, and the limit where one is set. `notes[i]` is the reason that cells number i + 1."""
+    """`columns`: the metric, a column a variant, and the limit where one is set. `notes[i]` is what cells number i + 1."""
 
     columns: list[Column]
     rows: list[Row]
@@ -101,6 +102,8 @@ class Table:
 
 
 LIMIT = "limit"
+# More output tokens a second may be speed, or only longer answers: no direction is better in itself.
+_NEITHER = frozenset({"output_tokens_per_s"})
 
 
 def in_order(summary: Summary) -> list[VariantSummary]:
@@ -124,7 +127,10 @@ def estimate_of(variant: VariantSummary, key: str, stage: str | None = None) -> 
 
 
 def rows(summary: Summary, verdicts: Verdicts | None = None, stage: str | None = None, shown: Sequence[str] = SHOWN) -> Table:
-    """The table of one stage (the judged one where none is named); with `verdicts`, limits and their outcomes too."""
+    """The table of one stage (the judged one where none is named); with `verdicts`, limits and their outcomes too.
+
+    A metric that no variant has is a note and not a row, unless an objective asks for it.
+    """
     variants = in_order(summary)
     objectives = {} if verdicts is None or stage is not None else _objectives(verdicts)
     notes: list[str] = []
@@ -152,21 +158,33 @@ def _row(
 ) -> Row | None:
     metric = summary.metrics[key]
     found = [estimate_of(variant, key, stage) for variant in variants]
-    if all(estimate is None for estimate, _ in found):
+    asked = [objectives.get((variant.variant, key)) for variant in variants]
+    if all(estimate is None or estimate.value is None for estimate, _ in found) and not any(asked):
+        reasons = dict.fromkeys(e.reason for e, _ in found if e is not None and e.reason)
+        notes.extend(f"{capital(metric.label)} is left out: {reason}" for reason in reasons)
         return None
     unit = scale((e.value for e, _ in found if e is not None), metric.unit)
-    asked = [objectives.get((variant.variant, key)) for variant in variants]
     cells = [
-        _cell(estimate, changed, unit, metric.unit, metric.better, variant.variant == summary.baseline, objective, notes)
+        _cell(
+            estimate,
+            changed,
+            unit,
+            metric.unit,
+            "" if key in _NEITHER else metric.better,
+            variant.variant == summary.baseline,
+            objective,
+            notes,
+        )
         for variant, (estimate, changed), objective in zip(variants, found, asked, strict=True)
     ]
-    return Row(key, capital(metric.label), unit.unit, _limit(asked, metric.better), cells)
+    shown = "" if unit.unit in metric.label.split() else unit.unit
+    return Row(key, capital(metric.label), shown, _limit(asked, metric.better), cells)
 
 
 def _limit(objectives: Iterable[Objective | None], better: str) -> str:
     """The limit as it was written, and in plain numbers where it was relative."""
-    objective = next((o for o in objectives if o is not None), None)
-    if objective is None:
+    objective = next((o for o in objectives if o is not None and o.limit is not None), None)
+    if objective is None or objective.limit is None:
         return ""
     sign = "≤" if better == "lower" else "≥"
     number = quantity(objective.limit, objective.unit)
@@ -187,7 +205,8 @@ def _cell(
     outcome = objective.outcome if objective else None
     if estimate is None or estimate.value is None:
         return Cell(ABSENT, outcome=outcome, note=_note(estimate.reason if estimate else None, notes))
-    between = "" if estimate.low is None or estimate.high is None else f"{unit(estimate.low)} to {unit(estimate.high)}"
+    low, high = unit(estimate.low), unit(estimate.high)
+    between = "" if low == high or ABSENT in (low, high) else f"{low} to {high}"
     if is_baseline:
         return Cell(unit(estimate.value), between, effect="baseline", outcome=outcome)
     return Cell(unit(estimate.value), between, difference_text(changed, name), effect_of(changed, better), outcome)
@@ -211,7 +230,10 @@ def difference_text(changed: Difference | None, unit: str) -> str:
 
 
 def effect_of(changed: Difference | None, better: str) -> Effect:
-    """Better or worse only where the interval of the difference leaves out zero. Without an interval (a size) the sign decides."""
+    """Better or worse only where the interval of the difference leaves out zero. Without an interval (a size) the sign decides.
+
+    `better` is "lower", "higher", or "" where neither is.
+    """
     if changed is None or changed.absolute.value is None:
         return ""
     value = changed.absolute.value
@@ -219,4 +241,6 @@ def effect_of(changed: Difference | None, better: str) -> Effect:
     high = value if changed.absolute.high is None else changed.absolute.high
     if low <= 0 <= high:
         return "unclear" if low < high else ""
+    if not better:
+        return ""
     return "better" if (high < 0) == (better == "lower") else "worse"

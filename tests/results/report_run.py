@@ -68,7 +68,9 @@ METRICS = {
     "ttft_p50": Metric("TTFT p50", "ms", "p50 of first chunk - scheduled time.", "lower"),
     "ttft_p95": Metric("TTFT p95", "ms", "p95 of first chunk - scheduled time.", "lower"),
     "tpot_p50": Metric("TPOT p50", "ms", "p50 of (last chunk - first chunk) / (output tokens - 1).", "lower"),
-    "requests_per_s": Metric("throughput", "requests/s", "Requests that succeeded inside the steady window, over its length.", "higher"),
+    "requests_per_s": Metric(
+        "throughput", "requests/s", "Requests that succeeded inside the steady window, over its length.", "higher"
+    ),
     "input_tokens_mean": Metric("input tokens mean", "tokens", "Mean of input tokens per request.", "lower"),
     "output_tokens_mean": Metric("output tokens mean", "tokens", "Mean of output tokens per request.", "lower"),
     "total_tokens_mean": Metric("total tokens mean", "tokens", "Mean of input and output tokens per request.", "lower"),
@@ -109,13 +111,33 @@ def make_run(run: Path, bench: tuple[Made, ...] = BENCH, seed: int = 7) -> tuple
 
 
 def _prompts(rng: np.random.Generator) -> list[Prompt]:
-    words = "company said quarter oil prices bank rate wheat shares tonnes dollar board trade deficit vessels crude opec".split()
+    words = [
+        "company",
+        "said",
+        "quarter",
+        "oil",
+        "prices",
+        "bank",
+        "rate",
+        "wheat",
+        "shares",
+        "tonnes",
+        "dollar",
+        "board",
+        "trade",
+        "vessels",
+    ]
     found = []
     for i in range(120):
         story = " ".join(rng.choice(words, size=int(rng.integers(30, 90))))
         styles = {
             "short": [{"role": "user", "content": f"Topic of this news story:\n\n{story}"}],
-            "long": [{"role": "user", "content": f"You sort news wire stories. {'Rules and examples. ' * 12}\n\nStory: {story}\nLabel:"}],
+            "long": [
+                {
+                    "role": "user",
+                    "content": f"You sort news wire stories. {'Rules and examples. ' * 12}\n\nStory: {story}\nLabel:",
+                }
+            ],
         }
         found.append(Prompt(id=f"eval-{i:04d}", set="eval", messages=styles, reference=LABELS[i % len(LABELS)]))
     return found
@@ -130,7 +152,14 @@ def _records(made: Made, prompts: list[Prompt], block: int, rng: np.random.Gener
         scheduled = int(due * 1e9)
         if rng.random() < made.failures:
             records.append(
-                RequestRecord(id=i, prompt_id=prompt.id, scheduled_ns=scheduled, sent_ns=scheduled, done_ns=scheduled + 10**9, failure="reset")
+                RequestRecord(
+                    id=i,
+                    prompt_id=prompt.id,
+                    scheduled_ns=scheduled,
+                    sent_ns=scheduled,
+                    done_ns=scheduled + 10**9,
+                    failure="reset",
+                )
             )
             continue
         tokens = max(2, int(rng.poisson(made.tokens_out)))
@@ -141,11 +170,20 @@ def _records(made: Made, prompts: list[Prompt], block: int, rng: np.random.Gener
         wrong = LABELS[int(rng.integers(len(LABELS)))]
         records.append(
             RequestRecord(
-                id=i, prompt_id=prompt.id, scheduled_ns=scheduled, sent_ns=scheduled + 200_000, chunk_ns=chunks,
-                chunk_tokens=[1] * tokens, done_ns=sum(chunks), status=200, finish_reason="stop",
-                input_tokens=made.tokens_in + i % 9, output_tokens=tokens, tokens_from="server",
+                id=i,
+                prompt_id=prompt.id,
+                scheduled_ns=scheduled,
+                sent_ns=scheduled + 200_000,
+                chunk_ns=chunks,
+                chunk_tokens=[1] * tokens,
+                done_ns=sum(chunks),
+                status=200,
+                finish_reason="stop",
+                input_tokens=made.tokens_in + i % 9,
+                output_tokens=tokens,
+                tokens_from="server",
                 text=str(prompt.reference) if right else f"The topic is {wrong}." if made.tokens_out > 20 else wrong,
-            )  # fmt: skip
+            )
         )
     return records
 
@@ -156,10 +194,25 @@ def _write(run: Path, made: Made, block: int, at: int, records: list[RequestReco
     file.parent.mkdir(parents=True, exist_ok=True)
     end = max(sum(r.chunk_ns) or r.done_ns or 0 for r in records) + 10**8
     header = JournalHeader(
-        schema_version=1, variant=made.name, stage=STAGE, block=block, seed=block, transport="aiohttp", clock="user",
-        origin_monotonic_ns=at - 10**18, origin_unix_ns=at, model=made.name, prompt_style=made.style, api="chat", arrivals="poisson",
-        offered_rate=2.5, concurrency=None, planned=REQUESTS, window_start_ns=0, window_end_ns=end,
-    )  # fmt: skip
+        schema_version=1,
+        variant=made.name,
+        stage=STAGE,
+        block=block,
+        seed=block,
+        transport="aiohttp",
+        clock="user",
+        origin_monotonic_ns=at - 10**18,
+        origin_unix_ns=at,
+        model=made.name,
+        prompt_style=made.style,
+        api="chat",
+        arrivals="poisson",
+        offered_rate=2.5,
+        concurrency=None,
+        planned=REQUESTS,
+        window_start_ns=0,
+        window_end_ns=end,
+    )
     lines = [header, *sorted(records, key=lambda r: r.done_ns or 0), JournalEnd(end="complete", ended_ns=end, window_end_ns=end)]
     file.write_bytes(b"\n".join(map(msgspec.json.encode, lines)) + b"\n")
     return end
@@ -175,7 +228,9 @@ def _numbers(made: Made, blocks: list[list[RequestRecord]]) -> Numbers:
     latency = np.array([(sum(r.chunk_ns) - r.scheduled_ns) / 1e6 for r in ok])
     ttft = np.array([(r.chunk_ns[0] - r.scheduled_ns) / 1e6 for r in ok])
     tpot = np.array([sum(r.chunk_ns[1:]) / 1e6 / (len(r.chunk_ns) - 1) for r in ok])
-    given, written = (np.array([float(x or 0) for x in xs]) for xs in zip(*((r.input_tokens, r.output_tokens) for r in ok), strict=True))
+    given, written = (
+        np.array([float(x or 0) for x in xs]) for xs in zip(*((r.input_tokens, r.output_tokens) for r in ok), strict=True)
+    )
     found: Numbers = {}
     for name, values in (("latency", latency), ("ttft", ttft), ("tpot", tpot)):
         for q, wide in ((50, 1.25), (95, 2.1)):
@@ -187,7 +242,7 @@ def _numbers(made: Made, blocks: list[list[RequestRecord]]) -> Numbers:
     found["tpot_mean"] = (float(tpot.mean()), float(2 * tpot.std() / np.sqrt(n)), n)
     found["requests_per_s"] = (2.5 * n / planned, 0.08, planned)
     found["quality"] = (made.accuracy, 2 * float(np.sqrt(made.accuracy * (1 - made.accuracy) / n)), n)
-    found["error_rate"] = (1 - n / planned, 0.006, planned)
+    found["error_rate"] = (1 - n / planned, 0.0, planned)
     found["cost_per_1000"] = (made.cost, 0.03 * made.cost, n)
     found["cost_per_correct"] = (made.cost / 1000 / made.accuracy, 0.00003 * made.cost / made.accuracy, n)
     found["size_bytes"] = (made.size, 0.0, 1)
@@ -201,7 +256,9 @@ def _estimate(value: float, half: float, n: int) -> Estimate:
 def _difference(one: tuple[float, float, int], base: tuple[float, float, int]) -> Difference:
     value, half = one[0] - base[0], float(np.hypot(one[1], base[1]))
     if not base[0]:
-        return Difference(absolute=_estimate(value, half, one[2]), relative=Estimate(value=None, reason="the baseline's value is zero"))
+        return Difference(
+            absolute=_estimate(value, half, one[2]), relative=Estimate(value=None, reason="the baseline's value is zero")
+        )
     return Difference(absolute=_estimate(value, half, one[2]), relative=_estimate(value / base[0], half / base[0], one[2]))
 
 
@@ -212,24 +269,34 @@ def _variant(made: Made, numbers: Numbers, base: Numbers, is_baseline: bool) -> 
     changes = {} if is_baseline else {key: _difference(numbers[key], base[key]) for key in keys}
     whole = ("quality", "size_bytes", "cost_per_1000", "cost_per_correct")
     stage = StageSummary(
-        stage=STAGE, offered_rate=2.5, concurrency=None, blocks=BLOCKS, window_s=128.0, planned=BLOCKS * REQUESTS,
-        sent=BLOCKS * REQUESTS, dropped=0, succeeded=numbers["latency_p50"][2],
+        stage=STAGE,
+        offered_rate=2.5,
+        concurrency=None,
+        blocks=BLOCKS,
+        window_s=128.0,
+        planned=BLOCKS * REQUESTS,
+        sent=BLOCKS * REQUESTS,
+        dropped=0,
+        succeeded=numbers["latency_p50"][2],
         failures={"reset": n} if (n := BLOCKS * REQUESTS - numbers["latency_p50"][2]) else {},
         metrics={k: e for k, e in estimates.items() if k not in whole},
         differences={k: d for k, d in changes.items() if k not in whole},
         decomposition=None if is_baseline else _why(numbers, base),
         notes=["p99 is not shown: 320 requests are under its floor of 1,000"],
-    )  # fmt: skip
+    )
     score = {"base": 0.41, "base-short": 0.41}.get(made.name, 0.27 if made.name != "nf4" else 0.22)
     probe = (score, 0.07, 180)
     return VariantSummary(
-        variant=made.name, what=made.what, prompt_style=made.style, judged_stage=STAGE,
+        variant=made.name,
+        what=made.what,
+        prompt_style=made.style,
+        judged_stage=STAGE,
         metrics={k: e for k, e in estimates.items() if k in whole},
         differences={k: d for k, d in changes.items() if k in whole},
         probes={"general": _estimate(*probe)},
         probe_differences={} if is_baseline else {"general": _difference(probe, (0.41, 0.07, 180))},
         stages=[stage],
-    )  # fmt: skip
+    )
 
 
 def _why(numbers: Numbers, base: Numbers) -> Decomposition:
@@ -239,9 +306,12 @@ def _why(numbers: Numbers, base: Numbers) -> Decomposition:
     total = numbers["latency_mean"][0] - base["latency_mean"][0]
     parts = [_estimate(x, 9 + 0.06 * abs(x), 320) for x in (total, prefill, verbose, speed)]
     return Decomposition(
-        latency=parts[0], prefill_and_queueing=parts[1], verbosity=parts[2], speed_per_token=parts[3],
+        latency=parts[0],
+        prefill_and_queueing=parts[1],
+        verbosity=parts[2],
+        speed_per_token=parts[3],
         residual=total - prefill - verbose - speed,
-    )  # fmt: skip
+    )
 
 
 def _value(variant: VariantSummary, key: str) -> Estimate:
@@ -257,9 +327,17 @@ def _objective(kind: str, key: str, value: Estimate, limit: float, text: str, fl
     word = {"holds": "holds", "fails": "does not hold", "unsettled": "is not settled"}[outcome]
     metric = METRICS[key]
     return Objective(
-        kind=kind, metric=key, label=metric.label, unit=metric.unit, value=value, limit=limit, limit_text=text, margin=margin, outcome=outcome,
+        kind=kind,
+        metric=key,
+        label=metric.label,
+        unit=metric.unit,
+        value=value,
+        limit=limit,
+        limit_text=text,
+        margin=margin,
+        outcome=outcome,
         sentence=f"{metric.label} {text}: {word} (measured {value.value:.4g}).",
-    )  # type: ignore[arg-type]  # fmt: skip
+    )
 
 
 def _verdicts(summary: Summary) -> Verdicts:
@@ -267,10 +345,13 @@ def _verdicts(summary: Summary) -> Verdicts:
     shipped = [v.variant for v in variants if v.decision == "SHIP"]
     best = "int8" if "int8" in shipped else shipped[0] if shipped else None
     return Verdicts(
-        schema_version=1, name=summary.name, baseline=summary.baseline, recommended=best,
+        schema_version=1,
+        name=summary.name,
+        baseline=summary.baseline,
+        recommended=best,
         headline=f"Ship {best}: it meets every objective, at the lowest cost of those that do." if best else "Ship none of them.",
         variants=variants,
-    )  # fmt: skip
+    )
 
 
 def _verdict(variant: VariantSummary, is_baseline: bool) -> VariantVerdict:
@@ -300,34 +381,44 @@ def _verdict(variant: VariantSummary, is_baseline: bool) -> VariantVerdict:
         ),
     ]
     return VariantVerdict(
-        variant=variant.variant, decision=decision, is_baseline=is_baseline,
-        headline={"SHIP": "Every objective is shown to hold.", "INCONCLUSIVE": f"{binding.label} is not settled: more blocks would tell."}.get(
-            decision, f"{binding.label} is over its limit, and that is what decides; cost is not the problem."
-        ),
+        variant=variant.variant,
+        decision=decision,
+        is_baseline=is_baseline,
+        headline={
+            "SHIP": "Every objective is shown to hold.",
+            "INCONCLUSIVE": f"{binding.label} is not settled: more blocks would tell.",
+        }.get(decision, f"{binding.label} is over its limit, and that is what decides; cost is not the problem."),
         reasons=[o.sentence for o in objectives if o.outcome != "holds"] or ["All five objectives hold at 95 % confidence."],
-        objectives=objectives, binding=binding.label,
+        objectives=objectives,
+        binding=binding.label,
         question="Is a gain of 28.8 points worth 160 ms more?" if decision == "DON'T SHIP" and not is_baseline else None,
         advice=[] if decision == "SHIP" else advice,
-    )  # fmt: skip
+    )
 
 
 def _plan(summary: Summary) -> CapacityPlan:
     rows = [
         VariantCapacity(
-            variant=v.variant, rate_per_replica=2.5 if v.variant in ("merged", "int8") else None, lower_bound=v.variant == "int8",
-            replicas=11 if v.variant in ("merged", "int8") else None, cost_per_month=803.0 if v.variant in ("merged", "int8") else None,
+            variant=v.variant,
+            rate_per_replica=2.5 if v.variant in ("merged", "int8") else None,
+            lower_bound=v.variant == "int8",
+            replicas=11 if v.variant in ("merged", "int8") else None,
+            cost_per_month=803.0 if v.variant in ("merged", "int8") else None,
             sentence="Eleven replicas hold the peak with a fifth kept free, and one spare."
-            if v.variant in ("merged", "int8") else "No measured rate met the SLO.",
+            if v.variant in ("merged", "int8")
+            else "No measured rate met the SLO.",
         )
         for v in summary.variants
-    ]  # fmt: skip
+    ]
     return CapacityPlan(schema_version=1, name=summary.name, peak_rate=20.0, headroom=0.2, spare=1, variants=rows)
 
 
 def _training(run: Path, rng: np.random.Generator) -> None:
     folder = run / "adapters" / "finetune"
     folder.mkdir(parents=True)
-    lines = [{"step": s, "loss": float(0.25 + 2.4 * np.exp(-s / 25) + rng.normal(0, 0.05)), "epoch": s / 125} for s in range(1, 251, 3)]
+    lines = [
+        {"step": s, "loss": float(0.25 + 2.4 * np.exp(-s / 25) + rng.normal(0, 0.05)), "epoch": s / 125} for s in range(1, 251, 3)
+    ]
     lines += [{"step": 125, "heldout_loss": 0.41}, {"step": 250, "heldout_loss": 0.36}]
     (folder / "training.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, lines)) + b"\n")
 

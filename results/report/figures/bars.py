@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from results.report.figures.frame import span, x_axis
-from results.report.format import difference, interval, points, quantity, significant
+from results.report.format import between, difference, interval, points, quantity, scale, signed, significant
 from results.report.svg import Axis, Drawing, shorten, variant_class
 from results.summary import Decomposition, Difference, Estimate
 
@@ -36,7 +36,7 @@ def tokens(rows: Sequence[TokenRow], width: float = 1000) -> Markup:
         [(r.input.value or 0.0) + (r.output.value or 0.0) for r in rows] + [r.total.high or 0.0 for r in rows], default=1.0
     )
     x = Axis(0.0, (most or 1.0) * 1.04, _LEFT, right)
-    x_axis(drawing, x, top, bottom, "tokens", "Tokens per request, mean", count=6)
+    x_axis(drawing, x, top, bottom, "", "Tokens per request, mean", count=6)
     for column, text in ((right + 70, "input"), (right + 140, "output"), (right + 210, "total"), (width, "total, difference")):
         drawing.text(column, top - 10, text, "tick", "end")
     for index, row in enumerate(rows):
@@ -75,61 +75,59 @@ PARTS = (
     ("verbosity", "verbosity (more or fewer tokens)"),
     ("speed_per_token", "speed per token"),
 )
+_RESIDUAL = "residual"
 
 
 def decomposition(rows: Sequence[tuple[str, int, Decomposition]], width: float = 1000) -> Markup:
     """For each variant the change of its mean latency against the baseline, and the parts that add up to it."""
-    left, right, top = 260.0, width - 230.0, 22.0
-    line, pad = 19.0, 42.0
-    bottom = top + sum(pad + line * (len(PARTS) + (1 if _matters(d) else 0)) for _, _, d in rows)
+    left, right, top = 260.0, width - 250.0, 30.0
+    line, gap = 19.0, 23.0
+    bottom = top + sum(gap + line * len(_lines(d)) for _, _, d in rows)
     drawing = Drawing(width, bottom + 46)
-    known = [d for _, _, d in rows]
-    ends = [v for d in known for e in (d.latency, *(getattr(d, key) for key, _ in PARTS)) for v in (e.value, e.low, e.high)]
-    low, high = span([0.0, *(v for v in ends if v is not None), *(d.residual for d in known)])
-    x = Axis(low, high, left, right)
+    every = [e for _, _, d in rows for _, e in _lines(d)]
+    ends = [v for e in every for v in (e.value, e.low, e.high) if v is not None]
+    x = Axis(*span([0.0, *ends]), left, right)
+    unit = scale((e.value for e in every), "ms")
     x_axis(drawing, x, top - 6, bottom, "ms", "Change of mean latency against the baseline (left of zero: faster)", count=7)
     drawing.line(x(0), top - 6, x(0), bottom, "zero")
+    drawing.text(width - 140, top - 14, f"change, {unit.unit}", "tick", "end")
+    drawing.text(width, top - 14, "95 % interval", "tick", "end")
     y = top
     for name, slot, parts in rows:
-        drawing.text(4, y + 14, shorten(name, 130), "name strong", title=name)
-        _bar(drawing, x, y, "total", parts.latency, f"bar {variant_class(slot)}", left, width, strong=True)
-        y += line + 3
-        for key, label in PARTS:
-            _bar(drawing, x, y, label, getattr(parts, key), f"bar pale {variant_class(slot)}", left, width)
+        drawing.text(4, y + 13, shorten(name, 140), "name strong", title=name)
+        for index, (label, estimate) in enumerate(_lines(parts)):
+            strong = " strong" if index == 0 else ""
+            css = "bar rest" if label == _RESIDUAL else f"bar {variant_class(slot)}{'' if strong else ' pale'}"
+            drawing.text(left - 12, y + 13, label, "tick" + strong, "end")
+            if estimate.value is None:
+                drawing.text(x(0) + 6, y + 13, estimate.reason or "not known", "tick")
+            else:
+                _bar(drawing, x, y + 9, estimate, css, 14 if strong else 11)
+                drawing.text(width - 140, y + 13, signed(unit(estimate.value), estimate.value), "value" + strong, "end")
+            if estimate.low is not None and estimate.high is not None:
+                between = f"{signed(unit(estimate.low), estimate.low)} to {signed(unit(estimate.high), estimate.high)}"
+                drawing.text(width, y + 13, between, "tick", "end")
             y += line
-        if _matters(parts):
-            _bar(drawing, x, y, "residual", Estimate(value=parts.residual), "bar rest", left, width)
-            y += line
-        y += pad - line - 3
+        y += gap
     spoken = "; ".join(
-        f"{name}: {quantity(d.latency.value, 'ms')} in total, "
-        + ", ".join(f"{label} {quantity(getattr(d, key).value, 'ms')}" for key, label in PARTS)
-        for name, _, d in rows
+        f"{name}: " + ", ".join(f"{label} {quantity(e.value, 'ms')}" for label, e in _lines(d)) for name, _, d in rows
     )
     return drawing.render("Why mean latency changed against the baseline", spoken)
 
 
-def _matters(parts: Decomposition) -> bool:
-    """A residual is printed where it is more than rounding: a thousandth of the change."""
-    return abs(parts.residual) > max(0.05, 1e-3 * abs(parts.latency.value or 0.0))
+def _lines(parts: Decomposition) -> list[tuple[str, Estimate]]:
+    """The total, its parts, and the residual where it is more than rounding: a thousandth of the change."""
+    lines = [("total", parts.latency), *((label, getattr(parts, key)) for key, label in PARTS)]
+    if abs(parts.residual) > max(0.05, 1e-3 * abs(parts.latency.value or 0.0)):
+        lines.append((_RESIDUAL, Estimate(value=parts.residual)))
+    return lines
 
 
-def _bar(
-    drawing: Drawing, x: Axis, y: float, label: str, estimate: Estimate, css: str, left: float, width: float, strong: bool = False
-) -> None:
-    weight = " strong" if strong else ""
-    drawing.text(left - 12, y + 13, label, "tick" + weight, "end")
-    if estimate.value is None:
-        drawing.text(x(0) + 6, y + 13, estimate.reason or "not known", "tick")
-        return
-    start, end = sorted((x(0), x(estimate.value)))
-    tall = 14 if strong else 11
-    drawing.rect(start, y + 9 - tall / 2, max(1.0, end - start), tall, css)
+def _bar(drawing: Drawing, x: Axis, middle: float, estimate: Estimate, css: str, tall: float) -> None:
+    start, end = sorted((x(0), x(estimate.value or 0.0)))
+    drawing.rect(start, middle - tall / 2, max(1.0, end - start), tall, css)
     if estimate.low is not None and estimate.high is not None:
-        drawing.whisker(x(estimate.low), x(estimate.high), y + 9, "whisker ink", cap=3)
-    drawing.text(width - 130, y + 13, difference(estimate.value, "ms"), "value" + weight, "end")
-    if around := interval(estimate, "ms"):
-        drawing.text(width, y + 13, around, "tick", "end")
+        drawing.whisker(x(estimate.low), x(estimate.high), middle, "whisker ink", cap=3)
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,6 @@ def scores(probe: str, rows: Sequence[ScoreRow], baseline: float | None, width: 
 def _points(estimate: Estimate) -> str:
     if estimate.value is None:
         return "—"
-    around = (
-        "" if estimate.low is None or estimate.high is None else f" ({points(estimate.low)[:-7]} to {points(estimate.high)[:-7]})"
-    )
-    return points(estimate.value) + around
+    if estimate.low is None or estimate.high is None:
+        return points(estimate.value)
+    return f"{points(estimate.value)} ({between(points(estimate.low), points(estimate.high))})"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from results.report.format import Scale, plain, scale
-from results.report.svg import Axis, Drawing
+from results.report.svg import CHARACTER, Axis, Drawing
 
 TEXT = 12.0
 
@@ -51,8 +51,8 @@ def y_axis(drawing: Drawing, y: Axis, left: float, right: float, unit: str, labe
     drawing.text(left, y.end - 14, shown + (" (log scale)" if y.log else ""), "label")
 
 
-def limit_line(drawing: Drawing, x: float, top: float, bottom: float, text: str, right_edge: float) -> None:
-    """An upright dashed line with its text beside it, on whichever side has room."""
+def limit_line(drawing: Drawing, x: float, top: float, bottom: float, text: str, right_edge: float, low: bool = False) -> None:
+    """An upright dashed line with its text beside it, at the top or (`low`) at the foot, on whichever side has room."""
     drawing.line(x, top, x, bottom, "limit", title=text)
-    fits = x + 6 + len(text) * TEXT * 0.56 < right_edge
-    drawing.text(x + (6 if fits else -6), top + 10, text, "limit-text halo", "" if fits else "end")
+    fits = x + 6 + len(text) * TEXT * CHARACTER < right_edge
+    drawing.text(x + (6 if fits else -6), bottom - 8 if low else top + 10, text, "limit-text halo", "" if fits else "end")

@@ -13,11 +13,11 @@ from results.summary import Objective
 def gauge(objective: Objective, at_least: bool, width: float = 220) -> Markup:
     """`at_least`: the limit is a floor (quality), so the allowed side is on the right. Empty where there is no value."""
     value = objective.value
-    if value.value is None:
+    if value.value is None or objective.limit is None:
         return Markup("")
     ends = [value.value, value.low, value.high, objective.limit]
     low, high = span([v for v in ends if v is not None], pad=0.25)
-    x = Axis(low if low > 0 or min(v for v in ends if v is not None) < 0 else 0.0, high, 2, width - 2)
+    x = Axis(low if low > 0 or min(v for v in ends if v is not None) < 0 else 0.0, high, 6, width - 6)
     drawing = Drawing(width, 22)
     at = x(objective.limit)
     start, end = (at, x.end) if at_least else (x.start, at)
@@ -27,5 +27,6 @@ def gauge(objective: Objective, at_least: bool, width: float = 220) -> Markup:
     if value.low is not None and value.high is not None:
         drawing.whisker(x.clamp(value.low), x.clamp(value.high), 11, "whisker ink", cap=4)
     drawing.marker(x(value.value), 11, 0, 4, css="mark ink")
-    said = f"{objective.label}: {quantity(value.value, objective.unit)}, {interval(value, objective.unit)}; limit {objective.limit_text}"
-    return drawing.render(said)
+    around = interval(value, objective.unit)
+    said = f"{objective.label}: {quantity(value.value, objective.unit)}{f', {around}' if around else ''}"
+    return drawing.render(f"{said}; limit {objective.limit_text}")

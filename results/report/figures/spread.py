@@ -120,7 +120,7 @@ def cumulative(samples: Sequence[Sample], limit: Limit | None, label: str, width
             )
             drawing.path(trace, f"curve {variant_class(sample.slot)}", f"{sample.name}{within}", dash(sample.slot))
     if limit:
-        limit_line(drawing, x.clamp(limit.value), top, bottom, limit.text, right)
+        limit_line(drawing, x.clamp(limit.value), top, bottom, limit.text, right, low=True)
         if limit.percentile is not None:
             target = y(limit.percentile / 100)
             drawing.line(left, target, x.clamp(limit.value), target, "limit")
@@ -129,6 +129,7 @@ def cumulative(samples: Sequence[Sample], limit: Limit | None, label: str, width
 
 def _spoken(samples: Sequence[Sample]) -> str:
     return "; ".join(
-        f"{s.name}: p50 {quantity(s.p50.value, 'ms')}, p95 {quantity(s.p95.value, 'ms')}, {s.values.size} answered, {s.failed} failed"
+        f"{s.name}: p50 {quantity(s.p50.value, 'ms')}, p95 {quantity(s.p95.value, 'ms')}, "
+        f"{s.values.size} answered, {s.failed} failed"
         for s in samples
     )

@@ -28,7 +28,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Lane:
-    """One variant: when each answered request was due (s) and how long it took (ms), when failed ones were due, and its blocks."""
+    """One variant: when each answered request was due (s), how long it took (ms), when failed ones were due, and its blocks."""
 
     name: str
     slot: int
@@ -52,7 +52,7 @@ def timeline(lanes: Sequence[Lane], width: float = 1000) -> tuple[Markup, int]:
     thinning = max([1, *(-(-lane.due.size // _LANE_POINTS) for lane in lanes)])
     drawing.text(width, top - 10, "top of lane", "tick", "end")
     for index, lane in enumerate(lanes):
-        head = top + step * index + 10
+        head = top + step * index + 14
         foot = top + step * (index + 1) - 4
         _lane(drawing, x, lane, head, foot, left, width, thinning)
     spoken = "; ".join(
@@ -69,11 +69,11 @@ def _lane(drawing: Drawing, x: Axis, lane: Lane, head: float, foot: float, left:
         drawing.rect(
             x(block.start / 60), head, wide, foot - head, f"block {css}", f"{lane.name}, {block.stage}, block {block.number}"
         )
-        if wide > 13:
-            drawing.text(x(block.start / 60) + 3, head + 10, str(block.number), "tiny")
+        if wide > 6 + 5 * len(str(block.number)):
+            drawing.text(x(block.start / 60) + wide / 2, head - 3, str(block.number), "tiny", "middle")
     highest = float(np.percentile(lane.latency, 99)) if lane.latency.size else 1.0
     drawing.text(width, (head + foot) / 2 + 4, quantity(highest, "ms"), "tick", "end")
-    y = Axis(0.0, highest or 1.0, foot - 2, head + 4)
+    y = Axis(0.0, highest or 1.0, foot - 2, head + 3)
     order = np.argsort(lane.due, kind="stable")[::thinning]
     drawing.specks([(x(float(lane.due[i]) / 60), y.clamp(float(lane.latency[i]))) for i in order], f"specks {css}")
     failed = np.sort(lane.failed)[: 2 * _LANE_POINTS]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from results.report.figures.frame import limit_line, span, x_axis, y_axis
 from results.report.figures.spread import Limit
 from results.report.format import interval, quantity
-from results.report.svg import Axis, Drawing, dash, shorten, spread_labels, variant_class
+from results.report.svg import CHARACTER, Axis, Drawing, dash, shorten, spread_labels, variant_class
 from results.summary import Estimate
 
 
@@ -29,8 +29,8 @@ class Point:
 def quality_latency_cost(
     points: Sequence[Point], latency_label: str, cost_label: str, limit: Limit | None, floor: float | None, width: float = 1000
 ) -> Markup:
-    """Up and to the left is better; the marker's area is the cost. The region that the SLO and the quality floor allow is shaded."""
-    left, right, top, bottom = 56.0, width - 150.0, 34.0, 384.0
+    """Up and to the left is better; a marker's size is the cost. What the SLO and the quality floor allow is shaded."""
+    left, right, top, bottom = 56.0, width - 20.0, 34.0, 404.0
     drawing = Drawing(width, bottom + 46)
     latencies = [v for p in points for v in (p.latency.value, p.latency.low, p.latency.high) if v is not None]
     qualities = [v for p in points for v in (p.quality.value, p.quality.low, p.quality.high) if v is not None]
@@ -47,46 +47,76 @@ def quality_latency_cost(
         limit_line(drawing, x(limit.value), top, bottom, limit.text, right)
     if floor is not None:
         drawing.line(left, y(floor), right, y(floor), "limit")
-        drawing.text(right - 4, y(floor) - 6, f"quality floor {quantity(floor, 'share')}", "limit-text halo", "end")
+        drawing.text(right - 4, y(floor) + 15, f"quality floor {quantity(floor, 'share')}", "limit-text halo", "end")
     placed = [p for p in points if p.latency.value is not None and p.quality.value is not None]
-    costs = [p.cost.value for p in placed if p.cost.value]
-    dearest = max(costs, default=0.0)
-    for point in placed:
-        _cross(drawing, x, y, point)
-    for point in sorted(placed, key=lambda p: -(p.cost.value or 0.0)):
-        radius = 5 + 13 * sqrt((point.cost.value or 0.0) / dearest) if dearest else 7.0
-        drawing.marker(*_at(x, y, point), point.slot, radius, _said(point, latency_label, cost_label), "mark see-through")
-    _labels(drawing, x, y, placed, dearest, right, top, bottom)
-    if dearest:
-        drawing.text(right + 24, bottom - 14, "marker area:", "tick")
-        drawing.text(right + 24, bottom + 2, cost_label[:1].lower() + cost_label[1:], "tick")
+    dearest = max([p.cost.value for p in placed if p.cost.value], default=0.0)
+    marks = [(p, x(p.latency.value or 0.0), y(p.quality.value or 0.0), _radius(p, dearest)) for p in placed]
+    for point, mark_x, mark_y, _ in marks:
+        _cross(drawing, x, y, point, mark_x, mark_y)
+    for point, mark_x, mark_y, radius in sorted(marks, key=lambda mark: -mark[3]):
+        drawing.marker(mark_x, mark_y, point.slot, radius, _said(point, latency_label, cost_label), "mark see-through")
+    written = [(right - 160.0, y(floor), right, y(floor) + 20)] if floor is not None else []
+    written += [(x(limit.value), top, x(limit.value) + 160, top + 16)] if limit else []
+    whiskers = [box for point, mark_x, mark_y, _ in marks for box in _whisker_boxes(x, y, point, mark_x, mark_y)]
+    _labels(drawing, marks, [*written, *whiskers], (left, top - 22, right, bottom))
     spoken = "; ".join(_said(p, latency_label, cost_label) for p in placed)
     return drawing.render(f"Quality against {latency_label} against {cost_label}", spoken)
 
 
-def _at(x: Axis, y: Axis, point: Point) -> tuple[float, float]:
-    return x(point.latency.value or 0.0), y(point.quality.value or 0.0)
+def _radius(point: Point, dearest: float) -> float:
+    return 4 + 10 * sqrt((point.cost.value or 0.0) / dearest) if dearest else 6.0
 
 
-def _cross(drawing: Drawing, x: Axis, y: Axis, point: Point) -> None:
-    here, css = _at(x, y, point), f"whisker {variant_class(point.slot)}"
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+_LINE = 15.0
+
+
+def _cross(drawing: Drawing, x: Axis, y: Axis, point: Point, mark_x: float, mark_y: float) -> None:
+    css = f"whisker {variant_class(point.slot)}"
     if point.latency.low is not None and point.latency.high is not None:
-        drawing.whisker(x(max(x.low, point.latency.low)), x(point.latency.high), here[1], css)
+        drawing.whisker(x.clamp(point.latency.low), x.clamp(point.latency.high), mark_y, css)
     if point.quality.low is not None and point.quality.high is not None:
-        drawing.upright_whisker(here[0], y(max(y.low, point.quality.low)), y(min(y.high, point.quality.high)), css)
+        drawing.upright_whisker(mark_x, y.clamp(point.quality.low), y.clamp(point.quality.high), css)
 
 
-def _labels(
-    drawing: Drawing, x: Axis, y: Axis, placed: Sequence[Point], dearest: float, right: float, top: float, bottom: float
-) -> None:
-    """Names in a column to the right of the plot, each with a thin line to its marker: they can never hide a marker."""
-    wanted = [min(max(_at(x, y, p)[1], top + 8), bottom - 60) for p in placed]
-    for point, label_y in zip(placed, spread_labels(wanted, 30.0), strict=True):
-        mark_x, mark_y = _at(x, y, point)
-        drawing.path([(mark_x, mark_y), (right + 8, label_y), (right + 20, label_y)], f"leader {variant_class(point.slot)}")
-        drawing.text(right + 24, label_y + 1, shorten(point.name, 124), "name", title=point.name)
-        if dearest:
-            drawing.text(right + 24, label_y + 15, quantity(point.cost.value, "$"), "tick")
+def _whisker_boxes(x: Axis, y: Axis, point: Point, mark_x: float, mark_y: float) -> list[Box]:
+    found: list[Box] = []
+    if point.latency.low is not None and point.latency.high is not None:
+        found.append((x.clamp(point.latency.low), mark_y - 4, x.clamp(point.latency.high), mark_y + 4))
+    if point.quality.low is not None and point.quality.high is not None:
+        found.append((mark_x - 4, y.clamp(point.quality.high), mark_x + 4, y.clamp(point.quality.low)))
+    return found
+
+
+def _labels(drawing: Drawing, marks: Sequence[tuple[Point, float, float, float]], kept_free: Sequence[Box], plot: Box) -> None:
+    """Name and cost beside each marker: at the first of a ring of places where they cover neither a marker nor another label."""
+    taken: list[Box] = [*((x - r, y - r, x + r, y + r) for _, x, y, r in marks), *kept_free]
+    for point, x, y, radius in marks:
+        name, cost = shorten(point.name, 150), quantity(point.cost.value, "$") if point.cost.value is not None else ""
+        wide, tall = max(len(name), len(cost)) * 12 * CHARACTER + 4, _LINE * (2 if cost else 1)
+        places = [
+            (
+                x + dx * (radius + 8 + far) - (wide if dx < 0 else wide / 2 if dx == 0 else 0),
+                y + dy * (radius + 6 + far + tall / 2) - tall / 2,
+            )
+            for far in (0.0, 14.0, 30.0, 48.0, 70.0)
+            for dx, dy in ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1))
+        ]
+        boxes = [(left, top, left + wide, top + tall) for left, top in places]
+        free = [box for box in boxes if _inside(box, plot) and not any(_overlap(box, other) for other in taken)]
+        left, top, _, foot = free[0] if free else boxes[0]
+        taken.append((left, top, left + wide, foot))
+        drawing.text(left, top + 11, name, "name halo", title=point.name)
+        if cost:
+            drawing.text(left, top + 11 + _LINE, cost, "tick halo")
+
+
+def _inside(box: Box, plot: Box) -> bool:
+    return box[0] >= plot[0] and box[1] >= plot[1] and box[2] <= plot[2] and box[3] <= plot[3]
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _said(point: Point, latency_label: str, cost_label: str) -> str:

@@ -37,5 +37,5 @@
     box.append(button);
   });
 
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => { part.open = true; }));
+  addEventListener("beforeprint", () => document.querySelectorAll("details.advice").forEach((part) => { part.open = true; }));
 })();

@@ -1,0 +1,90 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from results.report import format as fmt
+from results.summary import Estimate
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (412, "ms", "412 ms"),
+        (1930, "ms", "1.93 s"),
+        (8.25, "ms", "8.25 ms"),
+        (0, "ms", "0 ms"),
+        (-120, "ms", "−120 ms"),
+        (0.042, "$", "$0.042"),
+        (0.00421, "$", "$0.00421"),
+        (12.4, "$", "$12.40"),
+        (500, "$", "$500"),
+        (5123.4, "$", "$5,123"),
+        (-0.5, "$", "−$0.50"),
+        (0.868, "share", "86.8 %"),
+        (0.0012, "share", "0.12 %"),
+        (0, "share", "0 %"),
+        (1, "share", "100 %"),
+        (269e6, "bytes", "269 MB"),
+        (1.07e9, "bytes", "1.07 GB"),
+        (4.42, "requests/s", "4.42 requests/s"),
+        (1204.3, "tokens", "1,204 tokens"),
+        (None, "ms", "—"),
+    ],
+)
+def test_a_quantity_has_its_unit_and_three_digits(value: float | None, unit: str, text: str) -> None:
+    assert fmt.quantity(value, unit) == text
+
+
+def test_a_share_short_of_all_never_reads_as_all() -> None:
+    assert fmt.percent(0.9996) != "100.0 %"
+    assert float(fmt.percent(0.9996).split()[0]) < 100
+
+
+@pytest.mark.parametrize(
+    ("relative", "text"), [(0.12, "+12 %"), (-0.031, "−3.1 %"), (4.19, "+419 %"), (0, "0.0 %"), (-0.0001, "0.0 %")]
+)
+def test_a_change_has_its_sign(relative: float, text: str) -> None:
+    assert fmt.change(relative) == text
+
+
+def test_shares_differ_in_points() -> None:
+    assert fmt.points(-0.031) == "−3.1 points"
+    assert fmt.difference(0.04, "share") == "+4.0 points"
+    assert fmt.difference(-120, "ms") == "−120 ms"
+
+
+def test_an_interval_says_a_shared_unit_once() -> None:
+    assert fmt.interval(Estimate(value=412, low=398, high=431), "ms") == "398 to 431 ms"
+    assert fmt.interval(Estimate(value=990, low=950, high=1030), "ms") == "950 ms to 1.03 s"
+    assert fmt.interval(Estimate(value=0.5, low=0.4, high=0.6), "$") == "$0.40 to $0.60"
+    assert fmt.interval(Estimate(value=412), "ms") == ""
+
+
+def test_one_scale_a_row() -> None:
+    size = fmt.scale([269e6, 141e6, None], "bytes")
+    assert (size.unit, size(269e6), size(141e6), size(None)) == ("MB", "269", "141", "—")
+    cheap = fmt.scale([0.0000192, 0.0000539], "$")
+    assert (cheap.unit, cheap(0.0000192)) == ("$ per 1,000", "0.0192")
+    assert fmt.scale([], "ms").unit == "ms"
+
+
+@given(
+    st.lists(st.floats(1e-6, 1e9), min_size=1, max_size=8), st.sampled_from(["ms", "$", "share", "tokens", "bytes", "requests/s"])
+)
+def test_a_scale_keeps_two_digits_of_the_largest_value(values: list[float], unit: str) -> None:
+    scale = fmt.scale(values, unit)
+    read = float(scale(max(values)).replace(",", ""))
+    assert read == pytest.approx(max(values) * scale.factor, rel=0.06)
+
+
+@given(st.floats(-1e9, 1e9, allow_nan=False), st.sampled_from(["ms", "$", "share", "tokens"]))
+def test_minus_is_a_minus_sign_and_zero_has_none(value: float, unit: str) -> None:
+    text = fmt.quantity(value, unit)
+    assert "-" not in text
+    assert ("−" in text) == (value < 0 and bool(re.search("[1-9]", text)))
