@@ -334,18 +334,19 @@ def worth_it(variant: VariantSummary, binding: Objective, summary: Summary) -> s
     stage = next((s for s in variant.stages if s.stage == variant.judged_stage), None)
     if base is None or stage is None or gain is None or not gain.absolute.value or gain.absolute.value <= 0:
         return None
-    metric = "cost_per_request" if binding.kind == "budget" else binding.metric
-    label = "cost per request" if binding.kind == "budget" else binding.label
+    metric, label, unit = binding.metric, binding.label, binding.unit
+    if binding.kind == "budget":
+        metric, label, unit = "cost_per_request", "cost per request", "$"
     worse = stage.differences.get(metric) or variant.differences.get(metric)
     rise = worse.relative.value if worse else None
     if binding.kind == "quality" or rise is None or rise < 0.02:
         return None
     quality = [v.metrics["quality"].value or 0.0 for v in (base, variant)]
-    ours = (stage.metrics.get(metric) or variant.metrics[metric]).value or 0.0
-    what = label.removesuffix(f" {binding.metric.rpartition('_')[2]}")
+    now = (stage.metrics.get(metric) or variant.metrics[metric]).value or 0.0
+    before, after = quantity(now / (1 + rise), unit), quantity(now, unit)
+    what = label.removesuffix(f" {metric.rpartition('_')[2]}")
     price = f"{rise + 1:.2g} times the {what}" if rise >= 1 else f"{change(rise)} {what}"
     return (
-        f"Quality goes from {percent(quality[0])} to {percent(quality[1])} and {label} from "
-        f"{quantity(ours / (1 + rise), binding.unit if metric == binding.metric else '$')} to "
-        f"{quantity(ours, binding.unit if metric == binding.metric else '$')}: is {points(gain.absolute.value)} of quality worth {price}?"
+        f"Quality goes from {percent(quality[0])} to {percent(quality[1])} and {label} from {before} to {after}: "
+        f"is {points(gain.absolute.value)} of quality worth {price}?"
     )

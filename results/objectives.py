@@ -24,6 +24,7 @@ from results.stats import (
     Bounds,
     absent,
     estimate,
+    hangs_together_reason,
     mean_bounds,
     paired_log_bounds,
     paired_score_bounds,
@@ -67,7 +68,7 @@ def asked_of(inputs: RunInputs, variant: str) -> list[Asked]:
         if drop is not None:
             label, text = (
                 f"{name} against the baseline",
-                "not under the baseline" if drop == 0 else f"at most {drop * 100:g} points under the baseline",
+                "not under the baseline" if drop == 0 else f"no more than {drop * 100:g} percentage points under the baseline",
             )
             found.append(Asked(key, "quality", key, label, "share", "higher", -drop, text, relative=True))
     if budget and budget.per_month is not None:
@@ -116,6 +117,8 @@ def judge_slo(
     if reason := _too_many_failures(asked.metric, stage):
         return undecided(value, limit, reason)
     low, high = tails.optimistic, tails.pessimistic
+    if reason := _hangs_together(asked.metric, stage):
+        return undecided(value, limit, reason)
     if not asked.relative:
         return _judged(asked, value, limit, _slo_bounds(asked.metric, stage, low, high))
     if base_value is None or pairing is None:
@@ -140,6 +143,14 @@ def _slo_bounds(metric: str, stage: StageData, low: float, high: float) -> Bound
     if statistic == "mean":
         return mean_bounds(blocks, low, high)
     return percentile_bounds(blocks, float(statistic[1:]), low, high)
+
+
+def _hangs_together(metric: str, stage: StageData) -> str | None:
+    name, _, statistic = metric.rpartition("_")
+    if not statistic.startswith("p"):
+        return None
+    blocks = [values for block in stage.blocks if len(values := values_of(block.requests, name))]
+    return hangs_together_reason(blocks, float(statistic[1:]))
 
 
 def _too_many_failures(metric: str, stage: StageData) -> str | None:

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 
 import numpy as np
-from scipy.special import bdtrik, betaincinv, ndtri, stdtrit
+from scipy.special import bdtrik, betaincinv, chdtri, ndtri, stdtrit
 
 from results.requests import Floats
 from results.summary import Estimate
 
 TAIL = 0.025
+_ROUNDING = 1 + 1e-9
 FLOORS = {50.0: 20, 90.0: 100, 95.0: 200, 99.0: 1_000, 99.9: 10_000}
 
 
@@ -50,19 +51,26 @@ def floor_reason(q: float, n: int) -> str | None:
     return f"p{q:g} needs at least {FLOORS[q]:,} requests, there are {n:,}" if n < FLOORS[q] else None
 
 
-def order_statistic_bounds(ordered: Floats, q: float, low_tail: float, high_tail: float) -> Bounds:
+def order_statistic_bounds(
+    ordered: Floats, q: float, low_tail: float, high_tail: float, worth: tuple[float, float] | None = None
+) -> Bounds:
     """Bounds of the q-th percentile of independent values (n,), sorted, without assuming a distribution.
 
     The number of values under the true percentile is binomial(n, q); its inverse at a tail is the rank of the bound. Ranks are
     taken as fractional order statistics, between two neighbours, so that the tail is met and not merely kept (A. D. Hutson,
     "Calculating nonparametric confidence intervals for quantiles using fractional order statistics", J. Appl. Stat. 26, 1999).
+    `worth`: how many independent values these are worth, for the lower and for the upper bound, where they hang together.
     """
     n, p = len(ordered), q / 100
-    low, high = bdtrik(low_tail, n, p) + 1, bdtrik(1 - high_tail, n, p) + 1
+    sizes = worth or (float(n), float(n))
+    low, high = (
+        (bdtrik(side, size, p) + 1) / (size + 1) * (n + 1) for side, size in zip((low_tail, 1 - high_tail), sizes, strict=True)
+    )
     ranks = np.arange(1, n + 1)
+    bounded_below, bounded_above = (1 - p) ** sizes[0] <= low_tail * _ROUNDING, p ** sizes[1] <= high_tail * _ROUNDING
     return Bounds(
-        float(np.interp(low, ranks, ordered)) if low >= 1 else -inf,
-        float(np.interp(high, ranks, ordered)) if high <= n else inf,
+        float(np.interp(low, ranks, ordered)) if bounded_below else -inf,
+        float(np.interp(high, ranks, ordered)) if bounded_above else inf,
     )
 
 
@@ -75,17 +83,51 @@ def percentile(values: Floats, q: float) -> Estimate:
 
 
 def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds to decide on: the wider of order statistics over all requests and t over the blocks' log-percentiles.
+    """Bounds to decide on, good for requests that hang together within a block: the wider of two.
 
-    The first holds for independent requests, however few the blocks; the second for independent blocks, however much the requests
-    within one hang together. With a single block there is only the first.
+    One is order statistics over as many requests as the pooled ones are worth: their number over the design effect, which is how
+    much more the blocks' shares above the percentile spread than independent requests would make them (E. L. Korn and
+    B. I. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
+    data", Surv. Methodol. 24, 1998). The other is t over the blocks' log-percentiles. One block: plain order statistics.
     """
     pooled = np.sort(np.concatenate(blocks))
-    bounds = order_statistic_bounds(pooled, q, low_tail, high_tail)
     if len(blocks) < 2:
-        return bounds
+        return order_statistic_bounds(pooled, q, low_tail, high_tail)
+    effect = design_effect(blocks, q)
+    worth = _worth(len(pooled), len(blocks), effect, low_tail), _worth(len(pooled), len(blocks), effect, high_tail)
+    bounds = order_statistic_bounds(pooled, q, low_tail, high_tail, worth)
     centre = float(np.percentile(pooled, q))
     return bounds.widest(log_t_bounds(centre, [float(np.percentile(block, q)) for block in blocks], low_tail, high_tail))
+
+
+def design_effect(blocks: Sequence[Floats], q: float) -> float:
+    """The variance of the blocks' shares above the pooled percentile over that of independent requests: 1 where they are."""
+    pooled, p = np.concatenate(blocks), q / 100
+    above = [float(np.mean(block > np.percentile(pooled, q))) for block in blocks]
+    return float(np.var(above, ddof=1)) * len(pooled) / len(blocks) / (p * (1 - p))
+
+
+def _worth(n: int, blocks: int, effect: float, tail: float) -> float:
+    """How many independent requests n are worth, less what is not known of the design effect itself (t instead of normal)."""
+    unsure = float(ndtri(tail) / stdtrit(blocks - 1, tail)) ** 2
+    return min(float(n), n / max(effect, 1e-9) * unsure)
+
+
+def hangs_together_reason(blocks: Sequence[Floats], q: float) -> str | None:
+    """Why the q-th percentile can't be decided on although there are enough requests: they tell as much as too few would.
+
+    Only where the blocks differ by more than chance (chi-squared at 5 %), so that independent requests are rarely turned away.
+    """
+    k, n = len(blocks), sum(len(block) for block in blocks)
+    if k < 2 or (effect := design_effect(blocks, q)) * (k - 1) <= float(chdtri(k - 1, 0.05)):
+        return None
+    worth = _worth(n, k, effect, 0.05)
+    if worth >= FLOORS[q]:
+        return None
+    return (
+        f"the blocks differ by more than chance, so {n:,} requests tell no more about p{q:g} than {worth:,.0f} independent ones, "
+        f"and it needs {FLOORS[q]:,}"
+    )
 
 
 def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_tail: float) -> Bounds:
@@ -124,15 +166,16 @@ def _pooled_mean(blocks: Sequence[Floats]) -> float:
 
 
 def paired_log_bounds(variant: Sequence[float], base: Sequence[float], ratio: float, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of a ratio of positive statistics, variant over baseline, from the t distribution of the blocks' log-ratios.
+    """Bounds of a ratio of positive statistics, variant over baseline: t on the log-ratios of paired blocks.
 
-    `variant[i]` and `base[i]` are the statistic in the i-th pair of blocks, `ratio` that of the pooled requests. What
-    is common to a pair (the machine's mood, a drift) drops out.
+    `variant[i]` and `base[i]` are the statistic in the i-th pair; what is common to both (the machine's mood, a drift) drops out.
+    `ratio` is that of the pooled requests, which is what is shown: where it lies outside, the bounds are stretched to hold it.
     """
     if ratio <= 0 or len(variant) < 2 or min(*variant, *base) <= 0:
         return Bounds(-inf, inf)
-    around = t_bounds(log(ratio), np.log(variant) - np.log(base), low_tail, high_tail)
-    return Bounds(_exp(around.low), _exp(around.high))
+    changes = np.log(variant) - np.log(base)
+    around = t_bounds(float(np.mean(changes)), changes, low_tail, high_tail)
+    return Bounds(min(_exp(around.low), ratio), max(_exp(around.high), ratio))
 
 
 def ratio_bounds(numerators: Floats, denominators: Floats, low_tail: float, high_tail: float) -> Bounds:

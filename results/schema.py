@@ -1,0 +1,45 @@
+"""The JSON Schemas of what the room writes, kept in `results/schemas/` so that a change of shape is seen.
+
+`python -m results.schema` writes them anew after a change that is meant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from results.summary import CapacityPlan, Summary, Verdicts
+
+FOLDER = Path(__file__).with_name("schemas")
+DOCUMENTS: dict[str, type[msgspec.Struct]] = {
+    "summary": Summary,
+    "verdict": Verdicts,
+    "plan": CapacityPlan,
+    "journal-header": JournalHeader,
+    "journal-record": RequestRecord,
+    "journal-end": JournalEnd,
+    "prompt": Prompt,
+}
+
+
+def schema_of(document: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one kind of document, a key of `DOCUMENTS`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(DOCUMENTS[document])
+
+
+def schema_text(document: str) -> str:
+    """As it stands in its file."""
+    return msgspec.json.format(msgspec.json.encode(schema_of(document)), indent=2).decode() + "\n"
+
+
+def write_schemas(folder: Path = FOLDER) -> None:
+    folder.mkdir(exist_ok=True)
+    for document in DOCUMENTS:
+        (folder / f"{document}.json").write_text(schema_text(document), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas()

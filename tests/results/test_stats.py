@@ -1,0 +1,185 @@
+"""Statistics against closed forms, properties and simulated truth."""
+
+from __future__ import annotations
+
+from math import exp, inf, log
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from benchmarks.decision.simulate import Machine, coverage, false_differences, false_ships, power
+from results.stats import (
+    FLOORS,
+    block_mean,
+    design_effect,
+    hangs_together_reason,
+    order_statistic_bounds,
+    paired_log_bounds,
+    paired_score_bounds,
+    percentile,
+    percentile_bounds,
+    ratio_bounds,
+    requests_to_show_share,
+    score_bounds,
+    share_bounds,
+    t_bounds,
+)
+
+NOMINAL = 0.05 + 0.014  # 5 %, and two standard errors of 1,000 comparisons
+
+values = arrays(np.float64, st.integers(20, 60), elements=st.floats(0.1, 1e4))
+scores = arrays(np.float64, st.integers(2, 40), elements=st.floats(0, 1))
+
+
+def test_t_interval_by_hand() -> None:
+    """1, 2, 3: mean 2, standard error 1/sqrt(3), and t(0.975, 2) is 4.303."""
+    bounds = t_bounds(2.0, [1.0, 2.0, 3.0], 0.025, 0.025)
+    assert bounds.low == pytest.approx(2 - 4.30265 / 3**0.5, rel=1e-5)
+    assert bounds.high == pytest.approx(2 + 4.30265 / 3**0.5, rel=1e-5)
+    assert t_bounds(2.0, [2.0], 0.025, 0.025).low == -inf
+
+
+def test_exact_share_by_hand() -> None:
+    """No failure in n: the upper bound u has (1 - u)^n = tail; the rule of three is its approximation."""
+    bounds = share_bounds(0, 200, 0.05, 0.05)
+    assert bounds.low == 0
+    assert (1 - bounds.high) ** 200 == pytest.approx(0.05)
+    assert share_bounds(200, 200, 0.05, 0.05).low == pytest.approx(0.05 ** (1 / 200))
+    assert share_bounds(0, 0, 0.05, 0.05).high == 1
+
+
+def test_how_many_clean_requests_show_a_tenth_of_a_percent() -> None:
+    needed = requests_to_show_share(0.001, 0, 200, 0.05)
+    assert 0.999**needed <= 0.05 < 0.999 ** (needed - 1)
+
+
+def test_order_statistics_of_the_median_by_hand() -> None:
+    """The ranks of a median's bounds are symmetric, and with n values the extreme ones hold it but for 2 x 2^-n."""
+    ordered = np.arange(1.0, 6.0)
+    bounds = order_statistic_bounds(ordered, 50, 2**-5, 2**-5)
+    assert (bounds.low, bounds.high) == (pytest.approx(1), pytest.approx(5))
+    assert order_statistic_bounds(ordered, 50, 0.01, 0.01).low == -inf
+
+
+@pytest.mark.parametrize(("q", "floor"), FLOORS.items())
+def test_no_percentile_under_its_floor(q: float, floor: int) -> None:
+    assert percentile(np.ones(floor), q).value == 1
+    under = percentile(np.ones(floor - 1), q)
+    assert under.value is None
+    assert f"{floor:,}" in (under.reason or "")
+
+
+@given(values, st.sampled_from([50.0, 90.0]))
+def test_percentile_bounds_hold_the_percentile_and_scale_with_the_values(x: np.ndarray, q: float) -> None:
+    bounds = order_statistic_bounds(np.sort(x), q, 0.025, 0.025)
+    assert bounds.low <= np.percentile(x, q) + 1e-9
+    assert bounds.high >= np.percentile(x, q) - 1e-9
+    twice = order_statistic_bounds(np.sort(2 * x), q, 0.025, 0.025)
+    assert twice.high == pytest.approx(2 * bounds.high)
+    wider = order_statistic_bounds(np.sort(x), q, 0.005, 0.005)
+    assert wider.low <= bounds.low
+    assert wider.high >= bounds.high
+
+
+@given(st.lists(values, min_size=2, max_size=5))
+def test_deciding_bounds_hold_the_pooled_percentile(blocks: list[np.ndarray]) -> None:
+    bounds = percentile_bounds(blocks, 50, 0.05, 0.05)
+    assert bounds.low <= np.percentile(np.concatenate(blocks), 50) * (1 + 1e-9)
+    assert bounds.high >= np.percentile(np.concatenate(blocks), 50) * (1 - 1e-9)
+
+
+@given(scores)
+def test_score_bounds_hold_the_mean_and_stay_in_range(x: np.ndarray) -> None:
+    bounds = score_bounds(x, 0.025, 0.025)
+    assert 0 <= bounds.low <= np.mean(x) + 1e-9
+    assert np.mean(x) - 1e-9 <= bounds.high <= 1
+
+
+@given(scores, st.randoms())
+def test_paired_scores_turn_round_with_the_pair(x: np.ndarray, random: object) -> None:
+    y = x[::-1]
+    bounds, turned = paired_score_bounds(x - y, 0.05, 0.05), paired_score_bounds(y - x, 0.05, 0.05)
+    assert bounds.low <= np.mean(x - y) <= bounds.high
+    assert (turned.low, turned.high) == (pytest.approx(-bounds.high), pytest.approx(-bounds.low))
+
+
+def test_no_change_in_few_prompts_is_no_certainty() -> None:
+    assert paired_score_bounds(np.zeros(20), 0.025, 0.025).low < -0.05
+    assert score_bounds(np.full(20, 0.5), 0.025, 0.025).low < 0.5
+
+
+def test_paired_scores_by_hand() -> None:
+    """Bonett and Price: 100 prompts, 9 won and 3 lost. Adjusted shares 10/102 and 4/102."""
+    differences = np.array([1.0] * 9 + [-1.0] * 3 + [0.0] * 88)
+    won, lost = 10 / 102, 4 / 102
+    half = 1.959964 * ((won + lost - (won - lost) ** 2) / 102) ** 0.5
+    bounds = paired_score_bounds(differences, 0.025, 0.025)
+    assert (bounds.low, bounds.high) == (pytest.approx(won - lost - half), pytest.approx(won - lost + half))
+
+
+def test_a_common_factor_drops_out_of_a_paired_ratio() -> None:
+    moods = np.array([1.0, 3.0, 0.5, 2.0])
+    bounds = paired_log_bounds((1.1 * moods).tolist(), moods.tolist(), 1.1, 0.025, 0.025)
+    assert (bounds.low, bounds.high) == (pytest.approx(1.1), pytest.approx(1.1))
+    assert paired_log_bounds([0.0, 1.0], [1.0, 1.0], 0.5, 0.025, 0.025).high == inf
+
+
+def test_paired_ratio_by_hand() -> None:
+    """Log-ratios log 2 and log 4: mean log sqrt(8), error log(2)/2, and t(0.975, 1) is 12.706."""
+    bounds = paired_log_bounds([2.0, 4.0], [1.0, 1.0], 3.0, 0.025, 0.025)
+    assert bounds.low == pytest.approx(exp(log(8) / 2 - 12.7062 * log(2) / 2), rel=1e-4)
+
+
+def test_ratio_of_means_that_are_proportional_is_certain() -> None:
+    below = np.array([1.0, 5.0, 2.0])
+    assert ratio_bounds(1.5 * below, below, 0.05, 0.05).low == pytest.approx(1.5)
+
+
+def test_blocks_that_differ_say_so() -> None:
+    rng = np.random.default_rng(5)
+    alike = [rng.lognormal(size=100) for _ in range(10)]
+    apart = [block * factor for block, factor in zip(alike, np.linspace(0.5, 3, 10), strict=True)]
+    assert design_effect(alike, 95) < 2
+    assert design_effect(apart, 95) > 4
+    assert hangs_together_reason(alike, 95) is None
+    assert "independent" in (hangs_together_reason(apart, 95) or "")
+    assert (
+        percentile_bounds(apart, 95, 0.05, 0.05).high
+        > order_statistic_bounds(np.sort(np.concatenate(apart)), 95, 0.05, 0.05).high
+    )
+
+
+def test_the_mean_of_blocks_has_the_blocks_spread() -> None:
+    blocks = [np.full(50, 10.0), np.full(50, 12.0)]
+    found = block_mean(blocks)
+    assert found.value == 11
+    assert found.n == 100
+    assert found.low == pytest.approx(11 - 12.7062, rel=1e-4)
+
+
+# What the decision promises, on simulated measurements (the long version: make bench-decision).
+
+
+@pytest.mark.parametrize(
+    "machine", [Machine(), Machine(0.5), Machine(0.9), Machine(drift=0.5)], ids=["iid", "rho 0.5", "rho 0.9", "drift"]
+)
+def test_two_equal_variants_are_seldom_called_different(machine: Machine) -> None:
+    assert false_differences(machine, 95, comparisons=2000, seed=11, per_block=200) <= NOMINAL
+
+
+@pytest.mark.parametrize("autocorrelation", [0.0, 0.5, 0.9])
+def test_a_variant_at_its_limit_seldom_ships(autocorrelation: float) -> None:
+    assert false_ships(Machine(autocorrelation), 95, comparisons=1000, seed=12) <= NOMINAL
+
+
+def test_ten_percent_slower_is_seen() -> None:
+    assert power(95, 1.1, comparisons=200, seed=13) >= 0.8
+
+
+@pytest.mark.parametrize("shape", ["lognormal", "Pareto", "bimodal"])
+@pytest.mark.parametrize(("q", "n"), [(50, 200), (95, 400), (99, 1000)])
+def test_intervals_of_percentiles_cover_the_truth(shape: str, q: float, n: int) -> None:
+    assert 0.93 <= coverage(shape, q, n, comparisons=1000, seed=14) <= 0.97
