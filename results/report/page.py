@@ -41,7 +41,7 @@ _NONE = Estimate(value=None)
 def _environment(autoescape: bool) -> Environment:
     made = Environment(
         loader=PackageLoader("results.report"),
-        autoescape=False,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

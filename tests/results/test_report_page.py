@@ -90,9 +90,7 @@ def test_it_asks_the_network_for_nothing(html: str, page: Page) -> None:
             assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
     assert "url(" not in html and "@import" not in html
     assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", "".join(page.scripts))
-    policy = next(
-        a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"
-    )
+    policy = next(a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
 
 
