@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from loadgen.openai import Chunk, decode_chunk
+from loadgen.openai import Usage, decode_chunk
 from loadgen.sse import SseParser
 from results.records import Failure
 
@@ -44,8 +44,9 @@ class Reply:
         """The next bytes, their arrival, and when the event loop had them (the same where the clock is the user's)."""
         if len(self._head) < _HEAD:
             self._head += data[: _HEAD - len(self._head)]
-        for kind, payload in self._sse.feed(data):
-            self._events += 1
+        events = self._sse.feed(data)
+        self._events += len(events)
+        for kind, payload in events:
             if payload == _DONE:
                 self.done_at_ns = arrived_ns
             elif kind == b"error":
@@ -55,33 +56,32 @@ class Reply:
                     chunk = decode_chunk(payload)
                 except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
                     self.malformed = self.malformed or f"{problem}: {_excerpt(payload)}"
-                else:
-                    self._take(chunk, arrived_ns, read_ns - arrived_ns)
+                    continue
+                usage = chunk.usage
+                if usage is not None:
+                    self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
+                for choice in chunk.choices or ():
+                    delta = choice.delta
+                    said = choice.text if delta is None else delta.content
+                    if said or (delta is not None and (delta.reasoning or delta.reasoning_content)):
+                        self._content(said, usage, arrived_ns, read_ns - arrived_ns)
+                    if choice.finish_reason is not None:
+                        self.finish_reason = choice.finish_reason
+                if chunk.error is not None:
+                    self.error = self.error or _excerpt(msgspec.json.encode(chunk.error))
+                if chunk.metrics is not None:
+                    self.server_metrics = chunk.metrics
 
-    def _take(self, chunk: Chunk, arrived_ns: int, lag_ns: int) -> None:
-        if chunk.error is not None:
-            self.error = self.error or _excerpt(msgspec.json.encode(chunk.error))
-        usage = chunk.usage
-        if usage is not None:
-            self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
-        if chunk.metrics is not None:
-            self.server_metrics = chunk.metrics
-        for choice in chunk.choices or ():
-            said, thought = choice.text, None
-            if choice.delta is not None:
-                said, thought = choice.delta.content, choice.delta.reasoning or choice.delta.reasoning_content
-            if said or thought:
-                tokens = 1
-                if usage is not None and usage.completion_tokens is not None:
-                    tokens = usage.completion_tokens - self._counted
-                self._counted += tokens
-                self.chunk_at_ns.append(arrived_ns)
-                self.chunk_lag_ns.append(lag_ns)
-                self.chunk_tokens.append(tokens)
-                if said:
-                    self._texts.append(said)
-            if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
+    def _content(self, said: str | None, usage: Usage | None, arrived_ns: int, lag_ns: int) -> None:
+        tokens = 1
+        if usage is not None and usage.completion_tokens is not None:
+            tokens = usage.completion_tokens - self._counted
+        self._counted += tokens
+        self.chunk_at_ns.append(arrived_ns)
+        self.chunk_lag_ns.append(lag_ns)
+        self.chunk_tokens.append(tokens)
+        if said:
+            self._texts.append(said)
 
     @property
     def text(self) -> str:

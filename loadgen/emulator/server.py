@@ -74,7 +74,7 @@ class Server:
     def _run(self, connection: Connection, api: str, asked: dict[str, Any], truth: Truth) -> None:
         options = asked.get("stream_options", {})
         continuous = bool(options.get("continuous_usage_stats"))
-        most = asked.get("max_tokens", 16)
+        most = asked.get("max_tokens") or asked.get("max_completion_tokens") or 16
         way = course(self._behaviour, truth.request, most)
         stream = wire.Stream(api, asked["model"], len(truth.prompt.split()), continuous)
         usage = self._behaviour.usage and bool(options.get("include_usage"))

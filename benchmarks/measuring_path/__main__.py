@@ -1,0 +1,119 @@
+"""`python -m benchmarks.measuring_path`: run the matrix, print a Markdown table, keep every run as JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measuring_path.score import Score, errors_us, span_ns, table
+from benchmarks.measuring_path.tools import Load, Tool, installed
+from benchmarks.measuring_path.watch import Watch
+
+_CLIENT_CORE, _EMULATOR_CORE = "0", "1"
+
+
+def main() -> None:
+    args = _arguments()
+    tools = [tool for tool in installed() if not args.tools or tool.name in args.tools]
+    print(
+        f"{_machine()}; client on core {_CLIENT_CORE}, emulator on core {_EMULATOR_CORE}; load average {os.getloadavg()[0]:.1f}\n"
+    )
+    scores = []
+    with args.out.open("w") as out:
+        for rate in args.rates:
+            for streams in args.streams:
+                for _ in range(args.runs):
+                    for tool in tools:
+                        score = measure(tool, rate, streams, args.seconds)
+                        scores.append(score)
+                        out.write(json.dumps(asdict(score)) + "\n")
+                        found = f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event"
+                        print(f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {found}", flush=True)
+    print(f"\n{table(scores)}\n\nload average {os.getloadavg()[0]:.1f} at the end")
+
+
+def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
+    """One run of one tool: lockstep batches of `streams` events, `rate` events/s in all."""
+    load = Load(streams, tokens=max(2, round(seconds * rate / streams)))
+    with tempfile.TemporaryDirectory() as folder:
+        truth_file, out = Path(folder) / "truth.jsonl", Path(folder) / "result.json"
+        with _emulator(truth_file, streams / rate, load.tokens) as port:
+            client = subprocess.Popen(
+                ["taskset", "-c", _CLIENT_CORE, *tool.command(port, load, out)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            watch = Watch(client.pid)
+            _, complaints = client.communicate(timeout=600)
+        if client.returncode:
+            raise SystemExit(f"{tool.name} failed:\n{complaints[-2000:]}")
+        truth = {row["prompt"]: row for row in map(json.loads, truth_file.read_text().splitlines())}
+        arrivals = tool.arrivals(load, out)
+        first_ns, last_ns = span_ns(truth)
+        events = sum(len(row["event_ns"]) for row in truth.values())
+        cpu_s = tool.cpu_s(out)
+        if cpu_s is None:
+            cpu_s = watch.cpu_between(first_ns, last_ns)
+    off = errors_us(truth, arrivals)
+    p50, p99, p999 = (float(p) for p in np.percentile(off, [50, 99, 99.9]))
+    return Score(
+        tool=tool.name,
+        streams=streams,
+        asked_rate=rate,
+        rate=events / (last_ns - first_ns) * 1e9,
+        cpu_us=cpu_s / events * 1e6,
+        p50=p50,
+        p99=p99,
+        p999=p999,
+        lost=streams - len(arrivals),
+        peak_mb=watch.peak_bytes / 2**20,
+    )
+
+
+@contextmanager
+def _emulator(truth: Path, step_s: float, tokens: int) -> Iterator[int]:
+    """An emulator that sends every running stream its next event each `step_s`."""
+    command = [sys.executable, "-m", "loadgen.emulator", "--lockstep", f"{step_s * 1e3:.6f}ms", "--tokens", str(tokens)]
+    process = subprocess.Popen(
+        ["taskset", "-c", _EMULATOR_CORE, *command, "--ttft", "1s", "--truth", str(truth)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())["port"]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _machine() -> str:
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
+    )
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring_path", description=__doc__)
+    parser.add_argument("--rates", type=float, nargs="+", default=[10_000, 20_000, 40_000, 75_000], help="events/s")
+    parser.add_argument("--streams", type=int, nargs="+", default=[200, 800, 1600])
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--tools", nargs="+", help="names as in the table")
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "measuring_path.jsonl")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""One block of tunedyno's load generator: PORT STREAMS TOKENS TRANSPORT OUT."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from foundation.endpoint import Endpoint
+from foundation.progress import Silent
+from loadgen import BlockPlan, Question, run, run_block
+from loadgen.config import WorkloadConfig
+
+
+def main(port: str, streams: str, tokens: str, transport: str, out: str) -> None:
+    workload = WorkloadConfig.model_validate(
+        {
+            "stages": [{"concurrency": int(streams), "requests": int(streams)}],
+            "warmup": "0s",
+            "api": "completions",
+            "transport": transport,
+            "sampling": {"max_tokens": int(tokens)},
+        }
+    )
+    asked = [Question(f"stream {number}", [{"role": "user", "content": f"stream {number}"}]) for number in range(int(streams))]
+    endpoint = Endpoint("rig", f"http://127.0.0.1:{port}/v1", "emulated")
+    plan = BlockPlan(endpoint, workload.stages[0], 1, 0, asked, "plain", workload)
+    run(run_block(plan, Path(out), Silent(), asyncio.Event()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,70 @@
+"""What a run's stamps are worth: the tool's arrivals beside the emulator's writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Score:
+    """One run. Errors are arrival less write, µs; `rate` is what the emulator really sent, events/s.
+
+    `lost`: streams that the tool has no record of.
+    """
+
+    tool: str
+    streams: int
+    asked_rate: float
+    rate: float
+    cpu_us: float
+    p50: float
+    p99: float
+    p999: float
+    lost: int
+    peak_mb: float
+
+
+def errors_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Arrival less write of every event of the streams on record. A tool may have a closing event beside the tokens."""
+    parts = [
+        arrivals[prompt][: len(row["event_ns"])] - np.array(row["event_ns"], float)
+        for prompt, row in truth.items()
+        if prompt in arrivals
+    ]
+    return np.concatenate(parts) / 1e3
+
+
+def span_ns(truth: dict[str, dict[str, Any]]) -> tuple[int, int]:
+    """First and last write of an event."""
+    return min(row["event_ns"][0] for row in truth.values()), max(row["event_ns"][-1] for row in truth.values())
+
+
+def table(scores: Sequence[Score]) -> str:
+    """Markdown: the median of the runs of each tool and load, and the best p99, since other work on a machine only adds."""
+    head = ("streams", "events/s (sent)", "tool", "CPU µs/event", "error p50 µs", "p99 µs (best)", "p99.9 µs", "peak MB")
+    rows = [head, ("---",) * len(head)]
+    for streams, asked, tool in dict.fromkeys((s.streams, s.asked_rate, s.tool) for s in scores):
+        runs = [s for s in scores if (s.streams, s.asked_rate, s.tool) == (streams, asked, tool)]
+        lost = sum(run.lost for run in runs)
+
+        def middle(name: str, runs: Sequence[Score] = runs) -> float:
+            return float(np.median([getattr(run, name) for run in runs]))
+
+        rows.append(
+            (
+                str(streams),
+                f"{asked:,.0f} ({middle('rate'):,.0f})",
+                tool + (f" ({lost} lost)" if lost else ""),
+                f"{middle('cpu_us'):.1f}",
+                f"{middle('p50'):,.0f}",
+                f"{middle('p99'):,.0f} ({min(run.p99 for run in runs):,.0f})",
+                f"{middle('p999'):,.0f}",
+                f"{middle('peak_mb'):.0f}",
+            )
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
