@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
 from dyno.environment import accelerators, environment
+from quantize.config import Method
 
 _ROOMS = {
     "load, measure, decide": ((), ""),
@@ -48,12 +50,11 @@ def _rooms() -> Table:
 
 
 def _methods() -> Table:
-    from quantize import servable_methods
+    from quantize import why_not_on_cpu
 
     table = Table("method", "written here", "served here", title="Quantization", title_justify="left")
-    has_gpu = bool(accelerators())
-    for method, why_not in servable_methods("cuda" if has_gpu else "cpu").items():
-        table.add_row(
-            method, "yes" if importlib.util.find_spec("compressed_tensors") else "no", f"no: {why_not}" if why_not else "yes"
-        )
+    has_gpu, can_write = bool(accelerators()), importlib.util.find_spec("compressed_tensors") is not None
+    for method in get_args(Method):
+        why_not = None if has_gpu else why_not_on_cpu(method)
+        table.add_row(method, "yes" if can_write else "no", f"no: {why_not}" if why_not else "yes")
     return table
