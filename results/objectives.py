@@ -117,9 +117,9 @@ def judge_slo(
     if reason := _too_many_failures(asked.metric, stage):
         return undecided(value, limit, reason)
     low, high = tails.optimistic, tails.pessimistic
-    if reason := _hangs_together(asked.metric, stage):
-        return undecided(value, limit, reason)
     if not asked.relative:
+        if reason := _hangs_together(asked.metric, stage):
+            return undecided(value, limit, reason)
         return _judged(asked, value, limit, _slo_bounds(asked.metric, stage, low, high))
     if base_value is None or pairing is None:
         return undecided(value, limit, "the limit is relative to the baseline, which has no value at this load")

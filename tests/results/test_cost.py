@@ -1,0 +1,67 @@
+"""Costs by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results import analyse
+from results.summary import Summary
+from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+
+
+def measured(run: Path, budget: dict[str, object] | None, latency_ms: float = 50, rate: float | None = 10.0) -> Summary:
+    """100 requests of 10 tokens in and 4 out, 10 a second for 10 s, in two blocks; three of four answers are right."""
+    write_prompts(run, {f"q{i}": "yes" for i in range(100)})
+    for block in (1, 2):
+        records = [
+            request(i, f"q{i}", 100 * i, latency_ms, 20, output_tokens=4, text="yes" if i % 4 else "no") for i in range(100)
+        ]
+        write_journal(run, "base", block, records, offered_rate=rate, concurrency=None if rate else 4)
+    return analyse(inputs(run, ["base"], Asked(budget=budget)))
+
+
+def costs(summary: Summary) -> dict[str, float | None]:
+    return {key: e.value for key, e in summary.variants[0].metrics.items() if key.startswith("cost")}
+
+
+def test_metered(tmp_path: Path) -> None:
+    """10 x $2/M + 4 x $10/M = $0.00006."""
+    price = {"input_per_million": "$2", "output_per_million": "$10"}
+    found = costs(measured(tmp_path, {"price": price, "requests_per_month": "1M"}))
+    assert found == {
+        "cost_per_request": pytest.approx(60e-6),
+        "cost_per_1000": pytest.approx(0.06),
+        "cost_per_correct": pytest.approx(80e-6),
+        "cost_per_million_output_tokens": pytest.approx(15.0),
+        "cost_per_month": pytest.approx(60.0),
+    }
+
+
+def test_self_hosted(tmp_path: Path) -> None:
+    """Two accelerators at $1.80 an hour hold 10 requests/s: $3.60 / 36,000 = $0.0001 a request."""
+    summary = measured(tmp_path, {"price": {"accelerator_hour": "$1.80", "accelerators": 2}})
+    found = costs(summary)
+    assert found["cost_per_request"] == pytest.approx(1e-4)
+    assert found["cost_per_million_output_tokens"] == pytest.approx(25.0)
+    assert found["cost_per_month"] is None
+    assert "requests_per_month" in (summary.variants[0].metrics["cost_per_month"].reason or "")
+
+
+def test_a_load_that_was_not_held_has_no_cost(tmp_path: Path) -> None:
+    cost = measured(tmp_path, {"price": {"accelerator_hour": "$1"}}, latency_ms=9_000).variants[0].metrics["cost_per_request"]
+    assert cost.value is None
+    assert "not held" in (cost.reason or "")
+
+
+def test_no_prices_no_cost(tmp_path: Path) -> None:
+    cost = measured(tmp_path, None).variants[0].metrics["cost_per_request"]
+    assert cost.value is None
+    assert "no budget with prices" in (cost.reason or "")
+
+
+def test_a_side_without_a_price_is_said_to_be_free(tmp_path: Path) -> None:
+    summary = measured(tmp_path, {"price": {"output_per_token": "$0.001"}})
+    assert costs(summary)["cost_per_request"] == pytest.approx(0.004)
+    assert "input tokens have no price" in " ".join(summary.notes)
