@@ -32,10 +32,13 @@ def dash(slot: int) -> str:
     return _DASHES[slot % len(_DASHES)]
 
 
-def shorten(text: str, width: float, size: float = 12) -> str:
-    """`text` cut to fit `width` units of a font of `size`, with an ellipsis where something is missing."""
-    room = max(2, int(width / (size * CHARACTER)))
-    return text if len(text) <= room else text[: room - 1] + "…"
+def shorten(text: str, width: float, size: float = 13) -> str:
+    """`text` cut to fit `width` units of a font of `size`: in its middle, since long names differ at their ends."""
+    room = max(3, int(width / (size * CHARACTER)))
+    if len(text) <= room:
+        return text
+    tail = (room - 1) // 2
+    return f"{text[: room - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 @dataclass(frozen=True)

@@ -134,11 +134,17 @@ def rows(summary: Summary, verdicts: Verdicts | None = None, stage: str | None =
     variants = in_order(summary)
     objectives = {} if verdicts is None or stage is not None else _objectives(verdicts)
     notes: list[str] = []
-    table = [
-        row
-        for key in shown
-        if key in summary.metrics and (row := _row(summary, variants, key, stage, objectives, notes)) is not None
-    ]
+    left_out: dict[str, list[str]] = {}
+    table = []
+    for key in (key for key in shown if key in summary.metrics):
+        found = [estimate_of(variant, key, stage) for variant in variants]
+        asked = [objectives.get((variant.variant, key)) for variant in variants]
+        if any(asked) or any(estimate is not None and estimate.value is not None for estimate, _ in found):
+            table.append(_row(summary, variants, key, found, asked, notes))
+            continue
+        for reason in dict.fromkeys(e.reason for e, _ in found if e is not None and e.reason):
+            left_out.setdefault(reason, []).append(capital(summary.metrics[key].label))
+    notes += [f"Left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
     limits = [Column(LIMIT, "right")] if any(row.limit for row in table) else []
     return Table([Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits], table, notes)
 
@@ -152,29 +158,15 @@ def _row(
     summary: Summary,
     variants: Sequence[VariantSummary],
     key: str,
-    stage: str | None,
-    objectives: dict[tuple[str, str], Objective],
+    found: Sequence[tuple[Estimate | None, Difference | None]],
+    asked: Sequence[Objective | None],
     notes: list[str],
-) -> Row | None:
+) -> Row:
     metric = summary.metrics[key]
-    found = [estimate_of(variant, key, stage) for variant in variants]
-    asked = [objectives.get((variant.variant, key)) for variant in variants]
-    if all(estimate is None or estimate.value is None for estimate, _ in found) and not any(asked):
-        reasons = dict.fromkeys(e.reason for e, _ in found if e is not None and e.reason)
-        notes.extend(f"{capital(metric.label)} is left out: {reason}" for reason in reasons)
-        return None
     unit = scale((e.value for e, _ in found if e is not None), metric.unit)
+    better = "" if key in _NEITHER else metric.better
     cells = [
-        _cell(
-            estimate,
-            changed,
-            unit,
-            metric.unit,
-            "" if key in _NEITHER else metric.better,
-            variant.variant == summary.baseline,
-            objective,
-            notes,
-        )
+        _cell(estimate, changed, unit, metric.unit, better, variant.variant == summary.baseline, objective, notes)
         for variant, (estimate, changed), objective in zip(variants, found, asked, strict=True)
     ]
     shown = "" if unit.unit in metric.label.split() else unit.unit
@@ -209,7 +201,9 @@ def _cell(
     between = "" if low == high or ABSENT in (low, high) else f"{low} to {high}"
     if is_baseline:
         return Cell(unit(estimate.value), between, effect="baseline", outcome=outcome)
-    return Cell(unit(estimate.value), between, difference_text(changed, name), effect_of(changed, better), outcome)
+    said = difference_text(changed, name)
+    effect = effect_of(changed, better) if any(digit in said for digit in "123456789") else ""  # "0.0 % better" says nothing
+    return Cell(unit(estimate.value), between, said, effect, outcome)
 
 
 def _note(reason: str | None, notes: list[str]) -> int | None:

@@ -1,0 +1,83 @@
+"""Verdicts as cards: what the page and the Markdown file show of each variant's decision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from results.report.figures.gauge import gauge
+from results.report.format import ABSENT, between, capital, change, points, quantity
+from results.summary import Objective, Summary, VariantVerdict, Verdicts
+
+
+def cards(summary: Summary, verdicts: Verdicts) -> list[dict[str, Any]]:
+    """What to ship first, then what else passes, what is open, what fails; the baseline last."""
+    rank = {"SHIP": 0, "INCONCLUSIVE": 1, "DON'T SHIP": 2}
+    ordered = sorted(verdicts.variants, key=lambda v: (v.variant != verdicts.recommended, v.is_baseline, rank[v.decision]))
+    return [_card(summary, verdict) for verdict in ordered]
+
+
+def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
+    """A verdict as it is shown. What the badge and the table of objectives say already is not said again."""
+    variant = next((v for v in summary.variants if v.variant == verdict.variant), None)
+    what = "" if variant is None else f"{variant.what} · prompt {variant.prompt_style}"
+    headline = verdict.headline
+    for lead in (f"{verdict.decision} {verdict.variant}: ", f"{verdict.decision} on {verdict.variant}: "):
+        headline = headline.removeprefix(lead)
+    told = {o.sentence for o in verdict.objectives if o.outcome == "holds" or o.sentence in headline}
+    return {
+        "variant": verdict.variant,
+        "decision": verdict.decision,
+        "is_baseline": verdict.is_baseline,
+        "what": what,
+        "headline": capital(headline),
+        "binding": verdict.binding,
+        "reasons": [capital(reason) for reason in verdict.reasons if reason not in told],
+        "question": verdict.question,
+        "advice": verdict.advice,
+        "objectives": [_objective(o, o.label == verdict.binding) for o in verdict.objectives],
+    }
+
+
+def _objective(objective: Objective, binding: bool) -> dict[str, Any]:
+    value, floor = objective.value, at_least(objective)
+    limit = objective.limit
+    return {
+        "objective": objective,
+        "binding": binding,
+        "value": ABSENT if value.value is None else objective_text(objective, value.value),
+        "interval": ""
+        if value.low is None or value.high is None
+        else between(objective_text(objective, value.low), objective_text(objective, value.high)),
+        "limit": objective.limit_text if limit is None else f"{'≥' if floor else '≤'} {objective_text(objective, limit)}",
+        "margin": _margin(objective, floor),
+        "gauge": gauge(objective, floor),
+    }
+
+
+def _margin(objective: Objective, floor: bool) -> str:
+    """As a share of the limit, or in points where the limit is itself a difference: a share of one point tells nothing."""
+    if objective.margin is None or objective.value.value is None or objective.limit is None:
+        return ABSENT
+    if not _is_change(objective):
+        return change(objective.margin)
+    inside = objective.value.value - objective.limit
+    return points(inside if floor else -inside)
+
+
+def _is_change(objective: Objective) -> bool:
+    """Whether the objective is on a difference to the baseline, which has no unit of its own."""
+    return objective.metric == "cost_increase" or (objective.kind == "quality" and objective.metric != "quality")
+
+
+def objective_text(objective: Objective, value: float) -> str:
+    """A number of an objective: a change of quality in points, a change of cost in per cent, anything else with its unit."""
+    if objective.kind == "quality" and objective.metric != "quality":
+        return points(value)
+    return change(value) if objective.metric == "cost_increase" else quantity(value, objective.unit)
+
+
+def at_least(objective: Objective) -> bool:
+    """Whether the limit is a floor: the margin is positive on the side that is allowed."""
+    if objective.value.value is None or objective.limit is None or not objective.margin:
+        return objective.kind == "quality"
+    return (objective.value.value > objective.limit) == (objective.margin > 0)
