@@ -16,6 +16,7 @@ from finetune.data import Prepared, Tokens, prepare
 from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from foundation.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,7 @@ def train(
 
     Held-out examples are only ever evaluated on. Raises BadInput as `check` does; SystemFailed where the loss is no number.
     """
+    quiet_libraries()
     prepared = prepare(config, base, train, heldout, style)
     out.mkdir(parents=True, exist_ok=True)
     trainer = build_trainer(config, base, prepared, out)

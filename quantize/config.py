@@ -13,7 +13,7 @@ Method = Literal["w8a8-int8", "w4a16", "fp8-dynamic", "bnb-nf4"]
 
 
 class QuantizeConfig(Section):
-    """`quantize: w8a8-int8`, or a mapping with options. `ignore`: module names kept in full precision, the output head by default."""
+    """`quantize: w8a8-int8`, or a mapping with options. `ignore`: modules kept in full precision, the output head by default."""
 
     method: Method
     group_size: Count | None = None
