@@ -78,9 +78,8 @@ _PREFIX = r"^(?:\(\S+ pid=\d+\) (?:[A-Z]+ \S+ \S+ \[\S+\] )?)?"
 _EXCEPTION = re.compile(_PREFIX + r"((?:\w+\.)*\w*(?:Error|Exception): .+|\w+\.py: error: .+)$", re.MULTILINE)
 # Frames of tracebacks, and what a server says only because it ends: its web server shutting down, leaks found at exit.
 _CHATTER = re.compile(
-    _PREFIX
-    + r"(?: {4}| {2}File |Traceback |\s*$)|launcher\.py:\d+\] Route: |nanobind|^ - (?:leaked|\.\.\. skipped)|resource_tracker|warnings\.warn"
-    r"|^INFO: {4}|\[shutdown\]|errors\.pydantic\.dev"
+    _PREFIX + r"(?: {4}| {2}File |Traceback |\s*$)|launcher\.py:\d+\] Route: |nanobind|^ - (?:leaked|\.\.\. skipped)"
+    r"|resource_tracker|warnings\.warn|^INFO: {4}|\[shutdown\]|errors\.pydantic\.dev"
 )
 
 

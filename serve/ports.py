@@ -11,20 +11,29 @@ from foundation.errors import BadInput
 HOST = "127.0.0.1"
 
 
+# Ports of a range that servers of this process have; the sockets below don't keep one another out.
+_given: set[int] = set()
+
+
 @contextmanager
 def held_port(ports: str | None) -> Iterator[int]:
     """A port that nobody else gets while this is open: any, or one of "FIRST-LAST". Raises BadInput where all are taken.
 
-    The socket that holds it is bound with SO_REUSEPORT and never listens, so vLLM, which sets that option too, can bind
-    beside it half a minute later, and every connection is vLLM's.
+    The socket that holds it is bound with SO_REUSEADDR and never listens, so vLLM, which sets that option too, can bind
+    beside it ten seconds later, and every connection is vLLM's.
     """
-    holder = _hold(0) if ports is None else next((s for port in port_range(ports) if (s := _hold(port))), None)
-    if holder is None:
+    port = 0 if ports is None else next((port for port in port_range(ports) if _is_free(port)), None)
+    if port is None:
         raise BadInput(f"serve.ports: every port of {ports} is taken; widen the range or stop what uses it")
-    try:
-        yield holder.getsockname()[1]
-    finally:
-        holder.close()
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((HOST, port))
+        port = holder.getsockname()[1]
+        _given.add(port)
+        try:
+            yield port
+        finally:
+            _given.discard(port)
 
 
 def port_range(ports: str) -> range:
@@ -46,25 +55,13 @@ def check_ports(ports: str, needed: int) -> None:
 
 
 def _is_free(port: int) -> bool:
+    if port in _given:
+        return False
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server left behind when it stopped is no obstacle
         try:
             probe.bind((HOST, port))
+            probe.listen()
         except OSError:
             return False
     return True
-
-
-def _hold(port: int) -> socket.socket | None:
-    # SO_REUSEPORT would also let us in beside another process of this user that set it, so a plain bind asks first.
-    if port and not _is_free(port):
-        return None
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        holder.bind((HOST, port))
-    except OSError:
-        holder.close()
-        return None
-    return holder

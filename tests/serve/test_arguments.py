@@ -1,0 +1,87 @@
+"""Command lines, held against the parser of the vLLM that is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+from serve import ServedVariant, check
+from serve.arguments import check_checkpoint, command_line, environment
+from serve.config import ServeConfig
+from serve.device import Device
+from serve.vllm_options import ask_parser
+
+CPU, CUDA = Device("cpu", None, 1), Device("cuda", None, 1)
+
+
+def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path: Path):
+    fields = {
+        "dtype": "bfloat16",
+        "max_model_len": 1024,
+        "enforce_eager": True,
+        "tensor_parallel": 2,
+        "engine": {"max-num-seqs": 8, "enable_prefix_caching": False, "compilation-config.mode": 0, "async-scheduling": True},
+    }
+    full = ServeConfig.model_validate(fields)
+    awkward = tmp_path / "a=b, c"
+    plain = [ServedVariant("base", tiny), ServedVariant("base-short", tiny)]
+    tuned = [ServedVariant("t1", tiny, adapter=awkward), ServedVariant("t2", tiny, adapter=awkward)]
+    lines = [
+        command_line(tiny, variants, {"t1": 4, "t2": 24}, config, device)
+        for variants in (plain, tuned)
+        for config in (ServeConfig(), full)
+        for device in (CPU, CUDA)
+    ]
+    wrong = ("--model=x", "--max-num-seqs=many")
+    answer = ask_parser([*lines, wrong])
+    assert answer.errors[:-1] == (None,) * len(lines)
+    assert answer.errors[-1] is not None and "max-num-seqs" in answer.errors[-1]
+    assert "--max-lora-rank=32" in lines[4] and "--max-loras=2" in lines[4]
+    assert "--no-enable-prefix-caching" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        ({"max-num-seq": 64}, r"serve\.engine\.max-num-seq: vLLM [\d.]+ has no such option \(did you mean 'max-num-seqs'\?\)"),
+        ({"max-num-seqs": "many"}, r"serve\.engine: vLLM [\d.]+ refuses it: .*max-num-seqs.*many"),
+    ],
+)
+def test_an_option_that_vllm_does_not_know_or_take(tiny: ModelRef, engine: dict[str, object], message: str):
+    config = ServeConfig.model_validate({"engine": engine, "memory": "64GB"})
+    with pytest.raises(BadInput, match=message):
+        check([ServedVariant("base", tiny)], config)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("max_model_len", r"serve\.engine\.max_model_len: write serve\.max_model_len"),
+        ("no-enforce-eager", r"write serve\.enforce_eager"),
+        ("api-key", "leave it out"),
+        ("enable-lora", "leave it out"),
+    ],
+)
+def test_an_option_that_has_its_own_field_or_is_ours(tiny: ModelRef, option: str, message: str):
+    with pytest.raises(BadInput, match=message):
+        check([ServedVariant("base", tiny)], ServeConfig.model_validate({"engine": {option: 1}, "memory": "64GB"}))
+
+
+def test_a_bitsandbytes_checkpoint_needs_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
+    model = ModelRef("m", None, tmp_path)
+    check_checkpoint("nf4", model)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"variants\.nf4: .*pip install --no-deps vllm-bnb-plugin"):
+        check_checkpoint("nf4", model)
+
+
+def test_the_environment_is_ours_with_the_key_and_without_what_outvotes_the_command_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    env = environment("secret")
+    assert env["VLLM_API_KEY"] == "secret" and env["HF_HUB_OFFLINE"] == "1" and env["CUDA_VISIBLE_DEVICES"] == "3"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in env

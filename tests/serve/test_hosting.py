@@ -1,0 +1,201 @@
+"""Servers that are really started: vLLM with a random-weight model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from foundation.endpoint import Endpoint
+from foundation.errors import SystemFailed
+from foundation.model import ModelRef
+from foundation.progress import Silent
+from serve import Hosting, ServedVariant, check, curl_line
+from serve.config import ServeConfig
+from tests.tiny_model import build_tiny_model
+
+CONFIG = ServeConfig.model_validate({"device": "cpu", "enforce_eager": True, "kv_cache": "64MiB"})
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+def left(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return psutil.wait_procs(processes, timeout=30)[1]
+
+
+async def ask(endpoint: Endpoint, **headers: str) -> tuple[int, Any]:
+    """Status, and the answer to one greedy question."""
+    body = {"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16, "temperature": 0}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{endpoint.base_url}/chat/completions", json=body, headers={**endpoint.headers, **headers}) as answer,
+    ):
+        parsed = await answer.json()
+        return answer.status, parsed["choices"][0]["message"]["content"] if answer.status == 200 else parsed
+
+
+async def test_a_round_of_servers_from_start_to_a_death_in_the_run(tiny: ModelRef, adapter: Path, tmp_path: Path):
+    variants = [ServedVariant("base", tiny), ServedVariant("base-short", tiny), ServedVariant("tuned", tiny, adapter=adapter)]
+    plan = check(variants, CONFIG)
+    hosting = Hosting(plan, CONFIG, tmp_path / "logs", Silent(), telemetry=tmp_path / "telemetry")
+    with pytest.raises(SystemFailed) as failure:
+        async with hosting.round(plan.rounds[0]) as endpoints:
+            assert list(endpoints) == ["base", "base-short", "tuned"]
+            assert len({endpoint.base_url for endpoint in endpoints.values()}) == 2
+
+            answers = {name: await ask(endpoint) for name, endpoint in endpoints.items()}
+            assert all(status == 200 for status, _ in answers.values())
+            assert answers["base"] == answers["base-short"] != answers["tuned"]
+            pasted = await asyncio.create_subprocess_shell(curl_line(endpoints["tuned"]), stdout=subprocess.PIPE)
+            assert b'"model":"tuned"' in (await pasted.communicate())[0]
+
+            status, _ = await ask(endpoints["base"], Authorization="Bearer guessed")
+            assert status == 401
+            listening = [c for p in children() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+            serving = {endpoint.base_url for endpoint in endpoints.values()}
+            assert {f"http://{c.laddr.ip}:{c.laddr.port}/v1" for c in listening} >= serving
+            assert not any(endpoints["base"].api_key in " ".join(p.cmdline()) for p in children())
+            assert not any(endpoints["base"].api_key in log.read_text() for log in (tmp_path / "logs").iterdir())
+
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(hosting.watch(), 2)
+            family = children()
+            next(p for p in family if "Worker" in p.name()).kill()
+            await asyncio.wait_for(hosting.watch(), 60)
+    assert re.match(r"the server of (base, base-short|tuned) died while it was under load: .*killed", str(failure.value))
+    assert "died unexpectedly" in failure.value.detail
+    assert left(family) == []
+    _check_telemetry(tmp_path / "telemetry", {"base", "base-short", "tuned"})
+
+
+def _check_telemetry(folder: Path, variants: set[str]) -> None:
+    import pyarrow.parquet as pq
+
+    assert {file.stem for file in folder.iterdir()} == variants
+    samples = pq.read_table(folder / "base.parquet").to_pylist()
+    assert len(samples) >= 2
+    assert all(a["monotonic_ns"] < b["monotonic_ns"] for a, b in pairwise(samples))
+    assert abs(samples[-1]["unix_ns"] - time.time_ns()) < 600e9
+    assert samples[0]["rss_bytes"] > 500 * 2**20 and samples[0]["cpu_s"] > 1
+    answered = [s for s in samples if s["generation_tokens"] is not None]
+    assert answered[-1]["generation_tokens"] >= 1 and answered[-1]["prompt_tokens"] > answered[-1]["generation_tokens"] - 40
+    assert answered[0]["running"] == 0 and answered[0]["preemptions"] == 0
+
+
+async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
+    model = build_tiny_model(tmp_path / "model")
+    file = model.path / "config.json"
+    file.write_text(file.read_text().replace("LlamaForCausalLM", "MadeUpForCausalLM"))
+    plan = check([ServedVariant("odd", model)], CONFIG)
+    before = children()
+    with pytest.raises(SystemFailed, match=r"the server of odd died while it started: .*architecture.*odd\.log") as failure:
+        async with Hosting(plan, CONFIG, tmp_path / "logs", Silent()).round(["odd"]):
+            pass
+    assert "MadeUpForCausalLM" in failure.value.detail
+    assert children() == before
+
+
+async def test_a_server_that_is_not_ready_in_time(tiny: ModelRef, tmp_path: Path):
+    config = CONFIG.model_copy(update={"start_timeout": 1.0})
+    plan = check([ServedVariant("base", tiny)], config)
+    with pytest.raises(SystemFailed, match=r"the server of base not ready after 1 s \(serve\.start_timeout\)"):
+        async with Hosting(plan, config, tmp_path, Silent()).round(["base"]):
+            pass
+    assert children() == []
+
+
+PROGRAM = textwrap.dedent(
+    """
+    import asyncio, sys
+    from pathlib import Path
+    from foundation.model import ModelRef
+    from foundation.progress import Silent
+    from serve import Hosting, ServedVariant, check
+    from serve.config import ServeConfig
+
+    config = ServeConfig.model_validate({"device": "cpu", "enforce_eager": True, "kv_cache": "64MiB"})
+    plan = check([ServedVariant("base", ModelRef("m", None, Path(sys.argv[1])))], config)
+
+    async def main():
+        async with Hosting(plan, config, Path(sys.argv[2]), Silent()).round(["base"]):
+            print("up", flush=True)
+            await asyncio.sleep(600)
+
+    asyncio.run(main())
+    """
+)
+
+
+def test_a_program_that_is_ended_by_a_signal_leaves_no_server(tiny: ModelRef, tmp_path: Path):
+    """SIGINT and SIGTERM while vLLM starts, SIGKILL when it is up; `test_warden` has the other combinations."""
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+    command = [sys.executable, "-c", PROGRAM, str(tiny.path), str(tmp_path)]
+    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in numbers]
+    for program, number in zip(programs, numbers, strict=True):
+        assert program.stdout is not None
+        if number == signal.SIGKILL:
+            assert program.stdout.readline() == "up\n"
+        family = _family_of(program, at_least=4 if number == signal.SIGKILL else 2)
+        program.send_signal(number)
+        assert left(family) == [], number.name
+        program.wait(30)
+
+
+def _family_of(program: subprocess.Popen[str], at_least: int) -> list[psutil.Process]:
+    """The warden, vLLM's API server, and, when it is up, engine core and worker."""
+    while len(family := psutil.Process(program.pid).children(recursive=True)) < at_least:
+        time.sleep(0.1)
+    return family
+
+
+async def _answering(routes: dict[str, int]) -> TestServer:
+    async def answer(request: web.Request) -> web.Response:
+        status = routes.get(request.path, 404)
+        choices = {"choices": [{"message": {"content": "hi"}}]}
+        return web.json_response(choices if status == 200 else {"error": "no"}, status=status)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    server = TestServer(app, host="127.0.0.1")
+    await server.start_server()
+    return server
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+async def test_a_url_is_ready_when_either_api_gives_a_token(path: str, tmp_path: Path):
+    server = await _answering({path: 200})
+    plan = check([ServedVariant("prod", None, url=str(server.make_url("/v1")), url_model="m", api_key="k")], CONFIG)
+    async with Hosting(plan, CONFIG, tmp_path, Silent()).round(["prod"]) as endpoints:
+        assert endpoints["prod"].headers == {"Authorization": "Bearer k"}
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(Hosting(plan, CONFIG, tmp_path, Silent()).watch(), 0.1)
+    await server.close()
+
+
+async def test_a_url_that_gives_no_token(tmp_path: Path):
+    server = await _answering({"/v1/completions": 500, "/v1/chat/completions": 500})
+    plan = check([ServedVariant("prod", None, url=str(server.make_url("/v1")), url_model="m")], CONFIG)
+    with pytest.raises(SystemFailed, match="prod: no token could be generated") as failure:
+        async with Hosting(plan, CONFIG, tmp_path, Silent()).round(["prod"]):
+            pass
+    assert "HTTP 500" in failure.value.detail
+    await server.close()
+    with pytest.raises(SystemFailed, match="prod: no token could be generated"):
+        async with Hosting(plan, CONFIG, tmp_path, Silent()).round(["prod"]):
+            pass

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from foundation.errors import BadInput
+from serve.ports import HOST, check_ports, held_port
+
+
+@pytest.fixture
+def two_free() -> str:
+    """A range of two neighbouring ports that are free."""
+    for first in range(20_000, 60_000, 2):
+        with ExitStack() as stack:
+            try:
+                for port in (first, first + 1):
+                    stack.enter_context(socket.socket()).bind((HOST, port))
+            except OSError:
+                continue
+        return f"{first}-{first + 1}"
+    raise AssertionError("no two neighbouring free ports")
+
+
+def test_a_held_port_is_free_for_a_server_that_shares_and_for_nobody_else():
+    with held_port(None) as port, socket.socket() as server, socket.socket() as stranger:
+        with pytest.raises(OSError):
+            stranger.bind((HOST, port))
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((HOST, port))
+        server.listen()
+        for _ in range(20):  # none of them lands at the holder, which does not listen
+            with socket.create_connection((HOST, port), timeout=1), server.accept()[0]:
+                pass
+
+
+def test_a_range_is_used_up_and_then_refused(two_free: str):
+    with held_port(two_free) as one, held_port(two_free) as other:
+        assert f"{one}-{other}" == two_free
+        with pytest.raises(BadInput, match=rf"serve\.ports: every port of {two_free} is taken"), held_port(two_free):
+            pass
+    with held_port(two_free) as again:
+        assert again == one
+
+
+def test_a_range_too_small_is_refused_beforehand(two_free: str):
+    check_ports(two_free, 2)
+    with pytest.raises(BadInput, match="2 free ports and 3 servers"):
+        check_ports(two_free, 3)
+    with held_port(two_free), pytest.raises(BadInput, match="1 free port and 2 servers"):
+        check_ports(two_free, 2)
+
+
+def test_a_port_that_somebody_listens_on_is_not_free(two_free: str):
+    first, last = map(int, two_free.split("-"))
+    with socket.create_server((HOST, first)), held_port(two_free) as port:
+        assert port == last
+
+
+def test_a_port_is_free_again_after_a_server_closed_its_connections(two_free: str):
+    port = int(two_free.split("-")[0])
+    with socket.create_server((HOST, port)) as server:
+        client = socket.create_connection((HOST, port))
+        server.accept()[0].close()  # leaves TIME_WAIT on the server's port
+        client.close()
+    with held_port(f"{port}-{port}") as again:
+        assert again == port
+
+
+@pytest.mark.parametrize("ports", ["9000-8000", "80-90", "65000-70000"])
+def test_a_range_that_is_none(ports: str):
+    with pytest.raises(BadInput, match=f"{ports}: write FIRST-LAST"):
+        check_ports(ports, 1)

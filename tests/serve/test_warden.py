@@ -1,0 +1,115 @@
+"""The warden leaves no process behind, whoever dies first. The command it guards is a small program that starts others."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from serve import warden
+
+# Starts a child, and a grandchild that leaves the session and outlives its own parent.
+FAMILY = textwrap.dedent(
+    """
+    import os, signal, subprocess, sys, time
+    {first}
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+    os.wait()
+    print("ready", flush=True)
+    {then}
+    """
+)
+
+
+class Guarded:
+    """A warden under a parent process of its own, so that the parent can be killed."""
+
+    def __init__(self, folder: Path, first: str = "", then: str = "time.sleep(600)") -> None:
+        program = folder / "family.py"
+        program.write_text(FAMILY.format(first=first, then=then))
+        parent = (
+            "import subprocess, sys, time\n"
+            f"p = subprocess.Popen([sys.executable, '-I', {warden.__file__!r}, sys.executable, {str(program)!r}],"
+            " stdin=subprocess.PIPE, start_new_session=True)\n"
+            "sys.stdin.readline(); p.stdin.close(); sys.exit(p.wait())\n"
+        )
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert self.parent.stdout is not None
+        assert self.parent.stdout.readline() == "ready\n"
+        self.family = psutil.Process(self.parent.pid).children(recursive=True)
+
+    @property
+    def warden(self) -> psutil.Process:
+        return self.family[0]
+
+    def left(self) -> list[psutil.Process]:
+        """Who is still there when everybody had time to go. A zombie is gone: only its parent has not looked yet."""
+        deadline = time.monotonic() + 4 * warden.GRACE_S
+        while (left := [p for p in self.family if _runs(p)]) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Guarded]:
+    started = Guarded(tmp_path)
+    assert len(started.family) == 4, "warden, command, its child, and the orphan that the warden adopted"
+    yield started
+    for process in filter(_runs, started.family):
+        process.kill()
+    started.parent.kill()
+    started.parent.wait()
+
+
+def test_the_parent_closes_the_pipe(guarded: Guarded):
+    guarded.parent.communicate("stop\n")
+    assert guarded.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_parent_is_killed(guarded: Guarded, number: signal.Signals):
+    guarded.parent.send_signal(number)
+    assert guarded.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_warden_itself_is_told_to_stop_twice(guarded: Guarded, number: signal.Signals):
+    guarded.warden.send_signal(number)
+    time.sleep(0.2)
+    if guarded.warden.is_running():
+        guarded.warden.send_signal(number)
+    assert guarded.left() == []
+
+
+def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path):
+    started = Guarded(tmp_path, first="signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    started.parent.communicate("stop\n")
+    assert started.left() == []
+
+
+def test_the_command_ends_by_itself_and_its_status_is_passed_on(tmp_path: Path):
+    started = Guarded(tmp_path, then="sys.stdout.close(); time.sleep(1); os._exit(7)")
+    assert started.left() == []
+    started.parent.communicate("\n")
+    assert started.parent.returncode == 7
