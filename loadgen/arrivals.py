@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadgen.config import Stage
+from loadgen.profiles import Profile, profile_of
 
 SECOND = 1_000_000_000
 _PURPOSE = 1
@@ -42,14 +43,15 @@ def schedule(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
         raise ValueError(f"{stage.label}: a closed loop has no schedule")
     rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _PURPOSE])
     start = warmup_of(stage, warmup)
+    profile = profile_of(stage, start)
     if stage.requests is not None:
-        times = _arrivals(stage, rng, start, stage.requests + 1)
+        times = _arrivals(stage, rng, start, stage.requests + 1, profile)
         last = int(np.searchsorted(times, start)) + stage.requests
         end = float(times[last])
     else:
         assert stage.duration is not None
         end = start + stage.duration
-        times = _arrivals(stage, rng, end, 1)
+        times = _arrivals(stage, rng, end, 1, profile)
         last = int(np.searchsorted(times, end))
     times = times[:last]
     return Schedule(np.rint(times * SECOND).astype(np.int64), _ns(start), _ns(end))
@@ -61,18 +63,25 @@ def planned_requests(stage: Stage, seed: int, block: int, warmup: float) -> int 
     return stage.requests if stage.rate is None else len(schedule(stage, seed, block, warmup).times_ns)
 
 
-def _arrivals(stage: Stage, rng: np.random.Generator, start: float, n: int) -> NDArray[np.float64]:
-    """Arrivals in seconds, at least `n` of them at or after `start`. Constant ones begin at 0, Poisson ones after a gap."""
-    assert stage.rate is not None
-    expected = stage.rate * start + n
-    draw = int(expected + 6 * expected**0.5) + 8
+def _arrivals(stage: Stage, rng: np.random.Generator, start: float, n: int, profile: Profile) -> NDArray[np.float64]:
+    """Arrivals in seconds, at least `n` of them at or after `start`."""
+    expected = profile.expected(start)
+    n += 1  # one to spare: `when` rounds
+    draw = int(expected + n + 6 * (expected + n) ** 0.5) + 8
+    arrivals = _unit_process(stage, rng, draw)
+    while len(arrivals) - np.searchsorted(arrivals, expected) < n:
+        arrivals = np.concatenate([arrivals, arrivals[-1] + _unit_process(stage, rng, draw)])
+    return profile.when(arrivals)
+
+
+def _unit_process(stage: Stage, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """`n` arrivals of one a second on average. Constant ones begin at 0, the others after a gap."""
     if stage.arrivals == "constant":
-        times: NDArray[np.float64] = np.arange(draw) / stage.rate
-        return times
-    times = np.cumsum(rng.exponential(1 / stage.rate, draw))
-    while len(times) - np.searchsorted(times, start) < n:
-        times = np.concatenate([times, times[-1] + np.cumsum(rng.exponential(1 / stage.rate, draw))])
-    return times
+        return np.arange(n, dtype=np.float64)
+    if stage.arrivals == "gamma":
+        assert stage.burstiness is not None
+        return np.cumsum(rng.gamma(stage.burstiness, 1 / stage.burstiness, n))
+    return np.cumsum(rng.exponential(1.0, n))
 
 
 def _ns(seconds: float) -> int:

@@ -18,6 +18,7 @@ from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
 from loadgen.loops import closed_loop, open_loop
 from loadgen.openai import takes_extended
+from loadgen.profiles import mean_rate
 from loadgen.questions import Question
 from loadgen.traffic import Traffic
 from loadgen.transport import Transport, open_transport
@@ -131,7 +132,7 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
         prompt_style=plan.prompt_style,
         api=plan.workload.api,
         arrivals="closed" if timetable is None else stage.arrivals,
-        offered_rate=stage.rate,
+        offered_rate=mean_rate(stage),
         concurrency=stage.concurrency,
         planned=stage.requests if timetable is None else len(timetable.times_ns),
         window_start_ns=start_ns,

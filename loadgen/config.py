@@ -10,19 +10,38 @@ from foundation.section import Section
 from foundation.units import Count, Rate, Seconds
 
 
+class Bursts(Section):
+    """Traffic that comes for `on` and rests for `off`, again and again; `rate` is still its mean."""
+
+    on: Seconds
+    off: Seconds
+
+    @model_validator(mode="after")
+    def _some_of_each(self) -> Bursts:
+        if not (self.on and self.off):
+            raise ValueError("on and off must be above zero")
+        return self
+
+
 class Stage(Section):
     """One offered load: `rate` (open loop, requests/s) or `concurrency` (closed loop).
 
-    `duration` and `requests` are per block and variant.
+    `duration` and `requests` are per block and variant. `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come
+    in clumps (vLLM's meaning of the word). `rate_to`: the rate climbs or falls to this over the window. `think`: how long a
+    closed loop's user waits after an answer.
     """
 
     name: str = ""
     rate: Rate | None = None
-    arrivals: Literal["poisson", "constant"] = "poisson"
+    arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
+    burstiness: float | None = Field(default=None, gt=0)
+    rate_to: Rate | None = None
+    bursts: Bursts | None = None
     concurrency: Count | None = None
     duration: Seconds | None = None
     requests: Count | None = None
     warmup: Seconds | None = None
+    think: Seconds = 0.0
 
     @model_validator(mode="after")
     def _complete(self) -> Stage:
@@ -32,6 +51,15 @@ class Stage(Section):
             raise ValueError("a stage has either duration (such as 60s) or requests (such as 200)")
         if self.concurrency == 0 or self.requests == 0 or self.duration == 0:
             raise ValueError("concurrency, requests and duration must be above zero")
+        for name in ("burstiness", "rate_to", "bursts"):
+            if getattr(self, name) is not None and self.rate is None:
+                raise ValueError(f"{name} belongs to a rate; a closed loop sends when an answer has come")
+        if (self.arrivals == "gamma") != (self.burstiness is not None):
+            raise ValueError("arrivals: gamma and burstiness (such as 0.5) go together")
+        if self.rate_to is not None and (self.bursts is not None or self.duration is None):
+            raise ValueError("rate_to needs a duration to reach it in, and goes without bursts")
+        if self.think and self.concurrency is None:
+            raise ValueError("think belongs to concurrency; an open loop waits for nobody")
         return self
 
     @property

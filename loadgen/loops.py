@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from loadgen.alarm import Alarm
@@ -64,8 +65,9 @@ async def closed_loop(
     async def slot() -> None:
         while (turn := turns.next()) is not None:
             record = await traffic.ask(*turn)
-            if record.failure is not None:
-                await asyncio.sleep(_REST_S)
+            if pause := _REST_S if record.failure is not None else stage.think:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), pause)
 
     try:
         with Alarm() as alarm:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from loadgen.arrivals import planned_requests, schedule
 from loadgen.config import Stage
+from loadgen.profiles import Ramp, mean_rate
 
 
 def stage(**fields: Any) -> Stage:
@@ -76,3 +77,59 @@ def test_offered_load_of_counted_windows_is_unbiased() -> None:
     of = stage(rate=10, requests=5)
     rates = [5e9 / (made.window_end_ns - made.window_start_ns) for made in (schedule(of, 0, block, 0.0) for block in range(4000))]
     assert np.mean(rates) == pytest.approx(10, abs=4 * np.std(rates) / len(rates) ** 0.5)
+
+
+@given(
+    shape=st.sampled_from([{"rate_to": 50.0}, {"rate_to": 0.5}, {"rate_to": 5.0}, {"bursts": {"on": "0.5s", "off": "2s"}}, {}]),
+    arrivals=st.sampled_from([{"arrivals": "constant"}, {"arrivals": "poisson"}, {"arrivals": "gamma", "burstiness": 0.3}]),
+    warmup=st.sampled_from([0.0, 1.3]),
+    block=st.integers(1, 30),
+)
+def test_shaped_schedules_are_sorted_and_fill_their_window(shape: Any, arrivals: Any, warmup: float, block: int) -> None:
+    made = schedule(stage(rate=5, duration="20s", **shape, **arrivals), 2, block, warmup)
+    assert (np.diff(made.times_ns) >= 0).all()
+    assert made.times_ns[0] >= 0 and made.times_ns[-1] < made.window_end_ns
+    assert made.window_end_ns - made.window_start_ns == 20_000_000_000
+
+
+@given(rate=st.floats(0.1, 100), to=st.floats(0.1, 100), start=st.floats(0, 5), at=st.floats(0, 40))
+def test_a_ramp_s_clock_runs_both_ways(rate: float, to: float, start: float, at: float) -> None:
+    ramp = Ramp(rate, to, start, 10.0)
+    assert ramp.when(np.array([ramp.expected(at)]))[0] == pytest.approx(at, abs=1e-6)
+
+
+def test_a_ramp_climbs_in_a_straight_line() -> None:
+    times = schedule(stage(rate=10, rate_to=100, arrivals="constant", duration="100s"), 0, 1, 0.0).times_ns / 1e9
+    counts = np.histogram(times, [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100])[0]
+    expected = [10 * (10 + 90 * (i + 0.5) / 10) for i in range(10)]
+    assert np.abs(counts - expected).max() <= 1
+    assert mean_rate(stage(rate=10, rate_to=100, duration="100s")) == 55
+
+
+def test_bursts_keep_the_mean_rate_and_their_rests() -> None:
+    made = schedule(stage(rate=20, bursts={"on": "1s", "off": "3s"}, duration="400s"), 0, 1, 0.0)
+    times = made.times_ns / 1e9
+    assert (times % 4 <= 1).all()
+    assert len(times) == pytest.approx(20 * 400, abs=4 * (20 * 400) ** 0.5)
+    assert stats.kstest(times % 4, stats.uniform(0, 1).cdf).pvalue > 0.01
+
+
+def test_gamma_gaps_have_the_burstiness_named() -> None:
+    times = schedule(stage(rate=100, arrivals="gamma", burstiness=0.25, requests=20_000), 0, 1, 0.0).times_ns / 1e9
+    assert stats.kstest(np.diff(times), stats.gamma(0.25, scale=0.04).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"concurrency": 4, "duration": "1s", "rate_to": 5}, "belongs to a rate"),
+        ({"rate": 4, "duration": "1s", "arrivals": "gamma"}, "go together"),
+        ({"rate": 4, "duration": "1s", "burstiness": 2}, "go together"),
+        ({"rate": 4, "requests": 10, "rate_to": 8}, "needs a duration"),
+        ({"rate": 4, "duration": "1s", "bursts": {"on": "0s", "off": "1s"}}, "above zero"),
+        ({"rate": 4, "duration": "1s", "think": "1s"}, "belongs to concurrency"),
+    ],
+)
+def test_a_stage_that_makes_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        stage(**fields)

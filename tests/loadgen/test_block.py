@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def test_a_closed_loop_of_a_duration(emulator: Any, block: Any) -> None:
     journal = block(server.endpoint, {"concurrency": 2, "duration": "0.4s"})
     assert journal.header.planned is None and journal.header.window_end_ns == journal.end.window_end_ns == 400_000_000
     assert all(r.scheduled_ns < 400_000_000 and r.failure is None for r in journal.records)
+
+
+def test_a_closed_loop_thinks_between_requests(emulator: Any, block: Any) -> None:
+    server = emulator("--ttft", "5ms", "--tokens", "1")
+    journal = block(server.endpoint, {"concurrency": 1, "requests": 4, "think": "150ms"})
+    asked = sorted(journal.records, key=lambda r: r.id)
+    for before, after in pairwise(asked):
+        assert after.scheduled_ns - before.done_ns >= 149_000_000
 
 
 FAULTS = {

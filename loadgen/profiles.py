@@ -1,0 +1,95 @@
+"""How an offered rate varies over time, as a change of clock.
+
+A profile is its cumulative rate: `expected(t)` arrivals up to time t (seconds). A process with one arrival a second on average,
+put through `when`, the inverse, becomes one with the profile's rate that is as regular or as bursty as it was before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadgen.config import Stage
+
+Times = NDArray[np.float64]
+
+
+class Profile(Protocol):
+    def expected(self, seconds: float) -> float: ...
+
+    def when(self, arrivals: Times) -> Times: ...
+
+
+def profile_of(stage: Stage, start: float) -> Profile:
+    """The profile of an open-loop stage whose window starts after `start` seconds of warm-up."""
+    assert stage.rate is not None
+    if stage.rate_to is not None:
+        assert stage.duration is not None
+        return Ramp(stage.rate, stage.rate_to, start, stage.duration)
+    if stage.bursts is not None:
+        return OnOff(stage.rate, stage.bursts.on, stage.bursts.off)
+    return Steady(stage.rate)
+
+
+def mean_rate(stage: Stage) -> float | None:
+    """What a stage offers over its window on average, requests/s. None for a closed loop."""
+    return stage.rate if stage.rate is None or stage.rate_to is None else (stage.rate + stage.rate_to) / 2
+
+
+@dataclass(frozen=True)
+class Steady:
+    """One rate all along."""
+
+    rate: float
+
+    def expected(self, seconds: float) -> float:
+        return self.rate * seconds
+
+    def when(self, arrivals: Times) -> Times:
+        return arrivals / self.rate
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """`rate` until `start`, then in a straight line to `to` within `length` seconds, and on at that."""
+
+    rate: float
+    to: float
+    start: float
+    length: float
+
+    def expected(self, seconds: float) -> float:
+        before = min(seconds, self.start)
+        within = min(max(seconds - self.start, 0.0), self.length)
+        after = max(seconds - self.start - self.length, 0.0)
+        slope = (self.to - self.rate) / self.length
+        return self.rate * before + (self.rate + slope * within / 2) * within + self.to * after
+
+    def when(self, arrivals: Times) -> Times:
+        slope = (self.to - self.rate) / self.length
+        at_start, at_end = self.expected(self.start), self.expected(self.start + self.length)
+        climbing = np.clip(arrivals - at_start, 0.0, at_end - at_start)
+        # The root of slope/2 x^2 + rate x = climbing, in the form that also holds for a slope of 0.
+        within = 2 * climbing / (self.rate + np.sqrt(self.rate**2 + 2 * slope * climbing))
+        return np.minimum(arrivals, at_start) / self.rate + within + np.maximum(arrivals - at_end, 0.0) / self.to
+
+
+@dataclass(frozen=True)
+class OnOff:
+    """Nothing for `off` seconds after every `on`; `rate` is the mean."""
+
+    rate: float
+    on: float
+    off: float
+
+    def expected(self, seconds: float) -> float:
+        cycles, rest = divmod(seconds, self.on + self.off)
+        return self.rate * (self.on + self.off) * (cycles + min(rest / self.on, 1.0))
+
+    def when(self, arrivals: Times) -> Times:
+        period = self.on + self.off
+        cycles, rest = np.divmod(arrivals, self.rate * period)
+        return cycles * period + rest / (self.rate * period) * self.on
