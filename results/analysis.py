@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from foundation.errors import BadInput
 from foundation.section import nearest
+from results.break_even import break_evens
 from results.compare import (
     Pairing,
     cost_difference,
@@ -17,6 +19,7 @@ from results.compare import (
     differences,
     exact_difference,
     no_difference,
+    noise,
     pair,
     paired_scores,
     plain_difference,
@@ -40,7 +43,7 @@ from results.objectives import (
 )
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency, prompt_scores, with_labels
 from results.records import Prompt, VariantRecord
-from results.stats import TAIL, absent, estimate, score_bounds
+from results.stats import TAIL, absent, estimate, holm, score_bounds
 from results.steady import StageData, block_of, client_late, doubts, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, StageSummary, Summary, VariantSummary
 
@@ -70,14 +73,47 @@ def analyse(inputs: RunInputs) -> Summary:
     if not any(variant.stages for variant in measured):
         raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
+    variants = _holm([_variant(inputs, variant, base) for variant in measured])
+    judged = base.stages.get(inputs.judged_stage)
     return Summary(
         schema_version=SCHEMA_VERSION,
         name=inputs.name,
         baseline=inputs.baseline,
         metrics=METRICS,
-        variants=[_variant(inputs, variant, base) for variant in measured],
+        variants=variants,
         notes=_notes(inputs, measured, prompts),
+        noise=noise(judged) if judged else {},
+        break_even=break_evens(inputs, variants),
     )
+
+
+def _holm(variants: list[VariantSummary]) -> list[VariantSummary]:
+    """Say of every difference whether it is shown, for all variants together: several chances to be lucky count as several."""
+
+    def family(differences: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:
+        keys = {key for changes in differences for key in changes}
+        shown = {
+            key: holm({str(i): p for i, c in enumerate(differences) if key in c and (p := c[key].p) is not None}) for key in keys
+        }
+        return [
+            {key: replace(change, differs=shown[key].get(str(i))) for key, change in changes.items()}
+            for i, changes in enumerate(differences)
+        ]
+
+    of_variants = family([variant.differences for variant in variants])
+    of_probes = family([variant.probe_differences for variant in variants])
+    names = {stage.stage for variant in variants for stage in variant.stages}
+    stages = [{stage.stage: stage for stage in variant.stages} for variant in variants]
+    of_stages = {name: family([s[name].differences if name in s else {} for s in stages]) for name in names}
+    return [
+        replace(
+            variant,
+            differences=of_variants[i],
+            probe_differences=of_probes[i],
+            stages=[replace(stage, differences=of_stages[stage.stage][i]) for stage in variant.stages],
+        )
+        for i, variant in enumerate(variants)
+    ]
 
 
 def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt]) -> _Measured:

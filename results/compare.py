@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, isnan
+from math import inf, isfinite, isnan, log
 
 import numpy as np
 
@@ -16,7 +16,18 @@ from results.config import Price
 from results.cost import is_metered, request_costs
 from results.metrics import SHARES, TOKEN_MEANS, Limits, block_statistics
 from results.requests import Floats, Requests
-from results.stats import TAIL, Bounds, absent, estimate, paired_log_bounds, paired_score_bounds, ratio_bounds, t_bounds
+from results.stats import (
+    TAIL,
+    Bounds,
+    absent,
+    estimate,
+    paired_log_bounds,
+    paired_score_bounds,
+    ratio_bounds,
+    score_p,
+    t_bounds,
+    t_p,
+)
 from results.steady import Block, StageData
 from results.summary import Decomposition, Difference, Estimate
 
@@ -75,6 +86,30 @@ def differences(
     return found
 
 
+def noise(base: StageData) -> dict[str, Estimate]:
+    """The baseline against itself: the relative difference of neighbouring blocks, an A/A comparison of half the run each.
+
+    Blocks 1 and 2 are a pair, then 4 and 3, 5 and 6, and so on, so that a drift cancels. Neighbours were asked different
+    prompts, so this noise is rather more than that of a paired comparison.
+    """
+    blocks = [block_statistics(block, {}) for block in base.blocks]
+    pairs = [(blocks[i], blocks[i + 1]) for i in range(0, len(blocks) - 1, 2)]
+    turned = [pair if i % 2 == 0 else (pair[1], pair[0]) for i, pair in enumerate(pairs)]
+    found = {}
+    for key in NOISE_METRICS:
+        both = [(a[key], b[key]) for a, b in turned if a[key] > 0 and b[key] > 0]
+        if len(both) < 2:
+            found[key] = absent("an A/A comparison needs at least four blocks of the baseline")
+            continue
+        ratio = float(np.exp(np.mean([log(a / b) for a, b in both])))
+        bounds = paired_log_bounds([a for a, _ in both], [b for _, b in both], ratio, TAIL, TAIL)
+        found[key] = estimate(ratio - 1, Bounds(bounds.low - 1, bounds.high - 1), len(both))
+    return found
+
+
+NOISE_METRICS = ("latency_mean", "latency_p50", "latency_p95", "ttft_mean", "ttft_p50", "ttft_p95", "tpot_mean", "requests_per_s")
+
+
 def no_difference(reason: str) -> Difference:
     return Difference(absolute=absent(reason), relative=absent(reason))
 
@@ -85,9 +120,10 @@ def _paired_by_block(pairs: Sequence[tuple[float, float]], value: float, base: f
     ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]
     if is_share:
         bounds = t_bounds(value - base, np.subtract(ours, theirs), TAIL, TAIL) if n > 1 else _UNBOUNDED
-        return _difference(value, base, bounds, None, n)
+        return _difference(value, base, bounds, None, n, t_p(np.subtract(ours, theirs)) if n > 1 else None)
     ratio = paired_log_bounds(ours, theirs, value / base, TAIL, TAIL) if n > 1 and base > 0 else _UNBOUNDED
-    return _difference(value, base, Bounds((ratio.low - 1) * base, (ratio.high - 1) * base), ratio, n)
+    p = t_p(np.log(ours) - np.log(theirs)) if isfinite(ratio.high) else None
+    return _difference(value, base, Bounds((ratio.low - 1) * base, (ratio.high - 1) * base), ratio, n, p)
 
 
 def paired_by_prompt(ours: Mapping[str, float], theirs: Mapping[str, float], value: float, base: float) -> Difference:
@@ -95,7 +131,8 @@ def paired_by_prompt(ours: Mapping[str, float], theirs: Mapping[str, float], val
     common = sorted(ours.keys() & theirs.keys())
     x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
     ratio = ratio_bounds(x, y, TAIL, TAIL)
-    return _difference(value, base, t_bounds(value - base, x - y, TAIL, TAIL), ratio, len(common))
+    p = t_p(x - y) if len(common) > 1 else None
+    return _difference(value, base, t_bounds(value - base, x - y, TAIL, TAIL), ratio, len(common), p)
 
 
 def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Difference:
@@ -104,7 +141,8 @@ def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Dif
     if not common:
         return no_difference("no prompt was scored for both")
     x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
-    return _difference(float(np.mean(x)), float(np.mean(y)), paired_score_bounds(x - y, TAIL, TAIL), None, len(common))
+    bounds = paired_score_bounds(x - y, TAIL, TAIL)
+    return _difference(float(np.mean(x)), float(np.mean(y)), bounds, None, len(common), score_p(x - y))
 
 
 def exact_difference(value: float, base: float) -> Difference:
@@ -137,20 +175,20 @@ def times(change: Difference, factor: float) -> Difference:
     absolute = change.absolute
     scaled = [None if x is None else x * factor for x in (absolute.value, absolute.low, absolute.high)]
     whole = Estimate(value=scaled[0], low=scaled[1], high=scaled[2], n=absolute.n, reason=absolute.reason)
-    return Difference(absolute=whole, relative=change.relative)
+    return Difference(absolute=whole, relative=change.relative, p=change.p)
 
 
 _UNBOUNDED = Bounds(-inf, inf)
 
 
-def _difference(value: float, base: float, absolute: Bounds, ratio: Bounds | None, n: int) -> Difference:
+def _difference(value: float, base: float, absolute: Bounds, ratio: Bounds | None, n: int, p: float | None = None) -> Difference:
     """`ratio` None: that of the absolute bounds over the baseline's value."""
     reason = None if isfinite(absolute.low) and isfinite(absolute.high) else _ONE_PAIR
     change = estimate(value - base, absolute, n, reason)
     if base == 0:
-        return Difference(absolute=change, relative=absent("the baseline's value is zero", n))
+        return Difference(absolute=change, relative=absent("the baseline's value is zero", n), p=p)
     ends = Bounds(ratio.low - 1, ratio.high - 1) if ratio else Bounds(absolute.low / base, absolute.high / base)
-    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason))
+    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason), p=p)
 
 
 def prompt_means(blocks: Sequence[Requests], values: Callable[[Requests], Floats]) -> dict[str, float]:

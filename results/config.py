@@ -150,12 +150,16 @@ def _per_token(token: float | None, million: float | None) -> float | None:
 
 
 class BudgetConfig(Section):
-    """What it may cost. `max_increase` bounds the cost per request against the baseline's (20%: no more than 1.2 times)."""
+    """What it may cost. `max_increase` bounds the cost per request against the baseline's (20%: no more than 1.2 times).
+
+    `tuning` is what the fine-tuning cost, for the break-even; left out, it is the time it took at `accelerator_hour`.
+    """
 
     price: Price
     per_month: Dollars | None = None
     requests_per_month: Count | None = None
     max_increase: Change | None = None
+    tuning: Dollars | None = None
 
     @model_validator(mode="after")
     def _month_needs_traffic(self) -> BudgetConfig:

@@ -38,13 +38,21 @@ def cost_metrics(stage: StageData, quality: Estimate, budget: BudgetConfig | Non
     return {
         "cost_per_request": each,
         "cost_per_1000": _times(each, 1000),
+        "cost_per_success": _per_success(stage, budget.price, each),
         "cost_per_correct": _over_quality(each, quality),
         "cost_per_million_output_tokens": _per_million_output_tokens(stage, budget.price, each),
         "cost_per_month": _times(each, months) if months else absent("the budget names no requests_per_month"),
     }
 
 
-COSTS = ("cost_per_request", "cost_per_1000", "cost_per_correct", "cost_per_million_output_tokens", "cost_per_month")
+COSTS = (
+    "cost_per_request",
+    "cost_per_1000",
+    "cost_per_success",
+    "cost_per_correct",
+    "cost_per_million_output_tokens",
+    "cost_per_month",
+)
 
 
 def cost_per_request(stage: StageData, price: Price) -> Estimate:
@@ -92,6 +100,15 @@ def _known_costs(stage: StageData, price: Price) -> Sequence[Floats]:
 def _times(cost: Estimate, factor: float) -> Estimate:
     scaled = [None if x is None else x * factor for x in (cost.value, cost.low, cost.high)]
     return Estimate(value=scaled[0], low=scaled[1], high=scaled[2], n=cost.n, reason=cost.reason)
+
+
+def _per_success(stage: StageData, price: Price, each: Estimate) -> Estimate:
+    """Self-hosted hours are spread over successes to begin with; metered, the failed tries' tokens are added to them."""
+    if each.value is None or not is_metered(price):
+        return each
+    if stage.succeeded == 0:
+        return absent("no request succeeded")
+    return _times(each, sum(len(costs) for costs in _known_costs(stage, price)) / stage.succeeded)
 
 
 def _over_quality(cost: Estimate, quality: Estimate) -> Estimate:

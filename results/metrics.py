@@ -44,6 +44,12 @@ ADJUSTED = ("latency", "ttft")
 _OVER = "over successful requests of the steady window"
 
 
+_COST = (
+    "metered: input tokens x their price + output tokens x theirs; "
+    "self-hosted: accelerators x price per hour / (3600 x requests/s held)"
+)
+
+
 def _definitions() -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     times = {name: (label, text) for table in (PER_REQUEST, _PER_CHUNK) for name, (label, text, _) in table.items()}
@@ -78,8 +84,11 @@ def _definitions() -> dict[str, Metric]:
             "consistency", "share", "pairs of answers to one prompt that are the same, normalised; mean of the prompts", "higher"
         ),
         "size_bytes": Metric("model size", "bytes", "bytes of the weight files", "lower"),
-        "cost_per_request": Metric("cost per request", "$", "see cost: metered or self-hosted", "lower"),
+        "cost_per_request": Metric("cost per request", "$", _COST, "lower"),
         "cost_per_1000": Metric("cost per 1,000 requests", "$", "1,000 x cost per request", "lower"),
+        "cost_per_success": Metric(
+            "cost per success", "$", "cost of all requests, failed tries too, over those that succeeded", "lower"
+        ),
         "cost_per_correct": Metric("cost per correct answer", "$", "cost per request / quality", "lower"),
         "cost_per_million_output_tokens": Metric(
             "cost per million output tokens", "$", "cost of the requests over their output tokens, x 1,000,000", "lower"

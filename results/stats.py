@@ -10,12 +10,12 @@ in 20 to 36 % of comparisons on such data; t on block statistics does so in 3 to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 
 import numpy as np
-from scipy.special import bdtrik, betaincinv, chdtri, ndtri, stdtrit
+from scipy.special import bdtr, bdtrik, betaincinv, chdtri, ndtri, stdtr, stdtrit
 
 from results.requests import Floats
 from results.summary import Estimate
@@ -219,6 +219,32 @@ def paired_score_bounds(differences: Floats, low_tail: float, high_tail: float) 
     mean, centre = float(np.mean(differences)), float(np.mean(padded))
     low, high = centre + error * float(ndtri(low_tail)), centre - error * float(ndtri(high_tail))
     return Bounds(max(-1.0, min(low, mean)), min(1.0, max(high, mean)))
+
+
+def t_p(values: Sequence[float] | Floats) -> float:
+    """The two-sided p-value of a mean of zero, from Student's t over k independent values."""
+    mean, k = float(np.mean(values)), len(values)
+    error = float(np.std(values, ddof=1)) / sqrt(k) if k > 1 else inf
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return 2 * float(stdtr(k - 1, -abs(mean / error))) if k > 1 else 1.0
+
+
+def score_p(differences: Floats) -> float:
+    """The two-sided p-value of no change in n prompts' scores: McNemar's exact test where each is won, lost or even, else t."""
+    won, lost = int(np.sum(differences == 1)), int(np.sum(differences == -1))
+    if won + lost != int(np.sum(differences != 0)):
+        return t_p(differences)
+    return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
+
+
+def holm(p_values: Mapping[str, float], alpha: float = 0.05) -> dict[str, bool]:
+    """Which hypotheses are rejected with at most `alpha` of any false rejection among all (S. Holm, Scand. J. Stat. 6, 1979)."""
+    rejected, going = {}, True
+    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
+        going = going and p <= alpha / (len(p_values) - rank)
+        rejected[name] = going
+    return rejected
 
 
 def requests_to_show_share(limit: float, failures: int, n: int, tail: float) -> int:

@@ -35,10 +35,16 @@ class Metric(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant less the baseline. `relative` is the difference over the baseline's value (0.5: half as much again)."""
+    """A variant less the baseline. `relative` is the difference over the baseline's value (0.5: half as much again).
+
+    `p` is the two-sided p-value of no difference; `differs` says whether that is shown at 5 % for all variants together (Holm).
+    None where there is no test.
+    """
 
     absolute: Estimate
     relative: Estimate
+    p: float | None = None
+    differs: bool | None = None
 
 
 class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +113,21 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     judged: dict[str, Judged] = {}
 
 
+class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
+    """When a tuned variant has paid for its tuning: `tuning_cost` in dollars, `requests` until it is earned back."""
+
+    tuning_cost: float | None
+    requests: Estimate
+    months: float | None
+    sentence: str
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """`summary.json`."""
+    """`summary.json`.
+
+    `noise` is the run's A/A comparison, by metric of the judged stage: the relative difference between the baseline's own
+    neighbouring blocks. A difference smaller than the reach of its interval is no news. `break_even` is by variant.
+    """
 
     schema_version: int
     name: str
@@ -116,6 +135,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, Metric]
     variants: list[VariantSummary]
     notes: list[str]
+    noise: dict[str, Estimate] = {}
+    break_even: dict[str, BreakEven] = {}
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):

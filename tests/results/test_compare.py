@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,26 @@ def test_one_block_gives_a_difference_without_an_interval(tmp_path: Path) -> Non
     assert change.relative.value == pytest.approx(0.5)
     assert change.relative.low is None
     assert "two pairs of blocks" in (change.relative.reason or "")
+
+
+def test_holm_asks_more_of_several_variants(tmp_path: Path) -> None:
+    """One difference alone and the same one among equals: shown in both, and no equal is."""
+    write_pair(tmp_path, 8, 1.25)
+    for name in ("same-1", "same-2"):
+        shutil.copytree(tmp_path / "load/base", tmp_path / "load" / name)
+    variants = analyse(inputs(tmp_path, ["base", "tuned", "same-1", "same-2"])).variants
+    shown = [v.stages[0].differences["latency_mean"].differs for v in variants[1:]]
+    assert shown == [True, False, False]
+
+
+def test_the_noise_of_a_run_is_seen_in_the_baseline_itself(tmp_path: Path) -> None:
+    write_pair(tmp_path, 8, 1.25, drift=0.3)
+    found = analyse(inputs(tmp_path, ["base", "tuned"])).noise["latency_p50"]
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 0 <= found.high
+    write_pair(tmp_path / "short", 3, 1.25)
+    assert "four blocks" in (analyse(inputs(tmp_path / "short", ["base", "tuned"])).noise["latency_p50"].reason or "")
 
 
 def test_a_missing_block_is_named_and_left_out(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from results import analyse
-from results.summary import Summary
+from results.records import VariantRecord
+from results.summary import BreakEven, Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 
@@ -33,10 +34,56 @@ def test_metered(tmp_path: Path) -> None:
     assert found == {
         "cost_per_request": pytest.approx(60e-6),
         "cost_per_1000": pytest.approx(0.06),
+        "cost_per_success": pytest.approx(60e-6),
         "cost_per_correct": pytest.approx(80e-6),
         "cost_per_million_output_tokens": pytest.approx(15.0),
         "cost_per_month": pytest.approx(60.0),
     }
+
+
+def test_failed_tries_are_paid_for(tmp_path: Path) -> None:
+    """Of ten requests at $0.004 two break off after their tokens were counted: $0.04 for 8 successes."""
+    records = [request(i, "q", 100 * i, 50, 20, output_tokens=4) for i in range(10)]
+    for record in records[:2]:
+        record.failure = "stream_error"
+    write_journal(tmp_path, "base", 1, records)
+    budget = {"price": {"output_per_token": "$0.001"}}
+    assert costs(analyse(inputs(tmp_path, ["base"], Asked(budget=budget))))["cost_per_success"] == pytest.approx(0.005)
+
+
+def tuned_after_training(run: Path, base_tokens: int, tuned_tokens: int, budget: dict[str, object]) -> BreakEven:
+    write_prompts(run, {f"q{i}": "yes" for i in range(60)})
+    for variant, tokens in (("base", base_tokens), ("tuned", tuned_tokens)):
+        for block in (1, 2):
+            records = [request(i, f"q{i}", 100 * i, 50, 20, output_tokens=tokens + i % 2) for i in range(60)]
+            write_journal(run, variant, block, records)
+    tuned = VariantRecord(name="tuned", what="tuned", prompt_style="short", kind="merged")
+    return analyse(inputs(run, ["base", tuned], Asked(budget=budget))).break_even["tuned"]
+
+
+def test_tuning_is_earned_back(tmp_path: Path) -> None:
+    """$30 of tuning, 20 tokens saved a request at $0.0001 each: 15,000 requests, half a month."""
+    budget = {"price": {"output_per_token": "$0.0001"}, "tuning": "$30", "requests_per_month": 30_000}
+    found = tuned_after_training(tmp_path, 30, 10, budget)
+    assert found.requests.value == pytest.approx(15_000)
+    assert found.months == pytest.approx(0.5)
+
+
+def test_tuning_is_priced_by_its_time(tmp_path: Path) -> None:
+    """An hour of training and 20 s of measuring at $2 an hour; the two hold the same rate, so nothing is saved."""
+    adapter = tmp_path / "adapters/finetune"
+    adapter.mkdir(parents=True)
+    (adapter / "tunedyno.json").write_text('{"seconds": 3600}')
+    found = tuned_after_training(tmp_path, 30, 10, {"price": {"accelerator_hour": "$2"}})
+    assert found.tuning_cost == pytest.approx(2 * (3600 + 20) / 3600)
+    assert found.requests.value is None
+    assert "saves nothing" in found.sentence
+
+
+def test_tuning_of_unknown_cost_has_no_break_even(tmp_path: Path) -> None:
+    found = tuned_after_training(tmp_path, 30, 10, {"price": {"output_per_token": "$0.0001"}})
+    assert found.requests.value is None
+    assert "budget.tuning" in found.sentence
 
 
 def test_self_hosted(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from results.stats import (
     block_mean,
     design_effect,
     hangs_together_reason,
+    holm,
     order_statistic_bounds,
     paired_log_bounds,
     paired_score_bounds,
@@ -24,8 +25,10 @@ from results.stats import (
     ratio_bounds,
     requests_to_show_share,
     score_bounds,
+    score_p,
     share_bounds,
     t_bounds,
+    t_p,
 )
 
 NOMINAL = 0.05 + 0.014  # 5 %, and two standard errors of 1,000 comparisons
@@ -136,6 +139,24 @@ def test_paired_ratio_by_hand() -> None:
 def test_ratio_of_means_that_are_proportional_is_certain() -> None:
     below = np.array([1.0, 5.0, 2.0])
     assert ratio_bounds(1.5 * below, below, 0.05, 0.05).low == pytest.approx(1.5)
+
+
+def test_mcnemar_by_hand() -> None:
+    """Won 5, lost 0: 2 x 0.5^5. Won 9, lost 3: 2 x P(Bin(12, 1/2) <= 3) = 2 x 299/4096."""
+    assert score_p(np.array([1.0] * 5 + [0.0] * 40)) == pytest.approx(2 * 0.5**5)
+    assert score_p(np.array([1.0] * 9 + [-1.0] * 3)) == pytest.approx(2 * 299 / 4096)
+    assert score_p(np.zeros(10)) == 1
+
+
+def test_holm_by_hand() -> None:
+    """0.01 <= 0.05/3, 0.03 > 0.05/2, and after the first that is kept all are."""
+    assert holm({"a": 0.03, "b": 0.01, "c": 0.04}) == {"b": True, "a": False, "c": False}
+
+
+def test_t_test_by_hand() -> None:
+    """1, 2, 3: t = 2 x sqrt(3) with 2 degrees of freedom; p = 1 - t / sqrt(t^2 + 2)."""
+    t = 2 * 3**0.5
+    assert t_p([1.0, 2.0, 3.0]) == pytest.approx(1 - t / (t * t + 2) ** 0.5)
 
 
 def test_blocks_that_differ_say_so() -> None:
