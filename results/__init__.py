@@ -16,11 +16,18 @@ if TYPE_CHECKING:
     from results.analysis import analyse
     from results.capacity import plan_capacity
     from results.journal import write_parquet
+    from results.runs import compare_runs
     from results.verdict import judge
 
-__all__ = ["RunInputs", "analyse", "judge", "plan_capacity", "write_parquet"]
+__all__ = ["RunInputs", "analyse", "compare_runs", "judge", "plan_capacity", "write_parquet"]
 
-_HOMES = {"analyse": "analysis", "judge": "verdict", "plan_capacity": "capacity", "write_parquet": "journal"}
+_HOMES = {
+    "analyse": "analysis",
+    "compare_runs": "runs",
+    "judge": "verdict",
+    "plan_capacity": "capacity",
+    "write_parquet": "journal",
+}
 
 
 def __getattr__(name: str) -> Any:

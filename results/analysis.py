@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
@@ -25,10 +23,10 @@ from results.compare import (
     plain_difference,
     times,
 )
-from results.config import Scoring
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
-from results.journal import journal_files, read_journal, read_prompts
+from results.journal import read_prompts
+from results.measured import Measured, Scores, read_measured
 from results.metrics import METRICS, Limits, stage_metrics
 from results.objectives import (
     Asked,
@@ -41,26 +39,11 @@ from results.objectives import (
     judge_slo,
     undecided,
 )
-from results.quality import NEEDS_NO_REFERENCE, prompt_consistency, prompt_scores, with_labels
-from results.records import Prompt, VariantRecord
+from results.quality import NEEDS_NO_REFERENCE, prompt_consistency
+from results.records import Prompt
 from results.stats import TAIL, absent, estimate, holm, score_bounds
-from results.steady import StageData, block_of, client_late, doubts, failures
+from results.steady import StageData, client_late, doubts, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, StageSummary, Summary, VariantSummary
-
-EVAL = "eval"
-Scores = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """A variant's journals: stages and probes by name, and the mean score of each prompt."""
-
-    record: VariantRecord
-    stages: Mapping[str, StageData]
-    metrics: Mapping[str, Mapping[str, Estimate]]
-    probes: Mapping[str, StageData]
-    scores: Scores
-    probe_scores: Mapping[str, Scores]
 
 
 def analyse(inputs: RunInputs) -> Summary:
@@ -69,9 +52,7 @@ def analyse(inputs: RunInputs) -> Summary:
     if inputs.baseline not in names:
         raise BadInput(f"baseline: {inputs.baseline!r} is no variant of this run{nearest(inputs.baseline, names)}")
     prompts = read_prompts(inputs.run)
-    measured = [_read(inputs, record, prompts) for record in inputs.variants]
-    if not any(variant.stages for variant in measured):
-        raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
+    measured = read_measured(inputs, prompts)
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
     variants = _holm([_variant(inputs, variant, base) for variant in measured])
     judged = base.stages.get(inputs.judged_stage)
@@ -116,36 +97,7 @@ def _holm(variants: list[VariantSummary]) -> list[VariantSummary]:
     ]
 
 
-def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt]) -> _Measured:
-    folder = inputs.run / "load" / record.name
-    stages = {path.name: _stage(path) for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
-    stages = {name: stage for name, stage in stages.items() if stage.blocks}
-    probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
-    ordered = dict(sorted(stages.items(), key=lambda item: (item[1].offered_rate or 0.0, item[1].concurrency or 0, item[0])))
-    judged = stages.get(inputs.judged_stage)
-    return _Measured(
-        record=record,
-        stages=ordered,
-        metrics={name: stage_metrics(stage, {}) for name, stage in ordered.items()},
-        probes=probes,
-        scores=_scores(judged, EVAL, inputs.quality, prompts) if judged else {},
-        probe_scores={p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes},
-    )
-
-
-def _stage(folder: Path) -> StageData:
-    journals = [journal for file in journal_files(folder) if (journal := read_journal(file))]
-    blocks = sorted((block_of(journal) for journal in journals), key=lambda block: block.number)
-    first = journals[0].header if journals else None
-    return StageData(folder.name, first.offered_rate if first else None, first.concurrency if first else None, blocks)
-
-
-def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> Scores:
-    mine = {prompt.id: prompt for prompt in prompts.values() if prompt.set == group}
-    return prompt_scores([block.requests for block in stage.blocks], mine, with_labels(scoring, mine.values()))
-
-
-def _variant(inputs: RunInputs, variant: _Measured, base: _Measured) -> VariantSummary:
+def _variant(inputs: RunInputs, variant: Measured, base: Measured) -> VariantSummary:
     is_base = variant is base
     asked = asked_of(inputs, variant.record.name)
     tails = Tails.of(len(asked))
@@ -187,8 +139,8 @@ def _variant(inputs: RunInputs, variant: _Measured, base: _Measured) -> VariantS
 
 def _stage_summary(
     inputs: RunInputs,
-    variant: _Measured,
-    base: _Measured,
+    variant: Measured,
+    base: Measured,
     stage: StageData,
     pairing: Pairing | None,
     asked: list[Asked],
@@ -236,7 +188,7 @@ def _request_limits(inputs: RunInputs, base: Mapping[str, Estimate]) -> Limits:
     return found
 
 
-def _once(inputs: RunInputs, variant: _Measured) -> dict[str, Estimate]:
+def _once(inputs: RunInputs, variant: Measured) -> dict[str, Estimate]:
     """What a variant has once: quality, consistency and cost at the judged stage, and its size."""
     stage = variant.stages.get(inputs.judged_stage)
     size = variant.record.size_bytes
@@ -265,8 +217,8 @@ def _mean_score(scores: Scores, reason: str) -> Estimate:
 
 def _changes(
     inputs: RunInputs,
-    variant: _Measured,
-    base: _Measured,
+    variant: Measured,
+    base: Measured,
     metrics: Mapping[str, Estimate],
     base_metrics: Mapping[str, Estimate],
     pairing: Pairing | None,
@@ -297,8 +249,8 @@ def _judge(
     inputs: RunInputs,
     asked: Asked,
     tails: Tails,
-    variant: _Measured,
-    base: _Measured,
+    variant: Measured,
+    base: Measured,
     metrics: Mapping[str, Estimate],
     changes: Mapping[str, Difference],
     probe_changes: Mapping[str, Difference],
@@ -326,7 +278,7 @@ def _judge(
     return judge_increase(asked, stage, base_stage, pairing, inputs.budget.price, tails)
 
 
-def _notes(inputs: RunInputs, measured: list[_Measured], prompts: Mapping[str, Prompt]) -> list[str]:
+def _notes(inputs: RunInputs, measured: list[Measured], prompts: Mapping[str, Prompt]) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
         f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"

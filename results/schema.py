@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord
-from results.summary import CapacityPlan, Summary, Verdicts
+from results.summary import CapacityPlan, RunComparison, Summary, Verdicts
 
 FOLDER = Path(__file__).with_name("schemas")
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "summary": Summary,
     "verdict": Verdicts,
     "plan": CapacityPlan,
+    "comparison": RunComparison,
     "journal-header": JournalHeader,
     "journal-record": RequestRecord,
     "journal-end": JournalEnd,

@@ -189,6 +189,36 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
     variants: list[VariantVerdict]
 
 
+class RunChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of one variant in two runs. `noise` is the relative difference that the runs show against themselves.
+
+    "worse" and "better" need the interval of the difference to leave out zero and the difference to be larger than the noise.
+    """
+
+    variant: str
+    stage: str | None
+    metric: str
+    label: str
+    unit: str
+    before: Estimate
+    after: Estimate
+    difference: Difference
+    noise: float | None
+    outcome: Literal["better", "worse", "no difference", "unsettled"]
+    sentence: str
+
+
+class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two stored runs: what differs in their environments ("versions.vllm: 0.31 -> 0.32") and in their numbers."""
+
+    schema_version: int
+    before: str
+    after: str
+    environment: list[str]
+    changes: list[RunChange]
+    notes: list[str]
+
+
 class VariantCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """How much hardware the peak needs with this variant.
 

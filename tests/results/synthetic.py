@@ -102,6 +102,7 @@ def write_prompts(run: Path, references: Mapping[str, str], group: str = "eval")
         Prompt(id=id, set=group, messages={"short": [{"role": "user", "content": id}]}, reference=reference)
         for id, reference in references.items()
     ]
+    run.mkdir(parents=True, exist_ok=True)
     with (run / "prompts.jsonl").open("ab") as file:
         file.writelines(msgspec.json.encode(prompt) + b"\n" for prompt in prompts)
 

@@ -1,0 +1,69 @@
+"""What was measured of each variant: its journals as stages and probes, and the scores of its prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundation.errors import BadInput
+from results.config import Scoring
+from results.inputs import RunInputs
+from results.journal import journal_files, read_journal
+from results.metrics import stage_metrics
+from results.quality import prompt_scores, with_labels
+from results.records import Prompt, VariantRecord
+from results.steady import StageData, block_of
+from results.summary import Estimate
+
+EVAL = "eval"
+Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A variant's journals: stages and probes by name, and the mean score of each prompt."""
+
+    record: VariantRecord
+    stages: Mapping[str, StageData]
+    metrics: Mapping[str, Mapping[str, Estimate]]
+    probes: Mapping[str, StageData]
+    scores: Scores
+    probe_scores: Mapping[str, Scores]
+
+
+def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt]) -> list[Measured]:
+    """Every variant of a run. Raises BadInput for a run without journals, or a damaged one."""
+    measured = [_read(inputs, record, prompts) for record in inputs.variants]
+    if not any(variant.stages for variant in measured):
+        raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
+    return measured
+
+
+def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt]) -> Measured:
+    folder = inputs.run / "load" / record.name
+    stages = {path.name: _stage(path) for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
+    stages = {name: stage for name, stage in stages.items() if stage.blocks}
+    probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
+    ordered = dict(sorted(stages.items(), key=lambda item: (item[1].offered_rate or 0.0, item[1].concurrency or 0, item[0])))
+    judged = stages.get(inputs.judged_stage)
+    return Measured(
+        record=record,
+        stages=ordered,
+        metrics={name: stage_metrics(stage, {}) for name, stage in ordered.items()},
+        probes=probes,
+        scores=_scores(judged, EVAL, inputs.quality, prompts) if judged else {},
+        probe_scores={p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes},
+    )
+
+
+def _stage(folder: Path) -> StageData:
+    journals = [journal for file in journal_files(folder) if (journal := read_journal(file))]
+    blocks = sorted((block_of(journal) for journal in journals), key=lambda block: block.number)
+    first = journals[0].header if journals else None
+    return StageData(folder.name, first.offered_rate if first else None, first.concurrency if first else None, blocks)
+
+
+def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> Scores:
+    mine = {prompt.id: prompt for prompt in prompts.values() if prompt.set == group}
+    return prompt_scores([block.requests for block in stage.blocks], mine, with_labels(scoring, mine.values()))
