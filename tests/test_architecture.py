@@ -16,7 +16,7 @@ def test_the_walls_between_packages_hold() -> None:
 
 
 def test_help_and_loading_a_url_import_no_heavy_library() -> None:
-    heavy = ("torch", "transformers", "vllm", "pyarrow", "plotly", "pandas", "scipy.stats")
+    heavy = ("torch", "transformers", "vllm", "pyarrow", "pandas", "scipy.stats")
     code = (
         "import sys, dyno.cli, dyno.measure, dyno.quick, loadgen, serve, finetune, quantize, results\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
