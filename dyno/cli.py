@@ -247,15 +247,13 @@ def doctor() -> None:
 
 def _stage(experiment: Path, out: Path, steps: list[Any]) -> None:
     """Prepare an experiment and take some of the ring's steps in a new run directory."""
-    from rich.console import Console
-
-    from dyno.console import progress_for
+    from dyno.console import open_console, progress_for
     from dyno.experiment import load_experiment
     from dyno.prepare import prepare
     from dyno.run_directory import new_run
 
     loaded = load_experiment(experiment)
-    with progress_for(Console()) as progress:
+    with progress_for(open_console()) as progress:
         prepared = prepare(loaded, experiment.resolve().parent, progress)
         directory = new_run(out, loaded.name)
         for step in steps:
@@ -264,16 +262,14 @@ def _stage(experiment: Path, out: Path, steps: list[Any]) -> None:
 
 def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excerpt: bool = False) -> None:
     """Run the ring, then show it. `directory` is a run directory, or makes one once everything was checked."""
-    from rich.console import Console
-
-    from dyno.console import progress_for
+    from dyno.console import open_console, progress_for
     from dyno.measure import Interrupted
     from dyno.pipeline import run_ring
     from dyno.prepare import prepare
     from dyno.run_directory import RunDirectory
     from dyno.show import show_results
 
-    console = Console()
+    console = open_console()
     with progress_for(console) as progress:
         prepared = prepare(experiment, where, progress)
         directory = directory if isinstance(directory, RunDirectory) else directory()

@@ -20,6 +20,12 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 PLAIN_EVERY_S = 5.0
+PIPE_WIDTH = 140
+
+
+def open_console() -> Console:
+    """The terminal; in a pipe, wide enough that a table need not fold."""
+    return Console() if Console().is_terminal else Console(width=PIPE_WIDTH)
 
 
 class _Rate(ProgressColumn):
@@ -55,7 +61,9 @@ class TerminalProgress:
         self._task = self._bar.add_task(name, total=total, note="", unit=unit)
 
     def advance(self, amount: float = 1, note: str = "") -> None:
-        self._bar.update(self._task, advance=amount, **({"note": note} if note else {}))
+        self._bar.update(self._task, advance=amount)
+        if note:
+            self._bar.update(self._task, note=note)
 
     def log(self, line: str) -> None:
         self._bar.console.print(line, markup=False, highlight=False)

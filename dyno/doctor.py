@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from typing import get_args
 
-from rich.console import Console
 from rich.table import Table
 
+from dyno.console import open_console
 from dyno.environment import accelerators, environment
 from quantize.config import Method
 
@@ -21,7 +21,7 @@ _ROOMS = {
 
 def examine() -> None:
     """Print hardware, packages, rooms and quantization methods with what each can do here."""
-    console = Console()
+    console = open_console()
     found = environment()
     console.print(_hardware(found["hardware"]))
     console.print(_rooms())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from dyno.console import PlainProgress
+from dyno.console import PlainProgress, open_console
 from dyno.environment import accelerators
 from dyno.experiment import Experiment
 from dyno.pipeline import plan_serving
@@ -26,7 +25,7 @@ _TOKENS_PER_CHARACTER = 0.25
 
 def show_dry_run(experiment: Experiment, where: Path) -> None:
     """Check and print. Raises what a real run would raise before its first slow step."""
-    console = Console()
+    console = open_console()
     prepared = prepare(experiment, where, PlainProgress(console), need_models=False)
     with tempfile.TemporaryDirectory() as nowhere:
         plan = plan_serving(prepared, RunDirectory(Path(nowhere) / experiment.name))

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dyno.prepare import PLAIN, Prepared
 from dyno.run_directory import RunDirectory
 from foundation.endpoint import Endpoint
-from foundation.progress import Progress
+from foundation.progress import Progress, Silent
 from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, run, run_block
 from loadgen.config import Stage, WorkloadConfig
 from results.config import Probe
@@ -52,8 +52,10 @@ async def _measure(prepared: Prepared, plan: ServePlan, out: RunDirectory, progr
             async with hosting.round(names) as endpoints:
                 total = sum(block.requests for block in blocks)
                 progress.stage("load " + ("all variants" if len(plan.rounds) == 1 else ", ".join(names)), total, "requests")
-                for block in blocks:
-                    await _guarded(hosting.watch, block.run(endpoints[block.variant], out, progress, stop))
+                for number, block in enumerate(blocks, start=1):
+                    shown = _BlockProgress(progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
+                    await _guarded(hosting.watch, block.run(endpoints[block.variant], out, shown, stop))
+                    shown.done()
                     if stop.is_set():
                         raise Interrupted
     except asyncio.CancelledError:
@@ -77,6 +79,22 @@ async def _guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) 
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
+class _BlockProgress(Silent):
+    """A block's part of the bar: never more than was planned, since a closed loop's warm-up comes on top, and all of it when done."""
+
+    def __init__(self, progress: Progress, planned: int, name: str) -> None:
+        self._progress, self._left, self._name = progress, planned, name
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        counted = min(int(amount), self._left)
+        self._left -= counted
+        self._progress.advance(counted, f"{self._name}, {note}" if note else "")
+
+    def done(self) -> None:
+        self._progress.advance(self._left)
+        self._left = 0
+
+
 class _Block:
     """One journal to be written."""
 
@@ -85,7 +103,7 @@ class _Block:
     ):
         self.variant, self.style, self.stage, self.block, self.workload = variant, style, stage, block, workload
         planned = planned_requests(stage, workload.seed, block, workload.warmup)
-        self.requests = planned or 0
+        self.requests = planned or 1  # a closed loop that goes by time counts as one
         self.questions = pick_questions(questions, stage, block, workload.seed, planned)
 
     async def run(self, endpoint: Endpoint, out: RunDirectory, progress: Progress, stop: asyncio.Event) -> None:

@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dyno.run_directory import RunDirectory
-from results.report.table import rows
+from results.report.table import Cell, rows
 from results.summary import CapacityPlan, Summary, VariantVerdict, Verdicts
 
 _COLOURS = {"SHIP": "bold green", "DON'T SHIP": "bold red", "INCONCLUSIVE": "bold yellow"}
+_EFFECTS = {"better": "green", "worse": "red"}
 _MARKS = {"holds": "ok  ", "fails": "FAIL", "unsettled": "?   "}
 EXCERPT_CHARACTERS = 300
 
@@ -38,11 +39,20 @@ def comparison_table(summary: Summary, verdicts: Verdicts | None) -> Table:
     table = Table(header_style="bold", title=f"{summary.name}: baseline {summary.baseline}", title_justify="left")
     for column in made.columns:
         table.add_column(column.title, justify=column.align, overflow="fold")
-    for line in made.texts():
-        table.add_row(*(Text(text) for text in line))
+    for row in made.rows:
+        table.add_row(row.title, *map(_cell, row.cells), *([row.limit] if made.has_limits else []))
     table.caption = "\n".join(f"{number}: {reason}" for number, reason in enumerate(made.notes, start=1)) or None
     table.caption_justify = "left"
     return table
+
+
+def _cell(cell: Cell) -> Text:
+    """The value, and below it the difference to the baseline: coloured where it is shown, "≈" where it is within noise."""
+    value = Text(cell.value + (f" [{cell.note}]" if cell.note else ""), "bold red" if cell.outcome == "fails" else "")
+    if not cell.difference:
+        return value
+    sign = "≈ " if cell.effect == "unclear" else ""
+    return Text.assemble(value, "\n", (sign + cell.difference, _EFFECTS.get(cell.effect, "dim")))
 
 
 def _show_verdict(console: Console, verdict: VariantVerdict) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import msgspec
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dyno.console import progress_for
+from dyno.console import open_console, progress_for
 from dyno.experiment import Experiment, load_experiment
 from dyno.pipeline import decide, run_inputs, write_json
 from dyno.run_directory import RunDirectory, existing_run
@@ -26,7 +25,7 @@ from results.summary import Summary, Verdicts
 def rebuild(run: Path) -> Verdicts:
     """Summary, verdict and report anew from the journals."""
     directory = existing_run(run)
-    console = Console()
+    console = open_console()
     with progress_for(console) as progress:
         summary, verdicts = decide(directory, load_experiment(directory.experiment), progress)
     show_results(console, directory, summary, verdicts)
@@ -41,7 +40,7 @@ def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> No
     summary = _summary(directory)
     made = plan_capacity(summary, run_inputs(directory, experiment.model_copy(update={"plan": plan})))
     write_json(made, directory.path / "plan.json")
-    show_capacity(Console(), made)
+    show_capacity(open_console(), made)
 
 
 def _plan_config(experiment: Experiment, peak_rate: str | None, headroom: str, spare: int) -> PlanConfig:
@@ -83,4 +82,4 @@ def show_comparison(runs: Sequence[Path]) -> None:
             row = next((row for row in one.rows if row.key == key), None)
             cells += [f"{cell.value} {row.unit}" for cell in row.cells] if row else ["-"] * len(one.variants)
         table.add_row(label, *(Text(cell) for cell in cells))
-    Console().print(table)
+    open_console().print(table)

@@ -1,0 +1,156 @@
+"""The whole ring, from `experiment.yaml` to the verdict, with a real vLLM and a very small random-weight model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from results.records import JournalEnd, JournalHeader, RequestRecord
+from results.summary import Summary, Verdicts
+from tests.tiny_model import build_tiny_model
+
+EXPERIMENT = """\
+name: tiny
+model: base-model
+data: {train: train.jsonl, eval: eval.jsonl}
+prompts:
+  short: "Sort: {input}"
+  long: "You sort words into vowel or consonant by their first letter. Answer with one word.\\n\\nSort: {input}"
+finetune: {prompt: short, rank: 8, epochs: 2, batch_size: 8, learning_rate: 0.01}
+variants:
+  - {name: base, prompt: long}
+  - {name: tuned, prompt: short, adapter: finetune}
+  - {name: int8, prompt: short, merge: finetune, quantize: w8a8-int8}
+baseline: base
+serve: {enforce_eager: true, max_model_len: 512, kv_cache: 256MiB}
+workload:
+  stages: [{rate: 10, requests: 12, warmup: 300ms}, {concurrency: 3, requests: 9}]
+  blocks: 4
+  sampling: {max_tokens: 8}
+slo: {latency_p50: 30s, error_rate: 50%}
+quality: {scorer: exact_match, probes: [{name: greeting, data: probe.jsonl, scorer: contains}]}
+budget: {price: {accelerator_hour: $1}, per_month: $1M, requests_per_month: 1k}
+plan: {peak_rate: 50/s}
+"""
+
+
+def write_experiment(folder: Path) -> Path:
+    build_tiny_model(folder / "base-model")
+    words = [f"{letter}{n}" for letter in "abcdefghijklmnopqrstuvwxyz" for n in range(10)]
+    rows = [{"instruction": "Sort.", "input": w, "output": "vowel" if w[0] in "aeiou" else "consonant"} for w in words]
+    for name, part in (("train", rows[:200]), ("eval", rows[200:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    (folder / "probe.jsonl").write_text('{"prompt": "Say hello.", "completion": "hello"}\n' * 4)
+    (folder / "experiment.yaml").write_text(EXPERIMENT)
+    return folder / "experiment.yaml"
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dyno.cli", *arguments],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(900)
+def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
+    file = write_experiment(tmp_path)
+    run = tmp_path / "runs" / "tiny"
+
+    # Interrupted in the middle of the load: drained, nothing left behind, what was measured kept.
+    first = start("run", str(file), cwd=tmp_path)
+    wait_for(lambda: len(list(run.glob("load/*/*/block-*.jsonl"))) >= 4, first)
+    family = psutil.Process(first.pid).children(recursive=True)
+    assert family
+    first.send_signal(signal.SIGINT)
+    shown, _ = first.communicate(timeout=120)
+    assert first.returncode == 130, shown
+    assert f"dyno run --resume {run.relative_to(tmp_path)}" in shown
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    kept = {path: path.read_bytes() for path in run.glob("load/*/*/block-*.jsonl") if '"end":"complete"' in path.read_text()}
+    adapter = (run / "adapters" / "finetune" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert kept
+
+    # Resumed: nothing whole is made again.
+    second = start("run", "--resume", str(run), cwd=tmp_path)
+    shown, _ = second.communicate(timeout=420)
+    assert second.returncode == 0, shown
+    assert (run / "adapters" / "finetune" / "adapter_model.safetensors").stat().st_mtime_ns == adapter
+    assert all(path.read_bytes() == before for path, before in kept.items())
+    check_journals(run)
+    check_results(run, shown)
+    check_rebuilt_byte_for_byte(run, tmp_path)
+
+
+def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 420) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(process.communicate()[0])
+        time.sleep(0.2)
+
+
+def check_journals(run: Path) -> None:
+    """Every block of every variant is there, one record a request; paired blocks asked the same prompts at the same times."""
+    for stage, planned in (("rate-10", None), ("concurrency-3", 9), ("probe-greeting", 4)):
+        for block in range(1, 2 if stage.startswith("probe") else 5):
+            asked = set()
+            for variant in ("base", "tuned", "int8"):
+                lines = (run / "load" / variant / stage / f"block-{block:02d}.jsonl").read_bytes().splitlines()
+                header = msgspec.json.decode(lines[0], type=JournalHeader)
+                end = msgspec.json.decode(lines[-1], type=JournalEnd)
+                records = [msgspec.json.decode(line, type=RequestRecord) for line in lines[1:-1]]
+                assert (header.variant, header.stage, header.block, end.end) == (variant, stage, block, "complete")
+                assert all(r.failure is None and r.input_tokens and r.output_tokens for r in records)
+                if planned is None:
+                    assert len(records) == header.planned
+                    asked.add(tuple(sorted((r.scheduled_ns, r.prompt_id) for r in records)))
+                else:
+                    assert len(records) >= planned
+            assert len(asked) <= 1
+
+
+def check_results(run: Path, shown: str) -> None:
+    summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=Summary)
+    verdicts = msgspec.json.decode((run / "verdict.json").read_bytes(), type=Verdicts)
+    assert [v.variant for v in summary.variants] == ["base", "tuned", "int8"]
+    base, tuned, int8 = summary.variants
+    assert [stage.stage for stage in base.stages] == ["rate-10", "concurrency-3"]
+    assert all(stage.failures == {} and stage.succeeded == stage.planned for v in summary.variants for stage in v.stages)
+    size = {v.variant: v.metrics["size_bytes"].value for v in summary.variants}
+    assert size["int8"] < size["base"] < size["tuned"]
+    inputs = {v.variant: v.stages[0].metrics["input_tokens_mean"].value for v in summary.variants}
+    assert inputs["tuned"] == inputs["int8"] < inputs["base"]
+    assert set(base.probes) == set(tuned.probes) == set(int8.probes) == {"greeting"}
+    assert {v.variant: v.decision for v in verdicts.variants}.keys() == {"base", "tuned", "int8"}
+    for variant in verdicts.variants:
+        assert variant.decision in shown
+    assert json.loads((run / "plan.json").read_text())["peak_rate"] == 50
+    for name in ("report.html", "report.md", "junit.xml", "environment.json", "load/base/rate-10/requests.parquet"):
+        assert (run / name).stat().st_size > 0
+    recipe = json.loads((run / "checkpoints" / "int8" / "recipe.json").read_text())
+    assert "w8a8-int8" in json.dumps(recipe)
+    adapter = json.loads((run / "adapters" / "finetune" / "adapter_config.json").read_text())
+    assert str(run.parent.parent) not in json.dumps(adapter)
+    assert str(run / "report.html") in shown or "runs/tiny/report.html" in shown
+
+
+def check_rebuilt_byte_for_byte(run: Path, cwd: Path) -> None:
+    made = ("summary.json", "verdict.json", "plan.json", "report.html", "report.md", "junit.xml")
+    before = {name: (run / name).read_bytes() for name in made}
+    again = subprocess.run(
+        [sys.executable, "-m", "dyno.cli", "report", str(run)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert {name: (run / name).read_bytes() for name in made} == before
