@@ -11,7 +11,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from loadgen.arrivals import planned_requests
-from loadgen.block import BlockPlan, run_block
+from loadgen.block import BlockPlan
+from loadgen.fleet import run_block
 from loadgen.interleave import interleave
 from loadgen.questions import Question, pick_questions
 

@@ -28,6 +28,20 @@ class Schedule:
     window_end_ns: int
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of a block one of several worker processes sends: every `workers`-th request, from `worker` on."""
+
+    worker: int = 0
+    workers: int = 1
+
+    def of(self, count: int) -> range:
+        return range(self.worker, count, self.workers)
+
+
+WHOLE = Share()
+
+
 def warmup_of(stage: Stage, warmup: float) -> float:
     """The stage's own warm-up where it names one, else the workload's; seconds."""
     return stage.warmup if stage.warmup is not None else warmup

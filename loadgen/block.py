@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress
-from loadgen.arrivals import SECOND, Schedule, schedule, warmup_of
+from loadgen.arrivals import SECOND, WHOLE, Schedule, Share, schedule, warmup_of
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
@@ -24,7 +24,6 @@ from loadgen.traffic import Traffic
 from loadgen.transport import Transport, open_transport
 from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader
 
-# The origin lies this far ahead, so that an arrival at 0 is not late from the start.
 _LEAD_NS = 20_000_000
 _BEAT_S = 0.02
 
@@ -32,7 +31,8 @@ _BEAT_S = 0.02
 @dataclass(frozen=True)
 class BlockPlan:
     """What one block sends where. `questions` are asked in this order, from the start again when they run out; a closed loop's
-    warm-up takes them from the end, so that its window asks the same ones whatever the warm-up took."""
+    warm-up takes them from the end, so that its window asks the same ones whatever the warm-up took. `share` is the part that
+    this process sends; `run_block` sets it for the workers it starts."""
 
     endpoint: Endpoint
     stage: Stage
@@ -41,10 +41,13 @@ class BlockPlan:
     questions: Sequence[Question]
     prompt_style: str
     workload: WorkloadConfig
+    share: Share = WHOLE
 
 
-async def run_block(plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event) -> JournalEnd:
-    """Run a block and leave its journal. `progress` is advanced by 1 for every record.
+async def send_block(
+    plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event, start: Callable[[], Awaitable[int]]
+) -> JournalEnd:
+    """Send this process's share of a block and leave its journal. `start` gives the origin, CLOCK_MONOTONIC ns.
 
     When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
     recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
@@ -54,11 +57,16 @@ async def run_block(plan: BlockPlan, journal: Path, progress: Progress, stop: as
     with _collector_off():
         async with open_transport(plan.endpoint, workload.transport) as transport:
             extended = await _takes_extended(transport, workload.deadlines.connect)
-            origin_ns = time.monotonic_ns() + _LEAD_NS
+            origin_ns = await start()
             header = _header(plan, transport, timetable, origin_ns)
             with JournalWriter(journal, header) as writer:
                 traffic = Traffic(transport, plan.endpoint.model, workload, extended, origin_ns, writer, progress)
                 return await _drive(plan, traffic, timetable, header.window_start_ns, stop)
+
+
+async def soon() -> int:
+    """An origin a little ahead, so that an arrival at 0 is not late from the start."""
+    return time.monotonic_ns() + _LEAD_NS
 
 
 async def _drive(
@@ -82,9 +90,10 @@ async def _drive(
     async with _heartbeat(traffic.writer) as heart:
         try:
             if timetable is not None:
-                window_end_ns = await open_loop(traffic, plan.questions, timetable, plan.workload.max_in_flight, stop)
+                room = len(plan.share.of(plan.workload.max_in_flight))
+                window_end_ns = await open_loop(traffic, plan.questions, timetable, plan.share, room, stop)
             else:
-                window_end_ns = await closed_loop(traffic, plan.questions, plan.stage, window_start_ns, stop)
+                window_end_ns = await closed_loop(traffic, plan.questions, plan.stage, plan.share, window_start_ns, stop)
         except asyncio.CancelledError:
             traffic.close()
             end(traffic.now_ns(), interrupted=True)

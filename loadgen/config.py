@@ -91,6 +91,7 @@ class WorkloadConfig(Section):
     """The load: stages one after the other, each in `blocks` rounds in which the variants take turns.
 
     `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and proxies, "auto" goes by the URL.
+    `workers`: processes that share the load; one is enough for what `dyno calibrate` says this machine can do on a core.
     """
 
     dataset: Literal["eval"] = "eval"
@@ -103,6 +104,7 @@ class WorkloadConfig(Section):
     deadlines: Deadlines = Deadlines()
     max_in_flight: Count = 2048
     transport: Literal["auto", "socket", "aiohttp"] = "auto"
+    workers: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _names_differ(self) -> WorkloadConfig:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import count
 
 from loadgen.alarm import Alarm
-from loadgen.arrivals import SECOND, Schedule
+from loadgen.arrivals import SECOND, Schedule, Share
 from loadgen.config import Stage
 from loadgen.questions import Question
 from loadgen.traffic import Traffic
@@ -18,26 +19,30 @@ _REST_S = 0.1
 
 
 async def open_loop(
-    traffic: Traffic, questions: Sequence[Question], timetable: Schedule, max_in_flight: int, stop: asyncio.Event
+    traffic: Traffic,
+    questions: Sequence[Question],
+    timetable: Schedule,
+    share: Share,
+    max_in_flight: int,
+    stop: asyncio.Event,
 ) -> int:
     """Send each arrival at its time, whatever is in flight. Returns the end of the window, ns from the origin.
 
     An arrival that finds `max_in_flight` others is recorded as dropped.
     """
-    times = [int(at) for at in timetable.times_ns]
-    begun = 0
-    stopped_ns = None
+    ahead = deque((number, int(timetable.times_ns[number])) for number in share.of(len(timetable.times_ns)))
+    window_end_ns = timetable.window_end_ns
     try:
         async with asyncio.TaskGroup() as group:
             with Alarm() as alarm:
                 ringer = asyncio.create_task(_ring_at(stop, alarm))
                 try:
-                    for number, at_ns in enumerate(times):
-                        await alarm.until(traffic.origin_ns + at_ns)
+                    while ahead:
+                        await alarm.until(traffic.origin_ns + ahead[0][1])
                         if stop.is_set():
-                            stopped_ns = traffic.now_ns()
+                            window_end_ns = min(traffic.now_ns(), window_end_ns)
                             break
-                        begun = number + 1
+                        number, at_ns = ahead.popleft()
                         question = questions[number % len(questions)]
                         if traffic.in_flight >= max_in_flight:
                             traffic.never_sent(number, question, at_ns, "dropped", f"{max_in_flight} requests in flight already")
@@ -46,13 +51,13 @@ async def open_loop(
                 finally:
                     ringer.cancel()
     finally:
-        for number, at_ns in enumerate(times[begun:], start=begun):
+        for number, at_ns in ahead:
             traffic.never_sent(number, questions[number % len(questions)], at_ns, "cancelled", "stopped before its time")
-    return timetable.window_end_ns if stopped_ns is None else min(stopped_ns, timetable.window_end_ns)
+    return window_end_ns
 
 
 async def closed_loop(
-    traffic: Traffic, questions: Sequence[Question], stage: Stage, window_start_ns: int, stop: asyncio.Event
+    traffic: Traffic, questions: Sequence[Question], stage: Stage, share: Share, window_start_ns: int, stop: asyncio.Event
 ) -> int:
     """Keep `stage.concurrency` requests in flight. Returns the end of the window, ns from the origin.
 
@@ -60,7 +65,7 @@ async def closed_loop(
     runs at less than the concurrency asked for.
     """
     assert stage.concurrency is not None
-    turns = _Turns(traffic, questions, stage, window_start_ns, stop)
+    turns = _Turns(traffic, questions, stage, share, window_start_ns, stop)
 
     async def slot() -> None:
         while (turn := turns.next()) is not None:
@@ -73,55 +78,63 @@ async def closed_loop(
         with Alarm() as alarm:
             await alarm.until(traffic.origin_ns)
         async with asyncio.TaskGroup() as group:
-            for _ in range(stage.concurrency):
+            for _ in share.of(stage.concurrency):
                 group.create_task(slot())
     finally:
         turns.cancel_the_rest()
     return turns.window_end_ns if turns.window_end_ns is not None else traffic.now_ns()
 
 
-@dataclass
 class _Turns:
     """Hands out the requests of a closed loop: warm-up until the window starts, then the stage's own."""
 
-    traffic: Traffic
-    questions: Sequence[Question]
-    stage: Stage
-    window_start_ns: int
-    stop: asyncio.Event
-    warmed: int = 0
-    taken: int = 0
-    window_end_ns: int | None = None
+    def __init__(
+        self,
+        traffic: Traffic,
+        questions: Sequence[Question],
+        stage: Stage,
+        share: Share,
+        window_start_ns: int,
+        stop: asyncio.Event,
+    ) -> None:
+        self.window_end_ns: int | None = None
+        self._traffic, self._questions, self._share, self._stop = traffic, questions, share, stop
+        self._window_start_ns = window_start_ns
+        self._fixed_end_ns = None if stage.duration is None else window_start_ns + round(stage.duration * SECOND)
+        # Places in the block's order of questions. Workers take turns in both.
+        self._own = iter(share.of(stage.requests)) if stage.requests is not None else count(share.worker, share.workers)
+        self._warmup = count(share.worker, share.workers)
+        self._numbers = count(share.worker, share.workers)
 
     def next(self) -> tuple[int, Question, int] | None:
         """Number, question and time of the next request, None when there is none."""
-        now_ns = self.traffic.now_ns()
-        if self.stop.is_set() or self._over(now_ns):
-            self.window_end_ns = self.window_end_ns or self._end(now_ns)
+        now_ns = self._traffic.now_ns()
+        if self._stop.is_set():
+            self._end(now_ns)
             return None
-        number = self.warmed + self.taken
-        if now_ns < self.window_start_ns:
-            self.warmed += 1
-            return number, self.questions[-1 - (self.warmed - 1) % len(self.questions)], now_ns
-        self.taken += 1
-        return number, self.questions[(self.taken - 1) % len(self.questions)], now_ns
+        if now_ns < self._window_start_ns:
+            return next(self._numbers), self._questions[-1 - next(self._warmup) % len(self._questions)], now_ns
+        if self._fixed_end_ns is not None and now_ns >= self._fixed_end_ns:
+            self._end(self._fixed_end_ns)
+            return None
+        place = next(self._own, None)
+        if place is None:
+            self._end(now_ns)
+            return None
+        return next(self._numbers), self._questions[place % len(self._questions)], now_ns
 
     def cancel_the_rest(self) -> None:
         """Record what was planned and not begun."""
-        for taken in range(self.taken, self.stage.requests or 0):
-            question = self.questions[taken % len(self.questions)]
-            self.traffic.never_sent(self.warmed + taken, question, self.traffic.now_ns(), "cancelled", "stopped before its turn")
+        if self._fixed_end_ns is None:
+            for place in self._own:
+                question = self._questions[place % len(self._questions)]
+                self._traffic.never_sent(
+                    next(self._numbers), question, self._traffic.now_ns(), "cancelled", "stopped before its turn"
+                )
 
-    def _over(self, now_ns: int) -> bool:
-        if self.stage.requests is not None:
-            return self.taken >= self.stage.requests
-        assert self.stage.duration is not None
-        return now_ns >= self.window_start_ns + round(self.stage.duration * SECOND)
-
-    def _end(self, now_ns: int) -> int:
-        if self.stage.duration is None:
-            return now_ns
-        return min(now_ns, self.window_start_ns + round(self.stage.duration * SECOND))
+    def _end(self, at_ns: int) -> None:
+        if self.window_end_ns is None:
+            self.window_end_ns = at_ns
 
 
 async def _ring_at(stop: asyncio.Event, alarm: Alarm) -> None:

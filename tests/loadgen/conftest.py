@@ -86,19 +86,31 @@ def emulator(tmp_path: Path) -> Iterator[Callable[..., Emulator]]:
         one.stop()
 
 
+class Bell(Silent):
+    """Calls back once so many records were written."""
+
+    def __init__(self, count: int, ring: Callable[[], object]) -> None:
+        self.left, self.ring = count, ring
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.ring()
+
+
 @pytest.fixture
 def block(tmp_path: Path) -> Callable[..., Journal]:
     """Runs one block of a one-stage workload and reads its journal.
 
-    `stop_after`: seconds until the stop event is set; `cancel_after`: until the block is cancelled.
+    `stop_at`, `cancel_at`: after so many records the stop event is set, or the block is cancelled.
     """
 
     def go(
         endpoint: Endpoint,
         stage: dict[str, Any],
         asked: list[Question] | None = None,
-        stop_after: float | None = None,
-        cancel_after: float | None = None,
+        stop_at: int = 0,
+        cancel_at: int = 0,
         **workload: Any,
     ) -> Journal:
         config = WorkloadConfig.model_validate({"stages": [stage], "warmup": "0s", **workload})
@@ -107,15 +119,12 @@ def block(tmp_path: Path) -> Callable[..., Journal]:
 
         async def main() -> None:
             stop = asyncio.Event()
-            if stop_after is not None:
-                asyncio.get_running_loop().call_later(stop_after, stop.set)
-            task = asyncio.create_task(run_block(plan, path, Silent(), stop))
-            if cancel_after is not None:
-                asyncio.get_running_loop().call_later(cancel_after, task.cancel)
+            bell = Bell(stop_at or cancel_at, lambda: stop.set() if stop_at else task.cancel())
+            task = asyncio.create_task(run_block(plan, path, bell, stop))
             try:
                 await task
             except asyncio.CancelledError:
-                assert cancel_after is not None
+                assert cancel_at
 
         run(main())
         return read_journal(path)

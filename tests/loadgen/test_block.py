@@ -191,19 +191,19 @@ def test_arrivals_over_the_limit_are_dropped_and_counted(emulator: Any, block: A
 
 def test_stop_drains_what_is_in_flight_and_cancels_the_rest(emulator: Any, block: Any) -> None:
     server = emulator("--ttft", "400ms", "--tokens", "1")
-    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, stop_after=0.5)
+    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, stop_at=1)
     assert journal.end.end == "interrupted"
     assert sorted(r.id for r in journal.records) == list(range(40))
     sent = [r for r in journal.records if r.sent_ns is not None]
     assert {r.failure for r in sent} == {None}
     assert {r.failure for r in journal.records if r.sent_ns is None} == {"cancelled"}
-    assert 1 <= len(sent) < 20 and journal.end.window_end_ns < 1e9
+    assert 1 < len(sent) < 40
     assert max(r.done_ns for r in sent) > journal.end.window_end_ns
 
 
 def test_stop_in_a_closed_loop(emulator: Any, block: Any) -> None:
     server = emulator("--ttft", "50ms", "--tokens", "1")
-    journal = block(server.endpoint, {"concurrency": 2, "requests": 500}, stop_after=0.4)
+    journal = block(server.endpoint, {"concurrency": 2, "requests": 500}, stop_at=3)
     assert journal.end.end == "interrupted" and len(journal.records) == 500
     assert {r.failure for r in journal.records} == {None, "cancelled"}
     assert all(r.failure is None for r in journal.records if r.sent_ns is not None)
@@ -211,12 +211,15 @@ def test_stop_in_a_closed_loop(emulator: Any, block: Any) -> None:
 
 @pytest.mark.parametrize("stage", [{"rate": 20, "arrivals": "constant", "requests": 40}, {"concurrency": 3, "requests": 40}])
 def test_a_cancelled_block_leaves_a_whole_journal(emulator: Any, block: Any, stage: dict[str, Any]) -> None:
-    server = emulator("--ttft", "2s", "--tokens", "1")
-    journal = block(server.endpoint, stage, cancel_after=0.4)
+    server = emulator("--ttft", "10s", "--tokens", "1")
+    asked = questions(40)
+    asked[2] = Question("q2", [{"role": "user", "content": "fault:http-500"}])
+    journal = block(server.endpoint, stage, asked, cancel_at=1)
     assert journal.end is not None and journal.end.end == "interrupted"
     assert sorted(r.id for r in journal.records) == list(range(40))
-    assert {r.failure for r in journal.records} == {"cancelled"}
-    assert any(r.sent_ns is not None for r in journal.records)
+    failures = {r.id: r.failure for r in journal.records}
+    assert failures.pop(2) == "http_5xx" and set(failures.values()) == {"cancelled"}
+    assert {r.id for r in journal.records if r.sent_ns is not None} >= {0, 1, 2}
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])

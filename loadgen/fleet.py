@@ -1,0 +1,181 @@
+"""A block sent by several worker processes: one schedule, one origin, each its share, and one journal in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import os
+import pickle
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from foundation.errors import SystemFailed
+from foundation.progress import Progress
+from loadgen.arrivals import Share
+from loadgen.block import BlockPlan, send_block, soon
+from results.records import JournalEnd
+
+# Workers learn the origin this long before it.
+_LEAD_NS = 100_000_000
+
+
+class Said(msgspec.Struct, omit_defaults=True):
+    """A line from a worker: ready to start, or how many requests have ended since the last one, and its note on them."""
+
+    ready: bool = False
+    ended: int = 0
+    note: str = ""
+
+
+async def run_block(plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event) -> JournalEnd:
+    """Run a block and leave its journal. `progress` is advanced by 1 for every record.
+
+    When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
+    recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
+    With `workload.workers` above 1 each worker writes a part (`NAME.part-0`, ...), and the journal is made of them at the end.
+    """
+    workers = min(plan.workload.workers, plan.workload.max_in_flight, plan.stage.concurrency or plan.workload.workers)
+    if workers == 1:
+        return await send_block(plan, journal, progress, stop, soon)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    parts = [journal.with_suffix(f".part-{worker}") for worker in range(workers)]
+    fleet = [_Worker(replace(plan, share=Share(worker, workers)), part) for worker, part in enumerate(parts)]
+    try:
+        await asyncio.gather(*(worker.start() for worker in fleet))
+        origin_ns = time.monotonic_ns() + _LEAD_NS
+        for worker in fleet:
+            worker.say(f"origin {origin_ns}")
+        stopper = asyncio.create_task(_tell_when(stop, fleet))
+        try:
+            await asyncio.gather(*(worker.follow(progress) for worker in fleet))
+        finally:
+            stopper.cancel()
+    except asyncio.CancelledError:
+        for worker in fleet:
+            worker.say("cancel")
+        await asyncio.gather(*(worker.wait() for worker in fleet))
+        merge(parts, journal)
+        raise
+    finally:
+        for worker in fleet:
+            worker.kill()
+    return merge(parts, journal)
+
+
+def merge(parts: Sequence[Path], journal: Path) -> JournalEnd:
+    """One journal of the workers' parts, which are then removed: records in the order they ended, never averages of averages."""
+    files = [part.open("rb") for part in parts]
+    try:
+        headers = [file.readline() for file in files]
+        ends: list[JournalEnd] = []
+        with journal.open("wb") as out:
+            out.write(headers[0])
+            for _, line in heapq.merge(*(_records(file, ends) for file in files), key=lambda row: row[0]):
+                out.write(line)
+            end = JournalEnd(
+                end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
+                ended_ns=max(end.ended_ns for end in ends),
+                window_end_ns=min(end.window_end_ns for end in ends),
+                loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
+                client_cpu_s=sum(end.client_cpu_s for end in ends),
+                clock_step_ns=max(end.clock_step_ns for end in ends),
+            )
+            out.write(msgspec.json.encode(end) + b"\n")
+    finally:
+        for file in files:
+            file.close()
+    for part in parts:
+        part.unlink()
+    return end
+
+
+class _Ended(msgspec.Struct):
+    done_ns: int | None = None
+
+
+def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, bytes]]:
+    """The records of a part with the time each ended; its end line goes to `ends`."""
+    at_ns = 0
+    for line in file:
+        if line.startswith(b'{"end":'):
+            ends.append(msgspec.json.decode(line, type=JournalEnd))
+            return
+        at_ns = max(at_ns, msgspec.json.decode(line, type=_Ended).done_ns or 0)
+        yield at_ns, line
+
+
+async def _tell_when(stop: asyncio.Event, fleet: Sequence[_Worker]) -> None:
+    await stop.wait()
+    for worker in fleet:
+        worker.say("stop")
+
+
+class _Worker:
+    """One `python -m loadgen.worker`, told what to do on its standard input."""
+
+    def __init__(self, plan: BlockPlan, part: Path) -> None:
+        self._plan, self._part = plan, part
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the process and wait until it has a connection."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "loadgen.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours to pass on
+        )
+        assert self._process.stdin is not None
+        work = pickle.dumps((self._plan, self._part.absolute()))
+        self._process.stdin.write(len(work).to_bytes(8, "big") + work)
+        self._pin()
+        if not (await self._said()).ready:
+            raise SystemFailed(f"load generator worker {self._plan.share.worker} did not start")
+
+    def say(self, line: str) -> None:
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(line.encode() + b"\n")
+
+    async def follow(self, progress: Progress) -> None:
+        """Pass on what the worker says until it is done."""
+        assert self._process is not None and self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            said = msgspec.json.decode(line, type=Said)
+            for _ in range(said.ended):
+                progress.advance(1, f"worker {self._plan.share.worker}: {said.note}")
+        await self._check()
+
+    async def wait(self) -> None:
+        if self._process is not None:
+            await self._process.wait()
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    async def _said(self) -> Said:
+        assert self._process is not None and self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            await self._check()
+        return msgspec.json.decode(line, type=Said) if line else Said()
+
+    async def _check(self) -> None:
+        assert self._process is not None and self._process.stderr is not None
+        complaints = await self._process.stderr.read()
+        if code := await self._process.wait():
+            raise SystemFailed(f"load generator worker {self._plan.share.worker} ended with {code}", complaints.decode()[-2000:])
+
+    def _pin(self) -> None:
+        """A core of its own, where there are enough and the OS lets us."""
+        if self._process is not None and hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))
+            if self._plan.share.workers <= len(cores):
+                os.sched_setaffinity(self._process.pid, {cores[self._plan.share.worker]})

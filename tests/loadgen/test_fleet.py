@@ -1,0 +1,100 @@
+"""Several workers: the same schedule, the same questions, one whole journal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foundation.errors import SystemFailed
+from loadgen.arrivals import Share, schedule
+from loadgen.config import Stage
+from tests.loadgen.test_block import CHILD
+
+
+@given(count=st.integers(0, 300), workers=st.integers(1, 16))
+def test_shares_are_disjoint_and_whole(count: int, workers: int) -> None:
+    parts = [number for worker in range(workers) for number in Share(worker, workers).of(count)]
+    assert sorted(parts) == list(range(count))
+
+
+def test_open_loop_workers_keep_one_schedule(emulator: Any, block: Any, tmp_path: Path) -> None:
+    server = emulator("--tokens", "2")
+    of = {"rate": 60, "requests": 60}
+    journal = block(server.endpoint, of, workers=3)
+    times = schedule(Stage.model_validate(of), 0, 1, 0.0).times_ns.tolist()
+    assert journal.end.end == "complete" and journal.header.planned == 60
+    by_id = sorted(journal.records, key=lambda r: r.id)
+    assert [r.id for r in by_id] == list(range(60))
+    assert [r.scheduled_ns for r in by_id] == times
+    assert [r.prompt_id for r in by_id] == [f"q{i}" for i in range(60)]
+    assert {r.failure for r in journal.records} == {None}
+    assert (np.diff([r.done_ns for r in journal.records]) >= 0).all()
+    truth = server.truth()
+    for record in journal.records:
+        assert truth[f"question {record.prompt_id[1:]}"]["arrived_ns"] >= record.sent_ns + journal.header.origin_monotonic_ns
+    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+
+
+def test_closed_loop_workers_share_the_slots_and_the_requests(emulator: Any, block: Any) -> None:
+    server = emulator("--tokens", "4")
+    journal = block(server.endpoint, {"concurrency": 5, "requests": 40, "warmup": "0.2s"}, workers=2)
+    assert max(did["active"] for did in server.truth().values()) == 5
+    assert len({r.id for r in journal.records}) == len(journal.records)
+    window = [r for r in journal.records if r.scheduled_ns >= journal.header.window_start_ns]
+    assert Counter(r.prompt_id for r in window) == Counter(f"q{i}" for i in range(40))
+
+
+@pytest.mark.parametrize("how", ["stop_at", "cancel_at"])
+def test_a_fleet_that_is_stopped_leaves_one_whole_journal(emulator: Any, block: Any, how: str) -> None:
+    server = emulator("--ttft", "300ms", "--tokens", "1")
+    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 200}, workers=2, **{how: 5})
+    assert journal.end.end == "interrupted"
+    assert sorted(r.id for r in journal.records) == list(range(200))
+    assert {r.failure for r in journal.records if r.sent_ns is None} == {"cancelled"}
+    if how == "stop_at":
+        assert {r.failure for r in journal.records if r.sent_ns is not None} == {None}
+
+
+def test_a_worker_that_dies_is_said(emulator: Any, block: Any) -> None:
+    server = emulator("--tokens", "1")
+
+    def kill_one() -> None:
+        while not (workers := [c for c in psutil.Process().children() if "loadgen.worker" in c.cmdline()]):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        workers[0].kill()
+
+    threading.Thread(target=kill_one, daemon=True).start()
+    with pytest.raises(SystemFailed, match="worker"):
+        block(server.endpoint, {"rate": 20, "duration": "20s"}, workers=2)
+
+
+def test_workers_end_when_their_parent_is_gone(emulator: Any, tmp_path: Path) -> None:
+    server = emulator("--tokens", "1")
+    code = CHILD.replace('"warmup": "0s"', '"warmup": "0s", "workers": 2')
+    path = tmp_path / "killed.jsonl"
+    parent = subprocess.Popen([sys.executable, "-c", code, server.endpoint.base_url, str(path)])
+    parts = [path.with_suffix(f".part-{worker}") for worker in (0, 1)]
+    while not all(part.exists() and part.stat().st_size > 2000 for part in parts):
+        time.sleep(0.05)
+        assert parent.poll() is None
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    for _ in range(200):
+        if all(b'"ended_ns"' in part.read_bytes()[-400:] for part in parts):
+            return
+        time.sleep(0.05)
+    pytest.fail("a worker went on without its parent")
