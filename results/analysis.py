@@ -100,7 +100,7 @@ def _holm(variants: list[VariantSummary]) -> list[VariantSummary]:
 def _variant(inputs: RunInputs, variant: Measured, base: Measured) -> VariantSummary:
     is_base = variant is base
     asked = asked_of(inputs, variant.record.name)
-    tails = Tails.of(len(asked))
+    tails = Tails.of(len(asked), inputs.looks)
     pairings = {
         name: pair(stage, base.stages[name], (variant.record.name, base.record.name))
         for name, stage in variant.stages.items()

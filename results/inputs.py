@@ -18,6 +18,8 @@ class RunInputs:
     """A run and its questions. The verdict is made on `judged_stage`, against the variant named `baseline`.
 
     `run` holds `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and `prompts.jsonl`.
+    `looks` is how often a growing run is judged at most (once a block, where blocks are added until it is decided): the 5 % of
+    either error are shared among the looks, so that peeking does not add to them.
     """
 
     name: str
@@ -29,3 +31,4 @@ class RunInputs:
     budget: BudgetConfig | None
     plan: PlanConfig | None
     run: Path
+    looks: int = 1

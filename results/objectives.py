@@ -1,7 +1,8 @@
 """What the experiment asks of a variant, and the bounds that each objective is decided on.
 
 Two wrong decisions are possible, and each is kept at 5 %. SHIP needs every objective shown to hold, so each may be tested at 5 %.
-DON'T SHIP needs only one shown to fail, so k objectives share the 5 % (Bonferroni): each is tested at 5 % / k.
+DON'T SHIP needs only one shown to fail, so k objectives share the 5 % (Bonferroni): each is tested at 5 % / k. A run that is
+judged again and again as it grows shares the 5 % among the looks as well.
 """
 
 from __future__ import annotations
@@ -102,8 +103,9 @@ class Tails:
     optimistic: float
 
     @classmethod
-    def of(cls, objectives: int) -> Tails:
-        return cls(ALPHA, ALPHA / max(objectives, 1))
+    def of(cls, objectives: int, looks: int = 1) -> Tails:
+        """Alpha spent evenly over the looks: a union bound, which holds however the looks depend on one another."""
+        return cls(ALPHA / looks, ALPHA / looks / max(objectives, 1))
 
 
 def judge_slo(

@@ -103,7 +103,8 @@ def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_
 def design_effect(blocks: Sequence[Floats], q: float) -> float:
     """The variance of the blocks' shares above the pooled percentile over that of independent requests: 1 where they are."""
     pooled, p = np.concatenate(blocks), q / 100
-    above = [float(np.mean(block > np.percentile(pooled, q))) for block in blocks]
+    value = np.percentile(pooled, q)
+    above = [float(np.mean(block > value)) for block in blocks]
     return float(np.var(above, ddof=1)) * len(pooled) / len(blocks) / (p * (1 - p))
 
 

@@ -62,17 +62,23 @@ def true_percentile(q: float) -> float:
     return MEDIAN_MS * exp(SIGMA * float(ndtri(q / 100)))
 
 
-def called_different(base: Sequence[Floats], variant: Sequence[Floats], q: float) -> bool:
-    """Whether the interval of the relative difference of the q-th percentile leaves out zero."""
-    ratio = float(np.percentile(np.concatenate(variant), q) / np.percentile(np.concatenate(base), q))
-    ours, theirs = ([float(np.percentile(block, q)) for block in blocks] for blocks in (variant, base))
-    bounds = paired_log_bounds(ours, theirs, ratio, TAIL, TAIL)
+def percentiles(blocks: Sequence[Floats], q: float) -> Floats:
+    """The q-th percentile of each block."""
+    return np.asarray(np.percentile(np.array(blocks), q, axis=1))
+
+
+def called_different(base: Floats, variant: Floats, looks: int = 1) -> bool:
+    """Whether the interval of the relative difference leaves out zero, from the percentiles of paired blocks."""
+    ratio = exp(float(np.mean(np.log(variant / base))))
+    bounds = paired_log_bounds(variant.tolist(), base.tolist(), ratio, TAIL / looks, TAIL / looks)
     return not bounds.low <= 1 <= bounds.high
 
 
-def called_holding(blocks: Sequence[Floats], q: float, limit: float) -> bool:
+def called_holding(blocks: Sequence[Floats], q: float, limit: float, looks: int = 1) -> bool:
     """Whether the q-th percentile is shown to keep the limit, as a verdict would have it."""
-    return hangs_together_reason(blocks, q) is None and percentile_bounds(blocks, q, 0.05, 0.05).high <= limit
+    if hangs_together_reason(blocks, q) is not None:
+        return False
+    return percentile_bounds(blocks, q, 0.05 / looks, 0.05 / looks).high <= limit
 
 
 def share(comparisons: int, seed: int, happens: Callable[[np.random.Generator], bool]) -> float:
@@ -80,18 +86,62 @@ def share(comparisons: int, seed: int, happens: Callable[[np.random.Generator], 
     return sum(happens(np.random.default_rng((seed, i))) for i in range(comparisons)) / comparisons
 
 
-def false_differences(machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500) -> float:
-    return share(comparisons, seed, lambda rng: called_different(*run(machine, blocks, per_block, 1.0, rng), q))
+def pair_of_runs(
+    machine: Machine, q: float, factor: float, blocks: int, per_block: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """The percentile of each block of a baseline, and of a variant that is `factor` times as slow."""
+    base, variant = run(machine, blocks, per_block, factor, rng)
+    return percentiles(base, q), percentiles(variant, q)
 
 
-def power(q: float, factor: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500) -> float:
-    return share(comparisons, seed, lambda rng: called_different(*run(Machine(), blocks, per_block, factor, rng), q))
+def differences(
+    machine: Machine, q: float, comparisons: int, seed: int, factor: float = 1.0, blocks: int = 10, per_block: int = 500
+) -> float:
+    """How often a difference is called: false ones at a factor of 1, else the power."""
+    return share(comparisons, seed, lambda rng: called_different(*pair_of_runs(machine, q, factor, blocks, per_block, rng)))
+
+
+def differences_when_peeking(
+    machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
+) -> float:
+    """Of equal variants, looked at after every block from the second on, until a look calls a difference."""
+
+    def called(rng: np.random.Generator) -> bool:
+        base, variant = pair_of_runs(machine, q, 1.0, blocks, per_block, rng)
+        return any(called_different(base[:k], variant[:k], looks=blocks - 1) for k in range(2, blocks + 1))
+
+    return share(comparisons, seed, called)
+
+
+def differences_by_bootstrap(
+    machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
+) -> float:
+    """Of equal variants, by what is not used: the percentile bootstrap of pairs of blocks."""
+
+    def called(rng: np.random.Generator) -> bool:
+        base, variant = pair_of_runs(machine, q, 1.0, blocks, per_block, rng)
+        means = np.log(variant / base)[rng.integers(0, blocks, (1000, blocks))].mean(axis=1)
+        return not np.percentile(means, 2.5) <= 0 <= np.percentile(means, 97.5)
+
+    return share(comparisons, seed, called)
 
 
 def false_ships(machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500) -> float:
-    """The variant's percentile is exactly its limit."""
+    """How often a variant is called to hold whose percentile is exactly its limit."""
     limit = true_percentile(q)
     return share(comparisons, seed, lambda rng: called_holding(run(machine, blocks, per_block, 1.0, rng)[1], q, limit))
+
+
+def false_ships_when_peeking(
+    machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
+) -> float:
+    limit = true_percentile(q)
+
+    def shipped(rng: np.random.Generator) -> bool:
+        variant = run(machine, blocks, per_block, 1.0, rng)[1]
+        return any(called_holding(variant[:k], q, limit, looks=blocks - 1) for k in range(2, blocks + 1))
+
+    return share(comparisons, seed, shipped)
 
 
 SHAPES: dict[str, tuple[Callable[[np.random.Generator, int], Floats], Callable[[float], float]]] = {

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmarks.decision.simulate import Machine, coverage, false_differences, false_ships, power
+from benchmarks.decision.simulate import Machine, coverage, differences, differences_when_peeking, false_ships
 from results.stats import (
     FLOORS,
     block_mean,
@@ -188,7 +188,7 @@ def test_the_mean_of_blocks_has_the_blocks_spread() -> None:
     "machine", [Machine(), Machine(0.5), Machine(0.9), Machine(drift=0.5)], ids=["iid", "rho 0.5", "rho 0.9", "drift"]
 )
 def test_two_equal_variants_are_seldom_called_different(machine: Machine) -> None:
-    assert false_differences(machine, 95, comparisons=2000, seed=11, per_block=200) <= NOMINAL
+    assert differences(machine, 95, comparisons=2000, seed=11, per_block=200) <= NOMINAL
 
 
 @pytest.mark.parametrize("autocorrelation", [0.0, 0.5, 0.9])
@@ -196,8 +196,12 @@ def test_a_variant_at_its_limit_seldom_ships(autocorrelation: float) -> None:
     assert false_ships(Machine(autocorrelation), 95, comparisons=1000, seed=12) <= NOMINAL
 
 
+def test_peeking_after_every_block_adds_no_errors() -> None:
+    assert differences_when_peeking(Machine(0.5), 95, comparisons=1000, seed=15, per_block=100) <= NOMINAL
+
+
 def test_ten_percent_slower_is_seen() -> None:
-    assert power(95, 1.1, comparisons=200, seed=13) >= 0.8
+    assert differences(Machine(), 95, comparisons=200, seed=13, factor=1.1) >= 0.8
 
 
 @pytest.mark.parametrize("shape", ["lognormal", "Pareto", "bimodal"])

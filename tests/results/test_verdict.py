@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
@@ -164,6 +165,15 @@ def test_a_variant_that_passes_is_named_first(tmp_path: Path) -> None:
     assert "int8" in tuned.advice[0].remedy
     assert "merge" in " ".join(advice.remedy.lower() for advice in tuned.advice)
     assert tuned.question is None  # quality was not scored, so there is nothing to weigh
+
+
+def test_many_looks_need_more_evidence_each(tmp_path: Path) -> None:
+    """A margin that one look settles, each of a thousand does not."""
+    measure(tmp_path, "base", 100, scatter=0.4)
+    once = inputs(tmp_path, ["base"], Asked({"latency_p95": "139.5ms"}))
+    often = dataclasses.replace(once, looks=1000)
+    assert judge(analyse(once), once).variants[0].decision == "SHIP"
+    assert judge(analyse(often), often).variants[0].decision == "INCONCLUSIVE"
 
 
 def test_an_invalid_measurement_gives_no_verdict(tmp_path: Path) -> None:
