@@ -81,7 +81,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         else:
             loss = _loss_at_the_end(model, inputs, first, num_items_in_batch)
         if model.training and not torch.isfinite(loss):
-            self._stop_at(which, float(loss))
+            self._stop_at(which, loss.item())
         return loss
 
     def _prefix_cache(self, model: torch.nn.Module, ids: torch.Tensor) -> DynamicCache:

@@ -28,10 +28,15 @@ def build_tiny_model(
     intermediate: int = 128,
     tied: bool = True,
     dtype: str = "bfloat16",
+    initializer_range: float = 0.02,
     id: str = "test/tiny-chat",
     revision: str | None = "r1",
 ) -> ModelRef:
-    """Write the model into `folder`. `hidden / heads` must be a head size that vLLM's CPU attention has: 32 or 64."""
+    """Write the model into `folder`.
+
+    `hidden / heads` must be a head size that vLLM's CPU attention has: 32 or 64. With the usual `initializer_range` its small
+    output head keeps every answer nearly equally likely, whatever an adapter does: 0.5 lets an adapter be heard.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -46,6 +51,7 @@ def build_tiny_model(
         num_key_value_heads=kv_heads,
         max_position_embeddings=2048,
         tie_word_embeddings=tied,
+        initializer_range=initializer_range,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
