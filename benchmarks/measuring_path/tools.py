@@ -31,7 +31,7 @@ class Tool(Protocol):
 
     name: str
 
-    def command(self, port: int, load: Load, out: Path) -> list[str]: ...
+    def command(self, url: str, load: Load, out: Path) -> list[str]: ...
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
         """Prompt to the arrival of each of its events, ns on CLOCK_MONOTONIC. Prompts that failed are left out."""
@@ -48,11 +48,11 @@ class Tunedyno:
     def name(self) -> str:
         return f"tunedyno {self.transport}"
 
-    def command(self, port: int, load: Load, out: Path) -> list[str]:
+    def command(self, url: str, load: Load, out: Path) -> list[str]:
         return [
             sys.executable,
             str(HERE / "run_tunedyno.py"),
-            str(port),
+            url,
             str(load.streams),
             str(load.tokens),
             self.transport,
@@ -77,14 +77,14 @@ class VllmBench:
 
     name: str = "vllm bench serve"
 
-    def command(self, port: int, load: Load, out: Path) -> list[str]:
+    def command(self, url: str, load: Load, out: Path) -> list[str]:
         prompts = out.with_suffix(".prompts.jsonl")
         lines = (json.dumps({"prompt": load.prompt(number)}) for number in range(load.streams))
         prompts.write_text("\n".join(lines) + "\n")
         return [
             sys.executable,
             str(HERE / "run_vllm_bench.py"),
-            str(port),
+            url,
             str(load.streams),
             str(load.tokens),
             str(prompts),

@@ -1,0 +1,35 @@
+"""The emulator in a process of its own, for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from foundation.endpoint import Endpoint
+
+
+@contextmanager
+def emulator(*arguments: str, truth: Path, core: int | None = None) -> Iterator[Endpoint]:
+    """Start an emulator that logs to `truth`, on a core of its own where the OS allows. The log is whole after the block."""
+    command = [sys.executable, "-m", "loadgen.emulator", "--truth", str(truth), *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        if core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(process.pid, {core})
+        assert process.stdout is not None
+        port = json.loads(process.stdout.readline())["port"]
+        yield Endpoint("emulator", f"http://127.0.0.1:{port}/v1", "emulated")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def read_truth(truth: Path) -> list[dict[str, Any]]:
+    """The rows of a truth log, one a request."""
+    return [json.loads(line) for line in truth.read_text().splitlines()]
