@@ -44,11 +44,11 @@ def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> Model
         prompt = _prompt(base)
         wanted = model(input_ids=prompt).logits
         progress.advance(1, "adding")
-        merged = model.merge_and_unload().to(getattr(torch, dtype))
+        merged = _cast(model.merge_and_unload(), getattr(torch, dtype))
         progress.advance(1, "writing")
         merged.save_pretrained(out)
         # The weights as they were written, computed in float32 again: the difference is what the cast to `dtype` costs.
-        difference = (merged.float()(input_ids=prompt).logits - wanted).abs()
+        difference = (_cast(merged, torch.float32)(input_ids=prompt).logits - wanted).abs()
     copy_companions(base.path, out)
     settings = json.loads((adapter / "adapter_config.json").read_text())
     write_recipe(
@@ -77,6 +77,14 @@ def _dtype_of(base: ModelRef) -> str:
             f"{base.id}: already quantized; an adapter is merged into the full-precision model, which is then quantized once"
         )
     return str(about.get("dtype") or about.get("torch_dtype") or "float32")
+
+
+def _cast(model: Any, dtype: torch.dtype) -> Any:
+    """Parameters only: rotary frequencies are buffers, are not saved, and would come back rounded."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    return model
 
 
 def _prompt(base: ModelRef) -> torch.Tensor:

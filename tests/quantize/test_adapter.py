@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+from quantize import check_adapter
+from tests.quantize.conftest import build_adapter
+from tests.tiny_model import build_tiny_model
+
+
+@pytest.fixture
+def copy(adapter: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(adapter, tmp_path / "copy"))
+
+
+def test_the_adapter_of_this_base_passes(adapter: Path, base: ModelRef) -> None:
+    check_adapter(adapter, base)
+
+
+def test_a_base_of_equal_shape_and_other_weights_is_told_apart(adapter: Path, base: ModelRef, tmp_path: Path) -> None:
+    other = build_tiny_model(tmp_path / "other", seed=1, id="test/other")
+    with pytest.raises(BadInput, match=f"{adapter}: trained on test/tiny-chat, whose weights are not those of test/other"):
+        check_adapter(adapter, other)
+
+
+def test_an_adapter_from_elsewhere_is_judged_by_name_and_shapes(base: ModelRef, tmp_path: Path) -> None:
+    check_adapter(build_adapter(base, tmp_path / "same", fingerprint=False), base)
+    check_adapter(build_adapter(base, tmp_path / "local", fingerprint=False, named="/home/somebody/model"), base)
+    with pytest.raises(BadInput, match="trained on other/model, not on test/tiny-chat"):
+        check_adapter(build_adapter(base, tmp_path / "named", fingerprint=False, named="other/model"), base)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"hidden": 128, "heads": 4, "kv_heads": 2}, "has 64 (inputs|outputs) there and 128"),
+        ({"intermediate": 256}, "has 128 inputs there and 256"),
+        ({"kv_heads": 2}, "has 32 outputs there and 64"),
+        ({"layers": 1}, r"adapts model\.layers\.1\..*, which test/tiny-chat does not have"),
+    ],
+)
+def test_shapes_that_do_not_fit(base: ModelRef, tmp_path: Path, shape: dict[str, int], message: str) -> None:
+    adapter = build_adapter(base, tmp_path / "adapter", fingerprint=False)
+    with pytest.raises(BadInput, match=f"{message}.*trained on another model"):
+        check_adapter(adapter, build_tiny_model(tmp_path / "other", **shape))
+
+
+def test_pickle_weights_are_refused(copy: Path, base: ModelRef) -> None:
+    (copy / "adapter_model.safetensors").rename(copy / "adapter_model.bin")
+    with pytest.raises(BadInput, match="pickle weights are not loaded"):
+        check_adapter(copy, base)
+
+
+def test_what_is_no_lora_adapter(copy: Path, base: ModelRef) -> None:
+    file = copy / "adapter_config.json"
+    file.write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
+    with pytest.raises(BadInput, match=r"adapter_config\.json: peft_type: 'PREFIX_TUNING'; only LoRA"):
+        check_adapter(copy, base)
+    file.write_text("{")
+    with pytest.raises(BadInput, match=r"adapter_config\.json: not JSON"):
+        check_adapter(copy, base)
+    file.unlink()
+    with pytest.raises(BadInput, match=r"copy: not an adapter folder"):
+        check_adapter(copy, base)
+
+
+def test_broken_weights(base: ModelRef, tmp_path: Path) -> None:
+    adapter = build_adapter(base, tmp_path / "adapter", fingerprint=False)
+    (adapter / "adapter_model.safetensors").write_bytes(b"no header")
+    with pytest.raises(BadInput, match=r"adapter_model\.safetensors: not a safetensors file"):
+        check_adapter(adapter, base)
