@@ -22,6 +22,7 @@ from serve.ports import HOST, held_port
 from serve.readiness import generate_token, is_healthy, session
 
 _POLL_S = 0.2
+_DYING_POLLS = 50
 
 
 class Server:
@@ -86,8 +87,9 @@ class Server:
                 try:
                     await generate_token(web, endpoint)
                 except SystemFailed as refusal:
-                    await asyncio.sleep(2)  # an engine that died of the request takes the server with it
-                    self._raise_if_dead("at its first token")
+                    for _ in range(_DYING_POLLS):  # an engine that died of the request takes the server with it, in seconds
+                        self._raise_if_dead("at its first token")
+                        await asyncio.sleep(_POLL_S)
                     raise SystemFailed(str(refusal), f"{refusal.detail}\n{last_lines(self._text())}") from None
 
     async def watch(self) -> None:
