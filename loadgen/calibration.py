@@ -103,13 +103,13 @@ async def calibrate(
     requests: list[RequestLevel] = []
     with _two_cores() as other_core:
         for rate in event_rates:
-            events.append(await _events(rate, seconds, other_core))
+            events.append(await measure_events(rate, seconds, other_core))
             level = events[-1]
             progress.advance(1, f"{rate:,.0f} events/s: p99 error {level.error_p99_us:,.0f} µs, core {level.busy:.0%} busy")
             if not level.held:
                 break
         for rate in request_rates:
-            requests.append(await _requests(rate, seconds, other_core))
+            requests.append(await measure_requests(rate, seconds, other_core))
             progress.advance(1, f"{rate:,.0f} requests/s: p99 slip {requests[-1].slip_p99_ms:.2f} ms")
             if not requests[-1].held:
                 break
@@ -146,7 +146,8 @@ def load(path: Path) -> Calibration | None:
         return None
 
 
-async def _events(rate: float, seconds: float, core: int | None) -> EventLevel:
+async def measure_events(rate: float, seconds: float, core: int | None) -> EventLevel:
+    """`rate` events/s for `seconds`, with the emulator on `core`."""
     streams = max(1, round(rate / _STREAM_RATE))
     tokens = max(2, round(seconds * _STREAM_RATE))
     stage = {"concurrency": streams, "requests": streams}
@@ -172,7 +173,8 @@ async def _events(rate: float, seconds: float, core: int | None) -> EventLevel:
     )
 
 
-async def _requests(rate: float, seconds: float, core: int | None) -> RequestLevel:
+async def measure_requests(rate: float, seconds: float, core: int | None) -> RequestLevel:
+    """`rate` short requests/s for `seconds`, with the emulator on `core`."""
     stage = {"rate": rate, "arrivals": "constant", "duration": f"{seconds}s", "warmup": "0.5s"}
     journal, _ = await _measure(stage, ("--ttft", "5ms", "--tokens", "1"), core, 1)
     sent = [record for record in journal.records if record.sent_ns is not None]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 class Score:
     """One run. Errors are arrival less write, µs; `rate` is what the emulator really sent, events/s.
 
-    `lost`: streams that the tool has no record of.
+    `first` is the mean error of the first events, which is TTFT's; `lost`: streams that the tool has no record of.
     """
 
     tool: str
@@ -22,6 +22,7 @@ class Score:
     asked_rate: float
     rate: float
     cpu_us: float
+    first: float
     p50: float
     p99: float
     p999: float
@@ -39,6 +40,11 @@ def errors_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.f
     return np.concatenate(parts) / 1e3
 
 
+def firsts_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> list[float]:
+    """Arrival less write of the first event of each stream on record."""
+    return [(arrivals[prompt][0] - row["event_ns"][0]) / 1e3 for prompt, row in truth.items() if prompt in arrivals]
+
+
 def span_ns(truth: dict[str, dict[str, Any]]) -> tuple[int, int]:
     """First and last write of an event."""
     return min(row["event_ns"][0] for row in truth.values()), max(row["event_ns"][-1] for row in truth.values())
@@ -46,7 +52,17 @@ def span_ns(truth: dict[str, dict[str, Any]]) -> tuple[int, int]:
 
 def table(scores: Sequence[Score]) -> str:
     """Markdown: the median of the runs of each tool and load, and the best p99, since other work on a machine only adds."""
-    head = ("streams", "events/s (sent)", "tool", "CPU µs/event", "error p50 µs", "p99 µs (best)", "p99.9 µs", "peak MB")
+    head = (
+        "streams",
+        "events/s (sent)",
+        "tool",
+        "CPU µs/event",
+        "TTFT error µs (mean)",
+        "error p50 µs",
+        "p99 µs (best)",
+        "p99.9 µs",
+        "peak MB",
+    )
     rows = [head, ("---",) * len(head)]
     for streams, asked, tool in dict.fromkeys((s.streams, s.asked_rate, s.tool) for s in scores):
         runs = [s for s in scores if (s.streams, s.asked_rate, s.tool) == (streams, asked, tool)]
@@ -61,6 +77,7 @@ def table(scores: Sequence[Score]) -> str:
                 f"{asked:,.0f} ({middle('rate'):,.0f})",
                 tool + (f" ({lost} lost)" if lost else ""),
                 f"{middle('cpu_us'):.1f}",
+                f"{middle('first'):,.0f}",
                 f"{middle('p50'):,.0f}",
                 f"{middle('p99'):,.0f} ({min(run.p99 for run in runs):,.0f})",
                 f"{middle('p999'):,.0f}",

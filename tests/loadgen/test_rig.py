@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.measuring_path.__main__ import measure
-from benchmarks.measuring_path.score import Score, errors_us, span_ns, table
+from benchmarks.measuring_path.run import measure
+from benchmarks.measuring_path.score import Score, errors_us, firsts_us, span_ns, table
 from benchmarks.measuring_path.tools import Tunedyno
 
 TRUTH = {"a": {"event_ns": [1000, 3000]}, "b": {"event_ns": [2000]}, "c": {"event_ns": [500]}}
@@ -15,12 +15,13 @@ TRUTH = {"a": {"event_ns": [1000, 3000]}, "b": {"event_ns": [2000]}, "c": {"even
 def test_errors_are_arrival_less_write_of_what_is_on_record() -> None:
     arrivals = {"a": np.array([2000.0, 8000.0, 9000.0]), "b": np.array([2000.0])}
     assert errors_us(TRUTH, arrivals).tolist() == [1.0, 5.0, 0.0]
+    assert firsts_us(TRUTH, arrivals) == [1.0, 0.0]
     assert span_ns(TRUTH) == (500, 3000)
 
 
 def test_a_row_is_the_median_of_its_runs_with_the_best_p99() -> None:
-    runs = [Score("t", 2, 100.0, 99.0, cpu, 1.0, p99, 9.0, 0, 50.0) for cpu, p99 in ((1.0, 10.0), (3.0, 30.0), (2.0, 5.0))]
-    assert table(runs).splitlines()[-1] == "| 2 | 100 (99) | t | 2.0 | 1 | 10 (5) | 9 | 50 |"
+    runs = [Score("t", 2, 100.0, 99.0, cpu, 7.0, 1.0, p99, 9.0, 0, 50.0) for cpu, p99 in ((1.0, 10.0), (3.0, 30.0), (2.0, 5.0))]
+    assert table(runs).splitlines()[-1] == "| 2 | 100 (99) | t | 2.0 | 7 | 1 | 10 (5) | 9 | 50 |"
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.measuring_path`: run the matrix, print a Markdown table, keep every run as JSON lines."""
+"""`python -m benchmarks.measuring_path.run`: run the matrix, print a Markdown table, keep every run as JSON lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring_path.score import Score, errors_us, span_ns, table
+from benchmarks.measuring_path.score import Score, errors_us, firsts_us, span_ns, table
 from benchmarks.measuring_path.tools import Load, Tool, installed
 from benchmarks.measuring_path.watch import Watch
+from loadgen import run
+from loadgen.calibration import measure_requests
 from loadgen.emulator.process import emulator, read_truth
 
 _CLIENT_CORE, _EMULATOR_CORE = 0, 1
@@ -28,17 +30,26 @@ def main() -> None:
         f"{_machine()}; client on core {_CLIENT_CORE}, emulator on core {_EMULATOR_CORE}; load average {os.getloadavg()[0]:.1f}\n"
     )
     scores = []
+    loads = [(rate, streams, args.seconds) for rate in args.rates for streams in args.streams]
+    if args.many_streams:
+        loads.append((float(args.many_streams), args.many_streams, 20.0))
     with args.out.open("w") as out:
-        for rate in args.rates:
-            for streams in args.streams:
-                for _ in range(args.runs):
-                    for tool in tools:
-                        score = measure(tool, rate, streams, args.seconds)
-                        scores.append(score)
-                        out.write(json.dumps(asdict(score)) + "\n")
-                        found = f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event"
-                        print(f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {found}", flush=True)
-    print(f"\n{table(scores)}\n\nload average {os.getloadavg()[0]:.1f} at the end")
+        for rate, streams, seconds in loads:
+            for _ in range(args.runs):
+                for tool in tools:
+                    score = measure(tool, rate, streams, seconds)
+                    scores.append(score)
+                    out.write(json.dumps(asdict(score)) + "\n")
+                    found = f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event"
+                    print(f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {found}", flush=True)
+    print(f"\n{table(scores)}\n")
+    for _ in range(args.runs if args.request_rate else 0):
+        sends = run(measure_requests(args.request_rate, args.seconds, _EMULATOR_CORE))
+        print(
+            f"{sends.asked:,.0f} requests/s, constant: p99 of sent - scheduled {sends.slip_p99_ms:.3f} ms, "
+            f"{sends.achieved:.2%} sent, {sends.failed} failed, core {sends.busy:.0%} busy"
+        )
+    print(f"\nload average {os.getloadavg()[0]:.1f} at the end")
 
 
 def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
@@ -73,6 +84,7 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
         asked_rate=rate,
         rate=events / (last_ns - first_ns) * 1e9,
         cpu_us=cpu_s / events * 1e6,
+        first=float(np.mean(firsts_us(truth, arrivals))),
         p50=p50,
         p99=p99,
         p999=p999,
@@ -89,11 +101,15 @@ def _machine() -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring_path", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring_path.run", description=__doc__)
     parser.add_argument("--rates", type=float, nargs="+", default=[10_000, 20_000, 40_000, 75_000], help="events/s")
-    parser.add_argument("--streams", type=int, nargs="+", default=[200, 800, 1600])
+    parser.add_argument("--streams", type=int, nargs="+", default=[200, 800, 1000, 1600])
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--many-streams", type=int, default=5000, help="one more load: so many streams, an event/s each; 0: leave out"
+    )
+    parser.add_argument("--request-rate", type=float, default=2000.0, help="short requests/s for the send accuracy; 0: leave out")
     parser.add_argument("--tools", nargs="+", help="names as in the table")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "measuring_path.jsonl")
     return parser.parse_args()
