@@ -41,7 +41,10 @@ def test_the_commands_show_an_example(tmp_path: Path, command: str) -> None:
         (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompt", "Q"], "error: write --rate"),
         (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "5"], "error: write --prompt TEXT or --data"),
         (["load", "--url", "127.0.0.1:1", "--model", "m", "--rate", "5", "--prompt", "Q"], "error: --url: '127.0.0.1:1': write"),
-        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "no", "--prompt", "Q"], "error: --rate: write a rate"),
+        (
+            ["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "no", "--prompt", "Q"],
+            "error: --rate: write a rate",
+        ),
         (["baseline", "http://127.0.0.1:1/v1", "--prompt", "Q"], "error: with a URL, write --model"),
         (["baseline", "./no-model", "--prompt", "Q"], "error: model: './no-model' is no folder"),
     ],

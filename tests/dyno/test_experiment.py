@@ -78,7 +78,12 @@ def test_the_examples_load(name: str) -> None:
         ("quantize: w8a8-int8", "quantize: int7", 10, "variants.2.quantize.method"),
         ("merge: finetune, ", "merge: finetune, adapter: finetune, ", 10, "adapter (served beside its base) or merge"),
         ("finetune: {rank: 8, prompt: short}\n", "", 8, "there is no section finetune"),
-        ("name: tuned, adapter: finetune, prompt: short", "name: tuned, adapter: finetune, prompt: shrt", 9, "'shrt' is no prompt"),
+        (
+            "name: tuned, adapter: finetune, prompt: short",
+            "name: tuned, adapter: finetune, prompt: shrt",
+            9,
+            "'shrt' is no prompt",
+        ),
         ("name: tuned,", "name: base,", 7, "two are named 'base'"),
         ("min: 85%", "min: 850%", 15, "quality.min: write a share"),
         ("per_month: $5000, requests_per_month: 10M", "per_month: $5000", 16, "per_month needs requests_per_month"),
@@ -87,7 +92,12 @@ def test_the_examples_load(name: str) -> None:
         ("name: trial", "name: my trial", 1, "name:"),
         ("data: {train: train.jsonl, eval: eval.jsonl}", "data: {eval: eval.jsonl}", 3, "finetune needs examples"),
         ("name: trial\n", "", 1, "name: missing"),
-        ("{rate: 2.0, duration: 60s}", "{rate: 2.0, concurrency: 3, duration: 60s}", 13, "either rate (open loop) or concurrency"),
+        (
+            "{rate: 2.0, duration: 60s}",
+            "{rate: 2.0, concurrency: 3, duration: 60s}",
+            13,
+            "either rate (open loop) or concurrency",
+        ),
         ('"Topic: {input}"', '"Topic: {input"', 5, "prompts.short"),
     ],
 )

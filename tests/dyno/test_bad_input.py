@@ -1,0 +1,132 @@
+"""What is refused before anything slow starts: one line, exit code 3, no run directory's work begun."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from dyno.experiment import load_experiment
+from dyno.pipeline import run_ring
+from dyno.prepare import prepare
+from dyno.run_directory import new_run
+from foundation.errors import BadInput
+from foundation.progress import Silent
+from tests.tiny_model import build_tiny_model
+
+GOOD = """\
+name: trial
+model: model
+data: {train: train.jsonl, eval: eval.jsonl}
+finetune: {rank: 8, max_length: 200}
+variants:
+  - {name: base}
+  - {name: tuned, adapter: finetune}
+  - {name: int8, merge: finetune, quantize: w8a8-int8}
+baseline: base
+serve: {max_model_len: 512, enforce_eager: true}
+workload: {stages: [{rate: 5, requests: 10}], blocks: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("model") / "model").path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: Path) -> Path:
+    (tmp_path / "model").symlink_to(model)
+    for name, numbers in (("train", range(20)), ("eval", range(20, 30))):
+        rows = [{"prompt": f"Number {n}?", "completion": str(n)} for n in numbers]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def refusal(folder: Path, text: str = GOOD) -> str:
+    """The message that the whole ring is refused with; nothing was trained, written or started."""
+    (folder / "experiment.yaml").write_text(text)
+    run = new_run(folder / "runs", "trial")
+    with pytest.raises(BadInput) as error:
+        run_ring(prepare(load_experiment(folder / "experiment.yaml"), folder, Silent()), run, Silent())
+    assert list(run.path.iterdir()) == []
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_model_that_does_not_exist(folder: Path) -> None:
+    assert "model: './other' is no folder" in refusal(folder, GOOD.replace("model: model", "model: ./other"))
+
+
+def test_a_malformed_line_of_data(folder: Path) -> None:
+    (folder / "eval.jsonl").write_text('{"prompt": "Q", "completion": "A"}\n\n')
+    assert "eval.jsonl:2: empty line" in refusal(folder)
+
+
+def test_a_question_in_both_splits(folder: Path) -> None:
+    (folder / "eval.jsonl").write_text('{"prompt": "number  3?", "completion": "3"}\n')
+    message = refusal(folder)
+    assert "train.jsonl:4" in message
+    assert "eval.jsonl:1" in message
+
+
+def test_an_example_longer_than_the_limit(folder: Path) -> None:
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "x" * 300, "completion": "y"}) + "\n")
+    assert "train.jsonl:21" in refusal(folder)
+
+
+def test_a_variant_whose_adapter_is_nowhere(folder: Path) -> None:
+    message = refusal(folder, GOOD.replace("adapter: finetune", "adapter: adapters/old"))
+    assert "variants.tuned.adapter" in message
+    assert "no such adapter folder" in message
+
+
+def test_an_adapter_for_another_base(folder: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    other = build_tiny_model(folder / "wider", hidden=128, id="test/wider")
+    peft = get_peft_model(AutoModelForCausalLM.from_pretrained(other.path), LoraConfig(r=8, target_modules="all-linear"))
+    peft.save_pretrained(folder / "old")
+    message = refusal(folder, GOOD.replace("adapter: finetune", "adapter: old"))
+    assert str(folder / "old") in message
+    assert "trained on another model" in message
+
+
+def test_a_rank_that_can_not_be_served(folder: Path) -> None:
+    assert "rank" in refusal(folder, GOOD.replace("rank: 8", "rank: 600"))
+
+
+def test_an_engine_option_that_vllm_does_not_know(folder: Path) -> None:
+    message = refusal(folder, GOOD.replace("serve: {", "serve: {engine: {max-num-seq: 4}, "))
+    assert "max-num-seq" in message
+    assert "max-num-seqs" in message
+
+
+def test_a_range_of_ports_that_is_full(folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = refusal(folder, GOOD.replace("serve: {", f"serve: {{ports: {port}-{port}, "))
+    assert f"serve.ports: {port}-{port}" in message
+
+
+def test_no_room_on_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 99, 1))
+    assert "the disk has 0.0 GB free" in refusal(folder)
+
+
+def test_no_room_in_memory(folder: Path) -> None:
+    assert "one server needs" in refusal(folder, GOOD.replace("serve: {", "serve: {memory: 1GiB, "))
+
+
+def test_a_key_that_is_not_in_the_environment(folder: Path) -> None:
+    variant = "{name: base, url: http://127.0.0.1:9/v1, model: m, api_key_env: NO_SUCH_KEY}"
+    assert "the environment has no NO_SUCH_KEY" in refusal(folder, GOOD.replace("{name: base}", variant))

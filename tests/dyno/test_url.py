@@ -1,0 +1,116 @@
+"""From a URL to a verdict and what can be made of it later, against the emulator, whose times are known."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dyno.test_cli import dyno
+
+# One token every 2 ms after a first one at 30 ms: 11 tokens take 30 + 10 x 2 = 50 ms. Never faster.
+BEHAVIOUR = ["--ttft", "30ms", "--itl", "2ms", "--tokens", "11"]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    command = [sys.executable, "-m", "loadgen.emulator", "--port", "0", *BEHAVIOUR]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    port = re.search(r"\d+", process.stdout.readline().rpartition(":")[2])
+    assert port is not None
+    yield f"http://127.0.0.1:{port[0]}/v1"
+    process.terminate()
+    process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def run(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished `dyno load` of 250 requests."""
+    folder = tmp_path_factory.mktemp("loaded")
+    done = dyno("load", "--url", url, "--model", "m", "--rate", "100", "--requests", "250", "--prompt", "Say hello", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "report: runs/load/report.html" in done.stdout
+    return folder / "runs" / "load"
+
+
+def test_what_was_measured_is_what_the_emulator_does(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    [variant] = summary["variants"]
+    [stage] = variant["stages"]
+    metrics = {name: estimate["value"] for name, estimate in stage["metrics"].items()}
+    assert stage["planned"] == stage["succeeded"] == 250
+    assert metrics["output_tokens_mean"] == 11
+    assert metrics["service_ttft_p50"] >= 30
+    assert metrics["service_latency_p50"] >= 50
+    assert metrics["latency_p99"] is None
+    assert "1,000" in stage["metrics"]["latency_p99"]["reason"]
+
+
+def test_a_report_and_a_comparison_come_from_the_stored_run(run: Path) -> None:
+    compared = dyno("compare", str(run), str(run), cwd=run)
+    assert compared.returncode == 0, compared.stderr
+    assert compared.stdout.count("url") == 2
+    before = (run / "report.html").read_bytes()
+    assert dyno("report", str(run), cwd=run).returncode == 0
+    assert (run / "report.html").read_bytes() == before
+
+
+EXPERIMENT = """\
+name: gated
+model: m
+data: {{prompt: "Say hello"}}
+variants: [{{name: old, url: {url}, model: m}}, {{name: new, url: {url}, model: m}}]
+baseline: old
+workload: {{stages: [{{rate: 60, requests: 60, warmup: 100ms}}], blocks: 4}}
+slo: {{latency_p95: {limit}}}
+"""
+
+
+@pytest.mark.parametrize(("limit", "code", "decision"), [("10s", 0, "SHIP"), ("40ms", 1, "DON'T SHIP")])
+def test_with_gate_the_exit_code_is_the_verdict(url: str, tmp_path: Path, limit: str, code: int, decision: str) -> None:
+    (tmp_path / "experiment.yaml").write_text(EXPERIMENT.format(url=url, limit=limit))
+    done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert f"new: {decision}" in done.stdout
+    if decision == "SHIP":
+        check_plan(tmp_path / "runs" / "gated")
+
+
+def check_plan(run: Path) -> None:
+    """The one measured rate, 60/s, held: a lower bound of what a replica holds."""
+    refused = dyno("plan", str(run), "--peak-rate", "1k/s", cwd=run)
+    assert refused.returncode == 3
+    assert "--peak-rate" in refused.stderr
+    planned = dyno("plan", str(run), "--peak-rate", "500", "--headroom", "50%", "--spare", "2", cwd=run)
+    assert planned.returncode == 0, planned.stderr
+    for capacity in json.loads((run / "plan.json").read_text())["variants"]:
+        assert capacity["lower_bound"] is True
+        assert capacity["rate_per_replica"] == 60
+        assert capacity["replicas"] == 19  # 500 / (60 x 0.5) = 16.7, so 17, and 2 spare
+
+
+def test_a_measurement_too_small_to_judge_gates_as_inconclusive(url: str, tmp_path: Path) -> None:
+    text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 60", "requests: 10")
+    (tmp_path / "experiment.yaml").write_text(text)
+    done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+
+
+def test_a_baseline_of_a_url_shows_tokens_times_and_an_answer(url: str, tmp_path: Path) -> None:
+    done = dyno("baseline", url, "--model", "m", "--prompt", "Explain quantum computing in simple terms:", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in ("Input tokens", "Output tokens", "Latency p50", "TTFT p50", "tokens/s", "an answer:"):
+        assert words in done.stdout
+    assert (tmp_path / "runs" / "baseline" / "summary.json").exists()
+
+
+def test_a_url_where_nobody_answers_is_the_systems_failure(tmp_path: Path) -> None:
+    done = dyno("load", "--url", "http://127.0.0.1:9/v1", "--model", "m", "--rate", "5", "--prompt", "Q", cwd=tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.startswith("error: url: no token could be generated")
