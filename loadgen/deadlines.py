@@ -35,14 +35,15 @@ def overdue(exchange: Exchange, reply: Reply, deadlines: Deadlines, now_ns: int)
 class Watch:
     """Cancels a task when its exchange misses a deadline, and remembers which.
 
-    It looks only when one may have been missed, so a request that goes well costs one timer.
+    It looks when one may have been missed, so a request that goes well and fast costs one timer.
     """
 
     def __init__(self, task: asyncio.Task[object], exchange: Exchange, reply: Reply, deadlines: Deadlines) -> None:
         self.missed: Failure | None = None
         self._task, self._exchange, self._reply, self._deadlines = task, exchange, reply, deadlines
         self._loop = asyncio.get_running_loop()
-        self._look_at(exchange.started_ns + int(min(deadlines.connect, deadlines.total) * _NS), exchange.started_ns)
+        soonest = min(deadlines.connect, deadlines.first, deadlines.stall, deadlines.total)
+        self._look_at(exchange.started_ns + int(soonest * _NS), exchange.started_ns)
 
     def stop(self) -> None:
         self._timer.cancel()
@@ -56,8 +57,8 @@ class Watch:
         if failure is not None:  # unless what saves it has not been parsed yet
             self._exchange.digest()
             failure, at_ns = overdue(self._exchange, self._reply, self._deadlines, now_ns)
-        if failure is None:
-            self._look_at(at_ns, now_ns)
+        if failure is None:  # a stream that begins and stalls meanwhile is overdue before `at_ns`
+            self._look_at(min(at_ns, now_ns + int(self._deadlines.stall * _NS)), now_ns)
         else:
             self.missed = failure
             self._task.cancel()

@@ -111,7 +111,7 @@ class Reply:
         if self.complete:
             return None, None
         if broken is not None:
-            return broken, detail
+            return broken, detail[:_HEAD]
         if self._head and not self._events and not self._head.startswith(_FIELDS):
             return "malformed", f"no event stream: {_excerpt(self._head)}"
         missing = "[DONE]" if self.finish_reason is not None else "a finish reason"
