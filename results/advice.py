@@ -306,12 +306,12 @@ def _more_data(case: _Case) -> _Remedy | None:
     )
 
 
-def _deadlines(case: _Case) -> _Remedy | None:
+def _failures(case: _Case) -> _Remedy | None:
     if case.about != "error_rate" or not case.stage.failures:
         return None
     most = max(case.stage.failures, key=lambda name: case.stage.failures[name])
     return _Remedy(
-        0.5,
+        0.1,
         Advice(
             remedy=f"Find out why requests fail with {most}",
             why=f"{case.stage.failures[most]} of {sum(case.stage.failures.values())} failures are of this class.",
@@ -323,7 +323,7 @@ def _deadlines(case: _Case) -> _Remedy | None:
 
 _REMEDIES: tuple[Callable[[_Case], _Remedy | None], ...] = (
     _merge, _quantize, _distil, _prune, _fewer_tokens, _shorter_prompt, _engine, _replicas,
-    _gentler_quantization, _milder_tuning, _more_data, _deadlines,
+    _gentler_quantization, _milder_tuning, _more_data, _failures,
 )  # fmt: skip
 
 

@@ -258,7 +258,7 @@ def _judge(
 ) -> Judged:
     """An objective of quality or budget."""
     stage, base_stage = variant.stages.get(inputs.judged_stage), base.stages.get(inputs.judged_stage)
-    unmeasured = undecided(absent("not measured"), asked.limit, f"stage {inputs.judged_stage} was not measured for both")
+    unmeasured = undecided(absent("not measured"), asked.limit, f"stage {inputs.judged_stage} was not measured")
     if asked.key == "quality":
         return judge_quality(asked, metrics["quality"], variant.scores, tails)
     if asked.key == "quality_change":

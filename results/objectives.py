@@ -108,12 +108,17 @@ class Tails:
         return cls(ALPHA / looks, ALPHA / looks / max(objectives, 1))
 
 
+def fixed_limit(asked: Asked) -> float:
+    """The limit in the metric's unit where it does not hang on the baseline's value; NaN where it does."""
+    return nan if asked.kind == "slo" and asked.relative else asked.limit
+
+
 def judge_slo(
     asked: Asked, stage: StageData, value: Estimate, base: Mapping[str, Estimate], pairing: Pairing | None, tails: Tails
 ) -> Judged:
     """An SLO at one stage. `base` and `pairing`: the baseline's metrics and the paired blocks there, for a relative limit."""
     base_value = base[asked.metric].value if asked.metric in base else None
-    limit = asked.limit * (base_value if base_value is not None else nan) if asked.relative else asked.limit
+    limit = asked.limit * base_value if asked.relative and base_value is not None else fixed_limit(asked)
     if value.value is None:
         return undecided(value, limit, value.reason or "not measured")
     if reason := _too_many_failures(asked.metric, stage):

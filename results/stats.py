@@ -48,6 +48,8 @@ def absent(reason: str, n: int = 0) -> Estimate:
 
 def floor_reason(q: float, n: int) -> str | None:
     """Why the q-th percentile of n values can't be stated, None where it can."""
+    if n == 0:
+        return "no successful request has this value"
     return f"p{q:g} needs at least {FLOORS[q]:,} requests, there are {n:,}" if n < FLOORS[q] else None
 
 

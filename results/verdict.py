@@ -11,7 +11,7 @@ from math import ceil, log
 
 from results.advice import advise, worth_it
 from results.inputs import RunInputs
-from results.objectives import Asked, asked_of, undecided
+from results.objectives import Asked, asked_of, fixed_limit, undecided
 from results.report.format import change, points, quantity
 from results.stats import FLOORS, absent, requests_to_show_share
 from results.summary import (
@@ -76,7 +76,7 @@ def _objectives(variant: VariantSummary, inputs: RunInputs) -> list[Objective]:
     found = []
     for asked in asked_of(inputs, variant.variant):
         of = variant.judged.get(asked.key) or (stage.judged.get(asked.key) if stage else None)
-        of = of or undecided(absent("not measured"), asked.limit, f"stage {variant.judged_stage} was not measured")
+        of = of or undecided(absent("not measured"), fixed_limit(asked), f"stage {variant.judged_stage} was not measured")
         found.append(_objective(asked, of, stage))
     return found
 
@@ -142,8 +142,8 @@ def worded(asked: Asked, value: float) -> str:
 
 def _limit_words(asked: Asked, judged: Judged) -> str:
     if asked.kind == "slo":
-        own = quantity(judged.limit, asked.unit)
-        return f"{asked.text} of the baseline's, {own}" if asked.relative else own
+        parts = [f"{asked.text} of the baseline's"] if asked.relative else []
+        return ", ".join(parts + ([] if judged.limit is None else [quantity(judged.limit, asked.unit)]))
     return asked.text
 
 
@@ -176,7 +176,7 @@ def _to_settle(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
     per_block = max(stage.planned / stage.blocks, 1)
     if value is None:
         _, _, q = asked.metric.rpartition("_p")
-        short = FLOORS.get(float(q), 0) - n if q.replace(".", "").isdigit() else 0
+        short = FLOORS.get(float(q), 0) - n if n and q.replace(".", "").isdigit() else 0
         return f"; {_blocks(short / per_block)} would be enough" if short > 0 else ""
     if limit is None or judged.pessimistic is None:
         return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import BadInput
-from results import analyse, judge
+from results import analyse, judge, plan_capacity
 from results.records import VariantRecord
 from results.summary import VariantVerdict, Verdicts
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
@@ -182,6 +182,40 @@ def test_an_invalid_measurement_gives_no_verdict(tmp_path: Path) -> None:
     verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "not valid" in verdict.headline
+
+
+def test_a_run_where_everything_went_wrong_ships_nothing(tmp_path: Path) -> None:
+    """A baseline that only fails, a variant without tokens, one cut off, one with an empty journal, one that never ran."""
+    prompts(tmp_path)
+    measure(tmp_path, "base", 100, failing=1.1)
+    measure(tmp_path, "cut", 100)
+    for block in (1, 2, 3, 4):
+        write_journal(tmp_path, "silent", block, [request(i, f"q{block}-{i}", i * 100, 90, output_tokens=0) for i in range(60)])
+    for block in (2, 3, 4, 5):
+        (tmp_path / f"load/cut/main/block-{block:02d}.jsonl").unlink()
+    (tmp_path / "load/empty/main").mkdir(parents=True)
+    (tmp_path / "load/empty/main/block-01.jsonl").write_text('{"schema_ver')
+    asked = Asked(
+        {"latency_p95": "1.1x", "tpot_p95": "50ms", "itl_mean": "10ms", "ttft_p99": "+5%"},
+        {"min": 0.5, "max_drop": "1%"},
+        {"price": {"accelerator_hour": "$1"}, "per_month": "$1", "requests_per_month": "1M", "max_increase": "10%"},
+        {"peak_rate": 20},
+    )
+    asked_of = inputs(tmp_path, ["base", "silent", "cut", "empty", "never"], asked)
+    summary = analyse(asked_of)
+    verdicts = judge(summary, asked_of)
+    assert not any(verdict.decision == "SHIP" for verdict in verdicts.variants)
+    assert all(verdict.headline and verdict.objectives for verdict in verdicts.variants)
+    assert all(plan.replicas is None and plan.sentence for plan in plan_capacity(summary, asked_of).variants)
+    notes = " ".join(summary.notes + [note for variant in summary.variants for stage in variant.stages for note in stage.notes])
+    for said in (
+        "all 300 requests failed",
+        "240 answers were empty",
+        "cut has no block 2, 3, 4, 5",
+        "empty has no journal",
+        "never has no journal",
+    ):
+        assert said in notes
 
 
 def test_a_run_without_journals_or_baseline_is_refused(tmp_path: Path) -> None:
