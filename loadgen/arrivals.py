@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from loadgen.config import Stage
+from foundation.errors import BadInput
+from loadgen.config import Stage, Trace
 from loadgen.profiles import Profile, profile_of
+from loadgen.traces import arrival_seconds
 
 SECOND = 1_000_000_000
 _PURPOSE = 1
@@ -53,10 +55,12 @@ def schedule(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
     A window given by `requests` ends where the arrival after its last one would be: the load offered over the window is then
     `rate` on average (for N arrivals in an exponential schedule E[N / T(N+1)] is the rate; N / T(N) is above it).
     """
-    if stage.rate is None:
+    if not stage.open_loop:
         raise ValueError(f"{stage.label}: a closed loop has no schedule")
-    rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _PURPOSE])
     start = warmup_of(stage, warmup)
+    if stage.trace is not None:
+        return _replayed(stage, stage.trace, start)
+    rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _PURPOSE])
     profile = profile_of(stage, start)
     if stage.requests is not None:
         times = _arrivals(stage, rng, start, stage.requests + 1, profile)
@@ -67,14 +71,34 @@ def schedule(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
         end = start + stage.duration
         times = _arrivals(stage, rng, end, 1, profile)
         last = int(np.searchsorted(times, end))
-    times = times[:last]
+    return _schedule(times[:last], start, end)
+
+
+def _replayed(stage: Stage, trace: Trace, start: float) -> Schedule:
+    """The beginning of a recording, the same in every block. Raises BadInput where it is too short for the stage."""
+    times = arrival_seconds(trace.file) / trace.speed
+    if stage.requests is not None:
+        last = int(np.searchsorted(times, start)) + stage.requests
+        if last >= len(times):
+            raise BadInput(
+                f"{trace.file}: {len(times)} arrivals; {stage.label} needs {last + 1} (the one after its last ends it)"
+            )
+        return _schedule(times[:last], start, float(times[last]))
+    assert stage.duration is not None
+    end = start + stage.duration
+    if times[-1] < end:
+        raise BadInput(f"{trace.file}: {times[-1]:.1f} s long at speed {trace.speed:g}; {stage.label} needs {end:.1f} s")
+    return _schedule(times[: int(np.searchsorted(times, end))], start, end)
+
+
+def _schedule(times: NDArray[np.float64], start: float, end: float) -> Schedule:
     return Schedule(np.rint(times * SECOND).astype(np.int64), _ns(start), _ns(end))
 
 
 def planned_requests(stage: Stage, seed: int, block: int, warmup: float) -> int | None:
     """How many records a block will leave: all arrivals of an open loop, warm-up included; the requests of a closed loop,
     whose warm-up ones come on top. None where a closed loop's duration decides."""
-    return stage.requests if stage.rate is None else len(schedule(stage, seed, block, warmup).times_ns)
+    return len(schedule(stage, seed, block, warmup).times_ns) if stage.open_loop else stage.requests
 
 
 def _arrivals(stage: Stage, rng: np.random.Generator, start: float, n: int, profile: Profile) -> NDArray[np.float64]:

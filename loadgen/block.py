@@ -18,7 +18,6 @@ from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
 from loadgen.loops import closed_loop, open_loop
 from loadgen.openai import takes_extended
-from loadgen.profiles import mean_rate
 from loadgen.questions import Question
 from loadgen.traffic import Traffic
 from loadgen.transport import Transport, open_transport
@@ -53,7 +52,7 @@ async def send_block(
     recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
     """
     stage, workload = plan.stage, plan.workload
-    timetable = schedule(stage, plan.seed, plan.block, workload.warmup) if stage.rate is not None else None
+    timetable = schedule(stage, plan.seed, plan.block, workload.warmup) if stage.open_loop else None
     with _collector_off():
         async with open_transport(plan.endpoint, workload.transport) as transport:
             extended = await _takes_extended(transport, workload.deadlines.connect)
@@ -140,13 +139,21 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
         model=plan.endpoint.model,
         prompt_style=plan.prompt_style,
         api=plan.workload.api,
-        arrivals="closed" if timetable is None else stage.arrivals,
-        offered_rate=mean_rate(stage),
+        arrivals="closed" if timetable is None else "trace" if stage.trace else stage.arrivals,
+        offered_rate=None if timetable is None else _offered(stage, timetable),
         concurrency=stage.concurrency,
         planned=stage.requests if timetable is None else len(timetable.times_ns),
         window_start_ns=start_ns,
         window_end_ns=closed_end_ns if timetable is None else timetable.window_end_ns,
     )
+
+
+def _offered(stage: Stage, timetable: Schedule) -> float:
+    """Requests/s over the window: what the stage names, on average, or what its recording held."""
+    if stage.rate is not None:
+        return stage.rate if stage.rate_to is None else (stage.rate + stage.rate_to) / 2
+    inside = (timetable.times_ns >= timetable.window_start_ns).sum()
+    return float(inside) / (timetable.window_end_ns - timetable.window_start_ns) * SECOND
 
 
 @contextmanager

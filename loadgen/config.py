@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -23,8 +24,15 @@ class Bursts(Section):
         return self
 
 
+class Trace(Section):
+    """Recorded traffic, replayed at its own times: `speed` 2 is twice as fast. `loadgen.traces` says which files are known."""
+
+    file: Path
+    speed: float = Field(default=1.0, gt=0)
+
+
 class Stage(Section):
-    """One offered load: `rate` (open loop, requests/s) or `concurrency` (closed loop).
+    """One offered load: `rate` or `trace` (open loop; requests/s, or a recording) or `concurrency` (closed loop).
 
     `duration` and `requests` are per block and variant. `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come
     in clumps (vLLM's meaning of the word). `rate_to`: the rate climbs or falls to this over the window. `think`: how long a
@@ -38,6 +46,7 @@ class Stage(Section):
     rate_to: Rate | None = None
     bursts: Bursts | None = None
     concurrency: Count | None = None
+    trace: Trace | None = None
     duration: Seconds | None = None
     requests: Count | None = None
     warmup: Seconds | None = None
@@ -45,8 +54,8 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Stage:
-        if (self.rate is None) == (self.concurrency is None):
-            raise ValueError("a stage has either rate (open loop) or concurrency (closed loop)")
+        if sum(way is not None for way in (self.rate, self.concurrency, self.trace)) != 1:
+            raise ValueError("a stage has either rate (open loop) or concurrency (closed loop), or a trace")
         if (self.duration is None) == (self.requests is None):
             raise ValueError("a stage has either duration (such as 60s) or requests (such as 200)")
         if self.concurrency == 0 or self.requests == 0 or self.duration == 0:
@@ -64,8 +73,17 @@ class Stage(Section):
 
     @property
     def label(self) -> str:
-        """The name, or "rate-2.5" / "concurrency-16"."""
-        return self.name or (f"rate-{self.rate:g}" if self.rate else f"concurrency-{self.concurrency}")
+        """The name, or "rate-2.5" / "concurrency-16" / "trace-FILE"."""
+        if self.name:
+            return self.name
+        if self.trace:
+            return f"trace-{self.trace.file.stem}"
+        return f"rate-{self.rate:g}" if self.rate else f"concurrency-{self.concurrency}"
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether a schedule decides when requests go out."""
+        return self.concurrency is None
 
 
 class Sampling(Section):

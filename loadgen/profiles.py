@@ -34,11 +34,6 @@ def profile_of(stage: Stage, start: float) -> Profile:
     return Steady(stage.rate)
 
 
-def mean_rate(stage: Stage) -> float | None:
-    """What a stage offers over its window on average, requests/s. None for a closed loop."""
-    return stage.rate if stage.rate is None or stage.rate_to is None else (stage.rate + stage.rate_to) / 2
-
-
 @dataclass(frozen=True)
 class Steady:
     """One rate all along."""

@@ -12,7 +12,7 @@ from scipy import stats
 
 from loadgen.arrivals import planned_requests, schedule
 from loadgen.config import Stage
-from loadgen.profiles import Ramp, mean_rate
+from loadgen.profiles import Ramp
 
 
 def stage(**fields: Any) -> Stage:
@@ -103,7 +103,6 @@ def test_a_ramp_climbs_in_a_straight_line() -> None:
     counts = np.histogram(times, [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100])[0]
     expected = [10 * (10 + 90 * (i + 0.5) / 10) for i in range(10)]
     assert np.abs(counts - expected).max() <= 1
-    assert mean_rate(stage(rate=10, rate_to=100, duration="100s")) == 55
 
 
 def test_bursts_keep_the_mean_rate_and_their_rests() -> None:

@@ -95,6 +95,17 @@ def test_a_closed_loop_of_a_duration(emulator: Any, block: Any) -> None:
     assert all(r.scheduled_ns < 400_000_000 and r.failure is None for r in journal.records)
 
 
+def test_a_ramp_and_a_recording_say_what_they_offer(emulator: Any, block: Any, tmp_path: Path) -> None:
+    server = emulator("--tokens", "1")
+    ramp = block(server.endpoint, {"rate": 10, "rate_to": 30, "duration": "1s"})
+    assert ramp.header.offered_rate == 20
+    trace = tmp_path / "t.jsonl"
+    trace.write_text("".join(f'{{"at": {i / 10}}}\n' for i in range(30)))
+    replay = block(server.endpoint, {"trace": {"file": str(trace), "speed": 2}, "requests": 10})
+    assert replay.header.offered_rate == pytest.approx(20) and replay.header.arrivals == "trace"
+    assert [r.scheduled_ns for r in sorted(replay.records, key=lambda r: r.id)] == [i * 50_000_000 for i in range(10)]
+
+
 def test_a_closed_loop_thinks_between_requests(emulator: Any, block: Any) -> None:
     server = emulator("--ttft", "5ms", "--tokens", "1")
     journal = block(server.endpoint, {"concurrency": 1, "requests": 4, "think": "150ms"})
