@@ -1,7 +1,7 @@
 """Arrival times out of recorded traffic.
 
-Known by their own column names: Azure's LLM inference traces (CSV: TIMESTAMP), BurstGPT (CSV: Timestamp, Request tokens), Mooncake
-(JSON lines: timestamp in ms, input_length), and our own JSON lines, `{"at": seconds}`.
+Known by their own column names: Azure's LLM inference traces (CSV: TIMESTAMP), BurstGPT (CSV: Timestamp, Request tokens),
+Mooncake (JSON lines: timestamp in ms, input_length), and our own JSON lines, `{"at": seconds}`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from foundation.errors import BadInput
 
-_SHAPES = 'an Azure (TIMESTAMP) or BurstGPT (Timestamp, Request tokens) CSV, Mooncake JSON lines (timestamp, input_length) or {"at": seconds}'
+_SHAPES = (
+    "an Azure (TIMESTAMP) or BurstGPT (Timestamp, Request tokens) CSV, "
+    'Mooncake JSON lines (timestamp, input_length) or {"at": seconds}'
+)
 
 
 @lru_cache(maxsize=8)
@@ -37,7 +40,8 @@ def arrival_seconds(file: Path) -> NDArray[np.float64]:
         raise BadInput(f"{file}: can't be read ({error})") from error
     if not len(times):
         raise BadInput(f"{file}: no arrivals; write {_SHAPES}")
-    return times - times[0]
+    since: NDArray[np.float64] = times - times[0]
+    return since
 
 
 def _csv(file: Path, lines: Iterator[str]) -> Iterator[float]:

@@ -16,8 +16,13 @@ AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,48
 AZURE_2024 = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10 00:00:00.509930+00:00,2,6\n"
 )
-BURSTGPT = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n5.5,GPT-4,1,2,3,API log\n"
-MOONCAKE = '{"timestamp": 1000, "input_length": 6758, "output_length": 500, "hash_ids": [0]}\n{"timestamp": 1500, "input_length": 7, "output_length": 5}\n'
+BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+5.5,GPT-4,1,2,3,API log
+"""
+MOONCAKE = """{"timestamp": 1000, "input_length": 6758, "output_length": 500, "hash_ids": [0]}
+{"timestamp": 1500, "input_length": 7, "output_length": 5}
+"""
 OURS = '{"at": 7.5}\n{"at": 7.0}\n'
 
 
