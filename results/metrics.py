@@ -11,7 +11,7 @@ from math import inf, isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from results.requests import Floats, Requests
+from results.requests import Floats, Owned, Requests
 from results.stats import FLOORS, TAIL, Bounds, absent, estimate, floor_reason, log_t_bounds, percentile, share_bounds, t_bounds
 from results.steady import Block, StageData
 from results.summary import Estimate, Metric
@@ -29,10 +29,10 @@ PER_REQUEST: dict[str, tuple[str, str, Callable[[Requests], Floats]]] = {
     "slip": ("schedule slip", "sent - scheduled time", lambda r: r.slip),
 }
 # Many values a request.
-_PER_CHUNK: dict[str, tuple[str, str, Callable[[Requests, int], Floats]]] = {
-    "itl": ("ITL", "gaps between successive tokens; tokens that share a chunk have gap 0 after its first", Requests.itl),
-    "icl": ("ICL", "gaps between successive chunks", lambda r, i: r.gaps[i]),
-    "client_lag": ("client lag", "event-loop read time - kernel receive stamp, per chunk", lambda r, i: r.lag[i]),
+_PER_CHUNK: dict[str, tuple[str, str, Callable[[Requests], Owned]]] = {
+    "itl": ("ITL", "gaps between successive tokens; tokens that share a chunk have gap 0 after its first", lambda r: r.itl),
+    "icl": ("ICL", "gaps between successive chunks", lambda r: r.icl),
+    "client_lag": ("client lag", "event-loop read time - kernel receive stamp, per chunk", lambda r: r.client_lag),
 }
 _TOKENS: dict[str, Callable[[Requests], Floats]] = {
     "input_tokens": lambda r: r.input_tokens,
@@ -112,8 +112,8 @@ def values_of(requests: Requests, name: str) -> Floats:
     if name in PER_REQUEST:
         values = PER_REQUEST[name][2](requests)[requests.ok]
     elif name in _PER_CHUNK:
-        each = [_PER_CHUNK[name][2](requests, i) for i in np.flatnonzero(requests.ok)]
-        values = np.concatenate(each) if each else np.empty(0)
+        owned = _PER_CHUNK[name][2](requests)
+        values = owned.values[requests.ok[owned.of]]
     else:
         values = _TOKENS[name](requests)[requests.ok]
     return np.asarray(values[~np.isnan(values)])
@@ -127,8 +127,9 @@ def met(requests: Requests, limits: Limits) -> NDArray[np.bool_]:
             with np.errstate(invalid="ignore"):
                 kept = kept & ~(PER_REQUEST[name][2](requests) > limit)
         else:
-            each = [_PER_CHUNK[name][2](requests, i) for i in range(len(requests))]
-            kept = kept & np.array([len(gaps) == 0 or float(np.mean(gaps)) <= limit for gaps in each], dtype=np.bool_)
+            owned = _PER_CHUNK[name][2](requests)
+            sums, counts = (np.bincount(owned.of, weights, len(requests)) for weights in (owned.values, None))
+            kept = kept & (sums <= limit * counts)
     return kept
 
 

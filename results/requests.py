@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Requests:
-    """n requests. Stamps in ms from the journal's origin; NaN where the request did not get so far, or nobody counted.
+    """n requests with m content chunks between them. Stamps in ms from the journal's origin.
 
-    `gaps[i]` are the gaps between the chunks of request i (one fewer than chunks), `chunk_tokens[i]` the tokens of each chunk,
-    `lag[i]` the client's lag on each, empty where the clock is not the kernel's.
+    NaN where a request did not get so far, or nobody counted. `chunk_of` (m,) is the request that each chunk belongs to, in
+    order; `chunk_tokens` its tokens (0 where they were not counted), `chunk_lag` the client's lag, NaN unless the clock is the
+    kernel's.
     """
 
     id: NDArray[np.int64]
@@ -33,9 +35,10 @@ class Requests:
     input_tokens: Floats
     output_tokens: Floats
     text: Sequence[str]
-    gaps: Sequence[Floats]
-    chunk_tokens: Sequence[Sequence[int]]
-    lag: Sequence[Floats]
+    chunk_of: NDArray[np.int64]
+    chunk_at: Floats
+    chunk_tokens: NDArray[np.int64]
+    chunk_lag: Floats
 
     def __len__(self) -> int:
         return len(self.id)
@@ -72,18 +75,39 @@ class Requests:
     def total_tokens(self) -> Floats:
         return self.input_tokens + self.output_tokens
 
-    def itl(self, i: int) -> Floats:
-        """Gaps between the successive tokens of request i: tokens that came in one chunk have gap 0 after its first."""
-        tokens = np.asarray(self.chunk_tokens[i], dtype=np.int64)
-        if len(tokens) != len(self.gaps[i]) + 1:
-            return np.empty(0)
-        arrivals = np.concatenate(([0.0], np.cumsum(self.gaps[i])))
-        return np.diff(np.repeat(arrivals, tokens))
+    @cached_property
+    def itl(self) -> Owned:
+        """Gaps between the successive tokens of a request: tokens that came in one chunk have gap 0 after its first."""
+        return _gaps(np.repeat(self.chunk_at, self.chunk_tokens), np.repeat(self.chunk_of, self.chunk_tokens))
+
+    @cached_property
+    def icl(self) -> Owned:
+        """Gaps between the successive chunks of a request."""
+        return _gaps(self.chunk_at, self.chunk_of)
+
+    @cached_property
+    def client_lag(self) -> Owned:
+        known = ~np.isnan(self.chunk_lag)
+        return Owned(self.chunk_lag[known], self.chunk_of[known])
+
+
+@dataclass(frozen=True)
+class Owned:
+    """Many values a request: `values` (k,) and the index of the request of each."""
+
+    values: Floats
+    of: NDArray[np.int64]
+
+
+def _gaps(at: Floats, of: NDArray[np.int64]) -> Owned:
+    within = of[1:] == of[:-1]
+    return Owned(np.diff(at)[within], of[1:][within])
 
 
 def requests_of(records: Iterable[RequestRecord]) -> Requests:
     """Records to arrays, in the order of their ids."""
     records = sorted(records, key=lambda record: record.id)
+    chunks = [len(r.chunk_ns) for r in records]
     return Requests(
         id=np.array([r.id for r in records], dtype=np.int64),
         prompt_id=[r.prompt_id for r in records],
@@ -96,10 +120,26 @@ def requests_of(records: Iterable[RequestRecord]) -> Requests:
         input_tokens=_floats([r.input_tokens for r in records]),
         output_tokens=_floats([r.output_tokens for r in records]),
         text=[r.text for r in records],
-        gaps=[np.array(r.chunk_ns[1:], dtype=np.float64) / 1e6 for r in records],
-        chunk_tokens=[r.chunk_tokens for r in records],
-        lag=[np.array(r.client_lag_ns or (), dtype=np.float64) / 1e6 for r in records],
+        chunk_of=np.repeat(np.arange(len(records)), chunks),
+        chunk_at=_flat((np.cumsum(np.array(r.chunk_ns, dtype=np.int64)) / 1e6 for r in records), np.float64),
+        chunk_tokens=_flat((_chunk_tokens(r) for r in records), np.int64),
+        chunk_lag=_flat((_chunk_lag(r) for r in records), np.float64),
     )
+
+
+def _flat(parts: Iterable[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *parts])
+
+
+def _chunk_tokens(record: RequestRecord) -> NDArray[np.int64]:
+    counted = len(record.chunk_tokens) == len(record.chunk_ns)
+    return np.array(record.chunk_tokens if counted else [0] * len(record.chunk_ns), dtype=np.int64)
+
+
+def _chunk_lag(record: RequestRecord) -> Floats:
+    if record.client_lag_ns is None or len(record.client_lag_ns) != len(record.chunk_ns):
+        return np.full(len(record.chunk_ns), np.nan)
+    return np.array(record.client_lag_ns, dtype=np.float64) / 1e6
 
 
 def _floats(values: Sequence[int | None]) -> Floats:
