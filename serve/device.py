@@ -14,10 +14,13 @@ import psutil
 
 from serve.config import ServeConfig
 
+LEFT_FREE_BYTES = 1_000_000_000
+"""For the load generator, the analysis and the file cache."""
+
 
 @dataclass(frozen=True)
 class Device:
-    """`memory_bytes`: on a CPU what is free now, on accelerators the size of the smallest; None where there is none to ask."""
+    """`memory_bytes`: on a CPU what servers may take now, on accelerators the smallest one's size; None where there is none."""
 
     kind: Literal["cpu", "cuda"]
     memory_bytes: int | None
@@ -32,7 +35,7 @@ def device_for(config: ServeConfig) -> Device:
     """
     kind = config.device if config.device != "auto" else _built_for()
     if kind == "cpu":
-        return Device("cpu", config.memory or _free_memory(), max(1, len(os.sched_getaffinity(0))))
+        return Device("cpu", config.memory or max(0, _free_memory() - LEFT_FREE_BYTES), max(1, len(os.sched_getaffinity(0))))
     return Device("cuda", config.memory or _accelerator_memory(), 1)
 
 
@@ -46,22 +49,23 @@ def _built_for() -> Literal["cpu", "cuda"]:
 
 def _free_memory() -> int:
     """Bytes that can be had without swapping, within the limit of a container."""
-    free = psutil.virtual_memory().available
-    for limit_file, used_file in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    free = [psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup"))]
+    return min(size for size in free if size is not None)
+
+
+def free_in_container(cgroup: Path) -> int | None:
+    """What its memory limit leaves, the file cache that can be dropped counted as free; None without a limit (cgroup v2 or v1)."""
+    for folder, limit, used, cache in (
+        (cgroup, "memory.max", "memory.current", "inactive_file"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        limit, used = (_read_int(Path("/sys/fs/cgroup") / name) for name in (limit_file, used_file))
-        if limit is not None and used is not None:
-            free = min(free, max(0, limit - used))
-    return free
-
-
-def _read_int(file: Path) -> int | None:
-    try:
-        return int(file.read_text())
-    except (OSError, ValueError):  # no such cgroup version, or "max"
-        return None
+        try:
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            in_use = int((folder / used).read_text()) - int(statistics[cache])
+            return max(0, int((folder / limit).read_text()) - in_use)
+        except (OSError, ValueError, KeyError):  # another version of cgroups, or the limit is "max"
+            continue
+    return None
 
 
 def _accelerator_memory() -> int | None:
