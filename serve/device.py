@@ -54,7 +54,7 @@ def _free_memory() -> int:
 
 
 def free_in_container(cgroup: Path) -> int | None:
-    """What its memory limit leaves, the file cache that can be dropped counted as free; None without a limit (cgroup v2 or v1)."""
+    """What its memory limit leaves, the file cache that can be dropped being free; None without a limit (cgroup v2 or v1)."""
     for folder, limit, used, cache in (
         (cgroup, "memory.max", "memory.current", "inactive_file"),
         (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
