@@ -21,6 +21,7 @@ from results.compare import (
     pair,
     paired_scores,
     plain_difference,
+    reach_of,
     times,
 )
 from results.cost import COSTS, cost_metrics, is_metered
@@ -41,6 +42,7 @@ from results.objectives import (
 )
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency
 from results.records import Prompt
+from results.report.format import percent
 from results.stats import TAIL, absent, estimate, holm, score_bounds
 from results.steady import StageData, client_late, doubts, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, StageSummary, Summary, VariantSummary
@@ -56,14 +58,15 @@ def analyse(inputs: RunInputs) -> Summary:
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
     variants = _holm([_variant(inputs, variant, base) for variant in measured])
     judged = base.stages.get(inputs.judged_stage)
+    floor = noise(judged) if judged else {}
     return Summary(
         schema_version=SCHEMA_VERSION,
         name=inputs.name,
         baseline=inputs.baseline,
         metrics=METRICS,
         variants=variants,
-        notes=_notes(inputs, measured, prompts),
-        noise=noise(judged) if judged else {},
+        notes=[*_notes(inputs, measured, prompts), *_noise_notes(inputs.baseline, floor)],
+        noise=floor,
         break_even=break_evens(inputs, variants),
     )
 
@@ -276,6 +279,25 @@ def _judge(
     if stage is None or base_stage is None or pairing is None:
         return unmeasured
     return judge_increase(asked, stage, base_stage, pairing, inputs.budget.price, tails)
+
+
+def _noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
+    """How far the baseline is from itself, in the numbers that are looked at first."""
+    reach = {
+        METRICS[key].label: x
+        for key in ("latency_p50", "latency_p95")
+        if key in floor and (x := reach_of(floor[key])) is not None
+    }
+    notes = []
+    if reach:
+        words = " and ".join(f"{percent(x)} in {label}" for label, x in reach.items())
+        notes.append(f"{baseline}'s own blocks differ from one another by up to {words}: less than that is no news")
+    median = floor.get("latency_p50")  # one number only: of many, some would differ by chance
+    if median and median.low is not None and median.high is not None and not median.low <= 0 <= median.high:
+        notes.append(
+            f"{baseline}'s median latency differs from itself by more than chance: the machine changed its pace during the run"
+        )
+    return notes
 
 
 def _notes(inputs: RunInputs, measured: list[Measured], prompts: Mapping[str, Prompt]) -> list[str]:

@@ -107,6 +107,11 @@ def noise(base: StageData) -> dict[str, Estimate]:
     return found
 
 
+def reach_of(found: Estimate) -> float | None:
+    """The largest difference that the interval of an A/A comparison allows."""
+    return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
+
+
 NOISE_METRICS = ("latency_mean", "latency_p50", "latency_p95", "ttft_mean", "ttft_p50", "ttft_p95", "tpot_mean", "requests_per_s")
 
 

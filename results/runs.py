@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from results.compare import no_difference, noise, paired_by_prompt, paired_scores, prompt_means
+from results.compare import no_difference, noise, paired_by_prompt, paired_scores, prompt_means, reach_of
 from results.inputs import RunInputs
 from results.journal import read_prompts
 from results.measured import Measured, read_measured
@@ -78,7 +78,7 @@ def _changes(name: str, before: Measured, after: Measured, notes: list[str]) -> 
         metrics = before.metrics[stage], after.metrics[stage]
         for key in TIMES:
             difference = _unpaired(old, new, key, metrics[0][key], metrics[1][key])
-            reach = [_reach(floor[key]) for floor in floors]
+            reach = [reach_of(floor[key]) for floor in floors]
             floor = max((r for r in reach if r is not None), default=None)
             found.append(_change(name, stage, key, metrics[0][key], metrics[1][key], difference, floor))
         found.append(_tokens(name, stage, old, new, metrics[0]["output_tokens_mean"], metrics[1]["output_tokens_mean"]))
@@ -113,11 +113,6 @@ def _tokens(name: str, stage: str, old: StageData, new: StageData, before: Estim
 def _mean_score(measured: Measured) -> Estimate:
     values = np.array(list(measured.scores.values()))
     return estimate(float(np.mean(values)), score_bounds(values, TAIL, TAIL), len(values))
-
-
-def _reach(found: Estimate) -> float | None:
-    """The largest relative difference that a run shows against itself."""
-    return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
 
 
 def _change(

@@ -124,6 +124,7 @@ def test_the_noise_of_a_run_is_seen_in_the_baseline_itself(tmp_path: Path) -> No
     assert found.low is not None
     assert found.high is not None
     assert found.low <= 0 <= found.high
+    assert "base's own blocks differ" in " ".join(analyse(inputs(tmp_path, ["base", "tuned"])).notes)
     write_pair(tmp_path / "short", 3, 1.25)
     assert "four blocks" in (analyse(inputs(tmp_path / "short", ["base", "tuned"])).noise["latency_p50"].reason or "")
 
