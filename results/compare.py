@@ -58,7 +58,7 @@ def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing
     asked, base_asked = ({p for pair in blocks for p in pair[side].requests.prompt_id} for side in (0, 1))
     if blocks and not asked & base_asked:
         notes.append(f"{names[0]} and {names[1]} were asked different prompts, none in common: no quality or tokens compared")
-    elif len(asked & base_asked) < 0.9 * max(len(asked), len(base_asked), 1):
+    elif blocks and len(asked & base_asked) < 0.9 * max(len(asked), len(base_asked), 1):
         notes.append(
             f"{names[0]} was asked {len(asked)} prompts and {names[1]} {len(base_asked)}, "
             f"{len(asked & base_asked)} of them in common: quality and tokens are compared on those"

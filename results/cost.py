@@ -14,7 +14,7 @@ import numpy as np
 
 from results.config import BudgetConfig, Price
 from results.requests import Floats, Requests
-from results.stats import TAIL, Bounds, absent, estimate, log_t_bounds, mean_bounds, ratio_bounds
+from results.stats import TAIL, Bounds, absent, count_bounds, estimate, log_t_bounds, mean_bounds, ratio_bounds
 from results.steady import StageData, held
 from results.summary import Estimate
 
@@ -88,8 +88,11 @@ def _cost(stage: StageData, price: Price, low_tail: float, high_tail: float) -> 
     completed, window = sum(b.completed for b in stage.blocks), stage.window_s
     value = hourly * window / completed
     blocks = [hourly * b.window_s / b.completed for b in stage.blocks if b.completed]
-    bounds = log_t_bounds(value, blocks, low_tail, high_tail) if len(blocks) > 1 else Bounds(-inf, inf)
-    return value, bounds, completed
+    if len(blocks) > 1:
+        return value, log_t_bounds(value, blocks, low_tail, high_tail), completed
+    # One block has no spread; arrivals are at their most irregular when they are Poisson.
+    count = count_bounds(completed, high_tail, low_tail)
+    return value, Bounds(value * completed / count.high, value * completed / count.low), completed
 
 
 def _known_costs(stage: StageData, price: Price) -> Sequence[Floats]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, betaincinv, chdtri, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, bdtrik, betaincinv, chdtri, gammaincinv, ndtri, stdtr, stdtrit
 
 from results.requests import Floats
 from results.summary import Estimate
@@ -204,6 +204,12 @@ def ratio_bounds(numerators: Floats, denominators: Floats, low_tail: float, high
         return Bounds(-inf, inf)
     ratio = float(np.mean(numerators)) / below
     return t_bounds(ratio, ratio + (numerators - ratio * denominators) / below, low_tail, high_tail)
+
+
+def count_bounds(count: int, low_tail: float, high_tail: float) -> Bounds:
+    """Exact bounds of a Poisson mean from one count (F. Garwood, Biometrika 28, 1936)."""
+    low = float(gammaincinv(count, low_tail)) if count > 0 else 0.0
+    return Bounds(low, float(gammaincinv(count + 1, 1 - high_tail)))
 
 
 def share_bounds(successes: int, n: int, low_tail: float, high_tail: float) -> Bounds:

@@ -96,6 +96,15 @@ def test_self_hosted(tmp_path: Path) -> None:
     assert "requests_per_month" in (summary.variants[0].metrics["cost_per_month"].reason or "")
 
 
+def test_one_block_has_the_spread_of_its_count(tmp_path: Path) -> None:
+    write_journal(tmp_path, "base", 1, [request(i, "q", 100 * i, 50, 20) for i in range(100)])
+    asked = Asked(budget={"price": {"accelerator_hour": "$36"}})
+    cost = analyse(inputs(tmp_path, ["base"], asked)).variants[0].metrics["cost_per_request"]
+    assert cost.value == pytest.approx(1e-3)
+    assert cost.low == pytest.approx(1e-3 * 100 / 121.6, rel=1e-3)  # Garwood's table: 100 counted, 81.4 to 121.6
+    assert cost.high == pytest.approx(1e-3 * 100 / 81.4, rel=1e-3)
+
+
 def test_a_load_that_was_not_held_has_no_cost(tmp_path: Path) -> None:
     cost = measured(tmp_path, {"price": {"accelerator_hour": "$1"}}, latency_ms=9_000).variants[0].metrics["cost_per_request"]
     assert cost.value is None

@@ -14,6 +14,7 @@ from benchmarks.decision.simulate import Machine, coverage, differences, differe
 from results.stats import (
     FLOORS,
     block_mean,
+    count_bounds,
     design_effect,
     hangs_together_reason,
     holm,
@@ -52,6 +53,12 @@ def test_exact_share_by_hand() -> None:
     assert (1 - bounds.high) ** 200 == pytest.approx(0.05)
     assert share_bounds(200, 200, 0.05, 0.05).low == pytest.approx(0.05 ** (1 / 200))
     assert share_bounds(0, 0, 0.05, 0.05).high == 1
+
+
+def test_count_by_hand() -> None:
+    """Nothing counted: e^-u = tail. One counted: the lower bound l has 1 - e^-l = tail."""
+    assert count_bounds(0, 0.05, 0.05).high == pytest.approx(-log(0.05))
+    assert count_bounds(1, 0.05, 0.05).low == pytest.approx(-log(0.95))
 
 
 def test_how_many_clean_requests_show_a_tenth_of_a_percent() -> None:
