@@ -21,19 +21,12 @@ class Job:
     """One request on its way through the engine."""
 
     def __init__(
-        self, connection: Connection, stream: wire.Stream, course: Course, usage: bool, step: int, length: bool, truth: Truth
+        self, connection: Connection, stream: wire.Stream, course: Course, usage: bool, length: bool, truth: Truth
     ) -> None:
-        self.connection, self.stream, self.course, self.usage, self.step, self.truth = (
-            connection,
-            stream,
-            course,
-            usage,
-            step,
-            truth,
-        )
-        self.sent = 0
+        self.connection, self.stream, self.course, self.usage, self.truth = connection, stream, course, usage, truth
         self.ready_s = 0.0
         self.reason = "length" if length else "stop"
+        self.events, self._rest = -(-course.tokens // stream.step), course.tokens % stream.step
 
     @property
     def fault(self) -> str | None:
@@ -44,13 +37,18 @@ class Job:
         if role := self.stream.role():
             self.connection.send(wire.chunk(role))
 
-    def next_event(self) -> bytes:
-        """The next event with tokens, framed."""
-        count = min(self.step, self.course.tokens - self.sent)
-        event = self.stream.tokens(self.sent, count)
-        self.sent += count
-        self.truth.event_tokens.append(count)
-        return event
+    def event(self, number: int) -> bytes:
+        """The event with this number, framed; the last may hold fewer tokens."""
+        if self._rest and number == self.events - 1:
+            return self.stream.partial(number, self._rest)
+        return self.stream.tokens(number)
+
+    def count_tokens(self) -> None:
+        """Set down how many tokens each event carried that was sent."""
+        sent = len(self.truth.event_ns)
+        self.truth.event_tokens = [self.stream.step] * sent
+        if self._rest and sent == self.events:
+            self.truth.event_tokens[-1] = self._rest
 
     def closing(self) -> bytes:
         """Finish reason, usage, [DONE] and the end of the body, less what a fault leaves out."""
@@ -106,6 +104,7 @@ class Engine:
         timer = self._running.pop(job)
         if timer is not None:
             timer.cancel()
+        job.count_tokens()
         self._on_end(job, end)
         self._admit()
 
@@ -114,7 +113,7 @@ class Engine:
         self._event(job)
 
     def _event(self, job: Job) -> None:
-        event = job.next_event()
+        event = job.event(len(job.truth.event_ns))
         if job.fault == "trickle":
             self._trickle(job, event)
             return
@@ -133,7 +132,7 @@ class Engine:
         events = len(job.truth.event_ns)
         if events == _BEFORE_FAULT and job.fault in _MIDSTREAM:
             self._break(job)
-        elif job.sent >= job.course.tokens:
+        elif events >= job.events:
             job.connection.send(job.closing())
             self._leave(job, job.fault or "complete")
         else:
@@ -154,7 +153,7 @@ class Engine:
             connection.send(job.closing())
             self._leave(job, fault)
         elif fault in ("reset-event", "close-event"):
-            connection.send(job.stream.tokens(job.sent, 1)[:-20])
+            connection.send(job.event(len(job.truth.event_ns))[:-20])
             self._leave(job, fault)
             self._loop.call_later(0.02, connection.reset if fault == "reset-event" else connection.close)
 
@@ -168,13 +167,13 @@ class Engine:
         """One engine step: every running request that is past its prefill gets its next token."""
         now_s = time.monotonic()
         for job in list(self._running):
-            truth = job.truth
-            if truth.head_ns is None:
+            written = job.truth.event_ns
+            if not written:
                 if now_s < job.ready_s:
                     continue
                 job.open_stream()
-            truth.event_ns.append(job.connection.send(job.next_event()))
-            if job.sent >= job.course.tokens:
+            written.append(job.connection.send(job.event(len(written))))
+            if len(written) == job.events:
                 job.connection.send(job.closing())
                 self._leave(job, "complete")
         if not self._running:

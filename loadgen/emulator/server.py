@@ -76,9 +76,9 @@ class Server:
         continuous = bool(options.get("continuous_usage_stats"))
         most = asked.get("max_tokens") or asked.get("max_completion_tokens") or 16
         way = course(self._behaviour, truth.request, most)
-        stream = wire.Stream(api, asked["model"], len(truth.prompt.split()), continuous)
+        stream = wire.Stream(api, asked["model"], len(truth.prompt.split()), continuous, self._behaviour.tokens_per_chunk)
         usage = self._behaviour.usage and bool(options.get("include_usage"))
-        job = Job(connection, stream, way, usage, self._behaviour.tokens_per_chunk, way.tokens == most, truth)
+        job = Job(connection, stream, way, usage, way.tokens == most, truth)
         self._jobs[connection] = job
         self._engine.submit(job)
 

@@ -45,30 +45,36 @@ def word(token: int) -> str:
 
 
 class Stream:
-    """The events of one answer. `continuous`: usage in every event, as vLLM does when asked."""
+    """The events of one answer, `step` tokens in each. `continuous`: usage in every event, as vLLM does when asked."""
 
-    def __init__(self, api: str, model: str, prompt_tokens: int, continuous: bool) -> None:
-        self.api, self.model, self.prompt_tokens, self.continuous = api, model, prompt_tokens, continuous
+    def __init__(self, api: str, model: str, prompt_tokens: int, continuous: bool, step: int = 1) -> None:
+        self.api, self.model, self.prompt_tokens, self.continuous, self.step = api, model, prompt_tokens, continuous, step
+        # Without usage the same events serve every answer, and making them costs more than sending them.
+        self._frames: list[bytes] = [] if continuous else _frames(api, model, step)
 
     def role(self) -> bytes | None:
         """The event that only names the role; text completions have none."""
         return self._event({"delta": {"role": "assistant", "content": ""}}, 0) if self.api == "chat" else None
 
-    def tokens(self, first: int, count: int) -> bytes:
-        """The event that carries `count` tokens from index `first` on, framed."""
-        if self.continuous:
-            return chunk(self._tokens(first, count))
-        return _shared_tokens(self.api, self.model, first, count)
+    def tokens(self, number: int) -> bytes:
+        """The event with this number, framed."""
+        frames = self._frames
+        while len(frames) <= number:
+            frames.append(self.partial(len(frames), self.step))
+        return frames[number]
+
+    def partial(self, number: int, count: int) -> bytes:
+        """The event with this number and only `count` tokens, framed."""
+        first = number * self.step
+        text = "".join(word(token) for token in range(first, first + count))
+        what = {"delta": {"content": text}} if self.api == "chat" else {"text": text}
+        return chunk(self._event(what, first + count))
 
     def finish(self, tokens: int, reason: str) -> bytes:
         return self._event({"delta": {}} if self.api == "chat" else {"text": ""}, tokens, reason)
 
     def usage(self, tokens: int) -> bytes:
         return event({**self._base(), "choices": [], "usage": self._usage(tokens)})
-
-    def _tokens(self, first: int, count: int) -> bytes:
-        text = "".join(word(token) for token in range(first, first + count))
-        return self._event({"delta": {"content": text}} if self.api == "chat" else {"text": text}, first + count)
 
     def _event(self, what: dict[str, Any], tokens: int, reason: str | None = None) -> bytes:
         usage = {"usage": self._usage(tokens)} if self.continuous else {}
@@ -82,6 +88,6 @@ class Stream:
         return {"prompt_tokens": self.prompt_tokens, "completion_tokens": tokens, "total_tokens": self.prompt_tokens + tokens}
 
 
-@lru_cache(maxsize=65536)
-def _shared_tokens(api: str, model: str, first: int, count: int) -> bytes:
-    return chunk(Stream(api, model, 0, continuous=False)._tokens(first, count))
+@lru_cache(maxsize=64)
+def _frames(api: str, model: str, step: int) -> list[bytes]:
+    return []
