@@ -65,7 +65,7 @@ class PromptConfig(Section):
 class VariantConfig(Section):
     """One thing on the bench. `adapter` and `merge` take "finetune" (this experiment's own) or an adapter folder.
 
-    None of adapter, merge, model, url: the experiment's model as it is. `quantize` works on what is merged, or on the model itself.
+    None of adapter, merge, model, url: the experiment's model as it is. `quantize` works on what is merged, or on the model.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -1,4 +1,4 @@
-"""The ring: fine-tune, quantize, serve and load, decide. Each stage reads and writes files, and is skipped where they are whole."""
+"""The ring: fine-tune, quantize, serve and load, decide. Each stage reads and writes files; what is whole is skipped."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,7 @@ import finetune
 import quantize
 from dyno.assets import bundled_file
 from dyno.experiment import FINETUNE, PREFIX, Experiment, VariantConfig
+from dyno.isolate import isolated
 from dyno.models import name_only, resolve_model
 from dyno.run_directory import RunDirectory
 from foundation.errors import BadInput
@@ -97,7 +99,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     heldout = _read(experiment.data.eval, where, progress) if experiment.data.eval else []
     prepared = Prepared(experiment, where, models, train, heldout, _prompts(experiment, heldout, where, progress))
     if need_models or all(model.path.is_dir() for model in models.values()):
-        _check_training(prepared)
+        _check_training(prepared, progress)
     _check_adapters(prepared)
     return prepared
 
@@ -136,9 +138,15 @@ def _prompt(prompt_id: str, group: str, example: Example, styles: dict[str, Prom
     return Prompt(prompt_id, group, {name: render(example, style) for name, style in styles.items()}, example.completion)
 
 
-def _check_training(prepared: Prepared) -> None:
+def _check_training(prepared: Prepared, progress: Progress) -> None:
+    """In a process of its own: the tokenizer brings torch along, and this process is to carry the load."""
     if (config := prepared.experiment.finetune) is not None:
-        finetune.check(config, prepared.base, prepared.train, prepared.heldout, prepared.training_style)
+        arguments = (config, prepared.base, prepared.train, prepared.heldout, prepared.training_style)
+        isolated(_check_data, *arguments, progress=progress, log=Path(os.devnull))
+
+
+def _check_data(*arguments: Any, progress: Progress) -> None:
+    progress.log(f"data: {finetune.check(*arguments)}")
 
 
 def _check_adapters(prepared: Prepared) -> None:

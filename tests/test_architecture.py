@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.test_ring import write_experiment
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -29,3 +31,30 @@ def test_help_reads_no_configuration_library() -> None:
     code = "import sys, dyno.cli; print([name for name in ('pydantic', 'numpy', 'aiohttp', 'yaml') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_preparing_a_run_keeps_the_load_generators_process_light(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    script = tmp_path / "prepare.py"
+    script.write_text(
+        """
+import sys
+from pathlib import Path
+
+import psutil
+
+from dyno.experiment import load_experiment
+from dyno.pipeline import plan_serving
+from dyno.prepare import prepare
+from dyno.run_directory import RunDirectory
+from foundation.progress import Silent
+
+if __name__ == "__main__":
+    prepared = prepare(load_experiment(Path("experiment.yaml")), Path.cwd(), Silent())
+    plan_serving(prepared, RunDirectory(Path("runs/tiny")))
+    print([name for name in ("torch", "transformers", "vllm") if name in sys.modules])
+    print(psutil.Process().memory_info().rss < 300e6)
+"""
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[-3:] == ["[]", "True", ""], done.stdout + done.stderr
