@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,6 +36,7 @@ Variant = Annotated[list[str] | None, typer.Option("--variant", help="Only these
 
 def main() -> None:
     """The entry point: exit codes of `foundation.errors.Exit`, one clear line for an error."""
+    signal.signal(signal.SIGTERM, _interrupt)  # ends as Ctrl-C does, so that no process is left behind
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
@@ -52,6 +54,10 @@ def main() -> None:
             _fail(f"{type(error).__name__}: {error} (this is a fault of dyno; --debug shows where)", "", debug)
             code = Exit.SYSTEM_FAILED
     sys.exit(int(code or 0))
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _usage_error(error: Exception) -> int | None:

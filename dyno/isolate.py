@@ -40,12 +40,14 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: 
     log.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
+    ended = False
     child = context.Process(target=_run, args=(theirs, log, function, args), daemon=True)
     child.start()
     theirs.close()
     try:
         while True:
             kind, value = ours.recv()
+            ended = kind in ("result", "error")
             if kind == "result":
                 return value
             if kind == "error":
@@ -56,12 +58,12 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: 
         message = f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}"
         raise SystemFailed(message, "\n".join(log.read_text(errors="replace").splitlines()[-20:])) from None
     finally:
+        if not ended:
+            child.terminate()
         child.join(timeout=5)
         if child.is_alive():
-            child.terminate()
-            child.join(timeout=5)
-        if child.is_alive():
             child.kill()
+            child.join()
 
 
 def _ending(code: int | None) -> str:

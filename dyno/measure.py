@@ -80,7 +80,7 @@ async def _guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) 
 
 
 class _BlockProgress(Silent):
-    """A block's part of the bar: never more than was planned, as a closed loop's warm-up comes on top, and all of it when done."""
+    """A block's part of the bar: never more than was planned (a closed loop's warm-up comes on top), all of it when done."""
 
     def __init__(self, progress: Progress, planned: int, name: str) -> None:
         self._progress, self._left, self._name = progress, planned, name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 from dyno.isolate import isolated
 from foundation.errors import BadInput, SystemFailed
 from foundation.progress import Progress
+
+PATHS = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 class Told:
@@ -94,3 +98,28 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         isolated(never_ends, progress=Interrupts(), log=tmp_path / "log")
     assert not psutil.pid_exists(pids[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from dyno.cli import _interrupt\n"
+        "from dyno.isolate import isolated\n"
+        "from tests.dyno.test_isolate import Told, never_ends\n"
+        "class Prints(Told):\n"
+        "    def log(self, line): print(line, flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGTERM, _interrupt)\n"
+        "    isolated(never_ends, progress=Prints(), log=Path('log'))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=PATHS
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.send_signal(number)
+        assert process.wait(20) != 0
+    assert not psutil.pid_exists(child)
