@@ -12,6 +12,7 @@ from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, render
 from foundation.model import ModelRef
+from foundation.section import nearest
 
 MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more than it saves
 
@@ -181,29 +182,26 @@ def _check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
         )
     if "quantization_config" in about:
         raise BadInput(f"{base.id}: already quantized; fine-tune the full-precision model, then quantize once")
-    _check_targets(base, config.target_modules)
+    _check_targets(base, config)
     return about
 
 
-def _check_targets(base: ModelRef, targets: str | tuple[str, ...]) -> None:
-    if targets == "all-linear":
-        return
+def _check_targets(base: ModelRef, config: FinetuneConfig) -> None:
     from safetensors import safe_open
 
-    if isinstance(targets, str):
-        targets = (targets,)
-    modules: set[str] = set()
+    if config.modules == "all-linear":
+        return
+    linear: set[str] = set()
     for shard in sorted(base.path.glob("*.safetensors")):
         with safe_open(shard, framework="numpy") as weights:
-            modules |= {part for name in weights.keys() for part in name.removesuffix(".weight").split(".")}  # noqa: SIM118
-    known = {m for m in modules if m.endswith(("proj", "_attn", "fc1", "fc2")) or m in targets}
-    for target in targets:
-        if target in ("lm_head", "embed_tokens"):
-            raise BadInput(
-                f"finetune.target_modules: {target} can't be served as an adapter; leave it out (all-linear leaves it out)"
-            )
-        if target.split(".")[-1] not in modules:
-            raise BadInput(f"finetune.target_modules: {base.id} has no module {target!r} (it has {', '.join(sorted(known))})")
+            matrices = [name for name in weights.keys() if len(weights.get_slice(name).get_shape()) == 2]  # noqa: SIM118
+            linear |= {name.removesuffix(".weight").split(".")[-1] for name in matrices}
+    for module in config.modules:
+        if module in ("lm_head", "embed_tokens"):
+            raise BadInput(f"finetune.target_modules: no server takes an adapter of {module}; leave it out, as all-linear does")
+        if module not in linear:
+            known = nearest(module, linear - {"lm_head", "embed_tokens"})
+            raise BadInput(f"finetune.target_modules: {base.id} has no module {module!r}{known}")
 
 
 def _check_split(train: Sequence[Example], heldout: Sequence[Example]) -> None:

@@ -109,8 +109,8 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
     prefix = prepared.prefix if can_share_prefix(model) else []
     tokenizer = prepared.tokenizer
     pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    rows = -(-config.batch_size // config.accumulation)
-    steps = -(-len(prepared.train) // (rows * config.accumulation)) * config.epochs
+    rows = config.batch_size // config.accumulation
+    steps = -(-len(prepared.train) // config.batch_size) * config.epochs
     trainer = CompletionTrainer(
         prefix=prefix,
         examples=prepared.train,
@@ -123,7 +123,7 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
             r=config.rank,
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
-            target_modules=config.target_modules if isinstance(config.target_modules, str) else list(config.target_modules),
+            target_modules=config.modules,
             task_type="CAUSAL_LM",
         ),
         args=SFTConfig(

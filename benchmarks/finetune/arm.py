@@ -61,9 +61,7 @@ def by_sfttrainer(config: FinetuneConfig, base: ModelRef, learned: list[Example]
     trainer = SFTTrainer(
         model=str(base.path),
         train_dataset=Dataset.from_list(rows),
-        peft_config=LoraConfig(
-            r=config.rank, lora_alpha=config.alpha, target_modules=config.target_modules, task_type="CAUSAL_LM"
-        ),
+        peft_config=LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=config.modules, task_type="CAUSAL_LM"),
         args=SFTConfig(
             output_dir=str(out),
             num_train_epochs=config.epochs,

@@ -155,8 +155,10 @@ def test_bases_that_can_not_be_tuned(base: ModelRef, tmp_path: Path, config: dic
         check(CONFIG, changed(base, tmp_path / "model", **config), TRAIN, HELDOUT, None)
 
 
-@pytest.mark.parametrize(("targets", "message"), [(("q_prj",), "no module 'q_prj'.*q_proj"), (("lm_head",), "can't be served")])
-def test_target_modules_are_checked_against_the_weights(base: ModelRef, targets: tuple[str, ...], message: str) -> None:
+@pytest.mark.parametrize(
+    ("targets", "message"), [(("q_prj",), r"no module 'q_prj' .did you mean 'q_proj'"), ("lm_head", "no server takes")]
+)
+def test_target_modules_are_checked_against_the_weights(base: ModelRef, targets: str | tuple[str, ...], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         check(FinetuneConfig(target_modules=targets), base, TRAIN, HELDOUT, None)
 
