@@ -20,7 +20,7 @@ from dyno.run_directory import RunDirectory, whole_or_not
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from results import RunInputs, analyse, judge, plan_capacity, write_parquet
-from results.records import VariantRecord
+from results.records import Kind, VariantRecord
 from results.summary import CapacityPlan, Summary, Verdicts
 
 
@@ -104,9 +104,24 @@ def write_variants(prepared: Prepared, run: RunDirectory) -> None:
         if size is not None and served.adapter:
             size += sum(file.stat().st_size for file in served.adapter.glob("*.safetensors"))
         records.append(
-            VariantRecord(name=variant.name, what=describe(variant), prompt_style=variant.prompt or PLAIN, size_bytes=size)
+            VariantRecord(
+                name=variant.name,
+                what=describe(variant),
+                prompt_style=variant.prompt or PLAIN,
+                size_bytes=size,
+                kind=kind(variant),
+            )
         )
     run.variants.write_bytes(msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
+
+
+def kind(variant: VariantConfig) -> Kind:
+    """What a variant is, in one word."""
+    if variant.url:
+        return "url"
+    if variant.quantize:
+        return "quantized"
+    return "adapter" if variant.adapter else "merged" if variant.merge else "model"
 
 
 def describe(variant: VariantConfig) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from results.cost import is_metered
 from results.inputs import RunInputs
 from results.records import VariantRecord
 from results.report.format import change, percent, points, quantity
@@ -45,7 +46,7 @@ class _Case:
     def hardware(self) -> bool:
         """Whether a faster model would help: for a time always, for a cost where hours are paid and not tokens."""
         price = self.inputs.budget.price if self.inputs.budget else None
-        return self.slow or (self.about == "cost" and price is not None and price.accelerator_hour is not None)
+        return self.slow or (self.about == "cost" and price is not None and not is_metered(price))
 
     def mean(self, metric: str) -> float:
         return self.stage.metrics[metric].value or 0.0
@@ -60,7 +61,7 @@ class _Case:
         if self.slow:
             return min(1.0, self.mean("ttft_mean") / self.mean("latency_mean")) if self.mean("latency_mean") else 0.0
         price = self.inputs.budget.price if self.inputs.budget else None
-        if price is None or price.accelerator_hour is not None:
+        if price is None or not is_metered(price):
             return 0.0
         parts = [
             (price.input_price or 0.0) * self.mean("input_tokens_mean"),

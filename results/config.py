@@ -113,7 +113,10 @@ class QualityConfig(Scoring):
 
 
 class Price(Section):
-    """Self-hosted (`accelerator_hour` per accelerator, `accelerators` per replica) or metered (per token, or per million)."""
+    """Self-hosted (`accelerator_hour` per accelerator, `accelerators` per replica) or metered (per token, or per million).
+
+    With both, requests are priced by their tokens, and the replicas of the capacity plan by the hour.
+    """
 
     accelerator_hour: Dollars | None = None
     accelerators: Count = 1
@@ -125,8 +128,6 @@ class Price(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Price:
         metered = [p for p in (self.input_price, self.output_price) if p is not None]
-        if self.accelerator_hour is not None and metered:
-            raise ValueError("price either accelerator_hour (self-hosted) or tokens (metered), not both")
         if self.accelerator_hour is None and not metered:
             raise ValueError("write accelerator_hour (self-hosted), or input_per_million and output_per_million (metered)")
         for side in ("input", "output"):

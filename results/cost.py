@@ -20,7 +20,8 @@ from results.summary import Estimate
 
 
 def is_metered(price: Price) -> bool:
-    return price.accelerator_hour is None
+    """Whether requests are priced by their tokens. An hourly price beside token prices is the capacity plan's."""
+    return price.input_price is not None or price.output_price is not None
 
 
 def request_costs(requests: Requests, price: Price) -> Floats:

@@ -20,6 +20,9 @@ Failure = Literal[
 ]  # fmt: skip
 
 
+Kind = Literal["model", "adapter", "merged", "quantized", "url"]
+
+
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of `prompts.jsonl`: one question, as every prompt style words it, and the answer it should get.
 
@@ -123,7 +126,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     prompt_style: str
     size_bytes: int | None = None
-    kind: Literal["model", "adapter", "merged", "quantized", "url"] = "model"
+    kind: Kind = "model"
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):
