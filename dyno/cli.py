@@ -235,12 +235,23 @@ def report(run: RunFolder, gate: Gate = False) -> None:
     _finish(rebuild(run), gate)
 
 
-@app.command(epilog="Example:  dyno compare runs/baseline runs/news-topics")
-def compare(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)]) -> None:
-    """Stored runs side by side, every variant of each; nothing is measured."""
-    from dyno.stored import show_comparison
+@app.command(epilog="Examples:  dyno compare runs/monday runs/tuesday --gate   dyno compare runs/baseline runs/a runs/b")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)],
+    markdown: Annotated[bool, typer.Option("--markdown", help="With two runs: print Markdown, for a pull request.")] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="With two runs: write JUnit XML.")] = None,
+    gate: Annotated[bool, typer.Option("--gate", help="With two runs: exit 1 where anything got worse beyond noise.")] = False,
+) -> None:
+    """Stored runs: of two, what differs beyond their noise; of more, every variant side by side. Nothing is measured."""
+    from dyno.stored import compare_two, show_comparison
+    from foundation.errors import BadInput
 
-    show_comparison(runs)
+    if len(runs) != 2:
+        if markdown or junit or gate:
+            raise BadInput("--markdown, --junit and --gate go with two runs: dyno compare BEFORE AFTER")
+        show_comparison(runs)
+    elif compare_two(runs[0], runs[1], junit, markdown) and gate:
+        raise typer.Exit(Exit.DONT_SHIP)
 
 
 @app.command()

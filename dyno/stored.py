@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,8 +20,9 @@ from dyno.show import show_capacity, show_results
 from foundation.errors import BadInput
 from results import plan_capacity
 from results.config import PlanConfig
-from results.report.table import rows
-from results.summary import Summary, Verdicts
+from results.report.format import quantity
+from results.report.table import difference_text, rows
+from results.summary import RunComparison, Summary, Verdicts
 
 
 def rebuild(run: Path) -> Verdicts:
@@ -64,6 +67,42 @@ def _summary(directory: RunDirectory) -> Summary:
         raise BadInput(f"{file}: not there yet; make it with: dyno report {directory.path}") from None
     except msgspec.MsgspecError as error:
         raise BadInput(f"{file}: {error}; make it anew with: dyno report {directory.path}") from None
+
+
+def compare_two(before: Path, after: Path, junit: Path | None, as_markdown: bool) -> bool:
+    """What differs between two runs beyond their own noise; whether anything got worse."""
+    from results import compare_runs
+    from results.runs_text import junit as junit_text
+    from results.runs_text import markdown
+
+    sides = [existing_run(run) for run in (before, after)]
+    inputs = [replace(run_inputs(d, load_experiment(d.experiment)), name=d.path.name) for d in sides]
+    environments = [json.loads(d.environment.read_text()) for d in sides]
+    found = compare_runs(inputs[0], inputs[1], (environments[0], environments[1]))
+    if junit is not None:
+        junit.write_text(junit_text(found))
+    if as_markdown:
+        print(markdown(found))
+    else:
+        _show_changes(found)
+    return any(change.outcome == "worse" for change in found.changes)
+
+
+def _show_changes(found: RunComparison) -> None:
+    console = open_console()
+    table = Table("variant", "metric", title=f"{found.before} -> {found.after}", title_justify="left", header_style="bold")
+    for heading in ("before", "after", "change"):
+        table.add_column(heading, justify="right")
+    table.add_column("beyond noise?")
+    colours = {"worse": "red", "better": "green"}
+    for each in found.changes:
+        before, after = (quantity(side.value, each.unit) for side in (each.before, each.after))
+        size = difference_text(each.difference, each.unit)
+        where = Text(f"{each.variant} {each.stage or ''}".rstrip())
+        table.add_row(where, each.label, before, after, size, Text(each.outcome, colours.get(each.outcome, "dim")))
+    console.print(table)
+    for line in [*(f"differs: {text}" for text in found.environment), *(f"note: {text}" for text in found.notes)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_comparison(runs: Sequence[Path]) -> None:

@@ -53,9 +53,13 @@ def test_what_was_measured_is_what_the_emulator_does(run: Path) -> None:
 
 
 def test_a_report_and_a_comparison_come_from_the_stored_run(run: Path) -> None:
-    compared = dyno("compare", str(run), str(run), cwd=run)
-    assert compared.returncode == 0, compared.stderr
-    assert compared.stdout.count("url") == 2
+    side_by_side = dyno("compare", str(run), str(run), str(run), cwd=run)
+    assert side_by_side.returncode == 0, side_by_side.stderr
+    assert side_by_side.stdout.count("url") == 3
+    with_itself = dyno("compare", str(run), str(run), "--gate", "--junit", "compared.xml", cwd=run)
+    assert with_itself.returncode == 0, with_itself.stderr
+    assert "worse" not in with_itself.stdout
+    assert "<failure" not in (run / "compared.xml").read_text()
     before = (run / "report.html").read_bytes()
     assert dyno("report", str(run), cwd=run).returncode == 0
     assert (run / "report.html").read_bytes() == before
