@@ -2,6 +2,7 @@
 
 In: an `Endpoint`, a `Stage`, prompts, a seed. Out: one journal a block (`results.records` is its schema).
 Start at `arrivals` (when), `block` (one block of traffic, end to end), `transport` (how bytes get stamped).
+`emulator` is a server of known behaviour, the oracle; `calibration` measures the load generator against it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from results.records import Failure
 _HOLD = 64 * 1024
 _SLICE_NS = 200_000
 _SETTLE_S = 0.002
+_SOON_NS = 30_000_000
 
 
 class Sink(Protocol):
@@ -31,16 +32,30 @@ class Broken(Exception):
 
 
 class Backlog:
-    """Exchanges with bytes to parse. It works through them in short slices, after the loop has read what came in a burst."""
+    """Exchanges with bytes to parse. It begins when nothing has come for a moment, or soon anyway, and works in short slices.
+
+    An engine step sends its batch at once: what is parsed before all of it was read keeps the rest waiting.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Exchange] = deque()
+        self._calm = True
+        self._soon_ns = 0
 
     def add(self, exchange: Exchange) -> None:
         if not self._waiting:
-            self._loop.call_later(_SETTLE_S, self._work)
+            self._soon_ns = time.monotonic_ns() + _SOON_NS
+            self._loop.call_later(_SETTLE_S, self._begin)
+        self._calm = False
         self._waiting.append(exchange)
+
+    def _begin(self) -> None:
+        if self._calm or time.monotonic_ns() > self._soon_ns:
+            self._work()
+        else:
+            self._calm = True
+            self._loop.call_later(_SETTLE_S, self._begin)
 
     def _work(self) -> None:
         until_ns = time.monotonic_ns() + _SLICE_NS
