@@ -25,6 +25,7 @@ from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader
 
 _LEAD_NS = 20_000_000
 _BEAT_S = 0.02
+_NEW_OBJECTS = 50_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ async def send_block(
     """
     stage, workload = plan.stage, plan.workload
     timetable = schedule(stage, plan.seed, plan.block, workload.warmup) if stage.open_loop else None
-    with _collector_off():
+    with _collector_rare():
         async with open_transport(plan.endpoint, workload.transport) as transport:
             extended = await _takes_extended(transport, workload.deadlines.connect)
             origin_ns = await start()
@@ -157,15 +158,20 @@ def _offered(stage: Stage, timetable: Schedule) -> float:
 
 
 @contextmanager
-def _collector_off() -> Iterator[None]:
-    """No garbage collection while the block runs: a full one stops the event loop for tens of milliseconds."""
+def _collector_rare() -> Iterator[None]:
+    """Garbage collection only of what is new, and only when much of it piles up.
+
+    A full one stops the event loop for tens of milliseconds. None at all would let failed requests through aiohttp, whose
+    tracebacks are cycles, fill the memory.
+    """
+    usual = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.disable()
+    gc.set_threshold(_NEW_OBJECTS, 20, 100)
     try:
         yield
     finally:
-        gc.enable()
+        gc.set_threshold(*usual)
         gc.unfreeze()
 
 

@@ -303,6 +303,21 @@ def test_a_killed_load_generator_loses_at_most_a_second(emulator: Any, tmp_path:
     assert set(range(max(early, default=-1) + 1)) <= written
 
 
+FAILING = CHILD.replace('"rate": 100, "duration": "60s"', '"rate": 2000, "duration": "3s"').replace(
+    '"warmup": "0s"', '"warmup": "0s", "transport": "aiohttp"'
+)
+
+
+def test_memory_stays_small_when_everything_fails(tmp_path: Path) -> None:
+    """The garbage collector is held back in a block, and failed requests are garbage that only it finds."""
+    code = FAILING + "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    path = tmp_path / "failed.jsonl"
+    command = [sys.executable, "-c", code, "http://127.0.0.1:9/v1", str(path)]
+    peak_kb = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(read_journal(path).records) > 5000
+    assert peak_kb < 150_000
+
+
 def test_importing_loadgen_brings_nothing_heavy() -> None:
     heavy = ["pandas", "pyarrow", "scipy", "torch", "transformers"]
     code = f"import sys, json, loadgen; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
