@@ -21,8 +21,8 @@ from foundation.quiet import quiet_libraries
 if TYPE_CHECKING:
     import torch
 
-EAGER_LENGTH = 512
-"""Longest sequence (tokens) for which attention written out in bf16 beats the fused CPU kernel, whose backward pass is slow."""
+EAGER_LENGTH = 256
+"""Longest sequence (tokens) for which attention written out in bf16 beats the fused CPU kernel, whose backward pass is slow for short ones."""
 
 _LOG_LINES = 200
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
