@@ -91,6 +91,8 @@ def run(
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut off.")] = None,
     gate: Gate = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the stages, start nothing.")] = False,
+    until_decided: Annotated[bool, typer.Option("--until-decided", help="Add blocks until every verdict is settled.")] = False,
+    max_time: Annotated[str, typer.Option("--max-time", help="With --until-decided: how long to go on loading.")] = "30m",
     out: Out = Path("runs"),
 ) -> None:
     """The whole ring: fine-tune, quantize, serve, load, decide."""
@@ -106,6 +108,8 @@ def run(
         return
     assert experiment is not None
     loaded = load_experiment(experiment)
+    if until_decided:
+        loaded = loaded.decided_within(max_time)
     if dry_run:
         from dyno.dry_run import show_dry_run
 
@@ -252,6 +256,14 @@ def compare(
         show_comparison(runs)
     elif compare_two(runs[0], runs[1], junit, markdown) and gate:
         raise typer.Exit(Exit.DONT_SHIP)
+
+
+@app.command()
+def calibrate() -> None:
+    """What this machine's load generator can measure: its ceiling and its timestamp error, against the emulator. A minute or two."""
+    from dyno.calibration import calibrate_here
+
+    calibrate_here()
 
 
 @app.command()

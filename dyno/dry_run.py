@@ -63,7 +63,9 @@ def _stages(prepared: Prepared, plan: ServePlan) -> list[tuple[str, str, float]]
     for stage in workload.stages:
         n = planned_requests(stage, workload.seed, 1, workload.warmup)
         seconds = stage.duration or (stage.requests / stage.rate if stage.rate and stage.requests else 0.0)
-        how = f"{stage.rate:g} requests/s" if stage.rate else f"{stage.concurrency} in flight"
+        how = (
+            f"{stage.rate:g} requests/s" if stage.rate else f"{stage.concurrency} in flight" if stage.concurrency else "replayed"
+        )
         each = f"{n} requests" if n else f"{stage.duration:g} s"
         what = f"{stage.label}: {how}, {each} a block, {workload.blocks} blocks x {variants} variants"
         warmup = workload.warmup if stage.warmup is None else stage.warmup

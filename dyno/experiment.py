@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
 from foundation.examples import PromptStyle
 from foundation.section import Section, nearest
+from foundation.units import Seconds
 from loadgen.config import WorkloadConfig
 from quantize.config import QuantizeConfig
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
@@ -92,6 +94,20 @@ class VariantConfig(Section):
         return self
 
 
+class UntilDecided(Section):
+    """Go on adding blocks until no verdict is INCONCLUSIVE, or `max_time` of load is over.
+
+    Judged at most `looks` times, each after half as many blocks again; the 5 % of error are shared among the looks.
+    """
+
+    max_time: Seconds
+    looks: int = Field(default=5, ge=2)
+
+    def block_counts(self, blocks: int) -> list[int]:
+        """How many blocks there are at the second look and after: 15, 23, 34, 51 for 10 blocks and five looks."""
+        return [math.ceil(blocks * 1.5**look) for look in range(1, self.looks)]
+
+
 class Experiment(Section):
     """The whole file."""
 
@@ -108,6 +124,7 @@ class Experiment(Section):
     quality: QualityConfig = QualityConfig()
     budget: BudgetConfig | None = None
     plan: PlanConfig | None = None
+    until_decided: UntilDecided | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
@@ -134,7 +151,14 @@ class Experiment(Section):
     def judged_stage(self) -> str:
         """The stage the verdict is made on: the first open-loop one, else the first."""
         stages = self.workload.stages
-        return next((s for s in stages if s.rate is not None), stages[0]).label
+        return next((s for s in stages if s.open_loop), stages[0]).label
+
+    def decided_within(self, max_time: str) -> Experiment:
+        """The same experiment, measured until it is decided. Raises BadInput for a time that is none."""
+        try:
+            return self.model_copy(update={"until_decided": UntilDecided.model_validate({"max_time": max_time})})
+        except ValidationError as error:
+            raise BadInput(f"--max-time: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
     def as_yaml(self) -> str:
         """The file that reads back as this experiment, every default written out."""
@@ -159,6 +183,16 @@ class Experiment(Section):
                         }
                     )
                     for v in self.variants
+                ),
+                "workload": self.workload.model_copy(
+                    update={
+                        "stages": tuple(
+                            s.model_copy(update={"trace": s.trace.model_copy(update={"file": (where / s.trace.file).resolve()})})
+                            if s.trace
+                            else s
+                            for s in self.workload.stages
+                        )
+                    }
                 ),
                 "quality": self.quality.model_copy(
                     update={"probes": tuple(p.model_copy(update={"data": absolute(p.data)}) for p in self.quality.probes)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from dyno.prepare import PLAIN, Prepared
 from dyno.run_directory import RunDirectory
@@ -24,12 +26,19 @@ class Interrupted(Exception):
     """Ctrl-C: the block under way was drained and its journal ended."""
 
 
-def measure(prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress) -> None:
-    """Write every journal that is not whole yet. Raises SystemFailed where a server dies, Interrupted after Ctrl-C."""
-    run(_measure(prepared, plan, out, progress))
+def measure(
+    prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress, settled: Callable[[], bool] = lambda: True
+) -> None:
+    """Write every journal that is not whole yet; where the experiment says `until_decided`, go on until `settled`.
+
+    Raises SystemFailed where a server dies, Interrupted after Ctrl-C.
+    """
+    run(_measure(prepared, plan, out, progress, settled))
 
 
-async def _measure(prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress) -> None:
+async def _measure(
+    prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress, settled: Callable[[], bool]
+) -> None:
     stop = asyncio.Event()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -43,26 +52,53 @@ async def _measure(prepared: Prepared, plan: ServePlan, out: RunDirectory, progr
 
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    began = time.monotonic()
+    until = prepared.experiment.until_decided
     try:
         hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, telemetry=out.telemetry)
         for names in plan.rounds:
             blocks = _blocks(prepared, names, out)
-            if not blocks:
+            if not blocks and until is None:
                 continue
             async with hosting.round(names) as endpoints:
-                total = sum(block.requests for block in blocks)
-                progress.stage("load " + ("all variants" if len(plan.rounds) == 1 else ", ".join(names)), total, "requests")
-                for number, block in enumerate(blocks, start=1):
-                    shown = _BlockProgress(progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
-                    await _guarded(hosting.watch, block.run(endpoints[block.variant], out, shown, stop))
-                    shown.done()
-                    if stop.is_set():
-                        raise Interrupted
+                load = _Load(hosting, endpoints, out, progress, stop)
+                await load.run(blocks, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
+                for count in until.block_counts(prepared.experiment.workload.blocks) if until else ():
+                    if until is None or settled() or time.monotonic() - began > until.max_time:
+                        break
+                    await load.run(
+                        _stage_blocks(prepared, names, out, _judged(prepared), count), f"until decided, {count} blocks"
+                    )
     except asyncio.CancelledError:
         raise Interrupted from None
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _judged(prepared: Prepared) -> Stage:
+    return next(s for s in prepared.experiment.workload.stages if s.label == prepared.experiment.judged_stage)
+
+
+@dataclass
+class _Load:
+    """Blocks against live endpoints, one at a time."""
+
+    hosting: Hosting
+    endpoints: Mapping[str, Endpoint]
+    out: RunDirectory
+    progress: Progress
+    stop: asyncio.Event
+
+    async def run(self, blocks: Sequence[_Block], what: str) -> None:
+        """Raises Interrupted once `stop` is set."""
+        self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
+        for number, block in enumerate(blocks, start=1):
+            shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
+            await _guarded(self.hosting.watch, block.run(self.endpoints[block.variant], self.out, shown, self.stop))
+            shown.done()
+            if self.stop.is_set():
+                raise Interrupted
 
 
 async def _guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -> None:
@@ -118,22 +154,31 @@ def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list
     """The blocks still to be run, in order: stages, in each the blocks, in each the variants by turns; probes last."""
     experiment = prepared.experiment
     workload = experiment.workload
-    styles = {v.name: v.prompt or PLAIN for v in experiment.variants}
-    found = []
-    for stage in workload.stages:
-        for block, order in enumerate(interleave(names, workload.blocks, workload.seed), start=1):
-            for name in order:
-                if not is_whole(out.journal(name, stage.label, block)):
-                    asked = _questions(prepared.prompts, "eval", styles[name])
-                    found.append(_Block(name, styles[name], stage, block, asked, workload))
+    found = [block for s in workload.stages for block in _stage_blocks(prepared, names, out, s, workload.blocks)]
+    styles = _styles(prepared)
     for probe in experiment.quality.probes:
+        stage, changed = _probe_load(probe, prepared.prompts, workload)
         for name in names:
-            stage, changed = _probe_load(probe, prepared.prompts, workload)
             if not is_whole(out.journal(name, stage.label, 1)):
-                found.append(
-                    _Block(name, styles[name], stage, 1, _questions(prepared.prompts, probe.name, styles[name]), changed)
-                )
+                asked = _questions(prepared.prompts, probe.name, styles[name])
+                found.append(_Block(name, styles[name], stage, 1, asked, changed))
     return found
+
+
+def _stage_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory, stage: Stage, blocks: int) -> list[_Block]:
+    """The first `blocks` blocks of a stage, less those whose journal is whole."""
+    workload, styles = prepared.experiment.workload, _styles(prepared)
+    questions = {name: _questions(prepared.prompts, "eval", styles[name]) for name in names}
+    return [
+        _Block(name, styles[name], stage, block, questions[name], workload)
+        for block, order in enumerate(interleave(names, blocks, workload.seed), start=1)
+        for name in order
+        if not is_whole(out.journal(name, stage.label, block))
+    ]
+
+
+def _styles(prepared: Prepared) -> dict[str, str]:
+    return {v.name: v.prompt or PLAIN for v in prepared.experiment.variants}
 
 
 def _questions(prompts: Sequence[Prompt], group: str, style: str) -> list[Question]:

@@ -17,6 +17,7 @@ from dyno.isolate import isolated
 from dyno.measure import measure
 from dyno.prepare import PLAIN, Prepared, check_disk, checkpoint_name, merged_name, write_prompts
 from dyno.run_directory import RunDirectory, whole_or_not
+from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from results import RunInputs, analyse, judge, plan_capacity, write_parquet
@@ -32,14 +33,23 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple
     make_adapter(prepared, run, progress)
     make_checkpoints(prepared, run, progress)
     write_variants(prepared, run)
-    measure(prepared, plan_serving(prepared, run), run, progress)
+    serving = plan_serving(prepared, run)
+    if prepared.experiment.until_decided and len(serving.rounds) > 1:
+        raise BadInput("until_decided: the servers take turns, so blocks can't be added to all; give them memory to be resident")
+    measure(prepared, serving, run, progress, lambda: settled(run, prepared.experiment))
     return decide(run, prepared.experiment, progress)
+
+
+def settled(run: RunDirectory, experiment: Experiment) -> bool:
+    """Whether what was measured so far decides on every variant."""
+    inputs = run_inputs(run, experiment)
+    return all(verdict.decision != "INCONCLUSIVE" for verdict in judge(analyse(inputs), inputs).variants)
 
 
 def begin(prepared: Prepared, run: RunDirectory) -> None:
     """Write down what is about to be run; a run that goes on keeps what it began with."""
     if not run.experiment.exists():
-        run.experiment.write_text(prepared.experiment.resolved(prepared.where).as_yaml())
+        run.experiment.write_text(prepared.experiment.as_yaml())
     if not run.environment.exists():
         seeds = {"workload": prepared.experiment.workload.seed}
         if prepared.experiment.finetune:
@@ -171,6 +181,7 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         budget=experiment.budget,
         plan=experiment.plan,
         run=run.path,
+        looks=experiment.until_decided.looks if experiment.until_decided else 1,
     )
 
 

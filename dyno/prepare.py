@@ -85,6 +85,7 @@ def merged_name(variant: VariantConfig) -> str:
 
 def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True) -> Prepared:
     """Look everything up. `where` is the experiment file's folder; without `need_models`, hub ids stay names (`--dry-run`)."""
+    experiment = experiment.resolved(where)
     models: dict[str, ModelRef] = {}
     for variant in experiment.variants:
         if variant.url:
@@ -146,7 +147,7 @@ def _check_training(prepared: Prepared, progress: Progress) -> None:
 
 
 def _check_data(*arguments: Any, progress: Progress) -> None:
-    progress.log(f"data: {finetune.check(*arguments)}")
+    finetune.check(*arguments)
 
 
 def _check_adapters(prepared: Prepared) -> None:

@@ -25,7 +25,6 @@ from results.stats import (
     Bounds,
     absent,
     estimate,
-    hangs_together_reason,
     mean_bounds,
     paired_log_bounds,
     paired_score_bounds,
@@ -125,8 +124,6 @@ def judge_slo(
         return undecided(value, limit, reason)
     low, high = tails.optimistic, tails.pessimistic
     if not asked.relative:
-        if reason := _hangs_together(asked.metric, stage):
-            return undecided(value, limit, reason)
         return _judged(asked, value, limit, _slo_bounds(asked.metric, stage, low, high))
     if base_value is None or pairing is None:
         return undecided(value, limit, "the limit is relative to the baseline, which has no value at this load")
@@ -150,14 +147,6 @@ def _slo_bounds(metric: str, stage: StageData, low: float, high: float) -> Bound
     if statistic == "mean":
         return mean_bounds(blocks, low, high)
     return percentile_bounds(blocks, float(statistic[1:]), low, high)
-
-
-def _hangs_together(metric: str, stage: StageData) -> str | None:
-    name, _, statistic = metric.rpartition("_")
-    if not statistic.startswith("p"):
-        return None
-    blocks = [values for block in stage.blocks if len(values := values_of(block.requests, name))]
-    return hangs_together_reason(blocks, float(statistic[1:]))
 
 
 def _too_many_failures(metric: str, stage: StageData) -> str | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, betaincinv, chdtri, gammaincinv, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, bdtrik, betaincinv, chdtri, gammaincinv, nctdtrit, ndtri, stdtr, stdtrit
 
 from results.requests import Floats
 from results.summary import Estimate
@@ -91,6 +91,7 @@ def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_
     much more the blocks' shares above the percentile spread than independent requests would make them (E. L. Korn and
     B. I. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
     data", Surv. Methodol. 24, 1998). The other is t over the blocks' log-percentiles. One block: plain order statistics.
+    Where the blocks differ so much that the requests are worth less than the percentile's floor, `tolerance_bounds` hold instead.
     """
     pooled = np.sort(np.concatenate(blocks))
     if len(blocks) < 2:
@@ -99,7 +100,32 @@ def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_
     worth = _worth(len(pooled), len(blocks), effect, low_tail), _worth(len(pooled), len(blocks), effect, high_tail)
     bounds = order_statistic_bounds(pooled, q, low_tail, high_tail, worth)
     centre = float(np.percentile(pooled, q))
-    return bounds.widest(log_t_bounds(centre, [float(np.percentile(block, q)) for block in blocks], low_tail, high_tail))
+    bounds = bounds.widest(log_t_bounds(centre, [float(np.percentile(block, q)) for block in blocks], low_tail, high_tail))
+    tolerant = tolerance_bounds(blocks, q, low_tail, high_tail)
+    if bounds.high == inf:
+        bounds = Bounds(bounds.low, tolerant.high)
+    return bounds.widest(tolerant) if hang_together(blocks, q) else bounds
+
+
+def tolerance_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
+    """Bounds of the q-th percentile of positive values, however they hang together within a block.
+
+    Upper: a one-sided normal tolerance limit on the logarithms of the blocks' largest values. A share q of all blocks stays
+    under it whole, so at least as large a share of the values does. Lower: the same on the blocks' own percentiles. (G. J. Hahn,
+    W. Q. Meeker, "Statistical Intervals", 1991, section 4.4.) Wider than the percentile needs: it settles limits that are far.
+    """
+    k = len(blocks)
+    if k < 2 or min(float(block.min()) for block in blocks) <= 0:
+        return Bounds(-inf, inf)
+
+    def factor(tail: float) -> float:
+        return float(nctdtrit(k - 1, sqrt(k) * float(ndtri(q / 100)), 1 - tail)) / sqrt(k)
+
+    own, largest = (np.log([f(block) for block in blocks]) for f in (lambda b: np.percentile(b, q), np.max))
+    return Bounds(
+        _exp(float(np.mean(own)) - factor(low_tail) * float(np.std(own, ddof=1))),
+        _exp(float(np.mean(largest)) + factor(high_tail) * float(np.std(largest, ddof=1))),
+    )
 
 
 def design_effect(blocks: Sequence[Floats], q: float) -> float:
@@ -116,21 +142,14 @@ def _worth(n: int, blocks: int, effect: float, tail: float) -> float:
     return min(float(n), n / max(effect, 1e-9) * unsure)
 
 
-def hangs_together_reason(blocks: Sequence[Floats], q: float) -> str | None:
-    """Why the q-th percentile can't be decided on although there are enough requests: they tell as much as too few would.
+def hang_together(blocks: Sequence[Floats], q: float) -> bool:
+    """Whether the requests, enough by number, are worth fewer independent ones than the q-th percentile needs.
 
-    Only where the blocks differ by more than chance (chi-squared at 5 %), so that independent requests are rarely turned away.
+    Only where the blocks differ by more than chance (chi-squared at 5 %), so that independent requests are seldom held so.
     """
     k, n = len(blocks), sum(len(block) for block in blocks)
-    if k < 2 or (effect := design_effect(blocks, q)) * (k - 1) <= float(chdtri(k - 1, 0.05)):
-        return None
-    worth = _worth(n, k, effect, 0.05)
-    if worth >= FLOORS[q]:
-        return None
-    return (
-        f"the blocks differ by more than chance, so {n:,} requests tell no more about p{q:g} than {worth:,.0f} independent ones, "
-        f"and it needs {FLOORS[q]:,}"
-    )
+    effect = design_effect(blocks, q)
+    return effect * (k - 1) > float(chdtri(k - 1, 0.05)) and _worth(n, k, effect, 0.05) < FLOORS[q]
 
 
 def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_tail: float) -> Bounds:

@@ -17,7 +17,6 @@ from scipy.special import ndtri
 from results.requests import Floats
 from results.stats import (
     TAIL,
-    hangs_together_reason,
     order_statistic_bounds,
     paired_log_bounds,
     percentile_bounds,
@@ -76,8 +75,6 @@ def called_different(base: Floats, variant: Floats, looks: int = 1) -> bool:
 
 def called_holding(blocks: Sequence[Floats], q: float, limit: float, looks: int = 1) -> bool:
     """Whether the q-th percentile is shown to keep the limit, as a verdict would have it."""
-    if hangs_together_reason(blocks, q) is not None:
-        return False
     return percentile_bounds(blocks, q, 0.05 / looks, 0.05 / looks).high <= limit
 
 

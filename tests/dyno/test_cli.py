@@ -15,7 +15,20 @@ def dyno(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-COMMANDS = ("run", "finetune", "quantize", "serve", "load", "baseline", "compare", "plan", "report", "doctor", "demo")
+COMMANDS = (
+    "run",
+    "finetune",
+    "quantize",
+    "serve",
+    "load",
+    "baseline",
+    "compare",
+    "plan",
+    "report",
+    "doctor",
+    "demo",
+    "calibrate",
+)
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:

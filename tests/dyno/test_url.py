@@ -106,6 +106,16 @@ def test_a_measurement_too_small_to_judge_gates_as_inconclusive(url: str, tmp_pa
     assert done.returncode == 2, done.stdout + done.stderr
 
 
+def test_until_decided_adds_blocks_until_the_verdict_is_settled(url: str, tmp_path: Path) -> None:
+    text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 60", "requests: 30")
+    (tmp_path / "experiment.yaml").write_text(text)
+    done = dyno("run", "experiment.yaml", "--gate", "--until-decided", "--max-time", "2m", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Four blocks of 30 requests are under p95's floor of 200; of six blocks and nine, nine are the first to be enough.
+    journals = {name: len(list((tmp_path / "runs/gated/load" / name / "rate-60").glob("*.jsonl"))) for name in ("old", "new")}
+    assert journals["old"] == journals["new"] >= 9
+
+
 def test_a_baseline_of_a_url_shows_tokens_times_and_an_answer(url: str, tmp_path: Path) -> None:
     done = dyno("baseline", url, "--model", "m", "--prompt", "Explain quantum computing in simple terms:", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
