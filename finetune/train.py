@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 EAGER_LENGTH = 256
-"""Longest sequence (tokens) for which attention written out in bf16 beats the fused CPU kernel, whose backward pass is slow for short ones."""
+"""Longest sequence (tokens) for which attention written out beats the fused CPU kernel and its slow backward pass."""
 
 _LOG_LINES = 200
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
