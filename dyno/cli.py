@@ -260,7 +260,7 @@ def compare(
 
 @app.command()
 def calibrate() -> None:
-    """What this machine's load generator can measure: its ceiling and its timestamp error, against the emulator. A minute or two."""
+    """What this machine's load generator can measure: its ceiling and timestamp error, against the emulator. Takes minutes."""
     from dyno.calibration import calibrate_here
 
     calibrate_here()

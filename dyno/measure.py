@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dyno.prepare import PLAIN, Prepared
 from dyno.run_directory import RunDirectory
@@ -20,6 +21,7 @@ from results.records import Prompt
 from serve import Hosting, ServePlan
 
 PROBE_CONCURRENCY = 4
+WARM_UP_CONCURRENCY, WARM_UP_REQUESTS = 4, 8
 
 
 class Interrupted(Exception):
@@ -61,7 +63,8 @@ async def _measure(
             if not blocks and until is None:
                 continue
             async with hosting.round(names) as endpoints:
-                load = _Load(hosting, endpoints, out, progress, stop)
+                load = _Load(hosting, endpoints, progress, stop)
+                await load.run(_warm_up(prepared, names, out), "to warm up")
                 await load.run(blocks, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
                 for count in until.block_counts(prepared.experiment.workload.blocks) if until else ():
                     if until is None or settled() or time.monotonic() - began > until.max_time:
@@ -86,7 +89,6 @@ class _Load:
 
     hosting: Hosting
     endpoints: Mapping[str, Endpoint]
-    out: RunDirectory
     progress: Progress
     stop: asyncio.Event
 
@@ -95,7 +97,7 @@ class _Load:
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
-            await _guarded(self.hosting.watch, block.run(self.endpoints[block.variant], self.out, shown, self.stop))
+            await _guarded(self.hosting.watch, block.run(self.endpoints[block.variant], shown, self.stop))
             shown.done()
             if self.stop.is_set():
                 raise Interrupted
@@ -131,23 +133,34 @@ class _BlockProgress(Silent):
         self._left = 0
 
 
+@dataclass
 class _Block:
-    """One journal to be written."""
+    """One journal to be written. `workload` is the experiment's, or changed for a probe."""
 
-    def __init__(
-        self, variant: str, style: str, stage: Stage, block: int, questions: Sequence[Question], workload: WorkloadConfig
-    ):
-        self.variant, self.style, self.stage, self.block, self.workload = variant, style, stage, block, workload
-        planned = planned_requests(stage, workload.seed, block, workload.warmup)
-        self.requests = planned or 1  # a closed loop that goes by time counts as one
-        self.questions = pick_questions(questions, stage, block, workload.seed, planned)
+    variant: str
+    style: str
+    stage: Stage
+    block: int
+    questions: Sequence[Question]
+    workload: WorkloadConfig
+    journal: Path
 
-    async def run(self, endpoint: Endpoint, out: RunDirectory, progress: Progress, stop: asyncio.Event) -> None:
-        journal = out.journal(self.variant, self.stage.label, self.block)
-        if journal.exists():  # cut off in an earlier try: kept, out of the analysis's sight
-            journal.rename(journal.with_suffix(".jsonl.cut"))
-        plan = BlockPlan(endpoint, self.stage, self.block, self.workload.seed, self.questions, self.style, self.workload)
-        await run_block(plan, journal, progress, stop)
+    @property
+    def planned(self) -> int | None:
+        return planned_requests(self.stage, self.workload.seed, self.block, self.workload.warmup)
+
+    @property
+    def requests(self) -> int:
+        """Its part of the bar; a closed loop that goes by time counts as one."""
+        return self.planned or 1
+
+    async def run(self, endpoint: Endpoint, progress: Progress, stop: asyncio.Event) -> None:
+        if self.journal.exists():  # cut off in an earlier try: kept, out of the analysis's sight
+            self.journal.rename(self.journal.with_suffix(".jsonl.cut"))
+        seed = self.workload.seed
+        asked = pick_questions(self.questions, self.stage, self.block, seed, self.planned)
+        plan = BlockPlan(endpoint, self.stage, self.block, seed, asked, self.style, self.workload)
+        await run_block(plan, self.journal, progress, stop)
 
 
 def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block]:
@@ -159,9 +172,9 @@ def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list
     for probe in experiment.quality.probes:
         stage, changed = _probe_load(probe, prepared.prompts, workload)
         for name in names:
-            if not is_whole(out.journal(name, stage.label, 1)):
+            if not is_whole(journal := out.journal(name, stage.label, 1)):
                 asked = _questions(prepared.prompts, probe.name, styles[name])
-                found.append(_Block(name, styles[name], stage, 1, asked, changed))
+                found.append(_Block(name, styles[name], stage, 1, asked, changed, journal))
     return found
 
 
@@ -170,10 +183,20 @@ def _stage_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory, s
     workload, styles = prepared.experiment.workload, _styles(prepared)
     questions = {name: _questions(prepared.prompts, "eval", styles[name]) for name in names}
     return [
-        _Block(name, styles[name], stage, block, questions[name], workload)
+        _Block(name, styles[name], stage, block, questions[name], workload, journal)
         for block, order in enumerate(interleave(names, blocks, workload.seed), start=1)
         for name in order
-        if not is_whole(out.journal(name, stage.label, block))
+        if not is_whole(journal := out.journal(name, stage.label, block))
+    ]
+
+
+def _warm_up(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block]:
+    """A few questions to every variant before any counts: a server's first requests load and compile what later ones use."""
+    workload, styles = prepared.experiment.workload, _styles(prepared)
+    stage = Stage.model_validate({"name": "warm-up", "concurrency": WARM_UP_CONCURRENCY, "requests": WARM_UP_REQUESTS})
+    return [
+        _Block(name, styles[name], stage, 1, _questions(prepared.prompts, "eval", styles[name]), workload, out.warm_up(name))
+        for name in names
     ]
 
 

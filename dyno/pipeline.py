@@ -75,28 +75,31 @@ def make_adapter(prepared: Prepared, run: RunDirectory, progress: Progress) -> P
 
 def make_checkpoints(prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = ()) -> dict[str, ModelRef]:
     """Merge and quantize what the variants ask for (or those in `only`); variant name to checkpoint."""
-    made = {}
-    for variant in prepared.experiment.variants:
-        if (variant.merge or variant.quantize) and (not only or variant.name in only):
-            made[variant.name] = _checkpoint(prepared, variant, run, progress)
+    asked = [v for v in prepared.experiment.variants if (v.merge or v.quantize) and (not only or v.name in only)]
+    made = {v.name: _model_of(prepared, v, run) for v in asked}
+    if any(not model.path.is_dir() for model in made.values()):
+        isolated(_make_checkpoints, prepared, asked, run, progress=progress, log=run.logs / "quantize.log")
     return made
 
 
-def _checkpoint(prepared: Prepared, variant: VariantConfig, run: RunDirectory, progress: Progress) -> ModelRef:
-    model = prepared.base_of(variant)
-    if adapter := prepared.merged_adapter(variant, run):
-        done = run.checkpoint(merged_name(variant))
-        if not done.is_dir():
+def _model_of(prepared: Prepared, variant: VariantConfig, run: RunDirectory) -> ModelRef:
+    base = prepared.base_of(variant)
+    return ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant)))
+
+
+def _make_checkpoints(prepared: Prepared, variants: Sequence[VariantConfig], run: RunDirectory, *, progress: Progress) -> None:
+    """In one process, since loading torch takes longer than quantizing a small model."""
+    for variant in variants:
+        model = prepared.base_of(variant)
+        if adapter := prepared.merged_adapter(variant, run):
+            merged = run.checkpoint(merged_name(variant))
+            if not merged.is_dir():
+                with whole_or_not(merged) as out:
+                    quantize.merge(model, adapter, out, progress)
+            model = ModelRef(model.id, model.revision, merged)
+        if variant.quantize and not (done := run.checkpoint(checkpoint_name(variant))).is_dir():
             with whole_or_not(done) as out:
-                isolated(quantize.merge, model, adapter, out, progress=progress, log=run.logs / f"{done.name}.log")
-        model = ModelRef(model.id, model.revision, done)
-    if variant.quantize:
-        done = run.checkpoint(checkpoint_name(variant))
-        if not done.is_dir():
-            with whole_or_not(done) as out:
-                isolated(quantize.quantize, model, variant.quantize, out, progress=progress, log=run.logs / f"{done.name}.log")
-        model = ModelRef(model.id, model.revision, done)
-    return model
+                quantize.quantize(model, variant.quantize, out, progress)
 
 
 def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:

@@ -50,6 +50,10 @@ class RunDirectory:
     def journal(self, variant: str, stage: str, block: int) -> Path:
         return self.path / "load" / variant / stage / f"block-{block:02d}.jsonl"
 
+    def warm_up(self, variant: str) -> Path:
+        """The journal of what a variant was asked before anything counted."""
+        return self.logs / f"warm-up-{variant}.jsonl"
+
     def stage_folders(self) -> list[Path]:
         """The folders that hold journals, in name order."""
         return sorted({file.parent for file in (self.path / "load").glob("*/*/block-*.jsonl")})

@@ -20,7 +20,13 @@ def write(folder: Path, *rows: object) -> Path:
 def test_the_three_shapes_read_alike(tmp_path: Path) -> None:
     file = write(
         tmp_path,
-        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]},
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Q"},
+                {"role": "assistant", "content": "A"},
+            ]
+        },
         {"prompt": "Q", "completion": "A"},
         {"instruction": "Sort this.", "input": "Q", "output": "A"},
         {"instruction": "Q", "output": "A"},

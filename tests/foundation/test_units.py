@@ -72,7 +72,14 @@ def test_a_duration_reads_back(seconds: float) -> None:
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_number_or_a_value_error(text: str) -> None:
-    for parse in (units.parse_seconds, units.parse_share, units.parse_count, units.parse_dollars, units.parse_rate, units.parse_bytes):
+    for parse in (
+        units.parse_seconds,
+        units.parse_share,
+        units.parse_count,
+        units.parse_dollars,
+        units.parse_rate,
+        units.parse_bytes,
+    ):
         try:
             assert parse(text) >= 0
         except ValueError:
