@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class Endpoint:
     """An OpenAI-compatible API that serves one variant.
 
-    `base_url` ends in `/v1` (no slash after it); `model` is the name the server knows the variant by. The key is kept out of `repr`.
+    `base_url` ends in `/v1`, no slash after it; `model` is the name the server knows the variant by. The key is not in `repr`.
     """
 
     variant: str

@@ -21,7 +21,7 @@ _SHAPES = '{"messages": [...]}, {"prompt", "completion"} or {"instruction", "inp
 
 @dataclass(frozen=True)
 class Example:
-    """One line of an examples file. `fields` are what a prompt template may name; `completion` is the answer to learn or to score against."""
+    """One line of an examples file. `fields` are what a prompt template may name; `completion` is learned, or scored against."""
 
     file: Path
     line: int
@@ -73,7 +73,7 @@ def render(example: Example, style: PromptStyle | None) -> list[Message]:
 
 
 def read_examples(file: Path) -> list[Example]:
-    """All examples of a JSON-lines file. Raises BadInput that names file and line for anything malformed, an empty line included."""
+    """All examples of a JSON-lines file. Raises BadInput that names file and line for anything malformed or empty."""
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:

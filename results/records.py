@@ -133,7 +133,7 @@ class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):
     """A row of `telemetry/VARIANT.parquet`: the variant's server, once a second from ready to stop.
 
     `monotonic_ns` is on the journals' clock (CLOCK_MONOTONIC). Counts of tokens, preemptions and `cpu_s` run from the server's
-    start. The server's own numbers are None where it did not answer. `rss_bytes` adds up its processes, shared pages counted each time.
+    start. The server's own numbers are None where it did not answer. `rss_bytes` adds up its processes, shared pages every time.
     """
 
     monotonic_ns: int
