@@ -31,8 +31,19 @@ from tests.tiny_model import build_tiny_model
 CONFIG = ServeConfig.model_validate({"device": "cpu", "enforce_eager": True, "kv_cache": "64MiB"})
 
 
+_others: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def _remember_what_ran_before() -> None:
+    """Other tests' helpers, such as multiprocessing's resource tracker, live on in this process."""
+    _others.clear()
+    _others.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """What this test has started."""
+    return [process for process in psutil.Process().children(recursive=True) if process not in _others]
 
 
 def left(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -103,12 +114,11 @@ async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
     file = model.path / "config.json"
     file.write_text(file.read_text().replace("LlamaForCausalLM", "MadeUpForCausalLM"))
     plan = check([ServedVariant("odd", model)], CONFIG)
-    before = children()
     with pytest.raises(SystemFailed, match=r"the server of odd died while it started: .*architecture.*odd\.log") as failure:
         async with Hosting(plan, CONFIG, tmp_path / "logs", Silent()).round(["odd"]):
             pass
     assert "MadeUpForCausalLM" in failure.value.detail
-    assert children() == before
+    assert children() == []
 
 
 async def test_a_server_that_is_not_ready_in_time(tiny: ModelRef, tmp_path: Path):
