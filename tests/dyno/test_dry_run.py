@@ -38,9 +38,7 @@ def test_the_h100_example_checks_out(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         ("max-num-seqs: 256", "max-num-seq: 256", "max-num-seqs"),
-        ("max-num-seqs: 256", "max-num-seqs: many", "max-num-seqs"),
         ("memory: 80GB", "memory: 16GB", "one server needs"),
-        ("quantize: fp8-dynamic", "quantize: fp8", "variants.3.quantize"),
         ("rank: 16", "rank: 1024", "rank"),
     ],
 )
