@@ -64,6 +64,8 @@ def train(
         "versions": {name: version(name) for name in ("tunedyno", "torch", "transformers", "peft", "trl")},
     }
 
+    from peft.helpers import disable_input_dtype_casting
+
     from finetune.log import TrainingLog
 
     epochs: list[Path] = []
@@ -75,7 +77,9 @@ def train(
     log = TrainingLog(out / "training.jsonl", progress, lambda: trainer.tokens_seen, save_epoch)
     trainer.add_callback(log)
     progress.log(f"finetune: {prepared.report}")
-    trainer.train()
+    # PEFT widens every input to its float32 weights, and autocast narrows it back: two copies for nothing.
+    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
+        trainer.train()
 
     measured = {
         "seconds": round(log.seconds, 3),
