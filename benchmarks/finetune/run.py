@@ -93,7 +93,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="model folder (default: the demo's)")
     parser.add_argument("--train", type=Path, help="examples as JSON lines (default: the demo's)")
     parser.add_argument("--heldout", type=Path, help="held-out examples (default: the demo's)")
-    parser.add_argument("--examples", type=int, default=256, help="how many to learn in each run")
+    parser.add_argument("--examples", type=int, default=160, help="how many to learn in each run")
     parser.add_argument("--batch-size", type=int, default=8, help="of both arms; 8 is SFTTrainer's default")
     parser.add_argument("--rounds", type=int, default=2)
     return parser.parse_args()
