@@ -168,8 +168,10 @@ def serve(experiment: ExperimentFile, variant: Variant = None, out: Out = Path("
 
 
 @app.command(
-    epilog="Examples:  dyno load --url http://127.0.0.1:8000/v1 --model M --rate 10 --prompt 'Say hello'   "
-    "dyno load --url http://127.0.0.1:8000/v1 --model M --concurrency 64 --requests 500 --data eval.jsonl"
+    epilog="Examples, each after dyno load --url http://127.0.0.1:8000/v1 --model M:\n\n"
+    "--rate 10 --prompt 'Say hello'\n\n--concurrency 64 --requests 500 --data eval.jsonl\n\n"
+    "--rate 4 --synthetic --input-tokens lognormal:512:0.4 --output-tokens 128 --cache-hit 50%\n\n"
+    "--concurrency 8 --sharegpt ShareGPT.json --turns 4 --think 2s\n\n--trace conversation_trace.jsonl --speed 2"
 )
 def load(
     url: Annotated[str, typer.Option(help="An OpenAI-compatible API, up to and with /v1.")],
@@ -179,18 +181,41 @@ def load(
     requests: Annotated[int, typer.Option(help="How many requests to send.")] = 500,
     prompt: Annotated[str | None, typer.Option(help="One prompt, repeated.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prompts as JSON lines, with references.")] = None,
-    output_tokens: Annotated[int, typer.Option(help="The most tokens an answer may have.")] = 128,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Prompts of random words, exactly as long as asked.")] = False,
+    sharegpt: Annotated[Path | None, typer.Option(help="Sessions out of ShareGPT JSON, or JSON lines of messages.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Prompts as long as recorded, at the recorded times unless --rate or --concurrency says.")
+    ] = None,
+    input_tokens: Annotated[
+        str | None, typer.Option(help="With --synthetic: 512, uniform:256:768, normal:512:64 or lognormal:512:0.4.")
+    ] = None,
+    output_tokens: Annotated[
+        str, typer.Option(help="The most tokens an answer may have; with --synthetic exactly so many, or a distribution.")
+    ] = "128",
+    cache_hit: Annotated[
+        str | None, typer.Option(help="With --synthetic: the share of input a prefix cache should know.")
+    ] = None,
+    prefixes: Annotated[int | None, typer.Option(help="With --cache-hit: how many different beginnings.")] = None,
+    turns: Annotated[str | None, typer.Option(help="Turns of a session: as --input-tokens, or ShareGPT's first so many.")] = None,
+    think: Annotated[str | None, typer.Option(help="How long a user waits after an answer, such as 2s.")] = None,
+    speed: Annotated[float, typer.Option(help="With --trace: 2 is twice as fast as recorded.")] = 1.0,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="The model whose tokenizer counts, a folder or hub id; --model's where it is found here.")
+    ] = None,
     api: Annotated[str, typer.Option(help="chat or completions.")] = "chat",
     api_key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the API key.")] = None,
     name: Annotated[str, typer.Option(help="The run's name.")] = "load",
     out: Out = Path("runs"),
 ) -> None:
     """Load a URL that is already serving, and report what was measured."""
-    from dyno.quick import load_experiment_for
+    from dyno.quick import Asked, load_experiment_for
     from dyno.run_directory import new_run
 
+    asked = Asked(
+        prompt, data, synthetic, sharegpt, trace, input_tokens, output_tokens, cache_hit, prefixes, turns
+    )  # fmt: skip
     made = load_experiment_for(
-        url, model, rate, concurrency, requests, prompt, data, output_tokens, api, api_key_env, name
+        url, model, rate, concurrency, requests, asked, speed, think, tokenizer, api, api_key_env, name
     )  # fmt: skip
     _ring(made, Path.cwd(), lambda: new_run(out, name), gate=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,6 @@ class DataConfig(Section):
     train: str | None = None
     eval: str | None = None
     prompt: str | None = None
-
-    @model_validator(mode="after")
-    def _something_to_ask(self) -> DataConfig:
-        if (self.eval is None) == (self.prompt is None):
-            raise ValueError("write eval, the held-out examples to ask, or prompt, one text to repeat")
-        return self
 
 
 class PromptConfig(Section):
@@ -113,7 +108,7 @@ class Experiment(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: str
-    data: DataConfig
+    data: DataConfig = DataConfig()
     prompts: dict[str, PromptConfig] = Field(default_factory=dict)
     finetune: FinetuneConfig | None = None
     variants: tuple[VariantConfig, ...] = Field(min_length=1)
@@ -143,6 +138,10 @@ class Experiment(Section):
             if FINETUNE in (variant.adapter, variant.merge) and self.finetune is None:
                 key = "adapter" if variant.adapter else "merge"
                 raise ValueError(f"variants.{i}.{key}: there is no section finetune; add it, or name an adapter folder")
+        if self.workload.dataset is None and (self.data.eval is None) == (self.data.prompt is None):
+            raise ValueError("data: write eval, the held-out examples to ask, or prompt, one text to repeat")
+        if self.workload.dataset is not None and self.data.prompt is not None:
+            raise ValueError("data.prompt: workload.dataset says what is asked; leave one of them out")
         if self.finetune and not self.data.train:
             raise ValueError("data.train: finetune needs examples to learn from")
         return self
@@ -164,6 +163,13 @@ class Experiment(Section):
         """The file that reads back as this experiment, every default written out."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True)
 
+    def salted(self) -> Experiment:
+        """The same experiment with the salt of its prefix caches drawn, where it has none of its own and wants one."""
+        salt, dataset = self.workload.cache_salt, self.workload.dataset
+        if isinstance(salt, str) or not (dataset is not None if salt is None else salt):
+            return self
+        return self.model_copy(update={"workload": self.workload.model_copy(update={"cache_salt": secrets.token_hex(8)})})
+
     def resolved(self, where: Path) -> Experiment:
         """The same experiment with every path absolute, so that it means the same from any folder."""
 
@@ -184,16 +190,7 @@ class Experiment(Section):
                     )
                     for v in self.variants
                 ),
-                "workload": self.workload.model_copy(
-                    update={
-                        "stages": tuple(
-                            s.model_copy(update={"trace": s.trace.model_copy(update={"file": (where / s.trace.file).resolve()})})
-                            if s.trace
-                            else s
-                            for s in self.workload.stages
-                        )
-                    }
-                ),
+                "workload": self.workload.resolved(where),
                 "quality": self.quality.model_copy(
                     update={"probes": tuple(p.model_copy(update={"data": absolute(p.data)}) for p in self.quality.probes)}
                 ),

@@ -9,14 +9,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyno.prepare import PLAIN, Prepared
+from dyno import align
+from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress, Silent
-from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, run, run_block
+from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, questions_of, run, run_block, run_mix
+from loadgen.arrivals import ALONE, Place
 from loadgen.config import Stage, WorkloadConfig
 from results.config import Probe
-from results.journal import is_whole
+from results.journal import is_whole, read_journal
 from results.records import Prompt
 from serve import Hosting, ServePlan
 
@@ -64,7 +66,8 @@ async def _measure(
                 continue
             async with hosting.round(names) as endpoints:
                 load = _Load(hosting, endpoints, progress, stop)
-                await load.run(_warm_up(prepared, names, out), "to warm up")
+                prepared = await _warmed_up(prepared, names, out, load)
+                blocks = _blocks(prepared, names, out)
                 await load.run(blocks, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
                 for count in until.block_counts(prepared.experiment.workload.blocks) if until else ():
                     if until is None or settled() or time.monotonic() - began > until.max_time:
@@ -79,25 +82,40 @@ async def _measure(
         loop.remove_signal_handler(signal.SIGTERM)
 
 
+async def _warmed_up(prepared: Prepared, names: Sequence[str], out: RunDirectory, load: _Load) -> Prepared:
+    """Ask every variant a few questions, and make prompts of their own for those whose server counts tokens otherwise."""
+    await load.run(_warm_up(prepared, names, out), "to warm up")
+    for _ in range(align.ROUNDS):
+        found = {name: each for name in names if (each := align.correction(prepared, name, out.warm_up(name)))}
+        if not found:
+            break
+        prepared = align.reworded(prepared, found, load.progress)
+        write_prompts(prepared.prompts, out.prompts)
+        await load.run(_warm_up(prepared, list(found), out), "to check the lengths of prompts")
+    return prepared
+
+
 def _judged(prepared: Prepared) -> Stage:
     return next(s for s in prepared.experiment.workload.stages if s.label == prepared.experiment.judged_stage)
 
 
 @dataclass
 class _Load:
-    """Blocks against live endpoints, one at a time."""
+    """Blocks against live endpoints, one at a time, each between two looks at what the servers say of themselves."""
 
     hosting: Hosting
     endpoints: Mapping[str, Endpoint]
     progress: Progress
     stop: asyncio.Event
 
-    async def run(self, blocks: Sequence[_Block], what: str) -> None:
+    async def run(self, blocks: Sequence[_Block | _Mixed], what: str) -> None:
         """Raises Interrupted once `stop` is set."""
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
-            await _guarded(self.hosting.watch, block.run(self.endpoints[block.variant], shown, self.stop))
+            await self.hosting.sample()
+            await _guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop))
+            await self.hosting.sample()
             shown.done()
             if self.stop.is_set():
                 raise Interrupted
@@ -144,26 +162,60 @@ class _Block:
     questions: Sequence[Question]
     workload: WorkloadConfig
     journal: Path
+    place: Place = ALONE
+    tokenizer: Path | None = None
 
     @property
     def planned(self) -> int | None:
-        return planned_requests(self.stage, self.workload.seed, self.block, self.workload.warmup)
+        return planned_requests(self.stage, self.workload.seed, self.block, self.workload.warmup, self.place)
 
     @property
     def requests(self) -> int:
         """Its part of the bar; a closed loop that goes by time counts as one."""
         return self.planned or 1
 
-    async def run(self, endpoint: Endpoint, progress: Progress, stop: asyncio.Event) -> None:
-        if self.journal.exists():  # cut off in an earlier try: kept, out of the analysis's sight
+    async def run(self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event) -> None:
+        await run_block(self.plan(endpoints), self.journal, progress, stop)
+
+    def plan(self, endpoints: Mapping[str, Endpoint]) -> BlockPlan:
+        """What is to be sent; a journal that was cut off in an earlier try is kept, out of the analysis's sight."""
+        if self.journal.exists():
             self.journal.rename(self.journal.with_suffix(".jsonl.cut"))
-        seed = self.workload.seed
-        asked = pick_questions(self.questions, self.stage, self.block, seed, self.planned)
-        plan = BlockPlan(endpoint, self.stage, self.block, seed, asked, self.style, self.workload)
-        await run_block(plan, self.journal, progress, stop)
+        workload, seed = self.workload, self.workload.seed
+        in_order = workload.dataset is not None and workload.dataset.trace is not None
+        asked = pick_questions(self.questions, self.stage, self.block, seed, self.planned, in_order)
+        return BlockPlan(
+            endpoint=endpoints[self.variant],
+            stage=self.stage,
+            block=self.block,
+            seed=seed,
+            questions=asked,
+            prompt_style=self.style,
+            workload=workload,
+            place=self.place,
+            tokenizer=self.tokenizer,
+        )
 
 
-def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block]:
+@dataclass
+class _Mixed:
+    """The blocks of a mix: all variants at once."""
+
+    blocks: Sequence[_Block]
+
+    @property
+    def variant(self) -> str:
+        return ", ".join(block.variant for block in self.blocks)
+
+    @property
+    def requests(self) -> int:
+        return sum(block.requests for block in self.blocks)
+
+    async def run(self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event) -> None:
+        await run_mix({block.journal: block.plan(endpoints) for block in self.blocks}, progress, stop)
+
+
+def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block | _Mixed]:
     """The blocks still to be run, in order: stages, in each the blocks, in each the variants by turns; probes last."""
     experiment = prepared.experiment
     workload = experiment.workload
@@ -178,16 +230,36 @@ def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list
     return found
 
 
-def _stage_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory, stage: Stage, blocks: int) -> list[_Block]:
+def _stage_blocks(
+    prepared: Prepared, names: Sequence[str], out: RunDirectory, stage: Stage, blocks: int
+) -> list[_Block | _Mixed]:
     """The first `blocks` blocks of a stage, less those whose journal is whole."""
     workload, styles = prepared.experiment.workload, _styles(prepared)
     questions = {name: _questions(prepared.prompts, "eval", styles[name]) for name in names}
-    return [
-        _Block(name, styles[name], stage, block, questions[name], workload, journal)
-        for block, order in enumerate(interleave(names, blocks, workload.seed), start=1)
-        for name in order
-        if not is_whole(journal := out.journal(name, stage.label, block))
-    ]
+    counting = {name: _counting(prepared, name, out) for name in names}
+    found: list[_Block | _Mixed] = []
+    for number, order in enumerate(interleave(names, blocks, workload.seed), start=1):
+        places = {name: Place(names.index(name), len(names)) if stage.mix else ALONE for name in order}
+        made = [
+            _Block(
+                name, styles[name], stage, number, questions[name], workload, out.journal(name, stage.label, number),
+                places[name], counting[name],
+            )
+            for name in order
+        ]  # fmt: skip
+        missing = [block for block in made if not is_whole(block.journal)]
+        if stage.mix:
+            found += [_Mixed(made)] if missing else []
+        else:
+            found += missing
+    return found
+
+
+def _counting(prepared: Prepared, name: str, out: RunDirectory) -> Path | None:
+    """The tokenizer that counts for a variant whose server does not."""
+    read = read_journal(out.warm_up(name)) if prepared.tokenizer and out.warm_up(name).is_file() else None
+    answered = [record for record in read.records if record.failure is None] if read else []
+    return prepared.tokenizer if answered and all(record.output_tokens is None for record in answered) else None
 
 
 def _warm_up(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block]:
@@ -201,11 +273,11 @@ def _warm_up(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> lis
 
 
 def _styles(prepared: Prepared) -> dict[str, str]:
-    return {v.name: v.prompt or PLAIN for v in prepared.experiment.variants}
+    return {variant.name: prepared.style_of(variant) for variant in prepared.experiment.variants}
 
 
 def _questions(prompts: Sequence[Prompt], group: str, style: str) -> list[Question]:
-    return [Question(p.id, p.messages[style]) for p in prompts if p.set == group]
+    return questions_of([prompt for prompt in prompts if prompt.set == group], style)
 
 
 def _probe_load(probe: Probe, prompts: Sequence[Prompt], workload: WorkloadConfig) -> tuple[Stage, WorkloadConfig]:

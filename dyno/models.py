@@ -12,7 +12,8 @@ from foundation.model import ModelRef
 from foundation.progress import Progress
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
-_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model")
+_WORDS = ("*.json", "*.jinja", "tokenizer*", "*.model")
+_FILES = ("*.safetensors", *_WORDS)
 
 
 def resolve_model(name: str, where: Path, progress: Progress) -> ModelRef:
@@ -56,18 +57,50 @@ def _folder(name: str, folder: Path) -> ModelRef:
     return model
 
 
+def tokenizer_folder(name: str, where: Path, progress: Progress) -> Path:
+    """The folder of a model's tokenizer, weights or none beside it: as `resolve_model` finds models. Raises BadInput."""
+    if name.startswith(PREFIX):
+        return bundled_model(name.removeprefix(PREFIX), progress).path
+    if found := tokenizer_at_hand(name, where):
+        return found
+    if (where / Path(name).expanduser()).is_dir() or not _HUB_ID.fullmatch(name):
+        raise BadInput(f"workload.tokenizer: {name!r} is no folder with a tokenizer.json, no bundled: name and no hub id")
+    return _snapshot(name, _WORDS, progress)
+
+
+def tokenizer_at_hand(name: str, where: Path) -> Path | None:
+    """The same without asking anybody: a folder, or the hub's cache; None where neither has it."""
+    folder = (where / Path(name).expanduser()).resolve()
+    if (folder / "tokenizer.json").is_file():
+        return folder
+    hub_id, _, revision = name.partition("@")
+    if not _HUB_ID.fullmatch(name):
+        return None
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    cached = try_to_load_from_cache(hub_id, "tokenizer.json", revision=revision or None)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def _from_hub(name: str, progress: Progress) -> ModelRef:
+    hub_id, _, revision = name.partition("@")
+    path = _snapshot(name, _FILES, progress)
+    found = _folder(str(path), path)
+    return ModelRef(hub_id, path.name if path.parent.name == "snapshots" else revision or None, found.path)
+
+
+def _snapshot(name: str, files: tuple[str, ...], progress: Progress) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     hub_id, _, revision = name.partition("@")
     progress.log(f"looking up {name} in the hub's cache, then on the hub")
     try:
-        path = Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=list(files)))
     except RepositoryNotFoundError:
         raise BadInput(f"model: {name}: the hub has no such model, or it needs a token (set HF_TOKEN)") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise BadInput(f"model: {name}: not in the local hub cache, and the hub could not be reached ({reason})") from None
-    found = _folder(str(path), path)
-    return ModelRef(hub_id, path.name if path.parent.name == "snapshots" else revision or None, found.path)

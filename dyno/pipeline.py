@@ -15,7 +15,7 @@ from dyno.environment import environment
 from dyno.experiment import FINETUNE, Experiment, VariantConfig
 from dyno.isolate import isolated
 from dyno.measure import measure
-from dyno.prepare import PLAIN, Prepared, check_disk, checkpoint_name, merged_name, write_prompts
+from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, write_prompts
 from dyno.run_directory import RunDirectory, whole_or_not
 from foundation.errors import BadInput
 from foundation.model import ModelRef
@@ -36,6 +36,8 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple
     serving = plan_serving(prepared, run)
     if prepared.experiment.until_decided and len(serving.rounds) > 1:
         raise BadInput("until_decided: the servers take turns, so blocks can't be added to all; give them memory to be resident")
+    if len(serving.rounds) > 1 and any(stage.mix for stage in prepared.experiment.workload.stages):
+        raise BadInput("workload.stages: a mix needs all variants at once; give their servers memory to be resident")
     measure(prepared, serving, run, progress, lambda: settled(run, prepared.experiment))
     return decide(run, prepared.experiment, progress)
 
@@ -120,7 +122,7 @@ def write_variants(prepared: Prepared, run: RunDirectory) -> None:
             VariantRecord(
                 name=variant.name,
                 what=describe(variant),
-                prompt_style=variant.prompt or PLAIN,
+                prompt_style=prepared.style_of(variant),
                 size_bytes=size,
                 kind=kind(variant),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,26 @@ import quantize
 from dyno.assets import bundled_file
 from dyno.experiment import FINETUNE, PREFIX, Experiment, VariantConfig
 from dyno.isolate import isolated
-from dyno.models import name_only, resolve_model
+from dyno.models import name_only, resolve_model, tokenizer_at_hand, tokenizer_folder
 from dyno.run_directory import RunDirectory
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, read_examples, render
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from foundation.tokenizer import ModelTokenizer
+from loadgen.sources import PLAIN, make_prompts, seed_of, sessions_needed
+from loadgen.wording import Correction, Wording
 from results.records import Prompt
 from serve import ServedVariant
-
-PLAIN = "plain"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment with its models, examples and prompts at hand."""
+    """An experiment with its models, examples and prompts at hand.
+
+    `tokenizer`: the model folder that counts tokens, None where none is known. `corrections`: how the servers of variants count
+    otherwise; such a variant has a wording of its own, named like it.
+    """
 
     experiment: Experiment
     where: Path
@@ -37,6 +43,14 @@ class Prepared:
     train: list[Example]
     heldout: list[Example]
     prompts: list[Prompt]
+    tokenizer: Path | None
+    corrections: Mapping[str, Correction]
+
+    def style_of(self, variant: VariantConfig) -> str:
+        """The wording of the prompts that the variant is asked."""
+        if variant.name in self.corrections:
+            return variant.name
+        return PLAIN if self.experiment.workload.dataset else variant.prompt or PLAIN
 
     @property
     def base(self) -> ModelRef:
@@ -85,7 +99,7 @@ def merged_name(variant: VariantConfig) -> str:
 
 def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True) -> Prepared:
     """Look everything up. `where` is the experiment file's folder; without `need_models`, hub ids stay names (`--dry-run`)."""
-    experiment = experiment.resolved(where)
+    experiment = experiment.resolved(where).salted()
     models: dict[str, ModelRef] = {}
     for variant in experiment.variants:
         if variant.url:
@@ -98,7 +112,9 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
 
     train = _read(experiment.data.train, where, progress) if experiment.finetune and experiment.data.train else []
     heldout = _read(experiment.data.eval, where, progress) if experiment.data.eval else []
-    prepared = Prepared(experiment, where, models, train, heldout, _prompts(experiment, heldout, where, progress))
+    tokenizer = _tokenizer(experiment, models, where, progress)
+    prompts = _prompts(experiment, heldout, tokenizer, where, progress)
+    prepared = Prepared(experiment, where, models, train, heldout, prompts, tokenizer, {})
     if need_models or all(model.path.is_dir() for model in models.values()):
         _check_training(prepared, progress)
     _check_adapters(prepared)
@@ -121,11 +137,43 @@ def _read(name: str, where: Path, progress: Progress) -> list[Example]:
     return read_examples((where / name).resolve())
 
 
-def _prompts(experiment: Experiment, heldout: list[Example], where: Path, progress: Progress) -> list[Prompt]:
+def _tokenizer(experiment: Experiment, models: Mapping[str, ModelRef], where: Path, progress: Progress) -> Path | None:
+    """The folder whose tokenizer counts: the one named, else the experiment's model where it lies on this machine."""
+    name = experiment.workload.tokenizer
+    if name is not None:
+        return tokenizer_folder(name, where, progress)
+    if experiment.model in models:
+        folder = models[experiment.model].path
+        return folder if (folder / "tokenizer.json").is_file() else None
+    return tokenizer_at_hand(experiment.model, where)
+
+
+def dataset_prompts(
+    experiment: Experiment, tokenizer: Path | None, progress: Progress, correction: Correction | None = None
+) -> list[Prompt]:
+    """The prompts of the workload's dataset, of lengths that the server will count so."""
+    workload = experiment.workload
+    counted = ModelTokenizer(tokenizer) if tokenizer else None
+    wording = Wording(counted, workload.api, seed_of(workload), correction)
+    return make_prompts(workload, wording, sessions_needed(workload), progress.log)
+
+
+def _prompts(
+    experiment: Experiment, heldout: list[Example], tokenizer: Path | None, where: Path, progress: Progress
+) -> list[Prompt]:
     styles = {v.prompt or PLAIN: experiment.prompts[v.prompt].style if v.prompt else None for v in experiment.variants}
     if experiment.data.prompt:
         return [Prompt("prompt", "eval", {name: [{"role": "user", "content": experiment.data.prompt}] for name in styles})]
-    prompts = [_prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)]
+    if dataset := experiment.workload.dataset:
+        if tokenizer is None and dataset.sharegpt is None:
+            progress.log(
+                f"{experiment.model}: no tokenizer of it here, so prompts are cut to length by the server's own count; "
+                "workload.tokenizer names one"
+            )
+        prompts = dataset_prompts(experiment, tokenizer, progress)
+        styles = {PLAIN: None}
+    else:
+        prompts = [_prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)]
     for probe in experiment.quality.probes:
         examples = _read(probe.data, where, progress)[: probe.requests]
         # A probe asks everybody the same words: no prompt style.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +13,94 @@ from dyno.experiment import Experiment
 from foundation.errors import BadInput
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What `dyno load` asks: exactly one of the first five. The others go with `synthetic`, `turns` with `sharegpt` too."""
+
+    prompt: str | None
+    data: Path | None
+    synthetic: bool
+    sharegpt: Path | None
+    trace: Path | None
+    input_tokens: str | None
+    output_tokens: str
+    cache_hit: str | None
+    prefixes: int | None
+    turns: str | None
+
+    def check(self) -> None:
+        """Raises BadInput for what does not go together."""
+        ways = [self.prompt is not None, self.data is not None, self.synthetic, self.sharegpt is not None, self.trace is not None]
+        if sum(ways) != 1:
+            raise BadInput("write one of --prompt TEXT, --data FILE.jsonl, --synthetic, --sharegpt FILE, --trace FILE")
+        if self.synthetic and self.input_tokens is None:
+            raise BadInput("--synthetic: write --input-tokens, such as 512 or lognormal:512:0.5")
+        given = {"--input-tokens": self.input_tokens, "--cache-hit": self.cache_hit, "--prefixes": self.prefixes}
+        for flag, value in given.items() if not self.synthetic else ():
+            if value is not None:
+                raise BadInput(f"{flag} goes with --synthetic")
+        if self.turns is not None and not self.synthetic and self.sharegpt is None:
+            raise BadInput("--turns goes with --synthetic or --sharegpt")
+        if not self.synthetic and not self.output_tokens.isdigit():
+            raise BadInput("--output-tokens: write a whole number; distributions go with --synthetic")
+
+    def data_section(self) -> dict[str, Any]:
+        if self.prompt is not None:
+            return {"prompt": self.prompt}
+        return {"eval": str(self.data)} if self.data is not None else {}
+
+    def dataset(self) -> dict[str, Any] | None:
+        """`workload.dataset`."""
+        if self.synthetic:
+            more = {"cache_hit": self.cache_hit, "prefixes": self.prefixes, "turns": self.turns}
+            given = {key: value for key, value in more.items() if value is not None}
+            return {"synthetic": {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens, **given}}
+        if self.sharegpt is not None:
+            return {"sharegpt": {"file": str(self.sharegpt), **({"turns": self.turns} if self.turns else {})}}
+        return {"trace": str(self.trace)} if self.trace is not None else None
+
+
 def load_experiment_for(
     url: str,
     model: str,
     rate: str | None,
     concurrency: int | None,
     requests: int,
-    prompt: str | None,
-    data: Path | None,
-    output_tokens: int,
+    asked: Asked,
+    speed: float,
+    think: str | None,
+    tokenizer: str | None,
     api: str,
     api_key_env: str | None,
     name: str,
 ) -> Experiment:
-    """One URL under one load."""
-    if (rate is None) == (concurrency is None):
+    """One URL under one load. A trace without `rate` and `concurrency` is replayed at its own times."""
+    asked.check()
+    if asked.trace is None and (rate is None) == (concurrency is None):
         raise BadInput("write --rate (open loop, requests/s) or --concurrency (closed loop)")
-    if (prompt is None) == (data is None):
-        raise BadInput("write --prompt TEXT or --data FILE.jsonl")
     if not re.match(r"https?://", url):
         raise BadInput(f"--url: {url!r}: write the API's address up to /v1, such as http://127.0.0.1:8000/v1")
-    stage = {"rate": rate} if rate is not None else {"concurrency": concurrency}
+    stage: dict[str, Any] = {"requests": requests}
+    if rate is not None or concurrency is not None:
+        stage |= {"rate": rate} if rate is not None else {"concurrency": concurrency}
+    else:
+        stage |= {"trace": {"file": str(asked.trace), "speed": speed}, "warmup": "0s"}
+    if think is not None:
+        stage["think"] = think
     return _experiment(
         {
             "name": name,
             "model": model,
-            "data": {"prompt": prompt} if prompt is not None else {"eval": str(data)},
+            "data": asked.data_section(),
             "variants": [{"name": "url", "url": url, "model": model, **({"api_key_env": api_key_env} if api_key_env else {})}],
             "baseline": "url",
             "workload": {
                 "api": api,
-                "stages": [{**stage, "requests": requests}],
+                "dataset": asked.dataset() or "eval",
+                "tokenizer": tokenizer,
+                "stages": [stage],
                 "blocks": 1,
-                "sampling": {"max_tokens": output_tokens},
+                **({"sampling": {"max_tokens": asked.output_tokens}} if not asked.synthetic else {}),
             },
         }
     )
@@ -87,5 +143,5 @@ def _experiment(fields: dict[str, Any]) -> Experiment:
         return Experiment.model_validate(fields)
     except ValidationError as error:
         problem = error.errors()[0]
-        field = str(problem["loc"][-1]) if problem["loc"] else "name"
+        field = str(problem["loc"][-1]).replace("_", "-") if problem["loc"] else "name"
         raise BadInput(f"--{field}: {problem['msg'].removeprefix('Value error, ')}") from None

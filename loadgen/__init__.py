@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 from loadgen.arrivals import planned_requests
 from loadgen.block import BlockPlan
-from loadgen.fleet import run_block
+from loadgen.fleet import run_block, run_mix
 from loadgen.interleave import interleave
-from loadgen.questions import Question, pick_questions
+from loadgen.questions import Question, pick_questions, questions_of
 
-__all__ = ["BlockPlan", "Question", "interleave", "pick_questions", "planned_requests", "run", "run_block"]
+__all__ = [
+    "BlockPlan", "Question", "interleave", "pick_questions", "planned_requests", "questions_of", "run", "run_block", "run_mix",
+]  # fmt: skip
 
 T = TypeVar("T")
 

@@ -7,27 +7,33 @@ Every variant gets the same schedule in the same block, so that differences pair
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foundation.errors import BadInput
-from loadgen.config import Stage, Trace
+from loadgen.config import Mix, Stage, Trace
 from loadgen.profiles import Profile, profile_of
 from loadgen.traces import arrival_seconds
 
 SECOND = 1_000_000_000
-_PURPOSE = 1
+_PURPOSE, _MIX = 1, 3
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Arrivals of an open loop, sorted. Those in [`window_start_ns`, `window_end_ns`) count, those before warm up."""
+    """Arrivals of an open loop, sorted. Those in [`window_start_ns`, `window_end_ns`) count, those before warm up.
+
+    `numbers` (the shape of `times_ns`) are their places among the `total` arrivals of the stage, of which a mix leaves each
+    variant some.
+    """
 
     times_ns: NDArray[np.int64]
     window_start_ns: int
     window_end_ns: int
+    numbers: NDArray[np.int64]
+    total: int
 
 
 @dataclass(frozen=True)
@@ -44,19 +50,49 @@ class Share:
 WHOLE = Share()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Which of the variants of a mix this is, counted from 0."""
+
+    variant: int = 0
+    variants: int = 1
+
+    def share(self, mix: Mix) -> float:
+        """Its share of the arrivals, on average."""
+        return float(_weights(mix, self.variants)[self.variant])
+
+
+ALONE = Place()
+
+
+def _weights(mix: Mix, variants: int) -> NDArray[np.float64]:
+    weights = np.arange(1, variants + 1) ** -(mix.zipf or 0.0)
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
+
+
 def warmup_of(stage: Stage, warmup: float) -> float:
     """The stage's own warm-up where it names one, else the workload's; seconds."""
     return stage.warmup if stage.warmup is not None else warmup
 
 
-def schedule(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
-    """The arrivals of one block of an open-loop stage, over warm-up and window.
+def schedule(stage: Stage, seed: int, block: int, warmup: float, place: Place = ALONE) -> Schedule:
+    """The arrivals of one block of an open-loop stage, over warm-up and window; of a mix, those for the variant in `place`.
 
     A window given by `requests` ends where the arrival after its last one would be: the load offered over the window is then
     `rate` on average (for N arrivals in an exponential schedule E[N / T(N+1)] is the rate; N / T(N) is above it).
     """
     if not stage.open_loop:
         raise ValueError(f"{stage.label}: a closed loop has no schedule")
+    whole = _whole(stage, seed, block, warmup)
+    if stage.mix is None:
+        return whole
+    rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _MIX])
+    own = np.flatnonzero(rng.choice(place.variants, whole.total, p=_weights(stage.mix, place.variants)) == place.variant)
+    return replace(whole, times_ns=whole.times_ns[own], numbers=own)
+
+
+def _whole(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
     start = warmup_of(stage, warmup)
     if stage.trace is not None:
         return _replayed(stage, stage.trace, start)
@@ -92,13 +128,13 @@ def _replayed(stage: Stage, trace: Trace, start: float) -> Schedule:
 
 
 def _schedule(times: NDArray[np.float64], start: float, end: float) -> Schedule:
-    return Schedule(np.rint(times * SECOND).astype(np.int64), _ns(start), _ns(end))
+    return Schedule(np.rint(times * SECOND).astype(np.int64), _ns(start), _ns(end), np.arange(len(times)), len(times))
 
 
-def planned_requests(stage: Stage, seed: int, block: int, warmup: float) -> int | None:
+def planned_requests(stage: Stage, seed: int, block: int, warmup: float, place: Place = ALONE) -> int | None:
     """How many records a block will leave: all arrivals of an open loop, warm-up included; the requests of a closed loop,
     whose warm-up ones come on top. None where a closed loop's duration decides."""
-    return len(schedule(stage, seed, block, warmup).times_ns) if stage.open_loop else stage.requests
+    return len(schedule(stage, seed, block, warmup, place).times_ns) if stage.open_loop else stage.requests
 
 
 def _arrivals(stage: Stage, rng: np.random.Generator, start: float, n: int, profile: Profile) -> NDArray[np.float64]:

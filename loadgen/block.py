@@ -12,7 +12,8 @@ from pathlib import Path
 
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress
-from loadgen.arrivals import SECOND, WHOLE, Schedule, Share, schedule, warmup_of
+from foundation.tokenizer import ModelTokenizer
+from loadgen.arrivals import ALONE, SECOND, WHOLE, Place, Schedule, Share, schedule, warmup_of
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
@@ -31,8 +32,9 @@ _NEW_OBJECTS = 50_000
 @dataclass(frozen=True)
 class BlockPlan:
     """What one block sends where. `questions` are asked in this order, from the start again when they run out; a closed loop's
-    warm-up takes them from the end, so that its window asks the same ones whatever the warm-up took. `share` is the part that
-    this process sends; `run_block` sets it for the workers it starts."""
+    warm-up takes them from the end, so that its window asks the same ones whatever the warm-up took. `place` is the variant's in
+    a mix. `tokenizer`: the model folder that counts tokens where the server does not. `share` is the part that this process
+    sends; `run_block` sets it for the workers it starts."""
 
     endpoint: Endpoint
     stage: Stage
@@ -41,7 +43,22 @@ class BlockPlan:
     questions: Sequence[Question]
     prompt_style: str
     workload: WorkloadConfig
+    place: Place = ALONE
+    tokenizer: Path | None = None
     share: Share = WHOLE
+
+    @property
+    def timetable(self) -> Schedule | None:
+        """The whole block's arrivals, None for a closed loop."""
+        if not self.stage.open_loop:
+            return None
+        return schedule(self.stage, self.seed, self.block, self.workload.warmup, self.place)
+
+    @property
+    def cache_salt(self) -> str | None:
+        """The word under which the server's prefix cache keeps this block's prompts, apart from every other block's."""
+        salt = self.workload.cache_salt
+        return f"{salt}/{self.endpoint.variant}/{self.stage.label}/{self.block}" if isinstance(salt, str) else None
 
 
 async def send_block(
@@ -52,15 +69,17 @@ async def send_block(
     When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
     recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
     """
-    stage, workload = plan.stage, plan.workload
-    timetable = schedule(stage, plan.seed, plan.block, workload.warmup) if stage.open_loop else None
+    workload, timetable = plan.workload, plan.timetable
+    tokenizer = ModelTokenizer(plan.tokenizer) if plan.tokenizer else None
     with _collector_rare():
         async with open_transport(plan.endpoint, workload.transport) as transport:
             extended = await _takes_extended(transport, workload.deadlines.connect)
             origin_ns = await start()
             header = _header(plan, transport, timetable, origin_ns)
             with JournalWriter(journal, header) as writer:
-                traffic = Traffic(transport, plan.endpoint.model, workload, extended, origin_ns, writer, progress)
+                traffic = Traffic(
+                    transport, plan.endpoint.model, workload, extended, origin_ns, writer, progress, plan.cache_salt, tokenizer
+                )
                 return await _drive(plan, traffic, timetable, header.window_start_ns, stop)
 
 
@@ -91,7 +110,7 @@ async def _drive(
         try:
             if timetable is not None:
                 room = len(plan.share.of(plan.workload.max_in_flight))
-                window_end_ns = await open_loop(traffic, plan.questions, timetable, plan.share, room, stop)
+                window_end_ns = await open_loop(traffic, plan.questions, plan.stage, timetable, plan.share, room, stop)
             else:
                 window_end_ns = await closed_loop(traffic, plan.questions, plan.stage, plan.share, window_start_ns, stop)
         except asyncio.CancelledError:
@@ -126,6 +145,7 @@ class _Body:
 def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, origin_ns: int) -> JournalHeader:
     stage = plan.stage
     start_ns = round(warmup_of(stage, plan.workload.warmup) * SECOND)
+    whole_sessions = stage.duration is None and any(question.then for question in plan.questions)
     closed_end_ns = None if stage.duration is None else start_ns + round(stage.duration * SECOND)
     return JournalHeader(
         schema_version=SCHEMA_VERSION,
@@ -141,18 +161,19 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
         prompt_style=plan.prompt_style,
         api=plan.workload.api,
         arrivals="closed" if timetable is None else "trace" if stage.trace else stage.arrivals,
-        offered_rate=None if timetable is None else _offered(stage, timetable),
+        offered_rate=None if timetable is None else _offered(stage, timetable, plan.place),
         concurrency=stage.concurrency,
         planned=stage.requests if timetable is None else len(timetable.times_ns),
         window_start_ns=start_ns,
-        window_end_ns=closed_end_ns if timetable is None else timetable.window_end_ns,
+        window_end_ns=closed_end_ns if timetable is None or whole_sessions else timetable.window_end_ns,
     )
 
 
-def _offered(stage: Stage, timetable: Schedule) -> float:
-    """Requests/s over the window: what the stage names, on average, or what its recording held."""
+def _offered(stage: Stage, timetable: Schedule, place: Place) -> float:
+    """Arrivals/s over the window: what the stage names, on average, or what its recording held."""
     if stage.rate is not None:
-        return stage.rate if stage.rate_to is None else (stage.rate + stage.rate_to) / 2
+        whole = stage.rate if stage.rate_to is None else (stage.rate + stage.rate_to) / 2
+        return whole * place.share(stage.mix) if stage.mix else whole
     inside = (timetable.times_ns >= timetable.window_start_ns).sum()
     return float(inside) / (timetable.window_end_ns - timetable.window_start_ns) * SECOND
 
@@ -164,6 +185,9 @@ def _collector_rare() -> Iterator[None]:
     A full one stops the event loop for tens of milliseconds. None at all would let failed requests through aiohttp, whose
     tracebacks are cycles, fill the memory.
     """
+    if gc.get_freeze_count():  # another block of a mix has seen to it
+        yield
+        return
     usual = gc.get_threshold()
     gc.collect()
     gc.freeze()

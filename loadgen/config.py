@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from foundation.section import Section
-from foundation.units import Count, Rate, Seconds
+from foundation.units import Count, Rate, Seconds, Share
+from loadgen.lengths import Lengths, LengthsField
+
+_DATASETS = "write eval, {synthetic: {input_tokens: 512, output_tokens: 128}}, {sharegpt: FILE} or {trace: FILE}"
 
 
 class Bursts(Section):
@@ -31,12 +34,31 @@ class Trace(Section):
     speed: float = Field(default=1.0, gt=0)
 
 
+class Mix(Section):
+    """Which of the variants an arrival is for: all alike (`uniform`), or the one listed n-th in proportion to 1 / n^`zipf`."""
+
+    uniform: bool = False
+    zipf: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"uniform": True} if value == "uniform" else value
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Mix:
+        if self.uniform == (self.zipf is not None):
+            raise ValueError("write mix: uniform, or mix: {zipf: 1.1}")
+        return self
+
+
 class Stage(Section):
     """One offered load: `rate` or `trace` (open loop; requests/s, or a recording) or `concurrency` (closed loop).
 
-    `duration` and `requests` are per block and variant. `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come
-    in clumps (vLLM's meaning of the word). `rate_to`: the rate climbs or falls to this over the window. `think`: how long a
-    closed loop's user waits after an answer.
+    `duration` and `requests` are per block and variant; of a dataset of conversations, `rate` and `requests` count sessions.
+    `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come in clumps (vLLM's meaning of the word). `rate_to`:
+    the rate climbs or falls to this over the window. `think`: how long a user waits after an answer, in a closed loop or between
+    the turns of a session. `mix`: all variants at once, each arrival for one of them.
     """
 
     name: str = ""
@@ -51,6 +73,7 @@ class Stage(Section):
     requests: Count | None = None
     warmup: Seconds | None = None
     think: Seconds = 0.0
+    mix: Mix | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Stage:
@@ -67,8 +90,8 @@ class Stage(Section):
             raise ValueError("arrivals: gamma and burstiness (such as 0.5) go together")
         if self.rate_to is not None and (self.bursts is not None or self.duration is None):
             raise ValueError("rate_to needs a duration to reach it in, and goes without bursts")
-        if self.think and self.concurrency is None:
-            raise ValueError("think belongs to concurrency; an open loop waits for nobody")
+        if self.mix is not None and self.concurrency is not None:
+            raise ValueError("mix belongs to a rate or a trace: a slow variant would hold back the others of a closed loop")
         return self
 
     @property
@@ -105,14 +128,69 @@ class Deadlines(Section):
     total: Seconds = 300.0
 
 
+class Synthetic(Section):
+    """Prompts of random words, exactly so many tokens long, chat template included; answers that the server is made to fill.
+
+    `cache_hit`: the share of input tokens that a prefix cache should answer, by beginning with one of `prefixes` texts.
+    With `turns` above 1 `input_tokens` is what each turn adds.
+    """
+
+    input_tokens: LengthsField
+    output_tokens: LengthsField
+    turns: LengthsField = Lengths.parse(1)
+    cache_hit: Share = Field(default=0.0, lt=1)
+    prefixes: Count = Field(default=1, ge=1)
+
+
+class Conversations(Section):
+    """ShareGPT's JSON, or JSON lines of `{"messages": [...]}`: sessions of at most `turns` user turns, answered anew."""
+
+    file: Path
+    turns: Count | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_file(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str) else value
+
+
+class Dataset(Section):
+    """What is asked instead of the held-out data; its answers have no references. `trace`: prompts of recorded lengths."""
+
+    synthetic: Synthetic | None = None
+    sharegpt: Conversations | None = None
+    trace: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Dataset:
+        if sum(each is not None for each in (self.synthetic, self.sharegpt, self.trace)) != 1:
+            raise ValueError(_DATASETS)
+        return self
+
+    def resolved(self, where: Path) -> Dataset:
+        """The same with its file's path absolute."""
+        if self.sharegpt is not None:
+            return Dataset(sharegpt=self.sharegpt.model_copy(update={"file": (where / self.sharegpt.file).resolve()}))
+        return self if self.trace is None else Dataset(trace=(where / self.trace).resolve())
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether an arrival may be more than one request."""
+        return self.sharegpt is not None or (self.synthetic is not None and str(self.synthetic.turns) != "1")
+
+
 class WorkloadConfig(Section):
     """The load: stages one after the other, each in `blocks` rounds in which the variants take turns.
 
     `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and proxies, "auto" goes by the URL.
     `workers`: processes that share the load; one is enough for what `dyno calibrate` says this machine can do on a core.
+    `dataset` None is the held-out data, written `eval`. `tokenizer`: the model that counts where the server does not, and whose
+    tokens a dataset's lengths are in. `cache_salt`: whether (or by which word) each block gets a prefix cache of its own.
     """
 
-    dataset: Literal["eval"] = "eval"
+    dataset: Dataset | None = None
+    tokenizer: str | None = None
+    cache_salt: bool | str | None = None
     api: Literal["chat", "completions"] = "chat"
     stages: tuple[Stage, ...] = Field(min_length=1)
     blocks: int = Field(default=10, ge=1)
@@ -124,6 +202,20 @@ class WorkloadConfig(Section):
     transport: Literal["auto", "socket", "aiohttp"] = "auto"
     workers: int = Field(default=1, ge=1)
 
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _held_out(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "eval":
+            raise ValueError(_DATASETS)
+        return None if value == "eval" else value
+
+    @model_validator(mode="after")
+    def _somebody_thinks(self) -> WorkloadConfig:
+        for stage in self.stages:
+            if stage.think and stage.open_loop and not (self.dataset and self.dataset.has_turns):
+                raise ValueError("think belongs to concurrency or to sessions of several turns; an open loop waits for nobody")
+        return self
+
     @model_validator(mode="after")
     def _names_differ(self) -> WorkloadConfig:
         labels = [stage.label for stage in self.stages]
@@ -131,3 +223,14 @@ class WorkloadConfig(Section):
             twice = ", ".join(sorted({label for label in labels if labels.count(label) > 1}))
             raise ValueError(f"two stages have the same name: {twice}; give each a name")
         return self
+
+    def resolved(self, where: Path) -> WorkloadConfig:
+        """The same workload with the paths of its files absolute."""
+        stages = tuple(
+            stage.model_copy(update={"trace": stage.trace.model_copy(update={"file": (where / stage.trace.file).resolve()})})
+            if stage.trace
+            else stage
+            for stage in self.stages
+        )
+        dataset = None if self.dataset is None else self.dataset.resolved(where)
+        return self.model_copy(update={"stages": stages, "dataset": dataset})

@@ -8,7 +8,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -19,7 +19,7 @@ from foundation.errors import SystemFailed
 from foundation.progress import Progress
 from loadgen.arrivals import Share
 from loadgen.block import BlockPlan, send_block, soon
-from results.records import JournalEnd
+from results.records import JournalEnd, JournalHeader
 
 # Workers learn the origin this long before it.
 _LEAD_NS = 100_000_000
@@ -33,8 +33,28 @@ class Said(msgspec.Struct, omit_defaults=True):
     note: str = ""
 
 
-async def run_block(plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event) -> JournalEnd:
-    """Run a block and leave its journal. `progress` is advanced by 1 for every record.
+async def run_mix(plans: Mapping[Path, BlockPlan], progress: Progress, stop: asyncio.Event) -> None:
+    """Run the blocks of a mix, by journal, at the same time from one origin; as `run_block` otherwise."""
+    ready, origin_ns = asyncio.Barrier(len(plans)), 0
+
+    async def start() -> int:
+        nonlocal origin_ns
+        await ready.wait()
+        origin_ns = origin_ns or time.monotonic_ns() + _LEAD_NS
+        return origin_ns
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for journal, plan in plans.items():
+                group.create_task(run_block(plan, journal, progress, stop, start))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def run_block(
+    plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event, start: Callable[[], Awaitable[int]] | None = None
+) -> JournalEnd:
+    """Run a block and leave its journal. `progress` is advanced by 1 for every record, `start` gives the origin when asked.
 
     When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
     recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
@@ -42,13 +62,13 @@ async def run_block(plan: BlockPlan, journal: Path, progress: Progress, stop: as
     """
     workers = min(plan.workload.workers, plan.workload.max_in_flight, plan.stage.concurrency or plan.workload.workers)
     if workers == 1:
-        return await send_block(plan, journal, progress, stop, soon)
+        return await send_block(plan, journal, progress, stop, start or soon)
     journal.parent.mkdir(parents=True, exist_ok=True)
     parts = [journal.with_suffix(f".part-{worker}") for worker in range(workers)]
     fleet = [_Worker(replace(plan, share=Share(worker, workers)), part) for worker, part in enumerate(parts)]
     try:
         await asyncio.gather(*(worker.start() for worker in fleet))
-        origin_ns = time.monotonic_ns() + _LEAD_NS
+        origin_ns = await start() if start else time.monotonic_ns() + _LEAD_NS
         for worker in fleet:
             worker.say(f"origin {origin_ns}")
         stopper = asyncio.create_task(_tell_when(stop, fleet))
@@ -76,12 +96,13 @@ def merge(parts: Sequence[Path], journal: Path) -> JournalEnd:
         ends: list[JournalEnd] = []
         with journal.open("wb") as out:
             out.write(headers[0])
+            ended = min if msgspec.json.decode(headers[0], type=JournalHeader).concurrency else max
             for _, line in heapq.merge(*(_records(file, ends) for file in files), key=lambda row: row[0]):
                 out.write(line)
             end = JournalEnd(
                 end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
                 ended_ns=max(end.ended_ns for end in ends),
-                window_end_ns=min(end.window_end_ns for end in ends),
+                window_end_ns=ended(end.window_end_ns for end in ends),
                 loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
                 client_cpu_s=sum(end.client_cpu_s for end in ends),
                 clock_step_ns=max(end.clock_step_ns for end in ends),

@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import chain, count
 
 from loadgen.alarm import Alarm
 from loadgen.arrivals import SECOND, Schedule, Share
 from loadgen.config import Stage
 from loadgen.questions import Question
+from loadgen.session import session
 from loadgen.traffic import Traffic
 
 # A closed loop rests after a failure: a server that refuses at once would else be asked thousands of times a second.
@@ -21,6 +22,7 @@ _REST_S = 0.1
 async def open_loop(
     traffic: Traffic,
     questions: Sequence[Question],
+    stage: Stage,
     timetable: Schedule,
     share: Share,
     max_in_flight: int,
@@ -28,10 +30,12 @@ async def open_loop(
 ) -> int:
     """Send each arrival at its time, whatever is in flight. Returns the end of the window, ns from the origin.
 
-    An arrival that finds `max_in_flight` others is recorded as dropped.
+    An arrival that finds `max_in_flight` others is recorded as dropped. Sessions go on to their end, which is in the window
+    then; where the stage has a duration, no turn is begun after it.
     """
-    ahead = deque((number, int(timetable.times_ns[number])) for number in share.of(len(timetable.times_ns)))
+    ahead = deque((place, int(timetable.times_ns[place])) for place in share.of(len(timetable.times_ns)))
     window_end_ns = timetable.window_end_ns
+    over_ns = window_end_ns if stage.duration is not None else None
     try:
         async with asyncio.TaskGroup() as group:
             with Alarm() as alarm:
@@ -42,18 +46,20 @@ async def open_loop(
                         if stop.is_set():
                             window_end_ns = min(traffic.now_ns(), window_end_ns)
                             break
-                        number, at_ns = ahead.popleft()
-                        question = questions[number % len(questions)]
+                        place, at_ns = ahead.popleft()
+                        number, question = int(timetable.numbers[place]), questions[place % len(questions)]
                         if traffic.in_flight >= max_in_flight:
                             traffic.never_sent(number, question, at_ns, "dropped", f"{max_in_flight} requests in flight already")
                         else:
-                            group.create_task(traffic.ask(number, question, at_ns))
+                            numbers = count(number, timetable.total)
+                            group.create_task(session(traffic, numbers, question, at_ns, stage.think, over_ns, stop))
                 finally:
                     ringer.cancel()
     finally:
-        for number, at_ns in ahead:
-            traffic.never_sent(number, questions[number % len(questions)], at_ns, "cancelled", "stopped before its time")
-    return window_end_ns
+        for place, at_ns in ahead:
+            number, question = int(timetable.numbers[place]), questions[place % len(questions)]
+            traffic.never_sent(number, question, at_ns, "cancelled", "stopped before its time")
+    return window_end_ns if over_ns is not None else max(window_end_ns, traffic.last_scheduled_ns + 1)
 
 
 async def closed_loop(
@@ -69,7 +75,9 @@ async def closed_loop(
 
     async def slot() -> None:
         while (turn := turns.next()) is not None:
-            record = await traffic.ask(*turn)
+            number, question, at_ns = turn
+            numbers = chain([number], turns.numbers)
+            record = await session(traffic, numbers, question, at_ns, stage.think, turns.over_ns, stop)
             if pause := _REST_S if record.failure is not None else stage.think:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause)
@@ -100,11 +108,11 @@ class _Turns:
         self.window_end_ns: int | None = None
         self._traffic, self._questions, self._share, self._stop = traffic, questions, share, stop
         self._window_start_ns = window_start_ns
-        self._fixed_end_ns = None if stage.duration is None else window_start_ns + round(stage.duration * SECOND)
+        self.over_ns = None if stage.duration is None else window_start_ns + round(stage.duration * SECOND)
         # Places in the block's order of questions. Workers take turns in both.
         self._own = iter(share.of(stage.requests)) if stage.requests is not None else count(share.worker, share.workers)
         self._warmup = count(share.worker, share.workers)
-        self._numbers = count(share.worker, share.workers)
+        self.numbers = count(share.worker, share.workers)
 
     def next(self) -> tuple[int, Question, int] | None:
         """Number, question and time of the next request, None when there is none."""
@@ -113,23 +121,23 @@ class _Turns:
             self._end(now_ns)
             return None
         if now_ns < self._window_start_ns:
-            return next(self._numbers), self._questions[-1 - next(self._warmup) % len(self._questions)], now_ns
-        if self._fixed_end_ns is not None and now_ns >= self._fixed_end_ns:
-            self._end(self._fixed_end_ns)
+            return next(self.numbers), self._questions[-1 - next(self._warmup) % len(self._questions)], now_ns
+        if self.over_ns is not None and now_ns >= self.over_ns:
+            self._end(self.over_ns)
             return None
         place = next(self._own, None)
         if place is None:
             self._end(now_ns)
             return None
-        return next(self._numbers), self._questions[place % len(self._questions)], now_ns
+        return next(self.numbers), self._questions[place % len(self._questions)], now_ns
 
     def cancel_the_rest(self) -> None:
         """Record what was planned and not begun."""
-        if self._fixed_end_ns is None:
+        if self.over_ns is None:
             for place in self._own:
                 question = self._questions[place % len(self._questions)]
                 self._traffic.never_sent(
-                    next(self._numbers), question, self._traffic.now_ns(), "cancelled", "stopped before its turn"
+                    next(self.numbers), question, self._traffic.now_ns(), "cancelled", "stopped before its turn"
                 )
 
     def _end(self, at_ns: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from foundation.tokenizer import completion_text
 from loadgen.config import Sampling
 from loadgen.questions import Question
 
@@ -20,11 +21,14 @@ _EXTENDED = {"vllm", "sglang"}
 _NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
-def request_body(question: Question, model: str, api: Api, sampling: Sampling, extended: bool) -> bytes:
+def request_body(
+    question: Question, model: str, api: Api, sampling: Sampling, extended: bool, cache_salt: str | None = None
+) -> bytes:
     """The JSON body that asks `question` as a stream with usage at its end.
 
     `extended` adds what only vLLM and SGLang know: the running count of tokens in every chunk, so that a chunk which carries
-    several tokens says so, and neutral values for the sampling parameters that OpenAI's API lacks.
+    several tokens says so, neutral values for the sampling parameters that OpenAI's API lacks, an answer of exactly
+    `question.output_tokens`, and the salt of the server's prefix cache (prompts of different salts share nothing in it).
     """
     body: dict[str, Any] = {
         "model": model,
@@ -32,12 +36,12 @@ def request_body(question: Question, model: str, api: Api, sampling: Sampling, e
         "stream_options": {"include_usage": True},
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": question.output_tokens or sampling.max_tokens,
     }
     if api == "chat":
         body["messages"] = question.messages
     else:
-        body["prompt"] = "\n\n".join(message["content"] for message in question.messages)
+        body["prompt"] = completion_text(question.messages)
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.seed is not None:
@@ -45,6 +49,10 @@ def request_body(question: Question, model: str, api: Api, sampling: Sampling, e
     if extended:
         body["stream_options"]["continuous_usage_stats"] = True
         body |= _NEUTRAL
+        if question.output_tokens is not None:
+            body |= {"min_tokens": question.output_tokens, "ignore_eos": True}
+        if cache_salt is not None:
+            body["cache_salt"] = cache_salt
     return msgspec.json.encode(body)
 
 
@@ -79,9 +87,14 @@ class Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class PromptTokensDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
 class Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
 
 
 class Chunk(msgspec.Struct):

@@ -3,32 +3,68 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from loadgen.config import Stage
+from results.records import Prompt
 
 _PURPOSE = 2
 
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt in one style. For text completions the contents of `messages` are joined by empty lines."""
+    """One prompt in one style. For text completions the contents of `messages` are joined by empty lines.
+
+    `then` is the next turn of the session, whose messages go behind these and the answer. `output_tokens`: how long the answer
+    shall be; `shared_tokens`: the first tokens of the prompt that a prefix cache should know. None where nobody says.
+    """
 
     id: str
     messages: list[dict[str, str]]
+    then: Question | None = None
+    output_tokens: int | None = None
+    shared_tokens: int | None = None
+
+    def next_turn(self, answer: str, known_tokens: int | None) -> Question | None:
+        """The next turn with all that was said before it, of which `known_tokens` went through the server; None at the end."""
+        if self.then is None:
+            return None
+        history = [*self.messages, {"role": "assistant", "content": answer}]
+        return replace(self.then, messages=history + self.then.messages, shared_tokens=known_tokens)
 
 
-def pick_questions(questions: Sequence[Question], stage: Stage, block: int, seed: int, n: int | None) -> list[Question]:
+def questions_of(prompts: Iterable[Prompt], style: str) -> list[Question]:
+    """The sessions that prompts make, each turn linked to the one before it."""
+    following: dict[str, Question] = {}
+    firsts = []
+    for prompt in reversed(list(prompts)):
+        question = Question(
+            prompt.id, prompt.messages[style], following.pop(prompt.id, None), prompt.output_tokens, prompt.shared_tokens
+        )
+        if prompt.after is None:
+            firsts.append(question)
+        else:
+            following[prompt.after] = question
+    return firsts[::-1]
+
+
+def pick_questions(
+    questions: Sequence[Question], stage: Stage, block: int, seed: int, n: int | None, in_order: bool = False
+) -> list[Question]:
     """The questions of block `block` (from 1), in the order they are asked: the first `n` are the block's own.
 
     Over the blocks of a stage none is asked twice until all have been. Behind the block's own follow the others, for a closed
     loop's warm-up, which takes from the end: those that were asked the block before. `n` None: a permutation of all.
+    `in_order`: as they stand, each block going on where the last one ended; one that replays a trace begins anew.
     """
     if not questions:
         raise ValueError("no questions to ask")
+    if in_order:
+        start = 0 if stage.trace or n is None else (block - 1) * n % len(questions)
+        return [*questions[start:], *questions[:start]]
 
     def permutation(turn: int) -> list[Question]:
         rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), turn, _PURPOSE])

@@ -30,6 +30,7 @@ class Reply:
         self.finish_reason: str | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
+        self.cached_tokens: int | None = None
         self.server_metrics: dict[str, Any] | None = None
         self.done_at_ns: int | None = None
         self.error: str | None = None
@@ -60,6 +61,8 @@ class Reply:
                 usage = chunk.usage
                 if usage is not None:
                     self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
+                    if usage.prompt_tokens_details is not None:
+                        self.cached_tokens = usage.prompt_tokens_details.cached_tokens
                 for choice in chunk.choices or ():
                     delta = choice.delta
                     said = choice.text if delta is None else delta.content

@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Literal
 
 from foundation.progress import Progress
+from foundation.tokenizer import ModelTokenizer
 from loadgen.config import WorkloadConfig
 from loadgen.deadlines import Watch
 from loadgen.exchange import Backlog, Broken, Exchange
@@ -21,7 +23,7 @@ from results.records import Failure, RequestRecord
 
 @dataclass
 class Traffic:
-    """What the requests of a block share. `extended`: the server takes vLLM's form of the API."""
+    """What the requests of a block share. `extended`: the server takes vLLM's form of the API; `tokenizer` counts for it."""
 
     transport: Transport
     model: str
@@ -30,7 +32,10 @@ class Traffic:
     origin_ns: int
     writer: JournalWriter
     progress: Progress
+    cache_salt: str | None = None
+    tokenizer: ModelTokenizer | None = None
     failed: int = 0
+    last_scheduled_ns: int = 0
     _open: dict[int, tuple[Question, int]] = field(default_factory=dict)
     _backlog: Backlog = field(default_factory=Backlog)
 
@@ -45,6 +50,7 @@ class Traffic:
     def ask(self, number: int, question: Question, scheduled_ns: int) -> Coroutine[None, None, RequestRecord]:
         """Send one request and record it. It counts as in flight from now, not from when its task first runs."""
         self._open[number] = question, scheduled_ns
+        self.last_scheduled_ns = max(self.last_scheduled_ns, scheduled_ns)
         return self._ask(number, question, scheduled_ns)
 
     def never_sent(self, number: int, question: Question, scheduled_ns: int, failure: Failure, why: str) -> None:
@@ -57,7 +63,7 @@ class Traffic:
 
     async def _ask(self, number: int, question: Question, scheduled_ns: int) -> RequestRecord:
         api = self.workload.api
-        body = request_body(question, self.model, api, self.workload.sampling, self.extended)
+        body = request_body(question, self.model, api, self.workload.sampling, self.extended, self.cache_salt)
         task = asyncio.current_task()
         assert task is not None
         reply = Reply()
@@ -82,6 +88,7 @@ class Traffic:
             ended_ns = time.monotonic_ns()
             reply.close(ended_ns)
             failure, error_text = reply.verdict(exchange.status, broken, detail)
+            input_tokens, output_tokens, counted_by = self._tokens(question, reply, failure)
             record = RequestRecord(
                 id=number,
                 prompt_id=question.id,
@@ -94,15 +101,29 @@ class Traffic:
                 finish_reason=reply.finish_reason,
                 failure=failure,
                 error=error_text,
-                input_tokens=reply.input_tokens,
-                output_tokens=reply.output_tokens,
-                tokens_from=None if reply.output_tokens is None else "server",
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                tokens_from=counted_by,
                 text=reply.text,
                 server_metrics=reply.server_metrics,
                 client_lag_ns=reply.chunk_lag_ns if self.transport.clock == "kernel" else None,
+                shared_tokens=question.shared_tokens,
+                cached_tokens=reply.cached_tokens,
             )
             self._record(record)
         return record
+
+    def _tokens(
+        self, question: Question, reply: Reply, failure: Failure | None
+    ) -> tuple[int | None, int | None, Literal["server", "tokenizer"] | None]:
+        """Input and output tokens, and who counted them."""
+        if reply.output_tokens is not None:
+            return reply.input_tokens, reply.output_tokens, "server"
+        if self.tokenizer is None or failure is not None:
+            return None, None, None
+        [taken] = self.tokenizer.prompt_counts([question.messages], self.workload.api)
+        [given] = self.tokenizer.counts([reply.text])
+        return taken, given, "tokenizer"
 
     def _record(self, record: RequestRecord) -> None:
         self._open.pop(record.id, None)

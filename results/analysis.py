@@ -169,10 +169,10 @@ def _stage_summary(
         dropped=failed.get("dropped", 0),
         succeeded=stage.succeeded,
         failures=failed,
-        metrics=metrics,
+        metrics={**metrics, **variant.tokens[stage.stage].cache},
         differences=compared,
         decomposition=decompose(pairing) if pairing else None,
-        notes=[*doubts(stage), *(pairing.notes if pairing else ())],
+        notes=[*doubts(stage), *variant.tokens[stage.stage].notes, *(pairing.notes if pairing else ())],
         judged={a.key: judge_slo(a, stage, metrics[a.metric], base_metrics, pairing, tails) for a in asked if a.kind == "slo"},
         invalid=client_late(stage),
     )

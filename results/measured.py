@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from foundation.errors import BadInput
+from results.cache import cache_metrics
 from results.config import Scoring
 from results.inputs import RunInputs
 from results.journal import journal_files, read_journal
+from results.lengths import length_notes
 from results.metrics import stage_metrics
 from results.quality import prompt_scores, with_labels
-from results.records import Prompt, VariantRecord
+from results.records import Journal, Prompt, VariantRecord
 from results.steady import StageData, block_of
 from results.summary import Estimate
 
@@ -21,12 +22,21 @@ Scores = Mapping[str, float]
 
 
 @dataclass(frozen=True)
+class TokenFacts:
+    """Of a stage: the shares of the prefix cache, and notes on who counted and whether lengths are as asked."""
+
+    cache: Mapping[str, Estimate]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Measured:
-    """A variant's journals: stages and probes by name, and the mean score of each prompt."""
+    """A variant's journals: stages (with facts about their tokens) and probes by name, and the mean score of each prompt."""
 
     record: VariantRecord
     stages: Mapping[str, StageData]
     metrics: Mapping[str, Mapping[str, Estimate]]
+    tokens: Mapping[str, TokenFacts]
     probes: Mapping[str, StageData]
     scores: Scores
     probe_scores: Mapping[str, Scores]
@@ -42,8 +52,14 @@ def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt]) -> list[Meas
 
 def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt]) -> Measured:
     folder = inputs.run / "load" / record.name
-    stages = {path.name: _stage(path) for path in sorted(folder.iterdir()) if path.is_dir()} if folder.is_dir() else {}
-    stages = {name: stage for name, stage in stages.items() if stage.blocks}
+    paths = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    stages: dict[str, StageData] = {}
+    tokens: dict[str, TokenFacts] = {}
+    for path in paths:
+        if journals := [journal for file in journal_files(path) if (journal := read_journal(file))]:
+            stages[path.name] = _stage(path.name, journals)
+            cache = cache_metrics(journals, inputs.run / "telemetry" / f"{record.name}.parquet")
+            tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
     ordered = dict(sorted(stages.items(), key=lambda item: (item[1].offered_rate or 0.0, item[1].concurrency or 0, item[0])))
     judged = stages.get(inputs.judged_stage)
@@ -51,17 +67,17 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
         record=record,
         stages=ordered,
         metrics={name: stage_metrics(stage, {}) for name, stage in ordered.items()},
+        tokens=tokens,
         probes=probes,
         scores=_scores(judged, EVAL, inputs.quality, prompts) if judged else {},
         probe_scores={p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes},
     )
 
 
-def _stage(folder: Path) -> StageData:
-    journals = [journal for file in journal_files(folder) if (journal := read_journal(file))]
+def _stage(name: str, journals: Sequence[Journal]) -> StageData:
     blocks = sorted((block_of(journal) for journal in journals), key=lambda block: block.number)
-    first = journals[0].header if journals else None
-    return StageData(folder.name, first.offered_rate if first else None, first.concurrency if first else None, blocks)
+    first = journals[0].header
+    return StageData(name, first.offered_rate, first.concurrency, blocks)
 
 
 def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> Scores:

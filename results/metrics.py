@@ -11,6 +11,7 @@ from math import inf, isnan, nan
 import numpy as np
 from numpy.typing import NDArray
 
+from results.cache import CACHE
 from results.requests import Floats, Owned, Requests
 from results.stats import FLOORS, TAIL, Bounds, absent, estimate, floor_reason, log_t_bounds, percentile, share_bounds, t_bounds
 from results.steady import Block, StageData
@@ -95,7 +96,7 @@ def _definitions() -> dict[str, Metric]:
         ),
         "cost_per_month": Metric("cost per month", "$", "cost per request x requests per month", "lower"),
     }  # fmt: skip
-    return found
+    return found | CACHE
 
 
 METRICS = _definitions()

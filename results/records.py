@@ -27,13 +27,19 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of `prompts.jsonl`: one question, as every prompt style words it, and the answer it should get.
 
     `set` is "eval" or the name of a probe. `messages` maps a style ("short", "long"; "plain" where the experiment names none)
-    to chat messages; for text completions a style holds one message of role "user".
+    to chat messages; for text completions a style holds one message of role "user". A turn that follows another (`after`, its
+    id) holds only what it adds. `input_tokens` and `output_tokens`: the lengths it was made for, where it was.
+    `shared_tokens`: how many of its first tokens a prefix cache should know already.
     """
 
     id: str
     set: str
     messages: dict[str, list[dict[str, str]]]
     reference: str | None = None
+    after: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    shared_tokens: int | None = None
 
 
 class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +77,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     `chunk_ns`: arrival of each content chunk, the first from the origin, the others as gaps to the one before;
     `chunk_tokens`: output tokens in each. `failure` None means success as metrics.md defines it. `sent_ns` is None for a
     request that never reached the wire. `tokens_from` says who counted: the server's `usage`, or the model's own tokenizer.
-    `client_lag_ns`, per chunk, only where the clock is the kernel's.
+    `client_lag_ns`, per chunk, only where the clock is the kernel's. `shared_tokens`: the first tokens of the input that a prefix
+    cache should know already, None where nothing is intended; `cached_tokens`: those the server says it did know.
     """
 
     id: int
@@ -91,6 +98,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     text: str = ""
     server_metrics: dict[str, Any] | None = None
     client_lag_ns: list[int] | None = None
+    shared_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,13 +142,14 @@ class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):
     """A row of `telemetry/VARIANT.parquet`: the variant's server, once a second from ready to stop.
 
     `monotonic_ns` is on the journals' clock (CLOCK_MONOTONIC). Counts of tokens, preemptions and `cpu_s` run from the server's
-    start. The server's own numbers are None where it did not answer. `rss_bytes` adds up its processes, shared pages every time.
+    start. The server's own numbers are None where it did not answer, those of its processes where somebody else runs it.
+    `rss_bytes` adds up its processes, shared pages every time.
     """
 
     monotonic_ns: int
     unix_ns: int
-    rss_bytes: int
-    cpu_s: float
+    rss_bytes: int | None
+    cpu_s: float | None
     running: int | None = None
     waiting: int | None = None
     kv_cache_usage: float | None = None

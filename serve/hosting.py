@@ -28,6 +28,7 @@ class Hosting:
         self._progress = progress
         self._telemetry = telemetry
         self._up: list[Server] = []
+        self._watched: list[Telemetry] = []
 
     @asynccontextmanager
     async def round(self, names: Sequence[str]) -> AsyncIterator[dict[str, Endpoint]]:
@@ -47,14 +48,20 @@ class Hosting:
             endpoints = [*elsewhere, *(e for server in servers for e in server.endpoints)]
             async with AsyncExitStack() as stack:
                 if self._telemetry is not None:
-                    for server in servers:
-                        await stack.enter_async_context(Telemetry(server, self._telemetry))
+                    watched = [*((server.endpoints, server.pid) for server in servers), *(([e], None) for e in elsewhere)]
+                    self._watched = [
+                        await stack.enter_async_context(Telemetry(endpoints, pid, self._telemetry)) for endpoints, pid in watched
+                    ]
                 yield {e.variant: e for e in endpoints if e.variant in names}
         finally:
-            self._up = []
+            self._up, self._watched = [], []
             for server in servers:
                 server.release()
             await asyncio.gather(*(server.stop() for server in servers))
+
+    async def sample(self) -> None:
+        """Have the telemetry look now: between two such looks lies what a block did."""
+        await asyncio.gather(*(each.sample() for each in self._watched))
 
     async def watch(self) -> None:
         """Wait for a server of the present round to die, and raise SystemFailed with the cause and the end of its log."""

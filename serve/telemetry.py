@@ -16,11 +16,12 @@ import aiohttp
 import msgspec
 import psutil
 
+from foundation.endpoint import Endpoint
 from results.records import TelemetrySample
 from serve.readiness import session
-from serve.server import Server
 
 PERIOD_S = 1.0
+_PATIENCE = aiohttp.ClientTimeout(total=5)
 # Field of a sample: vLLM's metric, and its type.
 _METRICS: dict[str, tuple[str, type[int] | type[float]]] = {
     "running": ("vllm:num_requests_running", int),
@@ -36,16 +37,25 @@ _LINE = re.compile(r"^(vllm:[a-z_]+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
 class Telemetry:
-    """`async with Telemetry(server, folder)`: samples while it is open, then writes `folder/VARIANT.parquet` for each variant."""
+    """`async with Telemetry(endpoints, pid, folder)`: samples while it is open, then writes `folder/VARIANT.parquet` for each.
 
-    def __init__(self, server: Server, folder: Path) -> None:
-        self._server = server
+    The endpoints are those of one server. One that somebody else runs has no `pid`; if it shows no metrics of vLLM's either, it
+    is left alone.
+    """
+
+    def __init__(self, endpoints: Sequence[Endpoint], pid: int | None, folder: Path) -> None:
+        self._endpoints = endpoints
+        self._pid = pid
         self._folder = folder
+        self._address = endpoints[0].base_url.removesuffix("/v1") + "/metrics"
         self._samples: list[TelemetrySample] = []
+        self._processes: list[psutil.Process] = []
 
     async def __aenter__(self) -> Telemetry:
-        root = psutil.Process(self._server.pid)
-        self._processes = [root, *root.children(recursive=True)]
+        if self._pid is not None:
+            root = psutil.Process(self._pid)
+            self._processes = [root, *root.children(recursive=True)]
+        self._web = session()
         self._sampling = asyncio.create_task(self._sample_until_cancelled())
         return self
 
@@ -53,26 +63,31 @@ class Telemetry:
         self._sampling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._sampling
-        for endpoint in self._server.endpoints:
+        await self._web.close()
+        for endpoint in self._endpoints if self._samples else ():
             write_samples(self._samples, self._folder / f"{endpoint.variant}.parquet")
 
     async def _sample_until_cancelled(self) -> None:
-        address = self._server.endpoints[0].base_url.removesuffix("/v1") + "/metrics"
         due = time.monotonic()
-        async with session() as web:
-            while True:
-                self._samples.append(await self._sample(web, address))
-                due = max(due + PERIOD_S, time.monotonic())
-                await asyncio.sleep(due - time.monotonic())
+        while await self.sample():
+            due = max(due + PERIOD_S, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
 
-    async def _sample(self, web: aiohttp.ClientSession, address: str) -> TelemetrySample:
+    async def sample(self) -> bool:
+        """Take a sample now. False where there is nothing to be seen, and never will be."""
+        if self._sampling.done():
+            return False
+        began_ns = time.monotonic_ns()
         try:
-            async with web.get(address) as answer:
+            async with self._web.get(self._address, timeout=_PATIENCE) as answer:
                 metrics = read_metrics(await answer.text())
-        except (aiohttp.ClientError, TimeoutError):
+        except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
             metrics = {}
-        rss, cpu = _usage(self._processes)
-        return TelemetrySample(monotonic_ns=time.monotonic_ns(), unix_ns=time.time_ns(), rss_bytes=rss, cpu_s=cpu, **metrics)
+        if not metrics and not self._processes and not self._samples:
+            return False
+        rss, cpu = _usage(self._processes) if self._processes else (None, None)
+        self._samples.append(TelemetrySample(monotonic_ns=began_ns, unix_ns=time.time_ns(), rss_bytes=rss, cpu_s=cpu, **metrics))
+        return True
 
 
 def read_metrics(text: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ SHOWN = (
     "input_tokens_mean",
     "output_tokens_mean",
     "total_tokens_mean",
+    "cache_hit_share",
+    "intended_cache_hit_share",
     "cost_per_1000",
     "cost_per_correct",
     "cost_per_month",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from loadgen.arrivals import planned_requests, schedule
-from loadgen.config import Stage
+from loadgen.config import Stage, WorkloadConfig
 from loadgen.profiles import Ramp
 
 
@@ -127,8 +127,11 @@ def test_gamma_gaps_have_the_burstiness_named() -> None:
         ({"rate": 4, "requests": 10, "rate_to": 8}, "needs a duration"),
         ({"rate": 4, "duration": "1s", "bursts": {"on": "0s", "off": "1s"}}, "above zero"),
         ({"rate": 4, "duration": "1s", "think": "1s"}, "belongs to concurrency"),
+        ({"concurrency": 4, "duration": "1s", "mix": "uniform"}, "mix belongs to a rate"),
+        ({"rate": 4, "duration": "1s", "mix": "even"}, "mix"),
+        ({"rate": 4, "duration": "1s", "mix": {"uniform": True, "zipf": 1}}, "mix: uniform, or"),
     ],
 )
 def test_a_stage_that_makes_no_sense_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        stage(**fields)
+        WorkloadConfig.model_validate({"stages": [fields]})

@@ -1,0 +1,82 @@
+"""How long prompts and answers are, in tokens: one length, or a distribution of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import BeforeValidator, PlainSerializer
+
+from foundation.units import parse_count
+
+_WHAT = "512, uniform:256:768, normal:512:64 or lognormal:512:0.5 (median, sigma; then the least and the most, if wanted)"
+_TRIES = 1000
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """`fixed` (first), `uniform` (first to second, both included), `normal` (mean, standard deviation) or `lognormal`
+    (median, sigma of the logarithm). Draws outside [`least`, `most`] are drawn again."""
+
+    text: str
+    kind: str
+    first: float
+    second: float = 0.0
+    least: int = 1
+    most: int | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> Lengths:
+        """From `512` or `"lognormal:512:0.5:16:2048"`. Raises ValueError."""
+        if isinstance(value, Lengths):
+            return value
+        text = str(value)
+        kind, *numbers = text.split(":")
+        try:
+            if not numbers:
+                made = cls(text, "fixed", parse_count(value))
+            elif kind == "uniform" and len(numbers) == 2:
+                made = cls(text, kind, parse_count(numbers[0]), parse_count(numbers[1]))
+            elif kind in ("normal", "lognormal") and len(numbers) in (2, 4):
+                made = cls(text, kind, parse_count(numbers[0]), float(numbers[1]), *map(parse_count, numbers[2:]))
+            else:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"write {_WHAT}, not {value!r}") from None
+        if made.first < 1 or made.second < 0 or (kind == "uniform" and made.second < made.first):
+            raise ValueError(f"lengths are 1 or more, the smaller bound first, not {value!r}")
+        if made.most is not None and not made.least <= made.first <= made.most:
+            raise ValueError(f"the least and the most lie on either side of {made.first:g}, not {value!r}")
+        return made
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def smallest(self) -> int:
+        """The least that is sure to be drawn now and then: below it nothing can be promised."""
+        return int(self.first) if self.kind in ("fixed", "uniform") else self.least
+
+    def draw(self, rng: np.random.Generator, n: int, floor: int = 1) -> list[int]:
+        """`n` lengths of at least `floor`, which the tails of `normal` and `lognormal` may not pass either."""
+        if self.kind == "fixed":
+            return [int(self.first)] * n
+        if self.kind == "uniform":
+            return [int(x) for x in rng.integers(int(self.first), int(self.second), n, endpoint=True)]
+        least, most = max(self.least, floor), np.inf if self.most is None else self.most
+        found = self._tail(rng, n)
+        for _ in range(_TRIES):
+            outside = (found < least) | (found > most)
+            if not outside.any():
+                break
+            found[outside] = self._tail(rng, int(outside.sum()))
+        return [int(x) for x in np.clip(found, least, most)]
+
+    def _tail(self, rng: np.random.Generator, n: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        if self.kind == "normal":
+            return np.rint(rng.normal(self.first, self.second, n))
+        return np.rint(rng.lognormal(np.log(self.first), self.second, n))
+
+
+LengthsField = Annotated[Lengths, BeforeValidator(Lengths.parse), PlainSerializer(str)]

@@ -1,0 +1,76 @@
+"""The prefix cache: the share of the input that it was meant to answer, and the share that it did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from results.records import Journal
+from results.stats import absent
+from results.summary import Estimate, Metric
+
+_OF = "of the tokens of all requests of the blocks, warm-up included"
+CACHE = {
+    "cache_hit_share": Metric(
+        "prefix cache hits", "share", f"input tokens that the server's prefix cache answered, {_OF}", "higher"
+    ),
+    "intended_cache_hit_share": Metric(
+        "prefix cache hits intended", "share", f"input tokens shared with earlier prompts by intent, {_OF}", "higher"
+    ),
+}
+
+
+def cache_metrics(journals: Sequence[Journal], telemetry: Path) -> dict[str, Estimate]:
+    """Both shares over the blocks of a stage, neither where both are unknown.
+
+    The server's own counters go before what it says of each request.
+    """
+    observed, intended = _observed(journals, telemetry) or _told(journals), _intended(journals)
+    if observed is None and intended is None:
+        return {}
+    return {
+        "cache_hit_share": observed or absent("the server does not tell"),
+        "intended_cache_hit_share": intended or absent("the workload intends none"),
+    }
+
+
+def _intended(journals: Sequence[Journal]) -> Estimate | None:
+    records = [r for journal in journals for r in journal.records if r.input_tokens is not None]
+    if all(record.shared_tokens is None for record in records):
+        return None
+    return _share([(min(r.shared_tokens or 0, r.input_tokens or 0), r.input_tokens or 0) for r in records])
+
+
+def _told(journals: Sequence[Journal]) -> Estimate | None:
+    """By `cached_tokens` of the requests' usage. A server that names it in some answers means 0 in the others."""
+    records = [r for journal in journals for r in journal.records if r.input_tokens is not None]
+    if all(record.cached_tokens is None for record in records):
+        return None
+    return _share([(r.cached_tokens or 0, r.input_tokens or 0) for r in records])
+
+
+def _observed(journals: Sequence[Journal], telemetry: Path) -> Estimate | None:
+    """By the counters of the last sample before each block and the first one after it."""
+    if not telemetry.is_file():
+        return None
+    import pyarrow.parquet as pq
+
+    names = ["monotonic_ns", "prefix_cache_hits", "prefix_cache_queries"]
+    table = pq.read_table(telemetry, columns=names).drop_null().sort_by("monotonic_ns")
+    at_ns, hits, queries = (table.column(name).to_numpy() for name in names)
+    counted = []
+    for journal in journals:
+        origin_ns, end = journal.header.origin_monotonic_ns, journal.end
+        before = int(np.searchsorted(at_ns, origin_ns, side="right")) - 1
+        after = int(np.searchsorted(at_ns, origin_ns + end.ended_ns)) if end is not None else len(at_ns)
+        if before < 0 or after == len(at_ns) or queries[after] < queries[before]:  # no sample, or the server began anew
+            return None
+        counted.append((int(hits[after] - hits[before]), int(queries[after] - queries[before])))
+    return _share(counted)
+
+
+def _share(parts: Sequence[tuple[int, int]]) -> Estimate | None:
+    whole = sum(total for _, total in parts)
+    return Estimate(value=sum(part for part, _ in parts) / whole, n=len(parts)) if whole else None
