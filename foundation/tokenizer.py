@@ -33,9 +33,9 @@ class ModelTokenizer:
         self._template = _template(folder, self._settings)
 
     def vocabulary(self) -> list[str]:
-        """The text of every token, special ones included, in the order of their ids."""
-        ids = sorted(self._tokens.get_vocab(with_added_tokens=True).values())
-        return [self._tokens.decode([i], skip_special_tokens=False) for i in ids]
+        """Every token in the order of their ids, with a space where byte-level BPE writes Ġ and SentencePiece ▁."""
+        vocabulary = self._tokens.get_vocab(with_added_tokens=False)
+        return [token.replace("Ġ", " ").replace("▁", " ") for token in sorted(vocabulary, key=vocabulary.__getitem__)]
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text alone."""

@@ -41,7 +41,7 @@ def build_tiny_model(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = _write_tokenizer(folder)
+    vocabulary = write_tokenizer(folder)
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
@@ -64,7 +64,7 @@ def build_tiny_model(
     return ModelRef(id=id, revision=revision, path=folder)
 
 
-def _write_tokenizer(folder: Path) -> int:
+def write_tokenizer(folder: Path) -> int:
     """One token a byte, and the chat markers: any text can be told and nothing is learned. Returns the vocabulary's size."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 

@@ -52,7 +52,7 @@ def test_the_commands_show_an_example(tmp_path: Path, command: str) -> None:
         (["report", "runs/none"], "error: runs/none: not a run directory"),
         (["plan", "runs/none", "--peak-rate", "5"], "error: runs/none: not a run directory"),
         (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompt", "Q"], "error: write --rate"),
-        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "5"], "error: write --prompt TEXT or --data"),
+        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "5"], "error: write one of --prompt TEXT, --data"),
         (["load", "--url", "127.0.0.1:1", "--model", "m", "--rate", "5", "--prompt", "Q"], "error: --url: '127.0.0.1:1': write"),
         (
             ["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "no", "--prompt", "Q"],

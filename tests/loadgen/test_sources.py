@@ -1,0 +1,184 @@
+"""Datasets as prompts: lengths, what they share, sessions and their turns, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundation.errors import BadInput
+from loadgen.config import WorkloadConfig
+from loadgen.conversations import read_sessions
+from loadgen.questions import questions_of
+from loadgen.sources import MOST, make_prompts, seed_of, sessions_needed
+from loadgen.wording import Wording
+from results.records import Prompt
+
+
+def workload(dataset: Any, **fields: Any) -> WorkloadConfig:
+    return WorkloadConfig.model_validate({"stages": [{"rate": 1, "requests": 10}], "warmup": "0s", "dataset": dataset, **fields})
+
+
+def prompts(dataset: Any, needed: int = 40, **fields: Any) -> list[Prompt]:
+    """Without a tokenizer a token is a word."""
+    of = workload(dataset, **fields)
+    return make_prompts(of, Wording(None, "chat", seed_of(of)), needed)
+
+
+def words(prompt: Prompt) -> list[str]:
+    return prompt.messages["plain"][-1]["content"].split()
+
+
+def test_synthetic_prompts_are_as_long_as_they_say_and_all_different() -> None:
+    made = prompts({"synthetic": {"input_tokens": "uniform:40:80", "output_tokens": "uniform:1:9"}})
+    assert len(made) == len({p.id for p in made}) == len({tuple(words(p)[:8]) for p in made}) == 40
+    assert [len(words(p)) for p in made] == [p.input_tokens for p in made]
+    assert {40 <= p.input_tokens <= 80 and 1 <= p.output_tokens <= 9 for p in made} == {True}
+
+
+def test_the_intended_share_of_cache_hits_is_the_share_of_words_in_common() -> None:
+    made = prompts({"synthetic": {"input_tokens": "uniform:100:200", "output_tokens": 1, "cache_hit": "60%", "prefixes": 4}})
+    assert sum(p.shared_tokens for p in made) / sum(p.input_tokens for p in made) == pytest.approx(0.6, abs=0.01)
+    beginnings = {tuple(words(p)[:60]) for p in made}
+    assert len(beginnings) == 4
+    for prompt in made:
+        twins = [other for other in made if other is not prompt and words(other)[:60] == words(prompt)[:60]]
+        for other in twins:
+            shared = min(prompt.shared_tokens, other.shared_tokens)
+            assert words(prompt)[:shared] == words(other)[:shared]
+            assert words(prompt)[: shared + 8] != words(other)[: shared + 8]
+
+
+def test_a_salt_draws_other_words_of_the_same_lengths() -> None:
+    of = {"synthetic": {"input_tokens": "uniform:40:80", "output_tokens": "uniform:1:9", "turns": 2}}
+    one, again, other = (prompts(of, cache_salt=salt) for salt in ("a", "a", "b"))
+    assert one == again
+    assert [p.messages for p in one] != [p.messages for p in other]
+    assert [(p.id, p.after, p.input_tokens, p.output_tokens) for p in one] == [
+        (p.id, p.after, p.input_tokens, p.output_tokens) for p in other
+    ]
+
+
+def test_turns_are_linked_and_add_what_they_are_asked_to() -> None:
+    made = prompts({"synthetic": {"input_tokens": 30, "output_tokens": 5, "turns": "uniform:1:4"}})
+    sessions = questions_of(made, "plain")
+    assert len(sessions) == 40
+    lengths = []
+    for first in sessions:
+        turn, turns = first, 1
+        while turn.then is not None:
+            turn, turns = turn.then, turns + 1
+            assert len(turn.messages[-1]["content"].split()) == 30
+        lengths.append(turns)
+    assert set(lengths) == {1, 2, 3, 4} and sum(lengths) == len(made)
+
+
+def test_the_next_turn_holds_the_real_answer_and_knows_what_went_through_the_server() -> None:
+    sharegpt = [
+        Prompt("0.1", "eval", {"plain": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One?"}]}),
+        Prompt("0.2", "eval", {"plain": [{"role": "user", "content": "Two?"}]}, after="0.1"),
+    ]
+    [first] = questions_of(sharegpt, "plain")
+    second = first.next_turn("1!", 17)
+    assert second is not None and second.id == "0.2" and second.shared_tokens == 17
+    assert [m["content"] for m in second.messages] == ["Be brief.", "One?", "1!", "Two?"]
+    assert [m["role"] for m in second.messages] == ["system", "user", "assistant", "user"]
+    assert second.next_turn("2!", 30) is None
+
+
+SHAREGPT = [
+    {
+        "id": "a",
+        "conversations": [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}, {"from": "human", "value": "Q2"}],
+    },
+    {"id": "b", "conversations": [{"from": "gpt", "value": "goes on"}]},
+    {
+        "id": "c",
+        "conversations": [{"from": "system", "value": "S"}, {"from": "user", "value": "Q3"}, {"from": "bing", "value": "A3"}],
+    },
+]
+
+
+def test_sharegpt_and_messages_give_the_same_sessions(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(SHAREGPT))
+    names = {"human": "user", "user": "user", "gpt": "assistant", "bing": "assistant", "system": "system"}
+    rows = [{"messages": [{"role": names[m["from"]], "content": m["value"]} for m in row["conversations"]]} for row in SHAREGPT]
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sessions = read_sessions(tmp_path / "a.json", None)
+    assert sessions == read_sessions(tmp_path / "b.jsonl", None)
+    said = [[[m["content"] for m in turn] for turn in session] for session in sessions]
+    assert said == [[["Q1"], ["Q2"]], [["S", "Q3"]]]
+    assert [len(session) for session in read_sessions(tmp_path / "a.json", 1)] == [1, 1]
+    made = prompts({"sharegpt": str(tmp_path / "a.json")})
+    assert sorted(p.messages["plain"][-1]["content"] for p in made) == ["Q1", "Q2", "Q3"]
+    assert {p.reference for p in made} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[1]", r"file\[0\]: no conversation"),
+        ("[{", "file: not JSON"),
+        ('{"messages": []}\n{"prompt": "x"}', "file:2: no conversation"),
+        ('{"messages": [{"role": "tool", "content": "x"}]}', r"file:1: messages\[0\]: write"),
+        ('[{"conversations": [{"from": "human"}]}]', r"file\[0\]: conversations\[0\]: write"),
+        ('{"messages": [{"role": "assistant", "content": "x"}]}', "no conversation with a user"),
+        ("", "no conversation with a user"),
+    ],
+)
+def test_what_is_no_conversation_is_named_by_its_place(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(BadInput, match=says):
+        read_sessions(tmp_path / "file", None)
+
+
+def trace(tmp_path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+    file = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"trace": str(file)}
+
+
+def test_a_trace_s_prompts_have_its_lengths_and_share_its_blocks(tmp_path: Path) -> None:
+    rows = [
+        {"timestamp": 0, "input_length": 1200, "output_length": 3, "hash_ids": [7, 8, 9]},
+        {"timestamp": 9, "input_length": 1600, "output_length": 4, "hash_ids": [7, 8, 10, 11]},
+        {"timestamp": 5, "input_length": 700, "output_length": 5, "hash_ids": [8, 7]},
+    ]
+    first, second, third = prompts(trace(tmp_path, rows))
+    assert [(p.input_tokens, p.output_tokens, p.shared_tokens) for p in (first, second, third)] == [
+        (1200, 3, 0),
+        (700, 5, 0),  # the same blocks in another order are another prefix
+        (1600, 4, 1024),
+    ]
+    assert words(first)[:1024] == words(third)[:1024] and words(first)[1024:1100] != words(third)[1024:1100]
+    assert [len(words(p)) for p in (first, second, third)] == [1200, 700, 1600]
+    assert words(second)[:512] == words(first)[512:1024]
+
+
+def test_a_trace_without_lengths_can_not_be_a_dataset(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="lacks input or output tokens"):
+        prompts(trace(tmp_path, [{"at": 1.5, "input_tokens": 10}]))
+    for row, says in (({"at": 0, "input_tokens": "x"}, "1: input_tokens: 'x'"), ({"at": 0, "hash_ids": 4}, "1: hash_ids")):
+        with pytest.raises(BadInput, match=says):
+            prompts(trace(tmp_path, [row]))
+
+
+def test_there_are_prompts_enough_that_none_comes_twice() -> None:
+    of = {"synthetic": {"input_tokens": 40, "output_tokens": 1}}
+    assert sessions_needed(workload(of, blocks=3)) == 30
+    closed = workload(of, stages=[{"concurrency": 4, "requests": 10}], blocks=3)
+    assert sessions_needed(closed) == 3 * (10 + 4)
+    assert sessions_needed(workload(of, stages=[{"rate": 5000, "duration": "20s"}])) == MOST
+
+
+def test_a_prompt_shorter_than_its_template_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"input_tokens: 5: .* write at least 8"):
+        prompts({"synthetic": {"input_tokens": 5, "output_tokens": 1}})
+
+
+@pytest.mark.parametrize("dataset", ["synthetic", {}, {"trace": "a", "sharegpt": "b"}])
+def test_a_dataset_is_one_thing(dataset: Any) -> None:
+    with pytest.raises(ValueError, match="write eval"):
+        workload(dataset)
