@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all check bench-finetune bench-loadgen bench-decision clean
+.PHONY: demo test test-all check bench-finetune bench-quantize bench-loadgen bench-decision clean
 
 demo: .venv/.cpu
 	$(BIN)/dyno demo
@@ -25,6 +25,9 @@ check: .venv/.dev
 
 bench-finetune: .venv/.cpu
 	$(BIN)/python -m benchmarks.finetune.run
+
+bench-quantize: .venv/.cpu
+	$(BIN)/python -m benchmarks.quantize.run
 
 bench-loadgen: .venv/.cpu
 	$(BIN)/python -m benchmarks.measuring_path.run

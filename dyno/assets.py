@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from dyno.experiment import PREFIX
 from dyno.isolate import isolated
+from foundation.cache import cache_folder
 from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Progress
@@ -47,12 +47,6 @@ class Asset:
     prepare: Callable[[Path, Path, Progress], None]
     licence: str
     edition: int = 1
-
-
-def cache_folder() -> Path:
-    """`$TUNEDYNO_CACHE`, or tunedyno's folder in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TUNEDYNO_CACHE") or Path(base) / "tunedyno")
 
 
 def bundled_model(name: str, progress: Progress) -> ModelRef:

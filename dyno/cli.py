@@ -142,12 +142,12 @@ def finetune(experiment: ExperimentFile, out: Out = Path("runs")) -> None:
 
 @app.command(epilog="Example:  dyno quantize experiment.yaml --variant int8")
 def quantize(experiment: ExperimentFile, variant: Variant = None, out: Out = Path("runs")) -> None:
-    """Merge and quantize the experiment's variants, training the adapter first where one is needed."""
+    """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
     from dyno.pipeline import begin, make_adapter, make_checkpoints
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
         make_adapter(prepared, directory, progress)
-        for name, model in make_checkpoints(prepared, directory, progress, variant or ()).items():
+        for name, model in make_checkpoints(prepared, directory, progress, variant or (), recovery=True).items():
             progress.log(f"{name}: {model.path} ({model.size_bytes() / 1e6:.0f} MB)")
 
     _stage(experiment, out, [begin, work])

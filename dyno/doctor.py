@@ -8,8 +8,8 @@ from typing import get_args
 from rich.table import Table
 
 from dyno.console import open_console
-from dyno.environment import accelerators, environment
-from quantize.config import Method
+from dyno.environment import accelerators, compute_capability, environment
+from quantize.config import ALGORITHMS, Method
 
 _ROOMS = {
     "load, measure, decide": ((), ""),
@@ -50,11 +50,19 @@ def _rooms() -> Table:
 
 
 def _methods() -> Table:
-    from quantize import why_not_on_cpu
+    from quantize import own_environment, why_not_on_cpu, why_not_on_cuda
 
-    table = Table("method", "written here", "served here", title="Quantization", title_justify="left")
-    has_gpu, can_write = bool(accelerators()), importlib.util.find_spec("compressed_tensors") is not None
+    table = Table("method", "rounding", "written here", "served here", title="Quantization", title_justify="left")
+    capability = compute_capability()
+    is_there = own_environment.folder().is_dir()
+    calibrated = "yes, in llm-compressor's environment" + ("" if is_there else ", which the first use sets up (1.5 GB)")
     for method in get_args(Method):
-        why_not = None if has_gpu else why_not_on_cpu(method)
-        table.add_row(method, "yes" if can_write else "no", f"no: {why_not}" if why_not else "yes")
+        package = "bitsandbytes" if method.startswith("bnb") else "compressed_tensors"
+        written = "yes" if importlib.util.find_spec(package) else f"no: {package} missing"
+        why_not = why_not_on_cpu(method) if capability is None else why_not_on_cuda(method, capability)
+        if method.startswith("bnb") and not why_not and importlib.util.find_spec("vllm_bnb_plugin") is None:
+            why_not = "pip install --no-deps vllm-bnb-plugin"
+        served = f"no: {why_not}" if why_not else "yes"
+        for algorithm in ALGORITHMS[method]:
+            table.add_row(method, algorithm, written if algorithm == "rtn" else calibrated, served)
     return table

@@ -52,6 +52,16 @@ def accelerators() -> list[str]:
     return [line.strip() for line in told.stdout.splitlines() if line.strip()] if told.returncode == 0 else []
 
 
+def compute_capability() -> float | None:
+    """The lowest of this machine's NVIDIA GPUs (8.9 for Ada, 9.0 for Hopper); None where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
+    found = [float(line) for line in told.stdout.split() if line.replace(".", "", 1).isdigit()]
+    return min(found) if told.returncode == 0 and found else None
+
+
 def commit() -> str | None:
     """The commit of tunedyno's own source, with "+changes" where the tree differs; None where it is not a checkout."""
     here = Path(__file__).resolve().parent.parent

@@ -11,7 +11,7 @@ import msgspec
 import finetune
 import quantize
 import serve
-from dyno.environment import environment
+from dyno.environment import compute_capability, environment
 from dyno.experiment import FINETUNE, Experiment, VariantConfig
 from dyno.isolate import isolated
 from dyno.measure import measure
@@ -23,6 +23,7 @@ from foundation.progress import Progress
 from results import RunInputs, analyse, judge, plan_capacity, write_parquet
 from results.records import Kind, VariantRecord
 from results.summary import CapacityPlan, Summary, Verdicts
+from serve.device import device_for
 
 
 def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple[Summary, Verdicts]:
@@ -75,12 +76,17 @@ def make_adapter(prepared: Prepared, run: RunDirectory, progress: Progress) -> P
     return done
 
 
-def make_checkpoints(prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = ()) -> dict[str, ModelRef]:
-    """Merge and quantize what the variants ask for (or those in `only`); variant name to checkpoint."""
+def make_checkpoints(
+    prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = (), *, recovery: bool = False
+) -> dict[str, ModelRef]:
+    """Merge and quantize what the variants ask for (or those in `only`); variant name to checkpoint.
+
+    What quantizing lost is measured for variants that ask for it, with `recovery` for all of them.
+    """
     asked = [v for v in prepared.experiment.variants if (v.merge or v.quantize) and (not only or v.name in only)]
     made = {v.name: _model_of(prepared, v, run) for v in asked}
     if any(not model.path.is_dir() for model in made.values()):
-        isolated(_make_checkpoints, prepared, asked, run, progress=progress, log=run.logs / "quantize.log")
+        isolated(_make_checkpoints, prepared, asked, run, recovery, progress=progress, log=run.logs / "quantize.log")
     return made
 
 
@@ -89,7 +95,9 @@ def _model_of(prepared: Prepared, variant: VariantConfig, run: RunDirectory) -> 
     return ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant)))
 
 
-def _make_checkpoints(prepared: Prepared, variants: Sequence[VariantConfig], run: RunDirectory, *, progress: Progress) -> None:
+def _make_checkpoints(
+    prepared: Prepared, variants: Sequence[VariantConfig], run: RunDirectory, recovery: bool, *, progress: Progress
+) -> None:
     """In one process, since loading torch takes longer than quantizing a small model."""
     for variant in variants:
         model = prepared.base_of(variant)
@@ -100,14 +108,39 @@ def _make_checkpoints(prepared: Prepared, variants: Sequence[VariantConfig], run
                     quantize.merge(model, adapter, out, progress)
             model = ModelRef(model.id, model.revision, merged)
         if variant.quantize and not (done := run.checkpoint(checkpoint_name(variant))).is_dir():
+            style = prepared.style_of(variant)
             with whole_or_not(done) as out:
-                quantize.quantize(model, variant.quantize, out, progress)
+                made = quantize.quantize(model, variant.quantize, out, progress, prepared.train, style)
+                if prepared.heldout and (recovery or variant.quantize.recovery):
+                    found = quantize.measure_recovery(model, made, prepared.heldout, style, progress)
+                    progress.log(f"{variant.name}: {found}")
+                    if found.warning:
+                        progress.log(f"warning: {variant.name}: {found.warning}")
 
 
 def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
     """Which servers, with which arguments, up together or in turns. Raises BadInput for what vLLM would refuse."""
     experiment = prepared.experiment
+    check_hardware(experiment)
     return serve.check([prepared.served(variant, run) for variant in experiment.variants], experiment.serve)
+
+
+def check_hardware(experiment: Experiment) -> None:
+    """Raises BadInput for a quantization that what serves here has no kernel for. Without an accelerator at hand nobody knows."""
+    kind, capability = device_for(experiment.serve).kind, compute_capability()
+    for variant in experiment.variants:
+        if variant.quantize is None:
+            continue
+        method = variant.quantize.method
+        if kind == "cpu":
+            why = quantize.why_not_on_cpu(method)
+        else:
+            why = quantize.why_not_on_cuda(method, capability) if capability is not None else None
+        if why:
+            raise BadInput(
+                f"variants.{variant.name}.quantize: {method} can't be served here: {why}; "
+                "leave the variant out (dyno quantize writes its checkpoint all the same)"
+            )
 
 
 def write_variants(prepared: Prepared, run: RunDirectory) -> None:
@@ -125,9 +158,20 @@ def write_variants(prepared: Prepared, run: RunDirectory) -> None:
                 prompt_style=prepared.style_of(variant),
                 size_bytes=size,
                 kind=kind(variant),
+                unquantized=unquantized(variant, prepared.experiment),
             )
         )
     run.variants.write_bytes(msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
+
+
+def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
+    """The variant that differs from a quantized one in nothing else."""
+    if variant.quantize is None:
+        return None
+    same = (
+        v for v in experiment.variants if v.model_copy(update={"name": variant.name, "quantize": variant.quantize}) == variant
+    )
+    return next((v.name for v in same if v.quantize is None), None)
 
 
 def kind(variant: VariantConfig) -> Kind:
@@ -149,7 +193,8 @@ def describe(variant: VariantConfig) -> str:
     if variant.merge:
         parts.append("+ merged adapter")
     if variant.quantize:
-        parts.append(f", {variant.quantize.method}")
+        how = f" {variant.quantize.algorithm}" if variant.quantize.calibrated else ""
+        parts.append(f", {variant.quantize.method}{how}")
     return " ".join(parts).replace(" ,", ",")
 
 

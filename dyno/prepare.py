@@ -61,6 +61,9 @@ class Prepared:
         finetune = self.experiment.finetune
         return self.experiment.prompts[finetune.prompt].style if finetune and finetune.prompt else None
 
+    def style_of(self, variant: VariantConfig) -> PromptStyle | None:
+        return self.experiment.prompts[variant.prompt].style if variant.prompt else None
+
     def base_of(self, variant: VariantConfig) -> ModelRef:
         return self.models[variant.model or self.experiment.model]
 
@@ -110,7 +113,8 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     if experiment.finetune and experiment.model not in models:
         models[experiment.model] = _model(experiment.model, where, progress, need_models)
 
-    train = _read(experiment.data.train, where, progress) if experiment.finetune and experiment.data.train else []
+    learns = experiment.finetune or any(v.quantize and v.quantize.calibrated for v in experiment.variants)
+    train = _read(experiment.data.train, where, progress) if learns and experiment.data.train else []
     heldout = _read(experiment.data.eval, where, progress) if experiment.data.eval else []
     tokenizer = _tokenizer(experiment, models, where, progress)
     prompts = _prompts(experiment, heldout, tokenizer, where, progress)
@@ -118,6 +122,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     if need_models or all(model.path.is_dir() for model in models.values()):
         _check_training(prepared, progress)
     _check_adapters(prepared)
+    _check_quantization(prepared)
     return prepared
 
 
@@ -208,6 +213,17 @@ def _check_adapters(prepared: Prepared) -> None:
                     raise BadInput(f"variants.{variant.name}.{key}: {folder}: no such adapter folder")
                 if (base := prepared.base_of(variant)).path.is_dir():
                     quantize.check_adapter(folder, base)
+
+
+def _check_quantization(prepared: Prepared) -> None:
+    for variant in prepared.experiment.variants:
+        base = None if variant.url else prepared.base_of(variant)
+        if base is None or not base.path.is_dir():
+            continue
+        if variant.merge:
+            quantize.check_merge(base)
+        if variant.quantize:
+            quantize.check_quantize(base, variant.quantize, prepared.train)
 
 
 def check_disk(prepared: Prepared, run: RunDirectory) -> None:

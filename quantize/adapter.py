@@ -8,6 +8,7 @@ from typing import Any
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from quantize.layers import all_shapes, shapes
 
 _PREFIX = "base_model.model."
 
@@ -52,10 +53,8 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _check_shapes(adapter: Path, base: ModelRef) -> None:
-    weights: dict[str, tuple[int, ...]] = {}
-    for shard in sorted(base.path.glob("*.safetensors")):
-        weights |= _shapes(shard)
-    for name, shape in _shapes(adapter / "adapter_model.safetensors").items():
+    weights = all_shapes(base)
+    for name, shape in shapes(adapter / "adapter_model.safetensors").items():
         module, _, part = name.removeprefix(_PREFIX).partition(".lora_")
         if part not in ("A.weight", "B.weight"):
             continue
@@ -69,16 +68,6 @@ def _check_shapes(adapter: Path, base: ModelRef) -> None:
             raise BadInput(
                 f"{adapter}: {module} has {ours} {side} there and {theirs} in {base.id}: it was trained on another model"
             )
-
-
-def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise BadInput(f"{file}: not a safetensors file ({error})") from None
 
 
 def _read_json(file: Path, missing: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 
-_REWRITTEN = ("config.json", "recipe.json", "model.safetensors.index.json")
+_REWRITTEN = ("config.json", "recipe.json", "recovery.json", "model.safetensors.index.json")
 
 
 def make_room(out: Path, needed: int) -> None:
@@ -26,9 +26,9 @@ def make_room(out: Path, needed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def copy_companions(source: Path, out: Path) -> None:
+def copy_companions(source: Path, out: Path, only: str = "*") -> None:
     """Tokenizer, chat template, generation config, byte for byte: every variant must get the same tokens from a prompt."""
-    for file in sorted(source.iterdir()):
+    for file in sorted(source.glob(only)):
         if file.is_file() and file.suffix != ".safetensors" and file.name not in _REWRITTEN:
             shutil.copyfile(file, out / file.name)
 

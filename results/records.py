@@ -129,6 +129,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What stood on the bench: `what` in a few words ("merged, W8A8 INT8"), `size_bytes` of its weight files, None where unknown.
 
     `kind` tells the advice which remedies are already in place: an adapter can be merged, a quantized model is quantized.
+    `unquantized` names the variant on the bench that differs from a quantized one in nothing else.
     """
 
     name: str
@@ -136,6 +137,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     prompt_style: str
     size_bytes: int | None = None
     kind: Kind = "model"
+    unquantized: str | None = None
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):

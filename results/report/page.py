@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from results.journal import read_prompts
-from results.report import samples
+from results.report import recovery, samples
 from results.report.cards import cards
 from results.report.drawn import figures, legend
 from results.report.evidence import gather, trainings
@@ -67,6 +67,7 @@ def html(run: Path, summary: Summary, verdicts: Verdicts, plan: CapacityPlan | N
             "other_stages": [(name, rows(summary, stage=name)) for name in _other_stages(summary)],
             "legend": legend(slots),
             "trainings": [(t.name, loss_curve(t)) for t in trainings(run)],
+            "recovered": recovery.section(run, summary, slots),
             "samples": samples.choose(read_prompts(run), {name: found.answers for name, found in evidence.items()}),
             "plan": plan,
             "validity": validity(summary),
@@ -209,6 +210,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
             ("timeline", "Timeline", True),
             ("probes", "What tuning forgot", context["probes"]),
             ("training", "Training", context["trainings"]),
+            ("recovery", "What quantizing lost", context["recovered"]),
             ("answers", "Answers", context["samples"]),
             ("capacity", "Capacity", context["plan"]),
             ("validity", "Validity", True),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foundation.errors import BadInput
+from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Silent
 from quantize import merge
@@ -91,6 +91,65 @@ def test_recipe_tells_where_it_came_from_and_how_near_it_is(merged: ModelRef, ba
     assert told["logit_difference"]["mean"] == pytest.approx(float(difference.mean()), rel=1e-3)
     assert told["logit_difference"]["prompt_tokens"] == prompt.size(1)
     assert difference.mean() < (plain - adapted).abs().mean() / 10
+
+
+def test_tokens_that_the_adapter_adds_are_kept(tmp_path: Path) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = build_tiny_model(tmp_path / "base", tied=False, dtype="float32")
+    before = int(str(base.config()["vocab_size"]))
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|call|>", "<|result|>"]})
+    model = AutoModelForCausalLM.from_pretrained(base.path)
+    model.resize_token_embeddings(before + 2, mean_resizing=False)
+    trained = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]))
+    for name, parameter in trained.named_parameters():
+        if "modules_to_save" in name or "lora_B" in name:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+    trained.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+
+    out = merge(base, tmp_path / "adapter", tmp_path / "out", Silent())
+    asked = AutoTokenizer.from_pretrained(out.path)("<|call|>f()<|result|>", return_tensors="pt")["input_ids"]
+    assert asked[0, 0] == before and asked[0, -1] == before + 1
+    with torch.no_grad():
+        plain = AutoModelForCausalLM.from_pretrained(base.path)
+        plain.resize_token_embeddings(before + 2, mean_resizing=False)
+        wanted = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()(asked).logits
+        found = AutoModelForCausalLM.from_pretrained(out.path)(asked).logits
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_that_trains_the_head_of_tied_embeddings_unties_them(tmp_path: Path) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = build_tiny_model(tmp_path / "base", dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(base.path)
+    trained = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"]))
+    for name, parameter in trained.named_parameters():
+        if "modules_to_save" in name:
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+    trained.save_pretrained(tmp_path / "adapter")
+    out = merge(base, tmp_path / "adapter", tmp_path / "out", Silent())
+    assert out.config()["tie_word_embeddings"] is False
+    asked = torch.arange(10)[None]
+    with torch.no_grad():
+        plain = AutoModelForCausalLM.from_pretrained(base.path)
+        wanted = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()(asked).logits
+        found = AutoModelForCausalLM.from_pretrained(out.path)(asked).logits
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_does_not_give_the_adapters_logits_is_not_taken_for_merged(
+    base: ModelRef, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft.tuners.lora import LoraModel
+
+    monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)  # forgets what it is for
+    with pytest.raises(SystemFailed, match="does not give the adapter's logits"):
+        merge(base, adapter, tmp_path / "out", Silent())
 
 
 def test_a_quantized_base_is_refused(base: ModelRef, tmp_path: Path) -> None:

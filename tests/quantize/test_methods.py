@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Silent
-from quantize import quantize, why_not_on_cpu
+from quantize import quantize, why_not_on_cpu, why_not_on_cuda
 from quantize.config import Method, QuantizeConfig
-from quantize.methods import choose_group_size
+from quantize.layers import choose_group_size
+from tests.tiny_model import build_tiny_model
 
 METHODS = get_args(Method)
 
@@ -98,6 +99,43 @@ def test_nf4_is_what_bitsandbytes_reads_back(written: dict[str, ModelRef], base:
         assert ((restored - weight).abs() <= largest * 0.16).all(), name
 
 
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+"""E2M1's sixteen values, by their bits (OCP Microscaling Formats specification, table 5)."""
+
+
+def test_nvfp4_has_a_scale_for_every_sixteen_and_one_for_what_is_multiplied_together(
+    written: dict[str, ModelRef], base: ModelRef
+) -> None:
+    model = written["nvfp4"]
+    assert scheme(model)["input_activations"] is None
+    stored = tensors(model)
+    for name, weight in linear(base).items():
+        module = name.removesuffix(".weight")
+        scale = stored[f"{name}_scale"]
+        assert scale.dtype is torch.float8_e4m3fn
+        assert scale.shape == (weight.size(0), weight.size(1) // 16)
+        packed = stored[f"{module}.weight_packed"]
+        values = FP4[torch.stack([packed & 0xF, packed >> 4], dim=-1).flatten(1).long()]
+        step = (scale.float() / stored[f"{module}.weight_global_scale"]).repeat_interleave(16, dim=1)
+        # Half of the widest gap (4 to 6); the group's scale is itself rounded to FP8, by at most a sixteenth.
+        assert ((values * step - weight).abs() <= step * 1.02 + weight.abs() / 16).all(), name
+    for layer in range(2):
+        attention, mlp = f"model.layers.{layer}.self_attn", f"model.layers.{layer}.mlp"
+        for parent, parts in ((attention, "qkv"), (mlp, ("gate", "up"))):
+            assert len({float(stored[f"{parent}.{part}_proj.weight_global_scale"]) for part in parts}) == 1
+
+
+def test_bnb_int8_rounds_each_row_to_its_largest_weight(written: dict[str, ModelRef], base: ModelRef) -> None:
+    stored = tensors(written["bnb-int8"])
+    config: Any = written["bnb-int8"].config()["quantization_config"]
+    assert (config["load_in_8bit"], config["quant_method"]) == (True, "bitsandbytes")
+    for name, weight in linear(base).items():
+        assert stored[name].dtype is torch.int8
+        largest = stored[name.removesuffix("weight") + "SCB"][:, None]
+        assert torch.allclose(largest[:, 0], weight.abs().amax(dim=1), rtol=1e-2)
+        assert ((stored[name] * largest / 127 - weight).abs() <= largest / 127 * 0.51).all(), name
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_all_else_stays_as_it_was(written: dict[str, ModelRef], base: ModelRef, method: str) -> None:
     before, after = tensors(base), tensors(written[method])
@@ -113,22 +151,43 @@ def test_recipe(written: dict[str, ModelRef], base: ModelRef, method: str) -> No
     recipe = json.loads((written[method].path / "recipe.json").read_text())
     assert recipe["from"] == {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()}
     assert recipe["method"] == method
-    assert recipe["ignored"] == ["lm_head"]
+    assert (recipe["algorithm"], recipe["kept"]) == ("rtn", ["lm_head"])
     assert recipe["bytes_before"] == base.size_bytes()
     assert recipe["bytes_after"] == (written[method].path / "model.safetensors").stat().st_size < base.size_bytes()
     assert {"tunedyno", "torch", "transformers"} < recipe["versions"].keys()
 
 
 def test_an_untied_head_keeps_its_precision_unless_asked(tmp_path: Path) -> None:
-    from tests.tiny_model import build_tiny_model
-
     base = build_tiny_model(tmp_path / "untied", tied=False)
     kept = quantize(base, QuantizeConfig(method="w8a8-int8"), tmp_path / "kept", Silent())
     assert tensors(kept)["lm_head.weight"].dtype is torch.bfloat16
-    ignoring = QuantizeConfig(method="w8a8-int8", ignore=("lm_head", "re:.*down_proj"))
-    both = tensors(quantize(base, ignoring, tmp_path / "both", Silent()))
-    assert both["model.layers.0.mlp.down_proj.weight"].dtype is torch.bfloat16
-    assert both["model.layers.0.mlp.up_proj.weight"].dtype is torch.int8
+
+
+@pytest.mark.parametrize("method", ["w8a8-int8", "bnb-int8"])
+@pytest.mark.parametrize(
+    "keep", [("lm_head", "down_proj", "layers.1.self_attn"), ("lm_head", r"re:.*(down_proj|1\.self_attn.*)$")]
+)
+def test_layers_are_kept_by_name_or_by_pattern(method: str, keep: tuple[str, ...], base: ModelRef, tmp_path: Path) -> None:
+    stored = tensors(quantize(base, QuantizeConfig(method=method, keep=keep), tmp_path / "out", Silent()))
+    quantized = {name.removesuffix(".weight") for name in linear(base) if stored[name].dtype is torch.int8}
+    parts = {"self_attn": "qkvo", "mlp": ("gate", "up")}
+    layers = [(0, "self_attn"), (0, "mlp"), (1, "mlp")]
+    assert quantized == {f"model.layers.{n}.{block}.{part}_proj" for n, block in layers for part in parts[block]}
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (("lm_head", "down_porj"), r"keep: test/tiny-chat has no linear layer 'down_porj' \(did you mean 'down_proj'\?\)"),
+        (("lm_head", "q_proj"), r"keep: .*q_proj is kept and .*k_proj is not, but vLLM multiplies them as one matrix"),
+        (("down_proj",), "keep: the output head of test/tiny-chat is tied to its embeddings"),
+        (("lm_head", "self_attn", "mlp"), "keep: every linear layer is kept"),
+    ],
+)
+def test_layers_that_cannot_be_kept(keep: tuple[str, ...], message: str, base: ModelRef, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=message):
+        quantize(base, QuantizeConfig(method="w4a16", keep=keep), tmp_path / "out", Silent())
+    assert not (tmp_path / "out").exists()
 
 
 @given(st.sets(st.integers(1, 512).map(lambda n: n * 32), min_size=1, max_size=4))
@@ -158,7 +217,39 @@ def test_refusals_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_pickle_weights_are_refused(base: ModelRef, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base.path, tmp_path / "pickled"))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="pickle weights are not loaded"):
+        quantize(ModelRef("p", None, folder), QuantizeConfig(method="bnb-nf4"), tmp_path / "out", Silent())
+
+
+def test_too_little_to_calibrate_with(base: ModelRef, tmp_path: Path) -> None:
+    from foundation.examples import Example
+
+    few = [Example(tmp_path, n, ({"role": "user", "content": "?"},), "!", {}) for n in range(40)]
+    config = QuantizeConfig(method="w4a16", algorithm="gptq")
+    for learned, instead in ((few, "calibration: 40"), (few[:3], "32 examples at least, or algorithm: rtn")):
+        with pytest.raises(
+            BadInput, match=rf"gptq asks for 256 training examples, data.train has {len(learned)}; write {instead}"
+        ):
+            quantize(base, config, tmp_path / "out", Silent(), learned)
+
+
 def test_what_the_cpu_backend_serves() -> None:
     served = {method for method in METHODS if why_not_on_cpu(method) is None}
-    assert served == {"w8a8-int8", "w4a16", "bnb-nf4"}
+    assert served == {"w8a8-int8", "w4a16", "bnb-nf4", "bnb-int8"}
     assert "CUDA" in str(why_not_on_cpu("fp8-dynamic"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "refused"),
+    [
+        (7.0, {"w8a8-int8", "w4a16", "fp8-dynamic", "nvfp4", "bnb-int8"}),
+        (8.0, {"fp8-dynamic"}),
+        (9.0, set()),
+        (10.0, {"w8a8-int8"}),
+    ],
+)
+def test_what_a_gpu_serves(capability: float, refused: set[str]) -> None:
+    assert {method for method in METHODS if why_not_on_cuda(method, capability)} == refused

@@ -1,0 +1,131 @@
+"""The linear layers of a checkpoint, told from the headers of its weight files: no weight is read and no torch loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+from foundation.section import nearest
+from quantize.config import QuantizeConfig
+
+HEAD = "lm_head"
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+"""What vLLM multiplies as one matrix, and its name there: quantized alike or not at all."""
+
+GROUP_SIZES = (128, 64, 32)
+_NVFP4_GROUP = 16
+_EMBEDDINGS = ("embed", "wte", "wpe")
+
+
+def shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise BadInput(f"{file}: not a safetensors file ({error})") from None
+
+
+def all_shapes(model: ModelRef) -> dict[str, tuple[int, ...]]:
+    """Those of all its files. Raises BadInput where there are no safetensors."""
+    found: dict[str, tuple[int, ...]] = {}
+    for shard in sorted(model.path.glob("*.safetensors")):
+        found |= shapes(shard)
+    if not found:
+        raise BadInput(f"{model.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
+    return found
+
+
+def count_weights(model: ModelRef) -> int:
+    """How many numbers the checkpoint holds; tied embeddings count once."""
+    return sum(math.prod(shape) for shape in all_shapes(model).values())
+
+
+def linear_inputs(model: ModelRef) -> dict[str, int]:
+    """The input width of every linear layer, by its full name. A head that is tied to the embeddings is not among them."""
+    matrices = {name: shape for name, shape in all_shapes(model).items() if name.endswith(".weight") and len(shape) == 2}
+    named = {name.removesuffix(".weight"): shape[1] for name, shape in matrices.items()}
+    return {name: width for name, width in named.items() if not name.rpartition(".")[2].startswith(_EMBEDDINGS)}
+
+
+def kept_layers(model: ModelRef, keep: Sequence[str]) -> list[str]:
+    """Full names of the layers that stay in full precision.
+
+    Raises BadInput for an entry that names no layer, for a tied head that would be quantized, and where a part of what vLLM
+    multiplies as one matrix would be.
+    """
+    layers = linear_inputs(model)
+    tied = HEAD not in layers
+    kept: dict[str, None] = {}
+    for entry in keep:
+        found = [name for name in layers if _names(entry, name)]
+        if not found and entry != HEAD:
+            parts = {part for name in layers for part in name.split(".") if not part.isdigit()}
+            raise BadInput(f"quantize.keep: {model.id} has no linear layer {entry!r}{nearest(entry, parts)}")
+        kept.update(dict.fromkeys(found or [HEAD]))
+    if tied and HEAD not in kept:
+        raise BadInput(
+            f"quantize.keep: the output head of {model.id} is tied to its embeddings, which stay as they are; add {HEAD}"
+        )
+    _check_fused(layers, kept)
+    return list(kept)
+
+
+def quantized_widths(model: ModelRef, keep: Sequence[str]) -> set[int]:
+    """The input widths of the layers that are quantized. Raises BadInput as `kept_layers` does, and where none is left."""
+    kept = set(kept_layers(model, keep))
+    widths = {width for name, width in linear_inputs(model).items() if name not in kept}
+    if not widths:
+        raise BadInput("quantize.keep: every linear layer is kept, so nothing would be quantized")
+    return widths
+
+
+def check_widths(model: ModelRef, config: QuantizeConfig) -> int | None:
+    """The group size, None where the method has none. Raises BadInput where the method does not fit the model's widths."""
+    widths = quantized_widths(model, config.keep)
+    if config.method == "w4a16":
+        return choose_group_size(widths, config.group_size)
+    if config.method == "nvfp4":
+        if odd := [width for width in sorted(widths) if width % _NVFP4_GROUP]:
+            raise BadInput(f"quantize.method: nvfp4 needs input widths that {_NVFP4_GROUP} divides; this model has {odd[0]}")
+        return _NVFP4_GROUP
+    return None
+
+
+def choose_group_size(widths: Collection[int], asked: int | None) -> int:
+    """The largest usual size that divides every input width: 64 for 576. Raises BadInput where the asked one, or none, does."""
+    fitting = [size for size in GROUP_SIZES if all(width % size == 0 for width in widths)]
+    listed = ", ".join(map(str, sorted(widths)))
+    if asked is not None:
+        if asked < 1 or any(width % asked for width in widths):
+            write = f"; write {' or '.join(map(str, fitting))}" if fitting else ""
+            raise BadInput(f"quantize.group_size: {asked} does not divide the model's input widths ({listed}){write}")
+        return asked
+    if not fitting:
+        raise BadInput(f"quantize.method: w4a16 needs input widths that {GROUP_SIZES[-1]} divides; this model's are {listed}")
+    return fitting[0]
+
+
+def _names(entry: str, layer: str) -> bool:
+    """Whether an entry of `keep` means a layer: a regular expression after "re:", else the layer's name or a part of its path."""
+    if entry.startswith("re:"):
+        return re.match(entry.removeprefix("re:"), layer) is not None
+    return f".{entry}." in f".{layer}."
+
+
+def _check_fused(layers: Mapping[str, int], kept: Collection[str]) -> None:
+    for name in kept:
+        parent, _, last = name.rpartition(".")
+        for group in FUSED.values():
+            others = [f"{parent}.{part}" for part in group] if last in group else []
+            if missing := [other for other in others if other in layers and other not in kept]:
+                raise BadInput(
+                    f"quantize.keep: {name} is kept and {missing[0]} is not, but vLLM multiplies them as one matrix; "
+                    f"keep {', '.join(group)} together"
+                )

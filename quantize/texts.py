@@ -1,0 +1,58 @@
+"""Examples as a server sees them: the chat template applied, as token ids. What calibrates, and what recovery is measured on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from foundation.errors import BadInput
+from foundation.examples import Example, PromptStyle, render
+from foundation.model import ModelRef
+
+
+@dataclass(frozen=True)
+class Text:
+    """A question and its answer, end of turn included: token ids, and where in them the answer begins."""
+
+    ids: list[int]
+    answer: int
+
+
+def tokenize(model: ModelRef, examples: Sequence[Example], style: PromptStyle | None, longest: int) -> list[Text]:
+    """One text an example, cut behind `longest` tokens. A model without a chat template gets question and answer as they are."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
+    return [_tokenized(tokenizer, example, style, longest) for example in examples]
+
+
+def sample(examples: Sequence[Example], count: int) -> list[Example]:
+    """`count` of them, the same ones every time."""
+    return random.Random(0).sample(list(examples), min(count, len(examples)))
+
+
+def _tokenized(tokenizer: Any, example: Example, style: PromptStyle | None, longest: int) -> Text:
+    prompt, answer = _rendered(tokenizer, example, style)
+    # Tokenized apart, as a server sees the one and generates the other.
+    asked, given = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer))
+    ids = [*asked, *given][:longest]
+    return Text(ids, min(len(asked), len(ids)))
+
+
+def _rendered(tokenizer: Any, example: Example, style: PromptStyle | None) -> tuple[str, str]:
+    import jinja2
+
+    question = render(example, style)
+    if not tokenizer.chat_template:
+        return "\n".join(message["content"] for message in question) + "\n", example.completion
+    try:
+        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+        answered = [*question, {"role": "assistant", "content": example.completion}]
+        whole = tokenizer.apply_chat_template(answered, tokenize=False)
+    except jinja2.TemplateError as error:
+        raise BadInput(f"{example.where}: the model's chat template refuses these messages ({error})") from None
+    # Many templates end with a newline that is never generated.
+    answer = whole.removeprefix(prompt) if whole.startswith(prompt) else example.completion
+    return prompt, answer.rstrip("\n")

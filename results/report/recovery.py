@@ -1,0 +1,127 @@
+"""What quantizing lost, read from the run's `checkpoints/VARIANT/recovery.json`: a table, warnings and the error by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from markupsafe import Markup
+
+from results.records import VariantRecord
+from results.report.figures.layers import LayerError, error_by_layer
+from results.report.format import ABSENT, percent, quantity, significant
+from results.report.table import estimate_of, in_order
+from results.summary import Summary, VariantSummary
+
+ENOUGH = 0.99
+COLUMNS = (
+    "Recovery (95 % interval)", "Under load", "Greedy answers right", "Perplexity", "KL divergence, nats/token",
+    "Top-1 agreement", "Size", "Bytes a weight",
+)  # fmt: skip
+
+
+class Both(msgspec.Struct, frozen=True):
+    unquantized: float
+    quantized: float
+
+
+class Share(msgspec.Struct, frozen=True):
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Predictions(msgspec.Struct, frozen=True):
+    tokens: int
+    perplexity: Both
+    kl_divergence: float
+    top1_agreement: float
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """What is shown of `recovery.json`; its meanings stand in docs/quantize.md."""
+
+    texts: int
+    recovery: Share
+    all_text: Predictions
+    answers: Predictions | None
+    exact_answers: Both | None
+    layer_error: list[float]
+    bytes: Both
+    bytes_per_weight: Both
+
+
+@dataclass(frozen=True)
+class Row:
+    variant: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    columns: tuple[str, ...]
+    rows: list[Row]
+    warnings: list[tuple[str, str]]
+    plot: Markup
+
+
+def section(run: Path, summary: Summary, slots: dict[str, int]) -> Section | None:
+    """None where no checkpoint of the run has a recovery report."""
+    found = {v.variant: recovery for v in in_order(summary) if (recovery := _read(run, v.variant)) is not None}
+    if not found:
+        return None
+    unquantized = _unquantized(run)
+    by_name = {v.variant: v for v in summary.variants}
+    under_load = {name: _under_load(by_name[name], by_name.get(unquantized.get(name) or "")) for name in found}
+    return Section(
+        COLUMNS,
+        [Row(name, _cells(recovery, under_load[name])) for name, recovery in found.items()],
+        [(name, text) for name, recovery in found.items() for text in _warnings(recovery, under_load[name])],
+        error_by_layer([LayerError(name, slots[name], recovery.layer_error) for name, recovery in found.items()]),
+    )
+
+
+def _read(run: Path, variant: str) -> Recovery | None:
+    file = run / "checkpoints" / variant / "recovery.json"
+    return msgspec.json.decode(file.read_bytes(), type=Recovery) if file.is_file() else None
+
+
+def _unquantized(run: Path) -> dict[str, str | None]:
+    file = run / "variants.json"
+    if not file.is_file():
+        return {}
+    return {record.name: record.unquantized for record in msgspec.json.decode(file.read_bytes(), type=list[VariantRecord])}
+
+
+def _under_load(variant: VariantSummary, unquantized: VariantSummary | None) -> float | None:
+    """Its score over that of the variant that differs in nothing else, where that stood on the bench too."""
+    scores = [estimate_of(v, "quality")[0] if v else None for v in (variant, unquantized)]
+    values = [score.value if score else None for score in scores]
+    return values[0] / values[1] if values[0] is not None and values[1] else None
+
+
+def _cells(recovery: Recovery, under_load: float | None) -> tuple[str, ...]:
+    share, text = recovery.recovery, recovery.all_text
+    interval = "" if share.low is None or share.high is None else f" ({percent(share.low)} to {percent(share.high)})"
+    exact, sizes, weight = recovery.exact_answers, recovery.bytes, recovery.bytes_per_weight
+    return (
+        percent(share.value) + interval,
+        ABSENT if under_load is None else percent(under_load),
+        ABSENT if exact is None else f"{percent(exact.unquantized)} → {percent(exact.quantized)} of {recovery.texts}",
+        f"{significant(text.perplexity.unquantized)} → {significant(text.perplexity.quantized)}",
+        significant(text.kl_divergence),
+        percent(text.top1_agreement),
+        f"{quantity(sizes.unquantized, 'bytes')} → {quantity(sizes.quantized, 'bytes')}",
+        f"{significant(weight.unquantized)} → {significant(weight.quantized)}",
+    )
+
+
+def _warnings(recovery: Recovery, under_load: float | None) -> list[str]:
+    places = (recovery.answers or recovery.all_text).tokens
+    told = []
+    if recovery.recovery.value < ENOUGH:
+        told.append(f"recovery is {percent(recovery.recovery.value)} on {places} held-out tokens, under {percent(ENOUGH)}")
+    if under_load is not None and under_load < ENOUGH:
+        told.append(f"under load it keeps {percent(under_load)} of the unquantized variant's score, under {percent(ENOUGH)}")
+    return told

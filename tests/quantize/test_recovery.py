@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from foundation.examples import Example, PromptStyle
+from foundation.model import ModelRef
+from foundation.progress import Silent
+from quantize import measure_recovery, quantize
+from quantize.config import QuantizeConfig
+from quantize.recovery import MAX_TOKENS, Both, Recovery
+from quantize.texts import tokenize
+
+STYLE = PromptStyle("Sort: {input}")
+WORDS = ("vowel", "consonant")
+
+
+def example(number: int, length: int = 1) -> Example:
+    asked = f"word {number} " * length
+    return Example(Path("heldout.jsonl"), number, ({"role": "user", "content": asked},), WORDS[number % 2], {"input": asked})
+
+
+HELDOUT = [example(number) for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def int8(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
+    return quantize(base, QuantizeConfig(method="w8a8-int8"), tmp_path_factory.mktemp("int8"), Silent())
+
+
+@pytest.fixture(scope="module")
+def measured(base: ModelRef, int8: ModelRef) -> Recovery:
+    return measure_recovery(base, int8, HELDOUT, STYLE, Silent())
+
+
+def test_a_text_is_what_a_server_sees_and_the_answer_through_its_end(base: ModelRef) -> None:
+    from transformers import AutoTokenizer
+
+    [text] = tokenize(base, HELDOUT[:1], STYLE, 1000)
+    decode = AutoTokenizer.from_pretrained(base.path).decode
+    assert decode(text.ids[: text.answer]) == "<|im_start|>user\nSort: word 0 <|im_end|>\n<|im_start|>assistant\n"
+    assert decode(text.ids[text.answer :]) == "vowel<|im_end|>"
+    [cut] = tokenize(base, HELDOUT[:1], STYLE, 10)
+    assert cut.ids == text.ids[:10]
+    assert cut.answer == 10
+
+
+def test_numbers_are_those_of_the_two_models(measured: Recovery, base: ModelRef, int8: ModelRef) -> None:
+    """Against a computation of its own: all texts one by one, straight from the definitions."""
+    from transformers import AutoModelForCausalLM
+
+    models = [AutoModelForCausalLM.from_pretrained(m.path, dtype="auto").eval() for m in (base, int8)]
+    nll, divergence, agree, right, tokens = [0.0, 0.0], 0.0, 0, [0.0, 0.0], 0
+    for text in tokenize(base, HELDOUT, STYLE, MAX_TOKENS):
+        with torch.no_grad():
+            p, q = (m(input_ids=torch.tensor([text.ids])).logits[0].double().softmax(-1) for m in models)
+        for place in range(len(text.ids) - 1):
+            token = text.ids[place + 1]
+            tokens += 1
+            nll = [nll[0] - math.log(p[place, token]), nll[1] - math.log(q[place, token])]
+            divergence += float((p[place] * (p[place] / q[place]).log()).sum())
+            agree += int(p[place].argmax() == q[place].argmax())
+            if place + 1 >= text.answer:
+                right = [right[0] + float(p[place, token]), right[1] + float(q[place, token])]
+    found = measured.all_text
+    assert found.tokens == tokens
+    assert asdict(found.perplexity) == pytest.approx(
+        {"unquantized": math.exp(nll[0] / tokens), "quantized": math.exp(nll[1] / tokens)}, rel=1e-3
+    )
+    assert found.kl_divergence == pytest.approx(divergence / tokens, rel=0.02, abs=1e-6)
+    assert found.top1_agreement == pytest.approx(agree / tokens)
+    assert measured.recovery.value == pytest.approx(right[1] / right[0], rel=1e-3)
+    assert measured.recovery.low is not None
+    assert measured.recovery.low < measured.recovery.value < measured.recovery.high
+    assert measured.texts == len(HELDOUT)
+
+
+def test_sizes_are_per_weight_of_the_unquantized_model(measured: Recovery, base: ModelRef, int8: ModelRef) -> None:
+    from transformers import AutoModelForCausalLM
+
+    weights = AutoModelForCausalLM.from_pretrained(base.path).num_parameters()  # tied embeddings once
+    assert measured.bytes == Both(base.size_bytes(), int8.size_bytes())
+    assert measured.bytes_per_weight.unquantized == pytest.approx(2.0, rel=0.05)  # bfloat16, and the file's header
+    assert measured.bytes_per_weight.quantized == pytest.approx(int8.size_bytes() / weights)
+
+
+def test_a_layer_that_is_spoilt_shows_from_there_on(base: ModelRef, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    spoilt = AutoModelForCausalLM.from_pretrained(base.path, dtype="auto")
+    with torch.no_grad():
+        spoilt.model.layers[1].mlp.down_proj.weight.neg_()
+    spoilt.save_pretrained(tmp_path / "spoilt")
+    found = measure_recovery(base, ModelRef("spoilt", None, tmp_path / "spoilt"), HELDOUT, STYLE, Silent())
+    assert found.layer_error[0] == 0
+    assert found.layer_error[1] > 0.05
+    assert found.all_text.kl_divergence > 0.05
+
+
+def test_the_same_checkpoint_loses_nothing_and_half_the_answers_warn(base: ModelRef, tmp_path: Path) -> None:
+    import shutil
+
+    copy = ModelRef("copy", None, Path(shutil.copytree(base.path, tmp_path / "copy")))
+    same = measure_recovery(base, copy, HELDOUT, STYLE, Silent())
+    assert (same.recovery.value, same.all_text.kl_divergence, same.all_text.top1_agreement) == (1.0, 0.0, 1.0)
+    assert set(same.layer_error) == {0.0}
+    assert same.warning is None
+
+
+def test_it_is_written_beside_the_checkpoint(measured: Recovery, int8: ModelRef) -> None:
+    told = json.loads((int8.path / "recovery.json").read_text())
+    assert told.pop("schema_version") == 1
+    assert told == asdict(measured)
+
+
+def test_the_text_is_bounded(base: ModelRef, int8: ModelRef) -> None:
+    many = [example(number, length=40) for number in range(20)]  # some 300 tokens each
+    found = measure_recovery(base, int8, many, STYLE, Silent())
+    assert 1500 < found.all_text.tokens <= MAX_TOKENS
+    [long] = [example(0, length=1000)]  # cut: the answer is beyond the end, so that all text counts
+    alone = measure_recovery(base, int8, [long], None, Silent())
+    assert (alone.texts, alone.answers, alone.recovery.low) == (1, None, None)
+    assert alone.all_text.tokens == MAX_TOKENS - 1
