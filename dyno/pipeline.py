@@ -108,7 +108,7 @@ def _make_checkpoints(
                     quantize.merge(model, adapter, out, progress)
             model = ModelRef(model.id, model.revision, merged)
         if variant.quantize and not (done := run.checkpoint(checkpoint_name(variant))).is_dir():
-            style = prepared.style_of(variant)
+            style = prepared.wording_of(variant)
             with whole_or_not(done) as out:
                 made = quantize.quantize(model, variant.quantize, out, progress, prepared.train, style)
                 if prepared.heldout and (recovery or variant.quantize.recovery):

@@ -61,7 +61,7 @@ class Prepared:
         finetune = self.experiment.finetune
         return self.experiment.prompts[finetune.prompt].style if finetune and finetune.prompt else None
 
-    def style_of(self, variant: VariantConfig) -> PromptStyle | None:
+    def wording_of(self, variant: VariantConfig) -> PromptStyle | None:
         return self.experiment.prompts[variant.prompt].style if variant.prompt else None
 
     def base_of(self, variant: VariantConfig) -> ModelRef:
@@ -119,10 +119,10 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     tokenizer = _tokenizer(experiment, models, where, progress)
     prompts = _prompts(experiment, heldout, tokenizer, where, progress)
     prepared = Prepared(experiment, where, models, train, heldout, prompts, tokenizer, {})
-    if need_models or all(model.path.is_dir() for model in models.values()):
-        _check_training(prepared, progress)
     _check_adapters(prepared)
     _check_quantization(prepared)
+    if need_models or all(model.path.is_dir() for model in models.values()):
+        _check_training(prepared, progress)
     return prepared
 
 

@@ -33,6 +33,8 @@ def main() -> None:
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in texts]
     print(json.dumps({"total": model.config.num_hidden_layers + 1 if samples else 1}), file=told)  # the head is a step of its own
     _count_steps(told)
+    if not torch.accelerator.is_available():
+        _pin_no_memory()
     oneshot(
         model=model,
         dataset=DataLoader(samples, batch_size=None) if samples else None,
@@ -63,6 +65,13 @@ def modifiers(request: dict[str, Any]) -> list[Any]:
 def _end_with_input() -> None:
     sys.stdin.read()
     os._exit(1)
+
+
+def _pin_no_memory() -> None:
+    """llm-compressor 0.14's AWQ pins memory for copies to a device, also where there is none, and fails."""
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    IntermediatesCache.pin_memory = lambda *_, **__: None
 
 
 def _count_steps(told: Any) -> None:

@@ -121,7 +121,9 @@ def _warnings(recovery: Recovery, under_load: float | None) -> list[str]:
     places = (recovery.answers or recovery.all_text).tokens
     told = []
     if recovery.recovery.value < ENOUGH:
-        told.append(f"recovery is {percent(recovery.recovery.value)} on {places} held-out tokens, under {percent(ENOUGH)}")
+        told.append(f"recovery is {percent(recovery.recovery.value)} on {places} held-out tokens, under {round(ENOUGH * 100)} %")
     if under_load is not None and under_load < ENOUGH:
-        told.append(f"under load it keeps {percent(under_load)} of the unquantized variant's score, under {percent(ENOUGH)}")
+        told.append(
+            f"under load it keeps {percent(under_load)} of the unquantized variant's score, under {round(ENOUGH * 100)} %"
+        )
     return told

@@ -80,6 +80,21 @@ def test_an_example_longer_than_the_limit(folder: Path) -> None:
     assert "train.jsonl:21" in refusal(folder)
 
 
+@pytest.mark.parametrize(
+    ("quantize", "message"),
+    [
+        ("{method: w4a16, group_size: 48}", "group_size: 48 does not divide the model's input widths (64, 128); write 64 or 32"),
+        ("{method: w4a16, keep: [lm_head, down]}", "keep: model has no linear layer 'down' (did you mean 'down_proj'?)"),
+        ("{method: w4a16, algorithm: gptq}", "gptq asks for 256 training examples, data.train has 20; write 32 examples at"),
+        ("fp8-dynamic", "variants.int8.quantize: fp8-dynamic can't be served here: vLLM's CPU backend loads FP8 weights but"),
+    ],
+)
+def test_a_quantization_that_does_not_fit(folder: Path, quantize: str, message: str) -> None:
+    without_training = "\n".join(line for line in GOOD.splitlines() if "finetune:" not in line and "tuned" not in line)
+    text = without_training.replace("merge: finetune, quantize: w8a8-int8", f"quantize: {quantize}")
+    assert message in refusal(folder, text.replace("serve: {", "serve: {device: cpu, "))
+
+
 def test_a_variant_whose_adapter_is_nowhere(folder: Path) -> None:
     message = refusal(folder, GOOD.replace("adapter: finetune", "adapter: adapters/old"))
     assert "variants.tuned.adapter" in message
