@@ -27,7 +27,7 @@ class ModelTokenizer:
             raise BadInput('counting tokens needs the package tokenizers: pip install "tunedyno[tune]"') from None
         if not (file := folder / "tokenizer.json").is_file():
             raise BadInput(f"{folder}: no tokenizer.json; name a model folder that has one")
-        self._folder = folder
+        self.folder = folder
         self._tokens = Tokenizer.from_file(str(file))
         self._settings = _json(folder / "tokenizer_config.json")
         self._template = _template(folder, self._settings)
@@ -59,7 +59,7 @@ class ModelTokenizer:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         if self._template is None:
-            raise BadInput(f"{self._folder}: the tokenizer has no chat template; write workload.api: completions")
+            raise BadInput(f"{self.folder}: the tokenizer has no chat template; write workload.api: completions")
         named = {name: _content(self._settings[name]) for name in _SPECIAL if self._settings.get(name)}
         rendered, _ = render_jinja_template([list(messages)], chat_template=self._template, add_generation_prompt=True, **named)
         return str(rendered[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -56,9 +57,14 @@ class BlockPlan:
 
     @property
     def cache_salt(self) -> str | None:
-        """The word under which the server's prefix cache keeps this block's prompts, apart from every other block's."""
-        salt = self.workload.cache_salt
-        return f"{salt}/{self.endpoint.variant}/{self.stage.label}/{self.block}" if isinstance(salt, str) else None
+        """The word under which the server's prefix cache keeps this block's prompts, apart from every other block's.
+
+        Hashed, since vLLM takes neither all characters nor any length.
+        """
+        if not isinstance(self.workload.cache_salt, str):
+            return None
+        named = f"{self.workload.cache_salt}/{self.endpoint.variant}/{self.stage.label}/{self.block}"
+        return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 async def send_block(

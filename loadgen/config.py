@@ -57,8 +57,8 @@ class Stage(Section):
 
     `duration` and `requests` are per block and variant; of a dataset of conversations, `rate` and `requests` count sessions.
     `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come in clumps (vLLM's meaning of the word). `rate_to`:
-    the rate climbs or falls to this over the window. `think`: how long a user waits after an answer, in a closed loop or between
-    the turns of a session. `mix`: all variants at once, each arrival for one of them.
+    the rate climbs or falls to this over the window, in a line or in `steps` of equal length. `think`: how long a user waits
+    after an answer, in a closed loop or between the turns of a session. `mix`: all variants at once, each arrival for one.
     """
 
     name: str = ""
@@ -66,6 +66,7 @@ class Stage(Section):
     arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
     burstiness: float | None = Field(default=None, gt=0)
     rate_to: Rate | None = None
+    steps: int | None = Field(default=None, ge=2)
     bursts: Bursts | None = None
     concurrency: Count | None = None
     trace: Trace | None = None
@@ -90,6 +91,8 @@ class Stage(Section):
             raise ValueError("arrivals: gamma and burstiness (such as 0.5) go together")
         if self.rate_to is not None and (self.bursts is not None or self.duration is None):
             raise ValueError("rate_to needs a duration to reach it in, and goes without bursts")
+        if self.steps is not None and self.rate_to is None:
+            raise ValueError("steps lead to a rate_to; for loads that are measured one by one write several stages")
         if self.mix is not None and self.concurrency is not None:
             raise ValueError("mix belongs to a rate or a trace: a slow variant would hold back the others of a closed loop")
         return self

@@ -28,6 +28,8 @@ def profile_of(stage: Stage, start: float) -> Profile:
     assert stage.rate is not None
     if stage.rate_to is not None:
         assert stage.duration is not None
+        if stage.steps is not None:
+            return Steps(tuple(np.linspace(stage.rate, stage.rate_to, stage.steps)), start, stage.duration)
         return Ramp(stage.rate, stage.rate_to, start, stage.duration)
     if stage.bursts is not None:
         return OnOff(stage.rate, stage.bursts.on, stage.bursts.off)
@@ -70,6 +72,32 @@ class Ramp:
         # The root of slope/2 x^2 + rate x = climbing, in the form that also holds for a slope of 0.
         within = 2 * climbing / (self.rate + np.sqrt(self.rate**2 + 2 * slope * climbing))
         return np.minimum(arrivals, at_start) / self.rate + within + np.maximum(arrivals - at_end, 0.0) / self.to
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The first of `rates` until `start`, then each for an equal part of `length` seconds, and the last one on."""
+
+    rates: tuple[float, ...]
+    start: float
+    length: float
+
+    def expected(self, seconds: float) -> float:
+        times, counts = self._corners()
+        beyond = max(seconds - times[-1], 0.0) * self.rates[-1]
+        return float(np.interp(seconds, times, counts)) + beyond
+
+    def when(self, arrivals: Times) -> Times:
+        times, counts = self._corners()
+        beyond = np.maximum(arrivals - counts[-1], 0.0) / self.rates[-1]
+        return np.interp(arrivals, counts, times) + beyond
+
+    def _corners(self) -> tuple[Times, Times]:
+        """Where the rate changes, and the arrivals expected until then."""
+        each = self.length / len(self.rates)
+        times = np.array([0.0, *(self.start + each * np.arange(len(self.rates) + 1))])
+        counts = np.cumsum([0.0, self.rates[0] * self.start, *(each * np.array(self.rates))])
+        return times, counts
 
 
 @dataclass(frozen=True)

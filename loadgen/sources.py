@@ -29,12 +29,12 @@ def seed_of(workload: WorkloadConfig) -> list[int]:
 
 
 def sessions_needed(workload: WorkloadConfig) -> int:
-    """How many sessions a variant is asked over all blocks: with so many, none comes twice; at most `MOST`."""
+    """How many sessions a variant is asked over all blocks of a stage: with so many, none comes twice there; at most `MOST`."""
     needed = 0
     for stage in workload.stages:
         planned = [planned_requests(stage, workload.seed, block, workload.warmup) for block in range(1, workload.blocks + 1)]
         blocks = [_UNKNOWN if n is None else n + (stage.concurrency or 0) for n in planned]
-        needed += max(blocks) if stage.trace else sum(blocks)
+        needed = max(needed, max(blocks) if stage.trace else sum(blocks))
     return min(needed, MOST)
 
 

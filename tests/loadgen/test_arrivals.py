@@ -80,7 +80,17 @@ def test_offered_load_of_counted_windows_is_unbiased() -> None:
 
 
 @given(
-    shape=st.sampled_from([{"rate_to": 50.0}, {"rate_to": 0.5}, {"rate_to": 5.0}, {"bursts": {"on": "0.5s", "off": "2s"}}, {}]),
+    shape=st.sampled_from(
+        [
+            {"rate_to": 50.0, "steps": 4},
+            {"rate_to": 1.0, "steps": 2},
+            {"rate_to": 50.0},
+            {"rate_to": 0.5},
+            {"rate_to": 5.0},
+            {"bursts": {"on": "0.5s", "off": "2s"}},
+            {},
+        ]
+    ),
     arrivals=st.sampled_from([{"arrivals": "constant"}, {"arrivals": "poisson"}, {"arrivals": "gamma", "burstiness": 0.3}]),
     warmup=st.sampled_from([0.0, 1.3]),
     block=st.integers(1, 30),
@@ -105,6 +115,13 @@ def test_a_ramp_climbs_in_a_straight_line() -> None:
     assert np.abs(counts - expected).max() <= 1
 
 
+def test_steps_are_of_equal_length_and_of_the_rates_between() -> None:
+    of = stage(rate=10, rate_to=40, steps=4, arrivals="constant", duration="100s", warmup="5s")
+    times = schedule(of, 0, 1, 0.0).times_ns / 1e9
+    counts = np.histogram(times, [0, 5, 30, 55, 80, 105])[0]
+    assert np.abs(counts - np.array([50, 250, 500, 750, 1000])).max() <= 1
+
+
 def test_bursts_keep_the_mean_rate_and_their_rests() -> None:
     made = schedule(stage(rate=20, bursts={"on": "1s", "off": "3s"}, duration="400s"), 0, 1, 0.0)
     times = made.times_ns / 1e9
@@ -125,6 +142,7 @@ def test_gamma_gaps_have_the_burstiness_named() -> None:
         ({"rate": 4, "duration": "1s", "arrivals": "gamma"}, "go together"),
         ({"rate": 4, "duration": "1s", "burstiness": 2}, "go together"),
         ({"rate": 4, "requests": 10, "rate_to": 8}, "needs a duration"),
+        ({"rate": 4, "duration": "9s", "steps": 3}, "lead to a rate_to"),
         ({"rate": 4, "duration": "1s", "bursts": {"on": "0s", "off": "1s"}}, "above zero"),
         ({"rate": 4, "duration": "1s", "think": "1s"}, "belongs to concurrency"),
         ({"concurrency": 4, "duration": "1s", "mix": "uniform"}, "mix belongs to a rate"),

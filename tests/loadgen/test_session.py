@@ -138,4 +138,5 @@ def test_blocks_and_variants_do_not_share_a_prefix_cache() -> None:
 
     salts = {salt(variant, block, word) for variant in "ab" for block in (1, 2) for word in "xy"}
     assert len(salts) == 8 and None not in salts
+    assert all(word.isalnum() and len(word) <= 128 for word in salts if word)  # vLLM refuses others
     assert salt("a", 1, None) is salt("a", 1, False) is None

@@ -1,0 +1,131 @@
+"""Datasets from the flags of `dyno load` to the summary, against the emulator, which counts words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyno.experiment import load_experiment
+from dyno.prepare import prepare
+from dyno.quick import Asked, load_experiment_for
+from foundation.errors import BadInput
+from foundation.progress import Silent
+from results.journal import read_prompts
+from tests.dyno.test_cli import dyno
+from tests.dyno.test_url import url  # noqa: F401  (a fixture)
+from tests.loadgen.test_wording import wordwise  # noqa: F401
+
+
+def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path) -> None:  # noqa: F811
+    """No tokenizer is known of it: a word is taken for a token, which it is to the emulator."""
+    common = ("load", "--url", url, "--model", "m", "--concurrency", "4", "--requests", "24", "--synthetic")
+    lengths = ("--input-tokens", "uniform:40:60", "--output-tokens", "6", "--cache-hit", "50%")
+    done = dyno(*common, *lengths, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "load"
+    [stage] = json.loads((run / "summary.json").read_text())["variants"][0]["stages"]
+    assert stage["succeeded"] == 24 and not [note for note in stage["notes"] if "as long as" in note]
+    assert 40 <= stage["metrics"]["input_tokens_p50"]["value"] <= 60
+    assert stage["metrics"]["intended_cache_hit_share"]["value"] == pytest.approx(0.5, abs=0.01)
+    assert stage["metrics"]["output_tokens_p50"]["value"] == 6
+    assert "Prefix cache hits intended" in (run / "report.md").read_text()
+    text = (run / "experiment.yaml").read_text()
+    assert load_experiment(run / "experiment.yaml").workload.cache_salt, text
+    again = prepare(load_experiment(run / "experiment.yaml"), run, Silent())
+    assert {p.id: p for p in again.prompts} == read_prompts(run)  # what `--resume` asks
+
+
+def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(url: str, tmp_path: Path, wordwise: Any) -> None:  # noqa: F811
+    """The words' template is 6 tokens that the emulator does not count."""
+    common = ("load", "--url", url, "--model", "m", "--rate", "40", "--requests", "20", "--synthetic")
+    done = dyno(*common, "--input-tokens", "uniform:40:60", "--tokenizer", str(wordwise.folder), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "its server counts -6 tokens a prompt" in done.stdout
+    run = tmp_path / "runs" / "load"
+    wanted = {p.id: p.input_tokens for p in read_prompts(run).values()}
+    records = [json.loads(line) for line in (run / "load/url/rate-40/block-01.jsonl").read_text().splitlines()[1:-1]]
+    assert records and all(record["input_tokens"] == wanted[record["prompt_id"]] for record in records)
+
+
+ASKED: dict[str, Any] = {
+    "prompt": None, "data": None, "synthetic": False, "sharegpt": None, "trace": None,
+    "input_tokens": None, "output_tokens": "128", "cache_hit": None, "prefixes": None, "turns": None,
+}  # fmt: skip
+
+
+def made(rate: str | None = "5", think: str | None = None, **asked: Any) -> Any:
+    return load_experiment_for(
+        "http://h/v1", "m", rate, None, 10, Asked(**{**ASKED, **asked}), 1.0, think, None, "chat", None, "x"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({}, "write one of --prompt"),
+        ({"prompt": "Q", "synthetic": True}, "write one of --prompt"),
+        ({"synthetic": True}, "--synthetic: write --input-tokens"),
+        ({"synthetic": True, "input_tokens": "gauss:3"}, "--input-tokens: write 512, uniform"),
+        ({"synthetic": True, "input_tokens": "64", "output_tokens": "0"}, "--output-tokens: lengths are 1 or more"),
+        ({"synthetic": True, "input_tokens": "64", "cache_hit": "half"}, "--cache-hit: write a share"),
+        ({"prompt": "Q", "input_tokens": "64"}, "--input-tokens goes with --synthetic"),
+        ({"prompt": "Q", "turns": "3"}, "--turns goes with"),
+        ({"prompt": "Q", "output_tokens": "uniform:1:9"}, "--output-tokens: write a whole number"),
+        ({"prompt": "Q", "think": "1s"}, "think belongs to"),
+        ({"prompt": "Q", "rate": None}, "write --rate"),
+    ],
+)
+def test_flags_that_make_no_sense_are_told(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInput) as error:
+        made(**asked)
+    assert says in str(error.value)
+
+
+def test_a_trace_is_replayed_at_its_own_times_unless_a_rate_says(tmp_path: Path) -> None:
+    trace = tmp_path / "t.jsonl"
+    trace.write_text("".join(f'{{"at": {i}, "input_tokens": {20 + i}, "output_tokens": 2}}\n' for i in range(12)))
+    [stage] = made(rate=None, trace=trace).workload.stages
+    assert stage.trace is not None and stage.trace.file == trace and stage.requests == 10
+    assert made(trace=trace).workload.stages[0].rate == 5
+    prompts = prepare(made(rate=None, trace=trace), tmp_path, Silent()).prompts
+    assert [p.input_tokens for p in prompts] == list(range(20, 30))
+
+
+EXPERIMENT = """\
+name: x
+model: m
+{data}
+variants: [{{name: a, url: http://h/v1, model: m}}]
+baseline: a
+workload: {{dataset: {dataset}, stages: [{{rate: 1, requests: 4}}]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "dataset", "says"),
+    [
+        ("", "eval", "data: write eval"),
+        ("data: {prompt: Q}", "{trace: a.csv}", "data.prompt: workload.dataset says"),
+        ("", "synthetic", "workload.dataset: write eval, {synthetic:"),
+        ("", "{synthetic: {input_tokens: 5, output_token: 3}}", "did you mean 'output_tokens'?"),
+        ("", "{trace: none.csv}", "none.csv: no such trace"),
+        ("", "{sharegpt: none.json}", "none.json: no such file"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_one_line(tmp_path: Path, data: str, dataset: str, says: str) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(EXPERIMENT.format(data=data, dataset=dataset))
+    with pytest.raises(BadInput) as error:
+        prepare(load_experiment(file), tmp_path, Silent())
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_salt_is_drawn_for_datasets_and_kept(tmp_path: Path) -> None:
+    synthetic = made(synthetic=True, input_tokens="64")
+    one, other = synthetic.salted(), synthetic.salted()
+    assert one.workload.cache_salt != other.workload.cache_salt
+    assert one.salted() == one
+    assert made(prompt="Q").salted().workload.cache_salt is None
