@@ -28,6 +28,14 @@ app = typer.Typer(
 )
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.YAML", help="The experiment file.", show_default=False)]
+ExperimentOrRun = Annotated[
+    Path,
+    typer.Argument(
+        metavar="EXPERIMENT.YAML|RUN",
+        help="The experiment file, or a run directory whose adapters and checkpoints are then used.",
+        show_default=False,
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/news-topics.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="The folder that run directories are made in.")]
 Gate = Annotated[bool, typer.Option("--gate", help="Exit 0 only for SHIP, 1 for DON'T SHIP, 2 for INCONCLUSIVE.")]
@@ -140,27 +148,27 @@ def finetune(experiment: ExperimentFile, out: Out = Path("runs")) -> None:
     _stage(experiment, out, [begin, work])
 
 
-@app.command(epilog="Example:  dyno quantize experiment.yaml --variant int8")
-def quantize(experiment: ExperimentFile, variant: Variant = None, out: Out = Path("runs")) -> None:
+@app.command(epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics")
+def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
     from dyno.pipeline import begin, make_adapter, make_checkpoints
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
-        make_adapter(prepared, directory, progress)
+        make_adapter(prepared, directory, progress, variant or ())
         for name, model in make_checkpoints(prepared, directory, progress, variant or (), recovery=True).items():
             progress.log(f"{name}: {model.path} ({model.size_bytes() / 1e6:.0f} MB)")
 
     _stage(experiment, out, [begin, work])
 
 
-@app.command(epilog="Example:  dyno serve experiment.yaml --variant base")
-def serve(experiment: ExperimentFile, variant: Variant = None, out: Out = Path("runs")) -> None:
+@app.command(epilog="Examples:  dyno serve experiment.yaml --variant base   dyno serve runs/news-topics --variant int8")
+def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Start the variants' servers, print a curl line for each, and keep them up until Ctrl-C."""
     from dyno.keep_up import keep_up
     from dyno.pipeline import begin, make_adapter, make_checkpoints
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
-        make_adapter(prepared, directory, progress)
+        make_adapter(prepared, directory, progress, variant or ())
         make_checkpoints(prepared, directory, progress, variant or ())
         keep_up(prepared, directory, progress, variant or ())
 
@@ -300,16 +308,18 @@ def doctor() -> None:
 
 
 def _stage(experiment: Path, out: Path, steps: list[Any]) -> None:
-    """Prepare an experiment and take some of the ring's steps in a new run directory."""
+    """Prepare an experiment and take some of the ring's steps in a new run directory, or in the run that `experiment` is."""
     from dyno.console import open_console, progress_for
     from dyno.experiment import load_experiment
     from dyno.prepare import prepare
-    from dyno.run_directory import new_run
+    from dyno.run_directory import existing_run, new_run
 
-    loaded = load_experiment(experiment)
+    begun = existing_run(experiment) if experiment.is_dir() else None
+    file = begun.experiment if begun else experiment
+    loaded = load_experiment(file)
     with progress_for(open_console()) as progress:
-        prepared = prepare(loaded, experiment.resolve().parent, progress)
-        directory = new_run(out, loaded.name)
+        prepared = prepare(loaded, file.resolve().parent, progress)
+        directory = begun or new_run(out, loaded.name)
         for step in steps:
             step(*((prepared, directory) if step.__name__ == "begin" else (prepared, directory, progress)))
 

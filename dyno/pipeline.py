@@ -63,10 +63,11 @@ def begin(prepared: Prepared, run: RunDirectory) -> None:
         write_prompts(prepared.prompts, run.prompts)
 
 
-def make_adapter(prepared: Prepared, run: RunDirectory, progress: Progress) -> Path | None:
-    """Train this experiment's own adapter, where it has a section finetune."""
+def make_adapter(prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = ()) -> Path | None:
+    """Train this experiment's own adapter, where it has a section finetune (and one of the variants in `only` needs it)."""
     config = prepared.experiment.finetune
-    if config is None:
+    needed = any(FINETUNE in (v.adapter, v.merge) for v in prepared.experiment.variants if v.name in only)
+    if config is None or (only and not needed):
         return None
     done = run.adapter(FINETUNE)
     if not done.is_dir():

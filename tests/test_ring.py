@@ -43,14 +43,14 @@ plan: {peak_rate: 50/s}
 """
 
 
-def write_experiment(folder: Path) -> Path:
+def write_experiment(folder: Path, text: str = EXPERIMENT) -> Path:
     build_tiny_model(folder / "base-model")
     words = [f"{letter}{n}" for letter in "abcdefghijklmnopqrstuvwxyz" for n in range(10)]
     rows = [{"instruction": "Sort.", "input": w, "output": "vowel" if w[0] in "aeiou" else "consonant"} for w in words]
     for name, part in (("train", rows[:200]), ("eval", rows[200:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     (folder / "probe.jsonl").write_text('{"prompt": "Say hello.", "completion": "hello"}\n' * 4)
-    (folder / "experiment.yaml").write_text(EXPERIMENT)
+    (folder / "experiment.yaml").write_text(text)
     return folder / "experiment.yaml"
 
 
@@ -90,6 +90,21 @@ def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
     check_journals(run)
     check_results(run, shown)
     check_rebuilt_byte_for_byte(run, tmp_path)
+    check_served_again(run, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_servers_take_turns_where_memory_holds_only_one(tmp_path: Path) -> None:
+    file = write_experiment(tmp_path, EXPERIMENT.replace("kv_cache: 256MiB", "kv_cache: 256MiB, memory: 4GiB"))
+    run = tmp_path / "runs" / "tiny"
+    process = start("run", str(file), cwd=tmp_path)
+    shown, _ = process.communicate(timeout=800)
+    assert process.returncode == 0, shown
+    assert shown.count("start servers: 1 servers") == 3
+    check_journals(run)
+    check_results(run, shown)
+    assert "turns" in (run / "report.md").read_text()
 
 
 def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 420) -> None:
@@ -144,6 +159,21 @@ def check_results(run: Path, shown: str) -> None:
     adapter = json.loads((run / "adapters" / "finetune" / "adapter_config.json").read_text())
     assert str(run.parent.parent) not in json.dumps(adapter)
     assert str(run / "report.html") in shown or "runs/tiny/report.html" in shown
+
+
+def check_served_again(run: Path, cwd: Path) -> None:
+    """`dyno serve RUN`: the run's own checkpoint, nothing made anew, until Ctrl-C."""
+    serving = start("serve", str(run), "--variant", "int8", cwd=cwd)
+    assert serving.stdout is not None
+    line = next((line for line in serving.stdout if line.strip().startswith("curl")), "")
+    family = psutil.Process(serving.pid).children(recursive=True)
+    answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert '"model":"int8"' in answer.stdout, line + answer.stderr
+    serving.send_signal(signal.SIGINT)
+    serving.communicate(timeout=60)
+    assert serving.returncode == 0
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+    assert not run.with_name("tiny-2").exists()
 
 
 def check_rebuilt_byte_for_byte(run: Path, cwd: Path) -> None:

@@ -114,7 +114,7 @@ def main() -> None:
     config = FinetuneConfig(**settings["config"])
     learned, heldout = (read_examples(Path(settings[split])) for split in ("train", "heldout"))
     learned = learned[: settings["examples"]]
-    prepared = prepare(config, base, learned, heldout, style)
+    prepared = prepare(config, base, learned, heldout[: config.eval_limit], style)
     seconds = ARMS[args.arm](config, base, learned, style, Path(settings["out"]))
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     loss = heldout_loss(base, Path(settings["out"]), prepared)
