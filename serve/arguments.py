@@ -91,7 +91,7 @@ def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) ->
             raise BadInput(f"serve.engine.{key}: set by tunedyno for each server; leave it out")
     if not config.engine or not lines:
         return
-    answer = ask_parser(lines)
+    answer = ask_parser(tuple(map(tuple, lines)))
     for key, value in config.engine.items():
         name = f"--{_dashed(key).partition('.')[0]}"
         if name not in answer.options:

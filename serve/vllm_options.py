@@ -10,8 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from foundation.errors import SystemFailed
 
@@ -25,11 +25,12 @@ class ParserAnswer:
     errors: tuple[str | None, ...]
 
 
-def ask_parser(command_lines: Sequence[Sequence[str]]) -> ParserAnswer:
-    """Show command lines to the installed vLLM's parser. Raises SystemFailed where vLLM itself does not import."""
+@cache
+def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
+    """Show command lines to the installed vLLM's parser, the same ones once. Raises SystemFailed where vLLM does not import."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", __name__],
-        input=json.dumps([list(line) for line in command_lines]),
+        input=json.dumps(command_lines),
         capture_output=True,
         text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"},

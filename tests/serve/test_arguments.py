@@ -36,7 +36,7 @@ def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path
         for device in (CPU, CUDA)
     ]
     wrong = ("--model=x", "--max-num-seqs=many")
-    answer = ask_parser([*lines, wrong])
+    answer = ask_parser((*map(tuple, lines), tuple(wrong)))
     assert answer.errors[:-1] == (None,) * len(lines)
     assert answer.errors[-1] is not None and "max-num-seqs" in answer.errors[-1]
     assert "--max-lora-rank=32" in lines[4] and "--max-loras=2" in lines[4]
