@@ -71,7 +71,7 @@ class VariantConfig(Section):
     adapter: str | None = None
     merge: str | None = None
     quantize: QuantizeConfig | None = None
-    url: str | None = Field(default=None, pattern=r"^https?://")
+    url: str | None = Field(default=None, pattern=r"^(https?|http\+unix)://")
     api_key_env: str | None = None
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from dyno.run_directory import RunDirectory, whole_or_not
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from loadgen.ceiling import stored_ceiling
 from results import RunInputs, analyse, judge, plan_capacity, write_parquet
 from results.records import Kind, VariantRecord
 from results.summary import CapacityPlan, Summary, Verdicts
@@ -59,6 +60,8 @@ def begin(prepared: Prepared, run: RunDirectory) -> None:
             seeds["finetune"] = prepared.experiment.finetune.seed
         models = {model.id: model.revision for model in prepared.models.values()}
         run.environment.write_text(json.dumps({**environment(), "models": models, "seeds": seeds}, indent=2) + "\n")
+    if not run.calibration.exists() and (ceiling := stored_ceiling()):
+        run.calibration.write_bytes(msgspec.json.encode(ceiling) + b"\n")
     if not run.prompts.exists():
         write_prompts(prepared.prompts, run.prompts)
 

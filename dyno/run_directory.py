@@ -26,6 +26,10 @@ class RunDirectory:
         return self.path / "environment.json"
 
     @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.json"
+
+    @property
     def variants(self) -> Path:
         return self.path / "variants.json"
 

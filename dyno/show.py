@@ -22,6 +22,9 @@ def show_results(console: Console, run: RunDirectory, summary: Summary, verdicts
     """Everything a person wants to see when a run is done."""
     console.print()
     console.print(comparison_table(summary, verdicts))
+    if summary.validity.level != "VALID":
+        console.print(f"the measurement is {summary.validity.level}", style="bold yellow", highlight=False)
+        _lines(console, summary.validity.reasons)
     for note in summary.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if any(verdict.objectives for verdict in verdicts.variants):

@@ -172,6 +172,7 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
         planned=stage.requests if timetable is None else len(timetable.times_ns),
         window_start_ns=start_ns,
         window_end_ns=closed_end_ns if timetable is None or whole_sessions else timetable.window_end_ns,
+        workers=plan.share.workers,
     )
 
 

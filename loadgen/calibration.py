@@ -30,6 +30,7 @@ from results.records import JournalEnd, RequestRecord
 
 EVENT_RATES = (2_500, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000)
 REQUEST_RATES = (250, 500, 1_000, 2_000, 4_000)
+STREAMS = (500, 1_000, 2_000, 5_000)
 _STREAM_RATE = 50.0  # events/s of one stream
 _SECONDS = 3.0
 # A load is held when stamps and sends are good to a tenth of what people measure with them, and the core has room to spare.
@@ -39,12 +40,13 @@ _BUSY_LIMIT = 0.9
 
 
 class EventLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """One load of streamed events, in lockstep batches.
+    """One load of streamed events, in lockstep batches of `streams`.
 
     `error_*_us`: arrival stamp less the emulator's write; `coalesced`: share of events read together with the one before,
     and so bear one stamp; `busy`: share of the core.
     """
 
+    streams: int
     asked: float
     sent: float
     error_p50_us: float
@@ -75,7 +77,8 @@ class RequestLevel(msgspec.Struct, frozen=True, kw_only=True):
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """The ladders and what they say.
 
-    `events_per_s`, `requests_per_s`: the highest load that was held, 0 for none; a `..._lower_bound` is True where all were.
+    `events_per_s`, `requests_per_s`, `streams`: the highest load that was held, 0 for none; a `..._lower_bound` is True where
+    all were. `open` is the ladder of streams, with an event a second each.
     """
 
     machine: str
@@ -84,26 +87,31 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     load_average: float
     events: list[EventLevel]
     requests: list[RequestLevel]
+    open: list[EventLevel]
     events_per_s: float
     events_lower_bound: bool
     requests_per_s: float
     requests_lower_bound: bool
+    streams: int
+    streams_lower_bound: bool
 
 
 async def calibrate(
     progress: Progress,
     event_rates: Sequence[float] = EVENT_RATES,
     request_rates: Sequence[float] = REQUEST_RATES,
+    streams: Sequence[int] = STREAMS,
     seconds: float = _SECONDS,
 ) -> Calibration:
-    """Climb both ladders until a load is not held. Takes about a minute; the machine should be doing nothing else."""
-    progress.stage("calibrate", len(event_rates) + len(request_rates), "loads")
+    """Climb the ladders until a load is not held. Takes about a minute; the machine should be doing nothing else."""
+    progress.stage("calibrate", len(event_rates) + len(request_rates) + len(streams), "loads")
     load_average = os.getloadavg()[0]
     events: list[EventLevel] = []
     requests: list[RequestLevel] = []
+    many: list[EventLevel] = []
     with _two_cores() as other_core:
         for rate in event_rates:
-            events.append(await measure_events(rate, seconds, other_core))
+            events.append(await measure_events(rate, max(1, round(rate / _STREAM_RATE)), seconds, other_core))
             level = events[-1]
             progress.advance(1, f"{rate:,.0f} events/s: p99 error {level.error_p99_us:,.0f} µs, core {level.busy:.0%} busy")
             if not level.held:
@@ -113,6 +121,11 @@ async def calibrate(
             progress.advance(1, f"{rate:,.0f} requests/s: p99 slip {requests[-1].slip_p99_ms:.2f} ms")
             if not requests[-1].held:
                 break
+        for count in streams:
+            many.append(await measure_events(count, count, seconds, other_core))
+            progress.advance(1, f"{count:,} open streams: p99 error {many[-1].error_p99_us:,.0f} µs")
+            if not many[-1].held:
+                break
     return Calibration(
         machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         python=platform.python_version(),
@@ -120,17 +133,14 @@ async def calibrate(
         load_average=load_average,
         events=events,
         requests=requests,
+        open=many,
         events_per_s=max((level.sent for level in events if level.held), default=0.0),
         events_lower_bound=events[-1].held,
         requests_per_s=max((level.asked for level in requests if level.held), default=0.0),
         requests_lower_bound=requests[-1].held,
+        streams=max((level.streams for level in many if level.held), default=0),
+        streams_lower_bound=many[-1].held,
     )
-
-
-def default_path() -> Path:
-    """Where this machine's calibration is kept."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tunedyno" / f"calibration-{platform.node() or 'here'}.json"
 
 
 def save(calibration: Calibration, path: Path) -> None:
@@ -146,12 +156,11 @@ def load(path: Path) -> Calibration | None:
         return None
 
 
-async def measure_events(rate: float, seconds: float, core: int | None) -> EventLevel:
-    """`rate` events/s for `seconds`, with the emulator on `core`."""
-    streams = max(1, round(rate / _STREAM_RATE))
-    tokens = max(2, round(seconds * _STREAM_RATE))
+async def measure_events(rate: float, streams: int, seconds: float, core: int | None) -> EventLevel:
+    """`rate` events/s in batches of `streams` for `seconds`, with the emulator on `core`."""
+    tokens = max(2, round(seconds * rate / streams))
     stage = {"concurrency": streams, "requests": streams}
-    arguments = ("--lockstep", f"{1e3 / _STREAM_RATE}ms", "--ttft", "500ms", "--tokens", str(tokens))
+    arguments = ("--lockstep", f"{streams / rate * 1e3:.6f}ms", "--ttft", "500ms", "--tokens", str(tokens))
     journal, truth = await _measure(stage, arguments, core, tokens)
     wrote = {row["prompt"]: np.array(row["event_ns"]) for row in truth}
     good = [record for record in journal.records if record.failure is None]
@@ -163,6 +172,7 @@ async def measure_events(rate: float, seconds: float, core: int | None) -> Event
         [np.array(record.chunk_ns[1:], np.int64) for record in good] or [np.zeros(0, np.int64)]
     )
     return EventLevel(
+        streams=streams,
         asked=rate,
         sent=sum(len(times) for times in wrote.values()) / (last_ns - first_ns) * 1e9,
         error_p50_us=float(np.percentile(off, 50)),
@@ -203,7 +213,7 @@ async def _measure(
 ) -> tuple[_Journal, list[dict[str, Any]]]:
     """One block against a fresh emulator: our journal and its truth. A question's id is its text, which matches the two."""
     workload = WorkloadConfig.model_validate(
-        {"stages": [stage], "warmup": "0s", "max_in_flight": 100_000, "sampling": {"max_tokens": tokens}}
+        {"stages": [stage], "warmup": "0s", "max_in_flight": 100_000, "workers": 1, "sampling": {"max_tokens": tokens}}
     )
     count = workload.stages[0].requests or 1000
     asked = [Question(f"stream {n}", [{"role": "user", "content": f"stream {n}"}]) for n in range(count)]

@@ -186,7 +186,7 @@ class WorkloadConfig(Section):
     """The load: stages one after the other, each in `blocks` rounds in which the variants take turns.
 
     `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and proxies, "auto" goes by the URL.
-    `workers`: processes that share the load; one is enough for what `dyno calibrate` says this machine can do on a core.
+    `workers`: processes that share the load; left out, as many as this machine's calibration says the load needs.
     `dataset` None is the held-out data, written `eval`. `tokenizer`: the model that counts where the server does not, and whose
     tokens a dataset's lengths are in. `cache_salt`: whether (or by which word) each block gets a prefix cache of its own.
     """
@@ -203,7 +203,7 @@ class WorkloadConfig(Section):
     deadlines: Deadlines = Deadlines()
     max_in_flight: Count = 2048
     transport: Literal["auto", "socket", "aiohttp"] = "auto"
-    workers: int = Field(default=1, ge=1)
+    workers: int | None = Field(default=None, ge=1)
 
     @field_validator("dataset", mode="before")
     @classmethod

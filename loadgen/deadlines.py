@@ -52,11 +52,9 @@ class Watch:
         self._timer = self._loop.call_later(max(0, at_ns - now_ns) / _NS, self._look)
 
     def _look(self) -> None:
+        self._exchange.digest()  # what saves it may not have been parsed yet
         now_ns = time.monotonic_ns()
         failure, at_ns = overdue(self._exchange, self._reply, self._deadlines, now_ns)
-        if failure is not None:  # unless what saves it has not been parsed yet
-            self._exchange.digest()
-            failure, at_ns = overdue(self._exchange, self._reply, self._deadlines, now_ns)
         if failure is None:  # a stream that begins and stalls meanwhile is overdue before `at_ns`
             self._look_at(min(at_ns, now_ns + int(self._deadlines.stall * _NS)), now_ns)
         else:

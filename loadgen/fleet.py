@@ -19,6 +19,7 @@ from foundation.errors import SystemFailed
 from foundation.progress import Progress
 from loadgen.arrivals import Share
 from loadgen.block import BlockPlan, send_block, soon
+from loadgen.ceiling import stored_ceiling, workers_for
 from results.records import JournalEnd, JournalHeader
 
 # Workers learn the origin this long before it.
@@ -58,9 +59,10 @@ async def run_block(
 
     When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
     recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
-    With `workload.workers` above 1 each worker writes a part (`NAME.part-0`, ...), and the journal is made of them at the end.
+    With more workers than one each writes a part (`NAME.part-0`, ...), and the journal is made of them at the end.
     """
-    workers = min(plan.workload.workers, plan.workload.max_in_flight, plan.stage.concurrency or plan.workload.workers)
+    workers = workers_for(plan.stage, plan.workload, stored_ceiling(), os.cpu_count() or 1)
+    workers = min(workers, plan.workload.max_in_flight, plan.stage.concurrency or workers)
     if workers == 1:
         return await send_block(plan, journal, progress, stop, start or soon)
     journal.parent.mkdir(parents=True, exist_ok=True)

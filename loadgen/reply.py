@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from loadgen.openai import Usage, decode_chunk
+from loadgen.openai import Chunk, decode_chunk
 from loadgen.sse import SseParser
 from results.records import Failure
 
@@ -45,9 +45,8 @@ class Reply:
         """The next bytes, their arrival, and when the event loop had them (the same where the clock is the user's)."""
         if len(self._head) < _HEAD:
             self._head += data[: _HEAD - len(self._head)]
-        events = self._sse.feed(data)
-        self._events += len(events)
-        for kind, payload in events:
+        for kind, payload in self._sse.feed(data):
+            self._events += 1
             if payload == _DONE:
                 self.done_at_ns = arrived_ns
             elif kind == b"error":
@@ -57,34 +56,34 @@ class Reply:
                     chunk = decode_chunk(payload)
                 except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
                     self.malformed = self.malformed or f"{problem}: {_excerpt(payload)}"
-                    continue
-                usage = chunk.usage
-                if usage is not None:
-                    self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
-                    if usage.prompt_tokens_details is not None:
-                        self.cached_tokens = usage.prompt_tokens_details.cached_tokens
-                for choice in chunk.choices or ():
-                    delta = choice.delta
-                    said = choice.text if delta is None else delta.content
-                    if said or (delta is not None and (delta.reasoning or delta.reasoning_content)):
-                        self._content(said, usage, arrived_ns, read_ns - arrived_ns)
-                    if choice.finish_reason is not None:
-                        self.finish_reason = choice.finish_reason
-                if chunk.error is not None:
-                    self.error = self.error or _excerpt(msgspec.json.encode(chunk.error))
-                if chunk.metrics is not None:
-                    self.server_metrics = chunk.metrics
+                else:
+                    self._take(chunk, arrived_ns, read_ns)
 
-    def _content(self, said: str | None, usage: Usage | None, arrived_ns: int, lag_ns: int) -> None:
-        tokens = 1
-        if usage is not None and usage.completion_tokens is not None:
-            tokens = usage.completion_tokens - self._counted
-        self._counted += tokens
-        self.chunk_at_ns.append(arrived_ns)
-        self.chunk_lag_ns.append(lag_ns)
-        self.chunk_tokens.append(tokens)
-        if said:
-            self._texts.append(said)
+    def _take(self, chunk: Chunk, arrived_ns: int, read_ns: int) -> None:
+        usage = chunk.usage
+        for choice in chunk.choices or ():
+            delta = choice.delta
+            said = choice.text if delta is None else delta.content
+            if said or (delta is not None and (delta.reasoning or delta.reasoning_content)):
+                tokens = 1
+                if usage is not None and usage.completion_tokens is not None:
+                    tokens = usage.completion_tokens - self._counted
+                self._counted += tokens
+                self.chunk_at_ns.append(arrived_ns)
+                self.chunk_lag_ns.append(read_ns - arrived_ns)
+                self.chunk_tokens.append(tokens)
+                if said:
+                    self._texts.append(said)
+            if choice.finish_reason is not None:
+                self.finish_reason = choice.finish_reason
+        if usage is not None:
+            self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
+            if usage.prompt_tokens_details is not None:
+                self.cached_tokens = usage.prompt_tokens_details.cached_tokens
+        if chunk.error is not None:
+            self.error = self.error or _excerpt(msgspec.json.encode(chunk.error))
+        if chunk.metrics is not None:
+            self.server_metrics = chunk.metrics
 
     @property
     def text(self) -> str:

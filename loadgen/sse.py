@@ -21,9 +21,11 @@ class SseParser:
         return bytes(self._held)
 
     def feed(self, data: bytes) -> list[Event]:
-        if not self._held and data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2 and b"\r" not in data:
+        # Most pieces are one whole event of one line.
+        if data[:6] == b"data: " and data[-2:] == b"\n\n" and not self._held and data.find(b"\n") == len(data) - 2:
             self._after_cr = False
-            return [(b"", data[6:-2])] if data.endswith(b"\n\n") else self._feed(data)
+            if b"\r" not in data:
+                return [(b"", data[6:-2])]
         return self._feed(data)
 
     def _feed(self, data: bytes) -> list[Event]:

@@ -73,6 +73,7 @@ class Traffic:
         detail = ""
         try:
             await self.transport.send(exchange, PATHS[api], body)
+            await self._backlog.turn()
         except Broken as error:
             broken, detail = error.failure, str(error)
         except asyncio.CancelledError:

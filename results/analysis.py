@@ -41,11 +41,12 @@ from results.objectives import (
     undecided,
 )
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency
-from results.records import Prompt
+from results.records import Ceiling, Prompt
 from results.report.format import percent
 from results.stats import TAIL, absent, estimate, holm, score_bounds
-from results.steady import StageData, client_late, doubts, failures
+from results.steady import StageData, doubts, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, StageSummary, Summary, VariantSummary
+from results.validity import read_ceiling, validity_of, worst
 
 
 def analyse(inputs: RunInputs) -> Summary:
@@ -56,7 +57,8 @@ def analyse(inputs: RunInputs) -> Summary:
     prompts = read_prompts(inputs.run)
     measured = read_measured(inputs, prompts)
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
-    variants = _holm([_variant(inputs, variant, base) for variant in measured])
+    ceiling = read_ceiling(inputs.run)
+    variants = _holm([_variant(inputs, variant, base, ceiling) for variant in measured])
     judged = base.stages.get(inputs.judged_stage)
     floor = noise(judged) if judged else {}
     return Summary(
@@ -65,9 +67,10 @@ def analyse(inputs: RunInputs) -> Summary:
         baseline=inputs.baseline,
         metrics=METRICS,
         variants=variants,
-        notes=[*_notes(inputs, measured, prompts), *_noise_notes(inputs.baseline, floor)],
+        notes=[*_notes(inputs, measured, prompts, ceiling), *_noise_notes(inputs.baseline, floor)],
         noise=floor,
         break_even=break_evens(inputs, variants),
+        validity=worst([(f"{v.variant}, {stage.stage}", stage.validity) for v in variants for stage in v.stages]),
     )
 
 
@@ -100,7 +103,7 @@ def _holm(variants: list[VariantSummary]) -> list[VariantSummary]:
     ]
 
 
-def _variant(inputs: RunInputs, variant: Measured, base: Measured) -> VariantSummary:
+def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceiling | None) -> VariantSummary:
     is_base = variant is base
     asked = asked_of(inputs, variant.record.name)
     tails = Tails.of(len(asked), inputs.looks)
@@ -110,7 +113,8 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured) -> VariantSum
         if name in base.stages and not is_base
     }
     stages = [
-        _stage_summary(inputs, variant, base, stage, pairings.get(stage.stage), asked, tails) for stage in variant.stages.values()
+        _stage_summary(inputs, variant, base, stage, pairings.get(stage.stage), asked, tails, ceiling)
+        for stage in variant.stages.values()
     ]
     metrics = _once(inputs, variant)
     base_metrics = _once(inputs, base)
@@ -148,6 +152,7 @@ def _stage_summary(
     pairing: Pairing | None,
     asked: list[Asked],
     tails: Tails,
+    ceiling: Ceiling | None,
 ) -> StageSummary:
     base_metrics = base.metrics.get(stage.stage, {})
     limits = _request_limits(inputs, base_metrics)
@@ -174,7 +179,7 @@ def _stage_summary(
         decomposition=decompose(pairing) if pairing else None,
         notes=[*doubts(stage), *variant.tokens[stage.stage].notes, *(pairing.notes if pairing else ())],
         judged={a.key: judge_slo(a, stage, metrics[a.metric], base_metrics, pairing, tails) for a in asked if a.kind == "slo"},
-        invalid=client_late(stage),
+        validity=validity_of(stage, limits, ceiling),
     )
 
 
@@ -300,7 +305,7 @@ def _noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
     return notes
 
 
-def _notes(inputs: RunInputs, measured: list[Measured], prompts: Mapping[str, Prompt]) -> list[str]:
+def _notes(inputs: RunInputs, measured: list[Measured], prompts: Mapping[str, Prompt], ceiling: Ceiling | None) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
         f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
@@ -309,6 +314,8 @@ def _notes(inputs: RunInputs, measured: list[Measured], prompts: Mapping[str, Pr
     ]
     if not prompts:
         notes.append("the run has no prompts.jsonl: quality can't be scored")
+    if ceiling is None:
+        notes.append("the load generator's ceiling on this machine is not known: `dyno calibrate` measures it, once, in a minute")
     price = inputs.budget.price if inputs.budget else None
     if price and is_metered(price):
         free = [side for side, each in (("input", price.input_price), ("output", price.output_price)) if each is None]

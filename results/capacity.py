@@ -88,6 +88,6 @@ def _rate(stages: list[StageSummary], slos: list[Asked]) -> tuple[float | None, 
 def stage_outcome(stage: StageSummary, slos: list[Asked]) -> Outcome:
     """Of all SLOs together."""
     outcomes = {outcome_of(asked, stage.judged[asked.key]) for asked in slos}
-    if stage.invalid is not None:
+    if stage.validity.level == "INVALID":
         return "unsettled"
     return "fails" if "fails" in outcomes else "unsettled" if "unsettled" in outcomes else "holds"

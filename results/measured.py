@@ -14,7 +14,7 @@ from results.lengths import length_notes
 from results.metrics import stage_metrics
 from results.quality import prompt_scores, with_labels
 from results.records import Journal, Prompt, VariantRecord
-from results.steady import StageData, block_of
+from results.steady import StageData, block_of, settling_of
 from results.summary import Estimate
 
 EVAL = "eval"
@@ -75,9 +75,10 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
 
 
 def _stage(name: str, journals: Sequence[Journal]) -> StageData:
-    blocks = sorted((block_of(journal) for journal in journals), key=lambda block: block.number)
+    settling = settling_of(journals)
+    blocks = sorted((block_of(journal, settling.cut_ns) for journal in journals), key=lambda block: block.number)
     first = journals[0].header
-    return StageData(name, first.offered_rate, first.concurrency, blocks)
+    return StageData(name, first.offered_rate, first.concurrency, blocks, settling)
 
 
 def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> Scores:

@@ -80,6 +80,10 @@ def _definitions() -> dict[str, Metric]:
         "little_ratio": Metric(
             "Little's law", "ratio", "mean in flight over achieved rate x mean service latency; 1 in a steady state", "higher"
         ),
+        "coalesced": Metric(
+            "chunks read together", "share", "chunks that bear the arrival stamp of the one before, of all that have one before",
+            "lower",
+        ),
         "quality": Metric("quality", "share", "mean score of the prompts; a failed request scores 0", "higher"),
         "consistency": Metric(
             "consistency", "share", "pairs of answers to one prompt that are the same, normalised; mean of the prompts", "higher"
@@ -160,6 +164,8 @@ def _counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
     found["slo_attainment"] = good / n if n else nan
     found["error_rate"] = sum(int((~b.requests.ok).sum()) for b in blocks) / n if n else nan
     found["in_flight"] = sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
+    gaps = np.concatenate([values_of(b.requests, "icl") for b in blocks])
+    found["coalesced"] = float(np.mean(gaps == 0)) if len(gaps) else nan
     service = np.concatenate([values_of(b.requests, "service_latency") for b in blocks])
     expected = found["achieved_rate"] * float(np.mean(service)) / 1e3 if len(service) else nan
     found["little_ratio"] = found["in_flight"] / expected if expected and expected > 0 else nan
@@ -179,7 +185,7 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
     for name in ADJUSTED:
         found |= _adjusted(stage, name)
     pooled = _counted(stage.blocks, limits)
-    for key in (*RATES, "in_flight", "little_ratio"):
+    for key in (*RATES, "in_flight", "little_ratio", "coalesced"):
         found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.n)
     for key in SHARES:
         found[key] = _share(pooled[key], stage.n)

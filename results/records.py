@@ -48,7 +48,7 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     Of `offered_rate` (requests/s, open loop) and `concurrency` (closed loop) exactly one is set.
     `planned` is the number of arrivals of an open loop or requests of a closed one, None where a duration decides.
     The steady window is [`window_start_ns`, `window_end_ns`): after warm-up, up to the end of the schedule; a closed
-    loop's end is known when it is over, so there it is None and stands in the end line.
+    loop's end is known when it is over, so there it is None and stands in the end line. `workers`: processes that sent it.
     """
 
     schema_version: int
@@ -69,6 +69,7 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     planned: int | None
     window_start_ns: int
     window_end_ns: int | None
+    workers: int = 1
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
@@ -115,6 +116,15 @@ class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
     loop_stall_max_ns: int = 0
     client_cpu_s: float = 0.0
     clock_step_ns: int = 0
+
+
+class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process of the load generator was shown to keep up with on a machine: `calibration.json`, in its short form."""
+
+    machine: str
+    events_per_s: float
+    requests_per_s: float
+    streams: int
 
 
 class Journal(msgspec.Struct, frozen=True):

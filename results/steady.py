@@ -13,8 +13,12 @@ from results.requests import Floats, Requests, requests_of
 
 LATE_SHARE = 0.1
 LATE_MS = 5.0
-STALL_MS = 100.0
 HELD_SHARE = 0.9
+# MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
+BATCH = 5
+BATCHES = 8
+# Standard errors by which the beginning must differ from the rest.
+CLEARLY = 4.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Block:
 
     `requests` are those scheduled inside it. `completed`, `output_tokens` and `total_tokens` count what ended well
     inside it, whenever it began, and `ended` what ended there in any way; `in_flight` is the mean number under way.
+    `stall_ms`: the longest time that the load generator, of `workers` processes, was away from its work.
     """
 
     number: int
@@ -35,16 +40,30 @@ class Block:
     total_tokens: float
     in_flight: float
     notes: Sequence[str]
+    stall_ms: float = 0.0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Settling:
+    """How long after the warm-up a stage's blocks were not steady yet: `cut_ns` is taken off each window.
+
+    `found` is False where they were not steady before half of the window was over; then nothing is cut.
+    """
+
+    cut_ns: int = 0
+    found: bool = True
 
 
 @dataclass(frozen=True)
 class StageData:
-    """One variant under one offered load: its blocks, in order."""
+    """One variant under one offered load: its blocks, in order. `settling` is what was found of their steady state."""
 
     stage: str
     offered_rate: float | None
     concurrency: int | None
     blocks: Sequence[Block]
+    settling: Settling
 
     @property
     def n(self) -> int:
@@ -70,9 +89,46 @@ def window_of(journal: Journal) -> tuple[int, int]:
     return header.window_start_ns, max(seen, default=header.window_start_ns)
 
 
-def block_of(journal: Journal) -> Block:
-    """A journal cut down to its steady window."""
+def settling_of(journals: Sequence[Journal]) -> Settling:
+    """MSER-5 on the blocks of a stage, averaged second by second so that chance in one block decides nothing.
+
+    White, "An Effective Truncation Heuristic for Bias Reduction in Simulation Output" (Simulation 69, 1997), with batches of
+    five: cut where the squared standard error of what is left is least. What is watched is the number in flight, or in a
+    closed loop, where that is given, the number that ended. Windows under 40 s are taken as they are. So are those
+    whose beginning is not clearly unlike the rest: least errors alone follow chance.
+    """
+    series = [_by_second(journal) for journal in journals]
+    batches = min((len(one) for one in series), default=0) // BATCH
+    if batches < BATCHES:
+        return Settling()
+    mean = np.mean([one[: batches * BATCH] for one in series], axis=0).reshape(batches, BATCH).mean(axis=1)
+    errors = [float(mean[d:].var() / (batches - d)) for d in range(batches // 2 + 1)]
+    best = int(np.argmin(errors))
+    if not best:
+        return Settling()
+    before, after = mean[:best], mean[best:]
+    by_chance = float(after.std(ddof=1)) * sqrt(1 / len(before) + 1 / len(after))
+    if abs(before.mean() - after.mean()) <= CLEARLY * by_chance:
+        return Settling()
+    return Settling(found=False) if best == batches // 2 else Settling(best * BATCH * 1_000_000_000)
+
+
+def _by_second(journal: Journal) -> Floats:
+    """Requests in flight (open loop), or ended (closed), of each whole second of the window."""
     start, end = window_of(journal)
+    edges = start + np.arange((end - start) // 1_000_000_000 + 1) * 1_000_000_000
+    done = np.array([r.done_ns for r in journal.records if r.sent_ns is not None and r.done_ns is not None], dtype=np.float64)
+    if journal.header.concurrency is not None:
+        return np.histogram(done, edges)[0].astype(np.float64)
+    sent = np.array([r.sent_ns for r in journal.records if r.sent_ns is not None and r.done_ns is not None], dtype=np.float64)
+    under_way = [np.clip(np.minimum(done, edge) - sent, 0, None).sum() for edge in edges]
+    return np.diff(under_way) / 1e9
+
+
+def block_of(journal: Journal, cut_ns: int = 0) -> Block:
+    """A journal cut down to its steady window, less what `settling_of` found at its beginning."""
+    start, end = window_of(journal)
+    start += cut_ns
     everything = requests_of(journal.records)
     done = np.array([np.nan if r.done_ns is None else r.done_ns / 1e6 for r in sorted(journal.records, key=lambda r: r.id)])
     done = np.where(np.isnan(done), everything.last, done)
@@ -90,7 +146,18 @@ def block_of(journal: Journal) -> Block:
         total_tokens=float(everything.total_tokens[completed].sum()),
         in_flight=_mean_in_flight(everything.sent, done, low, high),
         notes=_block_notes(journal),
+        stall_ms=journal.end.loop_stall_max_ns / 1e6 if journal.end else 0.0,
+        workers=journal.header.workers,
     )
+
+
+def little_ratio(block: Block) -> float:
+    """Mean in flight over achieved rate x mean service latency, which Little's law says is 1; NaN for an empty window."""
+    service = block.requests.service_latency[block.requests.ok]
+    sent = int((~np.isnan(block.requests.sent)).sum())
+    if not sent or np.isnan(service).all():
+        return float("nan")
+    return block.in_flight * block.window_s * 1e3 / (sent * float(np.nanmean(service)))
 
 
 def _mean_in_flight(sent: Floats, done: Floats, low: float, high: float) -> float:
@@ -108,8 +175,6 @@ def _block_notes(journal: Journal) -> list[str]:
         notes.append(f"block {header.block} was cut off after {n} requests; they are used")
     elif end.end == "interrupted":
         notes.append(f"block {header.block} was interrupted after {n} requests; they are used")
-    if end is not None and end.loop_stall_max_ns > STALL_MS * 1e6:
-        notes.append(f"block {header.block}: the load generator was away from its work for {end.loop_stall_max_ns / 1e6:.0f} ms")
     return notes
 
 
@@ -139,8 +204,8 @@ def doubts(stage: StageData) -> list[str]:
             f"the offered load was not held: {stage.n} requests arrived in the windows, {ended} ended there; "
             "the queue grew, so latencies depend on how long the stage lasted"
         )
-    if late := client_late(stage):
-        notes.append(late)
+    if stage.settling.cut_ns:
+        notes.append(f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet: left out (MSER-5)")
     return notes
 
 

@@ -71,10 +71,17 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class Validity(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the load generator may be believed. INVALID: nothing is decided on these numbers. Each reason names its level."""
+
+    level: Literal["VALID", "SUSPECT", "INVALID"] = "VALID"
+    reasons: list[str] = []
+
+
 class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One variant under one offered load, over all blocks. Metric keys are those of `Summary.metrics`.
 
-    `judged` holds the SLOs at this load, by metric. `invalid` says why the measurement must not be decided on, None where it may.
+    `judged` holds the SLOs at this load, by metric.
     """
 
     stage: str
@@ -92,7 +99,7 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     decomposition: Decomposition | None
     notes: list[str]
     judged: dict[str, Judged] = {}
-    invalid: str | None = None
+    validity: Validity = Validity()
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +134,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     `noise` is the run's A/A comparison, by metric of the judged stage: the relative difference between the baseline's own
     neighbouring blocks. A difference smaller than the reach of its interval is no news. `break_even` is by variant.
+    `validity` is the worst of the stages, with all their reasons.
     """
 
     schema_version: int
@@ -137,6 +145,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     noise: dict[str, Estimate] = {}
     break_even: dict[str, BreakEven] = {}
+    validity: Validity = Validity()
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):

@@ -126,7 +126,7 @@ def _binding(objectives: Sequence[Objective]) -> Objective | None:
 
 def _decide(objectives: Sequence[Objective], stage: StageSummary | None) -> Decision:
     outcomes = {objective.outcome for objective in objectives}
-    if stage is None or stage.invalid or not outcomes:
+    if stage is None or stage.validity.level == "INVALID" or not outcomes:
         return "INCONCLUSIVE"
     if "fails" in outcomes:
         return "DON'T SHIP"
@@ -205,8 +205,8 @@ def _headline(
 ) -> str:
     if stage is None:
         return f"INCONCLUSIVE on {name}: it was not measured"
-    if stage.invalid:
-        return f"INCONCLUSIVE on {name}: the measurement is not valid: {stage.invalid}"
+    if stage.validity.level == "INVALID":
+        return f"INCONCLUSIVE on {name}: the measurement is not valid: {stage.validity.reasons[0].partition(': ')[2]}"
     if binding is None:
         return f"INCONCLUSIVE on {name}: nothing is asked of it; write slo, quality or budget into the experiment"
     if decision == "SHIP":
@@ -224,6 +224,7 @@ def _reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> lis
     reasons = [o.sentence for o in sorted(objectives, key=lambda o: order.index(o.outcome))]
     if stage is None:
         return reasons
+    reasons += stage.validity.reasons
     failed = stage.planned - stage.succeeded
     if failed and not any(o.metric == "error_rate" for o in objectives):
         reasons.append(

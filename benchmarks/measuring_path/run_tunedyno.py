@@ -19,6 +19,7 @@ def main(url: str, streams: str, tokens: str, transport: str, out: str) -> None:
             "warmup": "0s",
             "api": "completions",
             "transport": transport,
+            "workers": 1,
             "sampling": {"max_tokens": int(tokens)},
         }
     )

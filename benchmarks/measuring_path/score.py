@@ -14,20 +14,29 @@ from numpy.typing import NDArray
 class Score:
     """One run. Errors are arrival less write, µs; `rate` is what the emulator really sent, events/s.
 
-    `first` is the mean error of the first events, which is TTFT's; `lost`: streams that the tool has no record of.
+    `cpu_us` an event, of which `system_us` in the kernel (None where the tool's own account does not part them). `first` is the
+    mean error of the first events, which is TTFT's; `lost`: streams that the tool has no record of. `emulator_us`: CPU time an
+    event that the emulator took.
     """
 
     tool: str
     streams: int
     asked_rate: float
     rate: float
+    events: int
     cpu_us: float
+    system_us: float
+    emulator_us: float
     first: float
     p50: float
     p99: float
     p999: float
     lost: int
     peak_mb: float
+
+    @property
+    def cpu_ms_a_request(self) -> float:
+        return self.cpu_us * self.events / self.streams / 1e3
 
 
 def errors_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -56,7 +65,8 @@ def table(scores: Sequence[Score]) -> str:
         "streams",
         "events/s (sent)",
         "tool",
-        "CPU µs/event",
+        "CPU µs/event (in the kernel)",
+        "CPU ms/request",
         "TTFT error µs (mean)",
         "error p50 µs",
         "p99 µs (best)",
@@ -76,7 +86,8 @@ def table(scores: Sequence[Score]) -> str:
                 str(streams),
                 f"{asked:,.0f} ({middle('rate'):,.0f})",
                 tool + (f" ({lost} lost)" if lost else ""),
-                f"{middle('cpu_us'):.1f}",
+                f"{middle('cpu_us'):.1f} ({middle('system_us'):.1f})",
+                f"{middle('cpu_ms_a_request'):.2f}",
                 f"{middle('first'):,.0f}",
                 f"{middle('p50'):,.0f}",
                 f"{middle('p99'):,.0f} ({min(run.p99 for run in runs):,.0f})",

@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
 import numpy as np
 import psutil
 
-_EVERY_S = 0.02
+_EVERY_S = 0.1
+_CHILDREN_EVERY = 10
 
 
 class Watch:
-    """Samples a process tree until it ends. `cpu_between` interpolates; `peak_bytes` is the sum of resident sets."""
+    """Samples a process tree until it ends. `between` interpolates; `peak_bytes` is the sum of resident sets."""
 
     def __init__(self, pid: int) -> None:
         self.peak_bytes = 0
         self._process = psutil.Process(pid)
         self._times: list[int] = []
-        self._cpu: list[float] = []
+        self._user: list[float] = []
+        self._system: list[float] = []
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def cpu_between(self, start_ns: float, end_ns: float) -> float:
-        """CPU seconds spent between two times on CLOCK_MONOTONIC."""
-        begun, ended = np.interp([start_ns, end_ns], self._times, self._cpu)
-        return float(ended - begun)
+    def between(self, start_ns: float, end_ns: float) -> tuple[float, float]:
+        """CPU seconds in user space and in the kernel between two times on CLOCK_MONOTONIC."""
+        user, system = (np.interp([start_ns, end_ns], self._times, spent) for spent in (self._user, self._system))
+        return float(user[1] - user[0]), float(system[1] - system[0])
 
     def _watch(self) -> None:
-        while True:
+        """Its own work is on the cores that are measured, so it looks seldom, and for new children less often still."""
+        tree = [self._process]
+        for sample in itertools.count():
             try:
-                processes = [self._process, *self._process.children(recursive=True)]
-                cpu, memory = 0.0, 0
-                for process in processes:
+                if sample % _CHILDREN_EVERY == 0:
+                    tree = [self._process, *self._process.children(recursive=True)]
+                user, system, memory = 0.0, 0.0, 0
+                for process in tree:
                     with process.oneshot():
                         times = process.cpu_times()
-                        cpu += times.user + times.system
+                        user += times.user
+                        system += times.system
                         memory += process.memory_info().rss
+                if self._process.status() == psutil.STATUS_ZOMBIE:
+                    return
             except psutil.NoSuchProcess:
                 return
-            if self._process.status() == psutil.STATUS_ZOMBIE:
-                return
             self._times.append(time.monotonic_ns())
-            self._cpu.append(cpu)
+            self._user.append(user)
+            self._system.append(system)
             self.peak_bytes = max(self.peak_bytes, memory)
             time.sleep(_EVERY_S)

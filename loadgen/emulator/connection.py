@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ class Request:
 class Connection:
     """A keep-alive HTTP/1.1 connection. `send` goes straight to the socket, so that its stamp is the truth."""
 
+    __slots__ = ("_incoming", "_loop", "_on_closed", "_on_request", "_socket", "_unsent", "_write_some", "open")
+
     def __init__(
         self,
         sock: socket.socket,
@@ -32,8 +35,12 @@ class Connection:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if sys.platform == "linux":
+                # Other algorithms may hold bytes back to pace them, and then the stamp would not be the truth.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         self.open = True
         self._socket = sock
+        self._write_some = sock.send
         self._on_request, self._on_closed = on_request, on_closed
         self._loop = asyncio.get_running_loop()
         self._incoming = bytearray()
@@ -42,14 +49,12 @@ class Connection:
 
     def send(self, data: bytes) -> int:
         """Write, and return the time (CLOCK_MONOTONIC, ns) just before. What the kernel has no room for follows when it has."""
-        now_ns = time.monotonic_ns()
-        if not self.open:
-            return now_ns
-        if self._unsent:
+        if self._unsent or not self.open:
             self._unsent += data
-            return now_ns
+            return time.monotonic_ns()
+        now_ns = time.monotonic_ns()
         try:
-            sent = self._socket.send(data)
+            sent = self._write_some(data)
         except BlockingIOError:
             sent = 0
         except OSError:

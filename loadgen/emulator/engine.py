@@ -20,6 +20,8 @@ _TRICKLE_S = 0.001
 class Job:
     """One request on its way through the engine."""
 
+    __slots__ = ("_rest", "connection", "course", "events", "ready_s", "reason", "stream", "truth", "usage")
+
     def __init__(
         self, connection: Connection, stream: wire.Stream, course: Course, usage: bool, length: bool, truth: Truth
     ) -> None:
@@ -168,12 +170,13 @@ class Engine:
         now_s = time.monotonic()
         for job in list(self._running):
             written = job.truth.event_ns
-            if not written:
+            number = len(written)
+            if not number:
                 if now_s < job.ready_s:
                     continue
                 job.open_stream()
-            written.append(job.connection.send(job.event(len(written))))
-            if len(written) == job.events:
+            written.append(job.connection.send(job.event(number)))
+            if number + 1 == job.events:
                 job.connection.send(job.closing())
                 self._leave(job, "complete")
         if not self._running:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 
-@dataclass
+@dataclass(slots=True)
 class Truth:
     """Times on CLOCK_MONOTONIC, ns, each read just before the bytes were given to the kernel.
 

@@ -160,6 +160,7 @@ class _Connection:
         self.reusable = False
         self.idle_since = 0.0
         self._socket, self._clock = sock, clock
+        self._receive = sock.recvmsg
         self._used = False
         self._open = True
         self._loop = asyncio.get_running_loop()
@@ -221,7 +222,7 @@ class _Connection:
 
     def _readable(self) -> None:
         try:
-            data, ancillary, _, _ = self._socket.recvmsg(_READ, _STAMP_SPACE)
+            data, ancillary, _, _ = self._receive(_READ, _STAMP_SPACE)
         except BlockingIOError:
             return
         except OSError as error:
@@ -232,17 +233,22 @@ class _Connection:
         if exchange is None or not data:
             self._closed_by_server(exchange)
             return
+        arrived_ns = read_ns
         if ancillary:
             seconds, nanos = _STAMP.unpack(ancillary[0][2])
             arrived_ns = seconds * 1_000_000_000 + nanos + self._clock.offset_ns
-        else:
-            arrived_ns = read_ns
         if self._head is None:
             self._answered = True
             data = self._read_head(exchange, data)
             if not data:
                 return
-        self._read_body(exchange, data, arrived_ns, read_ns)
+        if self._chunks is None:
+            self._read_plain(exchange, data, arrived_ns, read_ns)
+            return
+        exchange.received(data, arrived_ns, read_ns)
+        # Every chunked body ends so. Looking closer waits until it may have ended.
+        if data[-4:] == b"\r\n\r\n" or len(data) < 4:
+            self._look_for_end(exchange, self._chunks)
 
     def _read_head(self, exchange: Exchange, data: bytes) -> bytes:
         """Take the head off; what is left is body. Interim (1xx) responses are skipped."""
@@ -273,25 +279,24 @@ class _Connection:
                 self._finish()
         return data
 
-    def _read_body(self, exchange: Exchange, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        if self._chunks is not None:
+    def _look_for_end(self, exchange: Exchange, chunks: ChunkedDecoder) -> None:
+        exchange.digest()
+        if exchange.garbled is not None:
+            self._break("malformed", exchange.garbled)
+        elif chunks.finished:
+            self._finish(surplus=chunks.surplus)
+
+    def _read_plain(self, exchange: Exchange, data: bytes, arrived_ns: int, read_ns: int) -> None:
+        """A body that is not chunked: of a known length, or as long as the connection."""
+        if self._head is None or self._head.length is None:
             exchange.received(data, arrived_ns, read_ns)
-            # Every chunked body ends so. Looking closer waits until it may have ended.
-            if data.endswith(b"\r\n\r\n") or len(data) < 4:
-                exchange.digest()
-                if exchange.garbled is not None:
-                    self._break("malformed", exchange.garbled)
-                elif self._chunks.finished:
-                    self._finish(surplus=self._chunks.surplus)
-        elif self._head is None or self._head.length is None:
-            exchange.received(data, arrived_ns, read_ns)
-        else:
-            if body := data[: self._left]:
-                exchange.received(body, arrived_ns, read_ns)
-            surplus = len(data) > self._left
-            self._left -= len(body)
-            if not self._left:
-                self._finish(surplus)
+            return
+        if body := data[: self._left]:
+            exchange.received(body, arrived_ns, read_ns)
+        surplus = len(data) > self._left
+        self._left -= len(body)
+        if not self._left:
+            self._finish(surplus)
 
     def _finish(self, surplus: bool = False) -> None:
         """The response is whole. Bytes beyond it are nobody's, and end the connection's usefulness."""

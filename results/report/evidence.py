@@ -16,7 +16,7 @@ from results.records import Journal
 from results.report.figures.time import Block, Lane, Training
 from results.report.table import in_order
 from results.requests import Requests, requests_of
-from results.steady import block_of
+from results.steady import block_of, settling_of
 from results.summary import Summary, VariantSummary
 
 Floats = NDArray[np.float64]
@@ -65,12 +65,13 @@ def _journals(run: Path, variant: VariantSummary) -> list[Journal]:
 
 def _of_variant(variant: VariantSummary, slot: int, journals: list[Journal], origin: int) -> VariantEvidence:
     got = _Collected()
+    cut_ns = settling_of([journal for journal in journals if journal.header.stage == variant.judged_stage]).cut_ns
     for journal in journals:
         requests = requests_of(journal.records)
         began = (journal.header.origin_unix_ns - origin) / 1e9
         _place(got, journal, requests, began)
         if journal.header.stage == variant.judged_stage:
-            _judge(got, journal, requests)
+            _judge(got, journal, requests, cut_ns)
     lane = Lane(variant.variant, slot, _join(got.due), _join(got.took), _join(got.lost), tuple(got.blocks))
     return VariantEvidence(_join(got.latency), _join(got.ttft), got.failed, got.answers, lane)
 
@@ -85,8 +86,8 @@ def _place(got: _Collected, journal: Journal, requests: Requests, began: float) 
     got.lost.append(due[~requests.ok])
 
 
-def _judge(got: _Collected, journal: Journal, requests: Requests) -> None:
-    steady = block_of(journal).requests
+def _judge(got: _Collected, journal: Journal, requests: Requests, cut_ns: int) -> None:
+    steady = block_of(journal, cut_ns).requests
     got.latency.append(values_of(steady, "latency"))
     got.ttft.append(values_of(steady, "ttft"))
     got.failed += int(np.count_nonzero(~steady.ok))

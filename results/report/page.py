@@ -127,7 +127,7 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
     return {
         "summary": summary,
         "verdicts": verdicts,
-        "facts": f"Baseline {summary.baseline}. {load}. {counted}.",
+        "facts": f"Baseline {summary.baseline}. {load}. {counted}. The measurement is {summary.validity.level}.",
         "load": load,
         "merits": [] if best is None else _merits(summary, best),
         "merits_of": "" if best is None else f"{best.variant} against {summary.baseline}; differences with their 95 % intervals.",
@@ -184,7 +184,7 @@ def validity(summary: Summary) -> list[tuple[str, str]]:
     """What a careful reader should know: where it applies, and the note."""
     found = [("", note) for note in summary.notes]
     for variant in in_order(summary):
-        found += [(f"{variant.variant}, {s.stage}", f"not valid: {s.invalid}") for s in variant.stages if s.invalid]
+        found += [(f"{variant.variant}, {stage.stage}", reason) for stage in variant.stages for reason in stage.validity.reasons]
         found += [(f"{variant.variant}, {stage.stage}", note) for stage in variant.stages for note in stage.notes]
     return found
 

@@ -20,8 +20,11 @@ def test_errors_are_arrival_less_write_of_what_is_on_record() -> None:
 
 
 def test_a_row_is_the_median_of_its_runs_with_the_best_p99() -> None:
-    runs = [Score("t", 2, 100.0, 99.0, cpu, 7.0, 1.0, p99, 9.0, 0, 50.0) for cpu, p99 in ((1.0, 10.0), (3.0, 30.0), (2.0, 5.0))]
-    assert table(runs).splitlines()[-1] == "| 2 | 100 (99) | t | 2.0 | 7 | 1 | 10 (5) | 9 | 50 |"
+    runs = [
+        Score("t", 2, 100.0, 99.0, 10, cpu, 0.5, 6.0, 7.0, 1.0, p99, 9.0, 0, 50.0)
+        for cpu, p99 in ((1.0, 10.0), (3.0, 30.0), (2.0, 5.0))
+    ]
+    assert table(runs).splitlines()[-1] == "| 2 | 100 (99) | t | 2.0 (0.5) | 0.01 | 7 | 1 | 10 (5) | 9 | 50 |"
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])

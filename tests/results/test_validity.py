@@ -1,0 +1,137 @@
+"""What is held against the load generator, each from journals where it is so and where it is not."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from results import analyse, judge
+from results.records import JournalEnd, RequestRecord
+from results.summary import Summary
+from tests.results.synthetic import Asked, inputs, request, write_journal
+
+SLO = Asked({"latency_p95": "500ms"})
+
+
+def summary_of(run: Path, asked: Asked = SLO) -> Summary:
+    return analyse(inputs(run, ["base"], asked))
+
+
+def steady(n: int = 400, latency: float = 100, **each: Any) -> list[RequestRecord]:
+    return [request(i, f"q{i}", i * 25, latency, latency / 2, **each) for i in range(n)]
+
+
+def reasons(run: Path, records: list[RequestRecord], **more: Any) -> tuple[str, str]:
+    write_journal(run, "base", 1, records, **more)
+    found = summary_of(run).variants[0].stages[0].validity
+    return found.level, " ".join(found.reasons)
+
+
+def test_a_clean_run_is_valid_also_without_a_calibration(tmp_path: Path) -> None:
+    assert reasons(tmp_path, steady()) == ("VALID", "")
+    summary = summary_of(tmp_path)
+    assert summary.validity.level == "VALID"
+    assert any("dyno calibrate" in note for note in summary.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "level", "words"),
+    [
+        ({"failure": "dropped"}, "INVALID", "arrivals were sent"),
+        ({"slip_ms": 60.0}, "INVALID", "sent late"),
+        ({"slip_ms": 7.0}, "SUSPECT", "schedule slip p99 is 7.0 ms"),
+    ],
+)
+def test_late_and_missing_sends(tmp_path: Path, change: dict[str, Any], level: str, words: str) -> None:
+    """One request in twelve is so."""
+    records = steady()
+    for i in range(0, len(records), 12):
+        records[i] = request(i, f"q{i}", i * 25, 160, **change)
+    found = reasons(tmp_path, records)
+    assert found[0] == level and words in found[1]
+
+
+def test_a_single_drop_is_looked_at_only(tmp_path: Path) -> None:
+    records = steady()
+    records[7] = request(7, "q7", 175, failure="dropped")
+    level, words = reasons(tmp_path, records)
+    assert level == "SUSPECT" and "1 arrivals were dropped" in words
+
+
+def test_a_tight_slo_asks_for_a_better_schedule(tmp_path: Path) -> None:
+    write_journal(tmp_path, "base", 1, steady(slip_ms=3.0))
+    loose, tight = (summary_of(tmp_path, Asked({"latency_p95": limit})).validity.level for limit in ("500ms", "120ms"))
+    assert (loose, tight) == ("VALID", "SUSPECT")
+
+
+def test_counts_that_disagree_with_the_server(tmp_path: Path) -> None:
+    records = [msgspec.structs.replace(r, output_tokens=20) for r in steady()]
+    level, words = reasons(tmp_path, records)
+    assert level == "SUSPECT" and "in 400 of 400 answers" in words
+
+
+def test_chunks_that_waited_long_to_be_read(tmp_path: Path) -> None:
+    records = [msgspec.structs.replace(r, client_lag_ns=[30_000_000] * len(r.chunk_ns)) for r in steady()]
+    level, words = reasons(tmp_path, records)
+    assert level == "SUSPECT" and "client lag" in words
+
+
+def test_a_load_generator_that_was_away(tmp_path: Path) -> None:
+    file = write_journal(tmp_path, "base", 1, steady())
+    lines = file.read_bytes().splitlines()
+    end = msgspec.structs.replace(msgspec.json.decode(lines[-1], type=JournalEnd), loop_stall_max_ns=300_000_000)
+    file.write_bytes(b"\n".join([*lines[:-1], msgspec.json.encode(end)]) + b"\n")
+    assert "away from its work for 300 ms" in " ".join(summary_of(tmp_path).validity.reasons)
+
+
+@pytest.mark.parametrize(("requests", "level"), [(100.0, "VALID"), (50.0, "SUSPECT")])
+def test_a_load_near_the_ceiling_of_this_machine(tmp_path: Path, requests: float, level: str) -> None:
+    """40 requests/s are offered."""
+    ceiling = {"machine": "m", "events_per_s": 1e5, "requests_per_s": requests, "streams": 1000}
+    tmp_path.joinpath("calibration.json").write_bytes(msgspec.json.encode(ceiling))
+    assert reasons(tmp_path, steady())[0] == level
+    assert not any("dyno calibrate" in note for note in summary_of(tmp_path).notes)
+
+
+def warming(seconds: int, until: float, rng: random.Random) -> list[RequestRecord]:
+    """Latency comes down from 2 s to 0.2 s until the given second, and stays there."""
+    times = [i / 20 for i in range(seconds * 20)]
+    latencies = [200 + 1800 * max(0.0, 1 - at / until) + rng.uniform(0, 40) for at in times]
+    return [request(i, f"q{i}", at * 1e3, latency) for i, (at, latency) in enumerate(zip(times, latencies, strict=True))]
+
+
+def test_what_was_not_steady_yet_is_cut(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    for block in (1, 2):
+        write_journal(tmp_path, "base", block, warming(60, 12, rng), window_ms=(0, 60_000))
+    stage = summary_of(tmp_path).variants[0].stages[0]
+    assert stage.window_s in (2 * 50, 2 * 45)
+    assert any("MSER-5" in note for note in stage.notes)
+    assert stage.metrics["latency_p95"].value == pytest.approx(230, abs=30)
+
+
+def test_what_never_settles_is_said(tmp_path: Path) -> None:
+    write_journal(tmp_path, "base", 1, warming(60, 58, random.Random(1)), window_ms=(0, 60_000))
+    stage = summary_of(tmp_path).variants[0].stages[0]
+    assert stage.window_s == 60
+    assert stage.validity.level == "SUSPECT" and "no steady state" in " ".join(stage.validity.reasons)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_chance_is_not_cut(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    records = [request(i, f"q{i}", i * 50, rng.uniform(100, 300)) for i in range(1200)]
+    write_journal(tmp_path, "base", 1, records, window_ms=(0, 60_000))
+    stage = summary_of(tmp_path).variants[0].stages[0]
+    assert stage.window_s == 60 and stage.validity.level == "VALID"
+
+
+def test_nothing_is_decided_on_an_invalid_measurement(tmp_path: Path) -> None:
+    write_journal(tmp_path, "base", 1, steady(slip_ms=80.0))
+    asked = inputs(tmp_path, ["base"], Asked({"latency_p95": "10ms"}))
+    (verdict,) = judge(analyse(asked), asked).variants
+    assert verdict.decision == "INCONCLUSIVE" and "not valid" in verdict.headline
