@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 HEAD_LIMIT = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n]*)?")
@@ -20,8 +21,9 @@ class Head:
     keep_alive: bool
 
 
+@lru_cache(maxsize=64)
 def parse_head(data: bytes) -> Head:
-    """Read a head without its closing empty line. Raises ValueError."""
+    """Read a head without its closing empty line. Raises ValueError. Within a second a server's heads are mostly the same."""
     first, *lines = data.split(b"\r\n")
     status = _STATUS.fullmatch(first)
     if status is None:
