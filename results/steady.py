@@ -63,7 +63,7 @@ class StageData:
     offered_rate: float | None
     concurrency: int | None
     blocks: Sequence[Block]
-    settling: Settling
+    settling: Settling = Settling()
 
     @property
     def n(self) -> int:
