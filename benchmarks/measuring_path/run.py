@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.measuring_path.score import Score, errors_us, firsts_us, span_ns, table
+from benchmarks.measuring_path.score import Score, errors_us, firsts_us, rate_of, span_ns, table
 from benchmarks.measuring_path.tools import Load, Tool, installed
 from benchmarks.measuring_path.watch import Watch
 from loadgen import run
@@ -85,7 +85,7 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
         tool=tool.name,
         streams=streams,
         asked_rate=rate,
-        rate=events / (last_ns - first_ns) * 1e9,
+        rate=rate_of(truth),
         events=events,
         cpu_us=cpu_s / events * 1e6,
         system_us=system_s / events * 1e6,

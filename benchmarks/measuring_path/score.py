@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Score:
-    """One run. Errors are arrival less write, µs; `rate` is what the emulator really sent, events/s.
+    """One run. Errors are arrival less write, µs; `rate` is what the emulator really sent while all streams ran, events/s.
 
     `cpu_us` an event, of which `system_us` in the kernel (None where the tool's own account does not part them). `first` is the
     mean error of the first events, which is TTFT's; `lost`: streams that the tool has no record of. `emulator_us`: CPU time an
@@ -57,6 +57,13 @@ def firsts_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.f
 def span_ns(truth: dict[str, dict[str, Any]]) -> tuple[int, int]:
     """First and last write of an event."""
     return min(row["event_ns"][0] for row in truth.values()), max(row["event_ns"][-1] for row in truth.values())
+
+
+def rate_of(truth: dict[str, dict[str, Any]]) -> float:
+    """Events/s while all streams ran, between the last one's first event and the first one's last."""
+    start, end = (choose(row["event_ns"][i] for row in truth.values()) for choose, i in ((max, 0), (min, -1)))
+    inside = sum(start <= at < end for row in truth.values() for at in row["event_ns"])
+    return inside / (end - start) * 1e9 if end > start else 0.0
 
 
 def table(scores: Sequence[Score]) -> str:

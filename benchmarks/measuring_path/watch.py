@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -37,17 +38,17 @@ class Watch:
             try:
                 if sample % _CHILDREN_EVERY == 0:
                     tree = [self._process, *self._process.children(recursive=True)]
-                user, system, memory = 0.0, 0.0, 0
-                for process in tree:
-                    with process.oneshot():
-                        times = process.cpu_times()
-                        user += times.user
-                        system += times.system
-                        memory += process.memory_info().rss
                 if self._process.status() == psutil.STATUS_ZOMBIE:
                     return
             except psutil.NoSuchProcess:
                 return
+            user, system, memory = 0.0, 0.0, 0
+            for process in tree:
+                with suppress(psutil.NoSuchProcess), process.oneshot():  # a child may end meanwhile
+                    times = process.cpu_times()
+                    user += times.user
+                    system += times.system
+                    memory += process.memory_info().rss
             self._times.append(time.monotonic_ns())
             self._user.append(user)
             self._system.append(system)

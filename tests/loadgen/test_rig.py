@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.measuring_path.run import measure
-from benchmarks.measuring_path.score import Score, errors_us, firsts_us, span_ns, table
+from benchmarks.measuring_path.score import Score, errors_us, firsts_us, rate_of, span_ns, table
 from benchmarks.measuring_path.tools import Tunedyno
 
 TRUTH = {"a": {"event_ns": [1000, 3000]}, "b": {"event_ns": [2000]}, "c": {"event_ns": [500]}}
@@ -17,6 +17,7 @@ def test_errors_are_arrival_less_write_of_what_is_on_record() -> None:
     assert errors_us(TRUTH, arrivals).tolist() == [1.0, 5.0, 0.0]
     assert firsts_us(TRUTH, arrivals) == [1.0, 0.0]
     assert span_ns(TRUTH) == (500, 3000)
+    assert rate_of({"a": {"event_ns": [0, 1000, 2000]}, "b": {"event_ns": [500, 1500, 2500]}}) == pytest.approx(3 / 1500e-9)
 
 
 def test_a_row_is_the_median_of_its_runs_with_the_best_p99() -> None:
