@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
@@ -52,6 +54,11 @@ def session() -> aiohttp.ClientSession:
 
 
 async def check_elsewhere(endpoint: Endpoint) -> None:
-    """One token from an API that somebody else runs."""
-    async with session() as web:
-        await generate_token(web, endpoint)
+    """One token from an API that somebody else runs, also behind a unix socket."""
+    url = urlsplit(endpoint.base_url)
+    if url.scheme != "http+unix":
+        async with session() as web:
+            await generate_token(web, endpoint)
+        return
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(unquote(url.netloc))) as web:
+        await generate_token(web, replace(endpoint, base_url=f"http://localhost{url.path}"))
