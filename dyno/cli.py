@@ -186,7 +186,7 @@ def load(
     model: Annotated[str, typer.Option(help="The name the server knows the model by.")],
     rate: Annotated[str | None, typer.Option(help="Open loop: requests/s, Poisson arrivals.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Closed loop: requests kept in flight.")] = None,
-    requests: Annotated[int, typer.Option(help="How many requests to send.")] = 500,
+    requests: Annotated[int | None, typer.Option(help="How many requests (or sessions) to send; 500 if left out.")] = None,
     prompt: Annotated[str | None, typer.Option(help="One prompt, repeated.")] = None,
     data: Annotated[Path | None, typer.Option(help="Prompts as JSON lines, with references.")] = None,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Prompts of random words, exactly as long as asked.")] = False,

@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from dyno.experiment import Experiment
 from foundation.errors import BadInput
+from loadgen.traces import read_trace
+
+REQUESTS = 500
 
 _URL = r"(https?|http\+unix)://"
 
@@ -67,7 +70,7 @@ def load_experiment_for(
     model: str,
     rate: str | None,
     concurrency: int | None,
-    requests: int,
+    requests: int | None,
     asked: Asked,
     speed: float,
     think: str | None,
@@ -82,11 +85,13 @@ def load_experiment_for(
         raise BadInput("write --rate (open loop, requests/s) or --concurrency (closed loop)")
     if not re.match(_URL, url):
         raise BadInput(f"--url: {url!r}: write the API's address up to /v1, such as http://127.0.0.1:8000/v1")
-    stage: dict[str, Any] = {"requests": requests}
+    stage: dict[str, Any] = {"requests": requests or REQUESTS}
     if rate is not None or concurrency is not None:
         stage |= {"rate": rate} if rate is not None else {"concurrency": concurrency}
     else:
-        stage |= {"trace": {"file": str(asked.trace), "speed": speed}, "warmup": "0s"}
+        assert asked.trace is not None
+        some = requests or min(REQUESTS, len(read_trace(asked.trace.absolute())) - 1)  # the last arrival ends the window
+        stage |= {"trace": {"file": str(asked.trace), "speed": speed}, "warmup": "0s", "requests": some}
     if think is not None:
         stage["think"] = think
     return _experiment(

@@ -84,13 +84,13 @@ class Steps:
 
     def expected(self, seconds: float) -> float:
         times, counts = self._corners()
-        beyond = max(seconds - times[-1], 0.0) * self.rates[-1]
+        beyond = max(seconds - float(times[-1]), 0.0) * self.rates[-1]
         return float(np.interp(seconds, times, counts)) + beyond
 
     def when(self, arrivals: Times) -> Times:
         times, counts = self._corners()
-        beyond = np.maximum(arrivals - counts[-1], 0.0) / self.rates[-1]
-        return np.interp(arrivals, counts, times) + beyond
+        within: Times = np.interp(arrivals, counts, times)
+        return within + np.maximum(arrivals - counts[-1], 0.0) / self.rates[-1]
 
     def _corners(self) -> tuple[Times, Times]:
         """Where the rate changes, and the arrivals expected until then."""

@@ -18,37 +18,38 @@ _PURPOSE = 2
 class Question:
     """One prompt in one style. For text completions the contents of `messages` are joined by empty lines.
 
-    `then` is the next turn of the session, whose messages go behind these and the answer. `output_tokens`: how long the answer
-    shall be; `shared_tokens`: the first tokens of the prompt that a prefix cache should know. None where nobody says.
+    `then` are the further turns of its session: each one's messages go behind all that was said before it. `output_tokens`: how
+    long the answer shall be; `shared_tokens`: the first tokens of the prompt that a prefix cache should know. None where nobody
+    says.
     """
 
     id: str
     messages: list[dict[str, str]]
-    then: Question | None = None
+    then: tuple[Question, ...] = ()
     output_tokens: int | None = None
     shared_tokens: int | None = None
 
     def next_turn(self, answer: str, known_tokens: int | None) -> Question | None:
         """The next turn with all that was said before it, of which `known_tokens` went through the server; None at the end."""
-        if self.then is None:
+        if not self.then:
             return None
-        history = [*self.messages, {"role": "assistant", "content": answer}]
-        return replace(self.then, messages=history + self.then.messages, shared_tokens=known_tokens)
+        turn, *others = self.then
+        messages = [*self.messages, {"role": "assistant", "content": answer}, *turn.messages]
+        return replace(turn, messages=messages, then=tuple(others), shared_tokens=known_tokens)
 
 
 def questions_of(prompts: Iterable[Prompt], style: str) -> list[Question]:
-    """The sessions that prompts make, each turn linked to the one before it."""
-    following: dict[str, Question] = {}
-    firsts = []
-    for prompt in reversed(list(prompts)):
-        question = Question(
-            prompt.id, prompt.messages[style], following.pop(prompt.id, None), prompt.output_tokens, prompt.shared_tokens
-        )
+    """The sessions that prompts make. A turn stands behind the one that it follows."""
+    sessions: list[list[Question]] = []
+    ending_in: dict[str, list[Question]] = {}
+    for prompt in prompts:
         if prompt.after is None:
-            firsts.append(question)
+            sessions.append(session := [])
         else:
-            following[prompt.after] = question
-    return firsts[::-1]
+            session = ending_in.pop(prompt.after)
+        ending_in[prompt.id] = session
+        session.append(Question(prompt.id, prompt.messages[style], (), prompt.output_tokens, prompt.shared_tokens))
+    return [replace(first, then=tuple(others)) for first, *others in sessions]
 
 
 def pick_questions(

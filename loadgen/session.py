@@ -26,7 +26,7 @@ def session(
     """
     number = next(numbers)
     first = traffic.ask(number, question, scheduled_ns)
-    return first if question.then is None else _go_on(first, traffic, numbers, question, think, over_ns, stop)
+    return first if not question.then else _go_on(first, traffic, numbers, question, think, over_ns, stop)
 
 
 async def _go_on(

@@ -46,7 +46,8 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     """The first line of a journal: what was sent where, by which clock, and which part of it counts.
 
     Of `offered_rate` (requests/s, open loop) and `concurrency` (closed loop) exactly one is set.
-    `planned` is the number of arrivals of an open loop or requests of a closed one, None where a duration decides.
+    `planned` is the number of arrivals of an open loop or requests of a closed one, None where a duration decides. Where
+    arrivals are sessions of several turns both count sessions, and a window whose end is None takes in the last turn.
     The steady window is [`window_start_ns`, `window_end_ns`): after warm-up, up to the end of the schedule; a closed
     loop's end is known when it is over, so there it is None and stands in the end line. `workers`: processes that sent it.
     """

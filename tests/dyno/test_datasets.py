@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dyno.align import correction
 from dyno.experiment import load_experiment
 from dyno.prepare import prepare
 from dyno.quick import Asked, load_experiment_for
 from foundation.errors import BadInput
 from foundation.progress import Silent
+from loadgen.wording import Correction
 from results.journal import read_prompts
 from tests.dyno.test_cli import dyno
 from tests.dyno.test_url import url  # noqa: F401  (a fixture)
@@ -38,16 +42,51 @@ def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path
     assert {p.id: p for p in again.prompts} == read_prompts(run)  # what `--resume` asks
 
 
+@pytest.mark.slow
 def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(url: str, tmp_path: Path, wordwise: Any) -> None:  # noqa: F811
-    """The words' template is 6 tokens that the emulator does not count."""
+    """The words' template is 8 tokens that the emulator does not count: three marks, two names, three line ends."""
     common = ("load", "--url", url, "--model", "m", "--rate", "40", "--requests", "20", "--synthetic")
     done = dyno(*common, "--input-tokens", "uniform:40:60", "--tokenizer", str(wordwise.folder), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "its server counts -6 tokens a prompt" in done.stdout
+    assert "its server counts -8 tokens a prompt" in done.stdout
     run = tmp_path / "runs" / "load"
     wanted = {p.id: p.input_tokens for p in read_prompts(run).values()}
     records = [json.loads(line) for line in (run / "load/url/rate-40/block-01.jsonl").read_text().splitlines()[1:-1]]
     assert records and all(record["input_tokens"] == wanted[record["prompt_id"]] for record in records)
+
+
+@pytest.mark.parametrize(
+    ("known", "counts", "asked"),
+    [
+        (True, lambda written: written, None),
+        (True, lambda written: written + 5, Correction(5, 1)),
+        (False, lambda written: round(1.5 * written + 12), Correction(12, 1.5)),
+    ],
+)
+def test_how_a_server_counts_is_found_from_its_first_answers(
+    known: bool, counts: Callable[[int], int], asked: Correction | None, tmp_path: Path
+) -> None:
+    prepared = prepare(made(synthetic=True, input_tokens="uniform:100:400"), tmp_path, Silent())
+    prepared = replace(prepared, tokenizer=tmp_path if known else None)
+    header = {
+        "schema_version": 1, "variant": "url", "stage": "warm-up", "block": 1, "seed": 0, "transport": "socket", "clock": "user",
+        "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m", "prompt_style": "plain", "api": "chat", "arrivals": "closed",
+        "offered_rate": None, "concurrency": 4, "planned": 8, "window_start_ns": 0, "window_end_ns": None,
+    }  # fmt: skip
+    rows = [
+        {"id": i, "prompt_id": p.id, "scheduled_ns": i, "input_tokens": counts(p.input_tokens or 0), "tokens_from": "server"}
+        for i, p in enumerate(prepared.prompts)
+    ]
+    journal = tmp_path / "warm-up.jsonl"
+    journal.write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))
+    found = correction(prepared, "url", journal)
+    if asked is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.extra, found.scale) == (pytest.approx(asked.extra, abs=1), pytest.approx(asked.scale, rel=0.01))
+        wanted = [tokens for p in prepared.prompts if (tokens := p.input_tokens)]
+        assert all(abs(counts(found.ours(tokens)) - tokens) <= 1 for tokens in wanted)
 
 
 ASKED: dict[str, Any] = {
@@ -56,9 +95,9 @@ ASKED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def made(rate: str | None = "5", think: str | None = None, **asked: Any) -> Any:
+def made(rate: str | None = "5", think: str | None = None, requests: int | None = 10, **asked: Any) -> Any:
     return load_experiment_for(
-        "http://h/v1", "m", rate, None, 10, Asked(**{**ASKED, **asked}), 1.0, think, None, "chat", None, "x"
+        "http://h/v1", "m", rate, None, requests, Asked(**{**ASKED, **asked}), 1.0, think, None, "chat", None, "x"
     )  # fmt: skip
 
 
@@ -90,6 +129,7 @@ def test_a_trace_is_replayed_at_its_own_times_unless_a_rate_says(tmp_path: Path)
     [stage] = made(rate=None, trace=trace).workload.stages
     assert stage.trace is not None and stage.trace.file == trace and stage.requests == 10
     assert made(trace=trace).workload.stages[0].rate == 5
+    assert made(rate=None, trace=trace, requests=None).workload.stages[0].requests == 11
     prompts = prepare(made(rate=None, trace=trace), tmp_path, Silent()).prompts
     assert [p.input_tokens for p in prompts] == list(range(20, 30))
 

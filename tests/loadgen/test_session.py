@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from tests.loadgen.conftest import questions, read_journal
 
 def talk(name: str, *said: str, answer: int = 3) -> Question:
     """A session of so many turns."""
-    first, *others = said
-    then = talk(name, *others, answer=answer) if others else None
-    turn = f"{name}.{len(said)}"  # counted from the end
-    return Question(turn, [{"role": "user", "content": first}], then, answer)
+    turns = [
+        Question(f"{name}.{len(said) - place}", [{"role": "user", "content": text}], (), answer)
+        for place, text in enumerate(said)
+    ]
+    return replace(turns[0], then=tuple(turns[1:]))  # numbered from the end
 
 
 SESSIONS = [talk(f"s{i}", f"ask {i}", f"go on {i}", f"bye {i}") for i in range(6)]
@@ -32,8 +34,9 @@ def by_id(journal: Any) -> list[Any]:
     return sorted(journal.records, key=lambda record: record.id)
 
 
-@pytest.mark.parametrize("stage", [{"rate": 60, "arrivals": "constant", "requests": 6}, {"concurrency": 2, "requests": 6}])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("stage", "workers"), [({"rate": 60, "arrivals": "constant", "requests": 6}, 1), ({"concurrency": 2, "requests": 6}, 2)]
+)
 def test_a_turn_waits_for_the_answer_before_it_and_the_thought(emulator: Any, block: Any, stage: Any, workers: int) -> None:
     server = emulator("--ttft", "20ms", "--itl", "2ms", "--tokens", "40")
     dataset = {"synthetic": {"input_tokens": 9, "output_tokens": 3, "turns": 3}}
@@ -98,7 +101,7 @@ def test_a_tokenizer_counts_where_the_server_does_not(emulator: Any, tmp_path: P
         assert record.input_tokens == 3 + len("user\n" + "\n" + "assistant\n") + len("é 0".encode())
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_mix_is_one_schedule_at_one_time(emulator: Any, tmp_path: Path, workers: int) -> None:
     server = emulator("--tokens", "1")
     of = {"name": "m", "rate": 100, "duration": "1s", "mix": {"zipf": 1}}

@@ -65,13 +65,8 @@ def test_turns_are_linked_and_add_what_they_are_asked_to() -> None:
     made = prompts({"synthetic": {"input_tokens": 30, "output_tokens": 5, "turns": "uniform:1:4"}})
     sessions = questions_of(made, "plain")
     assert len(sessions) == 40
-    lengths = []
-    for first in sessions:
-        turn, turns = first, 1
-        while turn.then is not None:
-            turn, turns = turn.then, turns + 1
-            assert len(turn.messages[-1]["content"].split()) == 30
-        lengths.append(turns)
+    lengths = [1 + len(first.then) for first in sessions]
+    assert {len(turn.messages[-1]["content"].split()) for first in sessions for turn in first.then} == {30}
     assert set(lengths) == {1, 2, 3, 4} and sum(lengths) == len(made)
 
 
