@@ -79,12 +79,12 @@ class StageData:
 
 
 def window_of(journal: Journal) -> tuple[int, int]:
-    """The steady window in ns from the origin. A closed loop that was cut off ends with the last thing it saw."""
+    """The steady window in ns from the origin: up to where it was stopped, if it was. A closed loop that was cut off ends with
+    the last thing it saw."""
     header = journal.header
-    if header.window_end_ns is not None:
-        return header.window_start_ns, header.window_end_ns
-    if journal.end is not None:
-        return header.window_start_ns, journal.end.window_end_ns
+    ends = [end for end in (header.window_end_ns, journal.end and journal.end.window_end_ns) if end is not None]
+    if ends:
+        return header.window_start_ns, max(header.window_start_ns, min(ends))
     seen = [stamp for r in journal.records for stamp in (r.scheduled_ns, r.done_ns) if stamp is not None]
     return header.window_start_ns, max(seen, default=header.window_start_ns)
 
