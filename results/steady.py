@@ -82,7 +82,8 @@ def window_of(journal: Journal) -> tuple[int, int]:
     """The steady window in ns from the origin: up to where it was stopped, if it was. A closed loop that was cut off ends with
     the last thing it saw."""
     header = journal.header
-    ends = [end for end in (header.window_end_ns, journal.end and journal.end.window_end_ns) if end is not None]
+    stopped_ns = None if journal.end is None else journal.end.window_end_ns
+    ends = [end for end in (header.window_end_ns, stopped_ns) if end is not None]
     if ends:
         return header.window_start_ns, max(header.window_start_ns, min(ends))
     seen = [stamp for r in journal.records for stamp in (r.scheduled_ns, r.done_ns) if stamp is not None]

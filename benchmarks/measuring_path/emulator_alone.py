@@ -35,7 +35,8 @@ def main() -> None:
 
 def _drain(server: psutil.Process, port: int) -> tuple[float, int]:
     """Ask for all streams and throw the bytes away: the server's CPU seconds meanwhile, and how often there was something."""
-    poll, open_, reads = select.epoll(), {}, 0
+    poll, reads = select.epoll(), 0
+    open_: dict[int, socket.socket] = {}
     for number in range(STREAMS):
         body = json.dumps({"model": "m", "prompt": f"stream {number}", "max_tokens": TOKENS}).encode()
         stream = socket.create_connection(("127.0.0.1", port))
