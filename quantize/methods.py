@@ -15,7 +15,7 @@ from quantize.bnb import write_bitsandbytes
 from quantize.checkpoint import copy_companions, make_room, write_recipe
 from quantize.compressed import write_rounded
 from quantize.config import MIN_CALIBRATION, QuantizeConfig
-from quantize.layers import check_widths, kept_layers
+from quantize.layers import HEAD, check_widths, kept_layers
 
 
 def quantize(
@@ -58,6 +58,10 @@ def check_quantize(source: ModelRef, config: QuantizeConfig, learned: Sequence[E
     if "quantization_config" in source.config():
         raise BadInput(f"{source.id}: already quantized; quantize the full-precision model, once")
     check_widths(source, config)
+    if config.algorithm == "awq" and (kept := [name for name in kept_layers(source, config.keep) if name != HEAD]):
+        raise BadInput(
+            f"quantize.keep: awq scales every layer but the head before it rounds, {kept[0]} too; keep only {HEAD}, or write gptq"
+        )
     if config.calibrated and (found := len(learned)) < config.calibration:
         instead = (
             f"calibration: {found}" if found >= MIN_CALIBRATION else f"{MIN_CALIBRATION} examples at least, or algorithm: rtn"

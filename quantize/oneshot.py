@@ -31,7 +31,9 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(request["model"], dtype="auto", use_safetensors=True)
     texts = [torch.tensor([ids]) for ids in request["samples"]]
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in texts]
-    print(json.dumps({"total": model.config.num_hidden_layers + 1 if samples else 1}), file=told)  # the head is a step of its own
+    # Each layer and the head are a step where data passes through them; rounding to nearest is one for all.
+    steps = (model.config.num_hidden_layers + 1 if samples else 0) + (request["algorithm"] != "gptq")
+    print(json.dumps({"total": steps}), file=told)
     _count_steps(told)
     if not torch.accelerator.is_available():
         _pin_no_memory()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foundation.errors import SystemFailed
+from foundation.errors import BadInput, SystemFailed
 from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
 from foundation.progress import Silent
@@ -81,6 +81,14 @@ def test_what_is_asked_and_what_is_told(stand_in: Path, base: ModelRef, tmp_path
     assert (out.path / "tokenizer_config.json").read_bytes() == (base.path / "tokenizer_config.json").read_bytes()
 
 
+def test_awq_keeps_no_layer_that_it_scales(base: ModelRef, tmp_path: Path) -> None:
+    config = QuantizeConfig(method="w4a16", algorithm="awq", calibration=32, keep=("lm_head", "down_proj"))
+    with pytest.raises(
+        BadInput, match=r"keep: awq scales every layer but the head .*layers\.0\.mlp\.down_proj too; keep only lm_head"
+    ):
+        quantize(base, config, tmp_path / "out", Silent(), LEARNED, STYLE)
+
+
 def test_its_failure_is_told_with_its_last_lines(stand_in: Path, base: ModelRef, tmp_path: Path) -> None:
     stand_in.write_text("import sys; sys.exit('RuntimeError: the Hessian is singular')")
     with pytest.raises(SystemFailed, match=r"quantize w4a16: llm-compressor failed \(exit code 1\)") as failure:
@@ -134,12 +142,14 @@ def test_the_lock_pins_every_package() -> None:
 )
 def test_llm_compressor_writes_what_transformers_reads(method: str, algorithm: str, base: ModelRef, tmp_path: Path) -> None:
     """Sets up its environment the first time: minutes, and the package index must be reachable."""
-    config = QuantizeConfig(method=method, algorithm=algorithm, calibration=32, keep=("lm_head", "layers.1.mlp.down_proj"))
+    keep = ("lm_head",) if algorithm == "awq" else ("lm_head", "layers.1.mlp.down_proj")
+    config = QuantizeConfig(method=method, algorithm=algorithm, calibration=32, keep=keep)
     progress = Watched()
     out = quantize(base, config, tmp_path / "out", progress, LEARNED, STYLE)
-    assert progress.total == progress.done == 3  # two layers and the head
+    assert progress.total == progress.done == (3 if algorithm == "gptq" else 4)  # two layers, the head; then the rounding
     stored = load_file(out.path / "model.safetensors")
-    assert stored["model.layers.1.mlp.down_proj.weight"].dtype is torch.bfloat16
+    if algorithm != "awq":
+        assert stored["model.layers.1.mlp.down_proj.weight"].dtype is torch.bfloat16
     assert "lm_head.weight" not in stored  # tied
     packed = "weight_packed" if method == "w4a16" else "weight"
     assert stored[f"model.layers.0.mlp.down_proj.{packed}"].dtype is (torch.int32 if method == "w4a16" else torch.int8)
