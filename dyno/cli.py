@@ -134,14 +134,24 @@ def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
     run(example("news-topics"), gate=gate, out=out)
 
 
-@app.command(epilog="Example:  dyno finetune experiment.yaml --out runs")
-def finetune(experiment: ExperimentFile, out: Out = Path("runs")) -> None:
+@app.command(
+    epilog="Examples:  dyno finetune experiment.yaml   dyno finetune runs/news-topics (goes on from its last checkpoint)   "
+    "dyno finetune experiment.yaml --launch 'accelerate --multi_gpu --num_processes 4'"
+)
+def finetune(
+    experiment: ExperimentOrRun,
+    launch: Annotated[
+        str | None, typer.Option("--launch", help="accelerate and its options: train in several processes.", show_default=False)
+    ] = None,
+    out: Out = Path("runs"),
+) -> None:
     """Train the experiment's adapter, nothing else."""
-    from dyno.pipeline import begin, make_adapter
+    from dyno.pipeline import begin
+    from dyno.training import make_adapter
     from foundation.errors import BadInput
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
-        if (adapter := make_adapter(prepared, directory, progress)) is None:
+        if (adapter := make_adapter(prepared, directory, progress, launch_with=launch)) is None:
             raise BadInput(f"{experiment}: there is no section finetune")
         progress.log(f"adapter: {adapter}")
 
@@ -151,7 +161,8 @@ def finetune(experiment: ExperimentFile, out: Out = Path("runs")) -> None:
 @app.command(epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics")
 def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
-    from dyno.pipeline import begin, make_adapter, make_checkpoints
+    from dyno.pipeline import begin, make_checkpoints
+    from dyno.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
         make_adapter(prepared, directory, progress, variant or ())
@@ -165,7 +176,8 @@ def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Pa
 def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Start the variants' servers, print a curl line for each, and keep them up until Ctrl-C."""
     from dyno.keep_up import keep_up
-    from dyno.pipeline import begin, make_adapter, make_checkpoints
+    from dyno.pipeline import begin, make_checkpoints
+    from dyno.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
         make_adapter(prepared, directory, progress, variant or ())

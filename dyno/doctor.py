@@ -9,6 +9,7 @@ from rich.table import Table
 
 from dyno.console import open_console
 from dyno.environment import accelerators, compute_capability, environment
+from finetune.config import FinetuneConfig
 from quantize.config import ALGORITHMS, Method
 
 _ROOMS = {
@@ -25,6 +26,7 @@ def examine() -> None:
     found = environment()
     console.print(_hardware(found["hardware"]))
     console.print(_rooms())
+    console.print(_training())
     console.print(_methods())
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     console.print(f"versions: {versions}", highlight=False, soft_wrap=True)
@@ -46,6 +48,16 @@ def _rooms() -> Table:
     for room, (packages, how) in _ROOMS.items():
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         table.add_row(room, f"no: {', '.join(missing)} missing" if missing else "yes", how if missing else "")
+    return table
+
+
+def _training() -> Table:
+    table = Table("method", "trained here", "served beside its base", title="Fine-tuning", title_justify="left")
+    has_gpu, can_train = bool(accelerators()), importlib.util.find_spec("peft") is not None
+    for method in get_args(FinetuneConfig.model_fields["method"].annotation):
+        how = "yes, an nf4 base without evaluation inside" if method == "qlora" and not has_gpu else "yes"
+        why_not = FinetuneConfig(method=method).why_only_merged
+        table.add_row(method, how if can_train else "no: peft missing", f"no, merged: {why_not}" if why_not else "yes")
     return table
 
 

@@ -53,7 +53,11 @@ def _stages(prepared: Prepared, plan: ServePlan) -> list[tuple[str, str, float]]
         tokens = examples * config.epochs * min(characters * _TOKENS_PER_CHARACTER, config.max_length)
         what = f"{examples:,} examples x {config.epochs} epochs, {config.method} rank {config.rank}"
         stages.append(("finetune", what, tokens / _TOKENS_PER_S[machine]))
-    checkpoints = {name for v in experiment.variants if v.merge for name in (merged_name(v),)}
+        for variant in (v for v in experiment.variants if v.is_student):
+            taught = [f"less {variant.prune:.0%} of the layers"] if variant.prune else []
+            taught += [f"on the answers of {variant.distil}"] if variant.distil else []
+            stages.append(("finetune", f"{variant.name}: {', '.join(taught)}", tokens / _TOKENS_PER_S[machine]))
+    checkpoints = {merged_name(v) for v in experiment.variants if v.merge or v.is_student}
     checkpoints |= {checkpoint_name(v) for v in experiment.variants if v.quantize}
     if checkpoints:
         stages.append(("quantize", ", ".join(sorted(checkpoints)), _CHECKPOINT_S[machine] * len(checkpoints)))

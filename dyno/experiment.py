@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
 from foundation.examples import PromptStyle
 from foundation.section import Section, nearest
-from foundation.units import Seconds
+from foundation.units import Seconds, Share
 from loadgen.config import WorkloadConfig
 from quantize.config import QuantizeConfig
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
@@ -25,12 +26,25 @@ FINETUNE = "finetune"
 PREFIX = "bundled:"
 
 
+_OWN = re.compile(rf"{FINETUNE}(/epoch-(?P<epoch>[1-9]\d*))?")
+
+
+def is_own(name: str | None) -> bool:
+    """Whether an adapter's name means one that the experiment trains itself: "finetune", or "finetune/epoch-2"."""
+    return name is not None and _OWN.fullmatch(name) is not None
+
+
 class DataConfig(Section):
-    """Where the examples are: JSON lines, relative to the experiment file, or `bundled:NAME/FILE`; or one `prompt` to repeat."""
+    """Where the examples are, or one `prompt` to repeat.
+
+    A file of JSON lines, CSV or Parquet, relative to the experiment file; `bundled:NAME/FILE`; `hub:ORG/NAME:SPLIT`. `columns`
+    says which of its columns stand for ours: `{prompt: text, completion: label}`.
+    """
 
     train: str | None = None
     eval: str | None = None
     prompt: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
 
 
 class PromptConfig(Section):
@@ -60,9 +74,11 @@ class PromptConfig(Section):
 
 
 class VariantConfig(Section):
-    """One thing on the bench. `adapter` and `merge` take "finetune" (this experiment's own) or an adapter folder.
+    """One thing on the bench. `adapter` and `merge` take "finetune" (this experiment's own, or "finetune/epoch-1") or a folder.
 
     None of adapter, merge, model, url: the experiment's model as it is. `quantize` works on what is merged, or on the model.
+    `prune` leaves out that share of the layers and heals the rest by fine-tuning; `distil` names the variant whose answers are
+    learned instead of the data's. Both are trained as the section finetune says, and merged.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -71,6 +87,8 @@ class VariantConfig(Section):
     adapter: str | None = None
     merge: str | None = None
     quantize: QuantizeConfig | None = None
+    prune: Share | None = None
+    distil: str | None = None
     url: str | None = Field(default=None, pattern=r"^(https?|http\+unix)://")
     api_key_env: str | None = None
 
@@ -80,13 +98,27 @@ class VariantConfig(Section):
             raise ValueError("adapter (served beside its base) or merge (folded into it), not both")
         if self.adapter and self.quantize:
             raise ValueError("an adapter is served on the unquantized base; write merge instead of adapter to quantize it")
-        if self.url and (self.adapter or self.merge or self.quantize):
-            raise ValueError("a url is served elsewhere: leave out adapter, merge and quantize")
+        if self.is_student and (self.adapter or self.merge):
+            raise ValueError("prune and distil train an adapter of their own and merge it: leave out adapter and merge")
+        if self.distil and self.prune is None and not self.model:
+            raise ValueError("distil teaches a smaller model: write which (model), or the share of layers to leave out (prune)")
+        if self.url and (self.adapter or self.is_made):
+            raise ValueError("a url is served elsewhere: leave out adapter, merge, prune, distil and quantize")
         if self.url and not self.model:
             raise ValueError("a url needs model, the name its server knows the model by")
         if self.api_key_env and not self.url:
             raise ValueError("api_key_env belongs to a url")
         return self
+
+    @property
+    def is_student(self) -> bool:
+        """Whether it is trained for itself: pruned and healed, or taught by another variant."""
+        return self.prune is not None or self.distil is not None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a checkpoint has to be written for it."""
+        return self.is_student or self.merge is not None or self.quantize is not None
 
 
 class UntilDecided(Section):
@@ -135,9 +167,7 @@ class Experiment(Section):
             if style is not None and style not in self.prompts:
                 raise ValueError(f"{where}: {style!r} is no prompt{nearest(style, self.prompts)}")
         for i, variant in enumerate(self.variants):
-            if FINETUNE in (variant.adapter, variant.merge) and self.finetune is None:
-                key = "adapter" if variant.adapter else "merge"
-                raise ValueError(f"variants.{i}.{key}: there is no section finetune; add it, or name an adapter folder")
+            self._check_training(f"variants.{i}", variant, names[:i])
         if self.workload.dataset is None and (self.data.eval is None) == (self.data.prompt is None):
             raise ValueError("data: write eval, the held-out examples to ask, or prompt, one text to repeat")
         if self.workload.dataset is not None and self.data.prompt is not None:
@@ -145,6 +175,27 @@ class Experiment(Section):
         if self.finetune and not self.data.train:
             raise ValueError("data.train: finetune needs examples to learn from")
         return self
+
+    def _check_training(self, where: str, variant: VariantConfig, before: list[str]) -> None:
+        """There is a section finetune where it is needed, a server takes the adapter, a teacher comes before its student."""
+        key = "adapter" if variant.adapter else "merge"
+        own = _OWN.fullmatch(variant.adapter or variant.merge or "")
+        if self.finetune is None:
+            if own:
+                raise ValueError(f"{where}.{key}: there is no section finetune; add it, or name an adapter folder")
+            if variant.is_student:
+                raise ValueError(
+                    f"{where}.{'prune' if variant.prune is not None else 'distil'}: there is no section finetune; add it"
+                )
+            return
+        if own and own["epoch"] and int(own["epoch"]) > self.finetune.epochs:
+            raise ValueError(f"{where}.{key}: epoch {own['epoch']} of {self.finetune.epochs}; finetune.epochs has no such one")
+        if own and variant.adapter and (why := self.finetune.why_only_merged):
+            raise ValueError(f"{where}.adapter: {why}; write merge instead of adapter")
+        if variant.distil and variant.distil not in before:
+            raise ValueError(
+                f"{where}.distil: {variant.distil!r} is no variant that stands before it{nearest(variant.distil, before)}"
+            )
 
     @property
     def judged_stage(self) -> str:
@@ -185,7 +236,7 @@ class Experiment(Section):
                 "variants": tuple(
                     v.model_copy(
                         update={
-                            key: absolute(getattr(v, key)) for key in ("model", "adapter", "merge") if getattr(v, key) != FINETUNE
+                            key: absolute(getattr(v, key)) for key in ("model", "adapter", "merge") if not is_own(getattr(v, key))
                         }
                     )
                     for v in self.variants

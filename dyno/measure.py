@@ -114,14 +114,14 @@ class _Load:
         for number, block in enumerate(blocks, start=1):
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
             await self.hosting.sample()
-            await _guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop))
+            await guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop))
             await self.hosting.sample()
             shown.done()
             if self.stop.is_set():
                 raise Interrupted
 
 
-async def _guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -> None:
+async def guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -> None:
     """`work`, ended early by whatever `watch` raises."""
     working, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch())
     try:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-import finetune
 import quantize
 import serve
 from dyno.environment import compute_capability, environment
-from dyno.experiment import FINETUNE, Experiment, VariantConfig
+from dyno.experiment import Experiment, VariantConfig
 from dyno.isolate import isolated
 from dyno.measure import measure
 from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, write_prompts
 from dyno.run_directory import RunDirectory, whole_or_not
+from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
@@ -66,29 +66,21 @@ def begin(prepared: Prepared, run: RunDirectory) -> None:
         write_prompts(prepared.prompts, run.prompts)
 
 
-def make_adapter(prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = ()) -> Path | None:
-    """Train this experiment's own adapter, where it has a section finetune (and one of the variants in `only` needs it)."""
-    config = prepared.experiment.finetune
-    needed = any(FINETUNE in (v.adapter, v.merge) for v in prepared.experiment.variants if v.name in only)
-    if config is None or (only and not needed):
-        return None
-    done = run.adapter(FINETUNE)
-    if not done.is_dir():
-        with whole_or_not(done) as out:
-            arguments = (config, prepared.base, prepared.train, prepared.heldout, prepared.training_style, out)
-            isolated(finetune.train, *arguments, progress=progress, log=run.logs / "finetune.log")
-    return done
-
-
 def make_checkpoints(
     prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = (), *, recovery: bool = False
 ) -> dict[str, ModelRef]:
-    """Merge and quantize what the variants ask for (or those in `only`); variant name to checkpoint.
+    """Merge, prune, distil and quantize what the variants ask for (or those in `only`); variant name to checkpoint.
 
-    What quantizing lost is measured for variants that ask for it, with `recovery` for all of them.
+    A teacher is whole before its student asks it. What quantizing lost is measured for variants that ask for it, with `recovery`
+    for all of them.
     """
-    asked = [v for v in prepared.experiment.variants if (v.merge or v.quantize) and (not only or v.name in only)]
+    asked = [v for v in prepared.experiment.variants if v.is_made and (not only or v.name in only)]
     made = {v.name: _model_of(prepared, v, run) for v in asked}
+    for student in (v for v in asked if v.is_student and not run.adapter(v.name).is_dir()):
+        if student.distil:
+            make_adapter(prepared, run, progress, [student.distil])
+            make_checkpoints(prepared, run, progress, [student.distil])
+        make_student(prepared, student, run, progress)
     if any(not model.path.is_dir() for model in made.values()):
         isolated(_make_checkpoints, prepared, asked, run, recovery, progress=progress, log=run.logs / "quantize.log")
     return made
@@ -104,7 +96,7 @@ def _make_checkpoints(
 ) -> None:
     """In one process, since loading torch takes longer than quantizing a small model."""
     for variant in variants:
-        model = prepared.base_of(variant)
+        model = prepared.trained_base(variant, run)
         if adapter := prepared.merged_adapter(variant, run):
             merged = run.checkpoint(merged_name(variant))
             if not merged.is_dir():
@@ -184,7 +176,7 @@ def kind(variant: VariantConfig) -> Kind:
         return "url"
     if variant.quantize:
         return "quantized"
-    return "adapter" if variant.adapter else "merged" if variant.merge else "model"
+    return "adapter" if variant.adapter else "merged" if variant.merge or variant.is_student else "model"
 
 
 def describe(variant: VariantConfig) -> str:
@@ -194,6 +186,10 @@ def describe(variant: VariantConfig) -> str:
     parts = ["base" if not variant.model else variant.model]
     if variant.adapter:
         parts.append("+ LoRA adapter")
+    if variant.prune:
+        parts.append(f"less {variant.prune:.0%} of its layers, healed")
+    if variant.distil:
+        parts.append(f"taught by {variant.distil}")
     if variant.merge:
         parts.append("+ merged adapter")
     if variant.quantize:

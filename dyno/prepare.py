@@ -7,21 +7,22 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 import finetune
 import quantize
 from dyno.assets import bundled_file
-from dyno.experiment import FINETUNE, PREFIX, Experiment, VariantConfig
+from dyno.experiment import PREFIX, Experiment, VariantConfig, is_own
 from dyno.isolate import isolated
 from dyno.models import name_only, resolve_model, tokenizer_at_hand, tokenizer_folder
 from dyno.run_directory import RunDirectory
+from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, read_examples, render
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
 from loadgen.sources import PLAIN, make_prompts, seed_of, sessions_needed
 from loadgen.wording import Correction, Wording
@@ -62,10 +63,18 @@ class Prepared:
         return self.experiment.prompts[finetune.prompt].style if finetune and finetune.prompt else None
 
     def wording_of(self, variant: VariantConfig) -> PromptStyle | None:
+        """How a variant is asked; a student is trained so too."""
         return self.experiment.prompts[variant.prompt].style if variant.prompt else None
 
     def base_of(self, variant: VariantConfig) -> ModelRef:
         return self.models[variant.model or self.experiment.model]
+
+    def trained_base(self, variant: VariantConfig, run: RunDirectory) -> ModelRef:
+        """What a variant's adapter is trained on and merged into: its base, or what pruning left of it."""
+        base = self.base_of(variant)
+        if variant.prune is None:
+            return base
+        return ModelRef(f"{base.id}-pruned", base.revision, run.checkpoint(f"{variant.name}-pruned"))
 
     def served(self, variant: VariantConfig, run: RunDirectory) -> ServedVariant:
         """How the variant will be served; its files need not be there yet."""
@@ -73,11 +82,8 @@ class Prepared:
             key = os.environ.get(variant.api_key_env) if variant.api_key_env else None
             return ServedVariant(variant.name, None, url=variant.url.rstrip("/"), url_model=variant.model, api_key=key)
         base = self.base_of(variant)
-        if variant.merge or variant.quantize:
-            model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant)))
-        else:
-            model = base
-        rank = self.experiment.finetune.rank if self.experiment.finetune and variant.adapter == FINETUNE else None
+        model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant))) if variant.is_made else base
+        rank = self.experiment.finetune.saved_rank if self.experiment.finetune and is_own(variant.adapter) else None
         return ServedVariant(variant.name, model, adapter=self.adapter_path(variant, run), rank=rank)
 
     def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
@@ -85,10 +91,12 @@ class Prepared:
         return self._adapter(variant.adapter, run) if variant.adapter else None
 
     def merged_adapter(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
+        if variant.is_student:
+            return run.adapter(variant.name)
         return self._adapter(variant.merge, run) if variant.merge else None
 
     def _adapter(self, name: str, run: RunDirectory) -> Path:
-        return run.adapter(FINETUNE) if name == FINETUNE else (self.where / name).resolve()
+        return run.adapter(name) if is_own(name) else (self.where / name).resolve()
 
 
 def checkpoint_name(variant: VariantConfig) -> str:
@@ -97,7 +105,10 @@ def checkpoint_name(variant: VariantConfig) -> str:
 
 
 def merged_name(variant: VariantConfig) -> str:
-    return "merged-" + Path(variant.merge or "").name
+    if variant.is_student:
+        return f"merged-{variant.name}"
+    name = variant.merge or ""
+    return "merged-" + (name.replace("/", "-") if is_own(name) else Path(name).name)
 
 
 def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True) -> Prepared:
@@ -114,8 +125,9 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
         models[experiment.model] = _model(experiment.model, where, progress, need_models)
 
     learns = experiment.finetune or any(v.quantize and v.quantize.calibrated for v in experiment.variants)
-    train = _read(experiment.data.train, where, progress) if learns and experiment.data.train else []
-    heldout = _read(experiment.data.eval, where, progress) if experiment.data.eval else []
+    columns = experiment.data.columns
+    train = _read(experiment.data.train, where, progress, columns) if learns and experiment.data.train else []
+    heldout = _read(experiment.data.eval, where, progress, columns) if experiment.data.eval else []
     tokenizer = _tokenizer(experiment, models, where, progress)
     prompts = _prompts(experiment, heldout, tokenizer, where, progress)
     prepared = Prepared(experiment, where, models, train, heldout, prompts, tokenizer, {})
@@ -136,10 +148,10 @@ def _model(name: str, where: Path, progress: Progress, needed: bool) -> ModelRef
         return name_only(name)
 
 
-def _read(name: str, where: Path, progress: Progress) -> list[Example]:
+def _read(name: str, where: Path, progress: Progress, columns: Mapping[str, str] | None = None) -> list[Example]:
     if name.startswith(PREFIX):
         return read_examples(bundled_file(name.removeprefix(PREFIX), progress))
-    return read_examples((where / name).resolve())
+    return read_examples(name if name.startswith(HUB) else (where / name).resolve(), columns)
 
 
 def _tokenizer(experiment: Experiment, models: Mapping[str, ModelRef], where: Path, progress: Progress) -> Path | None:
@@ -195,19 +207,32 @@ def _prompt(prompt_id: str, group: str, example: Example, styles: dict[str, Prom
 def _check_training(prepared: Prepared, progress: Progress) -> None:
     """In a process of its own: the tokenizer brings torch along, and this process is to carry the load."""
     if (config := prepared.experiment.finetune) is not None:
-        arguments = (config, prepared.base, prepared.train, prepared.heldout, prepared.training_style)
-        isolated(_check_data, *arguments, progress=progress, log=Path(os.devnull))
+        trained = [(prepared.base, prepared.training_style)]
+        trained += [(prepared.base_of(v), prepared.wording_of(v)) for v in prepared.experiment.variants if v.is_student]
+        told = isolated(
+            _check_data, config, prepared.train, prepared.heldout, trained, progress=progress, log=Path(os.devnull)
+        )  # fmt: skip
+        progress.log(told)
 
 
-def _check_data(*arguments: Any, progress: Progress) -> None:
-    finetune.check(*arguments)
+def _check_data(
+    config: FinetuneConfig,
+    train: list[Example],
+    heldout: list[Example],
+    trained: list[tuple[ModelRef, PromptStyle | None]],
+    *,
+    progress: Progress,
+) -> str:
+    """Every model that will be trained, with the style it is trained in. The data report, as the first one sees the data."""
+    reports = [finetune.check(config, base, train, heldout, style) for base, style in trained]
+    return reports[0].text()
 
 
 def _check_adapters(prepared: Prepared) -> None:
     for variant in prepared.experiment.variants:
         for key in ("adapter", "merge"):
             name = getattr(variant, key)
-            if name and name != FINETUNE:
+            if name and not is_own(name):
                 folder = (prepared.where / name).resolve()
                 if not folder.is_dir():
                     raise BadInput(f"variants.{variant.name}.{key}: {folder}: no such adapter folder")
@@ -228,8 +253,8 @@ def _check_quantization(prepared: Prepared) -> None:
 
 def check_disk(prepared: Prepared, run: RunDirectory) -> None:
     """Raises BadInput where the checkpoints this run will write would not fit."""
-    sizes = {checkpoint_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.merge or v.quantize}
-    sizes |= {merged_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.merge}
+    sizes = {checkpoint_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.is_made}
+    sizes |= {merged_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.merge or v.is_student}
     needed = sum(base.size_bytes() for name, base in sizes.items() if not run.checkpoint(name).is_dir())
     free = shutil.disk_usage(run.path).free
     if needed > free:

@@ -64,11 +64,15 @@ class RunDirectory:
 
 
 @contextmanager
-def whole_or_not(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes its name only when the block ends without an error, so that what is there is whole."""
+def whole_or_not(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
+    """A folder to write into that takes its name only when the block ends without an error, so that what is there is whole.
+
+    With `go_on`, what an earlier try left in it is kept.
+    """
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    if not go_on:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True, exist_ok=go_on)
     yield partial
     partial.rename(folder)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune.config import FinetuneConfig
+from finetune.report import DataReport, describe
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, render
 from foundation.model import ModelRef
@@ -19,37 +20,15 @@ MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more
 
 @dataclass(frozen=True)
 class Tokens:
-    """One example as the model sees it. The loss covers `completion`, which ends with the end-of-turn token."""
+    """One example as the model sees it. The loss covers `completion`: the text `answer` and the end-of-turn token."""
 
     where: str
     prompt: list[int]
     completion: list[int]
+    answer: str = ""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
-
-
-@dataclass(frozen=True)
-class DataReport:
-    """What will be trained on. Lengths are tokens of prompt and completion; `shared_prefix` is what all prompts begin with."""
-
-    train: int
-    heldout: int
-    duplicates: int
-    tokens: int
-    trained_tokens: int
-    length_p50: int
-    length_p95: int
-    length_max: int
-    shared_prefix: int
-    sample: str
-
-    def __str__(self) -> str:
-        repeated = f", {self.duplicates} asked more than once" if self.duplicates else ""
-        return (
-            f"{self.train} examples{repeated}, {self.tokens} tokens (p50 {self.length_p50}, p95 {self.length_p95}, "
-            f"max {self.length_max}), {self.trained_tokens} of them learned; {self.heldout} held out"
-        )
 
 
 @dataclass(frozen=True)
@@ -78,17 +57,19 @@ def prepare(
     if not train:
         raise BadInput("finetune: no examples to learn from; data.train names none")
     _check_split(train, heldout)
-    tokenizer = _load_tokenizer(base)
+    tokenizer = _load_tokenizer(base, config.trust_remote_code)
     ends = _end_tokens(base, tokenizer)
-    limit, limit_name = config.max_length, "finetune.max_length"
+    limit = _Limit(config.max_length, "finetune.max_length", config.too_long)
     context = about.get("max_position_embeddings")
-    if isinstance(context, int) and context < limit:
-        limit, limit_name = context, f"the context of {base.id}"
-    learned = encode(_sample(train, config.limit, config.seed), style, tokenizer, ends)
-    watched = encode(_sample(heldout, config.eval_limit, config.seed), style, tokenizer, ends)
-    _check_lengths([*learned, *watched], limit, limit_name)
-    prefix = shared_prefix([*learned, *watched])
-    return Prepared(learned, watched, prefix, tokenizer, _report(train, learned, watched, prefix, tokenizer))
+    if isinstance(context, int) and context < limit.tokens:
+        limit = _Limit(context, f"the context of {base.id}", config.too_long)
+    learned, *lost = _fit(encode(sample(train, config.limit, config.seed), style, tokenizer, ends), limit)
+    watched, *_ = _fit(encode(sample(heldout, config.eval_limit, config.seed), style, tokenizer, ends), limit)
+    if not learned:
+        raise BadInput(f"finetune.too_long: drop leaves no example: each of them is over {limit.name} {limit.tokens}")
+    prefix = [] if config.packing or config.gradient_checkpointing else shared_prefix([*learned, *watched])
+    report = describe(train, heldout, learned, len(watched), prefix, (lost[0], lost[1]), tokenizer)
+    return Prepared(learned, watched, prefix, tokenizer, report)
 
 
 def encode(examples: Sequence[Example], style: PromptStyle | None, tokenizer: Any, ends: frozenset[int]) -> list[Tokens]:
@@ -104,7 +85,7 @@ def encode(examples: Sequence[Example], style: PromptStyle | None, tokenizer: An
     prompts = tokenizer([prompt for prompt, _ in texts], add_special_tokens=False)["input_ids"]
     answers = tokenizer([answer for _, answer in texts], add_special_tokens=False)["input_ids"]
     return [
-        Tokens(example.where, prompt, _through_end(answer, ends, example, tokenizer))
+        Tokens(example.where, prompt, _through_end(answer, ends, example, tokenizer), example.completion)
         for example, prompt, answer in zip(examples, prompts, answers, strict=True)
     ]
 
@@ -152,10 +133,13 @@ def _through_end(answer: list[int], ends: frozenset[int], example: Example, toke
     return answer[: last + 1]
 
 
-def _load_tokenizer(base: ModelRef) -> Any:
+def _load_tokenizer(base: ModelRef, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{base.path}: its tokenizer can't be loaded ({str(error).strip().splitlines()[0]})") from None
     if not tokenizer.chat_template:
         raise BadInput(f"{base.path}: its tokenizer has no chat template; use an instruct model, or add chat_template.jinja")
     return tokenizer
@@ -182,26 +166,67 @@ def _check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
         )
     if "quantization_config" in about:
         raise BadInput(f"{base.id}: already quantized; fine-tune the full-precision model, then quantize once")
-    _check_targets(base, config)
+    base.fingerprint()  # refuses weights that are not safetensors
+    _check_code(base, about, config)
+    _check_modules(base, about, config)
+    if not can_evaluate(config) and (config.patience or config.watch == "score"):
+        raise BadInput(
+            "finetune.base_format: nf4 can't be evaluated while it is trained on a CPU (bitsandbytes repacks the weights for "
+            "good), which patience and watch: score need; leave them out, or write base_format: int8"
+        )
     return about
 
 
-def _check_targets(base: ModelRef, config: FinetuneConfig) -> None:
+def _check_code(base: ModelRef, about: dict[str, object], config: FinetuneConfig) -> None:
+    from transformers import CONFIG_MAPPING
+
+    if about.get("auto_map") and about.get("model_type") not in CONFIG_MAPPING and not config.trust_remote_code:
+        raise BadInput(
+            f"{base.path}/config.json: auto_map: this model brings Python code of its own, which is not run unless asked for; "
+            "read it, then write finetune.trust_remote_code: true"
+        )
+
+
+def _check_modules(base: ModelRef, about: dict[str, object], config: FinetuneConfig) -> None:
+    ends = {"lm_head", "embed_tokens"}
+    named = [] if config.modules == "all-linear" else list(config.modules)
+    for module in named:
+        if module in ends:
+            raise BadInput(f"finetune.target_modules: no server takes an adapter of {module}; leave it out, as all-linear does")
+    for module in config.modules_to_save:
+        if module in ends and about.get("tie_word_embeddings"):
+            raise BadInput(
+                f"finetune.modules_to_save: {module}: {base.id} uses one matrix for embed_tokens and lm_head; leave it out"
+            )
+    if not (named or config.modules_to_save):
+        return
+    shapes = _weight_shapes(base)
+    linear = {name for name, dimensions in shapes if dimensions == 2} - ends
+    known = {name for name, _ in shapes}
+    for key, modules, names in (("target_modules", named, linear), ("modules_to_save", config.modules_to_save, known)):
+        for module in modules:
+            if module not in names:
+                raise BadInput(f"finetune.{key}: {base.id} has no module {module!r}{nearest(module, names)}")
+
+
+def _weight_shapes(base: ModelRef) -> set[tuple[str, int]]:
+    """The last name of every module that has a weight, and how many dimensions it has."""
     from safetensors import safe_open
 
-    if config.modules == "all-linear":
-        return
-    linear: set[str] = set()
+    found = set()
     for shard in sorted(base.path.glob("*.safetensors")):
         with safe_open(shard, framework="numpy") as weights:
-            matrices = [name for name in weights.keys() if len(weights.get_slice(name).get_shape()) == 2]  # noqa: SIM118
-            linear |= {name.removesuffix(".weight").split(".")[-1] for name in matrices}
-    for module in config.modules:
-        if module in ("lm_head", "embed_tokens"):
-            raise BadInput(f"finetune.target_modules: no server takes an adapter of {module}; leave it out, as all-linear does")
-        if module not in linear:
-            known = nearest(module, linear - {"lm_head", "embed_tokens"})
-            raise BadInput(f"finetune.target_modules: {base.id} has no module {module!r}{known}")
+            for name in weights.keys():  # noqa: SIM118
+                if name.endswith(".weight"):
+                    found.add((name.split(".")[-2], len(weights.get_slice(name).get_shape())))
+    return found
+
+
+def can_evaluate(config: FinetuneConfig) -> bool:
+    """Whether held-out loss can be had during training: not with an NF4 base on a CPU, whose first evaluation spoils the rest."""
+    import torch
+
+    return not (config.method == "qlora" and config.base_format == "nf4") or torch.cuda.is_available()
 
 
 def _check_split(train: Sequence[Example], heldout: Sequence[Example]) -> None:
@@ -213,34 +238,39 @@ def _check_split(train: Sequence[Example], heldout: Sequence[Example]) -> None:
             )
 
 
-def _check_lengths(tokens: Sequence[Tokens], limit: int, limit_name: str) -> None:
-    over = [t for t in tokens if len(t) > limit]
-    if over:
+@dataclass(frozen=True)
+class _Limit:
+    """The most tokens an example may have, what sets that, and what becomes of a longer one."""
+
+    tokens: int
+    name: str
+    too_long: str
+
+
+def _fit(tokens: Sequence[Tokens], limit: _Limit) -> tuple[list[Tokens], int, int]:
+    """What fits, how many completions were truncated, how many examples were dropped."""
+    over = [t for t in tokens if len(t) > limit.tokens]
+    if over and limit.too_long == "refuse":
         others = f" (and {len(over) - 1} more examples are too long)" if len(over) > 1 else ""
-        remedy = "raise it or shorten the example" if limit_name == "finetune.max_length" else "shorten the example"
-        raise BadInput(f"{over[0].where}: {len(over[0])} tokens, over {limit_name} {limit}{others}; {remedy}")
+        remedy = "raise it or shorten the example" if limit.name == "finetune.max_length" else "shorten the example"
+        raise BadInput(
+            f"{over[0].where}: {len(over[0])} tokens, over {limit.name} {limit.tokens}{others}; {remedy}, "
+            "or write finetune.too_long: drop or truncate"
+        )
+    if limit.too_long == "drop":
+        return [t for t in tokens if len(t) <= limit.tokens], 0, len(over)
+    for t in over:
+        if len(t.prompt) >= limit.tokens:
+            raise BadInput(
+                f"{t.where}: every label would be masked: the prompt alone has {len(t.prompt)} tokens, and {limit.name} is "
+                f"{limit.tokens}; shorten it, or write finetune.too_long: drop"
+            )
+    cut = [replace(t, completion=t.completion[: limit.tokens - len(t.prompt)]) for t in tokens]
+    return cut, len(over), 0
 
 
-def _sample(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+def sample(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    """`limit` of the examples (None: all), as the seed picks them."""
     if limit is None or limit >= len(examples):
         return list(examples)
     return random.Random(seed).sample(list(examples), limit)
-
-
-def _report(
-    examples: Sequence[Example], train: Sequence[Tokens], heldout: Sequence[Tokens], prefix: list[int], tokenizer: Any
-) -> DataReport:
-    lengths = sorted(len(t) for t in train)
-    first = train[0]
-    return DataReport(
-        train=len(train),
-        heldout=len(heldout),
-        duplicates=len(examples) - len({e.key for e in examples}),
-        tokens=sum(lengths),
-        trained_tokens=sum(len(t.completion) for t in train),
-        length_p50=lengths[len(lengths) // 2],
-        length_p95=lengths[int(len(lengths) * 0.95)],
-        length_max=lengths[-1],
-        shared_prefix=len(prefix),
-        sample=f"{tokenizer.decode(first.prompt)}⟦{tokenizer.decode(first.completion)}⟧",
-    )

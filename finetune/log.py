@@ -1,4 +1,4 @@
-"""`training.jsonl`, the bar on the screen, and the adapter that each epoch leaves behind."""
+"""`training.jsonl`, the bar on the screen, the adapter that each epoch leaves behind, and which of them is the best."""
 
 from __future__ import annotations
 
@@ -6,32 +6,75 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transformers import TrainerCallback
 
 from foundation.progress import Progress
+
+CHECKPOINT_FILE = "tunedyno.json"
+_KEYS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "heldout_loss", "heldout_score")
 
 
 class TrainingLog(TrainerCallback):  # type: ignore[misc]
     """One JSON object per logging step and per evaluation; a key that has no value there is null.
 
     `tokens` is the count of non-padding input tokens so far; `tokens_per_second` is over the training since the last line,
-    evaluation and saving left out. `tokens_seen` asks the trainer, `save_epoch` writes the adapter of an epoch (from 1).
+    evaluation and saving left out. `tokens_seen` asks the trainer, `save_epoch` writes the adapter of an epoch (from 1). After
+    `patience` evaluations without a better value of what is watched, training stops. Only the first of several processes writes.
     """
 
-    def __init__(self, file: Path, progress: Progress, tokens_seen: Callable[[], int], save_epoch: Callable[[int], None]) -> None:
-        self.file = file.open("w", encoding="utf-8")
+    def __init__(
+        self,
+        file: Path,
+        progress: Progress,
+        tokens_seen: Callable[[], int],
+        save_epoch: Callable[[int], None],
+        watch: Literal["loss", "score"],
+        patience: int | None,
+    ) -> None:
+        self.file = file
         self.progress = progress
         self.tokens_seen = tokens_seen
         self.save_epoch = save_epoch
+        self.watch, self.patience = watch, patience
         self.seconds = 0.0
-        self.heldout_loss: list[float] = []
+        self.epochs = 0
+        self.heldout: dict[str, list[float]] = {"loss": [], "score": []}
         self._since = 0.0
         self._logged = (0, 0.0)
 
+    @property
+    def best(self) -> int:
+        """The epoch (from 1) with the best value of what is watched, the earlier of equals; the last where nothing is."""
+        values = self.heldout[self.watch]
+        if not values:
+            return self.epochs
+        return 1 + values.index(min(values) if self.watch == "loss" else max(values))
+
+    def go_on_from(self, checkpoint: Path, *, write: bool) -> int:
+        """Take up the log of a training that was cut off, as it stood at the checkpoint; the tokens seen until then.
+
+        With `write`, what came after the checkpoint is taken out of the file.
+        """
+        state = json.loads((checkpoint / CHECKPOINT_FILE).read_text())
+        lines = [json.loads(line) for line in self.file.read_text().splitlines()]
+        kept = [line for line in lines if line["step"] <= state["step"]]
+        if write:
+            shorter = self.file.with_suffix(".tmp")
+            shorter.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            shorter.replace(self.file)
+        for name, values in self.heldout.items():
+            values += [line[f"heldout_{name}"] for line in kept if line[f"heldout_{name}"] is not None]
+        self.seconds, self.epochs = state["seconds"], state["epochs"]
+        self._logged = (state["tokens"], self.seconds)
+        return int(state["tokens"])
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.stage("finetune", state.max_steps, "step")
+        self.progress.advance(state.global_step)
+        if state.is_world_process_zero and not state.global_step:
+            self.file.write_text("")
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._since = time.perf_counter()
@@ -43,7 +86,9 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         self.progress.advance(1)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.save_epoch(round(state.epoch))
+        self.epochs = round(state.epoch)
+        if state.is_world_process_zero:
+            self.save_epoch(self.epochs)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         logs = logs or {}
@@ -52,25 +97,34 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
             rate = (tokens - self._logged[0]) / (seconds - self._logged[1])
             self._logged = (tokens, seconds)
             self.progress.advance(0, f"loss {logs['loss']:.3f}, {rate:,.0f} tokens/s")
-            self._write(
-                state, loss=logs["loss"], learning_rate=logs["learning_rate"], grad_norm=logs["grad_norm"], tokens_per_second=rate
-            )
-        elif "eval_loss" in logs:
-            self.heldout_loss.append(logs["eval_loss"])
-            self.progress.log(f"epoch {state.epoch:g}: held-out loss {logs['eval_loss']:.4f}")
-            self._write(state, heldout_loss=logs["eval_loss"])
+            known = {key: logs[key] for key in ("loss", "learning_rate", "grad_norm")}
+            self._write(state, tokens, **known, tokens_per_second=rate)
+        for name, values in self.heldout.items():
+            if (value := logs.get(f"eval_{name}")) is not None:
+                values.append(value)
+                self.progress.log(f"epoch {state.epoch:g}: held-out {name} {value:.4f}")
+                self._write(state, self.tokens_seen(), **{f"heldout_{name}": value})
+                if name == self.watch and self.patience and len(values) - self.best >= self.patience:
+                    self.progress.log(f"no better held-out {name} since epoch {self.best}: training stops")
+                    control.should_training_stop = True
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.file.close()
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The last file of a checkpoint: one that lacks it was cut off."""
+        tokens = self.tokens_seen()
+        if state.is_world_process_zero:
+            about = {"step": state.global_step, "seconds": self.seconds, "tokens": tokens, "epochs": self.epochs}
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / CHECKPOINT_FILE).write_text(json.dumps(about))
+        self._since = time.perf_counter()
 
-    def _write(self, state: Any, **values: float) -> None:
-        keys = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "heldout_loss")
-        line = {
-            "step": state.global_step,
-            "epoch": round(state.epoch, 4),
-            "tokens": self.tokens_seen(),
-            **dict.fromkeys(keys),
-            **values,
-        }
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+    def _write(self, state: Any, tokens: int, **values: float) -> None:
+        if not state.is_world_process_zero:
+            return
+        line = {"step": state.global_step, "epoch": round(state.epoch, 4), "tokens": tokens, **dict.fromkeys(_KEYS), **values}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a training that was cut off."""
+    whole = [file.parent for file in folder.glob(f"checkpoint-*/{CHECKPOINT_FILE}")]
+    return max(whole, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)

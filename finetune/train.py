@@ -9,35 +9,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from finetune import card, report
 from finetune.config import FinetuneConfig
-from finetune.data import Prepared, Tokens, prepare
+from finetune.data import can_evaluate, prepare
+from finetune.score import Scorer
+from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
 
-if TYPE_CHECKING:
-    import torch
-
-EAGER_LENGTH = 256
-"""Longest sequence (tokens) for which attention written out beats the fused CPU kernel and its slow backward pass."""
-
-_LOG_LINES = 200
-_SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "tunedyno.json")
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "tunedyno.json", "README.md")
+_START = "start"
+"""The folder of a PiSSA adapter as it was before training, which is subtracted from every one that is saved."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """`adapter` is the last epoch's, `epochs` each one's folder. `seconds` and `tokens_per_second` are of training alone."""
+    """`adapter` is that of the `best` epoch (from 1), `epochs` each one's folder.
+
+    `seconds` and `tokens_per_second` are of training alone; held-out losses and scores one an epoch, none where not measured.
+    """
 
     adapter: Path
     epochs: list[Path]
+    best: int
     seconds: float
     tokens_per_second: float
     heldout_loss: list[float]
+    heldout_score: list[float]
 
 
 def train(
@@ -48,155 +50,98 @@ def train(
     style: PromptStyle | None,
     out: Path,
     progress: Progress,
+    scorer: Scorer | None = None,
 ) -> TrainingResult:
-    """Train into `out`: the last epoch's adapter, `epoch-N/` each epoch's, `training.jsonl`, `tunedyno.json`.
+    """Train into `out`: the best epoch's adapter, `epoch-N/` each epoch's, `training.jsonl`, `data-report.md`, `tunedyno.json`.
 
-    Held-out examples are only ever evaluated on. Raises BadInput as `check` does; SystemFailed where the loss is no number.
+    Goes on from the last whole checkpoint where `out` holds one. Held-out examples are only ever evaluated on. Of several
+    processes (accelerate) each calls this, and the first one writes. Raises BadInput as `check` does; SystemFailed where the loss
+    is no number.
     """
     quiet_libraries()
     prepared = prepare(config, base, train, heldout, style)
+    if (config.watch == "score" or config.patience) and not prepared.heldout:
+        raise BadInput("finetune: patience and watch: score need held-out examples; write data.eval")
+    if config.watch == "score" and scorer is None:
+        raise BadInput("finetune.watch: score needs a scorer; write quality.scorer")
     out.mkdir(parents=True, exist_ok=True)
-    trainer = build_trainer(config, base, prepared, out)
+
+    from finetune.build import build_trainer
+    from finetune.log import TrainingLog, last_checkpoint
+
+    trainer = build_trainer(config, base, prepared, out, scorer)
     about = {
         "base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()},
         "data": {"train_sha256": _sha256(train), "heldout_sha256": _sha256(heldout), "examples": len(prepared.train)},
         "config": config.model_dump(mode="json"),
         "versions": {name: version(name) for name in ("tunedyno", "torch", "transformers", "peft", "trl")},
     }
+    first = trainer.is_world_process_zero()
+    checkpoint = last_checkpoint(out)
+    if first:
+        report.write(prepared.report, out)
+        if config.method == "pissa":
+            trainer.model.save_pretrained(out / _START, save_embedding_layers=False)
 
     from peft.helpers import disable_input_dtype_casting
 
-    from finetune.log import TrainingLog
-
-    epochs: list[Path] = []
-
-    def save_epoch(number: int) -> None:
-        epochs.append(out / f"epoch-{number}")
-        _save_adapter(trainer.model, base, epochs[-1])
-
-    log = TrainingLog(out / "training.jsonl", progress, lambda: trainer.tokens_seen, save_epoch)
+    log = TrainingLog(
+        out / "training.jsonl",
+        progress,
+        trainer.all_tokens_seen,
+        lambda number: _save_adapter(trainer.model, base, out / f"epoch-{number}"),
+        config.watch,
+        config.patience,
+    )
     trainer.add_callback(log)
     progress.log(f"finetune: {prepared.report}")
+    if not can_evaluate(config):
+        progress.log("finetune: an NF4 base can't be evaluated while it is trained on a CPU, so there is no held-out loss")
+    if checkpoint is not None:
+        seen = log.go_on_from(checkpoint, write=first)
+        trainer.tokens_seen = seen if first else 0  # the sum over the processes counts
+        progress.log(f"finetune: going on from step {checkpoint.name.rpartition('-')[2]}")
     # PEFT widens every input to its float32 weights, and autocast narrows it back: two copies for nothing.
-    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16):
-        trainer.train()
-
+    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16 and config.method != "qlora"):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    tokens = trainer.all_tokens_seen()
+    if first:
+        for folder in (*out.glob("checkpoint-*"), out / _START):
+            shutil.rmtree(folder, ignore_errors=True)
     measured = {
         "seconds": round(log.seconds, 3),
-        "tokens": trainer.tokens_seen,
-        "tokens_per_second": round(trainer.tokens_seen / log.seconds, 1),
-        "heldout_loss": log.heldout_loss,
+        "tokens": tokens,
+        "tokens_per_second": round(tokens / log.seconds, 1),
+        "heldout_loss": log.heldout["loss"],
+        "heldout_score": log.heldout["score"],
+        "best_epoch": log.best,
     }
-    for number, folder in enumerate(epochs, start=1):
-        text = json.dumps({"schema_version": 1, "epoch": number, **about, **measured}, indent=2)
-        (folder / "tunedyno.json").write_text(text + "\n")
-    for name in _ADAPTER_FILES:
-        shutil.copyfile(epochs[-1] / name, out / name)
-    return TrainingResult(out, epochs, log.seconds, trainer.tokens_seen / log.seconds, log.heldout_loss)
-
-
-def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, out: Path) -> Any:
-    """The trainer with model, data and settings in place; nothing trained yet."""
-    import torch
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, set_seed
-    from transformers.trainer_callback import PrinterCallback
-    from trl import SFTConfig
-
-    from finetune.trainer import CompletionTrainer, LeftPadded, can_share_prefix
-
-    dtype = choose_dtype(config.dtype)
-    on_cpu = not torch.cuda.is_available()
-    attention = "eager" if on_cpu and prepared.report.length_max <= EAGER_LENGTH else "sdpa"
-    set_seed(config.seed)
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, attn_implementation=attention, use_safetensors=True)
-    prefix = prepared.prefix if can_share_prefix(model) else []
-    tokenizer = prepared.tokenizer
-    pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    rows = config.batch_size // config.accumulation
-    steps = -(-len(prepared.train) // config.batch_size) * config.epochs
-    trainer = CompletionTrainer(
-        prefix=prefix,
-        examples=prepared.train,
-        model=model,
-        processing_class=tokenizer,
-        data_collator=LeftPadded(pad_token, len(prefix)),
-        train_dataset=_dataset(prepared.train),
-        eval_dataset=_dataset(prepared.heldout) if prepared.heldout else None,
-        peft_config=LoraConfig(
-            r=config.rank,
-            lora_alpha=config.alpha,
-            lora_dropout=config.dropout,
-            target_modules=config.modules,
-            task_type="CAUSAL_LM",
-        ),
-        args=SFTConfig(
-            output_dir=str(out),
-            num_train_epochs=config.epochs,
-            per_device_train_batch_size=rows,
-            per_device_eval_batch_size=rows,
-            gradient_accumulation_steps=config.accumulation,
-            train_sampling_strategy="group_by_length",
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=_SCHEDULES[config.schedule],
-            warmup_steps=config.warmup if config.warmup < 1 else steps,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-            seed=config.seed,
-            bf16=dtype is torch.bfloat16,
-            use_cpu=on_cpu,
-            gradient_checkpointing=False,
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            remove_unused_columns=False,
-            eval_strategy="epoch" if prepared.heldout else "no",
-            prediction_loss_only=True,
-            save_strategy="no",
-            logging_steps=max(1, steps // _LOG_LINES),
-            logging_nan_inf_filter=False,
-            report_to="none",
-            disable_tqdm=True,
-        ),
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def choose_dtype(asked: str) -> torch.dtype:
-    """`auto` is bfloat16 where the processor computes in it, else float32. LoRA weights are float32 in either."""
-    import torch
-
-    if asked != "auto":
-        return torch.bfloat16 if asked == "bfloat16" else torch.float32
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
-
-
-def _dataset(tokens: Sequence[Tokens]) -> Any:
-    from datasets import Dataset
-
-    from finetune.trainer import IGNORED
-
-    return Dataset.from_dict(
-        {
-            "input_ids": [t.prompt + t.completion for t in tokens],
-            "labels": [[IGNORED] * len(t.prompt) + t.completion for t in tokens],
-            "length": [len(t) for t in tokens],
-            "example": list(range(len(tokens))),
-        }
-    )
+    epochs = [out / f"epoch-{number}" for number in range(1, log.epochs + 1)]
+    if first:
+        for number, folder in enumerate(epochs, start=1):
+            record = {"schema_version": 1, "epoch": number, **about, **measured}
+            (folder / "tunedyno.json").write_text(json.dumps(record, indent=2) + "\n")
+            (folder / "README.md").write_text(card.text(record, prepared.report), encoding="utf-8")
+        for name in _ADAPTER_FILES:
+            shutil.copyfile(epochs[log.best - 1] / name, out / name)
+    return TrainingResult(
+        out, epochs, log.best, log.seconds, tokens / log.seconds, log.heldout["loss"], log.heldout["score"]
+    )  # fmt: skip
 
 
 def _save_adapter(model: Any, base: ModelRef, folder: Path) -> None:
     """PEFT's files, with the base by its name in the world rather than by this machine's path."""
     peft_config = model.peft_config["default"]
-    peft_config.base_model_name_or_path = base.id
-    peft_config.revision = base.revision
+    recorded = peft_config.base_model_name_or_path, peft_config.revision
+    peft_config.base_model_name_or_path, peft_config.revision = base.id, base.revision
+    start = folder.parent / _START
     # No look-up of the base on a hub to learn whether embeddings were resized: they never are.
-    model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # a form that PEFT leaves to be filled in
+    model.save_pretrained(
+        folder,
+        save_embedding_layers=False,
+        path_initial_model_for_weight_conversion=str(start) if start.is_dir() else None,
+    )
+    peft_config.base_model_name_or_path, peft_config.revision = recorded
 
 
 def _sha256(examples: Sequence[Example]) -> str:

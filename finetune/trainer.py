@@ -4,28 +4,32 @@ Short answers to long prompts leave three things to save, none of which changes 
 
 - Prompts of one style begin alike. Their common tokens run through the model once a batch, and every row attends to those keys
   and values; gradients flow back through them as if each row had its own.
-- Rows are padded on the left, so that the completions line up at the end, and the output head is asked for those positions only.
-  TRL does that on CUDA; elsewhere its fused head scores every position against the whole vocabulary.
-- Batches are of similar length (`train_sampling_strategy`), so there is little padding.
+- The output head is asked for the positions that are learned only. TRL does that on CUDA; elsewhere its fused head scores every
+  position against the whole vocabulary.
+- Batches are of similar length, so there is little padding.
 
 Imports torch and TRL: import it inside the function that trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
 
 from finetune.data import Tokens
 from foundation.errors import SystemFailed
 
 IGNORED = -100
+_MOST_LOGITS = 1 << 28
+"""Logits held at once (1 GiB in float32); beyond them, TRL's fused head, which never holds them all."""
 
 
 class LeftPadded:
@@ -48,18 +52,83 @@ class LeftPadded:
             labels[i, width - length :] = torch.tensor(row["labels"][self.prefix :])
             mask[i, self.prefix + width - length :] = 1
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, self.prefix :]
-        example = torch.tensor([row["example"] for row in rows])
+        example = torch.tensor([row["example"][0] for row in rows])
         return {"input_ids": ids, "labels": labels, "attention_mask": mask, "position_ids": positions, "example": example}
 
 
-class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFTTrainer over `LeftPadded` batches. `tokens_seen` counts non-padding input tokens, the prefix once for every row."""
+class Packed:
+    """Rows of several examples to a batch, padded on the right. Positions start anew with each example.
 
-    def __init__(self, *, prefix: list[int], examples: Sequence[Tokens], **kwargs: Any) -> None:
+    There is no attention mask: without one, transformers lets a token see its own example only, told by the positions.
+    """
+
+    def __init__(self, pad_token: int) -> None:
+        self.pad_token = pad_token
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """All (rows, longest). `example` is -1 at padding, each token of which is an example of its own."""
+        width = max(len(row["input_ids"]) for row in rows)
+        positions = [[i for length in row["seq_lengths"] for i in range(length)] for row in rows]
+
+        def padded(columns: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+            return torch.tensor([[*column, *[value] * (width - len(column))] for column in columns])
+
+        return {
+            "input_ids": padded([row["input_ids"] for row in rows], self.pad_token),
+            "labels": padded([row["labels"] for row in rows], IGNORED),
+            "position_ids": padded(positions, 0),
+            "example": padded([row["example"] for row in rows], -1),
+        }
+
+
+class ByLength(torch.utils.data.Sampler[int]):
+    """Batches of similar length in an order that seed and epoch decide, however many processes share them."""
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch())
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer over `LeftPadded` or `Packed` batches.
+
+    `tokens_seen` counts this process's input tokens without padding, the prefix once for every row. `score` (model to 0..1),
+    where there is one, is asked after each evaluation.
+    """
+
+    def __init__(
+        self, *, prefix: list[int], examples: Sequence[Tokens], score: Callable[[Any], float] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.prefix = prefix
         self.examples = examples
+        self.score = score
         self.tokens_seen = 0
+
+    def all_tokens_seen(self) -> int:
+        """Of all processes; each of them has to ask."""
+        if self.accelerator.num_processes == 1:
+            return self.tokens_seen
+        return int(self.accelerator.reduce(torch.tensor(self.tokens_seen, device=self.args.device), reduction="sum"))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        if self.score is not None:
+            with self.accelerator.autocast():
+                metrics["eval_score"] = self.score(self.model)
+            self.log({"eval_score": metrics["eval_score"]})
+        return metrics
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
+        processes, data = self.args.world_size, train_dataset if train_dataset is not None else self.train_dataset
+        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * processes
+        return ByLength(data["length"], step, self.args.seed, lambda: int(self.state.epoch or 0))
 
     def compute_loss(
         self,
@@ -70,28 +139,42 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         which = inputs.pop("example")
         if model.training:
-            self.tokens_seen += int(inputs["attention_mask"].sum())
+            mask = inputs.get("attention_mask")
+            self.tokens_seen += int(mask.sum() if mask is not None else (which >= 0).sum())
         if self.prefix:
-            inputs["past_key_values"] = self._prefix_cache(model, inputs["input_ids"])
-        labels = inputs["labels"]
-        first = int((labels != IGNORED).any(dim=0).int().argmax())
-        if labels.is_cuda or first < labels.size(1) // 2:
-            # Long completions want TRL's fused head, which never holds all their logits at once.
+            inputs["past_key_values"] = self._prefix_cache(inputs["input_ids"])
+        else:
+            inputs["use_cache"] = False
+        learned = inputs["labels"] != IGNORED
+        if learned.is_cuda or int(learned.sum()) * self.model.config.vocab_size > _MOST_LOGITS:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         else:
-            loss = _loss_at_the_end(model, inputs, first, num_items_in_batch)
+            loss = self._loss_where_learned(model, inputs, num_items_in_batch)
         if model.training and not torch.isfinite(loss):
             self._stop_at(which, loss.item())
         return loss
 
-    def _prefix_cache(self, model: torch.nn.Module, ids: torch.Tensor) -> DynamicCache:
+    def _loss_where_learned(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        """Cross-entropy of the labels, summed over the batch, over the labels of the whole step in all processes."""
+        following = inputs.pop("labels")[:, 1:]
+        learned = following != IGNORED
+        with _head_only_where(self.model, learned):
+            logits = model(**inputs).logits
+        total = cross_entropy(logits.float(), following[learned], reduction="sum")
+        if num_items_in_batch is None:
+            return total / learned.sum()
+        return total * self.accelerator.num_processes / num_items_in_batch  # the processes' gradients are averaged
+
+    def _prefix_cache(self, ids: torch.Tensor) -> DynamicCache:
         prefix = torch.tensor([self.prefix], device=ids.device)
-        cache = model(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
+        cache = self.model(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
         cache.batch_repeat_interleave(ids.size(0))
         return cache
 
     def _stop_at(self, which: torch.Tensor, loss: float) -> None:
-        lines = ", ".join(self.examples[i].where for i in which.tolist())
+        lines = ", ".join(self.examples[i].where for i in which.unique().tolist() if i >= 0)
         raise SystemFailed(
             f"training stopped: the loss is {loss} at step {self.state.global_step + 1}; lower finetune.learning_rate "
             f"({self.args.learning_rate:g}) or finetune.max_grad_norm, or look at the batch's examples",
@@ -99,17 +182,18 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         )
 
 
-def _loss_at_the_end(
-    model: torch.nn.Module, inputs: dict[str, Any], first: int, num_items_in_batch: torch.Tensor | int | None
-) -> torch.Tensor:
-    """Cross-entropy of the labels, whose first column is `first`: summed over the batch, over the tokens of the whole step."""
-    labels = inputs.pop("labels")[:, first:]
-    width = first + labels.size(1)
-    # A tensor of positions rather than a count: it makes the rows contiguous, and the head one matrix product.
-    before = torch.arange(first - 1, width - 1)
-    logits = model(**inputs, logits_to_keep=before).logits
-    total = cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total / (num_items_in_batch if num_items_in_batch is not None else (labels != IGNORED).sum())
+@contextmanager
+def _head_only_where(model: Any, learned: torch.Tensor) -> Iterator[None]:
+    """The output head sees the hidden states before the learned tokens only: its logits are (learned tokens, vocabulary)."""
+
+    def select(head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        return (inputs[0][:, :-1][learned],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def can_share_prefix(model: Any) -> bool:

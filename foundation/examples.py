@@ -1,4 +1,4 @@
-"""Examples as JSON lines: three shapes in, one record out, and the prompt styles that word them.
+"""Examples: three shapes in, one record out, and the prompt styles that word them.
 
 Shapes: `{"messages": [...]}` (the last message is the assistant's answer), `{"prompt", "completion"}`, and
 `{"instruction", "input", "output"}`: those of TRL and Alpaca.
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
+from foundation.section import nearest
+from foundation.tables import HUB, Row, csv_rows, hub_rows, parquet_rows
 
 Message = dict[str, str]
 _SHAPES = '{"messages": [...]}, {"prompt", "completion"} or {"instruction", "input", "output"}'
@@ -72,21 +74,35 @@ def render(example: Example, style: PromptStyle | None) -> list[Message]:
     return style.render(example) if style else list(example.messages)
 
 
-def read_examples(file: Path) -> list[Example]:
-    """All examples of a JSON-lines file. Raises BadInput that names file and line for anything malformed or empty."""
+def read_examples(source: Path | str, columns: Mapping[str, str] | None = None) -> list[Example]:
+    """All examples of a file (JSON lines, `.csv`, `.parquet`) or of a hub data set (`hub:ORG/NAME:SPLIT`).
+
+    `columns` says which column of the source stands for which of ours: `{"prompt": "text", "completion": "label"}`. Raises
+    BadInput that names file and line for anything malformed or empty.
+    """
+    file = Path(source)
     try:
-        text = file.read_text(encoding="utf-8")
+        rows = list(_rows(source))
+        examples = [_example(file, line, _renamed(f"{file}:{line}", row, columns or {})) for line, row in rows]
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: can't be read as UTF-8 text ({error})") from error
-    examples = list(_parse(file, text))
     if not examples:
         raise BadInput(f"{file}: empty; write one example a line, as {_SHAPES}")
     return examples
 
 
-def _parse(file: Path, text: str) -> Iterator[Example]:
+def _rows(source: Path | str) -> Iterator[Row]:
+    if isinstance(source, str) and source.startswith(HUB):
+        return hub_rows(source)
+    file = Path(source)
+    readers = {".csv": csv_rows, ".parquet": parquet_rows}
+    return readers.get(file.suffix.lower(), _json_lines)(file)
+
+
+def _json_lines(file: Path) -> Iterator[Row]:
+    text = file.read_text(encoding="utf-8")
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         where = f"{file}:{number}"
         if not line.strip():
@@ -97,7 +113,14 @@ def _parse(file: Path, text: str) -> Iterator[Example]:
             raise BadInput(f"{where}: not JSON ({error}); write one example a line") from None
         if not isinstance(row, dict):
             raise BadInput(f"{where}: not a JSON object; write {_SHAPES}")
-        yield _example(file, number, row)
+        yield number, row
+
+
+def _renamed(where: str, row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    for theirs in columns.values():
+        if theirs not in row:
+            raise BadInput(f"{where}: data.columns names {theirs!r}, which is no column{nearest(theirs, map(str, row))}")
+    return {**row, **{ours: row[theirs] for ours, theirs in columns.items()}}
 
 
 def _example(file: Path, line: int, row: dict[str, Any]) -> Example:

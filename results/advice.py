@@ -161,7 +161,7 @@ def _prune(case: _Case) -> _Remedy | None:
             why="Latency goes with the number of layers, and the deeper ones of a chat model change an answer little.",
             effect="about a quarter of the layers can go with most of the quality kept, once it is healed by a short fine-tune",
             source="A. Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024; X. Men et al., ShortGPT, 2024",
-            change="model: PATH_OF_THE_PRUNED_MODEL",
+            change=case.variant_line("pruned", "prune: 25%"),
         ),
     )
 
@@ -176,7 +176,7 @@ def _distil(case: _Case) -> _Remedy | None:
             why="On a narrow task a small model that learns from this one's answers keeps most of its quality.",
             effect="1.6 times the speed at 97 % of the quality with 40 % fewer weights, in the example that is best known",
             source="V. Sanh et al., DistilBERT, 2019; C.-Y. Hsieh et al., Distilling Step-by-Step, 2023",
-            change="model: A_SMALLER_MODEL\ndata:\n  train: ANSWERS_OF_THIS_VARIANT.jsonl",
+            change=case.variant_line("student", f"prune: 50%, distil: {case.variant.variant}"),
         ),
     )
 

@@ -1,6 +1,6 @@
-"""One training run in a process of its own, by us or by SFTTrainer as it comes, and the held-out loss of what it made.
+"""One training run in a process of its own, by us or by a trainer as it comes, and the held-out loss of what it made.
 
-Both learn the same examples with the same LoRA, learning rate, schedule, batch size and seed, which decide the loss and not the
+All learn the same examples with the same LoRA, learning rate, schedule, batch size and seed, which decide the loss and not the
 speed. All else is each one's own.
 """
 
@@ -25,7 +25,7 @@ from foundation.quiet import quiet_libraries
 
 @dataclass(frozen=True)
 class Score:
-    """`tokens` are non-padding input tokens of the data, counted once for both; `seconds` those of training alone."""
+    """`tokens` are non-padding input tokens of the data, counted once for all; `seconds` those of training alone."""
 
     arm: str
     tokens: int
@@ -38,16 +38,103 @@ class Score:
         return self.tokens / self.seconds
 
 
-def by_us(config: FinetuneConfig, base: ModelRef, learned: list[Example], style: PromptStyle | None, out: Path) -> float:
-    return train(config, base, learned, [], style, out, Silent()).seconds
+@dataclass(frozen=True)
+class Task:
+    """What every arm is given."""
+
+    config: FinetuneConfig
+    base: ModelRef
+    learned: list[Example]
+    style: PromptStyle | None
+    prepared: Prepared
+    out: Path
 
 
-def by_sfttrainer(config: FinetuneConfig, base: ModelRef, learned: list[Example], style: PromptStyle | None, out: Path) -> float:
-    import torch
+def by_us(task: Task) -> float:
+    return train(task.config, task.base, task.learned, [], task.style, task.out, Silent()).seconds
+
+
+def by_sfttrainer(task: Task) -> float:
     from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
+
+    config, clock = task.config, _clock()
+    rows = [
+        {"prompt": render(e, task.style), "completion": [{"role": "assistant", "content": e.completion}]} for e in task.learned
+    ]
+    packed = {"packing": True, "max_length": config.max_length} if config.packing else {}
+    trainer = SFTTrainer(
+        model=str(task.base.path),
+        train_dataset=Dataset.from_list(rows),
+        peft_config=_lora(config),
+        args=SFTConfig(per_device_train_batch_size=config.batch_size, **packed, **_settings(task)),
+        callbacks=[clock],
+    )
+    trainer.train()
+    trainer.save_model(str(task.out))
+    return float(clock.seconds)
+
+
+def by_plain_trainer(task: Task) -> float:
+    """The Trainer of transformers on rows tokenized beforehand.
+
+    Its way to pack is to lay a batch's examples end to end in one row: it gets as many examples a step as the packed rows hold.
+    """
+    from datasets import Dataset
+    from peft import get_peft_model
+    from transformers import (
+        AutoModelForCausalLM,
+        DataCollatorForSeq2Seq,
+        DataCollatorWithFlattening,
+        Trainer,
+        TrainingArguments,
+    )
+
+    config, clock, tokens = task.config, _clock(), task.prepared.train
+    batch_size = config.batch_size
+    collator: Any = DataCollatorForSeq2Seq(task.prepared.tokenizer)
+    if config.packing:
+        collator = DataCollatorWithFlattening(return_flash_attn_kwargs=False)
+        batch_size = max(1, round(config.batch_size * config.max_length * len(tokens) / sum(map(len, tokens))))
+    rows = [{"input_ids": t.prompt + t.completion, "labels": [-100] * len(t.prompt) + t.completion} for t in tokens]
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(task.base.path), _lora(config))
+    trainer = Trainer(
+        model=model,
+        train_dataset=Dataset.from_list(rows),
+        data_collator=collator,
+        args=TrainingArguments(per_device_train_batch_size=batch_size, **_settings(task)),
+        callbacks=[clock],
+    )
+    trainer.train()
+    model.save_pretrained(task.out, save_embedding_layers=False)
+    return float(clock.seconds)
+
+
+def _lora(config: FinetuneConfig) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=config.modules, task_type="CAUSAL_LM")
+
+
+def _settings(task: Task) -> dict[str, Any]:
+    import torch
+
+    return {
+        "output_dir": str(task.out),
+        "num_train_epochs": task.config.epochs,
+        "learning_rate": task.config.learning_rate,
+        "lr_scheduler_type": task.config.schedule,
+        "warmup_steps": task.config.warmup,
+        "seed": task.config.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def _clock() -> Any:
+    from transformers import TrainerCallback
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -56,30 +143,7 @@ def by_sfttrainer(config: FinetuneConfig, base: ModelRef, learned: list[Example]
         def on_train_end(self, *_: Any, **__: Any) -> None:
             self.seconds = time.perf_counter() - self.began
 
-    rows = [{"prompt": render(e, style), "completion": [{"role": "assistant", "content": e.completion}]} for e in learned]
-    clock = Clock()
-    trainer = SFTTrainer(
-        model=str(base.path),
-        train_dataset=Dataset.from_list(rows),
-        peft_config=LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=config.modules, task_type="CAUSAL_LM"),
-        args=SFTConfig(
-            output_dir=str(out),
-            num_train_epochs=config.epochs,
-            per_device_train_batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type=config.schedule,
-            warmup_steps=config.warmup,
-            seed=config.seed,
-            use_cpu=not torch.cuda.is_available(),
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        callbacks=[clock],
-    )
-    trainer.train()
-    trainer.save_model(str(out))
-    return clock.seconds
+    return Clock()
 
 
 def heldout_loss(base: ModelRef, adapter: Path, prepared: Prepared) -> float:
@@ -99,13 +163,13 @@ def heldout_loss(base: ModelRef, adapter: Path, prepared: Prepared) -> float:
     return total / count
 
 
-ARMS = {"tunedyno": by_us, "SFTTrainer's defaults": by_sfttrainer}
+ARMS = {"tunedyno": by_us, "SFTTrainer's defaults": by_sfttrainer, "plain Trainer": by_plain_trainer}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("arm", choices=ARMS)
-    parser.add_argument("settings", type=json.loads, help="model, train, heldout, prompt, config, out")
+    parser.add_argument("settings", type=json.loads, help="id, model, train, heldout, prompt, examples, config, out")
     args = parser.parse_args()
     settings = args.settings
     quiet_libraries()
@@ -114,8 +178,8 @@ def main() -> None:
     config = FinetuneConfig(**settings["config"])
     learned, heldout = (read_examples(Path(settings[split])) for split in ("train", "heldout"))
     learned = learned[: settings["examples"]]
-    prepared = prepare(config, base, learned, heldout[: config.eval_limit], style)
-    seconds = ARMS[args.arm](config, base, learned, style, Path(settings["out"]))
+    prepared = prepare(config, base, learned, heldout, style)
+    seconds = ARMS[args.arm](Task(config, base, learned, style, prepared, Path(settings["out"])))
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     loss = heldout_loss(base, Path(settings["out"]), prepared)
     print("\n" + json.dumps(asdict(Score(args.arm, prepared.report.tokens, seconds, loss, peak_gib))))

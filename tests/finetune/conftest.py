@@ -8,6 +8,8 @@ from foundation.examples import Example
 from foundation.model import ModelRef
 from tests.tiny_model import build_tiny_model
 
+LABELS = ("a", "b", "c")
+
 
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:

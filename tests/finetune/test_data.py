@@ -84,6 +84,13 @@ def test_report_counts_what_is_there(base: ModelRef, tokenizer) -> None:
     assert report.tokens == sum(lengths) + lengths[0]  # "Story  1" and "acq" weigh what "story 1" and "earn" do
     assert report.trained_tokens == 4 * len("earn") + len("acq") + 5
     assert report.sample.endswith("⟦earn<|im_end|>⟧")
+    assert report.labels == {"earn": 4, "acq": 1}
+    assert "| earn | 4 | 80.0% |" in report.text() and report.sample in report.text()
+
+
+def test_held_out_questions_that_differ_in_numbers_only_are_counted(base: ModelRef) -> None:
+    close = [*HELDOUT, example("Story... 99!", "earn", 2, "heldout.jsonl")]
+    assert (check(CONFIG, base, TRAIN, HELDOUT, None).leaks, check(CONFIG, base, TRAIN, close, None).leaks) == (0, 1)
 
 
 def test_limit_is_a_seeded_sample_and_never_held_out(base: ModelRef) -> None:
@@ -118,6 +125,20 @@ def test_too_long_names_line_tokens_and_remedy(base: ModelRef) -> None:
         check(FinetuneConfig(max_length=4096), base, huge, [], None)
 
 
+def test_what_is_too_long_is_dropped_or_truncated_where_asked_for(base: ModelRef) -> None:
+    mixed = [*TRAIN, example("a question", "x" * 300, 9)]
+    dropped = prepare(CONFIG.model_copy(update={"too_long": "drop"}), base, mixed, [], None)
+    assert (dropped.report.train, dropped.report.dropped, dropped.report.truncated) == (4, 1, 0)
+    cut = prepare(CONFIG.model_copy(update={"too_long": "truncate"}), base, mixed, [], None)
+    assert (cut.report.train, cut.report.dropped, cut.report.truncated) == (5, 0, 1)
+    assert len(cut.train[4]) == 256 and IM_END not in cut.train[4].completion
+    assert "1 completions truncated" in str(cut.report)
+    with pytest.raises(BadInput, match=r"^train\.jsonl:8: every label would be masked: the prompt alone has \d+ tokens"):
+        prepare(CONFIG.model_copy(update={"too_long": "truncate"}), base, [example("y" * 300, "x", 8)], [], None)
+    with pytest.raises(BadInput, match="drop leaves no example"):
+        prepare(CONFIG.model_copy(update={"too_long": "drop"}), base, [example("y" * 300, "x", 8)], [], None)
+
+
 TURNS = "{% for message in messages %}"
 OPENING = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
@@ -148,11 +169,22 @@ def test_templates_that_can_not_teach(base: ModelRef, tmp_path: Path, template: 
     [
         ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM; finetune needs a causal LM"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "already quantized"),
+        (
+            {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}},
+            "code of its own, which is not run unless asked for",
+        ),
     ],
 )
 def test_bases_that_can_not_be_tuned(base: ModelRef, tmp_path: Path, config: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         check(CONFIG, changed(base, tmp_path / "model", **config), TRAIN, HELDOUT, None)
+
+
+def test_pickle_weights_are_refused(base: ModelRef, tmp_path: Path) -> None:
+    model = changed(base, tmp_path / "model")
+    next(model.path.glob("*.safetensors")).rename(model.path / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="pickle weights are not loaded"):
+        check(CONFIG, model, TRAIN, HELDOUT, None)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,8 @@ from finetune.config import FinetuneConfig
 from foundation.errors import SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Silent
-from tests.finetune.conftest import example
+from tests.finetune.conftest import LABELS, example
 
-LABELS = ("a", "b", "c")
 TRAIN = [example(f"{LABELS[i % 3]} story {i}", LABELS[i % 3], i) for i in range(1, 25)]
 HELDOUT = [example(f"another {label}", label, i, "heldout.jsonl") for i, label in enumerate(LABELS)]
 CONFIG = FinetuneConfig(rank=8, epochs=3, batch_size=4, learning_rate=2e-2, warmup=0.1)
@@ -54,10 +53,10 @@ def same(a: Path, b: Path) -> bool:
     return first.keys() == second.keys() and all((first[k] == second[k]).all() for k in first)
 
 
-def test_one_adapter_an_epoch_and_the_last_on_top(trained: Any) -> None:
+def test_one_adapter_an_epoch_and_the_best_on_top(trained: Any) -> None:
     result, _ = trained
     assert [folder.name for folder in result.epochs] == ["epoch-1", "epoch-2", "epoch-3"]
-    assert same(result.adapter, result.epochs[2])
+    assert same(result.adapter, result.epochs[result.best - 1])
     assert not same(result.epochs[0], result.epochs[2])
 
 
@@ -102,7 +101,8 @@ def test_training_log(trained: Any) -> None:
     assert [line["step"] for line in evaluations] == [6, 12, 18]
     assert [line["heldout_loss"] for line in evaluations] == result.heldout_loss
     assert all(
-        line.keys() == {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "heldout_loss"}
+        line.keys()
+        == {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "heldout_loss", "heldout_score"}
         for line in log
     )
     assert steps[-1]["loss"] < steps[0]["loss"] / 4

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from finetune.build import build_trainer
 from finetune.config import FinetuneConfig
 from finetune.data import Tokens, prepare
-from finetune.train import build_trainer
 from foundation.examples import PromptStyle
 from foundation.model import ModelRef
 from tests.finetune.conftest import example

@@ -1,0 +1,70 @@
+"""The model card of an adapter: a README.md as the hub reads it, made of what was recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finetune.report import DataReport
+
+_SETTINGS = (
+    "method", "base_format", "rank", "alpha", "dropout", "target_modules", "modules_to_save", "epochs", "learning_rate",
+    "schedule", "warmup", "weight_decay", "max_grad_norm", "batch_size", "accumulation", "max_length", "packing", "prompt",
+    "dtype", "seed",
+)  # fmt: skip
+
+
+def text(record: dict[str, Any], report: DataReport) -> str:
+    """Markdown with the hub's front matter. `record` is what `tunedyno.json` holds."""
+    base, data, config = record["base"], record["data"], record["config"]
+    shown = [
+        name
+        for name in _SETTINGS
+        if config[name] not in (None, [], ()) and (name != "base_format" or config["method"] == "qlora")
+    ]
+    settings = [f"| `{name}` | {config[name]} |" for name in shown]
+    revision = f" at `{base['revision']}`" if base["revision"] else ""
+    return "\n".join(
+        [
+            "---",
+            f"base_model: {base['id']}",
+            "library_name: peft",
+            "tags: [lora, tunedyno]",
+            "---",
+            f"# Adapter of {base['id']}",
+            "",
+            f"Epoch {record['epoch']} of {len(record['heldout_loss']) or record['epoch']}, trained by tunedyno"
+            f" {record['versions']['tunedyno']} on {base['id']}{revision} (weights {base['fingerprint'][:16]}).",
+            "",
+            "## Data",
+            "",
+            f"{report}.",
+            "",
+            f"SHA-256 of the training examples `{data['train_sha256']}`, of the held-out ones `{data['heldout_sha256']}`.",
+            "",
+            "## Settings",
+            "",
+            "| | |",
+            "|---|---|",
+            *settings,
+            "",
+            "## Scores on the held-out examples",
+            "",
+            *_scores(record),
+            "",
+            f"{record['tokens']} tokens in {record['seconds']:.0f} s, {record['tokens_per_second']:.0f} tokens/s. "
+            f"Made with {', '.join(f'{name} {v}' for name, v in record['versions'].items())}.",
+            "",
+        ]
+    )
+
+
+def _scores(record: dict[str, Any]) -> list[str]:
+    losses, scores = record["heldout_loss"], record["heldout_score"]
+    if not losses:
+        return ["None were measured."]
+    lines = ["| epoch | loss | task score | |", "|---|---|---|---|"]
+    for number, loss in enumerate(losses, start=1):
+        score = f"{scores[number - 1]:.3f}" if scores else ""
+        what = ", ".join(["best"] * (number == record["best_epoch"]) + ["this one"] * (number == record["epoch"]))
+        lines.append(f"| {number} | {loss:.4f} | {score} | {what} |")
+    return lines

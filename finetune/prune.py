@@ -1,0 +1,129 @@
+"""Layer pruning: leave out the block of layers that changes the hidden state least, to be healed by training.
+
+A. Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024: of all blocks of n layers, the one whose input and
+output are nearest in angle, averaged over the last token of examples, is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.config import FinetuneConfig
+from finetune.data import Tokens, prepare
+from foundation.errors import BadInput
+from foundation.examples import Example, PromptStyle
+from foundation.model import ModelRef
+from foundation.progress import Progress
+from foundation.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    import torch
+
+_EXAMPLES = 128
+
+
+def prune(
+    config: FinetuneConfig,
+    base: ModelRef,
+    train: Sequence[Example],
+    style: PromptStyle | None,
+    share: float,
+    out: Path,
+    progress: Progress,
+) -> ModelRef:
+    """Write `base` without `share` of its layers to `out`, with `prune.json`: every block's distance, and which was dropped.
+
+    The distances are measured on 128 training prompts. Raises BadInput where the share is no layer or all of them.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    quiet_libraries()
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype="auto", use_safetensors=True).eval()
+    count = layers_to_drop(model.config.num_hidden_layers, share)
+    prepared = prepare(config.model_copy(update={"limit": _EXAMPLES}), base, train, [], style)
+    states = last_token_states(model, prepared.train, progress)
+    distances = angular_distances(states, count)
+    first = int(distances.argmin())
+    _drop(model, first, count)
+    model.save_pretrained(out)
+    for file in base.path.iterdir():
+        if file.is_file() and file.suffix != ".safetensors" and not (out / file.name).exists() and "index" not in file.name:
+            shutil.copyfile(file, out / file.name)
+    about = {
+        "schema_version": 1,
+        "base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()},
+        "dropped": list(range(first, first + count)),
+        "layers": model.config.num_hidden_layers,
+        "examples": len(states),
+        "angular_distances": [round(float(d), 5) for d in distances],
+        "torch": torch.__version__,
+    }
+    (out / "prune.json").write_text(json.dumps(about, indent=2) + "\n")
+    progress.log(
+        f"prune: layers {first + 1} to {first + count} of {model.config.num_hidden_layers + count} left out (angular distance "
+        f"{distances[first]:.3f}; the block that changes most has {distances.max():.3f})"
+    )
+    return ModelRef(f"{base.id}-pruned", base.revision, out)
+
+
+def layers_to_drop(layers: int, share: float) -> int:
+    """How many layers a share is, rounded. Raises BadInput where it is none, or all of them."""
+    count = round(layers * share)
+    if not 0 < count < layers:
+        raise BadInput(f"prune: {share:.0%} of {layers} layers is {count}; write a share that leaves some out and keeps some")
+    return count
+
+
+def last_token_states(model: Any, examples: Sequence[Tokens], progress: Progress) -> torch.Tensor:
+    """(examples, layers + 1, width): the state of each prompt's last token before every layer, and behind the last one."""
+    import torch
+
+    layers = _layers(model)
+    seen: list[torch.Tensor] = []
+    # Taken at the layers: what the model itself hands out as its last state has been through the final norm.
+    hooks = [layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].float())) for layer in layers]
+    last = layers[-1]
+    hooks.append(last.register_forward_hook(lambda _, __, o: seen.append((o[0] if isinstance(o, tuple) else o)[0, -1].float())))
+    progress.stage("prune", len(examples), "prompts")
+    rows = []
+    with torch.no_grad():
+        for tokens in examples:
+            model.base_model(input_ids=torch.tensor([tokens.prompt]), use_cache=False)
+            rows.append(torch.stack(seen))
+            seen.clear()
+            progress.advance(1)
+    for hook in hooks:
+        hook.remove()
+    return torch.stack(rows)
+
+
+def angular_distances(states: torch.Tensor, count: int) -> torch.Tensor:
+    """For each block of `count` layers, by its first: the mean angle between its input and its output, over pi."""
+    import torch
+
+    cosine = torch.nn.functional.cosine_similarity(states[:, :-count], states[:, count:], dim=-1).clamp(-1, 1)
+    return (cosine.arccos() / torch.pi).mean(dim=0)
+
+
+def _drop(model: Any, first: int, count: int) -> None:
+    import torch
+
+    kept = [layer for i, layer in enumerate(_layers(model)) if not first <= i < first + count]
+    for index, layer in enumerate(kept):
+        layer.self_attn.layer_idx = index
+    model.base_model.layers = torch.nn.ModuleList(kept)
+    model.config.num_hidden_layers = len(kept)
+    if (types := getattr(model.config, "layer_types", None)) is not None:
+        model.config.layer_types = [t for i, t in enumerate(types) if not first <= i < first + count]
+
+
+def _layers(model: Any) -> Any:
+    layers = getattr(model.base_model, "layers", None)
+    if layers is None:
+        raise BadInput(f"prune: {type(model).__name__} keeps its layers elsewhere than in .layers; its kind can't be pruned")
+    return layers
