@@ -27,7 +27,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.YAML", help="The experiment file.", show_default=False)]
 ExperimentOrRun = Annotated[
     Path,
     typer.Argument(
