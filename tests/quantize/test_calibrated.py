@@ -154,5 +154,5 @@ def test_llm_compressor_writes_what_transformers_reads(method: str, algorithm: s
     packed = "weight_packed" if method == "w4a16" else "weight"
     assert stored[f"model.layers.0.mlp.down_proj.{packed}"].dtype is (torch.int32 if method == "w4a16" else torch.int8)
     found = measure_recovery(base, out, LEARNED[32:], STYLE, Silent())
-    assert found.all_text.top1_agreement > 0.5
+    assert found.all_text.kl_divergence < 1  # the same model still: on random weights four bits round off much of the rest
     assert not [child for child in psutil.Process().children() if "oneshot" in " ".join(child.cmdline())]
