@@ -99,7 +99,16 @@ def run(
     gate: Gate = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the stages, start nothing.")] = False,
     until_decided: Annotated[bool, typer.Option("--until-decided", help="Add blocks until every verdict is settled.")] = False,
-    max_time: Annotated[str, typer.Option("--max-time", help="With --until-decided: how long to go on loading.")] = "30m",
+    resolution: Annotated[
+        str | None,
+        typer.Option("--resolution", metavar="CHANGE", help="Plan the blocks so that this change of p95 shows, such as 3%."),
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option("--max-time", help="With --until-decided or --resolution: how long to load at most (30m).")
+    ] = None,
+    pilot: Annotated[
+        Path | None, typer.Option("--pilot", metavar="RUN", help="With --dry-run: plan from an earlier run.")
+    ] = None,
     out: Out = Path("runs"),
 ) -> None:
     """The whole ring: fine-tune, quantize, serve, load, decide."""
@@ -114,13 +123,11 @@ def run(
         _ring(load_experiment(directory.experiment), directory.path.resolve(), directory, gate)
         return
     assert experiment is not None
-    loaded = load_experiment(experiment)
-    if until_decided:
-        loaded = loaded.decided_within(max_time)
+    loaded = load_experiment(experiment).measured_until(until_decided, resolution, max_time)
     if dry_run:
         from dyno.dry_run import show_dry_run
 
-        show_dry_run(loaded, experiment.resolve().parent)
+        show_dry_run(loaded, experiment.resolve().parent, pilot)
         return
     _ring(loaded, experiment.resolve().parent, lambda: new_run(out, loaded.name), gate)
 

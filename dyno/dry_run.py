@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
 
 from dyno.console import PlainProgress, open_console
 from dyno.environment import accelerators
-from dyno.experiment import Experiment
-from dyno.pipeline import plan_serving
+from dyno.experiment import Experiment, load_experiment
+from dyno.pipeline import plan_serving, run_inputs
 from dyno.prepare import Prepared, checkpoint_name, merged_name, prepare
-from dyno.run_directory import RunDirectory
+from dyno.run_directory import RunDirectory, existing_run
 from loadgen import planned_requests
+from results import forecast
+from results.report.format import duration, percent
 from serve import ServePlan
 
 # Seen on 2 CPU cores with a 135 M-parameter model, and typical of one data-centre GPU with an 8 B one: estimates, no promises.
@@ -23,8 +26,10 @@ _CHECKPOINT_S = {"cpu": 15.0, "gpu": 120.0}
 _TOKENS_PER_CHARACTER = 0.25
 
 
-def show_dry_run(experiment: Experiment, where: Path) -> None:
-    """Check and print. Raises what a real run would raise before its first slow step."""
+def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None) -> None:
+    """Check and print; `pilot` is an earlier run that tells how many blocks a resolution takes.
+
+    Raises what a real run would raise before its first slow step."""
     console = open_console()
     prepared = prepare(experiment, where, PlainProgress(console), need_models=False)
     with tempfile.TemporaryDirectory() as nowhere:
@@ -32,13 +37,13 @@ def show_dry_run(experiment: Experiment, where: Path) -> None:
     table = Table("stage", "what", "about", title=f"{experiment.name}: what would run", title_justify="left")
     total = 0.0
     for stage, what, seconds in _stages(prepared, plan):
-        table.add_row(stage, what, _duration(seconds))
+        table.add_row(stage, what, duration(seconds))
         total += seconds
     table.add_section()
-    table.add_row("", "estimated, not measured", _duration(total))
+    table.add_row("", "estimated, not measured", duration(total))
     console.print(table)
     console.print(_servers(plan))
-    for note in plan.notes:
+    for note in (*plan.notes, *_resolution_notes(experiment, pilot)):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print("everything checks out; nothing was started")
 
@@ -80,12 +85,23 @@ def _stages(prepared: Prepared, plan: ServePlan) -> list[tuple[str, str, float]]
     return stages
 
 
+def _resolution_notes(experiment: Experiment, pilot: Path | None) -> list[str]:
+    """What the planned blocks will show, as far as an earlier run tells; else when it will be known."""
+    wanted = experiment.resolution
+    if pilot is not None:
+        run = existing_run(pilot)
+        inputs = replace(run_inputs(run, load_experiment(run.experiment)), resolution=wanted)
+        return [f"if it goes as in {pilot}: {sentence}" for sentence in forecast(inputs, experiment.workload.blocks)]
+    if wanted is None:
+        return []
+    return [
+        f"the first {wanted.pilot} blocks tell how many a change of {percent(wanted.change)} takes, "
+        f"within {duration(wanted.max_time)}; --pilot RUN tells it now, from an earlier run"
+    ]
+
+
 def _servers(plan: ServePlan) -> Table:
     table = Table("server", "variants", "memory", title="Servers", title_justify="left")
     for server in plan.servers:
         table.add_row(server.name, ", ".join(v.name for v in server.variants), f"{server.memory.total / 2**30:.1f} GiB")
     return table
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -19,7 +19,7 @@ from foundation.section import Section, nearest
 from foundation.units import Seconds, Share
 from loadgen.config import WorkloadConfig
 from quantize.config import QuantizeConfig
-from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
+from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
 from serve.config import ServeConfig
 
 FINETUNE = "finetune"
@@ -127,7 +127,7 @@ class UntilDecided(Section):
     Judged at most `looks` times, each after half as many blocks again; the 5 % of error are shared among the looks.
     """
 
-    max_time: Seconds
+    max_time: Seconds = 1800.0
     looks: int = Field(default=5, ge=2)
 
     def block_counts(self, blocks: int) -> list[int]:
@@ -152,6 +152,7 @@ class Experiment(Section):
     budget: BudgetConfig | None = None
     plan: PlanConfig | None = None
     until_decided: UntilDecided | None = None
+    resolution: ResolutionConfig | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
@@ -174,6 +175,10 @@ class Experiment(Section):
             raise ValueError("data.prompt: workload.dataset says what is asked; leave one of them out")
         if self.finetune and not self.data.train:
             raise ValueError("data.train: finetune needs examples to learn from")
+        if self.resolution and self.until_decided:
+            raise ValueError("resolution: until_decided adds blocks by the verdict, resolution by a plan; leave one out")
+        if self.resolution and len(self.variants) < 2:
+            raise ValueError("resolution: there is nothing to compare with the baseline; add a variant")
         return self
 
     def _check_training(self, where: str, variant: VariantConfig, before: list[str]) -> None:
@@ -203,12 +208,22 @@ class Experiment(Section):
         stages = self.workload.stages
         return next((s for s in stages if s.open_loop), stages[0]).label
 
-    def decided_within(self, max_time: str) -> Experiment:
-        """The same experiment, measured until it is decided. Raises BadInput for a time that is none."""
+    def measured_until(self, decided: bool, resolution: str | None, max_time: str | None) -> Experiment:
+        """The same experiment with what the command line says of its length. Raises BadInput for what can't be."""
+        if max_time is not None and not decided and resolution is None:
+            raise BadInput("--max-time goes with --until-decided or --resolution")
+        time = {"max_time": max_time} if max_time is not None else {}
+        update: dict[str, Any] = {}
         try:
-            return self.model_copy(update={"until_decided": UntilDecided.model_validate({"max_time": max_time})})
+            if decided:
+                update["until_decided"] = UntilDecided.model_validate(time)
+            if resolution is not None:
+                update["resolution"] = ResolutionConfig.model_validate({"change": resolution, **time})
+            return Experiment.model_validate({**dict(self), **update})
         except ValidationError as error:
-            raise BadInput(f"--max-time: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+            problem = error.errors()[0]
+            option = "--max-time: " if "max_time" in problem["loc"] else "--resolution: " if "change" in problem["loc"] else "--"
+            raise BadInput(f"{option}{problem['msg'].removeprefix('Value error, ')}") from None
 
     def as_yaml(self) -> str:
         """The file that reads back as this experiment, every default written out."""

@@ -17,6 +17,7 @@ from foundation.progress import Progress, Silent
 from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, questions_of, run, run_block, run_mix
 from loadgen.arrivals import ALONE, Place
 from loadgen.config import Stage, WorkloadConfig
+from results import Planned
 from results.config import Probe
 from results.journal import is_whole, read_journal
 from results.records import Prompt
@@ -31,17 +32,28 @@ class Interrupted(Exception):
 
 
 def measure(
-    prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress, settled: Callable[[], bool] = lambda: True
+    prepared: Prepared,
+    plan: ServePlan,
+    out: RunDirectory,
+    progress: Progress,
+    settled: Callable[[], bool],
+    plan_blocks: Callable[[], Planned],
 ) -> None:
     """Write every journal that is not whole yet; where the experiment says `until_decided`, go on until `settled`.
 
-    Raises SystemFailed where a server dies, Interrupted after Ctrl-C.
+    Where it names a `resolution`, `plan_blocks` says after the pilot how many blocks to run. Raises SystemFailed where a server
+    dies, Interrupted after Ctrl-C.
     """
-    run(_measure(prepared, plan, out, progress, settled))
+    run(_measure(prepared, plan, out, progress, settled, plan_blocks))
 
 
 async def _measure(
-    prepared: Prepared, plan: ServePlan, out: RunDirectory, progress: Progress, settled: Callable[[], bool]
+    prepared: Prepared,
+    plan: ServePlan,
+    out: RunDirectory,
+    progress: Progress,
+    settled: Callable[[], bool],
+    plan_blocks: Callable[[], Planned],
 ) -> None:
     stop = asyncio.Event()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -57,18 +69,24 @@ async def _measure(
     loop.add_signal_handler(signal.SIGINT, on_interrupt)
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     began = time.monotonic()
-    until = prepared.experiment.until_decided
+    until, resolution = prepared.experiment.until_decided, prepared.experiment.resolution
     try:
         hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, telemetry=out.telemetry)
         for names in plan.rounds:
-            blocks = _blocks(prepared, names, out)
-            if not blocks and until is None:
+            if not _blocks(prepared, names, out) and until is None and resolution is None:
                 continue
             async with hosting.round(names) as endpoints:
                 load = _Load(hosting, endpoints, progress, stop)
                 prepared = await _warmed_up(prepared, names, out, load)
-                blocks = _blocks(prepared, names, out)
-                await load.run(blocks, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
+                planned = prepared.experiment.workload.blocks
+                if resolution:
+                    await load.run(_stage_blocks(prepared, names, out, _judged(prepared), resolution.pilot), "the pilot")
+                    found = plan_blocks()
+                    planned = found.blocks
+                    for sentence in (*found.sentences, f"so there will be {planned} blocks"):
+                        progress.log(sentence)
+                everything = _blocks(prepared, names, out, planned)
+                await load.run(everything, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
                 for count in until.block_counts(prepared.experiment.workload.blocks) if until else ():
                     if until is None or settled() or time.monotonic() - began > until.max_time:
                         break
@@ -113,6 +131,7 @@ class _Load:
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
+            await self.hosting.ready(block.variant)
             await self.hosting.sample()
             await guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop))
             await self.hosting.sample()
@@ -215,11 +234,16 @@ class _Mixed:
         await run_mix({block.journal: block.plan(endpoints) for block in self.blocks}, progress, stop)
 
 
-def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block | _Mixed]:
-    """The blocks still to be run, in order: stages, in each the blocks, in each the variants by turns; probes last."""
+def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory, planned: int | None = None) -> list[_Block | _Mixed]:
+    """The blocks still to be run, in order: stages, in each the blocks, in each the variants by turns; probes last.
+
+    `planned`: how many blocks the judged stage has, where that is not what the experiment says.
+    """
     experiment = prepared.experiment
     workload = experiment.workload
-    found = [block for s in workload.stages for block in _stage_blocks(prepared, names, out, s, workload.blocks)]
+    counts = {stage.label: workload.blocks for stage in workload.stages}
+    counts[experiment.judged_stage] = planned or workload.blocks
+    found = [block for s in workload.stages for block in _stage_blocks(prepared, names, out, s, counts[s.label])]
     styles = _styles(prepared)
     for probe in experiment.quality.probes:
         stage, changed = _probe_load(probe, prepared.prompts, workload)

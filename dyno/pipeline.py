@@ -21,7 +21,7 @@ from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from loadgen.ceiling import stored_ceiling
-from results import RunInputs, analyse, judge, plan_capacity, write_parquet
+from results import RunInputs, analyse, judge, plan_blocks, plan_capacity, write_parquet
 from results.records import Kind, VariantRecord
 from results.summary import CapacityPlan, Summary, Verdicts
 from serve.device import device_for
@@ -36,11 +36,19 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple
     make_checkpoints(prepared, run, progress)
     write_variants(prepared, run)
     serving = plan_serving(prepared, run)
-    if prepared.experiment.until_decided and len(serving.rounds) > 1:
-        raise BadInput("until_decided: the servers take turns, so blocks can't be added to all; give them memory to be resident")
-    if len(serving.rounds) > 1 and any(stage.mix for stage in prepared.experiment.workload.stages):
+    if (len(serving.rounds) > 1 or serving.residency == "sleep") and any(s.mix for s in prepared.experiment.workload.stages):
         raise BadInput("workload.stages: a mix needs all variants at once; give their servers memory to be resident")
-    measure(prepared, serving, run, progress, lambda: settled(run, prepared.experiment))
+    adding = next((key for key in ("until_decided", "resolution") if getattr(prepared.experiment, key)), None)
+    if adding and len(serving.rounds) > 1:
+        raise BadInput(f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident")
+    measure(
+        prepared,
+        serving,
+        run,
+        progress,
+        settled=lambda: settled(run, prepared.experiment),
+        plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
+    )
     return decide(run, prepared.experiment, progress)
 
 
@@ -232,6 +240,8 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         plan=experiment.plan,
         run=run.path,
         looks=experiment.until_decided.looks if experiment.until_decided else 1,
+        resolution=experiment.resolution,
+        stages=[stage.label for stage in experiment.workload.stages],
     )
 
 

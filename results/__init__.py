@@ -16,15 +16,29 @@ if TYPE_CHECKING:
     from results.analysis import analyse
     from results.capacity import plan_capacity
     from results.journal import write_parquet
+    from results.planner import Planned, forecast, plan_blocks
     from results.runs import compare_runs
     from results.verdict import judge
 
-__all__ = ["RunInputs", "analyse", "compare_runs", "judge", "plan_capacity", "write_parquet"]
+__all__ = [
+    "Planned",
+    "RunInputs",
+    "analyse",
+    "compare_runs",
+    "forecast",
+    "judge",
+    "plan_blocks",
+    "plan_capacity",
+    "write_parquet",
+]
 
 _HOMES = {
+    "Planned": "planner",
     "analyse": "analysis",
     "compare_runs": "runs",
+    "forecast": "planner",
     "judge": "verdict",
+    "plan_blocks": "planner",
     "plan_capacity": "capacity",
     "write_parquet": "journal",
 }

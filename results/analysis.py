@@ -11,6 +11,7 @@ from foundation.errors import BadInput
 from foundation.section import nearest
 from results.break_even import break_evens
 from results.compare import (
+    NOISE_METRICS,
     Pairing,
     cost_difference,
     decompose,
@@ -40,6 +41,7 @@ from results.objectives import (
     judge_slo,
     undecided,
 )
+from results.planner import resolutions
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency
 from results.records import Ceiling, Prompt
 from results.report.format import percent
@@ -61,15 +63,22 @@ def analyse(inputs: RunInputs) -> Summary:
     variants = _holm([_variant(inputs, variant, base, ceiling) for variant in measured])
     judged = base.stages.get(inputs.judged_stage)
     floor = noise(judged) if judged else {}
+    shown = resolutions(inputs, measured)
     return Summary(
         schema_version=SCHEMA_VERSION,
         name=inputs.name,
         baseline=inputs.baseline,
         metrics=METRICS,
         variants=variants,
-        notes=[*_notes(inputs, measured, prompts, ceiling), *_noise_notes(inputs.baseline, floor)],
+        notes=[
+            *_notes(inputs, measured, prompts, ceiling),
+            *_noise_notes(inputs.baseline, floor),
+            *_turns_notes(inputs, variants),
+            *([found.sentence for found in shown.values()] if inputs.resolution else ()),
+        ],
         noise=floor,
         break_even=break_evens(inputs, variants),
+        resolution=shown,
         validity=worst([(f"{v.variant}, {stage.stage}", stage.validity) for v in variants for stage in v.stages]),
     )
 
@@ -177,9 +186,35 @@ def _stage_summary(
         metrics={**metrics, **variant.tokens[stage.stage].cache},
         differences=compared,
         decomposition=decompose(pairing) if pairing else None,
-        notes=[*doubts(stage), *variant.tokens[stage.stage].notes, *(pairing.notes if pairing else ())],
+        notes=[
+            *doubts(stage),
+            *variant.tokens[stage.stage].notes,
+            *(pairing.notes if pairing else ()),
+            *_disagreements(compared),
+        ],
         judged={a.key: judge_slo(a, stage, metrics[a.metric], base_metrics, pairing, tails) for a in asked if a.kind == "slo"},
         validity=validity_of(stage, limits, ceiling),
+        alternated=pairing.alternated if pairing else None,
+    )
+
+
+def _disagreements(compared: Mapping[str, Difference]) -> list[str]:
+    """Differences that t takes for shown and the bootstrap of the blocks does not, or the other way round."""
+
+    def shown(low: float | None, high: float | None) -> bool:
+        return low is not None and high is not None and not low <= 0 <= high
+
+    said = [
+        METRICS[key].label
+        for key in NOISE_METRICS
+        if (change := compared.get(key)) is not None
+        and (bootstrap := change.bootstrap) is not None
+        and shown(change.absolute.low, change.absolute.high) != shown(bootstrap.low, bootstrap.high)
+    ]
+    return (
+        [f"t and the bootstrap of the blocks do not agree on whether it differs in {', '.join(said)}: take it as open"]
+        if said
+        else []
     )
 
 
@@ -303,6 +338,13 @@ def _noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
             f"{baseline}'s median latency differs from itself by more than chance: the machine changed its pace during the run"
         )
     return notes
+
+
+def _turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[str]:
+    """Which variants were not measured by turns with the baseline, and what that means."""
+    apart = [v.variant for v in variants if any(s.stage == v.judged_stage and s.alternated is False for s in v.stages)]
+    means = "so differences to it hold whatever the machine did in between, which no interval covers"
+    return [f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"] if apart else []
 
 
 def _notes(inputs: RunInputs, measured: list[Measured], prompts: Mapping[str, Prompt], ceiling: Ceiling | None) -> list[str]:

@@ -20,7 +20,9 @@ from results.stats import (
     TAIL,
     Bounds,
     absent,
+    bootstrap_bounds,
     estimate,
+    exp_,
     paired_log_bounds,
     paired_score_bounds,
     ratio_bounds,
@@ -29,17 +31,18 @@ from results.stats import (
     t_p,
 )
 from results.steady import Block, StageData
-from results.summary import Decomposition, Difference, Estimate
+from results.summary import Decomposition, Difference, Estimate, Interval
 
 _ONE_PAIR = "an interval needs at least two pairs of blocks"
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """The blocks that both have, variant first, and what keeps the two from being alike."""
+    """The blocks that both have, variant first, and what keeps the two from being alike. `alternated`: see `took_turns`."""
 
     blocks: Sequence[tuple[Block, Block]]
     notes: Sequence[str]
+    alternated: bool | None = None
 
 
 def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing:
@@ -63,7 +66,23 @@ def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing
             f"{names[0]} was asked {len(asked)} prompts and {names[1]} {len(base_asked)}, "
             f"{len(asked & base_asked)} of them in common: quality and tokens are compared on those"
         )
-    return Pairing(blocks, notes)
+    alternated = took_turns(blocks)
+    if alternated is False:
+        notes.append(
+            f"{names[0]} and {names[1]} did not alternate: all blocks of one were over before the other's began, "
+            "so what the machine did in between is part of every difference and outside its interval"
+        )
+    return Pairing(blocks, notes, alternated)
+
+
+def took_turns(blocks: Sequence[tuple[Block, Block]]) -> bool | None:
+    """Whether the blocks of the two lay between one another in time. None for a single pair, or where nobody noted the time."""
+    if len(blocks) < 2 or any(span == (0.0, 0.0) for both in blocks for span in (both[0].span, both[1].span)):
+        return None
+    (first, last), (base_first, base_last) = (
+        (min(both[side].span[0] for both in blocks), max(both[side].span[1] for both in blocks)) for side in (0, 1)
+    )
+    return first < base_last and base_first < last
 
 
 def differences(
@@ -124,11 +143,16 @@ def _paired_by_block(pairs: Sequence[tuple[float, float]], value: float, base: f
     n = len(pairs)
     ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]
     if is_share:
-        bounds = t_bounds(value - base, np.subtract(ours, theirs), TAIL, TAIL) if n > 1 else _UNBOUNDED
-        return _difference(value, base, bounds, None, n, t_p(np.subtract(ours, theirs)) if n > 1 else None)
+        changes = np.subtract(ours, theirs)
+        bounds = t_bounds(value - base, changes, TAIL, TAIL) if n > 1 else _UNBOUNDED
+        return _difference(value, base, bounds, None, n, t_p(changes) if n > 1 else None, bootstrap_bounds(changes, TAIL, TAIL))
     ratio = paired_log_bounds(ours, theirs, value / base, TAIL, TAIL) if n > 1 and base > 0 else _UNBOUNDED
-    p = t_p(np.log(ours) - np.log(theirs)) if isfinite(ratio.high) else None
-    return _difference(value, base, Bounds((ratio.low - 1) * base, (ratio.high - 1) * base), ratio, n, p)
+    if not isfinite(ratio.high):
+        return _difference(value, base, _UNBOUNDED, ratio, n)
+    logs = np.log(ours) - np.log(theirs)
+    resampled = bootstrap_bounds(logs, TAIL, TAIL)
+    bootstrap = Bounds(*((exp_(end) - 1) * base for end in (resampled.low, resampled.high)))
+    return _difference(value, base, Bounds((ratio.low - 1) * base, (ratio.high - 1) * base), ratio, n, t_p(logs), bootstrap)
 
 
 def paired_by_prompt(ours: Mapping[str, float], theirs: Mapping[str, float], value: float, base: float) -> Difference:
@@ -137,7 +161,8 @@ def paired_by_prompt(ours: Mapping[str, float], theirs: Mapping[str, float], val
     x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
     ratio = ratio_bounds(x, y, TAIL, TAIL)
     p = t_p(x - y) if len(common) > 1 else None
-    return _difference(value, base, t_bounds(value - base, x - y, TAIL, TAIL), ratio, len(common), p)
+    bootstrap = bootstrap_bounds(x - y, TAIL, TAIL)
+    return _difference(value, base, t_bounds(value - base, x - y, TAIL, TAIL), ratio, len(common), p, bootstrap)
 
 
 def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Difference:
@@ -147,7 +172,8 @@ def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Dif
         return no_difference("no prompt was scored for both")
     x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
     bounds = paired_score_bounds(x - y, TAIL, TAIL)
-    return _difference(float(np.mean(x)), float(np.mean(y)), bounds, None, len(common), score_p(x - y))
+    bootstrap = bootstrap_bounds(x - y, TAIL, TAIL)
+    return _difference(float(np.mean(x)), float(np.mean(y)), bounds, None, len(common), score_p(x - y), bootstrap)
 
 
 def exact_difference(value: float, base: float) -> Difference:
@@ -180,20 +206,30 @@ def times(change: Difference, factor: float) -> Difference:
     absolute = change.absolute
     scaled = [None if x is None else x * factor for x in (absolute.value, absolute.low, absolute.high)]
     whole = Estimate(value=scaled[0], low=scaled[1], high=scaled[2], n=absolute.n, reason=absolute.reason)
-    return Difference(absolute=whole, relative=change.relative, p=change.p)
+    bootstrap = Interval(change.bootstrap.low * factor, change.bootstrap.high * factor) if change.bootstrap else None
+    return Difference(absolute=whole, relative=change.relative, p=change.p, bootstrap=bootstrap)
 
 
 _UNBOUNDED = Bounds(-inf, inf)
 
 
-def _difference(value: float, base: float, absolute: Bounds, ratio: Bounds | None, n: int, p: float | None = None) -> Difference:
+def _difference(
+    value: float,
+    base: float,
+    absolute: Bounds,
+    ratio: Bounds | None,
+    n: int,
+    p: float | None = None,
+    bootstrap: Bounds | None = None,
+) -> Difference:
     """`ratio` None: that of the absolute bounds over the baseline's value."""
     reason = None if isfinite(absolute.low) and isfinite(absolute.high) else _ONE_PAIR
     change = estimate(value - base, absolute, n, reason)
+    resampled = Interval(bootstrap.low, bootstrap.high) if bootstrap and isfinite(bootstrap.high - bootstrap.low) else None
     if base == 0:
-        return Difference(absolute=change, relative=absent("the baseline's value is zero", n), p=p)
+        return Difference(absolute=change, relative=absent("the baseline's value is zero", n), p=p, bootstrap=resampled)
     ends = Bounds(ratio.low - 1, ratio.high - 1) if ratio else Bounds(absolute.low / base, absolute.high / base)
-    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason), p=p)
+    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason), p=p, bootstrap=resampled)
 
 
 def prompt_means(blocks: Sequence[Requests], values: Callable[[Requests], Floats]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The sections `slo`, `quality`, `budget` and `plan` of `experiment.yaml`: what is asked of a variant."""
+"""The sections `slo`, `quality`, `budget`, `plan` and `resolution` of `experiment.yaml`: what is asked of a variant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, RootModel, field_validator, model_serializer, model_validator
 
 from foundation.section import Section, nearest
-from foundation.units import Change, Count, Dollars, Rate, Share, parse_seconds, parse_share
+from foundation.units import Change, Count, Dollars, Rate, Seconds, Share, parse_seconds, parse_share
 
 Scorer = Literal["exact_match", "contains", "f1", "rouge_l", "json_valid", "json_equal", "regex", "choice"]
 
@@ -175,3 +175,30 @@ class PlanConfig(Section):
     peak_rate: Rate
     headroom: Share = 0.2
     spare: int = Field(default=1, ge=0)
+
+
+class ResolutionConfig(Section):
+    """How small a change of `metric` against the baseline is to be seen, with the probability `power`: "3%" means `change: 3%`.
+
+    The first `pilot` blocks of the judged stage tell how many that takes; they count, and blocks are added as far as `max_time`
+    of load goes.
+    """
+
+    change: Change = Field(gt=0)
+    metric: str = "latency_p95"
+    power: Share = Field(default=0.8, gt=0.5, lt=1)
+    pilot: int = Field(default=3, ge=1)
+    max_time: Seconds = 1800.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_change(cls, value: Any) -> Any:
+        return value if isinstance(value, dict | ResolutionConfig) else {"change": value}
+
+    @field_validator("metric")
+    @classmethod
+    def _a_time(cls, metric: str) -> str:
+        times = [name for name in SLO_METRICS if name != "error_rate"]
+        if metric not in times:
+            raise ValueError(f"{metric!r} is not a time{nearest(metric, times)}; write one such as latency_p95")
+        return metric

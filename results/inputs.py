@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from results.records import VariantRecord
 
 if TYPE_CHECKING:
-    from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
+    from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class RunInputs:
 
     `run` holds `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and `prompts.jsonl`.
     `looks` is how often a growing run is judged at most (once a block, where blocks are added until it is decided): the 5 % of
-    either error are shared among the looks, so that peeking does not add to them.
+    either error are shared among the looks, so that peeking does not add to them. `stages` are named in the order they are shown.
     """
 
     name: str
@@ -32,3 +32,5 @@ class RunInputs:
     plan: PlanConfig | None
     run: Path
     looks: int = 1
+    resolution: ResolutionConfig | None = None
+    stages: Sequence[str] = ()

@@ -61,7 +61,8 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
             cache = cache_metrics(journals, inputs.run / "telemetry" / f"{record.name}.parquet")
             tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
-    ordered = dict(sorted(stages.items(), key=lambda item: (item[1].offered_rate or 0.0, item[1].concurrency or 0, item[0])))
+    order = {name: i for i, name in enumerate(inputs.stages)}
+    ordered = dict(sorted(stages.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
     judged = stages.get(inputs.judged_stage)
     return Measured(
         record=record,

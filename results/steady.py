@@ -28,6 +28,7 @@ class Block:
     `requests` are those scheduled inside it. `completed`, `output_tokens` and `total_tokens` count what ended well
     inside it, whenever it began, and `ended` what ended there in any way; `in_flight` is the mean number under way.
     `stall_ms`: the longest time that the load generator, of `workers` processes, was away from its work.
+    `span` is when it began and ended, warm-up and drain and all, in Unix seconds; zeros where the journal does not say.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Block:
     notes: Sequence[str]
     stall_ms: float = 0.0
     workers: int = 1
+    span: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,17 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
         notes=_block_notes(journal),
         stall_ms=journal.end.loop_stall_max_ns / 1e6 if journal.end else 0.0,
         workers=journal.header.workers,
+        span=_span(journal),
     )
+
+
+def _span(journal: Journal) -> tuple[float, float]:
+    began = journal.header.origin_unix_ns
+    if not began:
+        return 0.0, 0.0
+    seen = [r.done_ns for r in journal.records if r.done_ns is not None]
+    ended = journal.end.ended_ns if journal.end is not None else max(seen, default=0)
+    return began / 1e9, (began + ended) / 1e9
 
 
 def little_ratio(block: Block) -> float:

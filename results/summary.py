@@ -34,17 +34,25 @@ class Metric(msgspec.Struct, frozen=True):
     better: Literal["lower", "higher"]
 
 
+class Interval(msgspec.Struct, frozen=True):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """A variant less the baseline. `relative` is the difference over the baseline's value (0.5: half as much again).
 
     `p` is the two-sided p-value of no difference; `differs` says whether that is shown at 5 % for all variants together (Holm).
-    None where there is no test.
+    `bootstrap` is the interval of `absolute` by resampling blocks or prompts, beside that of theory. None where there is none.
     """
 
     absolute: Estimate
     relative: Estimate
     p: float | None = None
     differs: bool | None = None
+    bootstrap: Interval | None = None
 
 
 class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +90,8 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One variant under one offered load, over all blocks. Metric keys are those of `Summary.metrics`.
 
     `judged` holds the SLOs at this load, by metric.
+    `alternated`: whether its blocks took turns with the baseline's, None where that is not known; where they did not, differences
+    hold what the machine did in between.
     """
 
     stage: str
@@ -100,6 +110,7 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     judged: dict[str, Judged] = {}
     validity: Validity = Validity()
+    alternated: bool | None = None
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,11 +140,28 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
+class Resolution(msgspec.Struct, frozen=True, kw_only=True):
+    """What change of `metric` against the baseline a variant's paired blocks show with `power`: at least `smallest`, a share.
+
+    Where a change was `wanted`, it takes `needed` blocks, `seconds` of load for all variants. None where that is not known.
+    """
+
+    metric: str
+    power: float
+    blocks: int
+    sentence: str
+    smallest: float | None = None
+    wanted: float | None = None
+    needed: int | None = None
+    seconds: float | None = None
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """`summary.json`.
 
     `noise` is the run's A/A comparison, by metric of the judged stage: the relative difference between the baseline's own
-    neighbouring blocks. A difference smaller than the reach of its interval is no news. `break_even` is by variant.
+    neighbouring blocks. A difference smaller than the reach of its interval is no news. `break_even` and `resolution` (of the
+    judged stage) are by variant.
     `validity` is the worst of the stages, with all their reasons.
     """
 
@@ -146,6 +174,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     noise: dict[str, Estimate] = {}
     break_even: dict[str, BreakEven] = {}
     validity: Validity = Validity()
+    resolution: dict[str, Resolution] = {}
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):

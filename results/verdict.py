@@ -7,13 +7,15 @@ The bounds come from the analysis (`objectives`); nothing is measured or estimat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, log
+from math import ceil, inf, log, sqrt
+
+from scipy.special import stdtrit
 
 from results.advice import advise, worth_it
 from results.inputs import RunInputs
 from results.objectives import Asked, asked_of, fixed_limit, undecided
 from results.report.format import change, points, quantity
-from results.stats import FLOORS, absent, requests_to_show_share
+from results.stats import FLOORS, absent, requests_to_show_share, smallest
 from results.summary import (
     SCHEMA_VERSION,
     Decision,
@@ -26,6 +28,8 @@ from results.summary import (
     VariantVerdict,
     Verdicts,
 )
+
+HOPELESS = 20
 
 
 def judge(summary: Summary, inputs: RunInputs) -> Verdicts:
@@ -178,7 +182,7 @@ def _to_settle(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
         _, _, q = asked.metric.rpartition("_p")
         short = FLOORS.get(float(q), 0) - n if n and q.replace(".", "").isdigit() else 0
         return f"; {_blocks(short / per_block)} would be enough" if short > 0 else ""
-    if limit is None or judged.pessimistic is None:
+    if limit is None:
         return ""
     if asked.metric == "error_rate" and value < limit:
         needed = requests_to_show_share(limit, round(value * n), n, 0.05)
@@ -187,12 +191,52 @@ def _to_settle(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
             if needed
             else ""
         )
-    gap, reach = abs(limit - value), abs(judged.pessimistic - value)
-    if gap == 0 or (ratio := (reach / gap) ** 2) > 1000:
+    if (reach := _reach(judged)) is None:
+        return ""
+    more = prompts_to_settle(reach, n) if asked.kind == "quality" else blocks_to_settle(reach, stage.blocks)
+    if more is None:
         return "; it is so near its limit that more data will hardly settle it"
     if asked.kind == "quality":
-        return f"; about {ceil(n * ratio):,} prompts instead of {n:,} would settle it"
-    return f"; {_blocks(stage.blocks * (ratio - 1))} would settle it"
+        return f"; about {more:,} prompts instead of {n:,} would settle it"
+    return f"; {_blocks(more - stage.blocks)} would settle it"
+
+
+def blocks_to_settle(reach: float, blocks: int) -> int | None:
+    """How many blocks in all would pull in a bound that is `reach` times as far from the value as the limit, if the value stays.
+
+    As t over the blocks shrinks. None where it takes more than `HOPELESS` times as many.
+    """
+
+    if reach > sqrt(HOPELESS) * 2 or blocks < 2:
+        return None
+
+    def width(k: int) -> float:
+        return float(stdtrit(k - 1, 0.95)) / sqrt(k)
+
+    needed = smallest(blocks, lambda k: reach * width(k) <= width(blocks))
+    return needed if 0 < needed <= HOPELESS * blocks else None
+
+
+def prompts_to_settle(reach: float, prompts: int) -> int | None:
+    """The same of prompts, whose bounds shrink with the root of their number."""
+    return ceil(prompts * reach**2) if reach**2 <= HOPELESS else None
+
+
+def _reach(judged: Judged) -> float | None:
+    """How far the bound in doubt is from the value, in distances of the limit from it (in logarithms where all are positive).
+
+    None where the data bound nothing on the limit's side.
+    """
+    value, limit = judged.value.value, judged.limit
+    assert value is not None and limit is not None
+    if value == limit:
+        return inf
+    bounds = [b for b in (judged.pessimistic, judged.optimistic) if b is not None and (b - value) * (limit - value) > 0]
+    if not bounds:
+        return None
+    if min(value, limit, *bounds) > 0:
+        return log(bounds[0] / value) / log(limit / value)
+    return (bounds[0] - value) / (limit - value)
 
 
 def _blocks(count: float) -> str:

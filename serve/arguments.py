@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from serve import sleep
 from serve.adapters import max_lora_rank
 from serve.config import ServeConfig
 from serve.device import Device
@@ -28,7 +29,7 @@ _FIELDS = {
 }
 _OURS = {
     "model", "served-model-name", "host", "uds", "api-key", "config", "headless", "api-server-count",
-    "enable-lora", "lora-modules", "max-lora-rank", "max-loras", "enable-per-request-metrics",
+    "enable-lora", "lora-modules", "max-lora-rank", "max-loras", "enable-per-request-metrics", "enable-sleep-mode",
 }  # fmt: skip
 
 
@@ -55,6 +56,8 @@ def command_line(
         line += ["--enable-lora", f"--max-loras={len(adapters)}"]
         line.append(f"--max-lora-rank={max_lora_rank(max(ranks[v.name] for v in adapters))}")
         line += ["--lora-modules", *(json.dumps({"name": v.name, "path": str(v.adapter)}) for v in adapters)]
+    if config.residency == "sleep":
+        line.append(sleep.OPTION)
     return (*line, "--enable-per-request-metrics", "--disable-uvicorn-access-log", *_engine_options(config.engine))
 
 

@@ -14,7 +14,8 @@ class ServeConfig(Section):
     """How vLLM servers are started.
 
     `device`: "auto" is what the installed vLLM was built for. `kv_cache` is the CPU's; a GPU's goes by `gpu_memory_utilization`.
-    `residency`: "resident" keeps every server up, so that blocks can alternate; "turns" starts one at a time; "auto" goes by
+    `residency`: "resident" keeps every server up, so that blocks can alternate; "sleep" keeps one awake and the others in vLLM's
+    sleep mode, so that they alternate too (accelerators only); "turns" starts one at a time; "auto" is resident or turns, by
     `memory` (default: what is free here, or the size of the accelerator). `ports` is "FIRST-LAST" (default: any free one).
     `engine` holds further vLLM options by their long names (`{max-num-seqs: 64}`), checked against vLLM's own parser.
     """
@@ -26,7 +27,7 @@ class ServeConfig(Section):
     kv_cache: Bytes = 1 << 30
     gpu_memory_utilization: Share = 0.9
     tensor_parallel: int = Field(default=1, ge=1)
-    residency: Literal["auto", "resident", "turns"] = "auto"
+    residency: Literal["auto", "resident", "sleep", "turns"] = "auto"
     memory: Bytes | None = None
     start_timeout: Seconds = 600.0
     ports: str | None = Field(default=None, pattern=r"^\d+-\d+$")

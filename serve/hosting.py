@@ -13,6 +13,7 @@ from serve.config import ServeConfig
 from serve.plan import ServePlan
 from serve.readiness import check_elsewhere
 from serve.server import Server
+from serve.sleep import OneAwake, fall_asleep
 from serve.telemetry import Telemetry
 
 
@@ -29,6 +30,7 @@ class Hosting:
         self._telemetry = telemetry
         self._up: list[Server] = []
         self._watched: list[Telemetry] = []
+        self._one_awake: OneAwake | None = None
 
     @asynccontextmanager
     async def round(self, names: Sequence[str]) -> AsyncIterator[dict[str, Endpoint]]:
@@ -45,6 +47,8 @@ class Hosting:
         self._up = servers
         try:
             await self._start(servers, elsewhere)
+            if self._plan.residency == "sleep":
+                self._one_awake = OneAwake([server.endpoints for server in servers])
             endpoints = [*elsewhere, *(e for server in servers for e in server.endpoints)]
             async with AsyncExitStack() as stack:
                 if self._telemetry is not None:
@@ -54,7 +58,7 @@ class Hosting:
                     ]
                 yield {e.variant: e for e in endpoints if e.variant in names}
         finally:
-            self._up, self._watched = [], []
+            self._up, self._watched, self._one_awake = [], [], None
             for server in servers:
                 server.release()
             await asyncio.gather(*(server.stop() for server in servers))
@@ -62,6 +66,11 @@ class Hosting:
     async def sample(self) -> None:
         """Have the telemetry look now: between two such looks lies what a block did."""
         await asyncio.gather(*(each.sample() for each in self._watched))
+
+    async def ready(self, variant: str) -> None:
+        """Make sure that the variant's server is awake. Raises SystemFailed where it does not wake, or another not sleep."""
+        if self._one_awake is not None:
+            await self._one_awake.wake(variant)
 
     async def watch(self) -> None:
         """Wait for a server of the present round to die, and raise SystemFailed with the cause and the end of its log."""
@@ -79,6 +88,8 @@ class Hosting:
         async def start(server: Server) -> None:
             async with a_few_at_once:
                 seconds = await server.start()
+                if self._plan.residency == "sleep":  # so that the next one finds the memory free
+                    await fall_asleep(server.endpoints[0])
             self._progress.advance(1, f"{server.plan.name} up in {seconds:.0f} s")
 
         async def reach(endpoint: Endpoint) -> None:

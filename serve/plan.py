@@ -14,6 +14,8 @@ from serve.device import Device, device_for
 from serve.memory import MemoryEstimate, estimate_memory
 from serve.variant import ServedVariant
 
+Residency = Literal["resident", "sleep", "turns"]
+
 
 @dataclass(frozen=True)
 class ServerPlan:
@@ -31,7 +33,7 @@ class ServePlan:
 
     servers: tuple[ServerPlan, ...]
     elsewhere: tuple[ServedVariant, ...]
-    residency: Literal["resident", "turns"]
+    residency: Residency
     rounds: tuple[tuple[str, ...], ...]
     starts_together: int
     notes: tuple[str, ...]
@@ -54,7 +56,7 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     residency, why = choose_residency([server.memory for server in servers], config, device)
     rounds = _rounds(variants, servers, residency)
     if config.ports is not None:
-        ports.check_ports(config.ports, len(servers) if residency == "resident" else min(1, len(servers)))
+        ports.check_ports(config.ports, len(servers) if residency != "turns" else min(1, len(servers)))
     notes = dict.fromkeys(note for note in (*(server.memory.note for server in servers), why) if note)
     elsewhere = tuple(v for v in variants if v.url is not None)
     return ServePlan(servers, elsewhere, residency, rounds, device.starts_together, tuple(notes))
@@ -69,11 +71,11 @@ def share_servers(variants: Sequence[ServedVariant]) -> list[tuple[ModelRef, tup
     return [(group[0].model, tuple(group)) for group in groups.values() if group[0].model is not None]
 
 
-def choose_residency(
-    servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device
-) -> tuple[Literal["resident", "turns"], str | None]:
+def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device) -> tuple[Residency, str | None]:
     """Resident where every server fits, else turns, with the reason. Raises BadInput where not even one server fits."""
     limit = device.memory_bytes
+    if config.residency == "sleep" and device.kind == "cpu" and servers:
+        raise BadInput("serve.residency: vLLM has no sleep mode on a CPU; write resident or turns")
     if limit is None:
         why = "no accelerator on this machine: whether the servers fit its memory is not checked" if servers else None
         return ("turns" if config.residency == "auto" else config.residency), why
@@ -84,12 +86,16 @@ def choose_residency(
         raise BadInput(
             f"serve: one server needs about {largest / 1e9:.1f} GB and there are {for_one / 1e9:.1f} GB for it; {remedy}"
         )
+    if config.residency == "sleep":
+        weights = sum(server.weights for server in servers)
+        return "sleep", f"asleep, the servers keep {weights / 1e9:.1f} GB of weights in the host's memory; check that it has them"
     if config.residency != "auto":
         return config.residency, None
     together = sum(server.total for server in servers)
     if together <= limit:
         return "resident", None
-    return "turns", f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB, so they take turns"
+    why = f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB, so they take turns"
+    return "turns", why if device.kind == "cpu" else f"{why}; with serve.residency: sleep their blocks alternate"
 
 
 def _rank(variant: ServedVariant) -> int:
@@ -110,9 +116,9 @@ def _server(
 
 
 def _rounds(
-    variants: Sequence[ServedVariant], servers: Sequence[ServerPlan], residency: Literal["resident", "turns"]
+    variants: Sequence[ServedVariant], servers: Sequence[ServerPlan], residency: Residency
 ) -> tuple[tuple[str, ...], ...]:
-    if residency == "resident":
+    if residency != "turns":
         return (tuple(v.name for v in variants),)
     served = [tuple(v.name for v in server.variants) for server in servers]
     elsewhere = tuple(v.name for v in variants if v.url is not None)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
-from serve import warden
+from serve import sleep, warden
 from serve.arguments import environment
 from serve.config import ServeConfig
 from serve.failure import explain, last_lines
@@ -74,7 +74,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(self._key),
+                env=environment(self._key) | (sleep.ENVIRONMENT if sleep.OPTION in self.plan.arguments else {}),
                 start_new_session=True,
             )
 

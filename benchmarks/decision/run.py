@@ -26,7 +26,7 @@ def rows() -> Iterator[tuple[str, str, float, str, bool]]:
             yield "A/A called different", f"p{q}, {name}", rate, allowed, rate <= ALLOWED
     for name, machine in MACHINES.items():
         rate = sim.differences_by_bootstrap(machine, 95, COMPARISONS, seed=1)
-        yield "(not used: block bootstrap) A/A called different", f"p95, {name}", rate, "", True
+        yield "A/A called different by the bootstrap", f"p95, {name}", rate, allowed, rate <= ALLOWED
     for name, machine in list(MACHINES.items())[:3]:
         for q in (50, 95, 99):
             rate = sim.false_ships(machine, q, COMPARISONS, seed=2)

@@ -14,9 +14,11 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import ndtri
 
+from results.planner import blocks_needed, spread_of
 from results.requests import Floats
 from results.stats import (
     TAIL,
+    bootstrap_bounds,
     order_statistic_bounds,
     paired_log_bounds,
     percentile_bounds,
@@ -113,12 +115,27 @@ def differences_when_peeking(
 def differences_by_bootstrap(
     machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
 ) -> float:
-    """Of equal variants, by what is not used: the percentile bootstrap of pairs of blocks."""
+    """Of equal variants, by the bootstrap of the pairs of blocks that stands beside t."""
 
     def called(rng: np.random.Generator) -> bool:
         base, variant = pair_of_runs(machine, q, 1.0, blocks, per_block, rng)
-        means = np.log(variant / base)[rng.integers(0, blocks, (1000, blocks))].mean(axis=1)
-        return not np.percentile(means, 2.5) <= 0 <= np.percentile(means, 97.5)
+        bounds = bootstrap_bounds(np.log(variant / base), TAIL, TAIL)
+        return not bounds.low <= 0 <= bounds.high
+
+    return share(comparisons, seed, called)
+
+
+def planned_power(
+    machine: Machine, q: float, change: float, pilot: int, comparisons: int, seed: int, per_block: int = 500
+) -> float:
+    """How often a change is called a difference with as many blocks as a pilot of `pilot` blocks says it takes to show it."""
+
+    def called(rng: np.random.Generator) -> bool:
+        base, variant = run(machine, pilot, per_block, 1 + change, rng)
+        spread = spread_of(list(zip(variant, base, strict=True)), f"p{q:g}")
+        assert spread is not None
+        blocks = min(blocks_needed(spread, change), 500)
+        return called_different(*pair_of_runs(machine, q, 1 + change, blocks, per_block, rng))
 
     return share(comparisons, seed, called)
 

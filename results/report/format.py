@@ -99,6 +99,11 @@ def interval(estimate: Estimate, unit: str) -> str:
     return between(quantity(estimate.low, unit), quantity(estimate.high, unit))
 
 
+def duration(seconds: float) -> str:
+    """45 is "45 s", 600 "10 min", 10,000 "2.8 h"."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def capital(text: str) -> str:
     """As a title begins; an abbreviation keeps its letters."""
     return text[:1].upper() + text[1:]

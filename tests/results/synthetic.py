@@ -66,6 +66,8 @@ def write_journal(
     concurrency: int | None = None,
     seed: int | None = None,
     end: str | None = "complete",
+    began_ns: int = 0,
+    ended_ns: int = 0,
 ) -> Path:
     """One block under `run`. `end` None: a journal that was cut off."""
     header = JournalHeader(
@@ -77,7 +79,7 @@ def write_journal(
         transport="test",
         clock="user",
         origin_monotonic_ns=0,
-        origin_unix_ns=0,
+        origin_unix_ns=began_ns,
         model=variant,
         prompt_style="short",
         api="chat",
@@ -90,7 +92,7 @@ def write_journal(
     )
     lines = [msgspec.json.encode(header), *map(msgspec.json.encode, records)]
     if end is not None:
-        lines.append(msgspec.json.encode(JournalEnd(end=end, ended_ns=0, window_end_ns=round(window_ms[1] * MS))))
+        lines.append(msgspec.json.encode(JournalEnd(end=end, ended_ns=ended_ns, window_end_ns=round(window_ms[1] * MS))))
     file = run / "load" / variant / stage / f"block-{block:02d}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"\n".join(lines) + b"\n")

@@ -152,6 +152,18 @@ def test_different_seeds_are_noted(tmp_path: Path) -> None:
     assert "different seeds" in " ".join(tuned_against_base(tmp_path).stages[0].notes)
 
 
+def test_the_bootstrap_agrees_with_t_where_there_is_much_to_resample(tmp_path: Path) -> None:
+    write_prompts(tmp_path, {f"q{i}": "x" for i in range(50)})
+    write_pair(tmp_path, 12, 1.25)
+    change = tuned_against_base(tmp_path).stages[0].differences["latency_mean"]
+    assert change.bootstrap is not None
+    assert change.absolute.low is not None
+    assert change.bootstrap.low == pytest.approx(change.absolute.low, rel=0.1)
+    few = analyse(inputs(tmp_path, ["base", "tuned"])).variants[1].differences["quality"]
+    assert few.bootstrap is not None
+    assert (few.bootstrap.low, few.bootstrap.high) == (0, 0)  # no prompt changed, so no resample does
+
+
 def test_scores_are_compared_on_the_prompts_in_common() -> None:
     change = paired_scores({"a": 1.0, "b": 1.0, "c": 0.0}, {"a": 0.0, "b": 1.0, "z": 1.0})
     assert change.absolute.value == pytest.approx(0.5)

@@ -10,10 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmarks.decision.simulate import Machine, coverage, differences, differences_when_peeking, false_ships
+from benchmarks.decision.simulate import (
+    Machine,
+    coverage,
+    differences,
+    differences_by_bootstrap,
+    differences_when_peeking,
+    false_ships,
+)
 from results.stats import (
     FLOORS,
     block_mean,
+    bootstrap_bounds,
     count_bounds,
     design_effect,
     hang_together,
@@ -159,6 +167,15 @@ def test_mcnemar_by_hand() -> None:
 def test_holm_by_hand() -> None:
     """0.01 <= 0.05/3, 0.03 > 0.05/2, and after the first that is kept all are."""
     assert holm({"a": 0.03, "b": 0.01, "c": 0.04}) == {"b": True, "a": False, "c": False}
+
+
+def test_the_bootstrap_of_many_values_is_as_wide_as_t_and_holds_the_truth_of_few() -> None:
+    x = np.random.default_rng(1).normal(5, 1, 200)
+    found, theory = bootstrap_bounds(x, 0.025, 0.025), t_bounds(float(np.mean(x)), x, 0.025, 0.025)
+    assert found.high - found.low == pytest.approx(theory.high - theory.low, rel=0.1)
+    assert differences_by_bootstrap(Machine(), 95, comparisons=500, seed=16, per_block=100) <= NOMINAL + 0.006  # 2 errors of 500
+    assert bootstrap_bounds([1.0, 2.0, 3.0], 0.025, 0.025).high == inf
+    assert bootstrap_bounds([2.0] * 8, 0.025, 0.025).high == 2
 
 
 def test_t_test_by_hand() -> None:

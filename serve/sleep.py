@@ -1,0 +1,74 @@
+"""One server awake at a time, the others in vLLM's sleep mode: blocks alternate where memory holds only one.
+
+A server in level 1 sleep keeps its weights in the host's memory and gives up its KV cache: it wakes with an empty prefix cache.
+It needs `--enable-sleep-mode`, `VLLM_SERVER_DEV_MODE=1` for its routes, and CUDA or ROCm (vLLM's documentation, "Sleep Mode").
+Built against the routes of vLLM 0.32 and tested against an imitation of them; it has not been run on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import aiohttp
+
+from foundation.endpoint import Endpoint
+from foundation.errors import SystemFailed
+from serve.readiness import generate_token, session
+
+OPTION = "--enable-sleep-mode"
+ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1"}
+
+
+async def fall_asleep(endpoint: Endpoint) -> None:
+    """Put an idle server to sleep. Raises SystemFailed where it does not."""
+    async with session() as web:
+        await _post(web, endpoint, "/sleep?level=1")
+        if not await _asleep(web, endpoint):
+            raise SystemFailed(f"the server of {endpoint.variant} did not fall asleep")
+
+
+async def wake_up(endpoint: Endpoint) -> None:
+    """Wake a server and have it generate a token, so that no measured request finds it half awake. Raises SystemFailed."""
+    async with session() as web:
+        await _post(web, endpoint, "/wake_up")
+        if await _asleep(web, endpoint):
+            raise SystemFailed(f"the server of {endpoint.variant} did not wake up")
+        await generate_token(web, endpoint)
+
+
+async def _post(web: aiohttp.ClientSession, endpoint: Endpoint, route: str) -> None:
+    address = endpoint.base_url.removesuffix("/v1") + route
+    try:
+        async with web.post(address, headers=endpoint.headers) as answer:
+            if answer.status != 200:
+                text = (await answer.text(errors="replace"))[:300]
+                raise SystemFailed(f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}", text)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise SystemFailed(
+            f"the server of {endpoint.variant} did not answer {route}", str(error) or type(error).__name__
+        ) from None
+
+
+async def _asleep(web: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
+    async with web.get(endpoint.base_url.removesuffix("/v1") + "/is_sleeping", headers=endpoint.headers) as answer:
+        return bool((await answer.json())["is_sleeping"])
+
+
+class OneAwake:
+    """Servers by their endpoints, those of one server together: `wake(variant)` leaves only the server of that variant awake."""
+
+    def __init__(self, servers: Sequence[Sequence[Endpoint]]) -> None:
+        """All of them asleep."""
+        self._servers = {endpoint.variant: endpoints[0] for endpoints in servers for endpoint in endpoints}
+        self._awake: Endpoint | None = None
+
+    async def wake(self, variant: str) -> None:
+        """Raises SystemFailed where a server does not sleep or wake. A variant that is served elsewhere lets the others be."""
+        wanted = self._servers.get(variant)
+        if wanted is None or wanted == self._awake:
+            return
+        if self._awake is not None:
+            await fall_asleep(self._awake)
+            self._awake = None
+        await wake_up(wanted)
+        self._awake = wanted
