@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from results.block_percentiles import percentile_bounds
 from results.compare import Pairing, prompt_means
 from results.config import BudgetConfig, Limit, Price
 from results.cost import cost_bounds, cost_per_request, is_metered, request_costs
@@ -28,7 +29,6 @@ from results.stats import (
     mean_bounds,
     paired_log_bounds,
     paired_score_bounds,
-    percentile_bounds,
     ratio_bounds,
     score_bounds,
     share_bounds,

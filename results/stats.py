@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import exp, inf, log, sqrt
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, betaincinv, chdtri, gammaincinv, nctdtrit, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, ndtri, stdtr, stdtrit
 
 from results.requests import Floats
 from results.summary import Estimate
@@ -83,74 +83,6 @@ def percentile(values: Floats, q: float) -> Estimate:
         return absent(reason, len(values))
     ordered = np.sort(values)
     return estimate(float(np.percentile(ordered, q)), order_statistic_bounds(ordered, q, TAIL, TAIL), len(values))
-
-
-def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds to decide on, good for requests that hang together within a block: the wider of two.
-
-    One is order statistics over as many requests as the pooled ones are worth: their number over the design effect, which is how
-    much more the blocks' shares above the percentile spread than independent requests would make them (E. L. Korn and
-    B. I. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
-    data", Surv. Methodol. 24, 1998). The other is t over the blocks' log-percentiles. One block: plain order statistics.
-    Where the blocks differ so much that the requests are worth less than the percentile's floor, `tolerance_bounds` hold instead.
-    """
-    pooled = np.sort(np.concatenate(blocks))
-    if len(blocks) < 2:
-        return order_statistic_bounds(pooled, q, low_tail, high_tail)
-    effect = design_effect(blocks, q)
-    worth = _worth(len(pooled), len(blocks), effect, low_tail), _worth(len(pooled), len(blocks), effect, high_tail)
-    bounds = order_statistic_bounds(pooled, q, low_tail, high_tail, worth)
-    centre = float(np.percentile(pooled, q))
-    bounds = bounds.widest(log_t_bounds(centre, [float(np.percentile(block, q)) for block in blocks], low_tail, high_tail))
-    tolerant = tolerance_bounds(blocks, q, low_tail, high_tail)
-    if bounds.high == inf:
-        bounds = Bounds(bounds.low, tolerant.high)
-    return bounds.widest(tolerant) if hang_together(blocks, q) else bounds
-
-
-def tolerance_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of the q-th percentile of positive values, however they hang together within a block.
-
-    Upper: a one-sided normal tolerance limit on the logarithms of the blocks' largest values. A share q of all blocks stays
-    under it whole, so at least as large a share of the values does. Lower: the same on the blocks' own percentiles. (G. J. Hahn,
-    W. Q. Meeker, "Statistical Intervals", 1991, section 4.4.) Wider than the percentile needs: it settles limits that are far.
-    """
-    k = len(blocks)
-    if k < 2 or min(float(block.min()) for block in blocks) <= 0:
-        return Bounds(-inf, inf)
-
-    def factor(tail: float) -> float:
-        return float(nctdtrit(k - 1, sqrt(k) * float(ndtri(q / 100)), 1 - tail)) / sqrt(k)
-
-    own, largest = (np.log([f(block) for block in blocks]) for f in (lambda b: np.percentile(b, q), np.max))
-    return Bounds(
-        exp_(float(np.mean(own)) - factor(low_tail) * float(np.std(own, ddof=1))),
-        exp_(float(np.mean(largest)) + factor(high_tail) * float(np.std(largest, ddof=1))),
-    )
-
-
-def design_effect(blocks: Sequence[Floats], q: float) -> float:
-    """The variance of the blocks' shares above the pooled percentile over that of independent requests: 1 where they are."""
-    pooled, p = np.concatenate(blocks), q / 100
-    value = np.percentile(pooled, q)
-    above = [float(np.mean(block > value)) for block in blocks]
-    return float(np.var(above, ddof=1)) * len(pooled) / len(blocks) / (p * (1 - p))
-
-
-def _worth(n: int, blocks: int, effect: float, tail: float) -> float:
-    """How many independent requests n are worth, less what is not known of the design effect itself (t instead of normal)."""
-    unsure = float(ndtri(tail) / stdtrit(blocks - 1, tail)) ** 2
-    return min(float(n), n / max(effect, 1e-9) * unsure)
-
-
-def hang_together(blocks: Sequence[Floats], q: float) -> bool:
-    """Whether the requests, enough by number, are worth fewer independent ones than the q-th percentile needs.
-
-    Only where the blocks differ by more than chance (chi-squared at 5 %), so that independent requests are seldom held so.
-    """
-    k, n = len(blocks), sum(len(block) for block in blocks)
-    effect = design_effect(blocks, q)
-    return effect * (k - 1) > float(chdtri(k - 1, 0.05)) and _worth(n, k, effect, 0.05) < FLOORS[q]
 
 
 def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_tail: float) -> Bounds:

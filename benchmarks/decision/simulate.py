@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, sqrt
 
 import numpy as np
 from scipy.signal import lfilter
 from scipy.special import ndtri
 
+from results.block_percentiles import percentile_bounds
 from results.planner import blocks_needed, spread_of
 from results.requests import Floats
 from results.stats import (
@@ -21,7 +22,6 @@ from results.stats import (
     bootstrap_bounds,
     order_statistic_bounds,
     paired_log_bounds,
-    percentile_bounds,
 )
 
 SIGMA = 0.5
@@ -30,10 +30,14 @@ MEDIAN_MS = 100.0
 
 @dataclass(frozen=True)
 class Machine:
-    """`autocorrelation` from request to request, and `drift`: how much slower it is at the end of the run than at its start."""
+    """`autocorrelation` from request to request; `drift`: how much slower it is at the end of the run than at its start.
+
+    `block_effect`: the standard deviation of the blocks' levels, in logarithms.
+    """
 
     autocorrelation: float = 0.0
     drift: float = 0.0
+    block_effect: float = 0.0
 
 
 def mood(machine: Machine, n: int, rng: np.random.Generator) -> Floats:
@@ -51,6 +55,8 @@ def run(
     n = 2 * blocks * per_block
     latency = MEDIAN_MS * np.exp(SIGMA * mood(machine, n, rng)) * (1 + machine.drift * np.arange(n) / n)
     slots = latency.reshape(blocks, 2, per_block)
+    if machine.block_effect:
+        slots = slots * np.exp(machine.block_effect * rng.standard_normal((blocks, 2, 1)))
     base, variant = [], []
     for i, (first, second) in enumerate(slots):
         base.append(first if i % 2 == 0 else second)
@@ -58,9 +64,9 @@ def run(
     return base, variant
 
 
-def true_percentile(q: float) -> float:
+def true_percentile(machine: Machine, q: float) -> float:
     """Of the latencies of a machine without drift, in ms."""
-    return MEDIAN_MS * exp(SIGMA * float(ndtri(q / 100)))
+    return MEDIAN_MS * exp(sqrt(SIGMA**2 + machine.block_effect**2) * float(ndtri(q / 100)))
 
 
 def percentiles(blocks: Sequence[Floats], q: float) -> Floats:
@@ -142,20 +148,43 @@ def planned_power(
 
 def false_ships(machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500) -> float:
     """How often a variant is called to hold whose percentile is exactly its limit."""
-    limit = true_percentile(q)
+    limit = true_percentile(machine, q)
     return share(comparisons, seed, lambda rng: called_holding(run(machine, blocks, per_block, 1.0, rng)[1], q, limit))
 
 
 def false_ships_when_peeking(
     machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
 ) -> float:
-    limit = true_percentile(q)
+    limit = true_percentile(machine, q)
 
     def shipped(rng: np.random.Generator) -> bool:
         variant = run(machine, blocks, per_block, 1.0, rng)[1]
         return any(called_holding(variant[:k], q, limit, looks=blocks - 1) for k in range(2, blocks + 1))
 
     return share(comparisons, seed, shipped)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """An open loop on one server that is empty when a block begins. `load` is arrivals over what it can do; `mood` as above."""
+
+    load: float
+    mood: float = 0.0
+
+    def block(self, n: int, rng: np.random.Generator) -> Floats:
+        """Latencies of n requests, in service times."""
+        arrived = np.cumsum(rng.exponential(1 / self.load, n))
+        service = np.exp(0.3 * rng.standard_normal(n) - 0.045 + self.mood * rng.standard_normal())
+        # It is done at the latest of all (arrival of an earlier request + the work since), Lindley's recursion unrolled.
+        work = np.cumsum(service)
+        return np.asarray(np.maximum.accumulate(arrived - (work - service)) + work - arrived)
+
+
+def false_ships_of_a_queue(queue: Queue, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 50) -> float:
+    """How often a variant is called to hold whose percentile, over many such blocks, is exactly its limit."""
+    rng = np.random.default_rng((seed, comparisons))
+    limit = float(np.percentile([queue.block(per_block, rng) for _ in range(5000)], q))
+    return share(comparisons, seed, lambda rng: called_holding([queue.block(per_block, rng) for _ in range(blocks)], q, limit))
 
 
 SHAPES: dict[str, tuple[Callable[[np.random.Generator, int], Floats], Callable[[float], float]]] = {

@@ -12,6 +12,7 @@ from foundation.errors import BadInput
 from results import analyse, judge, plan_capacity
 from results.records import VariantRecord
 from results.summary import VariantVerdict, Verdicts
+from results.verdict import blocks_to_settle, prompts_to_settle
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 BLOCKS = 5
@@ -170,10 +171,22 @@ def test_a_variant_that_passes_is_named_first(tmp_path: Path) -> None:
 def test_many_looks_need_more_evidence_each(tmp_path: Path) -> None:
     """A margin that one look settles, each of a thousand does not."""
     measure(tmp_path, "base", 100, scatter=0.4)
-    once = inputs(tmp_path, ["base"], Asked({"latency_p95": "139.5ms"}))
+    once = inputs(tmp_path, ["base"], Asked({"latency_p95": "142ms"}))
     often = dataclasses.replace(once, looks=1000)
     assert judge(analyse(once), once).variants[0].decision == "SHIP"
     assert judge(analyse(often), often).variants[0].decision == "INCONCLUSIVE"
+
+
+def test_what_is_said_to_settle_it_does(tmp_path: Path) -> None:
+    """A bound 1.5 times as far as the limit with 8 blocks: t shrinks by 1.5 from 8 blocks (1.895 / 2.828) to 16 (1.753 / 4)."""
+    assert [blocks_to_settle(1.5, 8), blocks_to_settle(1.0, 8), blocks_to_settle(30, 8), blocks_to_settle(2, 1)] == [
+        16,
+        8,
+        None,
+        None,
+    ]
+    assert prompts_to_settle(2, 100) == 400
+    assert prompts_to_settle(50, 100) is None
 
 
 def test_an_invalid_measurement_gives_no_verdict(tmp_path: Path) -> None:

@@ -1,0 +1,106 @@
+"""Advice is a plan: what is pasted into the experiment is valid, and the order is that of the expected effects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from dyno.experiment import Experiment
+from results import analyse, judge
+from results.advice import PLAIN
+from results.records import VariantRecord
+from results.summary import Advice, VariantVerdict
+from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+
+EXPERIMENT = """
+name: pasted
+model: org/model
+data: {train: train.jsonl, eval: eval.jsonl}
+prompts: {short: "{input}"}
+finetune: {prompt: short}
+variants: [{name: base}, {name: tuned, prompt: short, adapter: finetune}]
+baseline: base
+workload: {stages: [{rate: 10, requests: 90}], blocks: 4}
+"""
+
+
+def pasted(change: str) -> dict[str, Any]:
+    """The experiment with the lines of an advice merged in: variants are added, everything else is replaced."""
+
+    def merged(old: Any, new: Any) -> Any:
+        if isinstance(old, dict) and isinstance(new, dict):
+            return old | {key: merged(old.get(key), value) for key, value in new.items()}
+        return new
+
+    lines = yaml.safe_load(change)
+    experiment = yaml.safe_load(EXPERIMENT)
+    lines["variants"] = experiment["variants"] + lines.get("variants", [])
+    return merged(experiment, lines)
+
+
+def verdicts_on(run: Path, kind: str, asked: Asked, what: str = "", style: str = "short") -> VariantVerdict:
+    """A tuned variant that is worse than its baseline in everything: latency, tokens, score, failures."""
+    write_prompts(run, {f"q{i}": "yes" for i in range(90)})
+    for block in range(1, 5):
+        for variant, slow, right in (("base", 1.0, 80), ("tuned", 4.0, 40)):
+            records = [
+                request(i, f"q{i}", 100 * i, 100 * slow * (1 + i % 7 / 100), 60 * slow, output_tokens=round(5 * slow),
+                        text="yes" if i < right else "no", failure="http_5xx" if slow > 1 and i % 9 == 0 else None)
+                for i in range(90)
+            ]  # fmt: skip
+            write_journal(run, variant, block, records)
+    tuned = VariantRecord(name="tuned", what=what or kind, prompt_style=style, kind=kind)  # type: ignore[arg-type]
+    asked_of = inputs(run, ["base", tuned], asked)
+    return judge(analyse(asked_of), asked_of).variants[1]
+
+
+ASKED = {
+    "latency": Asked({"latency_p90": "150ms"}),
+    "first token": Asked({"ttft_p90": "80ms"}),
+    "speed per token": Asked({"tpot_p90": "1ms"}),
+    "failures": Asked({"error_rate": "1%"}),
+    "quality": Asked({}, {"min": "80%"}),
+    "quality lost": Asked({}, {"max_drop": "1%"}),
+    "token prices": Asked({}, {}, {"price": {"output_per_token": "$0.001"}, "max_increase": "10%"}),
+    "hourly price": Asked({}, {}, {"price": {"accelerator_hour": "$2"}, "per_month": "$1", "requests_per_month": "100M"}),
+    "not settled": Asked({"latency_p90": "424ms"}),
+}
+
+
+@pytest.mark.parametrize("kind", ["model", "adapter", "merged", "quantized", "url"])
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_is_to_be_pasted_is_valid_and_every_figure_has_a_source(tmp_path: Path, kind: str, asked: str) -> None:
+    verdict = verdicts_on(tmp_path, kind, ASKED[asked], style=PLAIN if kind == "model" else "short")
+    assert verdict.decision != "SHIP"
+    assert verdict.advice or kind == "url"
+    for advice in verdict.advice:
+        assert all((advice.remedy, advice.why, advice.effect, advice.source))
+        if advice.change is not None:
+            Experiment.model_validate(pasted(advice.change))
+
+
+def remedies(verdict: VariantVerdict) -> list[str]:
+    return [advice.remedy.split(":")[0] for advice in verdict.advice]
+
+
+def test_each_binding_objective_has_its_own_remedies(tmp_path: Path) -> None:
+    slow = remedies(verdicts_on(tmp_path / "a", "adapter", ASKED["latency"]))
+    for remedy in ("Merge", "Quantize", "Limit the answer", "Prune layers", "Distil", "Tune the engine", "Shorten the prompt"):
+        assert any(found.startswith(remedy) for found in slow), remedy
+    assert "Find out why requests fail with http_5xx" in remedies(verdicts_on(tmp_path / "b", "adapter", ASKED["failures"]))
+    lost = remedies(verdicts_on(tmp_path / "c", "quantized", ASKED["quality lost"]))
+    assert lost[:2] == ["Quantize less", "Tune more gently"]
+    assert remedies(verdicts_on(tmp_path / "d", "merged", ASKED["not settled"]))[0] == "Measure longer"
+
+
+def test_what_is_8_bit_already_is_not_told_to_be_8_bit(tmp_path: Path) -> None:
+    def less(what: str) -> Advice:
+        return verdicts_on(tmp_path / what, "quantized", ASKED["quality lost"], what=what).advice[0]
+
+    assert "w8a8-int8" in (less("base + merged adapter, w4a16").change or "")
+    assert "quantize" not in (less("base + merged adapter, w8a8-int8").change or "")
+    assert msgspec.to_builtins(less("base, w8a8-int8"))["source"]
