@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from results.advice import advise, worth_it
 from results.inputs import RunInputs
 from results.objectives import Asked, asked_of, fixed_limit, undecided
-from results.report.format import change, points, quantity
+from results.report.format import change, duration, points, quantity
 from results.stats import FLOORS, absent, requests_to_show_share, smallest
 from results.summary import (
     SCHEMA_VERSION,
@@ -63,7 +63,7 @@ def _verdict(
         decision=decision,
         is_baseline=variant.variant == summary.baseline,
         headline=_headline(variant.variant, decision, objectives, binding, stage),
-        reasons=_reasons(objectives, stage),
+        reasons=[*_reasons(objectives, stage), *_shown(variant, decision, summary)],
         objectives=objectives,
         binding=binding.label if binding else None,
         question=worth_it(variant, binding, summary) if binding and decision != "SHIP" else None,
@@ -181,13 +181,13 @@ def _to_settle(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
     if value is None:
         _, _, q = asked.metric.rpartition("_p")
         short = FLOORS.get(float(q), 0) - n if n and q.replace(".", "").isdigit() else 0
-        return f"; {_blocks(short / per_block)} would be enough" if short > 0 else ""
+        return f"; {_blocks(short / per_block, stage)} would be enough" if short > 0 else ""
     if limit is None:
         return ""
     if asked.metric == "error_rate" and value < limit:
         needed = requests_to_show_share(limit, round(value * n), n, 0.05)
         return (
-            f"; {needed:,} requests failing at this rate would settle it ({_blocks(needed / per_block - stage.blocks)})"
+            f"; {needed:,} requests failing at this rate would settle it ({_blocks(needed / per_block - stage.blocks, stage)})"
             if needed
             else ""
         )
@@ -198,7 +198,7 @@ def _to_settle(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
         return "; it is so near its limit that more data will hardly settle it"
     if asked.kind == "quality":
         return f"; about {more:,} prompts instead of {n:,} would settle it"
-    return f"; {_blocks(more - stage.blocks)} would settle it"
+    return f"; {_blocks(more - stage.blocks, stage)} would settle it"
 
 
 def blocks_to_settle(reach: float, blocks: int) -> int | None:
@@ -239,9 +239,10 @@ def _reach(judged: Judged) -> float | None:
     return (bounds[0] - value) / (limit - value)
 
 
-def _blocks(count: float) -> str:
+def _blocks(count: float, stage: StageSummary) -> str:
     more = max(1, ceil(count))
-    return f"about {more:,} more block{'s' if more > 1 else ''} of this size"
+    each = stage.window_s / stage.blocks
+    return f"about {more:,} more block{'s' if more > 1 else ''} of this size, {duration(more * each)} of load"
 
 
 def _headline(
@@ -275,6 +276,12 @@ def _reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> lis
             f"{failed} of {stage.planned} requests failed, and the slo names no error_rate: percentiles are of the others"
         )
     return reasons
+
+
+def _shown(variant: VariantSummary, decision: Decision, summary: Summary) -> list[str]:
+    """Where nothing is decided: what change against the baseline the blocks could have shown."""
+    found = summary.resolution.get(variant.variant)
+    return [found.sentence] if found is not None and decision == "INCONCLUSIVE" else []
 
 
 def _ranked(summary: Summary, decisions: dict[str, Decision]) -> list[str]:
