@@ -89,9 +89,8 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
 class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One variant under one offered load, over all blocks. Metric keys are those of `Summary.metrics`.
 
-    `judged` holds the SLOs at this load, by metric.
-    `alternated`: whether its blocks took turns with the baseline's, None where that is not known; where they did not, differences
-    hold what the machine did in between.
+    `judged` holds the SLOs at this load, by metric. `alternated`: whether its blocks took turns with the baseline's, None where
+    that is not known; where they did not, differences hold what the machine did in between.
     """
 
     stage: str
