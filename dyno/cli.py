@@ -118,6 +118,8 @@ def run(
 
     if (experiment is None) == (resume is None):
         raise BadInput("name an experiment file, or a run to go on with: dyno run experiment.yaml, dyno run --resume RUN")
+    if pilot is not None and not dry_run:
+        raise BadInput("--pilot goes with --dry-run; a run has its own first blocks for a pilot")
     if resume is not None:
         directory = existing_run(resume)
         _ring(load_experiment(directory.experiment), directory.path.resolve(), directory, gate)

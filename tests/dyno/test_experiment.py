@@ -120,3 +120,52 @@ def test_a_file_that_is_no_experiment(tmp_path: Path, text: str, says: str) -> N
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
         load_experiment(tmp_path / "none.yaml")
+
+
+LENGTHS = """
+name: lengths
+model: org/model
+data: {prompt: Say hello}
+variants: [{name: a, url: "http://127.0.0.1:9/v1", model: m}, {name: b, url: "http://127.0.0.1:9/v1", model: m}]
+baseline: a
+workload: {stages: [{rate: 10, requests: 10}]}
+"""
+
+
+def test_the_command_line_says_how_long_to_measure(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text(LENGTHS)
+    experiment = load_experiment(tmp_path / "e.yaml")
+    planned = experiment.measured_until(False, "3%", "5m").resolution
+    assert planned is not None
+    assert (planned.change, planned.max_time, planned.metric, planned.power) == (0.03, 300, "latency_p95", 0.8)
+    decided = experiment.measured_until(True, None, None).until_decided
+    assert decided is not None
+    assert decided.max_time == 1800
+    (tmp_path / "f.yaml").write_text(LENGTHS + "resolution: 3%\n")
+    assert load_experiment(tmp_path / "f.yaml").resolution == experiment.measured_until(False, "3%", None).resolution
+
+
+@pytest.mark.parametrize(
+    ("decided", "resolution", "time", "says"),
+    [
+        (False, "fast", None, "--resolution: write a change"),
+        (False, "0%", None, "--resolution: .*greater than 0"),
+        (False, "3%", "3", "--max-time: write a duration"),
+        (False, None, "3m", "--max-time goes with"),
+        (True, "3%", None, "--resolution: until_decided adds blocks by the verdict"),
+    ],
+)
+def test_a_length_that_can_not_be(tmp_path: Path, decided: bool, resolution: str | None, time: str | None, says: str) -> None:
+    (tmp_path / "e.yaml").write_text(LENGTHS)
+    with pytest.raises(BadInput, match=says):
+        load_experiment(tmp_path / "e.yaml").measured_until(decided, resolution, time)
+
+
+def test_a_resolution_needs_something_to_compare(tmp_path: Path) -> None:
+    one = LENGTHS.replace(', {name: b, url: "http://127.0.0.1:9/v1", model: m}', "")
+    (tmp_path / "e.yaml").write_text(one + "resolution: 3%\n")
+    with pytest.raises(BadInput, match="resolution: there is nothing to compare"):
+        load_experiment(tmp_path / "e.yaml")
+    (tmp_path / "e.yaml").write_text(LENGTHS + "resolution: {change: 3%, metric: latency_p96}\n")
+    with pytest.raises(BadInput, match=r"resolution\.metric: 'latency_p96' is not a time \(did you mean 'latency_p9"):
+        load_experiment(tmp_path / "e.yaml")

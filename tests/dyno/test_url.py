@@ -116,6 +116,22 @@ def test_until_decided_adds_blocks_until_the_verdict_is_settled(url: str, tmp_pa
     assert journals["old"] == journals["new"] >= 9
 
 
+@pytest.mark.slow
+def test_a_resolution_plans_the_blocks_from_the_first_ones(url: str, tmp_path: Path) -> None:
+    text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 60", "requests: 30")
+    (tmp_path / "experiment.yaml").write_text(text)
+    done = dyno("run", "experiment.yaml", "--resolution", "2%", "--max-time", "15s", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    planned = int(re.findall(r"so there will be (\d+) blocks", done.stdout + done.stderr)[0])
+    journals = list((tmp_path / "runs/gated/load/new/rate-60").glob("*.jsonl"))
+    assert len(journals) == planned >= 3
+    summary = json.loads((tmp_path / "runs/gated/summary.json").read_text())
+    assert summary["resolution"]["new"]["blocks"] == planned
+    dry = dyno("run", "experiment.yaml", "--dry-run", "--resolution", "2%", "--pilot", "runs/gated", cwd=tmp_path)
+    assert dry.returncode == 0, dry.stdout + dry.stderr
+    assert "if it goes as in runs/gated: latency p95 of new against old: 4 blocks show a change from" in dry.stdout
+
+
 def test_a_baseline_of_a_url_shows_tokens_times_and_an_answer(url: str, tmp_path: Path) -> None:
     done = dyno("baseline", url, "--model", "m", "--prompt", "Explain quantum computing in simple terms:", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
