@@ -94,7 +94,7 @@ def resolution(
     there = smallest_change(spread, blocks, power) if blocks > 1 else None
     shows = "one block shows no change" if there is None else f"{blocks} blocks show a change from {percent(there)} on"
     if wanted is None:
-        sentence = f"{of}: {shows} (power {power:.0%})"
+        sentence = f"{of}: {shows} (power {power * 100:g} %)"
         return Resolution(metric=metric, power=power, blocks=blocks, smallest=there, sentence=sentence)
     needed = blocks_needed(spread, wanted.change, power)
     seconds = needed * round_s if needed and round_s else None
@@ -108,7 +108,7 @@ def resolution(
         wanted=wanted.change,
         needed=needed or None,
         seconds=seconds,
-        sentence=f"{of}: {shows} (power {power:.0%}); {percent(wanted.change)} takes {takes}",
+        sentence=f"{of}: {shows} (power {power * 100:g} %); {percent(wanted.change)} takes {takes}",
     )
 
 
