@@ -84,7 +84,7 @@ def _condensed(values: Floats, p: float) -> tuple[Floats, Floats]:
         split + (1 - split) * (np.arange(TAIL_POINTS) + 0.5) / TAIL_POINTS,
     ]
     weights = [np.full(BODY_POINTS, split / BODY_POINTS), np.full(TAIL_POINTS, (1 - split) / TAIL_POINTS)]
-    return np.quantile(values, np.concatenate(shares), method="inverted_cdf"), np.concatenate(weights)
+    return np.asarray(np.quantile(values, np.concatenate(shares), method="inverted_cdf"), np.float64), np.concatenate(weights)
 
 
 def _roots(rising: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:
