@@ -12,7 +12,7 @@ demo: .venv/.cpu
 	$(BIN)/dyno demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest

@@ -90,7 +90,7 @@ class Steps:
     def when(self, arrivals: Times) -> Times:
         times, counts = self._corners()
         within: Times = np.interp(arrivals, counts, times)
-        return within + np.maximum(arrivals - counts[-1], 0.0) / self.rates[-1]
+        return np.asarray(within + np.maximum(arrivals - counts[-1], 0.0) / self.rates[-1])
 
     def _corners(self) -> tuple[Times, Times]:
         """Where the rate changes, and the arrivals expected until then."""

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+# Started in the background of a script, a process ignores SIGINT, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that one worker has it while the other does the rest."""
+    items.sort(key=lambda item: item.path.name != "test_ring.py")
