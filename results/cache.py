@@ -23,17 +23,15 @@ CACHE = {
 
 
 def cache_metrics(journals: Sequence[Journal], telemetry: Path) -> dict[str, Estimate]:
-    """Both shares over the blocks of a stage, neither where both are unknown.
+    """Both shares over the blocks of a stage: the intended one where the workload intends any, none where both are unknown.
 
     The server's own counters go before what it says of each request.
     """
     observed, intended = _observed(journals, telemetry) or _told(journals), _intended(journals)
     if observed is None and intended is None:
         return {}
-    return {
-        "cache_hit_share": observed or absent("the server does not tell"),
-        "intended_cache_hit_share": intended or absent("the workload intends none"),
-    }
+    found = {"cache_hit_share": observed or absent("the server does not tell")}
+    return found if intended is None else {**found, "intended_cache_hit_share": intended}
 
 
 def _intended(journals: Sequence[Journal]) -> Estimate | None:
