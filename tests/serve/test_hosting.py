@@ -106,7 +106,8 @@ def _check_telemetry(folder: Path, variants: set[str]) -> None:
     assert samples[0]["rss_bytes"] > 500 * 2**20 and samples[0]["cpu_s"] > 1
     answered = [s for s in samples if s["generation_tokens"] is not None]
     assert answered[-1]["generation_tokens"] >= 1 and answered[-1]["prompt_tokens"] > answered[-1]["generation_tokens"] - 40
-    assert answered[0]["running"] == 0 and answered[0]["preemptions"] == 0
+    assert {s["running"] for s in answered} <= {0, 1}, "one request at a time was asked"
+    assert answered[0]["preemptions"] == 0
 
 
 async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
