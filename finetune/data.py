@@ -200,26 +200,13 @@ def _check_modules(base: ModelRef, about: dict[str, object], config: FinetuneCon
             )
     if not (named or config.modules_to_save):
         return
-    shapes = _weight_shapes(base)
-    linear = {name for name, dimensions in shapes if dimensions == 2} - ends
-    known = {name for name, _ in shapes}
+    weights = [(name.split(".")[-2], len(shape)) for name, shape in base.shapes().items() if name.endswith(".weight")]
+    linear = {name for name, dimensions in weights if dimensions == 2} - ends
+    known = {name for name, _ in weights}
     for key, modules, names in (("target_modules", named, linear), ("modules_to_save", config.modules_to_save, known)):
         for module in modules:
             if module not in names:
                 raise BadInput(f"finetune.{key}: {base.id} has no module {module!r}{nearest(module, names)}")
-
-
-def _weight_shapes(base: ModelRef) -> set[tuple[str, int]]:
-    """The last name of every module that has a weight, and how many dimensions it has."""
-    from safetensors import safe_open
-
-    found = set()
-    for shard in sorted(base.path.glob("*.safetensors")):
-        with safe_open(shard, framework="numpy") as weights:
-            for name in weights.keys():  # noqa: SIM118
-                if name.endswith(".weight"):
-                    found.add((name.split(".")[-2], len(weights.get_slice(name).get_shape())))
-    return found
 
 
 def can_evaluate(config: FinetuneConfig) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import BadInput
+from foundation.weights import Shapes, shapes_of
 
 _EDGE = 1 << 20
 
@@ -29,10 +30,7 @@ class ModelRef:
         Hashed: each safetensors file's length, first MiB (which holds the header: names, shapes, offsets) and last MiB.
         """
         digest = hashlib.sha256()
-        shards = sorted(self.path.glob("*.safetensors"))
-        if not shards:
-            raise BadInput(f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
-        for shard in shards:
+        for shard in self._shards():
             size = shard.stat().st_size
             digest.update(f"{shard.name}:{size}\n".encode())
             with shard.open("rb") as file:
@@ -40,6 +38,16 @@ class ModelRef:
                 file.seek(max(0, size - _EDGE))
                 digest.update(file.read(_EDGE))
         return digest.hexdigest()
+
+    def shapes(self) -> Shapes:
+        """Every tensor of its weight files. Raises BadInput where there are none, or none that are safetensors."""
+        return {name: shape for shard in self._shards() for name, shape in shapes_of(shard).items()}
+
+    def _shards(self) -> list[Path]:
+        shards = sorted(self.path.glob("*.safetensors"))
+        if not shards:
+            raise BadInput(f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
+        return shards
 
     def size_bytes(self) -> int:
         """Bytes of the weight files: what has to be read into memory to serve it."""

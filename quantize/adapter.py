@@ -8,7 +8,7 @@ from typing import Any
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
-from quantize.layers import all_shapes, shapes
+from foundation.weights import shapes_of
 
 _PREFIX = "base_model.model."
 
@@ -53,8 +53,8 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _check_shapes(adapter: Path, base: ModelRef) -> None:
-    weights = all_shapes(base)
-    for name, shape in shapes(adapter / "adapter_model.safetensors").items():
+    weights = base.shapes()
+    for name, shape in shapes_of(adapter / "adapter_model.safetensors").items():
         module, _, part = name.removeprefix(_PREFIX).partition(".lora_")
         if part not in ("A.weight", "B.weight"):
             continue

@@ -1,11 +1,10 @@
-"""The linear layers of a checkpoint, told from the headers of its weight files: no weight is read and no torch loaded."""
+"""The linear layers of a checkpoint, by the names and shapes of its weights: which of them are quantized, and in what groups."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
@@ -21,35 +20,14 @@ _NVFP4_GROUP = 16
 _EMBEDDINGS = ("embed", "wte", "wpe")
 
 
-def shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise BadInput(f"{file}: not a safetensors file ({error})") from None
-
-
-def all_shapes(model: ModelRef) -> dict[str, tuple[int, ...]]:
-    """Those of all its files. Raises BadInput where there are no safetensors."""
-    found: dict[str, tuple[int, ...]] = {}
-    for shard in sorted(model.path.glob("*.safetensors")):
-        found |= shapes(shard)
-    if not found:
-        raise BadInput(f"{model.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
-    return found
-
-
 def count_weights(model: ModelRef) -> int:
     """How many numbers the checkpoint holds; tied embeddings count once."""
-    return sum(math.prod(shape) for shape in all_shapes(model).values())
+    return sum(math.prod(shape) for shape in model.shapes().values())
 
 
 def linear_inputs(model: ModelRef) -> dict[str, int]:
     """The input width of every linear layer, by its full name. A head that is tied to the embeddings is not among them."""
-    matrices = {name: shape for name, shape in all_shapes(model).items() if name.endswith(".weight") and len(shape) == 2}
+    matrices = {name: shape for name, shape in model.shapes().items() if name.endswith(".weight") and len(shape) == 2}
     named = {name.removesuffix(".weight"): shape[1] for name, shape in matrices.items()}
     return {name: width for name, width in named.items() if not name.rpartition(".")[2].startswith(_EMBEDDINGS)}
 

@@ -12,9 +12,9 @@ from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
+from foundation.weights import shapes_of
 from quantize.adapter import check_adapter
 from quantize.checkpoint import copy_companions, make_room, write_recipe
-from quantize.layers import shapes
 
 if TYPE_CHECKING:
     import torch
@@ -95,7 +95,7 @@ def check_merge(base: ModelRef) -> None:
 
 def _embedding_rows(adapter: Path) -> int | None:
     """The size of the vocabulary of an adapter that brings embeddings of its own (tokens were added); None for the usual one."""
-    saved = shapes(adapter / "adapter_model.safetensors")
+    saved = shapes_of(adapter / "adapter_model.safetensors")
     return next((shape[0] for name, shape in saved.items() if name.endswith("embed_tokens.weight") and len(shape) == 2), None)
 
 
