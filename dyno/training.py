@@ -23,7 +23,7 @@ from dyno.run_directory import RunDirectory, whole_or_not
 from finetune.config import FinetuneConfig
 from finetune.launch import launch
 from foundation.errors import SystemFailed
-from foundation.examples import Example, render
+from foundation.examples import Example, render, sample
 from foundation.progress import Progress
 from loadgen import BlockPlan, Question, run_block
 from loadgen import run as run_loop
@@ -91,7 +91,7 @@ def _answers(
 ) -> list[Example]:
     """The training examples with the teacher's answers in place of their own; those it failed at or was cut off in left out."""
     teacher = next(v for v in prepared.experiment.variants if v.name == student.distil)
-    examples = finetune.sample(prepared.train, config.limit, config.seed)
+    examples = sample(prepared.train, config.limit, config.seed)
     journal = run.path / "distil" / f"{student.name}.jsonl"
     if not is_whole(journal):
         journal.parent.mkdir(exist_ok=True)

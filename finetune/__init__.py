@@ -5,9 +5,9 @@ In: examples, a base model, the section `finetune`. Out: a PEFT adapter in safet
 and `build`, then `trainer` (what makes it fast); `launch` is the same in several processes. Importing this loads no torch.
 """
 
-from finetune.data import check, sample
+from finetune.data import check
 from finetune.prune import prune
 from finetune.report import DataReport
 from finetune.train import TrainingResult, train
 
-__all__ = ["DataReport", "TrainingResult", "check", "prune", "sample", "train"]
+__all__ = ["DataReport", "TrainingResult", "check", "prune", "train"]

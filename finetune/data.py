@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from finetune.config import FinetuneConfig
 from finetune.report import DataReport, describe
 from foundation.errors import BadInput
-from foundation.examples import Example, PromptStyle, render
+from foundation.examples import Example, PromptStyle, sample, templated
 from foundation.model import ModelRef
 from foundation.section import nearest
 
@@ -102,15 +101,7 @@ def shared_prefix(tokens: Sequence[Tokens]) -> list[int]:
 
 
 def _rendered(example: Example, style: PromptStyle | None, tokenizer: Any) -> tuple[str, str]:
-    import jinja2
-
-    question = render(example, style)
-    turns = [*question, {"role": "assistant", "content": example.completion}]
-    try:
-        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template(turns, tokenize=False)
-    except jinja2.TemplateError as error:
-        raise BadInput(f"{example.where}: the model's chat template refuses these messages ({error})") from None
+    prompt, whole = templated(example, style, tokenizer)
     if not whole.startswith(prompt):
         raise BadInput(
             f"{example.where}: the model's chat template words the question otherwise once it is answered, so what is learned "
@@ -254,10 +245,3 @@ def _fit(tokens: Sequence[Tokens], limit: _Limit) -> tuple[list[Tokens], int, in
             )
     cut = [replace(t, completion=t.completion[: limit.tokens - len(t.prompt)]) for t in tokens]
     return cut, len(over), 0
-
-
-def sample(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
-    """`limit` of the examples (None: all), as the seed picks them."""
-    if limit is None or limit >= len(examples):
-        return list(examples)
-    return random.Random(seed).sample(list(examples), limit)

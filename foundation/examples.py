@@ -7,8 +7,9 @@ Shapes: `{"messages": [...]}` (the last message is the assistant's answer), `{"p
 from __future__ import annotations
 
 import json
+import random
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,29 @@ class PromptStyle:
 def render(example: Example, style: PromptStyle | None) -> list[Message]:
     """The question in a style, or as the example itself words it."""
     return style.render(example) if style else list(example.messages)
+
+
+def sample(examples: Sequence[Example], limit: int | None, seed: int = 0) -> list[Example]:
+    """`limit` of the examples (None: all), as the seed picks them."""
+    if limit is None or limit >= len(examples):
+        return list(examples)
+    return random.Random(seed).sample(list(examples), limit)
+
+
+def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tuple[str, str]:
+    """The question up to where the answer begins, and question and answer, both as the chat template words them.
+
+    Raises BadInput where the template refuses the messages.
+    """
+    import jinja2
+
+    question = render(example, style)
+    try:
+        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
+        answered = [*question, {"role": "assistant", "content": example.completion}]
+        return prompt, tokenizer.apply_chat_template(answered, tokenize=False)
+    except jinja2.TemplateError as error:
+        raise BadInput(f"{example.where}: the model's chat template refuses these messages ({error})") from None
 
 
 def read_examples(source: Path | str, columns: Mapping[str, str] | None = None) -> list[Example]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import SystemFailed
-from foundation.examples import Example, PromptStyle
+from foundation.examples import Example, PromptStyle, sample
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from quantize import own_environment
 from quantize.compressed import PRESETS
 from quantize.config import QuantizeConfig
-from quantize.texts import sample, tokenize
+from quantize.texts import tokenize
 
 MAX_LENGTH = 2048  # tokens of one text
 _SCRIPT = Path(__file__).with_name("oneshot.py")

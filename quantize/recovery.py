@@ -14,12 +14,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundation.examples import Example, PromptStyle
+from foundation.examples import Example, PromptStyle, sample
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
 from quantize.layers import count_weights
-from quantize.texts import Text, sample, tokenize
+from quantize.texts import Text, tokenize
 
 if TYPE_CHECKING:
     import torch

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foundation.errors import BadInput
-from foundation.examples import Example, PromptStyle, render
+from foundation.examples import Example, PromptStyle, render, templated
 from foundation.model import ModelRef
 
 
@@ -28,11 +26,6 @@ def tokenize(model: ModelRef, examples: Sequence[Example], style: PromptStyle | 
     return [_tokenized(tokenizer, example, style, longest) for example in examples]
 
 
-def sample(examples: Sequence[Example], count: int) -> list[Example]:
-    """`count` of them, the same ones every time."""
-    return random.Random(0).sample(list(examples), min(count, len(examples)))
-
-
 def _tokenized(tokenizer: Any, example: Example, style: PromptStyle | None, longest: int) -> Text:
     prompt, answer = _rendered(tokenizer, example, style)
     # Tokenized apart, as a server sees the one and generates the other.
@@ -42,17 +35,9 @@ def _tokenized(tokenizer: Any, example: Example, style: PromptStyle | None, long
 
 
 def _rendered(tokenizer: Any, example: Example, style: PromptStyle | None) -> tuple[str, str]:
-    import jinja2
-
-    question = render(example, style)
     if not tokenizer.chat_template:
-        return "\n".join(message["content"] for message in question) + "\n", example.completion
-    try:
-        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-        answered = [*question, {"role": "assistant", "content": example.completion}]
-        whole = tokenizer.apply_chat_template(answered, tokenize=False)
-    except jinja2.TemplateError as error:
-        raise BadInput(f"{example.where}: the model's chat template refuses these messages ({error})") from None
+        return "\n".join(message["content"] for message in render(example, style)) + "\n", example.completion
+    prompt, whole = templated(example, style, tokenizer)
     # Many templates end with a newline that is never generated.
     answer = whole.removeprefix(prompt) if whole.startswith(prompt) else example.completion
     return prompt, answer.rstrip("\n")

@@ -23,13 +23,13 @@ from typing import Any
 
 import pytest
 
-from foundation.examples import Example, PromptStyle, read_examples
+from foundation.examples import Example, PromptStyle, read_examples, sample
 from foundation.model import ModelRef
 from foundation.progress import Silent
 from quantize import measure_recovery, quantize
 from quantize.config import QuantizeConfig
 from quantize.recovery import MAX_TEXTS, MAX_TOKENS, Recovery
-from quantize.texts import sample, tokenize
+from quantize.texts import tokenize
 
 DEADLINE_S = 600
 QUESTIONS = 16
