@@ -11,9 +11,9 @@ import numpy as np
 
 from dyno.prepare import Prepared, dataset_prompts
 from foundation.progress import Progress
-from loadgen.sources import PLAIN
 from loadgen.wording import Correction
 from results.journal import read_journal
+from results.records import PLAIN
 
 ROUNDS = 3
 

@@ -45,21 +45,21 @@ def versions() -> dict[str, str]:
 
 def accelerators() -> list[str]:
     """Name, memory and driver of each NVIDIA GPU, as nvidia-smi tells them; empty where there is none."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
-    return [line.strip() for line in told.stdout.splitlines() if line.strip()] if told.returncode == 0 else []
+    return _of_each_gpu("name,memory.total,driver_version")
 
 
 def compute_capability() -> float | None:
     """The lowest of this machine's NVIDIA GPUs (8.9 for Ada, 9.0 for Hopper); None where there is none."""
+    found = [float(line) for line in _of_each_gpu("compute_cap") if line.replace(".", "", 1).isdigit()]
+    return min(found, default=None)
+
+
+def _of_each_gpu(fields: str) -> list[str]:
     if not shutil.which("nvidia-smi"):
-        return None
-    query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        return []
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
     told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
-    found = [float(line) for line in told.stdout.split() if line.replace(".", "", 1).isdigit()]
-    return min(found) if told.returncode == 0 and found else None
+    return [line.strip() for line in told.stdout.splitlines() if line.strip()] if told.returncode == 0 else []
 
 
 def commit() -> str | None:

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from dyno.yaml_lines import line_of
 from finetune.config import FinetuneConfig
+from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
 from foundation.examples import PromptStyle
 from foundation.section import Section, nearest
@@ -24,8 +25,6 @@ from serve.config import ServeConfig
 
 FINETUNE = "finetune"
 PREFIX = "bundled:"
-
-
 _OWN = re.compile(rf"{FINETUNE}(/epoch-(?P<epoch>[1-9]\d*))?")
 
 
@@ -89,7 +88,7 @@ class VariantConfig(Section):
     quantize: QuantizeConfig | None = None
     prune: Share | None = None
     distil: str | None = None
-    url: str | None = Field(default=None, pattern=r"^(https?|http\+unix)://")
+    url: str | None = Field(default=None, pattern=ADDRESS)
     api_key_env: str | None = None
 
     @model_validator(mode="after")

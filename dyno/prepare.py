@@ -24,9 +24,9 @@ from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
-from loadgen.sources import PLAIN, make_prompts, seed_of, sessions_needed
+from loadgen.sources import make_prompts, seed_of, sessions_needed
 from loadgen.wording import Correction, Wording
-from results.records import Prompt
+from results.records import PLAIN, Prompt
 from serve import ServedVariant
 
 

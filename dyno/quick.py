@@ -10,12 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from dyno.experiment import Experiment
+from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
 from loadgen.traces import read_trace
 
 REQUESTS = 500
-
-_URL = r"(https?|http\+unix)://"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def load_experiment_for(
     asked.check()
     if asked.trace is None and (rate is None) == (concurrency is None):
         raise BadInput("write --rate (open loop, requests/s) or --concurrency (closed loop)")
-    if not re.match(_URL, url):
+    if not re.match(ADDRESS, url):
         raise BadInput(f"--url: {url!r}: write the API's address up to /v1, such as http://127.0.0.1:8000/v1")
     stage: dict[str, Any] = {"requests": requests or REQUESTS}
     if rate is not None or concurrency is not None:
@@ -117,7 +116,7 @@ def baseline_experiment(
     model_or_url: str, prompt: str, requests: int, output_tokens: int, model: str | None, api_key_env: str | None, name: str
 ) -> Experiment:
     """One model or URL, asked one thing at a time."""
-    is_url = re.match(_URL, model_or_url) is not None
+    is_url = re.match(ADDRESS, model_or_url) is not None
     if is_url and model is None:
         raise BadInput("with a URL, write --model: the name its server knows the model by")
     if not is_url and (model or api_key_env):

@@ -28,9 +28,9 @@ from foundation.progress import Progress
 from loadgen import BlockPlan, Question, run_block
 from loadgen import run as run_loop
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.sources import PLAIN
 from results.journal import is_whole, read_journal
 from results.quality import score, with_labels
+from results.records import PLAIN
 
 COLLECT_CONCURRENCY = 8
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+ADDRESS = r"^(https?|http\+unix)://"
+"""How the address of an API begins; behind `http+unix://` stands the socket's path, percent-encoded."""
+
 
 @dataclass(frozen=True)
 class Endpoint:

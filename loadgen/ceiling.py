@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from math import ceil
 from pathlib import Path
 
 import msgspec
 
+from foundation.cache import cache_folder
 from loadgen.config import Stage, WorkloadConfig
 from results.records import Ceiling
 
@@ -20,8 +20,7 @@ _STREAM_RATE = 100.0
 
 def calibration_file() -> Path:
     """Where this machine's calibration is kept."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tunedyno" / f"calibration-{platform.node() or 'here'}.json"
+    return cache_folder() / f"calibration-{platform.node() or 'here'}.json"
 
 
 def stored_ceiling() -> Ceiling | None:

@@ -13,9 +13,8 @@ from loadgen.config import Dataset, Synthetic, WorkloadConfig
 from loadgen.conversations import read_sessions
 from loadgen.traces import HASH_BLOCK, Arrival, read_trace
 from loadgen.wording import Draft, Wording
-from results.records import Prompt
+from results.records import PLAIN, Prompt
 
-PLAIN = "plain"
 MOST = 20_000
 _UNKNOWN = 1000
 # What the drawn lengths and each kind of text are named by, beside the seed.

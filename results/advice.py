@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from results.cost import is_metered
 from results.inputs import RunInputs
-from results.records import VariantRecord
+from results.records import PLAIN, VariantRecord
 from results.report.format import change, percent, points, quantity
 from results.summary import Advice, Objective, StageSummary, Summary, VariantSummary
 
 _TIMES = ("latency", "service_latency", "ttft", "service_ttft", "tpot", "itl")
-PLAIN = "plain"  # the style of a variant that is asked what the line of the data says
 _FIRST_TOKEN = ("ttft", "service_ttft")
 
 

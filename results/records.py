@@ -23,6 +23,10 @@ Failure = Literal[
 Kind = Literal["model", "adapter", "merged", "quantized", "url"]
 
 
+PLAIN = "plain"
+"""The style of prompts where the experiment names none: each line as it stands."""
+
+
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of `prompts.jsonl`: one question, as every prompt style words it, and the answer it should get.
 

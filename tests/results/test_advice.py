@@ -11,8 +11,7 @@ import yaml
 
 from dyno.experiment import Experiment
 from results import analyse, judge
-from results.advice import PLAIN
-from results.records import VariantRecord
+from results.records import PLAIN, VariantRecord
 from results.summary import Advice, VariantVerdict
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
