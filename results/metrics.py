@@ -145,10 +145,10 @@ def block_statistics(block: Block, limits: Limits) -> dict[str, float]:
         values = values_of(block.requests, name)
         numbers = [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()] if len(values) else [nan] * len(STATISTICS)
         found |= {key: x for stat, x in zip(STATISTICS, numbers, strict=True) if (key := f"{name}_{stat}") in METRICS}
-    return found | _counted([block], limits)
+    return found | counted([block], limits)
 
 
-def _counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
+def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
     """Rates and shares of some blocks taken together."""
     n, window = sum(len(b.requests) for b in blocks), sum(b.window_s for b in blocks)
     good = sum(int(met(b.requests, limits).sum()) for b in blocks)
@@ -184,7 +184,7 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
         found |= {f"{name}_p{q:g}": percentile(values, q) for q in (50.0, 95.0)}
     for name in ADJUSTED:
         found |= _adjusted(stage, name)
-    pooled = _counted(stage.blocks, limits)
+    pooled = counted(stage.blocks, limits)
     for key in (*RATES, "in_flight", "little_ratio", "coalesced"):
         found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.n)
     for key in SHARES:

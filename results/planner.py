@@ -153,13 +153,8 @@ def plan_blocks(inputs: RunInputs) -> Planned:
 
 def forecast(inputs: RunInputs, blocks: int) -> list[str]:
     """What so many blocks would show of each variant if they were like those of a stored run, and how many it takes."""
-    measured = read_measured(inputs, read_prompts(inputs.run))
-    each = round_seconds(measured, inputs.judged_stage)
-    metric = inputs.resolution.metric if inputs.resolution else METRIC
-    return [
-        resolution(pairs_spread(pairing, metric), blocks, names, inputs.resolution, each).sentence
-        for names, pairing in _pairings(inputs, measured)
-    ]
+    found = resolutions(inputs, read_measured(inputs, read_prompts(inputs.run)), blocks)
+    return [each.sentence for each in found.values()]
 
 
 def _pairings(inputs: RunInputs, measured: Sequence[Measured], first: int | None = None) -> list[tuple[tuple[str, str], Pairing]]:
@@ -171,11 +166,11 @@ def _pairings(inputs: RunInputs, measured: Sequence[Measured], first: int | None
     return [(both, pair(stages[both[0]], base, both)) for both in names] if base else []
 
 
-def resolutions(inputs: RunInputs, measured: Sequence[Measured]) -> dict[str, Resolution]:
-    """What change of each variant the blocks of the judged stage show."""
+def resolutions(inputs: RunInputs, measured: Sequence[Measured], blocks: int | None = None) -> dict[str, Resolution]:
+    """What change of each variant the blocks of the judged stage show, or what `blocks` like them would."""
     each = round_seconds(measured, inputs.judged_stage)
     metric = inputs.resolution.metric if inputs.resolution else METRIC
     return {
-        names[0]: resolution(pairs_spread(pairing, metric), len(pairing.blocks), names, inputs.resolution, each)
+        names[0]: resolution(pairs_spread(pairing, metric), blocks or len(pairing.blocks), names, inputs.resolution, each)
         for names, pairing in _pairings(inputs, measured)
     }

@@ -164,15 +164,6 @@ def _span(journal: Journal) -> tuple[float, float]:
     return began / 1e9, (began + ended) / 1e9
 
 
-def little_ratio(block: Block) -> float:
-    """Mean in flight over achieved rate x mean service latency, which Little's law says is 1; NaN for an empty window."""
-    service = block.requests.service_latency[block.requests.ok]
-    sent = int((~np.isnan(block.requests.sent)).sum())
-    if not sent or np.isnan(service).all():
-        return float("nan")
-    return block.in_flight * block.window_s * 1e3 / (sent * float(np.nanmean(service)))
-
-
 def _mean_in_flight(sent: Floats, done: Floats, low: float, high: float) -> float:
     """The number of requests under way, averaged over the window."""
     if high <= low:

@@ -6,18 +6,18 @@ SUSPECT: they stand, but something about them should be looked at first. `steady
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import sqrt
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 import numpy as np
 
-from results.metrics import Limits, values_of
+from results.metrics import Limits, counted, values_of
 from results.records import Ceiling
 from results.requests import Floats
-from results.steady import StageData, client_late, held, little_ratio
+from results.steady import StageData, client_late, held
 from results.summary import Validity
 
 CEILING_FILE = "calibration.json"
@@ -30,8 +30,9 @@ STALL_MS = 100.0
 LITTLE_SHARE = 0.1
 MISCOUNT_SHARE = 0.05
 
-Level = Literal["SUSPECT", "INVALID"]
+Level = Literal["VALID", "SUSPECT", "INVALID"]
 Doubt = tuple[Level, str]
+_LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 def read_ceiling(run: Path) -> Ceiling | None:
@@ -50,20 +51,22 @@ def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None) -> Va
         *_token_counts(stage),
         *_not_steady(stage),
     ]
-    levels = [level for level, _ in doubts]
     return Validity(
-        level="INVALID" if "INVALID" in levels else "SUSPECT" if levels else "VALID",
+        level=_worst(level for level, _ in doubts),
         reasons=[f"{level}: {words}" for level, words in sorted(doubts, key=lambda doubt: doubt[0])],
     )
 
 
 def worst(parts: Sequence[tuple[str, Validity]]) -> Validity:
     """Of several, each with where it is, taken together."""
-    levels = [validity.level for _, validity in parts]
     return Validity(
-        level="INVALID" if "INVALID" in levels else "SUSPECT" if "SUSPECT" in levels else "VALID",
+        level=_worst(validity.level for _, validity in parts),
         reasons=[f"{where}: {reason}" for where, validity in parts for reason in validity.reasons],
     )
+
+
+def _worst(levels: Iterable[Level]) -> Level:
+    return max(levels, key=_LEVELS.index, default="VALID")
 
 
 def _not_sent(stage: StageData) -> list[Doubt]:
@@ -144,7 +147,7 @@ def _not_steady(stage: StageData) -> list[Doubt]:
     if not stage.settling.found:
         found.append(("SUSPECT", "no steady state in the first half of the windows (MSER-5 on seconds)"))
     for block in stage.blocks:
-        off = abs(little_ratio(block) - 1)
+        off = abs(counted([block], {})["little_ratio"] - 1)
         if not found and off > max(LITTLE_SHARE, 3 / sqrt(max(len(block.requests), 1))):
             words = f"no steady state: in flight is {off:.0%} away from what Little's law expects in block {block.number}"
             found.append(("SUSPECT", words))
