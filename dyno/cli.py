@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,7 +137,7 @@ def run(
 
 @app.command()
 def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
-    """The example experiment on a small real model, on a laptop CPU, offline. About 20 minutes on 2 cores."""
+    """The example experiment on a small real model, on a laptop CPU, offline. About 13 minutes on 2 cores."""
     from dyno.examples import example
 
     run(example("news-topics"), gate=gate, out=out)
@@ -177,7 +178,7 @@ def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Pa
         for name, model in make_checkpoints(prepared, directory, progress, variant or (), recovery=True).items():
             progress.log(f"{name}: {model.path} ({model.size_bytes() / 1e6:.0f} MB)")
 
-    _stage(experiment, out, [begin, work])
+    _stage(experiment, out, [begin, work], variant or ())
 
 
 @app.command(epilog="Examples:  dyno serve experiment.yaml --variant base   dyno serve runs/news-topics --variant int8")
@@ -192,7 +193,7 @@ def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path(
         make_checkpoints(prepared, directory, progress, variant or ())
         keep_up(prepared, directory, progress, variant or ())
 
-    _stage(experiment, out, [begin, work])
+    _stage(experiment, out, [begin, work], variant or ())
 
 
 @app.command(
@@ -327,16 +328,25 @@ def doctor() -> None:
     examine()
 
 
-def _stage(experiment: Path, out: Path, steps: list[Any]) -> None:
-    """Prepare an experiment and take some of the ring's steps in a new run directory, or in the run that `experiment` is."""
+def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = ()) -> None:
+    """Prepare an experiment and take some of the ring's steps in a new run directory, or in the run that `experiment` is.
+
+    `only`: the variants that the steps are for.
+    """
     from dyno.console import open_console, progress_for
     from dyno.experiment import load_experiment
     from dyno.prepare import prepare
     from dyno.run_directory import existing_run, new_run
+    from foundation.errors import BadInput
+    from foundation.section import nearest
 
     begun = existing_run(experiment) if experiment.is_dir() else None
     file = begun.experiment if begun else experiment
     loaded = load_experiment(file)
+    names = [each.name for each in loaded.variants]
+    for name in only:
+        if name not in names:
+            raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
     with progress_for(open_console()) as progress:
         prepared = prepare(loaded, file.resolve().parent, progress)
         directory = begun or new_run(out, loaded.name)

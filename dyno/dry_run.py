@@ -29,7 +29,8 @@ _TOKENS_PER_CHARACTER = 0.25
 def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None) -> None:
     """Check and print; `pilot` is an earlier run that tells how many blocks a resolution takes.
 
-    Raises what a real run would raise before its first slow step."""
+    Raises what a real run would raise before its first slow step.
+    """
     console = open_console()
     prepared = prepare(experiment, where, PlainProgress(console), need_models=False)
     with tempfile.TemporaryDirectory() as nowhere:

@@ -9,19 +9,13 @@ from collections.abc import Sequence
 import serve
 from dyno.prepare import Prepared
 from dyno.run_directory import RunDirectory
-from foundation.errors import BadInput
 from foundation.progress import Progress
-from foundation.section import nearest
 from loadgen import run
 from serve import Hosting
 
 
 def keep_up(prepared: Prepared, directory: RunDirectory, progress: Progress, only: Sequence[str]) -> None:
     """Serve all variants (or those named) until SIGINT or SIGTERM. Raises SystemFailed where a server dies."""
-    names = [variant.name for variant in prepared.experiment.variants]
-    for name in only:
-        if name not in names:
-            raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
     wanted = [prepared.served(v, directory) for v in prepared.experiment.variants if not only or v.name in only]
     plan = serve.check(wanted, prepared.experiment.serve.model_copy(update={"residency": "resident"}))
     run(_keep_up(plan, prepared, directory, progress))

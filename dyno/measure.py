@@ -14,7 +14,7 @@ from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress, Silent
-from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, questions_of, run, run_block, run_mix
+from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, questions_of, run_block, run_mix
 from loadgen.arrivals import ALONE, Place
 from loadgen.config import Stage, WorkloadConfig
 from results import Planned
@@ -31,7 +31,7 @@ class Interrupted(Exception):
     """Ctrl-C: the block under way was drained and its journal ended."""
 
 
-def measure(
+async def measure(
     prepared: Prepared,
     plan: ServePlan,
     out: RunDirectory,
@@ -44,17 +44,6 @@ def measure(
     Where it names a `resolution`, `plan_blocks` says after the pilot how many blocks to run. Raises SystemFailed where a server
     dies, Interrupted after Ctrl-C.
     """
-    run(_measure(prepared, plan, out, progress, settled, plan_blocks))
-
-
-async def _measure(
-    prepared: Prepared,
-    plan: ServePlan,
-    out: RunDirectory,
-    progress: Progress,
-    settled: Callable[[], bool],
-    plan_blocks: Callable[[], Planned],
-) -> None:
     stop = asyncio.Event()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None

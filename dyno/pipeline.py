@@ -20,6 +20,7 @@ from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from loadgen import run as run_loop
 from loadgen.ceiling import stored_ceiling
 from results import RunInputs, analyse, judge, plan_blocks, plan_capacity, write_parquet
 from results.records import Kind, VariantRecord
@@ -36,18 +37,15 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple
     make_checkpoints(prepared, run, progress)
     write_variants(prepared, run)
     serving = plan_serving(prepared, run)
-    if (len(serving.rounds) > 1 or serving.residency == "sleep") and any(s.mix for s in prepared.experiment.workload.stages):
-        raise BadInput("workload.stages: a mix needs all variants at once; give their servers memory to be resident")
-    adding = next((key for key in ("until_decided", "resolution") if getattr(prepared.experiment, key)), None)
-    if adding and len(serving.rounds) > 1:
-        raise BadInput(f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident")
-    measure(
-        prepared,
-        serving,
-        run,
-        progress,
-        settled=lambda: settled(run, prepared.experiment),
-        plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
+    run_loop(
+        measure(
+            prepared,
+            serving,
+            run,
+            progress,
+            settled=lambda: settled(run, prepared.experiment),
+            plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
+        )
     )
     return decide(run, prepared.experiment, progress)
 
@@ -123,10 +121,16 @@ def _make_checkpoints(
 
 
 def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
-    """Which servers, with which arguments, up together or in turns. Raises BadInput for what vLLM would refuse."""
+    """Which servers, with which arguments, up together or in turns. Raises BadInput for what can't be served so."""
     experiment = prepared.experiment
     check_hardware(experiment)
-    return serve.check([prepared.served(variant, run) for variant in experiment.variants], experiment.serve)
+    plan = serve.check([prepared.served(variant, run) for variant in experiment.variants], experiment.serve)
+    if (len(plan.rounds) > 1 or plan.residency == "sleep") and any(stage.mix for stage in experiment.workload.stages):
+        raise BadInput("workload.stages: a mix needs all variants at once; give their servers memory to be resident")
+    adding = next((key for key in ("until_decided", "resolution") if getattr(experiment, key)), None)
+    if adding and len(plan.rounds) > 1:
+        raise BadInput(f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident")
+    return plan
 
 
 def check_hardware(experiment: Experiment) -> None:
