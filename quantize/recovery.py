@@ -71,6 +71,7 @@ class Recovery:
     over unquantized: a score that needs few tokens, since it moves with every one of them. `exact_answers`: the share of answers
     that greedy decoding gives word for word. `layer_error`: by layer, how far its output is from the unquantized model's, as a
     share of that output's length (mean over tokens). Bytes are those of the weight files, per weight of the unquantized model.
+    `warning` stands there too.
     """
 
     texts: int
@@ -113,7 +114,9 @@ def measure_recovery(
         places.append(_compare(models, text))
         progress.advance(1)
     found = summarize(places, texts, _sizes(source, quantized))
-    (quantized.path / FILE).write_text(json.dumps({"schema_version": 1, **asdict(found)}, indent=2) + "\n")
+    (quantized.path / FILE).write_text(
+        json.dumps({"schema_version": 1, **asdict(found), "warning": found.warning}, indent=2) + "\n"
+    )
     return found
 
 

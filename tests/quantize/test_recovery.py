@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from foundation.model import ModelRef
 from foundation.progress import Silent
 from quantize import measure_recovery, quantize
 from quantize.config import QuantizeConfig
-from quantize.recovery import MAX_TOKENS, Both, Recovery
+from quantize.recovery import MAX_TOKENS, Both, Recovery, Share
 from quantize.texts import tokenize
 
 STYLE = PromptStyle("Sort: {input}")
@@ -102,7 +102,7 @@ def test_a_layer_that_is_spoilt_shows_from_there_on(base: ModelRef, tmp_path: Pa
     assert found.all_text.kl_divergence > 0.05
 
 
-def test_the_same_checkpoint_loses_nothing_and_half_the_answers_warn(base: ModelRef, tmp_path: Path) -> None:
+def test_the_same_checkpoint_loses_nothing_and_a_loss_is_warned_of(base: ModelRef, tmp_path: Path) -> None:
     import shutil
 
     copy = ModelRef("copy", None, Path(shutil.copytree(base.path, tmp_path / "copy")))
@@ -110,11 +110,17 @@ def test_the_same_checkpoint_loses_nothing_and_half_the_answers_warn(base: Model
     assert (same.recovery.value, same.all_text.kl_divergence, same.all_text.top1_agreement) == (1.0, 0.0, 1.0)
     assert set(same.layer_error) == {0.0}
     assert same.warning is None
+    assert same.answers is not None
+    of = f"on {same.answers.tokens} held-out tokens"
+    lost, open_ = (replace(same, recovery=Share(0.952, low, high)).warning for low, high in ((0.93, 0.975), (0.9, 1.002)))
+    assert lost == f"recovery is 95.2% (93.0% to 97.5%), under 99%, {of}"
+    assert open_ == f"recovery is 95.2% (90.0% to 100.2%), under 99%, {of}: too few to settle it"
 
 
 def test_it_is_written_beside_the_checkpoint(measured: Recovery, int8: ModelRef) -> None:
     told = json.loads((int8.path / "recovery.json").read_text())
     assert told.pop("schema_version") == 1
+    assert told.pop("warning") == measured.warning
     assert told == asdict(measured)
 
 
