@@ -7,6 +7,7 @@ Built against the routes of vLLM 0.32 and tested against an imitation of them; i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import aiohttp
@@ -22,7 +23,7 @@ ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 async def fall_asleep(endpoint: Endpoint) -> None:
     """Put an idle server to sleep. Raises SystemFailed where it does not."""
     async with session() as web:
-        await _post(web, endpoint, "/sleep?level=1")
+        await _ask(web, endpoint, "POST", "/sleep?level=1")
         if not await _asleep(web, endpoint):
             raise SystemFailed(f"the server of {endpoint.variant} did not fall asleep")
 
@@ -30,19 +31,20 @@ async def fall_asleep(endpoint: Endpoint) -> None:
 async def wake_up(endpoint: Endpoint) -> None:
     """Wake a server and have it generate a token, so that no measured request finds it half awake. Raises SystemFailed."""
     async with session() as web:
-        await _post(web, endpoint, "/wake_up")
+        await _ask(web, endpoint, "POST", "/wake_up")
         if await _asleep(web, endpoint):
             raise SystemFailed(f"the server of {endpoint.variant} did not wake up")
         await generate_token(web, endpoint)
 
 
-async def _post(web: aiohttp.ClientSession, endpoint: Endpoint, route: str) -> None:
+async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, route: str) -> str:
     address = endpoint.base_url.removesuffix("/v1") + route
     try:
-        async with web.post(address, headers=endpoint.headers) as answer:
+        async with web.request(method, address, headers=endpoint.headers) as answer:
+            text = await answer.text(errors="replace")
             if answer.status != 200:
-                text = (await answer.text(errors="replace"))[:300]
-                raise SystemFailed(f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}", text)
+                raise SystemFailed(f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}", text[:300])
+            return text
     except (aiohttp.ClientError, TimeoutError) as error:
         raise SystemFailed(
             f"the server of {endpoint.variant} did not answer {route}", str(error) or type(error).__name__
@@ -50,8 +52,7 @@ async def _post(web: aiohttp.ClientSession, endpoint: Endpoint, route: str) -> N
 
 
 async def _asleep(web: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
-    async with web.get(endpoint.base_url.removesuffix("/v1") + "/is_sleeping", headers=endpoint.headers) as answer:
-        return bool((await answer.json())["is_sleeping"])
+    return bool(json.loads(await _ask(web, endpoint, "GET", "/is_sleeping"))["is_sleeping"])
 
 
 class OneAwake:
