@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.examples import Example
@@ -97,10 +96,6 @@ def describe(
         sample=f"{tokenizer.decode(first.prompt)}⟦{tokenizer.decode(first.completion)}⟧",
         labels=_labels(learned),
     )
-
-
-def write(report: DataReport, folder: Path) -> None:
-    (folder / FILE).write_text(report.text() + "\n", encoding="utf-8")
 
 
 def _bare(example: Example) -> str:

@@ -79,7 +79,7 @@ def train(
     first = trainer.is_world_process_zero()
     checkpoint = last_checkpoint(out)
     if first:
-        report.write(prepared.report, out)
+        (out / report.FILE).write_text(prepared.report.text() + "\n", encoding="utf-8")
         if config.method == "pissa":
             trainer.model.save_pretrained(out / _START, save_embedding_layers=False)
 

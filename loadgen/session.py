@@ -24,8 +24,8 @@ def session(
 
     A turn that fails ends its session, and none begins after `over_ns` (from the origin) or when `stop` is set.
     """
-    number = next(numbers)
-    first = traffic.ask(number, question, scheduled_ns)
+    # Called, not awaited: the request counts as in flight from here, before its task first runs.
+    first = traffic.ask(next(numbers), question, scheduled_ns)
     return first if not question.then else _go_on(first, traffic, numbers, question, think, over_ns, stop)
 
 
