@@ -85,3 +85,17 @@ def write_tokenizer(folder: Path) -> int:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=2) + "\n")
     return len(vocabulary)
+
+
+def write_word_tokenizer(folder: Path) -> None:
+    """A token for each of a hundred words, with the space before it or at the start, and for what the template writes."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    folder.mkdir(exist_ok=True)
+    words = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(10) for j in range(10)]
+    tokenizer = Tokenizer(models.WordLevel({"?": 0} | {f"▁{word}": i + 1 for i, word in enumerate(words)}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace()])
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS[1:]])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE, "bos_token": {"content": "?"}}))

@@ -19,11 +19,10 @@ from foundation.progress import Silent
 from loadgen.wording import Correction
 from results.journal import read_prompts
 from tests.dyno.test_cli import dyno
-from tests.dyno.test_url import url  # noqa: F401  (a fixture)
-from tests.loadgen.test_wording import wordwise  # noqa: F401
+from tests.tiny_model import write_word_tokenizer
 
 
-def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path) -> None:  # noqa: F811
+def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path) -> None:
     """No tokenizer is known of it: a word is taken for a token, which it is to the emulator."""
     common = ("load", "--url", url, "--model", "m", "--concurrency", "4", "--requests", "24", "--synthetic")
     lengths = ("--input-tokens", "uniform:40:60", "--output-tokens", "6", "--cache-hit", "50%")
@@ -43,10 +42,11 @@ def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(url: str, tmp_path: Path, wordwise: Any) -> None:  # noqa: F811
+def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(url: str, tmp_path: Path) -> None:
     """The words' template is 8 tokens that the emulator does not count: three marks, two names, three line ends."""
+    write_word_tokenizer(tmp_path / "words")
     common = ("load", "--url", url, "--model", "m", "--rate", "40", "--requests", "20", "--synthetic")
-    done = dyno(*common, "--input-tokens", "uniform:40:60", "--tokenizer", str(wordwise.folder), cwd=tmp_path)
+    done = dyno(*common, "--input-tokens", "uniform:40:60", "--tokenizer", str(tmp_path / "words"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "its server counts -8 tokens a prompt" in done.stdout
     run = tmp_path / "runs" / "load"

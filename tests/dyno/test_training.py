@@ -14,7 +14,6 @@ from dyno.run_directory import RunDirectory
 from dyno.training import make_adapter
 from foundation.errors import BadInput
 from foundation.progress import Silent
-from tests.dyno.test_url import url as url  # the emulator: a teacher whose every answer is known
 from tests.tiny_model import build_tiny_model
 
 EXPERIMENT = """\

@@ -91,27 +91,12 @@ def test_modules_to_save_are_checked_against_the_weights(base: ModelRef, tmp_pat
 
 def test_packed_rows_cost_and_teach_what_single_rows_do(base: ModelRef, tmp_path: Path) -> None:
     """Loss and gradients of one packed batch against a plain forward pass, example by example."""
-    import torch
-
     from finetune.build import build_trainer
-    from tests.finetune.test_trainer import gradients, plain_loss
+    from tests.finetune.test_trainer import check_against_the_plain_pass
 
     many = [example("word " * (i % 5) + str(i), LABELS[i % 3] * (1 + i % 4), i) for i in range(12)]
     config = FinetuneConfig(dtype="float32", batch_size=4, packing=True, max_length=200)
     trainer = build_trainer(config, base, prepare(config, base, many, [], None), tmp_path)
     assert 1 < len(trainer.train_dataset) < len(many) / 2
-    with torch.no_grad():
-        for name, parameter in trainer.model.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.1)
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(trainer.train_dataset))])
-    trainer.model.train()
-    loss = trainer.compute_loss(trainer.model, batch)
-    ours = gradients(trainer, loss)
-    expected = plain_loss(trainer.model, trainer.examples)
-    theirs = gradients(trainer, expected)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert ours.keys() == theirs.keys() != set()
-    for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-5)
+    check_against_the_plain_pass(trainer, 1e-5)
     assert trainer.tokens_seen == sum(len(t) for t in trainer.examples)

@@ -40,18 +40,14 @@ def gradients(trainer: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("style", [SHARED, None], ids=["shared prefix", "nothing shared"])
-@pytest.mark.parametrize("answers", [["earn", "acq", "a longer answer"], ["x" * 150, "y" * 90]], ids=["short", "long"])
-def test_loss_and_gradients_are_those_of_the_plain_forward_pass(
-    base: ModelRef, tmp_path: Path, answers: list[str], style: PromptStyle | None
-) -> None:
-    trainer = build(base, tmp_path, answers, style)
-    assert bool(trainer.prefix) == (style is SHARED)
+def check_against_the_plain_pass(trainer: Any, atol: float) -> None:
+    """Loss and gradients of one batch of all rows."""
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)  # as it stands after some training: at zero, A would have no gradient
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(answers))])
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(trainer.train_dataset))])
+    trainer.model.train()
     loss = trainer.compute_loss(trainer.model, batch)
     ours = gradients(trainer, loss)
     expected = plain_loss(trainer.model, trainer.examples)
@@ -59,7 +55,17 @@ def test_loss_and_gradients_are_those_of_the_plain_forward_pass(
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert ours.keys() == theirs.keys() != set()
     for name, gradient in theirs.items():
-        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=atol, msg=name)
+
+
+@pytest.mark.parametrize("style", [SHARED, None], ids=["shared prefix", "nothing shared"])
+@pytest.mark.parametrize("answers", [["earn", "acq", "a longer answer"], ["x" * 150, "y" * 90]], ids=["short", "long"])
+def test_loss_and_gradients_are_those_of_the_plain_forward_pass(
+    base: ModelRef, tmp_path: Path, answers: list[str], style: PromptStyle | None
+) -> None:
+    trainer = build(base, tmp_path, answers, style)
+    assert bool(trainer.prefix) == (style is SHARED)
+    check_against_the_plain_pass(trainer, 1e-6)
 
 
 def test_tokens_are_counted_without_padding(base: ModelRef, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,7 @@ from foundation.errors import BadInput
 from foundation.tokenizer import ModelTokenizer
 from loadgen.lengths import Lengths
 from loadgen.wording import Correction, Draft, Wording
-from tests.tiny_model import CHAT_TEMPLATE, write_tokenizer
-
-WORDS = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(10) for j in range(10)]
+from tests.tiny_model import write_tokenizer, write_word_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +25,8 @@ def bytewise(tmp_path_factory: pytest.TempPathFactory) -> ModelTokenizer:
 
 @pytest.fixture(scope="module")
 def wordwise(tmp_path_factory: pytest.TempPathFactory) -> ModelTokenizer:
-    """A token for each of a hundred words, with the space before it or at the start, and for what the template writes."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
     folder = tmp_path_factory.mktemp("words")
-    tokenizer = Tokenizer(models.WordLevel({"?": 0} | {f"▁{word}": i + 1 for i, word in enumerate(WORDS)}, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace()])
-    tokenizer.decoder = decoders.Metaspace()
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in ("<|im_start|>", "<|im_end|>")])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE, "bos_token": {"content": "?"}}))
+    write_word_tokenizer(folder)
     return ModelTokenizer(folder)
 
 

@@ -77,7 +77,12 @@ def wanted(run: RunInputs, **fields: object) -> RunInputs:
 
 def test_the_plan_of_a_run_stays_what_its_pilot_made_it(tmp_path: Path) -> None:
     short = plan_blocks(wanted(a_run(tmp_path / "short", 0.05, 3)))
-    grown = plan_blocks(wanted(a_run(tmp_path / "short", 0.05, 3)))
+    for turn, variant in enumerate(("base", "tuned") * 3, start=6):
+        records = [request(i, f"q{i}", 100 * i, 900 if turn % 3 else 20, 10) for i in range(50)]
+        write_journal(
+            tmp_path / "short", variant, 1 + turn // 2, records, began_ns=(1 + turn * 10) * SECOND, ended_ns=10 * SECOND
+        )
+    grown = plan_blocks(wanted(inputs(tmp_path / "short", ["base", "tuned"])))
     assert short.blocks == grown.blocks > 3
     assert f"takes about {short.blocks} blocks, {round(short.blocks * 20 / 60)} min of load" in short.sentences[0]
 
