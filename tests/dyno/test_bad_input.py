@@ -16,6 +16,7 @@ from dyno.prepare import prepare
 from dyno.run_directory import new_run
 from foundation.errors import BadInput
 from foundation.progress import Silent
+from tests.dyno.test_cli import dyno
 from tests.tiny_model import build_tiny_model
 
 GOOD = """\
@@ -145,3 +146,24 @@ def test_no_room_in_memory(folder: Path) -> None:
 def test_a_key_that_is_not_in_the_environment(folder: Path) -> None:
     variant = "{name: base, url: http://127.0.0.1:9/v1, model: m, api_key_env: NO_SUCH_KEY}"
     assert "the environment has no NO_SUCH_KEY" in refusal(folder, GOOD.replace("{name: base}", variant))
+
+
+@pytest.mark.parametrize(
+    ("workload", "more", "message"),
+    [
+        ("{rate: 5, requests: 10, mix: uniform}", "", "workload.stages: a mix needs all variants at once"),
+        ("{rate: 5, requests: 10}", "until_decided: {max_time: 1m}\n", "until_decided: the servers take turns"),
+        ("{rate: 5, requests: 10}", "resolution: 3%\n", "resolution: the servers take turns"),
+    ],
+)
+def test_what_servers_that_take_turns_can_not_do(folder: Path, workload: str, more: str, message: str) -> None:
+    text = GOOD.replace("{rate: 5, requests: 10}", workload).replace("serve: {", "serve: {residency: turns, ") + more
+    assert message in refusal(folder, text)
+
+
+@pytest.mark.parametrize("command", ["quantize", "serve"])
+def test_a_variant_that_is_none(folder: Path, command: str) -> None:
+    (folder / "experiment.yaml").write_text(GOOD)
+    done = dyno(command, "experiment.yaml", "--variant", "int", cwd=folder)
+    assert (done.returncode, done.stderr.strip()) == (3, "error: --variant: 'int' is no variant (did you mean 'int8'?)")
+    assert not (folder / "runs").exists()
