@@ -87,7 +87,9 @@ _ERRORS: dict[str, type[DynoError]] = {"BadInput": BadInput, "SystemFailed": Sys
 
 
 def _tell(kind: str, *values: Any) -> None:
-    print(f"{_MARK}{json.dumps([kind, values])}", flush=True)
+    """One write, since several processes may tell at the same time, into the same pipe."""
+    sys.stdout.flush()
+    os.write(sys.stdout.fileno(), f"{_MARK}{json.dumps([kind, values])}\n".encode())
 
 
 def main(job: Path) -> int:
