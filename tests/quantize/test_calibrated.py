@@ -153,6 +153,11 @@ def test_llm_compressor_writes_what_transformers_reads(method: str, algorithm: s
     assert "lm_head.weight" not in stored  # tied
     packed = "weight_packed" if method == "w4a16" else "weight"
     assert stored[f"model.layers.0.mlp.down_proj.{packed}"].dtype is (torch.int32 if method == "w4a16" else torch.int8)
-    found = measure_recovery(base, out, LEARNED[32:], STYLE, Silent())
-    assert found.all_text.kl_divergence < 1  # the same model still: on random weights four bits round off much of the rest
+    found = measure_recovery(base, out, LEARNED[32:], STYLE, Silent()).all_text
+    if algorithm == "awq":  # random weights have nothing that matters more, so that scaling gains nothing, and loses nothing
+        rounded = quantize(base, QuantizeConfig(method=method), tmp_path / "rtn", Silent())
+        plain = measure_recovery(base, rounded, LEARNED[32:], STYLE, Silent()).all_text
+        assert found.kl_divergence < 1.25 * plain.kl_divergence
+    else:
+        assert found.top1_agreement > 0.5
     assert not [child for child in psutil.Process().children() if "oneshot" in " ".join(child.cmdline())]
