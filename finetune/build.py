@@ -172,4 +172,4 @@ def _dataset(tokens: Sequence[Tokens], row_length: int | None) -> Any:
     )
     if row_length and tokens:
         data = pack_dataset(data, row_length)
-    return data.add_column("length", [len(ids) for ids in data["input_ids"]])
+    return data

@@ -1,12 +1,14 @@
 """The trainer: TRL's, without the work whose result nobody uses.
 
-Short answers to long prompts leave three things to save, none of which changes what is computed:
+Short answers to long prompts leave two things to save, none of which changes what is computed:
 
 - Prompts of one style begin alike. Their common tokens run through the model once a batch, and every row attends to those keys
   and values; gradients flow back through them as if each row had its own.
 - The output head is asked for the positions that are learned only. TRL does that on CUDA; elsewhere its fused head scores every
   position against the whole vocabulary.
-- Batches are of similar length, so there is little padding.
+
+Batches are drawn at random. Batches of similar length would have a little less padding (4 to 8 % of the time on the demo's data),
+but length tells much about a short answer: the loss after such training was up to twice as high.
 
 Imports torch and TRL: import it inside the function that trains.
 """
@@ -21,7 +23,6 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
 
 from finetune.data import Tokens
@@ -81,18 +82,18 @@ class Packed:
         }
 
 
-class ByLength(torch.utils.data.Sampler[int]):
-    """Batches of similar length in an order that seed and epoch decide, however many processes share them."""
+class Shuffled(torch.utils.data.Sampler[int]):
+    """All examples in an order that seed and epoch decide, however many processes share them."""
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, epoch
+    def __init__(self, examples: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.examples, self.seed, self.epoch = examples, seed, epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.examples
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch())
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+        return iter(torch.randperm(self.examples, generator=generator).tolist())
 
 
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
@@ -125,10 +126,9 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
             self.log({"eval_score": metrics["eval_score"]})
         return metrics
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
-        processes, data = self.args.world_size, train_dataset if train_dataset is not None else self.train_dataset
-        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * processes
-        return ByLength(data["length"], step, self.args.seed, lambda: int(self.state.epoch or 0))
+    def _get_train_sampler(self, train_dataset: Any = None) -> Shuffled:
+        data = train_dataset if train_dataset is not None else self.train_dataset
+        return Shuffled(len(data), self.args.seed, lambda: int(self.state.epoch or 0))
 
     def compute_loss(
         self,
