@@ -107,6 +107,32 @@ def test_servers_take_turns_where_memory_holds_only_one(tmp_path: Path) -> None:
     assert "turns" in (run / "report.md").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_an_epochs_adapter_a_pruned_and_a_distilled_model_are_ordinary_variants(tmp_path: Path) -> None:
+    begin, end = EXPERIMENT.index("variants:"), EXPERIMENT.index("baseline:")
+    variants = """\
+variants:
+  - {name: base, prompt: long}
+  - {name: first, prompt: short, adapter: finetune/epoch-1}
+  - {name: pruned, prompt: short, prune: 50%}
+  - {name: student, prompt: short, prune: 50%, distil: first}
+"""
+    text = EXPERIMENT[:begin] + variants + EXPERIMENT[end:]
+    file = write_experiment(tmp_path, text.replace("max_tokens: 8", "max_tokens: 24"))
+    run = tmp_path / "runs" / "tiny"
+    process = start("run", str(file), cwd=tmp_path)
+    shown, _ = process.communicate(timeout=1400)
+    assert process.returncode == 0, shown
+    summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=Summary)
+    assert [variant.variant for variant in summary.variants] == ["base", "first", "pruned", "student"]
+    base, first, pruned, student = summary.variants
+    assert all(stage.failures == {} and stage.succeeded == stage.planned for v in summary.variants for stage in v.stages)
+    size = {v.variant: v.metrics["size_bytes"].value or 0 for v in summary.variants}
+    assert size["pruned"] == size["student"] < size["base"] < size["first"]
+    assert "answers of first are whole, and taught to student" in shown
+
+
 def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 420) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
