@@ -314,7 +314,7 @@ def compare(
 
 @app.command()
 def calibrate() -> None:
-    """What this machine's load generator can measure: its ceiling and timestamp error, against the emulator. Takes minutes."""
+    """What this machine's load generator can measure: its ceiling and timestamp error, against the emulator. Takes a minute."""
     from dyno.calibration import calibrate_here
 
     calibrate_here()
