@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from benchmarks.measuring_path.score import Score, errors_us, firsts_us, rate_of, span_ns, table
-from benchmarks.measuring_path.tools import Load, Tool, installed
+from benchmarks.measuring_path.score import Score, errors_us, firsts_us, from_promptest, rate_of, span_ns, table
+from benchmarks.measuring_path.tool import Load, Tool
+from benchmarks.measuring_path.tools import installed
 from benchmarks.measuring_path.watch import Watch
 from loadgen import run
 from loadgen.calibration import measure_requests
@@ -75,9 +76,12 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
             raise SystemExit(f"{tool.name} failed:\n{complaints[-2000:]}")
         truth = {row["prompt"]: row for row in read_truth(truth_file)}
         arrivals = tool.arrivals(load, out)
+        if tool.own_origin:
+            arrivals = from_promptest(truth, arrivals)
         first_ns, last_ns = span_ns(truth)
         events = sum(len(row["event_ns"]) for row in truth.values())
-        user_s, system_s = watch.between(first_ns, last_ns)
+        # One that can't keep up is still at work when the last event has long been sent.
+        user_s, system_s = watch.between(first_ns, max(last_ns, *(float(np.nanmax(stamps)) for stamps in arrivals.values())))
         cpu_s = tool.cpu_s(out) or user_s + system_s
     off = errors_us(truth, arrivals)
     p50, p99, p999 = (float(p) for p in np.percentile(off, [50, 99, 99.9]))
@@ -96,6 +100,7 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
         p999=p999,
         lost=streams - len(arrivals),
         peak_mb=watch.peak_bytes / 2**20,
+        note=tool.note,
     )
 
 

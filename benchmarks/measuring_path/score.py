@@ -16,7 +16,7 @@ class Score:
 
     `cpu_us` an event, of which `system_us` in the kernel (None where the tool's own account does not part them). `first` is the
     mean error of the first events, which is TTFT's; `lost`: streams that the tool has no record of. `emulator_us`: CPU time an
-    event that the emulator took.
+    event that the emulator took. `note`: what the tool's record leaves out.
     """
 
     tool: str
@@ -33,6 +33,7 @@ class Score:
     p999: float
     lost: int
     peak_mb: float
+    note: str = ""
 
     @property
     def cpu_ms_a_request(self) -> float:
@@ -40,13 +41,23 @@ class Score:
 
 
 def errors_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Arrival less write of every event of the streams on record. A tool may have a closing event beside the tokens."""
+    """Arrival less write of every event on record. A tool may have a closing event beside the tokens."""
     parts = [
         arrivals[prompt][: len(row["event_ns"])] - np.array(row["event_ns"], float)
         for prompt, row in truth.items()
         if prompt in arrivals
     ]
-    return np.concatenate(parts) / 1e3
+    off = np.concatenate(parts) / 1e3
+    return off[~np.isnan(off)]
+
+
+def from_promptest(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    """Arrivals that are told from an unknown origin, moved so that the promptest event arrives as it is written.
+
+    No earlier origin is possible. What that event really took is missing from every error.
+    """
+    least_ns = float(errors_us(truth, arrivals).min()) * 1e3
+    return {prompt: stamps - least_ns for prompt, stamps in arrivals.items()}
 
 
 def firsts_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> list[float]:
@@ -67,7 +78,10 @@ def rate_of(truth: dict[str, dict[str, Any]]) -> float:
 
 
 def table(scores: Sequence[Score]) -> str:
-    """Markdown: the median of the runs of each tool and load, and the best p99, since other work on a machine only adds."""
+    """Markdown: the median of the runs of each tool and load, and the best p99, since other work on a machine only adds.
+
+    Below it, what the tools' records leave out.
+    """
     head = (
         "streams",
         "events/s (sent)",
@@ -102,4 +116,5 @@ def table(scores: Sequence[Score]) -> str:
                 f"{middle('peak_mb'):.0f}",
             )
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    notes = dict.fromkeys(f"\n{score.tool}: {score.note}." for score in scores if score.note)
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), *notes])

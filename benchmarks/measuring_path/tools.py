@@ -1,48 +1,28 @@
-"""The load generators under test: how each is started against the emulator, and how its own record of arrivals is read."""
+"""The load generators under test that run in this environment, and the list of all that are to be had here."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from benchmarks.measuring_path.executables import AIPerf, GuideLLM, VllmRustBench, from_gaps
+from benchmarks.measuring_path.tool import Load, Tool
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Load:
-    """`streams` answers at once, of `tokens` events each. Every prompt differs, so that each has its own truth."""
-
-    streams: int
-    tokens: int
-
-    def prompt(self, number: int) -> str:
-        return f"stream {number}"
-
-
-class Tool(Protocol):
-    """A load generator in a process of its own. All of them are asked for text completions, one request a stream, all at once."""
-
-    name: str
-
-    def command(self, url: str, load: Load, out: Path) -> list[str]: ...
-
-    def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
-        """Prompt to the arrival of each of its events, ns on CLOCK_MONOTONIC. Prompts that failed are left out."""
-
-    def cpu_s(self, out: Path) -> float | None:
-        """The CPU time of the whole load by the tool's own account, None where the rig has to watch from outside."""
-
-
-@dataclass(frozen=True)
 class Tunedyno:
     transport: str
+    note: str = ""
+    own_origin: bool = False
 
     @property
     def name(self) -> str:
@@ -76,11 +56,11 @@ class VllmBench:
     """`vllm bench serve`, in-process. Its stamps are `time.perf_counter`, which is CLOCK_MONOTONIC on Linux."""
 
     name: str = "vllm bench serve"
+    note: str = ""
+    own_origin: bool = False
 
     def command(self, url: str, load: Load, out: Path) -> list[str]:
-        prompts = out.with_suffix(".prompts.jsonl")
-        lines = (json.dumps({"prompt": load.prompt(number)}) for number in range(load.streams))
-        prompts.write_text("\n".join(lines) + "\n")
+        prompts = load.write_prompts(out.with_suffix(".prompts.jsonl"), "prompt")
         return [
             sys.executable,
             str(HERE / "run_vllm_bench.py"),
@@ -92,20 +72,18 @@ class VllmBench:
         ]
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
-        result = json.loads(out.read_text())
-        found = {}
-        for number, (start, ttft, gaps) in enumerate(zip(result["start_times"], result["ttfts"], result["itls"], strict=True)):
-            if ttft:
-                found[load.prompt(number)] = (start + ttft + np.concatenate([[0.0], np.cumsum(gaps)])) * 1e9
-        return found
+        return from_gaps(load, json.loads(out.read_text()))
 
     def cpu_s(self, out: Path) -> float | None:
         return None
 
 
 def installed() -> list[Tool]:
-    """tunedyno's two transports, and the others that this environment has."""
+    """tunedyno's two transports, and the others that this environment or PATH has."""
     tools: list[Tool] = [Tunedyno("socket"), Tunedyno("aiohttp")]
     if importlib.util.find_spec("vllm"):
         tools.append(VllmBench())
+    for kind, program in ((GuideLLM, "guidellm"), (AIPerf, "aiperf"), (VllmRustBench, "vllm-rs")):
+        if found := shutil.which(program):
+            tools.append(kind(found))
     return tools
