@@ -41,7 +41,7 @@ def main() -> None:
         for rate, streams, seconds in loads:
             for _ in range(args.runs):
                 for tool in tools:
-                    score = measure(tool, rate, streams, seconds)
+                    score = measure(tool, rate, streams, seconds, args.ttft)
                     scores.append(score)
                     out.write(json.dumps(asdict(score)) + "\n")
                     found = f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event, emulator {score.emulator_us:.1f}"
@@ -56,12 +56,12 @@ def main() -> None:
     print(f"\nload average {os.getloadavg()[0]:.1f} at the end")
 
 
-def measure(tool: Tool, rate: float, streams: int, seconds: float) -> Score:
+def measure(tool: Tool, rate: float, streams: int, seconds: float, ttft: str = "1s") -> Score:
     """One run of one tool: lockstep batches of `streams` events, `rate` events/s in all."""
     load = Load(streams, tokens=max(2, round(seconds * rate / streams)))
     with tempfile.TemporaryDirectory() as folder:
         truth_file, out = Path(folder) / "truth.jsonl", Path(folder) / "result.json"
-        step = ("--lockstep", f"{streams / rate * 1e3:.6f}ms", "--tokens", str(load.tokens), "--ttft", "1s")
+        step = ("--lockstep", f"{streams / rate * 1e3:.6f}ms", "--tokens", str(load.tokens), "--ttft", ttft)
         with emulator(*step, truth=truth_file, core=_EMULATOR_CORE) as endpoint:
             server = max(psutil.Process().children(), key=psutil.Process.create_time).pid
             client = subprocess.Popen(
@@ -117,6 +117,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--streams", type=int, nargs="+", default=[200, 800, 1000, 1600])
     parser.add_argument("--quick", action="store_true", help="the loads that the README quotes, twice: under five minutes")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
+    parser.add_argument(
+        "--ttft", default="1s", help="from a request to its first event: time for a tool to open the other streams"
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
         "--many-streams", type=int, default=5000, help="one more load: so many streams, an event/s each; 0: leave out"
