@@ -126,7 +126,6 @@ variants:
     assert process.returncode == 0, shown
     summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=Summary)
     assert [variant.variant for variant in summary.variants] == ["base", "first", "pruned", "student"]
-    base, first, pruned, student = summary.variants
     assert all(stage.failures == {} and stage.succeeded == stage.planned for v in summary.variants for stage in v.stages)
     size = {v.variant: v.metrics["size_bytes"].value or 0 for v in summary.variants}
     assert size["pruned"] == size["student"] < size["base"] < size["first"]
