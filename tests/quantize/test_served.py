@@ -37,7 +37,7 @@ STYLE = PromptStyle("Topic of this news story (acq, crude, earn, grain, interest
 EIGHT_BITS, FOUR_BITS = 0.6, 0.15
 """The least share of answers that begin as the unquantized model's. It is not tuned for these: its first words are near ties."""
 KERNELS = 0.1
-"""Kernels round activations at other places: up to 6.4 % was measured (smoothquant). A weight misread multiplies the perplexity."""
+"""Kernels round activations at other places: 6.4 % was measured (smoothquant). A weight misread multiplies the perplexity."""
 WAYS = [
     ("w8a8-int8", "rtn", EIGHT_BITS), ("w8a8-int8", "gptq", EIGHT_BITS), ("w8a8-int8", "smoothquant", EIGHT_BITS),
     ("w4a16", "rtn", FOUR_BITS), ("w4a16", "gptq", FOUR_BITS), ("w4a16", "awq", FOUR_BITS),
