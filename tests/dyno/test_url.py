@@ -88,6 +88,16 @@ def test_a_measurement_too_small_to_judge_gates_as_inconclusive(url: str, tmp_pa
     assert done.returncode == 2, done.stdout + done.stderr
 
 
+def test_a_load_that_was_not_sent_is_invalid_and_gates_so(url: str, tmp_path: Path) -> None:
+    """One in flight at 50 ms or more a request is 20 requests/s at most, of the 60/s that are asked for."""
+    text = EXPERIMENT.format(url=url, limit="10s").replace("blocks: 4", "blocks: 4, max_in_flight: 1")
+    (tmp_path / "experiment.yaml").write_text(text)
+    done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "INVALID: only" in done.stdout
+    assert "new: SHIP" not in done.stdout
+
+
 def test_until_decided_adds_blocks_until_the_verdict_is_settled(url: str, tmp_path: Path) -> None:
     text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 60", "requests: 30")
     (tmp_path / "experiment.yaml").write_text(text)
