@@ -177,7 +177,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was asked for. `margin` is how far inside the limit the value is, as a share of it (negative: beyond it)."""
+    """One thing that was asked for. `margin` is how far inside the limit the value is, as a share of it (negative: beyond it).
+
+    `value.low` and `value.high` are the one-sided bounds of `Judged`, which decide, None where there is none on that side.
+    """
 
     kind: Literal["slo", "quality", "budget"]
     metric: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, inf, log, sqrt
 
+from msgspec.structs import replace
 from scipy.special import stdtrit
 
 from results.advice import advise, worth_it
@@ -19,6 +20,7 @@ from results.stats import FLOORS, absent, requests_to_show_share, smallest
 from results.summary import (
     SCHEMA_VERSION,
     Decision,
+    Estimate,
     Judged,
     Objective,
     Outcome,
@@ -93,13 +95,19 @@ def _objective(asked: Asked, judged: Judged, stage: StageSummary | None) -> Obje
         metric=asked.metric,
         label=asked.label,
         unit=asked.unit,
-        value=judged.value,
+        value=_between_bounds(asked, judged),
         limit=limit,
         limit_text=asked.text,
         margin=None if value is None or limit is None else _margin(asked, value, limit),
         outcome=outcome,
         sentence=_sentence(asked, judged, outcome, stage),
     )
+
+
+def _between_bounds(asked: Asked, judged: Judged) -> Estimate:
+    """The value with the bounds that decide, in place of its interval: a report shows why something is not settled."""
+    low, high = (judged.optimistic, judged.pessimistic) if asked.better == "lower" else (judged.pessimistic, judged.optimistic)
+    return replace(judged.value, low=low, high=high)
 
 
 def outcome_of(asked: Asked, judged: Judged) -> Outcome:

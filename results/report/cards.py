@@ -45,13 +45,18 @@ def _objective(objective: Objective, binding: bool) -> dict[str, Any]:
         "objective": objective,
         "binding": binding,
         "value": ABSENT if value.value is None else objective_text(objective, value.value),
-        "interval": ""
-        if value.low is None or value.high is None
-        else between(objective_text(objective, value.low), objective_text(objective, value.high)),
+        "bounds": _bounds(objective),
         "limit": objective.limit_text if limit is None else f"{'≥' if floor else '≤'} {objective_text(objective, limit)}",
         "margin": _margin(objective, floor),
         "gauge": gauge(objective, floor),
     }
+
+
+def _bounds(objective: Objective) -> str:
+    low, high = (None if end is None else objective_text(objective, end) for end in (objective.value.low, objective.value.high))
+    if low and high:
+        return between(low, high)
+    return f"at most {high}" if high else f"at least {low}" if low else ""
 
 
 def _margin(objective: Objective, floor: bool) -> str:
