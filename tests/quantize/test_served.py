@@ -36,8 +36,6 @@ QUESTIONS = 16
 STYLE = PromptStyle("Topic of this news story (acq, crude, earn, grain, interest, money-fx, ship or trade):\n\n{input}")
 EIGHT_BITS, FOUR_BITS = 0.6, 0.15
 """The least share of answers that begin as the unquantized model's. It is not tuned for these: its first words are near ties."""
-KERNELS = 0.1
-"""Kernels round activations at other places: 6.4 % was measured (smoothquant). A weight misread multiplies the perplexity."""
 WAYS = [
     ("w8a8-int8", "rtn", EIGHT_BITS), ("w8a8-int8", "gptq", EIGHT_BITS), ("w8a8-int8", "smoothquant", EIGHT_BITS),
     ("w4a16", "rtn", FOUR_BITS), ("w4a16", "gptq", FOUR_BITS), ("w4a16", "awq", FOUR_BITS),
@@ -80,7 +78,7 @@ def test_served(
         perplexity = perplexity_served(ask, model, examples["heldout"], recovery)
         given = answers(ask, examples["heldout"])
     print(f"{method} {algorithm}: {recovery}; served perplexity {perplexity:.2f}")
-    assert perplexity == pytest.approx(recovery.all_text.perplexity.quantized, rel=KERNELS)
+    assert perplexity == pytest.approx(recovery.all_text.perplexity.quantized, rel=0.05)
     same = sum(ours[0] == theirs[0] for ours, theirs in zip(given, unquantized, strict=True))
     print(f"first tokens as unquantized: {same} of {QUESTIONS}")
     assert same >= least * QUESTIONS
