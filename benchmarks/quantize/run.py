@@ -24,6 +24,7 @@ from foundation.examples import read_examples
 from foundation.model import ModelRef
 from foundation.progress import Silent
 from quantize import measure_recovery, own_environment
+from quantize.checkpoint import copy_companions
 from quantize.recovery import Recovery
 
 OURS, THEIRS = "tunedyno", "llm-compressor one-shot"
@@ -50,7 +51,7 @@ def main() -> int:
                 _out(arm, Path(folder)).mkdir()
                 costs[arm].append(cost := _measured(commands[arm], Path(folder) / "log"))
                 print(f"round {number + 1}, {arm}: {cost.seconds:.1f} s, {cost.peak_gib:.2f} GiB", flush=True)
-        _copy_tokenizer(model, _out(THEIRS, Path(folder)))
+        copy_companions(model, _out(THEIRS, Path(folder)))  # its script writes weights and their configuration alone
         source = ModelRef(model.name, None, model)
         made = {arm: ModelRef(arm, None, _out(arm, Path(folder))) for arm in costs}
         found = {arm: measure_recovery(source, made[arm], heldout, None, Silent()) for arm in costs}
@@ -103,12 +104,6 @@ def _theirs(interpreter: Path, model: Path, folder: Path) -> list[str]:
 
 def _out(arm: str, folder: Path) -> Path:
     return folder / arm.replace(" ", "-")
-
-
-def _copy_tokenizer(model: Path, out: Path) -> None:
-    """llm-compressor's script writes weights and their configuration alone; the caller copies the rest."""
-    for file in (*model.glob("tokenizer*"), *model.glob("*.jinja")):
-        shutil.copyfile(file, out / file.name)
 
 
 def _measured(command: list[str], log: Path) -> Cost:
