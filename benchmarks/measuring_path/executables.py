@@ -9,18 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measuring_path.tool import Load
+from benchmarks.measuring_path.tool import Load, Tool
 from loadgen.transport.clocks import offset_ns
 
 
 @dataclass(frozen=True)
-class GuideLLM:
+class GuideLLM(Tool):
     """Its stamps are `time.time`. It asks for a running usage in every event, which the others don't, so it is told not to."""
 
     program: str
     name: str = "guidellm"
     note: str = "only the first and the last event of a stream are on its record"
-    own_origin: bool = False
 
     def command(self, url: str, load: Load, out: Path) -> list[str]:
         prompts = load.write_prompts(out.with_suffix(".prompts.jsonl"), "prompt")
@@ -50,12 +49,9 @@ class GuideLLM:
             found[json.loads(request["request_args"])["body"]["prompt"]] = stamps * 1e9 + offset
         return found
 
-    def cpu_s(self, out: Path) -> float | None:
-        return None
-
 
 @dataclass(frozen=True)
-class AIPerf:
+class AIPerf(Tool):
     """Its stamps are `time.perf_counter_ns`, which is CLOCK_MONOTONIC on Linux: one for each event, in its raw records.
 
     It loads a tokenizer even where it is told to go by the server's counts: a local one that knows no word keeps it off the hub.
@@ -63,8 +59,6 @@ class AIPerf:
 
     program: str
     name: str = "aiperf"
-    note: str = ""
-    own_origin: bool = False
 
     def command(self, url: str, load: Load, out: Path) -> list[str]:
         prompts = load.write_prompts(out.with_suffix(".prompts.jsonl"), "text")
@@ -93,12 +87,9 @@ class AIPerf:
             if record.get("error") is None
         }
 
-    def cpu_s(self, out: Path) -> float | None:
-        return None
-
 
 @dataclass(frozen=True)
-class VllmRustBench:
+class VllmRustBench(Tool):
     """vLLM's bench in Rust. Its record has gaps, from starts that count from an instant it doesn't tell.
 
     It wants a tokenizer to count the prompts' tokens: this one is part of the program.
@@ -122,9 +113,6 @@ class VllmRustBench:
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
         return from_gaps(load, json.loads(out.read_text()))
-
-    def cpu_s(self, out: Path) -> float | None:
-        return None
 
 
 def from_gaps(load: Load, result: dict[str, list[float]]) -> dict[str, NDArray[np.float64]]:

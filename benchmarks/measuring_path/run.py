@@ -115,7 +115,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring_path.run", description=__doc__)
     parser.add_argument("--rates", type=float, nargs="+", default=[10_000, 20_000, 40_000, 75_000], help="events/s")
     parser.add_argument("--streams", type=int, nargs="+", default=[200, 800, 1000, 1600])
-    parser.add_argument("--quick", action="store_true", help="the loads that the README quotes, twice: under five minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="the loads that the README quotes, twice: about five minutes with three tools"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
     parser.add_argument(
         "--ttft", default="1s", help="from a request to its first event: time for a tool to open the other streams"

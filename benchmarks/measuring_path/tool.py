@@ -36,8 +36,8 @@ class Tool(Protocol):
     """
 
     name: str
-    note: str
-    own_origin: bool
+    note: str = ""
+    own_origin: bool = False
 
     def command(self, url: str, load: Load, out: Path) -> list[str]: ...
 
@@ -49,3 +49,4 @@ class Tool(Protocol):
 
     def cpu_s(self, out: Path) -> float | None:
         """The CPU time of the whole load by the tool's own account, None where the rig has to watch from outside."""
+        return None

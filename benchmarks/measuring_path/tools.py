@@ -19,10 +19,8 @@ HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Tunedyno:
+class Tunedyno(Tool):
     transport: str
-    note: str = ""
-    own_origin: bool = False
 
     @property
     def name(self) -> str:
@@ -52,12 +50,10 @@ class Tunedyno:
 
 
 @dataclass(frozen=True)
-class VllmBench:
+class VllmBench(Tool):
     """`vllm bench serve`, in-process. Its stamps are `time.perf_counter`, which is CLOCK_MONOTONIC on Linux."""
 
     name: str = "vllm bench serve"
-    note: str = ""
-    own_origin: bool = False
 
     def command(self, url: str, load: Load, out: Path) -> list[str]:
         prompts = load.write_prompts(out.with_suffix(".prompts.jsonl"), "prompt")
@@ -73,9 +69,6 @@ class VllmBench:
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
         return from_gaps(load, json.loads(out.read_text()))
-
-    def cpu_s(self, out: Path) -> float | None:
-        return None
 
 
 def installed() -> list[Tool]:
