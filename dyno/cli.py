@@ -137,7 +137,7 @@ def run(
 
 @app.command()
 def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
-    """The example experiment on a small real model, on a laptop CPU, offline. About 13 minutes on 2 cores."""
+    """The example experiment on a small real model, on a laptop CPU, offline. About 15 minutes on 2 cores."""
     from dyno.examples import example
 
     run(example("news-topics"), gate=gate, out=out)

@@ -17,7 +17,7 @@ from dyno.examples import example
 from results.summary import Difference, Summary
 
 SHOWN = ("latency_mean", "latency_p50", "latency_p95", "ttft_mean", "tpot_mean")
-# Of no difference at all, one run in some hundred would have one of the five p-values below this by chance.
+# Where nothing differs, at most one run in a hundred has one of the five p-values below this by chance.
 CHANCE = 0.002
 
 
