@@ -63,6 +63,7 @@ def _training() -> Table:
 
 def _methods() -> Table:
     from quantize import own_environment, why_not_on_cpu, why_not_on_cuda
+    from serve.arguments import serves_bitsandbytes
 
     table = Table("method", "rounding", "written here", "served here", title="Quantization", title_justify="left")
     capability = compute_capability()
@@ -72,7 +73,7 @@ def _methods() -> Table:
         package = "bitsandbytes" if method.startswith("bnb") else "compressed_tensors"
         written = "yes" if importlib.util.find_spec(package) else f"no: {package} missing"
         why_not = why_not_on_cpu(method) if capability is None else why_not_on_cuda(method, capability)
-        if method.startswith("bnb") and not why_not and importlib.util.find_spec("vllm_bnb_plugin") is None:
+        if method.startswith("bnb") and not why_not and not serves_bitsandbytes():
             why_not = "pip install --no-deps vllm-bnb-plugin"
         served = f"no: {why_not}" if why_not else "yes"
         for algorithm in ALGORITHMS[method]:

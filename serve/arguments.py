@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
@@ -119,11 +120,20 @@ def check_checkpoint(variant: str, model: ModelRef) -> None:
         return
     quantization = model.config().get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-    if method == "bitsandbytes" and importlib.util.find_spec("vllm_bnb_plugin") is None:
+    if method == "bitsandbytes" and not serves_bitsandbytes():
         raise BadInput(
             f"variants.{variant}: a bitsandbytes checkpoint is served through vllm-bnb-plugin, which is not installed; "
             "pip install --no-deps vllm-bnb-plugin"
         )
+
+
+def serves_bitsandbytes() -> bool:
+    """Whether the installed vLLM loads bitsandbytes checkpoints: by itself, as its older releases do, or through its plugin."""
+    if importlib.util.find_spec("vllm_bnb_plugin") is not None:
+        return True
+    vllm = importlib.util.find_spec("vllm")
+    folders = (vllm.submodule_search_locations if vllm else None) or []
+    return any((Path(folder) / "model_executor/layers/quantization/bitsandbytes.py").is_file() for folder in folders)
 
 
 def environment(api_key: str) -> dict[str, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from serve import ServedVariant, check
-from serve.arguments import check_checkpoint, command_line, environment
+from serve.arguments import check_checkpoint, command_line, environment, serves_bitsandbytes
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.vllm_options import ask_parser
@@ -77,6 +78,15 @@ def test_a_bitsandbytes_checkpoint_needs_the_plugin(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"variants\.nf4: .*pip install --no-deps vllm-bnb-plugin"):
         check_checkpoint("nf4", model)
+
+
+def test_a_vllm_that_loads_bitsandbytes_itself_needs_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    vllm = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: vllm if name == "vllm" else None)
+    assert not serves_bitsandbytes()
+    (tmp_path / "model_executor/layers/quantization").mkdir(parents=True)
+    (tmp_path / "model_executor/layers/quantization/bitsandbytes.py").touch()
+    assert serves_bitsandbytes()
 
 
 def test_the_environment_is_ours_with_the_key_and_without_what_outvotes_the_command_line(monkeypatch: pytest.MonkeyPatch):
