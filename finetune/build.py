@@ -75,6 +75,8 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
     )
     rows = _rows_a_part(config, arguments.world_size)
     arguments.per_device_train_batch_size = arguments.per_device_eval_batch_size = rows
+    if arguments.world_size > 1 and len(heldout):
+        heldout = fill_up(heldout, rows * arguments.world_size)
     score = None
     if config.watch == "score" and scorer is not None and prepared.heldout:
         score = TaskScore(scorer, prepared.heldout, tokenizer, pad_token, config.batch_size)
@@ -173,3 +175,13 @@ def _dataset(tokens: Sequence[Tokens], row_length: int | None) -> Any:
     if row_length and tokens:
         data = pack_dataset(data, row_length)
     return data
+
+
+def fill_up(data: Any, part: int) -> Any:
+    """Up to a multiple of `part`, with rows in which nothing is learned: accelerate would repeat examples, to be counted twice."""
+    from datasets import concatenate_datasets
+
+    from finetune.trainer import IGNORED
+
+    empty = data.select([0] * (-len(data) % part)).map(lambda row: {"labels": [IGNORED] * len(row["labels"])})
+    return concatenate_datasets([data, empty])

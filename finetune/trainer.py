@@ -111,12 +111,21 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         self.examples = examples
         self.score = score
         self.tokens_seen = 0
+        self._heldout = 0.0, 0
 
     def all_tokens_seen(self) -> int:
         """Of all processes; each of them has to ask."""
         if self.accelerator.num_processes == 1:
             return self.tokens_seen
         return int(self.accelerator.reduce(torch.tensor(self.tokens_seen, device=self.args.device), reduction="sum"))
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The held-out loss is the mean over all learned tokens, however they fall into batches and processes."""
+        self._heldout = 0.0, 0
+        output = super().evaluation_loop(*args, **kwargs)
+        total, tokens = self.accelerator.reduce(torch.tensor(self._heldout, device=self.args.device), reduction="sum").tolist()
+        output.metrics["eval_loss"] = total / tokens
+        return output
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
@@ -145,12 +154,15 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
             inputs["past_key_values"] = self._prefix_cache(inputs["input_ids"])
         else:
             inputs["use_cache"] = False
-        learned = inputs["labels"] != IGNORED
+        learned = inputs["labels"][:, 1:] != IGNORED
         if learned.is_cuda or int(learned.sum()) * self.model.config.vocab_size > _MOST_LOGITS:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         else:
             loss = self._loss_where_learned(model, inputs, num_items_in_batch)
-        if model.training and not torch.isfinite(loss):
+        if not model.training:
+            tokens = int(learned.sum())
+            self._heldout = self._heldout[0] + loss.item() * tokens, self._heldout[1] + tokens
+        elif not torch.isfinite(loss):
             self._stop_at(which, loss.item())
         return loss
 
@@ -164,7 +176,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
             logits = model(**inputs).logits
         total = cross_entropy(logits.float(), following[learned], reduction="sum")
         if num_items_in_batch is None:
-            return total / learned.sum()
+            return total / learned.sum().clamp(min=1)
         return total * self.accelerator.num_processes / num_items_in_batch  # the processes' gradients are averaged
 
     def _prefix_cache(self, ids: torch.Tensor) -> DynamicCache:

@@ -14,7 +14,7 @@ from finetune.launch import launch
 from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Silent
-from tests.finetune.test_epochs import ALIKE, exact
+from tests.finetune.test_epochs import exact
 from tests.finetune.test_train import HELDOUT, TRAIN, Heard
 
 TWO = "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
@@ -30,14 +30,13 @@ def curve(adapter: Path, key: str) -> list[float]:
 def test_two_processes_reach_the_loss_of_one(base: ModelRef, tmp_path: Path, settings: dict[str, Any]) -> None:
     config = CONFIG.model_copy(update=settings)
     examples = TRAIN if settings else TRAIN[:16]
-    heldout = [*HELDOUT, ALIKE[0]]  # as many for each process: what does not fill a batch counts twice
-    one = train(config, base, examples, heldout, None, tmp_path / "one", Silent(), exact)
+    one = train(config, base, examples, HELDOUT, None, tmp_path / "one", Silent(), exact)
     heard = Heard()
-    launch(TWO, (config, base, examples, heldout, None, tmp_path / "two"), exact, heard, tmp_path / "log")
+    launch(TWO, (config, base, examples, HELDOUT, None, tmp_path / "two"), exact, heard, tmp_path / "log")
     if not settings:  # packed rows do not fall evenly on the processes here, and the last batch is filled up
         assert curve(tmp_path / "two", "loss") == pytest.approx(curve(one.adapter, "loss"), rel=1e-3)
         assert curve(tmp_path / "two", "tokens") == curve(one.adapter, "tokens")
-    assert curve(tmp_path / "two", "heldout_loss")[-1] == pytest.approx(one.heldout_loss[-1], rel=0.1)
+    assert curve(tmp_path / "two", "heldout_loss") == pytest.approx(one.heldout_loss, rel=0.1 if settings else 1e-3)
     assert heard.stages[0][0] == "finetune" and heard.steps == heard.stages[0][1]
     assert (tmp_path / "two" / "adapter_model.safetensors").is_file()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from finetune.build import build_trainer
+from finetune.build import build_trainer, fill_up
 from finetune.config import FinetuneConfig
 from finetune.data import Tokens, prepare
 from foundation.examples import PromptStyle
@@ -66,6 +66,23 @@ def test_loss_and_gradients_are_those_of_the_plain_forward_pass(
     trainer = build(base, tmp_path, answers, style)
     assert bool(trainer.prefix) == (style is SHARED)
     check_against_the_plain_pass(trainer, 1e-6)
+
+
+@pytest.mark.parametrize("packing", [False, True], ids=["rows", "packed"])
+def test_heldout_loss_is_the_mean_over_tokens_however_they_are_batched(base: ModelRef, tmp_path: Path, packing: bool) -> None:
+    config = FinetuneConfig(dtype="float32", batch_size=2, packing=packing, max_length=256)
+    answers = ["earn", "a much longer answer", "acq", "grain", "x" * 90]
+    train, heldout = ([example(f"{split} {'word ' * i}", a, i) for i, a in enumerate(answers)] for split in ("one", "two"))
+    prepared = prepare(config, base, train, heldout, None)
+    trainer = build_trainer(config, base, prepared, tmp_path)
+    with torch.no_grad():
+        expected = plain_loss(trainer.model, prepared.heldout).item()
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    rows = len(trainer.eval_dataset)
+    trainer.eval_dataset = fill_up(trainer.eval_dataset, 8)  # as for four processes
+    assert rows < len(trainer.eval_dataset) == 8
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+    assert len(fill_up(trainer.eval_dataset, 4)) == 8
 
 
 def test_tokens_are_counted_without_padding(base: ModelRef, tmp_path: Path) -> None:
