@@ -30,7 +30,7 @@ class ModelRef:
         Hashed: each safetensors file's length, first MiB (which holds the header: names, shapes, offsets) and last MiB.
         """
         digest = hashlib.sha256()
-        for shard in self._shards():
+        for shard in self.shards():
             size = shard.stat().st_size
             digest.update(f"{shard.name}:{size}\n".encode())
             with shard.open("rb") as file:
@@ -40,10 +40,11 @@ class ModelRef:
         return digest.hexdigest()
 
     def shapes(self) -> Shapes:
-        """Every tensor of its weight files. Raises BadInput where there are none, or none that are safetensors."""
-        return {name: shape for shard in self._shards() for name, shape in shapes_of(shard).items()}
+        """Every tensor of its weight files. Raises BadInput as `shards` does."""
+        return {name: shape for shard in self.shards() for name, shape in shapes_of(shard).items()}
 
-    def _shards(self) -> list[Path]:
+    def shards(self) -> list[Path]:
+        """Its weight files. Raises BadInput where there are none, or none that are safetensors."""
         shards = sorted(self.path.glob("*.safetensors"))
         if not shards:
             raise BadInput(f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")

@@ -39,7 +39,7 @@ def kept_layers(model: ModelRef, keep: Sequence[str]) -> list[str]:
     multiplies as one matrix would be.
     """
     layers = linear_inputs(model)
-    tied = HEAD not in layers
+    tied = HEAD not in layers or bool(model.config().get("tie_word_embeddings"))
     kept: dict[str, None] = {}
     for entry in keep:
         found = [name for name in layers if _names(entry, name)]
