@@ -178,7 +178,7 @@ def _dataset(tokens: Sequence[Tokens], row_length: int | None) -> Any:
 
 
 def fill_up(data: Any, part: int) -> Any:
-    """Up to a multiple of `part`, with rows in which nothing is learned: accelerate would repeat examples, to be counted twice."""
+    """Up to a multiple of `part`, with rows in which nothing is learned: accelerate would repeat examples, and count them so."""
     from datasets import concatenate_datasets
 
     from finetune.trainer import IGNORED
