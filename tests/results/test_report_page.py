@@ -23,7 +23,8 @@ from results.report.evidence import gather
 from results.report.page import markdown_text
 from results.report.samples import choose
 from results.summary import CapacityPlan, Summary, Verdicts
-from tests.results.report_run import BENCH, BLOCKS, PROVENANCE, REQUESTS, STAGE, make_run
+from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE
+from tests.results.report_run import PROVENANCE, make_run
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -12,7 +12,8 @@ from results.records import VariantRecord
 from results.report import recovery
 from results.report.page import html
 from results.summary import Summary
-from tests.results.report_run import BENCH, PROVENANCE, make_run
+from tests.results.drawn_run import BENCH
+from tests.results.report_run import PROVENANCE, make_run
 
 SLOTS = {made.name: slot for slot, made in enumerate(BENCH)}
 MERGED, INT8, NF4 = (next(m for m in BENCH if m.name == name) for name in ("merged", "int8", "nf4"))
