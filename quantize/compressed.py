@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from quantize import rounding
 from quantize.config import Method
-from quantize.layers import FUSED, linear_inputs
+from quantize.layers import FUSED, quantized_layers
 from quantize.shards import ShardWriter, tensors_of
 
 if TYPE_CHECKING:
@@ -25,102 +27,91 @@ PRESETS: dict[Method, str] = {"w8a8-int8": "W8A8", "w4a16": "W4A16", "fp8-dynami
 def write_rounded(
     source: ModelRef, method: Method, group_size: int | None, kept: Sequence[str], out: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Write the checkpoint; what the recipe has to tell of it.
-
-    Raises BadInput for a checkpoint whose matrices are not the linear layers that transformers builds from its config.
-    """
-    from compressed_tensors.compressors import ModelCompressor
-    from compressed_tensors.quantization import (
-        QuantizationConfig,
-        QuantizationStatus,
-        apply_quantization_config,
-        preset_name_to_scheme,
-    )
-    from compressed_tensors.quantization.utils import is_module_quantized
-
-    model = _without_weights(source)
-    scheme = preset_name_to_scheme(PRESETS[method], targets=["Linear"])
-    if method == "w4a16":
-        scheme.weights.group_size = group_size
-    apply_quantization_config(model, QuantizationConfig(config_groups={"group_0": scheme}, ignore=list(kept)))
-    description = ModelCompressor.from_pretrained_model(model)
-    layers = {f"{name}.weight": module for name, module in model.named_modules() if is_module_quantized(module)}
-    _check_matrices(source, model, layers, kept)
-
+    """Write the checkpoint; what the recipe has to tell of it. Raises BadInput as `quantized_layers` does."""
+    layers = quantized_layers(source, kept)
+    config = source.config()
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    global_scales = _global_scales(source, layers, dtype) if method == "nvfp4" else {}
     progress.stage(f"quantize {method}", len(layers), "layer")
-    global_scales = _global_scales(source, layers) if method == "nvfp4" else {}
     written = ShardWriter(out)
     for name, tensor in tensors_of(source):
-        if name not in layers:
+        layer = name.removesuffix(".weight")
+        if layer not in layers or name == layer:
             written.add(name, tensor)
             continue
-        weight = tensor.to(layers[name].weight.dtype)
-        for part, rounded in _rounded(weight, layers[name].quantization_scheme, global_scales.get(name)).items():
-            written.add(f"{name.removesuffix('weight')}{part}", rounded)
+        round_ = _rounding(method, group_size, global_scales.get(layer))
+        for part, rounded in round_(_as_served(tensor, dtype)).items():
+            written.add(f"{layer}.{part}", rounded)
         progress.advance(1)
     written.close()
-    shutil.copyfile(source.path / "config.json", out / "config.json")
-    description.quantization_config.quantization_status = QuantizationStatus.COMPRESSED
-    description.update_config(str(out))
+    config["quantization_config"] = description(method, group_size, kept)
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     told: dict[str, Any] = {"format": "compressed-tensors"}
     return told | ({"group_size": group_size} if group_size else {})
 
 
-def _without_weights(source: ModelRef) -> Any:
-    """The model as transformers builds it: the names and shapes of its modules."""
+def description(method: Method, group_size: int | None, kept: Sequence[str]) -> dict[str, Any]:
+    """The key `quantization_config` of `config.json`, whole, as compressed-tensors writes it."""
+    number = {
+        "w8a8-int8": {"num_bits": 8, "type": "int", "strategy": "channel"},
+        "w4a16": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": group_size},
+        "fp8-dynamic": {"num_bits": 8, "type": "float", "strategy": "channel"},
+        "nvfp4": {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": group_size}
+        | {"scale_dtype": "torch.float8_e4m3fn"},
+    }[method]
+    packed = {"w8a8-int8": "int", "w4a16": "pack", "fp8-dynamic": "float", "nvfp4": "nvfp4-pack"}[method] + "-quantized"
+    rest = {"actorder": None, "block_structure": None, "group_size": None, "observer_kwargs": {}, "scale_dtype": None}
+    rest |= {"symmetric": True, "zp_dtype": None}
+    weights = rest | {"dynamic": False, "observer": "memoryless_minmax"} | number
+    activations = rest | {"dynamic": True, "observer": None} | number | {"strategy": "token"}
+    group = {
+        "format": packed,
+        "input_activations": activations if number["num_bits"] == 8 else None,
+        "output_activations": None,
+        "targets": ["Linear"],
+        "weights": weights,
+    }
+    return {
+        "config_groups": {"group_0": group},
+        "format": packed,
+        "global_compression_ratio": None,
+        "ignore": list(kept),
+        "kv_cache_scheme": None,
+        "quant_method": "compressed-tensors",
+        "quantization_status": "compressed",
+        "sparsity_config": {},
+        "transform_config": {},
+        "version": version("compressed-tensors"),
+    }
+
+
+def _rounding(
+    method: Method, group_size: int | None, global_scale: torch.Tensor | None
+) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
+    if method == "w4a16":
+        return partial(rounding.int4, group_size=group_size)
+    if method == "nvfp4":
+        return partial(rounding.fp4, global_scale=global_scale)
+    return rounding.int8 if method == "w8a8-int8" else rounding.fp8
+
+
+def _as_served(weight: torch.Tensor, dtype: object) -> torch.Tensor:
+    """In the dtype that `config.json` names: the one the unquantized model is loaded in, whatever its files hold."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source.path))
+    return weight.to(getattr(torch, dtype)) if isinstance(dtype, str) else weight
 
 
-def _check_matrices(source: ModelRef, model: Any, layers: Mapping[str, Any], kept: Collection[str]) -> None:
-    """Every layer that is to be quantized has its weight in the files, and no other matrix there is left out unasked.
-
-    The second would be served wrongly: vLLM takes the experts of a mixture and the Conv1D of GPT-2 for quantized as well.
-    """
+def _global_scales(source: ModelRef, layers: Collection[str], dtype: object) -> dict[str, torch.Tensor]:
+    """By layer; what vLLM multiplies as one matrix shares one."""
     import torch
 
-    shapes, called = source.shapes(), type(model).__name__
-    for name, layer in layers.items():
-        if shapes.get(name) != tuple(layer.weight.shape):
-            raise BadInput(
-                f"{source.id}: its weight files have no {name} of shape {tuple(layer.weight.shape)}, and {called} of "
-                "transformers does; load it with transformers and save it again"
-            )
-    known = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)} | layers.keys()
-    if left := [name for name in linear_inputs(source) if name not in kept and f"{name}.weight" not in known]:
-        raise BadInput(
-            f"quantize.keep: {left[0]} of {source.id} is no linear layer in {called} of transformers, and can't be quantized "
-            "here; add it"
-        )
-
-
-def _rounded(weight: torch.Tensor, scheme: Any, global_scale: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """What stands in the weight's place: at the smallest scale at which the largest of each channel or group still fits."""
-    from compressed_tensors.compressors import BaseCompressor
-    from compressed_tensors.quantization.utils import calculate_qparams
-
-    grouped = weight.view(weight.size(0), -1, scheme.weights.group_size or weight.size(1))
-    scale, zero_point = calculate_qparams(grouped.amin(dim=-1), grouped.amax(dim=-1), scheme.weights, global_scale)
-    known = {"weight": weight, "weight_scale": scale.to(weight.dtype), "weight_zero_point": zero_point}
-    if global_scale is not None:
-        known["weight_global_scale"] = global_scale
-    parts: dict[str, torch.Tensor] = BaseCompressor.get_value_from_registry(scheme.format.value).compress(known, scheme)
-    return parts
-
-
-def _global_scales(source: ModelRef, layers: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """One scale a matrix brings the groups' scales into FP8's range; what vLLM multiplies as one matrix shares it."""
-    import torch
-    from compressed_tensors.quantization.utils import generate_gparam
-
-    ends = {name: torch.stack(weight.aminmax()).float() for name, weight in tensors_of(source) if name in layers}
+    names = {f"{layer}.weight": layer for layer in layers}
+    ends = {names[name]: torch.stack(_as_served(weight, dtype).aminmax()) for name, weight in tensors_of(source) if name in names}
     scales = {}
-    for name in layers:
-        parent, _, last = name.removesuffix(".weight").rpartition(".")
+    for layer in layers:
+        parent, _, last = layer.rpartition(".")
         together = next((group for group in FUSED.values() if last in group), (last,))
-        least, most = torch.stack([ends[full] for part in together if (full := f"{parent}.{part}.weight") in ends]).unbind(dim=1)
-        scales[name] = generate_gparam(least.amin(), most.amax())
+        parts = [f"{parent}.{part}" if parent else part for part in together]
+        scales[layer] = rounding.fp4_global_scale([ends[part] for part in parts if part in ends])
     return scales

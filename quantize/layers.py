@@ -18,6 +18,8 @@ FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj
 GROUP_SIZES = (128, 64, 32)
 _NVFP4_GROUP = 16
 _EMBEDDINGS = ("embed", "wte", "wpe")
+_PLAIN = re.compile(r"(model\.layers\.\d+\.(self_attn\.(q|k|v|o|qkv)|mlp\.(gate|up|down|gate_up))_proj|lm_head)")
+"""The matrices of Llama and the many models built like it, as their files name them: each is a linear layer."""
 
 
 def count_weights(model: ModelRef) -> int:
@@ -53,6 +55,34 @@ def kept_layers(model: ModelRef, keep: Sequence[str]) -> list[str]:
         )
     _check_fused(layers, kept)
     return list(kept)
+
+
+def quantized_layers(model: ModelRef, kept: Collection[str]) -> set[str]:
+    """Full names of the linear layers that are not `kept`. Raises BadInput where they are not those that a server looks for.
+
+    That takes every linear layer for quantized that is not kept. Names of an unusual kind are held against the model that
+    transformers builds from the config: the Conv1D of GPT-2 and the router of a mixture are matrices and no linear layers.
+    """
+    found = {name for name in linear_inputs(model) if name not in kept}
+    if all(_PLAIN.fullmatch(name) for name in found):
+        return found
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        built = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model.path))
+    modules, called = dict(built.named_modules()), f"{type(built).__name__} of transformers"
+    linear = {name for name, module in modules.items() if isinstance(module, torch.nn.Linear) and name not in kept}
+    if missing := sorted(linear - found):
+        raise BadInput(
+            f"{model.id}: its weight files have no {missing[0]}.weight, a linear layer of {called}; load it with transformers "
+            "and save it again"
+        )
+    if other := sorted(name for name in found - linear if not isinstance(modules.get(name), torch.nn.Embedding)):
+        raise BadInput(
+            f"quantize.keep: {other[0]} of {model.id} is no linear layer of {called}, and can't be quantized here; add it"
+        )
+    return linear
 
 
 def quantized_widths(model: ModelRef, keep: Sequence[str]) -> set[int]:

@@ -33,15 +33,16 @@ def quantize(
     """
     check_quantize(source, config, learned)
     make_room(out, source.size_bytes())
-    quiet_libraries()
     started = time.perf_counter()
     kept, group_size = kept_layers(source, config.keep), check_widths(source, config)
     if config.calibrated:
+        quiet_libraries()
         from quantize.calibrated import write_calibrated
 
         how = write_calibrated(source, config, group_size, kept, learned, style, out, progress)
         packages = []
     elif config.method in ("bnb-nf4", "bnb-int8"):
+        quiet_libraries()
         how = write_bitsandbytes(source, config.method, kept, out, progress)
         packages = ["bitsandbytes"]
     else:
