@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Predictions:
-    """How the next token was predicted, at `tokens` places.
+    """How the next token was predicted, at `tokens` places; what several texts begin with is one of them.
 
     `kl_divergence`: of the quantized model's distribution from the unquantized one's, nats a token, mean over places.
     `top1_agreement`: the share of places where both hold the same token for the likeliest. `probability`: that given to the
@@ -130,7 +130,7 @@ def _bounded(texts: Sequence[Text]) -> list[Text]:
 class Places:
     """One text, at every place but the first: log-probability of the token there by either model, KL divergence, agreement.
 
-    `right`: whether the model holds that token for the likeliest. Arrays of length tokens - 1; `layer_error` of length layers.
+    `right`: whether the model holds that token for the likeliest. Arrays of length tokens - 1; `layer_error` (layers, tokens).
     """
 
     log_p: torch.Tensor
@@ -164,18 +164,18 @@ def _compare(models: Sequence[Any], text: Text) -> Places:
         kl = (log[0].exp() * (log[0] - log[1])).sum(dim=-1)
         per_place = [log[0].gather(1, next_token), log[1].gather(1, next_token), kl[:, None], best[0] == best[1]]
         per_place += [best[0] == next_token, best[1] == next_token]
-        return Places(*(values[:, 0].double().cpu() for values in per_place), error.mean(dim=-1).double().cpu())
+        return Places(*(values[:, 0].double().cpu() for values in per_place), error.double().cpu())
 
 
 def summarize(places: Sequence[Places], texts: Sequence[Text], sizes: tuple[Both, Both]) -> Recovery:
     """The report from what was seen at each place of each text."""
     import torch
 
+    shared = _shared(texts)
     answers = [torch.arange(1, len(text.ids)) >= text.answer for text in texts]
-    everywhere = [torch.ones_like(mask) for mask in answers]
+    everywhere = [torch.arange(1, len(text.ids)) >= known for text, known in zip(texts, shared, strict=True)]
     answered = [(p, mask) for p, mask in zip(places, answers, strict=True) if mask.any()]
-    weights = torch.tensor([float(len(p.kl)) for p in places], dtype=torch.float64)
-    layers = torch.stack([p.layer_error for p in places]) * (weights / weights.sum())[:, None]
+    layers = torch.cat([p.layer_error[:, known:] for p, known in zip(places, shared, strict=True)], dim=1).mean(dim=1)
     scored = answers if answered else everywhere
     exact = [(bool(p.right_p[mask].all()), bool(p.right_q[mask].all())) for p, mask in answered]
     return Recovery(
@@ -187,10 +187,22 @@ def summarize(places: Sequence[Places], texts: Sequence[Text], sizes: tuple[Both
         all_text=_predictions(places, everywhere),
         answers=_predictions(places, answers) if answered else None,
         exact_answers=Both(*(sum(side) / len(exact) for side in zip(*exact, strict=True))) if exact else None,
-        layer_error=[round(float(error), 6) for error in layers.sum(dim=0)],
+        layer_error=[round(float(error), 6) for error in layers],
         bytes=sizes[0],
         bytes_per_weight=sizes[1],
     )
+
+
+def _shared(texts: Sequence[Text]) -> list[int]:
+    """With how many tokens each text begins as one that is counted before it does.
+
+    They are seen once, however often they are read: a chat template and a question are half of many a text, and one sample.
+    """
+    found = [0] * len(texts)
+    for before, after in pairwise(sorted(range(len(texts)), key=lambda i: texts[i].ids)):
+        both = zip(texts[before].ids, texts[after].ids, strict=False)
+        found[after] = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+    return found
 
 
 def _predictions(places: Sequence[Places], masks: Sequence[torch.Tensor]) -> Predictions:

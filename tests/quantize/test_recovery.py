@@ -51,23 +51,25 @@ def test_a_text_is_what_a_server_sees_and_the_answer_through_its_end(base: Model
 
 
 def test_numbers_are_those_of_the_two_models(measured: Recovery, base: ModelRef, int8: ModelRef) -> None:
-    """Against a computation of its own: all texts one by one, straight from the definitions."""
+    """Against a computation of its own: all texts one by one, straight from the definitions. What they share counts once."""
     from transformers import AutoModelForCausalLM
 
     models = [AutoModelForCausalLM.from_pretrained(m.path, dtype="auto").eval() for m in (base, int8)]
-    nll, divergence, agree, right, tokens = [0.0, 0.0], 0.0, 0, [0.0, 0.0], 0
+    nll, divergence, agree, right, seen = [0.0, 0.0], 0.0, 0, [0.0, 0.0], set()
     for text in tokenize(base, HELDOUT, STYLE, MAX_TOKENS):
         with torch.no_grad():
             p, q = (m(input_ids=torch.tensor([text.ids])).logits[0].double().softmax(-1) for m in models)
         for place in range(len(text.ids) - 1):
             token = text.ids[place + 1]
-            tokens += 1
+            if place + 1 >= text.answer:
+                right = [right[0] + float(p[place, token]), right[1] + float(q[place, token])]
+            if (beginning := tuple(text.ids[: place + 2])) in seen:
+                continue
+            seen.add(beginning)
             nll = [nll[0] - math.log(p[place, token]), nll[1] - math.log(q[place, token])]
             divergence += float((p[place] * (p[place] / q[place]).log()).sum())
             agree += int(p[place].argmax() == q[place].argmax())
-            if place + 1 >= text.answer:
-                right = [right[0] + float(p[place, token]), right[1] + float(q[place, token])]
-    found = measured.all_text
+    found, tokens = measured.all_text, len(seen)
     assert found.tokens == tokens
     assert asdict(found.perplexity) == pytest.approx(
         {"unquantized": math.exp(nll[0] / tokens), "quantized": math.exp(nll[1] / tokens)}, rel=1e-3

@@ -63,12 +63,7 @@ def examples() -> dict[str, list[Example]]:
 
 @pytest.fixture(scope="module")
 def texts(model: ModelRef, examples: dict[str, list[Example]]) -> list[list[int]]:
-    """Token ids of held-out stories as they stand, each beginning with another token.
-
-    What begins alike is rounded alike. Behind one chat template and question, the activations of the shared tokens go to one side
-    or the other of an INT8 step together, and move every text the same way: by 6 % of the perplexity between implementations
-    that are equally right, however many texts there are.
-    """
+    """Token ids of held-out stories as they stand, each beginning with another token: what begins alike is one observation."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model.path)
