@@ -78,7 +78,7 @@ def _definitions() -> dict[str, Metric]:
         "achieved_rate": Metric("achieved rate", "requests/s", "requests sent, over the length of the steady window", "higher"),
         "in_flight": Metric("in flight", "requests", "requests under way, averaged over the steady window", "lower"),
         "little_ratio": Metric(
-            "Little's law", "ratio", "mean in flight over achieved rate x mean service latency; 1 in a steady state", "higher"
+            "Little's law", "ratio", "mean in flight over achieved rate x mean time in flight; 1 in a steady state", "higher"
         ),
         "coalesced": Metric(
             "chunks read together", "share", "chunks that bear the arrival stamp of the one before, of all that have one before",
@@ -166,8 +166,9 @@ def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
     found["in_flight"] = sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
     gaps = np.concatenate([values_of(b.requests, "icl") for b in blocks])
     found["coalesced"] = float(np.mean(gaps == 0)) if len(gaps) else nan
-    service = np.concatenate([values_of(b.requests, "service_latency") for b in blocks])
-    expected = found["achieved_rate"] * float(np.mean(service)) / 1e3 if len(service) else nan
+    stays = np.concatenate([b.requests.in_flight for b in blocks])
+    ended = stays[~np.isnan(stays)]
+    expected = found["achieved_rate"] * float(np.mean(ended)) / 1e3 if len(ended) else nan
     found["little_ratio"] = found["in_flight"] / expected if expected and expected > 0 else nan
     return found
 

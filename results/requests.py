@@ -19,9 +19,9 @@ Floats = NDArray[np.float64]
 class Requests:
     """n requests with m content chunks between them. Stamps in ms from the journal's origin.
 
-    NaN where a request did not get so far, or nobody counted. `chunk_of` (m,) is the request that each chunk belongs to, in
-    order; `chunk_tokens` its tokens (0 where they were not counted), `chunk_lag` the client's lag, NaN unless the clock is the
-    kernel's.
+    NaN where a request did not get so far, or nobody counted; `done` is then the last chunk's. `chunk_of` (m,) is the request
+    that each chunk belongs to, in order; `chunk_tokens` its tokens (0 where they were not counted), `chunk_lag` the client's
+    lag, NaN unless the clock is the kernel's.
     """
 
     id: NDArray[np.int64]
@@ -30,6 +30,7 @@ class Requests:
     sent: Floats
     first: Floats
     last: Floats
+    done: Floats
     ok: NDArray[np.bool_]
     failure: Sequence[str | None]
     input_tokens: Floats
@@ -51,6 +52,11 @@ class Requests:
     @cached_property
     def service_latency(self) -> Floats:
         return self.last - self.sent
+
+    @cached_property
+    def in_flight(self) -> Floats:
+        """`done - sent`: as long as the server has it. The answer's end comes a step or more after its last text."""
+        return self.done - self.sent
 
     @cached_property
     def ttft(self) -> Floats:
@@ -108,13 +114,15 @@ def requests_of(records: Iterable[RequestRecord]) -> Requests:
     """Records to arrays, in the order of their ids."""
     records = sorted(records, key=lambda record: record.id)
     chunks = [len(r.chunk_ns) for r in records]
+    last, done = _ms([sum(r.chunk_ns) if r.chunk_ns else None for r in records]), _ms([r.done_ns for r in records])
     return Requests(
         id=np.array([r.id for r in records], dtype=np.int64),
         prompt_id=[r.prompt_id for r in records],
         scheduled=_ms([r.scheduled_ns for r in records]),
         sent=_ms([r.sent_ns for r in records]),
         first=_ms([r.chunk_ns[0] if r.chunk_ns else None for r in records]),
-        last=_ms([sum(r.chunk_ns) if r.chunk_ns else None for r in records]),
+        last=last,
+        done=np.where(np.isnan(done), last, done),
         ok=np.array([r.failure is None for r in records], dtype=np.bool_),
         failure=[r.failure for r in records],
         input_tokens=_floats([r.input_tokens for r in records]),

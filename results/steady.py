@@ -133,10 +133,8 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
     start, end = window_of(journal)
     start += cut_ns
     everything = requests_of(journal.records)
-    done = np.array([np.nan if r.done_ns is None else r.done_ns / 1e6 for r in sorted(journal.records, key=lambda r: r.id)])
-    done = np.where(np.isnan(done), everything.last, done)
     low, high = start / 1e6, end / 1e6
-    inside = (done >= low) & (done < high)
+    inside = (everything.done >= low) & (everything.done < high)
     completed = inside & everything.ok
     return Block(
         number=journal.header.block,
@@ -147,7 +145,7 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
         ended=int(inside.sum()),
         output_tokens=float(everything.output_tokens[completed].sum()),
         total_tokens=float(everything.total_tokens[completed].sum()),
-        in_flight=_mean_in_flight(everything.sent, done, low, high),
+        in_flight=_mean_in_flight(everything.sent, everything.done, low, high),
         notes=_block_notes(journal),
         stall_ms=journal.end.loop_stall_max_ns / 1e6 if journal.end else 0.0,
         workers=journal.header.workers,

@@ -129,6 +129,16 @@ def test_littles_law_holds_for_a_steady_stream(tmp_path: Path) -> None:
     assert found["little_ratio"].value == pytest.approx(1.0)
 
 
+def test_littles_law_holds_for_answers_that_end_long_after_their_last_text(tmp_path: Path) -> None:
+    """Text after 60 ms, the end after 100 ms, a request every 20 ms: 5 in flight, though the latency says 3."""
+    records = [request(i, "p", 20 * i, 60, 50) for i in range(100)]
+    for record in records:
+        record.done_ns = record.scheduled_ns + 100_000_000
+    found = stage_of(tmp_path, records, window_ms=(200, 1800))
+    assert found["in_flight"].value == pytest.approx(5.0)
+    assert found["little_ratio"].value == pytest.approx(1.0)
+
+
 def test_an_answer_without_tokens_has_no_latency(tmp_path: Path) -> None:
     records = [request(i, "p", 100 * i, 50, 50, output_tokens=0) for i in range(20)]
     found = stage_of(tmp_path, records, {"latency": 100.0})
