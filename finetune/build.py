@@ -34,8 +34,6 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
     dtype = choose_dtype(config.dtype)
     on_cpu = not torch.cuda.is_available()
     set_seed(config.seed)
-    model = _load(config, base, dtype, prepared.report.length_max)
-    prefix = prepared.prefix if can_share_prefix(model) else []
     tokenizer = prepared.tokenizer
     pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     row_length = config.max_length if config.packing else None
@@ -77,6 +75,9 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
     arguments.per_device_train_batch_size = arguments.per_device_eval_batch_size = rows
     if arguments.world_size > 1 and len(heldout):
         heldout = fill_up(heldout, rows * arguments.world_size)
+    # Behind the arguments, which give each process a GPU of its own.
+    model = _load(config, base, dtype, prepared.report.length_max)
+    prefix = prepared.prefix if can_share_prefix(model) else []
     score = None
     if config.watch == "score" and scorer is not None and prepared.heldout:
         score = TaskScore(scorer, prepared.heldout, tokenizer, pad_token, config.batch_size)

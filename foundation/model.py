@@ -45,14 +45,25 @@ class ModelRef:
 
     def shards(self) -> list[Path]:
         """Its weight files. Raises BadInput where there are none, or none that are safetensors."""
-        shards = sorted(self.path.glob("*.safetensors"))
-        if not shards:
+        if not (shards := self._shards()):
             raise BadInput(f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
         return shards
 
+    def _shards(self) -> list[Path]:
+        """Those that transformers and vLLM load: some checkpoints hold the same weights a second time, in their maker's names."""
+        whole, index = self.path / "model.safetensors", self.path / "model.safetensors.index.json"
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            named = [self.path / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            if missing := [file.name for file in named if not file.is_file()]:
+                raise BadInput(f"{index}: names {missing[0]}, which is not there; download the model again")
+            return named
+        return sorted(self.path.glob("*.safetensors"))
+
     def size_bytes(self) -> int:
         """Bytes of the weight files: what has to be read into memory to serve it."""
-        return sum(f.stat().st_size for f in self.path.glob("*.safetensors"))
+        return sum(file.stat().st_size for file in self._shards())
 
     def config(self) -> dict[str, object]:
         """`config.json`, parsed."""
