@@ -15,8 +15,8 @@ class ServeConfig(Section):
 
     `device`: "auto" is what the installed vLLM was built for. `kv_cache` is the CPU's; a GPU's goes by `gpu_memory_utilization`.
     `residency`: "resident" keeps every server up, so that blocks can alternate; "sleep" keeps one awake and the others in vLLM's
-    sleep mode, so that they alternate too (accelerators only); "turns" starts one at a time; "auto" is resident or turns, by
-    `memory` (default: what is free here, or the size of the accelerator). `ports` is "FIRST-LAST" (default: any free one).
+    sleep mode, so that they alternate too (accelerators only); "turns" starts one at a time; "auto" is the first of these that
+    `memory` allows (default: what is free here, or the size of the accelerator). `ports` is "FIRST-LAST" (default: any free one).
     `engine` holds further vLLM options by their long names (`{max-num-seqs: 64}`), checked against vLLM's own parser.
     """
 

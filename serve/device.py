@@ -20,11 +20,13 @@ LEFT_FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class Device:
-    """`memory_bytes`: on a CPU what servers may take now, on accelerators the smallest one's size; None where there is none."""
+    """`memory_bytes`: on a CPU what servers may take now, on accelerators the smallest one's size; None where there is none.
+    `host_memory_bytes` is what sleeping servers may keep their weights in, None where the accelerator is another machine's."""
 
     kind: Literal["cpu", "cuda"]
     memory_bytes: int | None
     starts_together: int
+    host_memory_bytes: int | None = None
 
 
 def device_for(config: ServeConfig) -> Device:
@@ -34,9 +36,11 @@ def device_for(config: ServeConfig) -> Device:
     accelerator one at a time, since vLLM measures what memory is free while it starts.
     """
     kind = config.device if config.device != "auto" else _built_for()
+    free = max(0, _free_memory() - LEFT_FREE_BYTES)
     if kind == "cpu":
-        return Device("cpu", config.memory or max(0, _free_memory() - LEFT_FREE_BYTES), max(1, len(os.sched_getaffinity(0))))
-    return Device("cuda", config.memory or _accelerator_memory(), 1)
+        return Device("cpu", config.memory or free, max(1, len(os.sched_getaffinity(0))), free)
+    here = _accelerator_memory()
+    return Device("cuda", config.memory or here, 1, free if here else None)
 
 
 def _built_for() -> Literal["cpu", "cuda"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor
 from typing import Literal
 
 from foundation.errors import BadInput
@@ -15,6 +16,9 @@ from serve.memory import MemoryEstimate, estimate_memory
 from serve.variant import ServedVariant
 
 Residency = Literal["resident", "sleep", "turns"]
+
+SLEEPER_BYTES = 1_000_000_000
+"""What a sleeping server keeps of an accelerator: 0.8 GiB on an H100 with vLLM 0.26, CUDA's context for the most part."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,14 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     ranks = {v.name: _rank(v) for v in variants if v.adapter is not None}
     if groups:
         arguments.check_installed()
+    residency, why = choose_residency([estimate_memory(model, config, device) for model, _ in groups], config, device)
+    config, room = _beside_sleepers(config, residency, len(groups), device)
     servers = tuple(_server(model, group, ranks, config, device) for model, group in groups)
     arguments.check_engine_options(config, [server.arguments for server in servers])
-    residency, why = choose_residency([server.memory for server in servers], config, device)
     rounds = _rounds(variants, servers, residency)
     if config.ports is not None:
         ports.check_ports(config.ports, len(servers) if residency != "turns" else min(1, len(servers)))
-    notes = dict.fromkeys(note for note in (*(server.memory.note for server in servers), why) if note)
+    notes = dict.fromkeys(note for note in (*(server.memory.note for server in servers), why, room) if note)
     elsewhere = tuple(v for v in variants if v.url is not None)
     return ServePlan(servers, elsewhere, residency, rounds, device.starts_together, tuple(notes))
 
@@ -72,13 +77,17 @@ def share_servers(variants: Sequence[ServedVariant]) -> list[tuple[ModelRef, tup
 
 
 def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device) -> tuple[Residency, str | None]:
-    """Resident where every server fits, else turns, with the reason. Raises BadInput where not even one server fits."""
-    limit = device.memory_bytes
+    """Resident where every server fits, else asleep by turns where that can be, else turns; with the reason.
+
+    Raises BadInput where not even one server fits.
+    """
     if config.residency == "sleep" and device.kind == "cpu" and servers:
         raise BadInput("serve.residency: vLLM has no sleep mode on a CPU; write resident or turns")
+    limit = device.memory_bytes
     if limit is None:
         why = "no accelerator on this machine: whether the servers fit its memory is not checked" if servers else None
-        return ("turns" if config.residency == "auto" else config.residency), why
+        several: Residency = "sleep" if len(servers) > 1 else "resident"
+        return (several if config.residency == "auto" else config.residency), why
     largest = max((server.total for server in servers), default=0)
     for_one = limit if device.kind == "cpu" else int(limit * config.gpu_memory_utilization)
     if largest > for_one:
@@ -86,16 +95,31 @@ def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, dev
         raise BadInput(
             f"serve: one server needs about {largest / 1e9:.1f} GB and there are {for_one / 1e9:.1f} GB for it; {remedy}"
         )
-    if config.residency == "sleep":
-        weights = sum(server.weights for server in servers)
-        return "sleep", f"asleep, the servers keep {weights / 1e9:.1f} GB of weights in the host's memory; check that it has them"
+    weights = sum(server.weights for server in servers)
+    asleep = f"asleep, the servers keep {weights / 1e9:.1f} GB of weights in the host's memory"
     if config.residency != "auto":
-        return config.residency, None
+        return config.residency, f"{asleep}; check that it has them" if config.residency == "sleep" else None
+    host = device.host_memory_bytes
     together = sum(server.total for server in servers)
     if together <= limit:
         return "resident", None
-    why = f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB, so they take turns"
-    return "turns", why if device.kind == "cpu" else f"{why}; with serve.residency: sleep their blocks alternate"
+    why = f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB"
+    awake = max(server.weights + server.runtime for server in servers)
+    if device.kind == "cuda" and (host is None or weights < host) and awake < limit - len(servers) * SLEEPER_BYTES:
+        return "sleep", f"{why}, so one is awake at a time; {asleep}" + ("; check that it has them" if host is None else "")
+    return "turns", f"{why}, so they take turns"
+
+
+def _beside_sleepers(config: ServeConfig, residency: Residency, servers: int, device: Device) -> tuple[ServeConfig, str | None]:
+    """The section as the servers get it: the one that is awake leaves the accelerator what the sleepers keep of it."""
+    share = config.gpu_memory_utilization
+    if residency == "sleep" and device.memory_bytes:
+        room = floor(100 * (1 - servers * SLEEPER_BYTES / device.memory_bytes)) / 100
+        if room < share:
+            config = config.model_copy(update={"gpu_memory_utilization": room})
+            note = f"gpu_memory_utilization is {room:.0%} for each of {servers} servers: what sleeps keeps about 1 GB a server"
+            return config.model_copy(update={"residency": residency}), note
+    return config.model_copy(update={"residency": residency}), None
 
 
 def _rank(variant: ServedVariant) -> int:

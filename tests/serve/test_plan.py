@@ -109,19 +109,29 @@ def test_only_urls_need_no_vllm(monkeypatch: pytest.MonkeyPatch, tiny: ModelRef)
 
 
 def test_an_accelerator_is_shared_only_as_far_as_its_memory_is_claimed():
-    h100 = Device("cuda", 80 * GB, 1)
+    h100, little_host = Device("cuda", 80 * GB, 1, 128 * GB), Device("cuda", 80 * GB, 1, 24 * GB)
 
     def server(share: float) -> MemoryEstimate:
         return MemoryEstimate(weights=16 * GB, kv_cache=int(80 * GB * share) - 19 * GB, runtime=3 * GB)
 
     whole, third = ServeConfig(device="cuda"), ServeConfig.model_validate({"device": "cuda", "gpu_memory_utilization": 0.3})
     assert choose_residency([server(0.9)], whole, h100)[0] == "resident"
-    assert choose_residency([server(0.9)] * 2, whole, h100)[0] == "turns"
+    assert choose_residency([server(0.9)] * 2, whole, h100)[0] == "sleep"
+    assert choose_residency([server(0.9)] * 2, whole, little_host)[0] == "turns"
     assert choose_residency([server(0.3)] * 3, third, h100)[0] == "resident"
     with pytest.raises(BadInput, match="tensor_parallel"):
         choose_residency([MemoryEstimate(weights=140 * GB, kv_cache=0, runtime=3 * GB)], whole, h100)
-    residency, note = choose_residency([server(0.9)], whole, Device("cuda", None, 1))
-    assert residency == "turns" and note is not None and "not checked" in note
+    residency, note = choose_residency([server(0.9)] * 2, whole, Device("cuda", None, 1))
+    assert residency == "sleep" and note is not None and "not checked" in note
+
+
+def test_the_server_that_is_awake_leaves_room_for_what_the_sleepers_keep():
+    variants = [ServedVariant(f"v{i}", absent(f"org/v{i}-1B")) for i in range(6)]
+    small = check(variants, config(device="cuda", memory="24GB", residency="sleep"))
+    assert all("--gpu-memory-utilization=0.75" in server.arguments for server in small.servers)
+    assert any("75%" in note for note in small.notes)
+    large = check(variants, config(device="cuda", memory="80GB", residency="sleep"))
+    assert all("--gpu-memory-utilization=0.9" in server.arguments for server in large.servers)
 
 
 @pytest.mark.parametrize(
