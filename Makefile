@@ -35,7 +35,7 @@ bench-loadgen: .venv/.cpu
 bench-decision: .venv/.cpu
 	$(BIN)/python -m benchmarks.decision.run
 
-.venv/.cpu: requirements/cpu.lock pyproject.toml
+.venv/.cpu: requirements/cpu.lock pyproject.toml build_compiled.py loadgen/_compiled.c
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunedyno needs Python 3.11 to 3.13; run: make PYTHON=python3.11 ...")'
 	@echo "setting up .venv: torch, vLLM and the rest, about 4 GB and 2 minutes, once"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

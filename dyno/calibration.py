@@ -15,7 +15,9 @@ def calibrate_here() -> None:
     console = open_console()
     with progress_for(console) as progress:
         found = run(calibrate(progress))
-    events = Table("events/s", title=f"Streamed events, one core of {found.machine}", title_justify="left")
+    events = Table(
+        "events/s", title=f"Streamed events, one core of {found.machine}, {found.receiver} receiver", title_justify="left"
+    )
     for heading in ("p50 error, µs", "p99 error, µs", "read together", "core busy", "held"):
         events.add_column(heading, justify="right")
     for level in found.events:

@@ -26,6 +26,7 @@ def examine() -> None:
     found = environment()
     console.print(_hardware(found["hardware"]))
     console.print(_rooms())
+    console.print(_receiver())
     console.print(_training())
     console.print(_methods())
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
@@ -49,6 +50,14 @@ def _rooms() -> Table:
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         table.add_row(room, f"no: {', '.join(missing)} missing" if missing else "yes", how if missing else "")
     return table
+
+
+def _receiver() -> str:
+    from loadgen.transport.receiver import KIND
+
+    if KIND == "compiled":
+        return "load generator: compiled receiver"
+    return "load generator: receiver in Python, which costs more CPU; on Linux, an installation with a C compiler has another"
 
 
 def _training() -> Table:

@@ -144,8 +144,8 @@ async def _takes_extended(transport: Transport, patience_s: float) -> bool:
 class _Body:
     data: bytearray = field(default_factory=bytearray)
 
-    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        self.data += data
+    def feed(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
+        self.data += b"".join(pieces)
 
 
 def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, origin_ns: int) -> JournalHeader:
@@ -173,6 +173,7 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
         window_start_ns=start_ns,
         window_end_ns=closed_end_ns if timetable is None or whole_sessions else timetable.window_end_ns,
         workers=plan.share.workers,
+        receiver=transport.receiver,
     )
 
 

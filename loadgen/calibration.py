@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -26,6 +26,7 @@ from loadgen.config import WorkloadConfig
 from loadgen.emulator.process import emulator, read_truth
 from loadgen.fleet import run_block
 from loadgen.questions import Question
+from loadgen.transport.receiver import KIND
 from results.records import JournalEnd, RequestRecord
 
 EVENT_RATES = (2_500, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000)
@@ -75,7 +76,7 @@ class RequestLevel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """The ladders and what they say.
+    """The ladders and what they say; `receiver` is what read the sockets.
 
     `events_per_s`, `requests_per_s`, `streams`: the highest load that was held, 0 for none; a `..._lower_bound` is True where
     all were. `open` is the ladder of streams, with an event a second each.
@@ -83,6 +84,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     machine: str
     python: str
+    receiver: Literal["compiled", "python"]
     measured_unix: float
     load_average: float
     events: list[EventLevel]
@@ -129,6 +131,7 @@ async def calibrate(
     return Calibration(
         machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         python=platform.python_version(),
+        receiver=KIND,
         measured_unix=time.time(),
         load_average=load_average,
         events=events,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 from results.records import Failure
 
 # Pieces parsed at a time, where nothing needs the answer sooner: a stream's objects then come into the CPU's cache once for all.
-_ENOUGH = 16
+ENOUGH = 32
 # Bytes held unparsed per request, at most: parsing waits until the event loop has read what there is, memory does not wait.
-_HOLD = 64 * 1024
+HOLD = 64 * 1024
 _SLICE_NS = 200_000
 _SETTLE_S = 0.002
 _SOON_NS = 30_000_000
@@ -24,7 +23,17 @@ _AT_ONCE = 4
 class Sink(Protocol):
     """Takes the body of a response, in order."""
 
-    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None: ...
+    def feed(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
+        """The next pieces, the arrival of each (of its last byte), and when the event loop had it."""
+
+
+class Chunks(Protocol):
+    """Takes the transfer coding off a body."""
+
+    def take_off(self, pieces: list[bytes]) -> list[bytes]:
+        """What each piece carries. Fewer than the pieces where the coding is wrong, and `wrong` then says how."""
+
+    wrong: str | None
 
 
 class Broken(Exception):
@@ -92,14 +101,16 @@ class Backlog:
 
 
 class Exchange:
-    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), the status, and calls `received`.
+    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns) and the status.
 
-    `decode` takes the transfer coding off the body where there is one; like parsing, it waits until `digest`.
+    Pieces of the body lie in `pieces`, the arrivals of their last bytes and the times they were read beside them, until `digest`
+    hands them to the sink: a transport appends to these very lists, or calls `received`. `chunks` takes the transfer coding off
+    where there is one; like parsing, that waits.
     """
 
     __slots__ = (
-        "_arrived_ns", "_backlog", "_held_bytes", "_pieces", "_read_ns", "_sink",
-        "connected", "decode", "garbled", "sent_ns", "started_ns", "status",
+        "_backlog", "_held", "_sink",
+        "arrived_ns", "chunks", "connected", "pieces", "read_ns", "sent_ns", "started_ns", "status",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, started_ns: int, backlog: Backlog) -> None:
@@ -107,45 +118,44 @@ class Exchange:
         self.connected = False
         self.sent_ns: int | None = None
         self.status: int | None = None
-        self.decode: Callable[[bytes], bytes] | None = None
-        self.garbled: str | None = None
+        self.chunks: Chunks | None = None
+        # Three lists of plain values, since the garbage collector would count a tuple for each piece.
+        self.pieces: list[bytes] = []
+        self.arrived_ns: list[int] = []
+        self.read_ns: list[int] = []
+        self._held = 0
         self._sink = sink
         self._backlog = backlog
-        self._forget()
+
+    @property
+    def garbled(self) -> str | None:
+        """How the transfer coding is wrong; nothing goes to the sink from there on."""
+        return None if self.chunks is None else self.chunks.wrong
 
     def received(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        """Bytes of the body, the arrival of the last of them, and when the event loop had them."""
+        """A piece of the body, from a transport that has them one by one."""
         self._backlog.calm = False
-        pieces = self._pieces
-        pieces.append(data)
-        self._arrived_ns.append(arrived_ns)
-        self._read_ns.append(read_ns)
-        self._held_bytes += len(data)
-        if len(pieces) == _ENOUGH:
-            self._backlog.add(self)
-        elif self._held_bytes > _HOLD:
+        self.pieces.append(data)
+        self.arrived_ns.append(arrived_ns)
+        self.read_ns.append(read_ns)
+        self._held += len(data)
+        if len(self.pieces) == ENOUGH:
+            self.digest_soon()
+        elif self._held > HOLD:
             self.digest()
 
-    def digest(self) -> None:
-        """Hand what is held to the sink. Nothing goes there from where the coding is wrong; `garbled` then says how."""
-        held = zip(self._pieces, self._arrived_ns, self._read_ns, strict=True)
-        self._forget()
-        if self.garbled is not None:
-            return
-        feed, decode = self._sink.feed, self.decode
-        for data, arrived_ns, read_ns in held:
-            if decode is not None:
-                try:
-                    data = decode(data)
-                except ValueError as error:
-                    self.garbled = str(error)
-                    return
-            if data:
-                feed(data, arrived_ns, read_ns)
+    def digest_soon(self) -> None:
+        self._backlog.add(self)
 
-    def _forget(self) -> None:
-        """Three lists of plain values, since the garbage collector would count a tuple for each piece."""
-        self._pieces: list[bytes] = []
-        self._arrived_ns: list[int] = []
-        self._read_ns: list[int] = []
-        self._held_bytes = 0
+    def digest(self) -> None:
+        """Hand what is held to the sink."""
+        pieces, arrived_ns, read_ns = self.pieces[:], self.arrived_ns[:], self.read_ns[:]
+        if not pieces or self.garbled is not None:
+            return
+        self.pieces.clear()
+        self.arrived_ns.clear()
+        self.read_ns.clear()
+        self._held = 0
+        if self.chunks is not None:
+            pieces = self.chunks.take_off(pieces)
+        self._sink.feed(pieces, arrived_ns, read_ns)

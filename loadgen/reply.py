@@ -41,49 +41,72 @@ class Reply:
         self._counted = 0
         self._head = b""
 
-    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        """The next bytes, their arrival, and when the event loop had them (the same where the clock is the user's)."""
+    def feed(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
+        """The next pieces, their arrivals, and when the event loop had them (the same where the clock is the user's)."""
         if len(self._head) < _HEAD:
-            self._head += data[: _HEAD - len(self._head)]
-        for kind, payload in self._sse.feed(data):
-            self._events += 1
-            if payload == _DONE:
-                self.done_at_ns = arrived_ns
-            elif kind == b"error":
-                self.error = self.error or _excerpt(payload)
+            self._head += b"".join(pieces)[: _HEAD - len(self._head)]
+        at = 0
+        while at < len(pieces):
+            if data := self._sse.take_whole(pieces, at):
+                self._hear_all(data, arrived_ns[at : at + len(data)], read_ns[at : at + len(data)])
+                at += len(data)
             else:
-                try:
-                    chunk = decode_chunk(payload)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
-                    self.malformed = self.malformed or f"{problem}: {_excerpt(payload)}"
-                else:
-                    self._take(chunk, arrived_ns, read_ns)
+                for kind, payload in self._sse.feed(pieces[at]):
+                    self._hear(kind, payload, arrived_ns[at], read_ns[at])
+                at += 1
 
-    def _take(self, chunk: Chunk, arrived_ns: int, read_ns: int) -> None:
-        usage = chunk.usage
-        for choice in chunk.choices or ():
-            delta = choice.delta
-            said = choice.text if delta is None else delta.content
-            if said or (delta is not None and (delta.reasoning or delta.reasoning_content)):
-                tokens = 1
-                if usage is not None and usage.completion_tokens is not None:
-                    tokens = usage.completion_tokens - self._counted
-                self._counted += tokens
-                self.chunk_at_ns.append(arrived_ns)
-                self.chunk_lag_ns.append(read_ns - arrived_ns)
-                self.chunk_tokens.append(tokens)
-                if said:
-                    self._texts.append(said)
-            if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
-        if usage is not None:
-            self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
-            if usage.prompt_tokens_details is not None:
-                self.cached_tokens = usage.prompt_tokens_details.cached_tokens
-        if chunk.error is not None:
-            self.error = self.error or _excerpt(msgspec.json.encode(chunk.error))
-        if chunk.metrics is not None:
-            self.server_metrics = chunk.metrics
+    def _hear_all(self, data: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
+        """Events without a type."""
+        try:
+            chunks = list(map(decode_chunk, data))
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # or [DONE] is among them
+            for payload, arrived, read in zip(data, arrived_ns, read_ns, strict=True):
+                self._hear(b"", payload, arrived, read)
+        else:
+            self._events += len(data)
+            self._take(chunks, arrived_ns, read_ns)
+
+    def _hear(self, kind: bytes, payload: bytes, arrived_ns: int, read_ns: int) -> None:
+        """One event of any kind."""
+        self._events += 1
+        if payload == _DONE:
+            self.done_at_ns = arrived_ns
+        elif kind == b"error":
+            self.error = self.error or _excerpt(payload)
+        else:
+            try:
+                chunk = decode_chunk(payload)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+                self.malformed = self.malformed or f"{problem}: {_excerpt(payload)}"
+            else:
+                self._take([chunk], [arrived_ns], [read_ns])
+
+    def _take(self, chunks: list[Chunk], arrived_ns: list[int], read_ns: list[int]) -> None:
+        for chunk, arrived, read in zip(chunks, arrived_ns, read_ns, strict=True):
+            usage = chunk.usage
+            for choice in chunk.choices or ():
+                delta = choice.delta
+                said = choice.text if delta is None else delta.content
+                if said or (delta is not None and (delta.reasoning or delta.reasoning_content)):
+                    tokens = 1
+                    if usage is not None and usage.completion_tokens is not None:
+                        tokens = usage.completion_tokens - self._counted
+                    self._counted += tokens
+                    self.chunk_at_ns.append(arrived)
+                    self.chunk_lag_ns.append(read - arrived)
+                    self.chunk_tokens.append(tokens)
+                    if said:
+                        self._texts.append(said)
+                if choice.finish_reason is not None:
+                    self.finish_reason = choice.finish_reason
+            if usage is not None:
+                self.input_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
+                if usage.prompt_tokens_details is not None:
+                    self.cached_tokens = usage.prompt_tokens_details.cached_tokens
+            if chunk.error is not None:
+                self.error = self.error or _excerpt(msgspec.json.encode(chunk.error))
+            if chunk.metrics is not None:
+                self.server_metrics = chunk.metrics
 
     @property
     def text(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 Event = tuple[bytes, bytes]
 """(type, data): the `event:` field, empty where there was none, and the `data:` lines joined by newlines."""
 
@@ -20,15 +22,15 @@ class SseParser:
         """What came after the last whole event."""
         return bytes(self._held)
 
-    def feed(self, data: bytes) -> list[Event]:
-        # Most pieces are one whole event of one line.
-        if data[:6] == b"data: " and data[-2:] == b"\n\n" and not self._held and data.find(b"\n") == len(data) - 2:
-            self._after_cr = False
-            if b"\r" not in data:
-                return [(b"", data[6:-2])]
-        return self._feed(data)
+    def take_whole(self, pieces: list[bytes], start: int) -> list[bytes]:
+        """The data of the pieces from `start` on that are one whole event of a single `data: ` line each, as most are; of the
+        first others `feed` makes something."""
+        if self._held or not (data := whole_events(pieces, start)):
+            return []
+        self._after_cr = False
+        return data
 
-    def _feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> list[Event]:
         if self._after_cr or b"\r" in data:
             data = self._one_newline(data)
         held = self._held
@@ -62,6 +64,22 @@ class SseParser:
         if data:
             self._after_cr = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def whole_events_in_python(pieces: list[bytes], start: int) -> list[bytes]:
+    """The data of the pieces from `start` on, up to the first that is not one whole event of a single `data: ` line."""
+    data = []
+    for piece in islice(pieces, start, None):
+        if piece[:6] != b"data: " or piece[-2:] != b"\n\n" or piece.find(b"\n") != len(piece) - 2 or b"\r" in piece:
+            break
+        data.append(piece[6:-2])
+    return data
+
+
+try:
+    from loadgen._compiled import whole_events
+except ImportError:
+    whole_events = whole_events_in_python
 
 
 def _event(block: bytes) -> Event | None:

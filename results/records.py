@@ -54,6 +54,7 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     arrivals are sessions of several turns both count sessions, and a window whose end is None takes in the last turn.
     The steady window is [`window_start_ns`, `window_end_ns`): after warm-up, up to the end of the schedule; a closed
     loop's end is known when it is over, so there it is None and stands in the end line. `workers`: processes that sent it.
+    `receiver`: what read the sockets, None where that was not ours to choose.
     """
 
     schema_version: int
@@ -75,6 +76,7 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     window_start_ns: int
     window_end_ns: int | None
     workers: int = 1
+    receiver: Literal["compiled", "python"] | None = None
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):

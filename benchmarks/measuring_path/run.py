@@ -21,6 +21,7 @@ from benchmarks.measuring_path.watch import Watch
 from loadgen import run
 from loadgen.calibration import measure_requests
 from loadgen.emulator.process import emulator, read_truth
+from loadgen.transport.receiver import KIND
 
 _CLIENT_CORE, _EMULATOR_CORE = 0, 1
 
@@ -108,7 +109,7 @@ def _machine() -> str:
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
     )
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {KIND} receiver"
 
 
 def _arguments() -> argparse.Namespace:

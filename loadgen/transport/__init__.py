@@ -22,11 +22,13 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 class Transport(Protocol):
     """Connections to one endpoint, kept alive between requests. `clock` says whose the arrival stamps are.
 
-    `clock_step_ns`: how far that clock was set against CLOCK_MONOTONIC so far.
+    `clock_step_ns`: how far that clock was set against CLOCK_MONOTONIC so far. `receiver`: what reads the sockets, once they are
+    open, where that is ours to choose.
     """
 
     name: str
     clock: Literal["kernel", "user"]
+    receiver: Literal["compiled", "python"] | None
 
     @property
     def clock_step_ns(self) -> int: ...

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 
 _LINE_LIMIT = 16 * 1024
+_PLAIN = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 class ChunkedDecoder:
-    """Feed it raw bytes; it gives back what they carry. Chunk extensions and trailers are skipped.
+    """Give it raw bytes; it gives back what they carry. Chunk extensions and trailers are skipped.
 
-    `finished`: the last chunk was read. `surplus`: bytes came after it.
+    `finished`: the last chunk was read. `surplus`: bytes came after it. `wrong`: how the bytes are no chunked coding.
     """
 
     def __init__(self) -> None:
+        self.wrong: str | None = None
         self.finished = False
         self.surplus = False
         self._held = b""
@@ -24,15 +27,21 @@ class ChunkedDecoder:
         self._in_trailer = False
         self._at_rest = True
 
-    def feed(self, data: bytes) -> bytes:
-        """Raises ValueError where the bytes are no chunked coding."""
-        if self._at_rest:  # most pieces are one whole chunk
-            start = data.find(b"\r\n", 0, 20) + 2
-            if start > 2 and start + _size(data[: start - 2]) + 2 == len(data) > start + 2 and data.endswith(b"\r\n"):
-                return data[start:-2]
-        return self._feed(data)
+    def take_off(self, pieces: list[bytes]) -> list[bytes]:
+        """What each piece carries. Fewer than the pieces where one is `wrong`."""
+        bodies: list[bytes] = []
+        try:
+            while len(bodies) < len(pieces):
+                if self._at_rest:
+                    bodies += whole_chunks(pieces, len(bodies))
+                if len(bodies) < len(pieces):
+                    bodies.append(self.feed(pieces[len(bodies)]))
+        except ValueError as error:
+            self.wrong = str(error)
+        return bodies
 
-    def _feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
+        """What one piece carries. Raises ValueError where the bytes are no chunked coding."""
         if self._held:
             data, self._held = self._held + data, b""
         pieces = []
@@ -65,6 +74,23 @@ class ChunkedDecoder:
         self.surplus = self.finished and (self.surplus or at < end)
         self._at_rest = not (self._held or self._left or self._after_data or self._in_trailer)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def whole_chunks_in_python(pieces: list[bytes], start: int) -> list[bytes]:
+    """What the pieces from `start` on carry, up to the first that is not one whole chunk without extension. Most are."""
+    bodies = []
+    for piece in islice(pieces, start, None):
+        size, _, rest = piece.partition(b"\r\n")
+        if not _PLAIN.fullmatch(size) or not 2 < len(rest) == int(size, 16) + 2 or rest[-2:] != b"\r\n":
+            break
+        bodies.append(rest[:-2])
+    return bodies
+
+
+try:
+    from loadgen._compiled import whole_chunks
+except ImportError:
+    whole_chunks = whole_chunks_in_python
 
 
 @lru_cache(maxsize=4096)

@@ -23,6 +23,7 @@ class AiohttpTransport:
 
     name = "aiohttp"
     clock: Literal["kernel", "user"] = "user"
+    receiver: Literal["compiled", "python"] | None = None
     clock_step_ns = 0
 
     def __init__(self, endpoint: Endpoint) -> None:

@@ -18,6 +18,9 @@ from foundation.endpoint import Endpoint
 from foundation.progress import Silent
 from loadgen import BlockPlan, Question, run, run_block
 from loadgen.config import WorkloadConfig
+from loadgen.sse import whole_events_in_python
+from loadgen.transport.chunked import whole_chunks_in_python
+from loadgen.transport.receiver import KIND
 from results.records import JournalEnd, JournalHeader, RequestRecord
 
 
@@ -84,6 +87,18 @@ def emulator(tmp_path: Path) -> Iterator[Callable[..., Emulator]]:
     yield start
     for one in started:
         one.stop()
+
+
+@pytest.fixture(params=["compiled", "python"])
+def receiver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Sockets are read by this one, and parsed in the same language."""
+    if request.param == "python":
+        monkeypatch.setattr("loadgen.transport.receiver.KIND", "python")
+        monkeypatch.setattr("loadgen.transport.chunked.whole_chunks", whole_chunks_in_python)
+        monkeypatch.setattr("loadgen.sse.whole_events", whole_events_in_python)
+    elif KIND != "compiled":
+        pytest.skip("not compiled here")
+    return request.param
 
 
 class Bell(Silent):

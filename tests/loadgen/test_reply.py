@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadgen.reply import Reply
@@ -31,7 +31,7 @@ def read(*pieces: bytes) -> Reply:
     """Pieces that arrive at 100, 200, 300, ... and are read 7 later."""
     reply = Reply()
     for number, piece in enumerate(pieces, start=1):
-        reply.feed(piece, 100 * number, 100 * number + 7)
+        reply.feed([piece], [100 * number], [100 * number + 7])
     reply.close(10_000)
     return reply
 
@@ -96,6 +96,38 @@ def test_a_stream_cut_anywhere_reads_the_same(texts: list[str], cuts: list[int])
     assert reply.text == "".join(texts)
     assert len(reply.chunk_at_ns) == len(texts)
     assert reply.complete
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    events=st.lists(
+        st.sampled_from(
+            [said("a"), said("é"), said("b", usage=usage(5, 9)), said(None, "stop"), event(choices=[], usage=usage(5, 3)), DONE,
+             b"data: {oops\n\n", b": comment\n\n", b"event: error\ndata: died\n\n", b"data: \n\n",
+             said("c").replace(b"\n", b"\r\n"), b"data: 1\ndata: 2\n\n",
+             event(error="e"), event(choices=[], metrics={"queue_time_ms": 1.5})]
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    cuts=st.lists(st.integers(0, 10_000), max_size=4),
+    batch=st.integers(1, 9),
+)  # fmt: skip
+def test_pieces_read_together_read_as_one_by_one(receiver: str, events: list[bytes], cuts: list[int], batch: int) -> None:
+    stream = b"".join(events)
+    places = sorted({0, *accumulate(map(len, events)), *(c % len(stream) for c in cuts)})
+    pieces = [stream[a:b] for a, b in pairwise(places)]
+    times = [100 * number for number in range(1, len(pieces) + 1)]
+    together = Reply()
+    for first in range(0, len(pieces), batch):
+        part = slice(first, first + batch)
+        together.feed(pieces[part], times[part], [at + 7 for at in times[part]])
+    together.close(10_000)
+    alone = read(*pieces)
+    for reply in (together, alone):
+        del reply._sse
+    assert vars(together) == vars(alone)
+    assert together.verdict(200, None, "") == alone.verdict(200, None, "")
 
 
 WHOLE = said("a") + said(None, "stop") + DONE

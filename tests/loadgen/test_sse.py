@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.sse import SseParser
+from loadgen.sse import SseParser, whole_events, whole_events_in_python
 
 
 def reference(stream: bytes) -> list[tuple[bytes, bytes]]:
@@ -52,6 +52,19 @@ FRAGMENTS = st.sampled_from(
 def test_any_stream_cut_anywhere_gives_the_events_of_the_standard(fragments: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(fragments)
     assert parse(cut(stream, cuts)) == reference(stream)
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=30), FRAGMENTS.map(lambda data: b"data: " + data + b"\n\n")), max_size=12),
+    st.integers(0, 3),
+)
+def test_whole_events_are_those_that_the_standard_finds_in_one_line(pieces: list[bytes], start: int) -> None:
+    found = whole_events(pieces, start)
+    assert found == whole_events_in_python(pieces, start)
+    assert found == [data for piece in pieces[start : start + len(found)] for _, data in reference(piece)]
+    if start + len(found) < len(pieces):
+        after = pieces[start + len(found)]
+        assert not after.startswith(b"data: ") or after.count(b"\n") != 2 or b"\r" in after or after[-2:] != b"\n\n"
 
 
 @given(

@@ -1,97 +1,28 @@
-"""The socket transport against scripted servers that send exact bytes in exact pieces; chunked coding, heads and clocks."""
+"""The socket transport, with either receiver, against scripted servers that send exact bytes in exact pieces."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
 from loadgen import run
 from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.transport import open_transport
-from loadgen.transport.chunked import ChunkedDecoder
-from loadgen.transport.clocks import offset_ns
-from loadgen.transport.head import parse_head
+
+pytestmark = pytest.mark.usefixtures("receiver")
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def chunk(body: bytes, extension: bytes = b"") -> bytes:
     return b"%x%b\r\n%b\r\n" % (len(body), extension, body)
-
-
-def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
-    return [stream[a:b] for a, b in pairwise(sorted({0, len(stream), *(c % (len(stream) + 1) for c in cuts)}))]
-
-
-@given(
-    bodies=st.lists(
-        st.tuples(st.binary(min_size=1, max_size=60), st.sampled_from([b"", b";a=b", b" ", b';q="\\""'])), max_size=8
-    ),
-    trailer=st.sampled_from([b"", b"X: y\r\n", b"X: y\r\nZ: 0\r\n"]),
-    cuts=st.lists(st.integers(0, 10_000), max_size=40),
-)
-def test_chunks_cut_anywhere_carry_their_bytes(bodies: list[tuple[bytes, bytes]], trailer: bytes, cuts: list[int]) -> None:
-    stream = b"".join(chunk(*body) for body in bodies) + b"0\r\n" + trailer + b"\r\n"
-    decoder = ChunkedDecoder()
-    pieces = cut(stream, cuts)
-    carried = b""
-    for number, piece in enumerate(pieces, start=1):
-        carried += decoder.feed(piece)
-        assert decoder.finished == (number == len(pieces))
-    assert carried == b"".join(body for body, _ in bodies)
-    assert not decoder.surplus
-    decoder.feed(b"x")
-    assert decoder.surplus
-
-
-@pytest.mark.parametrize(
-    "stream", [b"zz\r\n", b"0x5\r\nhello\r\n", b"-1\r\n", b"1_0\r\n", b"3\r\nhello\r\n", b"\r\n", b"1" * 20_000, b"2\r\nabXY"]
-)
-def test_what_is_no_chunked_coding_is_refused(stream: bytes) -> None:
-    with pytest.raises(ValueError):
-        ChunkedDecoder().feed(stream)
-
-
-@pytest.mark.parametrize(
-    ("head", "expected"),
-    [
-        (b"HTTP/1.1 200 OK\r\ntransfer-ENCODING:chunked", (200, True, None, True)),
-        (b"HTTP/1.1 200\r\nContent-Length: 5\r\nConnection: Close", (200, False, 5, False)),
-        (b"HTTP/1.0 200 OK", (200, False, None, False)),
-        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0", (200, False, 0, True)),
-        (b"HTTP/1.1 204 No Content", (204, False, 0, True)),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5", (200, False, 5, True)),
-    ],
-)
-def test_heads(head: bytes, expected: tuple[Any, ...]) -> None:
-    read = parse_head(head)
-    assert (read.status, read.chunked, read.length, read.keep_alive) == expected
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"SSH-2.0",
-        b"HTTP/2 200",
-        b"HTTP/1.1 200 OK\r\nno colon",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5, 6",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -1",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked",
-    ],
-)
-def test_heads_that_are_none(head: bytes) -> None:
-    with pytest.raises(ValueError):
-        parse_head(head)
 
 
 class Body:
@@ -101,10 +32,11 @@ class Body:
         self.data = b""
         self.arrivals: list[int] = []
 
-    def feed(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        assert arrived_ns <= read_ns
-        self.data += data
-        self.arrivals.append(arrived_ns)
+    def feed(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
+        for data, arrived, read in zip(pieces, arrived_ns, read_ns, strict=True):
+            assert arrived <= read
+            self.data += data
+            self.arrivals.append(arrived)
 
 
 Script = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -316,12 +248,6 @@ def test_a_late_reader_does_not_move_a_kernel_stamp(emulator: Any) -> None:
     assert b"t0" in sink.data
     wrote_ns = server.truth()["p"]["event_ns"][0]
     assert sink.arrivals[-1] - wrote_ns < (stalled_until_ns - wrote_ns) / 2
-
-
-def test_the_clock_offset_brings_real_time_to_monotonic_time() -> None:
-    before = time.monotonic_ns()
-    converted = time.time_ns() + offset_ns()
-    assert before - 1_000_000 <= converted <= time.monotonic_ns() + 1_000_000
 
 
 def test_which_transport_a_url_gets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,185 @@
+"""Who reads the sockets: a compiled reader where it could be built (Linux), else the same in Python on the event loop's readers.
+
+Both put what comes in on a socket, with its stamps, into lists, and tell the socket's owner only what it has to know. Most
+pieces of a stream are nobody's business until they are parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections import deque
+from typing import Literal, Protocol
+
+from loadgen.exchange import ENOUGH, HOLD
+from loadgen.transport.clocks import KernelClock
+
+Kind = Literal["compiled", "python"]
+KIND: Kind = "compiled"
+"""Which of the two this installation has."""
+try:
+    from loadgen._compiled import Receiver as _Core
+except ImportError:
+    KIND = "python"
+
+# What an owner is told, beside the number of an error: the stream ended, there may be something to look at, there is enough to
+# parse. The compiled reader has the same numbers.
+CLOSED, LOOK, PLENTY = 0, -1, -2
+
+_STAMP = struct.Struct("@ll")
+_STAMP_SPACE = socket.CMSG_SPACE(_STAMP.size) if hasattr(socket, "CMSG_SPACE") else 0
+_READ = 32 * 1024
+# So many looks within so short a time cost more than what they find: then there is one a millisecond, while that finds more.
+_LOOKS = 4
+_BUSY_NS = 250_000
+_REST_S = 0.001
+
+
+class Owner(Protocol):
+    def notice(self, what: int) -> None:
+        """CLOSED, LOOK, PLENTY or an errno. Pieces that came before an end are in the lists already."""
+
+
+class Receiver(Protocol):
+    """Reads the sockets it was told to `watch`, until it is to `forget` them.
+
+    `deliver` sets the lists that a socket's pieces, their arrivals and the times they were read (CLOCK_MONOTONIC, ns) go into.
+    Its owner then hears of every piece (`each`), or of those that may end a chunked body, of ENOUGH of them, and of one that
+    brings the bytes held over HOLD.
+    """
+
+    kind: Kind
+
+    def watch(self, sock: socket.socket, owner: Owner) -> None: ...
+
+    def deliver(
+        self, sock: socket.socket, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool
+    ) -> None: ...
+
+    def forget(self, sock: socket.socket) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def may_end(data: bytes) -> bool:
+    """Whether a chunked body may end with this piece. Every one ends so; looking closer waits for it."""
+    return data[-4:] == b"\r\n\r\n" or len(data) < 4
+
+
+def open_receiver(clock: KernelClock) -> Receiver:
+    return CompiledReceiver(clock) if KIND == "compiled" else PythonReceiver(clock)
+
+
+class CompiledReceiver:
+    """All sockets of a transport behind one epoll descriptor, which the event loop watches."""
+
+    kind: Kind = "compiled"
+
+    def __init__(self, clock: KernelClock) -> None:
+        self._clock = clock
+        self._core = _Core(ENOUGH, HOLD)
+        self._looked_ns = deque([0] * _LOOKS, maxlen=_LOOKS)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._core.fileno(), self._ready)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, sock: socket.socket, owner: Owner) -> None:
+        self._core.watch(sock.fileno(), owner)
+
+    def deliver(self, sock: socket.socket, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool) -> None:
+        self._core.deliver(sock.fileno(), pieces, arrived_ns, read_ns, each)
+
+    def forget(self, sock: socket.socket) -> None:
+        self._core.forget(sock.fileno())
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._core.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _ready(self) -> None:
+        self._drain()
+        now_ns = time.monotonic_ns()
+        if now_ns - self._looked_ns[0] < _BUSY_NS:
+            self._loop.remove_reader(self._core.fileno())
+            self._timer = self._loop.call_later(_REST_S, self._look)
+        self._looked_ns.append(now_ns)
+
+    def _look(self) -> None:
+        if self._drain() < _LOOKS:
+            self._loop.add_reader(self._core.fileno(), self._ready)
+        else:
+            self._timer = self._loop.call_later(_REST_S, self._look)
+
+    def _drain(self) -> int:
+        ready, notices = self._core.drain(self._clock.offset_ns)
+        for owner, what in notices:
+            owner.notice(what)
+        return ready
+
+
+class _Line:
+    """A socket as the receiver in Python knows it."""
+
+    __slots__ = ("arrived_ns", "each", "held", "owner", "pieces", "read_ns", "receive")
+
+    def __init__(self, sock: socket.socket, owner: Owner) -> None:
+        self.receive, self.owner = sock.recvmsg, owner
+        self.deliver([], [], [], True)
+
+    def deliver(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool) -> None:
+        self.pieces, self.arrived_ns, self.read_ns, self.each, self.held = pieces, arrived_ns, read_ns, each, 0
+
+
+class PythonReceiver:
+    """Each socket is one of the event loop's readers."""
+
+    kind: Kind = "python"
+
+    def __init__(self, clock: KernelClock) -> None:
+        self._clock = clock
+        self._lines: dict[socket.socket, _Line] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def watch(self, sock: socket.socket, owner: Owner) -> None:
+        self._lines[sock] = line = _Line(sock, owner)
+        self._loop.add_reader(sock, self._read, line)
+
+    def deliver(self, sock: socket.socket, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool) -> None:
+        self._lines[sock].deliver(pieces, arrived_ns, read_ns, each)
+
+    def forget(self, sock: socket.socket) -> None:
+        self._loop.remove_reader(sock)
+        del self._lines[sock]
+
+    def close(self) -> None:
+        """There is nothing to close but what was watched."""
+
+    def _read(self, line: _Line) -> None:
+        try:
+            data, ancillary, _, _ = line.receive(_READ, _STAMP_SPACE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            line.owner.notice(error.errno or CLOSED)
+            return
+        read_ns = time.monotonic_ns()
+        if not data:
+            line.owner.notice(CLOSED)
+            return
+        arrived_ns = read_ns
+        if ancillary:
+            seconds, nanos = _STAMP.unpack(ancillary[0][2])
+            arrived_ns = seconds * 1_000_000_000 + nanos + self._clock.offset_ns
+        pieces = line.pieces
+        pieces.append(data)
+        line.arrived_ns.append(arrived_ns)
+        line.read_ns.append(read_ns)
+        count = len(pieces)
+        line.held = (0 if count == 1 else line.held) + len(data)
+        if line.each or may_end(data) or line.held > HOLD:
+            line.owner.notice(LOOK)
+        elif count == ENOUGH:
+            line.owner.notice(PLENTY)
