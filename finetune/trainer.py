@@ -30,7 +30,7 @@ from foundation.errors import SystemFailed
 
 IGNORED = -100
 _MOST_LOGITS = 1 << 28
-"""Logits held at once (1 GiB in float32); beyond them, TRL's fused head, which never holds them all."""
+"""Logits held at once (1 GiB in float32); beyond them, a single process takes TRL's fused head, which never holds them all."""
 
 
 class LeftPadded:
@@ -155,7 +155,9 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         else:
             inputs["use_cache"] = False
         learned = inputs["labels"][:, 1:] != IGNORED
-        if learned.is_cuda or int(learned.sum()) * self.model.config.vocab_size > _MOST_LOGITS:
+        # TRL's own loss gathers from all processes, so they must not decide each for itself.
+        alone = self.accelerator.num_processes == 1
+        if learned.is_cuda or (alone and int(learned.sum()) * self.model.config.vocab_size > _MOST_LOGITS):
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         else:
             loss = self._loss_where_learned(model, inputs, num_items_in_batch)

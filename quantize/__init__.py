@@ -2,8 +2,8 @@
 
 In: a base model, an adapter, a method. Out: a checkpoint folder with `recipe.json` (from what, how, with which versions, sizes)
 and, where it was asked for, `recovery.json` (what quantizing lost). Start at `merge`, then `methods`, which knows the writers:
-`compressed` and `bnb` in this process, `calibrated` in llm-compressor's own environment; `recovery` compares, `support` tells
-where a method can be served. Importing this package loads no torch.
+`compressed` (its arithmetic in `rounding`, its files in `shards`) and `bnb` in this process, `calibrated` in llm-compressor's own
+environment; `recovery` compares, `support` tells where a method can be served. Importing this package loads no torch.
 """
 
 from quantize.adapter import check_adapter
