@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.measuring_path.floor import floor
 from benchmarks.measuring_path.score import Score, errors_us, firsts_us, from_promptest, rate_of, span_ns, table
 from benchmarks.measuring_path.tool import Load, Tool
 from benchmarks.measuring_path.tools import installed
@@ -54,6 +55,8 @@ def main() -> None:
             f"{sends.asked:,.0f} requests/s, constant: p99 of sent - scheduled {sends.slip_p99_ms:.3f} ms, "
             f"{sends.achieved:.2%} sent, {sends.failed} failed, core {sends.busy:.0%} busy"
         )
+    if least := floor(args.rates[-1], args.streams[-1], args.seconds):
+        print(f"the kernel alone, {args.streams[-1]} streams of {args.rates[-1]:,.0f} events/s in all, in C: {least}")
     print(f"\nload average {os.getloadavg()[0]:.1f} at the end")
 
 
