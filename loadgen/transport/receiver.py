@@ -116,7 +116,10 @@ class CompiledReceiver:
     def _drain(self) -> int:
         ready, notices = self._core.drain(self._clock.offset_ns)
         for owner, what in notices:
-            owner.notice(what)
+            try:
+                owner.notice(what)
+            except Exception as error:  # the others are told all the same, as an event loop does
+                self._loop.call_exception_handler({"message": "a connection failed to take what came in", "exception": error})
         return ready
 
 

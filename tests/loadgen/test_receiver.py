@@ -170,6 +170,22 @@ def test_a_forgotten_socket_is_left_alone_and_its_number_can_be_used_again(recei
     with_lines(1, go)
 
 
+def test_an_owner_that_fails_costs_the_others_nothing(receiver: str) -> None:
+    async def go(lines: list[Line]) -> None:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+        lines[0].notice = lambda what: 1 // 0  # type: ignore[method-assign,assignment]
+        for _ in range(50):
+            for line in lines:
+                line.there.send(QUIET)
+            await asyncio.sleep(0)
+        for line in lines:
+            await line.has(50 * len(QUIET))
+        assert {type(error) for error in complaints} == {ZeroDivisionError}
+
+    with_lines(3, go, each=True)
+
+
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([1, 5, 143, 5_000, 70_000]), st.booleans()), max_size=60))
 def test_every_byte_comes_in_order_however_it_is_sent(receiver: str, script: list[tuple[int, int, bool]]) -> None:
