@@ -56,7 +56,7 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     if groups:
         arguments.check_installed()
     residency, why = choose_residency([estimate_memory(model, config, device) for model, _ in groups], config, device)
-    config, room = _beside_sleepers(config, residency, len(groups), device)
+    config, room = _as_settled(config, residency, len(groups), device)
     servers = tuple(_server(model, group, ranks, config, device) for model, group in groups)
     arguments.check_engine_options(config, [server.arguments for server in servers])
     rounds = _rounds(variants, servers, residency)
@@ -81,9 +81,9 @@ def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, dev
 
     Raises BadInput where not even one server fits.
     """
+    limit = device.memory_bytes
     if config.residency == "sleep" and device.kind == "cpu" and servers:
         raise BadInput("serve.residency: vLLM has no sleep mode on a CPU; write resident or turns")
-    limit = device.memory_bytes
     if limit is None:
         why = "no accelerator on this machine: whether the servers fit its memory is not checked" if servers else None
         several: Residency = "sleep" if len(servers) > 1 else "resident"
@@ -96,30 +96,37 @@ def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, dev
             f"serve: one server needs about {largest / 1e9:.1f} GB and there are {for_one / 1e9:.1f} GB for it; {remedy}"
         )
     weights = sum(server.weights for server in servers)
+    awake, room = max((server.weights + server.runtime for server in servers), default=0), limit - len(servers) * SLEEPER_BYTES
     asleep = f"asleep, the servers keep {weights / 1e9:.1f} GB of weights in the host's memory"
+    if config.residency == "sleep":
+        if awake > room:
+            raise BadInput(
+                f"serve.residency: awake, a server needs about {awake / 1e9:.1f} GB, and {len(servers)} of them asleep leave "
+                f"{max(room, 0) / 1e9:.1f} GB; write turns"
+            )
+        return "sleep", f"{asleep}; check that it has them"
     if config.residency != "auto":
-        return config.residency, f"{asleep}; check that it has them" if config.residency == "sleep" else None
-    host = device.host_memory_bytes
+        return config.residency, None
     together = sum(server.total for server in servers)
     if together <= limit:
         return "resident", None
     why = f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB"
-    awake = max(server.weights + server.runtime for server in servers)
-    if device.kind == "cuda" and (host is None or weights < host) and awake < limit - len(servers) * SLEEPER_BYTES:
+    host = device.host_memory_bytes
+    if device.kind == "cuda" and awake <= room and (host is None or weights < host):
         return "sleep", f"{why}, so one is awake at a time; {asleep}" + ("; check that it has them" if host is None else "")
     return "turns", f"{why}, so they take turns"
 
 
-def _beside_sleepers(config: ServeConfig, residency: Residency, servers: int, device: Device) -> tuple[ServeConfig, str | None]:
+def _as_settled(config: ServeConfig, residency: Residency, servers: int, device: Device) -> tuple[ServeConfig, str | None]:
     """The section as the servers get it: the one that is awake leaves the accelerator what the sleepers keep of it."""
-    share = config.gpu_memory_utilization
+    settled: dict[str, object] = {"residency": residency}
+    note = None
     if residency == "sleep" and device.memory_bytes:
         room = floor(100 * (1 - servers * SLEEPER_BYTES / device.memory_bytes)) / 100
-        if room < share:
-            config = config.model_copy(update={"gpu_memory_utilization": room})
+        if room < config.gpu_memory_utilization:
+            settled["gpu_memory_utilization"] = room
             note = f"gpu_memory_utilization is {room:.0%} for each of {servers} servers: what sleeps keeps about 1 GB a server"
-            return config.model_copy(update={"residency": residency}), note
-    return config.model_copy(update={"residency": residency}), None
+    return config.model_copy(update=settled), note
 
 
 def _rank(variant: ServedVariant) -> int:

@@ -130,6 +130,8 @@ def test_the_server_that_is_awake_leaves_room_for_what_the_sleepers_keep():
     small = check(variants, config(device="cuda", memory="24GB", residency="sleep"))
     assert all("--gpu-memory-utilization=0.75" in server.arguments for server in small.servers)
     assert any("75%" in note for note in small.notes)
+    with pytest.raises(BadInput, match=r"serve\.residency: .* about 5\.0 GB, and 6 of them asleep leave 2\.0 GB"):
+        check(variants, config(device="cuda", memory="8GB", residency="sleep"))
     large = check(variants, config(device="cuda", memory="80GB", residency="sleep"))
     assert all("--gpu-memory-utilization=0.9" in server.arguments for server in large.servers)
 
