@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ from loadgen.emulator.process import emulator, read_truth
 from loadgen.fleet import run_block
 from loadgen.questions import Question
 from loadgen.transport.receiver import KIND
-from results.records import JournalEnd, RequestRecord
+from results.records import JournalEnd, ReceiverKind, RequestRecord
 
 EVENT_RATES = (2_500, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000)
 REQUEST_RATES = (250, 500, 1_000, 2_000, 4_000)
@@ -84,7 +84,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     machine: str
     python: str
-    receiver: Literal["compiled", "python"]
+    receiver: ReceiverKind
     measured_unix: float
     load_average: float
     events: list[EventLevel]

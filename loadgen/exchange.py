@@ -48,7 +48,8 @@ class Backlog:
     """Work that can wait until the sockets were read: exchanges with bytes to parse, and requests to wind up.
 
     An engine step sends its batch at once, and answers of one length end at once: what is done before all of it was read keeps
-    the rest waiting. Parsing begins when nothing has come for a moment, or soon anyway, and works in short slices.
+    the rest waiting. Parsing begins a moment later, or, while a transport hands over pieces one by one, when none came for a
+    moment, but soon in any case; it works in short slices.
     """
 
     def __init__(self) -> None:

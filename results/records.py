@@ -20,6 +20,7 @@ Failure = Literal[
 ]  # fmt: skip
 
 
+ReceiverKind = Literal["compiled", "python"]
 Kind = Literal["model", "adapter", "merged", "quantized", "url"]
 
 
@@ -76,7 +77,7 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     window_start_ns: int
     window_end_ns: int | None
     workers: int = 1
-    receiver: Literal["compiled", "python"] | None = None
+    receiver: ReceiverKind | None = None
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):

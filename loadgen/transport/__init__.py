@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
 from loadgen.exchange import Exchange
+from results.records import ReceiverKind
 
 Choice = Literal["auto", "socket", "aiohttp"]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -28,7 +29,7 @@ class Transport(Protocol):
 
     name: str
     clock: Literal["kernel", "user"]
-    receiver: Literal["compiled", "python"] | None
+    receiver: ReceiverKind | None
 
     @property
     def clock_step_ns(self) -> int: ...

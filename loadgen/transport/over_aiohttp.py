@@ -12,7 +12,7 @@ from yarl import URL
 from foundation.endpoint import Endpoint
 from loadgen.exchange import Broken, Exchange
 from loadgen.transport import LOOPBACK
-from results.records import Failure
+from results.records import Failure, ReceiverKind
 
 # A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
 KEEP_ALIVE_S = 3.0
@@ -23,7 +23,7 @@ class AiohttpTransport:
 
     name = "aiohttp"
     clock: Literal["kernel", "user"] = "user"
-    receiver: Literal["compiled", "python"] | None = None
+    receiver: ReceiverKind | None = None
     clock_step_ns = 0
 
     def __init__(self, endpoint: Endpoint) -> None:

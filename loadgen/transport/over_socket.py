@@ -18,6 +18,7 @@ from loadgen.exchange import Broken, Exchange
 from loadgen.transport.clocks import KernelClock
 from loadgen.transport.connection import Connection, Stale
 from loadgen.transport.receiver import open_receiver
+from results.records import ReceiverKind
 
 # A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
 KEEP_ALIVE_S = 3.0
@@ -31,7 +32,7 @@ class SocketTransport:
     """A pool of keep-alive connections to an `http://` or `http+unix://` endpoint."""
 
     name = "socket"
-    receiver: Literal["compiled", "python"] | None = None
+    receiver: ReceiverKind | None = None
 
     def __init__(self, endpoint: Endpoint) -> None:
         url = urlsplit(endpoint.base_url)

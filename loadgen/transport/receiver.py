@@ -11,13 +11,13 @@ import socket
 import struct
 import time
 from collections import deque
-from typing import Literal, Protocol
+from typing import Protocol
 
 from loadgen.exchange import ENOUGH, HOLD
 from loadgen.transport.clocks import KernelClock
+from results.records import ReceiverKind
 
-Kind = Literal["compiled", "python"]
-KIND: Kind = "compiled"
+KIND: ReceiverKind = "compiled"
 """Which of the two this installation has."""
 try:
     from loadgen._compiled import Receiver as _Core
@@ -50,7 +50,7 @@ class Receiver(Protocol):
     brings the bytes held over HOLD.
     """
 
-    kind: Kind
+    kind: ReceiverKind
 
     def watch(self, sock: socket.socket, owner: Owner) -> None: ...
 
@@ -75,7 +75,7 @@ def open_receiver(clock: KernelClock) -> Receiver:
 class CompiledReceiver:
     """All sockets of a transport behind one epoll descriptor, which the event loop watches."""
 
-    kind: Kind = "compiled"
+    kind: ReceiverKind = "compiled"
 
     def __init__(self, clock: KernelClock) -> None:
         self._clock = clock
@@ -139,7 +139,7 @@ class _Line:
 class PythonReceiver:
     """Each socket is one of the event loop's readers."""
 
-    kind: Kind = "python"
+    kind: ReceiverKind = "python"
 
     def __init__(self, clock: KernelClock) -> None:
         self._clock = clock

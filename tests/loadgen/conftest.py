@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -96,9 +98,16 @@ def receiver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr("loadgen.transport.receiver.KIND", "python")
         monkeypatch.setattr("loadgen.transport.chunked.whole_chunks", whole_chunks_in_python)
         monkeypatch.setattr("loadgen.sse.whole_events", whole_events_in_python)
-    elif KIND != "compiled":
-        pytest.skip("not compiled here")
+    else:
+        need_compiled()
     return request.param
+
+
+def need_compiled() -> None:
+    """Skip without a C compiler. With one, an installation without the compiled part is a fault."""
+    if KIND != "compiled":
+        assert shutil.which(os.environ.get("CC", "cc")) is None, "loadgen/_compiled.c was not compiled: install the project again"
+        pytest.skip("no C compiler here")
 
 
 class Bell(Silent):

@@ -20,9 +20,9 @@ from loadgen import run
 from loadgen.exchange import ENOUGH, HOLD
 from loadgen.transport.chunked import whole_chunks, whole_chunks_in_python
 from loadgen.transport.clocks import KernelClock
-from loadgen.transport.receiver import CLOSED, KIND, LOOK, PLENTY, open_receiver
+from loadgen.transport.receiver import CLOSED, LOOK, PLENTY, open_receiver
+from tests.loadgen.conftest import need_compiled
 
-needs_compiled = pytest.mark.skipif(KIND != "compiled", reason="not compiled here")
 QUIET = b"data: {}\n\n"
 
 
@@ -232,8 +232,8 @@ def test_whole_chunks_are_the_same_in_both_languages(pieces: list[bytes], start:
         assert rest == body + b"\r\n" and int(size, 16) == len(body) > 0
 
 
-@needs_compiled
 def test_the_compiled_part_refuses_what_it_cannot_take() -> None:
+    need_compiled()
     from loadgen._compiled import Receiver, whole_events
 
     receiver = Receiver(4, 100)
@@ -271,8 +271,8 @@ def test_the_compiled_part_refuses_what_it_cannot_take() -> None:
         assert receiver.drain(0) == (0, [])
 
 
-@needs_compiled
 def test_an_owner_and_its_lists_live_as_long_as_they_are_watched() -> None:
+    need_compiled()
     from loadgen._compiled import Receiver
 
     class Owner:

@@ -15,14 +15,11 @@ from foundation.errors import BadInput
 from loadgen import run
 from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.transport import open_transport
+from tests.loadgen.test_framing import chunk
 
 pytestmark = pytest.mark.usefixtures("receiver")
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def chunk(body: bytes, extension: bytes = b"") -> bytes:
-    return b"%x%b\r\n%b\r\n" % (len(body), extension, body)
 
 
 class Body:
