@@ -77,13 +77,12 @@ static void receive(const struct sockaddr_in *server, int streams, int bytes) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
+    int streams = argc == 5 ? atoi(argv[1]) : 0, bytes = argc == 5 ? atoi(argv[4]) : 0, yes = 1;
+    if (streams < 1 || bytes < 1 || bytes > BUFFER) {
         fprintf(stderr, "usage: floor STREAMS EVENTS_A_SECOND SECONDS BYTES\n");
         return 2;
     }
-    int streams = atoi(argv[1]), bytes = atoi(argv[4]), yes = 1;
     double rate = atof(argv[2]), seconds = atof(argv[3]);
-    if (streams < 1 || bytes < 1 || bytes > BUFFER) fail("streams, bytes");
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0), *stream = malloc(streams * sizeof *stream);
