@@ -1,5 +1,5 @@
-/* The inner loops of the measuring path. Linux only and optional: transport/receiver.py, transport/chunked.py and sse.py say
- * what each does, and have the same in Python. CPython's stable ABI from 3.11 on. */
+/* The inner loops of the measuring path. Linux only and optional: transport/receiver.py, transport/chunked.py, sse.py and
+ * emulator/batch.py say what each does, and have the same in Python. CPython's stable ABI from 3.11 on. */
 #define Py_LIMITED_API 0x030b0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READY 1024
+#define READY 256 /* sockets read before a request that is due has its turn */
 #define PIECE (64 * 1024)
 #define ROUNDS 16 /* of reading one socket before the others have their turn */
 #define MORE 256 /* lines beyond the one that is needed */
@@ -373,8 +373,49 @@ static PyObject *whole_events(PyObject *Py_UNUSED(module), PyObject *args)
     return contents(args, is_event);
 }
 
+/* Write one piece to each socket: when each was about to be written, and (place, bytes taken or -errno) of those that were
+ * not taken whole. */
+static PyObject *send_each(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *fds, *pieces;
+    if (!PyArg_ParseTuple(args, "OO", &fds, &pieces))
+        return NULL;
+    if (!PyList_Check(fds) || !PyList_Check(pieces) || PyList_Size(fds) != PyList_Size(pieces)) {
+        PyErr_SetString(PyExc_TypeError, "fds and pieces must be lists of one length");
+        return NULL;
+    }
+    Py_ssize_t count = PyList_Size(fds);
+    PyObject *stamps = PyList_New(count), *partial = PyList_New(0);
+    int failed = stamps == NULL || partial == NULL;
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        char *data;
+        Py_ssize_t size;
+        long fd = PyLong_AsLong(PyList_GetItem(fds, i));
+        if ((fd == -1 && PyErr_Occurred()) || PyBytes_AsStringAndSize(PyList_GetItem(pieces, i), &data, &size) < 0) {
+            failed = 1;
+            break;
+        }
+        long long at_ns = now_ns();
+        ssize_t sent = send((int)fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        long long taken = sent < 0 ? -errno : sent;
+        PyObject *stamp = PyLong_FromLongLong(at_ns);
+        failed = stamp == NULL || PyList_SetItem(stamps, i, stamp) < 0;
+        if (!failed && taken != size) {
+            PyObject *left = Py_BuildValue("(nL)", i, taken);
+            failed = left == NULL || PyList_Append(partial, left) < 0;
+            Py_XDECREF(left);
+        }
+    }
+    if (!failed)
+        return Py_BuildValue("(NN)", stamps, partial);
+    Py_XDECREF(stamps);
+    Py_XDECREF(partial);
+    return NULL;
+}
+
 static PyMethodDef functions[] = {
     {"whole_chunks", whole_chunks, METH_VARARGS, "whole_chunks(pieces, start) -> contents"},
+    {"send_each", send_each, METH_VARARGS, "send_each(fds, pieces) -> [ns, ...], [(place, bytes taken or -errno), ...]"},
     {"whole_events", whole_events, METH_VARARGS, "whole_events(pieces, start) -> contents"},
     {NULL, NULL, 0, NULL},
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 import sys
@@ -24,7 +25,7 @@ class Request:
 class Connection:
     """A keep-alive HTTP/1.1 connection. `send` goes straight to the socket, so that its stamp is the truth."""
 
-    __slots__ = ("_incoming", "_loop", "_on_closed", "_on_request", "_socket", "_unsent", "_write_some", "open")
+    __slots__ = ("_incoming", "_loop", "_on_closed", "_on_request", "_socket", "_unsent", "_write_some", "handle", "open")
 
     def __init__(
         self,
@@ -39,6 +40,7 @@ class Connection:
                 # Other algorithms may hold bytes back to pace them, and then the stamp would not be the truth.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         self.open = True
+        self.handle = sock.fileno()
         self._socket = sock
         self._write_some = sock.send
         self._on_request, self._on_closed = on_request, on_closed
@@ -49,21 +51,30 @@ class Connection:
 
     def send(self, data: bytes) -> int:
         """Write, and return the time (CLOCK_MONOTONIC, ns) just before. What the kernel has no room for follows when it has."""
-        if self._unsent or not self.open:
+        if not self.clear:
             self._unsent += data
             return time.monotonic_ns()
         now_ns = time.monotonic_ns()
         try:
             sent = self._write_some(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.close()
-            return now_ns
+        except OSError as error:
+            sent = -(error.errno or errno.EIO)
         if sent < len(data):
-            self._unsent += data[sent:]
-            self._loop.add_writer(self._socket, self._write)
+            self.follow_up(data, sent)
         return now_ns
+
+    def follow_up(self, data: bytes, sent: int) -> None:
+        """After a write that did not take all of `data`: `sent` bytes were taken, or it is a negative errno."""
+        if sent < 0 and sent not in (-errno.EAGAIN, -errno.EINTR):
+            self.close()
+        else:
+            self._unsent += data[max(0, sent) :]
+            self._loop.add_writer(self._socket, self._write)
+
+    @property
+    def clear(self) -> bool:
+        """Whether bytes may go straight to the kernel."""
+        return self.open and not self._unsent
 
     def reset(self) -> None:
         """Close with RST instead of FIN."""

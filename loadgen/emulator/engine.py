@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from loadgen.emulator import wire
+from loadgen.emulator.batch import send_all
 from loadgen.emulator.behaviour import Behaviour, Course
 from loadgen.emulator.connection import Connection
 from loadgen.emulator.truth import Truth
@@ -169,19 +170,22 @@ class Engine:
         """Every running request that is past its prefill gets its next token, and one more for each engine step overdue."""
         now_s, lockstep = time.monotonic(), self._behaviour.lockstep
         steps = 1 + int(max(0.0, now_s - self._next_step_s) / lockstep)
+        due: list[tuple[Job, int]] = []
+        pieces: list[bytes] = []
         for job in list(self._running):
-            written = job.truth.event_ns
-            number = len(written)
+            number, most = len(job.truth.event_ns), steps
             if not number:
                 if now_s < job.ready_s:
                     continue
                 job.open_stream()
-            if steps == 1 or not number:
-                written.append(job.connection.send(job.event(number)))
-            else:
-                ahead = range(number, min(number + steps, job.events))
-                written += [job.connection.send(b"".join(map(job.event, ahead)))] * len(ahead)
-            if len(written) == job.events:
+                most = 1
+            ahead = min(most, job.events - number)
+            due.append((job, ahead))
+            pieces.append(job.event(number) if ahead == 1 else b"".join(map(job.event, range(number, number + ahead))))
+        stamps = send_all([job.connection for job, _ in due], pieces)
+        for (job, ahead), at_ns in zip(due, stamps, strict=True):
+            job.truth.event_ns += [at_ns] * ahead
+            if len(job.truth.event_ns) == job.events and job in self._running:
                 job.connection.send(job.closing())
                 self._leave(job, "complete")
         if not self._running:
