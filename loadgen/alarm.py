@@ -1,4 +1,4 @@
-"""Waking at an absolute time. An event loop's own timers are a millisecond coarse; the kernel's are not."""
+"""Acting at absolute times. An event loop's own timers are a millisecond coarse; the kernel's are not."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -24,49 +25,73 @@ class _Itimerspec(ctypes.Structure):
     _fields_ = (("interval", _Timespec), ("value", _Timespec))
 
 
-class Alarm:
-    """Waits until a time on CLOCK_MONOTONIC, with a timerfd where there is one (Linux), else with the loop's timers.
+async def act_at(at_ns: int, act: Callable[[], int | None], stop: asyncio.Event) -> None:
+    """Call `act` at `at_ns` (CLOCK_MONOTONIC), then at each time it returns, until that is None or `stop` is set.
 
-    `ring` ends the present wait, and every later one, at once.
+    The event loop itself calls it: a task that waits would have its turn behind whatever else is ready. Raises what `act` raises.
     """
+    over = asyncio.get_running_loop().create_future()
+
+    def expired() -> None:
+        if over.done():
+            return
+        try:
+            next_ns = act()
+        except BaseException as problem:
+            over.set_exception(problem)
+            return
+        if next_ns is None:
+            over.set_result(None)
+        else:
+            alarm.set(next_ns)
+
+    stopped = asyncio.create_task(stop.wait())
+    with Alarm(expired) as alarm:
+        alarm.set(at_ns)
+        try:
+            await asyncio.wait([over, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+    if over.done():
+        over.result()
+
+
+class Alarm:
+    """Calls `expired` at the time it was set to: by a timerfd where there is one (Linux), else by the loop's timers."""
+
+    def __init__(self, expired: Callable[[], None]) -> None:
+        self._expired = expired
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._fd = -1
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
-        self._rung = False
-        self._fd = -1
         if sys.platform == "linux":
             self._libc = ctypes.CDLL(None, use_errno=True)
             self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd >= 0:
-            self._loop.add_reader(self._fd, self._expired)
+            self._setting = _Itimerspec()
+            self._where = ctypes.byref(self._setting)
+            self._loop.add_reader(self._fd, self._read)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
 
-    async def until(self, at_ns: int) -> None:
-        """Return at `at_ns`, or at once where that is past."""
-        while not self._rung and (wait_ns := at_ns - time.monotonic_ns()) > 0:
-            self._waiter = self._loop.create_future()
-            if self._fd >= 0:
-                setting = _Itimerspec(_Timespec(0, 0), _Timespec(*divmod(at_ns, _NS)))
-                self._libc.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(setting), None)
-            else:
-                self._loop.call_later(wait_ns / _NS, self._wake)
-            await self._waiter
+    def set(self, at_ns: int) -> None:
+        """The time of the next call, CLOCK_MONOTONIC; soon where that is past."""
+        if self._fd >= 0:
+            value = self._setting.value
+            value.sec, value.nsec = divmod(at_ns, _NS)
+            self._libc.timerfd_settime(self._fd, _ABSOLUTE, self._where, None)
+        else:
+            self._timer = self._loop.call_later(max(0, at_ns - time.monotonic_ns()) / _NS, self._expired)
 
-    def ring(self) -> None:
-        self._rung = True
-        self._wake()
-
-    def _expired(self) -> None:
-        with suppress(BlockingIOError):  # set anew since it expired
+    def _read(self) -> None:
+        with suppress(BlockingIOError):
             os.read(self._fd, 8)
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._expired()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
 
-from loadgen.alarm import Alarm
+from loadgen.alarm import act_at
 from loadgen.arrivals import SECOND, Schedule, Share
 from loadgen.config import Stage
 from loadgen.questions import Question
@@ -36,25 +36,28 @@ async def open_loop(
     ahead = deque((place, int(timetable.times_ns[place])) for place in share.of(len(timetable.times_ns)))
     window_end_ns = timetable.window_end_ns
     over_ns = window_end_ns if stage.duration is not None else None
+
+    def send_due() -> int | None:
+        """Send what is due; when the next is."""
+        while ahead and not stop.is_set():
+            place, at_ns = ahead[0]
+            if at_ns > traffic.now_ns():
+                return traffic.origin_ns + at_ns
+            ahead.popleft()
+            number, question = int(timetable.numbers[place]), questions[place % len(questions)]
+            if traffic.in_flight >= max_in_flight:
+                traffic.never_sent(number, question, at_ns, "dropped", f"{max_in_flight} requests in flight already")
+            else:
+                numbers = count(number, timetable.total)
+                group.create_task(session(traffic, numbers, question, at_ns, stage.think, over_ns, stop))
+        return None
+
     try:
         async with asyncio.TaskGroup() as group:
-            with Alarm() as alarm:
-                ringer = asyncio.create_task(_ring_at(stop, alarm))
-                try:
-                    while ahead:
-                        await alarm.until(traffic.origin_ns + ahead[0][1])
-                        if stop.is_set():
-                            window_end_ns = min(traffic.now_ns(), window_end_ns)
-                            break
-                        place, at_ns = ahead.popleft()
-                        number, question = int(timetable.numbers[place]), questions[place % len(questions)]
-                        if traffic.in_flight >= max_in_flight:
-                            traffic.never_sent(number, question, at_ns, "dropped", f"{max_in_flight} requests in flight already")
-                        else:
-                            numbers = count(number, timetable.total)
-                            group.create_task(session(traffic, numbers, question, at_ns, stage.think, over_ns, stop))
-                finally:
-                    ringer.cancel()
+            if ahead:
+                await act_at(traffic.origin_ns + ahead[0][1], send_due, stop)
+            if stop.is_set():
+                window_end_ns = min(traffic.now_ns(), window_end_ns)
     finally:
         for place, at_ns in ahead:
             number, question = int(timetable.numbers[place]), questions[place % len(questions)]
@@ -83,8 +86,7 @@ async def closed_loop(
                     await asyncio.wait_for(stop.wait(), pause)
 
     try:
-        with Alarm() as alarm:
-            await alarm.until(traffic.origin_ns)
+        await act_at(traffic.origin_ns, lambda: None, stop)
         async with asyncio.TaskGroup() as group:
             for _ in share.of(stage.concurrency):
                 group.create_task(slot())
@@ -143,8 +145,3 @@ class _Turns:
     def _end(self, at_ns: int) -> None:
         if self.window_end_ns is None:
             self.window_end_ns = at_ns
-
-
-async def _ring_at(stop: asyncio.Event, alarm: Alarm) -> None:
-    await stop.wait()
-    alarm.ring()

@@ -90,8 +90,9 @@ class Connection:
     def notice(self, what: int) -> None:
         """The receiver's word on what came in."""
         exchange = self._exchange
-        if exchange is None or self._over.done():  # an idle connection ended, or said something
-            self.close()
+        if exchange is None or self._over.done():
+            if what >= CLOSED or self._fresh[0]:  # an idle connection ended, or said something; else the word is an old one
+                self.close()
             return
         if self._fresh[0]:
             self._take_fresh(exchange)

@@ -35,11 +35,15 @@ _READ = 32 * 1024
 _LOOKS = 4
 _BUSY_NS = 250_000
 _REST_S = 0.001
+# How long owners are told before whatever else is due has its turn.
+_SLICE_NS = 100_000
 
 
 class Owner(Protocol):
     def notice(self, what: int) -> None:
-        """CLOSED, LOOK, PLENTY or an errno. Pieces that came before an end are in the lists already."""
+        """CLOSED, LOOK, PLENTY or an errno. Pieces that came before an end are in the lists already.
+
+        It may come a moment after the bytes, and be about some that an earlier one led to."""
 
 
 class Receiver(Protocol):
@@ -81,6 +85,8 @@ class CompiledReceiver:
         self._clock = clock
         self._core = _Core(ENOUGH, HOLD)
         self._looked_ns = deque([0] * _LOOKS, maxlen=_LOOKS)
+        self._notices: deque[tuple[Owner, int]] = deque()
+        self._due = self._closed = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._core.fileno(), self._ready)
         self._timer: asyncio.TimerHandle | None = None
@@ -95,11 +101,22 @@ class CompiledReceiver:
         self._core.forget(sock.fileno())
 
     def close(self) -> None:
+        self._closed = True
         self._loop.remove_reader(self._core.fileno())
         if self._timer is not None:
             self._timer.cancel()
 
     def _ready(self) -> None:
+        """Reading waits for what else this turn of the event loop brings, and what that sets off: bytes have their stamps, and a
+        request that is due would be late."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._loop.call_soon, self._read)
+
+    def _read(self) -> None:
+        self._due = False
+        if self._closed:
+            return
         self._drain()
         now_ns = time.monotonic_ns()
         if now_ns - self._looked_ns[0] < _BUSY_NS:
@@ -115,12 +132,23 @@ class CompiledReceiver:
 
     def _drain(self) -> int:
         ready, notices = self._core.drain(self._clock.offset_ns)
-        for owner, what in notices:
+        told = not self._notices
+        self._notices += notices
+        if told:
+            self._tell()
+        return ready
+
+    def _tell(self) -> None:
+        until_ns = time.monotonic_ns() + _SLICE_NS
+        while self._notices:
+            owner, what = self._notices.popleft()
             try:
                 owner.notice(what)
             except Exception as error:  # the others are told all the same, as an event loop does
                 self._loop.call_exception_handler({"message": "a connection failed to take what came in", "exception": error})
-        return ready
+            if self._notices and time.monotonic_ns() > until_ns:
+                self._loop.call_soon(self._tell)
+                return
 
 
 class _Line:

@@ -15,6 +15,8 @@ from foundation.errors import BadInput
 from loadgen import run
 from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.transport import open_transport
+from loadgen.transport.connection import Connection
+from loadgen.transport.receiver import CLOSED
 from tests.loadgen.test_framing import chunk
 
 pytestmark = pytest.mark.usefixtures("receiver")
@@ -125,6 +127,28 @@ def test_a_connection_is_used_again() -> None:
         await answers(WHOLE)(number, reader, writer)
 
     assert [how for how, _ in converse(script, requests=5)] == ["200"] * 5
+    assert connections == [1]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.02])
+def test_a_word_that_comes_again_later_costs_no_connection(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver tells its owners in turn, so that the end of an answer may be found before the word on it is passed on."""
+    connections = []
+    at_once = Connection.notice
+
+    def notice(self: Connection, what: int) -> None:
+        at_once(self, what)
+        if what < CLOSED:
+            for delay in (0.0, 0.001, 0.01):
+                asyncio.get_running_loop().call_later(delay, at_once, self, what)
+
+    async def script(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(number)
+        await answers(WHOLE)(number, reader, writer)
+
+    monkeypatch.setattr(Connection, "notice", notice)
+    ended = converse(script, requests=5, pause=pause)
+    assert [(how, sink.data) for how, sink in ended] == [("200", "data: é\n\ndata: 2\n\n".encode())] * 5
     assert connections == [1]
 
 
