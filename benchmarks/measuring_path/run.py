@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.measuring_path import wakeups
 from benchmarks.measuring_path.floor import floor
 from benchmarks.measuring_path.score import Score, errors_us, firsts_us, from_promptest, rate_of, span_ns, table
 from benchmarks.measuring_path.tool import Load, Tool
@@ -53,8 +55,10 @@ def main() -> None:
         sends = run(measure_requests(args.request_rate, args.seconds, _EMULATOR_CORE))
         print(
             f"{sends.asked:,.0f} requests/s, constant: p99 of sent - scheduled {sends.slip_p99_ms:.3f} ms, "
-            f"{sends.achieved:.2%} sent, {sends.failed} failed, core {sends.busy:.0%} busy"
+            f"{sends.achieved:.2%} sent, {sends.failed} failed, core {sends.busy:.0%} busy",
+            flush=True,
         )
+        subprocess.run([sys.executable, "-m", wakeups.__name__, str(_CLIENT_CORE), str(args.request_rate), str(args.seconds)])
     if least := floor(args.rates[-1], args.streams[-1], args.seconds):
         print(f"the kernel alone, {args.streams[-1]} streams of {args.rates[-1]:,.0f} events/s in all, in C: {least}")
     print(f"\nload average {os.getloadavg()[0]:.1f} at the end")
