@@ -17,6 +17,7 @@ from loadgen.traffic import Traffic
 
 # A closed loop rests after a failure: a server that refuses at once would else be asked thousands of times a second.
 _REST_S = 0.1
+_AT_ONCE = 16
 
 
 async def open_loop(
@@ -38,11 +39,13 @@ async def open_loop(
     over_ns = window_end_ns if stage.duration is not None else None
 
     def send_due() -> int | None:
-        """Send what is due; when the next is."""
-        while ahead and not stop.is_set():
+        """Send what is due, a few at a time: the first need not wait until the last is prepared. When to go on."""
+        for _ in range(_AT_ONCE):
+            if not ahead or stop.is_set():
+                return None
             place, at_ns = ahead[0]
             if at_ns > traffic.now_ns():
-                return traffic.origin_ns + at_ns
+                break
             ahead.popleft()
             number, question = int(timetable.numbers[place]), questions[place % len(questions)]
             if traffic.in_flight >= max_in_flight:
@@ -50,13 +53,13 @@ async def open_loop(
             else:
                 numbers = count(number, timetable.total)
                 group.create_task(session(traffic, numbers, question, at_ns, stage.think, over_ns, stop))
-        return None
+        return traffic.origin_ns + ahead[0][1] if ahead else None
 
     try:
         async with asyncio.TaskGroup() as group:
             if ahead:
                 await act_at(traffic.origin_ns + ahead[0][1], send_due, stop)
-            if stop.is_set():
+            if ahead:  # stopped
                 window_end_ns = min(traffic.now_ns(), window_end_ns)
     finally:
         for place, at_ns in ahead:
