@@ -27,7 +27,7 @@ from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader
 
 _LEAD_NS = 20_000_000
 _BEAT_S = 0.02
-_NEW_OBJECTS = 50_000
+_NEW_OBJECTS = 2_000
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _collector_rare() -> Iterator[None]:
     usual = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS, 20, 100)
+    gc.set_threshold(_NEW_OBJECTS, 100, 100)
     try:
         yield
     finally:
