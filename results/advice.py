@@ -86,12 +86,17 @@ class _Remedy:
 def advise(
     variant: VariantSummary, binding: Objective, summary: Summary, inputs: RunInputs, passing: Sequence[str]
 ) -> list[Advice]:
-    """Remedies for one variant: a measured variant that passes first, then more data if it is missing, then the rest."""
+    """Remedies for one variant: a measured variant that passes first, then more data if it is missing, then the rest.
+
+    Where the measurement is INVALID no remedy for the variant can be judged by it: a better measurement is the only one.
+    """
     stage = next((s for s in variant.stages if s.stage == variant.judged_stage), None)
     record = next(r for r in inputs.variants if r.name == variant.variant)
     first = _measured(passing[0], binding, summary) if passing else []
     if stage is None:
         return first
+    if stage.validity.level == "INVALID":
+        return [*first, _measure_anew(stage)]
     case = _Case(variant, record, stage, binding, inputs)
     if binding.outcome == "unsettled":
         first = [*first, _measure_longer(case)]
@@ -116,6 +121,15 @@ def _measured(name: str, binding: Objective, summary: Summary) -> list[Advice]:
             source="this run",
         )
     ]
+
+
+def _measure_anew(stage: StageSummary) -> Advice:
+    return Advice(
+        remedy="Measure again with a load that is really sent",
+        why=f"Nothing is decided on this measurement: {'; '.join(stage.validity.reasons)}.",
+        effect="by a lower rate, a higher workload.max_in_flight, or more workload.workers",
+        source="this run",
+    )
 
 
 def _measure_longer(case: _Case) -> Advice:

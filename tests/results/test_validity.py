@@ -135,3 +135,5 @@ def test_nothing_is_decided_on_an_invalid_measurement(tmp_path: Path) -> None:
     asked = inputs(tmp_path, ["base"], Asked({"latency_p95": "10ms"}))
     (verdict,) = judge(analyse(asked), asked).variants
     assert verdict.decision == "INCONCLUSIVE" and "not valid" in verdict.headline
+    (advice,) = verdict.advice
+    assert advice.remedy.startswith("Measure again") and "sent late" in advice.why
