@@ -17,6 +17,7 @@ from loadgen.traffic import Traffic
 
 # A closed loop rests after a failure: a server that refuses at once would else be asked thousands of times a second.
 _REST_S = 0.1
+# Arrivals prepared before those already prepared go out.
 _AT_ONCE = 16
 
 

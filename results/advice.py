@@ -125,9 +125,9 @@ def _measured(name: str, binding: Objective, summary: Summary) -> list[Advice]:
 
 def _measure_anew(stage: StageSummary) -> Advice:
     return Advice(
-        remedy="Measure again with a load that is really sent",
+        remedy="Measure again at a lower rate, with a higher workload.max_in_flight, or with more workload.workers",
         why=f"Nothing is decided on this measurement: {'; '.join(stage.validity.reasons)}.",
-        effect="by a lower rate, a higher workload.max_in_flight, or more workload.workers",
+        effect="numbers that can be judged",
         source="this run",
     )
 

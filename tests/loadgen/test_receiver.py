@@ -292,12 +292,3 @@ def test_an_owner_and_its_lists_live_as_long_as_they_are_watched() -> None:
         del found, receiver
         gc.collect()
         assert alive() is None  # a ring of owner and receiver is garbage like any other
-
-
-def test_answers_that_all_end_at_once_leave_their_connections_to_the_next_requests(
-    emulator: Any, block: Any, receiver: str
-) -> None:
-    server = emulator("--lockstep", "5ms", "--tokens", "1", "--ttft", "300ms")
-    journal = block(server.endpoint, {"concurrency": 400, "requests": 1000})
-    assert all(record.failure is None for record in journal.records)
-    assert len({did["connection"] for did in server.truth().values()}) <= 400 + 1  # and the question who the server is
