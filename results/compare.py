@@ -250,7 +250,7 @@ def decompose(pairing: Pairing) -> Decomposition | None:
     An answer of one token has no TPOT; any would keep the sum, and the baseline's mean is taken (else the other answer's).
     What remains, where a server's token count and its chunks disagree, is the residual.
     """
-    parts = [part for a, b in pairing.blocks if len(part := _pair_parts(a.requests, b.requests))]
+    parts = [part for a, b in pairing.blocks if len(part := _pair_parts(a.steady, b.steady))]
     if not parts:
         return None
     everything = np.concatenate(parts)

@@ -14,7 +14,7 @@ from results.lengths import length_notes
 from results.metrics import stage_metrics
 from results.quality import prompt_scores, with_labels
 from results.records import Journal, Prompt, VariantRecord
-from results.steady import StageData, block_of, settling_of
+from results.steady import Settling, StageData, block_of, settling_of
 from results.summary import Estimate
 
 EVAL = "eval"
@@ -57,7 +57,8 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
     tokens: dict[str, TokenFacts] = {}
     for path in paths:
         if journals := [journal for file in journal_files(path) if (journal := read_journal(file))]:
-            stages[path.name] = _stage(path.name, journals)
+            is_probe = path.name in {f"probe-{probe.name}" for probe in inputs.quality.probes}
+            stages[path.name] = _stage(path.name, journals, Settling() if is_probe else settling_of(journals))
             cache = cache_metrics(journals, inputs.run / "telemetry" / f"{record.name}.parquet")
             tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
@@ -75,8 +76,7 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
     )
 
 
-def _stage(name: str, journals: Sequence[Journal]) -> StageData:
-    settling = settling_of(journals)
+def _stage(name: str, journals: Sequence[Journal], settling: Settling) -> StageData:
     blocks = sorted((block_of(journal, settling.cut_ns) for journal in journals), key=lambda block: block.number)
     first = journals[0].header
     return StageData(name, first.offered_rate, first.concurrency, blocks, settling)

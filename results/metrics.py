@@ -61,20 +61,24 @@ def _definitions() -> dict[str, Metric]:
         for q in QUANTILES:
             label, text = times[name]
             found[f"adjusted_{name}_p{q:g}"] = Metric(
-                f"{label} p{q:g}, adjusted", "ms", f"p{q:g} over all requests of {text}; a failure counts as infinite", "lower"
+                f"{label} p{q:g}, adjusted",
+                "ms",
+                f"p{q:g} over all requests of the steady window of {text}; a failure counts as infinite",
+                "lower",
             )
     for name in _TOKENS:
         for stat in ("mean", "p50", "p95"):
             words = name.replace("_", " ")
-            found[f"{name}_{stat}"] = Metric(f"{words} {stat}", "tokens", f"{stat} {_OVER} of {words} per request", "lower")
+            text = f"{stat} over successful requests of the window of {words} per request"
+            found[f"{name}_{stat}"] = Metric(f"{words} {stat}", "tokens", text, "lower")
     inside = "that succeeded inside the steady window, over its length"
     found |= {
         "requests_per_s": Metric("throughput", "requests/s", f"requests {inside}", "higher"),
         "output_tokens_per_s": Metric("output throughput", "tokens/s", f"output tokens of requests {inside}", "higher"),
         "total_tokens_per_s": Metric("total throughput", "tokens/s", f"input and output tokens of requests {inside}", "higher"),
         "goodput": Metric("goodput", "requests/s", "requests that met every SLO, over the length of the steady window", "higher"),
-        "slo_attainment": Metric("SLO attainment", "share", "requests that met every SLO, of all planned", "higher"),
-        "error_rate": Metric("error rate", "share", "requests that failed, of all planned in the steady window", "lower"),
+        "slo_attainment": Metric("SLO attainment", "share", "requests that met every SLO, of all in the window", "higher"),
+        "error_rate": Metric("error rate", "share", "requests that failed, of all in the window", "lower"),
         "achieved_rate": Metric("achieved rate", "requests/s", "requests sent, over the length of the steady window", "higher"),
         "in_flight": Metric("in flight", "requests", "requests under way, averaged over the steady window", "lower"),
         "little_ratio": Metric(
@@ -124,6 +128,11 @@ def values_of(requests: Requests, name: str) -> Floats:
     return np.asarray(values[~np.isnan(values)])
 
 
+def values_in(block: Block, name: str) -> Floats:
+    """The values of a distribution in a block: tokens of all its requests, times of the steady ones."""
+    return values_of(block.requests if name in _TOKENS else block.steady, name)
+
+
 def met(requests: Requests, limits: Limits) -> NDArray[np.bool_]:
     """Which requests (n,) succeeded and kept every limit. A metric that a request does not have (TPOT of one token) is kept."""
     kept: NDArray[np.bool_] = requests.ok & ~np.isnan(requests.last)
@@ -142,17 +151,17 @@ def block_statistics(block: Block, limits: Limits) -> dict[str, float]:
     """Every number of one block by its key, NaN where it has none. No floors: these are for the spread between blocks."""
     found: dict[str, float] = {}
     for name in (*DISTRIBUTIONS, *_TOKENS):
-        values = values_of(block.requests, name)
+        values = values_in(block, name)
         numbers = [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()] if len(values) else [nan] * len(STATISTICS)
         found |= {key: x for stat, x in zip(STATISTICS, numbers, strict=True) if (key := f"{name}_{stat}") in METRICS}
     return found | counted([block], limits)
 
 
 def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
-    """Rates and shares of some blocks taken together."""
+    """Rates and shares of some blocks taken together: shares of all requests, rates of the steady parts."""
     n, window = sum(len(b.requests) for b in blocks), sum(b.window_s for b in blocks)
-    good = sum(int(met(b.requests, limits).sum()) for b in blocks)
-    sent = sum(int((~np.isnan(b.requests.sent)).sum()) for b in blocks)
+    good = sum(int(met(b.steady, limits).sum()) for b in blocks)
+    sent = sum(int((~np.isnan(b.steady.sent)).sum()) for b in blocks)
     counts = {
         "requests_per_s": sum(b.completed for b in blocks),
         "output_tokens_per_s": sum(b.output_tokens for b in blocks),
@@ -161,12 +170,12 @@ def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
         "achieved_rate": sent,
     }
     found = {key: count / window if window > 0 else nan for key, count in counts.items()}
-    found["slo_attainment"] = good / n if n else nan
+    found["slo_attainment"] = sum(int(met(b.requests, limits).sum()) for b in blocks) / n if n else nan
     found["error_rate"] = sum(int((~b.requests.ok).sum()) for b in blocks) / n if n else nan
     found["in_flight"] = sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
-    gaps = np.concatenate([values_of(b.requests, "icl") for b in blocks])
+    gaps = np.concatenate([values_in(b, "icl") for b in blocks])
     found["coalesced"] = float(np.mean(gaps == 0)) if len(gaps) else nan
-    stays = np.concatenate([b.requests.in_flight for b in blocks])
+    stays = np.concatenate([b.steady.in_flight for b in blocks])
     ended = stays[~np.isnan(stays)]
     expected = found["achieved_rate"] * float(np.mean(ended)) / 1e3 if len(ended) else nan
     found["little_ratio"] = found["in_flight"] / expected if expected and expected > 0 else nan
@@ -180,14 +189,14 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
     for name in DISTRIBUTIONS:
         found |= _distribution(stage, per_block, name)
     for name in _TOKENS:
-        values = np.concatenate([values_of(b.requests, name) for b in stage.blocks])
+        values = np.concatenate([values_in(b, name) for b in stage.blocks])
         found[f"{name}_mean"] = _mean(values, [s[f"{name}_mean"] for s in per_block])
         found |= {f"{name}_p{q:g}": percentile(values, q) for q in (50.0, 95.0)}
     for name in ADJUSTED:
         found |= _adjusted(stage, name)
     pooled = counted(stage.blocks, limits)
     for key in (*RATES, "in_flight", "little_ratio", "coalesced"):
-        found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.n)
+        found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.timed)
     for key in SHARES:
         found[key] = _share(pooled[key], stage.n)
     if not limits:
@@ -196,7 +205,7 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
 
 
 def _distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
-    values = np.concatenate([values_of(b.requests, name) for b in stage.blocks])
+    values = np.concatenate([values_in(b, name) for b in stage.blocks])
     n = len(values)
     found = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
     for q in QUANTILES:
@@ -236,7 +245,7 @@ def _share(share: float, n: int) -> Estimate:
 
 
 def _adjusted(stage: StageData, name: str) -> dict[str, Estimate]:
-    requests = [b.requests for b in stage.blocks]
+    requests = [b.steady for b in stage.blocks]
     values = np.concatenate([np.where(r.ok, PER_REQUEST[name][2](r), inf) for r in requests])
     values = np.where(np.isnan(values), inf, values)
     found = {}

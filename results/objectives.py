@@ -19,7 +19,7 @@ from results.compare import Pairing, prompt_means
 from results.config import BudgetConfig, Limit, Price
 from results.cost import cost_bounds, cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
-from results.metrics import METRICS, PER_REQUEST, block_statistics, values_of
+from results.metrics import METRICS, PER_REQUEST, block_statistics, values_in
 from results.report.format import change, percent
 from results.stats import (
     TAIL,
@@ -141,7 +141,7 @@ def _slo_bounds(metric: str, stage: StageData, low: float, high: float) -> Bound
     if metric == "error_rate":
         return share_bounds(stage.n - stage.succeeded, stage.n, low, high)
     name, _, statistic = metric.rpartition("_")
-    blocks = [values for block in stage.blocks if len(values := values_of(block.requests, name))]
+    blocks = [values for block in stage.blocks if len(values := values_in(block, name))]
     if len(blocks) == 1 and name not in PER_REQUEST:
         return Bounds(-inf, inf)  # tokens of one answer hang together: only other blocks tell the spread
     if statistic == "mean":

@@ -20,7 +20,7 @@ from results.config import ResolutionConfig
 from results.inputs import RunInputs
 from results.journal import read_prompts
 from results.measured import Measured, read_measured
-from results.metrics import METRICS, values_of
+from results.metrics import METRICS, values_in
 from results.report.format import duration, percent
 from results.requests import Floats
 from results.stats import TAIL, smallest
@@ -76,7 +76,7 @@ def blocks_needed(spread: Spread, wanted: float, power: float = POWER) -> int:
 def pairs_spread(pairing: Pairing, metric: str) -> Spread | None:
     """The spread of a time's statistic, such as "latency_p95", between paired blocks; None where too little was measured."""
     name, _, statistic = metric.rpartition("_")
-    return spread_of([(values_of(a.requests, name), values_of(b.requests, name)) for a, b in pairing.blocks], statistic)
+    return spread_of([(values_in(a, name), values_in(b, name)) for a, b in pairing.blocks], statistic)
 
 
 def resolution(

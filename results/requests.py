@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,31 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def where(self, keep: NDArray[np.bool_]) -> Requests:
+        """The requests that `keep` (n,) marks, with their chunks."""
+        if keep.all():
+            return self
+        place = np.cumsum(keep) - 1
+        chunks = keep[self.chunk_of]
+        return Requests(
+            id=self.id[keep],
+            prompt_id=list(compress(self.prompt_id, keep)),
+            scheduled=self.scheduled[keep],
+            sent=self.sent[keep],
+            first=self.first[keep],
+            last=self.last[keep],
+            done=self.done[keep],
+            ok=self.ok[keep],
+            failure=list(compress(self.failure, keep)),
+            input_tokens=self.input_tokens[keep],
+            output_tokens=self.output_tokens[keep],
+            text=list(compress(self.text, keep)),
+            chunk_of=place[self.chunk_of[chunks]],
+            chunk_at=self.chunk_at[chunks],
+            chunk_tokens=self.chunk_tokens[chunks],
+            chunk_lag=self.chunk_lag[chunks],
+        )
 
     @cached_property
     def latency(self) -> Floats:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from functools import cached_property
+from math import inf, sqrt
 
 import numpy as np
 
@@ -22,13 +23,25 @@ CLEARLY = 4.0
 
 
 @dataclass(frozen=True)
-class Block:
-    """One journal's steady window, `window_s` long.
+class LeftOut:
+    """Requests outside a block's window, which no number holds: `warm_up` before it, `ramp_down` after it; `failed` of them."""
 
-    `requests` are those scheduled inside it. `completed`, `output_tokens` and `total_tokens` count what ended well
-    inside it, whenever it began, and `ended` what ended there in any way; `in_flight` is the mean number under way.
+    warm_up: int = 0
+    ramp_down: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """One journal's window: what is counted, and its steady part: what is timed.
+
+    `requests` are those scheduled inside the window: failures, tokens and answers are counted over all of them. `steady` are
+    those scheduled from `steady_ms` on, after what `settling_of` cut: times are of these. The steady part is `window_s` long.
+    `completed`, `output_tokens` and `total_tokens` count what ended well inside it, whenever it began, and `ended` what ended
+    there in any way; `in_flight` is the mean number under way.
     `stall_ms`: the longest time that the load generator, of `workers` processes, was away from its work.
     `span` is when it began and ended, warm-up and drain and all, in Unix seconds; zeros where the journal does not say.
+    `window_ms` is the whole window; `left_out` says what lies outside it.
     """
 
     number: int
@@ -44,11 +57,19 @@ class Block:
     stall_ms: float = 0.0
     workers: int = 1
     span: tuple[float, float] = (0.0, 0.0)
+    steady_ms: float = -inf
+    window_ms: tuple[float, float] = (-inf, inf)
+    left_out: LeftOut = LeftOut()
+
+    @cached_property
+    def steady(self) -> Requests:
+        """The requests of the steady part."""
+        return self.requests.where(self.requests.scheduled >= self.steady_ms)
 
 
 @dataclass(frozen=True)
 class Settling:
-    """How long after the warm-up a stage's blocks were not steady yet: `cut_ns` is taken off each window.
+    """How long after the warm-up a stage's blocks were not steady yet: times and rates leave out `cut_ns` of each window.
 
     `found` is False where they were not steady before half of the window was over; then nothing is cut.
     """
@@ -69,7 +90,13 @@ class StageData:
 
     @property
     def n(self) -> int:
+        """Requests that are counted."""
         return sum(len(block.requests) for block in self.blocks)
+
+    @property
+    def timed(self) -> int:
+        """Requests of the steady parts."""
+        return sum(len(block.steady) for block in self.blocks)
 
     @property
     def succeeded(self) -> int:
@@ -129,18 +156,19 @@ def _by_second(journal: Journal) -> Floats:
 
 
 def block_of(journal: Journal, cut_ns: int = 0) -> Block:
-    """A journal cut down to its steady window, less what `settling_of` found at its beginning."""
-    start, end = window_of(journal)
-    start += cut_ns
+    """A journal's window, whose steady part begins `cut_ns` (`settling_of`) later."""
+    window_start, end = window_of(journal)
+    start = window_start + cut_ns
     everything = requests_of(journal.records)
     low, high = start / 1e6, end / 1e6
+    before, after = everything.scheduled < window_start / 1e6, everything.scheduled >= high
     inside = (everything.done >= low) & (everything.done < high)
     completed = inside & everything.ok
     return Block(
         number=journal.header.block,
         seed=journal.header.seed,
         window_s=max(0.0, (end - start) / 1e9),
-        requests=requests_of(r for r in journal.records if start <= r.scheduled_ns < end),
+        requests=everything.where(~before & ~after),
         completed=int(completed.sum()),
         ended=int(inside.sum()),
         output_tokens=float(everything.output_tokens[completed].sum()),
@@ -150,6 +178,9 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
         stall_ms=journal.end.loop_stall_max_ns / 1e6 if journal.end else 0.0,
         workers=journal.header.workers,
         span=_span(journal),
+        steady_ms=low if cut_ns else -inf,
+        window_ms=(window_start / 1e6, high),
+        left_out=LeftOut(int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())),
     )
 
 
@@ -182,7 +213,7 @@ def _block_notes(journal: Journal) -> list[str]:
 
 def held(stage: StageData) -> bool:
     """Whether the offered load was held: what arrived in the windows also ended there, but for 10 % and for chance."""
-    arrived, ended = stage.n, sum(block.ended for block in stage.blocks)
+    arrived, ended = stage.timed, sum(block.ended for block in stage.blocks)
     return ended >= HELD_SHARE * arrived - 2 * sqrt(arrived * (1 - HELD_SHARE))
 
 
@@ -203,11 +234,28 @@ def doubts(stage: StageData) -> list[str]:
     if stage.offered_rate is not None and not held(stage):
         ended = sum(block.ended for block in stage.blocks)
         notes.append(
-            f"the offered load was not held: {stage.n} requests arrived in the windows, {ended} ended there; "
+            f"the offered load was not held: {stage.timed} requests arrived in the windows, {ended} ended there; "
             "the queue grew, so latencies depend on how long the stage lasted"
         )
+    return [*notes, *_left_out(stage)]
+
+
+def _left_out(stage: StageData) -> list[str]:
+    """What warm-up, ramp-down and the cut of the beginning leave out of which numbers."""
+    outside = [block.left_out for block in stage.blocks]
+    warm_up, ramp_down, failed = (sum(getattr(o, name) for o in outside) for name in ("warm_up", "ramp_down", "failed"))
+    parts = ((warm_up, "of the warm-up"), (ramp_down, "that came after the windows (ramp-down)"))
+    notes = []
+    if there := [f"{count} requests {which}" for count, which in parts if count]:
+        failures = f"; {failed} of them failed" if failed else ""
+        notes.append(f"left out of every number: {' and '.join(there)}{failures}")
+    if late := sum(int((b.requests.ok & (b.requests.done >= b.window_ms[1])).sum()) for b in stage.blocks):
+        notes.append(f"{late} answers ended after the windows: they count in everything but throughput")
     if stage.settling.cut_ns:
-        notes.append(f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet: left out (MSER-5)")
+        notes.append(
+            f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet (MSER-5): their "
+            f"{stage.n - stage.timed} requests are left out of times and rates, and count in everything else"
+        )
     return notes
 
 

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import msgspec
 import numpy as np
 
-from results.metrics import Limits, counted, values_of
+from results.metrics import Limits, counted, values_in
 from results.records import Ceiling
 from results.requests import Floats
 from results.steady import StageData, client_late, held
@@ -82,7 +82,7 @@ def _not_sent(stage: StageData) -> list[Doubt]:
 def _slip(stage: StageData, limits: Limits) -> list[Doubt]:
     if late := client_late(stage):
         return [("INVALID", late)]
-    slips = _joined([block.requests.slip for block in stage.blocks])
+    slips = _joined([block.steady.slip for block in stage.blocks])
     tightest = min((limit for name, limit in limits.items() if name in ("latency", "ttft")), default=np.inf)
     limit = min(SLIP_MS, SLIP_SLO_SHARE * tightest)
     if len(slips) and (p99 := float(np.percentile(slips, 99))) > limit:
@@ -96,8 +96,8 @@ def _near_ceiling(stage: StageData, ceiling: Ceiling) -> list[Doubt]:
         return []
     workers = min((block.workers for block in stage.blocks), default=1)
     loads = (
-        ("events/s", sum(len(block.requests.chunk_at) for block in stage.blocks) / window_s, ceiling.events_per_s),
-        ("requests/s", stage.n / window_s, ceiling.requests_per_s),
+        ("events/s", sum(len(block.steady.chunk_at) for block in stage.blocks) / window_s, ceiling.events_per_s),
+        ("requests/s", stage.timed / window_s, ceiling.requests_per_s),
         ("open streams", max(block.in_flight for block in stage.blocks), float(ceiling.streams)),
     )
     found: list[Doubt] = []
@@ -114,8 +114,8 @@ def _away(stage: StageData) -> list[Doubt]:
     stall = max((block.stall_ms for block in stage.blocks), default=0.0)
     if stall > STALL_MS:
         found.append(("SUSPECT", f"the load generator was away from its work for {stall:.0f} ms"))
-    lags = _joined([values_of(block.requests, "client_lag") for block in stage.blocks])
-    service = _joined([values_of(block.requests, "service_latency") for block in stage.blocks])
+    lags = _joined([values_in(block, "client_lag") for block in stage.blocks])
+    service = _joined([values_in(block, "service_latency") for block in stage.blocks])
     if len(lags) and len(service) and (share := float(np.mean(lags) / np.mean(service))) > LAG_SHARE:
         found.append(
             ("SUSPECT", f"chunks waited {np.mean(lags):.1f} ms to be read, {share:.0%} of the mean latency (client lag)")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.journal import journal_files, read_journal
-from results.metrics import values_of
+from results.metrics import values_in
 from results.records import Journal
 from results.report.figures.time import Block, Lane, Training
 from results.report.table import in_order
@@ -87,10 +87,10 @@ def _place(got: _Collected, journal: Journal, requests: Requests, began: float) 
 
 
 def _judge(got: _Collected, journal: Journal, requests: Requests, cut_ns: int) -> None:
-    steady = block_of(journal, cut_ns).requests
-    got.latency.append(values_of(steady, "latency"))
-    got.ttft.append(values_of(steady, "ttft"))
-    got.failed += int(np.count_nonzero(~steady.ok))
+    block = block_of(journal, cut_ns)
+    got.latency.append(values_in(block, "latency"))
+    got.ttft.append(values_in(block, "ttft"))
+    got.failed += int(np.count_nonzero(~block.requests.ok))
     for prompt, text, ok in zip(requests.prompt_id, requests.text, requests.ok, strict=True):
         if ok:
             got.answers.setdefault(prompt, text)
