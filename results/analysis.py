@@ -53,11 +53,15 @@ from results.validity import read_ceiling, validity_of, worst
 
 def analyse(inputs: RunInputs) -> Summary:
     """Read the journals of a run and make every number of it. Raises BadInput for a run without journals, or a damaged one."""
+    prompts = read_prompts(inputs.run)
+    return summarise(inputs, read_measured(inputs, prompts), prompts)
+
+
+def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Mapping[str, Prompt]) -> Summary:
+    """Every number of a run whose journals are read. Raises BadInput for a baseline that is no variant of it."""
     names = [record.name for record in inputs.variants]
     if inputs.baseline not in names:
         raise BadInput(f"baseline: {inputs.baseline!r} is no variant of this run{nearest(inputs.baseline, names)}")
-    prompts = read_prompts(inputs.run)
-    measured = read_measured(inputs, prompts)
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
     ceiling = read_ceiling(inputs.run)
     variants = _holm([_variant(inputs, variant, base, ceiling) for variant in measured])
@@ -347,7 +351,7 @@ def _turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[
     return [f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"] if apart else []
 
 
-def _notes(inputs: RunInputs, measured: list[Measured], prompts: Mapping[str, Prompt], ceiling: Ceiling | None) -> list[str]:
+def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Mapping[str, Prompt], ceiling: Ceiling | None) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
         f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
