@@ -121,7 +121,7 @@ class VariantConfig(Section):
 
 
 class UntilDecided(Section):
-    """Go on adding blocks until no verdict is INCONCLUSIVE, or `max_time` of load is over.
+    """Go on adding blocks until all that is asked of the variants is settled, or `max_time` of load is over.
 
     Judged at most `looks` times, each after half as many blocks again; the 5 % of error are shared among the looks.
     """

@@ -25,6 +25,7 @@ from loadgen.ceiling import stored_ceiling
 from results import RunInputs, analyse, judge, plan_blocks, plan_capacity, write_parquet
 from results.records import Kind, VariantRecord
 from results.summary import CapacityPlan, Summary, Verdicts
+from results.verdict import is_settled
 from serve.device import device_for
 
 
@@ -51,9 +52,9 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple
 
 
 def settled(run: RunDirectory, experiment: Experiment) -> bool:
-    """Whether what was measured so far decides on every variant."""
+    """Whether what was measured so far decides all that is asked of every variant."""
     inputs = run_inputs(run, experiment)
-    return all(verdict.decision != "INCONCLUSIVE" for verdict in judge(analyse(inputs), inputs).variants)
+    return all(is_settled(verdict) for verdict in judge(analyse(inputs), inputs).variants)
 
 
 def begin(prepared: Prepared, run: RunDirectory) -> None:

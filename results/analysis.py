@@ -45,6 +45,7 @@ from results.planner import resolutions
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency
 from results.records import Ceiling, Prompt
 from results.report.format import percent
+from results.settling import to_settle
 from results.stats import TAIL, absent, estimate, holm, score_bounds
 from results.steady import StageData, doubts, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, StageSummary, Summary, VariantSummary
@@ -138,8 +139,17 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceil
         for name, scores in variant.probe_scores.items()
         if not is_base
     }
+    stage = variant.stages.get(inputs.judged_stage)
+    by_prompt = inputs.budget is not None and is_metered(inputs.budget.price)
     judged = {
-        a.key: _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, judged_pairing)
+        a.key: _with_more(
+            a,
+            _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, judged_pairing),
+            tails,
+            stage,
+            _scores_for(a, variant, base),
+            by_prompt and a.key == "cost_increase",
+        )
         for a in asked
         if a.kind != "slo"
     }
@@ -155,6 +165,32 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceil
         stages=stages,
         judged=judged,
     )
+
+
+def _with_more(
+    asked: Asked,
+    judged: Judged,
+    tails: Tails,
+    stage: StageData | None,
+    scores: Sequence[float] = (),
+    by_prompt: bool = False,
+) -> Judged:
+    return replace(judged, more=to_settle(asked, judged, tails, stage, scores, by_prompt))
+
+
+def _scores_for(asked: Asked, variant: Measured, base: Measured) -> list[float]:
+    """One a prompt: the scores that an objective of quality is on, or their differences to the baseline's."""
+    if asked.kind != "quality":
+        return []
+    if asked.key == "quality":
+        return list(variant.scores.values())
+    name = asked.key.removeprefix("probe:")
+    ours, theirs = (
+        (variant.scores, base.scores)
+        if asked.key == "quality_change"
+        else (variant.probe_scores.get(name, {}), base.probe_scores.get(name, {}))
+    )
+    return [ours[prompt] - theirs[prompt] for prompt in sorted(ours.keys() & theirs.keys())]
 
 
 def _stage_summary(
@@ -196,7 +232,11 @@ def _stage_summary(
             *(pairing.notes if pairing else ()),
             *_disagreements(compared),
         ],
-        judged={a.key: judge_slo(a, stage, metrics[a.metric], base_metrics, pairing, tails) for a in asked if a.kind == "slo"},
+        judged={
+            a.key: _with_more(a, judge_slo(a, stage, metrics[a.metric], base_metrics, pairing, tails), tails, stage)
+            for a in asked
+            if a.kind == "slo"
+        },
         validity=validity_of(stage, limits, ceiling),
         alternated=pairing.alternated if pairing else None,
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from math import ceil
 
 from results.inputs import RunInputs
-from results.objectives import Asked, asked_of
+from results.objectives import Asked, asked_of, outcome_of
 from results.report.format import dollars
 from results.summary import SCHEMA_VERSION, CapacityPlan, Outcome, StageSummary, Summary, VariantCapacity, VariantSummary
-from results.verdict import outcome_of
 
 HOURS_PER_MONTH = 730.0
 

@@ -20,7 +20,7 @@ from results.config import BudgetConfig, Limit, Price
 from results.cost import cost_bounds, cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
 from results.metrics import METRICS, PER_REQUEST, block_statistics, values_in
-from results.report.format import change, percent
+from results.report.format import change, dollars, limit_text, percent
 from results.stats import (
     TAIL,
     Bounds,
@@ -34,7 +34,7 @@ from results.stats import (
     share_bounds,
 )
 from results.steady import StageData
-from results.summary import Estimate, Judged
+from results.summary import Estimate, Judged, Outcome
 
 ALPHA = 0.05
 
@@ -60,7 +60,16 @@ def asked_of(inputs: RunInputs, variant: str) -> list[Asked]:
     quality, budget = inputs.quality, inputs.budget
     if quality.min is not None:
         found.append(
-            Asked("quality", "quality", "quality", "quality", "share", "higher", quality.min, f"at least {percent(quality.min)}")
+            Asked(
+                "quality",
+                "quality",
+                "quality",
+                "quality",
+                "share",
+                "higher",
+                quality.min,
+                f"at least {limit_text(quality.min, percent)}",
+            )
         )
     drops = [("quality_change", "quality", quality.max_drop)]
     drops += [(f"probe:{probe.name}", probe.name, probe.max_drop) for probe in quality.probes]
@@ -68,14 +77,16 @@ def asked_of(inputs: RunInputs, variant: str) -> list[Asked]:
         if drop is not None:
             label, text = (
                 f"{name} against the baseline",
-                "not under the baseline" if drop == 0 else f"no more than {drop * 100:g} percentage points under the baseline",
+                "not under the baseline"
+                if drop == 0
+                else f"no more than {drop * 100:g} percentage point{'' if drop == 0.01 else 's'} under the baseline",
             )
             found.append(Asked(key, "quality", key, label, "share", "higher", -drop, text, relative=True))
     if budget and budget.per_month is not None:
-        text = f"${budget.per_month:,.0f} a month"
+        text = f"{limit_text(budget.per_month, dollars)} a month"
         found.append(Asked("cost_per_month", "budget", "cost_per_month", "cost per month", "$", "lower", budget.per_month, text))
     if budget and budget.max_increase is not None:
-        text = f"at most {change(budget.max_increase)}"
+        text = f"at most {limit_text(budget.max_increase, change)}"
         found.append(
             Asked(
                 "cost_increase", "budget", "cost_increase", "cost per request against the baseline", "share", "lower",
@@ -124,7 +135,7 @@ def judge_slo(
         return undecided(value, limit, reason)
     low, high = tails.optimistic, tails.pessimistic
     if not asked.relative:
-        return _judged(asked, value, limit, _slo_bounds(asked.metric, stage, low, high))
+        return _judged(asked, value, limit, _slo_bounds(asked.metric, stage, low, high), len(stage.blocks))
     if base_value is None or pairing is None:
         return undecided(value, limit, "the limit is relative to the baseline, which has no value at this load")
     pairs = [(block_statistics(a, {})[asked.metric], block_statistics(b, {})[asked.metric]) for a, b in pairing.blocks]
@@ -134,7 +145,7 @@ def judge_slo(
             value, limit, "a limit relative to the baseline needs two pairs of blocks in which neither value is zero"
         )
     ratio = paired_log_bounds([p[0] for p in pairs], [p[1] for p in pairs], value.value / base_value, low, high)
-    return _judged(asked, value, limit, Bounds(ratio.low * base_value, ratio.high * base_value))
+    return _judged(asked, value, limit, Bounds(ratio.low * base_value, ratio.high * base_value), len(pairs))
 
 
 def _slo_bounds(metric: str, stage: StageData, low: float, high: float) -> Bounds:
@@ -163,7 +174,7 @@ def judge_quality(asked: Asked, value: Estimate, scores: Mapping[str, float], ta
     if value.value is None:
         return undecided(value, asked.limit, value.reason or "not measured")
     bounds = score_bounds(np.array(list(scores.values())), tails.pessimistic, tails.optimistic)
-    return _judged(asked, value, asked.limit, bounds)
+    return _judged(asked, value, asked.limit, bounds, len(scores))
 
 
 def judge_change(asked: Asked, change: Estimate, ours: Mapping[str, float], theirs: Mapping[str, float], tails: Tails) -> Judged:
@@ -171,7 +182,9 @@ def judge_change(asked: Asked, change: Estimate, ours: Mapping[str, float], thei
     if change.value is None:
         return undecided(change, asked.limit, change.reason or "not measured")
     differences = np.array([ours[prompt] - theirs[prompt] for prompt in sorted(ours.keys() & theirs.keys())])
-    return _judged(asked, change, asked.limit, paired_score_bounds(differences, tails.pessimistic, tails.optimistic))
+    return _judged(
+        asked, change, asked.limit, paired_score_bounds(differences, tails.pessimistic, tails.optimistic), len(differences)
+    )
 
 
 def judge_month(asked: Asked, value: Estimate, stage: StageData, budget: BudgetConfig, tails: Tails) -> Judged:
@@ -180,7 +193,7 @@ def judge_month(asked: Asked, value: Estimate, stage: StageData, budget: BudgetC
         return undecided(value, asked.limit, value.reason or "not measured")
     each = cost_bounds(stage, budget.price, tails.optimistic, tails.pessimistic)
     months = budget.requests_per_month
-    return _judged(asked, value, asked.limit, Bounds(each.low * months, each.high * months))
+    return _judged(asked, value, asked.limit, Bounds(each.low * months, each.high * months), len(stage.blocks))
 
 
 def judge_increase(asked: Asked, stage: StageData, base: StageData, pairing: Pairing, price: Price, tails: Tails) -> Judged:
@@ -203,16 +216,42 @@ def judge_increase(asked: Asked, stage: StageData, base: StageData, pairing: Pai
         n, slower, faster = len(rates), [b for _, b in rates], [a for a, _ in rates]
         bounds, shown = (paired_log_bounds(slower, faster, ratio, *ends) for ends in ((low, high), (TAIL, TAIL)))
     value = estimate(ratio - 1, Bounds(shown.low - 1, shown.high - 1), n)
-    return _judged(asked, value, asked.limit, Bounds(bounds.low - 1, bounds.high - 1))
+    return _judged(asked, value, asked.limit, Bounds(bounds.low - 1, bounds.high - 1), len(pairing.blocks))
 
 
-def _judged(asked: Asked, value: Estimate, limit: float, bounds: Bounds) -> Judged:
+def _judged(asked: Asked, value: Estimate, limit: float, bounds: Bounds, blocks: int) -> Judged:
     low, high = (x if isfinite(x) else None for x in (bounds.low, bounds.high))
     pessimistic, optimistic = (high, low) if asked.better == "lower" else (low, high)
-    reason = "one block tells nothing of the spread between blocks; run at least two" if low is None and high is None else None
+    reason = _unbounded(blocks) if low is None and high is None else None
     return Judged(value=value, limit=limit, pessimistic=pessimistic, optimistic=optimistic, reason=reason)
+
+
+def _unbounded(blocks: int) -> str:
+    if blocks < 2:
+        return "one block tells nothing of the spread between blocks; run at least two"
+    return "some blocks have a value of zero, which has no logarithm, so nothing tells how far blocks spread"
 
 
 def undecided(value: Estimate, limit: float, reason: str) -> Judged:
     """Nothing to decide on, and why."""
     return Judged(value=value, limit=limit if isfinite(limit) else None, reason=reason)
+
+
+def outcome_of(asked: Asked, judged: Judged) -> Outcome:
+    """Held against the limit: the pessimistic bound must keep it to hold, the optimistic one must break it to fail.
+
+    A bound is never enough where the value itself lies on the other side.
+    """
+    value, limit = judged.value.value, judged.limit
+    if judged.reason is not None or limit is None or value is None:
+        return "unsettled"
+    sign = 1 if asked.better == "lower" else -1
+
+    def keeps(number: float) -> bool:
+        return sign * number <= sign * limit
+
+    if judged.pessimistic is not None and keeps(judged.pessimistic) and keeps(value):
+        return "holds"
+    if judged.optimistic is not None and not keeps(judged.optimistic) and not keeps(value):
+        return "fails"
+    return "unsettled"

@@ -65,11 +65,23 @@ class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
     residual: float
 
 
+class More(msgspec.Struct, frozen=True, kw_only=True):
+    """How much data in all would settle an objective (or lift a percentile over its floor, so that it can be judged).
+
+    `total` is None where it takes over twenty times what there is: the value is that near its limit.
+    """
+
+    unit: Literal["blocks", "requests", "prompts"]
+    total: int | None
+    to: Literal["settle", "judge"] = "settle"
+
+
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """What an objective is decided on: the value, the limit in its unit, and one-sided bounds on either side.
 
     The value is no worse than `pessimistic` at 95 %; it is no better than `optimistic` at 95 % for all objectives of the variant
-    together. None where the data can't bound that side; `reason` says why nothing can be decided.
+    together. None where the data can't bound that side; `reason` says why nothing can be decided, `more` what data would settle
+    it, None where nothing is known of that.
     """
 
     value: Estimate
@@ -77,6 +89,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     pessimistic: float | None = None
     optimistic: float | None = None
     reason: str | None = None
+    more: More | None = None
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +193,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that was asked for. `margin` is how far inside the limit the value is, as a share of it (negative: beyond it).
 
     `value.low` and `value.high` are the one-sided bounds of `Judged`, which decide, None where there is none on that side.
+    `more` is what data would settle it.
     """
 
     kind: Literal["slo", "quality", "budget"]
@@ -192,6 +206,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
     margin: float | None
     outcome: Outcome
     sentence: str
+    more: More | None = None
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):

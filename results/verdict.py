@@ -7,23 +7,21 @@ The bounds come from the analysis (`objectives`); nothing is measured or estimat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, inf, log, sqrt
+from math import log
 
 from msgspec.structs import replace
-from scipy.special import stdtrit
 
 from results.advice import advise, worth_it
 from results.inputs import RunInputs
-from results.objectives import Asked, asked_of, fixed_limit, undecided
-from results.report.format import change, duration, points, quantity
-from results.stats import FLOORS, absent, requests_to_show_share, smallest
+from results.objectives import Asked, asked_of, fixed_limit, outcome_of, undecided
+from results.sentences import headline, objective_sentence, overall, reasons
+from results.stats import absent
 from results.summary import (
     SCHEMA_VERSION,
     Decision,
     Estimate,
     Judged,
     Objective,
-    Outcome,
     StageSummary,
     Summary,
     VariantSummary,
@@ -31,22 +29,25 @@ from results.summary import (
     Verdicts,
 )
 
-HOPELESS = 20
-
 
 def judge(summary: Summary, inputs: RunInputs) -> Verdicts:
     """A verdict for every variant, the baseline's own among them, and which of them to ship."""
     judged = {variant.variant: _objectives(variant, inputs) for variant in summary.variants}
     decisions = {variant.variant: _decide(judged[variant.variant], _stage(variant)) for variant in summary.variants}
-    recommended = _recommended(summary, decisions)
+    ranked = _ranked(summary, decisions)
     return Verdicts(
         schema_version=SCHEMA_VERSION,
         name=summary.name,
         baseline=summary.baseline,
-        recommended=recommended,
-        headline=_overall(summary, decisions, recommended),
-        variants=[_verdict(variant, summary, inputs, judged, decisions) for variant in summary.variants],
+        recommended=next(iter(ranked), None),
+        headline=_overall(summary, judged, decisions, ranked),
+        variants=[_verdict(variant, summary, inputs, judged, decisions, ranked) for variant in summary.variants],
     )
+
+
+def is_settled(verdict: VariantVerdict) -> bool:
+    """Whether all that is asked of a variant is decided; a variant of which nothing is asked leaves nothing open."""
+    return verdict.decision != "INCONCLUSIVE" or not verdict.objectives
 
 
 def _verdict(
@@ -55,17 +56,18 @@ def _verdict(
     inputs: RunInputs,
     judged: dict[str, list[Objective]],
     decisions: dict[str, Decision],
+    ranked: Sequence[str],
 ) -> VariantVerdict:
     objectives, decision = judged[variant.variant], decisions[variant.variant]
     stage = _stage(variant)
     binding = _binding(objectives)
-    passing = [name for name in _ranked(summary, decisions) if name != variant.variant]
+    passing = [name for name in ranked if name != variant.variant]
     return VariantVerdict(
         variant=variant.variant,
         decision=decision,
         is_baseline=variant.variant == summary.baseline,
-        headline=_headline(variant.variant, decision, objectives, binding, stage),
-        reasons=[*_reasons(objectives, stage), *_shown(variant, decision, summary)],
+        headline=headline(variant.variant, decision, objectives, binding, stage),
+        reasons=[*reasons(objectives, stage), *_shown(variant, decision, summary)],
         objectives=objectives,
         binding=binding.label if binding else None,
         question=worth_it(variant, binding, summary) if binding and decision != "SHIP" else None,
@@ -100,7 +102,8 @@ def _objective(asked: Asked, judged: Judged, stage: StageSummary | None) -> Obje
         limit_text=asked.text,
         margin=None if value is None or limit is None else _margin(asked, value, limit),
         outcome=outcome,
-        sentence=_sentence(asked, judged, outcome, stage),
+        sentence=objective_sentence(asked, judged, outcome, stage),
+        more=judged.more,
     )
 
 
@@ -108,18 +111,6 @@ def _between_bounds(asked: Asked, judged: Judged) -> Estimate:
     """The value with the bounds that decide, in place of its interval: a report shows why something is not settled."""
     low, high = (judged.optimistic, judged.pessimistic) if asked.better == "lower" else (judged.pessimistic, judged.optimistic)
     return replace(judged.value, low=low, high=high)
-
-
-def outcome_of(asked: Asked, judged: Judged) -> Outcome:
-    """Held against the limit: the pessimistic bound must keep it to hold, the optimistic one must break it to fail."""
-    if judged.reason is not None or judged.limit is None:
-        return "unsettled"
-    sign = 1 if asked.better == "lower" else -1
-    if judged.pessimistic is not None and sign * judged.pessimistic <= sign * judged.limit:
-        return "holds"
-    if judged.optimistic is not None and sign * judged.optimistic > sign * judged.limit:
-        return "fails"
-    return "unsettled"
 
 
 def _margin(asked: Asked, value: float, limit: float) -> float:
@@ -143,147 +134,6 @@ def _decide(objectives: Sequence[Objective], stage: StageSummary | None) -> Deci
     if "fails" in outcomes:
         return "DON'T SHIP"
     return "INCONCLUSIVE" if "unsettled" in outcomes else "SHIP"
-
-
-def worded(asked: Asked, value: float) -> str:
-    """A value of an objective as a person reads it; what is relative to the baseline with its sign."""
-    if asked.kind == "quality" and asked.relative:
-        return points(value)
-    return change(value) if asked.kind == "budget" and asked.relative else quantity(value, asked.unit)
-
-
-def _limit_words(asked: Asked, judged: Judged) -> str:
-    if asked.kind == "slo":
-        parts = [f"{asked.text} of the baseline's"] if asked.relative else []
-        return ", ".join(parts + ([] if judged.limit is None else [quantity(judged.limit, asked.unit)]))
-    return asked.text
-
-
-def _sentence(asked: Asked, judged: Judged, outcome: Outcome, stage: StageSummary | None) -> str:
-    limit = _limit_words(asked, judged)
-    if judged.value.value is None or judged.reason is not None:
-        more = _to_settle(asked, judged, stage)
-        return f"{asked.label} (limit: {limit}) can't be judged: {judged.reason}{more}"
-    value = worded(asked, judged.value.value)
-    if outcome == "unsettled":
-        ends = [worded(asked, end) for end in _ends(judged)]
-        span = f"{ends[0]} to {ends[1]}" if len(ends) == 2 else " and beyond".join(ends)
-        return f"{asked.label} is {value} (limit: {limit}), not settled: the data allow {span}{_to_settle(asked, judged, stage)}"
-    deciding = judged.pessimistic if outcome == "holds" else judged.optimistic
-    assert deciding is not None
-    edge = "at most" if (outcome == "holds") == (asked.better == "lower") else "at least"
-    verb = "keeps" if outcome == "holds" else "breaks"
-    return f"{asked.label} is {value} and {verb} its limit ({limit}); {edge} {worded(asked, deciding)} with 95 % confidence"
-
-
-def _ends(judged: Judged) -> list[float]:
-    return sorted(end for end in (judged.optimistic, judged.pessimistic) if end is not None)
-
-
-def _to_settle(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
-    """What would settle an unsettled objective, as the end of a sentence; empty where nothing is known."""
-    if stage is None or stage.planned == 0:
-        return ""
-    value, limit, n = judged.value.value, judged.limit, judged.value.n
-    per_block = max(stage.planned / stage.blocks, 1)
-    if value is None:
-        _, _, q = asked.metric.rpartition("_p")
-        short = FLOORS.get(float(q), 0) - n if n and q.replace(".", "").isdigit() else 0
-        return f"; {_blocks(short / per_block, stage)} would be enough" if short > 0 else ""
-    if limit is None:
-        return ""
-    if asked.metric == "error_rate" and value < limit:
-        needed = requests_to_show_share(limit, round(value * n), n, 0.05)
-        return (
-            f"; {needed:,} requests failing at this rate would settle it ({_blocks(needed / per_block - stage.blocks, stage)})"
-            if needed
-            else ""
-        )
-    if (reach := _reach(judged)) is None:
-        return ""
-    more = prompts_to_settle(reach, n) if asked.kind == "quality" else blocks_to_settle(reach, stage.blocks)
-    if more is None:
-        return "; it is so near its limit that more data will hardly settle it"
-    if asked.kind == "quality":
-        return f"; about {more:,} prompts instead of {n:,} would settle it"
-    return f"; {_blocks(more - stage.blocks, stage)} would settle it"
-
-
-def blocks_to_settle(reach: float, blocks: int) -> int | None:
-    """How many blocks in all would pull in a bound that is `reach` times as far from the value as the limit, if the value stays.
-
-    As t over the blocks shrinks. None where it takes more than `HOPELESS` times as many.
-    """
-
-    if reach > sqrt(HOPELESS) * 2 or blocks < 2:
-        return None
-
-    def width(k: int) -> float:
-        return float(stdtrit(k - 1, 0.95)) / sqrt(k)
-
-    needed = smallest(blocks, lambda k: reach * width(k) <= width(blocks))
-    return needed if 0 < needed <= HOPELESS * blocks else None
-
-
-def prompts_to_settle(reach: float, prompts: int) -> int | None:
-    """The same of prompts, whose bounds shrink with the root of their number."""
-    return ceil(prompts * reach**2) if reach**2 <= HOPELESS else None
-
-
-def _reach(judged: Judged) -> float | None:
-    """How far the bound in doubt is from the value, in distances of the limit from it (in logarithms where all are positive).
-
-    None where the data bound nothing on the limit's side.
-    """
-    value, limit = judged.value.value, judged.limit
-    assert value is not None and limit is not None
-    if value == limit:
-        return inf
-    bounds = [b for b in (judged.pessimistic, judged.optimistic) if b is not None and (b - value) * (limit - value) > 0]
-    if not bounds:
-        return None
-    if min(value, limit, *bounds) > 0:
-        return log(bounds[0] / value) / log(limit / value)
-    return (bounds[0] - value) / (limit - value)
-
-
-def _blocks(count: float, stage: StageSummary) -> str:
-    more = max(1, ceil(count))
-    each = stage.window_s / stage.blocks
-    return f"about {more:,} more block{'s' if more > 1 else ''} of this size, {duration(more * each)} of load"
-
-
-def _headline(
-    name: str, decision: Decision, objectives: Sequence[Objective], binding: Objective | None, stage: StageSummary | None
-) -> str:
-    if stage is None:
-        return f"INCONCLUSIVE on {name}: it was not measured"
-    if stage.validity.level == "INVALID":
-        return f"INCONCLUSIVE on {name}: the measurement is not valid: {stage.validity.reasons[0].partition(': ')[2]}"
-    if binding is None:
-        return f"INCONCLUSIVE on {name}: nothing is asked of it; write slo, quality or budget into the experiment"
-    if decision == "SHIP":
-        return f"SHIP {name}: all {len(objectives)} objectives hold; the tightest: {binding.sentence}"
-    if decision == "DON'T SHIP":
-        others = sum(objective.outcome == "fails" for objective in objectives) - 1
-        more = f"; {others} more objective{'s' if others > 1 else ''} fail{'s' if others == 1 else ''}" if others else ""
-        return f"DON'T SHIP {name}: {binding.sentence}{more}"
-    return f"INCONCLUSIVE on {name}: {binding.sentence}"
-
-
-def _reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list[str]:
-    """Each objective's sentence, the failing ones first, then what else a reader of the verdict must know."""
-    order = ("fails", "unsettled", "holds")
-    reasons = [o.sentence for o in sorted(objectives, key=lambda o: order.index(o.outcome))]
-    if stage is None:
-        return reasons
-    reasons += stage.validity.reasons
-    failed = stage.planned - stage.succeeded
-    if failed and not any(o.metric == "error_rate" for o in objectives):
-        reasons.append(
-            f"{failed} of {stage.planned} requests failed, and the slo names no error_rate: percentiles are of the others"
-        )
-    return reasons
 
 
 def _shown(variant: VariantSummary, decision: Decision, summary: Summary) -> list[str]:
@@ -313,17 +163,12 @@ def _ranked(summary: Summary, decisions: dict[str, Decision]) -> list[str]:
     return [variant.variant for variant in sorted(ready, key=rank)]
 
 
-def _recommended(summary: Summary, decisions: dict[str, Decision]) -> str | None:
-    return next(iter(_ranked(summary, decisions)), None)
-
-
-def _overall(summary: Summary, decisions: dict[str, Decision], recommended: str | None) -> str:
-    if recommended is None:
-        undecided_ = [name for name, decision in decisions.items() if decision == "INCONCLUSIVE"]
-        rest = f"; not settled: {', '.join(undecided_)}" if undecided_ else ""
-        return f"No variant may ship yet{rest}."
-    others = [name for name in _ranked(summary, decisions) if name != recommended]
-    also = f" ({', '.join(others)} would pass too)" if others else ""
-    if recommended == summary.baseline:
-        return f"Keep {recommended}: it meets every objective, and no other variant is shown to{also}."
-    return f"Ship {recommended}: it meets every objective{also}."
+def _overall(summary: Summary, judged: dict[str, list[Objective]], decisions: dict[str, Decision], ranked: Sequence[str]) -> str:
+    quality = {variant.variant: variant.metrics["quality"].value for variant in summary.variants}
+    asked = [name for name, objectives in judged.items() if objectives]
+    return overall(
+        summary.baseline,
+        asked,
+        [(name, quality[name]) for name in ranked],
+        [name for name in asked if decisions[name] == "INCONCLUSIVE"],
+    )

@@ -11,8 +11,9 @@ import pytest
 from foundation.errors import BadInput
 from results import analyse, judge, plan_capacity
 from results.records import VariantRecord
+from results.settling import units_to_settle
 from results.summary import VariantVerdict, Verdicts
-from results.verdict import blocks_to_settle, prompts_to_settle
+from results.verdict import is_settled
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 BLOCKS = 5
@@ -178,15 +179,9 @@ def test_many_looks_need_more_evidence_each(tmp_path: Path) -> None:
 
 
 def test_what_is_said_to_settle_it_does(tmp_path: Path) -> None:
-    """A bound 1.5 times as far as the limit with 8 blocks: t shrinks by 1.5 from 8 blocks (1.895 / 2.828) to 16 (1.753 / 4)."""
-    assert [blocks_to_settle(1.5, 8), blocks_to_settle(1.0, 8), blocks_to_settle(30, 8), blocks_to_settle(2, 1)] == [
-        16,
-        8,
-        None,
-        None,
-    ]
-    assert prompts_to_settle(2, 100) == 400
-    assert prompts_to_settle(50, 100) is None
+    """A bound 1.5 times as far as the limit with 8 blocks, 1.895 / 2.828 errors from the value: (1.694 + 0.842) / 5.745
+    is 1.5 times less; 0.842 is what leaves four in five runs inside."""
+    assert [units_to_settle(*of) for of in ((1.5, 8), (1.0, 8), (30, 8), (2, 1))] == [33, 16, None, None]
 
 
 def test_an_invalid_measurement_gives_no_verdict(tmp_path: Path) -> None:
@@ -238,3 +233,19 @@ def test_a_run_without_journals_or_baseline_is_refused(tmp_path: Path) -> None:
     bad = inputs(tmp_path, ["base"])
     with pytest.raises(BadInput, match="did you mean 'base'"):
         analyse(type(bad)(**{**vars(bad), "baseline": "bas"}))
+
+
+def test_a_baseline_of_which_nothing_is_asked_leaves_nothing_open(tmp_path: Path) -> None:
+    """It is INCONCLUSIVE, but more blocks could not change that; a variant in the same state for lack of data is open."""
+    measure(tmp_path, "base", 100)
+    measure(tmp_path, "tuned", 103)
+    measure(tmp_path, "near", 110)
+    base, tuned, near = decide(tmp_path, Asked({"latency_p95": "1.1x"}), "base", "tuned", "near").variants
+    assert [v.decision for v in (base, tuned, near)] == ["INCONCLUSIVE", "SHIP", "INCONCLUSIVE"]
+    assert [is_settled(v) for v in (base, tuned, near)] == [True, True, False]
+
+
+def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
+    for block in range(1, 5):
+        write_journal(tmp_path, "base", block, [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)])
+    assert not is_settled(only(decide(tmp_path, Asked({"latency_p95": "1s"}))))
