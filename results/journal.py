@@ -1,109 +1,177 @@
-"""Journals and prompts read back from a run directory, and journals written on as Parquet."""
+"""Journals and prompts read back from a run directory, and journals written on as Parquet.
+
+A line that can't be read never costs the others: it is left out and named (`Damage`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import BinaryIO
 
 import msgspec
+import numpy as np
 
 from foundation.errors import BadInput
-from results.records import SCHEMA_VERSION, Journal, JournalEnd, JournalHeader, Prompt, RequestRecord
+from results.parsing import Batch, Failed, parse
+from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader, Prompt
+from results.requests import Requests, columns_of, in_order, joined, requests_of
 
 _header = msgspec.json.Decoder(JournalHeader)
-_record = msgspec.json.Decoder(RequestRecord)
 _end = msgspec.json.Decoder(JournalEnd)
 _prompt = msgspec.json.Decoder(Prompt)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BATCH = 1 << 23  # bytes of a journal that are parsed at a time
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class Damage:
+    """A line that was left out, and why."""
+
+    file: Path
+    line: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{'/'.join(self.file.parts[-3:])}:{self.line}: {self.why}"
 
 
-def read_journal(file: Path) -> Journal | None:
-    """A journal of one block. None for one without a whole header line: it was cut off before it began.
+@dataclass(frozen=True)
+class Journal:
+    """One block. `end` is None where it was cut off. `damage`: the lines that are not among its requests."""
 
-    A kill can cut the last line in two: what can't be read there is left out, and `end` is None. A line that can't be read
-    anywhere else is damage, and BadInput.
+    header: JournalHeader
+    requests: Requests
+    end: JournalEnd | None
+    damage: Sequence[Damage] = ()
+
+
+class _Version(msgspec.Struct):
+    schema_version: int = 0
+
+
+_version = msgspec.json.Decoder(_Version)
+Each = Callable[[JournalHeader, Batch], None]
+
+
+def read_journal(file: Path, each: Each | None = None) -> Journal | Damage:
+    """A journal of one block, or the damage that leaves nothing of it: no whole header line.
+
+    `each` is shown its records as they are read. The first end line ends a journal; a kill can cut it off. Raises BadInput for
+    a journal of a newer tunedyno.
     """
-    *lines, rest = file.read_bytes().split(b"\n")  # `rest` follows the last newline: empty, unless a kill cut the line
-    if not lines:
+    with file.open("rb") as stream:
+        header = _read_header(file, stream.readline())
+        if isinstance(header, Damage):
+            return header
+        body = _Body(file)
+        for lines in _batches(stream):
+            batch = body.take(lines)
+            if each is not None:
+                each(header, batch)
+    return Journal(header, body.requests(), body.end, body.damage)
+
+
+def read_journals(directory: Path, each: Each | None = None) -> tuple[list[Journal], list[Damage]]:
+    """The journals below a directory in the order of their names, and what could not be read of them, whole files included."""
+    found = [read_journal(file, each) for file in journal_files(directory)]
+    damage = [part for one in found for part in (one.damage if isinstance(one, Journal) else [one])]
+    return [one for one in found if isinstance(one, Journal)], damage
+
+
+def _read_header(file: Path, line: bytes) -> JournalHeader | Damage:
+    if not line.endswith(b"\n"):
+        return Damage(file, 1, "the block was cut off before it began" if line else "the file is empty")
+    try:
+        version = _version.decode(line).schema_version
+        if version > SCHEMA_VERSION:
+            raise BadInput(
+                f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one"
+            )
+        return _header.decode(line)
+    except _UNREADABLE as error:
+        return Damage(file, 1, f"not the first line of a journal, so the whole block is left out ({error})")
+
+
+class _Body:
+    """What has been read of a journal after its header."""
+
+    def __init__(self, file: Path) -> None:
+        self.end: JournalEnd | None = None
+        self.damage: list[Damage] = []
+        self._file = file
+        self._parts = [requests_of([])]
+        self._lines = [np.empty(0, np.int64)]
+
+    def take(self, lines: Sequence[tuple[int, bytes]]) -> Batch:
+        """Reads some more lines and returns the records among them."""
+        before, after = (lines, lines[:0]) if self.end is None else (lines[:0], lines)
+        batch, failed = parse(before)
+        if (place := self._find_end(before, failed)) is not None:
+            before, after = before[:place], before[place + 1 :]
+            batch, failed = parse(before)
+        self._lose(failed)
+        self._lose([(number, "it stands after the end of the journal") for number, _ in after])
+        self._parts.append(columns_of(batch))
+        self._lines.append(batch.lines)
+        return batch
+
+    def requests(self) -> Requests:
+        """All of them, in the order of their ids. Of two with one id the first counts."""
+        everything, lines = joined(self._parts), np.concatenate(self._lines)
+        order = np.argsort(everything.id, kind="stable")
+        again = np.append(False, np.diff(everything.id[order]) == 0)
+        self._lose([(int(lines[i]), f"there is a request {everything.id[i]} before it") for i in order[again]])
+        return everything.take(order[~again])
+
+    def _find_end(self, lines: Sequence[tuple[int, bytes]], failed: Sequence[Failed]) -> int | None:
+        """Where the first end line stands among `lines`: one that is no record."""
+        suspects = {number for number, _ in failed}
+        for place, (number, line) in enumerate(lines):
+            if number in suspects:
+                try:
+                    self.end = _end.decode(line)
+                except _UNREADABLE:
+                    continue
+                return place
         return None
-    header = _decode(_header, file, 1, lines[0])
-    if header.schema_version > SCHEMA_VERSION:
-        raise BadInput(
-            f"{file}:1: schema_version {header.schema_version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one"
-        )
-    end = _try(_end, rest or lines[-1])
-    body = lines[1:-1] if end and not rest else lines[1:]
-    records = [_decode(_record, file, number, line) for number, line in enumerate(body, start=2)]
-    if rest and not end and (last := _try(_record, rest)):
-        records.append(last)
-    return Journal(header, records, end)
+
+    def _lose(self, lines: Sequence[Failed]) -> None:
+        self.damage += [Damage(self._file, number, why) for number, why in lines]
+
+
+def _batches(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
+    """The numbered lines of a journal after its first, some megabytes at a time; empty ones hold nothing and are passed over."""
+    number = 2
+    while lines := stream.readlines(_BATCH):
+        yield [(at, line) for at, line in enumerate(lines, start=number) if line.strip()]
+        number += len(lines)
 
 
 def is_whole(file: Path) -> bool:
     """Whether the block was measured to its end: nothing of it has to be asked again."""
     journal = read_journal(file) if file.is_file() else None
-    return journal is not None and journal.end is not None and journal.end.end == "complete"
+    return isinstance(journal, Journal) and journal.end is not None and journal.end.end == "complete"
 
 
-def read_prompts(run: Path) -> dict[str, Prompt]:
-    """The questions of a run by id; empty where it has no `prompts.jsonl`."""
+def read_prompts(run: Path) -> tuple[dict[str, Prompt], list[Damage]]:
+    """The questions of a run by id, and the lines that hold none. Empty where it has no `prompts.jsonl`."""
     file = run / "prompts.jsonl"
-    if not file.is_file():
-        return {}
-    lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-    prompts = (_decode(_prompt, file, number, line) for number, line in enumerate(lines, start=1))
-    return {prompt.id: prompt for prompt in prompts}
+    prompts: dict[str, Prompt] = {}
+    damage = []
+    lines = file.read_bytes().split(b"\n") if file.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                prompt = _prompt.decode(line)
+            except _UNREADABLE as error:
+                damage.append(Damage(file, number, f"not a prompt ({error}), so its answers can't be scored"))
+            else:
+                prompts.setdefault(prompt.id, prompt)
+    return prompts, damage
 
 
 def journal_files(directory: Path) -> list[Path]:
     """The journals below a directory, in the order of their names."""
     return sorted(directory.rglob("block-*.jsonl"))
-
-
-def write_parquet(directory: Path, out: Path) -> Path:
-    """Every journal below `directory` as one Parquet file, a row a request, with its variant, stage and block. Returns `out`."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    text, whole, times = pa.string(), pa.int64(), pa.list_(pa.int64())
-    columns = {
-        "variant": text, "stage": text, "block": pa.int32(), "offered_rate": pa.float64(),
-        "id": whole, "prompt_id": text, "scheduled_ns": whole, "sent_ns": whole,
-        "chunk_ns": times, "chunk_tokens": pa.list_(pa.int32()), "done_ns": whole, "status": pa.int32(),
-        "finish_reason": text, "failure": text, "error": text,
-        "input_tokens": whole, "output_tokens": whole, "tokens_from": text, "text": text,
-        "server_metrics": text, "client_lag_ns": times,
-    }  # fmt: skip
-    schema = pa.schema(list(columns.items()))
-    labels = [name for name, kind in columns.items() if kind == text]
-    with pq.ParquetWriter(out, schema, compression="zstd", use_dictionary=labels) as writer:
-        for file in journal_files(directory):
-            if journal := read_journal(file):
-                writer.write_table(pa.Table.from_pylist(list(_rows(journal)), schema=schema))
-    return out
-
-
-def _rows(journal: Journal) -> Iterator[dict[str, Any]]:
-    header = journal.header
-    block = {"variant": header.variant, "stage": header.stage, "block": header.block, "offered_rate": header.offered_rate}
-    for record in journal.records:
-        row = msgspec.structs.asdict(record)
-        if record.server_metrics is not None:
-            row["server_metrics"] = msgspec.json.encode(record.server_metrics).decode()
-        yield block | row
-
-
-def _decode(decoder: msgspec.json.Decoder[T], file: Path, number: int, line: bytes) -> T:
-    try:
-        return decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}:{number}: not what stands in this place of a journal ({error})") from None
-
-
-def _try(decoder: msgspec.json.Decoder[T], line: bytes) -> T | None:
-    try:
-        return decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

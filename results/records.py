@@ -2,16 +2,27 @@
 
 A journal is JSON lines: one `JournalHeader`, then one `RequestRecord` a planned arrival (in the order they ended),
 then one `JournalEnd`. A journal without an end line was cut off; its records still hold.
-All times are integer nanoseconds from the journal's origin, on CLOCK_MONOTONIC.
+All times are integer nanoseconds from the journal's origin, on CLOCK_MONOTONIC. The types say which numbers can be: a reader
+refuses a line with any other.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 SCHEMA_VERSION = 1
+
+EXACT = 2**53
+"""A float holds every whole number up to here; as nanoseconds it is 104 days."""
+Stamp = Annotated[int, msgspec.Meta(ge=0, le=EXACT)]
+"""Nanoseconds after the journal's origin or after another stamp."""
+Whole = Annotated[int, msgspec.Meta(ge=-EXACT, le=EXACT)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Clock = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""What a clock showed, in nanoseconds."""
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 Failure = Literal[
     "connect", "tls", "http_4xx", "http_5xx",
@@ -61,22 +72,22 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int
     variant: str
     stage: str
-    block: int
+    block: Count
     seed: int
     transport: str
     clock: Literal["kernel", "user"]
-    origin_monotonic_ns: int
-    origin_unix_ns: int
+    origin_monotonic_ns: Clock
+    origin_unix_ns: Clock
     model: str
     prompt_style: str
     api: Literal["chat", "completions"]
     arrivals: str
-    offered_rate: float | None
-    concurrency: int | None
-    planned: int | None
-    window_start_ns: int
-    window_end_ns: int | None
-    workers: int = 1
+    offered_rate: Positive | None
+    concurrency: Count | None
+    planned: Count | None
+    window_start_ns: Stamp
+    window_end_ns: Stamp | None
+    workers: Count = 1
     receiver: ReceiverKind | None = None
 
 
@@ -90,25 +101,25 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     cache should know already, None where nothing is intended; `cached_tokens`: those the server says it did know.
     """
 
-    id: int
+    id: Whole
     prompt_id: str
-    scheduled_ns: int
-    sent_ns: int | None = None
-    chunk_ns: list[int] = msgspec.field(default_factory=list)
-    chunk_tokens: list[int] = msgspec.field(default_factory=list)
-    done_ns: int | None = None
-    status: int | None = None
+    scheduled_ns: Stamp
+    sent_ns: Stamp | None = None
+    chunk_ns: list[Stamp] = msgspec.field(default_factory=list)
+    chunk_tokens: list[Count] = msgspec.field(default_factory=list)
+    done_ns: Stamp | None = None
+    status: Whole | None = None
     finish_reason: str | None = None
     failure: Failure | None = None
     error: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
     tokens_from: Literal["server", "tokenizer"] | None = None
     text: str = ""
     server_metrics: dict[str, Any] | None = None
-    client_lag_ns: list[int] | None = None
-    shared_tokens: int | None = None
-    cached_tokens: int | None = None
+    client_lag_ns: list[Whole] | None = None
+    shared_tokens: Count | None = None
+    cached_tokens: Count | None = None
 
 
 class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,11 +130,11 @@ class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     end: Literal["complete", "interrupted"]
-    ended_ns: int
-    window_end_ns: int
-    loop_stall_max_ns: int = 0
+    ended_ns: Stamp
+    window_end_ns: Stamp
+    loop_stall_max_ns: Stamp = 0
     client_cpu_s: float = 0.0
-    clock_step_ns: int = 0
+    clock_step_ns: Whole = 0
 
 
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,14 +144,6 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
     events_per_s: float
     requests_per_s: float
     streams: int
-
-
-class Journal(msgspec.Struct, frozen=True):
-    """A journal read back. `end` is None where it was cut off."""
-
-    header: JournalHeader
-    records: list[RequestRecord]
-    end: JournalEnd | None
 
 
 class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):

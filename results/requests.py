@@ -1,74 +1,92 @@
-"""The requests of one block as arrays: what a journal holds, turned to milliseconds."""
+"""The requests of one block as columns: what a journal holds, one array or sequence a field."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import compress
-from typing import Any
+from itertools import chain
+from sys import intern
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from results import chunks as chunk
+from results.chunks import Chunks, Ints, Owned
+from results.chunks import Floats as Floats
+from results.parsing import BY_CHUNK, Batch, Numbers, batch_of
 from results.records import RequestRecord
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Requests:
-    """n requests with m content chunks between them. Stamps in ms from the journal's origin.
+    """n requests in the order of their ids. Fields are a journal's (`RequestRecord`), stamps integer ns from its origin.
 
-    NaN where a request did not get so far, or nobody counted; `done` is then the last chunk's. `chunk_of` (m,) is the request
-    that each chunk belongs to, in order; `chunk_tokens` its tokens (0 where they were not counted), `chunk_lag` the client's
-    lag, NaN unless the clock is the kernel's.
+    Where a request has no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104 days. `first_ns` and `last_ns`
+    are the stamps of its first and last content chunk. The properties are in ms.
     """
 
-    id: NDArray[np.int64]
+    id: Ints
     prompt_id: Sequence[str]
-    scheduled: Floats
-    sent: Floats
-    first: Floats
-    last: Floats
-    done: Floats
-    ok: NDArray[np.bool_]
+    scheduled_ns: Ints
+    sent_ns: Floats
+    first_ns: Floats
+    last_ns: Floats
+    done_ns: Floats
+    status: Floats
+    finish_reason: Sequence[str | None]
     failure: Sequence[str | None]
+    error: Sequence[str | None]
     input_tokens: Floats
     output_tokens: Floats
+    tokens_from: Sequence[str | None]
+    shared_tokens: Floats
+    cached_tokens: Floats
     text: Sequence[str]
-    chunk_of: NDArray[np.int64]
-    chunk_at: Floats
-    chunk_tokens: NDArray[np.int64]
-    chunk_lag: Floats
+    chunks: Chunks
 
     def __len__(self) -> int:
         return len(self.id)
 
-    def where(self, keep: NDArray[np.bool_]) -> Requests:
-        """The requests that `keep` (n,) marks, with their chunks."""
-        if keep.all():
-            return self
-        place = np.cumsum(keep) - 1
-        chunks = keep[self.chunk_of]
-        return Requests(
-            id=self.id[keep],
-            prompt_id=list(compress(self.prompt_id, keep)),
-            scheduled=self.scheduled[keep],
-            sent=self.sent[keep],
-            first=self.first[keep],
-            last=self.last[keep],
-            done=self.done[keep],
-            ok=self.ok[keep],
-            failure=list(compress(self.failure, keep)),
-            input_tokens=self.input_tokens[keep],
-            output_tokens=self.output_tokens[keep],
-            text=list(compress(self.text, keep)),
-            chunk_of=place[self.chunk_of[chunks]],
-            chunk_at=self.chunk_at[chunks],
-            chunk_tokens=self.chunk_tokens[chunks],
-            chunk_lag=self.chunk_lag[chunks],
-        )
+    def where(self, keep: NDArray[np.bool_]) -> Self:
+        """The requests that `keep` (n,) marks."""
+        return self if keep.all() else self.take(np.flatnonzero(keep))
+
+    def take(self, index: Ints) -> Self:
+        """The requests at `index`, in that order."""
+
+        def taken(column: Any) -> Any:
+            if isinstance(column, Chunks):
+                return column.take(index)
+            return column[index] if isinstance(column, np.ndarray) else [column[i] for i in index.tolist()]
+
+        return type(self)(**{each.name: taken(getattr(self, each.name)) for each in fields(self)})
+
+    @cached_property
+    def ok(self) -> NDArray[np.bool_]:
+        return np.array([failure is None for failure in self.failure], dtype=np.bool_)
+
+    @cached_property
+    def scheduled(self) -> Floats:
+        return self.scheduled_ns / 1e6
+
+    @cached_property
+    def sent(self) -> Floats:
+        return self.sent_ns / 1e6
+
+    @cached_property
+    def first(self) -> Floats:
+        return self.first_ns / 1e6
+
+    @cached_property
+    def last(self) -> Floats:
+        return self.last_ns / 1e6
+
+    @cached_property
+    def done(self) -> Floats:
+        """The end of the stream, or the last chunk where that is not known."""
+        return np.where(np.isnan(self.done_ns), self.last_ns, self.done_ns) / 1e6
 
     @cached_property
     def latency(self) -> Floats:
@@ -107,78 +125,90 @@ class Requests:
     def total_tokens(self) -> Floats:
         return self.input_tokens + self.output_tokens
 
-    @cached_property
+    @property
     def itl(self) -> Owned:
-        """Gaps between the successive tokens of a request: tokens that came in one chunk have gap 0 after its first."""
-        return _gaps(np.repeat(self.chunk_at, self.chunk_tokens), np.repeat(self.chunk_of, self.chunk_tokens))
+        return self.chunks.itl
 
-    @cached_property
+    @property
     def icl(self) -> Owned:
-        """Gaps between the successive chunks of a request."""
-        return _gaps(self.chunk_at, self.chunk_of)
+        return self.chunks.icl
 
-    @cached_property
+    @property
     def client_lag(self) -> Owned:
-        known = ~np.isnan(self.chunk_lag)
-        return Owned(self.chunk_lag[known], self.chunk_of[known])
-
-
-@dataclass(frozen=True)
-class Owned:
-    """Many values a request: `values` (k,) and the index of the request of each."""
-
-    values: Floats
-    of: NDArray[np.int64]
-
-
-def _gaps(at: Floats, of: NDArray[np.int64]) -> Owned:
-    within = of[1:] == of[:-1]
-    return Owned(np.diff(at)[within], of[1:][within])
+        return self.chunks.lag
 
 
 def requests_of(records: Iterable[RequestRecord]) -> Requests:
-    """Records to arrays, in the order of their ids."""
-    records = sorted(records, key=lambda record: record.id)
-    chunks = [len(r.chunk_ns) for r in records]
-    last, done = _ms([sum(r.chunk_ns) if r.chunk_ns else None for r in records]), _ms([r.done_ns for r in records])
+    """Records to columns, in the order of their ids."""
+    rows = list(records)
+    return in_order(columns_of(batch_of(rows, range(len(rows)))))
+
+
+def columns_of(batch: Batch) -> Requests:
+    """The columns of a batch, in its order."""
+    rows = batch.rows
+    stamps, tokens, lags = (batch.numbers[name] for name in BY_CHUNK)
+    count = stamps.counts
+    answered = count > 0
+    first, last = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    first[answered] = stamps.values[(np.cumsum(count) - count)[answered]]
+    last[answered] = chunk.sums(stamps.values, count)[answered]
     return Requests(
-        id=np.array([r.id for r in records], dtype=np.int64),
-        prompt_id=[r.prompt_id for r in records],
-        scheduled=_ms([r.scheduled_ns for r in records]),
-        sent=_ms([r.sent_ns for r in records]),
-        first=_ms([r.chunk_ns[0] if r.chunk_ns else None for r in records]),
-        last=last,
-        done=np.where(np.isnan(done), last, done),
-        ok=np.array([r.failure is None for r in records], dtype=np.bool_),
-        failure=[r.failure for r in records],
-        input_tokens=_floats([r.input_tokens for r in records]),
-        output_tokens=_floats([r.output_tokens for r in records]),
-        text=[r.text for r in records],
-        chunk_of=np.repeat(np.arange(len(records)), chunks),
-        chunk_at=_flat((np.cumsum(np.array(r.chunk_ns, dtype=np.int64)) / 1e6 for r in records), np.float64),
-        chunk_tokens=_flat((_chunk_tokens(r) for r in records), np.int64),
-        chunk_lag=_flat((_chunk_lag(r) for r in records), np.float64),
+        id=np.array([row.id for row in rows], dtype=np.int64),
+        prompt_id=[intern(row.prompt_id) for row in rows],
+        scheduled_ns=np.array([row.scheduled_ns for row in rows], dtype=np.int64),
+        sent_ns=_floats([row.sent_ns for row in rows]),
+        first_ns=first,
+        last_ns=last,
+        done_ns=_floats([row.done_ns for row in rows]),
+        status=_floats([row.status for row in rows]),
+        finish_reason=[row.finish_reason for row in rows],
+        failure=[row.failure for row in rows],
+        error=[row.error for row in rows],
+        input_tokens=_floats([row.input_tokens for row in rows]),
+        output_tokens=_floats([row.output_tokens for row in rows]),
+        tokens_from=[row.tokens_from for row in rows],
+        shared_tokens=_floats([row.shared_tokens for row in rows]),
+        cached_tokens=_floats([row.cached_tokens for row in rows]),
+        text=[row.text for row in rows],
+        chunks=chunk.chunks_of(count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)),
     )
 
 
-def _flat(parts: Iterable[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, dtype), *parts])
+def _of_all(tokens: Numbers, count: Ints) -> Ints:
+    """The tokens of every chunk: zeros for a request that has not one number a chunk."""
+    agrees = tokens.counts == count
+    if agrees.all():
+        return tokens.values
+    filled = np.zeros(int(count.sum()), np.int64)
+    filled[np.repeat(agrees, count)] = tokens.values[np.repeat(agrees, tokens.counts)]
+    return filled
 
 
-def _chunk_tokens(record: RequestRecord) -> NDArray[np.int64]:
-    counted = len(record.chunk_tokens) == len(record.chunk_ns)
-    return np.array(record.chunk_tokens if counted else [0] * len(record.chunk_ns), dtype=np.int64)
+def _of_whole(lags: Numbers, count: Ints) -> tuple[Ints, Ints]:
+    """How many lags each request has, and the lags: only of requests that have one a chunk."""
+    agrees = lags.counts == count
+    return np.where(agrees, count, 0), lags.values[np.repeat(agrees, np.maximum(lags.counts, 0))]
 
 
-def _chunk_lag(record: RequestRecord) -> Floats:
-    if record.client_lag_ns is None or len(record.client_lag_ns) != len(record.chunk_ns):
-        return np.full(len(record.chunk_ns), np.nan)
-    return np.array(record.client_lag_ns, dtype=np.float64) / 1e6
+def joined(parts: Sequence[Requests]) -> Requests:
+    """Several lots of requests as one."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(columns: list[Any]) -> Any:
+        if isinstance(columns[0], Chunks):
+            return chunk.joined(columns)
+        return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else list(chain.from_iterable(columns))
+
+    return Requests(**{each.name: join([getattr(part, each.name) for part in parts]) for each in fields(Requests)})
+
+
+def in_order(requests: Requests) -> Requests:
+    """The same, in the order of their ids."""
+    order = np.argsort(requests.id, kind="stable")
+    return requests if (np.diff(requests.id) >= 0).all() else requests.take(order)
 
 
 def _floats(values: Sequence[int | None]) -> Floats:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-
-
-def _ms(values: Sequence[int | None]) -> Floats:
-    return _floats(values) / 1e6
