@@ -12,8 +12,9 @@ import numpy as np
 from dyno.prepare import Prepared, dataset_prompts
 from foundation.progress import Progress
 from loadgen.wording import Correction
-from results.journal import read_journal
+from results.journal import Journal, read_journal
 from results.records import PLAIN
+from results.requests import requests_of
 
 ROUNDS = 3
 
@@ -22,10 +23,12 @@ def correction(prepared: Prepared, name: str, journal: Path) -> Correction | Non
     """How the server of a variant counts, from what it was asked first; None where it counts what was intended."""
     wanted = {prompt.id: prompt.input_tokens for prompt in prepared.prompts if prompt.input_tokens is not None}
     read = read_journal(journal)
+    requests = read.requests if isinstance(read, Journal) else requests_of([])
+    rows = zip(requests.prompt_id, requests.tokens_from, requests.input_tokens.tolist(), strict=True)
     pairs = [
-        (tokens, record.input_tokens)
-        for record in (read.records if read else ())
-        if record.tokens_from == "server" and record.input_tokens and (tokens := wanted.get(record.prompt_id))
+        (tokens, counted)
+        for prompt, counted_by, counted in rows
+        if counted_by == "server" and counted > 0 and (tokens := wanted.get(prompt))
     ]
     if all(asked == counted for asked, counted in pairs):
         return None

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from dyno import align
 from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
@@ -19,7 +21,7 @@ from loadgen.arrivals import ALONE, Place
 from loadgen.config import Stage, WorkloadConfig
 from results import Planned
 from results.config import Probe
-from results.journal import is_whole, read_journal
+from results.journal import Journal, is_whole, read_journal
 from results.records import Prompt
 from serve import Hosting, ServePlan
 
@@ -271,8 +273,9 @@ def _stage_blocks(
 def _counting(prepared: Prepared, name: str, out: RunDirectory) -> Path | None:
     """The tokenizer that counts for a variant whose server does not."""
     read = read_journal(out.warm_up(name)) if prepared.tokenizer and out.warm_up(name).is_file() else None
-    answered = [record for record in read.records if record.failure is None] if read else []
-    return prepared.tokenizer if answered and all(record.output_tokens is None for record in answered) else None
+    if not isinstance(read, Journal) or not read.requests.ok.any():
+        return None
+    return prepared.tokenizer if np.isnan(read.requests.output_tokens[read.requests.ok]).all() else None
 
 
 def _warm_up(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block]:

@@ -75,11 +75,12 @@ def _lines(console: Console, lines: Sequence[str]) -> None:
 
 
 def _show_excerpt(console: Console, run: RunDirectory, variant: str) -> None:
-    from results.journal import read_journal
+    from results.journal import Journal, read_journal
 
     for file in sorted((run.path / "load" / variant).glob("*/block-*.jsonl")):
         journal = read_journal(file)
-        answer = next((r.text for r in journal.records if r.failure is None), "") if journal else ""
+        answers = zip(journal.requests.ok, journal.requests.text, strict=True) if isinstance(journal, Journal) else ()
+        answer = next((text for ok, text in answers if ok), "")
         if answer:
             more = "..." if len(answer) > EXCERPT_CHARACTERS else ""
             console.print("\nan answer:", style="bold")

@@ -28,9 +28,10 @@ from foundation.progress import Progress
 from loadgen import BlockPlan, Question, run_block
 from loadgen import run as run_loop
 from loadgen.config import Stage, WorkloadConfig
-from results.journal import is_whole, read_journal
+from results.journal import Journal, is_whole, read_journal
 from results.quality import score, with_labels
 from results.records import PLAIN
+from results.requests import Requests
 
 COLLECT_CONCURRENCY = 8
 
@@ -100,14 +101,19 @@ def _answers(
         questions = [Question(str(i), render(example, style)) for i, example in enumerate(examples)]
         run_loop(_ask(prepared, teacher, questions, journal, run, progress))
     found = read_journal(journal)
-    records = found.records if found else []
-    told = {int(r.prompt_id): r.text for r in records if r.failure is None and r.finish_reason == "stop" and r.text.strip()}
+    told = _whole_answers(found.requests) if isinstance(found, Journal) else {}
     if not told:
         raise SystemFailed(
             f"variants.{student.name}.distil: {teacher.name} gave no whole answer to any of {len(examples)} questions"
         )
     progress.log(f"distil: {len(told)} of {len(examples)} answers of {teacher.name} are whole, and taught to {student.name}")
     return [replace(example, completion=told[i]) for i, example in enumerate(examples) if i in told]
+
+
+def _whole_answers(requests: Requests) -> dict[int, str]:
+    """By the number of the question: answers that the teacher ended itself."""
+    rows = zip(requests.prompt_id, requests.ok, requests.finish_reason, requests.text, strict=True)
+    return {int(prompt): text for prompt, ok, reason, text in rows if ok and reason == "stop" and text.strip()}
 
 
 async def _ask(

@@ -15,7 +15,7 @@ from results.inputs import RunInputs
 if TYPE_CHECKING:
     from results.analysis import analyse
     from results.capacity import plan_capacity
-    from results.journal import write_parquet
+    from results.parquet import write_parquet
     from results.planner import Planned, forecast, plan_blocks
     from results.runs import compare_runs
     from results.verdict import judge
@@ -40,7 +40,7 @@ _HOMES = {
     "judge": "verdict",
     "plan_blocks": "planner",
     "plan_capacity": "capacity",
-    "write_parquet": "journal",
+    "write_parquet": "parquet",
 }
 
 

@@ -27,7 +27,7 @@ from results.compare import (
 )
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
-from results.journal import read_prompts
+from results.journal import Prompts, named, read_prompts
 from results.measured import Measured, Scores, read_measured
 from results.metrics import METRICS, Limits, stage_metrics
 from results.objectives import (
@@ -43,7 +43,7 @@ from results.objectives import (
 )
 from results.planner import resolutions
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency
-from results.records import Ceiling, Prompt
+from results.records import Ceiling
 from results.report.format import percent
 from results.settling import to_settle
 from results.stats import TAIL, absent, estimate, holm, score_bounds
@@ -53,12 +53,12 @@ from results.validity import read_ceiling, validity_of, worst
 
 
 def analyse(inputs: RunInputs) -> Summary:
-    """Read the journals of a run and make every number of it. Raises BadInput for a run without journals, or a damaged one."""
+    """Read the journals of a run and make every number of it. Raises BadInput for a run without a readable journal."""
     prompts = read_prompts(inputs.run)
     return summarise(inputs, read_measured(inputs, prompts), prompts)
 
 
-def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Mapping[str, Prompt]) -> Summary:
+def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts) -> Summary:
     """Every number of a run whose journals are read. Raises BadInput for a baseline that is no variant of it."""
     names = [record.name for record in inputs.variants]
     if inputs.baseline not in names:
@@ -391,13 +391,16 @@ def _turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[
     return [f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"] if apart else []
 
 
-def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Mapping[str, Prompt], ceiling: Ceiling | None) -> list[str]:
+def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ceiling: Ceiling | None) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
         f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
         for variant in measured
         if inputs.judged_stage not in variant.stages
     ]
+    notes += [f"{variant.record.name}: {named(variant.unread)}" for variant in measured if variant.unread]
+    if prompts.damage:
+        notes.append(named(prompts.damage))
     if not prompts:
         notes.append("the run has no prompts.jsonl: quality can't be scored")
     if ceiling is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from results.records import Journal
+from results.journal import Journal
+from results.requests import Floats, Requests
 from results.stats import absent
 from results.summary import Estimate, Metric
 
@@ -35,18 +36,21 @@ def cache_metrics(journals: Sequence[Journal], telemetry: Path) -> dict[str, Est
 
 
 def _intended(journals: Sequence[Journal]) -> Estimate | None:
-    records = [r for journal in journals for r in journal.records if r.input_tokens is not None]
-    if all(record.shared_tokens is None for record in records):
-        return None
-    return _share([(min(r.shared_tokens or 0, r.input_tokens or 0), r.input_tokens or 0) for r in records])
+    inputs, shared = _known(journals, lambda requests: requests.shared_tokens)
+    return None if np.isnan(shared).all() else _share(np.minimum(np.nan_to_num(shared), inputs), inputs)
 
 
 def _told(journals: Sequence[Journal]) -> Estimate | None:
     """By `cached_tokens` of the requests' usage. A server that names it in some answers means 0 in the others."""
-    records = [r for journal in journals for r in journal.records if r.input_tokens is not None]
-    if all(record.cached_tokens is None for record in records):
-        return None
-    return _share([(r.cached_tokens or 0, r.input_tokens or 0) for r in records])
+    inputs, cached = _known(journals, lambda requests: requests.cached_tokens)
+    return None if np.isnan(cached).all() else _share(np.nan_to_num(cached), inputs)
+
+
+def _known(journals: Sequence[Journal], column: Callable[[Requests], Floats]) -> tuple[Floats, Floats]:
+    """Input tokens and another column of all requests whose input tokens are known."""
+    everything = [(journal.requests.input_tokens, column(journal.requests)) for journal in journals]
+    inputs, values = (np.concatenate(parts) for parts in zip(*everything, strict=True))
+    return inputs[~np.isnan(inputs)], values[~np.isnan(inputs)]
 
 
 def _observed(journals: Sequence[Journal], telemetry: Path) -> Estimate | None:
@@ -66,9 +70,8 @@ def _observed(journals: Sequence[Journal], telemetry: Path) -> Estimate | None:
         if before < 0 or after == len(at_ns) or queries[after] < queries[before]:  # no sample, or the server began anew
             return None
         counted.append((int(hits[after] - hits[before]), int(queries[after] - queries[before])))
-    return _share(counted)
+    return _share(*np.array(counted, dtype=np.float64).T)
 
 
-def _share(parts: Sequence[tuple[int, int]]) -> Estimate | None:
-    whole = sum(total for _, total in parts)
-    return Estimate(value=sum(part for part, _ in parts) / whole, n=len(parts)) if whole else None
+def _share(parts: Floats, wholes: Floats) -> Estimate | None:
+    return Estimate(value=float(parts.sum() / wholes.sum()), n=len(wholes)) if wholes.sum() else None

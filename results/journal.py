@@ -16,7 +16,7 @@ import numpy as np
 from foundation.errors import BadInput
 from results.parsing import Batch, Failed, parse
 from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader, Prompt
-from results.requests import Requests, columns_of, in_order, joined, requests_of
+from results.requests import Requests, columns_of, joined, requests_of
 
 _header = msgspec.json.Decoder(JournalHeader)
 _end = msgspec.json.Decoder(JournalEnd)
@@ -86,9 +86,7 @@ def _read_header(file: Path, line: bytes) -> JournalHeader | Damage:
     try:
         version = _version.decode(line).schema_version
         if version > SCHEMA_VERSION:
-            raise BadInput(
-                f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one"
-            )
+            raise BadInput(f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one")
         return _header.decode(line)
     except _UNREADABLE as error:
         return Damage(file, 1, f"not the first line of a journal, so the whole block is left out ({error})")
@@ -121,7 +119,8 @@ class _Body:
         """All of them, in the order of their ids. Of two with one id the first counts."""
         everything, lines = joined(self._parts), np.concatenate(self._lines)
         order = np.argsort(everything.id, kind="stable")
-        again = np.append(False, np.diff(everything.id[order]) == 0)
+        again = np.zeros(len(order), np.bool_)
+        again[1:] = np.diff(everything.id[order]) == 0
         self._lose([(int(lines[i]), f"there is a request {everything.id[i]} before it") for i in order[again]])
         return everything.take(order[~again])
 
@@ -145,7 +144,7 @@ def _batches(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
     """The numbered lines of a journal after its first, some megabytes at a time; empty ones hold nothing and are passed over."""
     number = 2
     while lines := stream.readlines(_BATCH):
-        yield [(at, line) for at, line in enumerate(lines, start=number) if line.strip()]
+        yield [(at, line.rstrip()) for at, line in enumerate(lines, start=number) if line.strip()]
         number += len(lines)
 
 
@@ -155,11 +154,16 @@ def is_whole(file: Path) -> bool:
     return isinstance(journal, Journal) and journal.end is not None and journal.end.end == "complete"
 
 
-def read_prompts(run: Path) -> tuple[dict[str, Prompt], list[Damage]]:
-    """The questions of a run by id, and the lines that hold none. Empty where it has no `prompts.jsonl`."""
+class Prompts(dict[str, Prompt]):
+    """The questions of a run by id. `damage`: the lines of its file that hold none."""
+
+    damage: Sequence[Damage] = ()
+
+
+def read_prompts(run: Path) -> Prompts:
+    """The questions of a run; none where it has no `prompts.jsonl`."""
     file = run / "prompts.jsonl"
-    prompts: dict[str, Prompt] = {}
-    damage = []
+    prompts, damage = Prompts(), []
     lines = file.read_bytes().split(b"\n") if file.is_file() else []
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -169,9 +173,16 @@ def read_prompts(run: Path) -> tuple[dict[str, Prompt], list[Damage]]:
                 damage.append(Damage(file, number, f"not a prompt ({error}), so its answers can't be scored"))
             else:
                 prompts.setdefault(prompt.id, prompt)
-    return prompts, damage
+    prompts.damage = damage
+    return prompts
 
 
 def journal_files(directory: Path) -> list[Path]:
     """The journals below a directory, in the order of their names."""
     return sorted(directory.rglob("block-*.jsonl"))
+
+
+def named(damage: Sequence[Damage], most: int = 3) -> str:
+    """The first few of them in words, and how many more there are."""
+    words = "; ".join(map(str, damage[:most]))
+    return f"{words}; and {len(damage) - most} more" if len(damage) > most else words

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from results.records import Journal, Prompt
+import numpy as np
+
+from results.journal import Journal
+from results.records import Prompt
+from results.requests import Floats, Requests
 
 
 def length_notes(journals: Sequence[Journal], prompts: Mapping[str, Prompt]) -> list[str]:
     """What a person should know of a stage's token counts, as sentences."""
-    records = [record for journal in journals for record in journal.records if record.failure is None]
     notes = []
-    if own := sum(record.tokens_from == "tokenizer" for record in records):
+    own = sum(int(j.requests.ok[i]) for j in journals for i, who in enumerate(j.requests.tokens_from) if who == "tokenizer")
+    if own:
         notes.append(f"the tokens of {own} answers were counted with the model's own tokenizer: the server reports no usage")
-    told = [(record, prompts[record.prompt_id]) for record in records if record.prompt_id in prompts]
-    sides = (
-        ("prompts", [(p.input_tokens, r.input_tokens) for r, p in told], "the server counts"),
-        ("answers", [(p.output_tokens, r.output_tokens) for r, p in told], "they have"),
-    )
-    for what, pairs, count in sides:
-        asked = [(wanted, found) for wanted, found in pairs if wanted is not None and found is not None]
-        off = [found - wanted for wanted, found in asked if found != wanted]
-        if off:
-            notes.append(f"{len(off)} of {len(asked)} {what} are not as long as asked: {count} {_range(off)} tokens")
+    for what, side, count in (("prompts", "input_tokens", "the server counts"), ("answers", "output_tokens", "they have")):
+        asked = {name: tokens for name, prompt in prompts.items() if (tokens := getattr(prompt, side)) is not None}
+        parts = [_too_many(journal.requests, getattr(journal.requests, side), asked) for journal in journals]
+        more = np.concatenate([np.empty(0), *parts])
+        if off := int(np.count_nonzero(more)):
+            notes.append(f"{off} of {len(more)} {what} are not as long as asked: {count} {_range(more[more != 0])} tokens")
     return notes
 
 
-def _range(off: Sequence[int]) -> str:
-    low, high = min(off), max(off)
+def _too_many(requests: Requests, counted: Floats, asked: Mapping[str, int]) -> Floats:
+    """Tokens counted less tokens asked for, of each answer where both are known."""
+    wanted = np.array([asked.get(prompt, np.nan) for prompt in requests.prompt_id], dtype=np.float64)
+    more = (counted - wanted)[requests.ok]
+    return np.asarray(more[~np.isnan(more)])
+
+
+def _range(off: Floats) -> str:
+    low, high = int(off.min()), int(off.max())
     return f"{low:+d}" if low == high else f"{low:+d} to {high:+d}"

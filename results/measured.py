@@ -9,11 +9,11 @@ from foundation.errors import BadInput
 from results.cache import cache_metrics
 from results.config import Scoring
 from results.inputs import RunInputs
-from results.journal import journal_files, read_journal
+from results.journal import Damage, Journal, read_journals
 from results.lengths import length_notes
 from results.metrics import stage_metrics
 from results.quality import prompt_scores, with_labels
-from results.records import Journal, Prompt, VariantRecord
+from results.records import Prompt, VariantRecord
 from results.steady import Settling, StageData, block_of, settling_of
 from results.summary import Estimate
 
@@ -31,7 +31,10 @@ class TokenFacts:
 
 @dataclass(frozen=True)
 class Measured:
-    """A variant's journals: stages (with facts about their tokens) and probes by name, and the mean score of each prompt."""
+    """A variant's journals: stages (with facts about their tokens) and probes by name, and the mean score of each prompt.
+
+    `unread`: what is wrong with the journals of stages that have no readable one.
+    """
 
     record: VariantRecord
     stages: Mapping[str, StageData]
@@ -40,10 +43,11 @@ class Measured:
     probes: Mapping[str, StageData]
     scores: Scores
     probe_scores: Mapping[str, Scores]
+    unread: Sequence[Damage] = ()
 
 
 def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt]) -> list[Measured]:
-    """Every variant of a run. Raises BadInput for a run without journals, or a damaged one."""
+    """Every variant of a run. Raises BadInput for a run without a journal that can be read."""
     measured = [_read(inputs, record, prompts) for record in inputs.variants]
     if not any(variant.stages for variant in measured):
         raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
@@ -55,10 +59,14 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
     paths = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
+    unread: list[Damage] = []
     for path in paths:
-        if journals := [journal for file in journal_files(path) if (journal := read_journal(file))]:
+        journals, damage = read_journals(path)
+        if not journals:
+            unread += damage
+        else:
             is_probe = path.name in {f"probe-{probe.name}" for probe in inputs.quality.probes}
-            stages[path.name] = _stage(path.name, journals, Settling() if is_probe else settling_of(journals))
+            stages[path.name] = _stage(path.name, journals, damage, Settling() if is_probe else settling_of(journals))
             cache = cache_metrics(journals, inputs.run / "telemetry" / f"{record.name}.parquet")
             tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
@@ -73,13 +81,14 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
         probes=probes,
         scores=_scores(judged, EVAL, inputs.quality, prompts) if judged else {},
         probe_scores={p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes},
+        unread=unread,
     )
 
 
-def _stage(name: str, journals: Sequence[Journal], settling: Settling) -> StageData:
+def _stage(name: str, journals: Sequence[Journal], damage: Sequence[Damage], settling: Settling) -> StageData:
     blocks = sorted((block_of(journal, settling.cut_ns) for journal in journals), key=lambda block: block.number)
     first = journals[0].header
-    return StageData(name, first.offered_rate, first.concurrency, blocks, settling)
+    return StageData(name, first.offered_rate, first.concurrency, blocks, settling, damage)
 
 
 def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> Scores:

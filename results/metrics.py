@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.cache import CACHE
-from results.requests import Floats, Owned, Requests
+from results.chunks import Owned
+from results.requests import Floats, Requests
 from results.stats import FLOORS, TAIL, Bounds, absent, estimate, floor_reason, log_t_bounds, percentile, share_bounds, t_bounds
 from results.steady import Block, StageData
 from results.summary import Estimate, Metric

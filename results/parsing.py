@@ -20,25 +20,26 @@ from results.records import EXACT, RequestRecord
 
 Ints = NDArray[np.int64]
 BY_CHUNK = ("chunk_ns", "chunk_tokens", "client_lag_ns")
-_KEPT_AS_TEXT = "server_metrics"
-_NULL = msgspec.Raw(b"null")
+KEPT_AS_TEXT = ("server_metrics",)
 
 
 def _rows_with(text: Sequence[str]) -> type[msgspec.Struct]:
     """`RequestRecord` with the named fields left as JSON text."""
     made: list[Any] = []
     for field in msgspec.structs.fields(RequestRecord):
-        default = msgspec.field(default=field.default, default_factory=field.default_factory)
         if field.name in text:
-            empty = _NULL if field.default is None else msgspec.Raw(b"[]")
-            made.append((field.name, msgspec.Raw, empty))
+            made.append((field.name, msgspec.Raw, msgspec.Raw(b"null" if field.default is None else b"[]")))
+        elif field.required:
+            made.append((field.name, field.type))
+        elif field.default is msgspec.NODEFAULT:
+            made.append((field.name, field.type, msgspec.field(default_factory=field.default_factory)))
         else:
-            made.append((field.name, field.type) if field.required else (field.name, field.type, default))
+            made.append((field.name, field.type, field.default))
     return msgspec.defstruct("Row", made, kw_only=True)
 
 
-_text_rows = msgspec.json.Decoder(_rows_with([*BY_CHUNK, _KEPT_AS_TEXT]))
-_rows = msgspec.json.Decoder(_rows_with([_KEPT_AS_TEXT]))
+_text_rows = msgspec.json.Decoder(_rows_with([*BY_CHUNK, *KEPT_AS_TEXT]))
+_rows = msgspec.json.Decoder(_rows_with(KEPT_AS_TEXT))
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Numbers:
 class Batch:
     """n records: `lines` (n,) says on which line of the file each stands.
 
-    `rows` have a record's fields, of which those `BY_CHUNK` are in `numbers` and `server_metrics` is JSON text.
+    `rows` have a record's fields, of which those `BY_CHUNK` are in `numbers` and those `KEPT_AS_TEXT` are JSON text.
     """
 
     lines: Ints

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, sqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from results.records import Journal
-from results.requests import Floats, Requests, requests_of
+from results.journal import Damage, Journal
+from results.requests import Floats, Requests
 
 LATE_SHARE = 0.1
 LATE_MS = 5.0
@@ -80,13 +82,17 @@ class Settling:
 
 @dataclass(frozen=True)
 class StageData:
-    """One variant under one offered load: its blocks, in order. `settling` is what was found of their steady state."""
+    """One variant under one offered load: its blocks, in order. `settling` is what was found of their steady state.
+
+    `damage`: the lines of its journals that could not be read, which no number holds.
+    """
 
     stage: str
     offered_rate: float | None
     concurrency: int | None
     blocks: Sequence[Block]
     settling: Settling = Settling()
+    damage: Sequence[Damage] = ()
 
     @property
     def n(self) -> int:
@@ -115,8 +121,8 @@ def window_of(journal: Journal) -> tuple[int, int]:
     ends = [end for end in (header.window_end_ns, stopped_ns) if end is not None]
     if ends:
         return header.window_start_ns, max(header.window_start_ns, min(ends))
-    seen = [stamp for r in journal.records for stamp in (r.scheduled_ns, r.done_ns) if stamp is not None]
-    return header.window_start_ns, max(seen, default=header.window_start_ns)
+    seen = [_last(journal.requests.scheduled_ns), _last(journal.requests.done_ns), header.window_start_ns]
+    return header.window_start_ns, max(seen)
 
 
 def settling_of(journals: Sequence[Journal]) -> Settling:
@@ -147,10 +153,10 @@ def _by_second(journal: Journal) -> Floats:
     """Requests in flight (open loop), or ended (closed), of each whole second of the window."""
     start, end = window_of(journal)
     edges = start + np.arange((end - start) // 1_000_000_000 + 1) * 1_000_000_000
-    done = np.array([r.done_ns for r in journal.records if r.sent_ns is not None and r.done_ns is not None], dtype=np.float64)
+    ended = ~np.isnan(journal.requests.sent_ns + journal.requests.done_ns)
+    sent, done = journal.requests.sent_ns[ended], journal.requests.done_ns[ended]
     if journal.header.concurrency is not None:
         return np.histogram(done, edges)[0].astype(np.float64)
-    sent = np.array([r.sent_ns for r in journal.records if r.sent_ns is not None and r.done_ns is not None], dtype=np.float64)
     under_way = [np.clip(np.minimum(done, edge) - sent, 0, None).sum() for edge in edges]
     return np.diff(under_way) / 1e9
 
@@ -159,7 +165,7 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
     """A journal's window, whose steady part begins `cut_ns` (`settling_of`) later."""
     window_start, end = window_of(journal)
     start = window_start + cut_ns
-    everything = requests_of(journal.records)
+    everything = journal.requests
     low, high = start / 1e6, end / 1e6
     before, after = everything.scheduled < window_start / 1e6, everything.scheduled >= high
     inside = (everything.done >= low) & (everything.done < high)
@@ -188,9 +194,13 @@ def _span(journal: Journal) -> tuple[float, float]:
     began = journal.header.origin_unix_ns
     if not began:
         return 0.0, 0.0
-    seen = [r.done_ns for r in journal.records if r.done_ns is not None]
-    ended = journal.end.ended_ns if journal.end is not None else max(seen, default=0)
+    ended = journal.end.ended_ns if journal.end is not None else _last(journal.requests.done_ns)
     return began / 1e9, (began + ended) / 1e9
+
+
+def _last(stamps_ns: NDArray[Any]) -> int:
+    """The latest of some stamps, NaN where there is none; 0 where there is none at all."""
+    return int(np.nanmax(stamps_ns)) if np.any(~np.isnan(stamps_ns)) else 0
 
 
 def _mean_in_flight(sent: Floats, done: Floats, low: float, high: float) -> float:
@@ -202,7 +212,7 @@ def _mean_in_flight(sent: Floats, done: Floats, low: float, high: float) -> floa
 
 
 def _block_notes(journal: Journal) -> list[str]:
-    header, end, n = journal.header, journal.end, len(journal.records)
+    header, end, n = journal.header, journal.end, len(journal.requests)
     notes = []
     if end is None:
         notes.append(f"block {header.block} was cut off after {n} requests; they are used")

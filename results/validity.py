@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import msgspec
 import numpy as np
 
+from results.journal import named
 from results.metrics import Limits, counted, values_in
 from results.records import Ceiling
 from results.requests import Floats
@@ -44,6 +45,7 @@ def read_ceiling(run: Path) -> Ceiling | None:
 def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None) -> Validity:
     """`limits`: the most a request may take, ms, by metric (the SLOs)."""
     doubts = [
+        *_damaged(stage),
         *_not_sent(stage),
         *_slip(stage, limits),
         *(_near_ceiling(stage, ceiling) if ceiling else ()),
@@ -67,6 +69,13 @@ def worst(parts: Sequence[tuple[str, Validity]]) -> Validity:
 
 def _worst(levels: Iterable[Level]) -> Level:
     return max(levels, key=_LEVELS.index, default="VALID")
+
+
+def _damaged(stage: StageData) -> list[Doubt]:
+    if not stage.damage:
+        return []
+    lines = "one line of its journals" if len(stage.damage) == 1 else f"{len(stage.damage)} lines of its journals"
+    return [("SUSPECT", f"{lines} can't be read, and no number holds them: {named(stage.damage)}")]
 
 
 def _not_sent(stage: StageData) -> list[Doubt]:
@@ -96,7 +105,7 @@ def _near_ceiling(stage: StageData, ceiling: Ceiling) -> list[Doubt]:
         return []
     workers = min((block.workers for block in stage.blocks), default=1)
     loads = (
-        ("events/s", sum(len(block.steady.chunk_at) for block in stage.blocks) / window_s, ceiling.events_per_s),
+        ("events/s", sum(int(block.steady.chunks.count.sum()) for block in stage.blocks) / window_s, ceiling.events_per_s),
         ("requests/s", stage.timed / window_s, ceiling.requests_per_s),
         ("open streams", max(block.in_flight for block in stage.blocks), float(ceiling.streams)),
     )
@@ -128,7 +137,7 @@ def _token_counts(stage: StageData) -> list[Doubt]:
     odd = counted = 0
     for block in stage.blocks:
         requests = block.requests
-        by_chunk = np.bincount(requests.chunk_of, requests.chunk_tokens, len(requests))
+        by_chunk = requests.chunks.tokens_of
         known = requests.ok & ~np.isnan(requests.output_tokens)
         missing = requests.output_tokens[known] - by_chunk[known]
         odd += int(((missing < 0) | (missing > 1 + 0.1 * requests.output_tokens[known])).sum())

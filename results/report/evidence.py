@@ -10,12 +10,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from results.journal import journal_files, read_journal
+from results.journal import Journal, read_journals
 from results.metrics import values_in
-from results.records import Journal
 from results.report.figures.time import Block, Lane, Training
 from results.report.table import in_order
-from results.requests import Requests, requests_of
+from results.requests import Requests
 from results.steady import block_of, settling_of
 from results.summary import Summary, VariantSummary
 
@@ -59,15 +58,15 @@ def gather(run: Path, summary: Summary) -> dict[str, VariantEvidence]:
 
 
 def _journals(run: Path, variant: VariantSummary) -> list[Journal]:
-    files = [file for stage in variant.stages for file in journal_files(run / "load" / variant.variant / stage.stage)]
-    return [journal for file in files if (journal := read_journal(file)) is not None]
+    folders = [run / "load" / variant.variant / stage.stage for stage in variant.stages]
+    return [journal for folder in folders for journal in read_journals(folder)[0]]
 
 
 def _of_variant(variant: VariantSummary, slot: int, journals: list[Journal], origin: int) -> VariantEvidence:
     got = _Collected()
     cut_ns = settling_of([journal for journal in journals if journal.header.stage == variant.judged_stage]).cut_ns
     for journal in journals:
-        requests = requests_of(journal.records)
+        requests = journal.requests
         began = (journal.header.origin_unix_ns - origin) / 1e9
         _place(got, journal, requests, began)
         if journal.header.stage == variant.judged_stage:

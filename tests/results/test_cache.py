@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from results.cache import cache_metrics
+from results.journal import Journal
 from results.lengths import length_notes
-from results.records import Journal, JournalEnd, JournalHeader, Prompt, RequestRecord, TelemetrySample
+from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord, TelemetrySample
+from results.requests import requests_of
 from serve.telemetry import write_samples
 
 
@@ -19,7 +21,7 @@ def journal(origin_s: int, records: list[RequestRecord], lasted_s: int = 10) -> 
         origin_monotonic_ns=origin_s * 10**9, origin_unix_ns=0, model="m", prompt_style="plain", api="chat", arrivals="poisson",
         offered_rate=1.0, concurrency=None, planned=len(records), window_start_ns=0, window_end_ns=10**10,
     )  # fmt: skip
-    return Journal(header, records, JournalEnd(end="complete", ended_ns=lasted_s * 10**9, window_end_ns=10**10))
+    return Journal(header, requests_of(records), JournalEnd(end="complete", ended_ns=lasted_s * 10**9, window_end_ns=10**10))
 
 
 def record(number: int, **fields: Any) -> RequestRecord:

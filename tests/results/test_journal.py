@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
 from results import write_parquet
-from results.journal import is_whole, read_journal, read_prompts
+from results.journal import Damage, Journal, is_whole, read_journal, read_prompts
+from results.requests import Requests, requests_of
 from tests.results.synthetic import request, write_journal, write_prompts
 
 RECORDS = [request(0, "a", 0, 10, 5), request(1, "b", 100, 20, 5, failure="reset"), request(2, "c", 200, 30, 5)]
 
 
+def read(file: Path) -> Journal:
+    journal = read_journal(file)
+    assert isinstance(journal, Journal), journal
+    return journal
+
+
+def columns(requests: Requests) -> dict[str, list[object]]:
+    """Every column as a list, NaN as None."""
+
+    def plain(column: object) -> list[object]:
+        values = column.tolist() if isinstance(column, np.ndarray) else list(column)
+        return [None if value != value else value for value in values]
+
+    own = {each.name: getattr(requests, each.name) for each in fields(requests) if each.name != "chunks"}
+    return {name: plain(column) for name, column in (own | vars(requests.chunks)).items()}
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     file = write_journal(tmp_path, "base", 3, RECORDS)
-    journal = read_journal(file)
-    assert journal is not None
+    journal = read(file)
     assert (journal.header.variant, journal.header.block) == ("base", 3)
-    assert journal.records == RECORDS
+    assert columns(journal.requests) == columns(requests_of(RECORDS))
     assert journal.end is not None
     assert is_whole(file)
 
@@ -35,13 +54,14 @@ def test_a_kill_costs_no_more_than_the_line_it_cut(tmp_path_factory: pytest.Temp
     complete_lines = kept.count(b"\n")
     journal = read_journal(file)
     if complete_lines == 0:
-        assert journal is None
+        assert isinstance(journal, Damage)
         return
-    assert journal is not None
+    assert isinstance(journal, Journal)
     assert journal.end is None
     assert not is_whole(file)
-    assert len(journal.records) - (complete_lines - 1) in (0, 1)  # the cut line counts where only its newline is missing
-    assert journal.records == RECORDS[: len(journal.records)]
+    n = len(journal.requests)
+    assert n - (complete_lines - 1) in (0, 1)  # the cut line counts where only its newline is missing
+    assert columns(journal.requests) == columns(requests_of(RECORDS[:n]))
 
 
 def test_an_interrupted_block_is_not_whole(tmp_path: Path) -> None:
@@ -54,8 +74,11 @@ def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     lines = file.read_bytes().split(b"\n")
     lines[2] = b'{"id": 1, "prompt'
     file.write_bytes(b"\n".join(lines))
-    with pytest.raises(BadInput, match=r"block-01\.jsonl:3"):
-        read_journal(file)
+    journal = read(file)
+    assert journal.requests.id.tolist() == [0, 2]
+    assert [str(each) for each in journal.damage] == [
+        "base/main/block-01.jsonl:3: Input data was truncated",
+    ]
 
 
 def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
@@ -70,8 +93,9 @@ def test_prompts_by_id(tmp_path: Path) -> None:
     write_prompts(tmp_path, {"a": "yes", "b": "no"})
     assert {id: prompt.reference for id, prompt in read_prompts(tmp_path).items()} == {"a": "yes", "b": "no"}
     (tmp_path / "prompts.jsonl").write_text("{}\n")
-    with pytest.raises(BadInput, match=r"prompts\.jsonl:1"):
-        read_prompts(tmp_path)
+    damaged = read_prompts(tmp_path)
+    assert damaged == {} and [each.line for each in damaged.damage] == [1]
+    assert "so its answers can't be scored" in str(damaged.damage[0])
 
 
 def test_parquet_holds_every_request(tmp_path: Path) -> None:

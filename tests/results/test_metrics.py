@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from results import analyse
-from results.journal import read_journal
+from results.journal import Journal, read_journal
 from results.metrics import METRICS, stage_metrics
 from results.records import RequestRecord
 from results.steady import StageData, block_of, doubts, window_of
@@ -20,7 +20,7 @@ def stage_of(
     run: Path, records: list[RequestRecord], limits: dict[str, float] | None = None, **journal: object
 ) -> dict[str, Estimate]:
     read = read_journal(write_journal(run, "base", 1, records, **journal))
-    assert read is not None
+    assert isinstance(read, Journal)
     return stage_metrics(StageData("main", read.header.offered_rate, read.header.concurrency, [block_of(read)]), limits or {})
 
 
@@ -85,8 +85,7 @@ def test_a_closed_loop_ends_with_its_end_line_or_with_what_was_seen(tmp_path: Pa
     records = [request(0, "a", 0, 100), request(1, "b", 100, 150)]
     whole = read_journal(write_journal(tmp_path, "base", 1, records, offered_rate=None, concurrency=1, window_ms=(0, 250)))
     cut = read_journal(write_journal(tmp_path, "base", 2, records, offered_rate=None, concurrency=1, end=None))
-    assert whole is not None
-    assert cut is not None
+    assert isinstance(whole, Journal) and isinstance(cut, Journal)
     assert window_of(whole) == (0, 250 * MS)
     assert window_of(cut) == (0, 250 * MS)
 
@@ -147,7 +146,7 @@ def test_an_answer_without_tokens_has_no_latency(tmp_path: Path) -> None:
     assert found["output_tokens_mean"].value == 0
     assert found["slo_attainment"].value == 0
     read = read_journal(write_journal(tmp_path, "base", 1, records))
-    assert read is not None
+    assert isinstance(read, Journal)
     assert "20 answers were empty" in " ".join(doubts(StageData("main", 10.0, None, [block_of(read)])))
 
 
