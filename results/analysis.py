@@ -239,6 +239,8 @@ def _stage_summary(
         },
         validity=validity_of(stage, limits, ceiling),
         alternated=pairing.alternated if pairing else None,
+        held=stage.held.value,
+        held_reason=stage.held.reason,
     )
 
 

@@ -8,15 +8,18 @@ Self-hosted: `accelerators x price_per_hour / (3600 x requests/s held)`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, sqrt
 
 import numpy as np
 
 from results.config import BudgetConfig, Price
 from results.requests import Floats, Requests
 from results.stats import TAIL, Bounds, absent, count_bounds, estimate, log_t_bounds, mean_bounds, ratio_bounds
-from results.steady import StageData, held
+from results.steady import StageData
 from results.summary import Estimate
+
+# Of the arrivals of a window, so many end in it but for chance, else its ends are no rate.
+ENDED_SHARE = 0.9
 
 
 def is_metered(price: Price) -> bool:
@@ -74,8 +77,13 @@ def no_cost_reason(stage: StageData, price: Price) -> str | None:
         return None if any(len(c) for c in _known_costs(stage, price)) else "no request has its tokens counted"
     if sum(block.completed for block in stage.blocks) == 0:
         return "no request succeeded, so no rate was held"
-    if stage.offered_rate is not None and not held(stage):
-        return "the offered load was not held, and at saturation a cost per request means nothing"
+    if stage.held.value is not True:
+        return f"no load was shown to be held ({stage.held.reason}), and at saturation a cost per request means nothing"
+    ended = sum(block.ended for block in stage.blocks)
+    if ended < ENDED_SHARE * stage.timed - 2 * sqrt(stage.timed * (1 - ENDED_SHARE)):
+        return (
+            f"of {stage.timed} requests that arrived in the windows {ended} ended there: too short to show the rate that is held"
+        )
     return None
 
 

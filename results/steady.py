@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from results.held import Held, held
 from results.journal import Damage, Journal
 from results.requests import Floats, Requests
 
 LATE_SHARE = 0.1
 LATE_MS = 5.0
-HELD_SHARE = 0.9
 # MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
 BATCH = 5
 BATCHES = 8
@@ -108,21 +108,24 @@ class StageData:
     def succeeded(self) -> int:
         return sum(int(block.requests.ok.sum()) for block in self.blocks)
 
+    @cached_property
+    def held(self) -> Held:
+        """Whether the offered load was held, and why not."""
+        return held([block.steady for block in self.blocks], self.offered_rate is not None)
+
     @property
     def window_s(self) -> float:
         return sum(block.window_s for block in self.blocks)
 
 
 def window_of(journal: Journal) -> tuple[int, int]:
-    """The steady window in ns from the origin: up to where it was stopped, if it was. A closed loop that was cut off ends with
-    the last thing it saw."""
-    header = journal.header
-    stopped_ns = None if journal.end is None else journal.end.window_end_ns
-    ends = [end for end in (header.window_end_ns, stopped_ns) if end is not None]
-    if ends:
-        return header.window_start_ns, max(header.window_start_ns, min(ends))
+    """The window in ns from the origin: up to where it was stopped, if it was. A block that was cut off ends with the last thing
+    it saw."""
+    header, end = journal.header, journal.end
     seen = [_last(journal.requests.scheduled_ns), _last(journal.requests.done_ns), header.window_start_ns]
-    return header.window_start_ns, max(seen)
+    ended_ns = max(seen) if end is None else end.window_end_ns
+    ends = [at for at in (header.window_end_ns, ended_ns) if at is not None]
+    return header.window_start_ns, max(header.window_start_ns, min(ends))
 
 
 def settling_of(journals: Sequence[Journal]) -> Settling:
@@ -221,12 +224,6 @@ def _block_notes(journal: Journal) -> list[str]:
     return notes
 
 
-def held(stage: StageData) -> bool:
-    """Whether the offered load was held: what arrived in the windows also ended there, but for 10 % and for chance."""
-    arrived, ended = stage.timed, sum(block.ended for block in stage.blocks)
-    return ended >= HELD_SHARE * arrived - 2 * sqrt(arrived * (1 - HELD_SHARE))
-
-
 def doubts(stage: StageData) -> list[str]:
     """What makes the stage's numbers doubtful, as sentences."""
     notes = [note for block in stage.blocks for note in block.notes]
@@ -241,12 +238,8 @@ def doubts(stage: StageData) -> list[str]:
         notes.append(f"{empty} answers were empty: they have no first token and so no latency")
     if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
         notes.append(f"{uncounted} answers have no token count: they are left out of every number made of tokens")
-    if stage.offered_rate is not None and not held(stage):
-        ended = sum(block.ended for block in stage.blocks)
-        notes.append(
-            f"the offered load was not held: {stage.timed} requests arrived in the windows, {ended} ended there; "
-            "the queue grew, so latencies depend on how long the stage lasted"
-        )
+    if stage.held.value is False:
+        notes.append(f"the offered load was not held: {stage.held.reason}, so latencies depend on how long the stage lasted")
     return [*notes, *_left_out(stage)]
 
 

@@ -104,6 +104,9 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     `judged` holds the SLOs at this load, by metric. `alternated`: whether its blocks took turns with the baseline's, None where
     that is not known; where they did not, differences hold what the machine did in between.
+    `planned` are the requests of the windows, which are counted; times and rates are of their steady parts, `window_s` in all.
+    `held`: whether the offered load was held, None where that can't be said; where it is not True, `held_reason` says why, and
+    the stage shows no capacity and no cost by the hour.
     """
 
     stage: str
@@ -123,6 +126,8 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     judged: dict[str, Judged] = {}
     validity: Validity = Validity()
     alternated: bool | None = None
+    held: bool | None = None
+    held_reason: str | None = None
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,12 +12,18 @@ from results.summary import BreakEven, Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 
-def measured(run: Path, budget: dict[str, object] | None, latency_ms: float = 50, rate: float | None = 10.0) -> Summary:
-    """100 requests of 10 tokens in and 4 out, 10 a second for 10 s, in two blocks; three of four answers are right."""
+def measured(
+    run: Path, budget: dict[str, object] | None, latency_ms: float = 50, rate: float | None = 10.0, behind_ms: float = 0
+) -> Summary:
+    """100 requests of 10 tokens in and 4 out, 10 a second for 10 s, in two blocks; three of four answers are right.
+
+    Each answer takes `behind_ms` longer than the one before.
+    """
     write_prompts(run, {f"q{i}": "yes" for i in range(100)})
     for block in (1, 2):
         records = [
-            request(i, f"q{i}", 100 * i, latency_ms, 20, output_tokens=4, text="yes" if i % 4 else "no") for i in range(100)
+            request(i, f"q{i}", 100 * i, latency_ms + i * behind_ms, 20, output_tokens=4, text="yes" if i % 4 else "no")
+            for i in range(100)
         ]
         write_journal(run, "base", block, records, offered_rate=rate, concurrency=None if rate else 4)
     return analyse(inputs(run, ["base"], Asked(budget=budget)))
@@ -106,9 +112,27 @@ def test_one_block_has_the_spread_of_its_count(tmp_path: Path) -> None:
 
 
 def test_a_load_that_was_not_held_has_no_cost(tmp_path: Path) -> None:
-    cost = measured(tmp_path, {"price": {"accelerator_hour": "$1"}}, latency_ms=9_000).variants[0].metrics["cost_per_request"]
+    """8.3 are answered a second: latency rises by 20 ms a request, 200 ms a second."""
+    price = {"price": {"accelerator_hour": "$1"}}
+    cost = measured(tmp_path, price, behind_ms=20).variants[0].metrics["cost_per_request"]
     assert cost.value is None
-    assert "not held" in (cost.reason or "")
+    assert "the queue grew: latency rose by 200 ms a second" in (cost.reason or "")
+
+
+def test_a_closed_loop_has_no_cost_by_the_hour(tmp_path: Path) -> None:
+    hourly, by_token = {"accelerator_hour": "$1"}, {"output_per_token": "$0.001"}
+    cost = measured(tmp_path, {"price": hourly}, rate=None).variants[0].metrics["cost_per_request"]
+    assert cost.value is None
+    assert "a closed loop offers no rate" in (cost.reason or "")
+    cost = measured(tmp_path / "metered", {"price": by_token}, rate=None).variants[0].metrics["cost_per_request"]
+    assert cost.value == pytest.approx(0.004)
+
+
+def test_windows_shorter_than_their_answers_show_no_rate(tmp_path: Path) -> None:
+    """Each answer takes 9 s of a window of 10 s: the server keeps up, and 11 of 100 end in the window."""
+    cost = measured(tmp_path, {"price": {"accelerator_hour": "$1"}}, latency_ms=8_950).variants[0].metrics["cost_per_request"]
+    assert cost.value is None
+    assert "of 200 requests that arrived in the windows 22 ended there" in (cost.reason or "")
 
 
 def test_no_prices_no_cost(tmp_path: Path) -> None:

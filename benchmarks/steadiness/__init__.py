@@ -1,0 +1,1 @@
+"""How often the decision is wrong, on simulated measurements whose truth is known: `make bench-decision`."""

@@ -1,0 +1,112 @@
+"""Whether a server kept up: from latencies whose growth is known, and from queues that are simulated."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from results import analyse
+from results.held import held
+from results.records import RequestRecord
+from results.requests import Requests, requests_of
+from results.summary import StageSummary
+from tests.results.synthetic import Asked, inputs, request, write_journal
+
+
+def served(latencies_ms: Sequence[float], every_ms: float = 100) -> Requests:
+    return requests_of(request(i, "q", i * every_ms, latency) for i, latency in enumerate(latencies_ms))
+
+
+def queue(rng: random.Random, servers: int, load: float, n: int, work: Callable[[], float]) -> Requests:
+    """An open queue that begins empty: Poisson arrivals, first come first served; `work` in s, 1 on average."""
+    free, at, latencies, times = [0.0] * servers, 0.0, [], []
+    for _ in range(n):
+        at += rng.expovariate(load * servers)
+        begins = max(at, heapq.heappop(free))
+        heapq.heappush(free, ends := begins + work())
+        times.append(at)
+        latencies.append(ends - at)
+    return requests_of(
+        request(i, "q", at * 1e3, latency * 1e3) for i, (at, latency) in enumerate(zip(times, latencies, strict=True))
+    )
+
+
+def test_the_lag_is_the_load_over_what_the_server_does_less_one() -> None:
+    """10 arrive a second, 8 are answered: 1/8 s - 1/10 s more for each request, 0.25 s a second."""
+    found = held([served([200 + 25 * i for i in range(100)])], offered=True)
+    assert (found.value, found.lag) == (False, pytest.approx(0.25))
+    assert found.reason == "the queue grew: latency rose by 250 ms a second"
+
+
+def test_constant_answers_are_held_however_long_they_take() -> None:
+    for latency in (50.0, 5_000.0, 60_000.0):
+        found = held([served([latency] * 200)] * 10, offered=True)
+        assert (found.value, found.reason, found.lag) == (True, None, pytest.approx(0))
+
+
+def test_a_closed_loop_offers_no_rate() -> None:
+    found = held([served([100.0] * 100)], offered=False)
+    assert found.value is None and "a closed loop offers no rate" in (found.reason or "")
+
+
+def test_a_handful_of_requests_tells_nothing() -> None:
+    found = held([served([100.0] * 9)] * 2, offered=True)
+    assert found.value is None and "fewer than 20 requests" in (found.reason or "")
+
+
+def test_requests_that_waited_until_their_deadline_count() -> None:
+    """8 of 10 a second are answered, and what is later than 2 s times out."""
+    latencies = [200 + 25 * i for i in range(120)]
+    records = [
+        request(i, "q", i * 100, min(latency, 2_000), failure="timeout_total" if latency > 2_000 else None)
+        for i, latency in enumerate(latencies)
+    ]
+    assert held([requests_of(records)], offered=True).value is False
+
+
+@pytest.mark.parametrize(("servers", "n", "blocks"), [(1, 60, 10), (8, 200, 5), (32, 600, 1), (4, 600, 3)])
+def test_queues_that_are_stable_and_that_are_not(servers: int, n: int, blocks: int) -> None:
+    """40 runs each, loads of 0.8 and of 1.3: at most one run wrong (benchmarks/steadiness has the rates)."""
+    rng, runs = random.Random(servers), 40
+
+    def work() -> float:
+        return rng.expovariate(1.0)
+
+    grew = {
+        load: sum(
+            held([queue(rng, servers, load, n, work) for _ in range(blocks)], offered=True).value is False for _ in range(runs)
+        )
+        for load in (0.8, 1.3)
+    }
+    assert grew[0.8] <= 1 and grew[1.3] >= runs - 1
+
+
+def stage_of(run: Path, records: list[RequestRecord], **more: object) -> StageSummary:
+    write_journal(run, "base", 1, records, **more)
+    return analyse(inputs(run, ["base"], Asked({"latency_p95": "60s"}))).variants[0].stages[0]
+
+
+def test_long_answers_in_a_short_window_are_not_suspect(tmp_path: Path) -> None:
+    """Answers of 5 s in a window of 20 s: 50 of 200 end after it, and the server kept up."""
+    stage = stage_of(tmp_path, [request(i, "q", i * 100, 5_000, 100) for i in range(200)], window_ms=(0, 20_000))
+    assert (stage.held, stage.held_reason) == (True, None)
+    assert (stage.validity.level, stage.validity.reasons) == ("VALID", [])
+
+
+def test_an_overloaded_stage_says_so(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, [request(i, "q", i * 100, 200 + 20 * i, 100) for i in range(100)])
+    assert stage.held is False
+    assert stage.validity.level == "SUSPECT" and "the queue grew" in " ".join(stage.validity.reasons)
+    assert "so latencies depend on how long the stage lasted" in " ".join(stage.notes)
+
+
+def test_a_block_that_was_cut_off_counts_the_time_it_ran(tmp_path: Path) -> None:
+    """It was to run for 60 s, and was killed when the answer to the request of 9.9 s came, at 10 s."""
+    stage = stage_of(tmp_path, [request(i, "q", i * 100, 100, 50) for i in range(100)], window_ms=(0, 60_000), end=None)
+    assert stage.window_s == pytest.approx(10)
+    assert stage.metrics["requests_per_s"].value == pytest.approx(9.9)  # the last one ends as the window does
+    assert stage.metrics["achieved_rate"].value == pytest.approx(10)
