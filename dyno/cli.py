@@ -297,19 +297,34 @@ def report(run: RunFolder, gate: Gate = False) -> None:
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)],
     markdown: Annotated[bool, typer.Option("--markdown", help="With two runs: print Markdown, for a pull request.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With two runs: print JSON.")] = False,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="With two runs: write JUnit XML.")] = None,
-    gate: Annotated[bool, typer.Option("--gate", help="With two runs: exit 1 where anything got worse beyond noise.")] = False,
+    margin: Annotated[
+        str | None,
+        typer.Option("--margin", help="With two runs: the largest change that counts as none (5%).", show_default=False),
+    ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate",
+            help="With two runs: exit 0 only where all is compared and nothing worse; 1 worse, 2 unsettled, 3 nothing compared.",
+        ),
+    ] = False,
 ) -> None:
-    """Stored runs: of two, what differs beyond their noise; of more, every variant side by side. Nothing is measured."""
-    from dyno.stored import compare_two, show_comparison
+    """Stored runs: of two, what got worse or better; of more, every variant side by side. Nothing is measured."""
+    from dyno.compare import compare_two, show_side_by_side
     from foundation.errors import BadInput
 
     if len(runs) != 2:
-        if markdown or junit or gate:
-            raise BadInput("--markdown, --junit and --gate go with two runs: dyno compare BEFORE AFTER")
-        show_comparison(runs)
-    elif compare_two(runs[0], runs[1], junit, markdown) and gate:
-        raise typer.Exit(Exit.DONT_SHIP)
+        if markdown or as_json or junit or margin or gate:
+            raise BadInput("--markdown, --json, --junit, --margin and --gate go with two runs: dyno compare BEFORE AFTER")
+        show_side_by_side(runs)
+        return
+    if markdown and as_json:
+        raise BadInput("--markdown or --json, not both")
+    code = compare_two(runs[0], runs[1], margin, junit, "markdown" if markdown else "json" if as_json else "table")
+    if gate and code:
+        raise typer.Exit(code)
 
 
 @app.command()

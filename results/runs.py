@@ -1,156 +1,140 @@
 """Two stored runs against each other: the same variant at two commits, on two machines, with two versions.
 
-Runs share neither the hour nor the machine's mood, so their blocks are not paired, and what a run's own blocks differ by among
-themselves (its noise) is the least that a difference between runs must exceed. Scores are paired by prompt, as within a run.
+What is compared are answers to the same question: runs that were asked different things, or whose measurement is INVALID, are
+named and not called better or worse. `run_evidence` says what the data show, `run_outcomes` what follows for a number,
+`run_conclusion` for the two runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import isfinite, isnan
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
-
-from results.compare import no_difference, noise, paired_by_prompt, paired_scores, prompt_means, reach_of
+from results.analysis import summarise
 from results.inputs import RunInputs
 from results.journal import read_prompts
-from results.measured import Measured, read_measured
-from results.metrics import METRICS, TOKEN_MEANS, block_statistics
-from results.report.format import change, points, quantity
-from results.stats import TAIL, Bounds, estimate, score_bounds, unpaired_log_bounds
-from results.steady import StageData
-from results.summary import SCHEMA_VERSION, Difference, Estimate, RunChange, RunComparison
+from results.measured import read_measured
+from results.run_conclusion import conclude
+from results.run_outcomes import MARGIN, Compared, outcomes
+from results.run_pairs import probe_change, stage_changes, variant_changes
+from results.run_settings import Changes, Settings, lines, setting_changes
+from results.run_sides import Question, Side, probe_question, question_of
+from results.summary import SCHEMA_VERSION, RunComparison
 
-TIMES = ("latency_p50", "latency_p95", "ttft_p50", "ttft_p95", "tpot_mean", "requests_per_s")
-ONE_BLOCK = "an interval needs at least two blocks in each run"
+Pair = tuple[str, Side, Side]
 
 
-def compare_runs(
-    before: RunInputs, after: RunInputs, environments: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
-) -> RunComparison:
+@dataclass(frozen=True)
+class StoredRun:
+    """A run directory with its `environment.json` and its sections of `experiment.yaml`, lists of named things by their names."""
+
+    inputs: RunInputs
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
+
+
+def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) -> RunComparison:
     """Every variant that both runs have, stage by stage; if they share no name and have one variant each, those two.
 
-    `environments` are the runs' `environment.json`. Raises BadInput for a run without journals.
+    `margin`: the largest relative change that counts as none. Raises BadInput for a run without journals.
     """
-    sides = [{m.record.name: m for m in read_measured(inputs, read_prompts(inputs.run))} for inputs in (before, after)]
-    pairs = [(name, sides[0][name], sides[1][name]) for name in sides[0] if name in sides[1]]
-    notes = [f"only {before.name} has {name}" for name in sides[0] if name not in sides[1]]
-    notes += [f"only {after.name} has {name}" for name in sides[1] if name not in sides[0]]
-    if not pairs and len(sides[0]) == len(sides[1]) == 1:
-        (one,), (two,) = (list(side.values()) for side in sides)
-        pairs, notes = [(f"{one.record.name} / {two.record.name}", one, two)], []
-    changes = []
-    for name, one, two in pairs:
-        changes += _changes(name, one, two, notes)
+    names = before.inputs.name, after.inputs.name
+    changes = setting_changes(before.settings, after.settings)
+    pairs, missing, notes = _pairs(_sides(before), _sides(after), names)
+    findings = [_compare(pair, changes, margin) for pair in pairs]
+    results = outcomes([each for found in findings for each in found.compared])
+    missing += [line for found in findings for line in found.missing]
+    validity = [line for found in findings for line in found.validity]
+    asked = [line for found in findings for line in found.asked]
+    conclusion, headline = conclude(results, missing, any(": INVALID: " in line for line in validity))
     return RunComparison(
         schema_version=SCHEMA_VERSION,
-        before=before.name,
-        after=after.name,
-        environment=environment_changes(*environments),
-        changes=changes,
-        notes=notes,
+        before=names[0],
+        after=names[1],
+        conclusion=conclusion,
+        headline=headline,
+        changes=results,
+        asked=asked,
+        validity=validity,
+        missing=missing,
+        settings=[line for line in lines(changes) if not any(line in each for each in asked)],
+        environment=lines(setting_changes(before.environment, after.environment)),
+        notes=[*notes, *(line for found in findings for line in found.notes)],
     )
 
 
-def environment_changes(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two nested mappings, a line each: "versions.vllm: 0.31.0 -> 0.32.0"."""
-    lines = []
-    for key in sorted({*before, *after}):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += environment_changes(old, new, f"{prefix}{key}.")
-        elif old != new:
-            lines.append(f"{prefix}{key}: {'none' if old is None else old} -> {'none' if new is None else new}")
-    return lines
+def _sides(run: StoredRun) -> dict[str, Side]:
+    """The variants of a run that were measured, by name."""
+    prompts = read_prompts(run.inputs.run)
+    measured = read_measured(run.inputs, prompts)
+    summaries = {each.variant: each for each in summarise(run.inputs, measured, prompts).variants}
+    return {
+        each.record.name: Side(run.inputs, run.settings, prompts, each, summaries[each.record.name])
+        for each in measured
+        if each.stages
+    }
 
 
-def _changes(name: str, before: Measured, after: Measured, notes: list[str]) -> list[RunChange]:
-    found = []
-    for stage in before.stages:
-        if stage not in after.stages:
-            continue
-        old, new = before.stages[stage], after.stages[stage]
-        if (old.offered_rate, old.concurrency) != (new.offered_rate, new.concurrency):
-            notes.append(f"{name}, {stage}: the offered loads differ, so the numbers are not compared")
-            continue
-        floors = noise(old), noise(new)
-        metrics = before.metrics[stage], after.metrics[stage]
-        for key in TIMES:
-            difference = _unpaired(old, new, key, metrics[0][key], metrics[1][key])
-            reach = [reach_of(floor[key]) for floor in floors]
-            floor = max((r for r in reach if r is not None), default=None)
-            found.append(_change(name, stage, key, metrics[0][key], metrics[1][key], difference, floor))
-        found.append(_tokens(name, stage, old, new, metrics[0]["output_tokens_mean"], metrics[1]["output_tokens_mean"]))
-    if before.scores and after.scores:
-        difference = paired_scores(after.scores, before.scores)
-        found.append(_change(name, None, "quality", _mean_score(before), _mean_score(after), difference, None))
-    return found
+def _pairs(
+    before: Mapping[str, Side], after: Mapping[str, Side], names: tuple[str, str]
+) -> tuple[list[Pair], list[str], list[str]]:
+    """The variants to compare, what only the earlier run has, and what only the later one has."""
+    pairs = [(name, before[name], after[name]) for name in before if name in after]
+    if not pairs and len(before) == len(after) == 1:
+        (one,), (two,) = before.values(), after.values()
+        return [(f"{one.variant.record.name} / {two.variant.record.name}", one, two)], [], []
+    missing = [f"only {names[0]} has variant {name}" for name in before if name not in after]
+    return pairs, missing, [f"only {names[1]} has variant {name}" for name in after if name not in before]
 
 
-def _unpaired(old: StageData, new: StageData, key: str, before: Estimate, after: Estimate) -> Difference:
-    if before.value is None or after.value is None or before.value <= 0:
-        return no_difference(before.reason or after.reason or "nothing to compare with")
-    blocks = [[x for block in side.blocks if not isnan(x := block_statistics(block, {})[key])] for side in (new, old)]
-    ratio = after.value / before.value
-    bounds = unpaired_log_bounds(blocks[0], blocks[1], ratio, TAIL, TAIL)
-    n, reason = min(map(len, blocks)), None if isfinite(bounds.high) else ONE_BLOCK
-    scaled = Bounds((bounds.low - 1) * before.value, (bounds.high - 1) * before.value)
-    return Difference(
-        absolute=estimate(after.value - before.value, scaled, n, reason),
-        relative=estimate(ratio - 1, Bounds(bounds.low - 1, bounds.high - 1), n, reason),
+@dataclass(frozen=True)
+class _Findings:
+    """What a pair of variants shows: its numbers, and what a reader must know beside them."""
+
+    compared: Sequence[Compared]
+    asked: Sequence[str]
+    validity: Sequence[str]
+    missing: Sequence[str]
+    notes: Sequence[str]
+
+
+def _compare(pair: Pair, changes: Changes, margin: float) -> _Findings:
+    name, before, after = pair
+    stages = [stage for stage in before.variant.stages if stage in after.variant.stages]
+    questions = {stage: question_of(before, after, stage, changes) for stage in stages}
+    compared = [c for stage in stages for c in stage_changes(name, stage, before, after, questions[stage], margin)]
+    places = [(f"{name}, {stage}", question) for stage, question in questions.items()]
+    if judged := _judged(before, after, questions):
+        compared += variant_changes(name, before, after, judged, margin)
+    probes = [probe for probe in before.variant.probe_scores if probe in after.variant.probe_scores]
+    for probe in probes:
+        question = probe_question(before, after, probe, changes)
+        compared.append(probe_change(name, probe, before, after, question, margin))
+        places.append((f"{name}, probe {probe}", question))
+    scored = any(each.key == "quality" for each in compared)
+    return _Findings(
+        compared,
+        [f"{place}: {line}" for place, question in places for line in question.differences(scored)],
+        [line for stage in stages for line in _validity(name, stage, before, after)],
+        [*_only(name, before, after, "stage"), *_only(name, before, after, "probe")],
+        _only(name, after, before, "stage"),
     )
 
 
-def _tokens(name: str, stage: str, old: StageData, new: StageData, before: Estimate, after: Estimate) -> RunChange:
-    key = "output_tokens_mean"
-    if before.value is None or after.value is None:
-        return _change(name, stage, key, before, after, no_difference(before.reason or after.reason or "not counted"), None)
-    means = [prompt_means([block.requests for block in side.blocks], TOKEN_MEANS[key]) for side in (new, old)]
-    return _change(name, stage, key, before, after, paired_by_prompt(means[0], means[1], after.value, before.value), None)
+def _judged(before: Side, after: Side, questions: Mapping[str, Question]) -> Question | None:
+    """What quality and cost answer: both are of the judged stage. None where neither run has its own."""
+    stages = before.inputs.judged_stage, after.inputs.judged_stage
+    question = questions.get(stages[0]) or questions.get(stages[1])
+    if question is None or stages[0] == stages[1]:
+        return question
+    return replace(question, asked=[*question.asked, f"quality and cost: of stage {stages[0]} -> of stage {stages[1]}"])
 
 
-def _mean_score(measured: Measured) -> Estimate:
-    values = np.array(list(measured.scores.values()))
-    return estimate(float(np.mean(values)), score_bounds(values, TAIL, TAIL), len(values))
+def _only(name: str, side: Side, other: Side, what: Literal["stage", "probe"]) -> list[str]:
+    mine, theirs = (each.variant.stages if what == "stage" else each.variant.probe_scores for each in (side, other))
+    return [f"only {side.run} has {what} {each} of {name}" for each in mine if each not in theirs]
 
 
-def _change(
-    name: str, stage: str | None, key: str, before: Estimate, after: Estimate, difference: Difference, floor: float | None
-) -> RunChange:
-    metric = METRICS[key]
-    change_of = difference.absolute
-    outcome: Literal["better", "worse", "no difference", "unsettled"] = "unsettled"
-    if change_of.value is not None and change_of.low is not None and change_of.high is not None:
-        shown = not change_of.low <= 0 <= change_of.high
-        beyond = floor is None or abs(difference.relative.value or 0.0) > floor
-        outcome = "no difference"
-        if shown and beyond:
-            outcome = "worse" if (change_of.value > 0) == (metric.better == "lower") else "better"
-    return RunChange(
-        variant=name,
-        stage=stage,
-        metric=key,
-        label=metric.label,
-        unit=metric.unit,
-        before=before,
-        after=after,
-        difference=difference,
-        noise=floor,
-        outcome=outcome,
-        sentence=_sentence(metric.label, metric.unit, before, after, difference, floor, outcome),
-    )
-
-
-def _sentence(
-    label: str, unit: str, before: Estimate, after: Estimate, difference: Difference, floor: float | None, outcome: str
-) -> str:
-    if before.value is None or after.value is None:
-        return f"{label} can't be compared: {difference.absolute.reason}"
-    was = f"{label} was {quantity(before.value, unit)} and is {quantity(after.value, unit)}"
-    if unit == "share" and difference.absolute.value is not None:
-        size = points(difference.absolute.value)
-    else:
-        size = change(difference.relative.value) if difference.relative.value is not None else "no measure of it"
-    reach = f", noise {change(floor).lstrip('+')}" if floor is not None else ""
-    return f"{was}: {outcome} ({size}{reach})"
+def _validity(name: str, stage: str, before: Side, after: Side) -> list[str]:
+    return [f"{side.run}: {name}, {stage}: {reason}" for side in (before, after) for reason in side.stage(stage).validity.reasons]

@@ -133,22 +133,6 @@ def paired_log_bounds(variant: Sequence[float], base: Sequence[float], ratio: fl
     return Bounds(min(exp_(around.low), ratio), max(exp_(around.high), ratio))
 
 
-def unpaired_log_bounds(
-    after: Sequence[float], before: Sequence[float], ratio: float, low_tail: float, high_tail: float
-) -> Bounds:
-    """Bounds of a ratio of positive statistics of blocks that have nothing in common: Welch's t on their logarithms."""
-    if ratio <= 0 or min(len(after), len(before)) < 2 or min(*after, *before) <= 0:
-        return Bounds(-inf, inf)
-    logs = [np.log(side) for side in (after, before)]
-    variances = [float(np.var(side, ddof=1)) / len(side) for side in logs]
-    error, change = sqrt(sum(variances)), float(np.mean(logs[0]) - np.mean(logs[1]))
-    if error == 0:
-        return Bounds(min(exp_(change), ratio), max(exp_(change), ratio))
-    freedom = sum(variances) ** 2 / sum(v**2 / (len(side) - 1) for v, side in zip(variances, logs, strict=True))
-    low, high = change + error * float(stdtrit(freedom, low_tail)), change - error * float(stdtrit(freedom, high_tail))
-    return Bounds(min(exp_(low), ratio), max(exp_(high), ratio))
-
-
 def ratio_bounds(numerators: Floats, denominators: Floats, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of mean(numerators) / mean(denominators) over n independent pairs: the delta method with Student's t."""
     n, below = len(numerators), float(np.mean(denominators)) if len(denominators) else 0.0

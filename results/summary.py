@@ -250,9 +250,12 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of one variant in two runs. `noise` is the relative difference that the runs show against themselves.
+    """One metric of one variant in two runs.
 
-    "worse" and "better" need the interval of the difference to leave out zero and the difference to be larger than the noise.
+    `margin` is the largest change that counts as none: a share of the earlier value, or points of a share. `bounds` are what the
+    change is held against it by, in the same measure, each end wrong with at most 5 %. `outcome` (docs/decision.md): "equivalent"
+    where the bounds lie within the margin, "worse" and "better" where a change is shown for all metrics together, "unsettled"
+    where the data show neither, "not compared" where the runs answer different questions or one of them is INVALID.
     """
 
     variant: str
@@ -263,19 +266,31 @@ class RunChange(msgspec.Struct, frozen=True, kw_only=True):
     before: Estimate
     after: Estimate
     difference: Difference
-    noise: float | None
-    outcome: Literal["better", "worse", "no difference", "unsettled"]
+    margin: float
+    bounds: Interval | None
+    outcome: Literal["better", "worse", "equivalent", "unsettled", "not compared"]
     sentence: str
 
 
 class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two stored runs: what differs in their environments ("versions.vllm: 0.31 -> 0.32") and in their numbers."""
+    """Two stored runs. `conclusion` is what the gate goes by, `headline` the same in words.
+
+    `asked`: what makes their numbers answers to different questions. `settings` and `environment`: what else differs
+    ("versions.vllm: 0.31.0 -> 0.32.0"). `validity`: why a measurement is SUSPECT or INVALID. `missing`: what only the earlier
+    run has.
+    """
 
     schema_version: int
     before: str
     after: str
-    environment: list[str]
+    conclusion: Literal["nothing worse", "worse", "unsettled", "nothing compared"]
+    headline: str
     changes: list[RunChange]
+    asked: list[str]
+    validity: list[str]
+    missing: list[str]
+    settings: list[str]
+    environment: list[str]
     notes: list[str]
 
 

@@ -1,42 +1,60 @@
-"""The verdict as JUnit XML: a suite a variant, a case an objective, so that any CI shows what holds."""
+"""The verdict as JUnit XML: a suite a variant, a case an objective and one for the verdict, so that any CI shows what holds."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from xml.etree import ElementTree as Tree
 
-from results.summary import Verdicts
+from results.summary import VariantVerdict, Verdicts
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_COUNTED = {"tests": "testcase", "failures": "testcase/failure", "errors": "testcase/error"}
 
 
 def junit(verdicts: Verdicts) -> str:
-    """An objective that fails is a failure, one that is unsettled is skipped. Both carry the verdict's own sentence."""
-    root = Tree.Element("testsuites", name=_clean(verdicts.name))
+    """What fails is a failure, what is not settled or not measured validly an error: nothing that is not known is green."""
+    root = Tree.Element("testsuites", name=clean(verdicts.name))
     for verdict in verdicts.variants:
-        suite = Tree.SubElement(root, "testsuite", name=_clean(verdict.variant))
+        suite = Tree.SubElement(root, "testsuite", name=clean(verdict.variant))
+        place = clean(f"{verdicts.name}.{verdict.variant}")
         for objective in verdict.objectives:
-            place = {
-                "classname": _clean(f"{verdicts.name}.{verdict.variant}"),
-                "name": _clean(f"{objective.label} {objective.limit_text}"),
-            }
-            case = Tree.SubElement(suite, "testcase", place)
+            name = clean(f"{objective.label} {objective.limit_text}")
+            case = Tree.SubElement(suite, "testcase", classname=place, name=name)
             if objective.outcome == "fails":
-                failure = Tree.SubElement(case, "failure", message=_clean(objective.sentence), type=objective.kind)
-                failure.text = _clean("\n".join(verdict.reasons))
+                failure = Tree.SubElement(case, "failure", message=clean(objective.sentence), type=objective.kind)
+                failure.text = clean("\n".join(verdict.reasons))
             elif objective.outcome == "unsettled":
-                Tree.SubElement(case, "skipped", message=_clean(objective.sentence))
-        _count(suite, [suite])
-    _count(root, list(root))
+                Tree.SubElement(case, "error", message=clean(objective.sentence), type="unsettled")
+        if not _is_only_compared_with(verdict, verdicts):
+            _add_verdict(Tree.SubElement(suite, "testcase", classname=place, name="verdict"), verdict)
+        count(suite, [suite])
+    count(root, list(root))
     Tree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + Tree.tostring(root, encoding="unicode") + "\n"
 
 
-def _count(element: Tree.Element, suites: list[Tree.Element]) -> None:
-    for name, path in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
-        element.set(name, str(sum(len(suite.findall(path)) for suite in suites)))
+def _is_only_compared_with(verdict: VariantVerdict, verdicts: Verdicts) -> bool:
+    """A baseline of which nothing is asked, since every objective is of the others against it."""
+    return verdict.is_baseline and not verdict.objectives and any(other.objectives for other in verdicts.variants)
 
 
-def _clean(text: str) -> str:
+def _add_verdict(case: Tree.Element, verdict: VariantVerdict) -> None:
+    """An INVALID measurement may have objectives that hold: the verdict is red all the same."""
+    if verdict.decision == "SHIP":
+        return
+    tag = "failure" if verdict.decision == "DON'T SHIP" else "error"
+    said = Tree.SubElement(case, tag, message=clean(verdict.headline), type=verdict.decision)
+    said.text = clean("\n".join(verdict.reasons))
+
+
+def count(element: Tree.Element, suites: Iterable[Tree.Element]) -> None:
+    """Write on an element how many cases its suites have, and how many of them failed or ended in an error."""
+    within = list(suites)
+    for name, path in _COUNTED.items():
+        element.set(name, str(sum(len(suite.findall(path)) for suite in within)))
+
+
+def clean(text: str) -> str:
     """Without the characters that XML can't hold."""
     return _NOT_XML.sub("", text)

@@ -6,13 +6,15 @@ import random
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jsonschema
 import msgspec
 import pytest
 
 from results import RunInputs, compare_runs
-from results.runs import environment_changes
+from results.run_settings import lines, setting_changes
+from results.runs import StoredRun
 from results.runs_text import junit, markdown
-from results.schema import DOCUMENTS
+from results.schema import schema_of
 from results.summary import RunChange, RunComparison
 from tests.results.synthetic import inputs, request, write_journal, write_prompts
 
@@ -35,47 +37,57 @@ def a_run(
     return inputs(folder, [name])
 
 
+def compared(before: RunInputs, after: RunInputs) -> RunComparison:
+    return compare_runs(StoredRun(before), StoredRun(after))
+
+
 def of(comparison: RunComparison, metric: str) -> RunChange:
     return next(change for change in comparison.changes if change.metric == metric)
 
 
-def test_the_same_twice_is_no_difference(tmp_path: Path) -> None:
-    found = compare_runs(a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 100, 2))
-    assert {change.outcome for change in found.changes} == {"no difference"}
-    assert found.notes == []
+def test_the_same_twice_is_shown_to_be_no_different(tmp_path: Path) -> None:
+    found = compared(a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 100, 2))
+    # 480 requests without a failure allow 0.9 points, and 60 equal scores 3.8 of the 5 points that count as none.
+    assert {change.outcome for change in found.changes} == {"equivalent"}
+    assert found.conclusion == "nothing worse"
+    assert found.notes == found.asked == found.missing == []
 
 
 def test_a_slower_run_is_worse_and_a_better_score_better(tmp_path: Path) -> None:
-    found = compare_runs(a_run(tmp_path / "a", 100, 1, correct=0.6), a_run(tmp_path / "b", 150, 2, correct=0.9))
+    found = compared(a_run(tmp_path / "a", 100, 1, correct=0.6), a_run(tmp_path / "b", 150, 2, correct=0.9))
     latency = of(found, "latency_p50")
     assert latency.outcome == "worse"
     assert latency.difference.relative.value == pytest.approx(0.5, abs=0.06)
     assert of(found, "quality").outcome == "better"
-    assert of(found, "output_tokens_mean").outcome == "no difference"
-    assert msgspec.json.decode(msgspec.json.encode(found), type=DOCUMENTS["comparison"]) == found
+    assert of(found, "output_tokens_mean").outcome == "equivalent"
+    assert found.conclusion == "worse"
+    assert found.headline.startswith("Worse: tuned, main: latency p50")
+    jsonschema.validate(msgspec.to_builtins(found), schema_of("comparison"))
 
 
-def test_less_than_the_noise_is_no_news(tmp_path: Path) -> None:
-    """Runs whose own blocks differ by half do not tell 5 % apart."""
-    found = compare_runs(a_run(tmp_path / "a", 100, 1, mood=0.5), a_run(tmp_path / "b", 105, 2, mood=0.5))
+def test_blocks_that_differ_by_half_do_not_settle_a_twentieth(tmp_path: Path) -> None:
+    found = compared(a_run(tmp_path / "a", 100, 1, mood=0.5), a_run(tmp_path / "b", 105, 2, mood=0.5))
     latency = of(found, "latency_p50")
-    assert latency.outcome == "no difference"
-    assert latency.noise is not None
-    assert latency.noise > 0.05
+    assert latency.outcome == "unsettled"
+    assert latency.bounds is not None
+    assert latency.bounds.high > 0.05
+    assert "measure more blocks" in latency.sentence
+    assert found.conclusion == "unsettled"
 
 
 def test_other_loads_and_other_variants_are_not_compared(tmp_path: Path) -> None:
     one = a_run(tmp_path / "a", 100, 1)
-    found = compare_runs(one, a_run(tmp_path / "b", 100, 2, rate=20.0))
-    assert [change.metric for change in found.changes] == ["quality"]
-    assert "offered loads differ" in found.notes[0]
-    assert compare_runs(one, a_run(tmp_path / "c", 100, 2, name="other")).changes[0].variant == "tuned / other"
+    found = compared(one, a_run(tmp_path / "b", 100, 2, rate=20.0))
+    assert {change.outcome for change in found.changes} == {"not compared"}
+    assert found.asked == ["tuned, main: offered_rate: 10.0 -> 20.0"]
+    assert found.conclusion == "nothing compared"
+    assert compared(one, a_run(tmp_path / "c", 100, 2, name="other")).changes[0].variant == "tuned / other"
 
 
 def test_what_differs_in_the_environment() -> None:
     before = {"hardware": {"cpu": "A", "cores": 2}, "versions": {"vllm": "0.31"}, "commit": "abc"}
     after = {"hardware": {"cpu": "A", "cores": 4}, "versions": {"vllm": "0.32", "torch": "2.13"}, "commit": "abc"}
-    assert environment_changes(before, after) == [
+    assert lines(setting_changes(before, after)) == [
         "hardware.cores: 2 -> 4",
         "versions.torch: none -> 2.13",
         "versions.vllm: 0.31 -> 0.32",
@@ -83,12 +95,14 @@ def test_what_differs_in_the_environment() -> None:
 
 
 def test_in_words(tmp_path: Path) -> None:
-    found = compare_runs(a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 150, 2), ({"commit": "abc"}, {"commit": "def"}))
+    before, after = a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 150, 2)
+    found = compare_runs(StoredRun(before, {"commit": "abc"}), StoredRun(after, {"commit": "def"}))
     text = markdown(found)
     assert "- **worse**: tuned, main: latency p50 was" in text
-    assert "- commit: abc -> def" in text
+    assert "- commit: abc -&gt; def" in text
     assert text.count("\n| ") == 1 + len(found.changes)
     cases = ElementTree.fromstring(junit(found))
     worse = [change.label for change in found.changes if change.outcome == "worse"]
-    assert [case.get("name") for case in cases if case.find("failure") is not None] == worse
-    assert cases.get("failures") == str(len(worse))
+    assert [case.get("name") for case in cases if case.find("failure") is not None] == [*worse, "conclusion"]
+    assert cases.get("failures") == str(len(worse) + 1)
+    assert cases.get("errors") == "0"

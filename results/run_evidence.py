@@ -1,0 +1,134 @@
+"""What the data of two runs say of a metric's change, whatever kind of number it is.
+
+Runs share neither hour nor machine, so their blocks are not paired: times, rates and hourly costs are compared by Welch's t
+between the blocks. Tokens, metered costs and scores are paired by prompt, failures counted and tested exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isnan, log
+from typing import Literal
+
+import numpy as np
+
+from results.stats import TAIL, Bounds, absent, estimate, exp_, paired_score_bounds, ratio_bounds, score_p, t_p
+from results.summary import Difference, Estimate
+from results.unpaired import Welch, finite, fisher_p, share_change_bounds
+
+SIDE = 0.05
+MIN_PROMPTS = 10
+_UNBOUNDED = Bounds(-inf, inf)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The change of a metric, in its unit, from `before` (its value in the earlier run).
+
+    `interval` holds the true change with 95 %. Each end of `sides` is wrong with at most 5 %: two one-sided tests. `p` is the
+    two-sided p-value of no change. Without a change, or where the data bound none, `reason` says why. `n` counts what `of` names,
+    in the smaller run: more of it narrows the bounds.
+    """
+
+    before: float | None
+    change: float | None
+    interval: Bounds = _UNBOUNDED
+    sides: Bounds = _UNBOUNDED
+    p: float | None = None
+    n: int = 0
+    reason: str | None = None
+    of: Literal["blocks", "requests", "prompts"] = "blocks"
+
+    @property
+    def difference(self) -> Difference:
+        """As the JSON holds it. Relative to the earlier value where that is above zero."""
+        if self.change is None:
+            nothing = absent(self.reason or "not measured")
+            return Difference(absolute=nothing, relative=nothing)
+        absolute = estimate(self.change, self.interval, self.n, self.reason)
+        if not self.before or self.before < 0:
+            return Difference(absolute=absolute, relative=absent("the earlier value is zero", self.n), p=self.p)
+        ends = Bounds(self.interval.low / self.before, self.interval.high / self.before)
+        return Difference(absolute=absolute, relative=estimate(self.change / self.before, ends, self.n, self.reason), p=self.p)
+
+
+def not_comparable(before: Estimate, after: Estimate, names: tuple[str, str]) -> Evidence | None:
+    """Why a metric has no change, None where both runs have it."""
+    missing = [(name, side) for name, side in zip(names, (before, after), strict=True) if side.value is None]
+    if not missing:
+        return None
+    reasons = dict.fromkeys(f"{name} has none ({side.reason or 'not measured'})" for name, side in missing)
+    return Evidence(before.value, None, reason="; ".join(reasons))
+
+
+def by_blocks(before: float, after: float, blocks_before: Sequence[float], blocks_after: Sequence[float]) -> Evidence:
+    """From a statistic of each block; in logarithms where all are positive, so that the change is a ratio.
+
+    `before` and `after` are of the pooled requests, which is what is shown: the bounds are stretched to hold their difference.
+    """
+    old, new = ([x for x in side if not isnan(x)] for side in (blocks_before, blocks_after))
+    n = min(len(old), len(new))
+    if n < 2:
+        reason = "one block tells nothing of the spread between blocks; measure at least two blocks in each run"
+        return Evidence(before, after - before, n=n, reason=reason)
+    if min(before, after, *old, *new) > 0:
+        welch = Welch.of([log(x) for x in new], [log(x) for x in old])
+        ends = [Bounds((exp_(b.low) - 1) * before, (exp_(b.high) - 1) * before) for b in _both(welch)]
+    else:
+        welch = Welch.of(new, old)
+        ends = [Bounds(max(b.low, -before), b.high) for b in _both(welch)]  # no rate is negative
+    return _stretched(before, after, ends, welch.change, welch.p, n, "blocks")
+
+
+def by_prompts(before: float, after: float, old: Mapping[str, float], new: Mapping[str, float]) -> Evidence | None:
+    """From the means of the prompts that both runs were asked; None for fewer than `MIN_PROMPTS` of them."""
+    common = sorted(old.keys() & new.keys())
+    if len(common) < MIN_PROMPTS:
+        return None
+    x, y = np.array([new[key] for key in common]), np.array([old[key] for key in common])
+    ratios = [ratio_bounds(x, y, tail, tail) for tail in (TAIL, SIDE)]
+    if not all(map(finite, ratios)):
+        return None
+    ends = [Bounds((ratio.low - 1) * before, (ratio.high - 1) * before) for ratio in ratios]
+    return _stretched(before, after, ends, float(np.mean(x - y)), t_p(x - y), len(common), "prompts")
+
+
+def by_counts(before: Estimate, after: Estimate) -> Evidence:
+    """Of two shares of counted requests, exactly, as if the requests were independent of one another."""
+    assert before.value is not None and after.value is not None
+    now, then = round(after.value * after.n), round(before.value * before.n)
+    interval, sides = (share_change_bounds(now, after.n, then, before.n, tail) for tail in (TAIL, SIDE))
+    p = fisher_p(now, after.n, then, before.n)
+    n = min(before.n, after.n)
+    return Evidence(before.value, after.value - before.value, interval, sides, p, n, of="requests")
+
+
+def by_scores(before: float, old: Mapping[str, float], new: Mapping[str, float]) -> Evidence:
+    """Of mean scores, prompt by prompt, over the prompts that both were asked."""
+    common = sorted(old.keys() & new.keys())
+    if not common:
+        return Evidence(before, None, reason="no prompt was scored in both")
+    changes = np.array([new[key] - old[key] for key in common])
+    interval, sides = (paired_score_bounds(changes, tail, tail) for tail in (TAIL, SIDE))
+    moved = float(np.mean(changes))
+    return Evidence(before, moved, interval, sides, score_p(changes), len(common), of="prompts")
+
+
+def _both(welch: Welch) -> tuple[Bounds, Bounds]:
+    return welch.bounds(TAIL), welch.bounds(SIDE)
+
+
+def _stretched(
+    before: float,
+    after: float,
+    ends: Sequence[Bounds],
+    moved: float,
+    p: float,
+    n: int,
+    of: Literal["blocks", "prompts"],
+) -> Evidence:
+    """`moved` is the change that was tested: where the shown one has the other sign, nothing is shown."""
+    change = after - before
+    interval, sides = (Bounds(min(b.low, change), max(b.high, change)) for b in ends)
+    return Evidence(before, change, interval, sides, p if moved * change >= 0 else 1.0, n, of=of)
