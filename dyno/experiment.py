@@ -18,7 +18,7 @@ from foundation.errors import BadInput
 from foundation.examples import PromptStyle
 from foundation.section import Section, nearest
 from foundation.units import Seconds, Share
-from loadgen.config import WorkloadConfig
+from loadgen.config import RATE_KINDS, WorkloadConfig
 from quantize.config import QuantizeConfig
 from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
 from serve.config import ServeConfig
@@ -174,6 +174,9 @@ class Experiment(Section):
             raise ValueError("data.prompt: workload.dataset says what is asked; leave one of them out")
         if self.finetune and not self.data.train:
             raise ValueError("data.train: finetune needs examples to learn from")
+        for i, stage in enumerate(self.workload.stages):
+            if (relative := stage.relative_rate) and relative.of not in names:
+                raise ValueError(f"workload.stages.{i}.rate.of: {relative.of!r} is no variant{nearest(relative.of, names)}")
         if self.resolution and self.until_decided:
             raise ValueError("resolution: until_decided adds blocks by the verdict, resolution by a plan; leave one out")
         if self.resolution and len(self.variants) < 2:
@@ -287,7 +290,7 @@ def load_experiment(file: Path) -> Experiment:
 
 def _first_problem(file: Path, text: str, error: ValidationError) -> str:
     problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path: list[int | str] = [part for part in problem["loc"] if part != "function-before"]
+    path: list[int | str] = [part for part in problem["loc"] if part not in ("function-before", *RATE_KINDS)]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = f"unknown key{nearest(str(path[-1]), _known_keys(path[:-1]))}"

@@ -6,14 +6,17 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dyno import align
+from dyno import align, rates
 from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
+from dyno.timeline import Timeline
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress, Silent
 from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, questions_of, run_block, run_mix
@@ -23,6 +26,7 @@ from results import Planned
 from results.config import Probe
 from results.journal import Journal, is_whole, read_journal
 from results.records import Prompt
+from results.report.format import duration
 from serve import Hosting, ServePlan
 
 PROBE_CONCURRENCY = 4
@@ -38,14 +42,16 @@ async def measure(
     plan: ServePlan,
     out: RunDirectory,
     progress: Progress,
+    timeline: Timeline,
     settled: Callable[[], bool],
     plan_blocks: Callable[[], Planned],
-) -> None:
+) -> BlockTimes:
     """Write every journal that is not whole yet; where the experiment says `until_decided`, go on until `settled`.
 
-    Where it names a `resolution`, `plan_blocks` says after the pilot how many blocks to run. Raises SystemFailed where a server
-    dies, Interrupted after Ctrl-C.
+    Where it names a `resolution`, `plan_blocks` says after the pilot how many blocks to run. Returns how long the blocks took.
+    Raises SystemFailed where a server dies, Interrupted after Ctrl-C.
     """
+    times = BlockTimes()
     stop = asyncio.Event()
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -66,9 +72,15 @@ async def measure(
         for names in plan.rounds:
             if not _blocks(prepared, names, out) and until is None and resolution is None:
                 continue
-            async with hosting.round(names) as endpoints:
-                load = _Load(hosting, endpoints, progress, stop)
+            servers = [server for server in plan.servers if any(v.name in names for v in server.variants)]
+            part = 1 / len(plan.rounds)
+            async with AsyncExitStack() as stack:
+                largest = max((server.memory.weights for server in servers), default=0)
+                with timeline.doing("server", len(servers), largest, part):
+                    endpoints = await stack.enter_async_context(hosting.round(names))
+                load = _Load(hosting, endpoints, progress, stop, times)
                 prepared = await _warmed_up(prepared, names, out, load)
+                prepared = await _at_measured_rates(prepared, names, out, load)
                 planned = prepared.experiment.workload.blocks
                 if resolution:
                     await load.run(_stage_blocks(prepared, names, out, _judged(prepared), resolution.pilot), "the pilot")
@@ -77,7 +89,8 @@ async def measure(
                     for sentence in (*found.sentences, f"so there will be {planned} blocks"):
                         progress.log(sentence)
                 everything = _blocks(prepared, names, out, planned)
-                await load.run(everything, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
+                with timeline.doing("load", part=part):
+                    await load.run(everything, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
                 for count in until.block_counts(prepared.experiment.workload.blocks) if until else ():
                     if until is None or settled() or time.monotonic() - began > until.max_time:
                         break
@@ -89,6 +102,7 @@ async def measure(
     finally:
         loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
+    return times
 
 
 async def _warmed_up(prepared: Prepared, names: Sequence[str], out: RunDirectory, load: _Load) -> Prepared:
@@ -104,8 +118,73 @@ async def _warmed_up(prepared: Prepared, names: Sequence[str], out: RunDirectory
     return prepared
 
 
+async def _at_measured_rates(prepared: Prepared, names: Sequence[str], out: RunDirectory, load: _Load) -> Prepared:
+    """Replace relative rates by what the variants that they refer to hold. All of these are up in the first round."""
+    experiment = prepared.experiment
+    if not (variants := rates.unmeasured(experiment)):
+        return prepared
+    measured = rates.read_rates(out.rates, experiment)
+    if measured is None:
+        held = {name: await _most_held(prepared, name, out, load) for name in variants}
+        measured = rates.measured_from(held, experiment)
+        rates.write_rates(measured, out.rates)
+    for label, rate in measured.items():
+        load.progress.log(f"{label}: {rate.sentence}")
+    return replace(prepared, experiment=rates.at_rates(experiment, measured))
+
+
+async def _most_held(prepared: Prepared, name: str, out: RunDirectory, load: _Load) -> rates.Held:
+    """The highest throughput of a variant in short closed loops. Raises SystemFailed where it answers too little."""
+    style = _styles(prepared)[name]
+    questions = _questions(prepared.prompts, "eval", style)
+    workload = prepared.experiment.workload
+    loops: list[rates.Held] = []
+    while (concurrency := rates.goes_on(loops, workload.max_in_flight)) is not None:
+        requests = rates.WAVES * concurrency
+        stage = Stage.model_validate({"name": "rate", "concurrency": concurrency, "requests": requests, "warmup": "0s"})
+        journal = out.closed_loop(name, concurrency)
+        await load.run([_Block(name, style, stage, 1, questions, workload, journal)], f"{name}, {concurrency} in flight")
+        try:
+            held = rates.throughput(_ends(journal), concurrency)
+            loops.append(rates.Held(requests_per_s=held, concurrency=concurrency))
+        except ValueError as error:
+            if not loops:
+                raise rates.failed(name, f"{error}; see {journal}") from None
+            break
+    return rates.highest(loops)
+
+
+def _ends(journal: Path) -> NDArray[np.float64]:
+    """When the requests that succeeded ended, ns from the journal's origin."""
+    read = read_journal(journal)
+    if not isinstance(read, Journal):
+        return np.empty(0)
+    ends = read.requests.done_ns[read.requests.ok]
+    return ends[~np.isnan(ends)]
+
+
 def _judged(prepared: Prepared) -> Stage:
     return next(s for s in prepared.experiment.workload.stages if s.label == prepared.experiment.judged_stage)
+
+
+class BlockTimes:
+    """How long the blocks of a variant and stage took: seconds and requests of each."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[str, str], list[float]] = {}
+        self.requests: dict[tuple[str, str], int] = {}
+        self._told = False
+
+    def add(self, variant: str, stage: str, seconds: float, requests: int) -> None:
+        self.seconds.setdefault((variant, stage), []).append(seconds)
+        self.requests[variant, stage] = self.requests.get((variant, stage), 0) + requests
+
+    def news_of(self, left: Sequence[tuple[str, str]]) -> float | None:
+        """Seconds for the blocks that are left, once, as soon as one of each kind was measured."""
+        if self._told or any(kind not in self.seconds for kind in left):
+            return None
+        self._told = True
+        return sum(float(np.mean(self.seconds[kind])) for kind in left)
 
 
 @dataclass
@@ -116,6 +195,7 @@ class _Load:
     endpoints: Mapping[str, Endpoint]
     progress: Progress
     stop: asyncio.Event
+    times: BlockTimes
 
     async def run(self, blocks: Sequence[_Block | _Mixed], what: str) -> None:
         """Raises Interrupted once `stop` is set."""
@@ -124,11 +204,16 @@ class _Load:
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
             await self.hosting.ready(block.variant)
             await self.hosting.sample()
+            began = time.monotonic()
             await guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop))
             await self.hosting.sample()
             shown.done()
             if self.stop.is_set():
                 raise Interrupted
+            self.times.add(block.variant, block.stage.label, time.monotonic() - began, block.requests)
+            left = [(each.variant, each.stage.label) for each in blocks[number:]]
+            if left and (seconds := self.times.news_of(left)) is not None:
+                self.progress.log(f"load: about {duration(seconds)} left")
 
 
 async def guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -> None:
@@ -216,6 +301,10 @@ class _Mixed:
     @property
     def variant(self) -> str:
         return ", ".join(block.variant for block in self.blocks)
+
+    @property
+    def stage(self) -> Stage:
+        return self.blocks[0].stage
 
     @property
     def requests(self) -> int:

@@ -10,12 +10,16 @@ import msgspec
 
 import quantize
 import serve
-from dyno.environment import compute_capability, environment
-from dyno.experiment import Experiment, VariantConfig
+from dyno.environment import accelerators, compute_capability, environment
+from dyno.estimates import estimate_stages, model_bytes, training_tokens
+from dyno.experiment import FINETUNE, Experiment, VariantConfig
 from dyno.isolate import isolated
-from dyno.measure import measure
+from dyno.measure import BlockTimes, measure
+from dyno.pace import Pace, Work, keep, pace_of
 from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, write_prompts
+from dyno.rates import read_rates, unmeasured
 from dyno.run_directory import RunDirectory, whole_or_not
+from dyno.timeline import Timeline
 from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
 from foundation.model import ModelRef
@@ -28,27 +32,65 @@ from results.summary import CapacityPlan, Summary, Verdicts
 from results.verdict import is_settled
 from serve.device import device_for
 
+# An open loop that takes so many times its schedule was bound by the server.
+SATURATED = 1.3
+
 
 def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple[Summary, Verdicts]:
     """All stages, from wherever the run directory stands. Raises what the stages raise; what is whole stays."""
     check_disk(prepared, run)
     plan_serving(prepared, run)
     begin(prepared, run)
-    make_adapter(prepared, run, progress)
-    make_checkpoints(prepared, run, progress)
+    serving = plan_serving(prepared, run)
+    pace = pace_here(prepared, serving, progress)
+    timeline = Timeline(estimate_stages(prepared, serving, pace), pace.device, progress)
+    with timeline.doing("finetune", *_training_work(prepared, run)):
+        make_adapter(prepared, run, progress)
+    with timeline.doing("checkpoint", *_checkpoint_work(prepared, run)):
+        make_checkpoints(prepared, run, progress)
     write_variants(prepared, run)
     serving = plan_serving(prepared, run)
-    run_loop(
+    times = run_loop(
         measure(
             prepared,
             serving,
             run,
             progress,
+            timeline,
             settled=lambda: settled(run, prepared.experiment),
             plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
         )
     )
-    return decide(run, prepared.experiment, progress)
+    summary, verdicts = decide(run, prepared.experiment, progress)
+    keep_loads(prepared, serving, pace.device, times, summary)
+    return summary, verdicts
+
+
+def pace_here(prepared: Prepared, serving: serve.ServePlan, progress: Progress) -> Pace:
+    """How fast this machine does what the experiment asks of it."""
+    device = device_for(prepared.experiment.serve).kind
+    works_here = bool(serving.servers or prepared.experiment.finetune)
+    at_hand = works_here and (device == "cpu" or bool(accelerators()))
+    return pace_of(device, at_hand=at_hand, progress=progress)
+
+
+def _training_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:
+    """Tokens and model bytes of a training that begins now; 0 tokens for one that is done, or goes on."""
+    begun = any(folder.exists() for folder in (run.adapter(FINETUNE), run.partial(run.adapter(FINETUNE))))
+    if begun or prepared.experiment.finetune is None or not prepared.base.path.is_dir():
+        return 0.0, 0
+    return training_tokens(prepared), prepared.base.size_bytes()
+
+
+def _checkpoint_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:
+    """Weight bytes of the checkpoints that are made now, and the largest base; students train besides, which is other work."""
+    made = [v for v in prepared.experiment.variants if v.is_made]
+    if any(v.is_student for v in made):
+        return 0.0, 0
+    names = {checkpoint_name(v): prepared.base_of(v) for v in made}
+    names |= {merged_name(v): prepared.base_of(v) for v in made if v.merge}
+    sizes = [base.size_bytes() for name, base in names.items() if not run.checkpoint(name).is_dir() and base.path.is_dir()]
+    return float(sum(sizes)), max(sizes, default=0)
 
 
 def settled(run: RunDirectory, experiment: Experiment) -> bool:
@@ -128,6 +170,12 @@ def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
     plan = serve.check([prepared.served(variant, run) for variant in experiment.variants], experiment.serve)
     if (len(plan.rounds) > 1 or plan.residency == "sleep") and any(stage.mix for stage in experiment.workload.stages):
         raise BadInput("workload.stages: a mix needs all variants at once; give their servers memory to be resident")
+    first = set(plan.rounds[0]) if plan.rounds else set()
+    if apart := [name for name in unmeasured(experiment) if name not in first]:
+        raise BadInput(
+            f"workload.stages: rates relative to {', '.join(apart)} must be measured before any stage begins, and the servers "
+            "take turns; name a variant of the first turn, or give the servers memory to be resident"
+        )
     adding = next((key for key in ("until_decided", "resolution") if getattr(experiment, key)), None)
     if adding and len(plan.rounds) > 1:
         raise BadInput(f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident")
@@ -247,9 +295,28 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         looks=experiment.until_decided.looks if experiment.until_decided else 1,
         resolution=experiment.resolution,
         stages=[stage.label for stage in experiment.workload.stages],
+        notes=[f"{label}: {rate.sentence}" for label, rate in (read_rates(run.rates, experiment) or {}).items()],
     )
 
 
 def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
     """Indented JSON; the same object gives the same bytes."""
     file.write_bytes(msgspec.json.format(msgspec.json.encode(output), indent=2) + b"\n")
+
+
+def keep_loads(prepared: Prepared, serving: serve.ServePlan, device: str, times: BlockTimes, summary: Summary) -> None:
+    """Remember how fast this machine answered, for the estimates of later runs."""
+    variants = {v.name: v for v in prepared.experiment.variants if not v.url}
+    for variant in summary.variants:
+        if variant.variant not in variants:
+            continue
+        size = model_bytes(prepared.base_of(variants[variant.variant]), serving)
+        for stage in variant.stages:
+            kind = variant.variant, stage.stage
+            tokens = stage.metrics["total_tokens_mean"].value
+            if kind in times.seconds and tokens is not None:
+                seconds = sum(times.seconds[kind])
+                scheduled = times.requests[kind] / stage.offered_rate if stage.offered_rate else 0.0
+                amount = times.requests[kind] * tokens
+                saturated = seconds > SATURATED * scheduled
+                keep(Work(kind="load", device=device, model_bytes=size, amount=amount, seconds=seconds, saturated=saturated))

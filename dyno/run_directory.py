@@ -51,12 +51,26 @@ class RunDirectory:
     def checkpoint(self, name: str) -> Path:
         return self.path / "checkpoints" / name
 
+    @staticmethod
+    def partial(folder: Path) -> Path:
+        """Where the folder is written until it is whole."""
+        return folder.with_name(folder.name + ".partial")
+
     def journal(self, variant: str, stage: str, block: int) -> Path:
         return self.path / "load" / variant / stage / f"block-{block:02d}.jsonl"
 
     def warm_up(self, variant: str) -> Path:
         """The journal of what a variant was asked before anything counted."""
         return self.logs / f"warm-up-{variant}.jsonl"
+
+    @property
+    def rates(self) -> Path:
+        """The relative rates of this run, as measured."""
+        return self.path / "rates.json"
+
+    def closed_loop(self, variant: str, concurrency: int) -> Path:
+        """The journal of a short closed loop that a relative rate is measured by."""
+        return self.logs / f"rate-{variant}-{concurrency}-in-flight.jsonl"
 
     def stage_folders(self) -> list[Path]:
         """The folders that hold journals, in name order."""
@@ -69,7 +83,7 @@ def whole_or_not(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
 
     With `go_on`, what an earlier try left in it is kept.
     """
-    partial = folder.with_name(folder.name + ".partial")
+    partial = RunDirectory.partial(folder)
     if not go_on:
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=go_on)

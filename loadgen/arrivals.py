@@ -133,7 +133,9 @@ def _schedule(times: NDArray[np.float64], start: float, end: float) -> Schedule:
 
 def planned_requests(stage: Stage, seed: int, block: int, warmup: float, place: Place = ALONE) -> int | None:
     """How many records a block will leave: all arrivals of an open loop, warm-up included; the requests of a closed loop,
-    whose warm-up ones come on top. None where a closed loop's duration decides."""
+    whose warm-up ones come on top. None where a closed loop's duration decides, or a rate that is not measured yet."""
+    if stage.relative_rate is not None:
+        return stage.requests
     return len(schedule(stage, seed, block, warmup, place).times_ns) if stage.open_loop else stage.requests
 
 

@@ -179,8 +179,8 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
 
 def _offered(stage: Stage, timetable: Schedule, place: Place) -> float:
     """Arrivals/s over the window: what the stage names, on average, or what its recording held."""
-    if stage.rate is not None:
-        whole = stage.rate if stage.rate_to is None else (stage.rate + stage.rate_to) / 2
+    if (rate := stage.fixed_rate) is not None:
+        whole = rate if stage.rate_to is None else (rate + stage.rate_to) / 2
         return whole * place.share(stage.mix) if stage.mix else whole
     inside = (timetable.times_ns >= timetable.window_start_ns).sum()
     return float(inside) / (timetable.window_end_ns - timetable.window_start_ns) * SECOND

@@ -37,7 +37,7 @@ def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None,
         return workload.workers
     if ceiling is None:
         return 1
-    peak = max(stage.rate or 0.0, stage.rate_to or 0.0)
+    peak = max(stage.fixed_rate or 0.0, stage.rate_to or 0.0)
     events = peak * workload.sampling.max_tokens if stage.concurrency is None else stage.concurrency * _STREAM_RATE
     loads = ((events, ceiling.events_per_s), (peak, ceiling.requests_per_s), (stage.concurrency or 0, ceiling.streams))
     needed = [ceil(load / (_ROOM * most)) if most else cores for load, most in loads if load]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from foundation.section import Section
 from foundation.units import Count, Rate, Seconds, Share
@@ -52,8 +52,33 @@ class Mix(Section):
         return self
 
 
+class RelativeRate(Section):
+    """A share of the throughput that the variant `of` holds on this machine.
+
+    A short closed loop measures that throughput before the stages begin, so one file suits a
+    laptop and a rack.
+    """
+
+    of: str
+    share: Share = Field(gt=0)
+
+
+def _rate_kind(value: Any) -> str:
+    return "relative" if isinstance(value, dict | RelativeRate) else "fixed"
+
+
+RATE_KINDS = ("fixed", "relative")
+"""The tags of the two ways to write a rate; pydantic puts them into the path of an error."""
+OfferedRate = Annotated[
+    Annotated[Rate, Tag("fixed")] | Annotated[RelativeRate, Tag("relative")],
+    Discriminator(_rate_kind),
+]
+
+
 class Stage(Section):
     """One offered load: `rate` or `trace` (open loop; requests/s, or a recording) or `concurrency` (closed loop).
+
+    `rate: {of: merged, share: 60%}` is relative to what a variant holds (`RelativeRate`).
 
     `duration` and `requests` are per block and variant; of a dataset of conversations, `rate` and `requests` count sessions.
     `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come in clumps (vLLM's meaning of the word). `rate_to`:
@@ -62,7 +87,7 @@ class Stage(Section):
     """
 
     name: str = ""
-    rate: Rate | None = None
+    rate: OfferedRate | None = None
     arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
     burstiness: float | None = Field(default=None, gt=0)
     rate_to: Rate | None = None
@@ -91,6 +116,8 @@ class Stage(Section):
             raise ValueError("arrivals: gamma and burstiness (such as 0.5) go together")
         if self.rate_to is not None and (self.bursts is not None or self.duration is None):
             raise ValueError("rate_to needs a duration to reach it in, and goes without bursts")
+        if self.rate_to is not None and isinstance(self.rate, RelativeRate):
+            raise ValueError("rate_to needs a rate in requests/s to start from, not a relative one")
         if self.steps is not None and self.rate_to is None:
             raise ValueError("steps lead to a rate_to; for loads that are measured one by one write several stages")
         if self.mix is not None and self.concurrency is not None:
@@ -104,7 +131,22 @@ class Stage(Section):
             return self.name
         if self.trace:
             return f"trace-{self.trace.file.stem}"
+        if isinstance(self.rate, RelativeRate):
+            return f"rate-{self.rate.share:g}-of-{self.rate.of}"
         return f"rate-{self.rate:g}" if self.rate else f"concurrency-{self.concurrency}"
+
+    @property
+    def fixed_rate(self) -> float | None:
+        """The rate in requests/s. None where there is none, or where it is not measured yet."""
+        return None if isinstance(self.rate, RelativeRate) else self.rate
+
+    @property
+    def relative_rate(self) -> RelativeRate | None:
+        return self.rate if isinstance(self.rate, RelativeRate) else None
+
+    def at_rate(self, rate: float) -> Stage:
+        """The same stage, under the same name, with its relative rate measured."""
+        return self.model_copy(update={"rate": rate, "name": self.label})
 
     @property
     def open_loop(self) -> bool:
@@ -217,6 +259,16 @@ class WorkloadConfig(Section):
         for stage in self.stages:
             if stage.think and stage.open_loop and not (self.dataset and self.dataset.has_turns):
                 raise ValueError("think belongs to concurrency or to sessions of several turns; an open loop waits for nobody")
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_can_be_counted(self) -> WorkloadConfig:
+        for stage in self.stages:
+            if stage.relative_rate and stage.duration is not None and self.dataset is not None:
+                raise ValueError(
+                    f"{stage.label}: how many prompts a duration takes at a relative rate is not known before it is measured; "
+                    "write requests instead of duration"
+                )
         return self
 
     @model_validator(mode="after")

@@ -25,15 +25,16 @@ class Profile(Protocol):
 
 def profile_of(stage: Stage, start: float) -> Profile:
     """The profile of an open-loop stage whose window starts after `start` seconds of warm-up."""
-    assert stage.rate is not None
+    rate = stage.fixed_rate
+    assert rate is not None
     if stage.rate_to is not None:
         assert stage.duration is not None
         if stage.steps is not None:
-            return Steps(tuple(np.linspace(stage.rate, stage.rate_to, stage.steps)), start, stage.duration)
-        return Ramp(stage.rate, stage.rate_to, start, stage.duration)
+            return Steps(tuple(np.linspace(rate, stage.rate_to, stage.steps)), start, stage.duration)
+        return Ramp(rate, stage.rate_to, start, stage.duration)
     if stage.bursts is not None:
-        return OnOff(stage.rate, stage.bursts.on, stage.bursts.off)
-    return Steady(stage.rate)
+        return OnOff(rate, stage.bursts.on, stage.bursts.off)
+    return Steady(rate)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ def sessions_needed(workload: WorkloadConfig) -> int:
     needed = 0
     for stage in workload.stages:
         planned = [planned_requests(stage, workload.seed, block, workload.warmup) for block in range(1, workload.blocks + 1)]
-        blocks = [_UNKNOWN if n is None else n + (stage.concurrency or 0) for n in planned]
+        # A relative rate may put as many arrivals into the warm-up as the window has.
+        warming = (stage.requests or 0) if stage.relative_rate else (stage.concurrency or 0)
+        blocks = [_UNKNOWN if n is None else n + warming for n in planned]
         needed = max(needed, max(blocks) if stage.trace else sum(blocks))
     return min(needed, MOST)
 

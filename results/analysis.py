@@ -76,6 +76,7 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         metrics=METRICS,
         variants=variants,
         notes=[
+            *inputs.notes,
             *_notes(inputs, measured, prompts, ceiling),
             *_noise_notes(inputs.baseline, floor),
             *_turns_notes(inputs, variants),

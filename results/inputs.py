@@ -20,6 +20,7 @@ class RunInputs:
     `run` holds `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and `prompts.jsonl`.
     `looks` is how often a growing run is judged at most (once a block, where blocks are added until it is decided): the 5 % of
     either error are shared among the looks, so that peeking does not add to them. `stages` are named in the order they are shown.
+    `notes`: what a reader should know of how the run was set up.
     """
 
     name: str
@@ -34,3 +35,4 @@ class RunInputs:
     looks: int = 1
     resolution: ResolutionConfig | None = None
     stages: Sequence[str] = ()
+    notes: Sequence[str] = ()
