@@ -159,8 +159,8 @@ def _ends(journal: Path) -> NDArray[np.float64]:
     read = read_journal(journal)
     if not isinstance(read, Journal):
         return np.empty(0)
-    ends = read.requests.done_ns[read.requests.ok]
-    return ends[~np.isnan(ends)]
+    ends: NDArray[np.float64] = read.requests.done_ns[read.requests.ok]
+    return np.asarray(ends[~np.isnan(ends)])
 
 
 def _judged(prepared: Prepared) -> Stage:
