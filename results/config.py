@@ -10,8 +10,11 @@ from pydantic import BeforeValidator, Field, RootModel, field_validator, model_s
 
 from foundation.section import Section, nearest
 from foundation.units import Change, Count, Dollars, Rate, Seconds, Share, parse_seconds, parse_share
+from results.numbers import parse_tolerance
+from results.pattern import compiled
+from results.text import normalise
 
-Scorer = Literal["exact_match", "contains", "f1", "rouge_l", "json_valid", "json_equal", "regex", "choice"]
+Scorer = Literal["exact_match", "contains", "number", "f1", "rouge_l", "json_valid", "json_equal", "regex", "choice"]
 
 _TIMES = ("latency", "service_latency", "ttft", "service_ttft", "tpot", "itl")
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
@@ -71,25 +74,48 @@ class Slo(RootModel[Annotated[dict[str, Any], BeforeValidator(_slo)]]):
 
 
 class Scoring(Section):
-    """How an answer is scored against its reference. `labels` are the allowed answers of `choice`; `pattern` is regex's."""
+    """How an answer is scored against its reference.
+
+    `labels` are the allowed answers of `choice`; `pattern` is regex's; `tolerance` is how far a `number` may be off: an amount
+    ("0.01"), or a share of the reference ("1%").
+    """
 
     scorer: Scorer = "exact_match"
     labels: tuple[str, ...] = ()
     pattern: str | None = None
+    tolerance: str | None = Field(default=None, coerce_numbers_to_str=True)
+
+    @field_validator("labels")
+    @classmethod
+    def _are_different(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        first: dict[str, str] = {}
+        for label in labels:
+            if not (plain := normalise(label)):
+                raise ValueError(f"{label!r} is no label; write a word")
+            if plain in first:
+                raise ValueError(f"{first[plain]!r} and {label!r} are one label to the scorer; leave one of them out")
+            first[plain] = label
+        return labels
 
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except re.error as error:
-            raise ValueError(f"not a regular expression ({error})") from None
+        compiled(pattern or "")
         return pattern
+
+    @field_validator("tolerance")
+    @classmethod
+    def _can_be_kept(cls, tolerance: str | None) -> str | None:
+        if tolerance is not None:
+            parse_tolerance(tolerance)
+        return tolerance
 
     @model_validator(mode="after")
     def _regex_needs_pattern(self) -> Scoring:
         if self.scorer == "regex" and not self.pattern:
             raise ValueError("scorer regex needs a pattern")
+        if self.tolerance is not None and self.scorer != "number":
+            raise ValueError("tolerance belongs to the scorer number")
         return self
 
 

@@ -1,0 +1,66 @@
+"""Whole tokens of folded text, in any script: where one stands, and the words of a text."""
+
+from __future__ import annotations
+
+import regex
+
+_IN_WORDS = r"\p{L}\p{M}\p{N}_"
+WORD = f"[{_IN_WORDS}]"
+_LETTER = r"[\p{L}\p{M}]"
+_SPACELESS = r"[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+_KATAKANA = r"[\p{Katakana}ー]"
+_HANGUL = r"\p{Hangul}"
+
+# Between two word characters: scripts without spaces may be cut anywhere, katakana where another script begins, and Hangul
+# where a particle follows the word.
+_CUTS = (
+    rf"(?<={_SPACELESS})|(?={_SPACELESS})"
+    rf"|(?<={_KATAKANA})(?!{_KATAKANA})|(?<!{_KATAKANA})(?={_KATAKANA})"
+)
+WITHIN_WORD = rf"(?:(?=\p{{M}})|(?<={WORD})(?={WORD})(?!{_CUTS}))"
+_WITHIN_NUMBER = r"(?<=\d)(?=[.,:/]\d)|(?<=\d[.,:/])(?=\d)"
+_JOINED = rf"(?<={WORD})(?=[-&@^]{WORD})(?!(?<=\d)-\d)|(?<={WORD}[-&@^])(?={WORD})(?!(?<=\d-)\d)"
+_SHORT = rf"(?<=(?<!{WORD})\p{{L}})(?=/\p{{L}}(?!{WORD}))|(?<=(?<!{WORD})\p{{L}}/)(?=\p{{L}}(?!{WORD}))"  # n/a, w/o
+_WITHIN = rf"{WITHIN_WORD}|{_WITHIN_NUMBER}|{_JOINED}|{_SHORT}"
+
+# A sign before a number, money, ".net"; a number cut off in front of its own sign ("3-5" holds no -5).
+_NO_START = regex.compile(
+    rf"{_WITHIN}"
+    rf"|(?<=(?<![{_IN_WORDS})\].])[-+.])(?=[\d.\p{{Sc}}])|(?<=\p{{Sc}}[-+]?)(?=[-+.\d])|(?<=(?<![{_IN_WORDS}.])\.)(?=\p{{L}})"
+    rf"|(?<=[{_IN_WORDS})\]])(?=[-+.]\d)"
+)
+# Signs that belong to what stands before them: 5%, 5€, c++, c#, a-; and what an apostrophe joins, other than 's.
+_NO_END = regex.compile(
+    rf"(?!(?<={_HANGUL})(?={_HANGUL}))(?:{_WITHIN})"
+    rf"|(?<=\d)(?=[%‰°\p{{Sc}}])|(?<={WORD})(?=[+#](?!\d)|\+\+)|(?<=[+#])(?=[+#])|(?<={_LETTER})(?=-(?![-\p{{Pd}}{_IN_WORDS}]))"
+    rf"|(?<={_LETTER})(?='\p{{L}}(?!(?<='s)(?!{WORD})))"
+)
+_WORDS = regex.compile(rf"{_SPACELESS}\p{{M}}*|{_KATAKANA}+|(?:(?!{_SPACELESS}|{_KATAKANA})[\p{{L}}\p{{M}}\p{{N}}])+")
+_TERMS = regex.compile(
+    rf"(?:(?<![{_IN_WORDS})\]])[-+])?\d+(?:[.,]\d+)*(?!{WORD})%?|(?:{_WORDS.pattern})(?:[+#]+(?!\d))?"
+)  # fmt: skip
+
+STATED = (
+    "as whole tokens of any script: a sign, decimals, %, currency and signs such as + or # belong to the token beside "
+    "them, and a hyphen joins words"
+)
+
+
+def find(token: str, text: str) -> int | None:
+    """Where `token` first stands in `text` as a whole, both folded; None where it does not. Nothing is nowhere."""
+    at = text.find(token) if token else -1
+    while at >= 0:
+        if not _NO_START.match(text, at) and not _NO_END.match(text, at + len(token)):
+            return at
+        at = text.find(token, at + 1)
+    return None
+
+
+def words(text: str) -> list[str]:
+    """Runs of letters and digits in folded text; in scripts without spaces each character."""
+    return _WORDS.findall(text)
+
+
+def terms(text: str) -> list[str]:
+    """Words, where a number keeps sign, decimals and per cent sign, and a word the + or # behind it (c++)."""
+    return _TERMS.findall(text)
