@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from dyno.yaml_lines import line_of
+from dyno.yaml_lines import AsWritten, line_of
 from finetune.config import FinetuneConfig
 from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
@@ -275,7 +275,7 @@ def load_experiment(file: Path) -> Experiment:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: can't be read ({error})") from error
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=AsWritten)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""

@@ -26,6 +26,8 @@ from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
 from loadgen.sources import make_prompts, seed_of, sessions_needed
 from loadgen.wording import Correction, Wording
+from results.config import Scoring
+from results.quality import why_no_reference
 from results.records import PLAIN, Prompt
 from serve import ServedVariant
 
@@ -190,14 +192,23 @@ def _prompts(
         prompts = dataset_prompts(experiment, tokenizer, progress)
         styles = {PLAIN: None}
     else:
+        _check_references(experiment.quality, "quality", heldout)
         prompts = [_prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)]
     for probe in experiment.quality.probes:
         examples = _read(probe.data, where, progress)[: probe.requests]
+        _check_references(probe, f"quality.probes.{probe.name}", examples)
         # A probe asks everybody the same words: no prompt style.
         prompts += [
             _prompt(f"{probe.name}-{n:05d}", probe.name, example, dict.fromkeys(styles)) for n, example in enumerate(examples)
         ]
     return prompts
+
+
+def _check_references(scoring: Scoring, section: str, examples: list[Example]) -> None:
+    """Raises BadInput where no answer could be right: a reference that is none of the labels, no number, no JSON."""
+    for example in examples:
+        if why := why_no_reference(scoring, example.completion):
+            raise BadInput(f"{example.where}: the answer: {why} ({section}.scorer is {scoring.scorer})")
 
 
 def _prompt(prompt_id: str, group: str, example: Example, styles: dict[str, PromptStyle | None]) -> Prompt:

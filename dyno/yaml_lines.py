@@ -1,10 +1,37 @@
-"""Which line of a YAML text a field stands on."""
+"""YAML as people mean it: words stay words, and every field has a line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Any
 
 import yaml
+
+_WORDS = ("labels",)
+_TEXT, _WHOLE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+
+
+class AsWritten(yaml.SafeLoader):
+    """Reads `labels: [yes, no, 1.0, null]` as the words that stand there.
+
+    Numbers that only YAML 1.1 reads in another base (010 is its 8, 1:30 its 90) stay text, for a parser of units to judge.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        for key, value in node.value:
+            if key.value in _WORDS and isinstance(value, yaml.SequenceNode):
+                for word in value.value:
+                    if isinstance(word, yaml.ScalarNode):
+                        word.tag = _TEXT
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+        digits = str(node.value).lstrip("+-")
+        odd = ":" in digits or (digits[0] == "0" and digits[1:2].isdecimal())
+        return node.value if odd else super().construct_yaml_int(node)
+
+
+AsWritten.add_constructor(_WHOLE, AsWritten.construct_yaml_int)
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:

@@ -7,6 +7,7 @@ Shapes: `{"messages": [...]}` (the last message is the assistant's answer), `{"p
 from __future__ import annotations
 
 import json
+import math
 import random
 import string
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,12 +133,22 @@ def _json_lines(file: Path) -> Iterator[Row]:
         if not line.strip():
             raise BadInput(f"{where}: empty line; remove it, or write an example as {_SHAPES}")
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_int=_Number, parse_float=_Number)
         except ValueError as error:
             raise BadInput(f"{where}: not JSON ({error}); write one example a line") from None
         if not isinstance(row, dict):
             raise BadInput(f"{where}: not a JSON object; write {_SHAPES}")
         yield number, row
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A number of a JSON text, as it is written there: a label 1.0 stays "1.0"."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def _renamed(where: str, row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
@@ -152,7 +163,7 @@ def _example(file: Path, line: int, row: dict[str, Any]) -> Example:
     if "messages" in row:
         return _from_messages(file, line, row["messages"])
     if "prompt" in row and "completion" in row:
-        prompt, completion = (_text(where, row, key) for key in ("prompt", "completion"))
+        prompt, completion = _text(where, row, "prompt"), _answer_text(where, row, "completion")
         fields = {"prompt": prompt, "input": prompt}
         return Example(
             file,
@@ -162,7 +173,7 @@ def _example(file: Path, line: int, row: dict[str, Any]) -> Example:
             fields,
         )
     if "instruction" in row and "output" in row:
-        instruction, answer = _text(where, row, "instruction"), _text(where, row, "output")
+        instruction, answer = _text(where, row, "instruction"), _answer_text(where, row, "output")
         given = _text(where, row, "input") if row.get("input") else ""
         question = f"{instruction}\n\n{given}" if given else instruction
         fields = {"instruction": instruction, "input": given, "prompt": question}
@@ -194,6 +205,16 @@ def _text(where: str, row: dict[str, Any], key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise BadInput(f"{where}: {key}: write a text that is not empty, not {value!r}")
     return value
+
+
+def _answer_text(where: str, row: dict[str, Any], key: str) -> str:
+    """An answer's text. A number or a truth value counts as JSON writes it: `true`, `5`; what is missing is no answer."""
+    value = row.get(key)
+    if isinstance(value, _Number):
+        value = value.text
+    elif isinstance(value, bool | int | float) and math.isfinite(value):
+        value = json.dumps(value)
+    return _text(where, {key: value}, key)
 
 
 def _answer(where: str, key: str, value: str) -> str:

@@ -42,13 +42,13 @@ from results.objectives import (
     undecided,
 )
 from results.planner import resolutions
-from results.quality import NEEDS_NO_REFERENCE, prompt_consistency
+from results.quality import NEEDS_NO_REFERENCE, prompt_consistency, statement
 from results.records import Ceiling
 from results.report.format import percent
 from results.settling import to_settle
 from results.stats import TAIL, absent, estimate, holm, score_bounds
 from results.steady import StageData, doubts, failures
-from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, StageSummary, Summary, VariantSummary
+from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
 from results.validity import read_ceiling, validity_of, worst
 
 
@@ -73,7 +73,7 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         schema_version=SCHEMA_VERSION,
         name=inputs.name,
         baseline=inputs.baseline,
-        metrics=METRICS,
+        metrics=METRICS | {"quality": _scored_by(inputs)},
         variants=variants,
         notes=[
             *inputs.notes,
@@ -290,12 +290,18 @@ def _once(inputs: RunInputs, variant: Measured) -> dict[str, Estimate]:
     what = (
         "responses have no reference" if inputs.quality.scorer not in NEEDS_NO_REFERENCE else "prompts are not in prompts.jsonl"
     )
-    quality = _mean_score(variant.scores, f"nothing to score: the {what}")
+    quality = _mean_score(variant.scores, next(iter(variant.score_notes), f"nothing to score: the {what}"))
     repeats = np.array(list(prompt_consistency([block.requests for block in stage.blocks]).values()))
     consistency = absent("no prompt was answered more than once")
     if len(repeats):
         consistency = estimate(float(np.mean(repeats)), score_bounds(repeats, TAIL, TAIL), len(repeats))
     return {"quality": quality, "consistency": consistency} | found | cost_metrics(stage, quality, inputs.budget)
+
+
+def _scored_by(inputs: RunInputs) -> Metric:
+    """What quality means in this run: its definition with the scorer's normalisation."""
+    metric = METRICS["quality"]
+    return replace(metric, definition=f"{metric.definition}. {statement(inputs.quality)}")
 
 
 def _mean_score(scores: Scores, reason: str) -> Estimate:
@@ -404,6 +410,7 @@ def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ce
     notes += [f"{variant.record.name}: {named(variant.unread)}" for variant in measured if variant.unread]
     if prompts.damage:
         notes.append(named(prompts.damage))
+    notes += [f"{variant.record.name}: {note}" for variant in measured for note in variant.score_notes]
     if not prompts:
         notes.append("the run has no prompts.jsonl: quality can't be scored")
     if ceiling is None:

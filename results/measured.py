@@ -12,7 +12,7 @@ from results.inputs import RunInputs
 from results.journal import Damage, Journal, read_journals
 from results.lengths import length_notes
 from results.metrics import stage_metrics
-from results.quality import prompt_scores, with_labels
+from results.quality import PromptScores, prompt_scores, with_labels
 from results.records import Prompt, VariantRecord
 from results.steady import Settling, StageData, block_of, settling_of
 from results.summary import Estimate
@@ -34,6 +34,7 @@ class Measured:
     """A variant's journals: stages (with facts about their tokens) and probes by name, and the mean score of each prompt.
 
     `unread`: what is wrong with the journals of stages that have no readable one.
+    `score_notes`: what a reader of the scores has to know.
     """
 
     record: VariantRecord
@@ -43,6 +44,7 @@ class Measured:
     probes: Mapping[str, StageData]
     scores: Scores
     probe_scores: Mapping[str, Scores]
+    score_notes: Sequence[str]
     unread: Sequence[Damage] = ()
 
 
@@ -73,12 +75,17 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
     order = {name: i for i, name in enumerate(inputs.stages)}
     ordered = dict(sorted(stages.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
     judged = stages.get(inputs.judged_stage)
+    scored = _scores(judged, EVAL, inputs.quality, prompts) if judged else PromptScores({}, 0)
+    probed = {p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes}
     return Measured(
         record=record,
         stages=ordered,
         metrics={name: stage_metrics(stage, {}) for name, stage in ordered.items()},
         tokens=tokens,
         probes=probes,
+        scores=scored.scores,
+        probe_scores={name: probe.scores for name, probe in probed.items()},
+        score_notes=[note for found in (scored, *probed.values()) if (note := found.note())],
         scores=_scores(judged, EVAL, inputs.quality, prompts) if judged else {},
         probe_scores={p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes},
         unread=unread,
@@ -91,6 +98,6 @@ def _stage(name: str, journals: Sequence[Journal], damage: Sequence[Damage], set
     return StageData(name, first.offered_rate, first.concurrency, blocks, settling, damage)
 
 
-def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> Scores:
+def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> PromptScores:
     mine = {prompt.id: prompt for prompt in prompts.values() if prompt.set == group}
     return prompt_scores([block.requests for block in stage.blocks], mine, with_labels(scoring, mine.values()))

@@ -70,11 +70,10 @@ class Tolerance:
 @lru_cache(maxsize=1 << 16)
 def last_number(text: str) -> Number | None:
     """The last number that a text names; None where it names none that can be read in one way only (as `READ` says)."""
-    number = None
-    for number in _NUMBER.finditer(fold(text)):
-        pass
-    if number is None:
+    numbers = list(_NUMBER.finditer(fold(text)))
+    if not numbers:
         return None
+    number = numbers[-1]
     try:
         value = _value(number)
     except ArithmeticError:  # a fraction of nothing, an exponent that no Decimal holds
@@ -89,7 +88,7 @@ def _value(number: regex.Match[str]) -> Decimal:
         value = Decimal(number["whole"] or 0) + Decimal(number["over"]) / Decimal(number["under"])
     else:
         value = Decimal(f"{_plain(number)}e{number['e'] or number['power'] or 0}")  # exact, as scaleb would not be
-    sign, digits, exponent = value.as_tuple()
+    _, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     exponent += -2 if number["percent"] else _WORDS.get(number["times"], 0)
     return Decimal((int("-" in (number["sign"], number["inner"])), digits, exponent))
@@ -97,12 +96,10 @@ def _value(number: regex.Match[str]) -> Decimal:
 
 def _plain(number: regex.Match[str]) -> str:
     """The digits with a decimal point and nothing else between them."""
-    european, digits = number["european"], number["digits"]
-    if european:
-        text: str = european.replace(".", "").replace(" ", "").replace(",", ".")
-        return text
-    text = digits.translate(_SEPARATORS) if regex.fullmatch(_GROUPED, digits) else digits.replace(",", ".")
-    return text
+    if european := number["european"]:
+        return str(european).replace(".", "").replace(" ", "").replace(",", ".")
+    digits = str(number["digits"])
+    return digits.translate(_SEPARATORS) if regex.fullmatch(_GROUPED, digits) else digits.replace(",", ".")
 
 
 def parse_tolerance(value: object) -> Tolerance:

@@ -185,13 +185,12 @@ class PromptScores(NamedTuple):
     scores: dict[str, float]
     slow: int
 
-    def note(self, scoring: Scoring) -> str | None:
+    def note(self) -> str | None:
         """What a reader of the scores has to know."""
-        if self.slow >= MANY_SLOW:
-            return f"the pattern was given up on {self.slow} answers, {pattern.SECONDS:g} s each: simplify {scoring.pattern!r}"
-        if self.slow:
-            return f"the pattern was given up on {self.slow} answers after {pattern.SECONDS:g} s each, which count as wrong"
-        return None
+        if not self.slow:
+            return None
+        means = "nothing is scored by it; write a simpler one" if self.slow >= MANY_SLOW else "they count as wrong"
+        return f"the pattern's search was given up after {pattern.SECONDS:g} s on {self.slow} answers: {means}"
 
 
 def prompt_scores(blocks: Iterable[Requests], prompts: Mapping[str, Prompt], scoring: Scoring) -> PromptScores:

@@ -167,3 +167,15 @@ def test_a_variant_that_is_none(folder: Path, command: str) -> None:
     done = dyno(command, "experiment.yaml", "--variant", "int", cwd=folder)
     assert (done.returncode, done.stderr.strip()) == (3, "error: --variant: 'int' is no variant (did you mean 'int8'?)")
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("quality", "says"),
+    [
+        ("{scorer: choice, labels: [yes, no]}", "eval.jsonl:1: the answer: '20' is none of the labels (yes, no)"),
+        ("{scorer: json_equal, probes: [{name: p, data: words.jsonl, scorer: number}]}", "words.jsonl:1: the answer: 'many'"),
+    ],
+)
+def test_a_reference_that_no_answer_can_match(folder: Path, quality: str, says: str) -> None:
+    (folder / "words.jsonl").write_text('{"prompt": "How many?", "completion": "many"}\n')
+    assert says in refusal(folder, GOOD + f"quality: {quality}\n")

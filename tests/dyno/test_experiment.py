@@ -169,3 +169,25 @@ def test_a_resolution_needs_something_to_compare(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text(LENGTHS + "resolution: {change: 3%, metric: latency_p96}\n")
     with pytest.raises(BadInput, match=r"resolution\.metric: 'latency_p96' is not a time \(did you mean 'latency_p9"):
         load_experiment(tmp_path / "e.yaml")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [("yes", "no"), ("on", "Off"), ("1", "2"), ("1.0", "1.10"), ("null", "~"), ("true", "False"), ("010", "8"), ("1:30", "y")],
+)
+def test_labels_are_the_words_that_stand_there(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    text = GOOD.replace("{scorer: choice, min: 85%}", f"{{scorer: choice, labels: [{', '.join(labels)}]}}")
+    loaded = load_experiment(_written(tmp_path, text))
+    assert loaded.quality.labels == labels
+    assert load_experiment(_written(tmp_path, loaded.as_yaml())).quality.labels == labels
+
+
+def test_minutes_and_seconds_are_not_taken_for_a_count(tmp_path: Path) -> None:
+    text = GOOD.replace("requests: 200", "requests: 1:30")
+    with pytest.raises(BadInput, match=r"experiment.yaml:13: workload.stages.1.requests: write a whole number"):
+        load_experiment(_written(tmp_path, text))
+
+
+def test_a_leading_zero_does_not_make_a_number_octal(tmp_path: Path) -> None:
+    loaded = load_experiment(_written(tmp_path, GOOD.replace("requests: 200", "requests: 0200")))
+    assert loaded.workload.stages[1].requests == 200

@@ -81,3 +81,18 @@ def test_no_file_and_an_empty_one(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(BadInput, match="empty; write"):
         read_examples(tmp_path / "empty.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [("true", "true"), ("false", "false"), ("5", "5"), ("1.0", "1.0"), ("1e3", "1e3"), ("-0", "-0"), ('"null"', "null")],
+)
+def test_an_answer_that_is_no_text_counts_as_json_writes_it(tmp_path: Path, answer: str, text: str) -> None:
+    rows = f'{{"prompt": "Q", "completion": {answer}}}', f'{{"instruction": "Q", "output": {answer}}}'
+    assert [example.completion for example in read_examples(write(tmp_path, *rows))] == [text, text]
+
+
+@pytest.mark.parametrize("answer", ["null", "NaN", "[]", "{}", '""'])
+def test_an_answer_that_is_missing_is_refused(tmp_path: Path, answer: str) -> None:
+    with pytest.raises(BadInput, match=r"examples.jsonl:1: completion: write a text that is not empty, not "):
+        read_examples(write(tmp_path, f'{{"prompt": "Q", "completion": {answer}}}'))
