@@ -86,8 +86,6 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
         scores=scored.scores,
         probe_scores={name: probe.scores for name, probe in probed.items()},
         score_notes=[note for found in (scored, *probed.values()) if (note := found.note())],
-        scores=_scores(judged, EVAL, inputs.quality, prompts) if judged else {},
-        probe_scores={p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes},
         unread=unread,
     )
 
