@@ -25,6 +25,7 @@ from results.compare import (
     reach_of,
     times,
 )
+from results.config import SHARE_METRICS
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
 from results.journal import Prompts, named, read_prompts
@@ -273,7 +274,7 @@ def _request_limits(inputs: RunInputs, base: Mapping[str, Estimate]) -> Limits:
         value = limit.absolute
         if limit.relative is not None and metric in base and (base_value := base[metric].value) is not None:
             value = limit.relative * base_value
-        if metric != "error_rate" and value is not None:
+        if metric not in SHARE_METRICS and value is not None:
             found[name] = max(value, found.get(name, 0.0))
     return found
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from results.config import Price
 from results.cost import is_metered, request_costs
-from results.metrics import SHARES, TOKEN_MEANS, Limits, block_statistics
+from results.metrics import ANSWER_SHARES, SHARES, TOKEN_MEANS, Limits, block_statistics
 from results.requests import Floats, Requests
 from results.stats import (
     TAIL,
@@ -101,7 +101,7 @@ def differences(
             found[key] = paired_by_prompt(means[0], means[1], value, base_value)
         else:
             pairs = [(s[key], t[key]) for s, t in zip(ours, theirs, strict=True) if key in s and not isnan(s[key] + t[key])]
-            found[key] = _paired_by_block(pairs, value, base_value, is_share=key in SHARES)
+            found[key] = _paired_by_block(pairs, value, base_value, is_share=key in (*SHARES, *ANSWER_SHARES))
     return found
 
 

@@ -18,12 +18,13 @@ Scorer = Literal["exact_match", "contains", "number", "f1", "rouge_l", "json_val
 
 _TIMES = ("latency", "service_latency", "ttft", "service_ttft", "tpot", "itl")
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
-SLO_METRICS = (*(f"{metric}_{stat}" for metric in _TIMES for stat in _STATISTICS), "error_rate")
+SHARE_METRICS = ("error_rate", "empty_rate", "length_share")
+SLO_METRICS = (*(f"{metric}_{stat}" for metric in _TIMES for stat in _STATISTICS), *SHARE_METRICS)
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The most a metric may be: `absolute` (ms, or a share for error_rate), or `relative`, a factor of the baseline's value."""
+    """The most a metric may be: `absolute` (ms, or a share), or `relative`, a factor of the baseline's value."""
 
     text: str
     absolute: float | None = None
@@ -37,7 +38,7 @@ def parse_limit(metric: str, value: object) -> Limit:
         return Limit(text, relative=float(match[1]))
     if match := re.fullmatch(r"([+-]\d+\.?\d*)\s*%", text):
         return Limit(text, relative=1 + float(match[1]) / 100)
-    if metric == "error_rate":
+    if metric in SHARE_METRICS:
         return Limit(text, absolute=parse_share(value))
     try:
         return Limit(text, absolute=parse_seconds(value) * 1e3)
@@ -224,7 +225,7 @@ class ResolutionConfig(Section):
     @field_validator("metric")
     @classmethod
     def _a_time(cls, metric: str) -> str:
-        times = [name for name in SLO_METRICS if name != "error_rate"]
+        times = [name for name in SLO_METRICS if name not in SHARE_METRICS]
         if metric not in times:
             raise ValueError(f"{metric!r} is not a time{nearest(metric, times)}; write one such as latency_p95")
         return metric

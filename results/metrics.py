@@ -44,6 +44,7 @@ _TOKENS: dict[str, Callable[[Requests], Floats]] = {
 ADJUSTED = ("latency", "ttft")
 
 _OVER = "over successful requests of the steady window"
+_ANSWERS = "of all requests of the window that succeeded"
 
 
 _COST = (
@@ -80,6 +81,10 @@ def _definitions() -> dict[str, Metric]:
         "goodput": Metric("goodput", "requests/s", "requests that met every SLO, over the length of the steady window", "higher"),
         "slo_attainment": Metric("SLO attainment", "share", "requests that met every SLO, of all in the window", "higher"),
         "error_rate": Metric("error rate", "share", "requests that failed, of all in the window", "lower"),
+        "empty_rate": Metric("empty answers", "share", f"answers without text, and without a tool call, {_ANSWERS}", "lower"),
+        "length_share": Metric(
+            "answers cut short", "share", f"answers that ended at the token limit (finish_reason length), {_ANSWERS}", "lower"
+        ),
         "achieved_rate": Metric("achieved rate", "requests/s", "requests sent, over the length of the steady window", "higher"),
         "in_flight": Metric("in flight", "requests", "requests under way, averaged over the steady window", "lower"),
         "little_ratio": Metric(
@@ -110,6 +115,10 @@ def _definitions() -> dict[str, Metric]:
 
 METRICS = _definitions()
 RATES = ("requests_per_s", "output_tokens_per_s", "total_tokens_per_s", "goodput", "achieved_rate")
+ANSWER_SHARES: dict[str, Callable[[Requests], NDArray[np.bool_]]] = {
+    "empty_rate": lambda r: r.empty,
+    "length_share": lambda r: r.cut_short,
+}
 SHARES = ("slo_attainment", "error_rate")
 TOKEN_MEANS = {f"{name}_mean": values for name, values in _TOKENS.items()}
 DISTRIBUTIONS = (*PER_REQUEST, *_PER_CHUNK)
@@ -173,6 +182,9 @@ def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
     found = {key: count / window if window > 0 else nan for key, count in counts.items()}
     found["slo_attainment"] = sum(int(met(b.requests, limits).sum()) for b in blocks) / n if n else nan
     found["error_rate"] = sum(int((~b.requests.ok).sum()) for b in blocks) / n if n else nan
+    answered = sum(int(b.requests.ok.sum()) for b in blocks)
+    for key, which in ANSWER_SHARES.items():
+        found[key] = sum(int(which(b.requests).sum()) for b in blocks) / answered if answered else nan
     found["in_flight"] = sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
     gaps = np.concatenate([values_in(b, "icl") for b in blocks])
     found["coalesced"] = float(np.mean(gaps == 0)) if len(gaps) else nan
@@ -200,6 +212,8 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
         found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.timed)
     for key in SHARES:
         found[key] = _share(pooled[key], stage.n)
+    for key in ANSWER_SHARES:
+        found[key] = _share(pooled[key], stage.succeeded, "succeeded")
     if not limits:
         found |= dict.fromkeys(("goodput", "slo_attainment"), absent("the experiment names no slo"))
     return found
@@ -239,9 +253,9 @@ def _over_blocks(pooled: float, per_block: Sequence[float], n: int) -> Estimate:
     return estimate(pooled, t_bounds(pooled, blocks, TAIL, TAIL), n, reason)
 
 
-def _share(share: float, n: int) -> Estimate:
+def _share(share: float, n: int, of: str = "was scheduled inside the window") -> Estimate:
     if n == 0:
-        return absent("no request was scheduled inside the steady window")
+        return absent(f"no request {of}")
     return estimate(share, share_bounds(round(share * n), n, TAIL, TAIL), n)
 
 

@@ -16,11 +16,12 @@ import numpy as np
 
 from results.block_percentiles import percentile_bounds
 from results.compare import Pairing, prompt_means
-from results.config import BudgetConfig, Limit, Price
+from results.config import SHARE_METRICS, BudgetConfig, Limit, Price
 from results.cost import cost_bounds, cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
-from results.metrics import METRICS, PER_REQUEST, block_statistics, values_in
+from results.metrics import ANSWER_SHARES, METRICS, PER_REQUEST, block_statistics, values_in
 from results.report.format import change, dollars, limit_text, percent
+from results.requests import Requests
 from results.stats import (
     TAIL,
     Bounds,
@@ -131,7 +132,7 @@ def judge_slo(
     limit = asked.limit * base_value if asked.relative and base_value is not None else fixed_limit(asked)
     if value.value is None:
         return undecided(value, limit, value.reason or "not measured")
-    if reason := _too_many_failures(asked.metric, stage):
+    if reason := _too_many_failures(asked.metric, stage, limit):
         return undecided(value, limit, reason)
     low, high = tails.optimistic, tails.pessimistic
     if not asked.relative:
@@ -149,8 +150,8 @@ def judge_slo(
 
 
 def _slo_bounds(metric: str, stage: StageData, low: float, high: float) -> Bounds:
-    if metric == "error_rate":
-        return share_bounds(stage.n - stage.succeeded, stage.n, low, high)
+    if metric in SHARE_METRICS:
+        return share_bounds(*share_counts(metric, stage), low, high)
     name, _, statistic = metric.rpartition("_")
     blocks = [values for block in stage.blocks if len(values := values_in(block, name))]
     if len(blocks) == 1 and name not in PER_REQUEST:
@@ -160,10 +161,26 @@ def _slo_bounds(metric: str, stage: StageData, low: float, high: float) -> Bound
     return percentile_bounds(blocks, float(statistic[1:]), low, high)
 
 
-def _too_many_failures(metric: str, stage: StageData) -> str | None:
-    """A percentile over successes tells nothing once failures fill the tail that it leaves out."""
+def share_counts(metric: str, stage: StageData) -> tuple[int, int]:
+    """How many requests count against a share, and of how many."""
+    counts = [counts_of(metric, block.requests) for block in stage.blocks]
+    return sum(count for count, _ in counts), sum(n for _, n in counts)
+
+
+def counts_of(metric: str, requests: Requests) -> tuple[int, int]:
+    """The same of some requests."""
+    if metric == "error_rate":
+        return int((~requests.ok).sum()), len(requests)
+    return int(ANSWER_SHARES[metric](requests).sum()), int(requests.ok.sum())
+
+
+def _too_many_failures(metric: str, stage: StageData, limit: float) -> str | None:
+    """A percentile over successes tells nothing once failures fill the tail that it leaves out, a share of answers nothing once
+    more failed than may be so."""
     _, _, statistic = metric.rpartition("_p")
     failed = stage.n - stage.succeeded
+    if metric in ANSWER_SHARES and failed > limit * stage.n:
+        return f"{failed} of {stage.n} requests failed, more than the limit allows of the answers"
     if not statistic.replace(".", "").isdigit() or failed <= stage.n * (1 - float(statistic) / 100):
         return None
     return f"{failed} of {stage.n} requests failed, more than the {100 - float(statistic):g} % that p{statistic} leaves out"

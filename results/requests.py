@@ -18,6 +18,8 @@ from results.chunks import Floats as Floats
 from results.parsing import BY_CHUNK, Batch, Numbers, batch_of
 from results.records import RequestRecord
 
+_TOOLS = ("tool_calls", "function_call")
+
 
 @dataclass(frozen=True)
 class Requests:
@@ -66,6 +68,17 @@ class Requests:
     @cached_property
     def ok(self) -> NDArray[np.bool_]:
         return np.array([failure is None for failure in self.failure], dtype=np.bool_)
+
+    @cached_property
+    def empty(self) -> NDArray[np.bool_]:
+        """Which succeeded and brought nothing: no chunk, or no text where no tool was called."""
+        silent = [not text.strip() and why not in _TOOLS for text, why in zip(self.text, self.finish_reason, strict=True)]
+        return np.asarray(self.ok & (np.isnan(self.last_ns) | np.array(silent, dtype=np.bool_)))
+
+    @cached_property
+    def cut_short(self) -> NDArray[np.bool_]:
+        """Which succeeded and were cut at the most tokens that an answer may have."""
+        return self.ok & np.array([why == "length" for why in self.finish_reason], dtype=np.bool_)
 
     @cached_property
     def scheduled(self) -> Floats:

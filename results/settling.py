@@ -13,7 +13,8 @@ from math import ceil, floor, inf, isfinite, log, sqrt
 import numpy as np
 from scipy.special import bdtr, bdtrik, ndtri, stdtrit
 
-from results.objectives import Asked, Tails, outcome_of
+from results.config import SHARE_METRICS
+from results.objectives import Asked, Tails, outcome_of, share_counts
 from results.requests import Floats
 from results.stats import FLOORS, paired_score_bounds, score_bounds, smallest
 from results.steady import StageData
@@ -38,8 +39,8 @@ def to_settle(
         return _to_judge(asked, judged.value.n, len(stage.blocks))
     if judged.reason is not None or judged.limit is None:
         return None
-    if asked.metric == "error_rate":
-        return More(unit="requests", total=requests_to_settle(stage.n - stage.succeeded, stage.n, judged.limit, tails))
+    if asked.metric in SHARE_METRICS:
+        return More(unit="requests", total=requests_to_settle(*share_counts(asked.metric, stage), judged.limit, tails))
     if asked.kind == "quality" and len(scores):
         return More(unit="prompts", total=prompts_to_settle(asked, np.asarray(scores), judged.limit, tails))
     units = judged.value.n if by_prompt else len(stage.blocks)

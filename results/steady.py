@@ -234,8 +234,8 @@ def doubts(stage: StageData) -> list[str]:
         notes.append(f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was measured")
     elif stage.succeeded < stage.n:
         notes.append(f"{stage.n - stage.succeeded} of {stage.n} requests failed ({_classes(requests)})")
-    if empty := sum(int((r.ok & np.isnan(r.last)).sum()) for r in requests):
-        notes.append(f"{empty} answers were empty: they have no first token and so no latency")
+    if empty := sum(int(r.empty.sum()) for r in requests):
+        notes.append(f"{empty} answers were empty; those without a first token have no latency")
     if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
         notes.append(f"{uncounted} answers have no token count: they are left out of every number made of tokens")
     if stage.held.value is False:

@@ -24,7 +24,7 @@ def request(
     ttft_ms: float | None = None,
     output_tokens: int = 2,
     input_tokens: int = 10,
-    text: str = "",
+    text: str = "ok",
     slip_ms: float = 0.0,
     failure: str | None = None,
 ) -> RequestRecord:
@@ -51,7 +51,7 @@ def request(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         tokens_from="server",
-        text=text,
+        text=text if output_tokens else "",
     )
 
 
