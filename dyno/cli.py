@@ -376,7 +376,8 @@ def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excer
     from dyno.pipeline import run_ring
     from dyno.prepare import prepare
     from dyno.run_directory import RunDirectory
-    from dyno.show import show_results
+    from dyno.show import outage, show_results
+    from foundation.errors import SystemFailed
 
     console = open_console()
     with progress_for(console) as progress:
@@ -388,6 +389,8 @@ def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excer
             progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
             raise KeyboardInterrupt from None
     show_results(console, directory, summary, verdicts, excerpt=excerpt)
+    if words := outage(summary):
+        raise SystemFailed(words)
     _finish(verdicts, gate)
 
 

@@ -296,6 +296,7 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         resolution=experiment.resolution,
         stages=[stage.label for stage in experiment.workload.stages],
         notes=[f"{label}: {rate.sentence}" for label, rate in (read_rates(run.rates, experiment) or {}).items()],
+        uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,24 +10,22 @@ from rich.table import Table
 from rich.text import Text
 
 from dyno.run_directory import RunDirectory
-from results.report.table import Cell, rows
-from results.summary import CapacityPlan, Summary, VariantVerdict, Verdicts
+from results.report.table import Cell, in_order, rows
+from results.summary import CapacityPlan, Summary, Validity, VariantVerdict, Verdicts
 
 _COLOURS = {"SHIP": "bold green", "DON'T SHIP": "bold red", "INCONCLUSIVE": "bold yellow"}
 _EFFECTS = {"better": "green", "worse": "red"}
 _MARKS = {"holds": "ok  ", "fails": "FAIL", "unsettled": "?   "}
 EXCERPT_CHARACTERS = 300
+NOTES, PLACES = 15, 3
 
 
 def show_results(console: Console, run: RunDirectory, summary: Summary, verdicts: Verdicts, *, excerpt: bool = False) -> None:
     """Everything a person wants to see when a run is done."""
     console.print()
     console.print(comparison_table(summary, verdicts))
-    if summary.validity.level != "VALID":
-        console.print(f"the measurement is {summary.validity.level}", style="bold yellow", highlight=False)
-        _lines(console, summary.validity.reasons)
-    for note in summary.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _show_validity(console, summary.validity)
+    _show_notes(console, summary)
     if any(verdict.objectives for verdict in verdicts.variants):
         for verdict in verdicts.variants:
             _show_verdict(console, verdict)
@@ -34,6 +33,45 @@ def show_results(console: Console, run: RunDirectory, summary: Summary, verdicts
     if excerpt:
         _show_excerpt(console, run, summary.baseline)
     console.print(f"\nreport: {run.path / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_notes(console: Console, summary: Summary) -> None:
+    """What the report says of each measurement, where most failed first; then what holds for the whole run."""
+    stages = [(f"{v.variant}, {s.stage}", s) for v in in_order(summary) for s in v.stages]
+    worst_first = sorted(stages, key=lambda at: at[1].succeeded / at[1].planned if at[1].planned else 0.0)
+    places: dict[str, list[str]] = {}
+    for place, stage in worst_first:
+        for note in stage.notes:
+            places.setdefault(note, []).append(place)
+    lines = [f"{_some(where)}: {note}" for note, where in places.items()] + summary.notes
+    for line in lines[:NOTES]:
+        console.print(f"note: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if len(lines) > NOTES:
+        console.print(f"note: {len(lines) - NOTES} more in the report", style="yellow", highlight=False)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few of many."""
+    return "; ".join(names[:PLACES]) + (f" and {len(names) - PLACES} more" if len(names) > PLACES else "")
+
+
+def outage(summary: Summary) -> str | None:
+    """What a run says in which not one request succeeded, with an example of its most frequent failure; None for any other."""
+    stages = [stage for variant in summary.variants for stage in variant.stages]
+    planned = sum(stage.planned for stage in stages)
+    if not planned or any(stage.succeeded for stage in stages):
+        return None
+    counts: Counter[str] = sum((Counter(stage.failures) for stage in stages), Counter())
+    examples = {name: words for stage in reversed(stages) for name, words in stage.examples.items()}
+    classes = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
+    said = next((f"; {name}: {examples[name]}" for name, _ in counts.most_common() if name in examples), "")
+    return f"nothing succeeded: all {planned:,} requests failed ({classes}){said}"
+
+
+def _show_validity(console: Console, validity: Validity) -> None:
+    if validity.level != "VALID":
+        console.print(f"the measurement is {validity.level}", style="bold yellow", highlight=False)
+        _lines(console, validity.reasons)
 
 
 def comparison_table(summary: Summary, verdicts: Verdicts | None) -> Table:
@@ -100,3 +138,4 @@ def show_capacity(console: Console, plan: CapacityPlan) -> None:
         table.add_row(Text(variant.variant), held, "-" if variant.replicas is None else str(variant.replicas), cost)
     console.print(table)
     _lines(console, [f"{v.variant}: {v.sentence}" for v in plan.variants])
+    _show_validity(console, plan.validity)

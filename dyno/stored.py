@@ -13,7 +13,7 @@ from dyno.pipeline import decide, run_inputs, write_json
 from dyno.run_directory import RunDirectory, existing_run
 from dyno.show import show_capacity, show_results
 from foundation.errors import BadInput
-from results import plan_capacity
+from results import analyse, plan_capacity
 from results.config import PlanConfig
 from results.summary import Summary, Verdicts
 
@@ -29,12 +29,15 @@ def rebuild(run: Path) -> Verdicts:
 
 
 def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> None:
-    """Print the capacity plan and write `plan.json`. Without a peak, the experiment's own section plan counts."""
+    """Print the capacity plan and write `plan.json`. Without a peak, the experiment's own section plan counts.
+
+    The journals are judged by the experiment as it is now: an slo that was changed since the run counts.
+    """
     directory = existing_run(run)
     experiment = load_experiment(directory.experiment)
     plan = _plan_config(experiment, peak_rate, headroom, spare)
-    summary = read_summary(directory)
-    made = plan_capacity(summary, run_inputs(directory, experiment.model_copy(update={"plan": plan})))
+    inputs = run_inputs(directory, experiment.model_copy(update={"plan": plan}))
+    made = plan_capacity(analyse(inputs), inputs)
     write_json(made, directory.path / "plan.json")
     show_capacity(open_console(), made)
 

@@ -149,6 +149,15 @@ class Stage(Section):
         return self.model_copy(update={"rate": rate, "name": self.label})
 
     @property
+    def uneven(self) -> str | None:
+        """Why requests do not arrive at one rate throughout; None where they do."""
+        if self.rate_to is not None and self.fixed_rate is not None:
+            return f"its rate goes from {self.fixed_rate:g} to {self.rate_to:g} requests/s"
+        if self.bursts is not None:
+            return "its requests come in bursts"
+        return "its requests come at the times of a recording" if self.trace is not None else None
+
+    @property
     def open_loop(self) -> bool:
         """Whether a schedule decides when requests go out."""
         return self.concurrency is None

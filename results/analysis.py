@@ -48,7 +48,7 @@ from results.records import Ceiling
 from results.report.format import percent
 from results.settling import to_settle
 from results.stats import TAIL, absent, estimate, holm, score_bounds
-from results.steady import StageData, doubts, failures
+from results.steady import StageData, doubts, examples, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
 from results.validity import read_ceiling, validity_of, worst
 
@@ -243,6 +243,8 @@ def _stage_summary(
         alternated=pairing.alternated if pairing else None,
         held=stage.held.value,
         held_reason=stage.held.reason,
+        sessions=stage.sessions,
+        examples=examples(stage),
     )
 
 

@@ -203,6 +203,13 @@ class PlanConfig(Section):
     headroom: Share = 0.2
     spare: int = Field(default=1, ge=0)
 
+    @field_validator("headroom")
+    @classmethod
+    def _some_is_used(cls, headroom: float) -> float:
+        if headroom >= 1:
+            raise ValueError("a replica that is kept free serves nobody; write a share below 100%, such as 20%")
+        return headroom
+
 
 class ResolutionConfig(Section):
     """How small a change of `metric` against the baseline is to be seen, with the probability `power`: "3%" means `change: 3%`.

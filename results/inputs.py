@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ class RunInputs:
     `looks` is how often a growing run is judged at most (once a block, where blocks are added until it is decided): the 5 % of
     either error are shared among the looks, so that peeking does not add to them. `stages` are named in the order they are shown.
     `notes`: what a reader should know of how the run was set up.
+    `uneven` says, by stage, why its requests do not arrive at one rate, so that its mean rate is nobody's capacity.
     """
 
     name: str
@@ -36,3 +37,4 @@ class RunInputs:
     resolution: ResolutionConfig | None = None
     stages: Sequence[str] = ()
     notes: Sequence[str] = ()
+    uneven: Mapping[str, str] = field(default_factory=dict)

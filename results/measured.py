@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from foundation.errors import BadInput
@@ -59,6 +59,7 @@ def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt]) -> list[Meas
 def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt]) -> Measured:
     folder = inputs.run / "load" / record.name
     paths = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    following = {prompt.id for prompt in prompts.values() if prompt.after is not None}
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
     unread: list[Damage] = []
@@ -68,7 +69,8 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
             unread += damage
         else:
             is_probe = path.name in {f"probe-{probe.name}" for probe in inputs.quality.probes}
-            stages[path.name] = _stage(path.name, journals, damage, Settling() if is_probe else settling_of(journals))
+            settling = Settling() if is_probe else settling_of(journals)
+            stages[path.name] = _stage(path.name, journals, damage, settling, following)
             cache = cache_metrics(journals, inputs.run / "telemetry" / f"{record.name}.parquet")
             tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
@@ -90,10 +92,13 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
     )
 
 
-def _stage(name: str, journals: Sequence[Journal], damage: Sequence[Damage], settling: Settling) -> StageData:
+def _stage(
+    name: str, journals: Sequence[Journal], damage: Sequence[Damage], settling: Settling, following: Set[str]
+) -> StageData:
     blocks = sorted((block_of(journal, settling.cut_ns) for journal in journals), key=lambda block: block.number)
     first = journals[0].header
-    return StageData(name, first.offered_rate, first.concurrency, blocks, settling, damage)
+    sessions = any(not following.isdisjoint(block.requests.prompt_id) for block in blocks)
+    return StageData(name, first.offered_rate, first.concurrency, blocks, settling, damage, sessions)
 
 
 def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> PromptScores:

@@ -22,6 +22,7 @@ BATCH = 5
 BATCHES = 8
 # Standard errors by which the beginning must differ from the rest.
 CLEARLY = 4.0
+EXAMPLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Settling:
 class StageData:
     """One variant under one offered load: its blocks, in order. `settling` is what was found of their steady state.
 
-    `damage`: the lines of its journals that could not be read, which no number holds.
+    `damage`: the lines of its journals that could not be read, which no number holds. `sessions`: whether conversations of
+    several requests arrive, and not single requests.
     """
 
     stage: str
@@ -93,6 +95,7 @@ class StageData:
     blocks: Sequence[Block]
     settling: Settling = Settling()
     damage: Sequence[Damage] = ()
+    sessions: bool = False
 
     @property
     def n(self) -> int:
@@ -234,6 +237,7 @@ def doubts(stage: StageData) -> list[str]:
         notes.append(f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was measured")
     elif stage.succeeded < stage.n:
         notes.append(f"{stage.n - stage.succeeded} of {stage.n} requests failed ({_classes(requests)})")
+    notes += _first_errors(stage)
     if empty := sum(int(r.empty.sum()) for r in requests):
         notes.append(f"{empty} answers were empty; those without a first token have no latency")
     if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
@@ -241,6 +245,28 @@ def doubts(stage: StageData) -> list[str]:
     if stage.held.value is False:
         notes.append(f"the offered load was not held: {stage.held.reason}, so latencies depend on how long the stage lasted")
     return [*notes, *_left_out(stage)]
+
+
+def examples(stage: StageData) -> dict[str, str]:
+    """By class of failure, what the first one said, in the words of who refused: the server, or our own reading of its answer."""
+    found: dict[str, str] = {}
+    for block in stage.blocks:
+        for name, words in zip(block.requests.failure, block.requests.error, strict=True):
+            if name is not None and words:
+                found.setdefault(name, words)
+    return found
+
+
+def _first_errors(stage: StageData) -> list[str]:
+    """One example of each class of failure, the most frequent class first."""
+    counts, said = failures([block.requests for block in stage.blocks]), examples(stage)
+    classes = sorted((name for name in counts if name in said), key=lambda name: -counts[name])
+    return [f"{name}, the first of {counts[name]}: {_short(said[name])}" for name in classes]
+
+
+def _short(words: str) -> str:
+    flat = " ".join(words.split())
+    return flat if len(flat) <= EXAMPLE_CHARACTERS else f"{flat[:EXAMPLE_CHARACTERS]}..."
 
 
 def _left_out(stage: StageData) -> list[str]:

@@ -106,7 +106,8 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     that is not known; where they did not, differences hold what the machine did in between.
     `planned` are the requests of the windows, which are counted; times and rates are of their steady parts, `window_s` in all.
     `held`: whether the offered load was held, None where that can't be said; where it is not True, `held_reason` says why, and
-    the stage shows no capacity and no cost by the hour.
+    the stage shows no capacity and no cost by the hour. `sessions`: whether conversations of several requests arrive.
+    `examples` has, by class of failure, what the first of it said.
     """
 
     stage: str
@@ -128,6 +129,8 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     alternated: bool | None = None
     held: bool | None = None
     held_reason: str | None = None
+    sessions: bool = False
+    examples: dict[str, str] = {}
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,7 +300,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
 class VariantCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """How much hardware the peak needs with this variant.
 
-    `rate_per_replica` is the highest measured offered rate (requests/s) that met the SLO, None where none did;
+    `rate_per_replica` is the highest measured offered rate (requests/s) that was held within the SLO, None where none was;
     `lower_bound` is True where no measured rate failed, so that one replica may hold more.
     """
 
@@ -310,7 +313,7 @@ class VariantCapacity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CapacityPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """`plan.json`."""
+    """`plan.json`. `validity` is that of the measurement it rests on."""
 
     schema_version: int
     name: str
@@ -318,3 +321,4 @@ class CapacityPlan(msgspec.Struct, frozen=True, kw_only=True):
     headroom: float
     spare: int
     variants: list[VariantCapacity]
+    validity: Validity = Validity()

@@ -79,6 +79,25 @@ def check_plan(run: Path) -> None:
         assert capacity["lower_bound"] is True
         assert capacity["rate_per_replica"] == 60
         assert capacity["replicas"] == 19  # 500 / (60 x 0.5) = 16.7, so 17, and 2 spare
+    free = dyno("plan", str(run), "--peak-rate", "500", "--headroom", "100%", cwd=run)
+    assert free.returncode == 3
+    assert "--headroom: a replica that is kept free serves nobody" in free.stderr
+
+
+def test_a_plan_goes_by_the_slo_as_it_is_now(run: Path) -> None:
+    """Tightened after the run, then by a metric that the run was not judged by. What was measured is the same."""
+    file = run / "experiment.yaml"
+    written = file.read_text()
+    try:
+        for slo, held in (("latency_p95: 10s", True), ("latency_p95: 1ms", False), ("latency_p95: 10s, ttft_p95: 1ms", False)):
+            file.write_text(f"{written}slo: {{{slo}}}\n")
+            planned = dyno("plan", str(run), "--peak-rate", "500", cwd=run)
+            assert planned.returncode == 0, planned.stderr
+            [capacity] = json.loads((run / "plan.json").read_text())["variants"]
+            assert (capacity["rate_per_replica"] == 100) is held
+            assert "url: url:" not in planned.stdout
+    finally:
+        file.write_text(written)
 
 
 def test_a_measurement_too_small_to_judge_gates_as_inconclusive(url: str, tmp_path: Path) -> None:

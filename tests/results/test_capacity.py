@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
+from pydantic import ValidationError
 
 from results import analyse, plan_capacity
 from results.capacity import replicas_for
+from results.config import PlanConfig
+from results.records import Prompt, RequestRecord
 from results.summary import VariantCapacity
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 SLO = {"latency_p95": "200ms"}
 
@@ -55,5 +61,64 @@ def test_a_rate_above_one_that_failed_does_not_count(tmp_path: Path) -> None:
 def test_no_rate_held_no_plan(tmp_path: Path) -> None:
     plan = planned(tmp_path, {5: 400})
     assert (plan.rate_per_replica, plan.replicas) == (None, None)
-    assert "none of the measured rates (5 requests/s)" in plan.sentence
+    assert "none of the measured rates (5 requests/s) is held within the SLO; measure lower ones" in plan.sentence
     assert "names no slo" in planned(tmp_path / "without", {5: 100}, {}).sentence
+
+
+def one_stage(run: Path, records: list[RequestRecord], uneven: dict[str, str] | None = None, **how: Any) -> VariantCapacity:
+    """The plan of three equal blocks of one stage, for 100 requests/s."""
+    for block in (1, 2, 3):
+        write_journal(run, "base", block, records, **{"offered_rate": 10.0, **how})
+    asked = dataclasses.replace(inputs(run, ["base"], Asked(SLO, plan={"peak_rate": "100/s"})), uneven=uneven or {})
+    return plan_capacity(analyse(asked), asked).variants[0]
+
+
+def test_a_load_that_was_not_held_is_no_capacity_however_quick_its_tokens(tmp_path: Path) -> None:
+    """10 requests/s arrive, 2 a second are answered: the SLO on TPOT alone would let it through."""
+    records = [request(i, "q", i * 100, 100 + i * 400, 50 + i * 400) for i in range(100)]
+    for block in (1, 2, 3):
+        write_journal(tmp_path, "base", block, records)
+    asked = inputs(tmp_path, ["base"], Asked({"tpot_p50": "60ms"}, plan={"peak_rate": "100/s"}))
+    plan = plan_capacity(analyse(asked), asked).variants[0]
+    assert (plan.rate_per_replica, plan.replicas) == (None, None)
+    assert "none of the measured rates (10 requests/s) is held" in plan.sentence
+
+
+STEADY = [request(i, "q", i * 100, 50 + i % 7) for i in range(100)]
+
+
+def test_what_is_not_one_rate_of_requests_is_no_capacity(tmp_path: Path) -> None:
+    ramp = one_stage(tmp_path / "ramp", STEADY, {"main": "its rate goes from 5 to 15 requests/s"})
+    assert ramp.replicas is None and "main: its rate goes from 5 to 15 requests/s" in ramp.sentence
+    closed = one_stage(tmp_path / "closed", STEADY, offered_rate=None, concurrency=4)
+    assert closed.replicas is None and closed.sentence.startswith("no stage has an offered rate")
+    late = one_stage(tmp_path / "late", [request(i, "q", i * 100, 90, 80, slip_ms=40) for i in range(100)])
+    assert late.replicas is None and "main: the measurement is INVALID" in late.sentence
+    write_prompts(tmp_path / "sessions", {"q": "a"})
+    following = Prompt(id="next", set="eval", messages={"short": []}, after="q")
+    with (tmp_path / "sessions/prompts.jsonl").open("ab") as file:
+        file.write(msgspec.json.encode(following) + b"\n")
+    turns = [request(i, "q" if i % 2 else "next", i * 100, 50 + i % 7) for i in range(100)]
+    sessions = one_stage(tmp_path / "sessions", turns)
+    assert sessions.replicas is None and "main: its arrivals are sessions" in sessions.sentence
+    assert one_stage(tmp_path / "even", STEADY).replicas == 14  # 100 / (10 x 0.8) is 12.5; and a spare
+
+
+def test_limits_relative_to_the_baseline_say_nothing_of_the_baseline(tmp_path: Path) -> None:
+    asked = inputs(tmp_path, ["base"], Asked({"latency_p95": "1.1x"}, plan={"peak_rate": "100/s"}))
+    for block in (1, 2, 3):
+        write_journal(tmp_path, "base", block, STEADY)
+    assert "relative to this variant, the baseline" in plan_capacity(analyse(asked), asked).variants[0].sentence
+
+
+def test_a_rate_that_is_not_settled_is_told_from_one_that_fails(tmp_path: Path) -> None:
+    scattered = [request(i, "q", i * 100, 10 + i * 37 % 100 * 2) for i in range(100)]  # p95 is 198 of 200 ms
+    plan = one_stage(tmp_path, scattered)
+    assert plan.replicas is None
+    assert plan.sentence.startswith("at 10 requests/s it is not settled whether it meets the SLO; measure longer")
+
+
+@pytest.mark.parametrize("headroom", ["100%", 1, "120%"])
+def test_a_replica_kept_free_altogether_is_refused(headroom: object) -> None:
+    with pytest.raises(ValidationError):
+        PlanConfig.model_validate({"peak_rate": 100, "headroom": headroom})
