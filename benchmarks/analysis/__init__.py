@@ -1,0 +1,1 @@
+"""How long, and how much memory, `dyno report` takes on a run of any size: `make bench-analysis`."""
