@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from results.pooled import Times
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+CHUNK_TIMES = ("itl", "icl", "client_lag")
 _SLICE = 1 << 16  # requests that are gathered at a time, so that an index array stays small
-
-
-@dataclass(frozen=True)
-class Owned:
-    """Several values a request: `values` (k,) and the index of the request of each."""
-
-    values: Floats
-    of: Ints
 
 
 @dataclass(frozen=True)
@@ -48,27 +44,60 @@ class Chunks:
         """(n,): tokens of each request by its chunks."""
         return sums(self.tokens, self.count)
 
-    @cached_property
-    def icl(self) -> Owned:
-        """Gaps between the successive chunks of a request, ms."""
-        return Owned(self.gap_ns / 1e6, np.repeat(np.arange(len(self.count)), self.gaps))
+    def times(self, name: str, of: Flags) -> Times:
+        """The times of one kind, of the requests that `of` (n,) marks."""
+        if name == "client_lag":
+            return Times([(self.lag_ns, _each(of, self.lags))])
+        if name == "icl":
+            return Times([(self.gap_ns, _each(of, self.gaps))])
+        plain, odd = self._plain & of, self._odd & of
+        gaps = [(self.gap_ns, _each(plain, self.gaps))]
+        if odd.any():
+            gaps.append((self.take(np.flatnonzero(odd)).token_gaps()[0], None))
+        return Times(gaps, zeros=int((self.tokens_of - self.count)[plain].sum()))
 
-    @cached_property
-    def itl(self) -> Owned:
-        """Gaps between the successive tokens of a request, ms: tokens that came in one chunk have gap 0 after its first."""
-        of = np.repeat(np.arange(len(self.count)), self.count)
-        at_ns = np.zeros(len(of), np.int64)
+    def values(self, name: str, of: Flags) -> Floats:
+        """The same times in ms, in the order in which they came."""
+        if name == "client_lag":
+            return np.asarray(self.lag_ns[np.repeat(of, self.lags)] / 1e6)
+        if name == "icl":
+            return np.asarray(self.gap_ns[np.repeat(of, self.gaps)] / 1e6)
+        return np.asarray(self.take(np.flatnonzero(of)).token_gaps()[0] / 1e6)
+
+    def means(self, name: str) -> Floats:
+        """(n,): the mean of each request's times in ms, NaN where it has none."""
+        if name == "client_lag":
+            total, count = sums(self.lag_ns, self.lags), self.lags
+        elif name == "icl":
+            total, count = sums(self.gap_ns, self.gaps), self.gaps
+        else:
+            total, count = np.where(self._plain, sums(self.gap_ns, self.gaps), 0), np.maximum(self.tokens_of - 1, 0)
+            odd = np.flatnonzero(self._odd)
+            total[odd] = sums(*self.take(odd).token_gaps())
+        return np.where(count > 0, total, np.nan) / np.maximum(count, 1) / 1e6
+
+    def token_gaps(self) -> tuple[Ints, Ints]:
+        """Gaps between the successive tokens of each request, ns, and how many it has.
+
+        Tokens of one chunk have gap 0 after the first; a chunk without a token only passes time.
+        """
+        request = np.repeat(np.arange(len(self.count)), self.count)
+        at_ns = np.zeros(len(request), np.int64)
         at_ns[_not_first(self.count)] = self.gap_ns
         at_ns = np.cumsum(at_ns)
         tokens = self.tokens.astype(np.int64)
-        by_token, owner = np.repeat(at_ns, tokens), np.repeat(of, tokens)
-        within = owner[1:] == owner[:-1]
-        return Owned(np.diff(by_token)[within] / 1e6, owner[1:][within])
+        by_token, owner = np.repeat(at_ns, tokens), np.repeat(request, tokens)
+        return np.diff(by_token)[owner[1:] == owner[:-1]], np.maximum(self.tokens_of - 1, 0)
 
     @cached_property
-    def lag(self) -> Owned:
-        """The client's lag at each chunk that has one, ms."""
-        return Owned(self.lag_ns / 1e6, np.repeat(np.arange(len(self.lags)), self.lags))
+    def _odd(self) -> Flags:
+        """Requests of which some chunk has no token though others have."""
+        return (sums(self.tokens == 0, self.count) > 0) & (self.tokens_of > 0)
+
+    @cached_property
+    def _plain(self) -> Flags:
+        """Requests of which every chunk has a token: between its chunks lie its gaps between tokens, but for zeros."""
+        return (self.tokens_of > 0) & ~self._odd
 
     def take(self, index: Ints) -> Chunks:
         """The chunks of the requests at `index`, in that order."""
@@ -111,6 +140,11 @@ def sums(values: NDArray[Any], counts: Ints) -> Ints:
         starts = (np.cumsum(counts) - counts)[filled]
         total[filled] = np.add.reduceat(values, starts, dtype=np.int64)
     return total
+
+
+def _each(of: Flags, counts: Ints) -> Flags | None:
+    """Which values belong to requests that `of` marks; None where all do."""
+    return None if not counts[~of].any() else np.repeat(of, counts)
 
 
 def _not_first(count: Ints) -> NDArray[np.bool_]:

@@ -12,13 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.cache import CACHE
-from results.chunks import Owned
 from results.requests import Floats, Requests
-from results.stats import FLOORS, TAIL, Bounds, absent, estimate, floor_reason, log_t_bounds, percentile, share_bounds, t_bounds
+from results.stats import (
+    QUANTILES,
+    TAIL,
+    Bounds,
+    absent,
+    estimate,
+    floor_reason,
+    log_t_bounds,
+    percentile,
+    share_bounds,
+    t_bounds,
+    t_bounds_of,
+)
 from results.steady import Block, StageData
 from results.summary import Estimate, Metric
 
-QUANTILES = tuple(FLOORS)
 STATISTICS = ("mean", *(f"p{q:g}" for q in QUANTILES))
 
 # One value a request.
@@ -31,10 +41,13 @@ PER_REQUEST: dict[str, tuple[str, str, Callable[[Requests], Floats]]] = {
     "slip": ("schedule slip", "sent - scheduled time", lambda r: r.slip),
 }
 # Many values a request.
-_PER_CHUNK: dict[str, tuple[str, str, Callable[[Requests], Owned]]] = {
-    "itl": ("ITL", "gaps between successive tokens; tokens that share a chunk have gap 0 after its first", lambda r: r.itl),
-    "icl": ("ICL", "gaps between successive chunks", lambda r: r.icl),
-    "client_lag": ("client lag", "event-loop read time - kernel receive stamp, per chunk", lambda r: r.client_lag),
+_PER_CHUNK: dict[str, tuple[str, str]] = {
+    "itl": ("ITL", "gaps between successive tokens; tokens that share a chunk have gap 0 after its first"),
+    "icl": (
+        "ICL",
+        "gaps between successive chunks",
+    ),
+    "client_lag": ("client lag", "event-loop read time - kernel receive stamp, per chunk"),
 }
 _TOKENS: dict[str, Callable[[Requests], Floats]] = {
     "input_tokens": lambda r: r.input_tokens,
@@ -55,7 +68,7 @@ _COST = (
 
 def _definitions() -> dict[str, Metric]:
     found: dict[str, Metric] = {}
-    times = {name: (label, text) for table in (PER_REQUEST, _PER_CHUNK) for name, (label, text, _) in table.items()}
+    times = {name: (label, text) for name, (label, text, _) in PER_REQUEST.items()} | _PER_CHUNK
     for name, (label, text) in times.items():
         for stat in STATISTICS:
             found[f"{name}_{stat}"] = Metric(f"{label} {stat}", "ms", f"{stat} {_OVER} of {text}", "lower")
@@ -131,8 +144,7 @@ def values_of(requests: Requests, name: str) -> Floats:
     if name in PER_REQUEST:
         values = PER_REQUEST[name][2](requests)[requests.ok]
     elif name in _PER_CHUNK:
-        owned = _PER_CHUNK[name][2](requests)
-        values = owned.values[requests.ok[owned.of]]
+        return requests.chunks.values(name, requests.ok)
     else:
         values = _TOKENS[name](requests)[requests.ok]
     return np.asarray(values[~np.isnan(values)])
@@ -151,9 +163,8 @@ def met(requests: Requests, limits: Limits) -> NDArray[np.bool_]:
             with np.errstate(invalid="ignore"):
                 kept = kept & ~(PER_REQUEST[name][2](requests) > limit)
         else:
-            owned = _PER_CHUNK[name][2](requests)
-            sums, counts = (np.bincount(owned.of, weights, len(requests)) for weights in (owned.values, None))
-            kept = kept & (sums <= limit * counts)
+            with np.errstate(invalid="ignore"):
+                kept = kept & ~(requests.chunks.means(name) > limit)
     return kept
 
 
@@ -161,10 +172,16 @@ def block_statistics(block: Block, limits: Limits) -> dict[str, float]:
     """Every number of one block by its key, NaN where it has none. No floors: these are for the spread between blocks."""
     found: dict[str, float] = {}
     for name in (*DISTRIBUTIONS, *_TOKENS):
-        values = values_in(block, name)
-        numbers = [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()] if len(values) else [nan] * len(STATISTICS)
+        if name in _PER_CHUNK:
+            numbers = [block.by_chunk[name].mean, *block.by_chunk[name].percentiles]
+        else:
+            numbers = _mean_and_percentiles(values_in(block, name))
         found |= {key: x for stat, x in zip(STATISTICS, numbers, strict=True) if (key := f"{name}_{stat}") in METRICS}
     return found | counted([block], limits)
+
+
+def _mean_and_percentiles(values: Floats) -> list[float]:
+    return [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()] if len(values) else [nan] * len(STATISTICS)
 
 
 def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
@@ -186,8 +203,9 @@ def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
     for key, which in ANSWER_SHARES.items():
         found[key] = sum(int(which(b.requests).sum()) for b in blocks) / answered if answered else nan
     found["in_flight"] = sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
-    gaps = np.concatenate([values_in(b, "icl") for b in blocks])
-    found["coalesced"] = float(np.mean(gaps == 0)) if len(gaps) else nan
+    gaps = [b.by_chunk["icl"] for b in blocks]
+    after_another = sum(each.n for each in gaps)
+    found["coalesced"] = sum(each.zeros for each in gaps) / after_another if after_another else nan
     stays = np.concatenate([b.steady.in_flight for b in blocks])
     ended = stays[~np.isnan(stays)]
     expected = found["achieved_rate"] * float(np.mean(ended)) / 1e3 if len(ended) else nan
@@ -199,8 +217,10 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
     """Every metric of a stage, pooled over its blocks, each with its interval or the reason why it is absent."""
     per_block = [block_statistics(block, limits) for block in stage.blocks]
     found: dict[str, Estimate] = {}
-    for name in DISTRIBUTIONS:
+    for name in PER_REQUEST:
         found |= _distribution(stage, per_block, name)
+    for name in _PER_CHUNK:
+        found |= _chunk_distribution(stage, per_block, name)
     for name in _TOKENS:
         values = np.concatenate([values_in(b, name) for b in stage.blocks])
         found[f"{name}_mean"] = _mean(values, [s[f"{name}_mean"] for s in per_block])
@@ -221,17 +241,28 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
 
 def _distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
     values = np.concatenate([values_in(b, name) for b in stage.blocks])
-    n = len(values)
     found = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
-    for q in QUANTILES:
-        key = f"{name}_p{q:g}"
-        if name in PER_REQUEST or floor_reason(q, n):
-            found[key] = percentile(values, q)
-            continue
-        # Tokens of one answer hang together, so ranks of tokens would promise too much: only blocks tell the spread.
-        value, blocks = float(np.percentile(values, q)), [s[key] for s in per_block if not isnan(s[key])]
-        reason = None if len(blocks) > 1 else "an interval needs at least two blocks"
-        found[key] = estimate(value, log_t_bounds(value, blocks, TAIL, TAIL) if not reason else Bounds(-inf, inf), n, reason)
+    return found | {f"{name}_p{q:g}": percentile(values, q) for q in QUANTILES}
+
+
+def _chunk_distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
+    """Tokens of one answer hang together, so ranks of tokens would promise too much: only blocks tell the spread."""
+    pooled = stage.by_chunk[name]
+    if not pooled.n:
+        return {f"{name}_{stat}": absent("no successful request has this value") for stat in STATISTICS}
+    found = {}
+    for stat, value in zip(STATISTICS, (pooled.mean, *pooled.percentiles), strict=True):
+        key = f"{name}_{stat}"
+        blocks = [s[key] for s in per_block if not isnan(s[key])]
+        if stat == "mean":
+            alone = t_bounds_of(value, pooled.deviation, pooled.n, TAIL, TAIL)
+            found[key] = estimate(value, t_bounds(value, blocks, TAIL, TAIL) if len(blocks) > 1 else alone, pooled.n)
+        elif reason := floor_reason(float(stat[1:]), pooled.n):
+            found[key] = absent(reason, pooled.n)
+        else:
+            reason = None if len(blocks) > 1 else "an interval needs at least two blocks"
+            bounds = Bounds(-inf, inf) if reason else log_t_bounds(value, blocks, TAIL, TAIL)
+            found[key] = estimate(value, bounds, pooled.n, reason)
     return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+Part = tuple[NDArray[Any], NDArray[np.bool_] | None]
 _SLICE = 1 << 20  # values that are looked at together: they stay in the processor's cache
 _BINS = 1 << 17
 _DROPPED_BITS = 14  # of a float32's 31 without its sign: 17 remain, 9 of them of the mantissa
@@ -18,17 +18,20 @@ _DROPPED_BITS = 14  # of a float32's 31 without its sign: 17 remain, 9 of them o
 
 @dataclass(frozen=True)
 class Times:
-    """Times in integer ns: those of `parts`, and `zeros` more that are 0, which all others are at least where there are any."""
+    """Times in integer ns: those of `parts`, and `zeros` more that are 0; where there are such, none is negative.
 
-    parts: Sequence[NDArray[Any]]
+    A part is an array and which of its values count, None where all do.
+    """
+
+    parts: Sequence[Part]
     zeros: int = 0
 
     def __len__(self) -> int:
-        return self.zeros + sum(map(len, self.parts))
+        return self.zeros + sum(len(values) if keep is None else int(np.count_nonzero(keep)) for values, keep in self.parts)
 
     def mean(self) -> float:
         """In ms, from an exact sum. There must be a value."""
-        return sum(int(part.sum(dtype=np.int64)) for part in self.parts) / len(self) / 1e6
+        return sum(int(values.sum(dtype=np.int64)) for values in _slices(self.parts)) / len(self) / 1e6
 
     def deviation(self) -> float:
         """The standard deviation of a sample, ms. There must be two values."""
@@ -37,7 +40,7 @@ class Times:
         return sqrt((squares + self.zeros * mean**2) / (len(self) - 1))
 
     def count_of_zeros(self) -> int:
-        return self.zeros + sum(len(part) - int(np.count_nonzero(part)) for part in self.parts)
+        return self.zeros + sum(len(values) - int(np.count_nonzero(values)) for values in _slices(self.parts))
 
     def percentiles(self, quantiles: Sequence[float]) -> list[float]:
         """In ms: numpy's linear percentiles, to the last bit. There must be a value."""
@@ -53,13 +56,17 @@ class Times:
         return [0] * (len(ranks) - len(among)) + (order_statistics(self.parts, among) if among else [])
 
 
-def order_statistics(parts: Sequence[NDArray[Any]], ranks: Sequence[int]) -> list[int]:
+def pooled(several: Sequence[Times]) -> Times:
+    return Times([part for times in several for part in times.parts], sum(times.zeros for times in several))
+
+
+def order_statistics(parts: Sequence[Part], ranks: Sequence[int]) -> list[int]:
     """The integers at some ranks (from 0, rising) of all `parts` together, were they sorted.
 
     Values fall into bins as floating-point numbers have them, narrow where values are small, so that a few far out do not make
     all others share a bin. Only the bins that hold a rank are gathered and parted.
     """
-    low = min(int(part.min()) for part in parts if len(part))
+    low = min(int(values.min()) for values in _slices(parts) if len(values))
     counts = np.zeros(_BINS, np.int64)
     for values in _slices(parts):
         counts += np.bincount(_bins(values, low), minlength=_BINS)
@@ -76,15 +83,36 @@ def order_statistics(parts: Sequence[NDArray[Any]], ranks: Sequence[int]) -> lis
 
 def _bins(values: NDArray[Any], low: int) -> NDArray[np.int32]:
     """A number under `_BINS` for each value, never falling as values rise: the leading bits of its distance from `low`."""
-    return np.subtract(values, low, dtype=np.int64).astype(np.float32).view(np.int32) >> _DROPPED_BITS
+    distance = np.subtract(values, low, dtype=np.int64).astype(np.float32)
+    return np.asarray(distance.view(np.int32) >> _DROPPED_BITS)
 
 
-def _slices(parts: Sequence[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-    for part in parts:
-        for begin in range(0, len(part), _SLICE):
-            yield part[begin : begin + _SLICE]
+def _slices(parts: Sequence[Part]) -> Iterator[NDArray[Any]]:
+    for values, keep in parts:
+        for begin in range(0, len(values), _SLICE):
+            piece = slice(begin, begin + _SLICE)
+            yield values[piece] if keep is None else values[piece][keep[piece]]
 
 
 def _between(low: float, high: float, share: float) -> float:
     """numpy's interpolation, which meets `high` exactly."""
     return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is asked of n pooled times, in ms; NaN where there is none. `percentiles` are in the order they were asked for."""
+
+    n: int
+    mean: float
+    deviation: float
+    percentiles: Sequence[float]
+    zeros: int
+
+
+def statistics_of(times: Times, quantiles: Sequence[float]) -> Statistics:
+    n = len(times)
+    if not n:
+        return Statistics(0, nan, nan, [nan] * len(quantiles), 0)
+    deviation = times.deviation() if n > 1 else nan
+    return Statistics(n, times.mean(), deviation, times.percentiles(quantiles), times.count_of_zeros())

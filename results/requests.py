@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results import chunks as chunk
-from results.chunks import Chunks, Ints, Owned
+from results.chunks import Chunks, Ints
 from results.chunks import Floats as Floats
 from results.parsing import BY_CHUNK, Batch, Numbers, batch_of
 from results.records import RequestRecord
@@ -137,18 +137,6 @@ class Requests:
     @cached_property
     def total_tokens(self) -> Floats:
         return self.input_tokens + self.output_tokens
-
-    @property
-    def itl(self) -> Owned:
-        return self.chunks.itl
-
-    @property
-    def icl(self) -> Owned:
-        return self.chunks.icl
-
-    @property
-    def client_lag(self) -> Owned:
-        return self.chunks.lag
 
 
 def requests_of(records: Iterable[RequestRecord]) -> Requests:

@@ -24,6 +24,7 @@ TAIL = 0.025
 RESAMPLES, MANY = 2000, 30
 _ROUNDING = 1 + 1e-9
 FLOORS = {50.0: 20, 90.0: 100, 95.0: 200, 99.0: 1_000, 99.9: 10_000}
+QUANTILES = tuple(FLOORS)
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,14 @@ def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_t
 def t_bounds(centre: float, values: Sequence[float] | Floats, low_tail: float, high_tail: float) -> Bounds:
     """Bounds around `centre`, the mean of k independent values or what estimates it, from Student's t with k - 1 degrees."""
     k = len(values)
+    return t_bounds_of(centre, float(np.std(values, ddof=1)) if k > 1 else inf, k, low_tail, high_tail)
+
+
+def t_bounds_of(centre: float, deviation: float, k: int, low_tail: float, high_tail: float) -> Bounds:
+    """The same from the values' standard deviation and their number."""
     if k < 2:
         return Bounds(-inf, inf)
-    error = float(np.std(values, ddof=1)) / sqrt(k)
+    error = deviation / sqrt(k)
     return Bounds(centre + error * float(stdtrit(k - 1, low_tail)), centre - error * float(stdtrit(k - 1, high_tail)))
 
 

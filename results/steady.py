@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, sqrt
@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from results.chunks import CHUNK_TIMES
 from results.held import Held, held
 from results.journal import Damage, Journal
+from results.pooled import Statistics, pooled, statistics_of
 from results.requests import Floats, Requests
+from results.stats import QUANTILES
 
 LATE_SHARE = 0.1
 LATE_MS = 5.0
@@ -69,6 +72,11 @@ class Block:
         """The requests of the steady part."""
         return self.requests.where(self.requests.scheduled >= self.steady_ms)
 
+    @cached_property
+    def by_chunk(self) -> Mapping[str, Statistics]:
+        """Of the times of single chunks and tokens of the answers in the steady part."""
+        return _by_chunk([self])
+
 
 @dataclass(frozen=True)
 class Settling:
@@ -107,6 +115,11 @@ class StageData:
         """Requests of the steady parts."""
         return sum(len(block.steady) for block in self.blocks)
 
+    @cached_property
+    def by_chunk(self) -> Mapping[str, Statistics]:
+        """Of the times of single chunks and tokens of all answers in the steady parts."""
+        return _by_chunk(self.blocks)
+
     @property
     def succeeded(self) -> int:
         return sum(int(block.requests.ok.sum()) for block in self.blocks)
@@ -119,6 +132,11 @@ class StageData:
     @property
     def window_s(self) -> float:
         return sum(block.window_s for block in self.blocks)
+
+
+def _by_chunk(blocks: Sequence[Block]) -> dict[str, Statistics]:
+    parts = [(b.requests.chunks, b.requests.ok & (b.requests.scheduled >= b.steady_ms)) for b in blocks]
+    return {name: statistics_of(pooled([chunks.times(name, of) for chunks, of in parts]), QUANTILES) for name in CHUNK_TIMES}
 
 
 def window_of(journal: Journal) -> tuple[int, int]:

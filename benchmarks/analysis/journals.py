@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_LABELS = "earn acq crude trade money-fx interest ship grain".split()
-_WORDS = (
-    "the a of in and to said company quarter oil prices bank rate wheat shares tonnes dollar board trade vessels profit loss "
-    "billion under after minister export agreement stake would not been market year from with which against record"
-).split()
+_LABELS = ("earn", "acq", "crude", "trade", "money-fx", "interest", "ship", "grain")
+_TEXT = """the a of in and to said company quarter oil prices bank rate wheat shares tonnes dollar board trade vessels profit
+loss billion under after minister export agreement stake would not been market year from with which against record"""
+_WORDS = _TEXT.split()
 _PROMPTS = 500
+_EPOCH_NS = 1_790_000_000 * 10**9
 _RATE = 200.0
 _GAP_MS, _FIRST_MS, _LAG_US = 20.0, 120.0, 60.0
 
@@ -75,15 +75,13 @@ def _journal(name: str, variant: int, block: int, size: Size, generator: np.rand
     n, chunks = size.in_block, size.chunks
     window_ns = round(n / _RATE * 1e9)
     began_ns = (block * size.variants + variant) * (window_ns + 60 * 10**9)
-    yield _line(
-        {
-            "schema_version": 1, "variant": name, "stage": f"rate-{_RATE:g}", "block": block, "seed": block, "transport": "socket",
-            "clock": "kernel", "origin_monotonic_ns": 10**12 + began_ns, "origin_unix_ns": 1_790_000_000 * 10**9 + began_ns,
-            "model": "m", "prompt_style": "plain", "api": "chat", "arrivals": "constant", "offered_rate": _RATE,
-            "concurrency": None, "planned": n, "window_start_ns": 0, "window_end_ns": window_ns, "workers": 1,
-            "receiver": "compiled",
-        }
-    )  # fmt: skip
+    header: dict[str, Any] = {
+        "schema_version": 1, "variant": name, "stage": f"rate-{_RATE:g}", "block": block, "seed": block, "model": "m",
+        "transport": "socket", "clock": "kernel", "prompt_style": "plain", "api": "chat", "arrivals": "constant",
+        "offered_rate": _RATE, "concurrency": None, "planned": n, "window_start_ns": 0, "window_end_ns": window_ns,
+        "workers": 1, "receiver": "compiled",
+    }  # fmt: skip
+    yield _line({**header, "origin_monotonic_ns": 10**12 + began_ns, "origin_unix_ns": _EPOCH_NS + began_ns})
     mood = (1 + 0.05 * variant) * float(generator.lognormal(0, 0.03))
     last_ns = 0
     for number in range(n):
