@@ -74,7 +74,7 @@ class Chunks:
             total, count = np.where(self._plain, sums(self.gap_ns, self.gaps), 0), np.maximum(self.tokens_of - 1, 0)
             odd = np.flatnonzero(self._odd)
             total[odd] = sums(*self.take(odd).token_gaps())
-        return np.where(count > 0, total, np.nan) / np.maximum(count, 1) / 1e6
+        return np.asarray(np.where(count > 0, total, np.nan) / np.maximum(count, 1) / 1e6)
 
     def token_gaps(self) -> tuple[Ints, Ints]:
         """Gaps between the successive tokens of each request, ns, and how many it has.
