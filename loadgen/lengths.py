@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BeforeValidator, PlainSerializer
 
-from foundation.units import parse_count
+from foundation.units import parse_count, parse_number
 
 _WHAT = "512, uniform:256:768, normal:512:64 or lognormal:512:0.5 (median, sigma; then the least and the most, if wanted)"
 _TRIES = 1000
@@ -39,7 +39,7 @@ class Lengths:
             elif kind == "uniform" and len(numbers) == 2:
                 made = cls(text, kind, parse_count(numbers[0]), parse_count(numbers[1]))
             elif kind in ("normal", "lognormal") and len(numbers) in (2, 4):
-                made = cls(text, kind, parse_count(numbers[0]), float(numbers[1]), *map(parse_count, numbers[2:]))
+                made = cls(text, kind, parse_count(numbers[0]), parse_number(numbers[1]), *map(parse_count, numbers[2:]))
             else:
                 raise ValueError
         except ValueError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, RootModel, field_validator, model_serializer, model_validator
 
 from foundation.section import Section, nearest
-from foundation.units import Change, Count, Dollars, Rate, Seconds, Share, parse_seconds, parse_share
+from foundation.units import Change, Count, Dollars, Rate, Seconds, Share, parse_factor, parse_seconds, parse_share
 from results.numbers import parse_tolerance
 from results.pattern import compiled
 from results.text import normalise
@@ -34,18 +33,21 @@ class Limit:
 def parse_limit(metric: str, value: object) -> Limit:
     """`"400ms"` and `"0.1%"` are absolute; `"1.1x"` and `"+5%"` are relative to the baseline. Raises ValueError."""
     text = str(value).strip()
-    if match := re.fullmatch(r"(\d+\.?\d*)\s*x", text):
-        return Limit(text, relative=float(match[1]))
-    if match := re.fullmatch(r"([+-]\d+\.?\d*)\s*%", text):
-        return Limit(text, relative=1 + float(match[1]) / 100)
+    if text.endswith("x") or text[:1] in ("+", "-"):
+        return Limit(text, relative=parse_factor(text))
     if metric in SHARE_METRICS:
         return Limit(text, absolute=parse_share(value))
     try:
-        return Limit(text, absolute=parse_seconds(value) * 1e3)
+        seconds = parse_seconds(value)
     except ValueError:
+        if "," in text:  # what is wrong with it has been said
+            raise
+        seconds = 0.0
+    if not seconds:
         raise ValueError(
-            f"write a duration such as 400ms, or a limit relative to the baseline such as 1.1x or +5%, not {value!r}"
-        ) from None
+            f"write a duration such as 400ms, above zero, or a limit relative to the baseline such as 1.1x or +5%, not {value!r}"
+        )
+    return Limit(text, absolute=seconds * 1e3)
 
 
 def _slo(value: object) -> dict[str, Limit]:

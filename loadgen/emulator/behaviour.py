@@ -7,7 +7,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from foundation.units import parse_count, parse_seconds
+from foundation.units import parse_count, parse_number, parse_seconds
 
 FAULTS = {
     "reset-connect": "resets the connection as soon as it is accepted (whole server only)",
@@ -54,7 +54,7 @@ class Spread:
         if kind == "exponential" and len(parts) == 1:
             return cls(kind, number(parts[0]))
         if kind == "lognormal" and len(parts) == 2:
-            return cls(kind, number(parts[0]), float(parts[1]))
+            return cls(kind, number(parts[0]), parse_number(parts[1]))
         if kind == "uniform" and len(parts) == 2:
             return cls(kind, number(parts[0]), number(parts[1]))
         raise ValueError(f"write 20ms, exponential:20ms, lognormal:20ms:0.5 or uniform:10ms:30ms, not {text!r}")

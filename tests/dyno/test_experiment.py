@@ -191,3 +191,29 @@ def test_minutes_and_seconds_are_not_taken_for_a_count(tmp_path: Path) -> None:
 def test_a_leading_zero_does_not_make_a_number_octal(tmp_path: Path) -> None:
     loaded = load_experiment(_written(tmp_path, GOOD.replace("requests: 200", "requests: 0200")))
     assert loaded.workload.stages[1].requests == 200
+
+
+def test_shares_of_all_and_changes_past_it_read_back(tmp_path: Path) -> None:
+    text = GOOD.replace("min: 85%", "min: 100%").replace("{per_month:", "{max_increase: 150%, per_month:")
+    loaded = load_experiment(_written(tmp_path, text))
+    assert (loaded.quality.min, loaded.budget and loaded.budget.max_increase) == (1.0, 1.5)
+    assert load_experiment(_written(tmp_path, loaded.as_yaml())) == loaded
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ("latency_p95: -200%", "more than nothing, not '-200%'"),
+        ("latency_p95: 0x", "more than nothing"),
+        ("latency_p95: 0ms", "above zero"),
+        ("latency_p95: '1,1x'", "decimal point"),
+        ("latency_p95: '0,4s'", "decimal point"),
+        ("latency_p95: 110%", "1.1x or +5%, not '110%'"),
+        ("error_rate: 1", "write 100% or 1%, not 1"),
+        ("error_rate: '0,1%'", "decimal point"),
+    ],
+)
+def test_a_limit_that_may_mean_something_else_is_questioned(tmp_path: Path, limit: str, says: str) -> None:
+    with pytest.raises(BadInput, match=r"experiment.yaml:14: slo: ") as error:
+        load(tmp_path, GOOD.replace("latency_p95: 400ms", limit).replace(", error_rate: 0.1%", ""))
+    assert says in str(error.value)
