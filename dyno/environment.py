@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,17 @@ PACKAGES = (
 def environment() -> dict[str, Any]:
     """Hardware and versions, as `environment.json` keeps them. Packages that are not installed are left out."""
     return {"hardware": hardware(), "versions": {"python": platform.python_version(), **versions()}, "commit": commit()}
+
+
+def note_requests(file: Path, notes: Mapping[str, Sequence[str]]) -> None:
+    """Write down, in `environment.json`, how variants are asked otherwise than usual; a resumed run adds what is new."""
+    kept = json.loads(file.read_text())
+    requests: dict[str, list[str]] = kept.get("requests", {})
+    for variant, lines in notes.items():
+        if lines:
+            requests[variant] = list(dict.fromkeys([*requests.get(variant, ()), *lines]))
+    if requests:
+        file.write_text(json.dumps({**kept, "requests": requests}, indent=2) + "\n")
 
 
 def hardware() -> dict[str, Any]:

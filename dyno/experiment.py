@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from dyno.yaml_lines import AsWritten, line_of
+from dyno.request import RequestConfig, without_secrets
+from dyno.yaml_lines import line_of, read_yaml
 from finetune.config import FinetuneConfig
 from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
@@ -88,8 +89,9 @@ class VariantConfig(Section):
     quantize: QuantizeConfig | None = None
     prune: Share | None = None
     distil: str | None = None
-    url: str | None = Field(default=None, pattern=ADDRESS)
+    url: str | None = Field(default=None, pattern=rf"{ADDRESS}|^\$\{{\w+\}}")
     api_key_env: str | None = None
+    request: RequestConfig | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> VariantConfig:
@@ -107,6 +109,8 @@ class VariantConfig(Section):
             raise ValueError("a url needs model, the name its server knows the model by")
         if self.api_key_env and not self.url:
             raise ValueError("api_key_env belongs to a url")
+        if self.request and not self.url:
+            raise ValueError("request belongs to a url: what dyno serves itself takes its requests as they are")
         return self
 
     @property
@@ -228,8 +232,9 @@ class Experiment(Section):
             raise BadInput(f"{option}{problem['msg'].removeprefix('Value error, ')}") from None
 
     def as_yaml(self) -> str:
-        """The file that reads back as this experiment, every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True)
+        """The file that reads back as this experiment, every default written out and references in place of secrets."""
+        public = self.model_copy(update={"variants": tuple(without_secrets(variant) for variant in self.variants)})
+        return yaml.safe_dump(public.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True)
 
     def salted(self) -> Experiment:
         """The same experiment with the salt of its prefix caches drawn, where it has none of its own and wants one."""
@@ -255,6 +260,7 @@ class Experiment(Section):
                         update={
                             key: absolute(getattr(v, key)) for key in ("model", "adapter", "merge") if not is_own(getattr(v, key))
                         }
+                        | {"request": v.request and v.request.model_copy(update={"ca_file": absolute(v.request.ca_file)})}
                     )
                     for v in self.variants
                 ),
@@ -275,7 +281,7 @@ def load_experiment(file: Path) -> Experiment:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: can't be read ({error})") from error
     try:
-        raw = yaml.load(text, Loader=AsWritten)
+        raw = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from functools import partial
 
 import serve
 from dyno.prepare import Prepared
 from dyno.run_directory import RunDirectory
 from foundation.progress import Progress
-from loadgen import run
+from loadgen import reach, run
 from serve import Hosting
 
 
@@ -26,7 +27,9 @@ async def _keep_up(plan: serve.ServePlan, prepared: Prepared, directory: RunDire
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    hosting = Hosting(plan, prepared.experiment.serve, directory.logs, progress)
+    experiment = prepared.experiment
+    answers = partial(reach, workload=experiment.workload, log=progress.log)
+    hosting = Hosting(plan, experiment.serve, directory.logs, progress, answers)
     async with hosting.round(plan.rounds[0]) as endpoints:
         for endpoint in endpoints.values():
             progress.log(f"{endpoint.variant}:\n  {serve.curl_line(endpoint)}")

@@ -8,18 +8,30 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dyno import align, rates
+from dyno.environment import note_requests
 from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
 from dyno.timeline import Timeline
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress, Silent
-from loadgen import BlockPlan, Question, interleave, pick_questions, planned_requests, questions_of, run_block, run_mix
+from loadgen import (
+    BlockPlan,
+    Question,
+    interleave,
+    pick_questions,
+    planned_requests,
+    questions_of,
+    reach,
+    run_block,
+    run_mix,
+)  # fmt: skip
 from loadgen.arrivals import ALONE, Place
 from loadgen.config import Stage, WorkloadConfig
 from results import Planned
@@ -68,7 +80,8 @@ async def measure(
     began = time.monotonic()
     until, resolution = prepared.experiment.until_decided, prepared.experiment.resolution
     try:
-        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, telemetry=out.telemetry)
+        answers = partial(reach, workload=prepared.experiment.workload, log=progress.log)
+        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, answers, telemetry=out.telemetry)
         for names in plan.rounds:
             if not _blocks(prepared, names, out) and until is None and resolution is None:
                 continue
@@ -78,6 +91,7 @@ async def measure(
                 largest = max((server.memory.weights for server in servers), default=0)
                 with timeline.doing("server", len(servers), largest, part):
                     endpoints = await stack.enter_async_context(hosting.round(names))
+                note_requests(out.environment, {name: endpoint.notes for name, endpoint in endpoints.items()})
                 load = _Load(hosting, endpoints, progress, stop, times)
                 prepared = await _warmed_up(prepared, names, out, load)
                 prepared = await _at_measured_rates(prepared, names, out, load)

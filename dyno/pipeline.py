@@ -18,6 +18,7 @@ from dyno.measure import BlockTimes, measure
 from dyno.pace import Pace, Work, keep, pace_of
 from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, write_prompts
 from dyno.rates import read_rates, unmeasured
+from dyno.request import shown_url
 from dyno.run_directory import RunDirectory, whole_or_not
 from dyno.timeline import Timeline
 from dyno.training import make_adapter, make_student
@@ -243,7 +244,7 @@ def kind(variant: VariantConfig) -> Kind:
 def describe(variant: VariantConfig) -> str:
     """What a variant is, in a few words."""
     if variant.url:
-        return f"{variant.model} at {variant.url}"
+        return f"{variant.model} at {shown_url(variant.url)}"
     parts = ["base" if not variant.model else variant.model]
     if variant.adapter:
         parts.append("+ LoRA adapter")
@@ -282,6 +283,7 @@ def decide(run: RunDirectory, experiment: Experiment, progress: Progress) -> tup
 
 def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
     """What `results` reads of a run directory."""
+    requests = json.loads(run.environment.read_text()).get("requests", {})
     return RunInputs(
         name=experiment.name,
         baseline=experiment.baseline,
@@ -295,7 +297,10 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         looks=experiment.until_decided.looks if experiment.until_decided else 1,
         resolution=experiment.resolution,
         stages=[stage.label for stage in experiment.workload.stages],
-        notes=[f"{label}: {rate.sentence}" for label, rate in (read_rates(run.rates, experiment) or {}).items()],
+        notes=[
+            *(f"{label}: {rate.sentence}" for label, rate in (read_rates(run.rates, experiment) or {}).items()),
+            *(f"{variant}: {note}" for variant, notes in requests.items() for note in notes),
+        ],
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
     )
 

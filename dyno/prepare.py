@@ -16,6 +16,7 @@ from dyno.assets import bundled_file
 from dyno.experiment import PREFIX, Experiment, VariantConfig, is_own
 from dyno.isolate import isolated
 from dyno.models import name_only, resolve_model, tokenizer_at_hand, tokenizer_folder
+from dyno.request import endpoint_of
 from dyno.run_directory import RunDirectory
 from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
@@ -81,8 +82,7 @@ class Prepared:
     def served(self, variant: VariantConfig, run: RunDirectory) -> ServedVariant:
         """How the variant will be served; its files need not be there yet."""
         if variant.url:
-            key = os.environ.get(variant.api_key_env) if variant.api_key_env else None
-            return ServedVariant(variant.name, None, url=variant.url.rstrip("/"), url_model=variant.model, api_key=key)
+            return ServedVariant(variant.name, None, elsewhere=endpoint_of(variant, self.experiment.workload.api))
         base = self.base_of(variant)
         model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant))) if variant.is_made else base
         rank = self.experiment.finetune.saved_rank if self.experiment.finetune and is_own(variant.adapter) else None
@@ -119,8 +119,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     models: dict[str, ModelRef] = {}
     for variant in experiment.variants:
         if variant.url:
-            if variant.api_key_env and not os.environ.get(variant.api_key_env):
-                raise BadInput(f"variants.{variant.name}.api_key_env: the environment has no {variant.api_key_env}; export it")
+            endpoint_of(variant, experiment.workload.api)
         elif (name := variant.model or experiment.model) not in models:
             models[name] = _model(name, where, progress, need_models)
     if experiment.finetune and experiment.model not in models:

@@ -25,7 +25,7 @@ from finetune.launch import launch
 from foundation.errors import SystemFailed
 from foundation.examples import Example, render, sample
 from foundation.progress import Progress
-from loadgen import BlockPlan, Question, run_block
+from loadgen import BlockPlan, Question, reach, run_block
 from loadgen import run as run_loop
 from loadgen.config import Stage, WorkloadConfig
 from results.journal import Journal, is_whole, read_journal
@@ -128,7 +128,8 @@ async def _ask(
     workload = WorkloadConfig(
         stages=(stage,), api=asked.api, sampling=asked.sampling, deadlines=asked.deadlines, transport=asked.transport
     )
-    hosting = serve.Hosting(plan, experiment.serve, run.logs, progress)
+    answers = partial(reach, workload=workload, log=progress.log)
+    hosting = serve.Hosting(plan, experiment.serve, run.logs, progress, answers)
     async with hosting.round([teacher.name]) as endpoints:
         progress.stage(f"ask {teacher.name}", len(questions), "requests")
         block = BlockPlan(endpoints[teacher.name], stage, 1, asked.seed, questions, teacher.prompt or PLAIN, workload)

@@ -1,7 +1,8 @@
-"""YAML as people mean it: words stay words, and every field has a line."""
+"""YAML as people mean it: words stay words, `${NAME}` may stand anywhere, and every field has a line."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -33,10 +34,31 @@ class AsWritten(yaml.SafeLoader):
 
 AsWritten.add_constructor(_WHOLE, AsWritten.construct_yaml_int)
 
+_REFERENCE = re.compile(r"\$\{(\w+)\}")
+# Braces end a plain word in {...}; two characters for private use, which are as long, take their place while YAML is read.
+_OPEN, _SHUT = "\ue000", "\ue001"
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML text says; `${NAME}` is a word like any other, `{api-key: ${KEY}}` included. Raises yaml.YAMLError."""
+    return _with_braces(yaml.load(_guarded(text), Loader=AsWritten))
+
+
+def _guarded(text: str) -> str:
+    return _REFERENCE.sub(rf"${_OPEN}\1{_SHUT}", text)
+
+
+def _with_braces(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(_OPEN, "{").replace(_SHUT, "}")
+    if isinstance(value, dict):
+        return {_with_braces(key): _with_braces(each) for key, each in value.items()}
+    return [_with_braces(each) for each in value] if isinstance(value, list) else value
+
 
 def line_of(text: str, path: Sequence[str | int]) -> int:
     """The 1-based line of the field at `path`, or of its nearest parent that is there."""
-    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = yaml.compose(_guarded(text), Loader=yaml.SafeLoader)
     line = 1
     for part in path:
         step = _step(node, part)

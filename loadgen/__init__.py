@@ -16,9 +16,11 @@ from loadgen.block import BlockPlan
 from loadgen.fleet import run_block, run_mix
 from loadgen.interleave import interleave
 from loadgen.questions import Question, pick_questions, questions_of
+from loadgen.reach import reach
 
 __all__ = [
-    "BlockPlan", "Question", "interleave", "pick_questions", "planned_requests", "questions_of", "run", "run_block", "run_mix",
+    "BlockPlan", "Question", "interleave", "pick_questions", "planned_requests", "questions_of", "reach", "run", "run_block",
+    "run_mix",
 ]  # fmt: skip
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.endpoint import Endpoint
@@ -16,10 +16,9 @@ from foundation.progress import Progress
 from foundation.tokenizer import ModelTokenizer
 from loadgen.arrivals import ALONE, SECOND, WHOLE, Place, Schedule, Share, schedule, warmup_of
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.exchange import Backlog, Broken, Exchange
+from loadgen.fetch import extended_form
 from loadgen.journal import JournalWriter
 from loadgen.loops import closed_loop, open_loop
-from loadgen.openai import takes_extended
 from loadgen.questions import Question
 from loadgen.traffic import Traffic
 from loadgen.transport import Transport, open_transport
@@ -79,12 +78,12 @@ async def send_block(
     tokenizer = ModelTokenizer(plan.tokenizer) if plan.tokenizer else None
     with _collector_brief():
         async with open_transport(plan.endpoint, workload.transport) as transport:
-            extended = await _takes_extended(transport, workload.deadlines.connect)
+            extended = await extended_form(transport, workload.deadlines.connect)
             origin_ns = await start()
             header = _header(plan, transport, timetable, origin_ns)
             with JournalWriter(journal, header) as writer:
                 traffic = Traffic(
-                    transport, plan.endpoint.model, workload, extended, origin_ns, writer, progress, plan.cache_salt, tokenizer
+                    transport, plan.endpoint, workload, extended, origin_ns, writer, progress, plan.cache_salt, tokenizer
                 )
                 return await _drive(plan, traffic, timetable, header.window_start_ns, stop)
 
@@ -126,26 +125,6 @@ async def _drive(
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         return end(window_end_ns, stop.is_set())
-
-
-async def _takes_extended(transport: Transport, patience_s: float) -> bool:
-    """Ask the server what it is. One that does not say is sent the plain form."""
-    body = _Body()
-    exchange = Exchange(body, time.monotonic_ns(), Backlog())
-    try:
-        await asyncio.wait_for(transport.send(exchange, "/models", None), patience_s)
-    except (Broken, TimeoutError):
-        return False
-    exchange.digest()
-    return exchange.status == 200 and takes_extended(bytes(body.data))
-
-
-@dataclass
-class _Body:
-    data: bytearray = field(default_factory=bytearray)
-
-    def feed(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
-        self.data += b"".join(pieces)
 
 
 def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, origin_ns: int) -> JournalHeader:

@@ -102,7 +102,7 @@ class Backlog:
 
 
 class Exchange:
-    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns) and the status.
+    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), the status and where it redirects to.
 
     Pieces of the body lie in `pieces`, the arrivals of their last bytes and the times they were read beside them, until `digest`
     hands them to the sink: a transport appends to these very lists, or calls `received`. `chunks` takes the transfer coding off
@@ -111,7 +111,7 @@ class Exchange:
 
     __slots__ = (
         "_backlog", "_held", "_sink",
-        "arrived_ns", "chunks", "connected", "pieces", "read_ns", "sent_ns", "started_ns", "status",
+        "arrived_ns", "chunks", "connected", "location", "pieces", "read_ns", "sent_ns", "started_ns", "status",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, started_ns: int, backlog: Backlog) -> None:
@@ -119,6 +119,7 @@ class Exchange:
         self.connected = False
         self.sent_ns: int | None = None
         self.status: int | None = None
+        self.location: str | None = None
         self.chunks: Chunks | None = None
         # Three lists of plain values, since the garbage collector would count a tuple for each piece.
         self.pieces: list[bytes] = []

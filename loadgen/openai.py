@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from foundation.endpoint import USUAL, Form
 from foundation.tokenizer import completion_text
 from loadgen.config import Sampling
 from loadgen.questions import Question
@@ -22,9 +23,28 @@ _NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 def request_body(
-    question: Question, model: str, api: Api, sampling: Sampling, extended: bool, cache_salt: str | None = None
+    question: Question,
+    model: str,
+    api: Api,
+    sampling: Sampling,
+    extended: bool,
+    cache_salt: str | None = None,
+    form: Form = USUAL,
 ) -> bytes:
-    """The JSON body that asks `question` as a stream with usage at its end.
+    """The JSON of `request_fields`."""
+    return msgspec.json.encode(request_fields(question, model, api, sampling, extended, cache_salt, form))
+
+
+def request_fields(
+    question: Question,
+    model: str,
+    api: Api,
+    sampling: Sampling,
+    extended: bool,
+    cache_salt: str | None = None,
+    form: Form = USUAL,
+) -> dict[str, Any]:
+    """The body that asks `question` as a stream with usage at its end, in the form that the API takes.
 
     `extended` adds what only vLLM and SGLang know: the running count of tokens in every chunk, so that a chunk which carries
     several tokens says so, neutral values for the sampling parameters that OpenAI's API lacks, an answer of exactly
@@ -53,7 +73,7 @@ def request_body(
             body |= {"min_tokens": question.output_tokens, "ignore_eos": True}
         if cache_salt is not None:
             body["cache_salt"] = cache_salt
-    return msgspec.json.encode(body)
+    return form.of(body)
 
 
 def takes_extended(models: bytes) -> bool:

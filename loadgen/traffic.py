@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foundation.endpoint import Endpoint
 from foundation.progress import Progress
 from foundation.tokenizer import ModelTokenizer
 from loadgen.config import WorkloadConfig
@@ -26,7 +27,7 @@ class Traffic:
     """What the requests of a block share. `extended`: the server takes vLLM's form of the API; `tokenizer` counts for it."""
 
     transport: Transport
-    model: str
+    endpoint: Endpoint
     workload: WorkloadConfig
     extended: bool
     origin_ns: int
@@ -63,7 +64,8 @@ class Traffic:
 
     async def _ask(self, number: int, question: Question, scheduled_ns: int) -> RequestRecord:
         api = self.workload.api
-        body = request_body(question, self.model, api, self.workload.sampling, self.extended, self.cache_salt)
+        endpoint, sampling = self.endpoint, self.workload.sampling
+        body = request_body(question, endpoint.model, api, sampling, self.extended, self.cache_salt, endpoint.form)
         task = asyncio.current_task()
         assert task is not None
         reply = Reply()
@@ -101,7 +103,7 @@ class Traffic:
                 status=exchange.status,
                 finish_reason=reply.finish_reason,
                 failure=failure,
-                error=error_text,
+                error=None if error_text is None else endpoint.redacted(error_text),
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 tokens_from=counted_by,

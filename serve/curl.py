@@ -9,9 +9,23 @@ from foundation.endpoint import Endpoint
 
 
 def curl_line(endpoint: Endpoint, prompt: str = "Hello") -> str:
-    """A curl command that asks the endpoint one chat question."""
-    body = json.dumps({"model": endpoint.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 64})
-    words = ["curl", "-s", f"{endpoint.base_url}/chat/completions", "-H", "Content-Type: application/json"]
+    """A curl command that asks the endpoint one chat question, as it wants to be asked; secrets stand by their variables."""
+    asked = {"model": endpoint.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 64}
+    body = json.dumps(endpoint.form.of(asked))
+    words = ["curl", "-s", *_way(endpoint), endpoint.redacted(endpoint.url(endpoint.target("/chat/completions")))]
+    words += ["-H", "Content-Type: application/json"]
     for name, value in endpoint.headers.items():
-        words += ["-H", f"{name}: {value}"]
-    return shlex.join([*words, "-d", body])
+        words += ["-H", f"{name}: {endpoint.redacted(value)}"]
+    return " ".join([*map(_quoted, words), "-d", shlex.quote(body)])
+
+
+def _way(endpoint: Endpoint) -> list[str]:
+    way = ["--unix-socket", endpoint.unix_socket] if endpoint.unix_socket else []
+    if endpoint.insecure:
+        way.append("--insecure")
+    return [*way, "--cacert", str(endpoint.ca_file)] if endpoint.ca_file else way
+
+
+def _quoted(word: str) -> str:
+    """In double quotes where a variable of the environment stands for a secret, so that the shell puts it in."""
+    return f'"{word}"' if "${" in word else shlex.quote(word)

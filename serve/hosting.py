@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -11,22 +11,32 @@ from foundation.endpoint import Endpoint
 from foundation.progress import Progress
 from serve.config import ServeConfig
 from serve.plan import ServePlan
-from serve.readiness import check_elsewhere
 from serve.server import Server
 from serve.sleep import OneAwake, fall_asleep
 from serve.telemetry import Telemetry
 
 
 class Hosting:
-    """The servers of a plan, a round at a time. With `telemetry`, each variant's samples go to `telemetry/VARIANT.parquet`."""
+    """The servers of a plan, a round at a time. With `telemetry`, each variant's samples go to `telemetry/VARIANT.parquet`.
+
+    `reach` makes sure that an API elsewhere generates a token, by the client that will load it, and gives the endpoint as
+    that API wants to be asked. It raises SystemFailed.
+    """
 
     def __init__(
-        self, plan: ServePlan, config: ServeConfig, logs: Path, progress: Progress, telemetry: Path | None = None
+        self,
+        plan: ServePlan,
+        config: ServeConfig,
+        logs: Path,
+        progress: Progress,
+        reach: Callable[[Endpoint], Awaitable[Endpoint]],
+        telemetry: Path | None = None,
     ) -> None:
         self._plan = plan
         self._config = config
         self._logs = logs
         self._progress = progress
+        self._reach = reach
         self._telemetry = telemetry
         self._up: list[Server] = []
         self._watched: list[Telemetry] = []
@@ -38,7 +48,7 @@ class Hosting:
 
         No process of theirs is left when this ends, however it ends.
         """
-        elsewhere = [e for v in self._plan.elsewhere if v.name in names and (e := v.elsewhere())]
+        named = [v.elsewhere for v in self._plan.elsewhere if v.name in names and v.elsewhere]
         servers = [
             Server(plan, self._config, self._logs)
             for plan in self._plan.servers
@@ -46,7 +56,7 @@ class Hosting:
         ]
         self._up = servers
         try:
-            await self._start(servers, elsewhere)
+            elsewhere = await self._start(servers, named)
             if self._plan.residency == "sleep":
                 self._one_awake = OneAwake([server.endpoints for server in servers])
             endpoints = [*elsewhere, *(e for server in servers for e in server.endpoints)]
@@ -81,7 +91,8 @@ class Hosting:
             for task in watching:
                 task.cancel()
 
-    async def _start(self, servers: Sequence[Server], elsewhere: Sequence[Endpoint]) -> None:
+    async def _start(self, servers: Sequence[Server], elsewhere: Sequence[Endpoint]) -> list[Endpoint]:
+        """Start the servers; the endpoints elsewhere as they want to be asked."""
         self._progress.stage("start servers", len(servers) + len(elsewhere), "servers")
         a_few_at_once = asyncio.Semaphore(self._plan.starts_together)
 
@@ -92,14 +103,19 @@ class Hosting:
                     await fall_asleep(server.endpoints[0])
             self._progress.advance(1, f"{server.plan.name} up in {seconds:.0f} s")
 
-        async def reach(endpoint: Endpoint) -> None:
-            await check_elsewhere(endpoint)
+        async def reach(endpoint: Endpoint) -> Endpoint:
+            settled = await self._reach(endpoint)
             self._progress.advance(1, f"{endpoint.variant} answers")
+            for note in settled.notes:
+                self._progress.log(f"{endpoint.variant}: {note}")
+            return settled
 
-        tasks = [asyncio.ensure_future(work) for work in (*map(reach, elsewhere), *map(start, servers))]
+        reaching = [asyncio.ensure_future(reach(endpoint)) for endpoint in elsewhere]
+        starting = [asyncio.ensure_future(start(server)) for server in servers]
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*reaching, *starting)
+            return [task.result() for task in reaching]
         finally:
-            for task in tasks:
+            for task in (*reaching, *starting):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*reaching, *starting, return_exceptions=True)

@@ -63,7 +63,7 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     if config.ports is not None:
         ports.check_ports(config.ports, len(servers) if residency != "turns" else min(1, len(servers)))
     notes = dict.fromkeys(note for note in (*(server.memory.note for server in servers), why, room) if note)
-    elsewhere = tuple(v for v in variants if v.url is not None)
+    elsewhere = tuple(v for v in variants if v.elsewhere is not None)
     return ServePlan(servers, elsewhere, residency, rounds, device.starts_together, tuple(notes))
 
 
@@ -152,5 +152,5 @@ def _rounds(
     if residency != "turns":
         return (tuple(v.name for v in variants),)
     served = [tuple(v.name for v in server.variants) for server in servers]
-    elsewhere = tuple(v.name for v in variants if v.url is not None)
+    elsewhere = tuple(v.name for v in variants if v.elsewhere is not None)
     return (*served, elsewhere) if elsewhere else tuple(served)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
+from foundation.web import address, open_session
 
 TOKEN_TIMEOUT_S = 120.0
 _CHOICE = re.compile(r'"choices":\s*\[\s*\{')
 
 
-async def is_healthy(session: aiohttp.ClientSession, base_url: str) -> bool:
+async def is_healthy(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
     """Whether vLLM's `/health` answers."""
     try:
-        async with session.get(base_url.removesuffix("/v1") + "/health") as answer:
+        async with session.get(address(endpoint, endpoint.beside("/health"))) as answer:
             return answer.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
@@ -37,7 +36,7 @@ async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint) -> 
     for path, body in bodies.items():
         request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
         try:
-            async with session.post(f"{endpoint.base_url}/{path}", json=request, headers=endpoint.headers) as answer:
+            async with session.post(address(endpoint, endpoint.target(f"/{path}")), json=request) as answer:
                 text = await answer.text(errors="replace")
                 if answer.status == 200 and _CHOICE.search(text):  # whole, or as a stream from an API that knows nothing else
                     return
@@ -48,17 +47,6 @@ async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint) -> 
     raise SystemFailed(f"{endpoint.variant}: no token could be generated", refused)
 
 
-def session() -> aiohttp.ClientSession:
+def session(endpoint: Endpoint) -> aiohttp.ClientSession:
     """For readiness and telemetry, not for measuring."""
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TOKEN_TIMEOUT_S))
-
-
-async def check_elsewhere(endpoint: Endpoint) -> None:
-    """One token from an API that somebody else runs, also behind a unix socket."""
-    url = urlsplit(endpoint.base_url)
-    if url.scheme != "http+unix":
-        async with session() as web:
-            await generate_token(web, endpoint)
-        return
-    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(unquote(url.netloc))) as web:
-        await generate_token(web, replace(endpoint, base_url=f"http://localhost{url.path}"))
+    return open_session(endpoint, aiohttp.ClientTimeout(total=TOKEN_TIMEOUT_S))

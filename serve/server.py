@@ -79,8 +79,8 @@ class Server:
             )
 
     async def _until_ready(self) -> None:
-        async with session() as web:
-            while not await is_healthy(web, self._base_url):
+        async with session(self.endpoints[0]) as web:
+            while not await is_healthy(web, self.endpoints[0]):
                 self._raise_if_dead("while it started")
                 await asyncio.sleep(_POLL_S)
             for endpoint in self.endpoints:

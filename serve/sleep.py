@@ -14,6 +14,7 @@ import aiohttp
 
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
+from foundation.web import address
 from serve.readiness import generate_token, session
 
 OPTION = "--enable-sleep-mode"
@@ -22,7 +23,7 @@ ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 
 async def fall_asleep(endpoint: Endpoint) -> None:
     """Put an idle server to sleep. Raises SystemFailed where it does not."""
-    async with session() as web:
+    async with session(endpoint) as web:
         await _ask(web, endpoint, "POST", "/sleep?level=1")
         if not await _asleep(web, endpoint):
             raise SystemFailed(f"the server of {endpoint.variant} did not fall asleep")
@@ -30,7 +31,7 @@ async def fall_asleep(endpoint: Endpoint) -> None:
 
 async def wake_up(endpoint: Endpoint) -> None:
     """Wake a server and have it generate a token, so that no measured request finds it half awake. Raises SystemFailed."""
-    async with session() as web:
+    async with session(endpoint) as web:
         await _ask(web, endpoint, "POST", "/wake_up")
         if await _asleep(web, endpoint):
             raise SystemFailed(f"the server of {endpoint.variant} did not wake up")
@@ -38,9 +39,8 @@ async def wake_up(endpoint: Endpoint) -> None:
 
 
 async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, route: str) -> str:
-    address = endpoint.base_url.removesuffix("/v1") + route
     try:
-        async with web.request(method, address, headers=endpoint.headers) as answer:
+        async with web.request(method, address(endpoint, endpoint.beside(route))) as answer:
             text = await answer.text(errors="replace")
             if answer.status != 200:
                 raise SystemFailed(f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}", text[:300])

@@ -17,6 +17,7 @@ import msgspec
 import psutil
 
 from foundation.endpoint import Endpoint
+from foundation.web import address
 from results.records import TelemetrySample
 from serve.readiness import session
 
@@ -47,7 +48,7 @@ class Telemetry:
         self._endpoints = endpoints
         self._pid = pid
         self._folder = folder
-        self._address = endpoints[0].base_url.removesuffix("/v1") + "/metrics"
+        self._endpoint = endpoints[0]
         self._samples: list[TelemetrySample] = []
         self._processes: list[psutil.Process] = []
 
@@ -55,7 +56,7 @@ class Telemetry:
         if self._pid is not None:
             root = psutil.Process(self._pid)
             self._processes = [root, *root.children(recursive=True)]
-        self._web = session()
+        self._web = session(self._endpoint)
         self._sampling = asyncio.create_task(self._sample_until_cancelled())
         return self
 
@@ -79,7 +80,8 @@ class Telemetry:
             return False
         began_ns = time.monotonic_ns()
         try:
-            async with self._web.get(self._address, timeout=_PATIENCE) as answer:
+            metrics_at = address(self._endpoint, self._endpoint.beside("/metrics"))
+            async with self._web.get(metrics_at, timeout=_PATIENCE, allow_redirects=False) as answer:
                 metrics = read_metrics(await answer.text())
         except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError):
             metrics = {}

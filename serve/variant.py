@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.endpoint import Endpoint
@@ -11,7 +11,7 @@ from foundation.model import ModelRef
 
 @dataclass(frozen=True)
 class ServedVariant:
-    """A checkpoint, a checkpoint with an adapter beside it, or (with `url` and `url_model`) an API that is already running.
+    """A checkpoint, a checkpoint with an adapter beside it, or (with `elsewhere`) an API that is already running.
 
     Neither folder needs to be there when it is checked. `rank` is that of an adapter still to be trained.
     """
@@ -19,13 +19,5 @@ class ServedVariant:
     name: str
     model: ModelRef | None
     adapter: Path | None = None
-    url: str | None = None
-    url_model: str | None = None
-    api_key: str | None = field(default=None, repr=False)
+    elsewhere: Endpoint | None = None
     rank: int | None = None
-
-    def elsewhere(self) -> Endpoint | None:
-        """The endpoint of a variant that somebody else serves."""
-        if self.url is None:
-            return None
-        return Endpoint(self.name, self.url.rstrip("/"), self.url_model or self.name, self.api_key)

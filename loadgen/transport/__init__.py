@@ -9,15 +9,14 @@ import sys
 from types import TracebackType
 from typing import Literal, Protocol, Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
+from foundation.connect import proxy_of
 from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
 from loadgen.exchange import Exchange
 from results.records import ReceiverKind
 
 Choice = Literal["auto", "socket", "aiohttp"]
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Transport(Protocol):
@@ -52,19 +51,18 @@ def open_transport(endpoint: Endpoint, choice: Choice = "auto") -> Transport:
 
     Raises BadInput where the one chosen can't do it.
     """
-    scheme = urlsplit(endpoint.base_url).scheme
-    plain = scheme == "http+unix" or (scheme == "http" and not _proxied(endpoint))
-    if choice == "socket" and scheme == "https":
+    secure, proxy = urlsplit(endpoint.base_url).scheme == "https", proxy_of(endpoint)
+    if choice == "socket" and secure:
         raise BadInput(f"workload.transport: socket has no TLS, and {endpoint.base_url} needs it; write aiohttp or auto")
-    if choice == "socket" or (choice == "auto" and plain and sys.platform != "win32"):
+    if choice == "socket" and proxy:
+        raise BadInput(
+            f"workload.transport: socket goes straight to {endpoint.base_url}, and {proxy.variable} names a proxy; "
+            "write aiohttp or auto, or add the host to NO_PROXY"
+        )
+    if choice == "socket" or (choice == "auto" and not secure and not proxy and sys.platform != "win32"):
         from loadgen.transport.over_socket import SocketTransport
 
         return SocketTransport(endpoint)
     from loadgen.transport.over_aiohttp import AiohttpTransport
 
     return AiohttpTransport(endpoint)
-
-
-def _proxied(endpoint: Endpoint) -> bool:
-    host = urlsplit(endpoint.base_url).hostname or ""
-    return host not in LOOPBACK and "http" in getproxies() and not proxy_bypass(host)

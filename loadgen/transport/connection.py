@@ -145,7 +145,7 @@ class Connection:
             data = data[end + 4 :]
             if head.status >= 200:
                 self._head = head
-        exchange.status = self._head.status
+        exchange.status, exchange.location = self._head.status, self._head.location
         if self._head.chunked:
             self._chunks = exchange.chunks = ChunkedDecoder()
             self._receiver.deliver(self._socket, exchange.pieces, exchange.arrived_ns, exchange.read_ns, False)

@@ -13,12 +13,13 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*")
 
 @dataclass(frozen=True)
 class Head:
-    """`length`: bytes of the body, None where it is chunked or ends with the connection."""
+    """`length`: bytes of the body, None where it is chunked or ends with the connection. `location`: of a redirect."""
 
     status: int
     chunked: bool
     length: int | None
     keep_alive: bool
+    location: str | None = None
 
 
 @lru_cache(maxsize=64)
@@ -39,14 +40,15 @@ def parse_head(data: bytes) -> Head:
     options = {option.strip() for option in fields.get(b"connection", b"").lower().split(b",")}
     keep_alive = b"close" not in options and (status[1] == b"1" or b"keep-alive" in options)
     coding = fields.get(b"transfer-encoding", b"").lower()
+    location = fields[b"location"].decode("latin-1") if b"location" in fields else None
     if code in (204, 304) or code < 200:
         return Head(code, chunked=False, length=0, keep_alive=keep_alive)
     if coding:
         if coding != b"chunked":
             raise ValueError(f"transfer coding {coding[:40]!r}, which was not asked for")
-        return Head(code, chunked=True, length=None, keep_alive=keep_alive)
+        return Head(code, chunked=True, length=None, keep_alive=keep_alive, location=location)
     if (length := fields.get(b"content-length")) is not None:
         if len(lengths := {part.strip() for part in length.split(b",")}) != 1 or not (one := lengths.pop()).isdigit():
             raise ValueError(f"content length {length[:40]!r}")
-        return Head(code, chunked=False, length=int(one), keep_alive=keep_alive)
-    return Head(code, chunked=False, length=None, keep_alive=False)
+        return Head(code, chunked=False, length=int(one), keep_alive=keep_alive, location=location)
+    return Head(code, chunked=False, length=None, keep_alive=False, location=location)

@@ -7,15 +7,11 @@ from types import SimpleNamespace, TracebackType
 from typing import Literal, Self
 
 import aiohttp
-from yarl import URL
 
 from foundation.endpoint import Endpoint
+from foundation.web import address, open_session
 from loadgen.exchange import Broken, Exchange
-from loadgen.transport import LOOPBACK
 from results.records import Failure, ReceiverKind
-
-# A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
-KEEP_ALIVE_S = 3.0
 
 
 class AiohttpTransport:
@@ -27,25 +23,12 @@ class AiohttpTransport:
     clock_step_ns = 0
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._base = endpoint.base_url
-        self._headers = {
-            "Accept": "text/event-stream",
-            "Accept-Encoding": "identity",
-            "User-Agent": "tunedyno",
-            **endpoint.headers,
-        }
+        self._endpoint = endpoint
         self._json = {"Content-Type": "application/json"}
-        self._through_proxy = URL(endpoint.base_url).host not in LOOPBACK
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=None),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            headers=self._headers,
-            trace_configs=[_stamps()],
-            trust_env=self._through_proxy,
-            auto_decompress=False,
-        )
+        no_timeouts = aiohttp.ClientTimeout(total=None, sock_connect=None)
+        self._session = open_session(self._endpoint, no_timeouts, "text/event-stream", [_stamps()])
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -55,14 +38,27 @@ class AiohttpTransport:
         method, headers = ("GET", None) if body is None else ("POST", self._json)
         try:
             async with self._session.request(
-                method, self._base + path, data=body, headers=headers, allow_redirects=False, trace_request_ctx=exchange
+                method,
+                address(self._endpoint, self._endpoint.target(path)),
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                trace_request_ctx=exchange,
             ) as response:
                 exchange.status = response.status
+                exchange.location = response.headers.get("Location")
                 while data := await response.content.readany():
                     now = time.monotonic_ns()
                     exchange.received(data, now, now)
         except (aiohttp.ClientError, OSError) as error:
-            raise Broken(_failure(error, exchange), f"{type(error).__name__}: {error}") from error
+            raise Broken(_failure(error, exchange), _words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """aiohttp shows a proxy's address with user and password."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status} {error.message}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _failure(error: Exception, exchange: Exchange) -> Failure:

@@ -11,17 +11,16 @@ import socket
 import sys
 from types import TracebackType
 from typing import Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from foundation.endpoint import Endpoint
+from foundation.connect import KEEP_ALIVE_S
+from foundation.endpoint import Endpoint, merged_headers
 from loadgen.exchange import Broken, Exchange
 from loadgen.transport.clocks import KernelClock
 from loadgen.transport.connection import Connection, Stale
 from loadgen.transport.receiver import open_receiver
 from results.records import ReceiverKind
 
-# A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
-KEEP_ALIVE_S = 3.0
 _SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _CLOCK_CHECK_S = 1.0
 
@@ -36,16 +35,12 @@ class SocketTransport:
 
     def __init__(self, endpoint: Endpoint) -> None:
         url = urlsplit(endpoint.base_url)
-        self._unix = unquote(url.netloc) if url.scheme == "http+unix" else None
+        self._endpoint = endpoint
+        self._unix = endpoint.unix_socket
         self._host, self._port = url.hostname or "", url.port or 80
-        self._path = url.path
         self._addresses: list[Address] = []
-        fields = {
-            "Host": "localhost" if self._unix else url.netloc.rpartition("@")[2],
-            "User-Agent": "tunedyno",
-            "Accept": "text/event-stream",
-            **endpoint.headers,
-        }
+        ours = {"Host": "localhost" if self._unix else url.netloc, "User-Agent": "tunedyno", "Accept": "text/event-stream"}
+        fields = merged_headers(ours, endpoint.headers)
         self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._idle: list[Connection] = []
         self.clock: Literal["kernel", "user"] = "kernel" if sys.platform == "linux" and not self._unix else "user"
@@ -94,10 +89,11 @@ class SocketTransport:
                 connection.close()
 
     def _message(self, path: str, body: bytes | None) -> bytes:
+        target = self._endpoint.target(path)
         if body is None:
-            return f"GET {self._path}{path} HTTP/1.1\r\n{self._fields}\r\n".encode()
+            return f"GET {target} HTTP/1.1\r\n{self._fields}\r\n".encode()
         length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return f"POST {self._path}{path} HTTP/1.1\r\n{self._fields}{length}".encode() + body
+        return f"POST {target} HTTP/1.1\r\n{self._fields}{length}".encode() + body
 
     def _reusable(self) -> Connection | None:
         """The connection used last, less those that were closed or have been idle for too long."""

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,6 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
@@ -50,6 +49,11 @@ def left(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return psutil.wait_procs(processes, timeout=30)[1]
 
 
+async def unreached(endpoint: Endpoint) -> Endpoint:
+    """All servers here are started by us."""
+    raise AssertionError(endpoint)
+
+
 async def ask(endpoint: Endpoint, **headers: str) -> tuple[int, Any]:
     """Status, and the answer to one greedy question."""
     body = {"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16, "temperature": 0}
@@ -64,7 +68,7 @@ async def ask(endpoint: Endpoint, **headers: str) -> tuple[int, Any]:
 async def test_a_round_of_servers_from_start_to_a_death_in_the_run(tiny: ModelRef, adapter: Path, tmp_path: Path):
     variants = [ServedVariant("base", tiny), ServedVariant("base-short", tiny), ServedVariant("tuned", tiny, adapter=adapter)]
     plan = check(variants, CONFIG)
-    hosting = Hosting(plan, CONFIG, tmp_path / "logs", Silent(), telemetry=tmp_path / "telemetry")
+    hosting = Hosting(plan, CONFIG, tmp_path / "logs", Silent(), unreached, telemetry=tmp_path / "telemetry")
     with pytest.raises(SystemFailed) as failure:
         async with hosting.round(plan.rounds[0]) as endpoints:
             assert list(endpoints) == ["base", "base-short", "tuned"]
@@ -116,7 +120,7 @@ async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
     file.write_text(file.read_text().replace("LlamaForCausalLM", "MadeUpForCausalLM"))
     plan = check([ServedVariant("odd", model)], CONFIG)
     with pytest.raises(SystemFailed, match=r"the server of odd died while it started: .*architecture.*odd\.log") as failure:
-        async with Hosting(plan, CONFIG, tmp_path / "logs", Silent()).round(["odd"]):
+        async with Hosting(plan, CONFIG, tmp_path / "logs", Silent(), unreached).round(["odd"]):
             pass
     assert "MadeUpForCausalLM" in failure.value.detail
     assert children() == []
@@ -126,7 +130,7 @@ async def test_a_server_that_is_not_ready_in_time(tiny: ModelRef, tmp_path: Path
     config = CONFIG.model_copy(update={"start_timeout": 1.0})
     plan = check([ServedVariant("base", tiny)], config)
     with pytest.raises(SystemFailed, match=r"the server of base not ready after 1 s \(serve\.start_timeout\)"):
-        async with Hosting(plan, config, tmp_path, Silent()).round(["base"]):
+        async with Hosting(plan, config, tmp_path, Silent(), unreached).round(["base"]):
             pass
     assert children() == []
 
@@ -144,7 +148,7 @@ PROGRAM = textwrap.dedent(
     plan = check([ServedVariant("base", ModelRef("m", None, Path(sys.argv[1])))], config)
 
     async def main():
-        async with Hosting(plan, config, Path(sys.argv[2]), Silent()).round(["base"]):
+        async with Hosting(plan, config, Path(sys.argv[2]), Silent(), None).round(["base"]):
             print("up", flush=True)
             await asyncio.sleep(600)
 
@@ -175,38 +179,32 @@ def _family_of(program: subprocess.Popen[str], at_least: int) -> list[psutil.Pro
     return family
 
 
-async def _answering(routes: dict[str, int]) -> TestServer:
-    async def answer(request: web.Request) -> web.Response:
-        status = routes.get(request.path, 404)
-        choices = {"choices": [{"message": {"content": "hi"}}]}
-        return web.json_response(choices if status == 200 else {"error": "no"}, status=status)
+async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path):
+    plan = check([ServedVariant("prod", None, elsewhere=Endpoint("prod", "http://127.0.0.1:9", "m", "k"))], CONFIG)
+    said: list[str] = []
 
-    app = web.Application()
-    app.router.add_post("/{path:.*}", answer)
-    server = TestServer(app, host="127.0.0.1")
-    await server.start_server()
-    return server
+    class Heard(Silent):
+        def log(self, line: str) -> None:
+            said.append(line)
 
+    async def settle(endpoint: Endpoint) -> Endpoint:
+        return replace(endpoint, base_url=endpoint.base_url + "/v1", notes=("its /v1",))
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
-async def test_a_url_is_ready_when_either_api_gives_a_token(path: str, tmp_path: Path):
-    server = await _answering({path: 200})
-    plan = check([ServedVariant("prod", None, url=str(server.make_url("/v1")), url_model="m", api_key="k")], CONFIG)
-    async with Hosting(plan, CONFIG, tmp_path, Silent()).round(["prod"]) as endpoints:
+    hosting = Hosting(plan, CONFIG, tmp_path, Heard(), settle)
+    async with hosting.round(["prod"]) as endpoints:
+        assert endpoints["prod"].base_url == "http://127.0.0.1:9/v1"
         assert endpoints["prod"].headers == {"Authorization": "Bearer k"}
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Hosting(plan, CONFIG, tmp_path, Silent()).watch(), 0.1)
-    await server.close()
+            await asyncio.wait_for(hosting.watch(), 0.1)
+    assert said == ["prod: its /v1"]
 
 
-async def test_a_url_that_gives_no_token(tmp_path: Path):
-    server = await _answering({"/v1/completions": 500, "/v1/chat/completions": 500})
-    plan = check([ServedVariant("prod", None, url=str(server.make_url("/v1")), url_model="m")], CONFIG)
-    with pytest.raises(SystemFailed, match="prod: no token could be generated") as failure:
-        async with Hosting(plan, CONFIG, tmp_path, Silent()).round(["prod"]):
-            pass
-    assert "HTTP 500" in failure.value.detail
-    await server.close()
+async def test_an_api_elsewhere_that_can_not_be_reached_ends_the_round(tmp_path: Path):
+    plan = check([ServedVariant("prod", None, elsewhere=Endpoint("prod", "http://127.0.0.1:9/v1", "m"))], CONFIG)
+
+    async def refuse(endpoint: Endpoint) -> Endpoint:
+        raise SystemFailed(f"{endpoint.variant}: no token could be generated")
+
     with pytest.raises(SystemFailed, match="prod: no token could be generated"):
-        async with Hosting(plan, CONFIG, tmp_path, Silent()).round(["prod"]):
+        async with Hosting(plan, CONFIG, tmp_path, Silent(), refuse).round(["prod"]):
             pass

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from serve import ServedVariant, check
@@ -21,7 +22,7 @@ def config(**fields: object) -> ServeConfig:
 
 
 def elsewhere(name: str) -> ServedVariant:
-    return ServedVariant(name, None, url="http://127.0.0.1:9/v1/", url_model="m", api_key="k")
+    return ServedVariant(name, None, elsewhere=Endpoint(name, "http://127.0.0.1:9/v1", "m", "k"))
 
 
 def absent(model_id: str) -> ModelRef:
