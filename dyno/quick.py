@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from dyno.experiment import Experiment
 from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
+from loadgen.config import RATE_KINDS
 from loadgen.traces import read_trace
 
 REQUESTS = 500
@@ -149,5 +150,6 @@ def _experiment(fields: dict[str, Any]) -> Experiment:
         return Experiment.model_validate(fields)
     except ValidationError as error:
         problem = error.errors()[0]
-        field = str(problem["loc"][-1]).replace("_", "-") if problem["loc"] else "name"
+        named = [part for part in problem["loc"] if isinstance(part, str) and part not in RATE_KINDS]
+        field = named[-1].replace("_", "-") if named else "name"
         raise BadInput(f"--{field}: {problem['msg'].removeprefix('Value error, ')}") from None
