@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from foundation.errors import BadInput
 from foundation.section import nearest
+from results.bounded_means import score_bounds
 from results.break_even import break_evens
 from results.compare import (
     NOISE_METRICS,
@@ -29,25 +30,16 @@ from results.config import SHARE_METRICS
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
 from results.journal import Prompts, named, read_prompts
+from results.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo
 from results.measured import Measured, Scores, read_measured
 from results.metrics import METRICS, Limits, stage_metrics
-from results.objectives import (
-    Asked,
-    Tails,
-    asked_of,
-    judge_change,
-    judge_increase,
-    judge_month,
-    judge_quality,
-    judge_slo,
-    undecided,
-)
+from results.objectives import Asked, Tails, asked_of, undecided
 from results.planner import resolutions
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency, statement
 from results.records import Ceiling
 from results.report.format import percent
 from results.settling import to_settle
-from results.stats import TAIL, absent, estimate, holm, score_bounds
+from results.stats import TAIL, absent, estimate, holm
 from results.steady import StageData, doubts, examples, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
 from results.validity import read_ceiling, validity_of, worst
@@ -123,19 +115,18 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceil
     is_base = variant is base
     asked = asked_of(inputs, variant.record.name)
     tails = Tails.of(len(asked), inputs.looks)
-    pairings = {
-        name: pair(stage, base.stages[name], (variant.record.name, base.record.name))
-        for name, stage in variant.stages.items()
-        if name in base.stages and not is_base
+    baselines = {
+        name: _baseline(inputs, variant, base, name, ceiling) for name in variant.stages if name in base.stages and not is_base
     }
     stages = [
-        _stage_summary(inputs, variant, base, stage, pairings.get(stage.stage), asked, tails, ceiling)
+        _stage_summary(inputs, variant, base, stage, baselines.get(stage.stage), asked, tails, ceiling)
         for stage in variant.stages.values()
     ]
     metrics = _once(inputs, variant)
     base_metrics = _once(inputs, base)
-    judged_pairing = pairings.get(inputs.judged_stage)
-    changes = {} if is_base else _changes(inputs, variant, base, metrics, base_metrics, judged_pairing)
+    baseline = baselines.get(inputs.judged_stage)
+    pairing = baseline.pairing if baseline else None
+    changes = {} if is_base else _changes(inputs, variant, base, metrics, base_metrics, pairing)
     probe_changes = {
         name: paired_scores(scores, base.probe_scores.get(name, {}))
         for name, scores in variant.probe_scores.items()
@@ -146,7 +137,7 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceil
     judged = {
         a.key: _with_more(
             a,
-            _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, judged_pairing),
+            _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, baseline),
             tails,
             stage,
             _scores_for(a, variant, base),
@@ -195,19 +186,28 @@ def _scores_for(asked: Asked, variant: Measured, base: Measured) -> list[float]:
     return [ours[prompt] - theirs[prompt] for prompt in sorted(ours.keys() & theirs.keys())]
 
 
+def _baseline(inputs: RunInputs, variant: Measured, base: Measured, stage: str, ceiling: Ceiling | None) -> Baseline:
+    theirs = base.stages[stage]
+    return Baseline(
+        stage=theirs,
+        pairing=pair(variant.stages[stage], theirs, (variant.record.name, base.record.name)),
+        validity=validity_of(theirs, _request_limits(inputs, base.metrics[stage]), ceiling),
+    )
+
+
 def _stage_summary(
     inputs: RunInputs,
     variant: Measured,
     base: Measured,
     stage: StageData,
-    pairing: Pairing | None,
+    baseline: Baseline | None,
     asked: list[Asked],
     tails: Tails,
     ceiling: Ceiling | None,
 ) -> StageSummary:
     base_metrics = base.metrics.get(stage.stage, {})
     limits = _request_limits(inputs, base_metrics)
-    metrics = stage_metrics(stage, limits)
+    metrics, pairing = stage_metrics(stage, limits), baseline.pairing if baseline else None
     requests = [block.requests for block in stage.blocks]
     sent = sum(int((~np.isnan(r.sent)).sum()) for r in requests)
     failed = failures(requests)
@@ -235,7 +235,7 @@ def _stage_summary(
             *_disagreements(compared),
         ],
         judged={
-            a.key: _with_more(a, judge_slo(a, stage, metrics[a.metric], base_metrics, pairing, tails), tails, stage)
+            a.key: _with_more(a, judge_slo(a, stage, metrics[a.metric], baseline, tails), tails, stage)
             for a in asked
             if a.kind == "slo"
         },
@@ -332,10 +332,10 @@ def _changes(
         elif key == "size_bytes":
             found[key] = exact_difference(value, base_value)
         elif key in _COST_SCALES and inputs.budget and pairing:
-            per_request = metrics["cost_per_request"].value, base_metrics["cost_per_request"].value
-            assert per_request[0] is not None and per_request[1] is not None
+            per_request = base_metrics["cost_per_request"].value
+            assert per_request is not None
             scale = _COST_SCALES[key] or inputs.budget.requests_per_month or 1
-            found[key] = times(cost_difference(pairing, inputs.budget.price, per_request[0], per_request[1]), scale)
+            found[key] = times(cost_difference(pairing, inputs.budget.price, per_request), scale)
         else:
             found[key] = plain_difference(value, base_value, ours.n, "no interval: this is not compared in pairs")
     return found
@@ -353,28 +353,29 @@ def _judge(
     metrics: Mapping[str, Estimate],
     changes: Mapping[str, Difference],
     probe_changes: Mapping[str, Difference],
-    pairing: Pairing | None,
+    baseline: Baseline | None,
 ) -> Judged:
     """An objective of quality or budget."""
-    stage, base_stage = variant.stages.get(inputs.judged_stage), base.stages.get(inputs.judged_stage)
+    stage = variant.stages.get(inputs.judged_stage)
     unmeasured = undecided(absent("not measured"), asked.limit, f"stage {inputs.judged_stage} was not measured")
     if asked.key == "quality":
         return judge_quality(asked, metrics["quality"], variant.scores, tails)
     if asked.key == "quality_change":
-        return judge_change(asked, changes["quality"].absolute, variant.scores, base.scores, tails)
+        scores = variant.scores, base.scores
+        theirs, doubt = (baseline.stage, baseline.invalid) if baseline else (None, None)
+        return judge_change(asked, changes["quality"].absolute, scores, theirs, tails, doubt)
     if asked.key.startswith("probe:"):
         name = asked.key.removeprefix("probe:")
         if name not in probe_changes:
             return undecided(absent("not measured"), asked.limit, f"probe {name} was not measured for both")
-        return judge_change(
-            asked, probe_changes[name].absolute, variant.probe_scores[name], base.probe_scores.get(name, {}), tails
-        )
+        scores = variant.probe_scores[name], base.probe_scores.get(name, {})
+        return judge_change(asked, probe_changes[name].absolute, scores, base.probes.get(name), tails)
     assert inputs.budget is not None
     if asked.key == "cost_per_month":
         return judge_month(asked, metrics["cost_per_month"], stage, inputs.budget, tails) if stage else unmeasured
-    if stage is None or base_stage is None or pairing is None:
+    if stage is None or baseline is None:
         return unmeasured
-    return judge_increase(asked, stage, base_stage, pairing, inputs.budget.price, tails)
+    return judge_increase(asked, stage, baseline, inputs.budget.price, tails)
 
 
 def _noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:

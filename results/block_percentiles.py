@@ -9,34 +9,41 @@ import numpy as np
 from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 from results.requests import Floats
-from results.stats import Bounds, exp_, log_t_bounds, order_statistic_bounds
+from results.stats import UNBOUNDED, Bounds, exp_, log_t_bounds, order_statistic_bounds, upper_percentile
 
 BODY_POINTS, TAIL_POINTS, HALVINGS = 20, 36, 32
+PARTS, LEAST_IN_PART = 5, 25
 _EDGES = (np.arange(25) / 24) ** 3  # of the chi-squared quantiles: densest where the spread is largest
 _QUANTILES, _WEIGHTS = (_EDGES[1:] + _EDGES[:-1]) / 2, np.diff(_EDGES)
 
 
 def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of the q-th percentile of all requests: the widest of three. One block: plain order statistics.
+    """Bounds of the q-th percentile of all requests: the widest of three. A failed request is infinite.
 
     First, order statistics over as many requests as the pooled ones are worth: their number over the design effect, which is how
     much more the blocks' shares above the percentile spread than independent requests would make them (E. L. Korn and
     B. I. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
     data", Surv. Methodol. 24, 1998). Then t over the blocks' log-percentiles. Then `mixture_bounds`, without which blocks that
     differ much let a variant at its limit through in 10 to 25 % of runs; it is but a model of blocks, so its tails are halved.
+    Of one block only the first, over consecutive parts of it, which tell how its requests hang together; with halved tails, since
+    no part tells how another block would differ.
     """
     pooled = np.sort(np.concatenate(blocks))
     if len(blocks) < 2:
-        return order_statistic_bounds(pooled, q, low_tail, high_tail)
-    own = [float(np.percentile(block, q)) for block in blocks]
-    around = log_t_bounds(float(np.percentile(pooled, q)), own, low_tail, high_tail)
+        parts = np.array_split(blocks[0], max(1, min(PARTS, len(pooled) // LEAST_IN_PART)))
+        return _ranked(pooled, parts, q, low_tail / 2, high_tail / 2)
+    ranked = _ranked(pooled, blocks, q, low_tail, high_tail)
+    own = [upper_percentile(block, q) for block in blocks]
+    around = log_t_bounds(upper_percentile(pooled, q), own, low_tail, high_tail)
     mixed = mixture_bounds(blocks, q, low_tail / 2, high_tail / 2)
-    effect = design_effect(blocks, q)
-    worth = _worth(len(pooled), len(blocks), effect, low_tail), _worth(len(pooled), len(blocks), effect, high_tail)
-    ranked = order_statistic_bounds(pooled, q, low_tail, high_tail, worth)
     if mixed.high < inf:  # too few to be bounded by ranks are bounded by the model
         ranked = Bounds(ranked.low if ranked.low > -inf else mixed.low, ranked.high if ranked.high < inf else mixed.high)
     return ranked.widest(around).widest(mixed)
+
+
+def _ranked(pooled: Floats, blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
+    worth = worths(len(pooled), len(blocks), design_effect(blocks, q), (low_tail, high_tail))
+    return order_statistic_bounds(pooled, q, low_tail, high_tail, worth)
 
 
 def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
@@ -49,11 +56,11 @@ def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tai
     nothing around the levels it is the classic normal tolerance limit.
     """
     k, p = len(blocks), q / 100
-    own = np.array([float(np.percentile(block, q)) for block in blocks])
-    if k < 2 or own.min() <= 0:
-        return Bounds(-inf, inf)
+    own = np.array([upper_percentile(block, q) for block in blocks])
+    if len(blocks) < 2 or own.min() <= 0 or own.max() == inf:
+        return UNBOUNDED
     levels = np.log(own)
-    slower = np.argsort(levels)[k // 2 :]
+    slower = np.argsort(levels)[len(blocks) // 2 :]
     with np.errstate(divide="ignore"):  # a gap of zero is far below any level
         around = np.concatenate([np.log(blocks[i]) - levels[i] for i in slower])
     points, weights = _condensed(around, p)
@@ -65,6 +72,8 @@ def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tai
         return np.asarray(ndtr((at[:, None] - points) / spreads[:, None]) @ weights - p)
 
     finite = points[np.isfinite(points)]
+    if np.sum(weights[points < inf]) <= p:  # among the slower blocks, more failed than the percentile leaves out
+        return UNBOUNDED
     centres = mean + _roots(beyond, finite.min() - 9 * spreads, finite.max() + 9 * spreads)
     reach = 9 * spreads.max() / sqrt(k)
 
@@ -98,13 +107,21 @@ def _roots(rising: Callable[[Floats], Floats], low: Floats, high: Floats) -> Flo
 
 def design_effect(blocks: Sequence[Floats], q: float) -> float:
     """The variance of the blocks' shares above the pooled percentile over that of independent requests: 1 where they are."""
+    if len(blocks) < 2:
+        return 1.0
     pooled, p = np.concatenate(blocks), q / 100
-    value = np.percentile(pooled, q)
+    value = upper_percentile(pooled, q)
     above = [float(np.mean(block > value)) for block in blocks]
     return float(np.var(above, ddof=1)) * len(pooled) / len(blocks) / (p * (1 - p))
 
 
-def _worth(n: int, blocks: int, effect: float, tail: float) -> float:
-    """How many independent requests n are worth, less what is not known of the design effect itself (t instead of normal)."""
-    unsure = float(ndtri(tail) / stdtrit(blocks - 1, tail)) ** 2
-    return min(float(n), n / max(effect, 1e-9) * unsure)
+def worths(n: int, blocks: int, effect: float, tails: tuple[float, float]) -> tuple[float, float]:
+    """How many independent requests n are worth, for the bound of either tail.
+
+    Their number over the design effect, less what is not known of the effect itself (t instead of normal).
+    """
+    if blocks < 2:
+        return n, n
+    unsure = (float(ndtri(tail) / stdtrit(blocks - 1, tail)) ** 2 for tail in tails)
+    low, high = (min(float(n), n / max(effect, 1e-9) * each) for each in unsure)
+    return low, high

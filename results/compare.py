@@ -6,15 +6,17 @@ Times and rates are compared by the blocks' log-ratios (t), tokens, scores and m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, log
 
 import numpy as np
 
+from results.bounded_means import paired_score_bounds
 from results.config import Price
-from results.cost import is_metered, request_costs
+from results.cost import cost_ratio, is_metered, paired_costs
 from results.metrics import ANSWER_SHARES, SHARES, TOKEN_MEANS, Limits, block_statistics
+from results.prompt_totals import PromptTotals, prompt_mean, prompt_ratio_bounds, totals_of_both
 from results.requests import Floats, Requests
 from results.stats import (
     TAIL,
@@ -24,8 +26,6 @@ from results.stats import (
     estimate,
     exp_,
     paired_log_bounds,
-    paired_score_bounds,
-    ratio_bounds,
     score_p,
     t_bounds,
     t_p,
@@ -97,8 +97,8 @@ def differences(
         if value is None or base_value is None:
             found[key] = no_difference(f"{estimate_.reason or base[key].reason}")
         elif key in TOKEN_MEANS:
-            means = [prompt_means([pair[side].requests for pair in pairing.blocks], TOKEN_MEANS[key]) for side in (0, 1)]
-            found[key] = paired_by_prompt(means[0], means[1], value, base_value)
+            ours_, theirs_ = ([pair[side].requests for pair in pairing.blocks] for side in (0, 1))
+            found[key] = paired_by_prompt(*totals_of_both(ours_, theirs_, TOKEN_MEANS[key]))
         else:
             pairs = [(s[key], t[key]) for s, t in zip(ours, theirs, strict=True) if key in s and not isnan(s[key] + t[key])]
             found[key] = _paired_by_block(pairs, value, base_value, is_share=key in (*SHARES, *ANSWER_SHARES))
@@ -155,14 +155,18 @@ def _paired_by_block(pairs: Sequence[tuple[float, float]], value: float, base: f
     return _difference(value, base, Bounds((ratio.low - 1) * base, (ratio.high - 1) * base), ratio, n, t_p(logs), bootstrap)
 
 
-def paired_by_prompt(ours: Mapping[str, float], theirs: Mapping[str, float], value: float, base: float) -> Difference:
-    """From the mean of each prompt on either side, over the prompts both were asked."""
-    common = sorted(ours.keys() & theirs.keys())
-    x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
-    ratio = ratio_bounds(x, y, TAIL, TAIL)
-    p = t_p(x - y) if len(common) > 1 else None
-    bootstrap = bootstrap_bounds(x - y, TAIL, TAIL)
-    return _difference(value, base, t_bounds(value - base, x - y, TAIL, TAIL), ratio, len(common), p, bootstrap)
+def paired_by_prompt(ours: PromptTotals, theirs: PromptTotals) -> Difference:
+    """Of two means over requests, each prompt paired with itself. Value and interval are of the same requests."""
+    if not ours or not theirs:
+        return no_difference("no prompt that both were asked has the value on both sides")
+    prompts = sorted(ours.keys() | theirs.keys())
+    mean, base = prompt_mean(ours, prompts), prompt_mean(theirs, prompts)
+    change, pulls = mean.value - base.value, mean.pulls - base.pulls
+    absolute = t_bounds(change, change + pulls, TAIL, TAIL)
+    ratio = prompt_ratio_bounds(ours, theirs, TAIL, TAIL)
+    p = t_p(change + pulls) if len(prompts) > 1 else None
+    bootstrap = bootstrap_bounds(change + pulls, TAIL, TAIL)
+    return _difference(mean.value, base.value, absolute, ratio, len(prompts), p, bootstrap)
 
 
 def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Difference:
@@ -190,15 +194,15 @@ def plain_difference(value: float, base: float, n: int, reason: str) -> Differen
     return Difference(absolute=change, relative=Estimate(value=value / base - 1, n=n, reason=reason))
 
 
-def cost_difference(pairing: Pairing, price: Price, value: float, base: float) -> Difference:
-    """Of the cost per request: metered prompt by prompt, self-hosted by blocks."""
+def cost_difference(pairing: Pairing, price: Price, base: float) -> Difference:
+    """Of the cost per request: metered prompt by prompt, self-hosted by blocks. `base`: the baseline's, dollars."""
+    ratio = cost_ratio(pairing.blocks, price)
+    if ratio is None:
+        return no_difference("the paired blocks have no cost on both sides, or the baseline costs nothing")
     if is_metered(price):
-        ours, theirs = (
-            prompt_means([p[side].requests for p in pairing.blocks], lambda r: request_costs(r, price)) for side in (0, 1)
-        )
-        return paired_by_prompt(ours, theirs, value, base)
+        return paired_by_prompt(*paired_costs(pairing.blocks, price))
     held = [(a.window_s / a.completed, b.window_s / b.completed) for a, b in pairing.blocks if a.completed and b.completed]
-    return _paired_by_block(held, value, base, is_share=False)
+    return _paired_by_block(held, ratio.value * base, base, is_share=False)
 
 
 def times(change: Difference, factor: float) -> Difference:
@@ -224,23 +228,12 @@ def _difference(
 ) -> Difference:
     """`ratio` None: that of the absolute bounds over the baseline's value."""
     reason = None if isfinite(absolute.low) and isfinite(absolute.high) else _ONE_PAIR
-    change = estimate(value - base, absolute, n, reason)
+    change = estimate(value - base, absolute, n, reason, scale=abs(base))
     resampled = Interval(bootstrap.low, bootstrap.high) if bootstrap and isfinite(bootstrap.high - bootstrap.low) else None
     if base == 0:
         return Difference(absolute=change, relative=absent("the baseline's value is zero", n), p=p, bootstrap=resampled)
     ends = Bounds(ratio.low - 1, ratio.high - 1) if ratio else Bounds(absolute.low / base, absolute.high / base)
-    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason), p=p, bootstrap=resampled)
-
-
-def prompt_means(blocks: Sequence[Requests], values: Callable[[Requests], Floats]) -> dict[str, float]:
-    """The mean of a per-request value by prompt, over the requests that succeeded and have it."""
-    sums: dict[str, tuple[float, int]] = {}
-    for requests in blocks:
-        numbers = values(requests)
-        for i in np.flatnonzero(requests.ok & ~np.isnan(numbers)):
-            total, n = sums.get(requests.prompt_id[i], (0.0, 0))
-            sums[requests.prompt_id[i]] = (total + float(numbers[i]), n + 1)
-    return {prompt: total / n for prompt, (total, n) in sums.items()}
+    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason, scale=1.0), p=p, bootstrap=resampled)
 
 
 def decompose(pairing: Pairing) -> Decomposition | None:

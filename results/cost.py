@@ -8,18 +8,41 @@ Self-hosted: `accelerators x price_per_hour / (3600 x requests/s held)`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, sqrt
+from dataclasses import dataclass
+from math import log, sqrt
 
 import numpy as np
 
+from results.block_means import block_mean_bounds
 from results.config import BudgetConfig, Price
+from results.prompt_totals import (
+    PromptTotals,
+    prompt_mean,
+    prompt_mean_bounds,
+    prompt_ratio_bounds,
+    prompt_totals,
+    totals_of_both,
+)
 from results.requests import Floats, Requests
-from results.stats import TAIL, Bounds, absent, count_bounds, estimate, log_t_bounds, mean_bounds, ratio_bounds
-from results.steady import StageData
+from results.stats import (
+    TAIL,
+    UNBOUNDED,
+    Bounds,
+    absent,
+    count_bounds,
+    estimate,
+    exp_,
+    log_t_bounds,
+    ratio_bounds,
+    t_bounds,
+)
+from results.steady import Block, StageData
 from results.summary import Estimate
 
 # Of the arrivals of a window, so many end in it but for chance, else its ends are no rate.
 ENDED_SHARE = 0.9
+FEWEST_PROMPTS = 60
+"""Fewer prompts miss a kind of answer that is one in twenty in more than 5 % of runs."""
 
 
 def is_metered(price: Price) -> bool:
@@ -63,12 +86,8 @@ def cost_per_request(stage: StageData, price: Price) -> Estimate:
     """Dollars per request, with its interval."""
     if reason := no_cost_reason(stage, price):
         return absent(reason)
-    return estimate(*_cost(stage, price, TAIL, TAIL))
-
-
-def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of the dollars per request; the stage must have a cost (`no_cost_reason`)."""
-    return _cost(stage, price, low_tail, high_tail)[1]
+    value, n = _cost(stage, price)
+    return estimate(value, cost_bounds(stage, price, TAIL, TAIL), n)
 
 
 def no_cost_reason(stage: StageData, price: Price) -> str | None:
@@ -87,21 +106,92 @@ def no_cost_reason(stage: StageData, price: Price) -> str | None:
     return None
 
 
-def _cost(stage: StageData, price: Price, low_tail: float, high_tail: float) -> tuple[float, Bounds, int]:
+def _cost(stage: StageData, price: Price) -> tuple[float, int]:
     if is_metered(price):
-        costs = [c for c in _known_costs(stage, price) if len(c)]
-        pooled = np.concatenate(costs)
-        return float(np.mean(pooled)), mean_bounds(costs, low_tail, high_tail), len(pooled)
+        costs = np.concatenate(_known_costs(stage, price))
+        return float(np.mean(costs)), len(costs)
+    completed = sum(block.completed for block in stage.blocks)
+    return _hourly(price) * stage.window_s / completed, completed
+
+
+def _hourly(price: Price) -> float:
+    """Dollars a second, all accelerators together."""
     assert price.accelerator_hour is not None
-    hourly = price.accelerators * price.accelerator_hour / 3600
-    completed, window = sum(b.completed for b in stage.blocks), stage.window_s
-    value = hourly * window / completed
-    blocks = [hourly * b.window_s / b.completed for b in stage.blocks if b.completed]
-    if len(blocks) > 1:
-        return value, log_t_bounds(value, blocks, low_tail, high_tail), completed
+    return price.accelerators * price.accelerator_hour / 3600
+
+
+def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: float) -> Bounds:
+    """Bounds of the dollars per request; the stage must have a cost (`no_cost_reason`).
+
+    Metered: the wider of those from blocks and those from prompts, for answers to one prompt resemble one another. Self-hosted:
+    t over the logarithms of the blocks' rates; of one block, the bounds of a Poisson count.
+    """
+    value, _ = _cost(stage, price)
+    if is_metered(price):
+        bounds = Bounds(value, value)
+        costs, totals = [c for c in _known_costs(stage, price) if len(c)], _totals(stage.blocks, price)
+        if len(costs) > 1:
+            bounds = bounds.widest(block_mean_bounds(costs, low_tail, high_tail))
+        if len(totals) > 1:
+            bounds = bounds.widest(prompt_mean_bounds(totals, low_tail, high_tail))
+        return bounds if len(costs) > 1 or len(totals) > 1 else UNBOUNDED
+    if len(stage.blocks) > 1:
+        rates = [block.completed / block.window_s for block in stage.blocks if block.window_s > 0]
+        rate = log_t_bounds(_hourly(price) / value, rates, high_tail, low_tail)
+        return Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low) if rate.low > 0 else UNBOUNDED
     # One block has no spread; arrivals are at their most irregular when they are Poisson.
+    completed = stage.blocks[0].completed
     count = count_bounds(completed, high_tail, low_tail)
-    return value, Bounds(value * completed / count.high, value * completed / count.low), completed
+    return Bounds(value * completed / count.high, value * completed / count.low)
+
+
+def _totals(blocks: Sequence[Block], price: Price) -> PromptTotals:
+    return prompt_totals([block.requests for block in blocks], lambda r: request_costs(r, price), failed_too=True)
+
+
+def paired_costs(pairs: Sequence[tuple[Block, Block]], price: Price) -> tuple[PromptTotals, PromptTotals]:
+    """Dollars by prompt of either side, over the requests whose tokens are known, failed ones too."""
+    ours, theirs = ([pair[side].requests for pair in pairs] for side in (0, 1))
+    return totals_of_both(ours, theirs, lambda r: request_costs(r, price), failed_too=True)
+
+
+@dataclass(frozen=True)
+class CostRatio:
+    """A variant's cost per request over the baseline's, in paired blocks: metered from `n` prompts, self-hosted from n pairs."""
+
+    pairs: Sequence[tuple[Block, Block]]
+    price: Price
+    value: float
+    n: int
+
+    def bounds(self, low_tail: float, high_tail: float) -> Bounds:
+        """Metered: prompt by prompt. Self-hosted: t over the log-ratios of the pairs' rates."""
+        if is_metered(self.price):
+            return prompt_ratio_bounds(*paired_costs(self.pairs, self.price), low_tail, high_tail)
+        rates = [(a.completed / a.window_s, b.completed / b.window_s) for a, b in self.pairs]
+        if min(map(min, rates)) <= 0:
+            return UNBOUNDED
+        changes = np.array([log(theirs / ours) for ours, theirs in rates])
+        bounds = t_bounds(log(self.value), changes, low_tail, high_tail)
+        bounds = bounds.widest(t_bounds(float(np.mean(changes)), changes, low_tail, high_tail))
+        return Bounds(exp_(bounds.low), exp_(bounds.high))
+
+
+def cost_ratio(pairs: Sequence[tuple[Block, Block]], price: Price) -> CostRatio | None:
+    """None where either side has no cost in the paired blocks, or the baseline's is zero."""
+    if is_metered(price):
+        ours, theirs = paired_costs(pairs, price)
+        if not ours or not theirs:
+            return None
+        prompts = sorted(ours.keys() | theirs.keys())
+        values = [prompt_mean(totals, prompts).value for totals in (ours, theirs)]
+        return CostRatio(pairs, price, values[0] / values[1], len(prompts)) if values[1] > 0 else None
+    pairs = [pair for pair in pairs if pair[0].window_s > 0 and pair[1].window_s > 0]
+    completed = [sum(pair[side].completed for pair in pairs) for side in (0, 1)]
+    if not all(completed):
+        return None
+    windows = [sum(pair[side].window_s for pair in pairs) for side in (0, 1)]
+    return CostRatio(pairs, price, windows[0] / completed[0] / (windows[1] / completed[1]), len(pairs))
 
 
 def _known_costs(stage: StageData, price: Price) -> Sequence[Floats]:
@@ -145,12 +235,11 @@ def _per_million_output_tokens(stage: StageData, price: Price, each: Estimate) -
         if tokens.sum() == 0:
             return absent("no output tokens")
         return _times(estimate(float(costs.sum() / tokens.sum()), ratio_bounds(costs, tokens, TAIL, TAIL), len(tokens)), 1e6)
-    assert price.accelerator_hour is not None
-    tokens_out = sum(b.output_tokens for b in stage.blocks)
+    tokens_out = sum(block.output_tokens for block in stage.blocks)
     if not tokens_out > 0:
         return absent("no output tokens")
-    hourly = price.accelerators * price.accelerator_hour / 3600
-    blocks = [hourly * b.window_s / b.output_tokens for b in stage.blocks if b.output_tokens > 0]
-    value = hourly * stage.window_s / tokens_out
-    bounds = log_t_bounds(value, blocks, TAIL, TAIL) if len(blocks) > 1 else Bounds(-inf, inf)
+    value = _hourly(price) * stage.window_s / tokens_out
+    blocks = [block.output_tokens / block.window_s for block in stage.blocks if block.window_s > 0]
+    rate = log_t_bounds(_hourly(price) / value, blocks, TAIL, TAIL) if len(blocks) > 1 else UNBOUNDED
+    bounds = Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low) if rate.low > 0 else UNBOUNDED
     return _times(estimate(value, bounds, each.n), 1e6)

@@ -25,6 +25,7 @@ from results.stats import (
     share_bounds,
     t_bounds,
     t_bounds_of,
+    upper_percentile,
 )
 from results.steady import Block, StageData
 from results.summary import Estimate, Metric
@@ -297,15 +298,8 @@ def _adjusted(stage: StageData, name: str) -> dict[str, Estimate]:
     found = {}
     for q in QUANTILES:
         key = f"adjusted_{name}_p{q:g}"
-        if floor_reason(q, len(values)) or adjusted_percentile(values, q) < inf:
+        if floor_reason(q, len(values)) or upper_percentile(values, q) < inf:
             found[key] = percentile(values, q)
         else:
             found[key] = absent(f"infinite: more than {100 - q:g} % of the requests failed", len(values))
     return found
-
-
-def adjusted_percentile(values: Floats, q: float) -> float:
-    """numpy's linear percentile where failures are infinite: infinite as soon as it would rest on one."""
-    ordered = np.sort(values)
-    above = ordered[int(np.ceil((len(ordered) - 1) * q / 100))]
-    return float(np.percentile(ordered, q)) if above < inf else inf

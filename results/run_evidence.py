@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from results.stats import TAIL, Bounds, absent, estimate, exp_, paired_score_bounds, ratio_bounds, score_p, t_p
+from results.bounded_means import paired_score_bounds
+from results.stats import TAIL, Bounds, absent, estimate, exp_, ratio_bounds, score_p, t_p
 from results.summary import Difference, Estimate
 from results.unpaired import Welch, finite, fisher_p, share_change_bounds
 

@@ -8,18 +8,19 @@ from math import nan
 import numpy as np
 from msgspec import structs
 
-from results.compare import prompt_means
+from results.bounded_means import score_bounds
 from results.config import Price
 from results.cost import cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
 from results.measured import Scores
 from results.metrics import METRICS, TOKEN_MEANS, block_statistics
+from results.prompt_totals import prompt_means
 from results.report.format import change
 from results.requests import Floats, Requests
 from results.run_evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
 from results.run_outcomes import Compared, margin_of
 from results.run_sides import Question, Side
-from results.stats import TAIL, absent, estimate, score_bounds
+from results.stats import TAIL, absent, estimate
 from results.steady import StageData
 from results.summary import Estimate
 

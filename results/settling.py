@@ -13,10 +13,11 @@ from math import ceil, floor, inf, isfinite, log, sqrt
 import numpy as np
 from scipy.special import bdtr, bdtrik, ndtri, stdtrit
 
+from results.bounded_means import paired_score_bounds, score_bounds
 from results.config import SHARE_METRICS
 from results.objectives import Asked, Tails, outcome_of, share_counts
 from results.requests import Floats
-from results.stats import FLOORS, paired_score_bounds, score_bounds, smallest
+from results.stats import FLOORS, smallest
 from results.steady import StageData
 from results.summary import Judged, More
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, inf, log, sqrt
+from math import ceil, exp, floor, inf, log, sqrt
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, ndtri, stdtr, stdtrit
+from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, stdtr, stdtrit
 
 from results.requests import Floats
 from results.summary import Estimate
@@ -37,10 +37,25 @@ class Bounds:
     def widest(self, other: Bounds) -> Bounds:
         return Bounds(min(self.low, other.low), max(self.high, other.high))
 
+    def around(self, value: float, scale: float = 0.0) -> Bounds:
+        """These bounds, put right for rounding. Raises ValueError where the value lies outside them.
 
-def estimate(value: float, bounds: Bounds, n: int, reason: str | None = None) -> Estimate:
-    """An `Estimate` with the bounds that are finite."""
-    return Estimate(value=value, low=_finite(bounds.low), high=_finite(bounds.high), n=n, reason=reason)
+        The two are then not of one population. `scale`: the size of what the value is the difference of.
+        """
+        ends = [abs(end) for end in (self.low, self.high) if abs(end) < inf]
+        slack = (_ROUNDING - 1) * max(abs(value), scale, *ends)
+        if not (abs(value) < inf and self.low - slack <= value <= self.high + slack):
+            raise ValueError(f"{value!r} lies outside its own bounds, {self.low!r} to {self.high!r}")
+        return Bounds(min(self.low, value), max(self.high, value))
+
+
+UNBOUNDED = Bounds(-inf, inf)
+
+
+def estimate(value: float, bounds: Bounds, n: int, reason: str | None = None, scale: float = 0.0) -> Estimate:
+    """An `Estimate` with the bounds that are finite. Raises ValueError where the value lies outside them (`Bounds.around`)."""
+    held = bounds.around(value, scale)
+    return Estimate(value=value, low=_finite(held.low), high=_finite(held.high), n=n, reason=reason)
 
 
 def absent(reason: str, n: int = 0) -> Estimate:
@@ -70,12 +85,17 @@ def order_statistic_bounds(
     low, high = (
         (bdtrik(side, size, p) + 1) / (size + 1) * (n + 1) for side, size in zip((low_tail, 1 - high_tail), sizes, strict=True)
     )
-    ranks = np.arange(1, n + 1)
     bounded_below, bounded_above = (1 - p) ** sizes[0] <= low_tail * _ROUNDING, p ** sizes[1] <= high_tail * _ROUNDING
     return Bounds(
-        float(np.interp(low, ranks, ordered)) if bounded_below else -inf,
-        float(np.interp(high, ranks, ordered)) if bounded_above else inf,
+        _at_rank(ordered, float(low)) if bounded_below else -inf,
+        _at_rank(ordered, float(high)) if bounded_above else inf,
     )
+
+
+def _at_rank(ordered: Floats, rank: float) -> float:
+    """Between two neighbours; infinite as soon as one of them is."""
+    below, above = ordered[max(floor(rank), 1) - 1], ordered[min(ceil(rank), len(ordered)) - 1]
+    return float(below + (above - below) * (rank - floor(rank))) if above < inf else inf
 
 
 def percentile(values: Floats, q: float) -> Estimate:
@@ -86,10 +106,17 @@ def percentile(values: Floats, q: float) -> Estimate:
     return estimate(float(np.percentile(ordered, q)), order_statistic_bounds(ordered, q, TAIL, TAIL), len(values))
 
 
+def upper_percentile(values: Floats, q: float) -> float:
+    """numpy's linear percentile of values some of which may be infinite: infinite as soon as it would rest on one."""
+    ordered = np.sort(values)
+    above = ordered[int(np.ceil((len(ordered) - 1) * q / 100))]
+    return float(np.percentile(ordered, q)) if above < inf else inf
+
+
 def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_tail: float) -> Bounds:
     """Bounds around a positive value from the t distribution of the blocks' logarithms."""
-    if centre <= 0 or min(blocks) <= 0:
-        return Bounds(-inf, inf)
+    if centre <= 0 or min(blocks) <= 0 or max(centre, *blocks) == inf:
+        return UNBOUNDED
     around = t_bounds(log(centre), np.log(blocks), low_tail, high_tail)
     return Bounds(exp_(around.low), exp_(around.high))
 
@@ -103,27 +130,9 @@ def t_bounds(centre: float, values: Sequence[float] | Floats, low_tail: float, h
 def t_bounds_of(centre: float, deviation: float, k: int, low_tail: float, high_tail: float) -> Bounds:
     """The same from the values' standard deviation and their number."""
     if k < 2:
-        return Bounds(-inf, inf)
+        return UNBOUNDED
     error = deviation / sqrt(k)
     return Bounds(centre + error * float(stdtrit(k - 1, low_tail)), centre - error * float(stdtrit(k - 1, high_tail)))
-
-
-def block_mean(blocks: Sequence[Floats]) -> Estimate:
-    """The mean of all values, with the t interval of the blocks' means; of the values themselves where there is one block."""
-    n = sum(len(block) for block in blocks)
-    if n == 0:
-        return absent("no values")
-    return estimate(_pooled_mean(blocks), mean_bounds(blocks, TAIL, TAIL), n)
-
-
-def mean_bounds(blocks: Sequence[Floats], low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of a mean: t over the blocks' means, or over the values where there is one block."""
-    units = np.array([float(np.mean(block)) for block in blocks]) if len(blocks) > 1 else blocks[0]
-    return t_bounds(_pooled_mean(blocks), units, low_tail, high_tail)
-
-
-def _pooled_mean(blocks: Sequence[Floats]) -> float:
-    return float(np.mean(np.concatenate(blocks)))
 
 
 def paired_log_bounds(variant: Sequence[float], base: Sequence[float], ratio: float, low_tail: float, high_tail: float) -> Bounds:
@@ -133,7 +142,7 @@ def paired_log_bounds(variant: Sequence[float], base: Sequence[float], ratio: fl
     `ratio` is that of the pooled requests, which is what is shown: where it lies outside, the bounds are stretched to hold it.
     """
     if ratio <= 0 or len(variant) < 2 or min(*variant, *base) <= 0:
-        return Bounds(-inf, inf)
+        return UNBOUNDED
     changes = np.log(variant) - np.log(base)
     around = t_bounds(float(np.mean(changes)), changes, low_tail, high_tail)
     return Bounds(min(exp_(around.low), ratio), max(exp_(around.high), ratio))
@@ -143,7 +152,7 @@ def ratio_bounds(numerators: Floats, denominators: Floats, low_tail: float, high
     """Bounds of mean(numerators) / mean(denominators) over n independent pairs: the delta method with Student's t."""
     n, below = len(numerators), float(np.mean(denominators)) if len(denominators) else 0.0
     if n < 2 or below <= 0:
-        return Bounds(-inf, inf)
+        return UNBOUNDED
     ratio = float(np.mean(numerators)) / below
     return t_bounds(ratio, ratio + (numerators - ratio * denominators) / below, low_tail, high_tail)
 
@@ -154,38 +163,11 @@ def count_bounds(count: int, low_tail: float, high_tail: float) -> Bounds:
     return Bounds(low, float(gammaincinv(count + 1, 1 - high_tail)))
 
 
-def share_bounds(successes: int, n: int, low_tail: float, high_tail: float) -> Bounds:
+def share_bounds(successes: float, n: float, low_tail: float, high_tail: float) -> Bounds:
     """Exact bounds of a share from the binomial (C. J. Clopper, E. S. Pearson, Biometrika 26, 1934). Nothing observed: 0 to 1."""
     low = float(betaincinv(successes, n - successes + 1, low_tail)) if successes > 0 else 0.0
     high = float(betaincinv(successes + 1, n - successes, 1 - high_tail)) if successes < n else 1.0
     return Bounds(low, high)
-
-
-def score_bounds(scores: Floats, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of the mean of n scores from 0 to 1: exact where each is 0 or 1, else t.
-
-    To the t interval a score of 0 and a score of 1 are added first, so that n equal scores do not pass for certainty.
-    """
-    n = len(scores)
-    if bool(np.all((scores == 0) | (scores == 1))):
-        return share_bounds(int(scores.sum()), n, low_tail, high_tail)
-    mean = float(np.mean(scores))
-    around = t_bounds(mean, np.append(scores, [0.0, 1.0]), low_tail, high_tail)
-    return Bounds(max(0.0, around.low), min(1.0, around.high))
-
-
-def paired_score_bounds(differences: Floats, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of a mean difference of scores, over n prompts asked of both; each difference from -1 to 1.
-
-    The adjusted Wald interval of D. G. Bonett and R. M. Price ("Adjusted Wald confidence interval for a difference of
-    binomial proportions based on paired data", J. Educ. Behav. Stat. 37, 2012): a pair of prompts is added, one won and one lost,
-    so that n prompts without a change do not pass for certainty. Written over the differences it serves graded scores too.
-    """
-    padded = np.append(differences, [-1.0, 1.0])
-    error = float(np.std(padded)) / sqrt(len(padded))
-    mean, centre = float(np.mean(differences)), float(np.mean(padded))
-    low, high = centre + error * float(ndtri(low_tail)), centre - error * float(ndtri(high_tail))
-    return Bounds(max(-1.0, min(low, mean)), min(1.0, max(high, mean)))
 
 
 def bootstrap_bounds(values: Sequence[float] | Floats, low_tail: float, high_tail: float) -> Bounds:
@@ -197,7 +179,7 @@ def bootstrap_bounds(values: Sequence[float] | Floats, low_tail: float, high_tai
     """
     k = len(values)
     if k < 4:
-        return Bounds(-inf, inf)
+        return UNBOUNDED
     distinct, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
     drawn = np.random.default_rng(k).multinomial(k, counts / k, size=RESAMPLES)
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / sqrt(k)

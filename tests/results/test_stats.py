@@ -22,17 +22,16 @@ from benchmarks.decision.simulate import (
 from results.block_percentiles import design_effect, mixture_bounds, percentile_bounds
 from results.stats import (
     FLOORS,
-    block_mean,
+    Bounds,
     bootstrap_bounds,
     count_bounds,
+    estimate,
     holm,
     order_statistic_bounds,
     paired_log_bounds,
-    paired_score_bounds,
     percentile,
     ratio_bounds,
     requests_to_show_share,
-    score_bounds,
     score_p,
     share_bounds,
     t_bounds,
@@ -42,7 +41,6 @@ from results.stats import (
 NOMINAL = 0.05 + 0.014  # 5 %, and two standard errors of 1,000 comparisons
 
 values = arrays(np.float64, st.integers(20, 60), elements=st.floats(0.1, 1e4))
-scores = arrays(np.float64, st.integers(2, 40), elements=st.floats(0, 1))
 
 
 def test_t_interval_by_hand() -> None:
@@ -108,35 +106,6 @@ def test_deciding_bounds_hold_the_pooled_percentile(blocks: list[np.ndarray]) ->
     assert bounds.high >= np.percentile(np.concatenate(blocks), 50) * (1 - 1e-9)
 
 
-@given(scores)
-def test_score_bounds_hold_the_mean_and_stay_in_range(x: np.ndarray) -> None:
-    bounds = score_bounds(x, 0.025, 0.025)
-    assert 0 <= bounds.low <= np.mean(x) + 1e-9
-    assert np.mean(x) - 1e-9 <= bounds.high <= 1
-
-
-@given(scores, st.randoms())
-def test_paired_scores_turn_round_with_the_pair(x: np.ndarray, random: object) -> None:
-    y = x[::-1]
-    bounds, turned = paired_score_bounds(x - y, 0.05, 0.05), paired_score_bounds(y - x, 0.05, 0.05)
-    assert bounds.low <= np.mean(x - y) <= bounds.high
-    assert (turned.low, turned.high) == (pytest.approx(-bounds.high), pytest.approx(-bounds.low))
-
-
-def test_no_change_in_few_prompts_is_no_certainty() -> None:
-    assert paired_score_bounds(np.zeros(20), 0.025, 0.025).low < -0.05
-    assert score_bounds(np.full(20, 0.5), 0.025, 0.025).low < 0.5
-
-
-def test_paired_scores_by_hand() -> None:
-    """Bonett and Price: 100 prompts, 9 won and 3 lost. Adjusted shares 10/102 and 4/102."""
-    differences = np.array([1.0] * 9 + [-1.0] * 3 + [0.0] * 88)
-    won, lost = 10 / 102, 4 / 102
-    half = 1.959964 * ((won + lost - (won - lost) ** 2) / 102) ** 0.5
-    bounds = paired_score_bounds(differences, 0.025, 0.025)
-    assert (bounds.low, bounds.high) == (pytest.approx(won - lost - half), pytest.approx(won - lost + half))
-
-
 def test_a_common_factor_drops_out_of_a_paired_ratio() -> None:
     moods = np.array([1.0, 3.0, 0.5, 2.0])
     bounds = paired_log_bounds((1.1 * moods).tolist(), moods.tolist(), 1.1, 0.025, 0.025)
@@ -194,12 +163,19 @@ def test_blocks_that_differ_say_so() -> None:
     )
 
 
-def test_the_mean_of_blocks_has_the_blocks_spread() -> None:
-    blocks = [np.full(50, 10.0), np.full(50, 12.0)]
-    found = block_mean(blocks)
-    assert found.value == 11
-    assert found.n == 100
-    assert found.low == pytest.approx(11 - 12.7062, rel=1e-4)
+@pytest.mark.parametrize("value", [0.9, 2.1, inf])
+def test_a_value_outside_its_own_interval_can_not_be_made(value: float) -> None:
+    with pytest.raises(ValueError, match="outside its own bounds"):
+        estimate(value, Bounds(1.0, 2.0), 10)
+
+
+@given(st.floats(0.1, 10), st.floats(0, 1), st.floats(0, 1))
+def test_rounding_is_put_right(value: float, below: float, above: float) -> None:
+    found = estimate(value * (1 - 1e-15), Bounds(value - below, value + above), 1)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.value is not None
+    assert found.low <= found.value <= found.high
 
 
 # What the decision promises, on simulated measurements (the long version: make bench-decision).
