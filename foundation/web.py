@@ -15,7 +15,8 @@ from foundation.connect import KEEP_ALIVE_S, proxy_of
 from foundation.endpoint import Endpoint, merged_headers
 from foundation.errors import BadInput
 
-# Answers come as they are: what is packed can't be stamped piece by piece.
+# A long header that nobody needs fails no answer. Answers come as they are: what is packed can't be stamped piece by piece.
+_LONGEST_HEADER = 64 * 1024
 _OURS = {"User-Agent": "tunedyno", "Accept-Encoding": "identity"}
 
 
@@ -38,6 +39,8 @@ def open_session(
         headers=merged_headers(_OURS, {"Accept": accept}, endpoint.headers),
         trace_configs=list(trace),
         auto_decompress=False,
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
         proxy=URL(proxy.url).with_user(proxy.user).with_password(proxy.password) if proxy else None,
     )
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from typing import Protocol
 
-from results.records import Failure
+from results.records import Failure, Note
 
 # Pieces parsed at a time, where nothing needs the answer sooner: a stream's objects then come into the CPU's cache once for all.
 ENOUGH = 32
@@ -27,8 +27,8 @@ class Sink(Protocol):
         """The next pieces, the arrival of each (of its last byte), and when the event loop had it."""
 
 
-class Chunks(Protocol):
-    """Takes the transfer coding off a body."""
+class Coding(Protocol):
+    """A transfer or content coding of a body."""
 
     def take_off(self, pieces: list[bytes]) -> list[bytes]:
         """What each piece carries. Fewer than the pieces where the coding is wrong, and `wrong` then says how."""
@@ -106,12 +106,12 @@ class Exchange:
 
     Pieces of the body lie in `pieces`, the arrivals of their last bytes and the times they were read beside them, until `digest`
     hands them to the sink: a transport appends to these very lists, or calls `received`. `chunks` takes the transfer coding off
-    where there is one; like parsing, that waits.
+    where there is one, `compression` then the content coding; like parsing, that waits.
     """
 
     __slots__ = (
         "_backlog", "_held", "_sink",
-        "arrived_ns", "chunks", "connected", "location", "pieces", "read_ns", "sent_ns", "started_ns", "status",
+        "arrived_ns", "chunks", "compression", "connected", "location", "pieces", "read_ns", "sent_ns", "started_ns", "status",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, started_ns: int, backlog: Backlog) -> None:
@@ -120,7 +120,8 @@ class Exchange:
         self.sent_ns: int | None = None
         self.status: int | None = None
         self.location: str | None = None
-        self.chunks: Chunks | None = None
+        self.chunks: Coding | None = None
+        self.compression: Coding | None = None
         # Three lists of plain values, since the garbage collector would count a tuple for each piece.
         self.pieces: list[bytes] = []
         self.arrived_ns: list[int] = []
@@ -131,8 +132,14 @@ class Exchange:
 
     @property
     def garbled(self) -> str | None:
-        """How the transfer coding is wrong; nothing goes to the sink from there on."""
-        return None if self.chunks is None else self.chunks.wrong
+        """How a coding of the body is wrong; nothing goes to the sink from there on."""
+        if self.chunks is not None and self.chunks.wrong is not None:
+            return self.chunks.wrong
+        return None if self.compression is None else self.compression.wrong
+
+    @property
+    def notes(self) -> list[Note]:
+        return [] if self.compression is None else ["compressed"]
 
     def received(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
         """A piece of the body, from a transport that has them one by one."""
@@ -160,4 +167,6 @@ class Exchange:
         self._held = 0
         if self.chunks is not None:
             pieces = self.chunks.take_off(pieces)
+        if self.compression is not None:
+            pieces = self.compression.take_off(pieces)
         self._sink.feed(pieces, arrived_ns, read_ns)

@@ -93,38 +93,4 @@ class _Models(msgspec.Struct):
     data: list[_Model] = []
 
 
-class Delta(msgspec.Struct, gc=False):
-    """New text. A reasoning model's thoughts are output tokens too, under either of two names."""
-
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class Choice(msgspec.Struct, gc=False):
-    delta: Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class PromptTokensDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: PromptTokensDetails | None = None
-
-
-class Chunk(msgspec.Struct, gc=False):
-    """One event's data. `metrics` is vLLM's under `--enable-per-request-metrics`; `error` makes the stream a failed one."""
-
-    choices: list[Choice] | None = None
-    usage: Usage | None = None
-    metrics: dict[str, Any] | None = None
-    error: Any = None
-
-
 _MODELS = msgspec.json.Decoder(_Models)
-decode_chunk = msgspec.json.Decoder(Chunk).decode

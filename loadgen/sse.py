@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 
 Event = tuple[bytes, bytes]
 """(type, data): the `event:` field, empty where there was none, and the `data:` lines joined by newlines."""
 
+BARE = b"bare"
 _BOM = b"\xef\xbb\xbf"
+# Where one JSON object ends and the next begins, no JSON goes on: the empty line between two events is missing.
+_RUN_ON = re.compile(rb"\}\ndata: ?(?:\{|\[DONE\])")
+_OBJECT_LINE = re.compile(rb"^(data: ?\{.*\}\n)", re.MULTILINE)
+_LONGEST_RUN_ON = 14
 
 
 class SseParser:
-    """Feed it bytes as they arrive; it gives back each event once its closing empty line is there. Bytes are never decoded."""
+    """Feed it bytes as they arrive; it gives back each event once its closing empty line is there. Bytes are never decoded.
+
+    Three things go beyond the standard, since servers do them: an `error:` field is an error event, an event without data that
+    has a line of bare JSON is one of type BARE, and where events follow one another without an empty line (`run_on`), each line
+    that is a JSON object is one.
+    """
 
     def __init__(self) -> None:
+        self.run_on = False
         self._held = bytearray()
         self._after_cr = False
 
@@ -21,6 +33,23 @@ class SseParser:
     def held(self) -> bytes:
         """What came after the last whole event."""
         return bytes(self._held)
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self._held)
+
+    @property
+    def ends_line(self) -> bool:
+        return self._held.endswith(b"\n")
+
+    def last_line(self) -> bytes:
+        """The data of what is held, if it is one line of it: an event whose end is missing, or its middle."""
+        line = bytes(self._held).strip()
+        return line[5:].removeprefix(b" ") if line.startswith(b"data:") and b"\n" not in line else b""
+
+    def drop(self) -> None:
+        """Forget what is held."""
+        self._held.clear()
 
     def take_whole(self, pieces: list[bytes], start: int) -> list[bytes]:
         """The data of the pieces from `start` on that are one whole event of a single `data: ` line each, as most are; of the
@@ -34,6 +63,8 @@ class SseParser:
         if self._after_cr or b"\r" in data:
             data = self._one_newline(data)
         held = self._held
+        if b"\n" in data if self.run_on else b"}\ndata:" in bytes(held[-_LONGEST_RUN_ON:]) + data:
+            data = self._opened(data)
         if held:
             seen = max(0, len(held) - 1)
             held += data
@@ -56,6 +87,15 @@ class SseParser:
             elif event := _event(block):
                 events.append(event)
         return events
+
+    def _opened(self, data: bytes) -> bytes:
+        """What is held and `data`, with an empty line after each object, if events run on; else `data`."""
+        whole = bytes(self._held) + data
+        if not (self.run_on or _RUN_ON.search(whole)):
+            return data
+        self.run_on = True
+        self._held.clear()
+        return _OBJECT_LINE.sub(rb"\1\n", whole)
 
     def _one_newline(self, data: bytes) -> bytes:
         r"""`\r\n` and `\r` turned into `\n`, also where a `\r\n` is split over two pieces."""
@@ -83,7 +123,7 @@ except ImportError:
 
 
 def _event(block: bytes) -> Event | None:
-    kind, lines = b"", []
+    kind, lines, bare = b"", [], b""
     for line in block.removeprefix(_BOM).split(b"\n"):
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -91,4 +131,11 @@ def _event(block: bytes) -> Event | None:
             lines.append(value)
         elif field == b"event":
             kind = value
-    return (kind, b"\n".join(lines)) if lines else None
+        elif field == b"error":
+            kind = b"error"
+            lines.append(value)
+        elif line[:1] == b"{" and line[-1:] == b"}":
+            bare = line
+    if lines or kind == b"error":
+        return kind, b"\n".join(lines)
+    return (BARE, bare) if bare else None

@@ -17,7 +17,7 @@ from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
 from loadgen.openai import PATHS, request_body
 from loadgen.questions import Question
-from loadgen.reply import Reply
+from loadgen.reply import Reply, Tokens
 from loadgen.transport import Transport
 from results.records import Failure, RequestRecord
 
@@ -89,17 +89,20 @@ class Traffic:
             if exchange.garbled is not None:
                 broken, detail = "malformed", exchange.garbled
             ended_ns = time.monotonic_ns()
-            reply.close(ended_ns)
+            reply.close()
             failure, error_text = reply.verdict(exchange.status, broken, detail)
-            input_tokens, output_tokens, counted_by = self._tokens(question, reply, failure)
+            told = reply.tokens()
+            input_tokens, output_tokens, counted_by = self._tokens(question, reply, told, failure)
+            over_ns = reply.ended_at_ns if failure is None else reply.done_at_ns
+            notes = told.notes if failure else [*reply.notes(), *exchange.notes, *told.notes]
             record = RequestRecord(
                 id=number,
                 prompt_id=question.id,
                 scheduled_ns=scheduled_ns,
                 sent_ns=None if exchange.sent_ns is None else exchange.sent_ns - self.origin_ns,
                 chunk_ns=_gaps(reply.chunk_at_ns, self.origin_ns),
-                chunk_tokens=reply.chunk_tokens,
-                done_ns=(reply.done_at_ns or ended_ns) - self.origin_ns,
+                chunk_tokens=told.chunks,
+                done_ns=(over_ns or ended_ns) - self.origin_ns,
                 status=exchange.status,
                 finish_reason=reply.finish_reason,
                 failure=failure,
@@ -111,17 +114,18 @@ class Traffic:
                 server_metrics=reply.server_metrics,
                 client_lag_ns=reply.chunk_lag_ns if self.transport.clock == "kernel" else None,
                 shared_tokens=question.shared_tokens,
-                cached_tokens=reply.cached_tokens,
+                cached_tokens=told.cached,
+                notes=notes or None,
             )
             self._record(record)
         return record
 
     def _tokens(
-        self, question: Question, reply: Reply, failure: Failure | None
+        self, question: Question, reply: Reply, told: Tokens, failure: Failure | None
     ) -> tuple[int | None, int | None, Literal["server", "tokenizer"] | None]:
         """Input and output tokens, and who counted them."""
-        if reply.output_tokens is not None:
-            return reply.input_tokens, reply.output_tokens, "server"
+        if told.output is not None:
+            return told.input, told.output, "server"
         if self.tokenizer is None or failure is not None:
             return None, None, None
         [taken] = self.tokenizer.prompt_counts([question.messages], self.workload.api)

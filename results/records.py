@@ -27,8 +27,17 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Failure = Literal[
     "connect", "tls", "http_4xx", "http_5xx",
     "timeout_connect", "timeout_first", "timeout_stall", "timeout_total",
-    "reset", "truncated", "malformed", "stream_error", "dropped", "cancelled",
+    "reset", "truncated", "aborted", "malformed", "stream_error", "dropped", "cancelled",
 ]  # fmt: skip
+ENDS_WELL = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+"""The finish reasons that mean a whole answer, `content_filter` one that somebody cut on purpose."""
+Note = Literal["no_done", "run_on", "bad_text", "compressed", "usage_zero", "usage_odd"]
+"""What is odd about an answer and no failure.
+
+`no_done`: the body ended well and `[DONE]` was missing. `run_on`: no empty lines between events. `bad_text`: half a character,
+U+FFFD in the text. `compressed`: the server compressed the body unasked, so that chunks may share an arrival. `usage_zero`: zero
+tokens beside text, or for a prompt. `usage_odd`: counts that are none (negative, NaN, too large) or contradict one another.
+"""
 
 
 ReceiverKind = Literal["compiled", "python"]
@@ -99,6 +108,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     request that never reached the wire. `tokens_from` says who counted: the server's `usage`, or the model's own tokenizer.
     `client_lag_ns`, per chunk, only where the clock is the kernel's. `shared_tokens`: the first tokens of the input that a prefix
     cache should know already, None where nothing is intended; `cached_tokens`: those the server says it did know.
+    `finish_reason` as the server wrote it, of failures too. `notes`: what is odd about the answer and no failure.
     """
 
     id: Whole
@@ -120,6 +130,7 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     client_lag_ns: list[Whole] | None = None
     shared_tokens: Count | None = None
     cached_tokens: Count | None = None
+    notes: list[Note] | None = None
 
 
 class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):

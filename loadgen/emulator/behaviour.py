@@ -20,6 +20,7 @@ FAULTS = {
     "trickle": "sends one byte at a time",
     "no-finish": "ends the stream as HTTP wants it, without finish reason and [DONE]",
     "no-done": "ends the stream with a finish reason, without [DONE]",
+    "abort": "sends some tokens, then ends the answer with the finish reason abort",
     "error-event": "sends some tokens, then an error event",
     "bad-json": "sends an event that is not JSON",
     "html": "answers 200 with an HTML page",

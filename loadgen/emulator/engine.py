@@ -57,9 +57,12 @@ class Job:
         """Finish reason, usage, [DONE] and the end of the body, less what a fault leaves out."""
         if self.fault == "no-finish":
             return wire.STREAM_END
-        tail = self.stream.finish(self.course.tokens, self.reason)
+        tokens = self.course.tokens
+        if self.fault == "abort":
+            tokens, self.reason = min(tokens, _BEFORE_FAULT * self.stream.step), "abort"
+        tail = self.stream.finish(tokens, self.reason)
         if self.usage:
-            tail += self.stream.usage(self.course.tokens)
+            tail += self.stream.usage(tokens)
         if self.fault != "no-done":
             tail += b"data: [DONE]\n\n"
         return wire.chunk(tail) + wire.STREAM_END
@@ -147,6 +150,9 @@ class Engine:
         if fault == "comments":
             connection.send(wire.chunk(b": still here\n\n"))
             self._after(job, 0.05, self._break)
+        elif fault == "abort":
+            connection.send(job.closing())
+            self._leave(job, fault)
         elif fault == "error-event":
             connection.send(wire.chunk(wire.event({"error": {"message": "the engine died", "code": 500}}) + b"data: [DONE]\n\n"))
             connection.send(wire.STREAM_END)
@@ -195,4 +201,4 @@ class Engine:
         self._loop.call_later(max(0.0, self._next_step_s - time.monotonic()), self._step)
 
 
-_MIDSTREAM = {"stall", "comments", "error-event", "bad-json", "reset-event", "close-event"}
+_MIDSTREAM = {"stall", "comments", "abort", "error-event", "bad-json", "reset-event", "close-event"}

@@ -9,6 +9,7 @@ import time
 
 from loadgen.exchange import Broken, Exchange
 from loadgen.transport.chunked import ChunkedDecoder
+from loadgen.transport.coding import inflater
 from loadgen.transport.head import HEAD_LIMIT, Head, parse_head
 from loadgen.transport.receiver import CLOSED, PLENTY, Receiver, may_end
 from results.records import Failure
@@ -146,6 +147,7 @@ class Connection:
             if head.status >= 200:
                 self._head = head
         exchange.status, exchange.location = self._head.status, self._head.location
+        exchange.compression = inflater(self._head.compression)
         if self._head.chunked:
             self._chunks = exchange.chunks = ChunkedDecoder()
             self._receiver.deliver(self._socket, exchange.pieces, exchange.arrived_ns, exchange.read_ns, False)

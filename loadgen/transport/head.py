@@ -13,13 +13,15 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*")
 
 @dataclass(frozen=True)
 class Head:
-    """`length`: bytes of the body, None where it is chunked or ends with the connection. `location`: of a redirect."""
+    """`length`: bytes of the body, None where it is chunked or ends with the connection. `location`: of a redirect.
+    `compression`: the content coding of the body, empty where there is none."""
 
     status: int
     chunked: bool
     length: int | None
     keep_alive: bool
     location: str | None = None
+    compression: bytes = b""
 
 
 @lru_cache(maxsize=64)
@@ -41,14 +43,15 @@ def parse_head(data: bytes) -> Head:
     keep_alive = b"close" not in options and (status[1] == b"1" or b"keep-alive" in options)
     coding = fields.get(b"transfer-encoding", b"").lower()
     location = fields[b"location"].decode("latin-1") if b"location" in fields else None
+    compression = fields.get(b"content-encoding", b"")
     if code in (204, 304) or code < 200:
         return Head(code, chunked=False, length=0, keep_alive=keep_alive)
     if coding:
         if coding != b"chunked":
             raise ValueError(f"transfer coding {coding[:40]!r}, which was not asked for")
-        return Head(code, chunked=True, length=None, keep_alive=keep_alive, location=location)
+        return Head(code, True, None, keep_alive, location, compression)
     if (length := fields.get(b"content-length")) is not None:
         if len(lengths := {part.strip() for part in length.split(b",")}) != 1 or not (one := lengths.pop()).isdigit():
             raise ValueError(f"content length {length[:40]!r}")
-        return Head(code, chunked=False, length=int(one), keep_alive=keep_alive, location=location)
-    return Head(code, chunked=False, length=None, keep_alive=False, location=location)
+        return Head(code, False, int(one), keep_alive, location, compression)
+    return Head(code, False, None, False, location, compression)

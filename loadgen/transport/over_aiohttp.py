@@ -11,6 +11,7 @@ import aiohttp
 from foundation.endpoint import Endpoint
 from foundation.web import address, open_session
 from loadgen.exchange import Broken, Exchange
+from loadgen.transport.coding import inflater
 from results.records import Failure, ReceiverKind
 
 
@@ -47,6 +48,7 @@ class AiohttpTransport:
             ) as response:
                 exchange.status = response.status
                 exchange.location = response.headers.get("Location")
+                exchange.compression = inflater(response.headers.get("Content-Encoding", "").encode("utf-8", "replace"))
                 while data := await response.content.readany():
                     now = time.monotonic_ns()
                     exchange.received(data, now, now)

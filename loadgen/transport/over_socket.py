@@ -39,7 +39,12 @@ class SocketTransport:
         self._unix = endpoint.unix_socket
         self._host, self._port = url.hostname or "", url.port or 80
         self._addresses: list[Address] = []
-        ours = {"Host": "localhost" if self._unix else url.netloc, "User-Agent": "tunedyno", "Accept": "text/event-stream"}
+        ours = {
+            "Host": "localhost" if self._unix else url.netloc,
+            "User-Agent": "tunedyno",
+            "Accept": "text/event-stream",
+            "Accept-Encoding": "identity",
+        }
         fields = merged_headers(ours, endpoint.headers)
         self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._idle: list[Connection] = []
@@ -108,7 +113,10 @@ class SocketTransport:
     async def _connect(self) -> Connection:
         problem = "no address"
         for address in await self._resolve():
-            sock = socket.socket(address[0], socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(address[0], socket.SOCK_STREAM)
+            except OSError as error:  # this process has no file descriptor left
+                raise Broken("connect", f"{type(error).__name__}: {error}") from error
             sock.setblocking(False)
             try:
                 if self._unix is None:
@@ -134,7 +142,7 @@ class SocketTransport:
         if not self._addresses:
             try:
                 found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise Broken("connect", f"{self._host}: {error}") from error
             self._addresses = [(family, address) for family, _, _, _, address in found]
         return self._addresses

@@ -32,7 +32,7 @@ def read(*pieces: bytes) -> Reply:
     reply = Reply()
     for number, piece in enumerate(pieces, start=1):
         reply.feed([piece], [100 * number], [100 * number + 7])
-    reply.close(10_000)
+    reply.close()
     return reply
 
 
@@ -42,7 +42,9 @@ def test_role_and_empty_chunks_are_not_content() -> None:
     assert reply.chunk_at_ns == [200, 400]
     assert reply.chunk_lag_ns == [7, 7]
     assert reply.text == "ab"
-    assert (reply.input_tokens, reply.output_tokens, reply.finish_reason, reply.done_at_ns) == (5, 3, "stop", 700)
+    assert (reply.finish_reason, reply.done_at_ns) == ("stop", 700)
+    assert reply.tokens() == ([1, 1], [], 5, 3, None)
+    assert reply.notes() == []
     assert reply.verdict(200, None, "") == (None, None)
 
 
@@ -55,12 +57,12 @@ def test_a_running_count_says_how_many_tokens_a_chunk_carried() -> None:
         said("", "stop", usage=usage(5, 7)),
         DONE,
     )
-    assert reply.chunk_tokens == [1, 2, 3]
-    assert reply.output_tokens == 7
+    assert reply.tokens() == ([1, 2, 3], [], 5, 7, None)
 
 
 def test_without_a_running_count_a_chunk_is_one_token() -> None:
-    assert read(said("a"), said("bcd"), said(None, "length"), event(choices=[], usage=usage(1, 4)), DONE).chunk_tokens == [1, 1]
+    reply = read(said("a"), said("bcd"), said(None, "length"), event(choices=[], usage=usage(1, 4)), DONE)
+    assert reply.tokens() == ([1, 1], [], 1, 4, None)
 
 
 def test_thoughts_are_content_in_time_but_not_in_text() -> None:
@@ -95,7 +97,7 @@ def test_a_stream_cut_anywhere_reads_the_same(texts: list[str], cuts: list[int])
     reply = read(*(stream[a:b] for a, b in pairwise(places)))
     assert reply.text == "".join(texts)
     assert len(reply.chunk_at_ns) == len(texts)
-    assert reply.complete
+    assert reply.complete and reply.done_at_ns
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -122,12 +124,12 @@ def test_pieces_read_together_read_as_one_by_one(receiver: str, events: list[byt
     for first in range(0, len(pieces), batch):
         part = slice(first, first + batch)
         together.feed(pieces[part], times[part], [at + 7 for at in times[part]])
-    together.close(10_000)
+    together.close()
     alone = read(*pieces)
+    assert together.verdict(200, None, "") == alone.verdict(200, None, "")
     for reply in (together, alone):
         del reply._sse
     assert vars(together) == vars(alone)
-    assert together.verdict(200, None, "") == alone.verdict(200, None, "")
 
 
 WHOLE = said("a") + said(None, "stop") + DONE
@@ -138,21 +140,33 @@ WHOLE = said("a") + said(None, "stop") + DONE
     [
         (200, WHOLE, None, None),
         (200, said("a") + said(None, "stop") + b"data: [DONE]\n", None, None),
+        (200, said("a") + said(None, "stop") + b"data:[DONE]", None, None),
+        (200, said("a") + said(None, "stop") + b"data: [DONE] \n\n", None, None),
+        (200, WHOLE.replace(b"data: ", b"data:"), None, None),
         (200, WHOLE, "reset", None),
-        (200, said("a") + DONE, None, "truncated"),
-        (200, said("a") + said(None, "stop"), None, "truncated"),
+        # no [DONE]: a whole answer where the body ended as HTTP has it, else not
+        (200, said("a") + said(None, "stop"), None, None),
+        (200, said("a") + said(None, "stop").rstrip(), None, None),
+        (200, said("a") + said(None, "stop"), "truncated", "truncated"),
+        (200, said("a") + said(None, "stop"), "reset", "reset"),
+        (200, said("a") + said(None, "stop"), "timeout_stall", "timeout_stall"),
+        # no finish reason
+        (200, said("a") + DONE, None, "aborted"),
+        (200, said("a") + DONE, "reset", "aborted"),
+        (200, said("a"), None, "aborted"),
+        (200, b"", None, "aborted"),
+        (200, b": ping\n\n", None, "aborted"),
         (200, said("a") + said("b")[:-9], None, "truncated"),
         (200, said("a"), "reset", "reset"),
         (200, said("a"), "timeout_stall", "timeout_stall"),
-        (200, b"", None, "truncated"),
         (200, said("a")[:-9], None, "truncated"),
         (200, event(error={"message": "died"}) + DONE, None, "stream_error"),
         (200, said("a") + b"event: error\ndata: died\n\n", "reset", "stream_error"),
         (200, b"data: {oops\n\n" + WHOLE, None, "malformed"),
         (200, b'data: {"choices": "none"}\n\n' + WHOLE, None, "malformed"),
-        (200, b'data: {"choices": [{"text": "\xff"}]}\n\n' + WHOLE, None, "malformed"),
         (200, b"<html>\n\n</html>", None, "malformed"),
-        (200, b'{"choices": [{"message": {"content": "not a stream"}}]}', None, "malformed"),
+        (200, b'{"choices": [{"message": {"content": "not a stream"}, "finish_reason": "stop"}]}', None, "malformed"),
+        (200, b'{"choices": [{"message": {"content": "not a stream"}, "finish_reason": "stop"}]}\n\n', None, "malformed"),
         (404, b'{"error": "no such model"}', None, "http_4xx"),
         (503, b"", "reset", "http_5xx"),
         (302, b"", None, "malformed"),
@@ -163,6 +177,64 @@ def test_each_ending_has_its_class(status: int | None, body: bytes, broken: Any,
     found, words = read(body).verdict(status, broken, "as the transport says")
     assert found == failure
     assert (words is None) == (failure is None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "failure"),
+    [
+        *((reason, None) for reason in ("stop", "length", "tool_calls", "function_call", "content_filter")),
+        *((reason, "aborted") for reason in ("abort", "error", "", "cancelled", "STOP", "eos_token", 7, False, {"type": "stop"})),
+    ],
+)
+def test_success_is_what_the_server_said(reason: Any, failure: str | None) -> None:
+    reply = read(said("a"), said(None, reason), event(choices=[], usage=usage(5, 1)), DONE)
+    found, words = reply.verdict(200, None, "")
+    assert found == failure
+    assert reply.finish_reason == (reason if isinstance(reason, str) else json.dumps(reason))
+    if failure is not None:
+        assert words is not None and "finish_reason" in words and (reply.finish_reason or "empty") in words
+
+
+@pytest.mark.parametrize("broken", [None, "reset", "truncated", "timeout_stall"])
+def test_what_the_server_aborted_is_not_blamed_on_the_connection(broken: Any) -> None:
+    assert read(said("a"), said(None, "abort")).verdict(200, broken, "gone")[0] == "aborted"
+
+
+def choice(index: int, content: str | None, finish: str | None = None) -> bytes:
+    return event(choices=[{"index": index, "delta": {"content": content}, "finish_reason": finish}])
+
+
+@pytest.mark.parametrize(
+    ("events", "failure", "reason"),
+    [
+        ([said("a", ""), said("b", ""), said(None, "stop")], None, "stop"),  # an empty reason in every chunk
+        ([said("a", "stop"), said("b", "stop")], None, "stop"),
+        ([said("a", "stop"), said("", "length")], None, "length"),
+        ([said("a", "stop"), said("", "")], None, "stop"),
+        ([said("a", "abort"), said("", "stop")], "aborted", "abort"),
+        ([said("a", "stop"), said("", "error")], "aborted", "error"),
+        ([choice(0, "a"), choice(1, "b"), choice(1, None, "stop"), choice(0, None, "length")], None, "length"),
+        ([choice(0, "a"), choice(1, "b"), choice(1, None, "abort"), choice(0, None, "stop")], "aborted", "abort"),
+        ([choice(0, "a"), choice(1, "b"), choice(0, None, "stop")], "aborted", "stop"),
+        ([choice(1, "b"), choice(1, None, "stop")], None, "stop"),
+    ],
+)
+def test_which_of_several_finish_reasons_counts(events: list[bytes], failure: str | None, reason: str) -> None:
+    reply = read(*events, DONE)
+    assert reply.verdict(200, None, "")[0] == failure
+    if len({event.count(b'"index": 1') for event in events}) == 1:
+        assert reply.finish_reason == reason
+
+
+def test_of_several_choices_the_first_one_s_text_is_the_answer() -> None:
+    assert read(choice(0, "a"), choice(1, "x"), choice(0, "b"), choice(1, "y")).text == "ab"
+
+
+def test_a_missing_done_is_noted_and_the_end_is_the_body_s() -> None:
+    reply = read(said("a"), said(None, "stop"), b": bye\n\n")
+    assert reply.verdict(200, None, "") == (None, None)
+    assert reply.notes() == ["no_done"] and reply.ended_at_ns == 300
+    assert read(said("a"), said(None, "stop"), DONE, b": bye\n\n").ended_at_ns == 300
 
 
 def test_a_failure_quotes_the_server() -> None:
