@@ -90,12 +90,14 @@ class SseParser:
 
     def _opened(self, data: bytes) -> bytes:
         """What is held and `data`, with an empty line after each object, if events run on; else `data`."""
-        whole = bytes(self._held) + data
-        if not (self.run_on or _RUN_ON.search(whole)):
-            return data
-        self.run_on = True
+        whole, start = bytes(self._held) + data, 0
+        if not self.run_on:
+            if (place := _RUN_ON.search(whole)) is None:
+                return data
+            self.run_on = True
+            start = whole.rfind(b"\n\n", 0, place.start()) + 2 if b"\n\n" in whole[: place.start()] else 0
         self._held.clear()
-        return _OBJECT_LINE.sub(rb"\1\n", whole)
+        return whole[:start] + _OBJECT_LINE.sub(rb"\1\n", whole[start:])
 
     def _one_newline(self, data: bytes) -> bytes:
         r"""`\r\n` and `\r` turned into `\n`, also where a `\r\n` is split over two pieces."""

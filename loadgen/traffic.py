@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 from foundation.endpoint import Endpoint
@@ -102,7 +103,7 @@ class Traffic:
                 sent_ns=None if exchange.sent_ns is None else exchange.sent_ns - self.origin_ns,
                 chunk_ns=_gaps(reply.chunk_at_ns, self.origin_ns),
                 chunk_tokens=told.chunks,
-                done_ns=(over_ns or ended_ns) - self.origin_ns,
+                done_ns=max(0, (over_ns or ended_ns) - self.origin_ns),
                 status=exchange.status,
                 finish_reason=reply.finish_reason,
                 failure=failure,
@@ -140,5 +141,8 @@ class Traffic:
 
 
 def _gaps(at_ns: list[int], origin_ns: int) -> list[int]:
-    """The first from the origin, the others from the one before."""
-    return [later - earlier for earlier, later in zip([origin_ns, *at_ns], at_ns, strict=False)]
+    """The first from the origin, the others from the one before. Where the clock was set back meanwhile, none is negative."""
+    gaps = [later - earlier for earlier, later in zip([origin_ns, *at_ns], at_ns, strict=False)]
+    if gaps and min(gaps) < 0:
+        gaps = _gaps(list(accumulate(at_ns, max, initial=origin_ns))[1:], origin_ns)
+    return gaps

@@ -9,27 +9,59 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.sse import SseParser, whole_events, whole_events_in_python
+from loadgen.sse import BARE, SseParser, whole_events, whole_events_in_python
 
 
 def reference(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """The standard's algorithm, line by line, on the whole stream."""
+    """The standard's algorithm, line by line, on the whole stream, with the parser's three additions."""
     events: list[tuple[bytes, bytes]] = []
-    kind, data = b"", []
-    lines = re.split(rb"\r\n|\n|\r", stream)
-    for line in lines[:-1]:  # the last has no line end
-        if line == b"":
-            if data:
-                events.append((kind, b"\n".join(data)))
-            kind, data = b"", []
-        elif not line.startswith(b":"):
-            field, _, value = line.partition(b":")
-            value = value[1:] if value.startswith(b" ") else value
-            if field == b"data":
-                data.append(value)
-            elif field == b"event":
-                kind = value
+    block: list[bytes] = []
+    runs_on = False
+    *lines, last = re.split(rb"\r\n|\n|\r", stream)  # the last has no line end
+    for line in lines:
+        runs_on = runs_on or closes(block, line, events)
+        if line:
+            block.append(line)
+        if not line or (runs_on and is_object(line)):
+            events += event_of(block)
+            block = []
+    if not runs_on:
+        closes(block, last, events)
     return events
+
+
+def closes(block: list[bytes], line: bytes, events: list[tuple[bytes, bytes]]) -> bool:
+    """Whether `line` begins a second object in a block; then the block's objects are events of their own."""
+    if not (block and block[-1].endswith(b"}") and re.match(rb"data: ?(\{|\[DONE\])", line)):
+        return False
+    rest: list[bytes] = []
+    for earlier in block:
+        rest.append(earlier)
+        if is_object(earlier):
+            events += event_of(rest)
+            rest = []
+    block[:] = rest
+    return True
+
+
+def is_object(line: bytes) -> bool:
+    return re.fullmatch(rb"data: ?\{.*\}", line) is not None
+
+
+def event_of(block: list[bytes]) -> list[tuple[bytes, bytes]]:
+    kind, data, bare = b"", [], []
+    for line in block:
+        field, _, value = line.partition(b":")
+        value = value[1:] if value.startswith(b" ") else value
+        if field in (b"data", b"error"):
+            data.append(value)
+        if field in (b"event", b"error"):
+            kind = b"error" if field == b"error" else value
+        if line.startswith(b"{") and line.endswith(b"}"):
+            bare.append(line)
+    if data or kind == b"error":
+        return [(kind, b"\n".join(data))]
+    return [(BARE, line) for line in bare[-1:]]
 
 
 def parse(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -43,7 +75,8 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
 
 
 FRAGMENTS = st.sampled_from(
-    [b"data: ", b"data:", b"data", b"event: error", b"event:x", b": comment", b"id: 7", b"\n", b"\r\n", b"\r", b"\n\n", b"[DONE]",
+    [b"data: ", b"data:", b"data", b"data: {}\n", b"{", b"}", b"error: ",
+     b"event: error", b"event:x", b": comment", b"id: 7", b"\n", b"\r\n", b"\r", b"\n\n", b"[DONE]",
      b'{"a":"', "é😀".encode(), b'"}', b" ", b":", b"retry: 1"]
 )  # fmt: skip
 
@@ -93,6 +126,17 @@ def test_an_event_is_given_out_with_the_bytes_that_end_it(newline: bytes) -> Non
     parser = SseParser()
     assert parser.feed(b"data: 1" + newline) == []
     assert parser.feed(newline) == [(b"", b"1")]
+
+
+def test_objects_without_an_empty_line_between_them_are_events() -> None:
+    parser = SseParser()
+    assert [parser.feed(line) for line in (b'data: {"a": 1}\n', b"data: {}\n", b"data: [DONE]\n", b"\n")] == [
+        [],
+        [(b"", b'{"a": 1}'), (b"", b"{}")],
+        [],
+        [(b"", b"[DONE]")],
+    ]
+    assert parse([b'data: {"a":\ndata: {}\ndata: }\n\n']) == [(b"", b'{"a":\n{}\n}')]
 
 
 def test_a_megabyte_in_small_pieces() -> None:
