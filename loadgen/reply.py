@@ -175,6 +175,11 @@ class Reply:
         return mended("".join(next(iter(self._texts_of.values()), [])))
 
     @property
+    def only_text(self) -> bool:
+        """Whether `text` is all that came."""
+        return len(next(iter(self._texts_of.values()), [])) == len(self.chunk_at_ns)
+
+    @property
     def finish_reason(self) -> str | None:
         """The first choice's, or, of several, one that does not end well."""
         reasons = list(self._reasons.values())

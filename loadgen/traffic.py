@@ -124,13 +124,13 @@ class Traffic:
     def _tokens(
         self, question: Question, reply: Reply, told: Tokens, failure: Failure | None
     ) -> tuple[int | None, int | None, Literal["server", "tokenizer"] | None]:
-        """Input and output tokens, and who counted them."""
+        """Input and output tokens, and who counted them. A tokenizer can count no thoughts and no tool calls."""
         if told.output is not None:
             return told.input, told.output, "server"
         if self.tokenizer is None or failure is not None:
             return None, None, None
         [taken] = self.tokenizer.prompt_counts([question.messages], self.workload.api)
-        [given] = self.tokenizer.counts([reply.text])
+        given = self.tokenizer.counts([reply.text])[0] if reply.only_text else None
         return taken, given, "tokenizer"
 
     def _record(self, record: RequestRecord) -> None:

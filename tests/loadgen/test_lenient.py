@@ -60,6 +60,7 @@ def test_content_in_every_form(first: bytes, text: str, content: bool) -> None:
     assert reply.verdict(200, None, "") == (None, None)
     assert reply.text == text
     assert reply.chunk_at_ns == [100] * content
+    assert reply.only_text == (bool(text) == content)
 
 
 def test_a_tool_call_is_content_chunk_by_chunk() -> None:
