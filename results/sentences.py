@@ -27,13 +27,13 @@ def objective_sentence(asked: Asked, judged: Judged, outcome: Outcome, stage: St
     write, value, limit = writer(asked), judged.value.value, judged.limit
     if value is None or judged.reason is not None or limit is None:
         known = "" if limit is None else limit_text(limit, write)
-        return f"{asked.label} (limit: {_limit(asked, known)}) can't be judged: {judged.reason}{_more(judged, stage)}"
+        return f"{asked.label} (limit: {_limit(asked, known)}) can't be judged: {judged.reason}{_more(asked, judged, stage)}"
     if outcome == "unsettled":
         ends = [judged.optimistic, judged.pessimistic]
         texts, said = beside([value, *sorted(end for end in ends if end is not None)], limit, write)
         span = f"{texts[1]} to {texts[2]}" if len(texts) == 3 else f"{_one_sided(asked, judged)} {texts[1]}"
         open_ = f"{asked.label} is {texts[0]} (limit: {_limit(asked, said)}), not settled"
-        return f"{open_}: the data allow {span}{_more(judged, stage)}"
+        return f"{open_}: the data allow {span}{_more(asked, judged, stage)}"
     deciding = judged.pessimistic if outcome == "holds" else judged.optimistic
     assert deciding is not None
     texts, said = beside([value, deciding], limit, write)
@@ -54,7 +54,7 @@ def _limit(asked: Asked, said: str) -> str:
     return ", ".join(part for part in (f"{asked.text} of the baseline's" if asked.relative else "", said) if part)
 
 
-def _more(judged: Judged, stage: StageSummary | None) -> str:
+def _more(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
     """What would settle an objective, as the end of its sentence; empty where nothing is known."""
     more, n = judged.more, judged.value.n
     if more is None or stage is None:
@@ -67,7 +67,8 @@ def _more(judged: Judged, stage: StageSummary | None) -> str:
         per_block = stage.planned / stage.blocks
         total = max(more.total, stage.planned + ceil(per_block))
         blocks = _blocks(total / per_block - stage.blocks, stage)
-        return f"; about {total:,} requests failing at this rate would settle it ({blocks})"
+        at = "failing at this rate" if asked.metric == "error_rate" else "with this share"
+        return f"; about {total:,} requests {at} would settle it ({blocks})"
     blocks = _blocks(more.total - stage.blocks, stage)
     return f"; {blocks} would be enough to judge it" if more.to == "judge" else f"; {blocks} would settle it"
 

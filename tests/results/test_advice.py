@@ -66,7 +66,7 @@ ASKED = {
     "quality lost": Asked({}, {"max_drop": "1%"}),
     "token prices": Asked({}, {}, {"price": {"output_per_token": "$0.001"}, "max_increase": "10%"}),
     "hourly price": Asked({}, {}, {"price": {"accelerator_hour": "$2"}, "per_month": "$1", "requests_per_month": "100M"}),
-    "not settled": Asked({"latency_p90": "424ms"}),
+    "not settled": Asked({"error_rate": "12%"}),
 }
 
 
@@ -106,3 +106,62 @@ def test_what_is_8_bit_already_is_not_told_to_be_8_bit(tmp_path: Path) -> None:
     assert "w8a8-int8" in (less("base + merged adapter, w4a16").change or "")
     assert "quantize" not in (less("base + merged adapter, w8a8-int8").change or "")
     assert msgspec.to_builtins(less("base, w8a8-int8"))["source"]
+
+
+def failing(run: Path, failure: str, share: int, took_ms: float, asked: Asked, growing: float = 0.0) -> VariantVerdict:
+    """One request in `share` fails with this class after so long; `growing`: ms that every answer takes longer than the last."""
+    for block in range(1, 5):
+        records = [
+            msgspec.structs.replace(request(i, "q", 100 * i, took_ms, failure=failure), error="said so")
+            if i % share == 0
+            else request(i, "q", 100 * i, 50 + growing * i)
+            for i in range(90)
+        ]
+        write_journal(run, "base", block, records)
+    asked_of = inputs(run, ["base"], asked)
+    return judge(analyse(asked_of), asked_of).variants[0]
+
+
+ERRORS = Asked({"error_rate": "1%"})
+
+
+def test_requests_refused_at_once_are_no_reason_for_more_hardware(tmp_path: Path) -> None:
+    verdict = failing(tmp_path, "http_4xx", 5, 3, ERRORS)
+    assert remedies(verdict) == ["Find out why requests fail with http_4xx"]
+    assert "said so" in verdict.advice[0].why
+
+
+def test_a_server_that_falls_behind_needs_more_of_it(tmp_path: Path) -> None:
+    verdict = failing(tmp_path, "timeout_first", 5, 3000, ERRORS, growing=40)
+    assert "Serve it with more replicas" in remedies(verdict)
+    why = next(a.why for a in verdict.advice if a.remedy.startswith("Serve"))
+    assert "does not keep up: its queue grows" in why
+
+
+def test_an_answer_that_was_read_wrongly_is_not_the_servers_fault(tmp_path: Path) -> None:
+    verdict = failing(tmp_path, "malformed", 2, 3, ERRORS)
+    assert len(verdict.advice) == 1
+    assert "server's log" not in verdict.advice[0].effect and "reads it wrongly" in verdict.advice[0].effect
+
+
+def test_what_more_data_can_not_settle_is_not_told_to_be_measured_longer(tmp_path: Path) -> None:
+    """Too many failures for a p95, a value on its limit, answers without references."""
+    half = failing(tmp_path / "a", "http_5xx", 2, 3, Asked({"latency_p90": "300ms"}))
+    assert remedies(half) == ["Find out why requests fail with http_5xx"]
+    on = failing(tmp_path / "b", "reset", 1000, 3, Asked({"latency_p50": "50ms"}))
+    assert on.decision == "SHIP" or "Measure longer" not in remedies(on)
+    unscored = failing(tmp_path / "c", "reset", 1000, 3, Asked({}, {"min": "50%"}))
+    assert "Give the prompts that are asked a reference each" in remedies(unscored)
+    assert "Measure longer" not in remedies(unscored)
+
+
+def test_measuring_longer_names_the_blocks_that_settle_it(tmp_path: Path) -> None:
+    for block in range(1, 5):
+        write_journal(tmp_path, "base", block, [request(i, "q", 100 * i, 50 + 10 * block + i) for i in range(90)])
+    asked_of = inputs(tmp_path, ["base"], Asked({"latency_mean": "130ms"}))
+    verdict = judge(analyse(asked_of), asked_of).variants[0]
+    [objective] = verdict.objectives
+    assert objective.more is not None and objective.more.unit == "blocks" and objective.more.total is not None
+    assert verdict.advice[0].remedy == "Measure longer"
+    assert verdict.advice[0].change == f"workload:\n  blocks: {objective.more.total}"
+    assert f"about {objective.more.total - 4} more blocks" in objective.sentence
