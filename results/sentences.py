@@ -7,7 +7,7 @@ from functools import partial
 from math import ceil
 
 from results.objectives import Asked
-from results.report.format import Write, beside, change, duration, limit_text, percent, points, quantity
+from results.report.format import Write, beside, change, duration, limit_text, percent, points, written
 from results.summary import Decision, Judged, Objective, Outcome, StageSummary
 
 
@@ -15,11 +15,7 @@ def writer(asked: Asked) -> Write:
     """How numbers of an objective are written: a change of quality in points, of cost in per cent."""
     if asked.kind == "quality" and asked.relative:
         return points
-    return change if asked.kind == "budget" and asked.relative else partial(_quantity, asked.unit)
-
-
-def _quantity(unit: str, value: float, more: int) -> str:
-    return quantity(value, unit, more)
+    return change if asked.kind == "budget" and asked.relative else partial(written, asked.unit)
 
 
 def objective_sentence(asked: Asked, judged: Judged, outcome: Outcome, stage: StageSummary | None) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from results.report.figures.gauge import gauge
-from results.report.format import ABSENT, between, capital, change, points, quantity
+from results.report.format import ABSENT, Write, beside, between, capital, change, points, written
 from results.summary import Objective, Summary, VariantVerdict, Verdicts
 
 
@@ -39,21 +40,33 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
 
 
 def _objective(objective: Objective, binding: bool) -> dict[str, Any]:
-    value, floor = objective.value, at_least(objective)
-    limit = objective.limit
+    floor = at_least(objective)
+    value, low, high, limit = _texts(objective)
     return {
         "objective": objective,
         "binding": binding,
-        "value": ABSENT if value.value is None else objective_text(objective, value.value),
-        "bounds": _bounds(objective),
-        "limit": objective.limit_text if limit is None else f"{'≥' if floor else '≤'} {objective_text(objective, limit)}",
+        "value": value or ABSENT,
+        "bounds": _bounds(low, high),
+        "limit": f"{'≥' if floor else '≤'} {limit}" if limit else objective.limit_text,
         "margin": _margin(objective, floor),
         "gauge": gauge(objective, floor),
     }
 
 
-def _bounds(objective: Objective) -> str:
-    low, high = (None if end is None else objective_text(objective, end) for end in (objective.value.low, objective.value.high))
+def _texts(objective: Objective) -> tuple[str | None, str | None, str | None, str | None]:
+    """The value, its bounds and the limit, with the digits that show each on its own side of the limit."""
+    estimate, write = objective.value, objective_writer(objective)
+    numbers = [estimate.value, estimate.low, estimate.high]
+    if objective.limit is None:
+        value, low, high = (None if number is None else write(number, 0) for number in numbers)
+        return value, low, high, None
+    texts, limit = beside([number for number in numbers if number is not None], objective.limit, write)
+    written = iter(texts)
+    value, low, high = (None if number is None else next(written) for number in numbers)
+    return value, low, high, limit
+
+
+def _bounds(low: str | None, high: str | None) -> str:
     if low and high:
         return between(low, high)
     return f"at most {high}" if high else f"at least {low}" if low else ""
@@ -74,11 +87,11 @@ def _is_change(objective: Objective) -> bool:
     return objective.metric == "cost_increase" or (objective.kind == "quality" and objective.metric != "quality")
 
 
-def objective_text(objective: Objective, value: float) -> str:
-    """A number of an objective: a change of quality in points, a change of cost in per cent, anything else with its unit."""
+def objective_writer(objective: Objective) -> Write:
+    """How numbers of an objective are written: a change of quality in points, of cost in per cent, others with their unit."""
     if objective.kind == "quality" and objective.metric != "quality":
-        return points(value)
-    return change(value) if objective.metric == "cost_increase" else quantity(value, objective.unit)
+        return points
+    return change if objective.metric == "cost_increase" else partial(written, objective.unit)
 
 
 def at_least(objective: Objective) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup, escape
 
 from results.report.evidence import VariantEvidence
 from results.report.figures import bars, spread, time, tradeoff
-from results.report.format import capital, quantity
+from results.report.format import capital, limit_text, written
 from results.report.svg import STYLES, Drawing, dash, variant_class
 from results.report.table import estimate_of, in_order, stage_of
 from results.summary import Estimate, Summary, VariantSummary, Verdicts
@@ -51,7 +52,9 @@ def _limit(verdicts: Verdicts, key: str) -> spread.Limit | None:
         return None
     name = key.rpartition("_")[2]
     return spread.Limit(
-        found.limit, float(name[1:]) if name.startswith("p") else None, f"SLO {name} ≤ {quantity(found.limit, 'ms')}"
+        found.limit,
+        float(name[1:]) if name.startswith("p") else None,
+        f"SLO {name} ≤ {limit_text(found.limit, partial(written, 'ms'))}",
     )
 
 

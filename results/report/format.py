@@ -56,6 +56,11 @@ def quantity(value: float | None, unit: str, more: int = 0) -> str:
     return f"{significant(value, more=more)} {unit}".strip()
 
 
+def written(unit: str, value: float, more: int) -> str:
+    """`quantity`, as a `Write` of one unit."""
+    return quantity(value, unit, more)
+
+
 def percent(share: float, more: int = 0) -> str:
     """0.868 is "86.8 %"; within 1 % of none or all it keeps two digits, so that 99.96 % never reads as 100 %."""
     points = round(share * 100, 12)
@@ -126,12 +131,13 @@ def beside(values: Sequence[float], limit: float, write: Write) -> tuple[list[st
 
 
 def _on_its_side(value: float, limit: float, said: float, write: Write) -> str | None:
-    wanted = _side(value, limit)
+    wanted = side(value, limit)
     texts = (write(value, more) for more in range(_MORE + 1))
-    return next((text for text in texts if _side(read(text), said) == wanted), None)
+    return next((text for text in texts if side(read(text), said) == wanted), None)
 
 
-def _side(value: float, limit: float) -> int:
+def side(value: float, limit: float) -> int:
+    """-1 below the limit, 1 above it, 0 on it, but for the rounding of floats."""
     return 0 if isclose(value, limit, rel_tol=1e-12, abs_tol=1e-15) else 1 if value > limit else -1
 
 
@@ -173,6 +179,10 @@ class Scale:
 
     def __call__(self, value: float | None) -> str:
         return ABSENT if value is None else plain(value * self.factor, self.decimals)
+
+    def read(self, value: float) -> float:
+        """The value that its text says."""
+        return round(value * self.factor, self.decimals) / self.factor
 
 
 def scale(values: Iterable[float | None], unit: str) -> Scale:

@@ -5,11 +5,23 @@ A row is a metric in one unit, a column a variant, so that the eye runs along a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
-from results.report.format import ABSENT, Scale, capital, change, difference, quantity, scale
+from results.report.format import (
+    ABSENT,
+    Scale,
+    beside,
+    capital,
+    change,
+    difference,
+    read,
+    scale,
+    side,
+    written,
+)
 from results.summary import Difference, Estimate, Objective, Outcome, StageSummary, Summary, VariantSummary, Verdicts
 
 Effect = Literal["baseline", "better", "worse", "unclear", ""]
@@ -103,7 +115,9 @@ class Table:
         return [[row.title, *(cell.short for cell in row.cells), *([row.limit] if self.has_limits else [])] for row in self.rows]
 
 
+_Found = tuple[Estimate | None, Difference | None]
 LIMIT = "limit"
+MOST_DECIMALS = 10
 # More output tokens a second may be speed, or only longer answers: no direction is better in itself.
 _NEITHER = frozenset({"output_tokens_per_s"})
 
@@ -160,30 +174,36 @@ def _row(
     summary: Summary,
     variants: Sequence[VariantSummary],
     key: str,
-    found: Sequence[tuple[Estimate | None, Difference | None]],
+    found: Sequence[_Found],
     asked: Sequence[Objective | None],
     notes: list[str],
 ) -> Row:
     metric = summary.metrics[key]
-    unit = scale((e.value for e, _ in found if e is not None), metric.unit)
+    limit = _limit(found, asked)
+    unit = _apart(scale((e.value for e, _ in found if e is not None), metric.unit), found, asked, limit)
     better = "" if key in _NEITHER else metric.better
     cells = [
         _cell(estimate, changed, unit, metric.unit, better, variant.variant == summary.baseline, objective, notes)
         for variant, (estimate, changed), objective in zip(variants, found, asked, strict=True)
     ]
     shown = "" if unit.unit in metric.label.split() else unit.unit
-    return Row(key, capital(metric.label), shown, _limit(asked, metric.better), cells)
+    return Row(key, capital(metric.label), shown, _limit_cell(limit, asked, metric.better), cells)
 
 
-def _limit(objectives: Iterable[Objective | None], better: str) -> str:
-    """The limit as it was written, and in plain numbers where it was relative."""
-    objective = next((o for o in objectives if o is not None and o.limit is not None), None)
+def _limit(found: Sequence[_Found], asked: Sequence[Objective | None]) -> str:
+    """The limit in its unit, nothing where there is none; not rounded past any of the values."""
+    objective = next((o for o in asked if o is not None and o.limit is not None), None)
     if objective is None or objective.limit is None:
         return ""
-    sign = "≤" if better == "lower" else "≥"
-    number = quantity(objective.limit, objective.unit)
-    relative = objective.limit_text.strip().endswith("x") or objective.limit_text.strip()[:1] in "+-"
-    return f"{sign} {number} ({objective.limit_text})" if relative else f"{sign} {number}"
+    values = [estimate.value for estimate, _ in found if estimate is not None and estimate.value is not None]
+    return beside(values, objective.limit, partial(written, objective.unit))[1]
+
+
+def _limit_cell(limit: str, asked: Sequence[Objective | None], better: str) -> str:
+    """With its sign, and as it was asked for where it is relative to the baseline."""
+    said = next((o.limit_text.strip() for o in asked if o is not None and o.limit is not None), "")
+    relative = said.endswith("x") or said[:1] in ("+", "-")
+    return f"{'≤' if better == 'lower' else '≥'} {limit}{f' ({said})' if relative else ''}" if limit else ""
 
 
 def _cell(
@@ -206,6 +226,18 @@ def _cell(
     said = difference_text(changed, name)
     effect = effect_of(changed, better) if any(digit in said for digit in "123456789") else ""  # "0.0 % better" says nothing
     return Cell(unit(estimate.value), between, said, effect, outcome)
+
+
+def _apart(unit: Scale, found: Sequence[_Found], asked: Sequence[Objective | None], limit: str) -> Scale:
+    """With as many decimals as show every value on its own side of the limit, as that is written."""
+    pairs = [
+        (estimate.value, objective.limit)
+        for (estimate, _), objective in zip(found, asked, strict=True)
+        if estimate is not None and estimate.value is not None and objective is not None and objective.limit is not None
+    ]
+    scales = (replace(unit, decimals=unit.decimals + more) for more in range(MOST_DECIMALS))
+    said = read(limit) if pairs else 0.0
+    return next((each for each in scales if all(side(each.read(v), said) == side(v, exact) for v, exact in pairs)), unit)
 
 
 def _note(reason: str | None, notes: list[str]) -> int | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from results.report import format as fmt
+from results.report.format import beside, change, limit_text, points, written
 from results.summary import Estimate
 
 
@@ -88,3 +91,57 @@ def test_minus_is_a_minus_sign_and_zero_has_none(value: float, unit: str) -> Non
     text = fmt.quantity(value, unit)
     assert "-" not in text
     assert ("−" in text) == (value < 0 and bool(re.search("[1-9]", text)))
+
+
+WRITERS = {
+    "ms": partial(written, "ms"),
+    "$": partial(written, "$"),
+    "share": partial(written, "share"),
+    "change": change,
+    "points": points,
+}
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "limit", "texts"),
+    [
+        ("$", 1.79, 1.5, ("$1.79", "$1.50")),
+        ("$", 1500.2, 1500, ("$1,500.20", "$1,500")),
+        ("ms", 999.96, 1000, ("999.96 ms", "1.00 s")),
+        ("ms", 400.3, 400, ("400.3 ms", "400 ms")),
+        ("share", 0.0009999, 0.001, ("0.09999 %", "0.10 %")),
+        ("change", 0.2004, 0.2, ("+20.04 %", "+20 %")),
+        ("points", -0.0101, -0.01, ("−1.01 points", "−1.0 points")),
+        ("ms", 304.9, 304.72834912, ("305 ms", "304.7 ms")),
+    ],
+)
+def test_a_value_is_shown_on_its_own_side_of_its_limit(unit: str, value: float, limit: float, texts: tuple[str, str]) -> None:
+    [said], bound = beside([value], limit, WRITERS[unit])
+    assert (said, bound) == texts
+
+
+@given(
+    unit=st.sampled_from(list(WRITERS)),
+    limit=st.floats(1e-2, 9e3),
+    off=st.floats(1e-7, 3) | st.floats(-0.999, -1e-7),
+    whole=st.booleans(),
+)
+def test_no_rounding_puts_a_value_past_its_limit(unit: str, limit: float, off: float, whole: bool) -> None:
+    """The numbers are read back from the texts by arithmetic of their own."""
+    limit = round(limit, 3) + 0.001 if whole else limit
+    limit, value = (x / 1e4 if unit not in ("ms", "$") else x for x in (limit, limit * (1 + off)))
+    [said], bound = beside([value], limit, WRITERS[unit])
+
+    def number(text: str) -> Decimal:
+        digits = Decimal(text.translate({ord(c): None for c in ",+−$%msanpoit "}))
+        return digits * 1000 if text.endswith(" s") else digits
+
+    assert (number(said) > number(bound)) == (value > limit)
+    assert number(said) != number(bound)
+
+
+def test_a_limit_that_somebody_wrote_is_not_rounded() -> None:
+    assert limit_text(1.5, WRITERS["$"]) == "$1.50"
+    assert limit_text(1234.56, WRITERS["$"]) == "$1,234.56"
+    assert limit_text(0.8567, WRITERS["share"]) == "85.67 %"
+    assert limit_text(0.155, change) == "+15.5 %"
