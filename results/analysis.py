@@ -38,7 +38,7 @@ from results.planner import resolutions
 from results.quality import NEEDS_NO_REFERENCE, prompt_consistency, statement
 from results.records import Ceiling
 from results.report.format import percent
-from results.settling import to_settle
+from results.settling import Unit, to_settle
 from results.stats import TAIL, absent, estimate, holm
 from results.steady import StageData, doubts, examples, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
@@ -133,7 +133,6 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceil
         if not is_base
     }
     stage = variant.stages.get(inputs.judged_stage)
-    by_prompt = inputs.budget is not None and is_metered(inputs.budget.price)
     judged = {
         a.key: _with_more(
             a,
@@ -141,7 +140,7 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceil
             tails,
             stage,
             _scores_for(a, variant, base),
-            by_prompt and a.key == "cost_increase",
+            _unit(a, inputs),
         )
         for a in asked
         if a.kind != "slo"
@@ -166,9 +165,16 @@ def _with_more(
     tails: Tails,
     stage: StageData | None,
     scores: Sequence[float] = (),
-    by_prompt: bool = False,
+    unit: Unit | None = "blocks",
 ) -> Judged:
-    return replace(judged, more=to_settle(asked, judged, tails, stage, scores, by_prompt))
+    return replace(judged, more=to_settle(asked, judged, tails, stage, scores, unit))
+
+
+def _unit(asked: Asked, inputs: RunInputs) -> Unit | None:
+    """What a cost spreads over: by the hour blocks, metered prompts; the month's tokens either of them."""
+    if asked.kind != "budget" or inputs.budget is None or not is_metered(inputs.budget.price):
+        return "blocks"
+    return "prompts" if asked.key == "cost_increase" else None
 
 
 def _scores_for(asked: Asked, variant: Measured, base: Measured) -> list[float]:

@@ -81,12 +81,18 @@ def _slo(asked: Asked, stage: StageData, shown: Estimate, tails: Tails) -> Judge
         return undecided(of.value, asked.limit, of.value.reason or "not measured")
     name, _, statistic = asked.metric.rpartition("_")
     if len(of.blocks) < 2 and (statistic == "mean" or name not in PER_REQUEST):
-        return undecided(of.value, asked.limit, ONE_BLOCK)
+        return undecided(of.value, asked.limit, _one_block(stage))
     if statistic == "mean":
         bounds = block_mean_bounds(of.blocks, low, high, independent=name in PER_REQUEST)
     else:
         bounds = percentile_bounds(of.blocks, float(statistic[1:]), low, high)
     return _judged(asked, of.value, asked.limit, bounds)
+
+
+def _one_block(stage: StageData) -> str:
+    if len(stage.blocks) < 2:
+        return ONE_BLOCK
+    return f"only one of {len(stage.blocks)} blocks has such a value, which tells nothing of the spread between blocks"
 
 
 def _events(metric: str, stage: StageData) -> tuple[list[int], list[int]]:
@@ -195,7 +201,7 @@ def judge_increase(asked: Asked, stage: StageData, base: Baseline, price: Price,
 
 def _too_few(ratio: CostRatio) -> str | None:
     if not is_metered(ratio.price):
-        return ONE_BLOCK if ratio.n < 2 else None
+        return None if ratio.n > 1 else "costs by the hour are compared block by block: that needs two pairs of blocks"
     if ratio.n >= FEWEST_PROMPTS:
         return None
     return f"metered costs are compared prompt by prompt: that needs at least {FEWEST_PROMPTS} prompts, there are {ratio.n}"
@@ -211,5 +217,5 @@ def _judged(asked: Asked, value: Estimate, limit: float, bounds: Bounds) -> Judg
     held_ = bounds.around(value.value, scale=abs(limit))
     low, high = (x if isfinite(x) else None for x in (held_.low, held_.high))
     pessimistic, optimistic = (high, low) if asked.better == "lower" else (low, high)
-    reason = "the data bound it on neither side: measure longer" if low is None and high is None else None
+    reason = "the data bound it on neither side" if low is None and high is None else None
     return Judged(value=value, limit=limit, pessimistic=pessimistic, optimistic=optimistic, reason=reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, floor, inf, isfinite, log, sqrt
+from typing import Literal
 
 import numpy as np
 from scipy.special import bdtr, bdtrik, ndtri, stdtrit
@@ -17,49 +18,79 @@ from results.bounded_means import paired_score_bounds, score_bounds
 from results.config import SHARE_METRICS
 from results.objectives import Asked, Tails, outcome_of, share_counts
 from results.requests import Floats
-from results.stats import FLOORS, smallest
+from results.stats import FLOORS, floor_reason, share_bounds, smallest
 from results.steady import StageData
 from results.summary import Judged, More
 
+Unit = Literal["blocks", "prompts"]
 POWER, HARDLY = 0.8, 0.5
+HALVINGS = 40
 HOPELESS = 20
 """Where so many times the data settle it in under half of all runs, more data will hardly settle it."""
 
 
 def to_settle(
-    asked: Asked, judged: Judged, tails: Tails, stage: StageData | None, scores: Sequence[float] = (), by_prompt: bool = False
+    asked: Asked,
+    judged: Judged,
+    tails: Tails,
+    stage: StageData | None,
+    scores: Sequence[float] = (),
+    unit: Unit | None = "blocks",
 ) -> More | None:
-    """What would settle an objective that is not settled; None where it is, or where more of the same would not.
+    """What would settle an objective that is not settled; None where it is, or where nobody knows what would.
 
     `scores`: one a prompt (a difference to the baseline's where the objective is on that), of an objective of quality.
-    `by_prompt`: whether the bounds come from the spread between prompts, as those of a metered cost do.
+    `unit`: what the bounds of any other spread over, None where that is not one thing.
     """
     if stage is None or stage.n == 0 or outcome_of(asked, judged) != "unsettled":
         return None
     if judged.value.value is None:
-        return _to_judge(asked, judged.value.n, len(stage.blocks))
+        return _to_judge(asked, judged, len(stage.blocks))
     if judged.reason is not None or judged.limit is None:
         return None
-    if asked.metric in SHARE_METRICS:
-        return More(unit="requests", total=requests_to_settle(*share_counts(asked.metric, stage), judged.limit, tails))
+    if asked.metric in SHARE_METRICS and not asked.relative:
+        return More(unit="requests", total=_requests(asked, judged, stage, tails))
     if asked.kind == "quality" and len(scores):
         return More(unit="prompts", total=prompts_to_settle(asked, np.asarray(scores), judged.limit, tails))
-    units = judged.value.n if by_prompt else len(stage.blocks)
-    if units < 2 or (reach := reach_of(judged)) is None:
+    units = judged.value.n if unit == "prompts" else len(stage.blocks)
+    if unit is None or units < 2 or (reach := reach_of(judged)) is None:
         return None
     tail = tails.pessimistic if _within(asked, judged.value.value, judged.limit) else tails.optimistic
-    return More(unit="prompts" if by_prompt else "blocks", total=units_to_settle(reach, units, tail))
+    return More(unit=unit, total=units_to_settle(reach, units, tail))
 
 
 def _within(asked: Asked, value: float, limit: float) -> bool:
     return value <= limit if asked.better == "lower" else value >= limit
 
 
-def _to_judge(asked: Asked, n: int, blocks: int) -> More | None:
-    """How many blocks lift a percentile over its floor."""
-    _, _, q = asked.metric.rpartition("_p")
-    least = FLOORS.get(float(q), 0) if q.replace(".", "").isdigit() else 0
-    return More(unit="blocks", total=ceil(least * blocks / n), to="judge") if 0 < n < least else None
+def _to_judge(asked: Asked, judged: Judged, blocks: int) -> More | None:
+    """How many blocks lift a percentile over its floor, where nothing else is wrong with it."""
+    _, _, statistic = asked.metric.rpartition("_p")
+    q, n = float(statistic) if statistic.replace(".", "").isdigit() else 0.0, judged.value.n
+    if q not in FLOORS or not n or judged.reason != floor_reason(q, n):
+        return None
+    return More(unit="blocks", total=ceil(FLOORS[q] * blocks / n), to="judge")
+
+
+def _requests(asked: Asked, judged: Judged, stage: StageData, tails: Tails) -> int | None:
+    """Where failures come in bursts, a request is worth less than one, and it takes as many more."""
+    events, n = share_counts(asked.metric, stage)
+    limit, share = judged.limit, events / n
+    bound = judged.pessimistic if share < (limit or 0.0) else judged.optimistic
+    tail = tails.pessimistic if share < (limit or 0.0) else tails.optimistic
+    if limit is None or bound is None:
+        return None
+
+    def as_wide(worth: float) -> bool:
+        exact = share_bounds(share * worth, worth, tail, tail)
+        return exact.high >= bound if bound > share else exact.low <= bound
+
+    low, high = 0.0, float(n)
+    for _ in range(HALVINGS if not as_wide(n * (1 - 1e-9)) else 0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if as_wide(middle) else (low, middle)
+    total = requests_to_settle(events, n, limit, tails)
+    return None if total is None else ceil(total * n / high)
 
 
 def reach_of(judged: Judged) -> float | None:

@@ -48,7 +48,7 @@ def verdicts_on(run: Path, kind: str, asked: Asked, what: str = "", style: str =
         for variant, slow, right in (("base", 1.0, 80), ("tuned", 4.0, 40)):
             records = [
                 request(i, f"q{i}", 100 * i, 100 * slow * (1 + i % 7 / 100), 60 * slow, output_tokens=round(5 * slow),
-                        text="yes" if i < right else "no", failure="http_5xx" if slow > 1 and i % 9 == 0 else None)
+                        text="yes" if i < right else "no", failure="http_5xx" if slow > 1 and i % 13 == 0 else None)
                 for i in range(90)
             ]  # fmt: skip
             write_journal(run, variant, block, records)
@@ -66,7 +66,7 @@ ASKED = {
     "quality lost": Asked({}, {"max_drop": "1%"}),
     "token prices": Asked({}, {}, {"price": {"output_per_token": "$0.001"}, "max_increase": "10%"}),
     "hourly price": Asked({}, {}, {"price": {"accelerator_hour": "$2"}, "per_month": "$1", "requests_per_month": "100M"}),
-    "not settled": Asked({"error_rate": "12%"}),
+    "not settled": Asked({"error_rate": "9%"}),
 }
 
 
