@@ -27,7 +27,7 @@ from foundation.model import ModelRef
 from foundation.progress import Progress
 from loadgen import run as run_loop
 from loadgen.ceiling import stored_ceiling
-from results import RunInputs, analyse, judge, plan_blocks, plan_capacity, write_parquet
+from results import RunInputs, analyse, judge, plan_blocks, plan_capacity
 from results.records import Kind, VariantRecord
 from results.summary import CapacityPlan, Summary, Verdicts
 from results.verdict import is_settled
@@ -261,14 +261,17 @@ def describe(variant: VariantConfig) -> str:
 
 
 def decide(run: RunDirectory, experiment: Experiment, progress: Progress) -> tuple[Summary, Verdicts]:
-    """Everything that is made of the journals: summary, verdict, plan, report. Nothing is measured again."""
+    """Everything that is made of the journals, each read once: Parquet, summary, verdict, plan, report."""
+    from results.analysis import summarise
+    from results.journal import read_prompts
+    from results.measured import read_measured
     from results.report import write as write_report
 
     progress.stage("analyse", 3, "steps")
     inputs = run_inputs(run, experiment)
-    for folder in run.stage_folders():
-        write_parquet(folder, folder / "requests.parquet")
-    summary = analyse(inputs)
+    prompts = read_prompts(run.path)
+    measured = read_measured(inputs, prompts, parquet=True)
+    summary = summarise(inputs, measured, prompts)
     progress.advance(1, "summary")
     verdicts = judge(summary, inputs)
     plan = plan_capacity(summary, inputs) if experiment.plan else None
@@ -276,7 +279,7 @@ def decide(run: RunDirectory, experiment: Experiment, progress: Progress) -> tup
     for name, output in (("summary", summary), ("verdict", verdicts), ("plan", plan)):
         if output is not None:
             write_json(output, run.path / f"{name}.json")
-    write_report(run.path, summary, verdicts, plan, json.loads(run.environment.read_text()))
+    write_report(run.path, summary, verdicts, plan, json.loads(run.environment.read_text()), measured)
     progress.advance(1, "report")
     return summary, verdicts
 

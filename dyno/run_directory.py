@@ -72,10 +72,6 @@ class RunDirectory:
         """The journal of a short closed loop that a relative rate is measured by."""
         return self.logs / f"rate-{variant}-{concurrency}-in-flight.jsonl"
 
-    def stage_folders(self) -> list[Path]:
-        """The folders that hold journals, in name order."""
-        return sorted({file.parent for file in (self.path / "load").glob("*/*/block-*.jsonl")})
-
 
 @contextmanager
 def whole_or_not(folder: Path, *, go_on: bool = False) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from foundation.errors import BadInput
@@ -12,6 +13,7 @@ from results.inputs import RunInputs
 from results.journal import Damage, Journal, read_journals
 from results.lengths import length_notes
 from results.metrics import stage_metrics
+from results.parquet import parquet_writer
 from results.quality import PromptScores, prompt_scores, with_labels
 from results.records import Prompt, VariantRecord
 from results.steady import Settling, StageData, block_of, settling_of
@@ -48,23 +50,27 @@ class Measured:
     unread: Sequence[Damage] = ()
 
 
-def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt]) -> list[Measured]:
-    """Every variant of a run. Raises BadInput for a run without a journal that can be read."""
-    measured = [_read(inputs, record, prompts) for record in inputs.variants]
+def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt], *, parquet: bool = False) -> list[Measured]:
+    """Every variant of a run; with `parquet` each stage's journals become `requests.parquet` beside them as they are read.
+
+    Raises BadInput for a run without a journal that can be read.
+    """
+    measured = [_read(inputs, record, prompts, parquet) for record in inputs.variants]
     if not any(variant.stages for variant in measured):
         raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
     return measured
 
 
-def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt]) -> Measured:
+def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt], parquet: bool) -> Measured:
     folder = inputs.run / "load" / record.name
-    paths = [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    paths = sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl"))) if folder.is_dir() else []
     following = {prompt.id for prompt in prompts.values() if prompt.after is not None}
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
     unread: list[Damage] = []
     for path in paths:
-        journals, damage = read_journals(path)
+        with parquet_writer(path / "requests.parquet") if parquet else nullcontext() as each:
+            journals, damage = read_journals(path, each)
         if not journals:
             unread += damage
         else:

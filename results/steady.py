@@ -38,6 +38,23 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """Every request of a journal, warm-up and all, for the timeline: ms from `origin_unix_ns`.
+
+    When it was due, how long its answer took (NaN where there is none), and whether it succeeded; `end` is the last chunk's.
+    """
+
+    origin_unix_ns: int
+    due: Floats
+    latency: Floats
+    ok: NDArray[np.bool_]
+
+    @property
+    def end(self) -> float:
+        return float(np.fmax(self.due + self.latency, self.due).max(initial=0.0))
+
+
+@dataclass(frozen=True)
 class Block:
     """One journal's window: what is counted, and its steady part: what is timed.
 
@@ -47,7 +64,7 @@ class Block:
     there in any way; `in_flight` is the mean number under way.
     `stall_ms`: the longest time that the load generator, of `workers` processes, was away from its work.
     `span` is when it began and ended, warm-up and drain and all, in Unix seconds; zeros where the journal does not say.
-    `window_ms` is the whole window; `left_out` says what lies outside it.
+    `window_ms` is the whole window; `left_out` says what lies outside it, `trace` has it too.
     """
 
     number: int
@@ -66,6 +83,7 @@ class Block:
     steady_ms: float = -inf
     window_ms: tuple[float, float] = (-inf, inf)
     left_out: LeftOut = LeftOut()
+    trace: Trace | None = None
 
     @cached_property
     def steady(self) -> Requests:
@@ -181,8 +199,14 @@ def _by_second(journal: Journal) -> Floats:
     sent, done = journal.requests.sent_ns[ended], journal.requests.done_ns[ended]
     if journal.header.concurrency is not None:
         return np.histogram(done, edges)[0].astype(np.float64)
-    under_way = [np.clip(np.minimum(done, edge) - sent, 0, None).sum() for edge in edges]
-    return np.diff(under_way) / 1e9
+    return np.diff(_passed(sent, edges) - _passed(done, edges)) / 1e9
+
+
+def _passed(stamps_ns: Floats, until_ns: NDArray[Any]) -> Floats:
+    """For each of some moments, the time that has passed since the stamps before it, added up, ns."""
+    ordered = np.sort(stamps_ns)
+    before = np.searchsorted(ordered, until_ns)
+    return np.asarray(before * until_ns - np.append(0.0, np.cumsum(ordered))[before])
 
 
 def block_of(journal: Journal, cut_ns: int = 0) -> Block:
@@ -211,6 +235,7 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
         steady_ms=low if cut_ns else -inf,
         window_ms=(window_start / 1e6, high),
         left_out=LeftOut(int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())),
+        trace=Trace(journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok),
     )
 
 

@@ -1,6 +1,6 @@
 """The report of a run: report.html (one offline file), report.md (for a pull request), junit.xml (for CI).
 
-In: the summary, the verdicts, the capacity plan, and the run directory with its journals. Out: the same bytes every time.
+In: the summary, the verdicts, the capacity plan, and the journals as they were read. Out: the same bytes every time.
 `table` and `format` are also what the terminal prints. Start at `page`. The figures are static SVG, drawn in `figures`: the file
 stays under a megabyte, opens at once, prints, and follows the reader's light or dark scheme, where a plotting library in
 JavaScript would add five megabytes and need a script to do any of it.
@@ -8,15 +8,23 @@ JavaScript would add five megabytes and need a script to do any of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results.summary import CapacityPlan, Summary, Verdicts
 
+if TYPE_CHECKING:
+    from results.measured import Measured
+
 
 def write(
-    run: Path, summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None, provenance: Mapping[str, Any]
+    run: Path,
+    summary: Summary,
+    verdicts: Verdicts,
+    plan: CapacityPlan | None,
+    provenance: Mapping[str, Any],
+    measured: Sequence[Measured],
 ) -> tuple[Path, Path, Path]:
     """Write report.html, report.md and junit.xml into `run` and return their paths.
 
@@ -25,7 +33,7 @@ def write(
     from results.report import junit, page
 
     made = {
-        "report.html": page.html(run, summary, verdicts, plan, provenance),
+        "report.html": page.html(run, summary, verdicts, plan, provenance, measured),
         "report.md": page.markdown(summary, verdicts, plan),
         "junit.xml": junit.junit(verdicts),
     }

@@ -1,8 +1,9 @@
-"""What the report shows of single requests: read back from the journals, by variant."""
+"""What the report shows of single requests, by variant."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from results.journal import Journal, read_journals
+from results.measured import Measured
 from results.metrics import values_in
-from results.report.figures.time import Block, Lane, Training
+from results.report.figures.time import Block as Span
+from results.report.figures.time import Lane, Training
 from results.report.table import in_order
-from results.requests import Requests
-from results.steady import block_of, settling_of
+from results.steady import Block, Trace
 from results.summary import Summary, VariantSummary
 
 Floats = NDArray[np.float64]
@@ -35,67 +36,54 @@ class VariantEvidence:
     lane: Lane
 
 
-@dataclass
-class _Collected:
-    latency: list[Floats] = field(default_factory=list)
-    ttft: list[Floats] = field(default_factory=list)
-    failed: int = 0
-    answers: dict[str, str] = field(default_factory=dict)
-    due: list[Floats] = field(default_factory=list)
-    took: list[Floats] = field(default_factory=list)
-    lost: list[Floats] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-
-
-def gather(run: Path, summary: Summary) -> dict[str, VariantEvidence]:
+def gather(measured: Sequence[Measured], summary: Summary) -> dict[str, VariantEvidence]:
     """By variant, the baseline first. A variant without journals has empty arrays."""
-    journals = {v.variant: _journals(run, v) for v in summary.variants}
-    origin = min((j.header.origin_unix_ns for found in journals.values() for j in found), default=0)
+    of = {variant.record.name: variant for variant in measured}
+    traces = [trace for variant in measured for _, _, trace in _traces(variant)]
+    origin_ns = min((trace.origin_unix_ns for trace in traces), default=0)
     return {
-        variant.variant: _of_variant(variant, slot, journals[variant.variant], origin)
+        variant.variant: _of_variant(variant, of.get(variant.variant), slot, origin_ns)
         for slot, variant in enumerate(in_order(summary))
     }
 
 
-def _journals(run: Path, variant: VariantSummary) -> list[Journal]:
-    folders = [run / "load" / variant.variant / stage.stage for stage in variant.stages]
-    return [journal for folder in folders for journal in read_journals(folder)[0]]
+def _traces(variant: Measured) -> list[tuple[str, int, Trace]]:
+    """Stage and number of every block, and its requests."""
+    every = [(stage, block) for stage in variant.stages.values() for block in stage.blocks]
+    return [(stage.stage, block.number, block.trace) for stage, block in every if block.trace is not None]
 
 
-def _of_variant(variant: VariantSummary, slot: int, journals: list[Journal], origin: int) -> VariantEvidence:
-    got = _Collected()
-    cut_ns = settling_of([journal for journal in journals if journal.header.stage == variant.judged_stage]).cut_ns
-    for journal in journals:
-        requests = journal.requests
-        began = (journal.header.origin_unix_ns - origin) / 1e9
-        _place(got, journal, requests, began)
-        if journal.header.stage == variant.judged_stage:
-            _judge(got, journal, requests, cut_ns)
-    lane = Lane(variant.variant, slot, _join(got.due), _join(got.took), _join(got.lost), tuple(got.blocks))
-    return VariantEvidence(_join(got.latency), _join(got.ttft), got.failed, got.answers, lane)
+def _of_variant(summary: VariantSummary, variant: Measured | None, slot: int, origin_ns: int) -> VariantEvidence:
+    due: list[Floats] = []
+    took: list[Floats] = []
+    lost: list[Floats] = []
+    spans: list[Span] = []
+    for stage, number, trace in _traces(variant) if variant else ():
+        began = (trace.origin_unix_ns - origin_ns) / 1e9
+        at, timed = began + trace.due / 1e3, trace.ok & ~np.isnan(trace.latency)
+        if len(at):
+            spans.append(Span(stage, number, float(at.min()), began + trace.end / 1e3))
+        due.append(at[timed])
+        took.append(trace.latency[timed])
+        lost.append(at[~trace.ok])
+    lane = Lane(summary.variant, slot, _join(due), _join(took), _join(lost), tuple(spans))
+    judged = variant.stages.get(summary.judged_stage) if variant else None
+    blocks = judged.blocks if judged else ()
+    latency, ttft = (_join([values_in(block, name) for block in blocks]) for name in ("latency", "ttft"))
+    return VariantEvidence(latency, ttft, sum(int((~b.requests.ok).sum()) for b in blocks), _answers(blocks), lane)
 
 
-def _place(got: _Collected, journal: Journal, requests: Requests, began: float) -> None:
-    due, timed = began + requests.scheduled / 1e3, requests.ok & ~np.isnan(requests.latency)
-    if len(requests):
-        ended = np.fmax(requests.last, requests.scheduled).max() / 1e3
-        got.blocks.append(Block(journal.header.stage, journal.header.block, float(due.min()), float(began + ended)))
-    got.due.append(due[timed])
-    got.took.append(requests.latency[timed])
-    got.lost.append(due[~requests.ok])
+def _answers(blocks: Sequence[Block]) -> dict[str, str]:
+    """The first successful answer to each prompt."""
+    answers: dict[str, str] = {}
+    for requests in (block.requests for block in blocks):
+        for i, (prompt, ok) in enumerate(zip(requests.prompt_id, requests.ok.tolist(), strict=True)):
+            if ok and prompt not in answers:
+                answers[prompt] = requests.text[i]
+    return answers
 
 
-def _judge(got: _Collected, journal: Journal, requests: Requests, cut_ns: int) -> None:
-    block = block_of(journal, cut_ns)
-    got.latency.append(values_in(block, "latency"))
-    got.ttft.append(values_in(block, "ttft"))
-    got.failed += int(np.count_nonzero(~block.requests.ok))
-    for prompt, text, ok in zip(requests.prompt_id, requests.text, requests.ok, strict=True):
-        if ok:
-            got.answers.setdefault(prompt, text)
-
-
-def _join(parts: list[Floats]) -> Floats:
+def _join(parts: Sequence[Floats]) -> Floats:
     return np.concatenate(parts) if parts else np.empty(0)
 
 

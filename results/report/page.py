@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from results.journal import read_prompts
+from results.measured import Measured
 from results.report import recovery, samples
 from results.report.cards import cards
 from results.report.drawn import figures, legend
@@ -51,12 +52,19 @@ def words(key: str) -> str:
     return str(key).replace("_", " ")
 
 
-def html(run: Path, summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None, provenance: Mapping[str, Any]) -> str:
+def html(
+    run: Path,
+    summary: Summary,
+    verdicts: Verdicts,
+    plan: CapacityPlan | None,
+    provenance: Mapping[str, Any],
+    measured: Sequence[Measured],
+) -> str:
     """The whole page, one file that asks the network for nothing."""
     environment = _environment(True)
     script, style = (environment.loader.get_source(environment, name)[0] for name in ("report.js", "report.css"))  # type: ignore[union-attr]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    evidence = gather(run, summary)
+    evidence = gather(measured, summary)
     slots = {name: slot for slot, name in enumerate(evidence)}
     context = (
         _opening(summary, verdicts)

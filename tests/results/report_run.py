@@ -5,10 +5,13 @@ Nothing here comes from the analysis: what the report is to show is set beside t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from results.journal import read_prompts
+from results.measured import Measured, read_measured
 from results.records import RequestRecord
 from results.summary import (
     Advice,
@@ -26,6 +29,7 @@ from results.summary import (
     Verdicts,
 )
 from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE, Made, draw_run
+from tests.results.synthetic import inputs
 
 METRICS = {
     "quality": Metric("quality", "share", "Mean score of the prompts; a failed request scores 0.", "higher"),
@@ -61,6 +65,12 @@ def make_run(run: Path, bench: tuple[Made, ...] = BENCH, seed: int = 7) -> tuple
         notes=["The machine has 2 cores: server and load generator share them."],
     )
     return summary, _verdicts(summary), _plan(summary)
+
+
+def measured_of(run: Path, summary: Summary) -> list[Measured]:
+    """The journals of a run as they are read."""
+    asked = inputs(run, [variant.variant for variant in summary.variants])
+    return read_measured(replace(asked, judged_stage=STAGE), read_prompts(run))
 
 
 Numbers = dict[str, tuple[float, float, int]]

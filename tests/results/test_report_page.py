@@ -24,7 +24,7 @@ from results.report.page import markdown_text
 from results.report.samples import choose
 from results.summary import CapacityPlan, Summary, Verdicts
 from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE
-from tests.results.report_run import PROVENANCE, make_run
+from tests.results.report_run import PROVENANCE, make_run, measured_of
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -71,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     run = tmp_path_factory.mktemp("run")
     summary, verdicts, plan = make_run(run)
     (run / "experiment.yaml").write_text("name: news-topics\nbaseline: base\n")
-    write(run, summary, verdicts, plan, PROVENANCE)
+    write(run, summary, verdicts, plan, PROVENANCE, measured_of(run, summary))
     return run, summary, verdicts, plan
 
 
@@ -153,7 +153,7 @@ def test_the_same_journals_give_the_same_bytes(made: Made, tmp_path: Path) -> No
     # What the CLI does: the summary read back from its file.
     again = msgspec.json.decode(msgspec.json.encode(summary), type=Summary)
     told = msgspec.json.decode(msgspec.json.encode(verdicts), type=Verdicts)
-    write(copy, again, told, plan, PROVENANCE)
+    write(copy, again, told, plan, PROVENANCE, measured_of(copy, again))
     for name in names:
         assert (copy / name).read_bytes() == (run / name).read_bytes(), name
 
@@ -188,7 +188,9 @@ def test_what_users_wrote_is_text_everywhere(made: Made, tmp_path: Path) -> None
         return msgspec.json.decode(data, type=type(told))
 
     provenance = {"hardware": {EVIL: [EVIL, {"deep": EVIL}]}, EVIL: EVIL}
-    html_file, md_file, junit_file = write(copy, spoil(summary), spoil(verdicts), plan, provenance)
+    spoiled = spoil(summary)
+    measured = measured_of(copy, spoiled)
+    html_file, md_file, junit_file = write(copy, spoiled, spoil(verdicts), plan, provenance, measured)
     page = Page(html_file.read_text())
     assert page.shown.count(EVIL) >= 12
     assert len(page.scripts) == 1 and not [a for tag, a in page.elements if tag == "img"]
@@ -208,14 +210,15 @@ def test_a_script_in_a_variants_name_is_text(tmp_path: Path) -> None:
         return msgspec.json.decode(msgspec.json.encode(told).decode().replace('"merged"', f'"{name}"'), type=type(told))
 
     (tmp_path / "load" / "merged").rename(tmp_path / "load" / name)
-    html_file, _, _ = write(tmp_path, renamed(summary), renamed(verdicts), renamed(plan), {})
+    told = renamed(summary)
+    html_file, _, _ = write(tmp_path, told, renamed(verdicts), renamed(plan), {}, measured_of(tmp_path, told))
     page = Page(html_file.read_text())
     assert name in page.shown and len(page.scripts) == 1
 
 
 def test_the_journals_are_shown_whole(made: Made) -> None:
     run, summary, _, _ = made
-    evidence = gather(run, summary)
+    evidence = gather(measured_of(run, summary), summary)
     assert next(iter(evidence)) == summary.baseline
     for variant in summary.variants:
         found = evidence[variant.variant]
@@ -282,7 +285,7 @@ def test_a_run_with_next_to_nothing_still_has_a_report(tmp_path: Path) -> None:
     bare = make_bare(summary)
     html_file, md_file, junit_file = write(tmp_path, bare, Verdicts(
         schema_version=1, name="empty", baseline="base", recommended=None, headline="No variant may ship yet.", variants=[]
-    ), None, {})  # fmt: skip
+    ), None, {}, [])  # fmt: skip
     page = Page(html_file.read_text())
     assert "No variant may ship yet." in page.shown and "nothing was measured" in page.shown
     assert md_file.read_text().startswith("# empty") and Tree.parse(junit_file).getroot().get("tests") == "0"
@@ -315,7 +318,8 @@ def test_it_shows_what_the_analysis_makes_of_journals(tmp_path: Path) -> None:
     )
     summary = analyse(inputs)
     verdicts = judge(summary, inputs)
-    html_file, _, _ = write(tmp_path, summary, verdicts, plan_capacity(summary, inputs), PROVENANCE)
+    plan, measured = plan_capacity(summary, inputs), measured_of(tmp_path, summary)
+    html_file, _, _ = write(tmp_path, summary, verdicts, plan, PROVENANCE, measured)
     page = Page(html_file.read_text())
     assert verdicts.headline in page.shown
     for words in (

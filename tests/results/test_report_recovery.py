@@ -13,7 +13,7 @@ from results.report import recovery
 from results.report.page import html
 from results.summary import Summary
 from tests.results.drawn_run import BENCH
-from tests.results.report_run import PROVENANCE, make_run
+from tests.results.report_run import PROVENANCE, make_run, measured_of
 
 SLOTS = {made.name: slot for slot, made in enumerate(BENCH)}
 MERGED, INT8, NF4 = (next(m for m in BENCH if m.name == name) for name in ("merged", "int8", "nf4"))
@@ -37,7 +37,7 @@ def told(share: float, layers: list[float]) -> dict[str, object]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, str, str]:
     folder = tmp_path_factory.mktemp("run")
     summary, verdicts, plan = make_run(folder)
-    without = html(folder, summary, verdicts, plan, PROVENANCE)
+    without = html(folder, summary, verdicts, plan, PROVENANCE, measured_of(folder, summary))
     for name, share in ((INT8.name, 0.996), (NF4.name, 0.942)):
         checkpoint = folder / "checkpoints" / name
         checkpoint.mkdir(parents=True)
@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, str, s
     records = [VariantRecord(name=m.name, what=m.what, prompt_style=m.style) for m in BENCH if m not in (INT8, NF4)]
     records += [VariantRecord(name=m.name, what=m.what, prompt_style=m.style, unquantized=MERGED.name) for m in (INT8, NF4)]
     (folder / "variants.json").write_bytes(msgspec.json.encode(records))
-    return folder, summary, without, html(folder, summary, verdicts, plan, PROVENANCE)
+    return folder, summary, without, html(folder, summary, verdicts, plan, PROVENANCE, measured_of(folder, summary))
 
 
 def test_the_section_is_there_only_where_something_was_measured(run: tuple[Path, Summary, str, str]) -> None:
