@@ -27,6 +27,7 @@ from results.compare import (
     times,
 )
 from results.config import SHARE_METRICS
+from results.consistency import prompt_consistency
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
 from results.journal import Prompts, named, read_prompts
@@ -35,7 +36,7 @@ from results.measured import Measured, Scores, read_measured
 from results.metrics import METRICS, Limits, stage_metrics
 from results.objectives import Asked, Tails, asked_of, undecided
 from results.planner import resolutions
-from results.quality import NEEDS_NO_REFERENCE, prompt_consistency, statement
+from results.quality import NEEDS_NO_REFERENCE, statement
 from results.records import Ceiling
 from results.report.format import percent
 from results.settling import Unit, to_settle
@@ -58,7 +59,8 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         raise BadInput(f"baseline: {inputs.baseline!r} is no variant of this run{nearest(inputs.baseline, names)}")
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
     ceiling = read_ceiling(inputs.run)
-    variants = _holm([_variant(inputs, variant, base, ceiling) for variant in measured])
+    once = {variant.record.name: _once(inputs, variant) for variant in measured}
+    variants = _holm([_variant(inputs, variant, base, once, ceiling) for variant in measured])
     judged = base.stages.get(inputs.judged_stage)
     floor = noise(judged) if judged else {}
     shown = resolutions(inputs, measured)
@@ -111,7 +113,13 @@ def _holm(variants: list[VariantSummary]) -> list[VariantSummary]:
     ]
 
 
-def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceiling | None) -> VariantSummary:
+def _variant(
+    inputs: RunInputs,
+    variant: Measured,
+    base: Measured,
+    once: Mapping[str, Mapping[str, Estimate]],
+    ceiling: Ceiling | None,
+) -> VariantSummary:
     is_base = variant is base
     asked = asked_of(inputs, variant.record.name)
     tails = Tails.of(len(asked), inputs.looks)
@@ -122,8 +130,7 @@ def _variant(inputs: RunInputs, variant: Measured, base: Measured, ceiling: Ceil
         _stage_summary(inputs, variant, base, stage, baselines.get(stage.stage), asked, tails, ceiling)
         for stage in variant.stages.values()
     ]
-    metrics = _once(inputs, variant)
-    base_metrics = _once(inputs, base)
+    metrics, base_metrics = dict(once[variant.record.name]), once[base.record.name]
     baseline = baselines.get(inputs.judged_stage)
     pairing = baseline.pairing if baseline else None
     changes = {} if is_base else _changes(inputs, variant, base, metrics, base_metrics, pairing)

@@ -290,8 +290,9 @@ def _matches(ours: Requests, theirs: Requests) -> tuple[list[int], list[int]]:
 def _usable(requests: Requests) -> list[tuple[int, tuple[str, int]]]:
     asked: dict[str, int] = {}
     found = []
-    for i, prompt in enumerate(requests.prompt_id):
+    usable = requests.ok & ~np.isnan(requests.latency) & (requests.output_tokens >= 1)
+    for i, (prompt, good) in enumerate(zip(requests.prompt_id, usable.tolist(), strict=True)):
         asked[prompt] = asked.get(prompt, 0) + 1
-        if requests.ok[i] and not np.isnan(requests.latency[i]) and requests.output_tokens[i] >= 1:
+        if good:
             found.append((i, (prompt, asked[prompt])))
     return found

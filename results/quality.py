@@ -198,29 +198,15 @@ def prompt_scores(blocks: Iterable[Requests], prompts: Mapping[str, Prompt], sco
     scores: dict[str, list[float]] = {}
     slow = 0
     for requests in blocks:
-        for i, prompt_id in enumerate(requests.prompt_id):
+        for prompt_id, text, ok in zip(requests.prompt_id, requests.text, requests.ok.tolist(), strict=True):
             prompt = prompts.get(prompt_id)
             if prompt is None or (prompt.reference is None and scoring.scorer not in NEEDS_NO_REFERENCE):
                 continue
             try:
-                value = _score(scoring, requests.text[i], prompt.reference) if requests.ok[i] else 0.0
+                value = _score(scoring, text, prompt.reference) if ok else 0.0
             except pattern.TooSlow:
                 value, slow = 0.0, slow + 1
                 if slow >= MANY_SLOW:
                     return PromptScores({}, slow)
             scores.setdefault(prompt_id, []).append(value)
     return PromptScores({prompt_id: float(np.mean(values)) for prompt_id, values in scores.items()}, slow)
-
-
-def prompt_consistency(blocks: Iterable[Requests]) -> dict[str, float]:
-    """For each prompt answered more than once: the share of pairs of its answers that are the same, normalised."""
-    answers: dict[str, Counter[str]] = {}
-    for requests in blocks:
-        for i in np.flatnonzero(requests.ok):
-            answers.setdefault(requests.prompt_id[i], Counter())[normalise(requests.text[i])] += 1
-    return {prompt_id: _equal_pairs(counts) for prompt_id, counts in answers.items() if counts.total() > 1}
-
-
-def _equal_pairs(counts: Counter[str]) -> float:
-    same = sum(k * (k - 1) / 2 for k in counts.values())
-    return same / (counts.total() * (counts.total() - 1) / 2)

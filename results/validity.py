@@ -123,12 +123,10 @@ def _away(stage: StageData) -> list[Doubt]:
     stall = max((block.stall_ms for block in stage.blocks), default=0.0)
     if stall > STALL_MS:
         found.append(("SUSPECT", f"the load generator was away from its work for {stall:.0f} ms"))
-    lags = _joined([values_in(block, "client_lag") for block in stage.blocks])
+    lag = stage.by_chunk["client_lag"].mean
     service = _joined([values_in(block, "service_latency") for block in stage.blocks])
-    if len(lags) and len(service) and (share := float(np.mean(lags) / np.mean(service))) > LAG_SHARE:
-        found.append(
-            ("SUSPECT", f"chunks waited {np.mean(lags):.1f} ms to be read, {share:.0%} of the mean latency (client lag)")
-        )
+    if len(service) and (share := lag / float(np.mean(service))) > LAG_SHARE:
+        found.append(("SUSPECT", f"chunks waited {lag:.1f} ms to be read, {share:.0%} of the mean latency (client lag)"))
     return found
 
 

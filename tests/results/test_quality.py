@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from results.config import Probe, QualityConfig, Scorer, Scoring
-from results.quality import STATEMENTS, prompt_consistency, prompt_scores, score, with_labels
+from results.consistency import looks_of, prompt_consistency
+from results.quality import STATEMENTS, prompt_scores, score, with_labels
 from results.records import Prompt
 from results.requests import requests_of
 from results.text import normalise
@@ -108,3 +111,16 @@ def test_consistency_is_the_share_of_equal_pairs() -> None:
         [request(i, "a", 0, 1, text=text) for i, text in enumerate(answers)] + [request(9, "b", 0, 1, text="x")]
     )
     assert prompt_consistency([requests]) == {"a": pytest.approx(1 / 3)}
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_texts_that_are_the_same_look_the_same(a: str, b: str) -> None:
+    for one, other in ((a, b), (a, f" {a.upper()}."), (a, f'"{a}"'), (a, unicodedata.normalize("NFKD", a))):
+        if normalise(one) == normalise(other):
+            assert looks_of(one) == looks_of(other)
+
+
+def test_answers_that_look_alike_are_told_apart_by_their_signs() -> None:
+    """C, C++ and -1, 1 have the same letters and digits; six pairs, of which one is the same."""
+    requests = requests_of([request(i, "a", 0, 1, text=text) for i, text in enumerate(["C", "C++", "c++", "C#"])])
+    assert prompt_consistency([requests]) == {"a": pytest.approx(1 / 6)}
