@@ -15,7 +15,7 @@ from foundation.errors import DynoError, Exit
 if TYPE_CHECKING:
     from dyno.experiment import Experiment
     from dyno.run_directory import RunDirectory
-    from results.summary import Verdicts
+    from results.summary import Summary, Verdicts
 
 app = typer.Typer(
     name="dyno",
@@ -38,7 +38,10 @@ ExperimentOrRun = Annotated[
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/news-topics.", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="The folder that run directories are made in.")]
-Gate = Annotated[bool, typer.Option("--gate", help="Exit 0 only for SHIP, 1 for DON'T SHIP, 2 for INCONCLUSIVE.")]
+Gate = Annotated[
+    bool,
+    typer.Option("--gate", help="Exit 0 only where a variant is to ship, 1 where none is, 2 where that is not settled."),
+]
 Variant = Annotated[list[str] | None, typer.Option("--variant", help="Only these variants (repeatable).", show_default=False)]
 
 
@@ -290,7 +293,7 @@ def report(run: RunFolder, gate: Gate = False) -> None:
     """Make the summary, verdict and report again from a run's journals; nothing is measured."""
     from dyno.stored import rebuild
 
-    _finish(rebuild(run), gate)
+    _finish(*rebuild(run), gate)
 
 
 @app.command(epilog="Examples:  dyno compare runs/monday runs/tuesday --gate   dyno compare runs/baseline runs/a runs/b")
@@ -391,17 +394,19 @@ def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excer
     show_results(console, directory, summary, verdicts, excerpt=excerpt)
     if words := outage(summary):
         raise SystemFailed(words)
-    _finish(verdicts, gate)
+    _finish(summary, verdicts, gate)
 
 
-def _finish(verdicts: Verdicts, gate: bool) -> None:
-    """With `--gate`, the exit code is the verdict: on the recommended variant, else on what stands against all of them."""
+def _finish(summary: Summary, verdicts: Verdicts, gate: bool) -> None:
+    """With `--gate`, the exit code is the verdict, with its reason as the last line."""
     if not gate:
         return
-    decisions = {v.decision for v in verdicts.variants if not v.is_baseline} or {v.decision for v in verdicts.variants}
-    if "SHIP" in decisions:
-        return
-    raise typer.Exit(Exit.INCONCLUSIVE if "INCONCLUSIVE" in decisions else Exit.DONT_SHIP)
+    from dyno.gate import gate_of
+
+    found = gate_of(summary, verdicts)
+    print(found.sentence)
+    if found.code:
+        raise typer.Exit(found.code)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,14 @@ from results.config import PlanConfig
 from results.summary import Summary, Verdicts
 
 
-def rebuild(run: Path) -> Verdicts:
+def rebuild(run: Path) -> tuple[Summary, Verdicts]:
     """Summary, verdict and report anew from the journals."""
     directory = existing_run(run)
     console = open_console()
     with progress_for(console) as progress:
         summary, verdicts = decide(directory, load_experiment(directory.experiment), progress)
     show_results(console, directory, summary, verdicts)
-    return verdicts
+    return summary, verdicts
 
 
 def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> None:

@@ -17,7 +17,7 @@ def conclude(changes: Sequence[RunChange], missing: Sequence[str], invalid: bool
 
     `missing`: what only the earlier run has. `invalid`: whether a measurement of what both have is INVALID.
     """
-    by_outcome = {o: [c for c in changes if c.outcome == o] for o in ("worse", "unsettled", "not compared", "better")}
+    by_outcome = {o: [c for c in changes if c.outcome == o] for o in ("worse", "unsettled", "not compared")}
     if worse := by_outcome["worse"]:
         return "worse", f"Worse: {_named(worse)}{_also(by_outcome['unsettled'] + by_outcome['not compared'])}."
     if not changes:
@@ -34,19 +34,22 @@ def conclude(changes: Sequence[RunChange], missing: Sequence[str], invalid: bool
     reasons += missing
     if reasons:
         return "unsettled", f"Not settled: {'; '.join(reasons)}."
-    better = by_outcome["better"]
-    also = f"; better: {_named(better)}" if better else ""
-    return "nothing worse", f"Nothing is worse: {_equal(changes)}{also}."
+    return "nothing worse", f"Nothing is worse: {_settled(changes)}."
 
 
-def _equal(changes: Sequence[RunChange]) -> str:
-    equal = [change for change in changes if change.outcome == "equivalent"]
-    if not equal:
-        return "no number is equal or worse"
-    margins = sorted({(c.unit == "share", c.margin) for c in equal})
+def _settled(changes: Sequence[RunChange]) -> str:
+    """How many numbers are what, none of them worse."""
+    margins = sorted({(c.unit == "share", c.margin) for c in changes if c.outcome != "better"})
     texts = " or ".join(margin_text(margin, is_share) for is_share, margin in margins)
-    which = "" if len(margins) == 1 else ", whichever is the number's margin"
-    return f"{len(equal)} of {len(changes)} numbers show no difference beyond {texts}{which}"
+    count = {o: sum(c.outcome == o for c in changes) for o in ("equivalent", "no worse")}
+    words = []
+    if count["equivalent"]:
+        words.append(f"{count['equivalent']} of {len(changes)} numbers show no difference beyond their margin ({texts})")
+    if count["no worse"]:
+        words.append(f"{count['no worse']} of {len(changes)} are not worse by more than their margin ({texts})")
+    if better := [c for c in changes if c.outcome == "better"]:
+        words.append(f"better: {_named(better)}")
+    return "; ".join(words)
 
 
 def _named(changes: Sequence[RunChange]) -> str:

@@ -23,7 +23,7 @@ TAIL_FACTOR = 2.0
 FAILURES_MARGIN = 0.01
 _TAILS = ("_p90", "_p95", "_p99", "_p99.9")
 
-Outcome = Literal["better", "worse", "equivalent", "unsettled", "not compared"]
+Outcome = Literal["better", "worse", "equivalent", "no worse", "unsettled", "not compared"]
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,22 @@ def _concluded(each: Compared, shown: bool) -> RunChange:
 
 
 def outcome_of(each: Compared, shown: bool) -> Outcome:
-    """A share that is shown to have changed has changed, however little; an amount may change within its margin."""
+    """A share that is shown to have changed has changed, however little; an amount may change within its margin.
+
+    "no worse" needs only the bound on the worse side to lie within the margin.
+    """
     if each.barred is not None:
         return "not compared"
     moved, bounds = each.evidence.change, each.bounds
     if each.held is not None or moved is None or each.evidence.p is None:
         return "unsettled"
-    within = -each.margin <= bounds.low and bounds.high <= each.margin
-    if shown and (each.is_share or not within):
-        return "worse" if (moved > 0) == (each.metric.better == "lower") else "better"
-    return "equivalent" if within else "unsettled"
+    capped_above, capped_below = bounds.high <= each.margin, -each.margin <= bounds.low
+    lower = each.metric.better == "lower"
+    if shown and (each.is_share or not (capped_above and capped_below)):
+        return "worse" if (moved > 0) == lower else "better"
+    if capped_above and capped_below:
+        return "equivalent"
+    return "no worse" if (capped_above if lower else capped_below) else "unsettled"
 
 
 def _sentence(each: Compared, outcome: Outcome) -> str:
@@ -126,11 +132,12 @@ def _sentence(each: Compared, outcome: Outcome) -> str:
     size = _size(each, evidence.change)
     if outcome in ("worse", "better"):
         return f"{was}: {outcome}, {size} ({_shown_by(each)}){each.cause}"
+    margin = margin_text(each.margin, each.is_share)
     allowed = f"the data allow {_size(each, evidence.sides.low)} to {_size(each, evidence.sides.high)}"
-    if outcome == "equivalent":
-        return f"{was}: no difference beyond {margin_text(each.margin, each.is_share)} ({size}; {allowed}){each.cause}"
-    none = f"up to {margin_text(each.margin, each.is_share)} would count as none"
-    return f"{was}: unsettled: {allowed}, and {none}; measure more {evidence.of}{each.cause}"
+    if outcome == "unsettled":
+        return f"{was}: unsettled: {allowed}, and up to {margin} would count as none; measure more {evidence.of}{each.cause}"
+    settled = "no difference beyond" if outcome == "equivalent" else "not worse by more than"
+    return f"{was}: {settled} {margin} ({size}; {allowed}){each.cause}"
 
 
 def _value(side: Estimate, each: Compared) -> str:

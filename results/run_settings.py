@@ -32,8 +32,8 @@ def setting_changes(before: Settings, after: Settings) -> Changes:
     changes: Changes = {}
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changes |= {(key, *path): change for path, change in setting_changes(old, new).items()}
+        if isinstance(old, Mapping | None) and isinstance(new, Mapping | None):
+            changes |= {(key, *path): change for path, change in setting_changes(old or {}, new or {}).items()}
         elif old != new:
             changes[key,] = f"{'none' if old is None else old} -> {'none' if new is None else new}"
     return changes

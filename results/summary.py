@@ -257,8 +257,9 @@ class RunChange(msgspec.Struct, frozen=True, kw_only=True):
 
     `margin` is the largest change that counts as none: a share of the earlier value, or points of a share. `bounds` are what the
     change is held against it by, in the same measure, each end wrong with at most 5 %. `outcome` (docs/decision.md): "equivalent"
-    where the bounds lie within the margin, "worse" and "better" where a change is shown for all metrics together, "unsettled"
-    where the data show neither, "not compared" where the runs answer different questions or one of them is INVALID.
+    where the bounds lie within the margin, "no worse" where the one on the worse side does, "worse" and "better" where a change
+    is shown for all metrics together, "unsettled" where the data show none of them, "not compared" where the runs answer
+    different questions or one of them is INVALID.
     """
 
     variant: str
@@ -271,7 +272,7 @@ class RunChange(msgspec.Struct, frozen=True, kw_only=True):
     difference: Difference
     margin: float
     bounds: Interval | None
-    outcome: Literal["better", "worse", "equivalent", "unsettled", "not compared"]
+    outcome: Literal["better", "worse", "equivalent", "no worse", "unsettled", "not compared"]
     sentence: str
 
 

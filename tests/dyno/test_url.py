@@ -39,8 +39,10 @@ def test_a_report_and_a_comparison_come_from_the_stored_run(run: Path) -> None:
     assert side_by_side.returncode == 0, side_by_side.stderr
     assert side_by_side.stdout.count("url") == 3
     with_itself = dyno("compare", str(run), str(run), "--gate", "--junit", "compared.xml", cwd=run)
-    assert with_itself.returncode == 0, with_itself.stderr
-    assert "worse" not in with_itself.stdout
+    # 250 requests without a failure allow 1.5 points of them, more than the one point that counts as none.
+    assert with_itself.returncode == 2, with_itself.stderr
+    assert "Not settled: " in with_itself.stdout
+    assert ": worse" not in with_itself.stdout
     assert "<failure" not in (run / "compared.xml").read_text()
     before = (run / "report.html").read_bytes()
     assert dyno("report", str(run), cwd=run).returncode == 0
