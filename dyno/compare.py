@@ -52,12 +52,12 @@ def compare_two(before: Path, after: Path, margin: str | None, junit_file: Path 
 
 def _stored(run: Path, name: str) -> StoredRun:
     directory = existing_run(run)
-    experiment = load_experiment(directory.experiment)
+    experiment, environment = load_experiment(directory.experiment), _environment(directory.environment)
     try:
         inputs = replace(run_inputs(directory, experiment), name=name)
     except (OSError, msgspec.MsgspecError) as error:
         raise BadInput(f"{directory.variants}: can't be read ({error}); was anything measured in this run?") from None
-    return StoredRun(inputs, _environment(directory.environment), settings_of(experiment))
+    return StoredRun(inputs, environment, settings_of(experiment))
 
 
 def _environment(file: Path) -> dict[str, Any]:
