@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from results.prompt_totals import PromptTotals
 from results.records import Prompt
 
 Coverage = Literal["all", "common", "none"]
@@ -30,6 +31,15 @@ class Contents:
             if prompt in self.questions:
                 gathered.setdefault(self.questions[prompt], []).append(value)
         return {question: float(np.mean(each)) for question, each in gathered.items()}
+
+    def totals_by_question(self, totals: PromptTotals) -> dict[str, tuple[float, int]]:
+        """Sums and numbers by prompt id as those by question."""
+        gathered: dict[str, tuple[float, int]] = {}
+        for prompt, (total, n) in totals.items():
+            if prompt in self.questions:
+                before = gathered.get(self.questions[prompt], (0.0, 0))
+                gathered[self.questions[prompt]] = (before[0] + total, before[1] + n)
+        return gathered
 
 
 def contents_of(prompts: Mapping[str, Prompt], group: str, style: str, *, lengths_only: bool = False) -> Contents:

@@ -6,7 +6,7 @@ between the blocks. Tokens, metered costs and scores are paired by prompt, failu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan, log
 from typing import Literal
@@ -14,13 +14,15 @@ from typing import Literal
 import numpy as np
 
 from results.bounded_means import paired_score_bounds
-from results.stats import TAIL, Bounds, absent, estimate, exp_, ratio_bounds, score_p, t_p
+from results.prompt_totals import PromptTotals, prompt_mean, prompt_ratio_bounds
+from results.stats import TAIL, Bounds, absent, estimate, exp_, score_p, t_p
 from results.summary import Difference, Estimate
-from results.unpaired import Welch, finite, fisher_p, share_change_bounds
+from results.unpaired import Counted, Welch, finite, fisher_p, share_change_bounds
 
 SIDE = 0.05
 MIN_PROMPTS = 10
 _UNBOUNDED = Bounds(-inf, inf)
+_LEAST_TAIL, _HALVINGS = 1e-9, 24
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Evidence:
 
     `interval` holds the true change with 95 %. Each end of `sides` is wrong with at most 5 %: two one-sided tests. `p` is the
     two-sided p-value of no change. Without a change, or where the data bound none, `reason` says why. `n` counts what `of` names,
-    in the smaller run: more of it narrows the bounds.
+    in the smaller run: more of it narrows the bounds. `test`: what p is of, where the interval does not say it.
     """
 
     before: float | None
@@ -40,6 +42,7 @@ class Evidence:
     n: int = 0
     reason: str | None = None
     of: Literal["blocks", "requests", "prompts"] = "blocks"
+    test: str = ""
 
     @property
     def difference(self) -> Difference:
@@ -82,38 +85,56 @@ def by_blocks(before: float, after: float, blocks_before: Sequence[float], block
     return _stretched(before, after, ends, welch.change, welch.p, n, "blocks")
 
 
-def by_prompts(before: float, after: float, old: Mapping[str, float], new: Mapping[str, float]) -> Evidence | None:
-    """From the means of the prompts that both runs were asked; None for fewer than `MIN_PROMPTS` of them."""
+def by_prompts(before: float, after: float, old: PromptTotals, new: PromptTotals) -> Evidence | None:
+    """From the totals of the prompts that both runs were asked; None for fewer than `MIN_PROMPTS` of them."""
     common = sorted(old.keys() & new.keys())
     if len(common) < MIN_PROMPTS:
         return None
-    x, y = np.array([new[key] for key in common]), np.array([old[key] for key in common])
-    ratios = [ratio_bounds(x, y, tail, tail) for tail in (TAIL, SIDE)]
+    then, now = ({key: side[key] for key in common} for side in (old, new))
+    ratios = [prompt_ratio_bounds(now, then, tail, tail) for tail in (TAIL, SIDE)]
     if not all(map(finite, ratios)):
         return None
     ends = [Bounds((ratio.low - 1) * before, (ratio.high - 1) * before) for ratio in ratios]
-    return _stretched(before, after, ends, float(np.mean(x - y)), t_p(x - y), len(common), "prompts")
+    means = [prompt_mean(side, common) for side in (now, then)]
+    moved = log(means[0].value / means[1].value)
+    p = t_p(moved + means[0].pulls / means[0].value - means[1].pulls / means[1].value)
+    return _stretched(before, after, ends, moved, p, len(common), "prompts")
 
 
-def by_counts(before: Estimate, after: Estimate) -> Evidence:
-    """Of two shares of counted requests, exactly, as if the requests were independent of one another."""
-    assert before.value is not None and after.value is not None
-    now, then = round(after.value * after.n), round(before.value * before.n)
-    interval, sides = (share_change_bounds(now, after.n, then, before.n, tail) for tail in (TAIL, SIDE))
-    p = fisher_p(now, after.n, then, before.n)
-    n = min(before.n, after.n)
-    return Evidence(before.value, after.value - before.value, interval, sides, p, n, of="requests")
+def by_counts(old: Counted, new: Counted) -> Evidence:
+    """Of two shares of counted requests: exactly, or by t between the blocks where they come in bursts."""
+    before, after = old.total / old.n, new.total / new.n
+    interval, sides = (share_change_bounds(new, old, tail) for tail in (TAIL, SIDE))
+    exact = fisher_p(new.total, new.n, old.total, old.n)
+    n = min(old.n, new.n)
+    if not (old.in_bursts or new.in_bursts) or min(len(old.sizes), len(new.sizes)) < 2:
+        return Evidence(before, after - before, interval, sides, exact, n, of="requests", test="Fisher's exact test")
+    p = max(exact, Welch.of(new.shares, old.shares).p)
+    return Evidence(before, after - before, interval, sides, p, n, of="requests", test="t between blocks, for it comes in bursts")
 
 
 def by_scores(before: float, old: Mapping[str, float], new: Mapping[str, float]) -> Evidence:
-    """Of mean scores, prompt by prompt, over the prompts that both were asked."""
+    """Of mean scores, prompt by prompt, over the prompts that both were asked: McNemar's exact test where each is won, lost or
+    even, else what their bounds say."""
     common = sorted(old.keys() & new.keys())
     if not common:
         return Evidence(before, None, reason="no prompt was scored in both")
     changes = np.array([new[key] - old[key] for key in common])
     interval, sides = (paired_score_bounds(changes, tail, tail) for tail in (TAIL, SIDE))
     moved = float(np.mean(changes))
-    return Evidence(before, moved, interval, sides, score_p(changes), len(common), of="prompts")
+    is_whole = bool(np.all(np.isin(changes, (-1.0, 0.0, 1.0))))
+    p = score_p(changes) if is_whole else _p_of(lambda tail: paired_score_bounds(changes, tail, tail))
+    return Evidence(before, moved, interval, sides, p, len(common), of="prompts")
+
+
+def _p_of(bounds: Callable[[float], Bounds]) -> float:
+    """The two-sided p-value of no change that bounds imply: twice the smallest tail at which they leave out zero."""
+    least, most = log(_LEAST_TAIL), log(0.5)
+    for _ in range(_HALVINGS):
+        middle = (least + most) / 2
+        ends = bounds(exp_(middle))
+        least, most = (middle, most) if ends.low <= 0 <= ends.high else (least, middle)
+    return 2 * exp_(most)
 
 
 def _both(welch: Welch) -> tuple[Bounds, Bounds]:

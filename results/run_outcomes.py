@@ -152,8 +152,8 @@ def _size(each: Compared, moved: float) -> str:
 
 def _shown_by(each: Compared) -> str:
     evidence = each.evidence
-    if evidence.of == "requests":
-        return f"Fisher's exact test: p {f'= {evidence.p:.2g}' if evidence.p and evidence.p > 1e-4 else '< 0.0001'}"
+    if evidence.test:
+        return f"{evidence.test}: p {f'= {evidence.p:.2g}' if evidence.p and evidence.p > 1e-4 else '< 0.0001'}"
     return f"95 % interval: {_size(each, evidence.interval.low)} to {_size(each, evidence.interval.high)}"
 
 

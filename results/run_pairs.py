@@ -14,7 +14,8 @@ from results.cost import cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
 from results.measured import Scores
 from results.metrics import METRICS, TOKEN_MEANS, block_statistics
-from results.prompt_totals import prompt_means
+from results.objectives import counts_of
+from results.prompt_totals import prompt_totals
 from results.report.format import change
 from results.requests import Floats, Requests
 from results.run_evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
@@ -23,6 +24,7 @@ from results.run_sides import Question, Side
 from results.stats import TAIL, absent, estimate
 from results.steady import StageData
 from results.summary import Estimate
+from results.unpaired import Counted
 
 # Compared whatever was asked for; the last six only where a run has them.
 _ALWAYS = ("error_rate", "latency_p50", "requests_per_s")
@@ -46,7 +48,8 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
             continue
         evidence = not_comparable(*values, (before.run, after.run))
         if evidence is None and METRICS[key].unit == "share":
-            evidence = by_counts(*values)
+            counted = [Counted.of([counts_of(key, block.requests) for block in side.blocks]) for side in (old, new)]
+            evidence = by_counts(counted[0], counted[1])
         if evidence is None and key in TOKEN_MEANS:
             evidence = _tokens(key, old, new, values, question)
         if evidence is None:
@@ -67,11 +70,10 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
 
 
 def _tokens(key: str, old: StageData, new: StageData, values: tuple[Estimate, Estimate], question: Question) -> Evidence | None:
-    means = [prompt_means([block.requests for block in side.blocks], TOKEN_MEANS[key]) for side in (old, new)]
+    each = [prompt_totals([block.requests for block in side.blocks], TOKEN_MEANS[key]) for side in (old, new)]
+    totals = question.before.totals_by_question(each[0]), question.after.totals_by_question(each[1])
     assert values[0].value is not None and values[1].value is not None
-    return by_prompts(
-        values[0].value, values[1].value, question.before.by_question(means[0]), question.after.by_question(means[1])
-    )
+    return by_prompts(values[0].value, values[1].value, *totals)
 
 
 def _slo_allows(inputs: RunInputs, key: str) -> float | None:
@@ -120,9 +122,12 @@ def _cost(name: str, before: Side, after: Side, question: Question, margin: floa
         prices = budgets[0].price, budgets[1].price
         stages = [side.variant.stages[side.inputs.judged_stage] for side in (before, after)]
         if all(map(is_metered, prices)):
-            each = [prompt_means([b.requests for b in s.blocks], _costs_at(p)) for s, p in zip(stages, prices, strict=True)]
-            contents = question.before.by_question(each[0]), question.after.by_question(each[1])
-            evidence = by_prompts(old.value, new.value, *contents)
+            each = [
+                prompt_totals([block.requests for block in stage.blocks], _costs_at(price), failed_too=True)
+                for stage, price in zip(stages, prices, strict=True)
+            ]
+            totals = question.before.totals_by_question(each[0]), question.after.totals_by_question(each[1])
+            evidence = by_prompts(old.value, new.value, *totals)
         if evidence is None:
             blocks = [_block_costs(stage, price) for stage, price in zip(stages, prices, strict=True)]
             evidence = by_blocks(old.value, new.value, blocks[0], blocks[1])

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from math import isfinite, sqrt
 
 import numpy as np
-from scipy.special import gammaln, stdtr, stdtrit
+from scipy.special import chdtrc, gammaln, stdtr, stdtrit
 
-from results.stats import Bounds, share_bounds
+from results.block_shares import block_share_bounds
+from results.stats import Bounds
 
 _TIES = 1 + 1e-7
 
@@ -65,9 +66,43 @@ def _log_choose(n: int, k: np.typing.NDArray[np.int64]) -> np.typing.NDArray[np.
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
 
-def share_change_bounds(count: int, n: int, before: int, m: int, tail: float) -> Bounds:
-    """Bounds of the share `count / n` less the share `before / m`: exact bounds of either, each with half of `tail`."""
-    now, then = share_bounds(count, n, tail / 2, tail / 2), share_bounds(before, m, tail / 2, tail / 2)
+@dataclass(frozen=True)
+class Counted:
+    """How many requests of each block (k,) are counted, `counts`, of `sizes`. Blocks without requests say nothing."""
+
+    counts: Sequence[int]
+    sizes: Sequence[int]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[int, int]]) -> Counted:
+        counts = [(count, size) for count, size in pairs if size]
+        return cls([count for count, _ in counts], [size for _, size in counts])
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def n(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def shares(self) -> list[float]:
+        return [count / size for count, size in zip(self.counts, self.sizes, strict=True)]
+
+    @property
+    def in_bursts(self) -> bool:
+        """Whether the blocks' shares spread more than chance explains at 5 % (the chi-squared test of dispersion)."""
+        share, k = self.total / self.n if self.n else 0.0, len(self.sizes)
+        if k < 2 or not 0 < share < 1:
+            return False
+        off = [(count - share * size) ** 2 / size for count, size in zip(self.counts, self.sizes, strict=True)]
+        return float(chdtrc(k - 1, sum(off) / (share * (1 - share)))) < 0.05
+
+
+def share_change_bounds(after: Counted, before: Counted, tail: float) -> Bounds:
+    """Bounds of a share less another: bounds of either that hold for bursts too, each with half of `tail`."""
+    now, then = (block_share_bounds(side.counts, side.sizes, tail / 2, tail / 2) for side in (after, before))
     return Bounds(now.low - then.high, now.high - then.low)
 
 

@@ -19,7 +19,7 @@ from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord, Va
 
 MS = 1_000_000
 RATE = 10.0
-PROMPTS = 50
+PROMPTS = 60
 
 
 def questions(n: int = PROMPTS) -> list[Prompt]:

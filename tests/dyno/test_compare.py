@@ -31,7 +31,7 @@ def reworded(change: Mapping[str, Any], *, number: int = 7) -> list[Prompt]:
     return [msgspec.structs.replace(p, **change) if i == number else p for i, p in enumerate(questions())]
 
 
-def says_no(*numbers: int, of: int = 50) -> Any:
+def says_no(*numbers: int, of: int = 60) -> Any:
     """Wrong answers to these prompts, whenever they are asked."""
     return lambda i: "no" if i % of in numbers else "yes"
 
@@ -46,6 +46,7 @@ CASES: dict[str, tuple[Made, Made, int, str]] = {
     "an outage in both": (replace(BASE, fails=lambda i: True), replace(LATER, fails=lambda i: True), UNSETTLED, "latency p50"),
     "5 % new failures": (BASE, replace(LATER, fails=lambda i: i % 20 == 0), WORSE, "error rate was 0 % and is 5.0 %: worse"),
     "2 new failures of 400": (BASE, replace(LATER, fails=lambda i: i in (7, 300)), UNSETTLED, "measure more requests"),
+    "failures in one block only": (BASE, replace(LATER, fails=lambda i: i < 30), UNSETTLED, "was 0 % and is 7.5 %: unsettled"),
     "failures that went": (replace(BASE, fails=lambda i: i % 10 == 0), LATER, 0, "90.0 % and is 100 %: not worse by more than"),
     "tenfold latency": (BASE, replace(LATER, latency=2000.0), WORSE, "latency p50 was 199 ms and is 2.00 s: worse, +903 %"),
     "8 % slower": (BASE, replace(LATER, latency=216.0), WORSE, "latency p50"),
@@ -66,10 +67,10 @@ CASES: dict[str, tuple[Made, Made, int, str]] = {
     "an slo that can't be had": (replace(BASE, sections="slo: {latency_p99: 1s}"), LATER, UNSETTLED, "needs at least 1,000"),
     # Quality and cost.
     "a fifth of the answers wrong": (
-        replace(BASE, sections=SCORED), replace(LATER, sections=SCORED, says=says_no(*range(10))), WORSE,
+        replace(BASE, sections=SCORED), replace(LATER, sections=SCORED, says=says_no(*range(12))), WORSE,
         "quality was 100 % and is 80.0 %: worse, −20.0 points",
     ),
-    "3 of 50 answers wrong": (BASE, replace(LATER, says=says_no(1, 2, 3)), UNSETTLED, "measure more prompts"),
+    "3 of 60 answers wrong": (BASE, replace(LATER, says=says_no(1, 2, 3)), UNSETTLED, "measure more prompts"),
     "threefold token price": (
         replace(BASE, sections=TOKEN_PRICE.format(2)), replace(LATER, sections=TOKEN_PRICE.format(6)), WORSE,
         "the price changes it by +142 %, what was used by 0.0 %",
@@ -90,10 +91,10 @@ CASES: dict[str, tuple[Made, Made, int, str]] = {
     "INVALID before": (replace(BASE, slip=30.0), LATER, UNSETTLED, "the measurement of before is INVALID"),
     "SUSPECT": (BASE, replace(LATER, stall=200.0), 0, "after: a, main: SUSPECT: the load generator was away"),
     # What was asked.
-    "one prompt reworded": (BASE, replace(LATER, prompts=reworded(OTHER_WORDS)), NOTHING, "1 of 50 prompts ask something else"),
-    "one prompt less": (BASE, replace(LATER, prompts=questions()[:-1]), NOTHING, "1 of 50 prompts are only in before"),
+    "one prompt reworded": (BASE, replace(LATER, prompts=reworded(OTHER_WORDS)), NOTHING, "1 of 60 prompts ask something else"),
+    "one prompt less": (BASE, replace(LATER, prompts=questions()[:-1]), NOTHING, "1 of 60 prompts are only in before"),
     "the same prompts by other names": (BASE, replace(LATER, prompts=SWAPPED), 0, "Nothing is worse"),
-    "one reference changed": (BASE, replace(LATER, prompts=reworded({"reference": "no"})), UNSETTLED, "1 of 50 prompts have"),
+    "one reference changed": (BASE, replace(LATER, prompts=reworded({"reference": "no"})), UNSETTLED, "1 of 60 prompts have"),
     "no prompts": (replace(BASE, prompts=questions()[:1]), replace(LATER, prompts=questions()[1:2]), NOTHING, "prompts"),
     "sampling": (BASE, replace(LATER, workload=", sampling: {max_tokens: 5}"), NOTHING, "workload.sampling.max_tokens: 256 -> 5"),
     "temperature": (BASE, replace(LATER, workload=", sampling: {temperature: 1}"), NOTHING, "temperature: 0.0 -> 1.0"),
