@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all check bench-finetune bench-quantize bench-loadgen bench-decision clean
+.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-decision clean
 
 demo: .venv/.cpu
 	$(BIN)/dyno demo
@@ -16,6 +16,10 @@ test: .venv/.dev
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest
+
+# The compiled part, built and run by each of Python 3.11, 3.12 and 3.13 that is on this machine.
+test-pythons: .venv/.dev
+	$(BIN)/python -m pytest -p no:cacheprovider tests/loadgen/test_pythons.py
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 /* The inner loops of the measuring path. Linux only and optional: transport/receiver.py, transport/chunked.py, sse.py and
- * emulator/batch.py say what each does, and have the same in Python. CPython's stable ABI from 3.11 on. */
-#define Py_LIMITED_API 0x030b0000
+ * emulator/batch.py say what each does, and have the same in Python. For the Python whose headers it is built with: those of 3.12
+ * leave out references that 3.11 counts, so no stable ABI is claimed. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
