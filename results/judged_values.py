@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -14,6 +14,7 @@ from results.requests import Floats, Requests
 from results.stats import TAIL, absent, estimate, floor_reason, log_t_bounds, order_statistic_bounds, t_bounds, upper_percentile
 from results.steady import StageData
 from results.summary import Estimate
+from results.token_times import at_once, unmeasured
 
 FAILED_SHARE = 0.01
 """A mean is of the requests that succeeded. It stands for all of them while no more than this share failed."""
@@ -23,7 +24,6 @@ FEWEST = 60
 """Fewer requests miss a kind that is one in twenty in more than 5 % of runs, so no mean is judged on them."""
 
 _ANSWERS = ("latency", "service_latency", "ttft", "service_ttft")  # every whole answer has these
-_TOKENS = ("tpot", "itl")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def judged_values(metric: str, stage: StageData) -> JudgedValues:
     """Of a time's mean or percentile, such as "latency_p95"; absent, with the reason, where it can't be judged."""
     name, _, statistic = metric.rpartition("_")
     steady = [block.steady for block in stage.blocks]
-    if reason := _unmeasured(name, steady):
+    if reason := unmeasured(name, steady, UNMEASURED_SHARE):
         return JudgedValues(absent(reason))
     if statistic == "mean":
         return _mean(name, steady)
@@ -101,7 +101,7 @@ def _percentile(name: str, q: float, steady: Sequence[Requests]) -> JudgedValues
     if name == "itl" and value == 0:
         together = float(np.mean(pooled == 0))
         return JudgedValues(
-            absent(f"{together:.0%} of the tokens came in one chunk with the token before, at no time of their own", n)
+            absent(f"{together * 100:.0f} % of the tokens came in one chunk with the token before, at no time of their own", n)
         )
     bounds = (
         order_statistic_bounds(pooled, q, TAIL, TAIL)
@@ -119,46 +119,7 @@ def _missing(name: str, requests: Requests) -> NDArray[np.bool_]:
 def _with_failures(name: str, requests: Requests) -> Floats:
     """The values, and infinity for each that is missing; of tokens, as many as an answer has on average."""
     values, missing = values_of(requests, name), int(_missing(name, requests).sum())
-    if name in _TOKENS:
-        values = values[~_at_once(requests)[requests.ok & ~np.isnan(requests.tpot)]] if name == "tpot" else values
+    if name == "tpot":
+        values = values[~at_once(requests)[requests.ok & ~np.isnan(requests.tpot)]]
     each = 1.0 if name in PER_REQUEST else len(values) / max(int(requests.ok.sum()), 1)
     return np.append(values, np.full(round(missing * each), inf))
-
-
-def _at_once(requests: Requests) -> NDArray[np.bool_]:
-    """Answers (n,) of several tokens that came at one time, so that no time per token can be had."""
-    return np.asarray((requests.output_tokens >= 2) & (requests.last == requests.first), np.bool_)
-
-
-def _uncounted(requests: Requests) -> NDArray[np.bool_]:
-    return np.isnan(requests.output_tokens)
-
-
-def _miscounted(requests: Requests) -> NDArray[np.bool_]:
-    """Answers (n,) whose chunks carried another number of tokens than was counted; an end token is in no chunk."""
-    lacking = requests.output_tokens - requests.chunks.tokens_of
-    return np.asarray((lacking < 0) | (lacking > 1 + 0.1 * requests.output_tokens), np.bool_)
-
-
-_DOUBTS: dict[str, Sequence[tuple[Callable[[Requests], NDArray[np.bool_]], str]]] = {
-    "tpot": (
-        (_uncounted, "have no token count"),
-        (_at_once, "came all at once, so that no time per token can be had"),
-    ),
-    "itl": (
-        (_uncounted, "have no token count"),
-        (_at_once, "came all at once, so that no time between tokens can be had"),
-        (_miscounted, "came in chunks that carried another number of tokens than the server counted"),
-    ),
-}
-
-
-def _unmeasured(name: str, steady: Sequence[Requests]) -> str | None:
-    """Why times between tokens can't be had by their definition, None where they can."""
-    answered = [r.ok & ~np.isnan(r.last) for r in steady]
-    n = sum(int(some.sum()) for some in answered)
-    for doubt, words in _DOUBTS.get(name, ()):
-        count = sum(int((doubt(r) & some).sum()) for r, some in zip(steady, answered, strict=True))
-        if count > UNMEASURED_SHARE * n:
-            return f"{count:,} of {n:,} answers {words}"
-    return None

@@ -29,6 +29,7 @@ from results.stats import (
 )
 from results.steady import Block, StageData
 from results.summary import Estimate, Metric
+from results.token_times import unmeasured
 
 STATISTICS = ("mean", *(f"p{q:g}" for q in QUANTILES))
 
@@ -56,6 +57,8 @@ _TOKENS: dict[str, Callable[[Requests], Floats]] = {
     "total_tokens": lambda r: r.total_tokens,
 }
 ADJUSTED = ("latency", "ttft")
+MOST = 0.5
+"""A time that more answers than this share do not have is absent."""
 
 _OVER = "over successful requests of the steady window"
 _ANSWERS = "of all requests of the window that succeeded"
@@ -235,9 +238,19 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
         found[key] = _share(pooled[key], stage.n)
     for key in ANSWER_SHARES:
         found[key] = _share(pooled[key], stage.succeeded, "succeeded")
-    if not limits:
-        found |= dict.fromkeys(("goodput", "slo_attainment"), absent("the experiment names no slo"))
+    lacking = _no_token_times(stage)
+    for name, why in lacking.items():
+        found |= {f"{name}_{stat}": absent(why) for stat in STATISTICS}
+    no_limit = None if limits else "the experiment names no slo"
+    if unmet := next((why for name, why in lacking.items() if name in limits), no_limit):
+        found |= dict.fromkeys(("goodput", "slo_attainment"), absent(unmet))
     return found
+
+
+def _no_token_times(stage: StageData) -> dict[str, str]:
+    """Of TPOT and ITL, those that most answers of a stage do not have, and why."""
+    steady = [block.steady for block in stage.blocks]
+    return {name: reason for name in ("tpot", "itl") if (reason := unmeasured(name, steady, MOST))}
 
 
 def _distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:

@@ -103,14 +103,14 @@ def percentile(values: Floats, q: float) -> Estimate:
     if reason := floor_reason(q, len(values)):
         return absent(reason, len(values))
     ordered = np.sort(values)
-    return estimate(float(np.percentile(ordered, q)), order_statistic_bounds(ordered, q, TAIL, TAIL), len(values))
+    return estimate(upper_percentile(ordered, q), order_statistic_bounds(ordered, q, TAIL, TAIL), len(values))
 
 
 def upper_percentile(values: Floats, q: float) -> float:
     """numpy's linear percentile of values some of which may be infinite: infinite as soon as it would rest on one."""
     ordered = np.sort(values)
     above = ordered[int(np.ceil((len(ordered) - 1) * q / 100))]
-    return float(np.percentile(ordered, q)) if above < inf else inf
+    return float(np.percentile(np.minimum(ordered, above), q)) if above < inf else inf
 
 
 def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_tail: float) -> Bounds:

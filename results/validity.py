@@ -20,6 +20,7 @@ from results.records import Ceiling
 from results.requests import Floats
 from results.steady import StageData, client_late
 from results.summary import Validity
+from results.token_times import miscounted
 
 CEILING_FILE = "calibration.json"
 CEILING_SHARE = 0.7
@@ -135,10 +136,8 @@ def _token_counts(stage: StageData) -> list[Doubt]:
     odd = counted = 0
     for block in stage.blocks:
         requests = block.requests
-        by_chunk = requests.chunks.tokens_of
         known = requests.ok & ~np.isnan(requests.output_tokens)
-        missing = requests.output_tokens[known] - by_chunk[known]
-        odd += int(((missing < 0) | (missing > 1 + 0.1 * requests.output_tokens[known])).sum())
+        odd += int((miscounted(requests) & known).sum())
         counted += int(known.sum())
     if odd <= MISCOUNT_SHARE * counted:
         return []
