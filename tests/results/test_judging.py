@@ -1,4 +1,4 @@
-"""What an objective is decided on: failures count, value and bounds are of one population, and what can't be had is not judged."""
+"""What objectives are decided on: failures count, value and bounds are of one population, unknown times are not judged."""
 
 from __future__ import annotations
 
