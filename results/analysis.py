@@ -43,7 +43,7 @@ from results.settling import Unit, to_settle
 from results.stats import TAIL, absent, estimate, holm
 from results.steady import StageData, doubts, examples, failures
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
-from results.validity import read_ceiling, validity_of, worst
+from results.validity import probe_validity, read_ceiling, validity_of, worst
 
 
 def analyse(inputs: RunInputs) -> Summary:
@@ -80,7 +80,10 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         noise=floor,
         break_even=break_evens(inputs, variants),
         resolution=shown,
-        validity=worst([(f"{v.variant}, {stage.stage}", stage.validity) for v in variants for stage in v.stages]),
+        validity=worst(
+            [(f"{v.variant}, {stage.stage}", stage.validity) for v in variants for stage in v.stages]
+            + [(f"{m.record.name}, {stage.stage}", probe_validity(stage)) for m in measured for stage in m.probes.values()]
+        ),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from foundation.errors import BadInput
 from results.parsing import Batch, Failed, parse
+from results.possible import believed, impossible
 from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader, Prompt
 from results.requests import Requests, columns_of, joined, requests_of
 
@@ -116,13 +117,18 @@ class _Body:
         return batch
 
     def requests(self) -> Requests:
-        """All of them, in the order of their ids. Of two with one id the first counts."""
+        """All that can be, in the order of their ids. Of two with one id the first counts."""
         everything, lines = joined(self._parts), np.concatenate(self._lines)
         order = np.argsort(everything.id, kind="stable")
         again = np.zeros(len(order), np.bool_)
         again[1:] = np.diff(everything.id[order]) == 0
         self._lose([(int(lines[i]), f"there is a request {everything.id[i]} before it") for i in order[again]])
-        return everything.take(order[~again])
+        whole, lines = everything.take(order[~again]), lines[order[~again]]
+        wrong = impossible(whole, 0 if self.end is None else self.end.ended_ns)
+        self._lose([(int(lines[place]), why) for place, why in wrong])
+        keep = np.ones(len(whole), np.bool_)
+        keep[np.array([place for place, _ in wrong], dtype=np.int64)] = False
+        return believed(whole.where(keep))
 
     def _find_end(self, lines: Sequence[tuple[int, bytes]], failed: Sequence[Failed]) -> int | None:
         """Where the first end line stands among `lines`: one that is no record."""

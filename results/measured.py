@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from foundation.errors import BadInput
+from results.answers import answer_doubts, scoring_doubts
 from results.cache import cache_metrics
 from results.config import Scoring
 from results.inputs import RunInputs
-from results.journal import Damage, Journal, read_journals
+from results.journal import Damage, Journal
 from results.lengths import length_notes
 from results.metrics import stage_metrics
+from results.own_journals import header_findings, journals_of, load_differs
 from results.parquet import parquet_writer
 from results.quality import PromptScores, prompt_scores, with_labels
 from results.records import Prompt, VariantRecord
@@ -64,19 +67,23 @@ def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt], *, parquet: 
 def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt], parquet: bool) -> Measured:
     folder = inputs.run / "load" / record.name
     paths = sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl"))) if folder.is_dir() else []
-    following = {prompt.id for prompt in prompts.values() if prompt.after is not None}
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
     unread: list[Damage] = []
     for path in paths:
         with parquet_writer(path / "requests.parquet") if parquet else nullcontext() as each:
-            journals, damage = read_journals(path, each)
+            own, damage = journals_of(path, each)
+        journals = list(own.values())
         if not journals:
             unread += damage
         else:
-            is_probe = path.name in {f"probe-{probe.name}" for probe in inputs.quality.probes}
-            settling = Settling() if is_probe else settling_of(journals)
-            stages[path.name] = _stage(path.name, journals, damage, settling, following)
+            probe = next((probe for probe in inputs.quality.probes if path.name == f"probe-{probe.name}"), None)
+            stage = _stage(path.name, own, damage, Settling() if probe else settling_of(journals), prompts)
+            if probe or path.name == inputs.judged_stage:
+                group, scoring = (probe.name, probe) if probe else (EVAL, inputs.quality)
+                more = scoring_doubts([b.requests for b in stage.blocks], _of_set(prompts, group), scoring)
+                stage = replace(stage, findings=[*stage.findings, *more])
+            stages[path.name] = stage
             cache = cache_metrics(journals, inputs.run / "telemetry" / f"{record.name}.parquet")
             tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
@@ -99,14 +106,29 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
 
 
 def _stage(
-    name: str, journals: Sequence[Journal], damage: Sequence[Damage], settling: Settling, following: Set[str]
+    name: str, own: Mapping[Path, Journal], damage: Sequence[Damage], settling: Settling, prompts: Mapping[str, Prompt]
 ) -> StageData:
-    blocks = sorted((block_of(journal, settling.cut_ns) for journal in journals), key=lambda block: block.number)
-    first = journals[0].header
-    sessions = any(not following.isdisjoint(block.requests.prompt_id) for block in blocks)
-    return StageData(name, first.offered_rate, first.concurrency, blocks, settling, damage, sessions)
+    blocks = sorted((block_of(journal, settling.cut_ns) for journal in own.values()), key=lambda block: block.number)
+    requests = [block.requests for block in blocks]
+    following = {prompt.id for prompt in prompts.values() if prompt.after is not None}
+    headers = [journal.header for journal in own.values()]
+    return StageData(
+        stage=name,
+        offered_rate=headers[0].offered_rate,
+        concurrency=headers[0].concurrency,
+        blocks=blocks,
+        settling=settling,
+        damage=damage,
+        findings=[*header_findings(own), *answer_doubts(requests, prompts)],
+        differs=load_differs(headers),
+        sessions=any(not following.isdisjoint(each.prompt_id) for each in requests),
+    )
+
+
+def _of_set(prompts: Mapping[str, Prompt], group: str) -> dict[str, Prompt]:
+    return {prompt.id: prompt for prompt in prompts.values() if prompt.set == group}
 
 
 def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> PromptScores:
-    mine = {prompt.id: prompt for prompt in prompts.values() if prompt.set == group}
+    mine = _of_set(prompts, group)
     return prompt_scores([block.requests for block in stage.blocks], mine, with_labels(scoring, mine.values()))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, sqrt
+from math import inf, nan, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from results.chunks import CHUNK_TIMES
+from results.doubt import Doubt, some
 from results.held import Held, held
 from results.journal import Damage, Journal
 from results.pooled import Statistics, pooled, statistics_of
@@ -64,7 +65,8 @@ class Block:
     there in any way; `in_flight` is the mean number under way.
     `stall_ms`: the longest time that the load generator, of `workers` processes, was away from its work.
     `span` is when it began and ended, warm-up and drain and all, in Unix seconds; zeros where the journal does not say.
-    `window_ms` is the whole window; `left_out` says what lies outside it, `trace` has it too.
+    `window_ms` is the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the planned requests
+    that left no record, `clock_step_ms` is how far the clock of the chunks was set meanwhile.
     """
 
     number: int
@@ -84,6 +86,8 @@ class Block:
     window_ms: tuple[float, float] = (-inf, inf)
     left_out: LeftOut = LeftOut()
     trace: Trace | None = None
+    missing: int = 0
+    clock_step_ms: float = 0.0
 
     @cached_property
     def steady(self) -> Requests:
@@ -111,7 +115,8 @@ class Settling:
 class StageData:
     """One variant under one offered load: its blocks, in order. `settling` is what was found of their steady state.
 
-    `damage`: the lines of its journals that could not be read, which no number holds. `sessions`: whether conversations of
+    `damage`: the lines of its journals that no number holds. `findings`: what else was found against it when it was read;
+    `differs`: why its blocks are not of one offered load, where they are not. `sessions`: whether conversations of
     several requests arrive, and not single requests.
     """
 
@@ -121,6 +126,8 @@ class StageData:
     blocks: Sequence[Block]
     settling: Settling = Settling()
     damage: Sequence[Damage] = ()
+    findings: Sequence[Doubt] = ()
+    differs: str | None = None
     sessions: bool = False
 
     @property
@@ -145,6 +152,8 @@ class StageData:
     @cached_property
     def held(self) -> Held:
         """Whether the offered load was held, and why not."""
+        if self.differs is not None:
+            return Held(None, self.differs, nan)
         return held([block.steady for block in self.blocks], self.offered_rate is not None)
 
     @property
@@ -236,7 +245,24 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
         window_ms=(window_start / 1e6, high),
         left_out=LeftOut(int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())),
         trace=Trace(journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok),
+        missing=_missing(journal, int((~before).sum())),
+        clock_step_ms=_clock_step_ms(journal),
     )
+
+
+def _missing(journal: Journal, after_warm_up: int) -> int:
+    """Planned requests without a record; lines that can't be read are not counted again.
+
+    An open loop plans its warm-up too. Sessions leave a record a turn, so that some missing ones may not be seen.
+    """
+    header = journal.header
+    there = len(journal.requests) if header.concurrency is None else after_warm_up
+    return max(0, (header.planned or 0) - there - len(journal.damage))
+
+
+def _clock_step_ms(journal: Journal) -> float:
+    """Chunks have the kernel's stamps where the clock is the kernel's; CLOCK_MONOTONIC, the user's, is never set."""
+    return abs(journal.end.clock_step_ns) / 1e6 if journal.end is not None and journal.header.clock == "kernel" else 0.0
 
 
 def _span(journal: Journal) -> tuple[float, float]:
@@ -264,9 +290,9 @@ def _block_notes(journal: Journal) -> list[str]:
     header, end, n = journal.header, journal.end, len(journal.requests)
     notes = []
     if end is None:
-        notes.append(f"block {header.block} was cut off after {n} requests; they are used")
+        notes.append(f"block {header.block} was cut off after {some(n, 'request')}; they are used")
     elif end.end == "interrupted":
-        notes.append(f"block {header.block} was interrupted after {n} requests; they are used")
+        notes.append(f"block {header.block} was interrupted after {some(n, 'request')}; they are used")
     return notes
 
 
@@ -281,10 +307,13 @@ def doubts(stage: StageData) -> list[str]:
     elif stage.succeeded < stage.n:
         notes.append(f"{stage.n - stage.succeeded} of {stage.n} requests failed ({_classes(requests)})")
     notes += _first_errors(stage)
-    if empty := sum(int(r.empty.sum()) for r in requests):
-        notes.append(f"{empty} answers were empty; those without a first token have no latency")
+    if silent := sum(int((r.ok & np.isnan(r.last)).sum()) for r in requests):
+        notes.append(f"{silent} answers were empty: they have no first token and so no latency")
+    for reason, words in (("length", "cut at the token limit"), ("content_filter", "ended by a content filter")):
+        if ended := sum(int(r.ok[i]) for r in requests for i, why in enumerate(r.finish_reason) if why == reason):
+            notes.append(f"{some(ended, 'answer')} {words}")
     if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
-        notes.append(f"{uncounted} answers have no token count: they are left out of every number made of tokens")
+        notes.append(f"{some(uncounted, 'answer')} without a token count: left out of every number made of tokens")
     if stage.held.value is False:
         notes.append(f"the offered load was not held: {stage.held.reason}, so latencies depend on how long the stage lasted")
     return [*notes, *_left_out(stage)]
@@ -318,11 +347,11 @@ def _left_out(stage: StageData) -> list[str]:
     warm_up, ramp_down, failed = (sum(getattr(o, name) for o in outside) for name in ("warm_up", "ramp_down", "failed"))
     parts = ((warm_up, "of the warm-up"), (ramp_down, "that came after the windows (ramp-down)"))
     notes = []
-    if there := [f"{count} requests {which}" for count, which in parts if count]:
+    if there := [f"{some(count, 'request')} {which}" for count, which in parts if count]:
         failures = f"; {failed} of them failed" if failed else ""
         notes.append(f"left out of every number: {' and '.join(there)}{failures}")
     if late := sum(int((b.requests.ok & (b.requests.done >= b.window_ms[1])).sum()) for b in stage.blocks):
-        notes.append(f"{late} answers ended after the windows: they count in everything but throughput")
+        notes.append(f"{some(late, 'answer')} ended after the windows: counted in everything but throughput")
     if stage.settling.cut_ns:
         notes.append(
             f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet (MSER-5): their "

@@ -6,19 +6,19 @@ SUSPECT: they stand, but something about them should be looked at first. `steady
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
-from typing import Literal, get_args
 
 import msgspec
 import numpy as np
 
+from results.doubt import Doubt, Level, some, worst_level
 from results.journal import named
 from results.metrics import Limits, counted, values_in
 from results.records import Ceiling
 from results.requests import Floats
-from results.steady import StageData, client_late
+from results.steady import LATE_SHARE, StageData, client_late
 from results.summary import Validity
 from results.token_times import miscounted
 
@@ -31,10 +31,10 @@ LAG_SHARE = 0.05
 STALL_MS = 100.0
 LITTLE_SHARE = 0.1
 MISCOUNT_SHARE = 0.05
-
-Level = Literal["VALID", "SUSPECT", "INVALID"]
-Doubt = tuple[Level, str]
-_LEVELS: tuple[Level, ...] = get_args(Level)
+EARLY_MS = 1.0
+STEP_MS = 1.0
+# Where more than this share of the requests is not to be believed, nothing is.
+LOST_SHARE = 0.05
 
 
 def read_ceiling(run: Path) -> Ceiling | None:
@@ -45,17 +45,28 @@ def read_ceiling(run: Path) -> Ceiling | None:
 
 def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None) -> Validity:
     """`limits`: the most a request may take, ms, by metric (the SLOs)."""
-    doubts = [
-        *_damaged(stage),
-        *_not_sent(stage),
-        *_slip(stage, limits),
-        *(_near_ceiling(stage, ceiling) if ceiling else ()),
-        *_away(stage),
-        *_token_counts(stage),
-        *_not_steady(stage),
-    ]
+    return _validity(
+        [
+            *_recorded(stage),
+            *_not_sent(stage),
+            *_early(stage),
+            *_slip(stage, limits),
+            *(_near_ceiling(stage, ceiling) if ceiling else ()),
+            *_away(stage),
+            *_token_counts(stage),
+            *_not_steady(stage),
+        ]
+    )
+
+
+def probe_validity(stage: StageData) -> Validity:
+    """Of a probe, whose answers count and whose times do not."""
+    return _validity(_recorded(stage))
+
+
+def _validity(doubts: Sequence[Doubt]) -> Validity:
     return Validity(
-        level=_worst(level for level, _ in doubts),
+        level=worst_level(level for level, _ in doubts),
         reasons=[f"{level}: {words}" for level, words in sorted(doubts, key=lambda doubt: doubt[0])],
     )
 
@@ -63,20 +74,63 @@ def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None) -> Va
 def worst(parts: Sequence[tuple[str, Validity]]) -> Validity:
     """Of several, each with where it is, taken together."""
     return Validity(
-        level=_worst(validity.level for _, validity in parts),
+        level=worst_level(validity.level for _, validity in parts),
         reasons=[f"{where}: {reason}" for where, validity in parts for reason in validity.reasons],
     )
 
 
-def _worst(levels: Iterable[Level]) -> Level:
-    return max(levels, key=_LEVELS.index, default="VALID")
+def _recorded(stage: StageData) -> list[Doubt]:
+    """Whether what stands in the journals is what was asked, whole, once, and by one clock."""
+    return [*stage.findings, *_damaged(stage), *_missing(stage), *_clock_steps(stage)]
 
 
 def _damaged(stage: StageData) -> list[Doubt]:
-    if not stage.damage:
+    """Whole journals, whose first line says why, and single lines."""
+    journals, lines = ([d for d in stage.damage if (d.line == 1) is whole] for whole in (True, False))
+    found: list[Doubt] = []
+    if journals:
+        found.append(("SUSPECT", f"{some(len(journals), 'journal')} left out: {named(journals)}"))
+    if lines:
+        everything = sum(len(b.requests) + b.left_out.warm_up + b.left_out.ramp_down for b in stage.blocks) + len(lines)
+        words = f"{some(len(lines), 'line')} of its journals can't be, or can't be read, and no number holds them"
+        found.append(("INVALID" if len(lines) > LOST_SHARE * everything else "SUSPECT", f"{words}: {named(lines)}"))
+    return found
+
+
+def _missing(stage: StageData) -> list[Doubt]:
+    blocks = [block for block in stage.blocks if block.missing]
+    if not blocks:
         return []
-    lines = "one line of its journals" if len(stage.damage) == 1 else f"{len(stage.damage)} lines of its journals"
-    return [("SUSPECT", f"{lines} can't be read, and no number holds them: {named(stage.damage)}")]
+    missing = sum(block.missing for block in blocks)
+    numbers = ", ".join(str(block.number) for block in blocks)
+    words = f"{some(missing, 'planned request')} left no record (block {numbers}): whether they failed is not known"
+    whole = all(not block.notes for block in blocks)  # one that was cut off says so, and its window ends there
+    return [("INVALID" if whole and missing > LOST_SHARE * (stage.n + missing) else "SUSPECT", words)]
+
+
+def _clock_steps(stage: StageData) -> list[Doubt]:
+    """Chunks that came within a second of a step bear a stamp that is off by it."""
+    stepped = [block for block in stage.blocks if block.clock_step_ms > STEP_MS]
+    if not stepped:
+        return []
+    most = max(block.clock_step_ms for block in stepped)
+    words = f"the clock of the chunks was set by up to {most:,.0f} ms during {some(len(stepped), 'block')}"
+    typical = _joined([block.steady.latency[block.steady.ok] for block in stage.blocks])
+    matters = len(typical) > 0 and most > LATE_SHARE * float(np.median(typical)) and len(stepped) > LOST_SHARE * len(stage.blocks)
+    return [("INVALID" if matters else "SUSPECT", f"{words}: times of a second around it are off by as much")]
+
+
+def _early(stage: StageData) -> list[Doubt]:
+    """What went out before it was due looks faster than it was, since latency counts from the scheduled time."""
+    slips = _joined([block.requests.slip for block in stage.blocks])
+    early = -slips[slips < -EARLY_MS]
+    if not len(early):
+        return []
+    words = f"{some(len(early), 'request')} went out before they were due, by up to {early.max():,.0f} ms"
+    typical = _joined([block.steady.latency[block.steady.ok] for block in stage.blocks])
+    matters = len(typical) == 0 or float(early.max()) > LATE_SHARE * float(np.median(typical))
+    level: Level = "INVALID" if matters and len(early) > LOST_SHARE * len(slips) else "SUSPECT"
+    return [(level, f"{words}: their latency is too short")]
 
 
 def _not_sent(stage: StageData) -> list[Doubt]:

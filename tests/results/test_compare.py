@@ -113,6 +113,8 @@ def test_holm_asks_more_of_several_variants(tmp_path: Path) -> None:
     write_pair(tmp_path, 8, 1.25)
     for name in ("same-1", "same-2"):
         shutil.copytree(tmp_path / "load/base", tmp_path / "load" / name)
+        for file in (tmp_path / "load" / name).rglob("*.jsonl"):
+            file.write_bytes(file.read_bytes().replace(b'"variant":"base"', f'"variant":"{name}"'.encode()))
     variants = analyse(inputs(tmp_path, ["base", "tuned", "same-1", "same-2"])).variants
     shown = [v.stages[0].differences["latency_mean"].differs for v in variants[1:]]
     assert shown == [True, False, False]

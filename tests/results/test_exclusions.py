@@ -92,7 +92,7 @@ def test_each_exclusion_says_how_many_and_of_what(tmp_path: Path) -> None:
         "left out of every number: 20 requests of the warm-up and 10 requests that came after the windows (ramp-down); "
         "1 of them failed"
     )
-    assert late == "2 answers ended after the windows: they count in everything but throughput"  # those of 8.8 s and 8.9 s
+    assert late == "2 answers ended after the windows: counted in everything but throughput"  # those of 8.8 s and 8.9 s
 
 
 def test_the_cut_says_what_it_leaves_in(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_chance_is_not_cut(tmp_path: Path, seed: int) -> None:
 
 
 def test_nothing_is_decided_on_an_invalid_measurement(tmp_path: Path) -> None:
-    write_journal(tmp_path, "base", 1, steady(slip_ms=80.0))
+    write_journal(tmp_path, "base", 1, steady(latency=200, slip_ms=80.0))
     asked = inputs(tmp_path, ["base"], Asked({"latency_p95": "10ms"}))
     (verdict,) = judge(analyse(asked), asked).variants
     assert verdict.decision == "INCONCLUSIVE" and "not valid" in verdict.headline
