@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.decision import simulate as sim
+from benchmarks.decision import two_runs
 from benchmarks.decision.simulate import Machine, Queue
 
 COMPARISONS = 2000
@@ -57,6 +58,7 @@ def rows() -> Iterator[tuple[str, str, float, str, bool]]:
         for q, n in ((50, 200), (95, 400), (95, 2000), (99, 1000), (99, 5000)):
             rate = sim.coverage(shape, q, n, COMPARISONS, seed=6)
             yield "95 % interval holds the truth", f"p{q}, {shape}, n = {n:,}", rate, "93 to 97 %", 0.93 <= rate <= 0.97
+    yield from two_runs.rows()
 
 
 def main() -> int:
