@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dyno import flags
 from foundation.errors import DynoError, Exit
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def run(
     _ring(loaded, experiment.resolve().parent, lambda: new_run(out, loaded.name), gate)
 
 
-@app.command()
+@app.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
 def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
     """The example experiment on a small real model, on a laptop CPU, offline. About 15 minutes on 2 cores."""
     from dyno.examples import example
@@ -201,78 +202,117 @@ def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path(
 
 @app.command(
     epilog="Examples, each after dyno load --url http://127.0.0.1:8000/v1 --model M:\n\n"
-    "--rate 10 --prompt 'Say hello'\n\n--concurrency 64 --requests 500 --data eval.jsonl\n\n"
+    "--rate 10 --prompt 'Say hello'\n\n--concurrency 1 --concurrency 8 --concurrency 64 --duration 60s --data eval.jsonl\n\n"
     "--rate 4 --synthetic --input-tokens lognormal:512:0.4 --output-tokens 128 --cache-hit 50%\n\n"
-    "--concurrency 8 --sharegpt ShareGPT.json --turns 4 --think 2s\n\n--trace conversation_trace.jsonl --speed 2"
+    "--concurrency 8 --sharegpt ShareGPT.json --turns 4 --think 2s\n\n--trace conversation_trace.jsonl --speed 2\n\n"
+    "--rate 10 --prompt Hi --slo latency_p95=400ms --slo error_rate=0.1% --json\n\n"
+    "--rate 1 --prompt Hi --header 'api-key: ${AZURE_KEY}' --extra-body '{\"priority\": 1}' --ca-file ca.pem\n\n"
+    "A load is measured in several blocks, each after a short warm-up, so that dyno compare can tell two runs apart. "
+    "HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold."
 )
 def load(
-    url: Annotated[str, typer.Option(help="An OpenAI-compatible API, up to and with /v1.")],
-    model: Annotated[str, typer.Option(help="The name the server knows the model by.")],
-    rate: Annotated[str | None, typer.Option(help="Open loop: requests/s, Poisson arrivals.")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="Closed loop: requests kept in flight.")] = None,
-    requests: Annotated[int | None, typer.Option(help="How many requests (or sessions) to send; 500 if left out.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="One prompt, repeated.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Prompts as JSON lines, with references.")] = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Prompts of random words, exactly as long as asked.")] = False,
-    sharegpt: Annotated[Path | None, typer.Option(help="Sessions out of ShareGPT JSON, or JSON lines of messages.")] = None,
-    trace: Annotated[
-        Path | None, typer.Option(help="Prompts as long as recorded, at the recorded times unless --rate or --concurrency says.")
-    ] = None,
-    input_tokens: Annotated[
-        str | None, typer.Option(help="With --synthetic: 512, uniform:256:768, normal:512:64 or lognormal:512:0.4.")
-    ] = None,
-    output_tokens: Annotated[
-        str, typer.Option(help="The most tokens an answer may have; with --synthetic exactly so many, or a distribution.")
-    ] = "128",
-    cache_hit: Annotated[
-        str | None, typer.Option(help="With --synthetic: the share of input a prefix cache should know.")
-    ] = None,
-    prefixes: Annotated[int | None, typer.Option(help="With --cache-hit: how many different beginnings.")] = None,
-    turns: Annotated[str | None, typer.Option(help="Turns of a session: as --input-tokens, or ShareGPT's first so many.")] = None,
-    think: Annotated[str | None, typer.Option(help="How long a user waits after an answer, such as 2s.")] = None,
-    speed: Annotated[float, typer.Option(help="With --trace: 2 is twice as fast as recorded.")] = 1.0,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="The model whose tokenizer counts, a folder or hub id; --model's where it is found here.")
-    ] = None,
-    api: Annotated[str, typer.Option(help="chat or completions.")] = "chat",
-    api_key_env: Annotated[str | None, typer.Option(help="The environment variable that holds the API key.")] = None,
-    name: Annotated[str, typer.Option(help="The run's name.")] = "load",
+    url: flags.Url,
+    model: flags.Model,
+    rate: flags.Rates = None,
+    concurrency: flags.Concurrencies = None,
+    requests: flags.Requests = None,
+    duration: flags.Duration = None,
+    blocks: flags.Blocks = None,
+    warmup: flags.Warmup = None,
+    prompt: flags.Prompt = None,
+    data: flags.Data = None,
+    synthetic: flags.Synthetic = False,
+    sharegpt: flags.ShareGpt = None,
+    trace: flags.Trace = None,
+    input_tokens: flags.InputTokens = None,
+    output_tokens: flags.OutputTokens = "128",
+    ignore_eos: flags.IgnoreEos = False,
+    cache_hit: flags.CacheHit = None,
+    prefixes: flags.Prefixes = None,
+    turns: flags.Turns = None,
+    think: flags.Think = None,
+    speed: flags.Speed = 1.0,
+    seed: flags.Seed = None,
+    temperature: flags.Temperature = None,
+    timeout: flags.Timeout = None,
+    slo: flags.Slo = None,
+    tokenizer: flags.Tokenizer = None,
+    api: flags.Api = None,
+    api_key_env: flags.ApiKeyEnv = None,
+    header: flags.Headers = None,
+    extra_body: flags.ExtraBody = None,
+    ca_file: flags.CaFile = None,
+    insecure: flags.Insecure = False,
+    as_json: flags.Json = False,
+    name: flags.Name = "load",
     out: Out = Path("runs"),
 ) -> None:
     """Load a URL that is already serving, and report what was measured."""
-    from dyno.quick import Asked, load_experiment_for
+    from dyno.quick import Asked, Load, Target, load_experiment_for, plan_in_words
     from dyno.run_directory import new_run
 
-    asked = Asked(
-        prompt, data, synthetic, sharegpt, trace, input_tokens, output_tokens, cache_hit, prefixes, turns
-    )  # fmt: skip
     made = load_experiment_for(
-        url, model, rate, concurrency, requests, asked, speed, think, tokenizer, api, api_key_env, name
+        Target(
+            url=url, model=model, api=api, api_key_env=api_key_env, headers=header or (), extra_body=extra_body,
+            ca_file=ca_file, insecure=insecure,
+        ),
+        Asked(
+            prompt=prompt, data=data, synthetic=synthetic, sharegpt=sharegpt, trace=trace, input_tokens=input_tokens,
+            output_tokens=output_tokens, cache_hit=cache_hit, prefixes=prefixes, turns=turns,
+        ),
+        Load(
+            rates=rate or (), concurrencies=concurrency or (), requests=requests, duration=duration, blocks=blocks,
+            warmup=warmup, think=think, speed=speed, timeout=timeout, seed=seed, temperature=temperature,
+            ignore_eos=ignore_eos, slo=slo or (), tokenizer=tokenizer,
+        ),
+        name,
     )  # fmt: skip
-    _ring(made, Path.cwd(), lambda: new_run(out, name), gate=False)
+    _ring(made, Path.cwd(), lambda: new_run(out, name), gate=False, as_json=as_json, first=plan_in_words(made))
 
 
 @app.command(
-    epilog='Example:  dyno baseline HuggingFaceTB/SmolLM2-135M-Instruct --prompt "Explain quantum computing in simple terms:"'
+    epilog="Examples:  dyno baseline HuggingFaceTB/SmolLM2-135M-Instruct --prompt 'Explain quantum computing in simple terms'\n\n"
+    "dyno baseline http://127.0.0.1:8000/v1 --model M --prompt Hi --requests 200\n\n"
+    "The requests go out one at a time, in several blocks, so that dyno compare can tell two runs apart."
 )
 def baseline(
     model_or_url: Annotated[
         str, typer.Argument(help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1.")
     ],
     prompt: Annotated[str, typer.Option(help="What to ask.")],
-    requests: Annotated[int, typer.Option(help="How many times to ask; p95 needs 200.")] = 20,
+    requests: Annotated[int, typer.Option(help="How many times to ask, all blocks together; p95 needs 200.")] = 20,
+    blocks: flags.Blocks = None,
     output_tokens: Annotated[int, typer.Option(help="The most tokens an answer may have.")] = 128,
+    seed: flags.Seed = None,
+    temperature: flags.Temperature = None,
+    timeout: flags.Timeout = None,
     model: Annotated[str | None, typer.Option(help="With a URL: the name its server knows the model by.")] = None,
+    api: flags.Api = None,
     api_key_env: Annotated[str | None, typer.Option(help="With a URL: the environment variable that holds the key.")] = None,
-    name: Annotated[str, typer.Option(help="The run's name.")] = "baseline",
+    header: flags.Headers = None,
+    extra_body: flags.ExtraBody = None,
+    ca_file: flags.CaFile = None,
+    insecure: flags.Insecure = False,
+    as_json: flags.Json = False,
+    name: flags.Name = "baseline",
     out: Out = Path("runs"),
 ) -> None:
     """The measurement to take before tuning anything: tokens, latency, TTFT, tokens/s, kept as a run to compare with."""
-    from dyno.quick import baseline_experiment
+    from dyno.quick import Questions, baseline_experiment, model_or_target, plan_in_words
     from dyno.run_directory import new_run
 
-    made = baseline_experiment(model_or_url, prompt, requests, output_tokens, model, api_key_env, name)
-    _ring(made, Path.cwd(), lambda: new_run(out, name), gate=False, excerpt=True)
+    asked = model_or_target(
+        model_or_url, model=model, api=api, api_key_env=api_key_env, headers=header or (), extra_body=extra_body,
+        ca_file=ca_file, insecure=insecure,
+    )  # fmt: skip
+    questions = Questions(
+        prompt=prompt, requests=requests, blocks=blocks, output_tokens=output_tokens, temperature=temperature, seed=seed,
+        timeout=timeout,
+    )  # fmt: skip
+    made = baseline_experiment(asked, questions, name)
+    _ring(
+        made, Path.cwd(), lambda: new_run(out, name), gate=False, excerpt=True, as_json=as_json, first=plan_in_words(made)
+    )  # fmt: skip
 
 
 @app.command(epilog="Example:  dyno plan runs/news-topics --peak-rate 120")
@@ -288,7 +328,7 @@ def plan(
     show_plan(run, peak_rate, headroom, spare)
 
 
-@app.command()
+@app.command(epilog="Examples:  dyno report runs/news-topics   dyno report runs/news-topics --gate")
 def report(run: RunFolder, gate: Gate = False) -> None:
     """Make the summary, verdict and report again from a run's journals; nothing is measured."""
     from dyno.stored import rebuild
@@ -330,7 +370,7 @@ def compare(
         raise typer.Exit(code)
 
 
-@app.command()
+@app.command(epilog="Example:  dyno calibrate (once on each machine; later runs know how many processes a load needs)")
 def calibrate() -> None:
     """What this machine's load generator can measure: its ceiling and timestamp error, against the emulator. Takes a minute."""
     from dyno.calibration import calibrate_here
@@ -338,7 +378,7 @@ def calibrate() -> None:
     calibrate_here()
 
 
-@app.command()
+@app.command(epilog="Example:  dyno doctor")
 def doctor() -> None:
     """What is installed, which accelerator there is, which features work here, and how to get the rest."""
     from dyno.doctor import examine
@@ -372,9 +412,22 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
             step(*((prepared, directory) if step.__name__ == "begin" else (prepared, directory, progress)))
 
 
-def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excerpt: bool = False) -> None:
-    """Run the ring, then show it. `directory` is a run directory, or makes one once everything was checked."""
+def _ring(
+    experiment: Experiment,
+    where: Path,
+    directory: Any,
+    gate: bool,
+    *,
+    excerpt: bool = False,
+    as_json: bool = False,
+    first: str = "",
+) -> None:
+    """Run the ring, then show it. `directory` is a run directory, or makes one once everything was checked.
+
+    `as_json`: standard output gets the results as JSON, and everything for people goes to standard error. `first` is said first.
+    """
     from dyno.console import open_console, progress_for
+    from dyno.loads import results_json
     from dyno.measure import Interrupted
     from dyno.pipeline import run_ring
     from dyno.prepare import prepare
@@ -382,8 +435,10 @@ def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excer
     from dyno.show import outage, show_results
     from foundation.errors import SystemFailed
 
-    console = open_console()
+    console = open_console(stderr=as_json)
     with progress_for(console) as progress:
+        if first:
+            progress.log(first)
         prepared = prepare(experiment, where, progress)
         directory = directory if isinstance(directory, RunDirectory) else directory()
         try:
@@ -391,7 +446,10 @@ def _ring(experiment: Experiment, where: Path, directory: Any, gate: bool, excer
         except (Interrupted, KeyboardInterrupt):
             progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
             raise KeyboardInterrupt from None
-    show_results(console, directory, summary, verdicts, excerpt=excerpt)
+    if as_json:
+        print(results_json(directory, summary, verdicts))
+    else:
+        show_results(console, directory, summary, verdicts, excerpt=excerpt)
     if words := outage(summary):
         raise SystemFailed(words)
     _finish(summary, verdicts, gate)

@@ -23,9 +23,10 @@ PLAIN_EVERY_S = 5.0
 PIPE_WIDTH = 140
 
 
-def open_console() -> Console:
-    """The terminal; in a pipe, wide enough that a table need not fold."""
-    return Console() if Console().is_terminal else Console(width=PIPE_WIDTH)
+def open_console(stderr: bool = False) -> Console:
+    """The terminal; in a pipe, wide enough that a table need not fold. `stderr`: where standard output is for results only."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=PIPE_WIDTH)
 
 
 class _Rate(ProgressColumn):

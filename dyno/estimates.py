@@ -145,7 +145,7 @@ def _load(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate
     workload, variants = experiment.workload, experiment.variants
     stages = []
     for stage in workload.stages:
-        n = planned_requests(stage, workload.seed, 1, workload.warmup)
+        n = planned_requests(stage.in_block(1), workload.seed, 1, workload.warmup)
         each = f"{n} requests" if n else f"{stage.duration:g} s"
         what = f"{stage.label}: {_offered(stage)}, {each} a block, {workload.blocks} blocks x {len(variants)} variants"
         parts = [_block(prepared, plan, pace, stage, n, variant) for variant in variants]

@@ -360,7 +360,8 @@ def _stage_blocks(
         places = {name: Place(names.index(name), len(names)) if stage.mix else ALONE for name in order}
         made = [
             _Block(
-                name, styles[name], stage, number, questions[name], workload, out.journal(name, stage.label, number),
+                name, styles[name], stage.in_block(number), number, questions[name], workload,
+                out.journal(name, stage.label, number),
                 places[name], counting[name],
             )
             for name in order

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dyno.loads import loads_table
 from dyno.run_directory import RunDirectory
 from results.report.table import Cell, in_order, rows
 from results.summary import CapacityPlan, Summary, Validity, VariantVerdict, Verdicts
@@ -24,6 +25,8 @@ def show_results(console: Console, run: RunDirectory, summary: Summary, verdicts
     """Everything a person wants to see when a run is done."""
     console.print()
     console.print(comparison_table(summary, verdicts))
+    if loads := loads_table(summary):
+        console.print(loads)
     _show_validity(console, summary.validity)
     _show_notes(console, summary)
     if any(verdict.objectives for verdict in verdicts.variants):

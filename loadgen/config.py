@@ -80,10 +80,11 @@ class Stage(Section):
 
     `rate: {of: merged, share: 60%}` is relative to what a variant holds (`RelativeRate`).
 
-    `duration` and `requests` are per block and variant; of a dataset of conversations, `rate` and `requests` count sessions.
-    `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come in clumps (vLLM's meaning of the word). `rate_to`:
-    the rate climbs or falls to this over the window, in a line or in `steps` of equal length. `think`: how long a user waits
-    after an answer, in a closed loop or between the turns of a session. `mix`: all variants at once, each arrival for one.
+    `duration` and `requests` are per block and variant, and the first `one_more_in` blocks send one request more; of
+    a dataset of conversations, `rate` and `requests` count sessions. `burstiness` is the shape of gamma gaps: 1 is
+    Poisson, below 1 they come in clumps (vLLM's meaning of the word). `rate_to`: the rate climbs or falls to this over
+    the window, in a line or in `steps` of equal length. `think`: how long a user waits after an answer, in a closed
+    loop or between the turns of a session. `mix`: all variants at once, each arrival for one.
     """
 
     name: str = ""
@@ -97,6 +98,7 @@ class Stage(Section):
     trace: Trace | None = None
     duration: Seconds | None = None
     requests: Count | None = None
+    one_more_in: int = Field(default=0, ge=0)
     warmup: Seconds | None = None
     think: Seconds = 0.0
     mix: Mix | None = None
@@ -107,8 +109,11 @@ class Stage(Section):
             raise ValueError("a stage has either rate (open loop) or concurrency (closed loop), or a trace")
         if (self.duration is None) == (self.requests is None):
             raise ValueError("a stage has either duration (such as 60s) or requests (such as 200)")
-        if self.concurrency == 0 or self.requests == 0 or self.duration == 0:
-            raise ValueError("concurrency, requests and duration must be above zero")
+        for name in ("concurrency", "requests", "duration"):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name} must be above zero")
+        if self.one_more_in and self.requests is None:
+            raise ValueError("one_more_in belongs to requests: the first so many blocks send one more")
         for name in ("burstiness", "rate_to", "bursts"):
             if getattr(self, name) is not None and self.rate is None:
                 raise ValueError(f"{name} belongs to a rate; a closed loop sends when an answer has come")
@@ -147,6 +152,14 @@ class Stage(Section):
     def at_rate(self, rate: float) -> Stage:
         """The same stage, under the same name, with its relative rate measured."""
         return self.model_copy(update={"rate": rate, "name": self.label})
+
+    def in_block(self, block: int) -> Stage:
+        """The stage as block `block` (from 1) sends it."""
+        if not self.one_more_in:
+            return self
+        assert self.requests is not None
+        more = 1 if block <= self.one_more_in else 0
+        return self.model_copy(update={"requests": self.requests + more, "one_more_in": 0})
 
     @property
     def uneven(self) -> str | None:

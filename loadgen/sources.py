@@ -31,7 +31,8 @@ def sessions_needed(workload: WorkloadConfig) -> int:
     """How many sessions a variant is asked over all blocks of a stage: with so many, none comes twice there; at most `MOST`."""
     needed = 0
     for stage in workload.stages:
-        planned = [planned_requests(stage, workload.seed, block, workload.warmup) for block in range(1, workload.blocks + 1)]
+        numbers = range(1, workload.blocks + 1)
+        planned = [planned_requests(stage.in_block(block), workload.seed, block, workload.warmup) for block in numbers]
         # A relative rate may put as many arrivals into the warm-up as the window has.
         warming = (stage.requests or 0) if stage.relative_rate else (stage.concurrency or 0)
         blocks = [_UNKNOWN if n is None else n + warming for n in planned]
