@@ -40,8 +40,9 @@ from results.quality import NEEDS_NO_REFERENCE, statement
 from results.records import Ceiling
 from results.report.format import percent
 from results.settling import Unit, to_settle
+from results.stage_notes import doubts, examples, failures
 from results.stats import TAIL, absent, estimate, holm
-from results.steady import StageData, doubts, examples, failures
+from results.steady import StageData
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
 from results.validity import probe_validity, read_ceiling, validity_of, worst
 

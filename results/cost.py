@@ -94,7 +94,7 @@ def no_cost_reason(stage: StageData, price: Price) -> str | None:
     """Why the stage has no cost, None where it has one."""
     if is_metered(price):
         return None if any(len(c) for c in _known_costs(stage, price)) else "no request has its tokens counted"
-    if sum(block.completed for block in stage.blocks) == 0:
+    if stage.succeeded == 0:
         return "no request succeeded, so no rate was held"
     if stage.held.value is not True:
         return f"no load was shown to be held ({stage.held.reason}), and at saturation a cost per request means nothing"

@@ -121,6 +121,7 @@ def _stage(
         damage=damage,
         findings=[*header_findings(own), *answer_doubts(requests, prompts)],
         differs=load_differs(headers),
+        begun=[sum(prompt not in following for prompt in block.steady.prompt_id) for block in blocks],
         sessions=any(not following.isdisjoint(each.prompt_id) for each in requests),
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf, isnan, nan
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from results.cache import CACHE
@@ -29,6 +30,7 @@ from results.stats import (
 )
 from results.steady import Block, StageData
 from results.summary import Estimate, Metric
+from results.throughput import NONE_INSIDE, THROUGHPUT, none_ended_inside, throughput
 from results.token_times import unmeasured
 
 STATISTICS = ("mean", *(f"p{q:g}" for q in QUANTILES))
@@ -95,6 +97,9 @@ def _definitions() -> dict[str, Metric]:
         "requests_per_s": Metric("throughput", "requests/s", f"requests {inside}", "higher"),
         "output_tokens_per_s": Metric("output throughput", "tokens/s", f"output tokens of requests {inside}", "higher"),
         "total_tokens_per_s": Metric("total throughput", "tokens/s", f"input and output tokens of requests {inside}", "higher"),
+        "sessions_per_s": Metric(
+            "sessions", "sessions/s", "sessions that began inside the steady window, over its length", "higher"
+        ),
         "goodput": Metric("goodput", "requests/s", "requests that met every SLO, over the length of the steady window", "higher"),
         "slo_attainment": Metric("SLO attainment", "share", "requests that met every SLO, of all in the window", "higher"),
         "error_rate": Metric("error rate", "share", "requests that failed, of all in the window", "lower"),
@@ -131,7 +136,7 @@ def _definitions() -> dict[str, Metric]:
 
 
 METRICS = _definitions()
-RATES = ("requests_per_s", "output_tokens_per_s", "total_tokens_per_s", "goodput", "achieved_rate")
+RATES = (*THROUGHPUT, "goodput", "achieved_rate")
 ANSWER_SHARES: dict[str, Callable[[Requests], NDArray[np.bool_]]] = {
     "empty_rate": lambda r: r.empty,
     "length_share": lambda r: r.cut_short,
@@ -193,14 +198,8 @@ def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
     n, window = sum(len(b.requests) for b in blocks), sum(b.window_s for b in blocks)
     good = sum(int(met(b.steady, limits).sum()) for b in blocks)
     sent = sum(int((~np.isnan(b.steady.sent)).sum()) for b in blocks)
-    counts = {
-        "requests_per_s": sum(b.completed for b in blocks),
-        "output_tokens_per_s": sum(b.output_tokens for b in blocks),
-        "total_tokens_per_s": sum(b.total_tokens for b in blocks),
-        "goodput": good,
-        "achieved_rate": sent,
-    }
-    found = {key: count / window if window > 0 else nan for key, count in counts.items()}
+    counts = {"goodput": good, "achieved_rate": sent}
+    found = {key: count / window if window > 0 else nan for key, count in counts.items()} | throughput(blocks)
     found["slo_attainment"] = sum(int(met(b.requests, limits).sum()) for b in blocks) / n if n else nan
     found["error_rate"] = sum(int((~b.requests.ok).sum()) for b in blocks) / n if n else nan
     answered = sum(int(b.requests.ok.sum()) for b in blocks)
@@ -233,7 +232,11 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
         found |= _adjusted(stage, name)
     pooled = counted(stage.blocks, limits)
     for key in (*RATES, "in_flight", "little_ratio", "coalesced"):
-        found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.timed)
+        most = 1.0 if key == "coalesced" else inf
+        found[key] = _over_blocks(pooled[key], [s[key] for s in per_block], stage.timed, most)
+    found["sessions_per_s"] = _sessions(stage)
+    if none_ended_inside(stage.blocks):
+        found |= {key: replace(found[key], reason=NONE_INSIDE) for key in THROUGHPUT}
     for key in SHARES:
         found[key] = _share(pooled[key], stage.n)
     for key in ANSWER_SHARES:
@@ -245,6 +248,14 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
     if unmet := next((why for name, why in lacking.items() if name in limits), no_limit):
         found |= dict.fromkeys(("goodput", "slo_attainment"), absent(unmet))
     return found
+
+
+def _sessions(stage: StageData) -> Estimate:
+    if not stage.sessions:
+        return absent("every arrival is a single request")
+    rates = [begun / block.window_s for begun, block in zip(stage.begun, stage.blocks, strict=True) if block.window_s > 0]
+    pooled = sum(stage.begun) / stage.window_s if stage.window_s > 0 else nan
+    return _over_blocks(pooled, rates, sum(stage.begun), inf)
 
 
 def _no_token_times(stage: StageData) -> dict[str, str]:
@@ -287,15 +298,18 @@ def _mean(values: Floats, per_block: Sequence[float]) -> Estimate:
     blocks = [x for x in per_block if not isnan(x)]
     units = blocks if len(blocks) > 1 else values
     mean = float(np.mean(values))
-    return estimate(mean, t_bounds(mean, units, TAIL, TAIL), len(values))
+    bounds = t_bounds(mean, units, TAIL, TAIL)
+    return estimate(mean, Bounds(max(bounds.low, min(0.0, float(values.min()))), bounds.high), len(values))
 
 
-def _over_blocks(pooled: float, per_block: Sequence[float], n: int) -> Estimate:
+def _over_blocks(pooled: float, per_block: Sequence[float], n: int, most: float) -> Estimate:
+    """A number from 0 to `most`, with t over the blocks."""
     if isnan(pooled):
         return absent("nothing was measured in the steady window", n)
     blocks = [x for x in per_block if not isnan(x)]
     reason = None if len(blocks) > 1 else "an interval needs at least two blocks"
-    return estimate(pooled, t_bounds(pooled, blocks, TAIL, TAIL), n, reason)
+    bounds = t_bounds(pooled, blocks, TAIL, TAIL)
+    return estimate(pooled, bounds if reason else Bounds(max(bounds.low, 0.0), min(bounds.high, most)), n, reason)
 
 
 def _share(share: float, n: int, of: str = "was scheduled inside the window") -> Estimate:

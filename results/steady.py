@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import inf, nan, sqrt
+from math import inf, isfinite, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,10 @@ LATE_MS = 5.0
 # MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
 BATCH = 5
 BATCHES = 8
+# How far arrivals may be from the rate that the journals name: a factor, and standard deviations of a Poisson count.
+UNLIKE, BY_CHANCE = 1.5, 5.0
 # Standard errors by which the beginning must differ from the rest.
 CLEARLY = 4.0
-EXAMPLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ class StageData:
     `damage`: the lines of its journals that no number holds. `findings`: what else was found against it when it was read;
     `differs`: why its blocks are not of one offered load, where they are not. `sessions`: whether conversations of
     several requests arrive, and not single requests.
+    `begun`: the sessions that began in the steady part of each block.
     """
 
     stage: str
@@ -129,6 +131,7 @@ class StageData:
     findings: Sequence[Doubt] = ()
     differs: str | None = None
     sessions: bool = False
+    begun: Sequence[int] = ()
 
     @property
     def n(self) -> int:
@@ -152,8 +155,8 @@ class StageData:
     @cached_property
     def held(self) -> Held:
         """Whether the offered load was held, and why not."""
-        if self.differs is not None:
-            return Held(None, self.differs, nan)
+        if reason := self.differs or _unlike_offered(self):
+            return Held(None, reason, nan)
         return held([block.steady for block in self.blocks], self.offered_rate is not None)
 
     @property
@@ -164,6 +167,18 @@ class StageData:
 def _by_chunk(blocks: Sequence[Block]) -> dict[str, Statistics]:
     parts = [(b.requests.chunks, b.requests.ok & (b.requests.scheduled >= b.steady_ms)) for b in blocks]
     return {name: statistics_of(pooled([chunks.times(name, of) for chunks, of in parts]), QUANTILES) for name in CHUNK_TIMES}
+
+
+def _unlike_offered(stage: StageData) -> str | None:
+    """Why the rate in the headers is not that of the arrivals, None where it is. Bursts make windows differ from their mean."""
+    seconds = sum(block.window_ms[1] - block.window_ms[0] for block in stage.blocks) / 1e3
+    if stage.offered_rate is None or stage.sessions or not isfinite(seconds) or not seconds > 0:
+        return None
+    expected = stage.offered_rate * seconds
+    ratio = stage.n / expected
+    if 1 / UNLIKE <= ratio <= UNLIKE or abs(stage.n - expected) <= BY_CHANCE * sqrt(expected):
+        return None
+    return f"{stage.n / seconds:.3g} requests/s arrived, and the journals say that {stage.offered_rate:g} were offered"
 
 
 def window_of(journal: Journal) -> tuple[int, int]:
@@ -296,70 +311,6 @@ def _block_notes(journal: Journal) -> list[str]:
     return notes
 
 
-def doubts(stage: StageData) -> list[str]:
-    """What makes the stage's numbers doubtful, as sentences."""
-    notes = [note for block in stage.blocks for note in block.notes]
-    requests = [block.requests for block in stage.blocks]
-    if stage.n == 0:
-        return [*notes, "no request was scheduled inside the steady window; lengthen the stage or shorten its warm-up"]
-    if stage.succeeded == 0:
-        notes.append(f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was measured")
-    elif stage.succeeded < stage.n:
-        notes.append(f"{stage.n - stage.succeeded} of {stage.n} requests failed ({_classes(requests)})")
-    notes += _first_errors(stage)
-    if silent := sum(int((r.ok & np.isnan(r.last)).sum()) for r in requests):
-        notes.append(f"{silent} answers were empty: they have no first token and so no latency")
-    for reason, words in (("length", "cut at the token limit"), ("content_filter", "ended by a content filter")):
-        if ended := sum(int(r.ok[i]) for r in requests for i, why in enumerate(r.finish_reason) if why == reason):
-            notes.append(f"{some(ended, 'answer')} {words}")
-    if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
-        notes.append(f"{some(uncounted, 'answer')} without a token count: left out of every number made of tokens")
-    if stage.held.value is False:
-        notes.append(f"the offered load was not held: {stage.held.reason}, so latencies depend on how long the stage lasted")
-    return [*notes, *_left_out(stage)]
-
-
-def examples(stage: StageData) -> dict[str, str]:
-    """By class of failure, what the first one said, in the words of who refused: the server, or our own reading of its answer."""
-    found: dict[str, str] = {}
-    for block in stage.blocks:
-        for name, words in zip(block.requests.failure, block.requests.error, strict=True):
-            if name is not None and words:
-                found.setdefault(name, words)
-    return found
-
-
-def _first_errors(stage: StageData) -> list[str]:
-    """One example of each class of failure, the most frequent class first."""
-    counts, said = failures([block.requests for block in stage.blocks]), examples(stage)
-    classes = sorted((name for name in counts if name in said), key=lambda name: -counts[name])
-    return [f"{name}, the first of {counts[name]}: {_short(said[name])}" for name in classes]
-
-
-def _short(words: str) -> str:
-    flat = " ".join(words.split())
-    return flat if len(flat) <= EXAMPLE_CHARACTERS else f"{flat[:EXAMPLE_CHARACTERS]}..."
-
-
-def _left_out(stage: StageData) -> list[str]:
-    """What warm-up, ramp-down and the cut of the beginning leave out of which numbers."""
-    outside = [block.left_out for block in stage.blocks]
-    warm_up, ramp_down, failed = (sum(getattr(o, name) for o in outside) for name in ("warm_up", "ramp_down", "failed"))
-    parts = ((warm_up, "of the warm-up"), (ramp_down, "that came after the windows (ramp-down)"))
-    notes = []
-    if there := [f"{some(count, 'request')} {which}" for count, which in parts if count]:
-        failures = f"; {failed} of them failed" if failed else ""
-        notes.append(f"left out of every number: {' and '.join(there)}{failures}")
-    if late := sum(int((b.requests.ok & (b.requests.done >= b.window_ms[1])).sum()) for b in stage.blocks):
-        notes.append(f"{some(late, 'answer')} ended after the windows: counted in everything but throughput")
-    if stage.settling.cut_ns:
-        notes.append(
-            f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet (MSER-5): their "
-            f"{stage.n - stage.timed} requests are left out of times and rates, and count in everything else"
-        )
-    return notes
-
-
 def client_late(stage: StageData) -> str | None:
     """Why the load generator, and not the server, set the latencies; None where it did not."""
     slip = np.concatenate([b.requests.slip[~np.isnan(b.requests.slip)] for b in stage.blocks])
@@ -373,16 +324,3 @@ def client_late(stage: StageData) -> str | None:
         f"the load generator sent late: one request in 20 by more than {late:.0f} ms, with a median latency of {typical:.0f} ms; "
         "lower the rate, or drive it from more cores"
     )
-
-
-def _classes(requests: Sequence[Requests]) -> str:
-    counts = failures(requests)
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def failures(requests: Sequence[Requests]) -> dict[str, int]:
-    """How many requests failed, by class."""
-    counts: dict[str, int] = {}
-    for failure in (f for r in requests for f in r.failure if f is not None):
-        counts[failure] = counts.get(failure, 0) + 1
-    return counts

@@ -1,7 +1,7 @@
 """Whether a stage's numbers may be believed: what a careful person would hold against the instrument, not against the server.
 
 INVALID: the load generator, and not the server, may have made the numbers; nothing is decided on them.
-SUSPECT: they stand, but something about them should be looked at first. `steady` has the notes that change nothing.
+SUSPECT: they stand, but something about them should be looked at first. `stage_notes` has the notes that change nothing.
 """
 
 from __future__ import annotations
@@ -204,6 +204,8 @@ def _not_steady(stage: StageData) -> list[Doubt]:
     found: list[Doubt] = []
     if stage.held.value is False:
         found.append(("SUSPECT", f"no steady state: {stage.held.reason}"))
+    elif stage.held.value is None and stage.offered_rate is not None and stage.differs is None and stage.n:
+        found.append(("SUSPECT", f"not known whether the load was held: {stage.held.reason}"))
     if not stage.settling.found:
         found.append(("SUSPECT", "no steady state in the first half of the windows (MSER-5 on seconds)"))
     for block in stage.blocks:

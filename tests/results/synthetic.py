@@ -62,14 +62,20 @@ def write_journal(
     records: Sequence[RequestRecord],
     stage: str = "main",
     window_ms: tuple[float, float] = (0, 10_000),
-    offered_rate: float | None = 10.0,
+    offered_rate: float | None = None,
     concurrency: int | None = None,
     seed: int | None = None,
     end: str | None = "complete",
     began_ns: int = 0,
     ended_ns: int = 0,
 ) -> Path:
-    """One block under `run`. `end` None: a journal that was cut off."""
+    """One block under `run`. `end` None: a journal that was cut off.
+
+    An open loop that names no `offered_rate` offers that of its records.
+    """
+    if offered_rate is None and concurrency is None:
+        inside = sum(window_ms[0] <= record.scheduled_ns / MS < window_ms[1] for record in records)
+        offered_rate = max(inside, 1) / (window_ms[1] - window_ms[0]) * 1e3
     header = JournalHeader(
         schema_version=SCHEMA_VERSION,
         variant=variant,

@@ -11,7 +11,8 @@ from results import analyse
 from results.journal import Journal, read_journal
 from results.metrics import METRICS, stage_metrics
 from results.records import RequestRecord
-from results.steady import StageData, block_of, doubts, window_of
+from results.stage_notes import doubts
+from results.steady import StageData, block_of, window_of
 from results.summary import Estimate, StageSummary
 from tests.results.synthetic import MS, Asked, inputs, request, write_journal
 
