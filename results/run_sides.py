@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from results.inputs import RunInputs
 from results.measured import EVAL, Measured
@@ -18,16 +19,26 @@ from results.run_settings import (
     lines,
     read_headers,
     scoring_changes,
+    setting_changes,
 )
 from results.summary import StageSummary, VariantSummary
+
+# Of a section `request`, what changes the body; headers and certificates are the way to the server.
+_BODY = ("omit", "rename", "extra")
+# Words of notes on how a server is reached, not on what it is asked.
+_WAY = ("://", "certificate")
 
 
 @dataclass(frozen=True)
 class Side:
-    """A variant of one run, read and summarised. `settings` are the run's sections of `experiment.yaml`."""
+    """A variant of one run, read and summarised.
+
+    `settings` are the run's sections of `experiment.yaml`, `environment` is its `environment.json`.
+    """
 
     inputs: RunInputs
     settings: Settings
+    environment: Mapping[str, Any]
     prompts: Mapping[str, Prompt]
     variant: Measured
     summary: VariantSummary
@@ -78,6 +89,7 @@ def question_of(before: Side, after: Side, stage: str, changes: Changes) -> Ques
     coverage, lengths_only = _coverage(before.settings, after.settings)
     old, new = (side.contents(EVAL, stage, lengths_only) for side in (before, after))
     asked = lines(asked_changes(changes, stage)) or header_changes(before.headers(stage), after.headers(stage))
+    asked += _form_changes(before, after)
     differ = question_changes(old, new, (before.run, after.run), coverage)
     asked = [*asked, *([differ] if differ else [])]
     lengths = lines(length_changes(changes, stage))
@@ -92,10 +104,24 @@ def probe_question(before: Side, after: Side, probe: str, changes: Changes) -> Q
     stage = f"probe-{probe}"
     old, new = (side.contents(probe, stage, False) for side in (before, after))
     differ = question_changes(old, new, (before.run, after.run))
-    asked = [*lines(asked_changes(changes, stage)), *([differ] if differ else [])]
+    asked = [*lines(asked_changes(changes, stage)), *_form_changes(before, after), *([differ] if differ else [])]
     references = None if differ else reference_changes(old, new)
     scored = [*lines(scoring_changes(changes, probe)), *([references] if references else [])]
     return Question(asked, [], scored, [], old, new)
+
+
+def _form_changes(before: Side, after: Side) -> list[str]:
+    """How the bodies of requests differ: by the variants' sections `request`, else by what the servers would not take."""
+    written, noted = [], []
+    for side in (before, after):
+        name = side.variant.record.name
+        request = side.settings.get("variants", {}).get(name, {}).get("request") or {}
+        written.append({"request": {key: request.get(key) or None for key in _BODY}})
+        notes = side.environment.get("requests", {}).get(name, [])
+        noted.append("; ".join(note for note in notes if not any(word in note for word in _WAY)) or "as usual")
+    if changed := setting_changes(written[0], written[1]):
+        return lines(changed)
+    return [] if noted[0] == noted[1] else [f"requests: {noted[0]} -> {noted[1]}"]
 
 
 def _invalid(before: Side, after: Side, stage: str) -> list[str]:

@@ -70,7 +70,7 @@ def _sides(run: StoredRun) -> dict[str, Side]:
     measured = read_measured(run.inputs, prompts)
     summaries = {each.variant: each for each in summarise(run.inputs, measured, prompts).variants}
     return {
-        each.record.name: Side(run.inputs, run.settings, prompts, each, summaries[each.record.name])
+        each.record.name: Side(run.inputs, run.settings, run.environment, prompts, each, summaries[each.record.name])
         for each in measured
         if each.stages
     }

@@ -41,7 +41,7 @@ class Made:
 
     `fails(i)`, `says(i)` and `delay(i)`: whether the i-th request of all blocks fails, what its answer is, and by how many ms its
     first token is late. `latencies`, `answers` and `slips` are of a variant or stage that differs. `load`: further keys of the
-    stages; `workload`: further keys of its section; `sections`: further lines of `experiment.yaml`.
+    stages, `variant` of the variants, `workload` of its section; `sections`: further lines of `experiment.yaml`.
     """
 
     seed: int = 1
@@ -63,6 +63,7 @@ class Made:
     prompts: Sequence[Prompt] = field(default_factory=questions)
     head: Mapping[str, Any] = field(default_factory=dict)
     load: str = ""
+    variant: str = ""
     workload: str = ""
     sections: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class Made:
             f"{{name: {name}, rate: {rate}, requests: {self.requests}, warmup: 0s{self.load or ', arrivals: constant'}}}"
             for name, rate in self.stages.items()
         )
-        variants = ", ".join(f"{{name: {name}, url: 'http://127.0.0.1:1/v1', model: m}}" for name in self.variants)
+        variants = ", ".join(f"{{name: {name}, url: 'http://127.0.0.1:1/v1', model: m{self.variant}}}" for name in self.variants)
         return (
             f"name: made\nmodel: m\ndata: {{eval: questions.jsonl}}\nvariants: [{variants}]\nbaseline: {self.variants[0]}\n"
             f"workload: {{stages: [{stages}], blocks: {self.blocks}{self.workload}}}\n{self.sections}\n"

@@ -103,6 +103,14 @@ CASES: dict[str, tuple[Made, Made, int, str]] = {
     "deadlines": (BASE, replace(LATER, workload=", deadlines: {total: 5s}"), NOTHING, "workload.deadlines.total"),
     "another rate": (BASE, replace(LATER, stages={"main": 20.0}), NOTHING, "workload.stages.main.rate: 10.0 -> 20.0"),
     "arrivals": (BASE, replace(LATER, load=", arrivals: poisson"), NOTHING, "arrivals: constant -> poisson"),
+    "another field in the body": (BASE, replace(LATER, variant=", request: {extra: {top_k: 1}}"), NOTHING, "request.extra.top_k"),
+    "another header": (BASE, replace(LATER, variant=", request: {headers: {x-team: b}}"), 0, "variants.a.request.headers.x-team"),
+    "a field that the server refused": (
+        BASE, replace(LATER, environment={"requests": {"a": ["temperature is left out"]}}), NOTHING, "temperature is left out",
+    ),
+    "another way to the server": (
+        BASE, replace(LATER, environment={"requests": {"a": ["asked through the proxy http://p:1"]}}), 0, "Nothing is worse",
+    ),
     "other block lengths": (BASE, replace(LATER, requests=60, latency=400.0), UNSETTLED, "requests: 50 -> 60"),
     "synthetic lengths": (
         replace(BASE, workload=SYNTHETIC.format(64)), replace(LATER, workload=SYNTHETIC.format(512)), NOTHING, "input_tokens",
