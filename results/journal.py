@@ -123,12 +123,13 @@ class _Body:
         again = np.zeros(len(order), np.bool_)
         again[1:] = np.diff(everything.id[order]) == 0
         self._lose([(int(lines[i]), f"there is a request {everything.id[i]} before it") for i in order[again]])
-        whole, lines = everything.take(order[~again]), lines[order[~again]]
-        wrong = impossible(whole, 0 if self.end is None else self.end.ended_ns)
+        if again.any() or (np.diff(order) < 0).any():
+            everything, lines = everything.take(order[~again]), lines[order[~again]]
+        wrong = impossible(everything, 0 if self.end is None else self.end.ended_ns)
         self._lose([(int(lines[place]), why) for place, why in wrong])
-        keep = np.ones(len(whole), np.bool_)
+        keep = np.ones(len(everything), np.bool_)
         keep[np.array([place for place, _ in wrong], dtype=np.int64)] = False
-        return believed(whole.where(keep))
+        return believed(everything.where(keep))
 
     def _find_end(self, lines: Sequence[tuple[int, bytes]], failed: Sequence[Failed]) -> int | None:
         """Where the first end line stands among `lines`: one that is no record."""

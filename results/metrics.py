@@ -23,12 +23,13 @@ from results.stats import (
     floor_reason,
     log_t_bounds,
     percentile,
+    percentiles,
     share_bounds,
     t_bounds,
     t_bounds_of,
     upper_percentile,
 )
-from results.steady import Block, StageData
+from results.steady import Block, StageData, chunk_times
 from results.summary import Estimate, Metric
 from results.throughput import NONE_INSIDE, THROUGHPUT, none_ended_inside, throughput
 from results.token_times import unmeasured
@@ -267,7 +268,8 @@ def _no_token_times(stage: StageData) -> dict[str, str]:
 def _distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
     values = np.concatenate([values_in(b, name) for b in stage.blocks])
     found = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
-    return found | {f"{name}_p{q:g}": percentile(values, q) for q in QUANTILES}
+    keys = [f"{name}_p{q:g}" for q in QUANTILES]
+    return found | dict(zip(keys, percentiles(values, QUANTILES), strict=True))
 
 
 def _chunk_distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
@@ -280,8 +282,7 @@ def _chunk_distribution(stage: StageData, per_block: Sequence[Mapping[str, float
         key = f"{name}_{stat}"
         blocks = [s[key] for s in per_block if not isnan(s[key])]
         if stat == "mean":
-            alone = t_bounds_of(value, pooled.deviation, pooled.n, TAIL, TAIL)
-            found[key] = estimate(value, t_bounds(value, blocks, TAIL, TAIL) if len(blocks) > 1 else alone, pooled.n)
+            found[key] = estimate(value, _around_mean(stage, name, value, blocks), pooled.n)
         elif reason := floor_reason(float(stat[1:]), pooled.n):
             found[key] = absent(reason, pooled.n)
         else:
@@ -289,6 +290,14 @@ def _chunk_distribution(stage: StageData, per_block: Sequence[Mapping[str, float
             bounds = Bounds(-inf, inf) if reason else log_t_bounds(value, blocks, TAIL, TAIL)
             found[key] = estimate(value, bounds, pooled.n, reason)
     return found
+
+
+def _around_mean(stage: StageData, name: str, mean: float, blocks: Sequence[float]) -> Bounds:
+    """t over the blocks' means, or over the times themselves where there is one block."""
+    if len(blocks) > 1:
+        return t_bounds(mean, blocks, TAIL, TAIL)
+    times = chunk_times(stage.blocks, name)
+    return t_bounds_of(mean, times.deviation(), len(times), TAIL, TAIL) if len(times) > 1 else Bounds(-inf, inf)
 
 
 def _mean(values: Floats, per_block: Sequence[float]) -> Estimate:

@@ -16,6 +16,7 @@ from results.parsing import BY_CHUNK, KEPT_AS_TEXT, Batch
 from results.records import JournalHeader, RequestRecord
 
 _NULL = b"null"
+_EACH_ANOTHER = ("text", *KEPT_AS_TEXT)
 _OF_THE_BLOCK = ("variant", "stage", "block", "offered_rate")
 
 
@@ -34,11 +35,12 @@ def parquet_writer(out: Path) -> Iterator[Callable[[JournalHeader, Batch], None]
 
     kinds = _kinds()
     schema = pa.schema(list(kinds.items()))
-    words = [name for name, kind in kinds.items() if kind == pa.string()]
-    with pq.ParquetWriter(out, schema, compression="zstd", use_dictionary=words) as writer:
+    words = [name for name, kind in kinds.items() if kind == pa.string() and name not in _EACH_ANOTHER]
+    numbers = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in BY_CHUNK}
+    with pq.ParquetWriter(out, schema, compression="zstd", use_dictionary=words, column_encoding=numbers) as writer:
 
         def each(header: JournalHeader, batch: Batch) -> None:
-            columns = [pa.array([getattr(header, name)] * len(batch.rows), kinds[name]) for name in _OF_THE_BLOCK]
+            columns = [pa.array([getattr(header, name)] * len(batch), kinds[name]) for name in _OF_THE_BLOCK]
             columns += [_column(batch, name, kinds[name]) for name in RequestRecord.__struct_fields__]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
@@ -74,7 +76,7 @@ def _column(batch: Batch, name: str, kind: Any) -> Any:
         ends = np.append(0, np.cumsum(np.maximum(numbers.counts, 0)))
         missing = pa.array(numbers.counts < 0)
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(numbers.values), kind, mask=missing)
-    values = [getattr(row, name) for row in batch.rows]
+    values = batch.columns[name]
     if name in KEPT_AS_TEXT:
         values = [None if bytes(value) == _NULL else bytes(value).decode(errors="replace") for value in values]
     return pa.array(values, kind)

@@ -20,6 +20,7 @@ from results.records import EXACT, RequestRecord
 
 Ints = NDArray[np.int64]
 BY_CHUNK = ("chunk_ns", "chunk_tokens", "client_lag_ns")
+_WHOLE = [name for name in RequestRecord.__struct_fields__ if name not in BY_CHUNK]
 KEPT_AS_TEXT = ("server_metrics",)
 
 
@@ -54,12 +55,15 @@ class Numbers:
 class Batch:
     """n records: `lines` (n,) says on which line of the file each stands.
 
-    `rows` have a record's fields, of which those `BY_CHUNK` are in `numbers` and those `KEPT_AS_TEXT` are JSON text.
+    `columns` have the fields of a record, those `KEPT_AS_TEXT` as JSON; the fields `BY_CHUNK` are in `numbers`.
     """
 
     lines: Ints
-    rows: Sequence[Any]
+    columns: Mapping[str, Sequence[Any]]
     numbers: Mapping[str, Numbers]
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
 
 Failed = tuple[int, str]
@@ -78,7 +82,7 @@ def parse(lines: Sequence[tuple[int, bytes]]) -> tuple[Batch, list[Failed]]:
     if all(each is not None for each in numbers.values()):
         whole = {name: each for name, each in numbers.items() if each is not None}
         if _ordinary(whole):
-            return Batch(_ints([number for number, _ in kept]), rows, whole), failed
+            return Batch(_ints([number for number, _ in kept]), _columns(rows), whole), failed
     batch, irregular = _one_by_one(kept)
     return batch, sorted([*failed, *irregular])
 
@@ -89,8 +93,11 @@ def _numbers(texts: Sequence[bytes]) -> Numbers | None:
     together = b",".join([text[1:-1] for text, count in zip(texts, counts.tolist(), strict=True) if count > 0])
     if together.translate(None, b"0123456789,-"):
         return None
+    total = int(np.maximum(counts, 0).sum())
+    if len(together) == 2 * total - 1:  # each has one digit, as the tokens of most chunks do
+        return Numbers(np.frombuffer(together, np.uint8)[::2].astype(np.int64) - ord("0"), counts)
     values = np.fromstring(together, np.int64, sep=",") if together else np.empty(0, np.int64)
-    return Numbers(values, counts) if len(values) == np.maximum(counts, 0).sum() else None
+    return Numbers(values, counts) if len(values) == total else None
 
 
 def _ordinary(numbers: Mapping[str, Numbers]) -> bool:
@@ -134,7 +141,11 @@ def batch_of(rows: Sequence[Any], lines: Sequence[int]) -> Batch:
         lists = [getattr(row, name) for row in rows]
         values = np.fromiter(chain.from_iterable(each or () for each in lists), np.int64)
         numbers[name] = Numbers(values, _ints([-1 if each is None else len(each) for each in lists]))
-    return Batch(_ints(lines), rows, numbers)
+    return Batch(_ints(lines), _columns(rows), numbers)
+
+
+def _columns(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    return {name: [getattr(row, name) for row in rows] for name in _WHOLE}
 
 
 def _ints(values: Sequence[int]) -> Ints:

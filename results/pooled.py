@@ -29,6 +29,17 @@ class Times:
     def __len__(self) -> int:
         return self.zeros + sum(len(values) if keep is None else int(np.count_nonzero(keep)) for values, keep in self.parts)
 
+    def same_as(self, other: Times) -> bool:
+        """Whether the arrays of the other are these very ones, and the same of their values count."""
+        return (
+            self.zeros == other.zeros
+            and len(self.parts) == len(other.parts)
+            and all(
+                values is others and (keep is also or (keep is not None and also is not None and np.array_equal(keep, also)))
+                for (values, keep), (others, also) in zip(self.parts, other.parts, strict=True)
+            )
+        )
+
     def mean(self) -> float:
         """In ms, from an exact sum. There must be a value."""
         return sum(int(values.sum(dtype=np.int64)) for values in _slices(self.parts)) / len(self) / 1e6
@@ -48,7 +59,7 @@ class Times:
         places = [last * (q / 100) for q in quantiles]
         ranks = sorted({min(int(place) + step, last) for place in places for step in (0, 1)})
         values = dict(zip(ranks, self._ordered(ranks), strict=True))
-        return [_between(values[int(p)] / 1e6, values[min(int(p) + 1, last)] / 1e6, p - int(p)) for p in places]
+        return [interpolated(values[int(p)] / 1e6, values[min(int(p) + 1, last)] / 1e6, p - int(p)) for p in places]
 
     def _ordered(self, ranks: Sequence[int]) -> list[int]:
         """The values that would stand at some ranks (from 0, rising) if all were sorted."""
@@ -94,7 +105,7 @@ def _slices(parts: Sequence[Part]) -> Iterator[NDArray[Any]]:
             yield values[piece] if keep is None else values[piece][keep[piece]]
 
 
-def _between(low: float, high: float, share: float) -> float:
+def interpolated(low: float, high: float, share: float) -> float:
     """numpy's interpolation, which meets `high` exactly."""
     return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
@@ -105,7 +116,6 @@ class Statistics:
 
     n: int
     mean: float
-    deviation: float
     percentiles: Sequence[float]
     zeros: int
 
@@ -113,6 +123,5 @@ class Statistics:
 def statistics_of(times: Times, quantiles: Sequence[float]) -> Statistics:
     n = len(times)
     if not n:
-        return Statistics(0, nan, nan, [nan] * len(quantiles), 0)
-    deviation = times.deviation() if n > 1 else nan
-    return Statistics(n, times.mean(), deviation, times.percentiles(quantiles), times.count_of_zeros())
+        return Statistics(0, nan, [nan] * len(quantiles), 0)
+    return Statistics(n, times.mean(), times.percentiles(quantiles), times.count_of_zeros())

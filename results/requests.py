@@ -147,31 +147,31 @@ def requests_of(records: Iterable[RequestRecord]) -> Requests:
 
 def columns_of(batch: Batch) -> Requests:
     """The columns of a batch, in its order."""
-    rows = batch.rows
+    rows = batch.columns
     stamps, tokens, lags = (batch.numbers[name] for name in BY_CHUNK)
     count = stamps.counts
     answered = count > 0
-    first, last = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    first, last = np.full(len(batch), np.nan), np.full(len(batch), np.nan)
     first[answered] = stamps.values[(np.cumsum(count) - count)[answered]]
     last[answered] = chunk.sums(stamps.values, count)[answered]
     return Requests(
-        id=np.array([row.id for row in rows], dtype=np.int64),
-        prompt_id=[intern(row.prompt_id) for row in rows],
-        scheduled_ns=np.array([row.scheduled_ns for row in rows], dtype=np.int64),
-        sent_ns=_floats([row.sent_ns for row in rows]),
+        id=np.array(rows["id"], dtype=np.int64),
+        prompt_id=list(map(intern, rows["prompt_id"])),
+        scheduled_ns=np.array(rows["scheduled_ns"], dtype=np.int64),
+        sent_ns=_floats(rows["sent_ns"]),
         first_ns=first,
         last_ns=last,
-        done_ns=_floats([row.done_ns for row in rows]),
-        status=_floats([row.status for row in rows]),
-        finish_reason=[row.finish_reason for row in rows],
-        failure=[row.failure for row in rows],
-        error=[row.error for row in rows],
-        input_tokens=_floats([row.input_tokens for row in rows]),
-        output_tokens=_floats([row.output_tokens for row in rows]),
-        tokens_from=[row.tokens_from for row in rows],
-        shared_tokens=_floats([row.shared_tokens for row in rows]),
-        cached_tokens=_floats([row.cached_tokens for row in rows]),
-        text=[row.text for row in rows],
+        done_ns=_floats(rows["done_ns"]),
+        status=_floats(rows["status"]),
+        finish_reason=[reason and intern(reason) for reason in rows["finish_reason"]],
+        failure=rows["failure"],
+        error=rows["error"],
+        input_tokens=_floats(rows["input_tokens"]),
+        output_tokens=_floats(rows["output_tokens"]),
+        tokens_from=rows["tokens_from"],
+        shared_tokens=_floats(rows["shared_tokens"]),
+        cached_tokens=_floats(rows["cached_tokens"]),
+        text=rows["text"],
         chunks=chunk.chunks_of(count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)),
     )
 

@@ -17,6 +17,7 @@ from math import ceil, exp, floor, inf, log, sqrt
 import numpy as np
 from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, stdtr, stdtrit
 
+from results.pooled import interpolated
 from results.requests import Floats
 from results.summary import Estimate
 
@@ -100,17 +101,31 @@ def _at_rank(ordered: Floats, rank: float) -> float:
 
 def percentile(values: Floats, q: float) -> Estimate:
     """The q-th percentile (numpy's linear one) of n values with its order-statistic interval; absent under its floor."""
-    if reason := floor_reason(q, len(values)):
-        return absent(reason, len(values))
+    return percentiles(values, (q,))[0]
+
+
+def percentiles(values: Floats, quantiles: Sequence[float]) -> list[Estimate]:
+    """Several of them."""
     ordered = np.sort(values)
-    return estimate(upper_percentile(ordered, q), order_statistic_bounds(ordered, q, TAIL, TAIL), len(values))
+    found = []
+    for q in quantiles:
+        if reason := floor_reason(q, len(values)):
+            found.append(absent(reason, len(values)))
+        else:
+            bounds = order_statistic_bounds(ordered, q, TAIL, TAIL)
+            found.append(estimate(_percentile_of_sorted(ordered, q), bounds, len(values)))
+    return found
 
 
 def upper_percentile(values: Floats, q: float) -> float:
     """numpy's linear percentile of values some of which may be infinite: infinite as soon as it would rest on one."""
-    ordered = np.sort(values)
-    above = ordered[int(np.ceil((len(ordered) - 1) * q / 100))]
-    return float(np.percentile(np.minimum(ordered, above), q)) if above < inf else inf
+    return _percentile_of_sorted(np.sort(values), q)
+
+
+def _percentile_of_sorted(ordered: Floats, q: float) -> float:
+    rank = (len(ordered) - 1) * (q / 100)
+    below, above = float(ordered[floor(rank)]), float(ordered[ceil(rank)])
+    return inf if above == inf else interpolated(below, above, rank - floor(rank))
 
 
 def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_tail: float) -> Bounds:

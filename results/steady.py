@@ -15,7 +15,7 @@ from results.chunks import CHUNK_TIMES
 from results.doubt import Doubt, some
 from results.held import Held, held
 from results.journal import Damage, Journal
-from results.pooled import Statistics, pooled, statistics_of
+from results.pooled import Statistics, Times, pooled, statistics_of
 from results.requests import Floats, Requests
 from results.stats import QUANTILES
 
@@ -165,8 +165,15 @@ class StageData:
 
 
 def _by_chunk(blocks: Sequence[Block]) -> dict[str, Statistics]:
+    times = {name: chunk_times(blocks, name) for name in CHUNK_TIMES}
+    found = {name: statistics_of(times[name], QUANTILES) for name in CHUNK_TIMES if name != "itl"}
+    return found | {"itl": found["icl"] if times["itl"].same_as(times["icl"]) else statistics_of(times["itl"], QUANTILES)}
+
+
+def chunk_times(blocks: Sequence[Block], name: str) -> Times:
+    """The times of single chunks or tokens, of one kind, of the answers in the steady parts of some blocks."""
     parts = [(b.requests.chunks, b.requests.ok & (b.requests.scheduled >= b.steady_ms)) for b in blocks]
-    return {name: statistics_of(pooled([chunks.times(name, of) for chunks, of in parts]), QUANTILES) for name in CHUNK_TIMES}
+    return pooled([chunks.times(name, of) for chunks, of in parts])
 
 
 def _unlike_offered(stage: StageData) -> str | None:
