@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from results.chunks import sums
 from results.requests import Requests
 
 ENDS_WELL = ("stop", "length", "tool_calls", "function_call", "content_filter")
@@ -47,7 +46,7 @@ def impossible(requests: Requests, ended_ns: int) -> list[tuple[int, str]]:
 
 
 def _tokens(requests: Requests) -> NDArray[np.float64]:
-    columns = [requests.input_tokens, requests.output_tokens, sums(requests.chunks.tokens, requests.chunks.count)]
+    columns = [requests.input_tokens, requests.output_tokens, requests.chunks.tokens_of]
     return np.asarray(np.fmax.reduce([np.asarray(column, dtype=np.float64) for column in columns]))
 
 
