@@ -33,7 +33,8 @@ def columns(requests: Requests) -> dict[str, list[object]]:
         return [None if value != value else value for value in values]
 
     own = {each.name: getattr(requests, each.name) for each in fields(requests) if each.name != "chunks"}
-    return {name: plain(column) for name, column in (own | vars(requests.chunks)).items()}
+    by_chunk = {each.name: getattr(requests.chunks, each.name) for each in fields(requests.chunks)}
+    return {name: plain(column) for name, column in (own | by_chunk).items()}
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
