@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "content-encoding")
 _SECRET_QUERY = re.compile(r"key|token|secret|sig|code|auth|pass|cred", re.IGNORECASE)
 # Shorter than this, a word is found in texts that do not mean it.
 _SHORTEST_SECRET = 4
@@ -61,6 +62,8 @@ class RequestConfig(Section):
         for name in value:
             if not _HEADER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is no header's name; write it like api-key: ${{AZURE_KEY}}")
+            if name.lower() in _FRAMING:
+                raise ValueError(f"{name} says where a request ends, which the client knows; leave it out")
         return value
 
     @field_validator("omit", "rename", "extra")

@@ -128,7 +128,8 @@ async def _ask(endpoint: Endpoint, workload: WorkloadConfig) -> _Asked:
     async with open_transport(endpoint, workload.transport) as transport:
         extended = await extended_form(transport, workload.deadlines.connect)
         fields = request_fields(question, endpoint.model, workload.api, sampling, extended, salt, endpoint.form)
-        return _Asked(fields, await fetch(transport, PATHS[workload.api], msgspec.json.encode(fields), TOKEN_TIMEOUT_S))
+        patience = max(TOKEN_TIMEOUT_S, workload.deadlines.first)
+        return _Asked(fields, await fetch(transport, PATHS[workload.api], msgspec.json.encode(fields), patience))
 
 
 def _generated(body: bytes) -> bool:

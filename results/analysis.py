@@ -46,6 +46,9 @@ from results.steady import StageData
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
 from results.validity import probe_validity, read_ceiling, validity_of, worst
 
+# Of fewer pairs of blocks an A/A comparison says only that they are too few: two give an interval 13 standard errors wide.
+FEWEST_PAIRS = 3
+
 
 def analyse(inputs: RunInputs) -> Summary:
     """Read the journals of a run and make every number of it. Raises BadInput for a run without a readable journal."""
@@ -400,7 +403,7 @@ def _noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
     reach = {
         METRICS[key].label: x
         for key in ("latency_p50", "latency_p95")
-        if key in floor and (x := reach_of(floor[key])) is not None
+        if key in floor and floor[key].n >= FEWEST_PAIRS and (x := reach_of(floor[key])) is not None
     }
     notes = []
     if reach:

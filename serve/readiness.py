@@ -36,7 +36,9 @@ async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint) -> 
     for path, body in bodies.items():
         request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
         try:
-            async with session.post(address(endpoint, endpoint.target(f"/{path}")), json=request) as answer:
+            async with session.post(
+                address(endpoint, endpoint.target(f"/{path}")), json=request, allow_redirects=False
+            ) as answer:
                 text = await answer.text(errors="replace")
                 if answer.status == 200 and _CHOICE.search(text):  # whole, or as a stream from an API that knows nothing else
                     return

@@ -40,7 +40,7 @@ async def wake_up(endpoint: Endpoint) -> None:
 
 async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, route: str) -> str:
     try:
-        async with web.request(method, address(endpoint, endpoint.beside(route))) as answer:
+        async with web.request(method, address(endpoint, endpoint.beside(route)), allow_redirects=False) as answer:
             text = await answer.text(errors="replace")
             if answer.status != 200:
                 raise SystemFailed(f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}", text[:300])

@@ -13,7 +13,7 @@ import pytest
 from dyno.align import correction
 from dyno.experiment import load_experiment
 from dyno.prepare import prepare
-from dyno.quick import Asked, load_experiment_for
+from dyno.quick import Asked, Load, Target, load_experiment_for
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from loadgen.wording import Correction
@@ -89,16 +89,9 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
         assert all(abs(counts(found.ours(tokens)) - tokens) <= 1 for tokens in wanted)
 
 
-ASKED: dict[str, Any] = {
-    "prompt": None, "data": None, "synthetic": False, "sharegpt": None, "trace": None,
-    "input_tokens": None, "output_tokens": "128", "cache_hit": None, "prefixes": None, "turns": None,
-}  # fmt: skip
-
-
 def made(rate: str | None = "5", think: str | None = None, requests: int | None = 10, **asked: Any) -> Any:
-    return load_experiment_for(
-        "http://h/v1", "m", rate, None, requests, Asked(**{**ASKED, **asked}), 1.0, think, None, "chat", None, "x"
-    )  # fmt: skip
+    load = Load(rates=[rate] if rate else (), requests=requests, think=think)
+    return load_experiment_for(Target(url="http://h/v1", model="m"), Asked(**asked), load, "x")
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,7 @@ def test_two_loads_can_be_compared(url: str, tmp_path: Path) -> None:
         flags = ["--url", url, "--model", "m", "--prompt", "Hi", "--concurrency", "4", "--requests", "100", "--warmup", "100ms"]
         done = dyno("load", *flags, "--name", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
+        assert "is no news" not in done.stdout  # two pairs of blocks tell nothing of the noise
     compared = dyno("compare", "runs/before", "runs/after", "--json", cwd=tmp_path)
     changes = {change["metric"]: change for change in json.loads(compared.stdout)["changes"]}
     assert changes["latency_p50"]["difference"]["absolute"]["low"] is not None, compared.stdout

@@ -126,6 +126,7 @@ def test_a_header_that_would_not_stay_on_its_line_is_refused(monkeypatch: pytest
         ("{extra: {messages: []}}", "messages stays as it is"),
         ("{rename: {model: name}}", "model stays as it is"),
         ("{headers: {'api key': x}}", "no header's name"),
+        ("{headers: {Content-Length: 5}}", "Content-Length says where a request ends"),
         ("{header: {}}", "did you mean 'headers'"),
     ],
 )
