@@ -11,6 +11,7 @@ from foundation.errors import BadInput
 from results.answers import answer_doubts, scoring_doubts
 from results.cache import cache_metrics
 from results.config import Scoring
+from results.copies import without_copies
 from results.inputs import RunInputs
 from results.journal import Damage, Journal
 from results.lengths import length_notes
@@ -61,7 +62,8 @@ def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt], *, parquet: 
     measured = [_read(inputs, record, prompts, parquet) for record in inputs.variants]
     if not any(variant.stages for variant in measured):
         raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
-    return measured
+    stages = without_copies({variant.record.name: variant.stages for variant in measured})
+    return [replace(variant, stages=stages[variant.record.name]) for variant in measured]
 
 
 def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt], parquet: bool) -> Measured:

@@ -100,6 +100,21 @@ class TestWhoseBlocksTheseAre:
         words = said(main(tmp_path))
         assert "several journals say they are block 1" in words and "block-02.jsonl is block 1" in words
 
+    def test_blocks_that_two_variants_share_are_nobodys(self, tmp_path: Path) -> None:
+        """A copy whose header names the other variant. Blocks of a mix begin together too, and are not the same."""
+        for variant, more in (("base", 0), ("tuned", 0), ("other", 3)):
+            records = [request(i, f"q{i}", i * 100 + more, 60 + i % 7, 30) for i in range(N)]
+            write_journal(tmp_path, variant, 1, records, began_ns=10**18)
+        levels = {}
+        for variant in summary_of(tmp_path, ("base", "tuned", "other")).variants:
+            levels[variant.variant] = variant.stages[0].validity
+        assert {name: validity.level for name, validity in levels.items()} == {
+            "base": "INVALID",
+            "tuned": "INVALID",
+            "other": "VALID",
+        }
+        assert "blocks of it are also those of base, main" in levels["tuned"].reasons[0]
+
 
 class TestWhetherTheyWereAskedOneThing:
     @pytest.mark.parametrize(
