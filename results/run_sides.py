@@ -140,6 +140,6 @@ def _coverage(before: Settings, after: Settings) -> tuple[Coverage, bool]:
     datasets = [section.get("dataset") for section in sections]
     if not all(isinstance(dataset, Mapping) for dataset in datasets):
         return "all", False
-    made_up = all("sharegpt" not in dataset for dataset in datasets)
+    made_up = all(dataset.get("sharegpt") is None for dataset in datasets)
     other_seed = sections[0].get("seed") != sections[1].get("seed")
     return ("none" if made_up and other_seed else "common"), made_up

@@ -38,6 +38,7 @@ def says_no(*numbers: int, of: int = 60) -> Any:
 
 OTHER_WORDS = {"messages": {"plain": [{"role": "user", "content": "Is it?"}]}}
 SWAPPED = [msgspec.structs.replace(p, id=f"other-{i}") for i, p in enumerate(questions())]
+RANDOM_WORDS = [msgspec.structs.replace(p, messages=OTHER_WORDS["messages"]) for p in questions()]
 SYNTHETIC = ", dataset: {{synthetic: {{input_tokens: {}, output_tokens: 11}}}}"
 CASES: dict[str, tuple[Made, Made, int, str]] = {
     # What is measured.
@@ -114,6 +115,11 @@ CASES: dict[str, tuple[Made, Made, int, str]] = {
     "other block lengths": (BASE, replace(LATER, requests=60, latency=400.0), UNSETTLED, "requests: 50 -> 60"),
     "synthetic lengths": (
         replace(BASE, workload=SYNTHETIC.format(64)), replace(LATER, workload=SYNTHETIC.format(512)), NOTHING, "input_tokens",
+    ),
+    "synthetic words": (
+        replace(BASE, workload=SYNTHETIC.format(64)),
+        replace(LATER, workload=SYNTHETIC.format(64), prompts=RANDOM_WORDS, fails=lambda i: i % 20 == 0),
+        WORSE, "error rate was 0 % and is 5.0 %: worse",
     ),
     "scorer": (BASE, replace(LATER, sections="quality: {scorer: contains}"), UNSETTLED, "scorer: exact_match -> contains"),
     # What else may differ.
