@@ -19,7 +19,7 @@ from scipy.special import betaincinv, ndtr
 from results.requests import Floats
 from results.stats import Bounds
 
-HALVINGS = 40
+MOST_STEPS, PRECISION = 100, 1e-9
 FURTHER = 1.5
 _CENTRE = 1e-3  # So near the mean, the series of the tail is all rounding.
 
@@ -72,10 +72,7 @@ def _upper(levels: Floats, counts: Floats, most: float, tail: float) -> float:
     deviations = levels - mean
     reach = float(deviations[-1])
 
-    def beyond(tilt: float) -> float:
-        return _tilted(deviations, counts, tilt / reach)[1]
-
-    tilt = _root(lambda at: beyond(at) - (1 - tail))
+    tilt = _root(lambda at: _tilted(deviations, counts, at / reach)[1] - (1 - tail), tail - 0.5, tail)
     return min(most, mean + _tilted(deviations, counts, tilt / reach)[0])
 
 
@@ -97,10 +94,20 @@ def _tilted(deviations: Floats, counts: Floats, tilt: float) -> tuple[float, flo
     return at, float(ndtr(root)) + exp(-root * root / 2) / sqrt(2 * pi) * (1 / root - 1 / slope)
 
 
-def _root(rising: Callable[[float], float]) -> float:
-    """Where a rising function of 0 to 1 is zero, by halving."""
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
-    return low
+def _root(rising: Callable[[float], float], at_zero: float, at_one: float) -> float:
+    """Where a function is zero that rises from `at_zero` < 0 at 0 to `at_one` > 0 at 1.
+
+    Regula falsi; an end that stays twice counts half (the Illinois method).
+    """
+    low, high, last = 0.0, 1.0, 0.0
+    for _ in range(MOST_STEPS):
+        middle = (low * at_one - high * at_zero) / (at_one - at_zero)
+        value = rising(middle)
+        if abs(value) < PRECISION:
+            break
+        if value < 0:
+            low, at_zero, at_one = middle, value, at_one / 2 if last < 0 else at_one
+        else:
+            high, at_one, at_zero = middle, value, at_zero / 2 if last > 0 else at_zero
+        last = value
+    return middle
