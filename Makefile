@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-decision clean
+.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-decision fuzz-runs clean
 
 demo: .venv/.cpu
 	$(BIN)/dyno demo
@@ -38,6 +38,9 @@ bench-loadgen: .venv/.cpu
 
 bench-decision: .venv/.cpu
 	$(BIN)/python -m benchmarks.decision.run
+
+fuzz-runs: .venv/.cpu
+	$(BIN)/python -m benchmarks.fuzzed_runs.run
 
 .venv/.cpu: requirements/cpu.lock pyproject.toml build_compiled.py loadgen/_compiled.c
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunedyno needs Python 3.11 to 3.13; run: make PYTHON=python3.11 ...")'

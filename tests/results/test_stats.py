@@ -36,6 +36,7 @@ from results.stats import (
     share_bounds,
     t_bounds,
     t_p,
+    upper_percentile,
 )
 
 NOMINAL = 0.05 + 0.014  # 5 %, and two standard errors of 1,000 comparisons
@@ -246,3 +247,10 @@ def test_mixture_bounds_scale_with_the_values_and_widen_with_confidence(blocks: 
     surer = mixture_bounds(blocks, 95, 0.01, 0.01)
     assert surer.low <= bounds.low * (1 + 1e-9)
     assert surer.high >= bounds.high * (1 - 1e-9)
+
+
+def test_a_percentile_beside_a_failure_rests_on_the_value_alone() -> None:
+    """p95 of 201 values is the 191st; the ten after it failed, and have no weight in it."""
+    values = np.where(np.arange(201.0) > 190, np.inf, np.arange(201.0))
+    assert upper_percentile(values, 95) == 190
+    assert upper_percentile(np.append(values, np.inf), 95) == np.inf

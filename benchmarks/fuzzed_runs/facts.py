@@ -1,0 +1,150 @@
+"""The facts of a run, read from its journals with `json` and numpy: nothing of the product is used.
+
+A line counts where it is a record as the documentation describes it, stands before the end line, and is the first of its id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Record = dict[str, Any]
+
+
+@dataclass
+class Block:
+    """The records that were due inside one journal's window, a length in seconds."""
+
+    records: list[Record]
+    window_s: float
+
+
+@dataclass
+class Facts:
+    """One variant under one load."""
+
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for block in self.blocks for record in block.records]
+
+    @property
+    def planned(self) -> int:
+        return len(self.records)
+
+    @property
+    def succeeded(self) -> int:
+        return sum(record["failure"] is None for record in self.records)
+
+    @property
+    def failures(self) -> Counter[str]:
+        return Counter(record["failure"] for record in self.records if record["failure"] is not None)
+
+    def values(self, metric: str) -> list[float]:
+        """In ms, of the requests that have the value."""
+        found = [value(record, metric) for record in self.records if record["failure"] is None]
+        return [each for each in found if each is not None]
+
+    def statistic(self, metric: str, statistic: str, failed_too: bool) -> float | None:
+        """`failed_too`: with a failure as infinitely slow."""
+        values = self.values(metric)
+        if failed_too:
+            values = values + [1e18] * (self.planned - self.succeeded)
+        if not values:
+            return None
+        return float(np.mean(values)) if statistic == "mean" else float(np.percentile(values, float(statistic[1:])))
+
+    def quality(self, references: dict[str, str]) -> float | None:
+        """The mean over prompts that have a reference of the share of right answers."""
+        by_prompt: dict[str, list[float]] = {}
+        for record in self.records:
+            if record["prompt_id"] in references:
+                right = record["failure"] is None and record["text"] == references[record["prompt_id"]]
+                by_prompt.setdefault(record["prompt_id"], []).append(float(right))
+        return float(np.mean([np.mean(each) for each in by_prompt.values()])) if by_prompt else None
+
+    def metered(self, input_price: float, output_price: float) -> float | None:
+        """Dollars per request whose tokens are known."""
+        priced = ((input_price, "input_tokens"), (output_price, "output_tokens"))
+        costs = [
+            sum(price * record[side] for price, side in priced if price)
+            for record in self.records
+            if all(record[side] is not None for price, side in priced if price)
+        ]
+        return float(np.mean(costs)) if costs else None
+
+
+def value(record: Record, metric: str) -> float | None:
+    """A time of one answer in ms, None where it has none."""
+    if not record["chunk_ns"]:
+        return None
+    due: int = record["scheduled_ns"]
+    first, last = int(record["chunk_ns"][0]), sum(record["chunk_ns"])
+    if metric == "latency":
+        return (last - due) / 1e6
+    if metric == "service_latency":
+        sent: int | None = record["sent_ns"]
+        return None if sent is None else (last - sent) / 1e6
+    if metric == "ttft":
+        return (first - due) / 1e6
+    if metric == "tpot":
+        tokens: int | None = record["output_tokens"]
+        return (last - first) / (tokens - 1) / 1e6 if tokens is not None and tokens >= 2 else None
+    raise ValueError(metric)
+
+
+def read_run(run: Path) -> dict[tuple[str, str], Facts]:
+    """By variant and load."""
+    found: dict[tuple[str, str], Facts] = {}
+    for file in sorted((run / "load").glob("*/*/block-*.jsonl")):
+        if (block := _block(file)) is not None:
+            found.setdefault((file.parts[-3], file.parts[-2]), Facts()).blocks.append(block)
+    return found
+
+
+def read_references(run: Path) -> dict[str, str]:
+    prompts = [json.loads(line) for line in (run / "prompts.jsonl").read_text().splitlines()]
+    return {prompt["id"]: prompt["reference"] for prompt in prompts if prompt.get("reference") is not None}
+
+
+def _block(file: Path) -> Block | None:
+    lines = file.read_bytes().split(b"\n")
+    header = _object(lines[0])
+    if header is None or "window_start_ns" not in header or len(lines) < 2:
+        return None
+    records: dict[int, Record] = {}
+    end = None
+    for line in lines[1:]:
+        each = _object(line)
+        if each is None:
+            continue
+        if "ended_ns" in each and "id" not in each:
+            end = each
+            break
+        if _is_record(each):
+            records.setdefault(each["id"], each)
+    start, ends = header["window_start_ns"], [header["window_end_ns"]]
+    seen = [stamp for r in records.values() for stamp in (r["scheduled_ns"], r["done_ns"]) if stamp is not None]
+    ends.append(max([*seen, start]) if end is None else end["window_end_ns"])
+    until = max(start, min(each for each in ends if each is not None))
+    inside = [r for r in records.values() if start <= r["scheduled_ns"] < until]
+    return Block(inside, (until - start) / 1e9)
+
+
+def _object(line: bytes) -> Record | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _is_record(each: Record) -> bool:
+    due = each.get("scheduled_ns")
+    return isinstance(each.get("id"), int) and isinstance(due, int) and due >= 0

@@ -1,0 +1,117 @@
+"""`python -m benchmarks.fuzzed_runs.run [RUNS] [FIRST]`: runs made by chance, through analysis, verdict, plan and report.
+
+Prints what the checker finds wrong, by seed. Exit code 1 where there is anything.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tempfile
+import time
+import traceback
+from html.parser import HTMLParser
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.fuzzed_runs.checks import check
+from benchmarks.fuzzed_runs.facts import read_run
+from benchmarks.fuzzed_runs.runs import make
+from dyno.experiment import load_experiment
+from dyno.pipeline import run_inputs, write_json
+from dyno.run_directory import RunDirectory
+from dyno.show import outage, show_capacity, show_results
+from foundation.errors import BadInput
+from results import analyse, judge, plan_capacity
+from results.report import write as write_report
+
+RUNS = 1000
+NO_NUMBER = re.compile(r"(?<![\w.-])(nan|inf|-inf|None|NaN|Infinity)(?![\w-])")
+
+
+def fuzz(folder: Path, seed: int) -> list[str]:
+    """Everything that is wrong with what is made of one run."""
+    make(folder, seed)
+    try:
+        return [*_through(folder), *check(folder)]
+    except BadInput as error:
+        return [] if _nothing_there(folder) else [f"refused: {error}"]
+    except Exception:
+        return [f"crashed: {traceback.format_exc(limit=-3)}"]
+
+
+def _nothing_there(folder: Path) -> bool:
+    return not read_run(folder)
+
+
+def _through(folder: Path) -> list[str]:
+    """Takes the run's whole way and reads what a person would."""
+    run = RunDirectory(folder)
+    console = Console(file=io.StringIO(), width=200)
+    inputs = run_inputs(run, load_experiment(run.experiment))
+    summary = analyse(inputs)
+    verdicts = judge(summary, inputs)
+    plan = plan_capacity(summary, inputs) if inputs.plan else None
+    for name, output in (("summary", summary), ("verdict", verdicts), ("plan", plan)):
+        if output is not None:
+            write_json(output, folder / f"{name}.json")
+    write_report(folder, summary, verdicts, plan, {"hardware": {}})
+    show_results(console, run, summary, verdicts, excerpt=True)
+    if plan is not None:
+        show_capacity(console, plan)
+    assert isinstance(console.file, io.StringIO)
+    texts = {
+        "terminal": console.file.getvalue(),
+        "report.md": (folder / "report.md").read_text(),
+        "report.html": _text_of(folder),
+    }
+    wrong = [
+        f"{name} has {found[0]!r}: ...{text[max(0, found.start() - 60) : found.end() + 20]}..."
+        for name, text in texts.items()
+        if (found := NO_NUMBER.search(text))
+    ]
+    facts = read_run(folder)
+    nothing = sum(each.planned for each in facts.values()) > 0 and not any(each.succeeded for each in facts.values())
+    return wrong if (outage(summary) is not None) == nothing else [*wrong, "an outage is told from a run that has answers"]
+
+
+class _Text(HTMLParser):
+    """The text of the page up to its definitions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._hidden = self._over = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._hidden = tag in ("style", "script")
+        self._over = self._over or ("id", "definitions") in attrs
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden and not self._over:
+            self.parts.append(data)
+
+
+def _text_of(folder: Path) -> str:
+    page = _Text()
+    page.feed((folder / "report.html").read_text())
+    return " ".join(page.parts)
+
+
+def main() -> None:
+    runs, first = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((1, RUNS), (2, 0)))
+    began, wrong = time.monotonic(), 0
+    for seed in range(first, first + runs):
+        with tempfile.TemporaryDirectory() as folder:
+            found = fuzz(Path(folder) / "run", seed)
+        wrong += bool(found)
+        for each in found:
+            print(f"seed {seed}: {each}", flush=True)
+    print(f"{runs:,} runs in {time.monotonic() - began:.0f} s, {wrong} with something wrong")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

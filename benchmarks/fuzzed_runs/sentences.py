@@ -1,0 +1,71 @@
+"""What sentences claim, as numbers: read by regular expressions of the checker's own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SIZES = {"s": 1e3, "ms": 1.0, "%": 0.01, "points": 0.01, "": 1.0}
+NUMBER = r"[+−]?\$?[\d,]+(?:\.\d+)?(?: (?:ms|s|%|points))?"
+_SENTENCE = re.compile(
+    rf"^(?P<label>.+?) is (?P<value>{NUMBER})(?: and (?P<verb>keeps|breaks) its limit \((?P<limit>.+)\); "
+    rf"(?P<edge>at most|at least) (?P<bound>{NUMBER}) with 95 % confidence"
+    rf"| \(limit: (?P<open>.+)\), not settled: the data allow (?P<span>[^;]+)(?:; (?P<more>.+))?)$"
+)
+
+
+@dataclass
+class Claim:
+    """What the sentence of one objective says."""
+
+    label: str
+    value: float
+    verb: str
+    limit: float | None
+    edge: str
+    bounds: list[float]
+    more: str
+
+
+def number(text: str) -> float:
+    """The number that a text says: ms, a share or dollars."""
+    digits, _, unit = text.replace("−", "-").replace("+", "").replace("$", "").replace(",", "").partition(" ")
+    return float(digits) * _SIZES[unit]
+
+
+def numbers(text: str) -> list[float]:
+    return [number(found) for found in re.findall(NUMBER, text)]
+
+
+def limit_of(text: str) -> float | None:
+    """The last number of a limit's words: of "1.1x of the baseline's, 305 ms" the time."""
+    if "not under the baseline" in text:
+        return 0.0
+    if drop := re.search(r"no more than ([\d.]+) percentage point", text):
+        return -float(drop[1]) / 100
+    found = re.findall(NUMBER, text.removesuffix(" a month"))
+    return number(found[-1]) if found else None
+
+
+def claim(sentence: str) -> Claim | None:
+    """None for one that says that something can't be judged. Raises ValueError for one that is none of the known forms."""
+    if " can't be judged: " in sentence:
+        return None
+    match = _SENTENCE.match(sentence)
+    if match is None:
+        raise ValueError(f"not understood: {sentence}")
+    if match["verb"]:
+        return Claim(
+            match["label"],
+            number(match["value"]),
+            match["verb"],
+            limit_of(match["limit"]),
+            match["edge"],
+            [number(match["bound"])],
+            "",
+        )
+    span = match["span"]
+    edge = span[: len("at most")] if span.startswith("at ") else ""
+    return Claim(
+        match["label"], number(match["value"]), "open", limit_of(match["open"]), edge, numbers(span), match["more"] or ""
+    )
