@@ -14,18 +14,19 @@ import traceback
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
 from benchmarks.fuzzed_runs.checks import check
 from benchmarks.fuzzed_runs.facts import read_run
 from benchmarks.fuzzed_runs.runs import make
 from dyno.experiment import load_experiment
-from dyno.pipeline import run_inputs, write_json
+from dyno.pipeline import decide
 from dyno.run_directory import RunDirectory
 from dyno.show import outage, show_capacity, show_results
 from foundation.errors import BadInput
-from results import analyse, judge, plan_capacity
-from results.report import write as write_report
+from foundation.progress import Silent
+from results.summary import CapacityPlan
 
 RUNS = 1000
 NO_NUMBER = re.compile(r"(?<![\w.-])(nan|inf|-inf|None|NaN|Infinity)(?![\w-])")
@@ -50,17 +51,10 @@ def _through(folder: Path) -> list[str]:
     """Takes the run's whole way and reads what a person would."""
     run = RunDirectory(folder)
     console = Console(file=io.StringIO(), width=200)
-    inputs = run_inputs(run, load_experiment(run.experiment))
-    summary = analyse(inputs)
-    verdicts = judge(summary, inputs)
-    plan = plan_capacity(summary, inputs) if inputs.plan else None
-    for name, output in (("summary", summary), ("verdict", verdicts), ("plan", plan)):
-        if output is not None:
-            write_json(output, folder / f"{name}.json")
-    write_report(folder, summary, verdicts, plan, {"hardware": {}})
+    summary, verdicts = decide(run, load_experiment(run.experiment), Silent())
     show_results(console, run, summary, verdicts, excerpt=True)
-    if plan is not None:
-        show_capacity(console, plan)
+    if (folder / "plan.json").exists():
+        show_capacity(console, msgspec.json.decode((folder / "plan.json").read_bytes(), type=CapacityPlan))
     assert isinstance(console.file, io.StringIO)
     texts = {
         "terminal": console.file.getvalue(),
