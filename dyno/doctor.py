@@ -10,6 +10,7 @@ from rich.table import Table
 from dyno.console import open_console
 from dyno.environment import accelerators, compute_capability, environment
 from finetune.config import FinetuneConfig
+from foundation.processor import computes_bfloat16, fast_dtype
 from quantize.config import ALGORITHMS, Method
 
 _ROOMS = {
@@ -38,10 +39,18 @@ def _hardware(hardware: dict[str, object]) -> str:
     memory = hardware["memory_bytes"]
     assert isinstance(memory, int)
     lines = [f"[bold]{hardware['cpu']}[/bold], {hardware['cores']} cores, {memory / 2**30:.0f} GiB, {hardware['system']}"]
+    lines += [_dtype(hardware["instruction_sets"])]
     lines += [f"accelerator: {gpu}" for gpu in gpus] or [
         "no NVIDIA accelerator: vLLM's CPU backend serves, which suits small models"
     ]
     return "\n".join(lines)
+
+
+def _dtype(sets: object) -> str:
+    """The processor's instruction sets, and what `dtype: auto` makes of them."""
+    assert isinstance(sets, list)
+    emulated = "" if computes_bfloat16(sets) else "; bfloat16 is emulated, about three times slower"
+    return f"instruction sets: {', '.join(sets) or 'not known'}; dtype auto on the processor: {fast_dtype()}{emulated}"
 
 
 def _rooms() -> Table:

@@ -61,7 +61,8 @@ def _resolution_notes(experiment: Experiment, pilot: Path | None) -> list[str]:
 
 
 def _servers(plan: ServePlan) -> Table:
-    table = Table("server", "variants", "memory", title="Servers", title_justify="left")
+    table = Table("server", "variants", "memory", "dtype", title="Servers", title_justify="left")
     for server in plan.servers:
-        table.add_row(server.name, ", ".join(v.name for v in server.variants), f"{server.memory.total / 2**30:.1f} GiB")
+        memory = f"{server.memory.total / 2**30:.1f} GiB"
+        table.add_row(server.name, ", ".join(v.name for v in server.variants), memory, server.dtype.dtype)
     return table

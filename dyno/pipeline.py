@@ -49,8 +49,8 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple
         make_adapter(prepared, run, progress)
     with timeline.doing("checkpoint", *_checkpoint_work(prepared, run)):
         make_checkpoints(prepared, run, progress)
-    write_variants(prepared, run)
     serving = plan_serving(prepared, run)
+    write_variants(prepared, run, serving)
     times = run_loop(
         measure(
             prepared,
@@ -201,8 +201,9 @@ def check_hardware(experiment: Experiment) -> None:
             )
 
 
-def write_variants(prepared: Prepared, run: RunDirectory) -> None:
-    """`variants.json`: what each variant is, for the report."""
+def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePlan) -> None:
+    """`variants.json`: what each variant is and what its server computes in, for the report."""
+    dtypes = {v.name: server.dtype for server in serving.servers for v in server.variants}
     records = []
     for variant in prepared.experiment.variants:
         served = prepared.served(variant, run)
@@ -217,6 +218,8 @@ def write_variants(prepared: Prepared, run: RunDirectory) -> None:
                 size_bytes=size,
                 kind=kind(variant),
                 unquantized=unquantized(variant, prepared.experiment),
+                dtype=dtypes[variant.name].dtype if variant.name in dtypes else None,
+                dtype_doubt=dtypes[variant.name].doubt if variant.name in dtypes else None,
             )
         )
     run.variants.write_bytes(msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")

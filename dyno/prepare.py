@@ -27,6 +27,7 @@ from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
 from loadgen.sources import make_prompts, seed_of, sessions_needed
 from loadgen.wording import Correction, Wording
+from quantize.config import FOUR_BITS
 from results.config import Scoring
 from results.quality import why_no_reference
 from results.records import PLAIN, Prompt
@@ -86,7 +87,8 @@ class Prepared:
         base = self.base_of(variant)
         model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant))) if variant.is_made else base
         rank = self.experiment.finetune.saved_rank if self.experiment.finetune and is_own(variant.adapter) else None
-        return ServedVariant(variant.name, model, adapter=self.adapter_path(variant, run), rank=rank)
+        four_bits = variant.quantize is not None and variant.quantize.method in FOUR_BITS
+        return ServedVariant(variant.name, model, adapter=self.adapter_path(variant, run), rank=rank, four_bits=four_bits)
 
     def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         """The folder of the adapter that a variant serves or merges."""

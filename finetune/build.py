@@ -11,6 +11,7 @@ from finetune.data import Prepared, Tokens, can_evaluate
 from finetune.score import Scorer, TaskScore
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from foundation.processor import fast_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -98,15 +99,14 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
 
 
 def choose_dtype(asked: str) -> torch.dtype:
-    """`auto` is bfloat16 where the processor computes in it, else float32. LoRA weights are float32 in either."""
+    """`auto` is bfloat16 where the processor or accelerator computes in it, else float32. LoRA weights are float32 in either."""
     import torch
 
     if asked != "auto":
         return torch.bfloat16 if asked == "bfloat16" else torch.float32
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16") else torch.float32
+    return torch.bfloat16 if fast_dtype() == "bfloat16" else torch.float32
 
 
 def _load(config: FinetuneConfig, base: ModelRef, dtype: torch.dtype, longest: int) -> Any:

@@ -20,6 +20,7 @@ ALGORITHMS: dict[Method, tuple[Algorithm, ...]] = {
     "bnb-nf4": ("rtn",),
     "bnb-int8": ("rtn",),
 }
+FOUR_BITS: tuple[Method, ...] = ("w4a16", "nvfp4", "bnb-nf4")
 MIN_CALIBRATION = 32
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from foundation.examples import Example, PromptStyle, sample
 from foundation.model import ModelRef
+from foundation.processor import fast_dtype
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
 from quantize.layers import count_weights
@@ -147,7 +148,8 @@ def _load(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True, device_map={"": device}).eval()
+    dtype = torch.float32 if device == "cpu" and fast_dtype() == "float32" else "auto"
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, device_map={"": device}).eval()
 
 
 def _compare(models: Sequence[Any], text: Text) -> Places:

@@ -211,7 +211,7 @@ def _baseline(inputs: RunInputs, variant: Measured, base: Measured, stage: str, 
     return Baseline(
         stage=theirs,
         pairing=pair(variant.stages[stage], theirs, (variant.record.name, base.record.name)),
-        validity=validity_of(theirs, _request_limits(inputs, base.metrics[stage]), ceiling),
+        validity=validity_of(theirs, _request_limits(inputs, base.metrics[stage]), ceiling, base.record.dtype_doubt),
     )
 
 
@@ -259,7 +259,7 @@ def _stage_summary(
             for a in asked
             if a.kind == "slo"
         },
-        validity=validity_of(stage, limits, ceiling),
+        validity=validity_of(stage, limits, ceiling, variant.record.dtype_doubt),
         alternated=pairing.alternated if pairing else None,
         held=stage.held.value,
         held_reason=stage.held.reason,

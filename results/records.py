@@ -161,7 +161,8 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What stood on the bench: `what` in a few words ("merged, W8A8 INT8"), `size_bytes` of its weight files, None where unknown.
 
     `kind` tells the advice which remedies are already in place: an adapter can be merged, a quantized model is quantized.
-    `unquantized` names the variant on the bench that differs from a quantized one in nothing else.
+    `unquantized` names the variant on the bench that differs from a quantized one in nothing else. `dtype` is what its server
+    computed in, `dtype_doubt` why another would have been faster on that processor.
     """
 
     name: str
@@ -170,6 +171,8 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int | None = None
     kind: Kind = "model"
     unquantized: str | None = None
+    dtype: str | None = None
+    dtype_doubt: str | None = None
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,10 +43,11 @@ def read_ceiling(run: Path) -> Ceiling | None:
     return msgspec.json.decode(file.read_bytes(), type=Ceiling) if file.is_file() else None
 
 
-def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None) -> Validity:
-    """`limits`: the most a request may take, ms, by metric (the SLOs)."""
+def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None, dtype_doubt: str | None = None) -> Validity:
+    """`limits`: the most a request may take, ms, by metric (the SLOs). `dtype_doubt`: why the server's format is slow here."""
     return _validity(
         [
+            *([("SUSPECT", dtype_doubt)] if dtype_doubt else ()),
             *_recorded(stage),
             *_not_sent(stage),
             *_early(stage),

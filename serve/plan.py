@@ -12,6 +12,7 @@ from foundation.model import ModelRef
 from serve import adapters, arguments, ports
 from serve.config import ServeConfig
 from serve.device import Device, device_for
+from serve.dtype import ServedDtype, served_dtype
 from serve.memory import MemoryEstimate, estimate_memory
 from serve.variant import ServedVariant
 
@@ -29,6 +30,7 @@ class ServerPlan:
     variants: tuple[ServedVariant, ...]
     arguments: tuple[str, ...]
     memory: MemoryEstimate
+    dtype: ServedDtype
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,19 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     ranks = {v.name: _rank(v) for v in variants if v.adapter is not None}
     if groups:
         arguments.check_installed()
-    residency, why = choose_residency([estimate_memory(model, config, device) for model, _ in groups], config, device)
+    dtypes = [served_dtype(group[0], config, device.kind == "cpu") for _, group in groups]
+    needs = [estimate_memory(model, config, device, dtype.dtype) for (model, _), dtype in zip(groups, dtypes, strict=True)]
+    residency, why = choose_residency(needs, config, device)
     config, room = _as_settled(config, residency, len(groups), device)
-    servers = tuple(_server(model, group, ranks, config, device) for model, group in groups)
+    servers = tuple(
+        _server(model, group, ranks, config, device, dtype) for (model, group), dtype in zip(groups, dtypes, strict=True)
+    )
     arguments.check_engine_options(config, [server.arguments for server in servers])
     rounds = _rounds(variants, servers, residency)
     if config.ports is not None:
         ports.check_ports(config.ports, len(servers) if residency != "turns" else min(1, len(servers)))
-    notes = dict.fromkeys(note for note in (*(server.memory.note for server in servers), why, room) if note)
+    said = (*(server.memory.note for server in servers), *(dtype.note for dtype in dtypes), why, room)
+    notes = dict.fromkeys(note for note in said if note)
     elsewhere = tuple(v for v in variants if v.elsewhere is not None)
     return ServePlan(servers, elsewhere, residency, rounds, device.starts_together, tuple(notes))
 
@@ -139,11 +146,16 @@ def _rank(variant: ServedVariant) -> int:
 
 
 def _server(
-    model: ModelRef, variants: tuple[ServedVariant, ...], ranks: dict[str, int], config: ServeConfig, device: Device
+    model: ModelRef,
+    variants: tuple[ServedVariant, ...],
+    ranks: dict[str, int],
+    config: ServeConfig,
+    device: Device,
+    dtype: ServedDtype,
 ) -> ServerPlan:
     arguments.check_checkpoint(variants[0].name, model)
-    line = arguments.command_line(model, variants, ranks, config, device)
-    return ServerPlan(variants[0].name, variants, line, estimate_memory(model, config, device))
+    line = arguments.command_line(model, variants, ranks, config.model_copy(update={"dtype": dtype.dtype}), device)
+    return ServerPlan(variants[0].name, variants, line, estimate_memory(model, config, device, dtype.dtype), dtype)
 
 
 def _rounds(

@@ -13,7 +13,8 @@ from foundation.model import ModelRef
 class ServedVariant:
     """A checkpoint, a checkpoint with an adapter beside it, or (with `elsewhere`) an API that is already running.
 
-    Neither folder needs to be there when it is checked. `rank` is that of an adapter still to be trained.
+    Neither folder needs to be there when it is checked. `rank` is that of an adapter still to be trained; `four_bits`: the
+    checkpoint, which may still have to be made, has weights of four bits.
     """
 
     name: str
@@ -21,3 +22,4 @@ class ServedVariant:
     adapter: Path | None = None
     elsewhere: Endpoint | None = None
     rank: int | None = None
+    four_bits: bool = False

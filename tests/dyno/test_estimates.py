@@ -16,6 +16,7 @@ from foundation.model import ModelRef
 from foundation.progress import Silent
 from results.records import Prompt
 from serve import ServePlan
+from serve.dtype import ServedDtype
 from serve.memory import MemoryEstimate
 from serve.plan import ServerPlan
 
@@ -71,7 +72,7 @@ def prepared(folder: Path, stages: str) -> tuple[Prepared, ServePlan]:
         }
     )  # fmt: skip
     prompts = [Prompt("prompt", "eval", {"plain": [{"role": "user", "content": "x" * 400}]})]
-    server = ServerPlan("base", (), (), MemoryEstimate(MODEL_BYTES, 0, 0))
+    server = ServerPlan("base", (), (), MemoryEstimate(MODEL_BYTES, 0, 0), ServedDtype("bfloat16"))
     plan = ServePlan((server,), (), "resident", (("base",),), 1, ())
     return Prepared(experiment, folder, {"m": ref}, [], [], prompts, None, {}), plan
 

@@ -10,6 +10,7 @@ import torch
 
 from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
+from foundation.processor import fast_dtype
 from foundation.progress import Silent
 from quantize import measure_recovery, quantize
 from quantize.config import QuantizeConfig
@@ -54,7 +55,8 @@ def test_numbers_are_those_of_the_two_models(measured: Recovery, base: ModelRef,
     """Against a computation of its own: all texts one by one, straight from the definitions. What they share counts once."""
     from transformers import AutoModelForCausalLM
 
-    models = [AutoModelForCausalLM.from_pretrained(m.path, dtype="auto").eval() for m in (base, int8)]
+    dtype = getattr(torch, fast_dtype())
+    models = [AutoModelForCausalLM.from_pretrained(m.path, dtype=dtype).eval() for m in (base, int8)]
     nll, divergence, agree, right, seen = [0.0, 0.0], 0.0, 0, [0.0, 0.0], set()
     for text in tokenize(base, HELDOUT, STYLE, MAX_TOKENS):
         with torch.no_grad():

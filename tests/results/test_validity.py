@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from results import analyse, judge
-from results.records import JournalEnd, RequestRecord
+from results.records import JournalEnd, RequestRecord, VariantRecord
 from results.summary import Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal
 
@@ -137,3 +137,11 @@ def test_nothing_is_decided_on_an_invalid_measurement(tmp_path: Path) -> None:
     assert verdict.decision == "INCONCLUSIVE" and "not valid" in verdict.headline
     (advice,) = verdict.advice
     assert advice.remedy.startswith("Measure again") and "sent late" in advice.why
+
+
+def test_a_format_that_the_processor_emulates_is_looked_at_first(tmp_path: Path) -> None:
+    doubt = "served in bfloat16, which this processor emulates"
+    write_journal(tmp_path, "base", 1, steady())
+    record = VariantRecord(name="base", what="base", prompt_style="short", dtype="bfloat16", dtype_doubt=doubt)
+    found = analyse(inputs(tmp_path, [record], SLO)).variants[0].stages[0].validity
+    assert (found.level, found.reasons) == ("SUSPECT", [f"SUSPECT: {doubt}"])
