@@ -21,6 +21,7 @@ from results.stats import Bounds
 
 MOST_STEPS, PRECISION = 100, 1e-9
 FURTHER = 1.5
+_ROUNDING = 1e-12
 _CENTRE = 1e-3  # So near the mean, the series of the tail is all rounding.
 
 
@@ -63,7 +64,7 @@ def _upper(levels: Floats, counts: Floats, most: float, tail: float) -> float:
         counts = np.append(counts[:-1], counts[-1] + 1)
     else:
         levels, counts = np.append(levels, most), np.append(counts, 1.0)
-    if len(levels) == 1:
+    if levels[-1] - levels[0] <= _ROUNDING * abs(most):
         return most
     if len(levels) == 2:
         share = float(betaincinv(counts[1], counts[0], 1 - tail))

@@ -237,12 +237,6 @@ def holm(p_values: Mapping[str, float], alpha: float = 0.05) -> dict[str, bool]:
     return rejected
 
 
-def requests_to_show_share(limit: float, failures: int, n: int, tail: float) -> int:
-    """How many requests, failing at the share seen, would put the upper bound of the failures' share at or under `limit`."""
-    share = failures / n
-    return smallest(n, lambda m: share_bounds(round(share * m), m, tail, tail).high <= limit)
-
-
 def smallest(start: int, enough: Callable[[int], bool]) -> int:
     """A whole number from `start` that is enough where one less is not; 0 where none under a hundred million is."""
     short, n = start, max(start, 1)

@@ -80,3 +80,9 @@ def test_no_change_in_few_prompts_is_no_certainty() -> None:
     assert score_bounds(np.full(20, 0.5), 0.025, 0.025).low < 0.5
     nothing = score_bounds(np.empty(0), 0.025, 0.025)
     assert (nothing.low, nothing.high) == (0, 1)
+
+
+def test_values_that_differ_by_rounding_are_one() -> None:
+    values = np.array([0.1 + 0.2, 0.3] * 20)
+    found = extrapolated_mean_bounds(values, 0.05, 0.05)
+    assert (found.low, found.high) == (pytest.approx(0.3), pytest.approx(0.3))

@@ -31,7 +31,6 @@ from results.stats import (
     paired_log_bounds,
     percentile,
     ratio_bounds,
-    requests_to_show_share,
     score_p,
     share_bounds,
     t_bounds,
@@ -65,11 +64,6 @@ def test_count_by_hand() -> None:
     """Nothing counted: e^-u = tail. One counted: the lower bound l has 1 - e^-l = tail."""
     assert count_bounds(0, 0.05, 0.05).high == pytest.approx(-log(0.05))
     assert count_bounds(1, 0.05, 0.05).low == pytest.approx(-log(0.95))
-
-
-def test_how_many_clean_requests_show_a_tenth_of_a_percent() -> None:
-    needed = requests_to_show_share(0.001, 0, 200, 0.05)
-    assert 0.999**needed <= 0.05 < 0.999 ** (needed - 1)
 
 
 def test_order_statistics_of_the_median_by_hand() -> None:
