@@ -26,6 +26,7 @@ class SseParser:
 
     def __init__(self) -> None:
         self.run_on = False
+        self._begun = False
         self._held = bytearray()
         self._after_cr = False
 
@@ -57,9 +58,18 @@ class SseParser:
         if self._held or not (data := whole_events(pieces, start)):
             return []
         self._after_cr = False
+        self._begun = True
         return data
 
     def feed(self, data: bytes) -> list[Event]:
+        if not self._begun:
+            data = bytes(self._held) + data
+            self._held.clear()
+            self._begun = not _BOM.startswith(data)
+            if not self._begun:
+                self._held += data
+                return []
+            data = data.removeprefix(_BOM)
         if self._after_cr or b"\r" in data:
             data = self._one_newline(data)
         held = self._held
@@ -126,7 +136,7 @@ except ImportError:
 
 def _event(block: bytes) -> Event | None:
     kind, lines, bare = b"", [], b""
-    for line in block.removeprefix(_BOM).split(b"\n"):
+    for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":

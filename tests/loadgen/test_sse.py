@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.sse import BARE, SseParser, whole_events, whole_events_in_python
-
-
-def reference(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """The standard's algorithm, line by line, on the whole stream, with the parser's three additions."""
-    events: list[tuple[bytes, bytes]] = []
-    block: list[bytes] = []
-    runs_on = False
-    *lines, last = re.split(rb"\r\n|\n|\r", stream)  # the last has no line end
-    for line in lines:
-        runs_on = runs_on or closes(block, line, events)
-        if line:
-            block.append(line)
-        if not line or (runs_on and is_object(line)):
-            events += event_of(block)
-            block = []
-    if not runs_on:
-        closes(block, last, events)
-    return events
-
-
-def closes(block: list[bytes], line: bytes, events: list[tuple[bytes, bytes]]) -> bool:
-    """Whether `line` begins a second object in a block; then the block's objects are events of their own."""
-    if not (block and block[-1].endswith(b"}") and re.match(rb"data: ?(\{|\[DONE\])", line)):
-        return False
-    rest: list[bytes] = []
-    for earlier in block:
-        rest.append(earlier)
-        if is_object(earlier):
-            events += event_of(rest)
-            rest = []
-    block[:] = rest
-    return True
-
-
-def is_object(line: bytes) -> bool:
-    return re.fullmatch(rb"data: ?\{.*\}", line) is not None
-
-
-def event_of(block: list[bytes]) -> list[tuple[bytes, bytes]]:
-    kind, data, bare = b"", [], []
-    for line in block:
-        field, _, value = line.partition(b":")
-        value = value[1:] if value.startswith(b" ") else value
-        if field in (b"data", b"error"):
-            data.append(value)
-        if field in (b"event", b"error"):
-            kind = b"error" if field == b"error" else value
-        if line.startswith(b"{") and line.endswith(b"}"):
-            bare.append(line)
-    if data or kind == b"error":
-        return [(kind, b"\n".join(data))]
-    return [(BARE, line) for line in bare[-1:]]
+from benchmarks.fuzz.reference import events_of
+from loadgen.sse import SseParser, whole_events, whole_events_in_python
 
 
 def parse(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -84,7 +32,7 @@ FRAGMENTS = st.sampled_from(
 @given(st.lists(FRAGMENTS, max_size=40), st.lists(st.integers(0, 10_000), max_size=30))
 def test_any_stream_cut_anywhere_gives_the_events_of_the_standard(fragments: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(fragments)
-    assert parse(cut(stream, cuts)) == reference(stream)
+    assert parse(cut(stream, cuts)) == events_of(stream)
 
 
 @given(
@@ -94,7 +42,7 @@ def test_any_stream_cut_anywhere_gives_the_events_of_the_standard(fragments: lis
 def test_whole_events_are_those_that_the_standard_finds_in_one_line(pieces: list[bytes], start: int) -> None:
     found = whole_events(pieces, start)
     assert found == whole_events_in_python(pieces, start)
-    assert found == [data for piece in pieces[start : start + len(found)] for _, data in reference(piece)]
+    assert found == [data for piece in pieces[start : start + len(found)] for _, data in events_of(piece)]
     if start + len(found) < len(pieces):
         after = pieces[start + len(found)]
         assert not after.startswith(b"data: ") or after.count(b"\n") != 2 or b"\r" in after or after[-2:] != b"\n\n"

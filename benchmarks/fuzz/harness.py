@@ -1,0 +1,52 @@
+"""`python -m benchmarks.fuzz.harness TARGET CORPUS -runs=N ...`: one target under atheris, with libFuzzer's own flags.
+
+It needs atheris (requirements/fuzz.lock). A crash is an exception that no target expects; its input is left in a file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["loadgen", "results", "foundation"]):
+    from benchmarks.fuzz.targets import TARGETS
+
+SEEDS = {
+    "sse": [b'\x00data: {"a": 1}\n\n', b"\x03event: x\r\ndata: 1\rdata: 2\r\n\r\n", b"\x05data: {}\ndata: {}\ndata: [DONE]\n"],
+    "reply": [
+        b'\x00data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
+        b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
+        b"data: [DONE]\n\n",
+        b'\x07data: {"choices": [{"text": "a", "finish_reason": "length"}], "metrics": {"x": 1.5}}\n\ndata: [DONE]\n\n',
+        b'\x09data: {"error": {"message": "died"}}\n\n',
+    ],
+    "chunked": [b"\x005\r\nabcde\r\n0\r\n\r\n", b"\x04a;x=1\r\n0123456789\r\n0\r\nX: y\r\n\r\n"],
+    "head": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close", b"HTTP/1.0 503 \r\nContent-Length: 7"],
+    "compressed": [b"\x00\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x4b\x04\x00\x43\xbe\xb7\xe8\x01\x00\x00\x00"],
+    "journal": [
+        b'{"schema_version":1,"variant":"v","stage":"s","block":1,"seed":0,"transport":"socket","clock":"kernel",'
+        b'"origin_monotonic_ns":1,"origin_unix_ns":1,"model":"m","prompt_style":"plain","api":"chat","arrivals":"poisson",'
+        b'"offered_rate":1.5,"concurrency":null,"planned":2,"window_start_ns":0,"window_end_ns":9,"workers":1,"receiver":null}\n'
+        b'{"id":1,"prompt_id":"q","scheduled_ns":3,"sent_ns":4,"chunk_ns":[5,6],"chunk_tokens":[1,1],"done_ns":20,"status":200,'
+        b'"finish_reason":"stop","failure":null,"error":null,"input_tokens":5,"output_tokens":2,"tokens_from":"server","text":"ab",'
+        b'"server_metrics":{"x":1.5},"client_lag_ns":[1,1],"shared_tokens":null,"cached_tokens":null,"notes":["no_done"]}\n'
+        b'{"end":"complete","ended_ns":9,"window_end_ns":9,"loop_stall_max_ns":0,"client_cpu_s":0.1,"clock_step_ns":0}\n'
+    ],
+    "prompts": [b'{"id":"q","set":"eval","messages":{"plain":[{"role":"user","content":"x"}]},"reference":"y"}\n'],
+}
+
+
+def main() -> None:
+    name, corpus, *flags = sys.argv[1:]
+    folder = Path(corpus)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(SEEDS.get(name, [bytes(range(60))])):
+        (folder / f"seed-{number}").write_bytes(seed)
+    atheris.Setup([sys.argv[0], *flags, str(folder)], TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
