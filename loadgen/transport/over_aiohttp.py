@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace, TracebackType
 from typing import Literal, Self
 
@@ -49,11 +52,37 @@ class AiohttpTransport:
                 exchange.status = response.status
                 exchange.location = response.headers.get("Location")
                 exchange.compression = inflater(response.headers.get("Content-Encoding", "").encode("utf-8", "replace"))
-                while data := await response.content.readany():
-                    now = time.monotonic_ns()
-                    exchange.received(data, now, now)
+                with _ended_with_its_connection(response):
+                    while data := await response.content.readany():
+                        now = time.monotonic_ns()
+                        exchange.received(data, now, now)
         except (aiohttp.ClientError, OSError) as error:
             raise Broken(_failure(error, exchange), _words(error)) from error
+
+
+@contextmanager
+def _ended_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[None]:
+    """aiohttp closes a connection whose body is wrongly coded, and tells nobody who waits for more of that body."""
+
+    def end_body() -> None:
+        if not response.content.is_eof() and response.content.exception() is None:
+            response.content.set_exception(Broken("malformed", "the body is not coded as its head says"))
+
+    def end(connection: asyncio.Future[None]) -> None:
+        connection.exception()  # else it would be logged as never retrieved
+        end_body()
+
+    protocol = None if response.connection is None else response.connection.protocol
+    lost = None if protocol is None else protocol.closed
+    if lost is None:
+        end_body()
+        yield
+        return
+    lost.add_done_callback(end)
+    try:
+        yield
+    finally:
+        lost.remove_done_callback(end)
 
 
 def _words(error: Exception) -> str:
