@@ -27,6 +27,7 @@ def main() -> None:
         usage=not args.no_usage,
         owned_by=args.owned_by,
         fault=args.fault,
+        fault_every=args.fault_every,
         seed=args.seed,
     )
     uvloop.run(_serve(behaviour, args))
@@ -65,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--fault", choices=sorted(FAULTS), help="every request fails so; a prompt with fault:NAME in it fails so by itself"
     )
+    parser.add_argument("--fault-every", type=int, default=1, metavar="N", help="only every N-th request fails so")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--truth", type=Path, metavar="FILE", help="log what truly happened, as JSON lines")
     return parser.parse_args()

@@ -73,7 +73,8 @@ class Spread:
 @dataclass(frozen=True)
 class Behaviour:
     """The whole server. `slots` 0: no limit. `lockstep`: seconds between engine steps, each of which sends every running request
-    its next token; then `itl` is not used. `tokens_per_chunk`: tokens that share an event."""
+    its next token; then `itl` is not used. `tokens_per_chunk`: tokens that share an event. `fault_every`: one in so many
+    requests has the server's own fault."""
 
     ttft: Spread
     itl: Spread
@@ -84,12 +85,15 @@ class Behaviour:
     usage: bool = True
     owned_by: str = "emulator"
     fault: str | None = None
+    fault_every: int = 1
     seed: int = 0
 
-    def fault_for(self, prompt: str) -> str | None:
-        """The fault a prompt asks for ("fault:stall" in its text), else the server's own."""
+    def fault_for(self, prompt: str, number: int) -> str | None:
+        """The fault a prompt asks for ("fault:stall" in its text), else the server's own if it is this request's turn."""
         asked = _ASKED.search(prompt)
-        return asked[1] if asked and asked[1] in FAULTS else self.fault
+        if asked and asked[1] in FAULTS:
+            return asked[1]
+        return None if number % self.fault_every else self.fault
 
 
 @dataclass(frozen=True)

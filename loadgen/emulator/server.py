@@ -66,7 +66,7 @@ class Server:
         asked: dict[str, Any] = json.loads(request.body)
         prompt = asked["messages"][-1]["content"] if api == "chat" else asked["prompt"]
         self._asked += 1
-        fault = self._behaviour.fault_for(prompt)
+        fault = self._behaviour.fault_for(prompt, self._asked)
         truth = Truth(self._asked, self._connections[connection], prompt, request.arrived_ns, fault)
         if not self._answered_badly(connection, truth):
             self._run(connection, api, asked, truth)
