@@ -45,9 +45,16 @@ def compare_two(before: Path, after: Path, margin: str | None, junit_file: Path 
         names = (str(before), str(after))
     comparison = compare_runs(_stored(before, names[0]), _stored(after, names[1]), _margin(margin))
     if junit_file is not None:
-        junit_file.write_text(junit(comparison), encoding="utf-8")
+        _write(junit_file, junit(comparison))
     _FORMS[form](comparison)
     return EXITS[comparison.conclusion]
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"--junit: {file}: can't be written ({error.strerror})") from None
 
 
 def _stored(run: Path, name: str) -> StoredRun:

@@ -70,6 +70,8 @@ def question_changes(before: Contents, after: Contents, names: tuple[str, str], 
         return "neither run holds its prompts (prompts.jsonl), so nobody knows whether they were asked the same"
     if coverage == "all" and Counter(old.values()) == Counter(new.values()):
         return None
+    if not old.keys() & new.keys() and not set(old.values()) & set(new.values()):
+        return "prompts differ: none is in both runs"
     changed = [prompt for prompt in old if prompt in new and old[prompt] != new[prompt]]
     words = [f"{len(changed)} of {len(new)} prompts ask something else (the first: {changed[0]})"] if changed else []
     for name, mine, theirs in ((names[0], old, new), (names[1], new, old)):
@@ -80,10 +82,13 @@ def question_changes(before: Contents, after: Contents, names: tuple[str, str], 
 
 
 def reference_changes(before: Contents, after: Contents) -> str | None:
-    """How the references of the same questions differ, None where they do not."""
-    old, new = ({(side.questions[p], r) for p, r in side.references.items()} for side in (before, after))
-    changed = [prompt for prompt, reference in after.references.items() if (after.questions[prompt], reference) not in old]
-    gone = [prompt for prompt, reference in before.references.items() if (before.questions[prompt], reference) not in new]
+    """How the references of the questions that both runs have differ, None where they do not."""
+    old, new = ({(side.questions[p], r): p for p, r in side.references.items()} for side in (before, after))
+    both = set(before.questions.values()) & set(after.questions.values())
+    changed, gone = (
+        [prompt for (question, reference), prompt in mine.items() if question in both and (question, reference) not in theirs]
+        for mine, theirs in ((new, old), (old, new))
+    )
     if not changed and not gone:
         return None
     n, first = max(len(changed), len(gone)), (changed or gone)[0]

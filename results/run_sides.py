@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from results.inputs import RunInputs
 from results.measured import EVAL, Measured
 from results.prompt_contents import Contents, Coverage, contents_of, question_changes, reference_changes
 from results.records import JournalHeader, Prompt
+from results.requests import Floats
 from results.run_settings import (
     Changes,
     Settings,
@@ -27,6 +30,7 @@ from results.summary import StageSummary, VariantSummary
 _BODY = ("omit", "rename", "extra")
 # Words of notes on how a server is reached, not on what it is asked.
 _WAY = ("://", "certificate")
+_APART_MS = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def question_of(before: Side, after: Side, stage: str, changes: Changes) -> Ques
     coverage, lengths_only = _coverage(before.settings, after.settings)
     old, new = (side.contents(EVAL, stage, lengths_only) for side in (before, after))
     asked = lines(asked_changes(changes, stage)) or header_changes(before.headers(stage), after.headers(stage))
-    asked += _form_changes(before, after)
+    asked += [*_form_changes(before, after), *_trace_changes(before, after, stage)]
     differ = question_changes(old, new, (before.run, after.run), coverage)
     asked = [*asked, *([differ] if differ else [])]
     lengths = lines(length_changes(changes, stage))
@@ -122,6 +126,21 @@ def _form_changes(before: Side, after: Side) -> list[str]:
     if changed := setting_changes(written[0], written[1]):
         return lines(changed)
     return [] if noted[0] == noted[1] else [f"requests: {noted[0]} -> {noted[1]}"]
+
+
+def _trace_changes(before: Side, after: Side, stage: str) -> list[str]:
+    """Whether a recording was another one: its file may lie elsewhere, so its arrivals are compared."""
+    loads = [side.settings.get("workload", {}).get("stages", {}).get(stage, {}) for side in (before, after)]
+    if any(load.get("trace") is None for load in loads):
+        return []
+    blocks = [{block.number: block.requests.scheduled for block in side.variant.stages[stage].blocks} for side in (before, after)]
+    common = sorted(blocks[0].keys() & blocks[1].keys())
+    other = [number for number in common if not _same_times(blocks[0][number], blocks[1][number])]
+    return [f"trace: requests arrive at other times (the first: block {other[0]})"] if other else []
+
+
+def _same_times(before: Floats, after: Floats) -> bool:
+    return len(before) == len(after) and bool(np.allclose(before, after, rtol=0, atol=_APART_MS))
 
 
 def _invalid(before: Side, after: Side, stage: str) -> list[str]:

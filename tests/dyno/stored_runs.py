@@ -39,9 +39,11 @@ def dyno(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 class Made:
     """A run: its load, how its server answers, and what its experiment asks. Latencies are lognormal.
 
-    `fails(i)`, `says(i)` and `delay(i)`: whether the i-th request of all blocks fails, what its answer is, and by how many ms its
-    first token is late. `latencies`, `answers` and `slips` are of a variant or stage that differs. `load`: further keys of the
-    stages, `variant` of the variants, `workload` of its section; `sections`: further lines of `experiment.yaml`.
+    `fails(i)`, `says(i)` and `delay(i)`: whether the i-th request of all blocks fails, what its answer
+    is, and by how many ms its first token is late. `latencies`, `answers` and `slips` are of a variant
+    or stage that differs. `gap`: seconds of each block in which nothing arrives. `pace`: what stands in
+    the place of the rate. `load`: further keys of the stages, `variant` of the variants, `workload` of
+    its section; `sections`: further lines of `experiment.yaml`.
     """
 
     seed: int = 1
@@ -59,10 +61,12 @@ class Made:
     answers: Mapping[str, Callable[[int], str]] = field(default_factory=dict)
     slips: Mapping[str, float] = field(default_factory=dict)
     slip: float = 0.0
+    gap: float = 0.0
     stall: float = 0.0
     prompts: Sequence[Prompt] = field(default_factory=questions)
     head: Mapping[str, Any] = field(default_factory=dict)
-    load: str = ""
+    pace: str = ""
+    load: str = ", arrivals: constant"
     variant: str = ""
     workload: str = ""
     sections: str = ""
@@ -86,7 +90,7 @@ class Made:
 
     def _experiment(self) -> str:
         stages = ", ".join(
-            f"{{name: {name}, rate: {rate}, requests: {self.requests}, warmup: 0s{self.load or ', arrivals: constant'}}}"
+            f"{{name: {name}, {self.pace or f'rate: {rate}'}, requests: {self.requests}, warmup: 0s{self.load}}}"
             for name, rate in self.stages.items()
         )
         variants = ", ".join(f"{{name: {name}, url: 'http://127.0.0.1:1/v1', model: m{self.variant}}}" for name in self.variants)
@@ -116,7 +120,7 @@ class Made:
 
     def _request(self, i: int, block: int, rate: float, rng: np.random.Generator) -> RequestRecord:
         number = (block - 1) * self.requests + i
-        scheduled = int(i / rate * 1e9)
+        scheduled = int((i / rate + self.gap * (i > 20)) * 1e9)
         latency, late = self.latency * exp(self.spread * rng.standard_normal()), self.delay(number)
         prompt, sent = self.prompts[number % len(self.prompts)].id, scheduled + int(self.slip * MS)
         if self.fails(number):

@@ -10,8 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import jsonschema
-import msgspec
 import pytest
+from msgspec import structs
 
 from results.records import Prompt
 from results.report.page import markdown_text
@@ -28,7 +28,7 @@ SCORED = "quality: {scorer: exact_match, min: 50%}"
 
 def reworded(change: Mapping[str, Any], *, number: int = 7) -> list[Prompt]:
     """The questions, one of them otherwise."""
-    return [msgspec.structs.replace(p, **change) if i == number else p for i, p in enumerate(questions())]
+    return [structs.replace(p, **change) if i == number else p for i, p in enumerate(questions())]
 
 
 def says_no(*numbers: int, of: int = 60) -> Any:
@@ -37,9 +37,12 @@ def says_no(*numbers: int, of: int = 60) -> Any:
 
 
 OTHER_WORDS = {"messages": {"plain": [{"role": "user", "content": "Is it?"}]}}
-SWAPPED = [msgspec.structs.replace(p, id=f"other-{i}") for i, p in enumerate(questions())]
-RANDOM_WORDS = [msgspec.structs.replace(p, messages=OTHER_WORDS["messages"]) for p in questions()]
+SWAPPED = [structs.replace(p, id=f"other-{i}") for i, p in enumerate(questions())]
+RANDOM_WORDS = [structs.replace(p, messages=OTHER_WORDS["messages"]) for p in questions()]
 SYNTHETIC = ", dataset: {{synthetic: {{input_tokens: {}, output_tokens: 11}}}}"
+TRACE = replace(BASE, pace="trace: {file: /a/day.jsonl}", load="")
+MADE_UP = [Prompt(f"s{i}", "eval", {"plain": [{"role": "user", "content": "w " * i}]}, input_tokens=i) for i in range(10, 70)]
+SHAREGPT = ", dataset: {sharegpt: x.json}"
 CASES: dict[str, tuple[Made, Made, int, str]] = {
     # What is measured.
     "the same again": (BASE, LATER, 0, "Nothing is worse"),
@@ -96,6 +99,21 @@ CASES: dict[str, tuple[Made, Made, int, str]] = {
     "one prompt less": (BASE, replace(LATER, prompts=questions()[:-1]), NOTHING, "1 of 60 prompts are only in before"),
     "the same prompts by other names": (BASE, replace(LATER, prompts=SWAPPED), 0, "Nothing is worse"),
     "one reference changed": (BASE, replace(LATER, prompts=reworded({"reference": "no"})), UNSETTLED, "1 of 60 prompts have"),
+    "sharegpt, more of it": (
+        replace(BASE, workload=SHAREGPT), replace(LATER, workload=SHAREGPT, prompts=questions(70)), 0, "Nothing is worse",
+    ),
+    "another sharegpt": (
+        replace(BASE, workload=SHAREGPT), replace(LATER, workload=SHAREGPT, prompts=reworded(OTHER_WORDS)), NOTHING, "1 of 60",
+    ),
+    "synthetic words by another seed": (
+        replace(BASE, workload=SYNTHETIC.format(64), prompts=MADE_UP),
+        replace(LATER, workload=SYNTHETIC.format(64) + ", seed: 5", prompts=MADE_UP[::2]), 0, "workload.seed: 0 -> 5",
+    ),
+    "synthetic of other lengths": (
+        replace(BASE, workload=SYNTHETIC.format(64), prompts=MADE_UP),
+        replace(LATER, workload=SYNTHETIC.format(64), prompts=[structs.replace(p, input_tokens=9) for p in MADE_UP]), NOTHING,
+        "60 of 60 prompts ask something else",
+    ),
     "no prompts": (replace(BASE, prompts=questions()[:1]), replace(LATER, prompts=questions()[1:2]), NOTHING, "prompts"),
     "sampling": (BASE, replace(LATER, workload=", sampling: {max_tokens: 5}"), NOTHING, "workload.sampling.max_tokens: 256 -> 5"),
     "temperature": (BASE, replace(LATER, workload=", sampling: {temperature: 1}"), NOTHING, "temperature: 0.0 -> 1.0"),
@@ -111,6 +129,12 @@ CASES: dict[str, tuple[Made, Made, int, str]] = {
     ),
     "another way to the server": (
         BASE, replace(LATER, environment={"requests": {"a": ["asked through the proxy http://p:1"]}}), 0, "Nothing is worse",
+    ),
+    "a trace in another folder": (TRACE, replace(TRACE, seed=2, pace="trace: {file: /b/day.jsonl}"), 0, "Nothing is worse"),
+    "another trace of the same name": (TRACE, replace(TRACE, seed=2, gap=0.5), NOTHING, "requests arrive at other times"),
+    "another closed loop": (
+        replace(BASE, pace="concurrency: 4", load=""), replace(LATER, pace="concurrency: 8", load=""), NOTHING,
+        "workload.stages.main.concurrency: 4 -> 8",
     ),
     "other block lengths": (BASE, replace(LATER, requests=60, latency=400.0), UNSETTLED, "requests: 50 -> 60"),
     "synthetic lengths": (
