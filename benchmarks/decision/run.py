@@ -68,7 +68,7 @@ def rows(runs: int) -> Iterator[tuple[str, str, float, str, bool]]:
         for q, n in ((50, 200), (95, 400), (95, 2000), (99, 1000), (99, 5000)):
             rate = sim.coverage(shape, q, n, runs, seed=6)
             yield "95 % interval holds the truth", f"p{q}, {shape}, n = {n:,}", rate, "93 to 97 %", 0.93 <= rate <= 0.97
-    yield from two_runs.rows()
+    yield from two_runs.rows(runs)
 
 
 def _outcomes(case: tuple[str, int, int]) -> dict[Outcome, float]:

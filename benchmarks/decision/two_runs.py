@@ -20,7 +20,6 @@ from results.stats import absent
 from results.summary import RunChange
 from results.unpaired import Counted
 
-COMPARISONS = 2000
 ALLOWED = 0.064
 BLOCKS, PER_BLOCK, PROMPTS = 10, 60, 200
 
@@ -98,19 +97,26 @@ def _compared(key: str, evidence: Evidence) -> Compared:
 
 
 def share(
-    system: System, other: System, machine: Machine, outcomes_: Sequence[str], key: str | None, seed: int, blocks: int = BLOCKS
+    runs: int,
+    system: System,
+    other: System,
+    machine: Machine,
+    outcomes_: Sequence[str],
+    key: str | None,
+    seed: int,
+    blocks: int = BLOCKS,
 ) -> float:
-    """Of simulated pairs of runs, the share in which a number (`key`, or any) has one of the outcomes."""
+    """Of `runs` simulated pairs of runs, the share in which a number (`key`, or any) has one of the outcomes."""
     rng, hits = np.random.default_rng(seed), 0
-    for _ in range(COMPARISONS):
+    for _ in range(runs):
         hardness = 0.3 * rng.standard_normal(PROMPTS)
         before, after = (measured(each, machine, hardness, rng, blocks) for each in (system, other))
         changes = compared(before, after)
         hits += any(change.outcome in outcomes_ and key in (None, change.metric) for change in changes)
-    return hits / COMPARISONS
+    return hits / runs
 
 
-def rows() -> Iterator[tuple[str, str, float, str, bool]]:
+def rows(runs: int) -> Iterator[tuple[str, str, float, str, bool]]:
     """What is simulated, of what, the share of comparisons, what must hold, and whether it does."""
     allowed, same = f"<= {ALLOWED:.1%}", System()
     alike: dict[str, tuple[System, Machine, int]] = {
@@ -123,23 +129,23 @@ def rows() -> Iterator[tuple[str, str, float, str, bool]]:
         "failures in bursts, one block in five": (replace(same, bursts=0.2), Machine(), BLOCKS),
     }
     for name, (system, machine, blocks) in alike.items():
-        rate = share(system, system, machine, ("worse", "better"), None, 11, blocks)
+        rate = share(runs, system, system, machine, ("worse", "better"), None, 11, blocks)
         yield "two runs alike, any of ten numbers called different", name, rate, allowed, rate <= ALLOWED
     passed = ("equivalent", "no worse", "better")
     calm = replace(same, spread=0.1)
     for key, margin in (("latency_p50", 0.05), ("latency_p95", 0.1), ("tpot_mean", 0.05)):
-        rate = share(calm, replace(calm, slower=1 + margin), Machine(), passed, key, 12)
+        rate = share(runs, calm, replace(calm, slower=1 + margin), Machine(), passed, key, 12)
         yield "worse by its margin, called no worse", key, rate, allowed, rate <= ALLOWED
     for key, other in (
         ("error_rate", replace(same, failing=0.02)),
         ("output_tokens_mean", replace(same, tokens=21.0)),
         ("quality", replace(same, right=0.75)),
     ):
-        rate = share(replace(same, failing=0.01), other, Machine(), passed, key, 13)
+        rate = share(runs, replace(same, failing=0.01), other, Machine(), passed, key, 13)
         yield "worse by its margin, called no worse", key, rate, allowed, rate <= ALLOWED
-    rate = share(same, replace(same, failing=0.05), Machine(), ("worse",), "error_rate", 14)
+    rate = share(runs, same, replace(same, failing=0.05), Machine(), ("worse",), "error_rate", 14)
     yield "5 % new failures, called worse", "error_rate", rate, ">= 80 %", rate >= 0.8
-    rate = share(same, replace(same, slower=1.2), Machine(), ("worse",), "latency_p50", 15)
+    rate = share(runs, same, replace(same, slower=1.2), Machine(), ("worse",), "latency_p50", 15)
     yield "20 % slower, called worse", "latency_p50", rate, ">= 80 %", rate >= 0.8
-    rate = share(calm, calm, Machine(), passed, "latency_p95", 16)
+    rate = share(runs, calm, calm, Machine(), passed, "latency_p95", 16)
     yield "two calm runs alike, settled", "latency_p95", rate, ">= 80 %", rate >= 0.8
