@@ -162,7 +162,10 @@ def without_secrets(variant: VariantConfig) -> VariantConfig:
 
 def shown_url(url: str) -> str:
     """The address as people may see it: no user, no password, no key."""
-    parts = urlsplit(_public(url))
+    try:
+        parts = urlsplit(_public(url))
+    except ValueError:  # brackets that do not match: nobody knows what is what in it
+        return f"{url.partition('://')[0]}://..."
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -36,6 +37,8 @@ class Form:
     def of(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The body in this form. What is added replaces what was there."""
         made = dict(body)
+        if self == USUAL:
+            return made
         for name in self.omit:
             outer, _, inner = name.partition(".")
             if not inner:
@@ -76,6 +79,15 @@ class Endpoint:
         """The key's header and the others, which may replace it."""
         return merged_headers({"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}, self.more_headers)
 
+    # Needed for every request.
+    @cached_property
+    def _path(self) -> str:
+        return urlsplit(self.base_url).path
+
+    @cached_property
+    def _query(self) -> str:
+        return f"?{self.query}" if self.query else ""
+
     @property
     def unix_socket(self) -> str | None:
         """The path of the socket behind `http+unix://`."""
@@ -84,11 +96,11 @@ class Endpoint:
 
     def target(self, path: str) -> str:
         """What stands in the request line for a path below the base: "/v1/models?api-version=1"."""
-        return urlsplit(self.base_url).path + path + (f"?{self.query}" if self.query else "")
+        return self._path + path + self._query
 
     def beside(self, path: str) -> str:
         """The same for a path of the server that is not the API's, such as "/metrics"."""
-        return re.sub(r"/v1$", "", urlsplit(self.base_url).path) + path + (f"?{self.query}" if self.query else "")
+        return re.sub(r"/v1$", "", self._path) + path + self._query
 
     def url(self, target: str) -> str:
         """The whole address of a target, for a client that takes those; a unix socket's host is "localhost"."""
@@ -123,9 +135,9 @@ def read_address(url: str) -> Address:
     """Take an address apart: its base, or a whole endpoint below it, a slash at its end or not. Raises ValueError."""
     if not re.match(ADDRESS, url):
         raise ValueError("write the API's address, such as http://127.0.0.1:8000/v1")
-    parts = urlsplit(url.strip())
-    credentials, at, host = parts.netloc.rpartition("@")
     try:
+        parts = urlsplit(url.strip())
+        credentials, at, host = parts.netloc.rpartition("@")
         good = bool(host) and (parts.scheme == "http+unix" or (bool(parts.hostname) and parts.port != 0))
     except ValueError:
         good = False

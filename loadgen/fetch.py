@@ -10,6 +10,8 @@ from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.openai import takes_extended
 from loadgen.transport import Transport
 
+_MOST = 1 << 20
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -45,7 +47,10 @@ async def extended_form(transport: Transport, patience_s: float) -> bool:
 
 @dataclass
 class _Body:
+    """The beginning of a body: more than `_MOST` bytes say nothing more."""
+
     data: bytearray = field(default_factory=bytearray)
 
     def feed(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
-        self.data += b"".join(pieces)
+        if len(self.data) < _MOST:
+            self.data += b"".join(pieces)

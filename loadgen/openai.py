@@ -80,7 +80,7 @@ def takes_extended(models: bytes) -> bool:
     """Whether the answer to GET /v1/models is of a server that takes the extended form."""
     try:
         listed = _MODELS.decode(models)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return any(model.owned_by in _EXTENDED for model in listed.data)
 

@@ -82,9 +82,9 @@ def _named(answer: bytes, names: list[str]) -> str | None:
     text = answer.decode("utf-8", "replace")
     try:
         parsed = msgspec.json.decode(answer)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         parsed = text
-    sentences = " ".join(_strings(parsed))
+    sentences = " ".join(node for node in _nodes(parsed) if isinstance(node, str))
     for words in _pointers(parsed):
         if (name := _first(words, names)) and not (name == _BOUND and _TOO_LARGE.search(sentences)):
             return name
@@ -114,22 +114,19 @@ def _at(word: str, text: str) -> int | None:
 
 def _pointers(parsed: Any) -> Iterator[str]:
     """What a refusal gives as the place of the mistake: OpenAI's `param`, pydantic's `loc`."""
-    for mapping in _mappings(parsed):
-        if isinstance(param := mapping.get("param"), str):
+    for node in _nodes(parsed):
+        if not isinstance(node, Mapping):
+            continue
+        if isinstance(param := node.get("param"), str):
             yield param
-        if isinstance(loc := mapping.get("loc"), list):
+        if isinstance(loc := node.get("loc"), list):
             yield ".".join(str(part) for part in loc)
 
 
-def _mappings(parsed: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(parsed, Mapping):
-        yield parsed
-    for part in parsed.values() if isinstance(parsed, Mapping) else parsed if isinstance(parsed, list) else ():
-        yield from _mappings(part)
-
-
-def _strings(parsed: Any) -> Iterator[str]:
-    if isinstance(parsed, str):
-        yield parsed
-    for part in parsed.values() if isinstance(parsed, Mapping) else parsed if isinstance(parsed, list) else ():
-        yield from _strings(part)
+def _nodes(parsed: Any) -> Iterator[Any]:
+    """Every value of a JSON document in its order, however deep."""
+    waiting = [parsed]
+    while waiting:
+        yield (node := waiting.pop())
+        inner = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+        waiting.extend(reversed(list(inner)))

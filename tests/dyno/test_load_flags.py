@@ -135,6 +135,7 @@ def test_the_api_goes_by_the_url_where_no_flag_says(url: str, api: str | None, f
         (["--rate", "5", "--slo", "speed=1s"], "--slo: "),
         (["--rate", "5", "--api", "soap"], "--api: "),
         (["--rate", "5", "--url", "https://bob:sekret@h:x/v1"], "--url: 'https://h:x/v1': no host and port"),
+        (["--rate", "5", "--url", "https://bob:sekret@[::1/v1"], "--url: 'https://...': no host and port"),
         (["--rate", "5", "--url", "https://h/v1/embeddings"], "--url: 'https://h/v1/embeddings': /embeddings is another API"),
     ],
 )

@@ -38,7 +38,7 @@ def test_user_and_password_are_no_part_of_the_base() -> None:
     assert "bob" not in repr(found) and "p%40ss" not in repr(found)
 
 
-@pytest.mark.parametrize("url", ["h:8000/v1", "ftp://h/v1", "http:///v1", "http://h:99999/v1", "http://h:x/v1"])
+@pytest.mark.parametrize("url", ["h:8000/v1", "ftp://h/v1", "http:///v1", "http://[::1/v1", "http://h:99999/v1", "http://h:x/v1"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"such as http|write it as http"):
         read_address(url)

@@ -46,6 +46,8 @@ def test_who_takes_the_extended_form() -> None:
     assert not takes_extended(b'{"data": [{"id": "m", "owned_by": "openai"}]}')
     assert not takes_extended(b"<html>")
     assert not takes_extended(b'{"data": null}')
+    assert not takes_extended(b'{"data": [{"id": "\xff"}]}')
+    assert not takes_extended(b'{"data": [{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}]}")
 
 
 def test_only_the_extended_form_fixes_lengths_and_salts_the_cache() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,37 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(scheme: str, m
     assert "HTTP 407" in failure.value.detail or "the proxy answered 404" in failure.value.detail
     for secret in ("p@ssword", "p%40ssword", "bWU6cEBzc3dvcmQ="):
         assert secret not in failure.value.detail
+
+
+async def test_tls_goes_through_a_tunnel_that_sees_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, context = self_signed(tmp_path)
+    heads: list[str] = []
+    async with serving(Api(), context) as api:
+
+        async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            """Wherever it is told to go, it goes to the API."""
+            heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            there, back = await asyncio.open_connection("127.0.0.1", api.port)
+            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+            async def pour(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+                while data := await source.read(65536):
+                    sink.write(data)
+                sink.close()
+
+            await asyncio.gather(pour(reader, back), pour(there, writer))
+
+        proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        async with proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            monkeypatch.setenv("https_proxy", f"http://me:p%40ss@127.0.0.1:{port}")
+            unsigned = Endpoint("v", "https://far.example/v1", "m", "sk-12345", insecure=True)
+            found = await reached(unsigned)
+            assert found.notes[1] == f"requests go through the proxy http://127.0.0.1:{port} (HTTPS_PROXY)"
+            with pytest.raises(SystemFailed, match="its certificate is not trusted"):  # it is 127.0.0.1's
+                await reached(replace(unsigned, insecure=False, ca_file=certificate))
+    assert heads[0].startswith("CONNECT far.example:443 HTTP/1.1\r\n")
+    assert "Proxy-Authorization: Basic bWU6cEBzcw==" in heads[0]
+    assert "sk-12345" not in "".join(heads)
+    [asked] = api.posts
+    assert asked.headers["Authorization"] == "Bearer sk-12345" and "Proxy-Authorization" not in asked.headers

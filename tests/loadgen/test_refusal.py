@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foundation.endpoint import USUAL, Form
-from loadgen.refusal import Change, change_for
+from loadgen.refusal import OPTIONAL, Change, change_for
 
 BODY: dict[str, Any] = {
     "model": "m", "messages": [], "stream": True, "temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "seed": 3,
@@ -86,6 +88,8 @@ def test_the_bound_of_an_answer_is_renamed_and_never_left_out() -> None:
         "",
         "<html>Bad Request</html>",
         "[[[[",
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
     ],
 )  # fmt: skip
 def test_what_names_no_field_that_may_be_given_up_changes_nothing(answer: object) -> None:
@@ -105,3 +109,17 @@ def test_what_a_person_added_is_not_taken_out_again() -> None:
 def test_a_field_that_is_not_sent_is_not_left_out_again() -> None:
     without = Form(omit=("seed",))
     assert step(openai("Unknown parameter: 'seed'.", "seed"), 400, without.of(BODY), without) is None
+
+
+WORDS = st.text() | st.sampled_from(["param", "loc", "error", "seed", "unknown", "stream_options"])
+REFUSALS = st.recursive(
+    st.none() | st.booleans() | st.floats() | WORDS, lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner)
+)
+
+
+@given(REFUSALS, st.binary())
+def test_no_refusal_breaks_the_reader_or_gives_up_what_bounds_an_answer(answer: object, junk: bytes) -> None:
+    for text in (json.dumps(answer).encode(), junk, json.dumps(answer).encode() + junk):
+        change = change_for(400, text, BODY, USUAL)
+        assert change is None or set(change.form.omit) <= set(OPTIONAL)
+        assert "max_tokens" not in OPTIONAL and "stop" not in OPTIONAL
