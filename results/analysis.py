@@ -30,8 +30,8 @@ from results.config import SHARE_METRICS
 from results.consistency import prompt_consistency
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
-from results.journal import Prompts, named, read_prompts
-from results.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo
+from results.journal import Prompts, journal_files, named, read_prompts
+from results.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo, unless_it_grew
 from results.measured import Measured, Scores, read_measured
 from results.metrics import METRICS, Limits, stage_metrics
 from results.objectives import Asked, Tails, asked_of, undecided
@@ -150,7 +150,7 @@ def _variant(
     judged = {
         a.key: _with_more(
             a,
-            _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, baseline),
+            _at_the_load(a, _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, baseline), stage),
             tails,
             stage,
             _scores_for(a, variant, base),
@@ -171,6 +171,11 @@ def _variant(
         stages=stages,
         judged=judged,
     )
+
+
+def _at_the_load(asked: Asked, judged: Judged, stage: StageData | None) -> Judged:
+    """A probe is asked outside the load, everything else under it."""
+    return judged if stage is None or asked.key.startswith("probe:") else unless_it_grew(asked, judged, stage)
 
 
 def _with_more(
@@ -424,6 +429,13 @@ def _turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[
     return [f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"] if apart else []
 
 
+def _strays(inputs: RunInputs) -> list[str]:
+    """Folders beside those of the variants that hold journals."""
+    names = {record.name for record in inputs.variants}
+    folders = sorted(folder for folder in (inputs.run / "load").iterdir() if folder.is_dir() and folder.name not in names)
+    return [folder.name for folder in folders if journal_files(folder)]
+
+
 def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ceiling: Ceiling | None) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
@@ -435,6 +447,8 @@ def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ce
     if prompts.damage:
         notes.append(named(prompts.damage))
     notes += [f"{variant.record.name}: {note}" for variant in measured for note in variant.score_notes]
+    if strays := _strays(inputs):
+        notes.append(f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number holds them")
     if not prompts:
         notes.append("the run has no prompts.jsonl: quality can't be scored")
     if ceiling is None:

@@ -23,6 +23,12 @@ def answer_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt]) -> 
     answered = sum(int(block.ok.sum()) for block in blocks)
     if empty := sum(int(block.empty.sum()) for block in blocks):
         found.append(("SUSPECT", f"{empty} of {some(answered, 'answer')} were empty"))
+    answers = [(block.ok & (block.chunks.count > 0), block.chunks) for block in blocks]
+    if odd := sum(int((there & (chunks.tokens_of == 0)).sum()) for there, chunks in answers):
+        found.append(("SUSPECT", f"{some(odd, 'answer')} without one token count a chunk: left out of ITL"))
+    lagging = [(int((there & (chunks.lags == 0)).sum()), int(there.sum())) for there, chunks in answers]
+    if any(chunks.lags.any() for _, chunks in answers) and (odd := sum(count for count, _ in lagging)):
+        found.append(("SUSPECT", f"{some(odd, 'answer')} without one client lag a chunk: left out of it"))
     lengths = [_lengths(block, asked) for block in blocks]
     wanted, there, cut = (np.concatenate([np.empty(0), *parts]) for parts in zip(*lengths, strict=True))
     if short := int((there < wanted - np.maximum(1, SHORT_SHARE * wanted)).sum()):

@@ -53,6 +53,11 @@ class Baseline:
 def judge_slo(asked: Asked, stage: StageData, shown: Estimate, base: Baseline | None, tails: Tails) -> Judged:
     """An SLO at one stage. `shown`: the metric there; `base`: the baseline under the same load, for a relative limit."""
     judged = _relative_slo(asked, stage, base, tails) if asked.relative else _slo(asked, stage, shown, tails)
+    return unless_it_grew(asked, judged, stage)
+
+
+def unless_it_grew(asked: Asked, judged: Judged, stage: StageData) -> Judged:
+    """An objective at a stage whose queue grew may be shown to fail, and is not shown to hold."""
     if _grew(stage) and outcome_of(asked, judged) != "fails":
         return undecided(
             judged.value,

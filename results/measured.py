@@ -80,7 +80,7 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
             unread += damage
         else:
             probe = next((probe for probe in inputs.quality.probes if path.name == f"probe-{probe.name}"), None)
-            stage = _stage(path.name, own, damage, Settling() if probe else settling_of(journals), prompts)
+            stage = _stage(record, path.name, own, damage, Settling() if probe else settling_of(journals), prompts)
             if probe or path.name == inputs.judged_stage:
                 group, scoring = (probe.name, probe) if probe else (EVAL, inputs.quality)
                 more = scoring_doubts([b.requests for b in stage.blocks], _of_set(prompts, group), scoring)
@@ -108,7 +108,12 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
 
 
 def _stage(
-    name: str, own: Mapping[Path, Journal], damage: Sequence[Damage], settling: Settling, prompts: Mapping[str, Prompt]
+    record: VariantRecord,
+    name: str,
+    own: Mapping[Path, Journal],
+    damage: Sequence[Damage],
+    settling: Settling,
+    prompts: Mapping[str, Prompt],
 ) -> StageData:
     blocks = sorted((block_of(journal, settling.cut_ns) for journal in own.values()), key=lambda block: block.number)
     requests = [block.requests for block in blocks]
@@ -121,7 +126,7 @@ def _stage(
         blocks=blocks,
         settling=settling,
         damage=damage,
-        findings=[*header_findings(own), *answer_doubts(requests, prompts)],
+        findings=[*header_findings(own, record.prompt_style), *answer_doubts(requests, prompts)],
         differs=load_differs(headers),
         begun=[sum(prompt not in following for prompt in block.steady.prompt_id) for block in blocks],
         sessions=any(not following.isdisjoint(each.prompt_id) for each in requests),

@@ -41,10 +41,12 @@ def journals_of(folder: Path, each: Each | None = None) -> tuple[dict[Path, Jour
     return own, left_out
 
 
-def header_findings(journals: Mapping[Path, Journal]) -> list[Doubt]:
-    """What the headers of a stage's blocks, taken together, say against it."""
+def header_findings(journals: Mapping[Path, Journal], style: str) -> list[Doubt]:
+    """What the headers of a stage's blocks, taken together, say against it. `style`: the variant's, as the run names it."""
     headers = {file: journal.header for file, journal in journals.items()}
     found = [*_disagreements(list(headers.values())), *_numbers(headers)]
+    if others := sorted({header.prompt_style for header in headers.values()} - {style}):
+        found.append(("SUSPECT", f"asked in prompt style {', '.join(others)}, and variants.json says {style}"))
     seeds = [header.seed for header in headers.values()]
     if 1 < len(set(seeds)) < len(seeds):
         words = "some blocks share a seed and others have one of their own: they come from different runs"

@@ -93,6 +93,11 @@ class TestWhoseBlocksTheseAre:
             with_header(file, origin_monotonic_ns=5_000)
         assert main(tmp_path).blocks == 1
 
+    def test_journals_of_no_variant_are_named(self, tmp_path: Path) -> None:
+        for variant in ("base", "old"):
+            write_journal(tmp_path, variant, 1, steady())
+        assert "load/ holds journals of no variant of this run: old" in " ".join(summary_of(tmp_path).notes)
+
     def test_two_journals_that_say_they_are_one_block(self, tmp_path: Path) -> None:
         for number in (1, 2):
             write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18)
@@ -133,6 +138,10 @@ class TestWhetherTheyWereAskedOneThing:
         with_header(files[2], **change)
         stage = main(tmp_path)
         assert stage.validity.level == level and words in said(stage)
+
+    def test_another_prompt_style_than_the_variants(self, tmp_path: Path) -> None:
+        with_header(write_journal(tmp_path, "base", 1, steady()), prompt_style="long")
+        assert "asked in prompt style long, and variants.json says short" in said(main(tmp_path))
 
     def test_a_load_that_is_not_one_was_not_held(self, tmp_path: Path) -> None:
         files = [write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18) for number in (1, 2)]
@@ -221,6 +230,17 @@ class TestWhatCantBe:
         records = steady()
         records[5].done_ns = records[5].scheduled_ns + 64 * MS  # its last chunk: 65 ms
         assert written(tmp_path, records).validity.level == "VALID"
+
+    def test_numbers_that_are_not_one_a_chunk(self, tmp_path: Path) -> None:
+        records = steady()
+        for record in records[:3]:
+            record.chunk_tokens = [2]
+        for record in records[1:]:
+            record.client_lag_ns = [10, 10]
+        stage = written(tmp_path, records)
+        assert stage.validity.level == "SUSPECT"
+        assert "3 answers without one token count a chunk: left out of ITL" in said(stage)
+        assert "1 answer without one client lag a chunk" in said(stage)
 
 
 class TestTheClient:

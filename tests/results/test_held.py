@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from results import analyse
+from results import analyse, judge
 from results.held import held
 from results.records import RequestRecord
 from results.requests import Requests, requests_of
 from results.summary import StageSummary
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 
 def served(latencies_ms: Sequence[float], every_ms: float = 100) -> Requests:
@@ -102,6 +102,33 @@ def test_an_overloaded_stage_says_so(tmp_path: Path) -> None:
     assert stage.held is False
     assert stage.validity.level == "SUSPECT" and "the queue grew" in " ".join(stage.validity.reasons)
     assert "so latencies depend on how long the stage lasted" in " ".join(stage.notes)
+
+
+@pytest.mark.parametrize("growing", [True, False])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Asked({"latency_p50": "60s"}),
+        Asked({"error_rate": "10%"}),
+        Asked(quality={"min": 0.5}),
+        Asked(budget={"per_month": "$100", "requests_per_month": 100, "price": {"output_per_million": "$1"}}),
+    ],
+)
+def test_nothing_ships_on_a_stage_whose_queue_grew(tmp_path: Path, asked: Asked, growing: bool) -> None:
+    write_prompts(tmp_path, {f"q{i}": "yes" for i in range(100)})
+    for block in (1, 2, 3):
+        records = [request(i, f"q{i}", i * 100, 200 + 20 * i * growing + i % 3, 100, text="yes") for i in range(100)]
+        write_journal(tmp_path, "base", block, records)
+    of = inputs(tmp_path, ["base"], asked)
+    decision = judge(analyse(of), of).variants[0].decision
+    assert decision == ("INCONCLUSIVE" if growing else "SHIP")
+
+
+def test_what_fails_at_a_stage_whose_queue_grew_fails(tmp_path: Path) -> None:
+    write_prompts(tmp_path, {f"q{i}": "yes" for i in range(100)})
+    write_journal(tmp_path, "base", 1, [request(i, f"q{i}", i * 100, 200 + 20 * i, 100, text="no") for i in range(100)])
+    of = inputs(tmp_path, ["base"], Asked(quality={"min": 0.5}))
+    assert judge(analyse(of), of).variants[0].decision == "DON'T SHIP"
 
 
 def test_a_block_that_was_cut_off_counts_the_time_it_ran(tmp_path: Path) -> None:
