@@ -58,6 +58,7 @@ def _break_even(variant: VariantSummary, budget: BudgetConfig, seconds: float | 
         sentence=(
             f"{variant.variant}: {dollars(cost)} of tuning and evaluation are earned back after "
             f"{requests.value:,.0f} requests{when}, at {dollars(-change.value)} saved on each"
+            f"{'' if requests.reason is None else ', which is not shown yet'}"
         ),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from math import ceil
 
@@ -110,29 +110,38 @@ def reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list
     return said
 
 
-def overall(baseline: str, names: Sequence[str], passing: Sequence[tuple[str, float | None]], undecided: Sequence[str]) -> str:
+def overall(
+    baseline: str,
+    decisions: Mapping[str, Decision],
+    passing: Sequence[str],
+    quality: Mapping[str, float | None],
+) -> str:
     """What to ship, first line of a report.
 
-    `names`: the variants of which something is asked. `passing`: those that may ship, best first, with their quality (0 to 1).
-    `undecided`: those that are neither shown to hold nor to fail.
+    `decisions`: on the variants of which something is asked. `passing`: those that may ship, best first.
+    `quality`: of each variant, 0 to 1.
     """
-    if not names:
+    if not decisions:
         return "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget into the experiment."
     if not passing:
-        rest = f"; not settled: {', '.join(undecided)}" if undecided else ": each breaks an objective"
-        return f"No variant may ship{' yet' if undecided else ''}{rest}."
-    (best, quality), others = passing[0], passing[1:]
-    also = _listed([name for name, _ in others])
+        opened = [name for name, decision in decisions.items() if decision == "INCONCLUSIVE"]
+        failing = [name for name, decision in decisions.items() if decision == "DON'T SHIP"]
+        if opened:
+            return f"No variant may ship yet; not settled: {', '.join(opened)}."
+        return f"No variant may ship: {_listed(failing)} break{'s' if len(failing) == 1 else ''} an objective."
+    best, others = passing[0], passing[1:]
     if best != baseline:
-        return f"Ship {best}: it meets every objective{f' ({also} would pass too)' if others else ''}."
+        return f"Ship {best}: it meets every objective{f' ({_listed(others)} would pass too)' if others else ''}."
     if not others:
-        alone = "" if list(names) == [baseline] else ", and no other variant is shown to"
+        alone = "" if list(decisions) == [baseline] else ", and no other variant is shown to"
         return f"Keep {best}: it meets every objective{alone}."
-    theirs = _listed(["unknown" if each is None else percent(each) for _, each in others])
-    return (
-        f"Keep {best}: it meets every objective; {also} would pass too, but its quality is higher"
-        f" ({percent(quality or 0.0)} against {theirs})."
-    )
+    ours, theirs = _quality(quality[best]), _listed([_quality(quality[name]) for name in others])
+    also = f"{_listed(others)} would pass too ({theirs})"
+    return f"Keep {best}: it meets every objective with the best quality ({ours}); {also}."
+
+
+def _quality(share: float | None) -> str:
+    return "not known" if share is None else percent(share)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -164,11 +164,5 @@ def _ranked(summary: Summary, decisions: dict[str, Decision]) -> list[str]:
 
 
 def _overall(summary: Summary, judged: dict[str, list[Objective]], decisions: dict[str, Decision], ranked: Sequence[str]) -> str:
-    quality = {variant.variant: variant.metrics["quality"].value for variant in summary.variants}
-    asked = [name for name, objectives in judged.items() if objectives]
-    return overall(
-        summary.baseline,
-        asked,
-        [(name, quality[name]) for name in ranked],
-        [name for name in asked if decisions[name] == "INCONCLUSIVE"],
-    )
+    asked = {name: decisions[name] for name, objectives in judged.items() if objectives}
+    return overall(summary.baseline, asked, ranked, {v.variant: v.metrics["quality"].value for v in summary.variants})

@@ -255,8 +255,8 @@ def _overall(verdicts: Json) -> Iterator[str]:
     asked = {v["variant"] for v in verdicts["variants"] if v["objectives"]}
     opens = {v["variant"] for v in verdicts["variants"] if v["decision"] == "INCONCLUSIVE"} & asked
     chosen = verdicts["recommended"]
-    also = re.search(r"([\w ,-]+) would pass too", text)
-    named = set(re.split(r", | and ", also[1].rpartition(": ")[2].rpartition("; ")[2].strip())) if also else set()
+    also = re.search(r"(?:\(|; )([\w ,-]+) would pass too", text)
+    named = set(re.split(r", | and ", also[1])) if also else set()
     if (chosen is None) != (not ships) or (chosen is not None and chosen not in ships):
         yield f"recommends {chosen}, and {ships} may ship"
     if chosen is not None and named != ships - {chosen}:
@@ -267,8 +267,10 @@ def _overall(verdicts: Json) -> Iterator[str]:
         yield f"{opens} are not settled: {text}"
     if text.startswith("No variant may ship") and ships:
         yield f"{ships} may ship: {text}"
-    if "each breaks an objective" in text and (opens or ships or not asked):
-        yield f"false: {text}"
+    fails = {v["variant"] for v in verdicts["variants"] if v["decision"] == "DON'T SHIP"}
+    broken = re.match(r"No variant may ship: (.+?) breaks? an objective\.$", text)
+    if broken and (opens or set(re.split(r", | and ", broken[1])) != fails):
+        yield f"{fails} break an objective, {opens} are open: {text}"
     if text.startswith(("Ship", "Keep")) and not re.match(
         rf"(Ship|Keep) {re.escape(str(chosen))}: it meets every objective", text
     ):

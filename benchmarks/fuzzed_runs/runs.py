@@ -176,18 +176,19 @@ def _calm(made: Made) -> Server:
 
 def _journal(made: Made, variant: str, load: Load, block: int, server: Server, prompts: list[str]) -> None:
     rng, rate = made.rng, load.rate or 1000 / server.latency_ms * (load.concurrency or 1)
-    gaps = np.full(load.n, 1 / rate) if made.chance(0.5) else rng.exponential(1 / rate, load.n)
+    n = max(2, min(load.n, int(30 * rate)))  # windows of 40 s and more are cut to what is steady
+    gaps = np.full(n, 1 / rate) if made.chance(0.5) else rng.exponential(1 / rate, n)
     due = np.rint((np.cumsum(gaps) - gaps[0]) * SECOND).astype(int)
     span = int(due[-1]) + SECOND // 10
     start = made.pick(0, 0, span // 5)
     end = made.pick(span, span, span * 9 // 10)
     level = server.latency_ms * float(np.exp(server.block_spread * rng.normal()))
     failing = min(1.0, server.failing * made.blocks) if server.burst and block == 1 else 0.0 if server.burst else server.failing
-    records = [_record(made, i, int(due[i]), level, failing, server, prompts) for i in range(load.n)]
+    records = [_record(made, i, int(due[i]), level, failing, server, prompts) for i in range(n)]
     header = {
         "schema_version": 1,
         "variant": variant,
-        "stage": load.name,
+        "stage": name,
         "block": block,
         "seed": block,
         "transport": "socket",
@@ -200,7 +201,7 @@ def _journal(made: Made, variant: str, load: Load, block: int, server: Server, p
         "arrivals": "closed" if load.rate is None else "poisson",
         "offered_rate": load.rate,
         "concurrency": load.concurrency,
-        "planned": load.n,
+        "planned": n,
         "window_start_ns": start,
         "window_end_ns": None if load.rate is None else end,
         "workers": 1,
@@ -216,7 +217,7 @@ def _journal(made: Made, variant: str, load: Load, block: int, server: Server, p
         "clock_step_ns": 0,
     }
     lines = [json.dumps(each) for each in (header, *records, ending)]
-    file = made.folder / "load" / variant / load.name / f"block-{block:02d}.jsonl"
+    file = made.folder / "load" / variant / name / f"block-{block:02d}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     damage = made.pick(*DAMAGE) if made.chance(0.06) else None
     if damage != "missing":

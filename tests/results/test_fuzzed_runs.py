@@ -61,7 +61,7 @@ def recommend_another(verdicts: Any) -> None:
 
 
 def ship_none(verdicts: Any) -> None:
-    verdicts["headline"] = "No variant may ship: each breaks an objective."
+    verdicts["headline"] = "No variant may ship: base breaks an objective."
 
 
 def count_wrongly(summary: Any) -> None:

@@ -11,8 +11,9 @@ import pytest
 from foundation.errors import BadInput
 from results import analyse, judge, plan_capacity
 from results.records import VariantRecord
+from results.sentences import overall
 from results.settling import units_to_settle
-from results.summary import VariantVerdict, Verdicts
+from results.summary import Decision, VariantVerdict, Verdicts
 from results.verdict import is_settled
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
@@ -249,3 +250,25 @@ def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
     for block in range(1, 5):
         write_journal(tmp_path, "base", block, [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)])
     assert not is_settled(only(decide(tmp_path, Asked({"latency_p95": "1s"}))))
+
+
+@pytest.mark.parametrize(
+    ("decisions", "passing", "sentence"),
+    [
+        ({}, [], "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget into the experiment."),
+        ({"base": "SHIP"}, ["base"], "Keep base: it meets every objective."),
+        ({"base": "SHIP", "b": "DON'T SHIP"}, ["base"], "Keep base: it meets every objective, and no other variant is shown to."),
+        (
+            {"base": "SHIP", "b": "SHIP", "c": "SHIP"},
+            ["base", "b", "c"],
+            "Keep base: it meets every objective with the best quality (90.0 %); b and c would pass too (80.0 % and not known).",
+        ),
+        ({"base": "SHIP", "b": "SHIP"}, ["b", "base"], "Ship b: it meets every objective (base would pass too)."),
+        ({"b": "SHIP"}, ["b"], "Ship b: it meets every objective."),
+        ({"base": "DON'T SHIP", "b": "INCONCLUSIVE"}, [], "No variant may ship yet; not settled: b."),
+        ({"b": "DON'T SHIP"}, [], "No variant may ship: b breaks an objective."),
+        ({"base": "DON'T SHIP", "b": "DON'T SHIP"}, [], "No variant may ship: base and b break an objective."),
+    ],
+)
+def test_the_first_line_says_what_the_decisions_are(decisions: dict[str, Decision], passing: list[str], sentence: str) -> None:
+    assert overall("base", decisions, passing, {"base": 0.9, "b": 0.8, "c": None}) == sentence
