@@ -188,7 +188,7 @@ def _journal(made: Made, variant: str, load: Load, block: int, server: Server, p
     header = {
         "schema_version": 1,
         "variant": variant,
-        "stage": name,
+        "stage": load.name,
         "block": block,
         "seed": block,
         "transport": "socket",
@@ -217,7 +217,7 @@ def _journal(made: Made, variant: str, load: Load, block: int, server: Server, p
         "clock_step_ns": 0,
     }
     lines = [json.dumps(each) for each in (header, *records, ending)]
-    file = made.folder / "load" / variant / name / f"block-{block:02d}.jsonl"
+    file = made.folder / "load" / variant / load.name / f"block-{block:02d}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     damage = made.pick(*DAMAGE) if made.chance(0.06) else None
     if damage != "missing":
