@@ -7,7 +7,7 @@ from functools import partial
 from math import ceil
 
 from results.objectives import Asked
-from results.report.format import Write, beside, change, duration, limit_text, percent, points, written
+from results.report.format import Write, beside, change, duration, limit_text, percent, points, shortened, written
 from results.summary import Decision, Judged, Objective, Outcome, StageSummary
 
 
@@ -107,6 +107,9 @@ def reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list
     if failed and not any(o.metric == "error_rate" for o in objectives):
         rest = "nothing else was measured" if failed == stage.planned else "times are of those that succeeded"
         said.append(f"{failed:,} of {stage.planned:,} requests failed, and the slo names no error_rate: {rest}")
+    if stage.failures and stage.examples:
+        most = max(stage.examples, key=lambda name: stage.failures.get(name, 0))
+        said.append(f"{most}, the first of {stage.failures[most]:,}: {shortened(stage.examples[most])}")
     return said
 
 

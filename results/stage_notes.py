@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from results.doubt import some
+from results.report.format import shortened
 from results.requests import Requests
 from results.steady import StageData
-
-EXAMPLE_CHARACTERS = 200
 
 
 def doubts(stage: StageData) -> list[str]:
@@ -50,12 +49,7 @@ def _first_errors(stage: StageData) -> list[str]:
     """One example of each class of failure, the most frequent class first."""
     counts, said = failures([block.requests for block in stage.blocks]), examples(stage)
     classes = sorted((name for name in counts if name in said), key=lambda name: -counts[name])
-    return [f"{name}, the first of {counts[name]}: {_short(said[name])}" for name in classes]
-
-
-def _short(words: str) -> str:
-    flat = " ".join(words.split())
-    return flat if len(flat) <= EXAMPLE_CHARACTERS else f"{flat[:EXAMPLE_CHARACTERS]}..."
+    return [f"{name}, the first of {counts[name]}: {shortened(said[name])}" for name in classes]
 
 
 def _left_out(stage: StageData) -> list[str]:

@@ -164,6 +164,12 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def shortened(words: str, most: int = 200) -> str:
+    """Somebody else's words in one line, cut where they are long."""
+    flat = " ".join(words.split())
+    return flat if len(flat) <= most else f"{flat[:most]}..."
+
+
 def capital(text: str) -> str:
     """As a title begins; an abbreviation keeps its letters."""
     return text[:1].upper() + text[1:]

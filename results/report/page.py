@@ -135,11 +135,22 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
     return {
         "summary": summary,
         "verdicts": verdicts,
-        "facts": f"Baseline {summary.baseline}. {load}. {counted}. The measurement is {summary.validity.level}.",
+        "facts": f"Baseline {summary.baseline}. {load}. {counted}. {_validity_text(summary)}.",
         "load": load,
         "merits": [] if best is None else _merits(summary, best),
         "merits_of": "" if best is None else f"{best.variant} against {summary.baseline}; differences with their 95 % intervals.",
     }
+
+
+def _validity_text(summary: Summary) -> str:
+    """How far the measurement may be believed, and which part of it is to blame."""
+    level = summary.validity.level
+    if level == "VALID":
+        return "The measurement is VALID"
+    stages = [(v.variant, s) for v in summary.variants for s in v.stages]
+    blamed = [f"{name} at {stage.stage}" for name, stage in stages if stage.validity.level == level]
+    more = f" and {len(blamed) - 3} more" if len(blamed) > 3 else ""
+    return f"The measurement is {level} ({', '.join(blamed[:3])}{more})"
 
 
 def load_text(stage: StageSummary) -> str:
