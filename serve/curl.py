@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 
 from foundation.endpoint import Endpoint
@@ -28,4 +29,6 @@ def _way(endpoint: Endpoint) -> list[str]:
 
 def _quoted(word: str) -> str:
     """In double quotes where a variable of the environment stands for a secret, so that the shell puts it in."""
-    return f'"{word}"' if "${" in word else shlex.quote(word)
+    if "${" not in word:
+        return shlex.quote(word)
+    return '"' + re.sub(r'(["`\\]|\$(?!\{))', r"\\\1", word) + '"'
