@@ -66,21 +66,25 @@ def not_comparable(before: Estimate, after: Estimate, names: tuple[str, str]) ->
     return Evidence(before.value, None, reason="; ".join(reasons))
 
 
-def by_blocks(before: float, after: float, blocks_before: Sequence[float], blocks_after: Sequence[float]) -> Evidence:
+def by_blocks(
+    before: float, after: float, blocks_before: Sequence[float], blocks_after: Sequence[float], *, paired: bool = False
+) -> Evidence:
     """From a statistic of each block; in logarithms where all are positive, so that the change is a ratio.
 
+    `paired`: the i-th blocks of the two runs belong together.
     `before` and `after` are of the pooled requests, which is what is shown: the bounds are stretched to hold their difference.
     """
     old, new = ([x for x in side if not isnan(x)] for side in (blocks_before, blocks_after))
+    test = Welch.of_pairs if paired and len(old) == len(new) == len(blocks_before) else Welch.of
     n = min(len(old), len(new))
     if n < 2:
         reason = "one block tells nothing of the spread between blocks; measure at least two blocks in each run"
         return Evidence(before, after - before, n=n, reason=reason)
     if min(before, after, *old, *new) > 0:
-        welch = Welch.of([log(x) for x in new], [log(x) for x in old])
+        welch = test([log(x) for x in new], [log(x) for x in old])
         ends = [Bounds((exp_(b.low) - 1) * before, (exp_(b.high) - 1) * before) for b in _both(welch)]
     else:
-        welch = Welch.of(new, old)
+        welch = test(new, old)
         ends = [Bounds(max(b.low, -before), b.high) for b in _both(welch)]  # no rate is negative
     return _stretched(before, after, ends, welch.change, welch.p, n, "blocks")
 

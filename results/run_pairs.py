@@ -13,7 +13,7 @@ from results.config import Price
 from results.cost import cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
 from results.measured import Scores
-from results.metrics import METRICS, TOKEN_MEANS, block_statistics
+from results.metrics import METRICS, RATES, TOKEN_MEANS, block_statistics
 from results.objectives import counts_of
 from results.prompt_totals import prompt_totals
 from results.report.format import change
@@ -55,7 +55,8 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
         if evidence is None:
             assert values[0].value is not None and values[1].value is not None
             each = [[block.get(key, nan) for block in side] for side in blocks]
-            evidence = by_blocks(values[0].value, values[1].value, each[0], each[1])
+            paired = key in RATES and _same_arrivals(old, new)
+            evidence = by_blocks(values[0].value, values[1].value, each[0], each[1], paired=paired)
         yield Compared(
             name,
             stage,
@@ -67,6 +68,12 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
             "; ".join(question.barred) or None,
             "; ".join(question.held) or None,
         )
+
+
+def _same_arrivals(old: StageData, new: StageData) -> bool:
+    """Whether the blocks of an open loop were drawn by the same seeds: most of a rate's spread is then common to both runs."""
+    seeds = [[(block.number, block.seed) for block in side.blocks] for side in (old, new)]
+    return old.offered_rate is not None and seeds[0] == seeds[1]
 
 
 def _tokens(key: str, old: StageData, new: StageData, values: tuple[Estimate, Estimate], question: Question) -> Evidence | None:

@@ -37,6 +37,12 @@ class Welch:
         squares = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (after, before), strict=True))
         return cls(change, sqrt(variance), variance**2 / squares if squares > 0 else 1.0)
 
+    @classmethod
+    def of_pairs(cls, after: Sequence[float], before: Sequence[float]) -> Welch:
+        """Student's t instead, where the i-th values share what makes most of their spread. At least two pairs."""
+        changes = np.subtract(after, before)
+        return cls(float(np.mean(changes)), float(np.std(changes, ddof=1)) / sqrt(len(changes)), len(changes) - 1.0)
+
     def bounds(self, tail: float) -> Bounds:
         reach = self.error * float(stdtrit(self.freedom, 1 - tail))
         return Bounds(self.change - reach, self.change + reach)

@@ -106,6 +106,15 @@ def test_evidence_by_blocks_from_hand_made_blocks() -> None:
     assert "at least two blocks" in (alone.reason or "")
 
 
+def test_rates_of_the_same_arrivals_are_paired() -> None:
+    """Arrivals make a rate differ from block to block by half, and 2 % from run to run."""
+    before = [8.0, 10.0, 12.0, 9.0, 11.0, 13.0]
+    after = [x * (0.98 + 0.001 * i) for i, x in enumerate(before)]
+    apart, together = (by_blocks(10.5, 10.32, before, after, paired=paired) for paired in (False, True))
+    assert apart.sides.low < -1.0
+    assert -0.3 < together.sides.low < together.sides.high < -0.1
+
+
 def test_evidence_by_prompts_and_scores_needs_prompts_in_common() -> None:
     tokens = {f"q{i}": (10.0 + i % 3, 1) for i in range(30)}
     assert by_prompts(11.0, 11.0, tokens, {f"other{i}": (1.0, 1) for i in range(30)}) is None

@@ -22,6 +22,13 @@ def test_welch_is_scipys(after: list[float], before: list[float]) -> None:
     assert (ours.bounds(0.05).low, ours.bounds(0.05).high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
 
 
+@given(some.lists(some.tuples(some.floats(1, 1e3), some.floats(1, 1e3)), min_size=3, max_size=12))
+def test_pairs_are_scipys(pairs: list[tuple[float, float]]) -> None:
+    after, before = zip(*pairs, strict=True)
+    assume(np.std(np.subtract(after, before)) > 1e-3)
+    assert Welch.of_pairs(after, before).p == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-6, abs=1e-12)
+
+
 def test_equal_blocks_are_certain() -> None:
     assert Welch.of([3.0, 3.0], [3.0, 3.0, 3.0]).p == 1
     assert Welch.of([3.0, 3.0], [2.0, 2.0]).p == 0
