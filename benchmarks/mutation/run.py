@@ -1,0 +1,177 @@
+"""Does a test notice? Changes the code in small ways, one at a time, and runs the tests that reach the changed line.
+
+    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py]
+
+Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
+forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A change that no test fails
+on survives, and is printed. Prints how many were killed, and exits 1 where any survived.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from benchmarks.mutation.mutants import Mutant, mutants_of
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("results", "loadgen/reply.py")
+TESTS = ("tests/results", "tests/loadgen/test_reply.py", "tests/test_worked_example.py")
+LIBRARIES = (
+    "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest", "hypothesis",
+)  # fmt: skip
+TIMEOUT_S, TESTS_A_MUTANT = 90.0, 40
+
+Reach = dict[str, dict[str, list[int]]]
+"""By test, by file: the lines where the functions begin that it calls."""
+
+
+class Calls:
+    """A pytest plugin that notes which functions of `CODE` each test calls."""
+
+    def __init__(self, tree: Path) -> None:
+        self._prefixes = tuple(str(tree / part) for part in CODE)
+        self._tree = len(str(tree)) + 1
+        self.reach: dict[str, dict[str, set[int]]] = {}
+        self._now: dict[str, set[int]] = {}
+
+    def _event(self, frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(self._prefixes):
+            self._now.setdefault(code.co_filename[self._tree :], set()).add(code.co_firstlineno)
+
+    def pytest_runtest_protocol(self, item: Any) -> None:
+        self._now = self.reach.setdefault(item.nodeid, {})
+        sys.setprofile(self._event)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        sys.setprofile(None)
+
+
+def forked(work: Callable[[], int], timeout_s: float) -> int | None:
+    """The exit code of `work` in a process of its own; None where it took too long."""
+    child = os.fork()
+    if child == 0:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        os.setpgid(0, 0)
+        code = 99
+        try:
+            code = work()
+        finally:
+            os._exit(code)
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def run_tests(tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
+    import hypothesis
+    import pytest
+
+    hypothesis.settings.register_profile("mutation", max_examples=25, derandomize=True, deadline=None, database=None)
+    hypothesis.settings.load_profile("mutation")
+    options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout", "-o", "addopts="]
+    return int(pytest.main([*options, *([] if plugins else ["-x"]), *tests], plugins=list(plugins)))
+
+
+def reach_of(tree: Path) -> Reach:
+    """Runs all tests once. Raises SystemExit where they fail already."""
+    found = tree / "reach.json"
+
+    def work() -> int:
+        calls = Calls(tree)
+        code = run_tests(TESTS, [calls])
+        found.write_text(json.dumps({t: {f: sorted(at) for f, at in files.items()} for t, files in calls.reach.items()}))
+        return code
+
+    code = forked(work, 3600)
+    if code != 0:
+        print(f"the tests as they are ended with {code}: what fails already tells nothing of a change", file=sys.stderr)
+    reach: Reach = json.loads(found.read_text())
+    return reach
+
+
+def tests_of(mutant: Mutant, reach: Reach) -> list[str]:
+    """Those that call the changed function, or use the file at all where no function is changed; the most specific first."""
+    reaching = [
+        test
+        for test, files in reach.items()
+        if mutant.file in files and (mutant.function is None or mutant.function in files[mutant.file])
+    ]
+    return sorted(reaching, key=lambda test: sum(map(len, reach[test].values())))[:TESTS_A_MUTANT]
+
+
+def copied(folder: Path) -> Path:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def sampled(tree: Path, count: int, seed: int, only: str | None) -> list[Mutant]:
+    files = [file for part in CODE for file in ([tree / part] if part.endswith(".py") else sorted((tree / part).rglob("*.py")))]
+    names = [str(file.relative_to(tree)) for file in files]
+    every = [mutant for name in names if only in (None, name) for mutant in mutants_of(name, (tree / name).read_bytes())]
+    return sorted(random.Random(seed).sample(every, min(count, len(every))), key=lambda m: (m.file, m.start))
+
+
+def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach) -> Iterator[Mutant]:
+    for number, mutant in enumerate(mutants, start=1):
+        source = (tree / mutant.file).read_bytes()
+        began, tests = time.monotonic(), tests_of(mutant, reach)
+        (tree / mutant.file).write_bytes(mutant.applied(source))
+        code = forked(lambda tests=tests: run_tests(tests), TIMEOUT_S) if tests else 0
+        (tree / mutant.file).write_bytes(source)
+        what = "SURVIVED" if code == 0 else "killed" if code is not None else "killed (took too long)"
+        print(f"{number}/{len(mutants)} {mutant}: {what} by {len(tests)} tests, {time.monotonic() - began:.1f} s", flush=True)
+        if code == 0:
+            yield mutant
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", help="a file, such as results/stats.py")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = copied(Path(folder).resolve())
+        os.chdir(tree)
+        sys.dont_write_bytecode = True
+        sys.path[:] = [str(tree), *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        mutants = sampled(tree, asked.sample, asked.seed, asked.only)
+        reach = reach_of(tree)
+        print(f"{len(mutants)} changes, {len(reach)} tests", flush=True)
+        left = list(survivors(tree, mutants, reach))
+    print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed")
+    for mutant in left:
+        print(f"survived: {mutant}")
+    sys.exit(bool(left))
+
+
+if __name__ == "__main__":
+    main()
