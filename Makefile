@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-decision fuzz-runs clean
+.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-mutation bench-decision fuzz-runs clean
 
 demo: .venv/.cpu
 	$(BIN)/dyno demo
@@ -35,6 +35,9 @@ bench-quantize: .venv/.cpu
 
 bench-loadgen: .venv/.cpu
 	$(BIN)/python -m benchmarks.measuring_path.run
+
+bench-mutation: .venv/.dev
+	$(BIN)/python -m benchmarks.mutation.run
 
 bench-decision: .venv/.cpu
 	$(BIN)/python -m benchmarks.decision.run

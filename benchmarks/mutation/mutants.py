@@ -20,7 +20,7 @@ _OPERATORS: dict[type[ast.operator], tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """`text[start:end]` (bytes of the file) becomes `new`. `function` is the line where the innermost function around it begins."""
+    """`text[start:end]` (bytes of the file) becomes `new`. `function`: where the innermost function around it begins."""
 
     file: str
     line: int

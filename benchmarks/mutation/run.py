@@ -3,8 +3,8 @@
     python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py]
 
 Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
-forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A change that no test fails
-on survives, and is printed. Prints how many were killed, and exits 1 where any survived.
+forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A
+change that no test fails on survives, and is printed. Prints how many were killed, and exits 1 where any survived.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = ("results", "loadgen/reply.py")
 TESTS = ("tests/results", "tests/loadgen/test_reply.py", "tests/test_worked_example.py")
 LIBRARIES = (
-    "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest", "hypothesis",
+    "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest",
+    "hypothesis",
 )  # fmt: skip
 TIMEOUT_S, TESTS_A_MUTANT = 90.0, 40
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from results import analyse
 from results.config import Probe, QualityConfig, Scorer, Scoring
 from results.consistency import looks_of, prompt_consistency
-from results.quality import STATEMENTS, prompt_scores, score, with_labels
+from results.quality import STATEMENTS, prompt_scores, score, statement, with_labels
 from results.records import Prompt
 from results.requests import requests_of
 from results.text import normalise
-from tests.results.synthetic import request
+from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 SCORED: list[tuple[Scorer, str, str, float]] = [
     ("exact_match", " Grain.\n", "grain", 1),
@@ -124,3 +126,24 @@ def test_answers_that_look_alike_are_told_apart_by_their_signs() -> None:
     """C, C++ and -1, 1 have the same letters and digits; six pairs, of which one is the same."""
     requests = requests_of([request(i, "a", 0, 1, text=text) for i, text in enumerate(["C", "C++", "c++", "C#"])])
     assert prompt_consistency([requests]) == {"a": pytest.approx(1 / 6)}
+
+
+def test_the_definition_of_quality_in_a_summary_states_the_scorer(tmp_path: Path) -> None:
+    write_prompts(tmp_path, {"a": "5"})
+    write_journal(tmp_path, "base", 1, [request(0, "a", 0, 1, text="It is 5.0")])
+    summary = analyse(inputs(tmp_path, ["base"], Asked(quality={"scorer": "number"})))
+    assert summary.metrics["quality"].definition.endswith(statement(QualityConfig(scorer="number")))
+    assert summary.variants[0].metrics["quality"].value == 1
+
+
+def test_a_pattern_that_explodes_everywhere_leaves_quality_absent_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("results.pattern.SECONDS", 0.01)
+    slow = ",".join(map(str, range(60)))
+    write_prompts(tmp_path, {str(i): "x" for i in range(25)})
+    write_journal(tmp_path, "base", 1, [request(i, str(i), i, 1, text=slow) for i in range(25)])
+    summary = analyse(inputs(tmp_path, ["base"], Asked(quality={"scorer": "regex", "pattern": r"^(.*?,){12}P$"})))
+    quality = summary.variants[0].metrics["quality"]
+    assert quality.value is None and "given up" in str(quality.reason)
+    assert any("given up" in note for note in summary.notes)
