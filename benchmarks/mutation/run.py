@@ -1,6 +1,6 @@
 """Does a test notice? Changes the code in small ways, one at a time, and runs the tests that reach the changed line.
 
-    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py]
+    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py] [--reach FILE] [--part 1/2]
 
 Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
 forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A
@@ -135,7 +135,7 @@ def sampled(tree: Path, count: int, seed: int, only: str | None) -> list[Mutant]
     files = [file for part in CODE for file in ([tree / part] if part.endswith(".py") else sorted((tree / part).rglob("*.py")))]
     names = [str(file.relative_to(tree)) for file in files]
     every = [mutant for name in names if only in (None, name) for mutant in mutants_of(name, (tree / name).read_bytes())]
-    return sorted(random.Random(seed).sample(every, min(count, len(every))), key=lambda m: (m.file, m.start))
+    return random.Random(seed).sample(every, min(count, len(every)))
 
 
 def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach) -> Iterator[Mutant]:
@@ -156,7 +156,11 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="a file, such as results/stats.py")
+    parser.add_argument("--reach", type=Path, help="which tests call what, kept from an earlier run of the same code")
+    parser.add_argument("--part", default="1/1", help="the first of three parts of the sample: 1/3")
     asked = parser.parse_args()
+    part, parts = map(int, asked.part.split("/"))
+    kept = asked.reach.resolve() if asked.reach else None
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(Path(folder).resolve())
         os.chdir(tree)
@@ -164,8 +168,10 @@ def main() -> None:
         sys.path[:] = [str(tree), *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
         for name in LIBRARIES:
             importlib.import_module(name)
-        mutants = sampled(tree, asked.sample, asked.seed, asked.only)
-        reach = reach_of(tree)
+        mutants = sampled(tree, asked.sample, asked.seed, asked.only)[part - 1 :: parts]
+        reach = json.loads(kept.read_text()) if kept and kept.is_file() else reach_of(tree)
+        if kept and not kept.is_file():
+            kept.write_text(json.dumps(reach))
         print(f"{len(mutants)} changes, {len(reach)} tests", flush=True)
         left = list(survivors(tree, mutants, reach))
     print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed")
