@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-mutation bench-decision fuzz-runs clean
+.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-mutation bench-decision fuzz-runs fuzz clean
 
 demo: .venv/.cpu
 	$(BIN)/dyno demo
@@ -45,6 +45,11 @@ bench-decision: .venv/.cpu
 fuzz-runs: .venv/.cpu
 	$(BIN)/python -m benchmarks.fuzzed_runs.run
 
+# Ten million inputs take hours; `make fuzz INPUTS=100000` some minutes.
+INPUTS ?= 10000000
+fuzz: .venv/.fuzz
+	$(BIN)/python -m benchmarks.fuzz.run --inputs $(INPUTS)
+
 .venv/.cpu: requirements/cpu.lock pyproject.toml build_compiled.py loadgen/_compiled.c
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "tunedyno needs Python 3.11 to 3.13; run: make PYTHON=python3.11 ...")'
 	@echo "setting up .venv: torch, vLLM and the rest, about 4 GB and 2 minutes, once"
@@ -56,6 +61,10 @@ fuzz-runs: .venv/.cpu
 
 .venv/.dev: .venv/.cpu requirements/dev.lock
 	$(PIP) install --quiet --no-deps --requirement requirements/dev.lock
+	touch $@
+
+.venv/.fuzz: .venv/.dev requirements/fuzz.lock
+	$(PIP) install --quiet --no-deps --requirement requirements/fuzz.lock
 	touch $@
 
 clean:

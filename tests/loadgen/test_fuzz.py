@@ -1,0 +1,75 @@
+"""The fuzzing targets on hypothesis's inputs: `make fuzz` gives them millions of atheris's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.fuzz.reference import may_succeed, unchunked
+from benchmarks.fuzz.run import SHARES
+from benchmarks.fuzz.targets import FRAGMENTS, TARGETS
+
+CHUNKS = [b"0\r\n", b"5\r\nabcde\r\n", b"5;x=1\r\nabcde\r\n", b"a\r\n", b"\r\n", b"X: y\r\n", b"zz\r\n", b"\r", b"1"]
+HEADS = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 503\r\n", b"HTTP/1.1 2x0\r\n", b"Content-Length: 5\r\n", b"Content-Length: -5\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n", b"Connection: close\r\n", b"X : y\r\n", b": y\r\n",
+    b"\xff: \xff\r\n",
+]  # fmt: skip
+LINES = [
+    b'{"schema_version":1}', b'{"id":1,"prompt_id":"q","scheduled_ns":0}', b'{"end":"complete","ended_ns":1,"window_end_ns":1}',
+    b'{"id":"q","set":"eval","messages":{}}', b'{"id":1e400}', b'{"id":-1}', b"[" * 3000, b"\xff", b"null", b"\n", b"\n", b"\0",
+]  # fmt: skip
+PARTS = {"chunked": CHUNKS, "head": HEADS, "journal": LINES, "prompts": LINES}
+
+
+def test_every_target_has_its_share() -> None:
+    assert SHARES.keys() == TARGETS.keys() and sum(SHARES.values()) == 100
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_must_hold_of_any_bytes(name: str) -> None:
+    parts = st.lists(st.sampled_from(PARTS.get(name, FRAGMENTS)) | st.binary(max_size=8), max_size=25).map(b"".join)
+    first = st.binary(min_size=1, max_size=1)
+    check(TARGETS[name], st.binary(max_size=200) | st.builds(bytes.__add__, first, parts) | parts)
+
+
+def check(target: Callable[[bytes], None], inputs: st.SearchStrategy[bytes]) -> None:
+    @settings(deadline=None)
+    @given(inputs)
+    def holds(data: bytes) -> None:
+        target(data)
+
+    holds()
+
+
+@pytest.mark.parametrize(
+    ("body", "well"),
+    [
+        (b'data: {"choices": [{"finish_reason": "stop"}]}\n\ndata: [DONE]\n\n', True),
+        (b'data: {"choices": [{"finish_reason": "length"}]}', True),
+        (b'data: {"choices": [{"finish_reason": "abort"}]}\n\n', False),
+        (b'data: {"choices": [{"finish_reason": "stop"}]}\n\ndata: {"error": "x"}\n\n', False),
+        (b"data: [DONE]\n\n", False),
+        (b"", False),
+    ],
+)
+def test_the_judge(body: bytes, well: bool) -> None:
+    assert may_succeed(body) is well
+
+
+@pytest.mark.parametrize(
+    ("stream", "carries"),
+    [
+        (b"5\r\nabcde\r\n0\r\n\r\n", (b"abcde", True)),
+        (b"5;x\r\nabcde\r\n0\r\nX: y\r\n\r\n", (b"abcde", True)),
+        (b"5\r\nabc", (b"abc", False)),
+        (b"5\r\nabcdefg\r\n", None),
+        (b"x\r\n", None),
+        (b"", (b"", False)),
+    ],
+)
+def test_the_judge_of_chunks(stream: bytes, carries: tuple[bytes, bool] | None) -> None:
+    assert unchunked(stream) == carries
