@@ -9,6 +9,7 @@ import pickle
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -87,35 +88,45 @@ async def run_block(
     finally:
         for worker in fleet:
             worker.kill()
-    return merge(parts, journal)
+    end = merge(parts, journal)
+    if end is None:
+        raise SystemFailed(f"a load generator worker wrote no whole journal; its part lies beside {journal}")
+    return end
 
 
-def merge(parts: Sequence[Path], journal: Path) -> JournalEnd:
-    """One journal of the workers' parts, which are then removed: records in the order they ended, never averages of averages."""
-    files = [part.open("rb") for part in parts]
-    try:
+def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
+    """One journal of the workers' parts, which are then removed: records in the order they ended, never averages of averages.
+
+    It has no end line, and None is returned, where a worker was killed before it wrote its own.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(part.open("rb")) for part in parts if part.is_file()]
         headers = [file.readline() for file in files]
+        if not headers or not all(line.endswith(b"\n") for line in headers):
+            return None
         ends: list[JournalEnd] = []
         with journal.open("wb") as out:
             out.write(headers[0])
-            ended = min if msgspec.json.decode(headers[0], type=JournalHeader).concurrency else max
             for _, line in heapq.merge(*(_records(file, ends) for file in files), key=lambda row: row[0]):
                 out.write(line)
-            end = JournalEnd(
-                end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
-                ended_ns=max(end.ended_ns for end in ends),
-                window_end_ns=ended(end.window_end_ns for end in ends),
-                loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
-                client_cpu_s=sum(end.client_cpu_s for end in ends),
-                clock_step_ns=max(end.clock_step_ns for end in ends),
-            )
-            out.write(msgspec.json.encode(end) + b"\n")
-    finally:
-        for file in files:
-            file.close()
+            end = _end_of(ends, headers[0]) if len(ends) == len(parts) else None
+            if end is not None:
+                out.write(msgspec.json.encode(end) + b"\n")
     for part in parts:
-        part.unlink()
+        part.unlink(missing_ok=True)
     return end
+
+
+def _end_of(ends: Sequence[JournalEnd], header: bytes) -> JournalEnd:
+    ended = min if msgspec.json.decode(header, type=JournalHeader).concurrency else max
+    return JournalEnd(
+        end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
+        ended_ns=max(end.ended_ns for end in ends),
+        window_end_ns=ended(end.window_end_ns for end in ends),
+        loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
+        client_cpu_s=sum(end.client_cpu_s for end in ends),
+        clock_step_ns=max(end.clock_step_ns for end in ends),
+    )
 
 
 class _Ended(msgspec.Struct):
@@ -128,6 +139,8 @@ def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, byt
     for line in file:
         if line.startswith(b'{"end":'):
             ends.append(msgspec.json.decode(line, type=JournalEnd))
+            return
+        if not line.endswith(b"\n"):  # its worker was killed while it wrote
             return
         at_ns = max(at_ns, msgspec.json.decode(line, type=_Ended).done_ns or 0)
         yield at_ns, line
@@ -145,6 +158,7 @@ class _Worker:
     def __init__(self, plan: BlockPlan, part: Path) -> None:
         self._plan, self._part = plan, part
         self._process: asyncio.subprocess.Process | None = None
+        self._complaints: asyncio.Task[bytes] | None = None
 
     async def start(self) -> None:
         """Start the process and wait until it has a connection."""
@@ -158,6 +172,9 @@ class _Worker:
         assert self._process.stdin is not None
         work = pickle.dumps((self._plan, self._part.absolute()))
         self._process.stdin.write(len(work).to_bytes(8, "big") + work)
+        assert self._process.stderr is not None
+        # Read all the while: a worker that complains more than a pipe holds would else wait for us, and we for it.
+        self._complaints = asyncio.create_task(self._process.stderr.read())
         self._pin()
         if not (await self._said()).ready:
             raise SystemFailed(f"load generator worker {self._plan.share.worker} did not start")
@@ -191,10 +208,10 @@ class _Worker:
         return msgspec.json.decode(line, type=Said) if line else Said()
 
     async def _check(self) -> None:
-        assert self._process is not None and self._process.stderr is not None
-        complaints = await self._process.stderr.read()
+        assert self._process is not None and self._complaints is not None
+        complaints = (await self._complaints).decode("utf-8", "replace")
         if code := await self._process.wait():
-            raise SystemFailed(f"load generator worker {self._plan.share.worker} ended with {code}", complaints.decode()[-2000:])
+            raise SystemFailed(f"load generator worker {self._plan.share.worker} ended with {code}", complaints[-2000:])
 
     def _pin(self) -> None:
         """A core of its own, where there are enough and the OS lets us."""

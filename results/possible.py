@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from results.records import ENDS_WELL
 from results.requests import Requests
 
-ENDS_WELL = ("stop", "length", "tool_calls", "function_call", "content_filter")
 # Stamps come from two clocks, the kernel's and CLOCK_MONOTONIC, that are compared once a second.
 RESOLUTION_NS = 1_000_000
 AFTER_END_NS = 1_000_000_000

@@ -46,6 +46,7 @@ class Requests:
     shared_tokens: Floats
     cached_tokens: Floats
     text: Sequence[str]
+    notes: Sequence[Sequence[str] | None]
     chunks: Chunks
 
     def __len__(self) -> int:
@@ -172,6 +173,7 @@ def columns_of(batch: Batch) -> Requests:
         shared_tokens=_floats(rows["shared_tokens"]),
         cached_tokens=_floats(rows["cached_tokens"]),
         text=rows["text"],
+        notes=rows["notes"],
         chunks=chunk.chunks_of(count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)),
     )
 

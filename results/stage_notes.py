@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
 from results.doubt import some
+from results.records import Note
 from results.report.format import shortened
 from results.requests import Requests
 from results.steady import StageData
+
+# What the notes of records say of the answers that bear them.
+_NOTES: dict[Note, str] = {
+    "no_done": "ended without [DONE]: taken as whole, since they have a finish reason",
+    "run_on": "came without empty lines between their events",
+    "bad_text": "with half a character (U+FFFD in the text)",
+    "compressed": "compressed by the server, so that chunks may share an arrival",
+    "usage_zero": "whose usage says zero tokens beside a text, or for a prompt: not believed",
+    "usage_odd": "whose token counts are none or contradict one another: not believed",
+}
 
 
 def doubts(stage: StageData) -> list[str]:
@@ -28,6 +41,8 @@ def doubts(stage: StageData) -> list[str]:
     for reason, words in (("length", "cut at the token limit"), ("content_filter", "ended by a content filter")):
         if ended := sum(int(r.ok[i]) for r in requests for i, why in enumerate(r.finish_reason) if why == reason):
             notes.append(f"{some(ended, 'answer')} {words}")
+    noted = Counter(chain.from_iterable(notes for r in requests for notes in r.notes if notes))
+    notes += [f"{some(noted[note], 'answer')} {words}" for note, words in _NOTES.items() if noted[note]]
     if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
         notes.append(f"{some(uncounted, 'answer')} without a token count: left out of every number made of tokens")
     if stage.held.value is False:

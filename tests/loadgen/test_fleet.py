@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -21,6 +22,8 @@ from hypothesis import strategies as st
 from foundation.errors import SystemFailed
 from loadgen.arrivals import Share, schedule
 from loadgen.config import Stage
+from loadgen.fleet import merge
+from results.records import JournalEnd, JournalHeader, RequestRecord
 from tests.loadgen.test_block import CHILD
 
 
@@ -66,6 +69,37 @@ def test_a_fleet_that_is_stopped_leaves_one_whole_journal(emulator: Any, block: 
     assert {r.failure for r in journal.records if r.sent_ns is None} == {"cancelled"}
     if how == "stop_at":
         assert {r.failure for r in journal.records if r.sent_ns is not None} == {None}
+
+
+HEADER = JournalHeader(
+    schema_version=1, variant="v", stage="s", block=1, seed=0, transport="socket", clock="kernel", origin_monotonic_ns=0,
+    origin_unix_ns=0, model="m", prompt_style="plain", api="chat", arrivals="poisson", offered_rate=1.0, concurrency=None,
+    planned=2, window_start_ns=0, window_end_ns=9,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("second", "ids", "ended"),
+    [
+        ("record end", [1, 2], True),
+        ("record", [1, 2], False),  # killed between two records
+        ("record torn", [1, 2], False),  # and in the middle of one
+        ("missing", [1], False),  # and before it began
+    ],
+)
+def test_parts_of_killed_workers_are_merged_as_far_as_they_go(tmp_path: Path, second: str, ids: list[int], ended: bool) -> None:
+    end = msgspec.json.encode(JournalEnd(end="complete", ended_ns=9, window_end_ns=9)) + b"\n"
+    parts = [tmp_path / "b.part-0", tmp_path / "b.part-1"]
+    for number, (part, what) in enumerate(zip(parts, ("record end", second), strict=True), start=1):
+        record = msgspec.json.encode(RequestRecord(id=number, prompt_id="q", scheduled_ns=0, done_ns=number)) + b"\n"
+        pieces = {"record": record, "end": end, "torn": record[:20]}
+        if what != "missing":
+            part.write_bytes(msgspec.json.encode(HEADER) + b"\n" + b"".join(pieces[word] for word in what.split()))
+    journal = tmp_path / "b.jsonl"
+    assert (merge(parts, journal) is not None) is ended
+    _, *lines = journal.read_bytes().splitlines()
+    assert [msgspec.json.decode(line).get("id") for line in lines] == [*ids, *[None] * ended]
+    assert not any(part.exists() for part in parts)
 
 
 def test_a_worker_that_dies_is_said(emulator: Any, block: Any) -> None:

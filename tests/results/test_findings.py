@@ -287,6 +287,14 @@ class TestTheAnswers:
         assert stage.failures == {"aborted": 4}
         assert "1 answer ended by a content filter" in " ".join(stage.notes)
 
+    def test_what_is_odd_about_answers_is_counted_and_said(self, tmp_path: Path) -> None:
+        records = steady()
+        records[1].notes, records[2].notes = ["no_done"], ["no_done", "usage_odd"]
+        notes = written(tmp_path, records).notes
+        assert sum(note.startswith("2 answers ended without [DONE]") for note in notes) == 1
+        assert sum("contradict one another" in note for note in notes) == 1
+        assert not any("compressed" in note for note in notes)
+
     def test_no_tokens_beside_a_text_are_not_counted(self, tmp_path: Path) -> None:
         records = steady()
         for record in records[:50]:
