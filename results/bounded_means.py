@@ -72,6 +72,8 @@ def _upper(levels: Floats, counts: Floats, most: float, tail: float) -> float:
     mean = float(np.average(levels, weights=counts))
     deviations = levels - mean
     reach = float(deviations[-1])
+    if reach <= 0:  # they differ by less than their mean can tell
+        return most
 
     tilt = _root(lambda at: _tilted(deviations, counts, at / reach)[1] - (1 - tail), tail - 0.5, tail)
     return min(most, mean + _tilted(deviations, counts, tilt / reach)[0])

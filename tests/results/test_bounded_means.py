@@ -82,6 +82,12 @@ def test_no_change_in_few_prompts_is_no_certainty() -> None:
     assert (nothing.low, nothing.high) == (0, 1)
 
 
+def test_values_whose_mean_rounds_to_the_highest_of_them() -> None:
+    x = 3 * np.array([0, 2.220446049250313e-16, 2.220446049250313e-16, 2.220446049250313e-16]) + 4
+    bounds = extrapolated_mean_bounds(x, 0.05, 0.05)
+    assert (bounds.low, bounds.high) == (pytest.approx(4), pytest.approx(4))
+
+
 def test_values_that_differ_by_rounding_are_one() -> None:
     values = np.array([0.1 + 0.2, 0.3] * 20)
     found = extrapolated_mean_bounds(values, 0.05, 0.05)
