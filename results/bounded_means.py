@@ -75,8 +75,9 @@ def _upper(levels: Floats, counts: Floats, most: float, tail: float) -> float:
     if reach <= 0:  # they differ by less than their mean can tell
         return most
 
-    tilt = _root(lambda at: _tilted(deviations, counts, at / reach)[1] - (1 - tail), tail - 0.5, tail)
-    return min(most, mean + _tilted(deviations, counts, tilt / reach)[0])
+    scaled = deviations / reach  # so that squares of very small ones are not lost
+    tilt = _root(lambda at: _tilted(scaled, counts, at)[1] - (1 - tail), tail - 0.5, tail)
+    return min(most, mean + reach * _tilted(scaled, counts, tilt)[0])
 
 
 def _tilted(deviations: Floats, counts: Floats, tilt: float) -> tuple[float, float]:
