@@ -87,6 +87,24 @@ def _notes(notes: list[str], at: Facts) -> Iterator[str]:
                 yield f"false: {note}"
         if (found := re.match(r"(\w+), the first of (\d+): ", note)) and at.failures[found[1]] != int(found[2]):
             yield f"false: {note}"
+        if note.startswith("left out of every number: "):
+            parts = (r"(\d+) requests? of the warm-up", r"(\d+) requests? that came after", r"(\d+) of them failed")
+            said = tuple(int(part[1]) if (part := re.search(each, note)) else 0 for each in parts)
+            if said != at.outside:
+                yield f"{at.outside} lie outside: {note}"
+        for words, count in _answers(at).items():
+            if (found := re.match(rf"(\d+) answers? {words}", note)) and int(found[1]) != count:
+                yield f"{count}, not {note}"
+
+
+def _answers(at: Facts) -> dict[str, int]:
+    """What may be said of answers, and of how many it is true."""
+    return {
+        "(?:were|was) empty": at.answers(lambda record: not record["text"]),
+        "cut at the token limit": at.answers(lambda record: record["finish_reason"] == "length"),
+        "ended by a content filter": at.answers(lambda record: record["finish_reason"] == "content_filter"),
+        "ended after the windows": at.late,
+    }
 
 
 def _values(run: Path, summary: Json, facts: dict[tuple[str, str], Facts], asked: Json) -> Iterator[str]:
@@ -139,6 +157,7 @@ def _objectives(verdict: Json, at: Facts, asked: Json) -> Iterator[str]:
             yield str(error)
             continue
         yield from (f"{each}: {objective['sentence']}" for each in _claim(said, objective))
+        yield from (f"{each}: {objective['sentence']}" for each in _more(objective))
 
 
 def _own_value(objective: Json, at: Facts, asked: Json) -> Iterator[str]:
@@ -181,6 +200,23 @@ def _claim(said: Claim | None, objective: Json) -> Iterator[str]:
             yield f"the bounds are {ends}"
         if (bound > said.limit if keeps != floor else bound < said.limit) and not abs(bound - said.limit) <= 1e-12:
             yield "the bound is shown on the wrong side of the limit"
+
+
+def _more(objective: Json) -> Iterator[str]:
+    """What is said to settle it is what was worked out, and near its limit is near."""
+    text, more, value = objective["sentence"], objective["more"], objective["value"]
+    hopeless = "even 20 times as much data would hardly settle it" in text
+    if hopeless != (more is not None and more["total"] is None) or (more is not None and objective["outcome"] != "unsettled"):
+        yield f"what would settle it is {more}"
+    if hopeless:
+        off = abs(value["value"] - objective["limit"])
+        ends = [abs(end - value["value"]) for end in (value["low"], value["high"]) if end is not None]
+        if not any(end > 2 * off for end in ends):
+            yield "it is not near its limit"
+    if (found := re.search(r"about ([\d,]+) (prompts instead|requests)", text)) and more is not None:
+        said, total = int(found[1].replace(",", "")), more["total"]
+        if said < total or (found[2].startswith("prompts") and said != total):
+            yield f"what would settle it is {more}"
 
 
 def _like(said: float, value: float) -> bool:

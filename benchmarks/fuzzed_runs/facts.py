@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ Record = dict[str, Any]
 
 @dataclass
 class Block:
-    """The records that were due inside one journal's window, a length in seconds."""
+    """The records that were due inside one journal's window, before it and after it; where it ends, in ns."""
 
     records: list[Record]
-    window_s: float
+    warm_up: list[Record]
+    ramp_down: list[Record]
+    until: int
 
 
 @dataclass
@@ -45,6 +48,23 @@ class Facts:
     @property
     def failures(self) -> Counter[str]:
         return Counter(record["failure"] for record in self.records if record["failure"] is not None)
+
+    @property
+    def outside(self) -> tuple[int, int, int]:
+        """How many requests lie before the windows and after them, and how many of both failed."""
+        before = [record for block in self.blocks for record in block.warm_up]
+        after = [record for block in self.blocks for record in block.ramp_down]
+        return len(before), len(after), sum(record["failure"] is not None for record in before + after)
+
+    def answers(self, which: Callable[[Record], bool]) -> int:
+        return sum(record["failure"] is None and which(record) for record in self.records)
+
+    @property
+    def late(self) -> int:
+        """Answers that ended after their window."""
+        return sum(
+            record["failure"] is None and record["done_ns"] >= block.until for block in self.blocks for record in block.records
+        )
 
     def values(self, metric: str) -> list[float]:
         """In ms, of the requests that have the value."""
@@ -133,8 +153,13 @@ def _block(file: Path) -> Block | None:
     seen = [stamp for r in records.values() for stamp in (r["scheduled_ns"], r["done_ns"]) if stamp is not None]
     ends.append(max([*seen, start]) if end is None else end["window_end_ns"])
     until = max(start, min(each for each in ends if each is not None))
-    inside = [r for r in records.values() if start <= r["scheduled_ns"] < until]
-    return Block(inside, (until - start) / 1e9)
+    due = [(record["scheduled_ns"], record) for record in records.values()]
+    return Block(
+        records=[record for at, record in due if start <= at < until],
+        warm_up=[record for at, record in due if at < start],
+        ramp_down=[record for at, record in due if at >= until],
+        until=until,
+    )
 
 
 def _object(line: bytes) -> Record | None:

@@ -165,8 +165,8 @@ def duration(seconds: float) -> str:
 
 
 def shortened(words: str, most: int = 200) -> str:
-    """Somebody else's words in one line, cut where they are long."""
-    flat = " ".join(words.split())
+    """Somebody else's words in one line, cut where they are long, without signs that steer a terminal or turn text around."""
+    flat = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(words.split()))
     return flat if len(flat) <= most else f"{flat[:most]}..."
 
 

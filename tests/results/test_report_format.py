@@ -145,3 +145,8 @@ def test_a_limit_that_somebody_wrote_is_not_rounded() -> None:
     assert limit_text(1234.56, WRITERS["$"]) == "$1,234.56"
     assert limit_text(0.8567, WRITERS["share"]) == "85.67 %"
     assert limit_text(0.155, change) == "+15.5 %"
+
+
+def test_the_words_of_a_server_steer_no_terminal() -> None:
+    assert fmt.shortened("gone\n\x1b[2J \u202eodd") == "gone \ufffd[2J \ufffdodd"
+    assert fmt.shortened("x" * 300) == "x" * 200 + "..."
