@@ -1,4 +1,6 @@
-"""`dyno compare`: two stored runs against each other, or any number of them side by side. Nothing is measured."""
+"""`dyno compare`: two stored runs against each other, or any number of them side by side. Nothing
+is measured.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ _COLOURS = {"worse": "red", "better": "green", "unsettled": "yellow", "not compa
 def compare_two(before: Path, after: Path, margin: str | None, junit_file: Path | None, form: str) -> Exit:
     """Show what differs between two runs, and return the exit code that a gate ends with.
 
-    `form` is "table", "markdown" or "json". Raises BadInput for what is no run, or has nothing measured.
+    `form` is "table", "markdown" or "json". Raises BadInput for what is no run, or has nothing
+    measured.
     """
     names = (before.resolve().name, after.resolve().name)
     if names[0] == names[1]:
@@ -59,7 +62,10 @@ def _write(file: Path, text: str) -> None:
 
 def _stored(run: Path, name: str) -> StoredRun:
     directory = existing_run(run)
-    experiment, environment = load_experiment(directory.experiment), _environment(directory.environment)
+    experiment, environment = (
+        load_experiment(directory.experiment),
+        _environment(directory.environment),
+    )
     try:
         inputs = replace(run_inputs(directory, experiment), name=name)
     except (OSError, msgspec.MsgspecError) as error:
@@ -90,10 +96,11 @@ def _margin(text: str | None) -> float:
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """The sections of an experiment, with lists of named things by their names, and without what is only a place.
+    """The sections of an experiment, with lists of named things by their names, and without what is
+    only a place.
 
-    What stands in the files of a dataset or a trace is in the run's prompts and journals; of a cache's salt it matters only
-    whether there is one.
+    What stands in the files of a dataset or a trace is in the run's prompts and journals; of a
+    cache's salt it matters only whether there is one.
     """
     settings = experiment.model_dump(mode="json", exclude={"name"})
     workload = settings["workload"]
@@ -143,7 +150,9 @@ _FORMS: dict[str, Callable[[RunComparison], None]] = {
 
 
 def show_side_by_side(runs: Sequence[Path]) -> None:
-    """Every variant of every run, a column each, under its run's judged load; columns that are not VALID say so."""
+    """Every variant of every run, a column each, under its run's judged load; columns that are not
+    VALID say so.
+    """
     summaries = [(run.name, read_summary(existing_run(run))) for run in runs]
     made = [(name, rows(summary)) for name, summary in summaries]
     table = Table(header_style="bold")

@@ -1,4 +1,6 @@
-"""What `--gate` makes of a verdict: it opens only for a variant that is recommended to ship, and says why where it does not."""
+"""What `--gate` makes of a verdict: it opens only for a variant that is recommended to ship, and
+says why where it does not.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ class Gate:
 
 
 def gate_of(summary: Summary, verdicts: Verdicts) -> Gate:
-    """0: a variant ships that is not the baseline; the one variant of a run of one ships where it meets every objective.
+    """0: a variant ships that is not the baseline; the one variant of a run of one ships where it
+    meets every objective.
 
-    1: what was measured is shown not to be good enough, or the baseline is better. 2: something is not settled, not measured
-    validly, or nothing was asked.
+    1: what was measured is shown not to be good enough, or the baseline is better. 2: something is
+    not settled, not measured validly, or nothing was asked.
     """
     if not any(verdict.objectives for verdict in verdicts.variants):
         return Gate(Exit.INCONCLUSIVE, "nothing was asked; write slo, quality or budget into the experiment")
@@ -32,14 +35,22 @@ def gate_of(summary: Summary, verdicts: Verdicts) -> Gate:
     if verdicts.recommended not in [v.variant for v in candidates]:
         is_open = any(v.decision == "INCONCLUSIVE" for v in candidates)
         decisions = ", ".join(f"{v.variant}: {v.decision}" for v in candidates)
-        return Gate(Exit.INCONCLUSIVE if is_open else Exit.DONT_SHIP, f"{verdicts.headline.rstrip('.')} ({decisions})")
+        return Gate(
+            Exit.INCONCLUSIVE if is_open else Exit.DONT_SHIP,
+            f"{verdicts.headline.rstrip('.')} ({decisions})",
+        )
     if invalid := _invalid(summary, {verdicts.recommended, verdicts.baseline}):
-        return Gate(Exit.INCONCLUSIVE, f"{verdicts.headline.rstrip('.')}, but the measurement is INVALID: {'; '.join(invalid)}")
+        return Gate(
+            Exit.INCONCLUSIVE,
+            f"{verdicts.headline.rstrip('.')}, but the measurement is INVALID: {'; '.join(invalid)}",
+        )
     return Gate(Exit.DONE, verdicts.headline.rstrip("."))
 
 
 def _invalid(summary: Summary, variants: set[str | None]) -> list[str]:
-    """The INVALID stages of some variants: a stage beside the judged one may be the one that could not be driven."""
+    """The INVALID stages of some variants: a stage beside the judged one may be the one that could
+    not be driven.
+    """
     return [
         f"{variant.variant}, {stage.stage}: {reason.partition(': ')[2]}"
         for variant in summary.variants

@@ -1,4 +1,6 @@
-"""What two runs asked, by content: their questions and references, whatever the prompts are called."""
+"""What two runs asked, by content: their questions and references, whatever the prompts are
+called.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Coverage = Literal["all", "common", "none"]
 
 @dataclass(frozen=True)
 class Contents:
-    """The prompts of one question set as one style words them: a digest of the question and the reference, each by prompt id."""
+    """The prompts of one question set as one style words them: a digest of the question and the
+    reference, each by prompt id.
+    """
 
     questions: Mapping[str, str]
     references: Mapping[str, str | None]
@@ -61,7 +65,8 @@ def contents_of(prompts: Mapping[str, Prompt], group: str, style: str, *, length
 def question_changes(before: Contents, after: Contents, names: tuple[str, str], coverage: Coverage = "all") -> str | None:
     """How the questions of two runs differ, None where they do not.
 
-    `coverage`: which of them must be the same: "all", or those of the prompts in "common", where longer runs draw more of them.
+    `coverage`: which of them must be the same: "all", or those of the prompts in "common", where
+    longer runs draw more of them.
     """
     old, new = before.questions, after.questions
     if coverage == "none":

@@ -1,4 +1,6 @@
-"""What a comparison of two runs comes to: the gate opens only where everything was compared and nothing is worse."""
+"""What a comparison of two runs comes to: the gate opens only where everything was compared and
+nothing is worse.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,20 @@ _NAMED = 4
 def conclude(changes: Sequence[RunChange], missing: Sequence[str], invalid: bool) -> tuple[Conclusion, str]:
     """The conclusion, and a sentence that gives the reason.
 
-    `missing`: what only the earlier run has. `invalid`: whether a measurement of what both have is INVALID.
+    `missing`: what only the earlier run has. `invalid`: whether a measurement of what both have is
+    INVALID.
     """
     by_outcome = {o: [c for c in changes if c.outcome == o] for o in ("worse", "unsettled", "not compared")}
     if worse := by_outcome["worse"]:
-        return "worse", f"Worse: {_named(worse)}{_also(by_outcome['unsettled'] + by_outcome['not compared'])}."
+        return (
+            "worse",
+            f"Worse: {_named(worse)}{_also(by_outcome['unsettled'] + by_outcome['not compared'])}.",
+        )
     if not changes:
-        return "nothing compared", f"Nothing is compared: {_first(missing, 'the runs have no variant and stage in common')}."
+        return (
+            "nothing compared",
+            f"Nothing is compared: {_first(missing, 'the runs have no variant and stage in common')}.",
+        )
     if len(by_outcome["not compared"]) == len(changes):
         if invalid:
             return "unsettled", "Not settled: nothing is compared, since a measurement is INVALID."

@@ -1,7 +1,8 @@
 """What the data of two runs say of a metric's change, whatever kind of number it is.
 
-Runs share neither hour nor machine, so their blocks are not paired: times, rates and hourly costs are compared by Welch's t
-between the blocks. Tokens, metered costs and scores are paired by prompt, failures counted and tested exactly.
+Runs share neither hour nor machine, so their blocks are not paired: times, rates and hourly costs
+are compared by Welch's t between the blocks. Tokens, metered costs and scores are paired by prompt,
+failures counted and tested exactly.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ _LEAST_TAIL, _HALVINGS = 1e-9, 24
 class Evidence:
     """The change of a metric, in its unit, from `before` (its value in the earlier run).
 
-    `interval` holds the true change with 95 %. Each end of `sides` is wrong with at most 5 %: two one-sided tests. `p` is the
-    two-sided p-value of no change. Without a change, or where the data bound none, `reason` says why. `n` counts what `of` names,
-    in the smaller run: more of it narrows the bounds. `test`: what p is of, where the interval does not say it.
+    `interval` holds the true change with 95 %. Each end of `sides` is wrong with at most 5 %: two
+    one-sided tests. `p` is the two-sided p-value of no change. Without a change, or where the data
+    bound none, `reason` says why. `n` counts what `of` names, in the smaller run: more of it
+    narrows the bounds. `test`: what p is of, where the interval does not say it.
     """
 
     before: float | None
@@ -54,7 +56,11 @@ class Evidence:
         if not self.before or self.before < 0:
             return Difference(absolute=absolute, relative=absent("the earlier value is zero", self.n), p=self.p)
         ends = Bounds(self.interval.low / self.before, self.interval.high / self.before)
-        return Difference(absolute=absolute, relative=estimate(self.change / self.before, ends, self.n, self.reason), p=self.p)
+        return Difference(
+            absolute=absolute,
+            relative=estimate(self.change / self.before, ends, self.n, self.reason),
+            p=self.p,
+        )
 
 
 def not_comparable(before: Estimate, after: Estimate, names: tuple[str, str]) -> Evidence | None:
@@ -67,12 +73,18 @@ def not_comparable(before: Estimate, after: Estimate, names: tuple[str, str]) ->
 
 
 def by_blocks(
-    before: float, after: float, blocks_before: Sequence[float], blocks_after: Sequence[float], *, paired: bool = False
+    before: float,
+    after: float,
+    blocks_before: Sequence[float],
+    blocks_after: Sequence[float],
+    *,
+    paired: bool = False,
 ) -> Evidence:
-    """From a statistic of each block; in logarithms where all are positive, so that the change is a ratio.
+    """From a statistic of each block; in logarithms where all are positive, so that the change is a
+    ratio.
 
-    `paired`: the i-th blocks of the two runs belong together.
-    `before` and `after` are of the pooled requests, which is what is shown: the bounds are stretched to hold their difference.
+    `paired`: the i-th blocks of the two runs belong together. `before` and `after` are of the
+    pooled requests, which is what is shown: the bounds are stretched to hold their difference.
     """
     old, new = ([x for x in side if not isnan(x)] for side in (blocks_before, blocks_after))
     test = Welch.of_pairs if paired and len(old) == len(new) == len(blocks_before) else Welch.of
@@ -90,7 +102,9 @@ def by_blocks(
 
 
 def by_prompts(before: float, after: float, old: PromptTotals, new: PromptTotals) -> Evidence | None:
-    """From the totals of the prompts that both runs were asked; None for fewer than `MIN_PROMPTS` of them."""
+    """From the totals of the prompts that both runs were asked; None for fewer than `MIN_PROMPTS`
+    of them.
+    """
     common = sorted(old.keys() & new.keys())
     if len(common) < MIN_PROMPTS:
         return None
@@ -106,20 +120,41 @@ def by_prompts(before: float, after: float, old: PromptTotals, new: PromptTotals
 
 
 def by_counts(old: Counted, new: Counted) -> Evidence:
-    """Of two shares of counted requests: exactly, or by t between the blocks where they come in bursts."""
+    """Of two shares of counted requests: exactly, or by t between the blocks where they come in
+    bursts.
+    """
     before, after = old.total / old.n, new.total / new.n
     interval, sides = (share_change_bounds(new, old, tail) for tail in (TAIL, SIDE))
     exact = fisher_p(new.total, new.n, old.total, old.n)
     n = min(old.n, new.n)
     if not (old.in_bursts or new.in_bursts) or min(len(old.sizes), len(new.sizes)) < 2:
-        return Evidence(before, after - before, interval, sides, exact, n, of="requests", test="Fisher's exact test")
+        return Evidence(
+            before,
+            after - before,
+            interval,
+            sides,
+            exact,
+            n,
+            of="requests",
+            test="Fisher's exact test",
+        )
     p = max(exact, Welch.of(new.shares, old.shares).p)
-    return Evidence(before, after - before, interval, sides, p, n, of="requests", test="t between blocks, for it comes in bursts")
+    return Evidence(
+        before,
+        after - before,
+        interval,
+        sides,
+        p,
+        n,
+        of="requests",
+        test="t between blocks, for it comes in bursts",
+    )
 
 
 def by_scores(before: float, old: Mapping[str, float], new: Mapping[str, float]) -> Evidence:
-    """Of mean scores, prompt by prompt, over the prompts that both were asked: McNemar's exact test where each is won, lost or
-    even, else what their bounds say."""
+    """Of mean scores, prompt by prompt, over the prompts that both were asked: McNemar's exact test
+    where each is won, lost or even, else what their bounds say.
+    """
     common = sorted(old.keys() & new.keys())
     if not common:
         return Evidence(before, None, reason="no prompt was scored in both")
@@ -132,7 +167,9 @@ def by_scores(before: float, old: Mapping[str, float], new: Mapping[str, float])
 
 
 def _p_of(bounds: Callable[[float], Bounds]) -> float:
-    """The two-sided p-value of no change that bounds imply: twice the smallest tail at which they leave out zero."""
+    """The two-sided p-value of no change that bounds imply: twice the smallest tail at which they
+    leave out zero.
+    """
     least, most = log(_LEAST_TAIL), log(0.5)
     for _ in range(_HALVINGS):
         middle = (least + most) / 2
@@ -154,7 +191,9 @@ def _stretched(
     n: int,
     of: Literal["blocks", "prompts"],
 ) -> Evidence:
-    """`moved` is the change that was tested: where the shown one has the other sign, nothing is shown."""
+    """`moved` is the change that was tested: where the shown one has the other sign, nothing is
+    shown.
+    """
     change = after - before
     interval, sides = (Bounds(min(b.low, change), max(b.high, change)) for b in ends)
     return Evidence(before, change, interval, sides, p if moved * change >= 0 else 1.0, n, of=of)

@@ -1,8 +1,10 @@
-"""From evidence to outcomes: what is worse, better, no different within its margin, or not settled, and the sentence for each.
+"""From evidence to outcomes: what is worse, better, no different within its margin, or not settled,
+and the sentence for each.
 
-A change is shown where Holm's correction over everything compared rejects that there is none, so that two equal runs are called
-different, in whatever number, in at most 5 % of comparisons. "No difference" is never a lack of evidence: both ends of the change
-must be shown, each at 5 %, to lie within the margin.
+A change is shown where Holm's correction over everything compared rejects that there is none, so
+that two equal runs are called different, in whatever number, in at most 5 % of comparisons. "No
+difference" is never a lack of evidence: both ends of the change must be shown, each at 5 %, to lie
+within the margin.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ Outcome = Literal["better", "worse", "equivalent", "no worse", "unsettled", "not
 class Compared:
     """One metric of one variant in two runs, before its outcome is known.
 
-    `barred`: why it is not compared at all. `held`: why it is compared and yet nothing is concluded. `cause`: what a change of
-    it is made of, as words that follow a sentence.
+    `barred`: why it is not compared at all. `held`: why it is compared and yet nothing is
+    concluded. `cause`: what a change of it is made of, as words that follow a sentence.
     """
 
     variant: str
@@ -52,12 +54,16 @@ class Compared:
 
     @property
     def scale(self) -> float:
-        """What a change is divided by to be held against the margin: the earlier value, or 1 for points of a share."""
+        """What a change is divided by to be held against the margin: the earlier value, or 1 for
+        points of a share.
+        """
         return 1.0 if self.is_share else self.evidence.before or 0.0
 
     @property
     def bounds(self) -> Bounds:
-        """The one-sided bounds of the change, in the measure of the margin. Infinite where the earlier value is no measure."""
+        """The one-sided bounds of the change, in the measure of the margin. Infinite where the
+        earlier value is no measure.
+        """
         sides = self.evidence.sides
         if self.scale <= 0:
             return sides if sides == Bounds(0.0, 0.0) else Bounds(-inf, inf)
@@ -67,8 +73,9 @@ class Compared:
 def margin_of(key: str, is_counted: bool, margin: float = MARGIN, limits: Sequence[float | None] = ()) -> float:
     """The largest change that counts as none.
 
-    `margin` itself for amounts, and for scores in points; twice as much for percentiles above the median, which scatter more; one
-    point for shares of counted requests. `limits` are changes that an objective allows: the least of them, if it is less.
+    `margin` itself for amounts, and for scores in points; twice as much for percentiles above the
+    median, which scatter more; one point for shares of counted requests. `limits` are changes that
+    an objective allows: the least of them, if it is less.
     """
     amount = margin * TAIL_FACTOR if key.endswith(_TAILS) else margin
     usual = FAILURES_MARGIN if is_counted else amount
@@ -76,7 +83,9 @@ def margin_of(key: str, is_counted: bool, margin: float = MARGIN, limits: Sequen
 
 
 def outcomes(compared: Sequence[Compared]) -> list[RunChange]:
-    """All of two runs at once, since the more numbers are compared the more look different by chance."""
+    """All of two runs at once, since the more numbers are compared the more look different by
+    chance.
+    """
     open_ = {str(i): each.evidence.p for i, each in enumerate(compared) if each.barred is None and each.held is None}
     shown = holm({name: p for name, p in open_.items() if p is not None})
     return [_concluded(each, shown.get(str(i), False)) for i, each in enumerate(compared)]
@@ -102,7 +111,8 @@ def _concluded(each: Compared, shown: bool) -> RunChange:
 
 
 def outcome_of(each: Compared, shown: bool) -> Outcome:
-    """A share that is shown to have changed has changed, however little; an amount may change within its margin.
+    """A share that is shown to have changed has changed, however little; an amount may change
+    within its margin.
 
     "no worse" needs only the bound on the worse side to lie within the margin.
     """

@@ -18,7 +18,14 @@ from results.objectives import counts_of
 from results.prompt_totals import prompt_totals
 from results.report.format import change
 from results.requests import Floats, Requests
-from results.run_evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
+from results.run_evidence import (
+    Evidence,
+    by_blocks,
+    by_counts,
+    by_prompts,
+    by_scores,
+    not_comparable,
+)
 from results.run_outcomes import Compared, margin_of
 from results.run_sides import Question, Side
 from results.stats import TAIL, absent, estimate
@@ -28,7 +35,14 @@ from results.unpaired import Counted
 
 # Compared whatever was asked for; the last six only where a run has them.
 _ALWAYS = ("error_rate", "latency_p50", "requests_per_s")
-_USUAL = ("latency_p95", "ttft_p50", "ttft_p95", "tpot_mean", "input_tokens_mean", "output_tokens_mean")
+_USUAL = (
+    "latency_p95",
+    "ttft_p50",
+    "ttft_p95",
+    "tpot_mean",
+    "input_tokens_mean",
+    "output_tokens_mean",
+)
 
 
 def stage_metrics_of(before: Side, after: Side) -> tuple[str, ...]:
@@ -37,7 +51,9 @@ def stage_metrics_of(before: Side, after: Side) -> tuple[str, ...]:
 
 
 def stage_changes(name: str, stage: str, before: Side, after: Side, question: Question, margin: float) -> Iterator[Compared]:
-    """A stage's metrics. One that neither run has is left out, unless an SLO asks for it or nothing could be said without it."""
+    """A stage's metrics. One that neither run has is left out, unless an SLO asks for it or nothing
+    could be said without it.
+    """
     old, new = before.variant.stages[stage], after.variant.stages[stage]
     blocks = [[block_statistics(block, {}) for block in side.blocks] for side in (old, new)]
     metrics = [side.stage(stage).metrics for side in (before, after)]
@@ -64,14 +80,21 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
             METRICS[key],
             *values,
             evidence,
-            margin_of(key, METRICS[key].unit == "share", margin, [_slo_allows(s.inputs, key) for s in (before, after)]),
+            margin_of(
+                key,
+                METRICS[key].unit == "share",
+                margin,
+                [_slo_allows(s.inputs, key) for s in (before, after)],
+            ),
             "; ".join(question.barred) or None,
             "; ".join(question.held) or None,
         )
 
 
 def _same_arrivals(old: StageData, new: StageData) -> bool:
-    """Whether the blocks of an open loop were drawn by the same seeds: most of a rate's spread is then common to both runs."""
+    """Whether the blocks of an open loop were drawn by the same seeds: most of a rate's spread is
+    then common to both runs.
+    """
     seeds = [[(block.number, block.seed) for block in side.blocks] for side in (old, new)]
     return old.offered_rate is not None and seeds[0] == seeds[1]
 
@@ -84,7 +107,9 @@ def _tokens(key: str, old: StageData, new: StageData, values: tuple[Estimate, Es
 
 
 def _slo_allows(inputs: RunInputs, key: str) -> float | None:
-    """How far an SLO lets a metric move: a relative limit, or all of an absolute limit of a share."""
+    """How far an SLO lets a metric move: a relative limit, or all of an absolute limit of a
+    share.
+    """
     limit = inputs.slo.limits.get(key)
     if limit is None:
         return None
@@ -102,7 +127,10 @@ def variant_changes(name: str, before: Side, after: Side, question: Question, ma
         evidence = not_comparable(values[0], values[1], (before.run, after.run))
         if evidence is None:
             assert values[0].value is not None
-            scores = question.before.by_question(before.variant.scores), question.after.by_question(after.variant.scores)
+            scores = (
+                question.before.by_question(before.variant.scores),
+                question.after.by_question(after.variant.scores),
+            )
             evidence = by_scores(values[0].value, *scores)
         yield Compared(
             name,
@@ -133,7 +161,10 @@ def _cost(name: str, before: Side, after: Side, question: Question, margin: floa
                 prompt_totals([block.requests for block in stage.blocks], _costs_at(price), failed_too=True)
                 for stage, price in zip(stages, prices, strict=True)
             ]
-            totals = question.before.totals_by_question(each[0]), question.after.totals_by_question(each[1])
+            totals = (
+                question.before.totals_by_question(each[0]),
+                question.after.totals_by_question(each[1]),
+            )
             evidence = by_prompts(old.value, new.value, *totals)
         if evidence is None:
             blocks = [_block_costs(stage, price) for stage, price in zip(stages, prices, strict=True)]
@@ -147,7 +178,12 @@ def _cost(name: str, before: Side, after: Side, question: Question, margin: floa
         old,
         new,
         evidence,
-        margin_of("cost_per_request", False, margin, [budget.max_increase if budget else None for budget in budgets]),
+        margin_of(
+            "cost_per_request",
+            False,
+            margin,
+            [budget.max_increase if budget else None for budget in budgets],
+        ),
         "; ".join(question.barred) or None,
         "; ".join(question.held) or None,
         cause,
@@ -168,7 +204,9 @@ def _block_costs(stage: StageData, price: Price) -> list[float]:
 
 
 def _cause(before: float, after: float, stage: StageData, prices: tuple[Price, Price]) -> str:
-    """Where the prices differ: how much of the change is theirs, and how much that of what was used."""
+    """Where the prices differ: how much of the change is theirs, and how much that of what was
+    used.
+    """
     if prices[0] == prices[1]:
         return ""
     unchanged = cost_per_request(stage, prices[0]).value

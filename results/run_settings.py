@@ -1,6 +1,8 @@
-"""Which settings of two runs differ, and which of them make the runs' numbers answers to different questions.
+"""Which settings of two runs differ, and which of them make the runs' numbers answers to different
+questions.
 
-Settings are the sections of `experiment.yaml` as nested mappings, stages, variants and probes by their names.
+Settings are the sections of `experiment.yaml` as nested mappings, stages, variants and probes by
+their names.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def lines(changes: Changes) -> list[str]:
 
 
 def asked_changes(changes: Changes, stage: str) -> Changes:
-    """Of the changes, those of what a stage asks, and how. What is not known to be harmless counts."""
+    """Of the changes, those of what a stage asks, and how. What is not known to be harmless
+    counts.
+    """
     return {path: change for path, change in changes.items() if _role(path, stage) == "asked"}
 
 
@@ -78,7 +82,9 @@ def _role(path: tuple[str, ...], stage: str) -> Literal["asked", "length", ""]:
 
 
 def read_headers(folder: Path) -> list[JournalHeader]:
-    """The headers of a stage's journals; a journal without a whole header is left out, as the analysis does."""
+    """The headers of a stage's journals; a journal without a whole header is left out, as the
+    analysis does.
+    """
     headers = []
     for file in journal_files(folder):
         with file.open("rb") as lines_:

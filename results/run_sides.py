@@ -10,7 +10,13 @@ import numpy as np
 
 from results.inputs import RunInputs
 from results.measured import EVAL, Measured
-from results.prompt_contents import Contents, Coverage, contents_of, question_changes, reference_changes
+from results.prompt_contents import (
+    Contents,
+    Coverage,
+    contents_of,
+    question_changes,
+    reference_changes,
+)
 from results.records import JournalHeader, Prompt
 from results.requests import Floats
 from results.run_settings import (
@@ -59,7 +65,10 @@ class Side:
 
     def contents(self, group: str, stage: str, lengths_only: bool) -> Contents:
         """The prompts of a question set in the words that the stage's journals say were sent."""
-        style = next((header.prompt_style for header in self.headers(stage)), self.variant.record.prompt_style)
+        style = next(
+            (header.prompt_style for header in self.headers(stage)),
+            self.variant.record.prompt_style,
+        )
         return contents_of(self.prompts, group, style, lengths_only=lengths_only)
 
 
@@ -67,8 +76,9 @@ class Side:
 class Question:
     """What a stage of both sides asked.
 
-    `asked`: why its numbers answer different questions. `held`: why they answer the same one, and yet nothing is concluded.
-    `scored`: why answers are not scored alike. `invalid`: whose measurement is. `before` and `after`: the prompts by content.
+    `asked`: why its numbers answer different questions. `held`: why they answer the same one, and
+    yet nothing is concluded. `scored`: why answers are not scored alike. `invalid`: whose
+    measurement is. `before` and `after`: the prompts by content.
     """
 
     asked: list[str]
@@ -89,7 +99,9 @@ class Question:
 
 
 def question_of(before: Side, after: Side, stage: str, changes: Changes) -> Question:
-    """What was asked in a stage, by the settings, the journals' headers and the prompts' contents."""
+    """What was asked in a stage, by the settings, the journals' headers and the prompts'
+    contents.
+    """
     coverage, lengths_only = _coverage(before.settings, after.settings)
     old, new = (side.contents(EVAL, stage, lengths_only) for side in (before, after))
     asked = lines(asked_changes(changes, stage)) or header_changes(before.headers(stage), after.headers(stage))
@@ -108,14 +120,20 @@ def probe_question(before: Side, after: Side, probe: str, changes: Changes) -> Q
     stage = f"probe-{probe}"
     old, new = (side.contents(probe, stage, False) for side in (before, after))
     differ = question_changes(old, new, (before.run, after.run))
-    asked = [*lines(asked_changes(changes, stage)), *_form_changes(before, after), *([differ] if differ else [])]
+    asked = [
+        *lines(asked_changes(changes, stage)),
+        *_form_changes(before, after),
+        *([differ] if differ else []),
+    ]
     references = None if differ else reference_changes(old, new)
     scored = [*lines(scoring_changes(changes, probe)), *([references] if references else [])]
     return Question(asked, [], scored, [], old, new)
 
 
 def _form_changes(before: Side, after: Side) -> list[str]:
-    """How the bodies of requests differ: by the variants' sections `request`, else by what the servers would not take."""
+    """How the bodies of requests differ: by the variants' sections `request`, else by what the
+    servers would not take.
+    """
     written, noted = [], []
     for side in (before, after):
         name = side.variant.record.name
@@ -129,7 +147,9 @@ def _form_changes(before: Side, after: Side) -> list[str]:
 
 
 def _trace_changes(before: Side, after: Side, stage: str) -> list[str]:
-    """Whether a recording was another one: its file may lie elsewhere, so its arrivals are compared."""
+    """Whether a recording was another one: its file may lie elsewhere, so its arrivals are
+    compared.
+    """
     loads = [side.settings.get("workload", {}).get("stages", {}).get(stage, {}) for side in (before, after)]
     if any(load.get("trace") is None for load in loads):
         return []
@@ -152,8 +172,9 @@ def _invalid(before: Side, after: Side, stage: str) -> list[str]:
 def _coverage(before: Settings, after: Settings) -> tuple[Coverage, bool]:
     """Which prompts must be the same, and whether only in their lengths.
 
-    Of held-out data all. A dataset that is made or read as far as it is needed holds more prompts in a run of more blocks. Words
-    that are made up mean nothing: their lengths count, and where another seed drew them not even those one by one.
+    Of held-out data all. A dataset that is made or read as far as it is needed holds more prompts
+    in a run of more blocks. Words that are made up mean nothing: their lengths count, and where
+    another seed drew them not even those one by one.
     """
     sections = [settings.get("workload", {}) for settings in (before, after)]
     datasets = [section.get("dataset") for section in sections]

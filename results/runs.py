@@ -1,8 +1,9 @@
-"""Two stored runs against each other: the same variant at two commits, on two machines, with two versions.
+"""Two stored runs against each other: the same variant at two commits, on two machines, with two
+versions.
 
-What is compared are answers to the same question: runs that were asked different things, or whose measurement is INVALID, are
-named and not called better or worse. `run_evidence` says what the data show, `run_outcomes` what follows for a number,
-`run_conclusion` for the two runs.
+What is compared are answers to the same question: runs that were asked different things, or whose
+measurement is INVALID, are named and not called better or worse. `run_evidence` says what the data
+show, `run_outcomes` what follows for a number, `run_conclusion` for the two runs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ Pair = tuple[str, Side, Side]
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run directory with its `environment.json` and its sections of `experiment.yaml`, lists of named things by their names."""
+    """A run directory with its `environment.json` and its sections of `experiment.yaml`, lists of
+    named things by their names.
+    """
 
     inputs: RunInputs
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -35,9 +38,11 @@ class StoredRun:
 
 
 def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) -> RunComparison:
-    """Every variant that both runs have, stage by stage; if they share no name and have one variant each, those two.
+    """Every variant that both runs have, stage by stage; if they share no name and have one variant
+    each, those two.
 
-    `margin`: the largest relative change that counts as none. Raises BadInput for a run without journals.
+    `margin`: the largest relative change that counts as none. Raises BadInput for a run without
+    journals.
     """
     names = before.inputs.name, after.inputs.name
     changes = setting_changes(before.settings, after.settings)
@@ -85,7 +90,11 @@ def _pairs(
         (one,), (two,) = before.values(), after.values()
         return [(f"{one.variant.record.name} / {two.variant.record.name}", one, two)], [], []
     missing = [f"only {names[0]} has variant {name}" for name in before if name not in after]
-    return pairs, missing, [f"only {names[1]} has variant {name}" for name in after if name not in before]
+    return (
+        pairs,
+        missing,
+        [f"only {names[1]} has variant {name}" for name in after if name not in before],
+    )
 
 
 @dataclass(frozen=True)
@@ -123,12 +132,17 @@ def _compare(pair: Pair, changes: Changes, margin: float) -> _Findings:
 
 
 def _judged(before: Side, after: Side, questions: Mapping[str, Question]) -> Question | None:
-    """What quality and cost answer: both are of the judged stage. None where neither run has its own."""
+    """What quality and cost answer: both are of the judged stage. None where neither run has its
+    own.
+    """
     stages = before.inputs.judged_stage, after.inputs.judged_stage
     question = questions.get(stages[0]) or questions.get(stages[1])
     if question is None or stages[0] == stages[1]:
         return question
-    return replace(question, asked=[*question.asked, f"quality and cost: of stage {stages[0]} -> of stage {stages[1]}"])
+    return replace(
+        question,
+        asked=[*question.asked, f"quality and cost: of stage {stages[0]} -> of stage {stages[1]}"],
+    )
 
 
 def _only(name: str, side: Side, other: Side, what: Literal["stage", "probe"]) -> list[str]:

@@ -41,15 +41,31 @@ def cells(found: RunChange) -> tuple[str, str, str, str]:
     value = absolute if found.unit == "share" else relative
     size = ABSENT if value is None else write(value)
     bounds = found.bounds
-    return before, after, size, ABSENT if bounds is None else between(write(bounds.low), write(bounds.high))
+    return (
+        before,
+        after,
+        size,
+        ABSENT if bounds is None else between(write(bounds.low), write(bounds.high)),
+    )
 
 
 def markdown(comparison: RunComparison) -> str:
-    """The conclusion, what is worse, unsettled or better, then every number, then what else differs."""
-    lines = [f"## {comparison.before} -> {comparison.after}", "", f"**{markdown_text(comparison.headline)}**", ""]
+    """The conclusion, what is worse, unsettled or better, then every number, then what else
+    differs.
+    """
+    lines = [
+        f"## {comparison.before} -> {comparison.after}",
+        "",
+        f"**{markdown_text(comparison.headline)}**",
+        "",
+    ]
     lines += [f"- **{c.outcome}**: {markdown_text(f'{place(c)}: {c.sentence}')}" for c in news(comparison)]
     if comparison.changes:
-        lines += ["", "| | before | after | change | the data allow | |", "|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            "| | before | after | change | the data allow | |",
+            "|---|---|---|---|---|---|",
+        ]
         lines += [_row(c) for c in comparison.changes]
     for title, texts in sections(comparison):
         lines += ["", f"**{title}**", "", *(f"- {markdown_text(text)}" for text in texts)]
@@ -57,7 +73,9 @@ def markdown(comparison: RunComparison) -> str:
 
 
 def junit(comparison: RunComparison) -> str:
-    """A case a number, and one for the conclusion: worse is a failure, whatever is not known is an error."""
+    """A case a number, and one for the conclusion: worse is a failure, whatever is not known is an
+    error.
+    """
     suite = Tree.Element("testsuite", name=clean(f"{comparison.before} -> {comparison.after}"))
     for found in comparison.changes:
         case = Tree.SubElement(suite, "testcase", classname=clean(place(found)), name=clean(found.label))

@@ -1,4 +1,5 @@
-"""Statistics of two runs that share neither hour nor machine: t between blocks, exact tests between counts.
+"""Statistics of two runs that share neither hour nor machine: t between blocks, exact tests between
+counts.
 
 Functions take `tail`, the probability with which each bound may be on the wrong side of the truth.
 """
@@ -20,7 +21,8 @@ _TIES = 1 + 1e-7
 
 @dataclass(frozen=True)
 class Welch:
-    """The change of a mean between two samples of unequal spread (B. L. Welch, Biometrika 34, 1947).
+    """The change of a mean between two samples of unequal spread (B. L. Welch, Biometrika 34,
+    1947).
 
     `error` is its standard error; `freedom` are the degrees of freedom of t.
     """
@@ -39,9 +41,15 @@ class Welch:
 
     @classmethod
     def of_pairs(cls, after: Sequence[float], before: Sequence[float]) -> Welch:
-        """Student's t instead, where the i-th values share what makes most of their spread. At least two pairs."""
+        """Student's t instead, where the i-th values share what makes most of their spread. At
+        least two pairs.
+        """
         changes = np.subtract(after, before)
-        return cls(float(np.mean(changes)), float(np.std(changes, ddof=1)) / sqrt(len(changes)), len(changes) - 1.0)
+        return cls(
+            float(np.mean(changes)),
+            float(np.std(changes, ddof=1)) / sqrt(len(changes)),
+            len(changes) - 1.0,
+        )
 
     def bounds(self, tail: float) -> Bounds:
         reach = self.error * float(stdtrit(self.freedom, 1 - tail))
@@ -56,7 +64,8 @@ class Welch:
 
 
 def fisher_p(count: int, n: int, other: int, m: int) -> float:
-    """The two-sided p-value of equal shares, `count` of `n` and `other` of `m` (R. A. Fisher's exact test).
+    """The two-sided p-value of equal shares, `count` of `n` and `other` of `m` (R. A. Fisher's
+    exact test).
 
     It adds up every table with the same margins that is no more likely than the one observed.
     """
@@ -74,7 +83,9 @@ def _log_choose(n: int, k: np.typing.NDArray[np.int64]) -> np.typing.NDArray[np.
 
 @dataclass(frozen=True)
 class Counted:
-    """How many requests of each block (k,) are counted, `counts`, of `sizes`. Blocks without requests say nothing."""
+    """How many requests of each block (k,) are counted, `counts`, of `sizes`. Blocks without
+    requests say nothing.
+    """
 
     counts: Sequence[int]
     sizes: Sequence[int]
@@ -98,7 +109,9 @@ class Counted:
 
     @property
     def in_bursts(self) -> bool:
-        """Whether the blocks' shares spread more than chance explains at 5 % (the chi-squared test of dispersion)."""
+        """Whether the blocks' shares spread more than chance explains at 5 % (the chi-squared test
+        of dispersion).
+        """
         share, k = self.total / self.n if self.n else 0.0, len(self.sizes)
         if k < 2 or not 0 < share < 1:
             return False
@@ -107,7 +120,9 @@ class Counted:
 
 
 def share_change_bounds(after: Counted, before: Counted, tail: float) -> Bounds:
-    """Bounds of a share less another: bounds of either that hold for bursts too, each with half of `tail`."""
+    """Bounds of a share less another: bounds of either that hold for bursts too, each with half of
+    `tail`.
+    """
     now, then = (block_share_bounds(side.counts, side.sizes, tail / 2, tail / 2) for side in (after, before))
     return Bounds(now.low - then.high, now.high - then.low)
 

@@ -49,7 +49,13 @@ class Measured:
     scores: dict[str, float]
 
 
-def measured(system: System, machine: Machine, hardness: Floats, rng: np.random.Generator, blocks: int = BLOCKS) -> Measured:
+def measured(
+    system: System,
+    machine: Machine,
+    hardness: Floats,
+    rng: np.random.Generator,
+    blocks: int = BLOCKS,
+) -> Measured:
     """`hardness` (prompts,): how easy each prompt is beside the others, the same in every run."""
     n = blocks * PER_BLOCK
     drift = 1 + machine.drift * np.arange(n) / n
@@ -71,13 +77,23 @@ def measured(system: System, machine: Machine, hardness: Floats, rng: np.random.
 def compared(before: Measured, after: Measured) -> list[RunChange]:
     """Ten numbers, held against one another as `dyno compare` does it."""
     found = []
-    for key, q, share in (("latency_p50", 50, 1.0), ("latency_p95", 95, 1.0), ("ttft_p50", 50, 0.4), ("ttft_p95", 95, 0.4)):
+    for key, q, share in (
+        ("latency_p50", 50, 1.0),
+        ("latency_p95", 95, 1.0),
+        ("ttft_p50", 50, 0.4),
+        ("ttft_p95", 95, 0.4),
+    ):
         blocks = [np.percentile(side.latency * share, q, axis=1).tolist() for side in (before, after)]
         pooled = [float(np.percentile(side.latency * share, q)) for side in (before, after)]
         found.append(_compared(key, by_blocks(pooled[0], pooled[1], blocks[0], blocks[1])))
     for key, sign in (("tpot_mean", 1.0), ("requests_per_s", -1.0)):
         blocks = [(side.latency.mean(axis=1) ** sign).tolist() for side in (before, after)]
-        found.append(_compared(key, by_blocks(float(np.mean(blocks[0])), float(np.mean(blocks[1])), blocks[0], blocks[1])))
+        found.append(
+            _compared(
+                key,
+                by_blocks(float(np.mean(blocks[0])), float(np.mean(blocks[1])), blocks[0], blocks[1]),
+            )
+        )
     found.append(_compared("error_rate", by_counts(before.failures, after.failures)))
     for key, price in (("output_tokens_mean", 1.0), ("cost_per_request", 2e-6)):
         priced = [{name: (total * price, n) for name, (total, n) in side.tokens.items()} for side in (before, after)]
@@ -130,7 +146,13 @@ def rows(runs: int) -> Iterator[tuple[str, str, float, str, bool]]:
     }
     for name, (system, machine, blocks) in alike.items():
         rate = share(runs, system, system, machine, ("worse", "better"), None, 11, blocks)
-        yield "two runs alike, any of ten numbers called different", name, rate, allowed, rate <= ALLOWED
+        yield (
+            "two runs alike, any of ten numbers called different",
+            name,
+            rate,
+            allowed,
+            rate <= ALLOWED,
+        )
     passed = ("equivalent", "no worse", "better")
     calm = replace(same, spread=0.1)
     for key, margin in (("latency_p50", 0.05), ("latency_p95", 0.1), ("tpot_mean", 0.05)):

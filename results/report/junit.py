@@ -1,4 +1,6 @@
-"""The verdict as JUnit XML: a suite a variant, a case an objective and one for the verdict, so that any CI shows what holds."""
+"""The verdict as JUnit XML: a suite a variant, a case an objective and one for the verdict, so that
+any CI shows what holds.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ _COUNTED = {"tests": "testcase", "failures": "testcase/failure", "errors": "test
 
 
 def junit(verdicts: Verdicts) -> str:
-    """What fails is a failure, what is not settled or not measured validly an error: nothing that is not known is green."""
+    """What fails is a failure, what is not settled or not measured validly an error: nothing that
+    is not known is green.
+    """
     root = Tree.Element("testsuites", name=clean(verdicts.name))
     for verdict in verdicts.variants:
         suite = Tree.SubElement(root, "testsuite", name=clean(verdict.variant))
@@ -49,7 +53,9 @@ def _add_verdict(case: Tree.Element, verdict: VariantVerdict) -> None:
 
 
 def count(element: Tree.Element, suites: Iterable[Tree.Element]) -> None:
-    """Write on an element how many cases its suites have, and how many of them failed or ended in an error."""
+    """Write on an element how many cases its suites have, and how many of them failed or ended in
+    an error.
+    """
     within = list(suites)
     for name, path in _COUNTED.items():
         element.set(name, str(sum(len(suite.findall(path)) for suite in within)))

@@ -23,7 +23,15 @@ PROMPTS = 60
 
 
 def questions(n: int = PROMPTS) -> list[Prompt]:
-    return [Prompt(f"q{i:03d}", "eval", {"plain": [{"role": "user", "content": f"Is {i} a number?"}]}, "yes") for i in range(n)]
+    return [
+        Prompt(
+            f"q{i:03d}",
+            "eval",
+            {"plain": [{"role": "user", "content": f"Is {i} a number?"}]},
+            "yes",
+        )
+        for i in range(n)
+    ]
 
 
 def dyno(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
@@ -100,7 +108,14 @@ class Made:
         )
 
     def _write_block(
-        self, folder: Path, variant: str, stage: str, block: int, rate: float, at: int, rng: np.random.Generator
+        self,
+        folder: Path,
+        variant: str,
+        stage: str,
+        block: int,
+        rate: float,
+        at: int,
+        rng: np.random.Generator,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         window = int(self.requests / rate * 1e9)
@@ -110,11 +125,19 @@ class Made:
             offered_rate=rate, concurrency=None, planned=self.requests, window_start_ns=0, window_end_ns=window,
         )  # fmt: skip
         header = msgspec.structs.replace(header, **self.head)
-        latency, says = self.latencies.get(variant, self.latency), self.answers.get(variant, self.says)
+        latency, says = (
+            self.latencies.get(variant, self.latency),
+            self.answers.get(variant, self.says),
+        )
         here = replace(self, latency=latency, says=says, slip=self.slips.get(stage, self.slip))
         records = [here._request(i, block, rate, rng) for i in range(self.requests)]
         last = max(window, *(record.done_ns or 0 for record in records)) + MS
-        end = JournalEnd(end="complete", ended_ns=last, window_end_ns=window, loop_stall_max_ns=int(self.stall * MS))
+        end = JournalEnd(
+            end="complete",
+            ended_ns=last,
+            window_end_ns=window,
+            loop_stall_max_ns=int(self.stall * MS),
+        )
         lines = [header, *records, end]
         (folder / f"block-{block:02d}.jsonl").write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
@@ -128,7 +151,10 @@ class Made:
                 id=i, prompt_id=prompt, scheduled_ns=scheduled, sent_ns=sent, done_ns=sent + MS, status=503, failure="http_5xx"
             )  # fmt: skip
         chunks = self.tokens or 11
-        first, last = scheduled + int((latency / 2 + late) * MS), scheduled + int((latency + late) * MS)
+        first, last = (
+            scheduled + int((latency / 2 + late) * MS),
+            scheduled + int((latency + late) * MS),
+        )
         gaps = [(last - first) // (chunks - 1)] * (chunks - 1)
         return RequestRecord(
             id=i, prompt_id=prompt, scheduled_ns=scheduled, sent_ns=sent, chunk_ns=[first, *gaps], chunk_tokens=[1] * chunks,

@@ -15,19 +15,43 @@ ALONE = Made(sections=SLO)
 TWO = replace(ALONE, variants=("a", "b"))
 CASES: dict[str, tuple[Made, int, str]] = {
     "a variant ships": (TWO, 0, "gate: open: Ship b"),
-    "the baseline is too slow, a variant ships": (replace(TWO, latencies={"a": 900.0}), 0, "gate: open: Ship b"),
+    "the baseline is too slow, a variant ships": (
+        replace(TWO, latencies={"a": 900.0}),
+        0,
+        "gate: open: Ship b",
+    ),
     "a variant breaks its limit": (replace(TWO, latencies={"b": 900.0}), 1, "(b: DON'T SHIP)"),
-    "a variant is not settled": (replace(TWO, sections="slo: {error_rate: 0.5%}"), 2, "(b: INCONCLUSIVE)"),
+    "a variant is not settled": (
+        replace(TWO, sections="slo: {error_rate: 0.5%}"),
+        2,
+        "(b: INCONCLUSIVE)",
+    ),
     "a variant passes, and the baseline is better": (
-        replace(TWO, sections=f"{SLO}\nquality: {{min: 50%}}", answers={"b": lambda i: "no" if i % 5 == 0 else "yes"}),
+        replace(
+            TWO,
+            sections=f"{SLO}\nquality: {{min: 50%}}",
+            answers={"b": lambda i: "no" if i % 5 == 0 else "yes"},
+        ),
         1,
         "shut (exit code 1): Keep a",
     ),
     "both break their limit": (replace(TWO, latency=900.0), 1, "No variant may ship"),
     "the only variant passes": (ALONE, 0, "gate: open: Keep a"),
-    "the only variant breaks its limit": (replace(ALONE, latency=900.0), 1, "gate: shut (exit code 1)"),
-    "a percentile under its floor": (replace(ALONE, sections="slo: {latency_p99: 2s}"), 2, "(a: INCONCLUSIVE)"),
-    "nothing is asked": (replace(TWO, sections=""), 2, "nothing was asked; write slo, quality or budget"),
+    "the only variant breaks its limit": (
+        replace(ALONE, latency=900.0),
+        1,
+        "gate: shut (exit code 1)",
+    ),
+    "a percentile under its floor": (
+        replace(ALONE, sections="slo: {latency_p99: 2s}"),
+        2,
+        "(a: INCONCLUSIVE)",
+    ),
+    "nothing is asked": (
+        replace(TWO, sections=""),
+        2,
+        "nothing was asked; write slo, quality or budget",
+    ),
     "sent late": (replace(ALONE, slip=30.0), 2, "gate: shut (exit code 2)"),
     "another stage sent late": (
         replace(TWO, stages={"main": 10.0, "high": 20.0}, slips={"high": 30.0}),

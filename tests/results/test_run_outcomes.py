@@ -6,7 +6,14 @@ import pytest
 
 from results.metrics import METRICS
 from results.run_conclusion import conclude
-from results.run_evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
+from results.run_evidence import (
+    Evidence,
+    by_blocks,
+    by_counts,
+    by_prompts,
+    by_scores,
+    not_comparable,
+)
 from results.run_outcomes import Compared, margin_of, outcomes
 from results.stats import Bounds, absent
 from results.summary import Estimate, RunChange
@@ -14,7 +21,13 @@ from results.unpaired import Counted
 
 
 def concluded(
-    key: str, low: float, high: float, p: float, before: float = 100.0, barred: str | None = None, held: str | None = None
+    key: str,
+    low: float,
+    high: float,
+    p: float,
+    before: float = 100.0,
+    barred: str | None = None,
+    held: str | None = None,
 ) -> RunChange:
     """One number alone, whose change lies between `low` and `high`."""
     sides = Bounds(low, high)
@@ -35,11 +48,23 @@ def concluded(
         ("latency_p50", 1.0, 6.0, 0.001, "worse"),
         ("latency_p50", 1.0, 6.0, 0.06, "unsettled"),
         ("latency_p50", -6.0, -1.0, 0.001, "better"),
-        ("latency_p95", 1.0, 9.9, 0.001, "equivalent"),  # percentiles of the tail have twice the margin
+        (
+            "latency_p95",
+            1.0,
+            9.9,
+            0.001,
+            "equivalent",
+        ),  # percentiles of the tail have twice the margin
         ("requests_per_s", -6.0, -1.0, 0.001, "worse"),
         ("requests_per_s", -4.0, 6.0, 0.5, "no worse"),
         ("error_rate", -0.009, 0.009, 0.5, "equivalent"),
-        ("error_rate", 0.001, 0.009, 0.001, "worse"),  # what is shown of a share counts however small
+        (
+            "error_rate",
+            0.001,
+            0.009,
+            0.001,
+            "worse",
+        ),  # what is shown of a share counts however small
         ("quality", -0.02, -0.001, 0.001, "worse"),
         ("quality", -0.049, 0.2, 0.5, "no worse"),
     ],
