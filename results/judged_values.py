@@ -96,7 +96,7 @@ def _percentile(name: str, q: float, steady: Sequence[Requests]) -> JudgedValues
     if (value := upper_percentile(pooled, q)) == inf:
         requests = sum(map(len, steady))
         return JudgedValues(
-            absent(f"{missing:,} of {requests:,} requests failed, more than the {100 - q:g} % that p{q:g} leaves out", n)
+            absent(f"{missing:,} of {requests:,} requests failed, and p{q:g} leaves out less than {100 - q:g} %", n)
         )
     if name == "itl" and value == 0:
         together = float(np.mean(pooled == 0))
@@ -117,9 +117,16 @@ def _missing(name: str, requests: Requests) -> NDArray[np.bool_]:
 
 
 def _with_failures(name: str, requests: Requests) -> Floats:
-    """The values, and infinity for each that is missing; of tokens, as many as an answer has on average."""
-    values, missing = values_of(requests, name), int(_missing(name, requests).sum())
+    """The values in the order of the requests, and infinity for each that is missing.
+
+    Of tokens, the failed have as many as an answer has on average; they come last.
+    """
+    missing = _missing(name, requests)
+    if name not in PER_REQUEST:
+        values = values_of(requests, name)
+        each = len(values) / max(int(requests.ok.sum()), 1)
+        return np.append(values, np.full(round(int(missing.sum()) * each), inf))
+    values = np.where(missing, inf, PER_REQUEST[name][2](requests))
     if name == "tpot":
-        values = values[~at_once(requests)[requests.ok & ~np.isnan(requests.tpot)]]
-    each = 1.0 if name in PER_REQUEST else len(values) / max(int(requests.ok.sum()), 1)
-    return np.append(values, np.full(round(missing * each), inf))
+        values[at_once(requests) & ~missing] = np.nan
+    return np.asarray(values[~np.isnan(values)])

@@ -105,12 +105,20 @@ def reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list
     said += stage.validity.reasons
     failed = stage.planned - stage.succeeded
     if failed and not any(o.metric == "error_rate" for o in objectives):
-        rest = "nothing else was measured" if failed == stage.planned else "times are of those that succeeded"
+        rest = "nothing else was measured" if failed == stage.planned else _of_failed(objectives)
         said.append(f"{failed:,} of {stage.planned:,} requests failed, and the slo names no error_rate: {rest}")
     if stage.failures and stage.examples:
         most = max(stage.examples, key=lambda name: stage.failures.get(name, 0))
         said.append(f"{most}, the first of {stage.failures[most]:,}: {shortened(stage.examples[most])}")
     return said
+
+
+def _of_failed(objectives: Sequence[Objective]) -> str:
+    """What failed requests are in the times that are judged; the metrics themselves are of those that succeeded."""
+    statistics = {o.metric.rpartition("_")[2] for o in objectives if o.kind == "slo" and o.unit == "ms"}
+    parts = ["judged percentiles count them as infinite"] if statistics - {"mean"} else []
+    parts += ["judged means leave them out"] if "mean" in statistics else []
+    return " and ".join(parts) or "times are of those that succeeded"
 
 
 def overall(

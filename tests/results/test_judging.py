@@ -81,7 +81,7 @@ def test_failures_beyond_the_tail_leave_no_percentile(tmp_path: Path) -> None:
     measure(tmp_path, "base", every(10))
     found = verdict(tmp_path, Asked({"latency_p95": "1s"}))
     assert found.decision == "INCONCLUSIVE"
-    assert "40 of 400 requests failed, more than the 5 % that p95 leaves out" in found.headline
+    assert "40 of 400 requests failed, and p95 leaves out less than 5 %" in found.headline
 
 
 @pytest.mark.parametrize("metric", ["tpot_p95", "itl_p95"])
@@ -254,3 +254,16 @@ def test_an_error_rate_relative_to_one_of_zero_is_not_judged(tmp_path: Path) -> 
     measure(tmp_path, "tuned", every(50))
     found = judged(tmp_path, Asked({"error_rate": "1.5x"}), "error_rate", ("base", "tuned"))
     assert "whose value is zero" in (found.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("slo", "said"),
+    [
+        ({"latency_p95": "1s"}, "judged percentiles count them as infinite"),
+        ({"latency_mean": "1s"}, "judged means leave them out"),
+        ({}, "times are of those that succeeded"),
+    ],
+)
+def test_the_verdict_says_what_failures_are_in_what_was_judged(tmp_path: Path, slo: dict[str, str], said: str) -> None:
+    measure(tmp_path, "base", every(200))
+    assert any(reason.endswith(said) for reason in verdict(tmp_path, Asked(slo)).reasons)
