@@ -10,6 +10,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Literal, Self
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from foundation.endpoint import Endpoint
 from foundation.web import address, open_session
@@ -56,7 +57,7 @@ class AiohttpTransport:
                     while data := await response.content.readany():
                         now = time.monotonic_ns()
                         exchange.received(data, now, now)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise Broken(_failure(error, exchange), _words(error)) from error
 
 
@@ -64,13 +65,9 @@ class AiohttpTransport:
 def _ended_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[None]:
     """aiohttp closes a connection whose body is wrongly coded, and tells nobody who waits for more of that body."""
 
-    def end_body() -> None:
+    def end_body(_: asyncio.Future[None] | None = None) -> None:
         if not response.content.is_eof() and response.content.exception() is None:
             response.content.set_exception(Broken("malformed", "the body is not coded as its head says"))
-
-    def end(connection: asyncio.Future[None]) -> None:
-        connection.exception()  # else it would be logged as never retrieved
-        end_body()
 
     protocol = None if response.connection is None else response.connection.protocol
     lost = None if protocol is None else protocol.closed
@@ -78,11 +75,19 @@ def _ended_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[Non
         end_body()
         yield
         return
-    lost.add_done_callback(end)
+    lost.remove_done_callback(_note_why)  # one of them a connection, which is used many times
+    lost.add_done_callback(_note_why)
+    lost.add_done_callback(end_body)
     try:
         yield
     finally:
-        lost.remove_done_callback(end)
+        lost.remove_done_callback(end_body)
+
+
+def _note_why(lost: asyncio.Future[None]) -> None:
+    """An exception that nobody has asked for would be logged."""
+    if not lost.cancelled():
+        lost.exception()
 
 
 def _words(error: Exception) -> str:
@@ -97,7 +102,7 @@ def _failure(error: Exception, exchange: Exchange) -> Failure:
         return "tls"
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)) or not exchange.connected:
         return "connect"
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
         return "malformed"
     if isinstance(error, aiohttp.ClientPayloadError) and "ConnectionResetError" not in str(error):
         # aiohttp names a reset only in the text of the error that says the body is short.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import ssl
+import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -81,6 +85,52 @@ def test_every_fault_at_every_time_of_a_block(tmp_path: Path, receiver: str) -> 
 
     assert len(classes) >= 25
     assert run(main()) == {str(case): [] for case in cases}
+
+
+WITHOUT_C = """
+import json, sys
+from pathlib import Path
+from loadgen import run
+from tests.loadgen.test_faults import FAULTS, ONE_BY_ONE, FaultyServer, asked, judge, records_of
+
+async def main():
+    async with FaultyServer() as server:
+        names = [name for name in ONE_BY_ONE if name != "tls-alert"]  # it waits for the end of a line that never comes
+        return await records_of(server.endpoint, asked(names, "load"), "aiohttp", Path(sys.argv[1]))
+
+print(json.dumps(judge(run(main()), {name: failure for name, (_, failure) in FAULTS.items()})))
+"""
+
+
+def test_every_fault_where_aiohttp_has_no_c_parser(tmp_path: Path) -> None:
+    """Its parser in Python raises what its parser in C keeps to itself."""
+    command = [sys.executable, "-c", WITHOUT_C, str(tmp_path / "block")]
+    environment = os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert json.loads(done.stdout or "null") == [], done.stderr
+    assert "never retrieved" not in done.stderr
+
+
+SCARCE = """
+import json, resource, sys
+from pathlib import Path
+from foundation.endpoint import Endpoint
+from loadgen import run
+from tests.loadgen.test_faults import asked, records_of
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+endpoint = Endpoint("variant", sys.argv[1], "m")
+records = run(records_of(endpoint, asked([], "drain") * 5, sys.argv[2], Path(sys.argv[3])))
+print(json.dumps([record.failure for record in records]))
+"""
+
+
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_requests_without_a_file_descriptor_fail_and_the_block_goes_on(emulator: Any, tmp_path: Path, transport: str) -> None:
+    url = emulator("--ttft", "1s", "--tokens", "1").endpoint.base_url
+    command = [sys.executable, "-c", SCARCE, url, transport, str(tmp_path / "block")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert set(json.loads(done.stdout or "[]")) == {None, "connect"}, done.stderr
 
 
 def test_the_emulator_s_faults_at_every_time_of_a_block(emulator: Any, tmp_path: Path) -> None:
