@@ -39,6 +39,11 @@ bench-loadgen: .venv/.cpu
 bench-mutation: .venv/.dev
 	$(BIN)/python -m benchmarks.mutation.run
 
+# A run of a million requests, drawn, and what its report costs.
+.PHONY: bench-analysis
+bench-analysis: .venv/.cpu
+	$(BIN)/python -m benchmarks.analysis.run
+
 bench-decision: .venv/.cpu
 	$(BIN)/python -m benchmarks.decision.run
 

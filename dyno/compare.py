@@ -62,14 +62,8 @@ def _write(file: Path, text: str) -> None:
 
 def _stored(run: Path, name: str) -> StoredRun:
     directory = existing_run(run)
-    experiment, environment = (
-        load_experiment(directory.experiment),
-        _environment(directory.environment),
-    )
-    try:
-        inputs = replace(run_inputs(directory, experiment), name=name)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BadInput(f"{directory.variants}: can't be read ({error}); was anything measured in this run?") from None
+    experiment, environment = load_experiment(directory.experiment), _environment(directory.environment)
+    inputs = replace(run_inputs(directory, experiment), name=name)
     return StoredRun(inputs, environment, settings_of(experiment))
 
 

@@ -20,6 +20,7 @@ from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, wri
 from dyno.rates import read_rates, unmeasured
 from dyno.request import shown_url
 from dyno.run_directory import RunDirectory, whole_or_not
+from dyno.run_files import read_environment, read_variants
 from dyno.timeline import Timeline
 from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
@@ -282,19 +283,19 @@ def decide(run: RunDirectory, experiment: Experiment, progress: Progress) -> tup
     for name, output in (("summary", summary), ("verdict", verdicts), ("plan", plan)):
         if output is not None:
             write_json(output, run.path / f"{name}.json")
-    write_report(run.path, summary, verdicts, plan, json.loads(run.environment.read_text()), measured)
+    write_report(run.path, summary, verdicts, plan, read_environment(run.path).whole, measured)
     progress.advance(1, "report")
     return summary, verdicts
 
 
 def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
     """What `results` reads of a run directory."""
-    requests = json.loads(run.environment.read_text()).get("requests", {})
+    kept = read_environment(run.path)
     return RunInputs(
         name=experiment.name,
         baseline=experiment.baseline,
         judged_stage=experiment.judged_stage,
-        variants=msgspec.json.decode(run.variants.read_bytes(), type=list[VariantRecord]),
+        variants=read_variants(run.path),
         slo=experiment.slo,
         quality=experiment.quality,
         budget=experiment.budget,
@@ -304,8 +305,9 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         resolution=experiment.resolution,
         stages=[stage.label for stage in experiment.workload.stages],
         notes=[
+            *kept.notes,
             *(f"{label}: {rate.sentence}" for label, rate in (read_rates(run.rates, experiment) or {}).items()),
-            *(f"{variant}: {note}" for variant, notes in requests.items() for note in notes),
+            *(f"{variant}: {note}" for variant, notes in kept.requests.items() for note in notes),
         ],
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
     )

@@ -30,7 +30,7 @@ from results.config import SHARE_METRICS
 from results.consistency import prompt_consistency
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
-from results.journal import Prompts, journal_files, named, read_prompts
+from results.journal import Damage, Prompts, journal_files, named, read_prompts
 from results.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo, unless_it_grew
 from results.measured import Measured, Scores, read_measured
 from results.metrics import METRICS, Limits, stage_metrics
@@ -62,7 +62,8 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
     if inputs.baseline not in names:
         raise BadInput(f"baseline: {inputs.baseline!r} is no variant of this run{nearest(inputs.baseline, names)}")
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
-    ceiling = read_ceiling(inputs.run)
+    calibrated = read_ceiling(inputs.run)
+    ceiling = calibrated if isinstance(calibrated, Ceiling) else None
     once = {variant.record.name: _once(inputs, variant) for variant in measured}
     variants = _holm([_variant(inputs, variant, base, once, ceiling) for variant in measured])
     judged = base.stages.get(inputs.judged_stage)
@@ -76,7 +77,7 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         variants=variants,
         notes=[
             *inputs.notes,
-            *_notes(inputs, measured, prompts, ceiling),
+            *_notes(inputs, measured, prompts, calibrated),
             *_noise_notes(inputs.baseline, floor),
             *_turns_notes(inputs, variants),
             *([found.sentence for found in shown.values()] if inputs.resolution else ()),
@@ -436,7 +437,7 @@ def _strays(inputs: RunInputs) -> list[str]:
     return [folder.name for folder in folders if journal_files(folder)]
 
 
-def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ceiling: Ceiling | None) -> list[str]:
+def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ceiling: Ceiling | Damage | None) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
         f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
@@ -451,7 +452,9 @@ def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ce
         notes.append(f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number holds them")
     if not prompts:
         notes.append("the run has no prompts.jsonl: quality can't be scored")
-    if ceiling is None:
+    if isinstance(ceiling, Damage):
+        notes.append(f"{ceiling}: the load generator's ceiling on the machine of this run is not known")
+    elif ceiling is None:
         notes.append("the load generator's ceiling on this machine is not known: `dyno calibrate` measures it, once, in a minute")
     price = inputs.budget.price if inputs.budget else None
     if price and is_metered(price):

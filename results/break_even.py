@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from results.config import BudgetConfig
 from results.inputs import RunInputs
+from results.journal import Damage
 from results.report.format import dollars
+from results.side_files import read_json
 from results.stats import absent
 from results.summary import BreakEven, Estimate, VariantSummary
 
@@ -22,20 +26,28 @@ def break_evens(inputs: RunInputs, variants: Sequence[VariantSummary]) -> dict[s
     return {v.variant: _break_even(v, inputs.budget, tuning_seconds(inputs.run)) for v in tuned} if inputs.budget else {}
 
 
-def tuning_seconds(run: Path) -> float | None:
+class _Trained(msgspec.Struct):
+    seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+def tuning_seconds(run: Path) -> float | Damage | None:
     """How long the run's adapters took to train, from `adapters/NAME/tunedyno.json`; None where it trained none."""
-    times = [json.loads(file.read_text()).get("seconds") for file in sorted(run.glob("adapters/*/tunedyno.json"))]
-    known = [float(seconds) for seconds in times if seconds is not None]
+    names = sorted(str(file.relative_to(run)) for file in run.glob("adapters/*/tunedyno.json"))
+    trained = [read_json(run, name, _Trained) for name in names]
+    if damaged := [each for each in trained if isinstance(each, Damage)]:
+        return damaged[0]
+    known = [each.seconds for each in trained if isinstance(each, _Trained) and each.seconds is not None]
     return sum(known) if known else None
 
 
-def _break_even(variant: VariantSummary, budget: BudgetConfig, seconds: float | None) -> BreakEven:
-    cost = _tuning_cost(variant, budget, seconds)
+def _break_even(variant: VariantSummary, budget: BudgetConfig, seconds: float | Damage | None) -> BreakEven:
+    cost = _tuning_cost(variant, budget, None if isinstance(seconds, Damage) else seconds)
     change = (
         variant.differences["cost_per_request"].absolute if "cost_per_request" in variant.differences else absent("not compared")
     )
     if cost is None:
-        return _never(None, f"{variant.variant}: what tuning cost is not known; write budget.tuning, in dollars")
+        why = f" ({seconds})" if isinstance(seconds, Damage) else ""
+        return _never(None, f"{variant.variant}: what tuning cost is not known{why}; write budget.tuning, in dollars")
     if change.value is None:
         return _never(cost, f"{variant.variant}: the cost per request was not compared ({change.reason})")
     if change.value >= 0:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from results.counters import Counters
 from results.journal import Journal
 from results.requests import Floats, Requests
 from results.stats import absent
@@ -23,12 +23,13 @@ CACHE = {
 }
 
 
-def cache_metrics(journals: Sequence[Journal], telemetry: Path) -> dict[str, Estimate]:
+def cache_metrics(journals: Sequence[Journal], counters: Counters | None) -> dict[str, Estimate]:
     """Both shares over the blocks of a stage: the intended one where the workload intends any, none where both are unknown.
 
     The server's own counters go before what it says of each request.
     """
-    observed, intended = _observed(journals, telemetry) or _told(journals), _intended(journals)
+    observed = (_observed(journals, counters) if counters else None) or _told(journals)
+    intended = _intended(journals)
     if observed is None and intended is None:
         return {}
     found = {"cache_hit_share": observed or absent("the server does not tell")}
@@ -53,23 +54,19 @@ def _known(journals: Sequence[Journal], column: Callable[[Requests], Floats]) ->
     return inputs[~np.isnan(inputs)], values[~np.isnan(inputs)]
 
 
-def _observed(journals: Sequence[Journal], telemetry: Path) -> Estimate | None:
+def _observed(journals: Sequence[Journal], counters: Counters) -> Estimate | None:
     """By the counters of the last sample before each block and the first one after it."""
-    if not telemetry.is_file():
-        return None
-    import pyarrow.parquet as pq
-
-    names = ["monotonic_ns", "prefix_cache_hits", "prefix_cache_queries"]
-    table = pq.read_table(telemetry, columns=names).drop_null().sort_by("monotonic_ns")
-    at_ns, hits, queries = (table.column(name).to_numpy() for name in names)
-    counted = []
+    at_ns, counted = counters.at_ns, []
     for journal in journals:
         origin_ns, end = journal.header.origin_monotonic_ns, journal.end
         before = int(np.searchsorted(at_ns, origin_ns, side="right")) - 1
         after = int(np.searchsorted(at_ns, origin_ns + end.ended_ns)) if end is not None else len(at_ns)
-        if before < 0 or after == len(at_ns) or queries[after] < queries[before]:  # no sample, or the server began anew
+        if before < 0 or after == len(at_ns):
             return None
-        counted.append((int(hits[after] - hits[before]), int(queries[after] - queries[before])))
+        hits, queries = (int(each[after] - each[before]) for each in (counters.hits, counters.queries))
+        if not 0 <= hits <= queries:  # the server began again
+            return None
+        counted.append((hits, queries))
     return _share(*np.array(counted, dtype=np.float64).T)
 
 

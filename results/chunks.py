@@ -102,10 +102,10 @@ class Chunks:
     def take(self, index: Ints) -> Chunks:
         """The chunks of the requests at `index`, in that order."""
         return Chunks(
-            count=self.count[index],
+            count=self.count[run_of(index)],
             gap_ns=_gather(self.gap_ns, self.gaps, index),
             tokens=_gather(self.tokens, self.count, index),
-            lags=self.lags[index],
+            lags=self.lags[run_of(index)],
             lag_ns=_gather(self.lag_ns, self.lags, index),
         )
 
@@ -154,9 +154,19 @@ def _not_first(count: Ints) -> NDArray[np.bool_]:
     return later
 
 
+def run_of(index: Ints) -> Ints | slice:
+    """The same places as a slice where they follow one another: what a slice takes is not copied."""
+    if len(index) and index[-1] - index[0] == len(index) - 1 and bool((np.diff(index) == 1).all()):
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
+
+
 def _gather(values: NDArray[Any], counts: Ints, index: Ints) -> NDArray[Any]:
     """The values of the requests at `index`, where request i has counts[i] of them."""
-    starts, chosen = np.cumsum(counts) - counts, counts[index]
+    ends = np.cumsum(counts)
+    starts, chosen = ends - counts, counts[index]
+    if isinstance(run_of(index), slice):
+        return values[starts[index[0]] : ends[index[-1]]]
     gathered = np.empty(int(chosen.sum()), values.dtype)
     at = 0
     for begin in range(0, len(index), _SLICE):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
 
 import numpy as np
 
@@ -20,26 +21,26 @@ def prompt_consistency(blocks: Sequence[Requests]) -> dict[str, float]:
     Only answers to one prompt that look alike can be the same, so only those are normalised: most long ones are not.
     """
     number: dict[str, int] = {}
-    asked = [
-        (number.setdefault(prompt, len(number)), text)
-        for requests in blocks
-        for prompt, text, ok in zip(requests.prompt_id, requests.text, requests.ok.tolist(), strict=True)
-        if ok
-    ]
-    prompts = np.array([prompt for prompt, _ in asked], dtype=np.int64)
-    looks = np.array([looks_of(text) for _, text in asked], dtype=np.int64)
-    answers = np.bincount(prompts, minlength=len(number))
-    same = np.zeros(len(number))
+    answered = [(number.setdefault(prompt, len(number)), looks_of(text)) for prompt, text in _answers(blocks)]
+    prompts, looks = np.array(answered, dtype=np.int64).reshape(-1, 2).T
     order = np.lexsort((looks, prompts))
-    new = np.ones(len(order) + 1, np.bool_)
-    new[1:-1] = (np.diff(prompts[order]) != 0) | (np.diff(looks[order]) != 0)
-    starts = np.flatnonzero(new)
-    for group in np.flatnonzero(np.diff(starts) > 1):
-        alike = order[starts[group] : starts[group + 1]].tolist()
-        counts = Counter(normalise(asked[i][1]) for i in alike)
-        same[prompts[alike[0]]] += sum(k * (k - 1) / 2 for k in counts.values())
-    pairs = answers * (answers - 1) / 2
-    return {prompt: float(same[i] / pairs[i]) for prompt, i in number.items() if pairs[i]}
+    like_the_next = (np.diff(prompts[order]) == 0) & (np.diff(looks[order]) == 0)
+    alike = np.zeros(len(order), np.bool_)
+    alike[order[:-1][like_the_next]] = alike[order[1:][like_the_next]] = True
+    counts = Counter(
+        (prompt, normalise(text)) for (prompt, text), is_alike in zip(_answers(blocks), alike, strict=True) if is_alike
+    )
+    same: dict[str, int] = {}
+    for (prompt, _), k in counts.items():
+        same[prompt] = same.get(prompt, 0) + k * (k - 1)
+    pairs = {prompt: n * (n - 1) for prompt, n in zip(number, np.bincount(prompts).tolist(), strict=True)}
+    return {prompt: same.get(prompt, 0) / n for prompt, n in pairs.items() if n}
+
+
+def _answers(blocks: Sequence[Requests]) -> Iterator[tuple[str, str]]:
+    """Prompt and text of every answer."""
+    for requests in blocks:
+        yield from compress(zip(requests.prompt_id, requests.text, strict=True), requests.ok.tolist())
 
 
 def looks_of(text: str) -> int:

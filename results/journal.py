@@ -22,20 +22,21 @@ from results.requests import Requests, columns_of, joined, requests_of
 _header = msgspec.json.Decoder(JournalHeader)
 _end = msgspec.json.Decoder(JournalEnd)
 _prompt = msgspec.json.Decoder(Prompt)
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BATCH = 1 << 23  # bytes of a journal that are parsed at a time
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A line that was left out, and why."""
+    """A line that was left out, and why; line 0 is a whole file."""
 
     file: Path
     line: int
     why: str
 
     def __str__(self) -> str:
-        return f"{'/'.join(self.file.parts[-3:])}:{self.line}: {self.why}"
+        place = f":{self.line}" if self.line else ""
+        return f"{'/'.join(self.file.parts[-3:])}{place}: {self.why}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _read_header(file: Path, line: bytes) -> JournalHeader | Damage:
         if version > SCHEMA_VERSION:
             raise BadInput(f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one")
         return _header.decode(line)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return Damage(file, 1, f"not the first line of a journal, so the whole block is left out ({error})")
 
 
@@ -138,7 +139,7 @@ class _Body:
             if number in suspects:
                 try:
                     self.end = _end.decode(line)
-                except _UNREADABLE:
+                except UNREADABLE:
                     continue
                 return place
         return None
@@ -176,8 +177,8 @@ def read_prompts(run: Path) -> Prompts:
         if line.strip():
             try:
                 prompt = _prompt.decode(line)
-            except _UNREADABLE as error:
-                damage.append(Damage(file, number, f"not a prompt ({error}), so its answers can't be scored"))
+            except UNREADABLE as error:
+                damage.append(Damage(Path(file.name), number, f"not a prompt ({error}), so its answers can't be scored"))
             else:
                 prompts.setdefault(prompt.id, prompt)
     prompts.damage = damage

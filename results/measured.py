@@ -12,6 +12,7 @@ from results.answers import answer_doubts, scoring_doubts
 from results.cache import cache_metrics
 from results.config import Scoring
 from results.copies import without_copies
+from results.counters import Counters, read_counters
 from results.inputs import RunInputs
 from results.journal import Damage, Journal
 from results.lengths import length_notes
@@ -39,7 +40,7 @@ class TokenFacts:
 class Measured:
     """A variant's journals: stages (with facts about their tokens) and probes by name, and the mean score of each prompt.
 
-    `unread`: what is wrong with the journals of stages that have no readable one.
+    `unread`: what is wrong with its telemetry, and with the journals of stages that have no readable one.
     `score_notes`: what a reader of the scores has to know.
     """
 
@@ -71,7 +72,8 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
     paths = sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl"))) if folder.is_dir() else []
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
-    unread: list[Damage] = []
+    counters = read_counters(inputs.run, record.name)
+    unread = [counters] if isinstance(counters, Damage) else []
     for path in paths:
         with parquet_writer(path / "requests.parquet") if parquet else nullcontext() as each:
             own, damage = journals_of(path, each)
@@ -86,7 +88,7 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
                 more = scoring_doubts([b.requests for b in stage.blocks], _of_set(prompts, group), scoring)
                 stage = replace(stage, findings=[*stage.findings, *more])
             stages[path.name] = stage
-            cache = cache_metrics(journals, inputs.run / "telemetry" / f"{record.name}.parquet")
+            cache = cache_metrics(journals, counters if isinstance(counters, Counters) else None)
             tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
     order = {name: i for i, name in enumerate(inputs.stages)}

@@ -56,7 +56,7 @@ def believed(requests: Requests) -> Requests:
         "aborted" if failure is None and reason not in ENDS_WELL else failure
         for failure, reason in zip(requests.failure, requests.finish_reason, strict=True)
     ]
-    uncounted = (requests.output_tokens == 0) & np.array([bool(text.strip()) for text in requests.text], dtype=np.bool_)
+    uncounted = (requests.output_tokens == 0) & ~requests.silent
     return replace(
         requests,
         failure=failure,

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results import chunks as chunk
-from results.chunks import Chunks, Ints
+from results.chunks import Chunks, Flags, Ints
 from results.chunks import Floats as Floats
 from results.parsing import BY_CHUNK, Batch, Numbers, batch_of
 from results.records import RequestRecord
+from results.texts import Texts
 
 _TOOLS = ("tool_calls", "function_call")
 
@@ -26,7 +27,7 @@ class Requests:
     """n requests in the order of their ids. Fields are a journal's (`RequestRecord`), stamps integer ns from its origin.
 
     Where a request has no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104 days. `first_ns` and `last_ns`
-    are the stamps of its first and last content chunk. The properties are in ms.
+    are the stamps of its first and last content chunk; `silent` are those whose text is empty or blank. The properties are in ms.
     """
 
     id: Ints
@@ -45,7 +46,8 @@ class Requests:
     tokens_from: Sequence[str | None]
     shared_tokens: Floats
     cached_tokens: Floats
-    text: Sequence[str]
+    text: Texts
+    silent: Flags
     notes: Sequence[Sequence[str] | None]
     chunks: Chunks
 
@@ -59,10 +61,16 @@ class Requests:
     def take(self, index: Ints) -> Self:
         """The requests at `index`, in that order."""
 
+        place = chunk.run_of(index)
+
         def taken(column: Any) -> Any:
             if isinstance(column, Chunks):
                 return column.take(index)
-            return column[index] if isinstance(column, np.ndarray) else [column[i] for i in index.tolist()]
+            if isinstance(column, Texts):
+                return column.take(index)
+            if isinstance(column, np.ndarray):
+                return column[place]
+            return column[place] if isinstance(place, slice) else [column[i] for i in index.tolist()]
 
         return type(self)(**{each.name: taken(getattr(self, each.name)) for each in fields(self)})
 
@@ -73,8 +81,8 @@ class Requests:
     @cached_property
     def empty(self) -> NDArray[np.bool_]:
         """Which succeeded and brought nothing: no chunk, or no text where no tool was called."""
-        silent = [not text.strip() and why not in _TOOLS for text, why in zip(self.text, self.finish_reason, strict=True)]
-        return np.asarray(self.ok & (np.isnan(self.last_ns) | np.array(silent, dtype=np.bool_)))
+        called = np.array([why in _TOOLS for why in self.finish_reason], dtype=np.bool_)
+        return np.asarray(self.ok & (np.isnan(self.last_ns) | (self.silent & ~called)))
 
     @cached_property
     def cut_short(self) -> NDArray[np.bool_]:
@@ -172,7 +180,8 @@ def columns_of(batch: Batch) -> Requests:
         tokens_from=rows["tokens_from"],
         shared_tokens=_floats(rows["shared_tokens"]),
         cached_tokens=_floats(rows["cached_tokens"]),
-        text=rows["text"],
+        text=Texts.of(rows["text"]),
+        silent=np.array([not text.strip() for text in rows["text"]], dtype=np.bool_),
         notes=rows["notes"],
         chunks=chunk.chunks_of(count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)),
     )
@@ -202,6 +211,8 @@ def joined(parts: Sequence[Requests]) -> Requests:
     def join(columns: list[Any]) -> Any:
         if isinstance(columns[0], Chunks):
             return chunk.joined(columns)
+        if isinstance(columns[0], Texts):
+            return Texts.joined(columns)
         return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else list(chain.from_iterable(columns))
 
     return Requests(**{each.name: join([getattr(part, each.name) for part in parts]) for each in fields(Requests)})

@@ -46,7 +46,7 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def normalise(text: str) -> str:
     """The folded text without what `TRIMMED` names: equal results are the same answer. Signs and symbols stay."""
     text, before = fold(text), ""

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from results.doubt import Doubt, Level, some, worst_level
-from results.journal import named
+from results.journal import Damage, named
 from results.metrics import Limits, counted, values_in
 from results.records import Ceiling
 from results.requests import Floats
+from results.side_files import read_json
 from results.steady import LATE_SHARE, StageData, client_late
 from results.summary import Validity
 from results.token_times import miscounted
@@ -37,10 +37,9 @@ STEP_MS = 1.0
 LOST_SHARE = 0.05
 
 
-def read_ceiling(run: Path) -> Ceiling | None:
+def read_ceiling(run: Path) -> Ceiling | Damage | None:
     """What the load generator of a run's machine was calibrated to, None where it was not."""
-    file = run / CEILING_FILE
-    return msgspec.json.decode(file.read_bytes(), type=Ceiling) if file.is_file() else None
+    return read_json(run, CEILING_FILE, Ceiling)
 
 
 def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None, dtype_doubt: str | None = None) -> Validity:

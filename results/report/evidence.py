@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from results.journal import UNREADABLE
 from results.measured import Measured
 from results.metrics import values_in
 from results.report.figures.time import Block as Span
@@ -77,9 +78,9 @@ def _answers(blocks: Sequence[Block]) -> dict[str, str]:
     """The first successful answer to each prompt."""
     answers: dict[str, str] = {}
     for requests in (block.requests for block in blocks):
-        for i, (prompt, ok) in enumerate(zip(requests.prompt_id, requests.ok.tolist(), strict=True)):
-            if ok and prompt not in answers:
-                answers[prompt] = requests.text[i]
+        for prompt, text, ok in zip(requests.prompt_id, requests.text, requests.ok.tolist(), strict=True):
+            if ok:
+                answers.setdefault(prompt, text)
     return answers
 
 
@@ -90,11 +91,12 @@ def _join(parts: Sequence[Floats]) -> Floats:
 def trainings(run: Path) -> list[Training]:
     """The loss of every training the run holds, from `adapters/NAME/training.jsonl`, in name order.
 
-    Lines with `step` and `loss` are training loss, those with `step` and `heldout_loss` held-out loss; others are passed over.
+    Lines with `step` and `loss` are training loss, those with `step` and `heldout_loss` held-out loss; others are passed over,
+    damaged ones too.
     """
     found = []
     for log in sorted((run / "adapters").glob("*/training.jsonl")):
-        lines: list[dict[str, Any]] = [msgspec.json.decode(line) for line in log.read_bytes().splitlines() if line.strip()]
+        lines = [read for line in log.read_bytes().splitlines() if isinstance(read := _read(line), dict)]
         loss = [(float(x["step"]), float(x["loss"])) for x in lines if _has(x, "step", "loss")]
         held = [(float(x["step"]), float(x["heldout_loss"])) for x in lines if _has(x, "step", "heldout_loss")]
         if loss or held:
@@ -102,6 +104,13 @@ def trainings(run: Path) -> list[Training]:
                 Training(log.parent.name, [s for s, _ in loss], [v for _, v in loss], [s for s, _ in held], [v for _, v in held])
             )
     return found
+
+
+def _read(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except UNREADABLE:
+        return None
 
 
 def _has(line: dict[str, Any], *keys: str) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from markupsafe import Markup
 
+from results.journal import Damage
 from results.records import VariantRecord
 from results.report.figures.layers import LayerError, error_by_layer
 from results.report.format import ABSENT, percent, quantity, significant
 from results.report.table import estimate_of, in_order
+from results.side_files import read_json
 from results.summary import Summary, VariantSummary
 
 ENOUGH = 0.99
@@ -48,7 +51,7 @@ class Recovery(msgspec.Struct, frozen=True):
     all_text: Predictions
     answers: Predictions | None
     exact_answers: Both | None
-    layer_error: list[float]
+    layer_error: Annotated[list[float], msgspec.Meta(min_length=1)]
     bytes: Both
     bytes_per_weight: Both
     warning: str | None = None
@@ -65,13 +68,15 @@ class Section:
     columns: tuple[str, ...]
     rows: list[Row]
     warnings: list[tuple[str, str]]
-    plot: Markup
+    plot: Markup | None
 
 
 def section(run: Path, summary: Summary, slots: dict[str, int]) -> Section | None:
-    """None where no checkpoint of the run has a recovery report."""
-    found = {v.variant: recovery for v in in_order(summary) if (recovery := _read(run, v.variant)) is not None}
-    if not found:
+    """None where no checkpoint of the run has a recovery report; one that can't be read is among the warnings."""
+    read = {v.variant: read_json(run, f"checkpoints/{v.variant}/recovery.json", Recovery) for v in in_order(summary)}
+    found = {name: each for name, each in read.items() if isinstance(each, Recovery)}
+    damaged = [(name, str(each)) for name, each in read.items() if isinstance(each, Damage)]
+    if not found and not damaged:
         return None
     unquantized = _unquantized(run)
     by_name = {v.variant: v for v in summary.variants}
@@ -79,21 +84,14 @@ def section(run: Path, summary: Summary, slots: dict[str, int]) -> Section | Non
     return Section(
         COLUMNS,
         [Row(name, _cells(recovery, under_load[name])) for name, recovery in found.items()],
-        [(name, text) for name, recovery in found.items() for text in _warnings(recovery, under_load[name])],
-        error_by_layer([LayerError(name, slots[name], recovery.layer_error) for name, recovery in found.items()]),
+        damaged + [(name, text) for name, each in found.items() for text in _warnings(each, under_load[name])],
+        error_by_layer([LayerError(name, slots[name], each.layer_error) for name, each in found.items()]) if found else None,
     )
 
 
-def _read(run: Path, variant: str) -> Recovery | None:
-    file = run / "checkpoints" / variant / "recovery.json"
-    return msgspec.json.decode(file.read_bytes(), type=Recovery) if file.is_file() else None
-
-
 def _unquantized(run: Path) -> dict[str, str | None]:
-    file = run / "variants.json"
-    if not file.is_file():
-        return {}
-    return {record.name: record.unquantized for record in msgspec.json.decode(file.read_bytes(), type=list[VariantRecord])}
+    records = read_json(run, "variants.json", list[VariantRecord])
+    return {record.name: record.unquantized for record in records} if isinstance(records, list) else {}
 
 
 def _under_load(variant: VariantSummary, unquantized: VariantSummary | None) -> float | None:

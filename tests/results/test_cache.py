@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from results.cache import cache_metrics
+from results.counters import Counters, read_counters
 from results.journal import Journal
 from results.lengths import length_notes
 from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord, TelemetrySample
@@ -37,28 +38,30 @@ def sample(at_s: float, hits: int | None, queries: int | None) -> TelemetrySampl
 RECORDS = [record(i, input_tokens=100, shared_tokens=shared) for i, shared in enumerate((None, 50, 70, 200))]
 
 
-def test_the_intended_share_is_of_all_input_and_never_more_than_it(tmp_path: Path) -> None:
-    found = cache_metrics([journal(100, RECORDS)], tmp_path / "none.parquet")
+def test_the_intended_share_is_of_all_input_and_never_more_than_it() -> None:
+    found = cache_metrics([journal(100, RECORDS)], None)
     assert found["intended_cache_hit_share"].value == pytest.approx((50 + 70 + 100) / 400)
     assert found["cache_hit_share"].value is None and found["cache_hit_share"].reason == "the server does not tell"
 
 
 def test_the_observed_share_is_what_the_counters_moved_by_during_the_blocks(tmp_path: Path) -> None:
-    file = tmp_path / "v.parquet"
+    file = tmp_path / "telemetry" / "v.parquet"
     # Between the two blocks somebody else asked: 1,000 tokens, all hits.
     samples = [(99.0, 5, 100), (99.9, 10, 200), (105, 40, 300), (110.1, 60, 400), (119.9, 1060, 1400), (130.5, 1090, 1500)]
     write_samples([sample(*each) for each in samples] + [sample(112, None, None)], file)
-    found = cache_metrics([journal(100, RECORDS), journal(120, RECORDS)], file)["cache_hit_share"]
+    counters = read_counters(tmp_path, "v")
+    assert isinstance(counters, Counters)
+    found = cache_metrics([journal(100, RECORDS), journal(120, RECORDS)], counters)["cache_hit_share"]
     assert found.value == pytest.approx((60 - 10 + 1090 - 1060) / (400 - 200 + 1500 - 1400))
-    assert cache_metrics([journal(140, RECORDS)], file)["cache_hit_share"].value is None
+    assert cache_metrics([journal(140, RECORDS)], counters)["cache_hit_share"].value is None
 
 
-def test_without_counters_the_usage_of_each_request_tells(tmp_path: Path) -> None:
+def test_without_counters_the_usage_of_each_request_tells() -> None:
     told = [record(i, input_tokens=100, cached_tokens=cached) for i, cached in enumerate((None, 64, 96))]
-    found = cache_metrics([journal(0, told)], tmp_path / "none.parquet")
+    found = cache_metrics([journal(0, told)], None)
     assert found["cache_hit_share"].value == pytest.approx(160 / 300)
     assert "intended_cache_hit_share" not in found
-    assert cache_metrics([journal(0, [record(0, input_tokens=5)])], tmp_path / "none.parquet") == {}
+    assert cache_metrics([journal(0, [record(0, input_tokens=5)])], None) == {}
 
 
 def test_lengths_that_differ_from_what_was_asked_are_said() -> None:
