@@ -117,10 +117,14 @@ def chunks_of(count: Ints, chunk_ns: Ints, tokens: Ints, lags: Ints, lag_ns: Int
 
 def joined(parts: Sequence[Chunks]) -> Chunks:
     """The chunks of several lots of requests, one lot after the other."""
-    columns = [
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("count", "gap_ns", "tokens", "lags", "lag_ns")
-    ]
+    columns = [_together([getattr(part, name) for part in parts]) for name in ("count", "gap_ns", "tokens", "lags", "lag_ns")]
     return Chunks(*columns)
+
+
+def _together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """In one array; where all values are the same, as most chunks have one token, it is a view of a single one."""
+    values = np.concatenate(parts)
+    return np.broadcast_to(values[:1].copy(), len(values)) if len(values) and (values == values[0]).all() else values
 
 
 def compact(values: Ints) -> NDArray[Any]:

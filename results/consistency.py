@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import compress
@@ -21,8 +22,10 @@ def prompt_consistency(blocks: Sequence[Requests]) -> dict[str, float]:
     Only answers to one prompt that look alike can be the same, so only those are normalised: most long ones are not.
     """
     number: dict[str, int] = {}
-    answered = [(number.setdefault(prompt, len(number)), looks_of(text)) for prompt, text in _answers(blocks)]
-    prompts, looks = np.array(answered, dtype=np.int64).reshape(-1, 2).T
+    both = array("q")
+    for prompt, text in _answers(blocks):
+        both.extend((number.setdefault(prompt, len(number)), looks_of(text)))
+    prompts, looks = np.frombuffer(both, np.int64).reshape(-1, 2).T
     order = np.lexsort((looks, prompts))
     like_the_next = (np.diff(prompts[order]) == 0) & (np.diff(looks[order]) == 0)
     alike = np.zeros(len(order), np.bool_)

@@ -44,10 +44,19 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
             return list(Texts(self._pages, self._places[index]))
-        return self._at(int(self._places[index]))
+        place = int(self._places[index])
+        page = bisect_right(self._ends, place)
+        return _unpacked(self._pages[page])[place - self._ends[page]]
 
     def __iter__(self) -> Iterator[str]:
-        return map(self._at, self._places.tolist())
+        begin = end = 0
+        strings: Sequence[str] = ()
+        for place in self._places.tolist():
+            if not begin <= place < end:
+                page = bisect_right(self._ends, place)
+                strings, end = _unpacked(self._pages[page]), self._ends[page]
+                begin = end - len(strings)
+            yield strings[place - begin]
 
     @classmethod
     def of(cls, strings: Sequence[str]) -> Texts:
@@ -62,10 +71,6 @@ class Texts(Sequence[str]):
     def take(self, index: Ints) -> Texts:
         """The strings at some places, in that order."""
         return Texts(self._pages, self._places[index])
-
-    def _at(self, place: int) -> str:
-        page = bisect_right(self._ends, place)
-        return _unpacked(self._pages[page])[place - self._ends[page]]
 
 
 def _packed(strings: Sequence[str]) -> _Page:

@@ -78,9 +78,9 @@ def _answers(blocks: Sequence[Block]) -> dict[str, str]:
     """The first successful answer to each prompt."""
     answers: dict[str, str] = {}
     for requests in (block.requests for block in blocks):
-        for prompt, text, ok in zip(requests.prompt_id, requests.text, requests.ok.tolist(), strict=True):
-            if ok:
-                answers.setdefault(prompt, text)
+        for i, (prompt, ok) in enumerate(zip(requests.prompt_id, requests.ok.tolist(), strict=True)):
+            if ok and prompt not in answers:
+                answers[prompt] = requests.text[i]
     return answers
 
 
