@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-mutation bench-decision fuzz-runs fuzz clean
+.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-mutation bench-decision bench-steadiness fuzz-runs fuzz clean
 
 demo: .venv/.cpu
 	$(BIN)/dyno demo
@@ -46,6 +46,9 @@ bench-analysis: .venv/.cpu
 
 bench-decision: .venv/.cpu
 	$(BIN)/python -m benchmarks.decision.run
+
+bench-steadiness: .venv/.cpu
+	$(BIN)/python -m benchmarks.steadiness.run
 
 fuzz-runs: .venv/.cpu
 	$(BIN)/python -m benchmarks.fuzzed_runs.run

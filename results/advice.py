@@ -10,6 +10,7 @@ from results.remedies import REMEDIES, Case, failures, references
 from results.report.format import change, percent, points, quantity
 from results.stats import absent
 from results.summary import Advice, Objective, StageSummary, Summary, VariantSummary
+from results.validity import too_much_to_send
 
 
 def advise(
@@ -55,8 +56,9 @@ def _measured(name: str, binding: Objective, summary: Summary) -> list[Advice]:
 
 
 def _measure_anew(stage: StageSummary) -> Advice:
+    remedy = "at a lower rate, with a higher workload.max_in_flight, or with more workload.workers"
     return Advice(
-        remedy="Measure again: at a lower rate, with a higher workload.max_in_flight, or with more workload.workers",
+        remedy=f"Measure again: {remedy if too_much_to_send(stage.validity) else 'put right first what is named here'}",
         why=f"Nothing is decided on this measurement: {'; '.join(stage.validity.reasons)}.",
         effect="numbers that can be judged",
         source="this run",

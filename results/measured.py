@@ -117,9 +117,10 @@ def _stage(
     settling: Settling,
     prompts: Mapping[str, Prompt],
 ) -> StageData:
-    blocks = sorted((block_of(journal, settling.cut_ns) for journal in own.values()), key=lambda block: block.number)
-    requests = [block.requests for block in blocks]
     following = {prompt.id for prompt in prompts.values() if prompt.after is not None}
+    made = (block_of(journal, settling.cut_ns, following) for journal in own.values())
+    blocks = sorted(made, key=lambda block: block.number)
+    requests = [block.requests for block in blocks]
     headers = [journal.header for journal in own.values()]
     return StageData(
         stage=name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isfinite, nan, sqrt
@@ -21,6 +21,7 @@ from results.stats import QUANTILES
 
 LATE_SHARE = 0.1
 LATE_MS = 5.0
+SENT_LATE = "the load generator sent late"
 # MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
 BATCH = 5
 BATCHES = 8
@@ -240,8 +241,11 @@ def _passed(stamps_ns: Floats, until_ns: NDArray[Any]) -> Floats:
     return np.asarray(before * until_ns - np.append(0.0, np.cumsum(ordered))[before])
 
 
-def block_of(journal: Journal, cut_ns: int = 0) -> Block:
-    """A journal's window, whose steady part begins `cut_ns` (`settling_of`) later."""
+def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset()) -> Block:
+    """A journal's window, whose steady part begins `cut_ns` (`settling_of`) later.
+
+    `following`: the prompts that go on with a session that another began.
+    """
     window_start, end = window_of(journal)
     start = window_start + cut_ns
     everything = journal.requests
@@ -267,18 +271,19 @@ def block_of(journal: Journal, cut_ns: int = 0) -> Block:
         window_ms=(window_start / 1e6, high),
         left_out=LeftOut(int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())),
         trace=Trace(journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok),
-        missing=_missing(journal, int((~before).sum())),
+        missing=_missing(journal, before, following),
         clock_step_ms=_clock_step_ms(journal),
     )
 
 
-def _missing(journal: Journal, after_warm_up: int) -> int:
-    """Planned requests without a record; lines that can't be read are not counted again.
+def _missing(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) -> int:
+    """Planned requests without a record, or sessions without their first turn; lines that can't be read are not counted again.
 
-    An open loop plans its warm-up too. Sessions leave a record a turn, so that some missing ones may not be seen.
+    An open loop plans its warm-up too.
     """
-    header = journal.header
-    there = len(journal.requests) if header.concurrency is None else after_warm_up
+    header, requests = journal.header, journal.requests
+    planned = requests if header.concurrency is None else requests.where(~warm_up)
+    there = sum(prompt not in following for prompt in planned.prompt_id)
     return max(0, (header.planned or 0) - there - len(journal.damage))
 
 
@@ -328,6 +333,6 @@ def client_late(stage: StageData) -> str | None:
     if late <= LATE_MS or late <= LATE_SHARE * typical:
         return None
     return (
-        f"the load generator sent late: one request in 20 by more than {late:.0f} ms, with a median latency of {typical:.0f} ms; "
+        f"{SENT_LATE}: one request in 20 by more than {late:.0f} ms, with a median latency of {typical:.0f} ms; "
         "lower the rate, or drive it from more cores"
     )

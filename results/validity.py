@@ -1,6 +1,7 @@
 """Whether a stage's numbers may be believed: what a careful person would hold against the instrument, not against the server.
 
-INVALID: the load generator, and not the server, may have made the numbers; nothing is decided on them.
+INVALID: the load generator, and not the server, may have made the numbers, or they are not of one measurement; nothing is
+decided on them.
 SUSPECT: they stand, but something about them should be looked at first. `stage_notes` has the notes that change nothing.
 """
 
@@ -18,7 +19,7 @@ from results.metrics import Limits, counted, values_in
 from results.records import Ceiling
 from results.requests import Floats
 from results.side_files import read_json
-from results.steady import LATE_SHARE, StageData, client_late
+from results.steady import LATE_SHARE, SENT_LATE, StageData, client_late
 from results.summary import Validity
 from results.token_times import miscounted
 
@@ -33,6 +34,7 @@ LITTLE_SHARE = 0.1
 MISCOUNT_SHARE = 0.05
 EARLY_MS = 1.0
 STEP_MS = 1.0
+NOT_ALL_SENT = "only"
 # Where more than this share of the requests is not to be believed, nothing is.
 LOST_SHARE = 0.05
 
@@ -69,6 +71,11 @@ def _validity(doubts: Sequence[Doubt]) -> Validity:
         level=worst_level(level for level, _ in doubts),
         reasons=[f"{level}: {words}" for level, words in sorted(doubts, key=lambda doubt: doubt[0])],
     )
+
+
+def too_much_to_send(validity: Validity) -> bool:
+    """Whether the load generator could not send what was planned, when it was planned."""
+    return any(reason.startswith((f"INVALID: {SENT_LATE}", f"INVALID: {NOT_ALL_SENT}")) for reason in validity.reasons)
 
 
 def worst(parts: Sequence[tuple[str, Validity]]) -> Validity:
@@ -139,7 +146,7 @@ def _not_sent(stage: StageData) -> list[Doubt]:
     achieved = 1 - (dropped + failed.count("cancelled")) / max(len(failed), 1)
     if stage.offered_rate is not None and achieved < ACHIEVED_SHARE:
         more = f", {dropped} dropped over max_in_flight" if dropped else ""
-        return [("INVALID", f"only {achieved:.1%} of the offered arrivals were sent{more}")]
+        return [("INVALID", f"{NOT_ALL_SENT} {achieved:.1%} of the offered arrivals were sent{more}")]
     return [("SUSPECT", f"{dropped} arrivals were dropped over max_in_flight")] if dropped else []
 
 

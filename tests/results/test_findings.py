@@ -164,6 +164,16 @@ class TestWhetherTheRecordsAreThere:
         assert stage.validity.level == level
         assert planned == N or f"{planned - N} planned requests left no record (block 1)" in said(stage)
 
+    def test_sessions_without_their_first_turn(self, tmp_path: Path) -> None:
+        """20 sessions of five turns were planned, and the 100 records are of 18: their first turns tell."""
+        with (tmp_path / "prompts.jsonl").open("wb") as file:
+            for i in range(N):
+                after = None if i < 18 else f"q{i - 18}"
+                messages = {"short": [{"role": "user", "content": "x"}]}
+                file.write(msgspec.json.encode(Prompt(id=f"q{i}", set="eval", messages=messages, after=after)) + b"\n")
+        with_header(write_journal(tmp_path, "base", 1, steady()), planned=20)
+        assert "2 planned requests left no record" in said(main(tmp_path))
+
     def test_a_closed_loops_warm_up_comes_on_top(self, tmp_path: Path) -> None:
         """100 planned; 10 of the 100 records are of the warm-up."""
         with_header(

@@ -136,7 +136,7 @@ def test_nothing_is_decided_on_an_invalid_measurement(tmp_path: Path) -> None:
     (verdict,) = judge(analyse(asked), asked).variants
     assert verdict.decision == "INCONCLUSIVE" and "not valid" in verdict.headline
     (advice,) = verdict.advice
-    assert advice.remedy.startswith("Measure again") and "sent late" in advice.why
+    assert advice.remedy.startswith("Measure again: at a lower rate") and "sent late" in advice.why
 
 
 def test_a_format_that_the_processor_emulates_is_looked_at_first(tmp_path: Path) -> None:
@@ -145,3 +145,12 @@ def test_a_format_that_the_processor_emulates_is_looked_at_first(tmp_path: Path)
     record = VariantRecord(name="base", what="base", prompt_style="short", dtype="bfloat16", dtype_doubt=doubt)
     found = analyse(inputs(tmp_path, [record], SLO)).variants[0].stages[0].validity
     assert (found.level, found.reasons) == ("SUSPECT", [f"SUSPECT: {doubt}"])
+
+
+def test_a_measurement_that_is_not_one_is_put_right_and_not_slowed_down(tmp_path: Path) -> None:
+    for block, offered in ((1, 40.0), (2, 80.0)):
+        write_journal(tmp_path, "base", block, steady(), offered_rate=offered)
+    asked = inputs(tmp_path, ["base"], SLO)
+    (advice,) = judge(analyse(asked), asked).variants[0].advice
+    assert advice.remedy == "Measure again: put right first what is named here"
+    assert "the blocks were not offered the same load" in advice.why
