@@ -45,7 +45,9 @@ def header_findings(journals: Mapping[Path, Journal], style: str) -> list[Doubt]
     """What the headers of a stage's blocks, taken together, say against it. `style`: the variant's, as the run names it."""
     headers = {file: journal.header for file, journal in journals.items()}
     found = [*_disagreements(list(headers.values())), *_numbers(headers)]
-    if others := sorted({header.prompt_style for header in headers.values()} - {style}):
+    # prompts that were cut to length by a variant's own count bear the variant's name
+    own = {header.variant for header in headers.values()}
+    if others := sorted({header.prompt_style for header in headers.values()} - {style} - own):
         found.append(("SUSPECT", f"asked in prompt style {', '.join(others)}, and variants.json says {style}"))
     seeds = [header.seed for header in headers.values()]
     if 1 < len(set(seeds)) < len(seeds):

@@ -72,10 +72,10 @@ class Facts:
         return [each for each in found if each is not None]
 
     def statistic(self, metric: str, statistic: str, failed_too: bool) -> float | None:
-        """`failed_too`: with a failure as infinitely slow."""
+        """`failed_too`: with a failure, and an answer without text, as infinitely slow."""
         values = self.values(metric)
         if failed_too:
-            values = values + [1e18] * (self.planned - self.succeeded)
+            values = values + [1e18] * (self.planned - self.succeeded + self.answers(lambda record: not record["chunk_ns"]))
         if not values:
             return None
         return float(np.mean(values)) if statistic == "mean" else float(np.percentile(values, float(statistic[1:])))

@@ -143,6 +143,10 @@ class TestWhetherTheyWereAskedOneThing:
         with_header(write_journal(tmp_path, "base", 1, steady()), prompt_style="long")
         assert "asked in prompt style long, and variants.json says short" in said(main(tmp_path))
 
+    def test_prompts_cut_to_length_by_a_variants_own_count_are_its_own(self, tmp_path: Path) -> None:
+        with_header(write_journal(tmp_path, "base", 1, steady()), prompt_style="base")
+        assert "asked in prompt style" not in said(main(tmp_path))
+
     def test_a_load_that_is_not_one_was_not_held(self, tmp_path: Path) -> None:
         files = [write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18) for number in (1, 2)]
         with_header(files[1], offered_rate=20.0)
