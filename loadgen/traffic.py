@@ -16,6 +16,7 @@ from loadgen.config import WorkloadConfig
 from loadgen.deadlines import Watch
 from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.journal import JournalWriter
+from loadgen.lenient import excerpt
 from loadgen.openai import PATHS, request_body
 from loadgen.questions import Question
 from loadgen.reply import Reply, Tokens
@@ -92,6 +93,8 @@ class Traffic:
             ended_ns = time.monotonic_ns()
             reply.close()
             failure, error_text = reply.verdict(exchange.status, broken, detail)
+            if error_text is not None and exchange.location is not None:
+                error_text += f" (it redirects to {excerpt(exchange.location)})"
             told = reply.tokens()
             input_tokens, output_tokens, counted_by = self._tokens(question, reply, told, failure)
             over_ns = reply.ended_at_ns if failure is None else reply.done_at_ns

@@ -87,6 +87,16 @@ def test_every_fault_at_every_time_of_a_block(tmp_path: Path, receiver: str) -> 
     assert run(main()) == {str(case): [] for case in cases}
 
 
+@pytest.mark.parametrize("transport", ["socket", "aiohttp"])
+def test_a_redirect_in_the_middle_of_a_load_says_where_it_leads(tmp_path: Path, transport: str) -> None:
+    async def main() -> list[RequestRecord]:
+        async with FaultyServer() as server:
+            return await records_of(server.endpoint, asked(["redirect"], "drain"), transport, tmp_path / "block")
+
+    [record] = [record for record in run(main()) if record.prompt_id == "redirect"]
+    assert record.error.startswith("HTTP 302") and record.error.endswith("(it redirects to /v1/chat/completions)")
+
+
 WITHOUT_C = """
 import json, sys
 from pathlib import Path
