@@ -267,6 +267,7 @@ def _stage_summary(
         },
         validity=validity_of(stage, limits, ceiling, variant.record.dtype_doubt),
         alternated=pairing.alternated if pairing else None,
+        arrivals=stage.arrivals,
         held=stage.held.value,
         held_reason=stage.held.reason,
         sessions=stage.sessions,

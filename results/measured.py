@@ -126,6 +126,7 @@ def _stage(
         stage=name,
         offered_rate=headers[0].offered_rate,
         concurrency=headers[0].concurrency,
+        arrivals=headers[0].arrivals,
         blocks=blocks,
         settling=settling,
         damage=damage,

@@ -120,7 +120,7 @@ class StageData:
     `damage`: the lines of its journals that no number holds. `findings`: what else was found against it when it was read;
     `differs`: why its blocks are not of one offered load, where they are not. `sessions`: whether conversations of
     several requests arrive, and not single requests.
-    `begun`: the sessions that began in the steady part of each block.
+    `begun`: the sessions that began in the steady part of each block. `arrivals`: as its journals say.
     """
 
     stage: str
@@ -133,6 +133,7 @@ class StageData:
     differs: str | None = None
     sessions: bool = False
     begun: Sequence[int] = ()
+    arrivals: str = ""
 
     @property
     def n(self) -> int:

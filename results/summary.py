@@ -108,6 +108,7 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     `held`: whether the offered load was held, None where that can't be said; where it is not True, `held_reason` says why, and
     the stage shows no capacity and no cost by the hour. `sessions`: whether conversations of several requests arrive.
     `examples` has, by class of failure, what the first of it said.
+    `arrivals`: how requests came: "constant", "poisson", "gamma", "trace" (whose rate is a mean only) or "closed".
     """
 
     stage: str
@@ -127,6 +128,7 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     judged: dict[str, Judged] = {}
     validity: Validity = Validity()
     alternated: bool | None = None
+    arrivals: str = ""
     held: bool | None = None
     held_reason: str | None = None
     sessions: bool = False

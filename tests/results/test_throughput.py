@@ -69,6 +69,11 @@ def test_sessions_stand_beside_requests(tmp_path: Path) -> None:
     assert stage.metrics["requests_per_s"].value == pytest.approx(3)
 
 
+def test_a_stage_says_how_its_requests_arrived(tmp_path: Path) -> None:
+    write_journal(tmp_path, "base", 1, [request(i, "q", i * 100, 50) for i in range(30)])
+    assert stage_of(tmp_path).arrivals == "constant"
+
+
 def test_single_requests_are_no_sessions(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, [request(i, "q", i * 100, 50) for i in range(30)])
     assert stage_of(tmp_path).metrics["sessions_per_s"].value is None
