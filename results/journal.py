@@ -63,7 +63,11 @@ def read_journal(file: Path, each: Each | None = None) -> Journal | Damage:
     `each` is shown its records as they are read. The first end line ends a journal; a kill can cut it off. Raises BadInput for
     a journal of a newer tunedyno.
     """
-    with file.open("rb") as stream:
+    try:
+        stream = file.open("rb")
+    except OSError as error:
+        return Damage(file, 0, f"can't be opened ({error.strerror}), so the whole block is left out")
+    with stream:
         header = _read_header(file, stream.readline())
         if isinstance(header, Damage):
             return header
@@ -172,7 +176,12 @@ def read_prompts(run: Path) -> Prompts:
     """The questions of a run; none where it has no `prompts.jsonl`."""
     file = run / "prompts.jsonl"
     prompts, damage = Prompts(), []
-    lines = file.read_bytes().split(b"\n") if file.is_file() else []
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        lines = []
+    except OSError as error:
+        lines, damage = [], [Damage(Path(file.name), 0, f"can't be read ({error.strerror}), so no answer can be scored")]
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:

@@ -93,7 +93,7 @@ def _recorded(stage: StageData) -> list[Doubt]:
 
 def _damaged(stage: StageData) -> list[Doubt]:
     """Whole journals, whose first line says why, and single lines."""
-    journals, lines = ([d for d in stage.damage if (d.line == 1) is whole] for whole in (True, False))
+    journals, lines = ([d for d in stage.damage if (d.line <= 1) is whole] for whole in (True, False))
     found: list[Doubt] = []
     if journals:
         found.append(("SUSPECT", f"{some(len(journals), 'journal')} left out: {named(journals)}"))

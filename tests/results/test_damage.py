@@ -130,6 +130,17 @@ def test_without_its_header_a_journal_is_named_and_left_out(tmp_path: Path, head
         analyse(inputs(tmp_path, ["base"]))
 
 
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    journal(tmp_path)
+    (tmp_path / "load" / "base" / "main" / "block-02.jsonl").mkdir()
+    (tmp_path / "load" / "base" / "main" / "block-03.jsonl").symlink_to(tmp_path / "gone")
+    (tmp_path / "prompts.jsonl").mkdir()
+    summary = analyse(inputs(tmp_path, ["base"]))
+    (reason,) = (each for each in summary.variants[0].stages[0].validity.reasons if "block-02.jsonl" in each)
+    assert "block-02.jsonl: can't be opened (Is a directory)" in reason and "block-03.jsonl: can't be opened" in reason
+    assert any(note.startswith("prompts.jsonl: can't be read") for note in summary.notes)
+
+
 def test_what_stands_after_the_end_is_left_out_and_named(tmp_path: Path) -> None:
     file = journal(tmp_path)
     lines = lines_of(file)
