@@ -67,7 +67,7 @@ def _verdict(
         decision=decision,
         is_baseline=variant.variant == summary.baseline,
         headline=headline(variant.variant, decision, objectives, binding, stage),
-        reasons=[*reasons(objectives, stage), *_shown(variant, decision, summary)],
+        reasons=[*reasons(objectives, stage), *_shown(variant, decision, objectives, summary)],
         objectives=objectives,
         binding=binding.label if binding else None,
         question=worth_it(variant, binding, summary) if binding and decision != "SHIP" else None,
@@ -136,10 +136,11 @@ def _decide(objectives: Sequence[Objective], stage: StageSummary | None) -> Deci
     return "INCONCLUSIVE" if "unsettled" in outcomes else "SHIP"
 
 
-def _shown(variant: VariantSummary, decision: Decision, summary: Summary) -> list[str]:
-    """Where nothing is decided: what change against the baseline the blocks could have shown."""
+def _shown(variant: VariantSummary, decision: Decision, objectives: Sequence[Objective], summary: Summary) -> list[str]:
+    """Where more data may decide: what change against the baseline the blocks could have shown."""
     found = summary.resolution.get(variant.variant)
-    return [found.sentence] if found is not None and decision == "INCONCLUSIVE" else []
+    measured = not objectives or any(o.outcome == "unsettled" and o.value.value is not None for o in objectives)
+    return [found.sentence] if found is not None and decision == "INCONCLUSIVE" and measured else []
 
 
 def _ranked(summary: Summary, decisions: dict[str, Decision]) -> list[str]:

@@ -272,3 +272,16 @@ def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
 )
 def test_the_first_line_says_what_the_decisions_are(decisions: dict[str, Decision], passing: list[str], sentence: str) -> None:
     assert overall("base", decisions, passing, {"base": 0.9, "b": 0.8, "c": None}) == sentence
+
+
+def test_what_blocks_could_show_is_said_where_more_of_them_may_decide(tmp_path: Path) -> None:
+    """Not where too many requests failed for anything to be judged."""
+    measure(tmp_path, "base", 100, failing=0.9)
+    measure(tmp_path, "tuned", 100, failing=0.9)
+    failed = decide(tmp_path, Asked({"latency_p95": "1s"}), "base", "tuned").variants[1]
+    assert not any("blocks show a change" in reason for reason in failed.reasons)
+    measure(tmp_path / "well", "base", 100, scatter=0.4)
+    measure(tmp_path / "well", "tuned", 100, scatter=0.4)
+    open_ = decide(tmp_path / "well", Asked({"latency_p95": "136ms"}), "base", "tuned").variants[1]
+    assert open_.decision == "INCONCLUSIVE"
+    assert any("blocks show a change" in reason for reason in open_.reasons)
