@@ -82,11 +82,11 @@ def _load(stage: StageSummary, slos: Sequence[Asked], inputs: RunInputs) -> _Loa
 
 def _unfit(stage: StageSummary, inputs: RunInputs) -> str | None:
     """Why a stage says nothing about the rate that a replica holds; None where it does."""
-    if stage.validity.level == "INVALID":
-        return "the measurement is INVALID"
     if stage.stage in inputs.uneven:
         return inputs.uneven[stage.stage]
-    return "its arrivals are sessions, and a session is several requests" if stage.sessions else None
+    if stage.sessions:
+        return "its arrivals are sessions, and a session is several requests"
+    return "the measurement is INVALID" if stage.validity.level == "INVALID" else None
 
 
 def _broken_rate(loads: Sequence[_Load]) -> float:
