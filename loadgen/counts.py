@@ -23,8 +23,13 @@ def tokens_of_chunks(given: Sequence[int | None], total: int | None) -> tuple[li
     if not any(given):
         return [1] * len(given), True
     counts = list(filter(None, given)) if all(given) else [count or 0 for count in given]
-    running = _steps(counts)
-    if running is not None and is_count(max(counts)) and (total is None or sum(running) <= total):
+    running = list(map(sub, counts, chain((0,), counts)))
+    if min(running) > 0:  # as most are, and as cheap as it can be
+        told = most = counts[-1]
+    else:
+        running = _steps(counts)
+        told, most = sum(running), max(counts)
+    if running and is_count(most) and (total is None or told <= total):
         hidden = 0 if total is None else total - counts[-1]
         if hidden < 2 or not _own(counts, total):
             return running, True
@@ -38,15 +43,12 @@ def _own(counts: Sequence[int], total: int | None) -> bool:
     return total is not None and min(counts) > 0 and total - 1 <= sum(counts) <= total
 
 
-def _steps(counts: Sequence[int]) -> list[int] | None:
-    """The differences of a running count, a chunk without one being a token. None where it falls, or mostly stands still."""
-    steps = list(map(sub, counts, chain((0,), counts)))
-    if min(steps) > 0:
-        return steps
+def _steps(counts: Sequence[int]) -> list[int]:
+    """The differences of a running count, a chunk without one being a token. Empty where it falls, or mostly stands still."""
     steps, told = [], 0
     for count in counts:
         steps.append(count - told if count else 1)
         told += steps[-1]
     given = [count for count in counts if count]
     rises = 1 + sum(later > earlier for earlier, later in pairwise(given))
-    return steps if min(steps) >= 0 and 2 * rises > len(given) else None
+    return steps if min(steps) >= 0 and 2 * rises > len(given) else []
