@@ -23,7 +23,9 @@ class _Requests(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Environment:
-    """`whole`: all that the file holds. `requests`: by variant, how it was asked otherwise than usual. `notes`: what is wrong."""
+    """`whole`: all that the file holds. `requests`: by variant, how it was asked otherwise than
+    usual. `notes`: what is wrong.
+    """
 
     whole: Mapping[str, Any]
     requests: Mapping[str, Sequence[str]]

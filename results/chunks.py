@@ -21,11 +21,12 @@ _SLICE = 1 << 16  # requests that are gathered at a time, so that an index array
 
 @dataclass(frozen=True)
 class Chunks:
-    """What came chunk by chunk for n requests, request after request. Integers in the smallest type that holds them exactly.
+    """What came chunk by chunk for n requests, request after request. Integers in the smallest type
+    that holds them exactly.
 
-    `count` (n,): chunks of each request. `gap_ns`: gaps between the successive chunks of a request, one less than its chunks.
-    `tokens`: one number a chunk, 0 where they were not counted. `lags` (n,): how many client lags a request has, all its
-    chunks' or none. `lag_ns`: those lags.
+    `count` (n,): chunks of each request. `gap_ns`: gaps between the successive chunks of a request,
+    one less than its chunks. `tokens`: one number a chunk, 0 where they were not counted. `lags`
+    (n,): how many client lags a request has, all its chunks' or none. `lag_ns`: those lags.
     """
 
     count: Ints
@@ -96,7 +97,9 @@ class Chunks:
 
     @cached_property
     def _plain(self) -> Flags:
-        """Requests of which every chunk has a token: between its chunks lie its gaps between tokens, but for zeros."""
+        """Requests of which every chunk has a token: between its chunks lie its gaps between
+        tokens, but for zeros.
+        """
         return (self.tokens_of > 0) & ~self._odd
 
     def take(self, index: Ints) -> Chunks:
@@ -111,7 +114,9 @@ class Chunks:
 
 
 def chunks_of(count: Ints, chunk_ns: Ints, tokens: Ints, lags: Ints, lag_ns: Ints) -> Chunks:
-    """Chunks from a journal's numbers: `chunk_ns` and `tokens` one a chunk, the first stamp of each request from the origin."""
+    """Chunks from a journal's numbers: `chunk_ns` and `tokens` one a chunk, the first stamp of each
+    request from the origin.
+    """
     return Chunks(count, compact(chunk_ns[_not_first(count)]), compact(tokens), lags, compact(lag_ns))
 
 
@@ -122,7 +127,9 @@ def joined(parts: Sequence[Chunks]) -> Chunks:
 
 
 def _together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """In one array; where all values are the same, as most chunks have one token, it is a view of a single one."""
+    """In one array; where all values are the same, as most chunks have one token, it is a view of a
+    single one.
+    """
     values = np.concatenate(parts)
     return np.broadcast_to(values[:1].copy(), len(values)) if len(values) and (values == values[0]).all() else values
 

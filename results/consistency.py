@@ -17,9 +17,11 @@ _PASSED_OVER = bytes(sorted(set(range(128)) - set(map(ord, string.ascii_letters 
 
 
 def prompt_consistency(blocks: Sequence[Requests]) -> dict[str, float]:
-    """For each prompt answered more than once: the share of pairs of its answers that are the same, normalised.
+    """For each prompt answered more than once: the share of pairs of its answers that are the same,
+    normalised.
 
-    Only answers to one prompt that look alike can be the same, so only those are normalised: most long ones are not.
+    Only answers to one prompt that look alike can be the same, so only those are normalised: most
+    long ones are not.
     """
     number: dict[str, int] = {}
     both = array("q")
@@ -47,6 +49,8 @@ def _answers(blocks: Sequence[Requests]) -> Iterator[tuple[str, str]]:
 
 
 def looks_of(text: str) -> int:
-    """A number that is the same for texts that are the same when normalised: of their ASCII letters and digits in order."""
+    """A number that is the same for texts that are the same when normalised: of their ASCII letters
+    and digits in order.
+    """
     plain = text if text.isascii() else normalise(text)
     return hash(plain.lower().encode("ascii", "ignore").translate(None, _PASSED_OVER))

@@ -1,4 +1,6 @@
-"""What a server's own counters of its prefix cache showed, second by second: `telemetry/VARIANT.parquet`."""
+"""What a server's own counters of its prefix cache showed, second by second:
+`telemetry/VARIANT.parquet`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Counters:
-    """Samples (n,) in the order of time, ns of CLOCK_MONOTONIC: since the start, tokens looked up (`queries`) and found."""
+    """Samples (n,) in the order of time, ns of CLOCK_MONOTONIC: since the start, tokens looked up
+    (`queries`) and found.
+    """
 
     at_ns: Ints
     hits: Ints

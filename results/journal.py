@@ -41,7 +41,9 @@ class Damage:
 
 @dataclass(frozen=True)
 class Journal:
-    """One block. `end` is None where it was cut off. `damage`: the lines that are not among its requests."""
+    """One block. `end` is None where it was cut off. `damage`: the lines that are not among its
+    requests.
+    """
 
     header: JournalHeader
     requests: Requests
@@ -60,8 +62,8 @@ Each = Callable[[JournalHeader, Batch], None]
 def read_journal(file: Path, each: Each | None = None) -> Journal | Damage:
     """A journal of one block, or the damage that leaves nothing of it: no whole header line.
 
-    `each` is shown its records as they are read. The first end line ends a journal; a kill can cut it off. Raises BadInput for
-    a journal of a newer tunedyno.
+    `each` is shown its records as they are read. The first end line ends a journal; a kill can cut
+    it off. Raises BadInput for a journal of a newer tunedyno.
     """
     try:
         stream = file.open("rb")
@@ -80,7 +82,9 @@ def read_journal(file: Path, each: Each | None = None) -> Journal | Damage:
 
 
 def read_journals(directory: Path, each: Each | None = None) -> tuple[list[Journal], list[Damage]]:
-    """The journals below a directory in the order of their names, and what could not be read of them, whole files included."""
+    """The journals below a directory in the order of their names, and what could not be read of
+    them, whole files included.
+    """
     found = [read_journal(file, each) for file in journal_files(directory)]
     damage = [part for one in found for part in (one.damage if isinstance(one, Journal) else [one])]
     return [one for one in found if isinstance(one, Journal)], damage
@@ -153,7 +157,9 @@ class _Body:
 
 
 def _batches(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
-    """The numbered lines of a journal after its first, some megabytes at a time; empty ones hold nothing and are passed over."""
+    """The numbered lines of a journal after its first, some megabytes at a time; empty ones hold
+    nothing and are passed over.
+    """
     number = 2
     while lines := stream.readlines(_BATCH):
         yield [(at, line.rstrip()) for at, line in enumerate(lines, start=number) if line.strip()]

@@ -1,4 +1,6 @@
-"""Journals written on as Parquet: a row a request, every field of its record, with its variant, stage and block."""
+"""Journals written on as Parquet: a row a request, every field of its record, with its variant,
+stage and block.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _OF_THE_BLOCK = ("variant", "stage", "block", "offered_rate")
 
 
 def write_parquet(directory: Path, out: Path) -> Path:
-    """Every journal below `directory` as one Parquet file, in the order of its lines. Returns `out`."""
+    """Every journal below `directory` as one Parquet file, in the order of its lines. Returns
+    `out`.
+    """
     with parquet_writer(out) as each:
         read_journals(directory, each)
     return out
@@ -48,7 +52,9 @@ def parquet_writer(out: Path) -> Iterator[Callable[[JournalHeader, Batch], None]
 
 
 def _kinds() -> dict[str, Any]:
-    """The Arrow type of every column, from the schema of headers and records; what has no type of its own is JSON text."""
+    """The Arrow type of every column, from the schema of headers and records; what has no type of
+    its own is JSON text.
+    """
     import pyarrow as pa
 
     def kind(of: inspect.Type) -> Any:

@@ -1,8 +1,9 @@
 """Lines of a journal to columns, many lines at a time.
 
-Most of a journal is lists of numbers, one a chunk. msgspec checks the lines and leaves those lists as text, which numpy turns
-into arrays for a whole batch at once: an eighth of the time of decoding them number by number. A batch in which anything is out
-of the ordinary is decoded record by record; both ways give the same columns.
+Most of a journal is lists of numbers, one a chunk. msgspec checks the lines and leaves those lists
+as text, which numpy turns into arrays for a whole batch at once: an eighth of the time of decoding
+them number by number. A batch in which anything is out of the ordinary is decoded record by record;
+both ways give the same columns.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ _rows = msgspec.json.Decoder(_rows_with(KEPT_AS_TEXT))
 
 @dataclass(frozen=True)
 class Numbers:
-    """Lists of numbers as one array: `values`, and how many of them each row has (`counts`, -1: null instead of a list)."""
+    """Lists of numbers as one array: `values`, and how many of them each row has (`counts`, -1:
+    null instead of a list).
+    """
 
     values: Ints
     counts: Ints
@@ -55,7 +58,8 @@ class Numbers:
 class Batch:
     """n records: `lines` (n,) says on which line of the file each stands.
 
-    `columns` have the fields of a record, those `KEPT_AS_TEXT` as JSON; the fields `BY_CHUNK` are in `numbers`.
+    `columns` have the fields of a record, those `KEPT_AS_TEXT` as JSON; the fields `BY_CHUNK` are
+    in `numbers`.
     """
 
     lines: Ints
@@ -70,7 +74,9 @@ Failed = tuple[int, str]
 
 
 def parse(lines: Sequence[tuple[int, bytes]]) -> tuple[Batch, list[Failed]]:
-    """The records among some numbered lines, and the numbers of the others with what is wrong with them."""
+    """The records among some numbered lines, and the numbers of the others with what is wrong with
+    them.
+    """
     rows, kept, failed = [], [], []
     for number, line in lines:
         try:

@@ -1,4 +1,6 @@
-"""Means and percentiles of very many times, kept in several compact arrays that are never joined, copied or sorted."""
+"""Means and percentiles of very many times, kept in several compact arrays that are never joined,
+copied or sorted.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ _DROPPED_BITS = 14  # of a float32's 31 without its sign: 17 remain, 9 of them o
 
 @dataclass(frozen=True)
 class Times:
-    """Times in integer ns: those of `parts`, and `zeros` more that are 0; where there are such, none is negative.
+    """Times in integer ns: those of `parts`, and `zeros` more that are 0; where there are such,
+    none is negative.
 
     A part is an array and which of its values count, None where all do.
     """
@@ -74,8 +77,9 @@ def pooled(several: Sequence[Times]) -> Times:
 def order_statistics(parts: Sequence[Part], ranks: Sequence[int]) -> list[int]:
     """The integers at some ranks (from 0, rising) of all `parts` together, were they sorted.
 
-    Values fall into bins as floating-point numbers have them, narrow where values are small, so that a few far out do not make
-    all others share a bin. Only the bins that hold a rank are gathered and parted.
+    Values fall into bins as floating-point numbers have them, narrow where values are small, so
+    that a few far out do not make all others share a bin. Only the bins that hold a rank are
+    gathered and parted.
     """
     low = min(int(values.min()) for values in _slices(parts) if len(values))
     counts = np.zeros(_BINS, np.int64)
@@ -93,7 +97,9 @@ def order_statistics(parts: Sequence[Part], ranks: Sequence[int]) -> list[int]:
 
 
 def _bins(values: NDArray[Any], low: int) -> NDArray[np.int32]:
-    """A number under `_BINS` for each value, never falling as values rise: the leading bits of its distance from `low`."""
+    """A number under `_BINS` for each value, never falling as values rise: the leading bits of its
+    distance from `low`.
+    """
     distance = np.subtract(values, low, dtype=np.int64).astype(np.float32)
     return np.asarray(distance.view(np.int32) >> _DROPPED_BITS)
 
@@ -112,7 +118,9 @@ def interpolated(low: float, high: float, share: float) -> float:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is asked of n pooled times, in ms; NaN where there is none. `percentiles` are in the order they were asked for."""
+    """What is asked of n pooled times, in ms; NaN where there is none. `percentiles` are in the
+    order they were asked for.
+    """
 
     n: int
     mean: float

@@ -24,10 +24,12 @@ _TOOLS = ("tool_calls", "function_call")
 
 @dataclass(frozen=True)
 class Requests:
-    """n requests in the order of their ids. Fields are a journal's (`RequestRecord`), stamps integer ns from its origin.
+    """n requests in the order of their ids. Fields are a journal's (`RequestRecord`), stamps
+    integer ns from its origin.
 
-    Where a request has no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104 days. `first_ns` and `last_ns`
-    are the stamps of its first and last content chunk; `silent` are those whose text is empty or blank. The properties are in ms.
+    Where a request has no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104
+    days. `first_ns` and `last_ns` are the stamps of its first and last content chunk; `silent` are
+    those whose text is empty or blank. The properties are in ms.
     """
 
     id: Ints
@@ -121,7 +123,9 @@ class Requests:
 
     @cached_property
     def in_flight(self) -> Floats:
-        """`done - sent`: as long as the server has it. The answer's end comes a step or more after its last text."""
+        """`done - sent`: as long as the server has it. The answer's end comes a step or more after
+        its last text.
+        """
         return self.done - self.sent
 
     @cached_property

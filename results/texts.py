@@ -1,4 +1,6 @@
-"""The answers of many requests, compressed: as Python strings they would take more memory than everything else of a run."""
+"""The answers of many requests, compressed: as Python strings they would take more memory than
+everything else of a run.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class _Page:
 
 
 class Texts(Sequence[str]):
-    """Strings that can be read one after another, in any order, and not be changed. Going back and forth over many is slow."""
+    """Strings that can be read one after another, in any order, and not be changed. Going back and
+    forth over many is slow.
+    """
 
     def __init__(self, pages: Sequence[_Page], places: Ints | None = None) -> None:
         """`places` (n,): which of the pages' strings these are, None for all of them."""

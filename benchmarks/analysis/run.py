@@ -1,6 +1,8 @@
-"""`make bench-analysis`: time, CPU and peak memory of `dyno report` as a whole process on one core, on journals that are drawn.
+"""`make bench-analysis`: time, CPU and peak memory of `dyno report` as a whole process on one core,
+on journals that are drawn.
 
-Two reports of one run are made; exit code 1 where they are not the same bytes, or where the larger cost is over the target.
+Two reports of one run are made; exit code 1 where they are not the same bytes, or where the larger
+cost is over the target.
 """
 
 from __future__ import annotations

@@ -25,9 +25,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class VariantEvidence:
-    """`latency` and `ttft` in ms: successful requests in the judged stage's steady windows. `failed`: the others there.
+    """`latency` and `ttft` in ms: successful requests in the judged stage's steady windows.
+    `failed`: the others there.
 
-    `answers`: the first successful answer to each prompt, by prompt id. `lane`: every request of every stage, for the timeline.
+    `answers`: the first successful answer to each prompt, by prompt id. `lane`: every request of
+    every stage, for the timeline.
     """
 
     latency: Floats
@@ -91,8 +93,8 @@ def _join(parts: Sequence[Floats]) -> Floats:
 def trainings(run: Path) -> list[Training]:
     """The loss of every training the run holds, from `adapters/NAME/training.jsonl`, in name order.
 
-    Lines with `step` and `loss` are training loss, those with `step` and `heldout_loss` held-out loss; others are passed over,
-    damaged ones too.
+    Lines with `step` and `loss` are training loss, those with `step` and `heldout_loss` held-out
+    loss; others are passed over, damaged ones too.
     """
     found = []
     for log in sorted((run / "adapters").glob("*/training.jsonl")):
