@@ -44,7 +44,7 @@ from results.stage_notes import doubts, examples, failures
 from results.stats import TAIL, absent, estimate, holm
 from results.steady import StageData
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
-from results.validity import probe_validity, read_ceiling, validity_of, worst
+from results.validity import probe_validity, read_ceiling, unread_validity, validity_of, worst
 
 # Of fewer pairs of blocks an A/A comparison says only that they are too few: two give an interval 13 standard errors wide.
 FEWEST_PAIRS = 3
@@ -88,6 +88,7 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         validity=worst(
             [(f"{v.variant}, {stage.stage}", stage.validity) for v in variants for stage in v.stages]
             + [(f"{m.record.name}, {stage.stage}", probe_validity(stage)) for m in measured for stage in m.probes.values()]
+            + [(m.record.name, unread_validity(m.unread)) for m in measured if m.unread]
         ),
     )
 

@@ -66,6 +66,11 @@ def probe_validity(stage: StageData) -> Validity:
     return _validity(_recorded(stage))
 
 
+def unread_validity(unread: Sequence[Damage]) -> Validity:
+    """Of stages that have no journal of their own that can be read."""
+    return _validity([("SUSPECT", f"{some(len(unread), 'journal')} left out, and nothing else there: {named(unread)}")])
+
+
 def _validity(doubts: Sequence[Doubt]) -> Validity:
     return Validity(
         level=worst_level(level for level, _ in doubts),

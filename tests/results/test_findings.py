@@ -76,6 +76,10 @@ class TestWhoseBlocksTheseAre:
         summary = analyse(asked)
         assert summary.variants[1].stages == []
         assert "a journal of variant 'base'" in " ".join(summary.notes)
+        assert summary.validity.level == "SUSPECT"
+        assert summary.validity.reasons[0].startswith(
+            "tuned: SUSPECT: 1 journal left out, and nothing else there: tuned/main/block"
+        )
         assert judge(summary, asked).variants[1].decision == "INCONCLUSIVE"
 
     def test_a_block_under_ten_names_is_one_block(self, tmp_path: Path) -> None:
