@@ -37,7 +37,8 @@ def _rows_with(text: Sequence[str]) -> type[msgspec.Struct]:
             made.append((field.name, field.type, msgspec.field(default_factory=field.default_factory)))
         else:
             made.append((field.name, field.type, field.default))
-    return msgspec.defstruct("Row", made, kw_only=True)
+    # A row holds no other: Python need not look for circles of them.
+    return msgspec.defstruct("Row", made, kw_only=True, gc=False)
 
 
 _text_rows = msgspec.json.Decoder(_rows_with([*BY_CHUNK, *KEPT_AS_TEXT]))
