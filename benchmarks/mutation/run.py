@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,6 +39,19 @@ TIMEOUT_S, TESTS_A_MUTANT = 90.0, 40
 
 Reach = dict[str, dict[str, list[int]]]
 """By test, by file: the lines where the functions begin that it calls."""
+
+
+class Failed:
+    """A pytest plugin that writes down which tests failed."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.write_text("")
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            with self.file.open("a") as out:
+                out.write(f"{report.nodeid}\n")
 
 
 class Calls:
@@ -86,31 +100,30 @@ def forked(work: Callable[[], int], timeout_s: float) -> int | None:
     return None
 
 
-def run_tests(tests: Sequence[str], plugins: Sequence[object] = ()) -> int:
+def run_tests(tests: Sequence[str], plugins: Sequence[object], *, all_of_them: bool) -> int:
     import hypothesis
     import pytest
 
     hypothesis.settings.register_profile("mutation", max_examples=25, derandomize=True, deadline=None, database=None)
     hypothesis.settings.load_profile("mutation")
     options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout", "-o", "addopts="]
-    return int(pytest.main([*options, *([] if plugins else ["-x"]), *tests], plugins=list(plugins)))
+    return int(pytest.main([*options, *([] if all_of_them else ["-x"]), *tests], plugins=list(plugins)))
 
 
 def reach_of(tree: Path) -> Reach:
-    """Runs all tests once. Raises SystemExit where they fail already."""
-    found = tree / "reach.json"
+    """Runs all tests once. Those that fail already tell nothing of a change, and are left out."""
+    found, failing = tree / "reach.json", tree / "failed.txt"
 
     def work() -> int:
         calls = Calls(tree)
-        code = run_tests(TESTS, [calls])
+        code = run_tests(TESTS, [calls, Failed(failing)], all_of_them=True)
         found.write_text(json.dumps({t: {f: sorted(at) for f, at in files.items()} for t, files in calls.reach.items()}))
         return code
 
-    code = forked(work, 3600)
-    if code != 0:
-        print(f"the tests as they are ended with {code}: what fails already tells nothing of a change", file=sys.stderr)
-    reach: Reach = json.loads(found.read_text())
-    return reach
+    forked(work, 3600)
+    broken = set(failing.read_text().split("\n"))
+    print(f"left out, since they fail as they are: {', '.join(sorted(broken - {''})) or 'none'}", flush=True)
+    return {test: files for test, files in json.loads(found.read_text()).items() if test not in broken}
 
 
 def tests_of(mutant: Mutant, reach: Reach) -> list[str]:
@@ -140,15 +153,23 @@ def sampled(tree: Path, count: int, seed: int, only: str | None) -> list[Mutant]
 
 def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach) -> Iterator[Mutant]:
     for number, mutant in enumerate(mutants, start=1):
-        source = (tree / mutant.file).read_bytes()
-        began, tests = time.monotonic(), tests_of(mutant, reach)
-        (tree / mutant.file).write_bytes(mutant.applied(source))
-        code = forked(lambda tests=tests: run_tests(tests), TIMEOUT_S) if tests else 0
-        (tree / mutant.file).write_bytes(source)
-        what = "SURVIVED" if code == 0 else "killed" if code is not None else "killed (took too long)"
-        print(f"{number}/{len(mutants)} {mutant}: {what} by {len(tests)} tests, {time.monotonic() - began:.1f} s", flush=True)
+        began, file = time.monotonic(), tree / mutant.file
+        source, tests = file.read_bytes(), tests_of(mutant, reach)
+        write(file, mutant.applied(source), 2 * number)
+        failed = Failed(tree / "failed.txt")
+        code = forked(partial(run_tests, tests, [failed], all_of_them=False), TIMEOUT_S) if tests else 0
+        write(file, source, 2 * number + 1)
+        by = failed.file.read_text().strip() or f"exit code {code}"
+        what = f"SURVIVED {len(tests)} tests" if code == 0 else f"killed by {by}" if code is not None else "killed: took too long"
+        print(f"{number}/{len(mutants)} {mutant}: {what}, {time.monotonic() - began:.1f} s", flush=True)
         if code == 0:
             yield mutant
+
+
+def write(file: Path, source: bytes, stamp: int) -> None:
+    """`stamp`: another second each time, by which Python knows that its bytecode of the file is old."""
+    file.write_bytes(source)
+    os.utime(file, (stamp, stamp))
 
 
 def main() -> None:
@@ -164,7 +185,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(Path(folder).resolve())
         os.chdir(tree)
-        sys.dont_write_bytecode = True
         sys.path[:] = [str(tree), *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
         for name in LIBRARIES:
             importlib.import_module(name)
