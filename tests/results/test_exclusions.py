@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from results import analyse, judge
+from results.journal import read_journals
 from results.records import RequestRecord
+from results.steady import Settling, settling_of
 from results.summary import StageSummary, Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
@@ -105,3 +107,27 @@ def test_the_cut_says_what_it_leaves_in(tmp_path: Path) -> None:
 def test_without_a_cut_nothing_is_said(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, [request(i, "q", i * 100, 50, 20) for i in range(100)])
     assert main(analyse(inputs(tmp_path, ["base"]))).notes == []
+
+
+def test_a_closed_loop_settles_by_the_requests_that_end_in_each_second(tmp_path: Path) -> None:
+    """Two a second for 15 s while it warms up, then ten a second for 65: the cut lies between, at 15 s."""
+    ends = [i * 500 for i in range(1, 30)] + [15_000 + i * 100 for i in range(650)]
+    records = [request(i, f"q{i}", end - 50, 50) for i, end in enumerate(ends)]
+    file = write_journal(tmp_path, "base", 1, records, concurrency=4, window_ms=(0, 80_000))
+    settling = settling_of(read_journals(file.parent)[0])
+    assert settling.found
+    assert settling.cut_ns == 15_000_000_000
+
+
+def test_a_closed_loop_of_an_even_pace_has_nothing_cut(tmp_path: Path) -> None:
+    records = [request(i, f"q{i}", i * 100, 50) for i in range(800)]
+    file = write_journal(tmp_path, "base", 1, records, concurrency=4, window_ms=(0, 80_000))
+    assert settling_of(read_journals(file.parent)[0]) == Settling()
+
+
+@pytest.mark.parametrize(("window_s", "cut_s"), [(39, 0), (40, 10)])
+def test_a_window_of_40_s_is_the_first_that_is_looked_at(tmp_path: Path, window_s: int, cut_s: int) -> None:
+    ends = [i * 500 for i in range(1, 20)] + [10_000 + i * 100 for i in range((window_s - 10) * 10)]
+    records = [request(i, f"q{i}", end - 50, 50) for i, end in enumerate(ends)]
+    file = write_journal(tmp_path, "base", 1, records, concurrency=4, window_ms=(0, window_s * 1000))
+    assert settling_of(read_journals(file.parent)[0]) == Settling(cut_s * 1_000_000_000)

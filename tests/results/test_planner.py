@@ -118,3 +118,16 @@ def test_variants_that_did_not_take_turns_are_named(tmp_path: Path) -> None:
     assert not any("by turns" in note for note in by_turns.notes)
     assert any(note.startswith("tuned: not measured by turns with base") for note in apart.notes)
     assert any("did not alternate" in note for note in apart.variants[1].stages[0].notes)
+
+
+def test_a_run_notes_what_it_resolves_only_where_a_resolution_is_asked_for(tmp_path: Path) -> None:
+    for variant, latency in (("base", 100), ("tuned", 102)):
+        for block in (1, 2, 3, 4):
+            records = [request(i, f"q{i}", i * 25, latency + (i * 7 + block) % 11) for i in range(300)]
+            write_journal(tmp_path, variant, block, records)
+    plain = inputs(tmp_path, ["base", "tuned"])
+    wanted = replace(plain, resolution=ResolutionConfig.model_validate("3%"))
+    sentences = [found.sentence for found in analyse(wanted).resolution.values()]
+    assert sentences
+    assert set(sentences) <= set(analyse(wanted).notes)
+    assert not set(sentences) & set(analyse(plain).notes)

@@ -85,6 +85,13 @@ def page(html: str) -> Page:
     return Page(html)
 
 
+def test_the_merits_of_the_recommended_variant_stand_at_the_top(made: Made, html: str) -> None:
+    assert made[2].recommended not in (None, made[1].baseline)
+    merits = html.partition('<dl class="figures-of-merit">')[2].partition("</dl>")[0]
+    assert merits.count("<dt>") >= 3
+    assert "<dt>Quality</dt>" in merits and "Latency p95" in merits and "Latency p50" not in merits
+
+
 def test_it_asks_the_network_for_nothing(html: str, page: Page) -> None:
     for tag, attributes in page.elements:
         for name in ("src", "href", "srcset", "action", "data", "poster"):

@@ -198,3 +198,11 @@ def test_the_conclusion_is_that_of_the_worst_that_is_known(
     assert got == conclusion
     assert headline.endswith(".")
     assert all(line in headline for line in missing) or conclusion == "worse"
+
+
+@pytest.mark.parametrize(("open_", "says"), [(0, "p50."), (1, "; one more is not settled."), (2, "; 2 more are not settled.")])
+def test_a_worse_number_is_told_with_how_many_are_open(open_: int, says: str) -> None:
+    worse = concluded("latency_p50", 20, 30, 1e-9)
+    _, headline = conclude([worse, *[concluded("latency_p50", -20, 30, 0.5)] * open_], [], False)
+    assert headline.startswith("Worse: ")
+    assert headline.endswith(says)
