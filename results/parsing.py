@@ -103,7 +103,10 @@ def _numbers(texts: Sequence[bytes]) -> Numbers | None:
     total = int(np.maximum(counts, 0).sum())
     if len(together) == 2 * total - 1:  # each has one digit, as the tokens of most chunks do
         return Numbers(np.frombuffer(together, np.uint8)[::2].astype(np.int64) - ord("0"), counts)
-    values = np.fromstring(together, np.int64, sep=",") if together else np.empty(0, np.int64)
+    try:
+        values = np.fromstring(together, np.int64, sep=",") if together else np.empty(0, np.int64)
+    except ValueError:  # digits and signs, but no numbers
+        return None
     return Numbers(values, counts) if len(values) == total else None
 
 

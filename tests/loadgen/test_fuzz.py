@@ -45,6 +45,26 @@ def check(target: Callable[[bytes], None], inputs: st.SearchStrategy[bytes]) -> 
     holds()
 
 
+HEADER = (
+    b'{"schema_version":1,"variant":"v","stage":"s","block":1,"seed":0,"transport":"socket","clock":"kernel","origin_monotonic_ns":1,'
+    b'"origin_unix_ns":1,"model":"m","prompt_style":"plain","api":"chat","arrivals":"poisson","offered_rate":1.5,"concurrency":null,'
+    b'"planned":2,"window_start_ns":0,"window_end_ns":9}\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5-6,-],"chunk_tokens":[1,1]}\n'),
+        ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5,--6],"chunk_tokens":[1,1]}\n'),
+        ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":"5-6","chunk_tokens":[1,1]}\n'),
+        ("reply", b'\x34\xef\xbb\xbfdata:{"choices": [{"text": "a", "finish_reason": "length"}]}'),
+    ],
+)
+def test_what_fuzzing_has_found(name: str, data: bytes) -> None:
+    TARGETS[name](data)
+
+
 @pytest.mark.parametrize(
     ("body", "well"),
     [
