@@ -35,7 +35,7 @@ def write(
     made = {
         "report.html": page.html(run, summary, verdicts, plan, provenance, measured),
         "report.md": page.markdown(summary, verdicts, plan),
-        "junit.xml": junit.junit(verdicts),
+        "junit.xml": junit.junit(summary, verdicts),
     }
     for name, text in made.items():
         (run / name).write_text(text, encoding="utf-8", newline="\n")

@@ -1,5 +1,5 @@
-"""The verdict as JUnit XML: a suite a variant, a case an objective and one for the verdict, so that
-any CI shows what holds.
+"""The verdict as JUnit XML: a suite a variant, a case an objective, one for the verdict and one for
+each of its measurements, so that any CI shows what holds.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ import re
 from collections.abc import Iterable
 from xml.etree import ElementTree as Tree
 
-from results.summary import VariantVerdict, Verdicts
+from results.summary import Summary, VariantVerdict, Verdicts
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COUNTED = {"tests": "testcase", "failures": "testcase/failure", "errors": "testcase/error"}
 
 
-def junit(verdicts: Verdicts) -> str:
+def junit(summary: Summary, verdicts: Verdicts) -> str:
     """What fails is a failure, what is not settled or not measured validly an error: nothing that
     is not known is green.
     """
+    stages = {variant.variant: variant.stages for variant in summary.variants}
     root = Tree.Element("testsuites", name=clean(verdicts.name))
     for verdict in verdicts.variants:
         suite = Tree.SubElement(root, "testsuite", name=clean(verdict.variant))
@@ -32,6 +33,11 @@ def junit(verdicts: Verdicts) -> str:
                 Tree.SubElement(case, "error", message=clean(objective.sentence), type="unsettled")
         if not _is_only_compared_with(verdict, verdicts):
             _add_verdict(Tree.SubElement(suite, "testcase", classname=place, name="verdict"), verdict)
+        for stage in stages.get(verdict.variant, ()):
+            case = Tree.SubElement(suite, "testcase", classname=place, name=clean(f"measurement {stage.stage}"))
+            if stage.validity.level == "INVALID":
+                message = clean("; ".join(stage.validity.reasons))
+                Tree.SubElement(case, "error", message=message, type="INVALID")
         count(suite, [suite])
     count(root, list(root))
     Tree.indent(root)

@@ -273,8 +273,9 @@ def test_markdown_text_stays_text(text: str) -> None:
     assert "\n" not in safe and "<" not in safe and not re.search(r"(?<!\\)[|`*\[\]#]", safe) and "@t" not in safe
 
 
-def test_junit_has_a_case_for_every_objective_and_one_for_the_verdict(made: Made) -> None:
-    run, _, verdicts, _ = made
+def test_junit_has_a_case_for_every_objective_one_for_the_verdict_and_one_for_each_measurement(made: Made) -> None:
+    run, summary, verdicts, _ = made
+    stages = {v.variant: ["holds"] * len(v.stages) for v in summary.variants}  # none of them is INVALID
     root = Tree.parse(run / "junit.xml").getroot()
     tags = {"SHIP": "holds", "DON'T SHIP": "fails", "INCONCLUSIVE": "unsettled"}
     for suite, verdict in zip(root.iter("testsuite"), verdicts.variants, strict=True):
@@ -282,9 +283,10 @@ def test_junit_has_a_case_for_every_objective_and_one_for_the_verdict(made: Made
             "fails" if case.find("failure") is not None else "unsettled" if case.find("error") is not None else "holds"
             for case in suite.iter("testcase")
         ]
-        assert outcomes == [*(objective.outcome for objective in verdict.objectives), tags[verdict.decision]]
+        objectives = [objective.outcome for objective in verdict.objectives]
+        assert outcomes == [*objectives, tags[verdict.decision], *stages[verdict.variant]]
         assert suite.get("failures") == str(outcomes.count("fails")) and suite.get("errors") == str(outcomes.count("unsettled"))
-    assert root.get("tests") == str(sum(len(v.objectives) + 1 for v in verdicts.variants))
+    assert root.get("tests") == str(sum(len(v.objectives) + 1 + len(stages[v.variant]) for v in verdicts.variants))
 
 
 def test_a_run_with_next_to_nothing_still_has_a_report(tmp_path: Path) -> None:
