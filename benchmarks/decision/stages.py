@@ -63,6 +63,7 @@ def _plain(n: int) -> Requests:
         shared_tokens=unknown,
         cached_tokens=unknown,
         text=["text"] * n,
+        silent=np.zeros(n, np.bool_),
         notes=[None] * n,
         chunks=Chunks(
             count=np.full(n, 2), gap_ns=zeros, tokens=np.ones(2 * n, np.uint8), lags=zeros, lag_ns=np.empty(0, np.int64)
