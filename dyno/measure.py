@@ -18,7 +18,7 @@ from dyno import align, rates
 from dyno.environment import note_requests
 from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
-from dyno.timeline import Timeline
+from dyno.timeline import BlockTimes, Timeline
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress, Silent
 from loadgen import (
@@ -179,26 +179,6 @@ def _ends(journal: Path) -> NDArray[np.float64]:
 
 def _judged(prepared: Prepared) -> Stage:
     return next(s for s in prepared.experiment.workload.stages if s.label == prepared.experiment.judged_stage)
-
-
-class BlockTimes:
-    """How long the blocks of a variant and stage took: seconds and requests of each."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[tuple[str, str], list[float]] = {}
-        self.requests: dict[tuple[str, str], int] = {}
-        self._told = False
-
-    def add(self, variant: str, stage: str, seconds: float, requests: int) -> None:
-        self.seconds.setdefault((variant, stage), []).append(seconds)
-        self.requests[variant, stage] = self.requests.get((variant, stage), 0) + requests
-
-    def news_of(self, left: Sequence[tuple[str, str]]) -> float | None:
-        """Seconds for the blocks that are left, once, as soon as one of each kind was measured."""
-        if self._told or any(kind not in self.seconds for kind in left):
-            return None
-        self._told = True
-        return sum(float(np.mean(self.seconds[kind])) for kind in left)
 
 
 @dataclass

@@ -14,14 +14,14 @@ from dyno.environment import accelerators, compute_capability, environment
 from dyno.estimates import estimate_stages, model_bytes, training_tokens
 from dyno.experiment import FINETUNE, Experiment, VariantConfig
 from dyno.isolate import isolated
-from dyno.measure import BlockTimes, measure
+from dyno.measure import measure
 from dyno.pace import Pace, Work, keep, pace_of
 from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, write_prompts
 from dyno.rates import read_rates, unmeasured
 from dyno.request import shown_url
 from dyno.run_directory import RunDirectory, whole_or_not
 from dyno.run_files import read_environment, read_variants
-from dyno.timeline import Timeline
+from dyno.timeline import BlockTimes, Timeline
 from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
 from foundation.model import ModelRef

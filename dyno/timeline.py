@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+
 from dyno.estimates import StageEstimate, total
 from dyno.pace import Kind, Range, Work, keep
 from foundation.progress import Progress
@@ -57,6 +59,26 @@ class Timeline:
                 factor *= self._slower
             low, high = low + factor * stage.seconds.low, high + factor * stage.seconds.high
         return Range(low, high)
+
+
+class BlockTimes:
+    """How long the blocks of a variant and stage took: seconds and requests of each."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[tuple[str, str], list[float]] = {}
+        self.requests: dict[tuple[str, str], int] = {}
+        self._told = False
+
+    def add(self, variant: str, stage: str, seconds: float, requests: int) -> None:
+        self.seconds.setdefault((variant, stage), []).append(seconds)
+        self.requests[variant, stage] = self.requests.get((variant, stage), 0) + requests
+
+    def news_of(self, left: Sequence[tuple[str, str]]) -> float | None:
+        """Seconds for the blocks that are left, once, as soon as one of each kind was measured."""
+        if self._told or any(kind not in self.seconds for kind in left):
+            return None
+        self._told = True
+        return sum(float(np.mean(self.seconds[kind])) for kind in left)
 
 
 def span(seconds: Range) -> str:

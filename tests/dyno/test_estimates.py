@@ -11,7 +11,7 @@ from dyno.estimates import StageEstimate, estimate_stages, total
 from dyno.experiment import Experiment
 from dyno.pace import Kind, Pace, Range, Speed, Work
 from dyno.prepare import Prepared
-from dyno.timeline import Timeline, span
+from dyno.timeline import BlockTimes, Timeline, span
 from foundation.model import ModelRef
 from foundation.progress import Silent
 from results.records import Prompt
@@ -158,3 +158,15 @@ def test_a_stage_that_fails_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_a_span_in_words(seconds: Range, text: str) -> None:
     assert span(seconds) == text
+
+
+def test_the_time_for_the_blocks_that_are_left_is_told_once_all_kinds_were_measured() -> None:
+    times = BlockTimes()
+    left = [("a", "s"), ("b", "s"), ("a", "s")]
+    times.add("a", "s", 4.0, 10)
+    times.add("a", "s", 6.0, 10)
+    assert times.news_of(left) is None  # nobody knows b yet
+    times.add("b", "s", 20.0, 10)
+    assert times.news_of(left) == 5.0 + 20.0 + 5.0
+    assert times.news_of(left) is None  # once
+    assert times.requests == {("a", "s"): 20, ("b", "s"): 10}
