@@ -23,14 +23,13 @@ from results.compare import (
     pair,
     paired_scores,
     plain_difference,
-    reach_of,
     times,
 )
 from results.config import SHARE_METRICS
 from results.consistency import prompt_consistency
 from results.cost import COSTS, cost_metrics, is_metered
 from results.inputs import RunInputs
-from results.journal import Damage, Prompts, journal_files, named, read_prompts
+from results.journal import Prompts, read_prompts
 from results.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo, unless_it_grew
 from results.measured import Measured, Scores, read_measured
 from results.metrics import METRICS, Limits, stage_metrics
@@ -38,16 +37,13 @@ from results.objectives import Asked, Tails, asked_of, undecided
 from results.planner import resolutions
 from results.quality import NEEDS_NO_REFERENCE, statement
 from results.records import Ceiling
-from results.report.format import percent
+from results.run_notes import noise_notes, run_notes, turns_notes
 from results.settling import Unit, to_settle
 from results.stage_notes import doubts, examples, failures
 from results.stats import TAIL, absent, estimate, holm
 from results.steady import StageData
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
 from results.validity import probe_validity, read_ceiling, unread_validity, validity_of, worst
-
-# Of fewer pairs of blocks an A/A comparison says only that they are too few: two give an interval 13 standard errors wide.
-FEWEST_PAIRS = 3
 
 
 def analyse(inputs: RunInputs) -> Summary:
@@ -77,9 +73,9 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         variants=variants,
         notes=[
             *inputs.notes,
-            *_notes(inputs, measured, prompts, calibrated),
-            *_noise_notes(inputs.baseline, floor),
-            *_turns_notes(inputs, variants),
+            *run_notes(inputs, measured, prompts, calibrated),
+            *(noise_notes(inputs.baseline, floor) if judged and judged.held.value is not False else ()),
+            *turns_notes(inputs, variants),
             *([found.sentence for found in shown.values()] if inputs.resolution else ()),
         ],
         noise=floor,
@@ -404,62 +400,3 @@ def _judge(
     if stage is None or baseline is None:
         return unmeasured
     return judge_increase(asked, stage, baseline, inputs.budget.price, tails)
-
-
-def _noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
-    """How far the baseline is from itself, in the numbers that are looked at first."""
-    reach = {
-        METRICS[key].label: x
-        for key in ("latency_p50", "latency_p95")
-        if key in floor and floor[key].n >= FEWEST_PAIRS and (x := reach_of(floor[key])) is not None
-    }
-    notes = []
-    if reach:
-        words = " and ".join(f"{percent(x)} in {label}" for label, x in reach.items())
-        notes.append(f"{baseline}'s own blocks differ from one another by up to {words}: less than that is no news")
-    median = floor.get("latency_p50")  # one number only: of many, some would differ by chance
-    if median and median.low is not None and median.high is not None and not median.low <= 0 <= median.high:
-        notes.append(
-            f"{baseline}'s median latency differs from itself by more than chance: the machine changed its pace during the run"
-        )
-    return notes
-
-
-def _turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[str]:
-    """Which variants were not measured by turns with the baseline, and what that means."""
-    apart = [v.variant for v in variants if any(s.stage == v.judged_stage and s.alternated is False for s in v.stages)]
-    means = "so differences to it hold whatever the machine did in between, which no interval covers"
-    return [f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"] if apart else []
-
-
-def _strays(inputs: RunInputs) -> list[str]:
-    """Folders beside those of the variants that hold journals."""
-    names = {record.name for record in inputs.variants}
-    folders = sorted(folder for folder in (inputs.run / "load").iterdir() if folder.is_dir() and folder.name not in names)
-    return [folder.name for folder in folders if journal_files(folder)]
-
-
-def _notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ceiling: Ceiling | Damage | None) -> list[str]:
-    """What holds for the run as a whole."""
-    notes = [
-        f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
-        for variant in measured
-        if inputs.judged_stage not in variant.stages
-    ]
-    notes += [f"{variant.record.name}: {named(variant.unread)}" for variant in measured if variant.unread]
-    if prompts.damage:
-        notes.append(named(prompts.damage))
-    notes += [f"{variant.record.name}: {note}" for variant in measured for note in variant.score_notes]
-    if strays := _strays(inputs):
-        notes.append(f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number holds them")
-    if not prompts:
-        notes.append("the run has no prompts.jsonl: quality can't be scored")
-    if isinstance(ceiling, Damage):
-        notes.append(f"{ceiling}: the load generator's ceiling on the machine of this run is not known")
-    elif ceiling is None:
-        notes.append("the load generator's ceiling on this machine is not known: `dyno calibrate` measures it, once, in a minute")
-    price = inputs.budget.price if inputs.budget else None
-    if price and is_metered(price):
-        free = [side for side, each in (("input", price.input_price), ("output", price.output_price)) if each is None]
-        notes += [f"{side} tokens have no price: they count as free" for side in free]
-    return notes
