@@ -20,13 +20,21 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+from scipy.special import stdtrit
+from scipy.stats import kruskal
 
 from results.requests import Floats, Requests
 
 FULL_SLOPE = 0.9
 FULL_VARIANCE = 2.4
 CHANCE = 2.326  # standard normal, one-sided 1 %
+CERTAIN = 0.99
 FEWEST = 20
+FEWEST_BLOCKS = 3
+# Of the requests, so many must be behind to matter.
+BEHIND_SHARE = 0.1
+# Of the time in which requests arrive, answers may take so much before a queue shows only behind it.
+OUTLASTS = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,10 @@ def held(blocks: Sequence[Requests], offered: bool) -> Held:
     lag, grew = growth(blocks)
     if grew:
         return Held(False, f"the queue grew: latency rose by {lag * 1e3:.0f} ms a second", lag)
+    if offered and (behind := behind_arrivals(blocks)):
+        return Held(False, behind, lag)
+    if offered and (why := too_short(blocks)):
+        return Held(None, why, lag)
     if not offered:
         return Held(None, "a closed loop offers no rate: the server sets its pace, which is that of a full server", lag)
     if np.isnan(lag):
@@ -66,6 +78,66 @@ def growth(blocks: Sequence[Requests]) -> tuple[float, bool]:
     error = float(np.sqrt(np.dot(weights**2, np.square([error for _, error, _ in known]))))
     full = max(FULL_SLOPE / sqrt(total / len(known)), sqrt(FULL_VARIANCE / total))
     return lag, lag > full and lag > CHANCE * error
+
+
+def behind_arrivals(blocks: Sequence[Requests]) -> str | None:
+    """Why the server did not keep up although latency did not rise, None where nothing says so.
+
+    A server that works at all its requests together answers an early one late, since later ones
+    take from it, and catches up when nothing more arrives. Then fewer requests end before the last
+    arrival than would if latency did not hang on the time: for each request, the share of the
+    block's latencies that fit between it and the last arrival.
+    """
+    missing, waiting, n = [], [], 0
+    for at, took in (_stays(block) for block in blocks):
+        if len(at) < 3:
+            continue
+        left = at.max() - at
+        expected = float(np.searchsorted(np.sort(took), left, side="right").sum()) / len(took)
+        missing.append(expected - float((took <= left).sum()))
+        waiting.append(len(at) - expected)
+        n += len(at)
+    if n < FEWEST:
+        return None
+    deficit, count = float(np.sum(missing)), len(missing)
+    if count >= FEWEST_BLOCKS:
+        chance = float(stdtrit(count - 1, CERTAIN)) * float(np.std(missing, ddof=1)) * sqrt(count)
+    else:  # as far as the number under way differs by chance behind a single server, which is widest
+        chance = CHANCE * sqrt(float(np.sum(np.multiply(waiting, np.add(waiting, 1)))))
+    if deficit <= max(BEHIND_SHARE * n, chance):
+        return None
+    ended = n - float(np.sum(waiting)) - deficit
+    return (
+        f"the server fell behind and caught up once nothing more arrived: {ended:.0f} of {n} requests ended before the last "
+        f"arrival, where {ended + deficit:.0f} would have if latency did not depend on the time"
+    )
+
+
+def too_short(blocks: Sequence[Requests]) -> str | None:
+    """Why the windows are too short to tell, None where they are not.
+
+    Where answers take longer than half of the time in which requests arrive, most of what becomes
+    of a queue lies behind the last arrival. Latencies that do not hang on the time (Kruskal and
+    Wallis over the quarters of the blocks, 1 %) still say that there was none.
+    """
+    stays = [(at, took) for at, took in map(_stays, blocks) if len(at) >= 3]
+    if not stays:
+        return None
+    span = float(np.mean([np.ptp(at) for at, _ in stays]))
+    typical = float(np.mean(np.concatenate([took for _, took in stays])))
+    if typical <= OUTLASTS * span:
+        return None
+    levels = [took - took.mean() for _, took in stays]
+    quarters = [np.minimum((at - at.min()) / max(float(np.ptp(at)), 1e-9) * 4, 3).astype(int) for at, _ in stays]
+    groups = [np.concatenate([level[q == k] for level, q in zip(levels, quarters, strict=True)]) for k in range(4)]
+    groups = [group for group in groups if len(group)]
+    pooled = np.concatenate(groups)
+    if len(groups) < 2 or np.ptp(pooled) <= 1e-9 * typical or kruskal(*groups).pvalue > 1 - CERTAIN:
+        return None
+    return (
+        f"requests arrived for {span:.1f} s a block, answers took {typical:.1f} s and hung on when they were asked: "
+        "lengthen the blocks"
+    )
 
 
 def _stays(requests: Requests) -> tuple[Floats, Floats]:

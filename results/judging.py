@@ -46,8 +46,10 @@ class Baseline:
     @property
     def doubt(self) -> str | None:
         """Why no time or cost can be held against it, None where one can."""
-        held_ = not _grew(self.stage)
-        return self.invalid or (None if held_ else "the limit is relative to the baseline, which did not hold this load")
+        if self.invalid or not _not_held(self.stage):
+            return self.invalid
+        did = "did not hold" if self.stage.held.value is False else "is not known to have held"
+        return f"the limit is relative to the baseline, which {did} this load"
 
 
 def judge_slo(asked: Asked, stage: StageData, shown: Estimate, base: Baseline | None, tails: Tails) -> Judged:
@@ -57,18 +59,20 @@ def judge_slo(asked: Asked, stage: StageData, shown: Estimate, base: Baseline | 
 
 
 def unless_it_grew(asked: Asked, judged: Judged, stage: StageData) -> Judged:
-    """An objective at a stage whose queue grew may be shown to fail, and is not shown to hold."""
-    if _grew(stage) and outcome_of(asked, judged) != "fails":
-        return undecided(
-            judged.value,
-            inf if judged.limit is None else judged.limit,
-            judged.reason or f"the offered load was not held: {stage.held.reason}",
-        )
+    """An objective at a stage whose queue grew, or may have, can be shown to fail, and not to hold."""
+    if (why := _not_held(stage)) and outcome_of(asked, judged) != "fails":
+        limit = inf if judged.limit is None else judged.limit
+        return undecided(judged.value, limit, judged.reason or why)
     return judged
 
 
-def _grew(stage: StageData) -> bool:
-    return stage.held.value is False
+def _not_held(stage: StageData) -> str | None:
+    """Why an offered load is not shown to have been held, None where it is."""
+    if stage.held.value is False:
+        return f"the offered load was not held: {stage.held.reason}"
+    if stage.held.value is None and stage.offered_rate is not None:
+        return f"it is not known whether the load was held: {stage.held.reason}"
+    return None
 
 
 def _slo(asked: Asked, stage: StageData, shown: Estimate, tails: Tails) -> Judged:

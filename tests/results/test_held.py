@@ -137,3 +137,70 @@ def test_a_block_that_was_cut_off_counts_the_time_it_ran(tmp_path: Path) -> None
     assert stage.window_s == pytest.approx(10)
     assert stage.metrics["requests_per_s"].value == pytest.approx(9.9)  # the last one ends as the window does
     assert stage.metrics["achieved_rate"].value == pytest.approx(10)
+
+
+def together(end_s: float, n: int = 26, every_s: float = 0.2) -> Requests:
+    """Requests of 5 s that all end at once, as those of a server do that works at all of them and gets to none."""
+    return served([(end_s - every_s * i) * 1e3 for i in range(n)], every_s * 1e3)
+
+
+def test_a_server_that_catches_up_when_nothing_more_arrives_did_not_hold_the_load() -> None:
+    """Arrivals at 0, 0.2 ... 5 s, all ended at 6 s: 1 to 6 s each. None ended by 5 s. Had latency not hung on the time, so would
+    those pairs of an arrival and a latency that fit: 21 x 22 / 2 of 26 x 26, so 8.9 of 26, in eight blocks 71 of 208."""
+    found = held([together(6.0)] * 8, offered=True)
+    assert found.value is False
+    assert "0 of 208 requests ended before the last arrival, where 71 would have" in (found.reason or "")
+
+
+def test_windows_shorter_than_the_answers_do_not_tell_whether_a_queue_grew() -> None:
+    """All ended at 12 s: no answer fits before the last arrival at 5 s, whatever the server does."""
+    found = held([together(12.0)] * 8, offered=True)
+    assert found.value is None
+    assert found.reason == (
+        "requests arrived for 5.0 s a block, answers took 9.5 s and hung on when they were asked: lengthen the blocks"
+    )
+
+
+def shared(rng: random.Random, capacity: int, load: float, n: int) -> Requests:
+    """Requests of equal work at a server that works at all of them at once (processor sharing), 1 s a second each at most."""
+    at, ends = 0.0, [0.0] * n
+    arrivals = [at := at + rng.expovariate(load * capacity) for _ in range(n)]
+    left: dict[int, float] = {}
+    now, following = 0.0, 0
+    while following < n or left:
+        speed = min(1.0, capacity / len(left)) if left else 1.0
+        end = now + min(left.values()) / speed if left else float("inf")
+        arrival = arrivals[following] if following < n else float("inf")
+        passed = (min(end, arrival) - now) * speed
+        left = {k: work - passed for k, work in left.items()}
+        now = min(end, arrival)
+        if end <= arrival:
+            for k in [k for k, work in left.items() if work <= 1e-9]:
+                ends[k] = now
+                del left[k]
+        else:
+            left[following] = 1.0
+            following += 1
+    return requests_of(request(i, "q", a * 1e3, (e - a) * 1e3) for i, (a, e) in enumerate(zip(arrivals, ends, strict=True)))
+
+
+def test_a_shared_server_is_told_to_be_overloaded_and_a_calm_one_is_not() -> None:
+    rng = random.Random(5)
+    overloaded = [held([shared(rng, 4, 1.5, 200) for _ in range(5)], offered=True).value for _ in range(10)]
+    calm = [held([shared(rng, 8, 0.7, 200) for _ in range(5)], offered=True).value for _ in range(10)]
+    assert overloaded.count(False) >= 9
+    assert calm.count(True) >= 9
+
+
+def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(tmp_path: Path) -> None:
+    write_prompts(tmp_path, {"q": "yes"})
+    for block in range(1, 11):
+        requests = [request(i, "q", 200.0 * i, 12_000 - 200.0 * i) for i in range(26)]
+        write_journal(tmp_path, "base", block, requests, window_ms=(0, 5_200), offered_rate=5.0)
+    run = inputs(tmp_path, ["base"], Asked({"latency_p95": "60s"}))
+    summary = analyse(run)
+    [stage] = summary.variants[0].stages
+    assert stage.held is None and stage.validity.level == "SUSPECT"
+    [verdict] = judge(summary, run).variants
+    assert verdict.decision == "INCONCLUSIVE"
+    assert "it is not known whether the load was held: requests arrived for 5.0 s a block" in verdict.objectives[0].sentence
