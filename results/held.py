@@ -1,8 +1,9 @@
 """Whether a server kept up with what was offered: where it did not, latency grows with every request.
 
 A server that can do `mu` requests a second and is offered `lambda` falls behind by `lambda / mu - 1` seconds a second, and so
-does the latency by scheduled time: its slope is what is tested. Arrivals and ends of a window are not compared, since what
-arrived near its end ends after it, however well the server keeps up.
+does the latency by scheduled time: its slope is what is tested (`growth`). Arrivals and ends are not simply counted, since what
+arrives near a window's end ends after it, however well the server keeps up. A server that shares itself among its requests may
+fall behind without a slope: for it, ends are held against those that the block's own latencies make likely (`behind_arrivals`).
 
 A server that is exactly full keeps up in the long run, and still its queue wanders, like a random walk that
 can't be negative. With Poisson arrivals and exponential work (a variance of 2 a request, in units of work)
@@ -35,6 +36,8 @@ FEWEST_BLOCKS = 3
 BEHIND_SHARE = 0.1
 # Of the time in which requests arrive, answers may take so much before a queue shows only behind it.
 OUTLASTS = 0.5
+# Of the mean latency, the quarters of a block must differ by so much to matter.
+APART = 0.1
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,8 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
     quarters = [np.minimum((at - at.min()) / max(float(np.ptp(at)), 1e-9) * 4, 3).astype(int) for at, _ in stays]
     groups = [np.concatenate([level[q == k] for level, q in zip(levels, quarters, strict=True)]) for k in range(4)]
     groups = [group for group in groups if len(group)]
-    pooled = np.concatenate(groups)
-    if len(groups) < 2 or np.ptp(pooled) <= 1e-9 * typical or kruskal(*groups).pvalue > 1 - CERTAIN:
+    apart = float(np.ptp([group.mean() for group in groups]))
+    if apart <= APART * typical or kruskal(*groups).pvalue > 1 - CERTAIN:
         return None
     return (
         f"requests arrived for {span:.1f} s a block, answers took {typical:.1f} s and hung on when they were asked: "
