@@ -22,7 +22,6 @@ from math import sqrt
 
 import numpy as np
 from scipy.special import stdtrit
-from scipy.stats import kruskal
 
 from results.requests import Floats, Requests
 
@@ -134,6 +133,8 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
     quarters = [np.minimum((at - at.min()) / max(float(np.ptp(at)), 1e-9) * 4, 3).astype(int) for at, _ in stays]
     groups = [np.concatenate([level[q == k] for level, q in zip(levels, quarters, strict=True)]) for k in range(4)]
     groups = [group for group in groups if len(group)]
+    from scipy.stats import kruskal  # takes a second to load, and is seldom needed
+
     apart = float(np.ptp([group.mean() for group in groups]))
     if apart <= APART * typical or kruskal(*groups).pvalue > 1 - CERTAIN:
         return None
