@@ -7,6 +7,7 @@ variant holds. It is a scale for the offered load, not a capacity: no verdict re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -120,6 +121,8 @@ def read_rates(file: Path, experiment: Experiment) -> StageRates | None:
     same = rates.keys() == asked.keys() and all(
         (rates[label].of, rates[label].share) == (rate.of, rate.share) for label, rate in asked.items()
     )
+    if same and not all(0 < rate.rate < inf for rate in rates.values()):
+        raise BadInput(f"{file}: a rate that is not above zero; delete it to measure the rates again")
     return rates if same else None
 
 

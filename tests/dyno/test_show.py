@@ -70,9 +70,9 @@ def test_a_run_in_which_nothing_succeeded_ends_with_4_and_the_servers_words(fail
 def said(run: Path, *variants: str) -> tuple[str, Summary]:
     asked = inputs(run, variants, Asked({"latency_p50": "1s"}))
     summary = analyse(asked)
-    console = Console(file=io.StringIO(), width=200)
-    show_results(console, RunDirectory(run), summary, judge(summary, asked))
-    return console.file.getvalue(), summary  # type: ignore[attr-defined]
+    shown = io.StringIO()
+    show_results(Console(file=shown, width=200), RunDirectory(run), summary, judge(summary, asked))
+    return shown.getvalue(), summary
 
 
 def test_failures_come_with_one_example_of_each_class_worst_first(tmp_path: Path) -> None:
