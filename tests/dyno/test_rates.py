@@ -117,3 +117,13 @@ def test_a_run_offers_the_share_that_was_measured(tmp_path: Path, url: str) -> N
     )
     assert again.returncode == 0
     assert (run / "rates.json").read_bytes() == before
+
+
+def test_a_stored_rate_that_can_not_be_is_refused(tmp_path: Path) -> None:
+    loaded, file = load_experiment(experiment(tmp_path)), tmp_path / "rates.json"
+    kept = rates.measured_from({"fast": Held(requests_per_s=80.0, concurrency=4)}, loaded)
+    rates.write_rates(kept, file)
+    assert rates.read_rates(file, loaded) == kept
+    file.write_text(file.read_text().replace('"rate": 20.0', '"rate": -20.0'))
+    with pytest.raises(BadInput, match="not above zero; delete it"):
+        rates.read_rates(file, loaded)
