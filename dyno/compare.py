@@ -21,6 +21,7 @@ from dyno.run_directory import existing_run
 from dyno.stored import read_summary
 from foundation.errors import BadInput, Exit
 from foundation.units import parse_change
+from foundation.whole_file import write_whole
 from results.report.table import in_order, rows, stage_of
 from results.run_conclusion import place
 from results.run_outcomes import MARGIN
@@ -55,7 +56,7 @@ def compare_two(before: Path, after: Path, margin: str | None, junit_file: Path 
 
 def _write(file: Path, text: str) -> None:
     try:
-        file.write_text(text, encoding="utf-8")
+        write_whole(file, text)
     except OSError as error:
         raise BadInput(f"--junit: {file}: can't be written ({error.strerror})") from None
 

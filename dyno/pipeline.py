@@ -26,6 +26,7 @@ from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from foundation.whole_file import write_whole
 from loadgen import run as run_loop
 from loadgen.ceiling import stored_ceiling
 from results import RunInputs, analyse, judge, plan_blocks, plan_capacity
@@ -104,15 +105,15 @@ def settled(run: RunDirectory, experiment: Experiment) -> bool:
 def begin(prepared: Prepared, run: RunDirectory) -> None:
     """Write down what is about to be run; a run that goes on keeps what it began with."""
     if not run.experiment.exists():
-        run.experiment.write_text(prepared.experiment.as_yaml())
+        write_whole(run.experiment, prepared.experiment.as_yaml())
     if not run.environment.exists():
         seeds = {"workload": prepared.experiment.workload.seed}
         if prepared.experiment.finetune:
             seeds["finetune"] = prepared.experiment.finetune.seed
         models = {model.id: model.revision for model in prepared.models.values()}
-        run.environment.write_text(json.dumps({**environment(), "models": models, "seeds": seeds}, indent=2) + "\n")
+        write_whole(run.environment, json.dumps({**environment(), "models": models, "seeds": seeds}, indent=2) + "\n")
     if not run.calibration.exists() and (ceiling := stored_ceiling()):
-        run.calibration.write_bytes(msgspec.json.encode(ceiling) + b"\n")
+        write_whole(run.calibration, msgspec.json.encode(ceiling) + b"\n")
     if not run.prompts.exists():
         write_prompts(prepared.prompts, run.prompts)
 
@@ -223,7 +224,7 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
                 dtype_doubt=dtypes[variant.name].doubt if variant.name in dtypes else None,
             )
         )
-    run.variants.write_bytes(msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
+    write_whole(run.variants, msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
 
 
 def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
@@ -315,7 +316,7 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
 
 def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
     """Indented JSON; the same object gives the same bytes."""
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(output), indent=2) + b"\n")
+    write_whole(file, msgspec.json.format(msgspec.json.encode(output), indent=2) + b"\n")
 
 
 def keep_loads(prepared: Prepared, serving: serve.ServePlan, device: str, times: BlockTimes, summary: Summary) -> None:

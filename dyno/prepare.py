@@ -25,6 +25,7 @@ from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
+from foundation.whole_file import write_whole
 from loadgen.sources import make_prompts, seed_of, sessions_needed
 from loadgen.wording import Correction, Wording
 from quantize.config import FOUR_BITS
@@ -278,4 +279,4 @@ def check_disk(prepared: Prepared, run: RunDirectory) -> None:
 
 def write_prompts(prompts: list[Prompt], file: Path) -> None:
     encoder = msgspec.json.Encoder()
-    file.write_bytes(b"".join(encoder.encode(prompt) + b"\n" for prompt in prompts))
+    write_whole(file, b"".join(encoder.encode(prompt) + b"\n" for prompt in prompts))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dyno.experiment import Experiment
 from foundation.errors import BadInput, SystemFailed
+from foundation.whole_file import write_whole
 
 FIRST_CONCURRENCY = 4
 WAVES = 4
@@ -127,7 +128,7 @@ def read_rates(file: Path, experiment: Experiment) -> StageRates | None:
 
 
 def write_rates(rates: StageRates, file: Path) -> None:
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(rates), indent=2) + b"\n")
+    write_whole(file, msgspec.json.format(msgspec.json.encode(rates), indent=2) + b"\n")
 
 
 def failed(variant: str, why: str) -> SystemFailed:

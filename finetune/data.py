@@ -139,7 +139,7 @@ def _load_tokenizer(base: ModelRef, trust_remote_code: bool) -> Any:
 def _end_tokens(base: ModelRef, tokenizer: Any) -> frozenset[int]:
     """What ends generation: the tokenizer's own token and those of `generation_config.json`."""
     file = base.path / "generation_config.json"
-    listed = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
+    listed = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
     ids = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id]
     ends = frozenset(i for i in ids if i is not None)
     if not ends:

@@ -36,11 +36,11 @@ def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, prog
         raise BadInput(f'--launch: {options!r}: write "accelerate" and its options, such as "accelerate --num_processes 2"')
     asked = next((int(n) for name, n in pairwise(command) if name == "--num_processes" and n.isdigit()), None)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, log.open("a") as file:
+    with tempfile.TemporaryDirectory() as folder, log.open("a", encoding="utf-8") as file:
         job = Path(folder) / "job.pickle"
         job.write_bytes(pickle.dumps((arguments, scorer, asked)))
         whole = [sys.executable, "-m", "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(job)]
-        process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=file, text=True)
+        process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=file, encoding="utf-8", errors="replace")
         try:
             error = _follow(process, progress, file)
             code = process.wait()
@@ -50,7 +50,7 @@ def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, prog
     if error is not None:
         raise error
     if code:
-        last = "\n".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
+        last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:])
         raise SystemFailed(f"finetune: accelerate ended with exit code {code}", last)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from transformers import TrainerCallback
 
 from foundation.progress import Progress
+from foundation.whole_file import write_whole
 
 CHECKPOINT_FILE = "tunedyno.json"
 _KEYS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "heldout_loss", "heldout_score")
@@ -57,13 +58,11 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
 
         With `write`, what came after the checkpoint is taken out of the file.
         """
-        state = json.loads((checkpoint / CHECKPOINT_FILE).read_text())
-        lines = [json.loads(line) for line in self.file.read_text().splitlines()]
+        state = json.loads((checkpoint / CHECKPOINT_FILE).read_text(encoding="utf-8"))
+        lines = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
         kept = [line for line in lines if line["step"] <= state["step"]]
         if write:
-            shorter = self.file.with_suffix(".tmp")
-            shorter.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            shorter.replace(self.file)
+            write_whole(self.file, "".join(json.dumps(line) + "\n" for line in kept))
         for name, values in self.heldout.items():
             values += [line[f"heldout_{name}"] for line in kept if line[f"heldout_{name}"] is not None]
         self.seconds, self.epochs = state["seconds"], state["epochs"]
@@ -74,7 +73,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         self.progress.stage("finetune", state.max_steps, "step")
         self.progress.advance(state.global_step)
         if state.is_world_process_zero and not state.global_step:
-            self.file.write_text("")
+            write_whole(self.file, "")
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._since = time.perf_counter()
@@ -113,7 +112,8 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         tokens = self.tokens_seen()
         if state.is_world_process_zero:
             about = {"step": state.global_step, "seconds": self.seconds, "tokens": tokens, "epochs": self.epochs}
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / CHECKPOINT_FILE).write_text(json.dumps(about))
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_whole(checkpoint / CHECKPOINT_FILE, json.dumps(about))
         self._since = time.perf_counter()
 
     def _write(self, state: Any, tokens: int, **values: float) -> None:

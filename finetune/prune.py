@@ -19,6 +19,7 @@ from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
+from foundation.whole_file import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,7 @@ def prune(
         "angular_distances": [round(float(d), 5) for d in distances],
         "torch": torch.__version__,
     }
-    (out / "prune.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_whole(out / "prune.json", json.dumps(about, indent=2) + "\n")
     progress.log(
         f"prune: layers {first + 1} to {first + count} of {model.config.num_hidden_layers + count} left out (angular distance "
         f"{distances[first]:.3f}; the block that changes most has {distances.max():.3f})"

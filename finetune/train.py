@@ -20,6 +20,7 @@ from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
+from foundation.whole_file import write_whole
 
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "tunedyno.json", "README.md")
 _START = "start"
@@ -79,7 +80,7 @@ def train(
     first = trainer.is_world_process_zero()
     checkpoint = last_checkpoint(out)
     if first:
-        (out / report.FILE).write_text(prepared.report.text() + "\n", encoding="utf-8")
+        write_whole(out / report.FILE, prepared.report.text() + "\n")
         if config.method == "pissa":
             trainer.model.save_pretrained(out / _START, save_embedding_layers=False)
 
@@ -120,8 +121,8 @@ def train(
     if first:
         for number, folder in enumerate(epochs, start=1):
             record = {"schema_version": 1, "epoch": number, **about, **measured}
-            (folder / "tunedyno.json").write_text(json.dumps(record, indent=2) + "\n")
-            (folder / "README.md").write_text(card.text(record, prepared.report), encoding="utf-8")
+            write_whole(folder / "tunedyno.json", json.dumps(record, indent=2) + "\n")
+            write_whole(folder / "README.md", card.text(record, prepared.report))
         for name in _ADAPTER_FILES:
             shutil.copyfile(epochs[log.best - 1] / name, out / name)
     return TrainingResult(

@@ -55,7 +55,9 @@ class ModelRef:
         if whole.is_file():
             return [whole]
         if index.is_file():
-            named = [self.path / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            named = [
+                self.path / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+            ]
             if missing := [file.name for file in named if not file.is_file()]:
                 raise BadInput(f"{index}: names {missing[0]}, which is not there; download the model again")
             return named
@@ -71,7 +73,7 @@ class ModelRef:
         if not file.is_file():
             raise BadInput(f"{self.path}: not a model folder, it has no config.json")
         try:
-            parsed = json.loads(file.read_text())
+            parsed = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BadInput(f"{file}: not JSON ({error})") from error
         if not isinstance(parsed, dict):

@@ -29,7 +29,7 @@ _ONEDNN_LEVELS: dict[str, tuple[str, ...]] = {
 def instruction_sets() -> tuple[str, ...]:
     """Those of `_KNOWN` that the processor has and `ONEDNN_MAX_CPU_ISA` allows; empty where the system does not say."""
     try:
-        lines = _CPUINFO.read_text().splitlines()
+        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
         return ()
     flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.progress import Progress, Silent
+from foundation.whole_file import write_whole
 from loadgen.block import BlockPlan
 from loadgen.config import WorkloadConfig
 from loadgen.emulator.process import emulator, read_truth
@@ -148,7 +149,7 @@ async def calibrate(
 
 def save(calibration: Calibration, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=2) + b"\n")
+    write_whole(path, msgspec.json.format(msgspec.json.encode(calibration), indent=2) + b"\n")
 
 
 def load(path: Path) -> Calibration | None:
@@ -246,7 +247,7 @@ def _two_cores() -> Iterator[int | None]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

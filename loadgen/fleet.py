@@ -18,6 +18,7 @@ import msgspec
 
 from foundation.errors import SystemFailed
 from foundation.progress import Progress
+from foundation.whole_file import whole_file
 from loadgen.arrivals import Share
 from loadgen.block import BlockPlan, send_block, soon
 from loadgen.ceiling import stored_ceiling, workers_for
@@ -105,7 +106,7 @@ def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
         if not headers or not all(line.endswith(b"\n") for line in headers):
             return None
         ends: list[JournalEnd] = []
-        with journal.open("wb") as out:
+        with whole_file(journal) as place, place.open("wb") as out:
             out.write(headers[0])
             for _, line in heapq.merge(*(_records(file, ends) for file in files), key=lambda row: row[0]):
                 out.write(line)

@@ -48,7 +48,7 @@ def write_calibrated(
     progress.stage(f"quantize {config.method}, {config.algorithm}", None, "layer")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "request.json"
-        file.write_text(json.dumps(request))
+        file.write_text(json.dumps(request), encoding="utf-8")
         _run([str(interpreter), "-I", str(_SCRIPT), str(file)], Path(folder) / "log", f"quantize {config.method}", progress)
     told: dict[str, Any] = {"format": "compressed-tensors", "llmcompressor": own_environment.installed_version()}
     told["calibration"] = {"texts": len(texts), "tokens": sum(len(text.ids) for text in texts)}
@@ -59,9 +59,9 @@ def _run(command: list[str], log: Path, what: str, progress: Progress) -> None:
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     # It ends when its standard input does: with this process at the latest, however that ends.
     with (
-        log.open("w") as errors,
+        log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=offline
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=offline
         ) as process,
     ):
         assert process.stdout is not None
@@ -71,7 +71,7 @@ def _run(command: list[str], log: Path, what: str, progress: Progress) -> None:
                 progress.stage(what, told["total"], "layer")
             else:
                 progress.advance(1)
-    said = log.read_text(errors="replace")
+    said = log.read_text(encoding="utf-8", errors="replace")
     print(said, flush=True)  # to the stage's own log
     if process.returncode:
         raise SystemFailed(f"{what}: llm-compressor failed (exit code {process.returncode})", "\n".join(said.splitlines()[-20:]))

@@ -11,6 +11,7 @@ from typing import Any
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from foundation.whole_file import write_whole
 
 _REWRITTEN = ("config.json", "recipe.json", "recovery.json", "model.safetensors.index.json")
 
@@ -44,4 +45,4 @@ def write_recipe(out: Path, source: ModelRef, packages: Iterable[str], **recipe:
         "bytes_after": after,
         "versions": {name: version(name) for name in ("tunedyno", "torch", "transformers", *packages)},
     }
-    (out / "recipe.json").write_text(json.dumps(text, indent=2) + "\n")
+    write_whole(out / "recipe.json", json.dumps(text, indent=2) + "\n")

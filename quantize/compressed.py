@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from foundation.whole_file import write_whole
 from quantize import rounding
 from quantize.config import Method
 from quantize.layers import FUSED, quantized_layers
@@ -45,7 +46,7 @@ def write_rounded(
         progress.advance(1)
     written.close()
     config["quantization_config"] = description(method, group_size, kept)
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_whole(out / "config.json", json.dumps(config, indent=2) + "\n")
     told: dict[str, Any] = {"format": "compressed-tensors"}
     return told | ({"group_size": group_size} if group_size else {})
 

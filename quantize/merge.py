@@ -65,7 +65,7 @@ def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> Model
     copy_companions(base.path, out)
     if rows is not None:
         copy_companions(adapter, out, only="*token*")
-    settings = json.loads((adapter / "adapter_config.json").read_text())
+    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     write_recipe(
         out,
         base,

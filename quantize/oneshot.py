@@ -18,9 +18,9 @@ SMOOTHING = 0.8  # of SmoothQuant: between 0.5 of its paper for OPT and 0.85 for
 
 
 def main() -> None:
-    request = json.loads(Path(sys.argv[1]).read_text())
+    request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     threading.Thread(target=_end_with_input, daemon=True).start()
-    told = os.fdopen(os.dup(1), "w", buffering=1)
+    told = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
 
     import torch

@@ -45,7 +45,9 @@ def python(progress: Progress) -> Path:
 
 def installed_version() -> str:
     """The version of llm-compressor that the lock names."""
-    return next(line for line in LOCK.read_text().splitlines() if line.startswith("llmcompressor==")).partition("==")[2]
+    return next(line for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("llmcompressor==")).partition(
+        "=="
+    )[2]
 
 
 def _install(into: Path) -> None:
@@ -63,7 +65,7 @@ def _install(into: Path) -> None:
 
 def _torch() -> tuple[str, bool]:
     """The pinned torch, as a build for CPUs where ours is one: the usual build brings gigabytes of CUDA along."""
-    pinned = next(line for line in LOCK.read_text().splitlines() if line.startswith("torch=="))
+    pinned = next(line for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
     try:
         for_cpus = version("torch").endswith("+cpu")
     except PackageNotFoundError:
@@ -74,7 +76,7 @@ def _torch() -> tuple[str, bool]:
 def _run(command: list[str]) -> None:
     # PYTHONPATH and an active environment are ours and not that one's.
     own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=own)
     if done.returncode:
         what = " ".join(command[command.index("-m") + 1 :])
         raise SystemFailed(f"llm-compressor's environment could not be made: {what}", done.stderr[-2000:])

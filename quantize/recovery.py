@@ -19,6 +19,7 @@ from foundation.model import ModelRef
 from foundation.processor import fast_dtype
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
+from foundation.whole_file import write_whole
 from quantize.layers import count_weights
 from quantize.texts import Text, tokenize
 
@@ -115,9 +116,8 @@ def measure_recovery(
         places.append(_compare(models, text))
         progress.advance(1)
     found = summarize(places, texts, _sizes(source, quantized))
-    (quantized.path / FILE).write_text(
-        json.dumps({"schema_version": 1, **asdict(found), "warning": found.warning}, indent=2) + "\n"
-    )
+    written = {"schema_version": 1, **asdict(found), "warning": found.warning}
+    write_whole(quantized.path / FILE, json.dumps(written, indent=2) + "\n")
     return found
 
 

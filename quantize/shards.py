@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundation.model import ModelRef
+from foundation.whole_file import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,7 @@ class ShardWriter:
             named = file.rename(self._folder / f"model-{number:05}-of-{len(self._written):05}.safetensors")
             places |= dict.fromkeys(names, named.name)
         index = {"metadata": {"total_size": self._total}, "weight_map": places}
-        (self._folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        write_whole(self._folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
 
     def _write(self) -> None:
         from safetensors.torch import save_file

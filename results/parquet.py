@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import inspect
 
+from foundation.whole_file import whole_file
 from results.journal import read_journals
 from results.parsing import BY_CHUNK, KEPT_AS_TEXT, Batch
 from results.records import JournalHeader, RequestRecord
@@ -41,7 +42,11 @@ def parquet_writer(out: Path) -> Iterator[Callable[[JournalHeader, Batch], None]
     schema = pa.schema(list(kinds.items()))
     words = [name for name, kind in kinds.items() if kind == pa.string() and name not in _EACH_ANOTHER]
     numbers = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in BY_CHUNK}
-    with pq.ParquetWriter(out, schema, compression="zstd", use_dictionary=words, column_encoding=numbers) as writer:
+    # The journals hold it all, so the disk may take its time.
+    with (
+        whole_file(out, durable=False) as place,
+        pq.ParquetWriter(place, schema, compression="zstd", use_dictionary=words, column_encoding=numbers) as writer,
+    ):
 
         def each(header: JournalHeader, batch: Batch) -> None:
             columns = [pa.array([getattr(header, name)] * len(batch), kinds[name]) for name in _OF_THE_BLOCK]

@@ -23,7 +23,7 @@ def lora_rank(variant: str, adapter: Path) -> int:
     """The highest rank in an adapter. Raises BadInput with the reason where vLLM would not serve it."""
     file = adapter / "adapter_config.json"
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"variants.{variant}.adapter: {adapter}: not an adapter folder, it has no adapter_config.json") from None
     except ValueError as error:

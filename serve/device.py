@@ -64,9 +64,9 @@ def free_in_container(cgroup: Path) -> int | None:
         (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
         try:
-            statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            in_use = int((folder / used).read_text()) - int(statistics[cache])
-            return max(0, int((folder / limit).read_text()) - in_use)
+            statistics = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+            in_use = int((folder / used).read_text(encoding="ascii")) - int(statistics[cache])
+            return max(0, int((folder / limit).read_text(encoding="ascii")) - in_use)
         except (OSError, ValueError, KeyError):  # another version of cgroups, or the limit is "max"
             continue
     return None
@@ -76,6 +76,6 @@ def _accelerator_memory() -> int | None:
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True)
+    done = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace")
     sizes = [int(line) << 20 for line in done.stdout.split() if line.isdigit()]
     return min(sizes) if done.returncode == 0 and sizes else None

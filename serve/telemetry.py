@@ -18,6 +18,7 @@ import psutil
 
 from foundation.endpoint import Endpoint
 from foundation.web import address
+from foundation.whole_file import whole_file
 from results.records import TelemetrySample
 from serve.readiness import session
 
@@ -122,4 +123,5 @@ def write_samples(samples: Sequence[TelemetrySample], file: Path) -> None:
     if file.exists():
         table = pa.concat_tables([pq.read_table(file, schema=schema), table])
     file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, file)
+    with whole_file(file) as place:
+        pq.write_table(table, place)

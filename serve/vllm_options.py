@@ -32,7 +32,8 @@ def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
         [sys.executable, "-P", "-m", __name__],
         input=json.dumps(command_lines),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
     )
     if done.returncode:

@@ -52,7 +52,7 @@ def adopt_orphans() -> None:
 
 def kill_descendants() -> None:
     """SIGKILL children until there are none; the orphans of each become children in turn."""
-    while children := Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+    while children := Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split():
         for pid in map(int, children):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

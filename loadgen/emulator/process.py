@@ -18,7 +18,7 @@ from foundation.endpoint import Endpoint
 def emulator(*arguments: str, truth: Path, core: int | None = None) -> Iterator[Endpoint]:
     """Start an emulator that logs to `truth`, on a core of its own where the OS allows. The log is whole after the block."""
     command = [sys.executable, "-m", "loadgen.emulator", "--truth", str(truth), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, {core})
@@ -32,4 +32,4 @@ def emulator(*arguments: str, truth: Path, core: int | None = None) -> Iterator[
 
 def read_truth(truth: Path) -> list[dict[str, Any]]:
     """The rows of a truth log, one a request."""
-    return [json.loads(line) for line in truth.read_text().splitlines()]
+    return [json.loads(line) for line in truth.read_text(encoding="utf-8").splitlines()]

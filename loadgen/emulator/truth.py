@@ -35,7 +35,7 @@ class TruthLog:
     """A file of `Truth`; without a path it forgets."""
 
     def __init__(self, path: Path | None) -> None:
-        self._file = path.open("w", buffering=1) if path else None
+        self._file = path.open("w", buffering=1, encoding="utf-8") if path else None
 
     def write(self, truth: Truth) -> None:
         if self._file:

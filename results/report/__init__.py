@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foundation.whole_file import write_whole
 from results.summary import CapacityPlan, Summary, Verdicts
 
 if TYPE_CHECKING:
@@ -38,5 +39,5 @@ def write(
         "junit.xml": junit.junit(summary, verdicts),
     }
     for name, text in made.items():
-        (run / name).write_text(text, encoding="utf-8", newline="\n")
+        write_whole(run / name, text)
     return run / "report.html", run / "report.md", run / "junit.xml"
