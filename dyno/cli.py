@@ -232,6 +232,8 @@ def load(
     turns: flags.Turns = None,
     think: flags.Think = None,
     speed: flags.Speed = 1.0,
+    offset: flags.Offset = None,
+    length: flags.Length = None,
     seed: flags.Seed = None,
     temperature: flags.Temperature = None,
     timeout: flags.Timeout = None,
@@ -258,7 +260,8 @@ def load(
         ),
         Asked(
             prompt=prompt, data=data, synthetic=synthetic, sharegpt=sharegpt, trace=trace, input_tokens=input_tokens,
-            output_tokens=output_tokens, cache_hit=cache_hit, prefixes=prefixes, turns=turns,
+            output_tokens=output_tokens, cache_hit=cache_hit, prefixes=prefixes, turns=turns, offset=offset,
+            length=length,
         ),
         Load(
             rates=rate or (), concurrencies=concurrency or (), requests=requests, duration=duration, blocks=blocks,

@@ -51,6 +51,8 @@ Prefixes = Annotated[int | None, typer.Option(help="With --cache-hit: how many d
 Turns = Annotated[str | None, typer.Option(help="Turns of a session: as --input-tokens, or ShareGPT's first so many.")]
 Think = Annotated[str | None, typer.Option(help="How long a user waits after an answer, such as 2s.")]
 Speed = Annotated[float, typer.Option(help="With --trace: 2 is twice as fast as recorded.")]
+Offset = Annotated[str | None, typer.Option(help="With --trace: its beginning that is skipped, such as 10m.")]
+Length = Annotated[str | None, typer.Option(help="With --trace: how much of it is taken, such as 5m.")]
 IgnoreEos = Annotated[bool, typer.Option("--ignore-eos", help="Answers go on to --output-tokens (vLLM, SGLang, llama.cpp).")]
 Seed = Annotated[int | None, typer.Option(help="Of arrivals and prompts, and sent with every request.")]
 Temperature = Annotated[float | None, typer.Option(help="Sent with every request; 0 if left out.")]

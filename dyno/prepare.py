@@ -26,6 +26,7 @@ from foundation.progress import Progress
 from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
 from foundation.whole_file import write_whole
+from loadgen.replay import check_replays
 from loadgen.sources import make_prompts, seed_of, sessions_needed
 from loadgen.wording import Correction, Wording
 from quantize.config import FOUR_BITS
@@ -132,6 +133,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     columns = experiment.data.columns
     train = _read(experiment.data.train, where, progress, columns) if learns and experiment.data.train else []
     heldout = _read(experiment.data.eval, where, progress, columns) if experiment.data.eval else []
+    check_replays(experiment.workload, progress.log)
     tokenizer = _tokenizer(experiment, models, where, progress)
     prompts = _prompts(experiment, heldout, tokenizer, where, progress)
     prepared = Prepared(experiment, where, models, train, heldout, prompts, tokenizer, {})

@@ -16,8 +16,8 @@ from dyno.request import shown_url
 from foundation.endpoint import ADDRESS, read_address
 from foundation.errors import BadInput
 from foundation.units import format_seconds, parse_rate, parse_seconds
-from loadgen.config import RATE_KINDS
-from loadgen.traces import read_trace
+from loadgen.config import RATE_KINDS, Recording
+from loadgen.traces import arrival_seconds, recorded_seconds
 
 REQUESTS = 500
 # So many blocks tell how much a measurement differs from itself: what two runs are compared by.
@@ -89,6 +89,8 @@ class Asked:
     cache_hit: str | None = None
     prefixes: int | None = None
     turns: str | None = None
+    offset: str | None = None
+    length: str | None = None
 
     def check(self) -> None:
         """Raises BadInput for what does not go together."""
@@ -101,6 +103,9 @@ class Asked:
         for flag, value in given.items() if not self.synthetic else ():
             if value is not None:
                 raise BadInput(f"{flag} goes with --synthetic")
+        for flag, value in {"--offset": self.offset, "--length": self.length}.items() if self.trace is None else ():
+            if value is not None:
+                raise BadInput(f"{flag} goes with --trace")
         if self.turns is not None and not self.synthetic and self.sharegpt is None:
             raise BadInput("--turns goes with --synthetic or --sharegpt")
         if not self.synthetic and not self.output_tokens.isdigit():
@@ -119,7 +124,19 @@ class Asked:
             return {"synthetic": {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens, **given}}
         if self.sharegpt is not None:
             return {"sharegpt": {"file": str(self.sharegpt), **({"turns": self.turns} if self.turns else {})}}
-        return {"trace": str(self.trace)} if self.trace is not None else None
+        recording = self.recording
+        return None if recording is None else {"trace": recording.model_dump(mode="json", exclude_defaults=True)}
+
+    @property
+    def recording(self) -> Recording | None:
+        """The part of a trace that is asked."""
+        if self.trace is None:
+            return None
+        offset = _seconds("--offset", self.offset) if self.offset else 0.0
+        length = _seconds("--length", self.length) if self.length else None
+        if length == 0:
+            raise BadInput(f"--length: {self.length} is no part of a recording; write such as 10m")
+        return Recording.model_construct(file=self.trace, offset=offset, length=length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +161,7 @@ class Load:
     slo: Sequence[str] = ()
     tokenizer: str | None = None
 
-    def check(self, trace: Path | None) -> None:
+    def check(self, trace: Recording | None) -> None:
         """Raises BadInput for what does not go together, or measures nothing."""
         _check_counts({"--requests": self.requests, "--blocks": self.blocks})
         _check_counts({"--concurrency": min(self.concurrencies, default=None)})
@@ -164,29 +181,30 @@ class Load:
         if self.duration is not None and _seconds("--duration", self.duration) == 0:
             raise BadInput(f"--duration: {self.duration} measures nothing; write such as 60s")
 
-    def stages(self, trace: Path | None) -> list[dict[str, Any]]:
+    def stages(self, trace: Recording | None) -> list[dict[str, Any]]:
         """`workload.stages`: each with its part of a block, and so many requests more in the first blocks."""
         loads: list[dict[str, Any]] = [{"rate": rate} for rate in self.rates]
         loads += [{"concurrency": concurrency} for concurrency in self.concurrencies]
         if not loads:
             assert trace is not None
-            loads = [{"trace": {"file": str(trace), "speed": self.speed}, "warmup": "0s"}]
+            part = trace.model_dump(mode="json", exclude_defaults=True)
+            loads = [{"trace": {**part, "speed": self.speed}, "warmup": "0s"}]
         return [{**load, **self._size(trace), **({"think": self.think} if self.think else {})} for load in loads]
 
-    def _size(self, trace: Path | None) -> dict[str, Any]:
+    def _size(self, trace: Recording | None) -> dict[str, Any]:
         blocks = self.block_count(trace)
         replayed = trace is not None and not self.rates and not self.concurrencies
         if replayed:  # each block replays the recording from its beginning
             if self.duration is not None:
                 return {"duration": self.duration}
             assert trace is not None
-            return {"requests": self.requests or min(REQUESTS, len(read_trace(trace.absolute())) - 1)}  # the last ends the window
+            return {"requests": self.requests or min(REQUESTS, _replayable(trace.resolved(Path.cwd())))}
         if self.duration is not None:
             return {"duration": format_seconds(_seconds("--duration", self.duration) / blocks)}
         requests, more = divmod(self.requests or REQUESTS, blocks)
         return {"requests": requests, "one_more_in": more}
 
-    def block_count(self, trace: Path | None) -> int:
+    def block_count(self, trace: Recording | None) -> int:
         """As many as are asked for, else `BLOCKS`, or fewer where their parts would be too short to measure in."""
         if self.blocks:
             return self.blocks
@@ -198,6 +216,14 @@ class Load:
             least = WAVES * max(self.concurrencies) if self.concurrencies else ARRIVALS
             parts = (self.requests or REQUESTS) // least
         return int(min(BLOCKS, max(1, parts)))
+
+
+def _replayable(recording: Recording) -> int:
+    """Arrivals with an end of their window: the last is that end, unless `length` ends it later."""
+    times = arrival_seconds(recording)
+    if count := len(times) - int(recorded_seconds(recording) <= times[-1]):
+        return count
+    raise BadInput(f"--trace: {recording.file}: one arrival; a replay needs a second one, which ends it")
 
 
 def plan_in_words(experiment: Experiment) -> str:
@@ -221,7 +247,7 @@ def plan_in_words(experiment: Experiment) -> str:
 def load_experiment_for(target: Target, asked: Asked, load: Load, name: str) -> Experiment:
     """One URL under one load or several. A trace without rate and concurrency is replayed at its own times."""
     asked.check()
-    load.check(asked.trace)
+    load.check(asked.recording)
     api = target.asked_api()
     sampling: dict[str, Any] = {} if asked.synthetic else {"max_tokens": asked.output_tokens}
     sampling |= {"seed": load.seed} if load.seed is not None else {}
@@ -238,8 +264,8 @@ def load_experiment_for(target: Target, asked: Asked, load: Load, name: str) -> 
                 "api": api,
                 "dataset": asked.dataset() or "eval",
                 "tokenizer": load.tokenizer,
-                "stages": load.stages(asked.trace),
-                "blocks": load.block_count(asked.trace),
+                "stages": load.stages(asked.recording),
+                "blocks": load.block_count(asked.recording),
                 "sampling": sampling,
                 **({"seed": load.seed} if load.seed is not None else {}),
                 **({"warmup": load.warmup} if load.warmup is not None else {}),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foundation.errors import BadInput
 from loadgen.config import Mix, Stage, Trace
 from loadgen.profiles import Profile, profile_of
-from loadgen.traces import arrival_seconds
+from loadgen.traces import arrival_seconds, recorded_seconds
 
 SECOND = 1_000_000_000
 _PURPOSE, _MIX = 1, 3
@@ -111,19 +111,27 @@ def _whole(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
 
 
 def _replayed(stage: Stage, trace: Trace, start: float) -> Schedule:
-    """The beginning of a recording, the same in every block. Raises BadInput where it is too short for the stage."""
-    times = arrival_seconds(trace.file) / trace.speed
+    """The beginning of a recording, the same in every block. Raises BadInput where it is too short for the stage.
+
+    What ends the window of so many requests is the arrival after the last, or the end of `length`.
+    """
+    times = arrival_seconds(trace) / trace.speed
+    over = recorded_seconds(trace) / trace.speed
     if stage.requests is not None:
         last = int(np.searchsorted(times, start)) + stage.requests
-        if last >= len(times):
+        following = [*times, *([over] if over > times[-1] else [])][last : last + 1]
+        if not following:
             raise BadInput(
                 f"{trace.file}: {len(times)} arrivals; {stage.label} needs {last + 1} (the one after its last ends it)"
             )
-        return _schedule(times[:last], start, float(times[last]))
+        [end] = following
+        if end <= start:
+            raise BadInput(f"{trace.file}: {stage.requests + 1} arrivals at one moment; {stage.label} needs time between them")
+        return _schedule(times[:last], start, float(end))
     assert stage.duration is not None
     end = start + stage.duration
-    if times[-1] < end:
-        raise BadInput(f"{trace.file}: {times[-1]:.1f} s long at speed {trace.speed:g}; {stage.label} needs {end:.1f} s")
+    if over < end:
+        raise BadInput(f"{trace.file}: {over:.1f} s long at speed {trace.speed:g}; {stage.label} needs {end:.1f} s")
     return _schedule(times[: int(np.searchsorted(times, end))], start, end)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from foundation.section import Section
-from foundation.units import Count, Rate, Seconds, Share
+from foundation.units import Count, Rate, Seconds, Share, format_seconds
 from loadgen.lengths import Lengths, LengthsField
 
 _DATASETS = "write eval, {synthetic: {input_tokens: 512, output_tokens: 128}}, {sharegpt: FILE} or {trace: FILE}"
@@ -27,11 +27,48 @@ class Bursts(Section):
         return self
 
 
-class Trace(Section):
-    """Recorded traffic, replayed at its own times: `speed` 2 is twice as fast. `loadgen.traces` says which files are known."""
+class Recording(Section):
+    """A file of recorded traffic (`loadgen.traces` says which are known), or a part of it.
+
+    `offset` and `length` are in the recording's own time: its first `offset` is skipped, and so
+    much is taken from there.
+    """
 
     file: Path
-    speed: float = Field(default=1.0, gt=0)
+    offset: Seconds = 0.0
+    length: Seconds | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_file(cls, value: Any) -> Any:
+        return {"file": value} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _some_of_it(self) -> Self:
+        if self.length == 0:
+            raise ValueError("length must be above zero")
+        return self
+
+    @property
+    def part(self) -> tuple[Path, float, float | None]:
+        """The file and which part of it."""
+        return self.file, self.offset, self.length
+
+    @property
+    def span(self) -> str:
+        """The part in words."""
+        begin = f"from {format_seconds(self.offset)} on"
+        return begin if self.length is None else f"the {format_seconds(self.length)} {begin}"
+
+    def resolved(self, where: Path) -> Self:
+        """The same with the path absolute."""
+        return self.model_copy(update={"file": (where / self.file).resolve()})
+
+
+class Trace(Recording):
+    """Recorded traffic, replayed at its own times: `speed` 2 is twice as fast."""
+
+    speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 class Mix(Section):
@@ -161,6 +198,12 @@ class Stage(Section):
         more = 1 if block <= self.one_more_in else 0
         return self.model_copy(update={"requests": self.requests + more, "one_more_in": 0})
 
+    def pause(self, delay: float | None) -> float:
+        """Seconds between an answer and the next turn: the recorded `delay`, or `think`."""
+        if delay is None:
+            return self.think
+        return delay / (self.trace.speed if self.trace else 1.0)
+
     @property
     def uneven(self) -> str | None:
         """Why requests do not arrive at one rate throughout; None where they do."""
@@ -226,7 +269,7 @@ class Dataset(Section):
 
     synthetic: Synthetic | None = None
     sharegpt: Conversations | None = None
-    trace: Path | None = None
+    trace: Recording | None = None
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Dataset:
@@ -238,7 +281,7 @@ class Dataset(Section):
         """The same with its file's path absolute."""
         if self.sharegpt is not None:
             return Dataset(sharegpt=self.sharegpt.model_copy(update={"file": (where / self.sharegpt.file).resolve()}))
-        return self if self.trace is None else Dataset(trace=(where / self.trace).resolve())
+        return self if self.trace is None else Dataset(trace=self.trace.resolved(where))
 
     @property
     def has_turns(self) -> bool:
@@ -294,6 +337,17 @@ class WorkloadConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _times_and_lengths_belong_together(self) -> WorkloadConfig:
+        lengths = self.dataset.trace if self.dataset else None
+        for stage in self.stages:
+            if lengths and stage.trace and stage.trace.file == lengths.file and stage.trace.part != lengths.part:
+                raise ValueError(
+                    f"{stage.label}: its times and the dataset's prompts are other parts of one recording; write the same "
+                    "offset and length in workload.dataset.trace"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_differ(self) -> WorkloadConfig:
         labels = [stage.label for stage in self.stages]
         if len(set(labels)) < len(labels):
@@ -304,10 +358,7 @@ class WorkloadConfig(Section):
     def resolved(self, where: Path) -> WorkloadConfig:
         """The same workload with the paths of its files absolute."""
         stages = tuple(
-            stage.model_copy(update={"trace": stage.trace.model_copy(update={"file": (where / stage.trace.file).resolve()})})
-            if stage.trace
-            else stage
-            for stage in self.stages
+            stage.model_copy(update={"trace": stage.trace.resolved(where)}) if stage.trace else stage for stage in self.stages
         )
         dataset = None if self.dataset is None else self.dataset.resolved(where)
         return self.model_copy(update={"stages": stages, "dataset": dataset})

@@ -17,6 +17,8 @@ from loadgen.traffic import Traffic
 
 # A closed loop rests after a failure: a server that refuses at once would else be asked thousands of times a second.
 _REST_S = 0.1
+# Without a request for longer than this, a person is told when the next one goes out.
+_QUIET_NS = 10 * SECOND
 # Arrivals prepared before those already prepared go out.
 _AT_ONCE = 16
 
@@ -53,13 +55,20 @@ async def open_loop(
                 traffic.never_sent(number, question, at_ns, "dropped", f"{max_in_flight} requests in flight already")
             else:
                 numbers = count(number, timetable.total)
-                group.create_task(session(traffic, numbers, question, at_ns, stage.think, over_ns, stop))
-        return traffic.origin_ns + ahead[0][1] if ahead else None
+                group.create_task(session(traffic, numbers, question, at_ns, stage, over_ns, stop))
+        return next_due()
+
+    def next_due() -> int | None:
+        if not ahead:
+            return None
+        if (wait_ns := ahead[0][1] - traffic.now_ns()) > _QUIET_NS:
+            traffic.progress.advance(0, f"{traffic.in_flight} in flight, the next in {wait_ns / SECOND:.0f} s")
+        return traffic.origin_ns + ahead[0][1]
 
     try:
         async with asyncio.TaskGroup() as group:
-            if ahead:
-                await act_at(traffic.origin_ns + ahead[0][1], send_due, stop)
+            if (due_ns := next_due()) is not None:
+                await act_at(due_ns, send_due, stop)
             if ahead:  # stopped
                 window_end_ns = min(traffic.now_ns(), window_end_ns)
     finally:
@@ -84,7 +93,7 @@ async def closed_loop(
         while (turn := turns.next()) is not None:
             number, question, at_ns = turn
             numbers = chain([number], turns.numbers)
-            record = await session(traffic, numbers, question, at_ns, stage.think, turns.over_ns, stop)
+            record = await session(traffic, numbers, question, at_ns, stage, turns.over_ns, stop)
             if pause := _REST_S if record.failure is not None else stage.think:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), pause)

@@ -19,8 +19,8 @@ class Question:
     """One prompt in one style. For text completions the contents of `messages` are joined by empty lines.
 
     `then` are the further turns of its session: each one's messages go behind all that was said before it. `output_tokens`: how
-    long the answer shall be; `shared_tokens`: the first tokens of the prompt that a prefix cache should know. None where nobody
-    says.
+    long the answer shall be; `shared_tokens`: the first tokens of the prompt that a prefix cache should know; `delay_s`,
+    `at_s`: as in `Prompt`. None where nobody says.
     """
 
     id: str
@@ -28,6 +28,8 @@ class Question:
     then: tuple[Question, ...] = ()
     output_tokens: int | None = None
     shared_tokens: int | None = None
+    delay_s: float | None = None
+    at_s: float | None = None
 
     def next_turn(self, answer: str, known_tokens: int | None) -> Question | None:
         """The next turn with all that was said before it, of which `known_tokens` went through the server; None at the end."""
@@ -48,7 +50,16 @@ def questions_of(prompts: Iterable[Prompt], style: str) -> list[Question]:
         else:
             session = ending_in.pop(prompt.after)
         ending_in[prompt.id] = session
-        session.append(Question(prompt.id, prompt.messages[style], (), prompt.output_tokens, prompt.shared_tokens))
+        session.append(
+            Question(
+                prompt.id,
+                prompt.messages[style],
+                output_tokens=prompt.output_tokens,
+                shared_tokens=prompt.shared_tokens,
+                delay_s=prompt.delay_s,
+                at_s=prompt.at_s,
+            )
+        )
     return [replace(first, then=tuple(others)) for first, *others in sessions]
 
 

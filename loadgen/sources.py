@@ -11,7 +11,7 @@ from foundation.errors import BadInput
 from loadgen.arrivals import planned_requests
 from loadgen.config import Dataset, Synthetic, WorkloadConfig
 from loadgen.conversations import read_sessions
-from loadgen.traces import HASH_BLOCK, Arrival, read_trace
+from loadgen.traces import Arrival, Turn, arrivals_in
 from loadgen.wording import Draft, Wording
 from results.records import PLAIN, Prompt
 
@@ -116,44 +116,70 @@ def _recorded(dataset: Dataset, needed: int, seed: int) -> Iterator[Prompt]:
 
 def _traced(dataset: Dataset, wording: Wording, needed: int, say: Callable[[str], None]) -> list[Prompt]:
     assert dataset.trace is not None
-    arrivals = read_trace(dataset.trace)[:needed]
-    for arrival in arrivals:
-        if arrival.input_tokens is None or arrival.output_tokens is None:
-            raise BadInput(f"{dataset.trace}: the arrival at {arrival.at:g} s lacks input or output tokens; a dataset needs both")
-    short = sum((arrival.input_tokens or 0) < wording.shortest for arrival in arrivals)
+    file = dataset.trace.file
+    arrivals = arrivals_in(dataset.trace)[:needed]
+    turns = [turn for arrival in arrivals for turn in arrival.turns]
+    for turn in turns:
+        if turn.text is None and (turn.input_tokens is None or turn.output_tokens is None):
+            raise BadInput(f"{file}:{turn.line}: a prompt lacks input or output tokens; a dataset needs both, or text_input")
+    firsts = [arrival.first for arrival in arrivals]
+    short = sum(turn.text is None and (turn.input_tokens or 0) < wording.shortest for turn in firsts)
     if short:
-        say(f"{dataset.trace}: {short} prompts are shorter than any can be here; they are {wording.shortest} tokens long")
-    lengths = [max(arrival.input_tokens or 0, wording.shortest) for arrival in arrivals]
-    drafts = [
-        Draft(length, (_OWN, number), tuple(((_BLOCK, each), HASH_BLOCK) for each in arrival.hash_ids))
-        for number, (arrival, length) in enumerate(zip(arrivals, lengths, strict=True))
-    ]
-    known = _known(arrivals)
-    return [
-        Prompt(
-            _id(number, 0, 1),
+        say(f"{file}: {short} prompts are shorter than any can be here; they are {wording.shortest} tokens long")
+    lengths = [None if turn.text is not None else max(turn.input_tokens or 0, wording.shortest) for turn in firsts]
+    drafts = [_draft(turn, length) for turn, length in zip(firsts, lengths, strict=True) if length is not None]
+    written = iter(wording.prompts(drafts))
+    prompts = []
+    for number, (arrival, length, known) in enumerate(zip(arrivals, lengths, _known(firsts), strict=True)):
+        first = arrival.first
+        prompts.append(
+            Prompt(
+                _id(number, 0, len(arrival.turns)),
+                "eval",
+                _said(first.text if first.text is not None else next(written)),
+                input_tokens=length,
+                output_tokens=first.output_tokens,
+                shared_tokens=min(known, length) if length and first.hash_ids else None,
+            )
+        )
+        prompts += _further_turns(number, arrival, wording)
+    return prompts
+
+
+def _further_turns(number: int, arrival: Arrival, wording: Wording) -> Iterator[Prompt]:
+    """The turns after the first of the session `number`; each adds as many tokens as it was long."""
+    for place, turn in enumerate(arrival.then, start=1):
+        words = max(1, (turn.input_tokens or 0) - wording.between)
+        yield Prompt(
+            _id(number, place, len(arrival.turns)),
             "eval",
-            {PLAIN: [{"role": "user", "content": text}]},
-            input_tokens=length,
-            output_tokens=arrival.output_tokens,
-            shared_tokens=min(shared, length) if arrival.hash_ids else None,
+            _said(turn.text if turn.text is not None else wording.write(_draft(turn, words), words)),
+            after=_id(number, place - 1, len(arrival.turns)),
+            output_tokens=turn.output_tokens,
+            delay_s=turn.delay,
+            at_s=None if turn.at is None else turn.at - arrival.at,
         )
-        for number, (arrival, length, text, shared) in enumerate(
-            zip(arrivals, lengths, wording.prompts(drafts), known, strict=True)
-        )
-    ]
 
 
-def _known(arrivals: Sequence[Arrival]) -> list[int]:
+def _said(text: str) -> dict[str, list[dict[str, str]]]:
+    return {PLAIN: [{"role": "user", "content": text}]}
+
+
+def _draft(turn: Turn, tokens: int) -> Draft:
+    """Named by its line, so that the words are the same whichever part of the recording is asked."""
+    return Draft(tokens, (_OWN, turn.line), tuple(((_BLOCK, each), turn.block) for each in turn.hash_ids))
+
+
+def _known(turns: Sequence[Turn]) -> list[int]:
     """How many of each prompt's first tokens stood in an earlier prompt: what a cache that forgets nothing would answer."""
     after: dict[tuple[int, int], int] = {}  # a block behind a chain of others: the longer chain's number
     found = []
-    for arrival in arrivals:
+    for turn in turns:
         chain, blocks = 0, 0
-        for each in arrival.hash_ids:
+        for each in turn.hash_ids:
             blocks += (chain, each) in after
             chain = after.setdefault((chain, each), len(after) + 1)
-        found.append(HASH_BLOCK * blocks)
+        found.append(turn.block * blocks)
     return found
 
 

@@ -1,16 +1,23 @@
-"""Recorded traffic: when requests came, how long they and their answers were, which blocks of their prompts they share.
+"""Recorded traffic: when requests came, how long they and their answers were, what their prompts share or say.
 
-Known by their own names: Azure's LLM inference traces (CSV: TIMESTAMP, ContextTokens, GeneratedTokens), BurstGPT (CSV:
-Timestamp, Request tokens, Response tokens), Mooncake (JSON lines: timestamp in ms, input_length, output_length, hash_ids), and
-our own JSON lines, `{"at": seconds, "input_tokens", "output_tokens", "hash_ids"}`, of which only `at` must be there.
+Known by their own names:
+
+- Azure's LLM inference traces (CSV: TIMESTAMP, ContextTokens, GeneratedTokens) and BurstGPT (CSV: Timestamp in seconds,
+  Request tokens, Response tokens);
+- Mooncake (JSON lines: timestamp in ms, input_length, output_length, hash_ids), with AIPerf's additions: `text_input` is the
+  prompt itself, lines of one `session_id` are the turns of a session, `delay` ms after the answer before them;
+- Alibaba's Bailian (the same names and a chat_id: timestamp in seconds, blocks of 16 tokens);
+- our own JSON lines, `{"at": seconds, "input_tokens", "output_tokens", "hash_ids"}`, of which only `at` must be there.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from datetime import datetime
+import math
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,95 +26,262 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.errors import BadInput
-
-# Tokens in each block that a Mooncake trace names by its hash, of a prompt's last block at most.
-HASH_BLOCK = 512
+from loadgen.config import Recording
+from loadgen.counts import MOST_TOKENS
 
 _SHAPES = (
     "an Azure (TIMESTAMP) or BurstGPT (Timestamp, Request tokens) CSV, "
     'Mooncake JSON lines (timestamp, input_length) or {"at": seconds}'
 )
-# CSV columns: arrival, input tokens, output tokens.
-_AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
-_BURSTGPT = ("Timestamp", "Request tokens", "Response tokens")
+# The year 11476: what is later was not written in the unit that its shape is in.
+_LATEST_S = 3e11
+_MOST = 1e15
+_DECIMAL = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
-class Arrival(NamedTuple):
-    """One line. `at` in seconds on the file's own clock; `hash_ids` name the prompt's blocks of 512 tokens, equal where equal."""
+class _Shape(NamedTuple):
+    """The names of a format: of the time, in so many units a second, and of the lengths.
 
-    at: float
+    `block`: tokens in each block that a hash names, of a prompt's last block at most.
+    """
+
+    at: str
+    input_tokens: str
+    output_tokens: str
+    per_second: int = 1
+    block: int = 512
+
+
+_AZURE = _Shape("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+_BURSTGPT = _Shape("Timestamp", "Request tokens", "Response tokens")
+_MOONCAKE = _Shape("timestamp", "input_length", "output_length", per_second=1000)
+_BAILIAN = _Shape("timestamp", "input_length", "output_length", block=16)
+_OURS = _Shape("at", "input_tokens", "output_tokens")
+
+
+class Turn(NamedTuple):
+    """One request of a trace: its line, lengths in tokens, the names of its prompt's blocks.
+
+    `at`: seconds on the file's own clock. `delay`: seconds after the answer before it. A turn of a
+    session has one of the two, or both, or goes out with the answer. `hash_ids` are equal where the
+    prompts' blocks of `block` tokens are. `text` is the prompt itself.
+    """
+
+    line: int
+    at: float | None = None
+    delay: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     hash_ids: tuple[int, ...] = ()
+    block: int = 512
+    text: str | None = None
 
 
-@lru_cache(maxsize=8)
-def arrival_seconds(file: Path) -> NDArray[np.float64]:
-    """The arrivals of a trace, sorted, in seconds from its first. Raises BadInput that names file and line."""
-    times = np.fromiter((arrival.at for arrival in read_trace(file)), np.float64)
-    since: NDArray[np.float64] = times - times[0]
+class Arrival(NamedTuple):
+    """A request, or a session of several turns, that begins `at` seconds on the file's own clock."""
+
+    at: float
+    first: Turn
+    then: tuple[Turn, ...] = ()
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        return (self.first, *self.then)
+
+
+def arrivals_in(recording: Recording) -> list[Arrival]:
+    """The arrivals of a trace from `offset` on, for `length` seconds. Raises BadInput that names file and line."""
+    arrivals = read_trace(recording.file)
+    begin, end = _bounds(recording, arrivals[0].at)
+    kept = [each for each in arrivals if begin <= each.at < end]
+    if not kept:
+        recorded = arrivals[-1].at - arrivals[0].at
+        raise BadInput(f"{recording.file}: no arrival in {recording.span}; the recording is {recorded:g} s long")
+    return kept
+
+
+def arrival_seconds(recording: Recording) -> NDArray[np.float64]:
+    """The arrivals of a trace in seconds after `offset`, sorted; without one, after the first.
+
+    Raises BadInput that names file and line.
+    """
+    begin, _ = _bounds(recording, read_trace(recording.file)[0].at)
+    times = np.fromiter((arrival.at for arrival in arrivals_in(recording)), np.float64)
+    since: NDArray[np.float64] = times - begin
     return since
+
+
+def recorded_seconds(recording: Recording) -> float:
+    """How long the part of a trace is, as far as it is recorded: up to the file's last arrival at most."""
+    arrivals = read_trace(recording.file)
+    begin, end = _bounds(recording, arrivals[0].at)
+    return min(arrivals[-1].at, end) - begin
+
+
+def _bounds(recording: Recording, first: float) -> tuple[float, float]:
+    begin = first + recording.offset
+    return begin, math.inf if recording.length is None else begin + recording.length
 
 
 @lru_cache(maxsize=2)
 def read_trace(file: Path) -> list[Arrival]:
-    """The lines of a trace, by arrival. Raises BadInput that names file and line."""
+    """The arrivals of a trace. Raises BadInput that names file and line."""
     try:
-        with file.open(encoding="utf-8", newline="") as lines:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
             first = lines.readline()
             lines.seek(0)
-            rows = _json_lines(file, lines) if first.lstrip().startswith("{") else _csv(file, lines)
-            arrivals = sorted(rows, key=lambda arrival: arrival.at)
+            is_json = first.lstrip().startswith("{")
+            arrivals = _arrivals(file, _json_turns(file, lines) if is_json else _csv_turns(file, lines))
     except FileNotFoundError:
         raise BadInput(f"{file}: no such trace") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file}: not UTF-8 text ({error}); save it as UTF-8") from None
+    except OSError as error:
         raise BadInput(f"{file}: can't be read ({error})") from error
     if not arrivals:
         raise BadInput(f"{file}: no arrivals; write {_SHAPES}")
     return arrivals
 
 
-def _csv(file: Path, lines: Iterator[str]) -> Iterator[Arrival]:
-    reader = csv.DictReader(lines)
-    columns = set(reader.fieldnames or ())
-    if "TIMESTAMP" in columns:
-        at, taken, given = _AZURE
-    elif {"Timestamp", "Request tokens"} <= columns:
-        at, taken, given = _BURSTGPT
-    else:
-        raise BadInput(f"{file}:1: columns {', '.join(sorted(columns)) or 'none'}; write {_SHAPES}")
-    for row in reader:
-        where = f"{file}:{reader.line_num}"
-        text = row[at]
-        try:
-            seconds = datetime.fromisoformat(text).timestamp() if at == "TIMESTAMP" else float(text)
-        except (TypeError, ValueError):
-            raise BadInput(f"{where}: {at}: {text!r} is no time") from None
-        yield Arrival(seconds, _tokens(where, row, taken), _tokens(where, row, given))
+def _arrivals(file: Path, turns: Iterator[tuple[str | int | None, Turn]]) -> list[Arrival]:
+    """Turns of one session brought together; both arrivals and the turns of a session in order of time."""
+    arrivals: list[Arrival] = []
+    sessions: dict[str | int, tuple[int, list[Turn]]] = {}
+    for session, turn in turns:
+        if session is not None and session in sessions:
+            earlier = sessions[session][1]
+            last = next(each for each in reversed(earlier) if each.at is not None)
+            _check_order(file, last, turn)
+            earlier.append(turn)
+            continue
+        if turn.at is None:
+            raise BadInput(f"{file}:{turn.line}: a session's first line needs its time; write {_SHAPES}")
+        if arrivals:
+            _check_order(file, arrivals[-1].first, turn)
+        if session is not None:
+            sessions[session] = len(arrivals), [turn]
+        arrivals.append(Arrival(turn.at, turn))
+    for place, (_, *then) in sessions.values():
+        arrivals[place] = arrivals[place]._replace(then=tuple(then))
+    return arrivals
 
 
-def _json_lines(file: Path, lines: Iterator[str]) -> Iterator[Arrival]:
+def _check_order(file: Path, earlier: Turn, turn: Turn) -> None:
+    if earlier.at is not None and turn.at is not None and turn.at < earlier.at:
+        raise BadInput(
+            f"{file}:{turn.line}: a time {earlier.at - turn.at:g} s before that of line {earlier.line}; sort the lines by time"
+        )
+
+
+def _csv_turns(file: Path, lines: Iterator[str]) -> Iterator[tuple[None, Turn]]:
+    reader = csv.DictReader(lines, strict=True)
+    try:
+        columns = set(reader.fieldnames or ())
+        if "TIMESTAMP" in columns:
+            shape = _AZURE
+        elif {"Timestamp", "Request tokens"} <= columns:
+            shape = _BURSTGPT
+        else:
+            names = ", ".join(sorted(columns)) or "none"
+            raise BadInput(f"{file}:1: columns {names[:200]}; write {_SHAPES}")
+        for row in reader:
+            where = f"{file}:{reader.line_num}"
+            if None in row or None in row.values():
+                raise BadInput(f"{where}: not the {len(columns)} columns of the header")
+            at = (_date if shape is _AZURE else _seconds)(where, shape.at, row[shape.at])
+            yield None, _turn(where, reader.line_num, row, shape, at, None)
+    except csv.Error as error:
+        raise BadInput(f"{file}:{reader.line_num}: not CSV ({error})") from None
+
+
+def _json_turns(file: Path, lines: Iterator[str]) -> Iterator[tuple[str | int | None, Turn]]:
+    empty = 0
     for number, line in enumerate(lines, start=1):
         where = f"{file}:{number}"
+        if not line.strip():
+            empty = empty or number
+            continue
+        if empty:
+            raise BadInput(f"{file}:{empty}: empty line; remove it")
         try:
             row: Any = json.loads(line)
-            ours = "at" in row
-            at = float(row["at"] if ours else row["timestamp"] / 1e3)
-        except (ValueError, TypeError, KeyError):
-            raise BadInput(f"{where}: no arrival in {line.strip()[:60]!r}; write {_SHAPES}") from None
-        taken, given = ("input_tokens", "output_tokens") if ours else ("input_length", "output_length")
-        hashes = row.get("hash_ids") or []
-        if not isinstance(hashes, list) or not all(isinstance(each, int) for each in hashes):
-            raise BadInput(f"{where}: hash_ids: write whole numbers in a list, not {str(hashes)[:60]}")
-        yield Arrival(at, _tokens(where, row, taken), _tokens(where, row, given), tuple(hashes))
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise BadInput(f"{where}: no arrival in {line.strip()[:60]!r}; write {_SHAPES}")
+        shape = _OURS if "at" in row else _BAILIAN if "chat_id" in row else _MOONCAKE
+        session = row.get("session_id")
+        if session is not None and (isinstance(session, bool) or not isinstance(session, str | int)):
+            raise BadInput(f"{where}: session_id: write a text or a whole number, not {str(session)[:60]}")
+        if row.get(shape.at) is None and session is None:
+            raise BadInput(f"{where}: no arrival in {line.strip()[:60]!r}; write {_SHAPES}")
+        at, delay = (
+            None if row.get(name) is None else _seconds(where, name, row[name], shape.per_second) for name in (shape.at, "delay")
+        )
+        yield session, _turn(where, number, row, shape, at, delay)
 
 
-def _tokens(where: str, row: dict[str, Any], name: str) -> int | None:
+def _turn(where: str, line: int, row: Mapping[str, Any], shape: _Shape, at: float | None, delay: float | None) -> Turn:
+    hashes = row.get("hash_ids") or []
+    if not isinstance(hashes, list) or not all(type(each) is int and each >= 0 for each in hashes):
+        raise BadInput(f"{where}: hash_ids: write whole numbers in a list, not {str(hashes)[:60]}")
+    taken, given = (_tokens(where, row, name) for name in (shape.input_tokens, shape.output_tokens))
+    text = row.get("text_input", row.get("input_text"))
+    if text is not None and not (isinstance(text, str) and text.strip() and _is_unicode(text)):
+        raise BadInput(f"{where}: text_input: write a text that is not empty, not {str(text)[:60]!r}")
+    # A text is not made of the blocks, so it shares none.
+    return Turn(line, at, delay, taken, given, tuple(hashes) if text is None else (), shape.block, text)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent: half of a surrogate pair can't."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _date(where: str, name: str, text: str) -> float:
+    """Seconds since 1970. A time without a zone is UTC, so that no clock change makes a hole or a second hour."""
+    try:
+        date = datetime.fromisoformat(text) if _DATE.fullmatch(text) else None
+    except ValueError:
+        date = None
+    if date is None:
+        raise BadInput(f"{where}: {name}: {text[:60]!r} is no time; write such as 2023-11-16 18:17:03.979")
+    moment = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return _checked(where, name, text, moment.timestamp())
+
+
+def _seconds(where: str, name: str, value: object, per_second: int = 1) -> float:
+    """A number of units, as seconds."""
+    number = _number(value)
+    if number is None:
+        raise BadInput(f"{where}: {name}: {str(value)[:60]!r} is no time; write a number, zero or more")
+    return _checked(where, name, value, number / per_second)
+
+
+def _checked(where: str, name: str, value: object, seconds: float) -> float:
+    if not 0 <= seconds < _LATEST_S:
+        raise BadInput(f"{where}: {name}: {str(value)[:60]!r} is no time that can be replayed")
+    return seconds
+
+
+def _tokens(where: str, row: Mapping[str, Any], name: str) -> int | None:
     """A count of tokens, None where the line has none. Where it is 0 (a request of BurstGPT's that failed) 1 is asked for."""
     value = row.get(name)
     if value is None or value == "":
         return None
-    try:
-        return max(1, int(value))
-    except (TypeError, ValueError):
-        raise BadInput(f"{where}: {name}: {value!r} is no number of tokens") from None
+    number = _number(value)
+    if number is None or number > MOST_TOKENS or number != int(number):
+        raise BadInput(f"{where}: {name}: {str(value)[:60]!r} is no number of tokens; write a whole one, zero or more")
+    return max(1, int(number))
+
+
+def _number(value: object) -> float | None:
+    """A finite number, zero or more, as JSON or a CSV cell writes it; None for anything else."""
+    if isinstance(value, str):
+        number = float(value) if _DECIMAL.fullmatch(value.strip()) else math.inf
+    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
+        number = float(value)
+    else:
+        return None
+    return number if number < _MOST else None

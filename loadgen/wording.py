@@ -94,14 +94,14 @@ class Wording:
         """The message of each draft, its length checked with the tokenizer and put right."""
         wanted = [self._correction.ours(draft.tokens) for draft in drafts]
         sizes = [max(1, tokens - self.around) for tokens in wanted]
-        texts = [self._write(draft, size) for draft, size in zip(drafts, sizes, strict=True)]
+        texts = [self.write(draft, size) for draft, size in zip(drafts, sizes, strict=True)]
         todo = list(range(len(drafts)))
         for _ in range(_ROUNDS):
             counted = self._count([self._prompt(texts[i]) for i in todo])
             off = {i: wanted[i] - count for i, count in zip(todo, counted, strict=True) if count != wanted[i] and sizes[i] > 1}
             for i, missing in off.items():
                 sizes[i] = max(1, sizes[i] + missing)
-                texts[i] = self._write(drafts[i], sizes[i])
+                texts[i] = self.write(drafts[i], sizes[i])
             todo = list(off)
             if not todo:
                 break
@@ -112,7 +112,8 @@ class Wording:
         rng = np.random.default_rng([*self._seed, *name])
         return "".join(self.words[i] for i in rng.integers(0, len(self.words), words))
 
-    def _write(self, draft: Draft, size: int) -> str:
+    def write(self, draft: Draft, size: int) -> str:
+        """`size` words of a draft: those that it begins with, then its own."""
         parts = []
         for name, words in draft.begins:
             parts.append(self.text(name, min(words, size)))

@@ -54,7 +54,8 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     `set` is "eval" or the name of a probe. `messages` maps a style ("short", "long"; "plain" where the experiment names none)
     to chat messages; for text completions a style holds one message of role "user". A turn that follows another (`after`, its
     id) holds only what it adds. `input_tokens` and `output_tokens`: the lengths it was made for, where it was.
-    `shared_tokens`: how many of its first tokens a prefix cache should know already.
+    `shared_tokens`: how many of its first tokens a prefix cache should know already. A recorded turn goes out `delay_s` seconds
+    after the answer before it, and not before `at_s` seconds of its session are over.
     """
 
     id: str
@@ -65,6 +66,8 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     shared_tokens: int | None = None
+    delay_s: float | None = None
+    at_s: float | None = None
 
 
 class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):

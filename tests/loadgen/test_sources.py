@@ -138,8 +138,8 @@ def trace(tmp_path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
 def test_a_trace_s_prompts_have_its_lengths_and_share_its_blocks(tmp_path: Path) -> None:
     rows = [
         {"timestamp": 0, "input_length": 1200, "output_length": 3, "hash_ids": [7, 8, 9]},
-        {"timestamp": 9, "input_length": 1600, "output_length": 4, "hash_ids": [7, 8, 10, 11]},
         {"timestamp": 5, "input_length": 700, "output_length": 5, "hash_ids": [8, 7]},
+        {"timestamp": 9, "input_length": 1600, "output_length": 4, "hash_ids": [7, 8, 10, 11]},
     ]
     first, second, third = prompts(trace(tmp_path, rows))
     assert [(p.input_tokens, p.output_tokens, p.shared_tokens) for p in (first, second, third)] == [
@@ -152,8 +152,49 @@ def test_a_trace_s_prompts_have_its_lengths_and_share_its_blocks(tmp_path: Path)
     assert words(second)[:512] == words(first)[512:1024]
 
 
+def test_a_bailian_trace_s_blocks_are_16_tokens(tmp_path: Path) -> None:
+    rows = [{"chat_id": i, "timestamp": i, "input_length": 60, "output_length": 3, "hash_ids": [7, 8]} for i in range(2)]
+    first, second = prompts(trace(tmp_path, rows))
+    assert second.shared_tokens == 32 and words(first)[:32] == words(second)[:32] and words(first)[32:] != words(second)[32:]
+
+
+def test_a_trace_s_own_texts_are_asked(tmp_path: Path) -> None:
+    rows = [{"timestamp": i, "text_input": f"Tell me\u2028about {i}", "hash_ids": [1]} for i in range(3)]
+    made = prompts(trace(tmp_path, [*rows, {"timestamp": 3, "input_length": 30, "output_length": 4, "hash_ids": [1]}]))
+    assert [p.messages["plain"][-1]["content"] for p in made[:3]] == [f"Tell me\u2028about {i}" for i in range(3)]
+    assert {(p.input_tokens, p.output_tokens, p.shared_tokens) for p in made[:3]} == {(None, None, None)}
+    assert (made[3].input_tokens, made[3].output_tokens, made[3].shared_tokens) == (30, 4, 0)
+
+
+def test_a_trace_s_sessions_have_their_turns_and_pauses(tmp_path: Path) -> None:
+    rows = [
+        {"session_id": "a", "timestamp": 1000, "input_length": 40, "output_length": 6},
+        {"session_id": "a", "delay": 300, "input_length": 20, "output_length": 7},
+        {"timestamp": 1500, "input_length": 40, "output_length": 6},
+        {"session_id": "a", "timestamp": 4000, "text_input": "And?", "output_length": 8},
+    ]
+    made = prompts(trace(tmp_path, rows))
+    assert [(p.id, p.after, p.output_tokens, p.delay_s, p.at_s) for p in made] == [
+        ("00000.1", None, 6, None, None),
+        ("00000.2", "00000.1", 7, 0.3, None),
+        ("00000.3", "00000.2", 8, None, 3.0),
+        ("00001", None, 6, None, None),
+    ]
+    assert [len(words(p)) for p in made] == [40, 20, 1, 40]
+    session, alone = questions_of(made, "plain")
+    assert [turn.delay_s for turn in session.then] == [0.3, None] and not alone.then
+
+
+def test_a_part_of_a_trace_is_asked_in_the_same_words(tmp_path: Path) -> None:
+    rows = [{"at": 10 * i, "input_tokens": 40 + i, "output_tokens": 3} for i in range(6)]
+    of = trace(tmp_path, rows)
+    part = prompts({"trace": {"file": of["trace"], "offset": "20s", "length": "20s"}})
+    assert [p.input_tokens for p in part] == [42, 43]
+    assert [p.messages for p in part] == [p.messages for p in prompts(of)[2:4]]
+
+
 def test_a_trace_without_lengths_can_not_be_a_dataset(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="lacks input or output tokens"):
+    with pytest.raises(BadInput, match=":1: a prompt lacks input or output tokens"):
         prompts(trace(tmp_path, [{"at": 1.5, "input_tokens": 10}]))
     for row, says in (({"at": 0, "input_tokens": "x"}, "1: input_tokens: 'x'"), ({"at": 0, "hash_ids": 4}, "1: hash_ids")):
         with pytest.raises(BadInput, match=says):
