@@ -58,6 +58,19 @@ def test_a_turn_waits_for_the_answer_before_it_and_the_thought(emulator: Any, bl
         assert max(sum(a <= b <= c for a, c in sessions) for b, _ in sessions) == 2
 
 
+def test_a_recorded_turn_waits_as_recorded_at_the_speed_of_the_replay(emulator: Any, block: Any, tmp_path: Path) -> None:
+    (tmp_path / "trace.jsonl").write_text('{"at": 0}\n{"at": 0.01}\n')
+    session = talk("s", "one", "two", "three")
+    second, third = session.then
+    session = replace(session, then=(replace(second, delay_s=0.2), replace(third, delay_s=0.02, at_s=0.6)))
+    stage = {"trace": {"file": str(tmp_path / "trace.jsonl"), "speed": 2}, "requests": 1}
+    journal = block(emulator("--ttft", "5ms", "--tokens", "40").endpoint, stage, [session])
+    one, two, three = by_id(journal)
+    assert [r.prompt_id for r in (one, two, three)] == ["s.3", "s.2", "s.1"]
+    assert two.scheduled_ns - one.done_ns >= 99_000_000
+    assert three.scheduled_ns - one.scheduled_ns >= 299_000_000
+
+
 def test_a_failed_turn_ends_its_session_and_a_duration_ends_them_all(emulator: Any, block: Any) -> None:
     server = emulator("--ttft", "30ms", "--tokens", "40")
     asked = [talk("bad", "one", "fault:http-500", "three"), talk("good", "one", "two", "three")]
