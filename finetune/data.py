@@ -9,8 +9,9 @@ from typing import Any
 
 from finetune.config import FinetuneConfig
 from finetune.report import DataReport, describe
+from foundation.chat_template import templated, tokens_in_place
 from foundation.errors import BadInput
-from foundation.examples import Example, PromptStyle, sample, templated
+from foundation.examples import Example, PromptStyle, sample
 from foundation.model import ModelRef
 from foundation.section import nearest
 
@@ -76,16 +77,12 @@ def encode(examples: Sequence[Example], style: PromptStyle | None, tokenizer: An
 
     The prompt is what a server will be sent: the messages and the opening of the assistant's turn. The completion is what the
     template puts after it, cut behind the end-of-turn token: the newline that many templates add there is never generated, so it
-    isn't learned. Tokenized apart, so that no token spans the border that a server has there too.
+    isn't learned.
     """
     texts = [_rendered(example, style, tokenizer) for example in examples]
-    if not texts:
-        return []
-    prompts = tokenizer([prompt for prompt, _ in texts], add_special_tokens=False)["input_ids"]
-    answers = tokenizer([answer for _, answer in texts], add_special_tokens=False)["input_ids"]
     return [
         Tokens(example.where, prompt, _through_end(answer, ends, example, tokenizer), example.completion)
-        for example, prompt, answer in zip(examples, prompts, answers, strict=True)
+        for example, (prompt, answer) in zip(examples, tokens_in_place(tokenizer, texts), strict=True)
     ]
 
 

@@ -1,46 +1,67 @@
-"""Examples: three shapes in, one record out, and the prompt styles that word them.
-
-Shapes: `{"messages": [...]}` (the last message is the assistant's answer), `{"prompt", "completion"}`, and
-`{"instruction", "input", "output"}`: those of TRL and Alpaca.
-"""
+"""Examples: lines of a data file as one record, and the prompt styles that word them."""
 
 from __future__ import annotations
 
 import json
-import math
 import random
 import string
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
-from foundation.section import nearest
-from foundation.tables import HUB, Row, csv_rows, hub_rows, parquet_rows
+from foundation.messages import Message
+from foundation.shapes import SHAPES, Reading, read_line
+from foundation.tables import read_rows
 
-Message = dict[str, str]
-_SHAPES = '{"messages": [...]}, {"prompt", "completion"} or {"instruction", "input", "output"}'
+_STANDARD_FIELDS = frozenset({"prompt", "input", "instruction", "system"})
 
 
 @dataclass(frozen=True)
 class Example:
-    """One line of an examples file. `fields` are what a prompt template may name; `completion` is learned, or scored against."""
+    """One line of an examples file.
+
+    `messages` are what is said up to the answer. `completion` is the answer's text, learned or scored against; empty where
+    the line has none. `fields` are what a prompt template may name. `tools` are on offer to the assistant; `answer_keys` are
+    what the answer has beside its text (tool_calls, reasoning_content, name). `weights`: by place in the messages (the answer
+    stands behind the last), 0 where an answer of the assistant is not to be learned and 1 where the line says it is.
+    """
 
     file: Path
     line: int
     messages: tuple[Message, ...]
     completion: str
     fields: Mapping[str, str]
+    tools: tuple[dict[str, Any], ...] = ()
+    answer_keys: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def where(self) -> str:
         return f"{self.file}:{self.line}"
 
     @property
+    def reference(self) -> str | None:
+        """The text to score an answer against; None where the line has none."""
+        return self.completion or None
+
+    @property
+    def answer(self) -> Message:
+        """The assistant's last message, whole."""
+        return {"role": "assistant", "content": self.completion, **self.answer_keys}
+
+    @cached_property
     def key(self) -> str:
-        """The question, spaces and case evened out: equal keys in two splits are a leak."""
-        return " ".join(" ".join(m["content"] for m in self.messages if m["role"] == "user").lower().split())
+        """The whole prompt in one form: system text, earlier turns, tools. Equal keys in two splits are a leak.
+
+        Spaces, case, Unicode's ways to write one character (NFKC), and characters that nobody sees are evened out.
+        """
+        said = [f"{m['role']}: {m['content']}{_more(m)}" for m in self.messages]
+        said += [f"{name}: {text}" for name, text in sorted(self.fields.items()) if name not in _STANDARD_FIELDS]
+        return _even("\n".join([*said, *(json.dumps(tool, sort_keys=True) for tool in self.tools)]))
 
 
 @dataclass(frozen=True)
@@ -51,7 +72,10 @@ class PromptStyle:
     system: str | None = None
 
     def render(self, example: Example) -> list[Message]:
-        """Chat messages up to the answer. Raises BadInput where the template names a field the example lacks."""
+        """Chat messages up to the answer.
+
+        Raises BadInput where the template names a field the example lacks, or leaves out its system text or earlier turns.
+        """
         try:
             user = self.user.format_map(example.fields)
             system = self.system.format_map(example.fields) if self.system is not None else None
@@ -60,10 +84,23 @@ class PromptStyle:
                 f"{example.where}: the prompt template names {{{missing.args[0]}}}, which this example lacks "
                 f"(it has {', '.join(sorted(example.fields))})"
             ) from None
+        if lost := self._loses(example):
+            raise BadInput(f"{example.where}: the prompt style would drop {lost}")
         return [
             *([{"role": "system", "content": system}] if system else []),
             {"role": "user", "content": user},
         ]
+
+    def _loses(self, example: Example) -> str | None:
+        """What of an example's messages is not in the styled ones, and what to do about it."""
+        systems = [m for m in example.messages if m["role"] == "system"]
+        if systems and "system" not in self.fields():
+            return "this example's system text; name {system} in the style, or ask without a style"
+        if earlier := len(example.messages) - len(systems) - 1:
+            turns = "message that comes" if earlier == 1 else "messages that come"
+            return f"the {earlier} {turns} before this example's last question; ask without a style"
+        more = [key for m in example.messages for key in m if key not in ("role", "content")]
+        return f"{more[0]!r} of this example's message; ask without a style, or write data.ignore: [{more[0]}]" if more else None
 
     def fields(self) -> set[str]:
         """The field names the templates use. Raises ValueError on a stray brace."""
@@ -83,141 +120,47 @@ def sample(examples: Sequence[Example], limit: int | None, seed: int = 0) -> lis
     return random.Random(seed).sample(list(examples), limit)
 
 
-def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tuple[str, str]:
-    """The question up to where the answer begins, and question and answer, both as the chat template words them.
+def read_examples(
+    source: Path | str,
+    columns: Mapping[str, str] | None = None,
+    *,
+    ignore: Collection[str] = (),
+    fields: Collection[str] = (),
+    encoding: str | None = None,
+    answers: bool = True,
+) -> list[Example]:
+    """All examples of a file (JSON, `.csv`, `.tsv`, `.parquet`) or of a hub data set (`hub:ORG/NAME:SPLIT`).
 
-    Raises BadInput where the template refuses the messages.
-    """
-    import jinja2
-
-    question = render(example, style)
-    try:
-        prompt = tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True)
-        answered = [*question, {"role": "assistant", "content": example.completion}]
-        return prompt, tokenizer.apply_chat_template(answered, tokenize=False)
-    except jinja2.TemplateError as error:
-        raise BadInput(f"{example.where}: the model's chat template refuses these messages ({error})") from None
-
-
-def read_examples(source: Path | str, columns: Mapping[str, str] | None = None) -> list[Example]:
-    """All examples of a file (JSON lines, `.csv`, `.parquet`) or of a hub data set (`hub:ORG/NAME:SPLIT`).
-
-    `columns` says which column of the source stands for which of ours: `{"prompt": "text", "completion": "label"}`. Raises
-    BadInput that names file and line for anything malformed or empty.
+    `columns` says which column of the source stands for which of ours: `{"prompt": "text", "completion": "label"}`. `ignore`
+    names keys of lines and messages to leave out, `fields` those that a prompt style reads; any other key that has no meaning
+    is an error. `encoding` is a text file's (None: UTF-8). Without `answers` a line may be a question alone. Raises BadInput
+    that names file and line for anything malformed or empty.
     """
     file = Path(source)
-    try:
-        rows = list(_rows(source))
-        examples = [_example(file, line, _renamed(f"{file}:{line}", row, columns or {})) for line, row in rows]
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: can't be read as UTF-8 text ({error})") from error
+    reading = Reading(columns or {}, frozenset(ignore), frozenset(fields), answers)
+    examples = [_example(file, line, row, reading) for line, row in read_rows(source, encoding)]
     if not examples:
-        raise BadInput(f"{file}: empty; write one example a line, as {_SHAPES}")
+        raise BadInput(f"{file}: empty; write one example a line, as {SHAPES}")
     return examples
 
 
-def _rows(source: Path | str) -> Iterator[Row]:
-    if isinstance(source, str) and source.startswith(HUB):
-        return hub_rows(source)
-    file = Path(source)
-    readers = {".csv": csv_rows, ".parquet": parquet_rows}
-    return readers.get(file.suffix.lower(), _json_lines)(file)
+def _example(file: Path, number: int, row: Mapping[str, Any], reading: Reading) -> Example:
+    line = read_line(f"{file}:{number}", row, reading)
+    messages = line.conversation.messages
+    if not line.answered:
+        return Example(file, number, messages, "", line.fields, line.tools, {}, line.conversation.weights)
+    answer = messages[-1]
+    more = {key: value for key, value in answer.items() if key not in ("role", "content")}
+    weights = line.conversation.weights
+    return Example(file, number, messages[:-1], answer["content"], line.fields, line.tools, more, weights)
 
 
-def _json_lines(file: Path) -> Iterator[Row]:
-    text = file.read_text(encoding="utf-8")
-    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
-        where = f"{file}:{number}"
-        if not line.strip():
-            raise BadInput(f"{where}: empty line; remove it, or write an example as {_SHAPES}")
-        try:
-            row = json.loads(line, parse_int=_Number, parse_float=_Number)
-        except ValueError as error:
-            raise BadInput(f"{where}: not JSON ({error}); write one example a line") from None
-        if not isinstance(row, dict):
-            raise BadInput(f"{where}: not a JSON object; write {_SHAPES}")
-        yield number, row
+def _more(message: Message) -> str:
+    more = {key: value for key, value in message.items() if key not in ("role", "content")}
+    return f" {json.dumps(more, sort_keys=True)}" if more else ""
 
 
-@dataclass(frozen=True)
-class _Number:
-    """A number of a JSON text, as it is written there: a label 1.0 stays "1.0"."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-def _renamed(where: str, row: dict[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    for theirs in columns.values():
-        if theirs not in row:
-            raise BadInput(f"{where}: data.columns names {theirs!r}, which is no column{nearest(theirs, map(str, row))}")
-    return {**row, **{ours: row[theirs] for ours, theirs in columns.items()}}
-
-
-def _example(file: Path, line: int, row: dict[str, Any]) -> Example:
-    where = f"{file}:{line}"
-    if "messages" in row:
-        return _from_messages(file, line, row["messages"])
-    if "prompt" in row and "completion" in row:
-        prompt, completion = _text(where, row, "prompt"), _answer_text(where, row, "completion")
-        fields = {"prompt": prompt, "input": prompt}
-        return Example(
-            file,
-            line,
-            ({"role": "user", "content": prompt},),
-            _answer(where, "completion", completion),
-            fields,
-        )
-    if "instruction" in row and "output" in row:
-        instruction, answer = _text(where, row, "instruction"), _answer_text(where, row, "output")
-        given = _text(where, row, "input") if row.get("input") else ""
-        question = f"{instruction}\n\n{given}" if given else instruction
-        fields = {"instruction": instruction, "input": given, "prompt": question}
-        return Example(file, line, ({"role": "user", "content": question},), _answer(where, "output", answer), fields)
-    raise BadInput(f"{where}: fields {', '.join(sorted(map(str, row))) or 'none'}; write {_SHAPES}")
-
-
-def _from_messages(file: Path, line: int, messages: object) -> Example:
-    where = f"{file}:{line}: messages"
-    if not isinstance(messages, list) or len(messages) < 2:
-        raise BadInput(f"{where}: write a list of at least a user's and an assistant's message")
-    for position, message in enumerate(messages):
-        if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
-            raise BadInput(f'{where}[{position}]: write {{"role": "user", "content": "..."}}')
-        if message["role"] not in ("system", "user", "assistant"):
-            raise BadInput(f"{where}[{position}].role: {message['role']!r}; write system, user or assistant")
-    if messages[-1]["role"] != "assistant":
-        raise BadInput(f"{where}: the last message is the {messages[-1]['role']}'s; end with the assistant's answer")
-    turns = tuple({"role": m["role"], "content": m["content"]} for m in messages[:-1])
-    asked = [m["content"] for m in turns if m["role"] == "user"]
-    if not asked:
-        raise BadInput(f"{where}: no user message before the answer")
-    fields = {"prompt": asked[-1], "input": asked[-1]}
-    return Example(file, line, turns, _answer(where, "content", messages[-1]["content"]), fields)
-
-
-def _text(where: str, row: dict[str, Any], key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise BadInput(f"{where}: {key}: write a text that is not empty, not {value!r}")
-    return value
-
-
-def _answer_text(where: str, row: dict[str, Any], key: str) -> str:
-    """An answer's text. A number or a truth value counts as JSON writes it: `true`, `5`; what is missing is no answer."""
-    value = row.get(key)
-    if isinstance(value, _Number):
-        value = value.text
-    elif isinstance(value, bool | int | float) and math.isfinite(value):
-        value = json.dumps(value)
-    return _text(where, {key: value}, key)
-
-
-def _answer(where: str, key: str, value: str) -> str:
-    if not value.strip():
-        raise BadInput(f"{where}: {key}: the answer is empty")
-    return value
+def _even(text: str) -> str:
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+    return " ".join(text.casefold().split())

@@ -1,46 +1,47 @@
-"""Rows from where examples are kept besides JSON lines: CSV, Parquet, and data sets of the Hugging Face hub."""
+"""Rows from where data is kept: JSON, CSV and Parquet files, and data sets of the Hugging Face hub."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from foundation.csv_rows import csv_rows
 from foundation.errors import BadInput
+from foundation.json_rows import Row, json_rows
+from foundation.text_file import read_text
 
 HUB = "hub:"
 _HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?:(?P<split>.+)")
 
-Row = tuple[int, dict[str, Any]]
-"""The line (CSV) or row (from 1), and its columns."""
 
+def read_rows(source: Path | str, encoding: str | None = None) -> Iterator[Row]:
+    """Rows of a file or of `hub:ORG/NAME:SPLIT`. The name's ending tells the format, JSON where none does.
 
-def csv_rows(file: Path) -> Iterator[Row]:
-    """Rows of a CSV file with a header. Raises BadInput for a row of another length than it."""
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text, strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    wanted = len(reader.fieldnames or ())
-                    raise BadInput(
-                        f"{file}:{reader.line_num}: not the {wanted} columns of the header; quote texts that hold commas"
-                    )
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise BadInput(f"{file}:{reader.line_num}: not CSV in UTF-8 ({error})") from None
+    `.csv`, `.tsv` and `.parquet` are tables; a JSON file holds one object a line, or one list of them. `encoding` is
+    that of a text file. Raises BadInput that names file and line.
+    """
+    if isinstance(source, str) and source.startswith(HUB):
+        return hub_rows(source)
+    file = Path(source)
+    ending = file.suffix.lower()
+    if ending == ".parquet":
+        return parquet_rows(file)
+    return (csv_rows if ending in (".csv", ".tsv") else json_rows)(file, read_text(file, encoding))
 
 
 def parquet_rows(file: Path) -> Iterator[Row]:
+    """Rows of a Parquet file, from 1."""
     import pyarrow
     import pyarrow.parquet
 
+    if not file.is_file():
+        raise BadInput(f"{file}: {'a folder; name a file in it' if file.is_dir() else 'no such file'}")
     try:
-        yield from enumerate(pyarrow.parquet.read_table(file).to_pylist(), start=1)
-    except pyarrow.ArrowInvalid as error:
-        raise BadInput(f"{file}: not a Parquet file ({error})") from None
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise BadInput(f"{file}: not a Parquet file ({str(error).strip().splitlines()[0]})") from None
+    yield from enumerate(table.to_pylist(), start=1)
 
 
 def hub_rows(name: str) -> Iterator[Row]:
@@ -48,15 +49,15 @@ def hub_rows(name: str) -> Iterator[Row]:
 
     A split is named as `datasets` has it: `train`, `test[:500]`. Raises BadInput where there is no such data set.
     """
-    found = _HUB_NAME.fullmatch(name.removeprefix(HUB))
-    if found is None:
+    parts = _HUB_NAME.fullmatch(name.removeprefix(HUB))
+    if parts is None:
         raise BadInput(
             f"{name}: write {HUB}ORG/NAME:SPLIT, such as {HUB}stanfordnlp/imdb:train, with /CONFIG or @REVISION after NAME"
         )
     import datasets
 
     try:
-        data = datasets.load_dataset(found["id"], found["config"], split=found["split"], revision=found["revision"])
+        data = datasets.load_dataset(parts["id"], parts["config"], split=parts["split"], revision=parts["revision"])
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise BadInput(f"{name}: not in the local hub cache, and not to be had from the hub ({reason})") from None

@@ -1,80 +1,71 @@
 """Recorded conversations as sessions: what users said, turn by turn. The answers are the server's own.
 
-Known: ShareGPT's JSON, a list of `{"conversations": [{"from": "human", "value": ...}, ...]}`, and JSON lines of
-`{"messages": [{"role": "user", "content": ...}, ...]}`.
+Known: ShareGPT's `{"conversations": [{"from": "human", "value": ...}, ...]}` and `{"messages": [{"role": "user", "content":
+...}, ...]}`, as JSON lines, a JSON list or Parquet.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
+from foundation.messages import Message, read_messages
+from foundation.tables import read_rows
 
-Message = dict[str, str]
 _SHAPES = 'ShareGPT JSON ([{"conversations": [...]}, ...]) or JSON lines of {"messages": [...]}'
-_ROLES = {"human": "user", "user": "user", "system": "system"}
-_ROLES |= dict.fromkeys(("assistant", "gpt", "chatgpt", "bing", "bard"), "assistant")
 
 
-def read_sessions(file: Path, turns: int | None) -> list[list[list[Message]]]:
+def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = lambda line: None) -> list[list[list[Message]]]:
     """Sessions of turns of messages: each turn is what is said up to an answer.
 
-    Conversations in which no user speaks are left out; of longer ones the first `turns` are taken. Raises BadInput that names
-    file and line, or place in the list.
+    Conversations in which no user speaks are left out, and so are those that a load can't ask as they were: with tools, with
+    an empty or missing message, with parts that are no text. `say` hears how many, and why the first. Of longer conversations
+    the first `turns` turns are taken. Raises BadInput that names file and line for what is no conversation.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: can't be read as UTF-8 text ({error})") from error
-    spoken = (_turns(where, messages) for where, messages in _conversations(file, text))
-    sessions = [session[:turns] for session in spoken if session]
+    sessions, odd, total = [], [], 0
+    for line, row in read_rows(file):
+        total += 1
+        where = f"{file}:{line}"
+        key = next((key for key in ("conversations", "messages") if isinstance(row.get(key), list | str)), None)
+        if key is None:
+            raise BadInput(f"{where}: no conversation; write {_SHAPES}")
+        try:
+            session = _turns(f"{where}: {key}", row, key)
+        except BadInput as reason:
+            odd.append(str(reason))
+        else:
+            sessions += [session[:turns]] if session else []
+    left_out = f"{len(odd)} of {total} conversations can't be asked as they were ({odd[0]})" if odd else ""
     if not sessions:
-        raise BadInput(f"{file}: no conversation with a user in it; write {_SHAPES}")
+        raise BadInput(f"{file}: no conversation with a user in it; {left_out or f'write {_SHAPES}'}")
+    if odd:
+        say(f"{file}: {left_out}; they are left out")
     return sessions
 
 
-def _conversations(file: Path, text: str) -> Iterator[tuple[str, Any]]:
-    if text.lstrip().startswith("["):
-        try:
-            listed: Any = json.loads(text)
-        except ValueError as error:
-            raise BadInput(f"{file}: not JSON ({error}); write {_SHAPES}") from None
-        yield from (_messages(f"{file}[{place}]", each) for place, each in enumerate(listed))
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise BadInput(f"{file}:{number}: not JSON ({error}); write {_SHAPES}") from None
-        yield _messages(f"{file}:{number}", row)
-
-
-def _messages(where: str, row: Any) -> tuple[str, Any]:
-    for key in ("conversations", "messages"):
-        if isinstance(row, dict) and isinstance(row.get(key), list):
-            return f"{where}: {key}", row[key]
-    raise BadInput(f"{where}: no conversation; write {_SHAPES}")
-
-
-def _turns(where: str, messages: list[Any]) -> list[list[Message]]:
+def _turns(where: str, row: Mapping[str, Any], key: str) -> list[list[Message]]:
+    """What is said before each answer. Raises BadInput where a load can't ask that."""
+    messages = read_messages(where, row[key], ignore=None).messages
+    if row.get("tools") or any(message["role"] == "tool" or "tool_calls" in message for message in messages):
+        raise BadInput(f"{where}: tools")
     turns: list[list[Message]] = []
-    said: list[Message] = []
-    for place, each in enumerate(messages):
-        row = each if isinstance(each, dict) else {}
-        role = _ROLES.get(str(row.get("from", row.get("role"))))
-        content = row.get("value", row.get("content"))
-        if role is None or not isinstance(content, str):
-            raise BadInput(f'{where}[{place}]: write {{"role": "user", "content": "..."}} or {{"from": "human", "value": "..."}}')
-        if role != "assistant":
-            said.append({"role": role, "content": content})
-        elif any(message["role"] == "user" for message in said):
+    said: list[Message] = _system(row)
+    for place, message in enumerate(messages):
+        if message["role"] in ("user", "assistant") and not message["content"].strip():
+            raise BadInput(f"{where}[{place}]: empty")
+        if message["role"] != "assistant":
+            said.append({"role": message["role"], "content": message["content"]})
+        elif any(each["role"] == "user" for each in said):
             turns.append(said)
             said = []
-    if any(message["role"] == "user" for message in said):
+    if any(each["role"] == "user" for each in said):
         turns.append(said)
     return turns
+
+
+def _system(row: Mapping[str, Any]) -> list[Message]:
+    """The system text that stands beside the messages, as LLaMA-Factory writes it."""
+    system = row.get("system")
+    return [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []

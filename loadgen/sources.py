@@ -52,7 +52,7 @@ def make_prompts(
     if dataset.synthetic is not None:
         return list(_synthetic(dataset.synthetic, wording, needed, workload.seed))
     if dataset.sharegpt is not None:
-        return list(_recorded(dataset, needed, workload.seed))
+        return list(_recorded(dataset, needed, workload.seed, say))
     assert dataset.trace is not None
     return _traced(dataset, wording, needed, say)
 
@@ -101,9 +101,9 @@ def _shared(share: float, tokens: int, wording: Wording) -> int:
     return max(0, min(round(share * tokens) - wording.before, tokens - wording.shortest)) if share else 0
 
 
-def _recorded(dataset: Dataset, needed: int, seed: int) -> Iterator[Prompt]:
+def _recorded(dataset: Dataset, needed: int, seed: int, say: Callable[[str], None]) -> Iterator[Prompt]:
     assert dataset.sharegpt is not None
-    sessions = read_sessions(dataset.sharegpt.file, dataset.sharegpt.turns)
+    sessions = read_sessions(dataset.sharegpt.file, dataset.sharegpt.turns, say)
     order = np.random.default_rng([seed, _OWN]).permutation(len(sessions))[:needed]
     for session, place in enumerate(order):
         before = None

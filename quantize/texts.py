@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foundation.examples import Example, PromptStyle, render, templated
+from foundation.chat_template import templated, tokens_in_place
+from foundation.examples import Example, PromptStyle, render
 from foundation.model import ModelRef
 
 
@@ -28,8 +29,7 @@ def tokenize(model: ModelRef, examples: Sequence[Example], style: PromptStyle | 
 
 def _tokenized(tokenizer: Any, example: Example, style: PromptStyle | None, longest: int) -> Text:
     prompt, answer = _rendered(tokenizer, example, style)
-    # Tokenized apart, as a server sees the one and generates the other.
-    asked, given = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer))
+    [(asked, given)] = tokens_in_place(tokenizer, [(prompt, answer)])
     ids = [*asked, *given][:longest]
     return Text(ids, min(len(asked), len(ids)))
 

@@ -53,7 +53,7 @@ def test_a_style_words_the_question(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("", ":2: empty line"),
+        ("\n" + json.dumps({"prompt": "Q", "completion": "A"}), ":2: empty line"),
         ("{not json", ":2: not JSON"),
         ("[1]", ":2: not a JSON object"),
         ({"question": "Q"}, ":2: fields question; write"),

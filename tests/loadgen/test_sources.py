@@ -114,11 +114,11 @@ def test_sharegpt_and_messages_give_the_same_sessions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[1]", r"file\[0\]: no conversation"),
-        ("[{", "file: not JSON"),
+        ("[1]", "file:1: not a JSON object"),
+        ("[{", "file:1: not JSON"),
         ('{"messages": []}\n{"prompt": "x"}', "file:2: no conversation"),
-        ('{"messages": [{"role": "tool", "content": "x"}]}', r"file:1: messages\[0\]: write"),
-        ('[{"conversations": [{"from": "human"}]}]', r"file\[0\]: conversations\[0\]: write"),
+        ('{"messages": [{"role": "tool", "content": "x"}]}', "1 of 1 conversations can't be asked .*file:1: messages: tools"),
+        ('[{"conversations": [{"from": "human"}]}]', r"1 of 1 .*file:1: conversations\[0\]: write"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "no conversation with a user"),
         ("", "no conversation with a user"),
     ],

@@ -1,0 +1,92 @@
+"""A file's text: UTF-8, or the encoding that a person names. A file that is no text is named by its first bytes."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from foundation.errors import BadInput
+
+_KINDS = {
+    b"PAR1": "a Parquet file; give it the ending .parquet",
+    b"PK\x03\x04": "a ZIP archive (an .xlsx workbook is one); save its table as CSV",
+    b"\x1f\x8b": "compressed with gzip; unpack it",
+    b"BZh": "compressed with bzip2; unpack it",
+    b"\xfd7zXZ\x00": "compressed with xz; unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard; unpack it",
+    b"ARROW1": "an Arrow file; write it as Parquet",
+    b"%PDF": "a PDF; write its text as JSON lines",
+    b"SQLite format 3": "an SQLite database; export its table as CSV",
+}
+# The longer mark first: UTF-32's begins like UTF-16's.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_REMEDY = "save the file as UTF-8, or name its encoding (data.encoding"
+
+
+def read_text(file: Path, encoding: str | None = None) -> str:
+    """The whole text without its byte order mark, line ends as they stand.
+
+    `encoding` is the name of a Python codec; None means UTF-8. Raises BadInput that names file and
+    line, and says what the file is where its first bytes tell.
+    """
+    raw = _bytes(file)
+    marked = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), None)
+    codec = codecs.lookup(encoding or "utf-8").name
+    if marked and not codec.startswith(marked):
+        says = f"data.encoding says {encoding}" if encoding else f"{_REMEDY}: {marked})"
+        raise BadInput(f"{file}:1: {marked.upper()} text, by its first bytes; {says}")
+    if encoding and _one_byte_a_character(codec) and not raw.isascii() and _is_utf8(raw):
+        raise BadInput(f"{file}: UTF-8 text, and data.encoding says {encoding}; leave it out")
+    try:
+        text = raw.decode(codec)
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].decode(codec, "replace").count("\n") + 1
+        name = "UTF-8" if codec == "utf-8" else codec
+        remedy = f"write the encoding of the file, not {encoding}" if encoding else f"{_REMEDY}: latin-1)"
+        raise BadInput(f"{file}:{line}: byte 0x{raw[error.start]:02X} is not {name}; {remedy}") from None
+    if encoding is None and "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise BadInput(f"{file}:{line}: a zero byte, which no UTF-8 text holds; {_REMEDY}: utf-16-le)")
+    return text.removeprefix("\ufeff")
+
+
+def check_encoding(name: str) -> str:
+    """The name of a text encoding. Raises ValueError where Python knows none of that name."""
+    try:
+        "a".encode(name)
+    except (LookupError, ValueError):
+        raise ValueError(f"{name!r} is no text encoding; write such as utf-16, latin-1 or cp1252") from None
+    return name
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"{file}: no such file") from None
+    except IsADirectoryError:
+        raise BadInput(f"{file}: a folder; name a file in it") from None
+    except OSError as error:
+        raise BadInput(f"{file}: can't be read ({error.strerror or error})") from None
+    for first, kind in _KINDS.items():
+        if raw.startswith(first):
+            raise BadInput(f"{file}: {kind}")
+    return raw
+
+
+def _one_byte_a_character(codec: str) -> bool:
+    return len(bytes(range(256)).decode(codec, "replace")) == 256
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
