@@ -1,6 +1,6 @@
 """Does a test notice? Changes the code in small ways, one at a time, and runs the tests that reach the changed line.
 
-    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py] [--reach FILE] [--part 1/2]
+    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py] [--reach FILE] [--part 1/2] [--timeout 90]
 
 Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
 forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A
@@ -35,7 +35,7 @@ LIBRARIES = (
     "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest",
     "hypothesis",
 )  # fmt: skip
-TIMEOUT_S, TESTS_A_MUTANT = 90.0, 40
+TESTS_A_MUTANT = 40
 
 Reach = dict[str, dict[str, list[int]]]
 """By test, by file: the lines where the functions begin that it calls."""
@@ -151,13 +151,13 @@ def sampled(tree: Path, count: int, seed: int, only: str | None) -> list[Mutant]
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
-def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach) -> Iterator[Mutant]:
+def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach, timeout_s: float) -> Iterator[Mutant]:
     for number, mutant in enumerate(mutants, start=1):
         began, file = time.monotonic(), tree / mutant.file
         source, tests = file.read_bytes(), tests_of(mutant, reach)
         write(file, mutant.applied(source), 2 * number)
         failed = Failed(tree / "failed.txt")
-        code = forked(partial(run_tests, tests, [failed], all_of_them=False), TIMEOUT_S) if tests else 0
+        code = forked(partial(run_tests, tests, [failed], all_of_them=False), timeout_s) if tests else 0
         write(file, source, 2 * number + 1)
         by = failed.file.read_text().strip() or f"exit code {code}"
         what = f"SURVIVED {len(tests)} tests" if code == 0 else f"killed by {by}" if code is not None else "killed: took too long"
@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--only", help="a file, such as results/stats.py")
     parser.add_argument("--reach", type=Path, help="which tests call what, kept from an earlier run of the same code")
     parser.add_argument("--part", default="1/1", help="the first of three parts of the sample: 1/3")
+    parser.add_argument("--timeout", type=float, default=90.0, help="seconds; longer where other work goes on beside")
     asked = parser.parse_args()
     part, parts = map(int, asked.part.split("/"))
     kept = asked.reach.resolve() if asked.reach else None
@@ -193,7 +194,7 @@ def main() -> None:
         if kept and not kept.is_file():
             kept.write_text(json.dumps(reach))
         print(f"{len(mutants)} changes, {len(reach)} tests", flush=True)
-        left = list(survivors(tree, mutants, reach))
+        left = list(survivors(tree, mutants, reach, asked.timeout))
     print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed")
     for mutant in left:
         print(f"survived: {mutant}")

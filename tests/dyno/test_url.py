@@ -30,8 +30,8 @@ def test_what_was_measured_is_what_the_emulator_does(run: Path) -> None:
     metrics = {name: estimate["value"] for name, estimate in stage["metrics"].items()}
     assert stage["planned"] == stage["succeeded"] == 250
     assert metrics["output_tokens_mean"] == 11
-    assert metrics["service_ttft_p50"] >= 300
-    assert metrics["service_latency_p50"] >= 320
+    assert metrics["service_ttft_p50"] >= 1000
+    assert metrics["service_latency_p50"] >= 1020
     assert metrics["latency_p99"] is None
     assert "1,000" in stage["metrics"]["latency_p99"]["reason"]
 
