@@ -1,6 +1,6 @@
 """Does a test notice? Changes the code in small ways, one at a time, and runs the tests that reach the changed line.
 
-    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py] [--reach FILE] [--part 1/2] [--timeout 90]
+    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py] [--reach FILE] [--part 1/2]
 
 Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
 forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A
