@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from results.report.figures import bars, spread, time, tradeoff
+from results.report.figures.frame import x_axis
 from results.report.figures.gauge import gauge
 from results.report.svg import Axis, Drawing, shorten, spread_labels
 from results.summary import Decomposition, Difference, Estimate, Objective
@@ -187,3 +188,13 @@ def test_the_gauge_shades_the_allowed_side() -> None:
 def test_the_loss_curve_names_its_last_values() -> None:
     figure = time.loss_curve(time.Training("finetune", [1, 2, 3], [2.0, 1.0, 0.5], [3], [0.75]))
     assert {"training 0.500", "held-out 0.750"} <= set(texts(figure))
+
+
+def test_values_below_a_narrow_axis_do_not_overlap() -> None:
+    """From 7 ms to 0.9 s a log axis has 1, 2 and 5 of each decade; in 90 units there is no room for all of them."""
+    drawing, axis = Drawing(200, 100), Axis(7.0, 900.0, 20.0, 110.0, log=True)
+    x_axis(drawing, axis, 10, 60, "ms", "TTFT")
+    ticks = [e for e in drawn(drawing.render("axis")).iter("text") if e.get("class") == "tick"]
+    assert 2 <= len(ticks) < len(axis.ticks())
+    edges = [(float(e.get("x", "")), len(e.text or "") * 3.6) for e in ticks]
+    assert all(x + half < next_x - next_half for (x, half), (next_x, next_half) in pairwise(edges))

@@ -29,12 +29,16 @@ def span(values: Iterable[float], low: float | None = None, pad: float = 0.06) -
 
 
 def x_axis(drawing: Drawing, x: Axis, top: float, bottom: float, unit: str, label: str, count: int = 5) -> None:
-    """Vertical grid lines with their values below, and the axis label with its unit under them."""
+    """Vertical grid lines with their values below as far as there is room, and the axis label with its unit."""
     ticks = x.ticks(count)
     chosen, texts = tick_text(ticks, unit)
+    free = float("-inf")
     for tick, text in zip(ticks, texts, strict=True):
         drawing.line(x(tick), top, x(tick), bottom, "grid")
-        drawing.text(x(tick), bottom + 17, text, "tick", "middle")
+        half = len(text) * TEXT * CHARACTER / 2
+        if x(tick) - half >= free:
+            drawing.text(x(tick), bottom + 17, text, "tick", "middle")
+            free = x(tick) + half + TEXT / 2
     drawing.line(x.start, bottom, x.end, bottom, "axis")
     shown = f"{label}, {chosen.unit}" if chosen.unit else label
     drawing.text((x.start + x.end) / 2, bottom + 37, shown + (" (log scale)" if x.log else ""), "label", "middle")
