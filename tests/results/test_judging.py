@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from results import analyse, judge
 from results.records import RequestRecord
@@ -267,3 +268,18 @@ def test_an_error_rate_relative_to_one_of_zero_is_not_judged(tmp_path: Path) -> 
 def test_the_verdict_says_what_failures_are_in_what_was_judged(tmp_path: Path, slo: dict[str, str], said: str) -> None:
     measure(tmp_path, "base", every(200))
     assert any(reason.endswith(said) for reason in verdict(tmp_path, Asked(slo)).reasons)
+
+
+def test_an_error_rate_relative_to_the_baselines_is_bounded_by_the_worst_end_of_one_over_the_best_of_the_other(
+    tmp_path: Path,
+) -> None:
+    """20 of 400 in both, the same in each block; Clopper and Pearson's bounds with half of the 5 % a side."""
+    for variant in ("base", "tuned"):
+        for block in range(1, 5):
+            records = [request(i, "q", 100 * i, 50, failure="http_5xx" if i < 5 else None) for i in range(N)]
+            write_journal(tmp_path, variant, block, records)
+    found = judged(tmp_path, Asked({"error_rate": "3x"}), "error_rate", ("base", "tuned"))
+    high, low = stats.beta.ppf(0.975, 21, 380), stats.beta.ppf(0.025, 20, 381)
+    assert found.limit == pytest.approx(0.15)
+    assert found.pessimistic == pytest.approx(high * 0.05 / low)
+    assert found.optimistic == pytest.approx(low * 0.05 / high)

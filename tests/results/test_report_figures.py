@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from results.report.figures import bars, spread, time, tradeoff
-from results.report.figures.frame import x_axis
+from results.report.figures.frame import span, x_axis
 from results.report.figures.gauge import gauge
 from results.report.svg import Axis, Drawing, shorten, spread_labels
 from results.summary import Decomposition, Difference, Estimate, Objective
@@ -198,3 +198,17 @@ def test_values_below_a_narrow_axis_do_not_overlap() -> None:
     assert 2 <= len(ticks) < len(axis.ticks())
     edges = [(float(e.get("x", "")), len(e.text or "") * 3.6) for e in ticks]
     assert all(x + half < next_x - next_half for (x, half), (next_x, next_half) in pairwise(edges))
+
+
+def test_a_span_has_six_per_cent_of_air_on_either_side() -> None:
+    assert span([3.0, 13.0]) == pytest.approx((2.4, 13.6))
+    assert span([3.0, 13.0], low=0.0) == pytest.approx((0.0, 13.6))
+
+
+def test_an_axis_of_scores_ends_at_100_per_cent() -> None:
+    """With its air the axis would go from 35 % to 110 %; the reference at 100 % is at its right end, and so nothing is beyond."""
+    rows = [bars.ScoreRow("a", 0, Estimate(value=0.5, low=0.45, high=0.55, n=9), None)]
+    lines = list(drawn(bars.scores("quality", rows, 1.0)).iter("line"))
+    [reference] = [e for e in lines if e.get("class") == "reference"]
+    [axis] = [e for e in lines if e.get("class") == "axis"]
+    assert reference.get("x1") == axis.get("x2")

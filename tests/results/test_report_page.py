@@ -19,10 +19,12 @@ from results import RunInputs, analyse, judge, plan_capacity
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from results.records import Prompt, VariantRecord
 from results.report import write
+from results.report.cards import objective_writer
 from results.report.evidence import gather
+from results.report.junit import junit
 from results.report.page import markdown_text
 from results.report.samples import choose
-from results.summary import CapacityPlan, Summary, Verdicts
+from results.summary import CapacityPlan, Estimate, Objective, Summary, Validity, Verdicts
 from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE
 from tests.results.report_run import PROVENANCE, make_run, measured_of
 
@@ -344,3 +346,29 @@ def test_it_shows_what_the_analysis_makes_of_journals(tmp_path: Path) -> None:
         assert words in page.shown
     assert "quality against the baseline" in page.shown and "≥ −1.0 points" in page.shown
     assert "nan" not in re.sub(r"[a-z]+nan|nan[a-z]+", "", page.shown.lower())
+
+
+def test_junit_has_an_error_for_a_measurement_that_is_not_valid_and_for_no_other(made: Made) -> None:
+    _, summary, verdicts, _ = made
+    variant = summary.variants[0]
+    spoiled = msgspec.structs.replace(variant.stages[0], validity=Validity(level="INVALID", reasons=["sent late"]))
+    variants = [msgspec.structs.replace(variant, stages=[spoiled]), *summary.variants[1:]]
+    root = Tree.fromstring(junit(msgspec.structs.replace(summary, variants=variants), verdicts))
+    measurements = [case for case in root.iter("testcase") if (case.get("name") or "").startswith("measurement")]
+    errors = [case.find("error") for case in measurements]
+    assert len(errors) > 1
+    assert [error is not None for error in errors] == [True] + [False] * (len(errors) - 1)
+    assert errors[0] is not None
+    assert errors[0].get("message") == "sent late"
+
+
+def test_a_rise_in_cost_is_written_as_a_change_and_a_cost_as_money() -> None:
+    def objective(metric: str, unit: str) -> Objective:
+        value = Estimate(value=0.2, low=0.1, high=0.3, n=9)
+        return Objective(
+            kind="budget", metric=metric, label=metric, unit=unit, value=value, limit=0.5, limit_text="", margin=0.3,
+            outcome="holds", sentence="",
+        )  # fmt: skip
+
+    assert objective_writer(objective("cost_increase", "share"))(0.2, 0) == "+20 %"
+    assert objective_writer(objective("cost_per_month", "$"))(0.2, 0) == "$0.20"
