@@ -7,13 +7,16 @@ from pathlib import Path
 
 from dyno.assets import bundled_model
 from dyno.experiment import PREFIX
+from foundation.checkpoint import check_checkpoint
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.model import ModelRef, is_causal
 from foundation.progress import Progress
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
 _WORDS = ("*.json", "*.jinja", "tokenizer*", "*.model")
 _FILES = ("*.safetensors", *_WORDS)
+_TWICE = "consolidated*"
+"""The same weights a second time, under the names that Mistral's own library gives them."""
 
 
 def resolve_model(name: str, where: Path, progress: Progress) -> ModelRef:
@@ -48,13 +51,14 @@ def _folder(name: str, folder: Path) -> ModelRef:
             else "no *.safetensors weights"
         )
         raise BadInput(f"model: {folder}: {why}")
-    if (
-        isinstance(architectures, list)
-        and architectures
-        and not any("CausalLM" in str(a) or "ConditionalGeneration" in str(a) for a in architectures)
-    ):
+    if isinstance(architectures, list) and architectures and not any(_answers(str(a)) for a in architectures):
         raise BadInput(f"model: {folder}: {architectures[0]} is not a causal language model")
+    check_checkpoint(model)
     return model
+
+
+def _answers(architecture: str) -> bool:
+    return "ConditionalGeneration" in architecture or is_causal(architecture)
 
 
 def tokenizer_folder(name: str, where: Path, progress: Progress) -> Path:
@@ -98,7 +102,7 @@ def _snapshot(name: str, files: tuple[str, ...], progress: Progress) -> Path:
     hub_id, _, revision = name.partition("@")
     progress.log(f"looking up {name} in the hub's cache, then on the hub")
     try:
-        return Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=list(files)))
+        return Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=list(files), ignore_patterns=[_TWICE]))
     except RepositoryNotFoundError:
         raise BadInput(f"model: {name}: the hub has no such model, or it needs a token (set HF_TOKEN)") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

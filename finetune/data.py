@@ -12,7 +12,7 @@ from finetune.report import DataReport, describe
 from foundation.chat_template import templated, tokens_in_place
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, sample
-from foundation.model import ModelRef
+from foundation.model import ModelRef, is_causal
 from foundation.section import nearest
 
 MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more than it saves
@@ -148,7 +148,7 @@ def _check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
     about = base.config()
     architectures = about.get("architectures")
     names = [str(a) for a in architectures] if isinstance(architectures, list) else []
-    if not any(name.endswith("ForCausalLM") for name in names):
+    if not any(map(is_causal, names)):
         raise BadInput(
             f"{base.path}/config.json: architectures: {', '.join(names) or 'none'}; finetune needs a causal LM (...ForCausalLM)"
         )

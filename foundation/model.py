@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import BadInput
+from foundation.installed import strings
 from foundation.weights import Shapes, shapes_of
 
 _EDGE = 1 << 20
@@ -79,3 +80,15 @@ class ModelRef:
         if not isinstance(parsed, dict):
             raise BadInput(f"{file}: not a JSON object")
         return parsed
+
+
+def is_causal(architecture: str) -> bool:
+    """Whether an architecture, as `config.json` names it, is a causal language model.
+
+    Most say so in their names. The others, GPT2LMHeadModel among them, are those that transformers
+    or vLLM list as such.
+    """
+    return "CausalLM" in architecture or architecture in (
+        strings("transformers", "models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+        | strings("vllm", "model_executor/models/registry.py", "_TEXT_GENERATION_MODELS")
+    )

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foundation.errors import BadInput
+from foundation.template_file import read_settings, read_template, render_chat, special_tokens
 
 Api = Literal["chat", "completions"]
 Message = dict[str, str]
-_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+FILE = "tokenizer.json"
 
 
 class ModelTokenizer:
@@ -25,12 +26,12 @@ class ModelTokenizer:
             from tokenizers import Tokenizer
         except ImportError:
             raise BadInput('counting tokens needs the package tokenizers: pip install "tunedyno[tune]"') from None
-        if not (file := folder / "tokenizer.json").is_file():
+        if not (file := folder / FILE).is_file():
             raise BadInput(f"{folder}: no tokenizer.json; name a model folder that has one")
         self.folder = folder
         self._tokens = Tokenizer.from_file(str(file))
-        self._settings = _json(folder / "tokenizer_config.json")
-        self._template = _template(folder, self._settings)
+        self._special = special_tokens(read_settings(folder))
+        self._template = read_template(folder)
 
     def vocabulary(self) -> list[str]:
         """Every token in the order of their ids, with a space where byte-level BPE writes Ġ and SentencePiece ▁."""
@@ -56,13 +57,9 @@ class ModelTokenizer:
         return [each.ids for each in self._tokens.encode_batch(texts, add_special_tokens=not chat)]
 
     def _render(self, messages: Sequence[Message]) -> str:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
         if self._template is None:
             raise BadInput(f"{self.folder}: the tokenizer has no chat template; write workload.api: completions")
-        named = {name: _content(self._settings[name]) for name in _SPECIAL if self._settings.get(name)}
-        rendered, _ = render_jinja_template([list(messages)], chat_template=self._template, add_generation_prompt=True, **named)
-        return str(rendered[0])
+        return render_chat(self._template, messages, self._special)
 
 
 def completion_text(messages: Sequence[Message]) -> str:
@@ -70,24 +67,29 @@ def completion_text(messages: Sequence[Message]) -> str:
     return "\n\n".join(message["content"] for message in messages)
 
 
-def _template(folder: Path, settings: dict[str, Any]) -> str | None:
-    if (file := folder / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
-    found = settings.get("chat_template")
-    if isinstance(found, list):  # several, by name
-        found = next((each["template"] for each in found if each.get("name") == "default"), None)
-    return found
+def new_tokens(folder: Path, base: Path) -> list[str]:
+    """Tokens that were added to the tokenizer in `folder` and that the base's does not have.
+
+    Empty where one of them has no `tokenizer.json`. Raises BadInput where one is broken.
+    """
+    ours, theirs = _tokenizer_json(folder / FILE), _tokenizer_json(base / FILE)
+    if not ours or not theirs:
+        return []
+    vocabulary = theirs.get("model", {}).get("vocab", {})
+    known = set(vocabulary if isinstance(vocabulary, dict) else (entry[0] for entry in vocabulary))
+    known |= set(_added(theirs))
+    return [token for token in _added(ours) if token not in known]
 
 
-def _content(token: Any) -> str:
-    return str(token["content"] if isinstance(token, dict) else token)
+def _added(tokenizer: dict[str, Any]) -> list[str]:
+    return [str(token["content"]) for token in tokenizer.get("added_tokens") or ()]
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _tokenizer_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        read = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        parsed = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise BadInput(f"{file}: not JSON ({error})") from None
-    return read if isinstance(read, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -1,4 +1,4 @@
-"""Whether vLLM can serve an adapter beside its base, told from `adapter_config.json` before a server starts.
+"""Whether vLLM can serve an adapter beside its base: by `adapter_config.json` here, by its tensors in `adapter_file`.
 
 vLLM refuses an adapter only when it loads it (`vllm/lora/peft_helper.py` holds its rules), a minute too late and as an HTTP 500.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
+from serve.adapter_file import FILE, MERGE
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What `--max-lora-rank` takes (`vllm/config/lora.py`)."""
@@ -21,6 +22,17 @@ _PLAIN_INITS = {"gaussian", "eva", "orthogonal", "mica", "lora_ga"}
 
 def lora_rank(variant: str, adapter: Path) -> int:
     """The highest rank in an adapter. Raises BadInput with the reason where vLLM would not serve it."""
+    config = read_config(variant, adapter)
+    if not (adapter / FILE).is_file():
+        raise BadInput(f"variants.{variant}.adapter: {adapter}: no {FILE}")
+    if reason := next(_refusals(config), None):
+        file = adapter / "adapter_config.json"
+        raise BadInput(f"variants.{variant}.adapter: {file}: vLLM can't serve it: {reason}; {MERGE}")
+    return _highest_rank(config)
+
+
+def read_config(variant: str, adapter: Path) -> dict[str, Any]:
+    """`adapter_config.json`, parsed. Raises BadInput where it is missing or broken."""
     file = adapter / "adapter_config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -30,11 +42,7 @@ def lora_rank(variant: str, adapter: Path) -> int:
         raise BadInput(f"{file}: not JSON ({error})") from None
     if not isinstance(config, dict):
         raise BadInput(f"{file}: not a JSON object")
-    if not any(adapter.glob("*.safetensors")):
-        raise BadInput(f"variants.{variant}.adapter: {adapter}: no adapter_model.safetensors")
-    if reason := next(_refusals(config), None):
-        raise BadInput(f"variants.{variant}.adapter: {file}: vLLM can't serve it: {reason}; write merge instead of adapter")
-    return _highest_rank(config)
+    return config
 
 
 def max_lora_rank(rank: int) -> int:
@@ -45,9 +53,7 @@ def max_lora_rank(rank: int) -> int:
 def check_rank(variant: str, rank: int) -> None:
     """Raises BadInput for a rank that no server takes."""
     if not 0 < rank <= RANKS[-1]:
-        raise BadInput(
-            f"variants.{variant}.adapter: rank {rank}: vLLM serves ranks from 1 to {RANKS[-1]}; write merge instead of adapter"
-        )
+        raise BadInput(f"variants.{variant}.adapter: rank {rank}: vLLM serves ranks from 1 to {RANKS[-1]}; {MERGE}")
 
 
 def _highest_rank(config: dict[str, Any]) -> int:

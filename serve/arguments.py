@@ -16,6 +16,7 @@ from serve.adapters import max_lora_rank
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.variant import ServedVariant
+from serve.vllm_models import other_plugins, quantization_formats
 from serve.vllm_options import ask_parser
 
 # Options that have a field of their own in the section, and options that are this program's to set.
@@ -42,6 +43,8 @@ def command_line(
     Host and port come when the server starts. The flags are the same for every server but for what an adapter needs.
     """
     line = [f"--model={model.path}", *_names(variants), f"--dtype={config.dtype}"]
+    if any(model.path.glob("consolidated*.safetensors")):
+        line.append("--load-format=safetensors")  # vLLM would take these for a model of Mistral's own form
     if config.max_model_len is not None:
         line.append(f"--max-model-len={config.max_model_len}")
     if config.enforce_eager:
@@ -115,15 +118,25 @@ def check_installed() -> None:
 
 
 def check_checkpoint(variant: str, model: ModelRef) -> None:
-    """Raises BadInput for a checkpoint whose quantization needs a plugin that is not installed."""
+    """Raises BadInput for a checkpoint whose quantization the installed vLLM does not know, or needs a plugin for."""
     if not (model.path / "config.json").is_file():
         return
-    quantization = model.config().get("quantization_config")
+    about = model.config()
+    quantization = about.get("quantization_config", about.get("compression_config"))
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    if method is None:
+        return
     if method == "bitsandbytes" and not serves_bitsandbytes():
         raise BadInput(
             f"variants.{variant}: a bitsandbytes checkpoint is served through vllm-bnb-plugin, which is not installed; "
             "pip install --no-deps vllm-bnb-plugin"
+        )
+    name = str(method).lower().replace("compressed_tensors", "compressed-tensors")
+    formats = quantization_formats()
+    if formats and name not in formats | {"bitsandbytes"} and not other_plugins():
+        raise BadInput(
+            f"variants.{variant}: {model.path}/config.json: quant_method: the installed vLLM knows no format {method!r}; "
+            "name the unquantized model, and write quantize for a format of it"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from serve import adapters, arguments, ports
+from serve.adapter_file import check_adapter_file, check_architecture
 from serve.config import ServeConfig
 from serve.device import Device, device_for
 from serve.dtype import ServedDtype, served_dtype
@@ -54,7 +55,7 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     """The plan. Raises BadInput for whatever can be known to fail: adapters, options, ports, memory."""
     device = device_for(config)
     groups = share_servers(variants)
-    ranks = {v.name: _rank(v) for v in variants if v.adapter is not None}
+    ranks = {v.name: _rank(v, v.model) for v in variants if v.adapter is not None and v.model is not None}
     if groups:
         arguments.check_installed()
     dtypes = [served_dtype(group[0], config, device.kind == "cpu") for _, group in groups]
@@ -136,11 +137,14 @@ def _as_settled(config: ServeConfig, residency: Residency, servers: int, device:
     return config.model_copy(update=settled), note
 
 
-def _rank(variant: ServedVariant) -> int:
+def _rank(variant: ServedVariant, base: ModelRef) -> int:
     """The rank of a variant's adapter, or the one it will be trained with."""
     assert variant.adapter is not None
+    check_architecture(variant.name, base)
     if variant.adapter.exists() or variant.rank is None:
-        return adapters.lora_rank(variant.name, variant.adapter)
+        rank = adapters.lora_rank(variant.name, variant.adapter)
+        check_adapter_file(variant.name, variant.adapter, adapters.read_config(variant.name, variant.adapter), base)
+        return rank
     adapters.check_rank(variant.name, variant.rank)
     return variant.rank
 

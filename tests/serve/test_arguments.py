@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,3 +96,25 @@ def test_the_environment_is_ours_with_the_key_and_without_what_outvotes_the_comm
     env = environment("secret")
     assert env["VLLM_API_KEY"] == "secret" and env["HF_HUB_OFFLINE"] == "1" and env["CUDA_VISIBLE_DEVICES"] == "3"
     assert "VLLM_CPU_KVCACHE_SPACE" not in env
+
+
+def test_weights_in_mistrals_own_form_are_not_read_in_place_of_the_others(tmp_path: Path):
+    model = ModelRef("m", None, tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    plain = [ServedVariant("base", model)]
+    assert not any("load-format" in argument for argument in command_line(model, plain, {}, ServeConfig(), CPU))
+    (tmp_path / "consolidated.safetensors").touch()
+    assert "--load-format=safetensors" in command_line(model, plain, {}, ServeConfig(), CPU)
+
+
+@pytest.mark.parametrize(
+    ("method", "refused"),
+    [("hqq", True), ("gguf", True), ("gptq", False), ("compressed_tensors", False), ("FP8", False)],
+)
+def test_a_format_that_vllm_does_not_know(tmp_path: Path, method: str, refused: bool):
+    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    if refused:
+        with pytest.raises(BadInput, match=rf"variants\.q: .*config\.json: quant_method: .* knows no format '{method}'"):
+            check_checkpoint("q", ModelRef("m", None, tmp_path))
+    else:
+        check_checkpoint("q", ModelRef("m", None, tmp_path))

@@ -1,0 +1,93 @@
+"""What the installed vLLM can serve: quantization formats, architectures, and which take adapters.
+
+Read from its source (see `foundation.installed`). What can't be told from there is not refused: an
+architecture that is not in vLLM's registry may still be served by way of transformers.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+
+from foundation.installed import assigned, source, strings
+
+_MODELS = "model_executor/models"
+_LORA = "SupportsLoRA"
+
+
+def quantization_formats() -> frozenset[str]:
+    """The names that a checkpoint's `quant_method` may have; empty where they are not known."""
+    return strings("vllm", "model_executor/layers/quantization/__init__.py", "QuantizationMethods")
+
+
+def other_plugins() -> bool:
+    """Whether plugins are installed that may bring formats of their own, besides vLLM's and the one for bitsandbytes."""
+    plugins = entry_points(group="vllm.general_plugins")
+    return any(not plugin.value.startswith(("vllm.", "vllm_bnb_plugin:")) for plugin in plugins)
+
+
+@cache
+def architectures() -> dict[str, tuple[str, str]]:
+    """Architecture to (module, class) of vLLM's own text-generation models."""
+    tree = source("vllm", f"{_MODELS}/registry.py")
+    value = assigned(tree, "_TEXT_GENERATION_MODELS") if tree else None
+    if not isinstance(value, ast.Dict):
+        return {}
+    pairs = zip(value.keys, value.values, strict=True)
+    return {ast.literal_eval(key): ast.literal_eval(place) for key, place in pairs if key is not None}
+
+
+@dataclass(frozen=True)
+class AdapterSupport:
+    """Whether an architecture takes adapters at all, and of which of its embeddings and output head."""
+
+    any: bool
+    embeddings: frozenset[str] = frozenset()
+
+
+def adapter_support(architecture: str) -> AdapterSupport | None:
+    """None where vLLM's source does not tell."""
+    module, name = architectures().get(architecture, ("", ""))
+    bases = list(_lineage(module, name)) if module else []
+    if not bases or None in bases:
+        return None
+    classes = [base for base in bases if isinstance(base, ast.ClassDef)]
+    if not any(_named(base) == _LORA for each in classes for base in each.bases):
+        return AdapterSupport(any=False)
+    embeddings = next((value for each in classes if (value := assigned(each, "embedding_modules"))), None)
+    names = [key.value for key in embeddings.keys if isinstance(key, ast.Constant)] if isinstance(embeddings, ast.Dict) else []
+    return AdapterSupport(True, frozenset(map(str, names)))
+
+
+def _lineage(module: str, name: str) -> Iterator[ast.ClassDef | None]:
+    """A class and those of vLLM's models that it is made of, itself first; None for one that is not found."""
+    tree = None if "." in module else source("vllm", f"{_MODELS}/{module}.py")
+    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None) if tree else None
+    yield found
+    if tree is None or found is None:
+        return
+    local = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    imports = dict(_imports(tree))
+    for base in map(_named, found.bases):
+        if base in local:
+            yield from _lineage(module, base)
+        elif base in imports:
+            yield from _lineage(*imports[base])
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Local name to (module, name) for classes of other models. Interfaces and what else is shared count by their names."""
+    for node in tree.body:
+        if not isinstance(node, ast.ImportFrom) or node.module is None:
+            continue
+        package, _, module = node.module.rpartition(".")
+        ours = (node.level == 1 and not package) or package == "vllm.model_executor.models"
+        if ours and module not in ("interfaces", "interfaces_base", "utils"):
+            yield from ((alias.asname or alias.name, (module, alias.name)) for alias in node.names)
+
+
+def _named(base: ast.expr) -> str:
+    return base.id if isinstance(base, ast.Name) else ""
