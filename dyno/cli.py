@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dyno import flags
-from foundation.errors import DynoError, Exit
+from dyno import flags, signals, streams
+from foundation.errors import DynoError, Exit, refused_by_system
 
 if TYPE_CHECKING:
     from dyno.experiment import Experiment
@@ -47,43 +46,45 @@ Variant = Annotated[list[str] | None, typer.Option("--variant", help="Only these
 
 
 def main() -> None:
-    """The entry point: exit codes of `foundation.errors.Exit`, one clear line for an error."""
-    signal.signal(signal.SIGTERM, _interrupt)  # ends as Ctrl-C does, so that no process is left behind
+    """The entry point: exit codes of `foundation.errors.Exit`, one clear line for an error.
+
+    1 and 2 are verdicts, so no fault and no broken pipe may end a command with them.
+    """
+    streams.steady()
+    signals.end_as_ctrl_c()
     debug = "--debug" in sys.argv
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
-        code = app(args=arguments, prog_name="dyno", standalone_mode=False)
-    except DynoError as error:
-        _fail(str(error), getattr(error, "detail", ""), debug)
-        code = error.exit_code
+        code = app(args=[a for a in sys.argv[1:] if a != "--debug"], prog_name="dyno", standalone_mode=False)
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
+    except SystemExit as left:
+        # typer's own way out where a pipe broke. Its code is 1.
+        code = _explain(left.__context__, debug) if isinstance(left.__context__, OSError) else left.code
     except Exception as error:
-        code = _usage_error(error)
-        if code is None:
-            if debug:
-                raise
-            _fail(f"{type(error).__name__}: {error} (this is a fault of dyno; --debug shows where)", "", debug)
-            code = Exit.SYSTEM_FAILED
+        code = _explain(error, debug)
+    if words := streams.lost():
+        _fail(words)
     sys.exit(int(code or 0))
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _usage_error(error: Exception) -> int | None:
-    """A wrong option or argument, told in click's words; None where it is something else."""
-    show = getattr(error, "show", None)
-    if type(error).__name__ in ("Abort",):
+def _explain(error: Exception, debug: bool) -> int:
+    """Say what went wrong, in one line; the exit code for it."""
+    if callable(show := getattr(error, "show", None)):  # click's words for a wrong option or argument
+        show()
+        return Exit.BAD_INPUT
+    if type(error).__name__ == "Abort":
         return Exit.INTERRUPTED
-    if show is None:
-        return None
-    show()
-    return Exit.BAD_INPUT
+    known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else error
+    if isinstance(known, DynoError):
+        _fail(str(known), getattr(known, "detail", ""), error if debug else None)
+        return known.exit_code
+    words = f"{type(error).__name__}: {error} (this is a fault of dyno; --debug shows where)"
+    _fail(words, "", error if debug else None)
+    return Exit.SYSTEM_FAILED
 
 
-def _fail(message: str, detail: str, debug: bool) -> None:
+def _fail(message: str, detail: str = "", shown: Exception | None = None) -> None:
+    """An error on standard error: its line, what a log says of it, and with `--debug` the traceback."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -91,8 +92,10 @@ def _fail(message: str, detail: str, debug: bool) -> None:
     console.print(message, markup=False, highlight=False, soft_wrap=True)
     if detail:
         console.print(detail.rstrip(), style="dim", markup=False, highlight=False, soft_wrap=True)
-    if debug:
-        console.print_exception()
+    if shown is not None:
+        from rich.traceback import Traceback
+
+        console.print(Traceback.from_exception(type(shown), shown, shown.__traceback__))
 
 
 @app.command(epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   dyno run --resume runs/news-topics")
@@ -450,7 +453,7 @@ def _ring(
             progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
             raise KeyboardInterrupt from None
     if as_json:
-        print(results_json(directory, summary, verdicts))
+        streams.put(results_json(directory, summary, verdicts))
     else:
         show_results(console, directory, summary, verdicts, excerpt=excerpt)
     if words := outage(summary):

@@ -19,6 +19,7 @@ from dyno.experiment import Experiment, load_experiment
 from dyno.pipeline import run_inputs
 from dyno.run_directory import existing_run
 from dyno.stored import read_summary
+from dyno.streams import put
 from foundation.errors import BadInput, Exit
 from foundation.units import parse_change
 from foundation.whole_file import write_whole
@@ -134,12 +135,12 @@ def _show_table(comparison: RunComparison) -> None:
 
 
 def _show_json(comparison: RunComparison) -> None:
-    print(msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode())
+    put(msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode())
 
 
 _FORMS: dict[str, Callable[[RunComparison], None]] = {
     "table": _show_table,
-    "markdown": lambda comparison: print(markdown(comparison)),
+    "markdown": lambda comparison: put(markdown(comparison)),
     "json": _show_json,
 }
 

@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import DynoError, SystemFailed
+from foundation.errors import DynoError, SystemFailed, refused_by_system
+from foundation.parent import end_with
 from foundation.progress import Progress
 
 
@@ -74,12 +75,16 @@ def _ending(code: int | None) -> str:
 
 def _run(pipe: Connection, log: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    with log.open("a", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
+        end_with(parent.pid)
     try:
+        with log.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
         pipe.send(("result", function(*args, progress=_Sent(pipe))))
     except DynoError as error:
         pipe.send(("error", error))
     except Exception as error:
-        pipe.send(("error", SystemFailed(f"{function.__name__}: {type(error).__name__}: {error}", traceback.format_exc())))
+        known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else None
+        said = f"{function.__name__}: {type(error).__name__}: {error}"
+        pipe.send(("error", known or SystemFailed(said, traceback.format_exc())))

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import serve
 from dyno.prepare import Prepared
 from dyno.run_directory import RunDirectory
+from dyno.signals import ENDING
+from dyno.stopping import handled
 from foundation.progress import Progress
 from loadgen import reach, run
 from serve import Hosting
 
 
 def keep_up(prepared: Prepared, directory: RunDirectory, progress: Progress, only: Sequence[str]) -> None:
-    """Serve all variants (or those named) until SIGINT or SIGTERM. Raises SystemFailed where a server dies."""
+    """Serve all variants (or those named) until Ctrl-C, SIGTERM or SIGHUP. Raises SystemFailed where a server dies."""
     wanted = [prepared.served(v, directory) for v in prepared.experiment.variants if not only or v.name in only]
     plan = serve.check(wanted, prepared.experiment.serve.model_copy(update={"residency": "resident"}))
     run(_keep_up(plan, prepared, directory, progress))
 
 
 async def _keep_up(plan: serve.ServePlan, prepared: Prepared, directory: RunDirectory, progress: Progress) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     experiment = prepared.experiment
     answers = partial(reach, workload=experiment.workload, log=progress.log)
     hosting = Hosting(plan, experiment.serve, directory.logs, progress, answers)
@@ -35,9 +33,5 @@ async def _keep_up(plan: serve.ServePlan, prepared: Prepared, directory: RunDire
             progress.log(f"{endpoint.variant}:\n  {serve.curl_line(endpoint)}")
         progress.stage("serving; Ctrl-C stops", None, "")
         watching = asyncio.ensure_future(hosting.watch())
-        stopping = asyncio.ensure_future(stopped.wait())
-        await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if watching.done():
+        with handled(dict.fromkeys(ENDING, watching.cancel)), suppress(asyncio.CancelledError):
             await watching
-        watching.cancel()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 from rich.table import Table
 from rich.text import Text
@@ -42,5 +44,5 @@ def _value(stage: StageSummary, key: str) -> float | None:
 
 def results_json(run: RunDirectory, summary: Summary, verdicts: Verdicts) -> str:
     """`summary.json` and `verdict.json` in one object, and where the run lies."""
-    made = {"run": str(run.path), "summary": summary, "verdict": verdicts}
+    made = {"run": os.fsencode(run.path).decode("utf-8", "replace"), "summary": summary, "verdict": verdicts}
     return msgspec.json.format(msgspec.json.encode(made), indent=2).decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -18,6 +17,7 @@ from dyno import align, rates
 from dyno.environment import note_requests
 from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
+from dyno.stopping import Stopping, handled
 from dyno.timeline import BlockTimes, Timeline
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress, Silent
@@ -64,19 +64,7 @@ async def measure(
     Raises SystemFailed where a server dies, Interrupted after Ctrl-C.
     """
     times = BlockTimes()
-    stop = asyncio.Event()
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-
-    def on_interrupt() -> None:
-        if stop.is_set():
-            task.cancel()
-        else:
-            progress.log("stopping: waiting for the requests under way (Ctrl-C again to stop at once)")
-            stop.set()
-
-    loop.add_signal_handler(signal.SIGINT, on_interrupt)
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    stop = Stopping(progress.log)
     began = time.monotonic()
     until, resolution = prepared.experiment.until_decided, prepared.experiment.resolution
     try:
@@ -88,6 +76,7 @@ async def measure(
             servers = [server for server in plan.servers if any(v.name in names for v in server.variants)]
             part = 1 / len(plan.rounds)
             async with AsyncExitStack() as stack:
+                stack.enter_context(handled(stop.actions))
                 largest = max((server.memory.weights for server in servers), default=0)
                 with timeline.doing("server", len(servers), largest, part):
                     endpoints = await stack.enter_async_context(hosting.round(names))
@@ -113,9 +102,6 @@ async def measure(
                     )
     except asyncio.CancelledError:
         raise Interrupted from None
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        loop.remove_signal_handler(signal.SIGTERM)
     return times
 
 
@@ -188,21 +174,22 @@ class _Load:
     hosting: Hosting
     endpoints: Mapping[str, Endpoint]
     progress: Progress
-    stop: asyncio.Event
+    stop: Stopping
     times: BlockTimes
 
     async def run(self, blocks: Sequence[_Block | _Mixed], what: str) -> None:
-        """Raises Interrupted once `stop` is set."""
+        """Raises Interrupted once a block was drained."""
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
             await self.hosting.ready(block.variant)
             await self.hosting.sample()
             began = time.monotonic()
-            await guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop))
+            with self.stop.in_block():
+                await guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop.drain))
             await self.hosting.sample()
             shown.done()
-            if self.stop.is_set():
+            if self.stop.drain.is_set():
                 raise Interrupted
             self.times.add(block.variant, block.stage.label, time.monotonic() - began, block.requests)
             left = [(each.variant, each.stage.label) for each in blocks[number:]]

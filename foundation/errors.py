@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 
@@ -39,3 +40,36 @@ class SystemFailed(DynoError):
     def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
         self.detail = detail
+
+
+_ROOM, _FILES = "make room on its disk", "allow more open files (ulimit -n)"
+# What the system may refuse, and what to do about it: what is wrong from the start, and what breaks under a run.
+_REFUSED = {
+    errno.EACCES: "name a place that can be read and written",
+    errno.EPERM: "name a place that can be read and written",
+    errno.EROFS: "name a place that can be written",
+    errno.ELOOP: "the symbolic link leads to itself",
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.ENOTDIR: "a part of its path is no folder",
+    errno.EISDIR: "name a file",
+}
+_BROKEN = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EIO: "its disk fails",
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.ENOENT: "it was moved, removed or never there",
+    errno.ESTALE: "it was moved, removed or never there",
+}
+
+
+def refused_by_system(error: OSError | RuntimeError) -> DynoError | None:
+    """The clear line for what the system refused of a file; None where the error is about something else."""
+    if isinstance(error, RuntimeError):  # pathlib's own, before Python 3.13
+        return BadInput(f"{error}: the symbolic link leads to itself") if "Symlink loop" in str(error) else None
+    known = {**_REFUSED, **_BROKEN}
+    if error.errno not in known:
+        return None
+    line = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}; {known[error.errno]}"
+    return BadInput(line) if error.errno in _REFUSED else SystemFailed(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from dyno.isolate import isolated
 from foundation.errors import BadInput, SystemFailed
 from foundation.progress import Progress
+from foundation.whole_file import whole_file
 
 PATHS = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
@@ -100,19 +102,29 @@ def test_an_interrupt_leaves_no_process(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pids[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def fills_the_disk(progress: Progress) -> None:
+    with whole_file(Path("adapter")) as place:
+        place.touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemFailed, match=r"^adapter: No space left on device; make room on its disk$"):
+        isolated(fills_the_disk, progress=Told(), log=tmp_path / "log")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import signal, sys\n"
         "from pathlib import Path\n"
-        "from dyno.cli import _interrupt\n"
+        "from dyno.signals import end_as_ctrl_c\n"
         "from dyno.isolate import isolated\n"
         "from tests.dyno.test_isolate import Told, never_ends\n"
         "class Prints(Told):\n"
         "    def log(self, line): print(line, flush=True)\n"
         "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGTERM, _interrupt)\n"
+        "    end_as_ctrl_c()\n"
         "    isolated(never_ends, progress=Prints(), log=Path('log'))\n"
     )
     with subprocess.Popen(
@@ -122,4 +134,8 @@ def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> Non
         child = int(process.stdout.readline())
         process.send_signal(number)
         assert process.wait(20) != 0
-    assert not psutil.pid_exists(child)
+    for _ in range(40):  # the kernel ends it where its parent could not
+        if not psutil.pid_exists(child):
+            return
+        time.sleep(0.05)
+    pytest.fail("the stage went on without its parent")
