@@ -137,7 +137,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     tokenizer = _tokenizer(experiment, models, where, progress)
     prompts = _prompts(experiment, heldout, tokenizer, where, progress)
     prepared = Prepared(experiment, where, models, train, heldout, prompts, tokenizer, {})
-    _check_adapters(prepared)
+    _check_adapters(prepared, progress)
     _check_quantization(prepared)
     if need_models or all(model.path.is_dir() for model in models.values()):
         _check_training(prepared, progress)
@@ -243,7 +243,7 @@ def _check_data(
     return reports[0].text()
 
 
-def _check_adapters(prepared: Prepared) -> None:
+def _check_adapters(prepared: Prepared, progress: Progress) -> None:
     for variant in prepared.experiment.variants:
         for key in ("adapter", "merge"):
             name = getattr(variant, key)
@@ -252,7 +252,8 @@ def _check_adapters(prepared: Prepared) -> None:
                 if not folder.is_dir():
                     raise BadInput(f"variants.{variant.name}.{key}: {folder}: no such adapter folder")
                 if (base := prepared.base_of(variant)).path.is_dir():
-                    quantize.check_adapter(folder, base)
+                    for warning in quantize.check_adapter(folder, base):
+                        progress.log(f"warning: variants.{variant.name}.{key}: {warning}")
 
 
 def _check_quantization(prepared: Prepared) -> None:

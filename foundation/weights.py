@@ -1,20 +1,96 @@
-"""Names and shapes of weights, from the headers of safetensors files: no weight is read and no torch loaded."""
+"""Names, shapes and dtypes of weights, from the headers of safetensors files, and a look at their values; no torch is loaded."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from foundation.errors import BadInput
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
 Shapes = dict[str, tuple[int, ...]]
+
+_FLOATS = {
+    "F64": (8, 0x7FF0000000000000),
+    "F32": (4, 0x7F800000),
+    "F16": (2, 0x7C00),
+    "BF16": (2, 0x7F80),
+}
+"""Bytes of a number, and the bits of its exponent: where all of those are set it is an infinity or NaN."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as a header describes it: dtype in safetensors' words ("BF16"), `begin` and `end` its bytes in the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a tensor holds: nothing but numbers (no NaN, no infinity), and nothing but zeros."""
+
+    finite: bool
+    zero: bool
 
 
 def shapes_of(file: Path) -> Shapes:
     """Every tensor of a file. Raises BadInput where it is no safetensors file."""
+    return {name: tensor.shape for name, tensor in headers_of(file).items()}
+
+
+def headers_of(file: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a file. Raises BadInput where it is no safetensors file, or is cut short."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="numpy") as tensors:
-            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        # It holds the header against the file's length.
+        with safe_open(file, framework="numpy"):
+            pass
     except SafetensorError as error:
         raise BadInput(f"{file}: not a safetensors file ({error})") from None
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+    first = 8 + length
+    header.pop("__metadata__", None)
+    return {name: _stored(about, first) for name, about in header.items()}
+
+
+def values_of(file: Path) -> dict[str, Values]:
+    """What every tensor of a file holds, one at a time in memory. Raises BadInput for a dtype that holds no plain floats."""
+    import numpy as np
+
+    values = {}
+    headers = headers_of(file)
+    data = np.memmap(file, mode="r")
+    for name, tensor in headers.items():
+        if tensor.dtype not in _FLOATS:
+            raise BadInput(f"{file}: {name} is stored as {tensor.dtype}; write float32, bfloat16 or float16")
+        values[name] = _look(data[tensor.begin : tensor.end], tensor.dtype)
+    return values
+
+
+def _stored(about: dict[str, Any], first: int) -> StoredTensor:
+    begin, end = about["data_offsets"]
+    return StoredTensor(about["dtype"], tuple(about["shape"]), first + begin, first + end)
+
+
+def _look(data: npt.NDArray[np.uint8], dtype: str) -> Values:
+    import numpy as np
+
+    size, exponent = _FLOATS[dtype]
+    bits = np.frombuffer(data, dtype=f"<u{size}")
+    sign = 1 << (8 * size - 1)
+    return Values(
+        finite=not bool(((bits & exponent) == exponent).any()),
+        zero=not bool((bits & (sign - 1)).any()),
+    )

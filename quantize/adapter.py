@@ -1,42 +1,85 @@
-"""Does this adapter belong to this base? Asked before anything loads, since a wrong base merges without a sound."""
+"""Does this adapter belong to this base, and is all of it there? Asked before anything loads."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
+from foundation.loading import ADAPTER_CONFIG, listed
 from foundation.model import ModelRef
-from foundation.weights import shapes_of
+from foundation.weights import Shapes, shapes_of
+from quantize.adapter_tensors import (
+    PAIR_ROLES,
+    WEIGHTS,
+    Parts,
+    TensorNames,
+    check_complete,
+    check_values,
+    is_embedding,
+    is_head,
+    parts_of,
+)
+from quantize.base_name import check_base
+from quantize.merge_arithmetic import is_turned, why_not_computed
 
-_PREFIX = "base_model.model."
+_KNOWN = {
+    "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping",
+    "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config",
+    "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "kasa_config",
+    "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
+    "lora_bias", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core",
+    "modules_to_save", "monteclora_config", "peft_type", "peft_version", "qalora_group_size",
+    "r", "rank_pattern", "revision", "target_modules", "target_parameters", "task_type",
+    "trainable_token_indices", "unsloth_version", "use_bdlora", "use_dora", "use_qalora",
+    "use_rslora", "velora_config",
+}  # fmt: skip
+"""The settings of LoRA in PEFT 0.21, and marks that change nothing."""
 
 
-def check_adapter(adapter: Path, base: ModelRef) -> None:
-    """Raises BadInput where the folder is no LoRA adapter in safetensors, or was trained for another base.
+def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
+    """What a person should know of an adapter that can be merged into this base.
 
-    The base's fingerprint in `tunedyno.json` decides where there is one. For an adapter from elsewhere, the recorded base id and
-    the shape of every weight do.
+    The base's fingerprint in `tunedyno.json` decides whether it is the right base; for an adapter from elsewhere, the recorded
+    name and the shape of every weight do. Raises BadInput where the folder is no whole LoRA adapter in safetensors, where it
+    would change nothing, where its merge can't be checked, or where it was trained on another base.
     """
-    config = _read_json(adapter / "adapter_config.json", "not an adapter folder, it has no adapter_config.json")
+    config = read_adapter_config(adapter)
+    if not (adapter / WEIGHTS).is_file():
+        raise BadInput(f"{adapter}: no {WEIGHTS}; pickle weights are not loaded, save the adapter in safetensors")
+    if reason := why_not_computed(config):
+        raise BadInput(f"{adapter}/{ADAPTER_CONFIG}: {reason}")
+    parts = parts_of(adapter)
+    told = check_values(adapter, parts)
+    check_complete(adapter, parts, config)
+    recorded = str(config.get("base_model_name_or_path") or "")
+    renamed = check_base(adapter, recorded, _recorded_fingerprint(adapter), base)
+    names = TensorNames(shapes := base.shapes(), tied=is_tied(base))
+    _check_shapes(adapter, parts, base, shapes, names)
+    _check_vocabulary(adapter, parts, base, shapes)
+    _check_targets(adapter, parts, config, names, shapes)
+    unknown = sorted(key for key in config.keys() - _KNOWN if config[key])
+    told += [f"{adapter}/{ADAPTER_CONFIG}: {listed(unknown)}: not known here, and without effect"] if unknown else []
+    return told + ([renamed] if renamed else [])
+
+
+def read_adapter_config(adapter: Path) -> dict[str, Any]:
+    """`adapter_config.json`, parsed. Raises BadInput where it is not there, no JSON object, or not LoRA's."""
+    config = _read_json(adapter / ADAPTER_CONFIG, f"not an adapter folder, it has no {ADAPTER_CONFIG}")
     if config.get("peft_type") != "LORA":
         raise BadInput(
-            f"{adapter}/adapter_config.json: peft_type: {config.get('peft_type')!r}; only LoRA adapters are merged and served"
+            f"{adapter}/{ADAPTER_CONFIG}: peft_type: {config.get('peft_type')!r}; only LoRA adapters are merged and served"
         )
-    if not (adapter / "adapter_model.safetensors").is_file():
-        raise BadInput(f"{adapter}: no adapter_model.safetensors; pickle weights are not loaded, save the adapter in safetensors")
-    trained_on = str(config.get("base_model_name_or_path") or "")
-    fingerprint = _recorded_fingerprint(adapter)
-    if fingerprint is not None:
-        if fingerprint != base.fingerprint():
-            raise BadInput(f"{adapter}: trained on {trained_on}, whose weights are not those of {base.id} ({base.path})")
-        return
-    if _is_hub_id(trained_on) and _is_hub_id(base.id) and trained_on.lower() != base.id.lower():
-        raise BadInput(
-            f"{adapter}: trained on {trained_on}, not on {base.id}; name that model, or an adapter trained on this one"
-        )
-    _check_shapes(adapter, base)
+    return config
+
+
+def is_tied(base: ModelRef) -> bool:
+    """Whether input embeddings and output head are one matrix."""
+    tied = base.config().get("tie_word_embeddings")
+    return bool(tied) if tied is not None else not any(is_head(name) for name in base.shapes())
 
 
 def _recorded_fingerprint(adapter: Path) -> str | None:
@@ -48,26 +91,77 @@ def _recorded_fingerprint(adapter: Path) -> str | None:
     return fingerprint if isinstance(fingerprint, str) else None
 
 
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith(("/", ".", "~"))
+def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes, names: TensorNames) -> None:
+    saved = shapes_of(adapter / WEIGHTS)
+    model_type, other = base.config().get("model_type"), "it was trained on another model"
+    for target, roles in parts.items():
+        found, module = names.find(target), target.rpartition(".")[0]
+        if found is None:
+            raise BadInput(f"{adapter}: adapts {module}, which {base.id} does not have: {other}")
+        theirs = shapes[found]
+        if "whole" in roles:
+            ours = saved[roles["whole"]]
+            if ours[1:] != theirs[1:] or (ours[0] != theirs[0] and not (is_embedding(target) or is_head(target))):
+                raise BadInput(f"{adapter}: {target} is {ours} there and {theirs} in {base.id}: {other}")
+            theirs = ours
+        if pair := [saved[roles[role]] for role in PAIR_ROLES if role in roles]:
+            # A is (rank, in), B is (out, rank).
+            outputs, inputs = theirs[::-1] if is_turned(target, model_type) else theirs
+            for mine, its, side in ((pair[0][1], inputs, "inputs"), (pair[1][0], outputs, "outputs")):
+                if mine != its:
+                    raise BadInput(f"{adapter}: {module} has {mine} {side} there and {its} in {base.id}: {other}")
 
 
-def _check_shapes(adapter: Path, base: ModelRef) -> None:
-    weights = base.shapes()
-    for name, shape in shapes_of(adapter / "adapter_model.safetensors").items():
-        module, _, part = name.removeprefix(_PREFIX).partition(".lora_")
-        if part not in ("A.weight", "B.weight"):
-            continue
-        target = weights.get(f"{module}.weight")
-        if target is None:
-            raise BadInput(f"{adapter}: adapts {module}, which {base.id} does not have: it was trained on another model")
-        # A is (rank, in), B is (out, rank), the weight (out, in).
-        ours, theirs = (shape[1], target[1]) if part == "A.weight" else (shape[0], target[0])
-        if ours != theirs:
-            side = "inputs" if part == "A.weight" else "outputs"
-            raise BadInput(
-                f"{adapter}: {module} has {ours} {side} there and {theirs} in {base.id}: it was trained on another model"
-            )
+def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes) -> None:
+    """Tokens that were added: the embeddings and a head of its own have to bring rows for them alike."""
+    saved = shapes_of(adapter / WEIGHTS)
+    rows = {
+        target: saved[roles["whole"]][0]
+        for target, roles in parts.items()
+        if "whole" in roles and len(saved[roles["whole"]]) == 2
+    }
+    rows = {target: number for target, number in rows.items() if is_embedding(target) or is_head(target)}
+    ours = {name: shape[0] for name, shape in shapes.items() if is_embedding(name) or (is_head(name) and not is_tied(base))}
+    grown = {target: number for target, number in rows.items() if number not in ours.values()}
+    if not grown:
+        return
+    target, number = next(iter(grown.items()))
+    if len(set(rows.values())) > 1 or len(rows) < len(ours):
+        lacking = "the embeddings and the output head" if len(ours) > 1 else "the embeddings"
+        raise BadInput(
+            f"{adapter}: {target} has {number} rows, {base.id} has {next(iter(ours.values()))}: tokens were added, and {lacking} "
+            "must both bring their rows; save the adapter with save_embedding_layers=True"
+        )
+
+
+def _check_targets(adapter: Path, parts: Parts, config: Mapping[str, Any], names: TensorNames, shapes: Shapes) -> None:
+    """What the config names and the base has must be in the file: PEFT would begin with a pair that changes nothing."""
+    changed = {names.find(target) for target in parts}
+    missing = [
+        name
+        for name, shape in shapes.items()
+        if name not in changed and name.endswith(".weight") and _is_named(config, name.removesuffix(".weight"), len(shape))
+    ]
+    if missing:
+        raise BadInput(
+            f"{adapter}: {ADAPTER_CONFIG} names {listed(missing)}, and {WEIGHTS} holds nothing for it; save the adapter again"
+        )
+
+
+def _is_named(config: Mapping[str, Any], module: str, dimensions: int) -> bool:
+    """Whether the config asks for a module, surely: layers by number, and experts that a model fuses, are PEFT's to tell."""
+    if any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in config.get("modules_to_save") or []):
+        return True
+    targets, excluded = config.get("target_modules"), config.get("exclude_modules")
+    if config.get("layers_to_transform") is not None or ".experts." in module or _matches(excluded, module):
+        return False
+    return dimensions == 2 and targets != "all-linear" and _matches(targets, module)
+
+
+def _matches(wanted: object, module: str) -> bool:
+    if isinstance(wanted, str):
+        return re.fullmatch(wanted, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in wanted) if isinstance(wanted, list) else False
 
 
 def _read_json(file: Path, missing: str) -> dict[str, Any]:

@@ -13,7 +13,14 @@ from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.whole_file import write_whole
 
-_REWRITTEN = ("config.json", "recipe.json", "recovery.json", "model.safetensors.index.json")
+_TOKENIZER = (
+    "tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken",
+    "chat_template*", "*.jinja", "additional_chat_templates/*.jinja",
+)  # fmt: skip
+"""What a tokenizer is made of, its chat templates included."""
+
+_COMPANIONS = (*_TOKENIZER, "generation_config.json", "*processor_config.json", "*.py", "LICENSE*", "NOTICE*", "USE_POLICY*")
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def make_room(out: Path, needed: int) -> None:
@@ -27,11 +34,25 @@ def make_room(out: Path, needed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def copy_companions(source: Path, out: Path, only: str = "*") -> None:
-    """Tokenizer, chat template, generation config, byte for byte: every variant must get the same tokens from a prompt."""
-    for file in sorted(source.glob(only)):
-        if file.is_file() and file.suffix != ".safetensors" and file.name not in _REWRITTEN:
-            shutil.copyfile(file, out / file.name)
+def copy_companions(source: Path, out: Path) -> None:
+    """Tokenizer, chat template, generation config, byte for byte: every variant must get the same tokens from a prompt.
+
+    What else lies in a model folder stays there: an adapter, or the state of a trainer, would be taken for a part of the model.
+    """
+    _copy(source, out, _COMPANIONS)
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Tokenizer and chat template alone: those that an adapter was trained with, where it has them."""
+    _copy(source, out, _TOKENIZER)
+
+
+def _copy(source: Path, out: Path, patterns: Iterable[str]) -> None:
+    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+        if file.is_file() and file.suffix not in _WEIGHTS:
+            to = out / file.relative_to(source)
+            to.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, to)
 
 
 def write_recipe(out: Path, source: ModelRef, packages: Iterable[str], **recipe: Any) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.errors import BadInput, SystemFailed
+from foundation.loading import load_adapter, load_causal_lm
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
-from foundation.weights import shapes_of
-from quantize.adapter import check_adapter
-from quantize.checkpoint import copy_companions, make_room, write_recipe
+from foundation.weights import headers_of, shapes_of
+from quantize.adapter import check_adapter, is_tied, read_adapter_config
+from quantize.adapter_tensors import WEIGHTS, Parts, TensorNames, is_embedding, is_head, parts_of
+from quantize.checkpoint import copy_companions, copy_tokenizer, make_room, write_recipe
+from quantize.merge_check import check_merged
 
 if TYPE_CHECKING:
     import torch
@@ -25,64 +30,53 @@ MOST_DIFFERENCE = 0.1
 PROBE = "Explain quantum computing in simple terms:"
 """Asked of the adapter model and of the merged one; the difference of their logits goes into the recipe."""
 
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
 
 def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> ModelRef:
-    """Write base + adapter to `out`: added in float32, then cast to the base's own dtype.
+    """Write base + adapter to `out`: added in float32, then each tensor cast to the dtype that the base's file has it in.
 
-    Raises BadInput where the adapter is for another base, the base is quantized, or the disk is full, SystemFailed where the
-    merged model does not give the adapter's logits.
+    PEFT adds; the written files are then read back, and every tensor is held against base + adapter as computed from the
+    adapter's own tensors, and the model's logits against those of the adapter as PEFT runs it. Raises BadInput where the adapter
+    is for another base, or broken, the base is quantized, or the disk is full; SystemFailed where the files hold anything else.
     """
-    check_adapter(adapter, base)
+    warnings = check_adapter(adapter, base)
     check_merge(base)
-    dtype = _dtype_of(base)
     make_room(out, base.size_bytes())
     quiet_libraries()
-    progress.stage(f"merge {adapter.name}", 3, "step")
+    progress.stage(f"merge {adapter.name}", 4, "step")
     started = time.perf_counter()
-
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    with torch.no_grad():
-        model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32, use_safetensors=True).eval()
-        if (rows := _embedding_rows(adapter)) is not None:
-            model.resize_token_embeddings(rows, mean_resizing=False)
-        model = PeftModel.from_pretrained(model, adapter).eval()
-        prompt = _prompt(base)
-        wanted = model(input_ids=prompt).logits
-        progress.advance(1, "adding")
-        merged = _cast(model.merge_and_unload(), getattr(torch, dtype))
-        progress.advance(1, "writing")
-        merged.save_pretrained(out)
-        # The weights as they were written, computed in float32 again: the difference is what the cast to `dtype` costs.
-        difference = (_cast(merged, torch.float32)(input_ids=prompt).logits - wanted).abs()
-        if float(difference.mean()) > MOST_DIFFERENCE * float(wanted.std()):
-            raise SystemFailed(
-                f"{adapter}: merged into {base.id} it does not give the adapter's logits (mean difference "
-                f"{difference.mean():.3g} where they vary by {wanted.std():.3g})"
-            )
+    parts = parts_of(adapter)
+    rows = _embedding_rows(adapter, parts)
+    prompt = _prompt(base)
+    wanted, ignored, dtype = _add(base, adapter, parts, rows, prompt, out, progress)
+    _write_dtype(out, base, dtype)
     copy_companions(base.path, out)
-    if rows is not None:
-        copy_companions(adapter, out, only="*token*")
-    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    copy_tokenizer(adapter, out)
+    merged = ModelRef(f"{base.id}+{adapter.name}", base.revision, out)
+    changed = check_merged(base, adapter, merged, ignored)
+    progress.advance(1, "running what was written")
+    difference = _logit_difference(merged, prompt, wanted, f"{adapter}: merged into {base.id}")
+    settings = read_adapter_config(adapter)
     write_recipe(
         out,
         base,
         ["peft"],
         method="merge",
         adapter={
-            "sha256": hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256((adapter / WEIGHTS).read_bytes()).hexdigest(),
             "rank": settings.get("r"),
             "alpha": settings.get("lora_alpha"),
+            "changed_tensors": changed,
+            "warnings": warnings,
         },
         merged_in="float32",
         dtype=dtype,
-        logit_difference={"max": float(difference.max()), "mean": float(difference.mean()), "prompt_tokens": prompt.size(1)},
+        logit_difference=difference,
         seconds=round(time.perf_counter() - started, 3),
     )
     progress.advance(1)
-    return ModelRef(id=f"{base.id}+{adapter.name}", revision=base.revision, path=out)
+    return merged
 
 
 def check_merge(base: ModelRef) -> None:
@@ -93,23 +87,95 @@ def check_merge(base: ModelRef) -> None:
         )
 
 
-def _embedding_rows(adapter: Path) -> int | None:
+def _add(
+    base: ModelRef, adapter: Path, parts: Parts, rows: int | None, prompt: torch.Tensor, out: Path, progress: Progress
+) -> tuple[torch.Tensor, set[str], str]:
+    """Merge with PEFT and write. The adapter's logits, the names that the model's class leaves out, and the base's dtype."""
+    import torch
+
+    with torch.no_grad():
+        model = load_causal_lm(base.path, dtype=torch.float32).eval()
+        if rows is not None:
+            model.resize_token_embeddings(rows, mean_resizing=False)
+        if _trains_one_of_two(base, parts):
+            _untie(model)
+        ignored = set(model._keys_to_ignore_on_load_unexpected or ()) | {r"rotary_emb\.inv_freq", r"(^|\.)position_ids$"}
+        model = load_adapter(model, adapter)
+        wanted = model(input_ids=prompt).logits
+        progress.advance(1, "adding")
+        merged = model.merge_and_unload()
+        dtype = _cast(merged, _dtypes(base), tied=is_tied(base))
+        progress.advance(1, "writing")
+        merged.save_pretrained(out)
+    return wanted, ignored, dtype
+
+
+def _trains_one_of_two(base: ModelRef, parts: Parts) -> bool:
+    """Whether the adapter changes tied embeddings as input or as head alone: merged, they are two matrices."""
+    return is_tied(base) and any(
+        "A" in roles or "embedding_A" in roles for target, roles in parts.items() if is_embedding(target) or is_head(target)
+    )
+
+
+def _untie(model: Any) -> None:
+    import torch
+
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+
+
+def _embedding_rows(adapter: Path, parts: Parts) -> int | None:
     """The size of the vocabulary of an adapter that brings embeddings of its own (tokens were added); None for the usual one."""
-    saved = shapes_of(adapter / "adapter_model.safetensors")
-    return next((shape[0] for name, shape in saved.items() if name.endswith("embed_tokens.weight") and len(shape) == 2), None)
+    shapes = shapes_of(adapter / WEIGHTS)
+    whole = (shapes[roles["whole"]] for target, roles in parts.items() if "whole" in roles and is_embedding(target))
+    return next((shape[0] for shape in whole), None)
 
 
-def _dtype_of(base: ModelRef) -> str:
-    about: dict[str, Any] = base.config()
-    return str(about.get("dtype") or about.get("torch_dtype") or "float32")
+def _dtypes(base: ModelRef) -> dict[str, str]:
+    """By the name in the base's files, as torch calls it."""
+    headers = {name: tensor for file in base.shards() for name, tensor in headers_of(file).items()}
+    return {name: _DTYPES[tensor.dtype] for name, tensor in headers.items() if tensor.dtype in _DTYPES}
 
 
-def _cast(model: Any, dtype: torch.dtype) -> Any:
-    """Parameters only: rotary frequencies are buffers, are not saved, and would come back rounded."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
-    model.config.dtype = dtype
-    return model
+def _cast(model: Any, dtypes: Mapping[str, str], *, tied: bool) -> str:
+    """Each weight to the dtype that the base's file has it in; the commonest one is returned.
+
+    Rotary frequencies are in no file and stay as they are. What a file has under another name gets the commonest dtype.
+    """
+    import torch
+
+    names = TensorNames(dtypes, tied=tied)
+    commonest = Counter(dtypes.values()).most_common(1)[0][0]
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point():
+            source = names.find(name)
+            tensor.data = tensor.data.to(getattr(torch, dtypes[source] if source else commonest))
+    return commonest
+
+
+def _write_dtype(out: Path, base: ModelRef, commonest: str) -> None:
+    """`config.json` names the dtype that the base's does, so that both are served in the same; that of its weights if none."""
+    file, before = out / "config.json", base.config()
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["dtype"] = before.get("dtype") or before.get("torch_dtype") or commonest
+    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _logit_difference(merged: ModelRef, prompt: torch.Tensor, wanted: torch.Tensor, what: str) -> dict[str, float]:
+    """Of the written model, loaded again in float32, from the adapter's: what the cast to the base's dtype costs."""
+    import torch
+
+    with torch.no_grad():
+        logits = load_causal_lm(merged.path, dtype=torch.float32).eval()(input_ids=prompt).logits
+    difference, spread = (logits - wanted).abs(), float(wanted.std())
+    # Asked so that NaN fails too.
+    if not float(difference.mean()) <= MOST_DIFFERENCE * spread:
+        raise SystemFailed(
+            f"{what} it does not give the adapter's logits (mean difference {difference.mean():.3g} where they vary by "
+            f"{spread:.3g})"
+        )
+    return {"max": float(difference.max()), "mean": float(difference.mean()), "prompt_tokens": prompt.size(1)}
 
 
 def _prompt(base: ModelRef) -> torch.Tensor:
