@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import re
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from dyno.request import RequestConfig, without_secrets
+from dyno.request import RequestConfig, check_variable, without_secrets
 from dyno.yaml_lines import line_of, read_yaml
 from finetune.config import FinetuneConfig
 from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
 from foundation.examples import PromptStyle
+from foundation.secrets import hide_keys
 from foundation.section import Section, nearest
 from foundation.units import Seconds, Share
 from loadgen.config import RATE_KINDS, WorkloadConfig
@@ -24,6 +26,9 @@ from quantize.config import QuantizeConfig
 from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
 from serve.config import ServeConfig
 
+# An experiment's file, in bytes, and what is wrong with it, in characters.
+_LARGEST, _LONGEST = 1 << 20, 300
+_SECRET_PLACES = frozenset({"url", "api_key_env", "request"})
 FINETUNE = "finetune"
 PREFIX = "bundled:"
 _OWN = re.compile(rf"{FINETUNE}(/epoch-(?P<epoch>[1-9]\d*))?")
@@ -92,6 +97,11 @@ class VariantConfig(Section):
     url: str | None = Field(default=None, pattern=rf"{ADDRESS}|^\$\{{\w+\}}")
     api_key_env: str | None = None
     request: RequestConfig | None = None
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        return None if value is None else check_variable(value)
 
     @model_validator(mode="after")
     def _one_origin(self) -> VariantConfig:
@@ -275,7 +285,11 @@ class Experiment(Section):
 def load_experiment(file: Path) -> Experiment:
     """Read and check an experiment file. Raises BadInput, one line: file, line, field, and what to write."""
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise BadInput(f"{file}: larger than 1 MB, and an experiment is a page; data go into files of their own")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -285,7 +299,8 @@ def load_experiment(file: Path) -> Experiment:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""
-        raise BadInput(f"{file}{at}: not YAML ({getattr(error, 'problem', error)})") from None
+        why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it can't be read"
+        raise BadInput(f"{file}{at}: not YAML ({hide_keys(why)})") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{file}: write an experiment as key: value lines, starting with name:")
     try:
@@ -303,12 +318,23 @@ def _first_problem(file: Path, text: str, error: ValidationError) -> str:
     elif problem["type"] == "missing":
         message = "missing; it is required"
     elif problem["type"] != "value_error":
-        message = f"{message}, not {problem['input']!r}"
+        message += _not_this(path, problem["input"])
     if not path and ": " in message and " " not in (field := message.split(": ", 1)[0]):
         path, message = list(field.split(".")), message.split(": ", 1)[1]
     line = line_of(text, path)
     field = ".".join(str(p) for p in path)
-    return f"{file}:{line}: {field + ': ' if field else ''}{message}"
+    return f"{file}:{line}: {_presentable(f'{field}: {message}' if field else message)}"
+
+
+def _not_this(path: Sequence[int | str], value: object) -> str:
+    """What stands there instead, but for places in which it may be a key."""
+    return "" if _SECRET_PLACES.intersection(path) else f", not {value!r}"
+
+
+def _presentable(words: str) -> str:
+    """A message that may repeat what a person wrote: as long as a line can be, and without keys."""
+    safe = hide_keys(words)
+    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST // 2]} ... {safe[-_LONGEST // 2 :]}"
 
 
 def _known_keys(path: list[Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """How an API elsewhere is asked: its address, key, headers and form, with what is secret kept out of every file.
 
-`${NAME}` in a url or header stands for the environment's NAME. What was written out instead is kept in no run directory:
-a reference takes its place there, such as `${DYNO_URL_PASSWORD}`, so that the run can be resumed once that is exported.
+`${NAME}` in a url, a header or an extra field stands for the environment's NAME. What was written out instead is kept in no run
+directory: a reference takes its place there, such as `${DYNO_URL_PASSWORD}`, so that the run can be resumed once that is exported.
 """
 
 from __future__ import annotations
@@ -9,26 +9,32 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from pydantic import Field, field_validator
 
+from foundation.connect import proxy_of
 from foundation.endpoint import Endpoint, Form, read_address
 from foundation.errors import BadInput
+from foundation.secrets import SHORTEST, looks_like_key, names_a_secret, remember
 from foundation.section import Section
 
 if TYPE_CHECKING:
     from dyno.experiment import VariantConfig
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "content-encoding")
 _SECRET_QUERY = re.compile(r"key|token|secret|sig|code|auth|pass|cred", re.IGNORECASE)
-# Shorter than this, a word is found in texts that do not mean it.
-_SHORTEST_SECRET = 4
+# Headers that say nothing secret: an answer may hold "application/json" by itself.
+_PLAIN_HEADER = re.compile(r"accept|content-|user-agent$|referer$|origin$|cache-control$|pragma$|date$", re.IGNORECASE)
+# A variable as people name them. A key that was written in its place may not be printed.
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]{0,15}(?:_[A-Z0-9]{0,15})*")
 _OURS = {
     "model": "the variant's model says it",
     "messages": "the data say it",
@@ -77,6 +83,13 @@ class RequestConfig(Section):
         return value
 
 
+def check_variable(name: str) -> str:
+    """The name of an environment variable. Raises ValueError, which does not repeat it, for what can only be a key."""
+    if not _NAME.fullmatch(name) or looks_like_key(name):
+        raise ValueError("write the name of the variable that holds the key, such as PROD_KEY, and not the key itself")
+    return name
+
+
 def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> Endpoint:
     """The endpoint of a variant with a `url`. Raises BadInput for what the environment lacks or no client can send."""
     assert variant.url is not None and variant.model is not None
@@ -93,21 +106,22 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
     if variant.api_key_env:
         key = _text(_environment(variant.api_key_env, f"{where}.api_key_env"), f"{where}.api_key_env")
         secrets[key] = f"${{{variant.api_key_env}}}"
-    headers = {}
-    for name, template in request.headers.items():
-        headers[name] = _text(_filled(template, f"{where}.request.headers.{name}", secrets), f"{where}.request.headers.{name}")
-        if not _REFERENCE.search(template):
-            secrets[headers[name]] = "***"
+    headers = _headers(request.headers, f"{where}.request.headers", secrets)
     if address.user is not None:
         user, password = unquote(address.user), unquote(address.password or "")
-        basic = base64.b64encode(f"{user}:{password}".encode()).decode()
         if key or any(name.lower() == "authorization" for name in headers):
             raise BadInput(f"{where}.url: user and password in it, and a key beside it; a request has one Authorization")
-        headers["Authorization"] = f"Basic {basic}"
-        secrets |= dict.fromkeys((basic, password, user), "***")
+        headers["Authorization"] = f"Basic {_basic(user, password, secrets)}"
     secrets |= {value: "***" for name, value in parse_qsl(address.query) if _SECRET_QUERY.search(name)}
-    kept = {secret: secrets[secret] for secret in sorted(secrets, key=len, reverse=True) if len(secret) >= _SHORTEST_SECRET}
-    return Endpoint(
+
+    def fill(template: str, path: str) -> str:
+        value = _filled(template, f"{where}.request.extra.{path}", secrets)
+        if _is_secret(path, template):
+            secrets[value] = "***"
+        return value
+
+    extra = _with_texts(request.extra, fill)
+    endpoint = Endpoint(
         variant=variant.name,
         base_url=address.base_url,
         model=variant.model,
@@ -116,14 +130,54 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
         more_headers=headers,
         insecure=request.insecure,
         ca_file=Path(request.ca_file) if request.ca_file else None,
-        form=Form(request.omit, request.rename, request.extra),
-        secrets=kept,
+        form=Form(request.omit, request.rename, extra),
     )
+    if (proxy := proxy_of(endpoint)) and proxy.password:
+        _basic(proxy.user or "", proxy.password, secrets)
+    kept = {secret: shown for secret, shown in secrets.items() if len(secret) >= SHORTEST}
+    remember(kept)
+    return replace(endpoint, secrets=kept)
+
+
+def _headers(written: Mapping[str, str], where: str, secrets: dict[str, str]) -> dict[str, str]:
+    """The headers with the environment's values in them. What is written out is secret too."""
+    headers = {}
+    for name, template in written.items():
+        headers[name] = _text(_filled(template, f"{where}.{name}", secrets), f"{where}.{name}")
+        if not _REFERENCE.search(template) and not _PLAIN_HEADER.match(name):
+            secrets |= dict.fromkeys((headers[name], headers[name].rpartition(" ")[2]), "***")
+    return headers
+
+
+def _basic(user: str, password: str, secrets: dict[str, str]) -> str:
+    """User and password as a header says them."""
+    basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+    secrets |= dict.fromkeys((basic, password, user), "***")
+    return basic
+
+
+def _is_secret(path: str, value: str) -> bool:
+    """Whether the field of an extra body holds a key that was written out."""
+    return bool(value) and not _REFERENCE.search(value) and (names_a_secret(path) or looks_like_key(value))
+
+
+def _with_texts(fields: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+    """The fields of an extra body with each text changed; `change` gets the text and its place, such as "user.token"."""
+
+    def changed(value: Any, path: str) -> Any:
+        if isinstance(value, str):
+            return change(value, path)
+        if isinstance(value, Mapping):
+            return {name: changed(inner, f"{path}.{name}") for name, inner in value.items()}
+        return [changed(inner, path) for inner in value] if isinstance(value, list | tuple) else value
+
+    return {name: changed(value, name) for name, value in fields.items()}
 
 
 def _environment(name: str, where: str) -> str:
     if not (value := os.environ.get(name)):
-        raise BadInput(f"{where}: the environment has no {name}; export it")
+        shown = name if _VARIABLE.fullmatch(name) else "variable of this name"
+        raise BadInput(f"{where}: the environment has no {shown}; export it")
     return value
 
 
@@ -147,16 +201,19 @@ def _text(value: str, where: str) -> str:
 
 
 def without_secrets(variant: VariantConfig) -> VariantConfig:
-    """The variant as a run directory keeps it: references in place of user, password, key in the query, and headers."""
+    """The variant as a run directory keeps it: references in place of user, password, headers, and keys in query and body."""
     if variant.url is None:
         return variant
     request = variant.request
     if request:
         headers = {
-            name: text if _REFERENCE.search(text) else f"${{DYNO_HEADER_{_variable(name)}}}"
+            name: text if _REFERENCE.search(text) or _PLAIN_HEADER.match(name) else f"${{DYNO_HEADER_{_variable(name)}}}"
             for name, text in request.headers.items()
         }
-        request = request.model_copy(update={"headers": headers})
+        extra = _with_texts(
+            request.extra, lambda text, path: f"${{DYNO_EXTRA_{_variable(path)}}}" if _is_secret(path, text) else text
+        )
+        request = request.model_copy(update={"headers": headers, "extra": extra})
     return variant.model_copy(update={"url": _public(variant.url), "request": request})
 
 
@@ -166,6 +223,8 @@ def shown_url(url: str) -> str:
         parts = urlsplit(_public(url))
     except ValueError:  # brackets that do not match: nobody knows what is what in it
         return f"{url.partition('://')[0]}://..."
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # a password with a slash of its own
+        return f"{parts.scheme}://..."
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 

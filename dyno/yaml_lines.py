@@ -1,4 +1,8 @@
-"""YAML as people mean it: words stay words, `${NAME}` may stand anywhere, and every field has a line."""
+"""YAML as people mean it: words stay words, `${NAME}` may stand anywhere, and every field has a line.
+
+A key that stands twice is an error, and so is what would not end: an alias within itself, aliases that unfold into more than a
+person could mean, nesting without end.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,26 @@ from typing import Any
 import yaml
 
 _WORDS = ("labels",)
-_TEXT, _WHOLE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int"
+_TEXT, _WHOLE, _DATE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp"
+_MOST_VALUES = 100_000
+_LONGEST_NUMBER = 300
 
 
 class AsWritten(yaml.SafeLoader):
     """Reads `labels: [yes, no, 1.0, null]` as the words that stand there.
 
-    Numbers that only YAML 1.1 reads in another base (010 is its 8, 1:30 its 90) stay text, for a parser of units to judge.
+    Numbers that only YAML 1.1 reads in another base (010 is its 8, 1:30 its 90) stay text, for a parser of units to judge, and so
+    do dates.
     """
 
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count(node, {})
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        _check_keys(node)
         for key, value in node.value:
             if key.value in _WORDS and isinstance(value, yaml.SequenceNode):
                 for word in value.value:
@@ -28,11 +42,46 @@ class AsWritten(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
         digits = str(node.value).lstrip("+-")
-        odd = ":" in digits or (digits[0] == "0" and digits[1:2].isdecimal())
+        odd = ":" in digits or (digits[0] == "0" and digits[1:2].isdecimal()) or len(digits) > _LONGEST_NUMBER
         return node.value if odd else super().construct_yaml_int(node)
 
 
 AsWritten.add_constructor(_WHOLE, AsWritten.construct_yaml_int)
+AsWritten.add_constructor(_DATE, AsWritten.construct_yaml_str)
+
+
+def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
+    """How many values a node holds with every alias unfolded. Raises yaml.YAMLError for more than `_MOST_VALUES`, or no end."""
+    if id(node) in counted:
+        if (known := counted[id(node)]) is None:
+            raise _Problem("an alias stands within what it names", node)
+        return known
+    counted[id(node)] = None
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        inner = [each for pair in node.value for each in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    values = 1 + sum(_count(each, counted) for each in inner)
+    if values > _MOST_VALUES:
+        raise _Problem(f"it unfolds into more than {_MOST_VALUES:,} values", node)
+    counted[id(node)] = values
+    return values
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raises yaml.YAMLError where a key stands twice: YAML would take the last and say nothing."""
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in lines:
+                raise _Problem(f"{key.value} stands here a second time, the first is in line {lines[key.value]}", key)
+            lines[key.value] = key.start_mark.line + 1
+
+
+class _Problem(yaml.MarkedYAMLError):
+    def __init__(self, problem: str, node: yaml.Node) -> None:
+        super().__init__(problem=problem, problem_mark=node.start_mark)
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
 # Braces end a plain word in {...}; two characters for private use, which are as long, take their place while YAML is read.
@@ -41,7 +90,12 @@ _OPEN, _SHUT = "\ue000", "\ue001"
 
 def read_yaml(text: str) -> Any:
     """What a YAML text says; `${NAME}` is a word like any other, `{api-key: ${KEY}}` included. Raises yaml.YAMLError."""
-    return _with_braces(yaml.load(_guarded(text), Loader=AsWritten))
+    try:
+        return _with_braces(yaml.load(_guarded(text), Loader=AsWritten))
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem="it is nested too deep to be read") from None
+    except ValueError as error:  # base64 or a number that its tag promised
+        raise yaml.MarkedYAMLError(problem=str(error)) from None
 
 
 def _guarded(text: str) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from foundation.secrets import Mask
+
 ADDRESS = r"^(https?|http\+unix)://"
 """How the address of an API begins; behind `http+unix://` stands the socket's path, percent-encoded."""
 
@@ -59,7 +61,8 @@ class Endpoint:
     `base_url` has no slash at its end, no user and no query; the paths of the API follow it. `model` is the name the server
     knows the variant by. `query` goes with every request ("api-version=1"), `more_headers` too. `ca_file`: the certificates
     that sign the server's own; `insecure`: its certificate is not checked. `secrets` maps what nobody may read to what stands in
-    its place. `notes` say how this API is asked otherwise than the others. What may be secret is not in `repr`.
+    its place; `is_keyed` says that requests carry one. `notes` say how this API is asked otherwise than the others. What may be
+    secret is not in `repr`.
     """
 
     variant: str
@@ -70,7 +73,7 @@ class Endpoint:
     more_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     insecure: bool = False
     ca_file: Path | None = None
-    form: Form = USUAL
+    form: Form = field(default=USUAL, repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
@@ -107,11 +110,20 @@ class Endpoint:
         url = urlsplit(self.base_url)
         return f"http://localhost{target}" if self.unix_socket else f"{url.scheme}://{url.netloc}{target}"
 
-    def redacted(self, text: str) -> str:
-        """A text with the secrets taken out, such as what a server says of a wrong key."""
-        for secret, shown in self.secrets.items():
-            text = text.replace(secret, shown)
-        return text
+    @property
+    def is_keyed(self) -> bool:
+        """Whether its server lets in only those who know something: its answers are nobody else's business."""
+        return bool(self.headers or self.secrets)
+
+    @cached_property
+    def redacted(self) -> Mask:
+        """Takes the secrets out of a text, such as what a server says of a wrong key."""
+        return Mask(self.secrets)
+
+    @cached_property
+    def redacted_answer(self) -> Mask:
+        """The same for what a model says, which is scored: words and numbers stay."""
+        return Mask(self.secrets, whole=True)
 
 
 def merged_headers(*parts: Mapping[str, str]) -> dict[str, str]:

@@ -212,7 +212,8 @@ class _Worker:
         assert self._process is not None and self._complaints is not None
         complaints = (await self._complaints).decode("utf-8", "replace")
         if code := await self._process.wait():
-            raise SystemFailed(f"load generator worker {self._plan.share.worker} ended with {code}", complaints[-2000:])
+            said = self._plan.endpoint.redacted(complaints)[-2000:]
+            raise SystemFailed(f"load generator worker {self._plan.share.worker} ended with {code}", said)
 
     def _pin(self) -> None:
         """A core of its own, where there are enough and the OS lets us."""

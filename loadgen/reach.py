@@ -59,7 +59,8 @@ async def reach(endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[str
         except _NothingThere as miss:
             misses.append(str(miss))
         else:
-            return replace(settled, notes=(*settled.notes, *_way(settled)))
+            notes = (*settled.notes, *_way(settled))
+            return replace(settled, notes=tuple(map(settled.redacted, notes)))
     raise SystemFailed(f"{endpoint.variant}: no token could be generated", "\n".join(misses))
 
 
@@ -85,7 +86,7 @@ def _wishes(endpoint: Endpoint) -> list[str]:
         notes.append(f"requests leave out {', '.join(form.omit)}")
     notes += [f"{name} is sent as {other}" for name, other in form.rename.items()]
     if form.extra:
-        notes.append(f"requests also hold {endpoint.redacted(msgspec.json.encode(form.extra).decode())}")
+        notes.append(f"requests also hold {msgspec.json.encode(form.extra).decode()}")
     return notes
 
 
@@ -144,6 +145,7 @@ def _moved(endpoint: Endpoint, path: str, location: str) -> Endpoint:
 
     Raises SystemFailed where the key would go to another host, or the address is none of an API.
     """
+    hidden = endpoint.redacted
     try:
         to = urljoin(endpoint.url(endpoint.target(path)), location)
         new = read_address(to)
@@ -153,12 +155,13 @@ def _moved(endpoint: Endpoint, path: str, location: str) -> Endpoint:
         good, shown = False, "no address"
     if not good:
         raise SystemFailed(
-            f"{endpoint.variant}: {endpoint.base_url}{path} redirects to {shown}, which is no {path}; write the API's own url"
+            f"{endpoint.variant}: {endpoint.base_url}{path} redirects to {hidden(shown)}, which is no {path}; "
+            "write the API's own url"
         )
     if endpoint.headers and not _same_host(endpoint.base_url, new.base_url):
         raise SystemFailed(
             f"{endpoint.variant}: {endpoint.base_url} redirects to another host, which is not sent the key or headers; "
-            f"if that is right, write url: {new.base_url}"
+            f"if that is right, write url: {hidden(new.base_url)}"
         )
     note = f"{endpoint.base_url} redirects to {new.base_url}, which is asked instead"
     return replace(endpoint, base_url=new.base_url, query=new.query, notes=(*endpoint.notes, note))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from foundation.endpoint import Endpoint
 from foundation.progress import Progress
@@ -99,6 +99,9 @@ class Traffic:
             input_tokens, output_tokens, counted_by = self._tokens(question, reply, told, failure)
             over_ns = reply.ended_at_ns if failure is None else reply.done_at_ns
             notes = told.notes if failure else [*reply.notes(), *exchange.notes, *told.notes]
+            said = reply.text
+            if (text := endpoint.redacted_answer(said)) != said:
+                notes.append("masked")
             record = RequestRecord(
                 id=number,
                 prompt_id=question.id,
@@ -108,14 +111,14 @@ class Traffic:
                 chunk_tokens=told.chunks,
                 done_ns=max(0, (over_ns or ended_ns) - self.origin_ns),
                 status=exchange.status,
-                finish_reason=reply.finish_reason,
+                finish_reason=reply.finish_reason and endpoint.redacted(reply.finish_reason),
                 failure=failure,
                 error=None if error_text is None else endpoint.redacted(error_text),
                 input_tokens=input_tokens,
                 output_tokens=output_tokens,
                 tokens_from=counted_by,
-                text=reply.text,
-                server_metrics=reply.server_metrics,
+                text=text,
+                server_metrics=_without_secrets(reply.server_metrics, endpoint),
                 client_lag_ns=reply.chunk_lag_ns if self.transport.clock == "kernel" else None,
                 shared_tokens=question.shared_tokens,
                 cached_tokens=told.cached,
@@ -141,6 +144,14 @@ class Traffic:
         self.writer.record(record)
         self.failed += record.failure is not None
         self.progress.advance(1, f"{self.in_flight} in flight" + (f", {self.failed} failed" if self.failed else ""))
+
+
+def _without_secrets(metrics: dict[str, Any] | None, endpoint: Endpoint) -> dict[str, Any] | None:
+    """What a server says of itself, in whose words may stand what it was sent."""
+    if not metrics or not endpoint.secrets:
+        return metrics
+    mask = endpoint.redacted
+    return {mask(name): mask(value) if isinstance(value, str) else value for name, value in metrics.items()}
 
 
 def _gaps(at_ns: list[int], origin_ns: int) -> list[int]:

@@ -31,12 +31,13 @@ Failure = Literal[
 ]  # fmt: skip
 ENDS_WELL = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 """The finish reasons that mean a whole answer, `content_filter` one that somebody cut on purpose."""
-Note = Literal["no_done", "run_on", "bad_text", "compressed", "usage_zero", "usage_odd"]
+Note = Literal["no_done", "run_on", "bad_text", "compressed", "usage_zero", "usage_odd", "masked"]
 """What is odd about an answer and no failure.
 
 `no_done`: the body ended well and `[DONE]` was missing. `run_on`: no empty lines between events. `bad_text`: half a character,
 U+FFFD in the text. `compressed`: the server compressed the body unasked, so that chunks may share an arrival. `usage_zero`: zero
 tokens beside text, or for a prompt. `usage_odd`: counts that are none (negative, NaN, too large) or contradict one another.
+`masked`: the text held a key of the request; what is kept, and scored, has a reference in its place.
 """
 
 

@@ -21,6 +21,7 @@ _NOTES: dict[Note, str] = {
     "bad_text": "with half a character (U+FFFD in the text)",
     "compressed": "compressed by the server, so that chunks may share an arrival",
     "usage_zero": "whose usage says zero tokens beside a text, or for a prompt: not believed",
+    "masked": "that repeated a key of ours: kept, and scored, with a mark in its place",
     "usage_odd": "whose token counts are none or contradict one another: not believed",
 }
 

@@ -46,7 +46,7 @@ async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint) -> 
         except (aiohttp.ClientError, TimeoutError) as error:
             refused = f"{endpoint.base_url}/{path}: {error or type(error).__name__}"
             break
-    raise SystemFailed(f"{endpoint.variant}: no token could be generated", refused)
+    raise SystemFailed(f"{endpoint.variant}: no token could be generated", endpoint.redacted(refused))
 
 
 def session(endpoint: Endpoint) -> aiohttp.ClientSession:

@@ -1,0 +1,128 @@
+"""Secrets taken out of texts: as they are, in the forms that servers and tools write them, and cut off.
+
+A server repeats a wrong key in its error, percent-encoded in a redirect, in base64 inside a header.
+An excerpt may end in the middle of one. What replaces a secret is a reference such as `${PROD_KEY}`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+# Shorter than this, a word stands in texts that do not mean it.
+SHORTEST = 4
+# A text that agrees with so many first characters of a secret holds the beginning of it.
+_BEGINNING = 8
+_SAFE = re.compile("[0-9A-Za-z]+")
+_ENTITIES = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
+_WORD = re.compile(r"[^\W\d_]{1,11}|\d+")
+_KEY = re.compile(
+    r"(?:[spr]k[-_]|gsk_|hf_|gh[oprsu]_|github_pat_|glpat-|xox[abprs]-|nvapi-|pplx-|r8_|A[KS]IA|AIza|eyJ)[-\w.]{8,}"
+)
+_KEY_WITHIN = re.compile(rf"(?<![0-9A-Za-z]){_KEY.pattern}")
+_KEY_NAME = re.compile(
+    r"(?:^|[-_.])(?:(?<!cache[-_.])key|apikey|token|secret|password|passwd|auth|authorization|credentials?)$",
+    re.IGNORECASE,
+)
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether a text begins as the API keys of well-known services do."""
+    return _KEY.match(text) is not None
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether a field of this name holds a secret: `api_key`, `token`, but not `max_tokens`."""
+    return _KEY_NAME.search(name) is not None
+
+
+def hide_keys(text: str) -> str:
+    """The text without what looks like a key, and without user and password in addresses."""
+    return re.sub(r"(?<=://)[^\s/?#]*@", "***@", _KEY_WITHIN.sub("***", text))
+
+
+class Mask:
+    """Replaces secrets in a text. `secrets` maps each to what stands in its place.
+
+    `Mask(secrets, whole=True)` is for answers: it leaves out what a model may say by itself (a
+    word, a number), and of a secret's beginning takes at least half, so that no answer is changed
+    by accident.
+    """
+
+    def __init__(self, secrets: Mapping[str, str], whole: bool = False) -> None:
+        hidden = [s for s in secrets if len(s) >= SHORTEST and not (whole and _WORD.fullmatch(s))]
+        patterns = [
+            _Pattern(text, secrets[secret], len(text) if "://" in secret else len(text) // 2 if whole else 0)
+            for secret in hidden
+            for text in {secret, secret.encode().hex(), *_in_base64(secret.encode())}
+        ]
+        self._longest_first = sorted(patterns, key=lambda pattern: -pattern.length)
+
+    def __call__(self, text: str) -> str:
+        for pattern in self._longest_first:
+            if pattern.clue in text:
+                text = pattern.taken_out(text)
+        return text
+
+
+class _Pattern:
+    """One text, however each of its characters is written, from its first `least` or 8 characters on."""
+
+    def __init__(self, text: str, shown: str, least: int) -> None:
+        first = max(_BEGINNING, least)
+        self.length = len(text)
+        # Part of the beginning that is written alike everywhere: found faster than a pattern.
+        self.clue = max(_SAFE.findall(text[:first]), key=len, default="")
+        self._shown = shown
+        self._beginning = re.compile("".join(map(_written, text[:first])))
+        self._rest = [re.compile(_written(letter)) for letter in text[first:]]
+
+    def taken_out(self, text: str) -> str:
+        kept, at = "", 0
+        while beginning := self._beginning.search(text, at):
+            kept += text[at : beginning.start()] + self._shown
+            at = beginning.end()
+            for letter in self._rest:
+                if (step := letter.match(text, at)) is None:
+                    break
+                at = step.end()
+        return kept + text[at:]
+
+
+@cache
+def _written(letter: str) -> str:
+    """A pattern of all ways to write a character: as it is, percent-encoded, escaped, as an entity."""
+    percent = "".join(f"%(?:25)*{byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    escaped = "".join(rf"\\+u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    entity = f"&(?:amp;)*(?:#0*{ord(letter)}|#x0*{ord(letter):x}|{_ENTITIES.get(letter, 'none')});"
+    plain = {"\\": r"\\+", " ": r"[ +]"}.get(letter, rf"\\*{re.escape(letter)}")
+    return f"(?:(?i:{percent}|{escaped}|{entity})|{plain})"
+
+
+def _in_base64(secret: bytes) -> Iterator[str]:
+    """What base64 makes of the secret at each of its three places in a text, less the ends that it shares."""
+    for before in range(3):
+        first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            if last - first >= _BEGINNING:
+                yield encode(bytes(before) + secret).decode()[first:last]
+
+
+_known: dict[str, str] = {}
+_mask_of_known = Mask({})
+
+
+def remember(secrets: Mapping[str, str]) -> None:
+    """Have `masked` take these out from now on."""
+    global _mask_of_known
+    if secrets.items() - _known.items():
+        _known.update(secrets)
+        _mask_of_known = Mask(_known)
+
+
+def masked(text: str) -> str:
+    """The text without any secret that this process knows: an error may come from anywhere and hold one."""
+    return _mask_of_known(text)
