@@ -1,7 +1,8 @@
 """How an API elsewhere is asked: its address, key, headers and form, with what is secret kept out of every file.
 
-`${NAME}` in a url, a header or an extra field stands for the environment's NAME. What was written out instead is kept in no run
-directory: a reference takes its place there, such as `${DYNO_URL_PASSWORD}`, so that the run can be resumed once that is exported.
+`${NAME}` in a url, a header or an extra field stands for the environment's NAME. What was written
+out instead is kept in no run directory: a reference takes its place there, such as
+`${DYNO_URL_PASSWORD}`, so that the run can be resumed once that is exported.
 """
 
 from __future__ import annotations

@@ -83,6 +83,7 @@ class _Problem(yaml.MarkedYAMLError):
     def __init__(self, problem: str, node: yaml.Node) -> None:
         super().__init__(problem=problem, problem_mark=node.start_mark)
 
+
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
 # Braces end a plain word in {...}; two characters for private use, which are as long, take their place while YAML is read.
 _OPEN, _SHUT = "\ue000", "\ue001"

@@ -145,3 +145,28 @@ def test_a_ca_file_is_found_beside_the_experiment(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").touch()
     [prod] = loaded(tmp_path, request="{ca_file: ca.pem}").resolved(tmp_path).variants
     assert endpoint_of(prod, "chat").ca_file == tmp_path / "ca.pem"
+
+
+def test_a_key_in_an_extra_body_is_sent_and_kept_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENANT", "acme-4711")
+    body = "{api_key: hidden, auth: {token: hidden2}, user: '${TENANT}', note: sk-0123456789abc, max_tokens_key: 5}"
+    experiment = loaded(tmp_path, request=f"{{extra: {body}, headers: {{Accept: text/plain}}}}")
+    [prod] = experiment.variants
+    endpoint = endpoint_of(prod, "chat")
+    assert endpoint.form.extra == {
+        "api_key": "hidden", "auth": {"token": "hidden2"}, "user": "acme-4711", "note": "sk-0123456789abc", "max_tokens_key": 5
+    }  # fmt: skip
+    assert endpoint.redacted("hidden2 acme-4711 sk-0123456789abc text/plain") == "*** ${TENANT} *** text/plain"
+    assert "hidden" not in repr(endpoint)
+    kept = experiment.as_yaml()
+    assert not any(secret in kept for secret in ("hidden", "acme-4711", "sk-0123"))
+    assert "${DYNO_EXTRA_AUTH_TOKEN}" in kept and "${TENANT}" in kept and "text/plain" in kept
+    (tmp_path / "again.yaml").write_text(kept)
+    with pytest.raises(BadInput, match=r"extra\.api_key: the environment has no DYNO_EXTRA_API_KEY; export it"):
+        endpoint_of(load_experiment(tmp_path / "again.yaml").variants[0], "chat")
+
+
+def test_a_proxys_password_is_masked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://me:p%40ssword9@proxy.example:3128")
+    endpoint = endpoint_of(variant(url="https://far.example/v1"), "chat")
+    assert endpoint.redacted("407: p@ssword9, bWU6cEBzc3dvcmQ5") == "407: ***, ***"

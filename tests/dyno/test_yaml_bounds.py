@@ -97,7 +97,9 @@ def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(tmp_path: Path, li
     assert "canary" not in words.lower() and words.startswith("5: variants.0")
 
 
-@pytest.mark.parametrize("url", ["http://bob:canary/x@h/v1", "http://bob:canary#x@h/v1", "http://[bob:canary@h/v1", "canary://bob"])
+@pytest.mark.parametrize(
+    "url", ["http://bob:canary/x@h/v1", "http://bob:canary#x@h/v1", "http://[bob:canary@h/v1", "canary://bob"]
+)
 def test_a_password_in_an_address_that_is_none_is_not_repeated(tmp_path: Path, url: str) -> None:
     from dyno.request import endpoint_of
 
