@@ -45,9 +45,12 @@ class AsWritten(yaml.SafeLoader):
         odd = ":" in digits or (digits[0] == "0" and digits[1:2].isdecimal()) or len(digits) > _LONGEST_NUMBER
         return node.value if odd else super().construct_yaml_int(node)
 
+    def construct_date(self, node: yaml.ScalarNode) -> Any:
+        return node.value
+
 
 AsWritten.add_constructor(_WHOLE, AsWritten.construct_yaml_int)
-AsWritten.add_constructor(_DATE, AsWritten.construct_yaml_str)
+AsWritten.add_constructor(_DATE, AsWritten.construct_date)
 
 
 def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
