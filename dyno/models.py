@@ -75,8 +75,30 @@ def tokenizer_folder(name: str, where: Path, progress: Progress) -> Path:
 def tokenizer_at_hand(name: str, where: Path) -> Path | None:
     """The same without asking anybody: a folder, or the hub's cache; None where neither has it."""
     folder = (where / Path(name).expanduser()).resolve()
-    if (folder / "tokenizer.json").is_file():
+    return folder if (folder / "tokenizer.json").is_file() else _cached(name, "tokenizer.json")
+
+
+def resolve_adapter(name: str, where: Path, progress: Progress) -> Path:
+    """The folder of an adapter: a path (relative to `where`, `~` expanded) or a hub id, fetched if it is not there.
+
+    Raises BadInput where there is none.
+    """
+    folder = adapter_folder(name, where)
+    if folder.is_dir():
         return folder
+    if not _HUB_ID.fullmatch(name):
+        raise BadInput(f"{folder}: no such adapter folder, and {name!r} is no hub id such as org/name")
+    return _snapshot(name, _FILES, progress, "adapter")
+
+
+def adapter_folder(name: str, where: Path) -> Path:
+    """The same without asking anybody: the folder, where it is there, else that of the hub's cache, else the folder to be."""
+    folder = (where / Path(name).expanduser()).resolve()
+    return folder if folder.is_dir() else _cached(name, "adapter_config.json") or folder
+
+
+def _cached(name: str, file: str) -> Path | None:
+    """The folder of a hub id in the hub's cache, where it holds this file."""
     hub_id, _, revision = name.partition("@")
     if not _HUB_ID.fullmatch(name):
         return None
@@ -84,7 +106,7 @@ def tokenizer_at_hand(name: str, where: Path) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    cached = try_to_load_from_cache(hub_id, "tokenizer.json", revision=revision or None)
+    cached = try_to_load_from_cache(hub_id, file, revision=revision or None)
     return Path(cached).parent if isinstance(cached, str) else None
 
 
@@ -95,7 +117,7 @@ def _from_hub(name: str, progress: Progress) -> ModelRef:
     return ModelRef(hub_id, path.name if path.parent.name == "snapshots" else revision or None, found.path)
 
 
-def _snapshot(name: str, files: tuple[str, ...], progress: Progress) -> Path:
+def _snapshot(name: str, files: tuple[str, ...], progress: Progress, what: str = "model") -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -104,7 +126,7 @@ def _snapshot(name: str, files: tuple[str, ...], progress: Progress) -> Path:
     try:
         return Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=list(files), ignore_patterns=[_TWICE]))
     except RepositoryNotFoundError:
-        raise BadInput(f"model: {name}: the hub has no such model, or it needs a token (set HF_TOKEN)") from None
+        raise BadInput(f"{what}: {name}: the hub has no such {what}, or it needs a token (set HF_TOKEN)") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise BadInput(f"model: {name}: not in the local hub cache, and the hub could not be reached ({reason})") from None
+        raise BadInput(f"{what}: {name}: not in the local hub cache, and the hub could not be reached ({reason})") from None

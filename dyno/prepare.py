@@ -15,7 +15,7 @@ import quantize
 from dyno.assets import bundled_file
 from dyno.experiment import PREFIX, Experiment, VariantConfig, is_own
 from dyno.isolate import isolated
-from dyno.models import name_only, resolve_model, tokenizer_at_hand, tokenizer_folder
+from dyno.models import adapter_folder, name_only, resolve_adapter, resolve_model, tokenizer_at_hand, tokenizer_folder
 from dyno.request import endpoint_of
 from dyno.run_directory import RunDirectory
 from finetune.config import FinetuneConfig
@@ -102,7 +102,7 @@ class Prepared:
         return self._adapter(variant.merge, run) if variant.merge else None
 
     def _adapter(self, name: str, run: RunDirectory) -> Path:
-        return run.adapter(name) if is_own(name) else (self.where / name).resolve()
+        return run.adapter(name) if is_own(name) else adapter_folder(name, self.where)
 
 
 def checkpoint_name(variant: VariantConfig) -> str:
@@ -243,14 +243,19 @@ def _check_data(
     return reports[0].text()
 
 
+def _fetch_adapter(name: str, field: str, where: Path, progress: Progress) -> Path:
+    try:
+        return resolve_adapter(name, where, progress)
+    except BadInput as error:
+        raise BadInput(f"{field}: {error}") from None
+
+
 def _check_adapters(prepared: Prepared, progress: Progress) -> None:
     for variant in prepared.experiment.variants:
         for key in ("adapter", "merge"):
             name = getattr(variant, key)
             if name and not is_own(name):
-                folder = (prepared.where / name).resolve()
-                if not folder.is_dir():
-                    raise BadInput(f"variants.{variant.name}.{key}: {folder}: no such adapter folder")
+                folder = _fetch_adapter(name, f"variants.{variant.name}.{key}", prepared.where, progress)
                 if (base := prepared.base_of(variant)).path.is_dir():
                     for warning in quantize.check_adapter(folder, base):
                         progress.log(f"warning: variants.{variant.name}.{key}: {warning}")

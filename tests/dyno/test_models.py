@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.models import resolve_model
+from dyno.models import adapter_folder, resolve_adapter, resolve_model
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from tests.tiny_model import build_tiny_model
@@ -77,3 +77,31 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
 def test_equal_weights_have_equal_fingerprints(tmp_path: Path) -> None:
     one, same, other = (build_tiny_model(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
+
+
+def adapter(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    return folder
+
+
+def test_an_adapter_is_a_folder_or_a_hub_id(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = adapter(hub / "models--test--tuned" / "snapshots" / REVISION)
+    (hub / "models--test--tuned" / "refs").mkdir()
+    (hub / "models--test--tuned" / "refs" / "main").write_text(REVISION)
+    ours = adapter(hub / "home" / "mine")
+    monkeypatch.setenv("HOME", str(hub / "home"))
+    for name, folder in (("test/tuned", snapshot), (f"test/tuned@{REVISION}", snapshot), ("~/mine", ours), ("mine", ours)):
+        assert resolve_adapter(name, hub / "home", Silent()) == folder
+        assert adapter_folder(name, hub / "home") == folder
+    with pytest.raises(BadInput, match=r"adapter: test/other: not in the local hub cache"):
+        resolve_adapter("test/other", hub, Silent())
+    with pytest.raises(BadInput, match=r"missing: no such adapter folder, and './missing' is no hub id"):
+        resolve_adapter("./missing", hub, Silent())
+
+
+def test_gpt_2_is_a_causal_model(tmp_path: Path) -> None:
+    from tests.foundation.test_checkpoint import write
+
+    write(tmp_path / "gpt2", {"transformer.h.0.ln_1.weight": (8,)}, architectures=["GPT2LMHeadModel"], num_hidden_layers=1)
+    assert resolve_model("gpt2", tmp_path, Silent()).id == "gpt2"
