@@ -14,6 +14,7 @@ from dyno.experiment import Experiment, load_experiment
 from dyno.pipeline import pace_here, plan_serving, run_inputs
 from dyno.prepare import prepare
 from dyno.run_directory import RunDirectory, existing_run
+from dyno.templates import template_notes
 from dyno.timeline import span
 from results import forecast
 from results.report.format import duration, percent
@@ -40,7 +41,8 @@ def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None)
     table.add_row("", f"in all{more}", span(total(stages)), "")
     console.print(table)
     console.print(_servers(plan))
-    for note in (*plan.notes, *_resolution_notes(experiment, pilot)):
+    asked = (f"{name}: {line}" for name, lines in template_notes(prepared).items() for line in lines)
+    for note in (*plan.notes, *asked, *_resolution_notes(experiment, pilot)):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print("everything checks out; nothing was started")
 

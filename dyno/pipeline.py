@@ -10,7 +10,7 @@ import msgspec
 
 import quantize
 import serve
-from dyno.environment import accelerators, compute_capability, environment
+from dyno.environment import accelerators, compute_capability, environment, note_requests
 from dyno.estimates import estimate_stages, model_bytes, training_tokens
 from dyno.experiment import FINETUNE, Experiment, VariantConfig
 from dyno.isolate import isolated
@@ -21,6 +21,7 @@ from dyno.rates import read_rates, unmeasured
 from dyno.request import shown_url
 from dyno.run_directory import RunDirectory, whole_or_not
 from dyno.run_files import read_environment, read_variants
+from dyno.templates import template_notes
 from dyno.timeline import BlockTimes, Timeline
 from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
@@ -44,6 +45,7 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple
     check_disk(prepared, run)
     plan_serving(prepared, run)
     begin(prepared, run)
+    note_requests(run.environment, template_notes(prepared))
     serving = plan_serving(prepared, run)
     pace = pace_here(prepared, serving, progress)
     timeline = Timeline(estimate_stages(prepared, serving, pace), pace.device, progress)

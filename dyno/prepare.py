@@ -18,6 +18,7 @@ from dyno.isolate import isolated
 from dyno.models import adapter_folder, name_only, resolve_adapter, resolve_model, tokenizer_at_hand, tokenizer_folder
 from dyno.request import endpoint_of
 from dyno.run_directory import RunDirectory
+from dyno.templates import check_templates, served_template
 from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, read_examples, render
@@ -90,7 +91,16 @@ class Prepared:
         model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant))) if variant.is_made else base
         rank = self.experiment.finetune.saved_rank if self.experiment.finetune and is_own(variant.adapter) else None
         four_bits = variant.quantize is not None and variant.quantize.method in FOUR_BITS
-        return ServedVariant(variant.name, model, adapter=self.adapter_path(variant, run), rank=rank, four_bits=four_bits)
+        adapter = self.adapter_path(variant, run)
+        return ServedVariant(
+            variant.name,
+            model,
+            adapter=adapter,
+            rank=rank,
+            four_bits=four_bits,
+            template=served_template(self, adapter, base) if adapter else None,
+            api=self.experiment.workload.api,
+        )
 
     def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         """The folder of the adapter that a variant serves or merges."""
@@ -139,6 +149,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     prepared = Prepared(experiment, where, models, train, heldout, prompts, tokenizer, {})
     _check_adapters(prepared, progress)
     _check_quantization(prepared)
+    check_templates(prepared)
     if need_models or all(model.path.is_dir() for model in models.values()):
         _check_training(prepared, progress)
     return prepared

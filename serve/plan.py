@@ -25,13 +25,17 @@ SLEEPER_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """One vLLM server, named by the first of the variants it serves. `arguments` lack only host and port."""
+    """One vLLM server, named by the first of the variants it serves.
+
+    `arguments` lack host and port, and the file that `template`, a chat template's text, will be written to.
+    """
 
     name: str
     variants: tuple[ServedVariant, ...]
     arguments: tuple[str, ...]
     memory: MemoryEstimate
     dtype: ServedDtype
+    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,14 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
 
 
 def share_servers(variants: Sequence[ServedVariant]) -> list[tuple[ModelRef, tuple[ServedVariant, ...]]]:
-    """Variants of one checkpoint share a server; those with adapters share another: LoRA support alone slows a server down."""
+    """Variants of one checkpoint share a server; those with adapters share another: LoRA support alone slows a server down.
+
+    A server has one chat template, so adapters that were trained with different ones share none.
+    """
     groups: dict[object, list[ServedVariant]] = {}
     for variant in variants:
         if variant.model is not None:
-            groups.setdefault((variant.model.path, variant.adapter is not None), []).append(variant)
+            groups.setdefault((variant.model.path, variant.adapter is not None, variant.template), []).append(variant)
     return [(group[0].model, tuple(group)) for group in groups.values() if group[0].model is not None]
 
 
@@ -159,7 +166,8 @@ def _server(
 ) -> ServerPlan:
     arguments.check_checkpoint(variants[0].name, model)
     line = arguments.command_line(model, variants, ranks, config.model_copy(update={"dtype": dtype.dtype}), device)
-    return ServerPlan(variants[0].name, variants, line, estimate_memory(model, config, device, dtype.dtype), dtype)
+    memory = estimate_memory(model, config, device, dtype.dtype)
+    return ServerPlan(variants[0].name, variants, line, memory, dtype, variants[0].template)
 
 
 def _rounds(

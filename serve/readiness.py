@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import aiohttp
 
@@ -10,7 +11,12 @@ from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
 from foundation.web import address, open_session
 
+Api = Literal["chat", "completions"]
 TOKEN_TIMEOUT_S = 120.0
+_BODIES: dict[Api, tuple[str, dict[str, object]]] = {
+    "chat": ("chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}),
+    "completions": ("completions", {"prompt": "Hello"}),
+}
 _CHOICE = re.compile(r'"choices":\s*\[\s*\{')
 
 
@@ -23,29 +29,21 @@ async def is_healthy(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool
         return False
 
 
-async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
-    """Have the variant generate one token. Raises SystemFailed with what its server answered instead.
+async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint, api: Api = "completions") -> None:
+    """Have the variant generate one token, asked as the load will ask it.
 
-    Asked as a text completion, which every model can do, then as a chat, which is all that some APIs have.
+    Raises SystemFailed with what its server answered instead.
     """
-    bodies: dict[str, dict[str, object]] = {
-        "completions": {"prompt": "Hello"},
-        "chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
-    }
-    refused = ""
-    for path, body in bodies.items():
-        request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
-        try:
-            async with session.post(
-                address(endpoint, endpoint.target(f"/{path}")), json=request, allow_redirects=False
-            ) as answer:
-                text = await answer.text(errors="replace")
-                if answer.status == 200 and _CHOICE.search(text):  # whole, or as a stream from an API that knows nothing else
-                    return
-                refused = f"HTTP {answer.status} from /{path}: {text[:300]}"
-        except (aiohttp.ClientError, TimeoutError) as error:
-            refused = f"{endpoint.base_url}/{path}: {error or type(error).__name__}"
-            break
+    path, body = _BODIES[api]
+    request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
+    try:
+        async with session.post(address(endpoint, endpoint.target(f"/{path}")), json=request, allow_redirects=False) as answer:
+            text = await answer.text(errors="replace")
+            if answer.status == 200 and _CHOICE.search(text):  # whole, or as a stream from an API that knows nothing else
+                return
+            refused = f"HTTP {answer.status} from /{path}: {text[:300]}"
+    except (aiohttp.ClientError, TimeoutError) as error:
+        refused = f"{endpoint.base_url}/{path}: {error or type(error).__name__}"
     raise SystemFailed(f"{endpoint.variant}: no token could be generated", endpoint.redacted(refused))
 
 

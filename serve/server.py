@@ -63,8 +63,8 @@ class Server:
         port = self._held.enter_context(held_port(self._config.ports))
         self._base_url = f"http://{HOST}:{port}/v1"
         vllm = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
-        command = [*vllm, f"--host={HOST}", f"--port={port}", *self.plan.arguments]
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        command = [*vllm, f"--host={HOST}", f"--port={port}", *self._template(), *self.plan.arguments]
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
             log.write(f"$ {shlex.join(command)}\n".encode())
@@ -78,14 +78,22 @@ class Server:
                 start_new_session=True,
             )
 
+    def _template(self) -> list[str]:
+        """The option that names the chat template's file, which is written beside the log."""
+        if self.plan.template is None:
+            return []
+        file = self.log.with_suffix(".chat_template.jinja").absolute()
+        file.write_text(self.plan.template, encoding="utf-8")
+        return [f"--chat-template={file}"]
+
     async def _until_ready(self) -> None:
         async with session(self.endpoints[0]) as web:
             while not await is_healthy(web, self.endpoints[0]):
                 self._raise_if_dead("while it started")
                 await asyncio.sleep(_POLL_S)
-            for endpoint in self.endpoints:
+            for endpoint, variant in zip(self.endpoints, self.plan.variants, strict=True):
                 try:
-                    await generate_token(web, endpoint)
+                    await generate_token(web, endpoint, variant.api)
                 except SystemFailed as refusal:
                     for _ in range(_DYING_POLLS):  # an engine that died of the request takes the server with it, in seconds
                         self._raise_if_dead("at its first token")

@@ -1,0 +1,116 @@
+"""Which chat template each variant is asked through, checked before anything starts, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dyno.experiment import VariantConfig, is_own
+from dyno.models import adapter_folder
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+from foundation.template_file import check_template, read_template
+
+if TYPE_CHECKING:
+    from dyno.prepare import Prepared
+
+OPTION = "chat-template"
+# Of vLLM's own tokenizers for some models, whose templates are code.
+_OWN_TOKENIZERS = ("tekken.json", "tokenizer.model.v*", "chat_template.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A variant's chat template and the file or folder that it comes from."""
+
+    text: str
+    source: Path
+
+
+def adapters_own(adapter: Path, base: ModelRef) -> str | None:
+    """The template that an adapter was trained with, where it has one that is not its base's."""
+    if not adapter.is_dir() or not base.path.is_dir():
+        return None
+    own = read_template(adapter)
+    return own if own != read_template(base.path) else None
+
+
+def served_template(prepared: Prepared, adapter: Path, base: ModelRef) -> str | None:
+    """What an adapter's server is given in place of the base's template; None where it takes the base's."""
+    return None if _replaced(prepared) else adapters_own(adapter, base)
+
+
+def template_of(prepared: Prepared, variant: VariantConfig) -> Template | None:
+    """What the variant's server will render chats with; None where it has none, or nobody knows yet."""
+    base = prepared.base_of(variant)
+    if (adapter := trained_with(prepared, variant)) and (own := adapters_own(adapter, base)):
+        return Template(own, adapter)
+    text = read_template(base.path)
+    return Template(text, base.path) if text else None
+
+
+def trained_with(prepared: Prepared, variant: VariantConfig) -> Path | None:
+    """The folder of an adapter that is there already: one from elsewhere."""
+    name = variant.adapter or variant.merge
+    return adapter_folder(name, prepared.where) if name and not is_own(name) else None
+
+
+def check_templates(prepared: Prepared) -> None:
+    """Raises BadInput where a chat can't be asked: a model without a template, or with one that is broken or refuses."""
+    experiment = prepared.experiment
+    if experiment.workload.api != "chat" or _replaced(prepared):
+        return
+    for variant in _served(prepared):
+        base = prepared.base_of(variant).path
+        if (template := template_of(prepared, variant)) is not None:
+            check_template(template.source, template.text, _first_prompt(prepared, variant))
+        elif not any(any(base.glob(name)) for name in _OWN_TOKENIZERS):
+            raise BadInput(
+                f"variants.{variant.name}: {base} has no chat template, so it can't be asked with workload.api: chat; "
+                "write api: completions, put a chat_template.jinja there, or leave the variant out"
+            )
+
+
+def template_notes(prepared: Prepared) -> dict[str, list[str]]:
+    """By variant, how it is asked otherwise than it was trained, or than the baseline."""
+    notes = {variant.name: list(_notes(prepared, variant)) for variant in _served(prepared)}
+    return {name: lines for name, lines in notes.items() if lines}
+
+
+def _notes(prepared: Prepared, variant: VariantConfig) -> Iterator[str]:
+    experiment = prepared.experiment
+    own = is_own(variant.adapter) or is_own(variant.merge)
+    if own and experiment.finetune and not experiment.workload.dataset and experiment.finetune.prompt != variant.prompt:
+        yield f"trained in {_style(experiment.finetune.prompt)} and asked in {_style(variant.prompt)}"
+    template = template_of(prepared, variant)
+    if template is None or _replaced(prepared):
+        return
+    if experiment.workload.api == "completions":
+        yield "has a chat template, and is asked text completions, without it"
+        return
+    baseline = next(v for v in experiment.variants if v.name == experiment.baseline)
+    other = template_of(prepared, baseline) if baseline in _served(prepared) else None
+    if other and other.text != template.text:
+        yield f"asked through another chat template than {baseline.name}: that of {template.source.name}"
+
+
+def _style(name: str | None) -> str:
+    return f"the style {name}" if name else "the data's own words"
+
+
+def _served(prepared: Prepared) -> list[VariantConfig]:
+    """The variants that are served here and whose base is on this machine."""
+    return [v for v in prepared.experiment.variants if not v.url and prepared.base_of(v).path.is_dir()]
+
+
+def _replaced(prepared: Prepared) -> bool:
+    """Whether `serve.engine` names one template for every server."""
+    return any(key.strip("-").replace("_", "-") == OPTION for key in prepared.experiment.serve.engine)
+
+
+def _first_prompt(prepared: Prepared, variant: VariantConfig) -> list[dict[str, str]]:
+    style = prepared.style_of(variant)
+    first = next((prompt.messages[style] for prompt in prepared.prompts if style in prompt.messages), None)
+    return first or [{"role": "user", "content": "Hello"}]
