@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -18,6 +18,7 @@ from finetune.config import FinetuneConfig
 from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
 from foundation.examples import PromptStyle
+from foundation.places import FileOrName, Place
 from foundation.secrets import hide_keys
 from foundation.section import Section, nearest
 from foundation.units import Seconds, Share
@@ -39,6 +40,9 @@ def is_own(name: str | None) -> bool:
     return name is not None and _OWN.fullmatch(name) is not None
 
 
+Adapter = Annotated[str, Place(or_name=True, unless=is_own)]
+
+
 class DataConfig(Section):
     """Where the examples are, or one `prompt` to repeat.
 
@@ -46,8 +50,8 @@ class DataConfig(Section):
     says which of its columns stand for ours: `{prompt: text, completion: label}`.
     """
 
-    train: str | None = None
-    eval: str | None = None
+    train: FileOrName | None = None
+    eval: FileOrName | None = None
     prompt: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
 
@@ -88,9 +92,9 @@ class VariantConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     prompt: str | None = None
-    model: str | None = None
-    adapter: str | None = None
-    merge: str | None = None
+    model: FileOrName | None = None
+    adapter: Adapter | None = None
+    merge: Adapter | None = None
     quantize: QuantizeConfig | None = None
     prune: Share | None = None
     distil: str | None = None
@@ -152,7 +156,7 @@ class Experiment(Section):
     """The whole file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    model: str
+    model: FileOrName
     data: DataConfig = DataConfig()
     prompts: dict[str, PromptConfig] = Field(default_factory=dict)
     finetune: FinetuneConfig | None = None
@@ -252,34 +256,6 @@ class Experiment(Section):
         if isinstance(salt, str) or not (dataset is not None if salt is None else salt):
             return self
         return self.model_copy(update={"workload": self.workload.model_copy(update={"cache_salt": secrets.token_hex(8)})})
-
-    def resolved(self, where: Path) -> Experiment:
-        """The same experiment with every path absolute, so that it means the same from any folder."""
-
-        def absolute(name: str | None) -> str | None:
-            if name is None or name.startswith(PREFIX) or not (where / name).exists():
-                return name
-            return str((where / name).resolve())
-
-        return self.model_copy(
-            update={
-                "model": absolute(self.model),
-                "data": self.data.model_copy(update={"train": absolute(self.data.train), "eval": absolute(self.data.eval)}),
-                "variants": tuple(
-                    v.model_copy(
-                        update={
-                            key: absolute(getattr(v, key)) for key in ("model", "adapter", "merge") if not is_own(getattr(v, key))
-                        }
-                        | {"request": v.request and v.request.model_copy(update={"ca_file": absolute(v.request.ca_file)})}
-                    )
-                    for v in self.variants
-                ),
-                "workload": self.workload.resolved(where),
-                "quality": self.quality.model_copy(
-                    update={"probes": tuple(p.model_copy(update={"data": absolute(p.data)}) for p in self.quality.probes)}
-                ),
-            }
-        )
 
 
 def load_experiment(file: Path) -> Experiment:

@@ -23,6 +23,7 @@ from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, read_examples, render
 from foundation.model import ModelRef
+from foundation.places import resolved
 from foundation.progress import Progress
 from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
@@ -129,7 +130,7 @@ def merged_name(variant: VariantConfig) -> str:
 
 def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True) -> Prepared:
     """Look everything up. `where` is the experiment file's folder; without `need_models`, hub ids stay names (`--dry-run`)."""
-    experiment = experiment.resolved(where).salted()
+    experiment = resolved(experiment, where).salted()
     models: dict[str, ModelRef] = {}
     for variant in experiment.variants:
         if variant.url:

@@ -15,6 +15,7 @@ from dyno.experiment import Experiment
 from dyno.request import shown_url
 from foundation.endpoint import ADDRESS, read_address
 from foundation.errors import BadInput
+from foundation.places import resolved
 from foundation.units import format_seconds, parse_rate, parse_seconds
 from loadgen.config import RATE_KINDS, Recording
 from loadgen.traces import arrival_seconds, recorded_seconds
@@ -198,7 +199,7 @@ class Load:
             if self.duration is not None:
                 return {"duration": self.duration}
             assert trace is not None
-            return {"requests": self.requests or min(REQUESTS, _replayable(trace.resolved(Path.cwd())))}
+            return {"requests": self.requests or min(REQUESTS, _replayable(resolved(trace, Path.cwd())))}
         if self.duration is not None:
             return {"duration": format_seconds(_seconds("--duration", self.duration) / blocks)}
         requests, more = divmod(self.requests or REQUESTS, blocks)

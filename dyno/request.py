@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
@@ -21,6 +20,7 @@ from pydantic import Field, field_validator
 from foundation.connect import proxy_of
 from foundation.endpoint import Endpoint, Form, read_address
 from foundation.errors import BadInput
+from foundation.places import File
 from foundation.secrets import SHORTEST, looks_like_key, names_a_secret, remember
 from foundation.section import Section
 
@@ -53,7 +53,7 @@ class RequestConfig(Section):
     rename: dict[str, str] = Field(default_factory=dict)
     extra: dict[str, Any] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict)
-    ca_file: str | None = None
+    ca_file: File | None = None
     insecure: bool = False
 
     @field_validator("headers", mode="before")
@@ -130,7 +130,7 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
         query=address.query,
         more_headers=headers,
         insecure=request.insecure,
-        ca_file=Path(request.ca_file) if request.ca_file else None,
+        ca_file=request.ca_file,
         form=Form(request.omit, request.rename, extra),
     )
     if (proxy := proxy_of(endpoint)) and proxy.password:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import BadInput
+from foundation.places import expanded
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def whole_or_not(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
 
 def new_run(root: Path, name: str) -> RunDirectory:
     """`root/name`, or `root/name-2`, ... where that is taken."""
+    root = expanded(root)
     taken = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
     path = next(path for path in taken if not path.exists())
     try:
@@ -100,6 +102,7 @@ def new_run(root: Path, name: str) -> RunDirectory:
 
 def existing_run(path: Path) -> RunDirectory:
     """A run directory that is there. Raises BadInput where the folder is none."""
+    path = expanded(path)
     if not (path / "experiment.yaml").is_file():
         raise BadInput(f"{path}: not a run directory, it has no experiment.yaml")
     return RunDirectory(path)

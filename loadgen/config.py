@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from foundation.places import File, FileOrName
 from foundation.section import Section
 from foundation.units import Count, Rate, Seconds, Share, format_seconds
 from loadgen.lengths import Lengths, LengthsField
@@ -34,7 +35,7 @@ class Recording(Section):
     much is taken from there.
     """
 
-    file: Path
+    file: File
     offset: Seconds = 0.0
     length: Seconds | None = None
 
@@ -59,10 +60,6 @@ class Recording(Section):
         """The part in words."""
         begin = f"from {format_seconds(self.offset)} on"
         return begin if self.length is None else f"the {format_seconds(self.length)} {begin}"
-
-    def resolved(self, where: Path) -> Self:
-        """The same with the path absolute."""
-        return self.model_copy(update={"file": (where / self.file).resolve()})
 
 
 class Trace(Recording):
@@ -255,7 +252,7 @@ class Synthetic(Section):
 class Conversations(Section):
     """ShareGPT's JSON, or JSON lines of `{"messages": [...]}`: sessions of at most `turns` user turns, answered anew."""
 
-    file: Path
+    file: File
     turns: Count | None = Field(default=None, ge=1)
 
     @model_validator(mode="before")
@@ -277,12 +274,6 @@ class Dataset(Section):
             raise ValueError(_DATASETS)
         return self
 
-    def resolved(self, where: Path) -> Dataset:
-        """The same with its file's path absolute."""
-        if self.sharegpt is not None:
-            return Dataset(sharegpt=self.sharegpt.model_copy(update={"file": (where / self.sharegpt.file).resolve()}))
-        return self if self.trace is None else Dataset(trace=self.trace.resolved(where))
-
     @property
     def has_turns(self) -> bool:
         """Whether an arrival may be more than one request."""
@@ -299,7 +290,7 @@ class WorkloadConfig(Section):
     """
 
     dataset: Dataset | None = None
-    tokenizer: str | None = None
+    tokenizer: FileOrName | None = None
     cache_salt: bool | str | None = None
     api: Literal["chat", "completions"] = "chat"
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -354,11 +345,3 @@ class WorkloadConfig(Section):
             twice = ", ".join(sorted({label for label in labels if labels.count(label) > 1}))
             raise ValueError(f"two stages have the same name: {twice}; give each a name")
         return self
-
-    def resolved(self, where: Path) -> WorkloadConfig:
-        """The same workload with the paths of its files absolute."""
-        stages = tuple(
-            stage.model_copy(update={"trace": stage.trace.resolved(where)}) if stage.trace else stage for stage in self.stages
-        )
-        dataset = None if self.dataset is None else self.dataset.resolved(where)
-        return self.model_copy(update={"stages": stages, "dataset": dataset})

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from foundation.places import Place
+from foundation.secrets import looks_like_key, names_a_secret
 from foundation.section import Section
 from foundation.units import Bytes, Count, Seconds, Share
+
+Option = Annotated[str, Place(or_name=True, dotted=True)]
+"""The value of one of vLLM's options: a path where it begins like one, or where such a file lies beside the experiment."""
 
 
 class ServeConfig(Section):
@@ -31,4 +36,12 @@ class ServeConfig(Section):
     memory: Bytes | None = None
     start_timeout: Seconds = 600.0
     ports: str | None = Field(default=None, pattern=r"^\d+-\d+$")
-    engine: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    engine: dict[str, Option | int | float | bool] = Field(default_factory=dict)
+
+    @field_validator("engine")
+    @classmethod
+    def _no_keys(cls, value: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+        for name, text in value.items():
+            if isinstance(text, str) and (looks_like_key(text) or names_a_secret(name)):
+                raise ValueError(f"{name}: everybody on the machine can read a command line; export the key instead (HF_TOKEN)")
+        return value

@@ -8,6 +8,7 @@ import pytest
 
 from dyno.experiment import load_experiment
 from foundation.errors import BadInput
+from foundation.places import resolved
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\
@@ -51,7 +52,7 @@ def _written(folder: Path, text: str) -> Path:
 
 def test_paths_are_resolved_against_the_file(tmp_path: Path) -> None:
     (tmp_path / "eval.jsonl").write_text("{}\n")
-    loaded = load_experiment(_written(tmp_path, GOOD)).resolved(tmp_path)
+    loaded = resolved(load_experiment(_written(tmp_path, GOOD)), tmp_path)
     assert loaded.data.eval == str(tmp_path / "eval.jsonl")
     assert loaded.model == "bundled:smollm2-135m-instruct"
     assert loaded.variants[1].adapter == "finetune"

@@ -10,6 +10,7 @@ from dyno.experiment import Experiment, VariantConfig, load_experiment
 from dyno.request import endpoint_of, shown_url
 from foundation.endpoint import Form
 from foundation.errors import BadInput
+from foundation.places import resolved
 
 FILE = """\
 name: asked
@@ -143,7 +144,7 @@ def test_request_belongs_to_a_url() -> None:
 
 def test_a_ca_file_is_found_beside_the_experiment(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").touch()
-    [prod] = loaded(tmp_path, request="{ca_file: ca.pem}").resolved(tmp_path).variants
+    [prod] = resolved(loaded(tmp_path, request="{ca_file: ca.pem}"), tmp_path).variants
     assert endpoint_of(prod, "chat").ca_file == tmp_path / "ca.pem"
 
 
