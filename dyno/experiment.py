@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from dyno.request import RequestConfig, check_variable, without_secrets
 from dyno.yaml_lines import line_of, read_yaml
@@ -18,9 +18,11 @@ from finetune.config import FinetuneConfig
 from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
 from foundation.examples import PromptStyle
+from foundation.leaks import OnLeak
 from foundation.places import FileOrName, Place
 from foundation.secrets import hide_keys
 from foundation.section import Section, nearest
+from foundation.text_file import check_encoding
 from foundation.units import Seconds, Share
 from loadgen.config import RATE_KINDS, WorkloadConfig
 from quantize.config import QuantizeConfig
@@ -46,14 +48,19 @@ Adapter = Annotated[str, Place(or_name=True, unless=is_own)]
 class DataConfig(Section):
     """Where the examples are, or one `prompt` to repeat.
 
-    A file of JSON lines, CSV or Parquet, relative to the experiment file; `bundled:NAME/FILE`; `hub:ORG/NAME:SPLIT`. `columns`
-    says which of its columns stand for ours: `{prompt: text, completion: label}`.
+    A file of JSON, CSV or Parquet, relative to the experiment file; `bundled:NAME/FILE`; `hub:ORG/NAME:SPLIT`. `columns`
+    says which of its columns stand for ours: `{prompt: text, completion: label}`; `ignore` names keys to leave out, of lines
+    and of messages (of probes too); `encoding` is that of text files, where it is not UTF-8. `on_leak`: what becomes of
+    training examples whose prompt is held out too.
     """
 
     train: FileOrName | None = None
     eval: FileOrName | None = None
     prompt: str | None = None
     columns: dict[str, str] = Field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+    encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
+    on_leak: OnLeak = "refuse"
 
 
 class PromptConfig(Section):

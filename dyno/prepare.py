@@ -12,7 +12,7 @@ import msgspec
 
 import finetune
 import quantize
-from dyno.assets import bundled_file
+from dyno.data import check_asked, read_data, read_probe
 from dyno.experiment import PREFIX, Experiment, VariantConfig, is_own
 from dyno.isolate import isolated
 from dyno.models import adapter_folder, name_only, resolve_adapter, resolve_model, tokenizer_at_hand, tokenizer_folder
@@ -21,19 +21,16 @@ from dyno.run_directory import RunDirectory
 from dyno.templates import check_templates, served_template
 from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
-from foundation.examples import Example, PromptStyle, read_examples, render
+from foundation.examples import Example, PromptStyle, render
 from foundation.model import ModelRef
 from foundation.places import resolved
 from foundation.progress import Progress
-from foundation.tables import HUB
 from foundation.tokenizer import ModelTokenizer
 from foundation.whole_file import write_whole
 from loadgen.replay import check_replays
 from loadgen.sources import make_prompts, seed_of, sessions_needed
 from loadgen.wording import Correction, Wording
 from quantize.config import FOUR_BITS
-from results.config import Scoring
-from results.quality import why_no_reference
 from results.records import PLAIN, Prompt
 from serve import ServedVariant
 
@@ -140,10 +137,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     if experiment.finetune and experiment.model not in models:
         models[experiment.model] = _model(experiment.model, where, progress, need_models)
 
-    learns = experiment.finetune or any(v.quantize and v.quantize.calibrated for v in experiment.variants)
-    columns = experiment.data.columns
-    train = _read(experiment.data.train, where, progress, columns) if learns and experiment.data.train else []
-    heldout = _read(experiment.data.eval, where, progress, columns) if experiment.data.eval else []
+    train, heldout = read_data(experiment, where, progress)
     check_replays(experiment.workload, progress.log)
     tokenizer = _tokenizer(experiment, models, where, progress)
     prompts = _prompts(experiment, heldout, tokenizer, where, progress)
@@ -164,12 +158,6 @@ def _model(name: str, where: Path, progress: Progress, needed: bool) -> ModelRef
             raise
         progress.log(f"{name}: not on this machine; checked by its name only")
         return name_only(name)
-
-
-def _read(name: str, where: Path, progress: Progress, columns: Mapping[str, str] | None = None) -> list[Example]:
-    if name.startswith(PREFIX):
-        return read_examples(bundled_file(name.removeprefix(PREFIX), progress))
-    return read_examples(name if name.startswith(HUB) else (where / name).resolve(), columns)
 
 
 def _tokenizer(experiment: Experiment, models: Mapping[str, ModelRef], where: Path, progress: Progress) -> Path | None:
@@ -208,11 +196,11 @@ def _prompts(
         prompts = dataset_prompts(experiment, tokenizer, progress)
         styles = {PLAIN: None}
     else:
-        _check_references(experiment.quality, "quality", heldout)
+        check_asked(experiment.quality, "quality", heldout)
         prompts = [_prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)]
     for probe in experiment.quality.probes:
-        examples = _read(probe.data, where, progress)[: probe.requests]
-        _check_references(probe, f"quality.probes.{probe.name}", examples)
+        examples = read_probe(experiment, probe, where, progress)
+        check_asked(probe, f"quality.probes.{probe.name}", examples)
         # A probe asks everybody the same words: no prompt style.
         prompts += [
             _prompt(f"{probe.name}-{n:05d}", probe.name, example, dict.fromkeys(styles)) for n, example in enumerate(examples)
@@ -220,15 +208,8 @@ def _prompts(
     return prompts
 
 
-def _check_references(scoring: Scoring, section: str, examples: list[Example]) -> None:
-    """Raises BadInput where no answer could be right: a reference that is none of the labels, no number, no JSON."""
-    for example in examples:
-        if why := why_no_reference(scoring, example.completion):
-            raise BadInput(f"{example.where}: the answer: {why} ({section}.scorer is {scoring.scorer})")
-
-
 def _prompt(prompt_id: str, group: str, example: Example, styles: dict[str, PromptStyle | None]) -> Prompt:
-    return Prompt(prompt_id, group, {name: render(example, style) for name, style in styles.items()}, example.completion)
+    return Prompt(prompt_id, group, {name: render(example, style) for name, style in styles.items()}, example.reference)
 
 
 def _check_training(prepared: Prepared, progress: Progress) -> None:

@@ -107,7 +107,7 @@ def _answers(
             f"variants.{student.name}.distil: {teacher.name} gave no whole answer to any of {len(examples)} questions"
         )
     progress.log(f"distil: {len(told)} of {len(examples)} answers of {teacher.name} are whole, and taught to {student.name}")
-    return [replace(example, completion=told[i]) for i, example in enumerate(examples) if i in told]
+    return [replace(e, completion=told[i], answer_keys={}, weights={}) for i, e in enumerate(examples) if i in told]
 
 
 def _whole_answers(requests: Requests) -> dict[int, str]:

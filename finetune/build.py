@@ -169,7 +169,7 @@ def _dataset(tokens: Sequence[Tokens], row_length: int | None) -> Any:
     data = Dataset.from_dict(
         {
             "input_ids": [t.prompt + t.completion for t in tokens],
-            "labels": [[IGNORED] * len(t.prompt) + t.completion for t in tokens],
+            "labels": [t.labels(IGNORED) for t in tokens],
             "example": [[i] * len(t) for i, t in enumerate(tokens)],
         }
     )

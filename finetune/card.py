@@ -9,7 +9,7 @@ from finetune.report import DataReport
 _SETTINGS = (
     "method", "base_format", "rank", "alpha", "dropout", "target_modules", "modules_to_save", "epochs", "learning_rate",
     "schedule", "warmup", "weight_decay", "max_grad_norm", "batch_size", "accumulation", "max_length", "packing", "prompt",
-    "dtype", "seed",
+    "train_on", "dtype", "seed",
 )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ class FinetuneConfig(Section):
 
     `method`: "rslora" scales by the root of the rank, "dora" learns each weight's length apart from its direction, "pissa" starts
     from the weight's largest singular vectors, "qlora" holds the base in `base_format`. `prompt` names the experiment's prompt
-    style the model is trained with (None: the examples as they stand). `limit` trains on a seeded sample of that many examples.
+    style the model is trained with (None: the examples as they stand). `train_on`: of a conversation the last answer is
+    learned, or all of them. `limit` trains on a seeded sample of that many examples.
     `packing` lays examples end to end in rows of `max_length`; `batch_size` then counts rows. The best epoch by what is watched,
     the held-out loss or the task's own score, is the adapter; `patience` epochs without a better one end the training.
     """
@@ -23,6 +24,7 @@ class FinetuneConfig(Section):
     method: Literal["lora", "rslora", "dora", "pissa", "qlora"] = "lora"
     base_format: Literal["nf4", "int8"] = "nf4"
     prompt: str | None = None
+    train_on: Literal["last", "all"] = "last"
     rank: Count = Field(default=16, ge=1)
     alpha: float = Field(default=32, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune.config import FinetuneConfig
-from finetune.report import DataReport, describe
+from finetune.report import DataReport, Lost, describe
+from finetune.turns import Span, TrainOn, earlier_answers, earlier_count, learnable, token_spans
 from foundation.chat_template import templated, tokens_in_place
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, sample
@@ -20,15 +21,30 @@ MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more
 
 @dataclass(frozen=True)
 class Tokens:
-    """One example as the model sees it. The loss covers `completion`: the text `answer` and the end-of-turn token."""
+    """One example as the model sees it. The loss covers `completion`, the text `answer` and the end-of-turn token, and the
+    `earlier` answers: spans of the prompt's tokens, in order.
+    """
 
     where: str
     prompt: list[int]
     completion: list[int]
     answer: str = ""
+    earlier: tuple[Span, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
+
+    @property
+    def learned(self) -> list[Span]:
+        """Spans of prompt and completion that the loss covers."""
+        return [*self.earlier, (len(self.prompt), len(self))]
+
+    def labels(self, ignored: int) -> list[int]:
+        """The token at every place that is learned, `ignored` elsewhere."""
+        labels = [ignored] * len(self.prompt) + self.completion
+        for start, stop in self.earlier:
+            labels[start:stop] = self.prompt[start:stop]
+        return labels
 
 
 @dataclass(frozen=True)
@@ -56,43 +72,68 @@ def prepare(
     about = _check_base(base, config)
     if not train:
         raise BadInput("finetune: no examples to learn from; data.train names none")
-    _check_split(train, heldout)
     tokenizer = _load_tokenizer(base, config.trust_remote_code)
     ends = _end_tokens(base, tokenizer)
     limit = _Limit(config.max_length, "finetune.max_length", config.too_long)
     context = about.get("max_position_embeddings")
     if isinstance(context, int) and context < limit.tokens:
         limit = _Limit(context, f"the context of {base.id}", config.too_long)
-    learned, *lost = _fit(encode(sample(train, config.limit, config.seed), style, tokenizer, ends), limit)
-    watched, *_ = _fit(encode(sample(heldout, config.eval_limit, config.seed), style, tokenizer, ends), limit)
+    taken = sample(train, config.limit, config.seed)
+    encoded = encode(taken, style, tokenizer, ends, config.train_on)
+    if not encoded:
+        raise BadInput(
+            f"{taken[0].where}: weight: 0 stands at every answer, so nothing would be learned; write 1, or leave it out"
+        )
+    learned, *lost = _fit(encoded, limit)
+    watched, *_ = _fit(encode(sample(heldout, config.eval_limit, config.seed), style, tokenizer, ends, config.train_on), limit)
     if not learned:
         raise BadInput(f"finetune.too_long: drop leaves no example: each of them is over {limit.name} {limit.tokens}")
+    if config.watch == "score" and (textless := [t.where for t in watched if not t.answer]):
+        raise BadInput(f"{textless[0]}: finetune.watch: score compares texts, and this answer calls tools; write watch: loss")
     prefix = [] if config.packing or config.gradient_checkpointing else shared_prefix([*learned, *watched])
-    report = describe(train, heldout, learned, len(watched), prefix, (lost[0], lost[1]), tokenizer)
+    earlier = 0 if config.train_on == "all" else sum(earlier_count(example) for example in taken)
+    left_out = Lost(truncated=lost[0], dropped=lost[1], unlearned=len(taken) - len(encoded), earlier=earlier)
+    report = describe(train, heldout, learned, len(watched), prefix, left_out, tokenizer)
     return Prepared(learned, watched, prefix, tokenizer, report)
 
 
-def encode(examples: Sequence[Example], style: PromptStyle | None, tokenizer: Any, ends: frozenset[int]) -> list[Tokens]:
-    """Prompt and completion tokens of each example, by the model's own chat template.
+def encode(
+    examples: Sequence[Example],
+    style: PromptStyle | None,
+    tokenizer: Any,
+    ends: frozenset[int],
+    train_on: TrainOn = "last",
+) -> list[Tokens]:
+    """Prompt and completion tokens of each example in which something is learned, by the model's own chat template.
 
     The prompt is what a server will be sent: the messages and the opening of the assistant's turn. The completion is what the
     template puts after it, cut behind the end-of-turn token: the newline that many templates add there is never generated, so it
     isn't learned.
     """
-    texts = [_rendered(example, style, tokenizer) for example in examples]
+    kept = [cut for example in examples if (cut := learnable(example, train_on))]
+    texts = [_rendered(example, style, tokenizer) for example in kept]
     return [
-        Tokens(example.where, prompt, _through_end(answer, ends, example, tokenizer), example.completion)
-        for example, (prompt, answer) in zip(examples, tokens_in_place(tokenizer, texts), strict=True)
+        Tokens(
+            example.where,
+            prompt,
+            _through_end(answer, ends, example, tokenizer),
+            example.completion,
+            _earlier(example, text, prompt, tokenizer, ends) if train_on == "all" else (),
+        )
+        for example, (text, _), (prompt, answer) in zip(kept, texts, tokens_in_place(tokenizer, texts), strict=True)
     ]
 
 
 def shared_prefix(tokens: Sequence[Tokens]) -> list[int]:
-    """The tokens that every prompt begins with, leaving each at least one of its own; empty where sharing them doesn't pay."""
+    """The tokens that every prompt begins with, leaving each at least one of its own before what is learned of it.
+
+    Empty where sharing them doesn't pay.
+    """
     if len(tokens) < 2:
         return []
     # What the first and the last in order share, all between them share.
     first, last = min(t.prompt for t in tokens), max(t.prompt for t in tokens)
-    longest = min(len(t.prompt) for t in tokens) - 1
+    longest = min(t.learned[0][0] for t in tokens) - 1
     length = next((i for i in range(longest) if first[i] != last[i]), longest)
     return first[:length] if length >= MIN_SHARED_PREFIX else []
 
@@ -108,6 +149,14 @@ def _rendered(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
     if example.completion.strip() not in answer:
         raise BadInput(f"{example.where}: the model's chat template drops the assistant's answer, so nothing would be learned")
     return prompt, answer
+
+
+def _earlier(example: Example, text: str, prompt: list[int], tokenizer: Any, ends: frozenset[int]) -> tuple[Span, ...]:
+    spans = earlier_answers(example, text, tokenizer)
+    try:
+        return tuple(token_spans(text, prompt, spans, tokenizer, ends))
+    except ValueError as error:
+        raise BadInput(f"{example.where}: {error}; write finetune.train_on: last") from None
 
 
 def _through_end(answer: list[int], ends: frozenset[int], example: Example, tokenizer: Any) -> list[int]:
@@ -202,15 +251,6 @@ def can_evaluate(config: FinetuneConfig) -> bool:
     import torch
 
     return not (config.method == "qlora" and config.base_format == "nf4") or torch.cuda.is_available()
-
-
-def _check_split(train: Sequence[Example], heldout: Sequence[Example]) -> None:
-    asked = {example.key: example for example in reversed(train)}
-    for example in heldout:
-        if (twin := asked.get(example.key)) is not None:
-            raise BadInput(
-                f"{twin.where}: the same question stands in the held-out split at {example.where}; remove it from one of them"
-            )
 
 
 @dataclass(frozen=True)

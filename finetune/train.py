@@ -148,5 +148,7 @@ def _save_adapter(model: Any, base: ModelRef, folder: Path) -> None:
 def _sha256(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([list(example.messages), example.completion], sort_keys=True).encode())
+        more = [[*example.tools], {**example.answer_keys}, {**example.weights}]
+        said = [list(example.messages), example.completion, *(more if any(more) else [])]
+        digest.update(json.dumps(said, sort_keys=True).encode())
     return digest.hexdigest()

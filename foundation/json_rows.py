@@ -45,13 +45,15 @@ def json_rows(file: Path, text: str) -> Iterator[Row]:
         yield line, value
 
 
-def plain(value: Any) -> Any:
-    """A parsed JSON value with usual numbers in place of each `Number`."""
+def plain(value: Any, deepest: int = 100) -> Any:
+    """A parsed JSON value with usual numbers in place of each `Number`. Raises ValueError where it is nested deeper."""
     if isinstance(value, Number):
         return json.loads(value.text)
+    if isinstance(value, dict | list) and deepest == 0:
+        raise ValueError("nested too deep to be read")
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, list) else value
+        return {key: plain(each, deepest - 1) for key, each in value.items()}
+    return [plain(each, deepest - 1) for each in value] if isinstance(value, list) else value
 
 
 def parse_json(where: str, text: str) -> Any:

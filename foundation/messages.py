@@ -63,7 +63,7 @@ def read_tools(where: str, value: object) -> tuple[dict[str, Any], ...]:
     for place, tool in enumerate(tools):
         if not isinstance(tool, dict):
             raise BadInput(f'{where}[{place}]: write {{"type": "function", "function": {{"name": ...}}}}')
-    return tuple(plain(tool) for tool in tools)
+    return tuple(_plain(f"{where}[{place}]", tool) for place, tool in enumerate(tools))
 
 
 def _message(where: str, value: object, ignore: Collection[str] | None) -> tuple[Message, int | None]:
@@ -138,4 +138,12 @@ def _call(where: str, call: object) -> dict[str, Any]:
         arguments = parse_json(f"{where}.function.arguments", arguments) if arguments.strip() else {}
     if not isinstance(arguments, dict):
         raise BadInput(f"{where}.function.arguments: write a JSON object, not {reprlib.repr(arguments)}")
-    return {**plain(call), "type": "function", "function": {**plain(function), "arguments": plain(arguments)}}
+    known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    return {**known, "type": "function", "function": {"name": function["name"], "arguments": _plain(where, arguments)}}
+
+
+def _plain(where: str, value: Any) -> Any:
+    try:
+        return plain(value)
+    except ValueError as error:
+        raise BadInput(f"{where}: {error}") from None

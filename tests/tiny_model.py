@@ -99,3 +99,28 @@ def write_word_tokenizer(folder: Path) -> None:
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS[1:]])
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE, "bos_token": {"content": "?"}}))
+
+
+LLAMA2_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<s>[INST] ' + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + ' </s>' }}{% endif %}{% endfor %}"
+)
+
+
+def write_llama2_tokenizer(folder: Path, template: str = LLAMA2_TEMPLATE) -> None:
+    """BPE over ▁ for a space, one put before each text, as Llama 2's: "earn" is one token, and another one behind a space."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+
+    folder.mkdir(exist_ok=True)
+    special = ["<unk>", "<s>", "</s>"]
+    single = ["▁", "\n", *(chr(code) for code in range(33, 127))]
+    merges = [("e", "a"), ("r", "n"), ("ea", "rn"), ("▁", "earn"), ("a", "c"), ("ac", "q"), ("▁", "acq"), ("▁", "▁")]
+    names = [*special, *single, *(a + b for a, b in merges)]
+    vocabulary = {name: place for place, name in enumerate(names)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**about, "chat_template": template}))

@@ -1,0 +1,24 @@
+"""Control tokens inside of data: a text that holds one can end a turn, or open another's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from foundation.examples import Example
+
+
+def with_control_tokens(examples: Sequence[Example], tokenizer: Any) -> list[tuple[str, str]]:
+    """File and line of each example whose texts hold a special token of the tokenizer, and the first such token."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    names = sorted({*added, *tokenizer.all_special_tokens}, key=len, reverse=True)
+    if not names:
+        return []
+    any_of = re.compile("|".join(re.escape(name) for name in names))
+    held = ((example.where, any_of.search(_texts(example))) for example in examples)
+    return [(where, match.group()) for where, match in held if match]
+
+
+def _texts(example: Example) -> str:
+    return "\n".join([*(str(message["content"]) for message in example.messages), example.completion])
