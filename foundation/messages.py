@@ -133,7 +133,7 @@ def _call(where: str, call: object) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadInput(f'{where}: write {{"type": "function", "function": {{"name": ..., "arguments": ...}}}}')
-    arguments = function.get("arguments")
+    arguments = {} if function.get("arguments") is None else function["arguments"]
     if isinstance(arguments, str):
         arguments = parse_json(f"{where}.function.arguments", arguments) if arguments.strip() else {}
     if not isinstance(arguments, dict):
