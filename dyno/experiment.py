@@ -160,7 +160,10 @@ class UntilDecided(Section):
 
 
 class Experiment(Section):
-    """The whole file."""
+    """The whole file.
+
+    `trust_remote_code`: whether Python code that a model brings along is run, in every stage that can.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     model: FileOrName
@@ -170,6 +173,7 @@ class Experiment(Section):
     variants: tuple[VariantConfig, ...] = Field(min_length=1)
     baseline: str
     serve: ServeConfig = ServeConfig()
+    trust_remote_code: bool = False
     workload: WorkloadConfig
     slo: Slo = Slo({})
     quality: QualityConfig = QualityConfig()
@@ -177,6 +181,15 @@ class Experiment(Section):
     plan: PlanConfig | None = None
     until_decided: UntilDecided | None = None
     resolution: ResolutionConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _code_in_every_stage(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("trust_remote_code") is not True:
+            return value
+        stages = {name: value.get(name) for name in ("finetune", "serve")} | {"serve": value.get("serve", {})}
+        told = {name: {"trust_remote_code": True, **stage} for name, stage in stages.items() if isinstance(stage, dict)}
+        return {**value, **told}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:

@@ -15,6 +15,7 @@ import quantize
 from dyno.data import check_asked, read_data, read_probe
 from dyno.experiment import PREFIX, Experiment, VariantConfig, is_own
 from dyno.isolate import isolated
+from dyno.model_code import check_model_code
 from dyno.models import adapter_folder, name_only, resolve_adapter, resolve_model, tokenizer_at_hand, tokenizer_folder
 from dyno.request import endpoint_of
 from dyno.run_directory import RunDirectory
@@ -136,6 +137,7 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
             models[name] = _model(name, where, progress, need_models)
     if experiment.finetune and experiment.model not in models:
         models[experiment.model] = _model(experiment.model, where, progress, need_models)
+    check_model_code(experiment, models)
 
     train, heldout = read_data(experiment, where, progress)
     check_replays(experiment.workload, progress.log)

@@ -22,12 +22,17 @@ def source(package: str, file: str) -> ast.Module | None:
 def strings(package: str, file: str, name: str) -> frozenset[str]:
     """All texts in what a file assigns to a name, keys and values alike; empty where it assigns nothing.
 
-    Of `Methods = Literal["a", "b"]` they are a and b, of `NAMES = OrderedDict([("x", "Y")])` x and Y.
+    Of `Methods = Literal["a", "b"]` they are a and b, of `NAMES = OrderedDict([("x", "Y")])` and `NAMES = dict(x="Y")` x and Y.
     """
     tree = source(package, file)
     value = assigned(tree, name) if tree else None
-    constants = ast.walk(value) if value is not None else ()
-    return frozenset(node.value for node in constants if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    texts: set[str] = set()
+    for node in ast.walk(value) if value is not None else ():
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+        elif isinstance(node, ast.keyword) and node.arg is not None:
+            texts.add(node.arg)
+    return frozenset(texts)
 
 
 def assigned(body: ast.Module | ast.ClassDef, name: str) -> ast.expr | None:

@@ -68,6 +68,11 @@ class ModelRef:
         """Bytes of the weight files: what has to be read into memory to serve it."""
         return sum(file.stat().st_size for file in self._shards())
 
+    def brings_code(self) -> bool:
+        """Whether it can only be loaded by Python code that lies in its folder, or on the hub."""
+        about = self.config()
+        return bool(about.get("auto_map")) and str(about.get("model_type")) not in _known_types()
+
     def config(self) -> dict[str, object]:
         """`config.json`, parsed."""
         file = self.path / "config.json"
@@ -80,6 +85,16 @@ class ModelRef:
         if not isinstance(parsed, dict):
             raise BadInput(f"{file}: not a JSON object")
         return parsed
+
+
+def _known_types() -> frozenset[str]:
+    """The model types that transformers or vLLM have code of their own for."""
+    names = "CONFIG_MAPPING_NAMES"
+    return (
+        strings("transformers", "models/auto/auto_mappings.py", names)
+        | strings("transformers", "models/auto/configuration_auto.py", names)
+        | strings("vllm", "transformers_utils/config.py", "_CONFIG_REGISTRY")
+    )
 
 
 def is_causal(architecture: str) -> bool:

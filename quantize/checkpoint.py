@@ -11,6 +11,7 @@ from typing import Any
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from foundation.template_file import FILE, read_template
 from foundation.whole_file import write_whole
 
 _TOKENIZER = (
@@ -43,8 +44,14 @@ def copy_companions(source: Path, out: Path) -> None:
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Tokenizer and chat template alone: those that an adapter was trained with, where it has them."""
+    """Tokenizer and chat template alone: those that an adapter was trained with, where it has them.
+
+    One of both may have its template in `tokenizer_config.json`: that of `out` stays where `source` has none.
+    """
+    template = read_template(source) or read_template(out)
     _copy(source, out, _TOKENIZER)
+    if template != read_template(out):
+        write_whole(out / FILE, template or "")
 
 
 def _copy(source: Path, out: Path, patterns: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ _FIELDS = {
     "gpu-memory-utilization": "gpu_memory_utilization",
     "tensor-parallel-size": "tensor_parallel",
     "port": "ports",
+    "trust-remote-code": "trust_remote_code",
 }
 _OURS = {
     "model", "served-model-name", "host", "uds", "api-key", "config", "headless", "api-server-count",
@@ -49,6 +50,8 @@ def command_line(
         line.append(f"--max-model-len={config.max_model_len}")
     if config.enforce_eager:
         line.append("--enforce-eager")
+    if config.trust_remote_code:
+        line.append("--trust-remote-code")
     if device.kind == "cpu":
         line.append(f"--kv-cache-memory-bytes={config.kv_cache}")
     else:

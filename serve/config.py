@@ -21,8 +21,9 @@ class ServeConfig(Section):
     `device`: "auto" is what the installed vLLM was built for. `kv_cache` is the CPU's; a GPU's goes by `gpu_memory_utilization`.
     `residency`: "resident" keeps every server up, so that blocks can alternate; "sleep" keeps one awake and the others in vLLM's
     sleep mode, so that they alternate too (accelerators only); "turns" starts one at a time; "auto" is the first of these that
-    `memory` allows (default: what is free here, or the size of the accelerator). `ports` is "FIRST-LAST" (default: any free one).
-    `engine` holds further vLLM options by their long names (`{max-num-seqs: 64}`), checked against vLLM's own parser.
+    `memory` allows (default: what is free here, or the size of the accelerator). `trust_remote_code` has vLLM run Python code
+    that a model brings along. `ports` is "FIRST-LAST" (default: any free one). `engine` holds further vLLM options by their long
+    names (`{max-num-seqs: 64}`), checked against vLLM's own parser.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -35,6 +36,7 @@ class ServeConfig(Section):
     residency: Literal["auto", "resident", "sleep", "turns"] = "auto"
     memory: Bytes | None = None
     start_timeout: Seconds = 600.0
+    trust_remote_code: bool = False
     ports: str | None = Field(default=None, pattern=r"^\d+-\d+$")
     engine: dict[str, Option | int | float | bool] = Field(default_factory=dict)
 

@@ -1,0 +1,32 @@
+"""Models that bring Python code of their own: run where the experiment says so, refused at the start where a stage can't."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dyno.experiment import Experiment, VariantConfig
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+
+
+def check_model_code(experiment: Experiment, models: Mapping[str, ModelRef]) -> None:
+    """Raises BadInput for a model whose code would have to run and must not, or in a stage that runs none."""
+    for variant in experiment.variants:
+        model = models.get(variant.model or experiment.model)
+        if variant.url or model is None or not model.path.is_dir() or not model.brings_code():
+            continue
+        code = f"{model.path}/config.json: auto_map: this model brings Python code of its own"
+        if variant.is_made:
+            raise BadInput(
+                f"variants.{variant.name}.{_made_by(variant)}: {code}, which is run where it is trained and served and in no "
+                "other stage; leave the variant out, or name a model that transformers has code for"
+            )
+        if not experiment.serve.trust_remote_code:
+            raise BadInput(
+                f"variants.{variant.name}: {code}, which is not run unless asked for; "
+                "read it, then write trust_remote_code: true at the top of the experiment"
+            )
+
+
+def _made_by(variant: VariantConfig) -> str:
+    return next(key for key in ("merge", "prune", "distil", "quantize") if getattr(variant, key) is not None)

@@ -1,0 +1,60 @@
+"""A model that brings Python code of its own: one setting for every stage that runs it, and no stage by surprise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyno.experiment import Experiment
+from dyno.model_code import check_model_code
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+from tests.serve.adapter_bytes import write_base
+
+
+def experiment(variant: dict[str, Any], **more: Any) -> Experiment:
+    workload = {"stages": [{"concurrency": 1, "requests": 1}]}
+    raw = {"name": "x", "model": "own", "data": {"eval": "e", "train": "t"}, "baseline": "v", "workload": workload}
+    return Experiment.model_validate({**raw, "variants": [{"name": "v", **variant}], **more})
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict[str, ModelRef]:
+    return {"own": write_base(tmp_path / "own", model_type="own", auto_map={"AutoModelForCausalLM": "own.Own"})}
+
+
+def test_one_setting_for_training_and_serving(own: dict[str, ModelRef]) -> None:
+    asked = experiment({"adapter": "finetune"}, finetune={"rank": 4}, trust_remote_code=True)
+    assert asked.finetune is not None
+    assert (asked.finetune.trust_remote_code, asked.serve.trust_remote_code) == (True, True)
+    check_model_code(asked, own)
+
+
+def test_nothing_is_run_unasked(own: dict[str, ModelRef]) -> None:
+    for more in ({}, {"finetune": {"trust_remote_code": True}}):
+        with pytest.raises(BadInput, match=r"variants\.v: .*config\.json: auto_map: .*write trust_remote_code: true at the top"):
+            check_model_code(experiment({}, **more), own)
+
+
+@pytest.mark.parametrize(
+    ("key", "variant"),
+    [
+        ("merge", {"merge": "finetune"}),
+        ("quantize", {"quantize": "w8a8-int8"}),
+        ("prune", {"prune": 0.5}),
+        ("distil", {"distil": "base", "model": "own"}),
+    ],
+)
+def test_a_stage_that_runs_no_code_is_refused_at_the_start(own: dict[str, ModelRef], key: str, variant: dict[str, Any]) -> None:
+    made = [{"name": "base", "url": "http://127.0.0.1:1/v1", "model": "m"}, {"name": "v", **variant}]
+    asked = experiment({}, variants=made, finetune={"rank": 4}, trust_remote_code=True)
+    with pytest.raises(BadInput, match=rf"variants\.v\.{key}: .* and in no other stage"):
+        check_model_code(asked, own)
+
+
+def test_a_model_that_libraries_know_needs_no_code_of_its_own(tmp_path: Path) -> None:
+    for known in ("llama", "chatglm"):  # of transformers, of vLLM
+        model = write_base(tmp_path / known, model_type=known, auto_map={"AutoModelForCausalLM": "own.Own"})
+        check_model_code(experiment({}), {"own": model})
