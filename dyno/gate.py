@@ -39,6 +39,8 @@ def gate_of(summary: Summary, verdicts: Verdicts) -> Gate:
             Exit.INCONCLUSIVE if is_open else Exit.DONT_SHIP,
             f"{verdicts.headline.rstrip('.')} ({decisions})",
         )
+    if failed := [why for name, why in summary.failed.items() if name in (verdicts.recommended, verdicts.baseline)]:
+        return Gate(Exit.INCONCLUSIVE, f"{verdicts.headline.rstrip('.')}, but {'; '.join(failed)}")
     if invalid := _invalid(summary, {verdicts.recommended, verdicts.baseline}):
         return Gate(
             Exit.INCONCLUSIVE,

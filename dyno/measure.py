@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dyno import align, rates
 from dyno.environment import note_requests
+from dyno.failures import ends_in_silence, fail, forget_failures, put_aside
 from dyno.prepare import Prepared, write_prompts
 from dyno.run_directory import RunDirectory
 from dyno.stopping import Stopping, handled
@@ -39,7 +40,7 @@ from results.config import Probe
 from results.journal import Journal, is_whole, read_journal
 from results.records import Prompt
 from results.report.format import duration
-from serve import Hosting, ServePlan
+from serve import Hosting, ServePlan, ServerFailed, TakenOver
 
 PROBE_CONCURRENCY = 4
 WARM_UP_CONCURRENCY, WARM_UP_REQUESTS = 4, 8
@@ -61,17 +62,22 @@ async def measure(
     """Write every journal that is not whole yet; where the experiment says `until_decided`, go on until `settled`.
 
     Where it names a `resolution`, `plan_blocks` says after the pilot how many blocks to run. Returns how long the blocks took.
-    Raises SystemFailed where a server dies, Interrupted after Ctrl-C.
+    A server that does not start, dies or hangs is the failure of its variants alone: `failures.json` names them, and the
+    others are measured to the end. It is not started again, since a server that dies is a finding.
+    Raises SystemFailed where nothing could be measured, Interrupted after Ctrl-C.
     """
     times = BlockTimes()
     stop = Stopping(progress.log)
     began = time.monotonic()
+    last_failure: ServerFailed | None = None
     until, resolution = prepared.experiment.until_decided, prepared.experiment.resolution
     try:
         answers = partial(reach, workload=prepared.experiment.workload, log=progress.log)
-        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, answers, telemetry=out.telemetry)
+        patience = prepared.experiment.workload.deadlines.first
+        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, answers, out.telemetry, patience)
         for names in plan.rounds:
             if not _blocks(prepared, names, out) and until is None and resolution is None:
+                forget_failures(out, names)
                 continue
             servers = [server for server in plan.servers if any(v.name in names for v in server.variants)]
             part = 1 / len(plan.rounds)
@@ -79,10 +85,16 @@ async def measure(
                 stack.enter_context(handled(stop.actions))
                 largest = max((server.memory.weights for server in servers), default=0)
                 with timeline.doing("server", len(servers), largest, part):
-                    endpoints = await stack.enter_async_context(hosting.round(names))
+                    try:
+                        endpoints = await stack.enter_async_context(hosting.round(names, partly=True))
+                    except ServerFailed as failure:  # there is nobody else in this round
+                        last_failure = failure
+                        fail(out, hosting.failed, progress)
+                        continue
+                fail(out, hosting.failed, progress)
                 note_requests(out.environment, {name: endpoint.notes for name, endpoint in endpoints.items()})
-                load = _Load(hosting, endpoints, progress, stop, times)
-                prepared = await _warmed_up(prepared, names, out, load)
+                load = _Load(hosting, endpoints, progress, stop, times, out)
+                prepared = await _warmed_up(prepared, list(endpoints), out, load)
                 prepared = await _at_measured_rates(prepared, names, out, load)
                 planned = prepared.experiment.workload.blocks
                 if resolution:
@@ -100,6 +112,9 @@ async def measure(
                     await load.run(
                         _stage_blocks(prepared, names, out, _judged(prepared), count), f"until decided, {count} blocks"
                     )
+                forget_failures(out, [name for name in names if name not in hosting.failed])
+        if last_failure and not any(out.path.glob("load/*/*/block-*.jsonl")):
+            raise last_failure
     except asyncio.CancelledError:
         raise Interrupted from None
     return times
@@ -144,6 +159,8 @@ async def _most_held(prepared: Prepared, name: str, out: RunDirectory, load: _Lo
         stage = Stage.model_validate({"name": "rate", "concurrency": concurrency, "requests": requests, "warmup": "0s"})
         journal = out.closed_loop(name, concurrency)
         await load.run([_Block(name, style, stage, 1, questions, workload, journal)], f"{name}, {concurrency} in flight")
+        if name in load.hosting.failed:
+            raise load.hosting.failed[name]
         try:
             held = rates.throughput(_ends(journal), concurrency)
             loops.append(rates.Held(requests_per_s=held, concurrency=concurrency))
@@ -176,25 +193,52 @@ class _Load:
     progress: Progress
     stop: Stopping
     times: BlockTimes
+    out: RunDirectory
 
     async def run(self, blocks: Sequence[_Block | _Mixed], what: str) -> None:
-        """Raises Interrupted once a block was drained."""
+        """Raises Interrupted once a block was drained. The blocks of variants whose server failed are passed over."""
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
-            await self.hosting.ready(block.variant)
-            await self.hosting.sample()
             began = time.monotonic()
-            with self.stop.in_block():
-                await guarded(self.hosting.watch, block.run(self.endpoints, shown, self.stop.drain))
-            await self.hosting.sample()
+            measured = await self._measure(block, shown)
             shown.done()
             if self.stop.drain.is_set():
                 raise Interrupted
-            self.times.add(block.variant, block.stage.label, time.monotonic() - began, block.requests)
-            left = [(each.variant, each.stage.label) for each in blocks[number:]]
+            if measured:
+                self.times.add(block.variant, block.stage.label, time.monotonic() - began, block.requests)
+            left = [(each.variant, each.stage.label) for each in blocks[number:] if each.without(self.hosting.failed)]
             if left and (seconds := self.times.news_of(left)) is not None:
                 self.progress.log(f"load: about {duration(seconds)} left")
+
+    async def _measure(self, block: _Block | _Mixed, shown: Progress) -> bool:
+        """Measure a block; those of a mix again, without the variants whose server failed in it. False where none is left."""
+        while (of := block.without(self.hosting.failed)) is not None:
+            try:
+                await self._attempt(of, shown)
+                return True
+            except ServerFailed as failure:
+                await self.hosting.drop(failure)
+                fail(self.out, dict.fromkeys(failure.variants, failure), self.progress, f"block {of.block} of {of.stage.label}")
+        return False
+
+    async def _attempt(self, block: _Block | _Mixed, shown: Progress) -> None:
+        """Raises ServerFailed where a server of the block failed; a block that another process may have answered is put aside."""
+        variants = list(block.journals)
+        await self.hosting.ready(variants)
+        await self.hosting.sample()
+        with self.stop.in_block():
+            await guarded(partial(self.hosting.watch, variants), block.run(self.endpoints, shown, self.stop.drain))
+        await self.hosting.sample()
+        try:
+            self.hosting.check(variants)
+        except TakenOver:
+            for journal in block.journals.values():
+                put_aside(journal)
+            raise
+        for variant, journal in block.journals.items():
+            if not self.stop.drain.is_set() and ends_in_silence(journal):
+                await self.hosting.check_answers(self.endpoints[variant])
 
 
 async def guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -> None:
@@ -242,6 +286,14 @@ class _Block:
     tokenizer: Path | None = None
 
     @property
+    def journals(self) -> dict[str, Path]:
+        """By variant."""
+        return {self.variant: self.journal}
+
+    def without(self, failed: Container[str]) -> _Block | None:
+        return None if self.variant in failed else self
+
+    @property
     def planned(self) -> int | None:
         return planned_requests(self.stage, self.workload.seed, self.block, self.workload.warmup, self.place)
 
@@ -255,8 +307,7 @@ class _Block:
 
     def plan(self, endpoints: Mapping[str, Endpoint]) -> BlockPlan:
         """What is to be sent; a journal that was cut off in an earlier try is kept, out of the analysis's sight."""
-        if self.journal.exists():
-            self.journal.rename(self.journal.with_suffix(".jsonl.cut"))
+        put_aside(self.journal)
         workload, seed = self.workload, self.workload.seed
         in_order = workload.dataset is not None and workload.dataset.trace is not None
         asked = pick_questions(self.questions, self.stage, self.block, seed, self.planned, in_order)
@@ -284,8 +335,20 @@ class _Mixed:
         return ", ".join(block.variant for block in self.blocks)
 
     @property
+    def journals(self) -> dict[str, Path]:
+        return {block.variant: block.journal for block in self.blocks}
+
+    def without(self, failed: Container[str]) -> _Mixed | None:
+        left = [block for block in self.blocks if block.variant not in failed]
+        return _Mixed(left) if left else None
+
+    @property
     def stage(self) -> Stage:
         return self.blocks[0].stage
+
+    @property
+    def block(self) -> int:
+        return self.blocks[0].block
 
     @property
     def requests(self) -> int:

@@ -13,6 +13,7 @@ import serve
 from dyno.environment import accelerators, compute_capability, environment, note_requests
 from dyno.estimates import estimate_stages, model_bytes, training_tokens
 from dyno.experiment import FINETUNE, Experiment, VariantConfig
+from dyno.failures import read_failures
 from dyno.isolate import isolated
 from dyno.measure import measure
 from dyno.pace import Pace, Work, keep, pace_of
@@ -99,9 +100,10 @@ def _checkpoint_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]
 
 
 def settled(run: RunDirectory, experiment: Experiment) -> bool:
-    """Whether what was measured so far decides all that is asked of every variant."""
+    """Whether what was measured so far decides all that is asked of every variant that can be measured further."""
     inputs = run_inputs(run, experiment)
-    return all(is_settled(verdict) for verdict in judge(analyse(inputs), inputs).variants)
+    verdicts = judge(analyse(inputs), inputs).variants
+    return all(is_settled(verdict) for verdict in verdicts if verdict.variant not in inputs.failed)
 
 
 def begin(prepared: Prepared, run: RunDirectory) -> None:
@@ -313,6 +315,7 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
             *(f"{variant}: {note}" for variant, notes in kept.requests.items() for note in notes),
         ],
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
+        failed=read_failures(run, [variant.name for variant in experiment.variants]),
     )
 
 

@@ -59,7 +59,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def outage(summary: Summary) -> str | None:
-    """What a run says in which not one request succeeded, with an example of its most frequent failure; None for any other."""
+    """What a run says in which not one request succeeded, with an example of its most frequent failure, or no server lived
+    to the end; None for any other.
+    """
+    if {variant.variant for variant in summary.variants} <= summary.failed.keys():
+        return f"nothing was measured to the end: {'; '.join(dict.fromkeys(summary.failed.values()))}"
     stages = [stage for variant in summary.variants for stage in variant.stages]
     planned = sum(stage.planned for stage in stages)
     if not planned or any(stage.succeeded for stage in stages):

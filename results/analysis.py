@@ -43,7 +43,7 @@ from results.stage_notes import doubts, examples, failures
 from results.stats import TAIL, absent, estimate, holm
 from results.steady import StageData
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
-from results.validity import probe_validity, read_ceiling, unread_validity, validity_of, worst
+from results.validity import failed_validity, probe_validity, read_ceiling, unread_validity, validity_of, worst
 
 
 def analyse(inputs: RunInputs) -> Summary:
@@ -72,6 +72,7 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         metrics=METRICS | {"quality": _scored_by(inputs)},
         variants=variants,
         notes=[
+            *(f"{name}: {why}" for name, why in inputs.failed.items()),
             *inputs.notes,
             *run_notes(inputs, measured, prompts, calibrated),
             *(noise_notes(inputs.baseline, floor) if judged and judged.held.value is not False else ()),
@@ -81,10 +82,16 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         noise=floor,
         break_even=break_evens(inputs, variants),
         resolution=shown,
+        failed=dict(inputs.failed),
         validity=worst(
             [(f"{v.variant}, {stage.stage}", stage.validity) for v in variants for stage in v.stages]
             + [(f"{m.record.name}, {stage.stage}", probe_validity(stage)) for m in measured for stage in m.probes.values()]
             + [(m.record.name, unread_validity(m.unread)) for m in measured if m.unread]
+            + [
+                (m.record.name, failed_validity(why))
+                for m in measured
+                if not m.stages and (why := inputs.failed.get(m.record.name))
+            ]
         ),
     )
 
@@ -214,7 +221,13 @@ def _baseline(inputs: RunInputs, variant: Measured, base: Measured, stage: str, 
     return Baseline(
         stage=theirs,
         pairing=pair(variant.stages[stage], theirs, (variant.record.name, base.record.name)),
-        validity=validity_of(theirs, _request_limits(inputs, base.metrics[stage]), ceiling, base.record.dtype_doubt),
+        validity=validity_of(
+            theirs,
+            _request_limits(inputs, base.metrics[stage]),
+            ceiling,
+            base.record.dtype_doubt,
+            inputs.failed.get(base.record.name),
+        ),
     )
 
 
@@ -262,7 +275,7 @@ def _stage_summary(
             for a in asked
             if a.kind == "slo"
         },
-        validity=validity_of(stage, limits, ceiling, variant.record.dtype_doubt),
+        validity=validity_of(stage, limits, ceiling, variant.record.dtype_doubt, inputs.failed.get(variant.record.name)),
         alternated=pairing.alternated if pairing else None,
         arrivals=stage.arrivals,
         held=stage.held.value,

@@ -21,6 +21,7 @@ class RunInputs:
     `looks` is how often a growing run is judged at most (once a block, where blocks are added until it is decided): the 5 % of
     either error are shared among the looks, so that peeking does not add to them. `stages` are named in the order they are shown.
     `notes`: what a reader should know of how the run was set up.
+    `failed` says, by variant, why its server did not live to the end of the run: nothing is decided on such a variant.
     `uneven` says, by stage, why its requests do not arrive at one rate, so that its mean rate is nobody's capacity.
     """
 
@@ -38,3 +39,4 @@ class RunInputs:
     stages: Sequence[str] = ()
     notes: Sequence[str] = ()
     uneven: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)

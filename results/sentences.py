@@ -76,9 +76,16 @@ def _blocks(count: float, stage: StageSummary) -> str:
 
 
 def headline(
-    name: str, decision: Decision, objectives: Sequence[Objective], binding: Objective | None, stage: StageSummary | None
+    name: str,
+    decision: Decision,
+    objectives: Sequence[Objective],
+    binding: Objective | None,
+    stage: StageSummary | None,
+    failed: str | None = None,
 ) -> str:
-    """The decision on a variant and the objective that made it, in one line."""
+    """The decision on a variant and the objective that made it, in one line. `failed`: why its server did not live."""
+    if failed is not None:
+        return f"INCONCLUSIVE on {name}: it was not measured to the end: {failed}"
     if stage is None:
         return f"INCONCLUSIVE on {name}: it was not measured"
     if stage.validity.level == "INVALID":

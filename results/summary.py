@@ -184,7 +184,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `noise` is the run's A/A comparison, by metric of the judged stage: the relative difference between the baseline's own
     neighbouring blocks. A difference smaller than the reach of its interval is no news. `break_even` and `resolution` (of the
     judged stage) are by variant.
-    `validity` is the worst of the stages, with all their reasons.
+    `validity` is the worst of the stages, with all their reasons. `failed` says, by variant, why its server did not live to the
+    end of the run.
     """
 
     schema_version: int
@@ -197,6 +198,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     break_even: dict[str, BreakEven] = {}
     validity: Validity = Validity()
     resolution: dict[str, Resolution] = {}
+    failed: dict[str, str] = {}
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):

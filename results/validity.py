@@ -44,10 +44,19 @@ def read_ceiling(run: Path) -> Ceiling | Damage | None:
     return read_json(run, CEILING_FILE, Ceiling)
 
 
-def validity_of(stage: StageData, limits: Limits, ceiling: Ceiling | None, dtype_doubt: str | None = None) -> Validity:
-    """`limits`: the most a request may take, ms, by metric (the SLOs). `dtype_doubt`: why the server's format is slow here."""
+def validity_of(
+    stage: StageData,
+    limits: Limits,
+    ceiling: Ceiling | None,
+    dtype_doubt: str | None = None,
+    failed: str | None = None,
+) -> Validity:
+    """`limits`: the most a request may take, ms, by metric (the SLOs). `dtype_doubt`: why the server's format is slow here.
+    `failed`: why the server did not live to the end.
+    """
     return _validity(
         [
+            *([("INVALID", failed)] if failed else ()),
             *([("SUSPECT", dtype_doubt)] if dtype_doubt else ()),
             *_recorded(stage),
             *_not_sent(stage),
@@ -69,6 +78,11 @@ def probe_validity(stage: StageData) -> Validity:
 def unread_validity(unread: Sequence[Damage]) -> Validity:
     """Of stages that have no journal of their own that can be read."""
     return _validity([("SUSPECT", f"{some(len(unread), 'journal')} left out, and nothing else there: {named(unread)}")])
+
+
+def failed_validity(why: str) -> Validity:
+    """Of a variant of which nothing was measured since its server failed."""
+    return _validity([("INVALID", why)])
 
 
 def _validity(doubts: Sequence[Doubt]) -> Validity:

@@ -66,7 +66,7 @@ def _verdict(
         variant=variant.variant,
         decision=decision,
         is_baseline=variant.variant == summary.baseline,
-        headline=headline(variant.variant, decision, objectives, binding, stage),
+        headline=headline(variant.variant, decision, objectives, binding, stage, inputs.failed.get(variant.variant)),
         reasons=[*reasons(objectives, stage), *_shown(variant, decision, objectives, summary)],
         objectives=objectives,
         binding=binding.label if binding else None,

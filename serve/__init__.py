@@ -7,7 +7,8 @@ Start at `plan` (which variants share a server, which servers are up together), 
 from serve.curl import curl_line
 from serve.hosting import Hosting
 from serve.plan import ServePlan, ServerPlan, check
+from serve.server import ServerFailed, TakenOver
 from serve.telemetry import Telemetry
 from serve.variant import ServedVariant
 
-__all__ = ["Hosting", "ServePlan", "ServedVariant", "ServerPlan", "Telemetry", "check", "curl_line"]
+__all__ = ["Hosting", "ServePlan", "ServedVariant", "ServerFailed", "ServerPlan", "TakenOver", "Telemetry", "check", "curl_line"]

@@ -43,7 +43,7 @@ def command_line(
 
     Host and port come when the server starts. The flags are the same for every server but for what an adapter needs.
     """
-    line = [f"--model={model.path}", *_names(variants), f"--dtype={config.dtype}"]
+    line = [f"--model={model.path.absolute()}", *_names(variants), f"--dtype={config.dtype}"]
     if any(model.path.glob("consolidated*.safetensors")):
         line.append("--load-format=safetensors")  # vLLM would take these for a model of Mistral's own form
     if config.max_model_len is not None:
@@ -62,7 +62,7 @@ def command_line(
     if adapters:
         line += ["--enable-lora", f"--max-loras={len(adapters)}"]
         line.append(f"--max-lora-rank={max_lora_rank(max(ranks[v.name] for v in adapters))}")
-        line += ["--lora-modules", *(json.dumps({"name": v.name, "path": str(v.adapter)}) for v in adapters)]
+        line += ["--lora-modules", *(json.dumps({"name": v.name, "path": str(v.adapter.absolute())}) for v in adapters)]
     if config.residency == "sleep":
         line.append(sleep.OPTION)
     return (*line, "--enable-per-request-metrics", "--disable-uvicorn-access-log", *_engine_options(config.engine))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,8 @@ Kind = Literal[
     "unsupported_adapter", "missing_file", "other",
 ]  # fmt: skip
 
-LAST_LINES = 15
+MOST_LINES = 15
+LAST_WORDS = 3
 LINE_LENGTH = 300
 
 
@@ -74,26 +76,67 @@ _CAUSES: list[tuple[Kind, str, str]] = [
 ]
 
 # How vLLM's processes begin a log line: "(EngineCore pid=16181) ERROR 11-21 22:44:45 [core.py:1510] ".
-_PREFIX = r"^(?:\(\S+ pid=\d+\) (?:[A-Z]+ \S+ \S+ \[\S+\] )?)?"
-_EXCEPTION = re.compile(_PREFIX + r"((?:\w+\.)*\w*(?:Error|Exception): .+|\w+\.py: error: .+)$", re.MULTILINE)
+_PREFIX = r"^(?:\(\S+ pid=\d+\) )?(?:(?P<level>[A-Z]+) \d\d-\d\d \S+ \[\S+\] )?"
+_LINE = re.compile(_PREFIX + r"(?P<said>.*)$")
+_BAD = frozenset({"ERROR", "CRITICAL", "FATAL"})
+_THROWN = r"(?:\w+\.)*\w*(?:Error|Exception)\b.*|\w+\.py: error: .+"
+_EXCEPTION = re.compile(_PREFIX + rf"(?P<said>{_THROWN})$", re.MULTILINE)
 # Frames of tracebacks, and what a server says only because it ends: its web server shutting down, leaks found at exit.
 _CHATTER = re.compile(
-    _PREFIX + r"(?: {4}| {2}File |Traceback |\s*$)|launcher\.py:\d+\] Route: |nanobind|^ - (?:leaked|\.\.\. skipped)"
-    r"|resource_tracker|warnings\.warn|^INFO: {4}|\[shutdown\]|errors\.pydantic\.dev"
+    r"^(?: {4}| {2}File |Traceback |During handling of|The above exception was|\s*$)|launcher\.py:\d+\] Route: |nanobind"
+    r"|^ - (?:leaked|\.\.\. skipped)|resource_tracker|warnings\.warn|^INFO: {4}|\[shutdown\]|errors\.pydantic\.dev"
+    r"|\d+% Completed \||\d+%\|"
 )
 
 
 def explain(log: str, exit_code: int) -> Cause:
-    """The cause that a server's log shows."""
+    """The cause that a server's log shows. `exit_code` as a shell has it: over 128, a signal ended the server."""
     for kind, pattern, sentence in _CAUSES:
         if re.search(pattern, log):
             return Cause(kind, sentence)
-    if exceptions := _EXCEPTION.findall(log):
-        return Cause("other", exceptions[-1][:LINE_LENGTH])
+    if exceptions := list(_EXCEPTION.finditer(log)):
+        return Cause("other", exceptions[-1]["said"][:LINE_LENGTH])
+    if (number := abs(exit_code) % 128) in set(signal.Signals) and not 0 <= exit_code <= 128:
+        return Cause("killed", f"{signal.Signals(number).name} ended it, from outside")
     return Cause("other", f"it ended with exit code {exit_code}")
 
 
-def last_lines(log: str) -> str:
-    """The end of a log as a person wants it: without tracebacks' frames and a server's last chatter, no line too long."""
-    telling = [line for line in log.splitlines() if line.strip() and not _CHATTER.search(line)]
-    return "\n".join(line[:LINE_LENGTH] for line in telling[-LAST_LINES:])
+def telling_lines(log: str) -> str:
+    """What a log says of a failure, each thing once, the first and so most telling things first: errors and exceptions with
+    the lines that belong to them, without tracebacks' frames. Where there is none, what was printed after the last log line.
+    """
+    errors: list[str] = []
+    printed: list[str] = []
+    goes_on = False
+    for line in log.splitlines():
+        is_logged, level, said = _parsed(line)
+        is_error = level in _BAD or (level is None and re.match(_THROWN, said) is not None)
+        goes_on = is_error or (goes_on and not is_logged and bool(line.strip()))
+        if is_logged:
+            printed.clear()
+        if _is_chatter(line, said):
+            continue
+        if goes_on:
+            errors.append(said[:LINE_LENGTH].rstrip())
+        elif not is_logged:
+            printed.append(said[:LINE_LENGTH].rstrip())
+    return "\n".join(list(dict.fromkeys(errors))[:MOST_LINES] or printed[-LAST_WORDS:])
+
+
+def last_words(log: str) -> str:
+    """What a server was doing last, for one that does nothing more."""
+    said = [
+        said[:LINE_LENGTH].rstrip() for line in log.splitlines() for _, _, said in [_parsed(line)] if not _is_chatter(line, said)
+    ]
+    return "\n".join(said[-LAST_WORDS:])
+
+
+def _parsed(line: str) -> tuple[bool, str | None, str]:
+    """Whether a line is a logger's, its level, and what it says."""
+    parts = _LINE.match(line)
+    assert parts is not None  # everything matches
+    return parts.start("said") > 0, parts["level"], parts["said"]
+
+
+def _is_chatter(line: str, said: str) -> bool:
+    return _CHATTER.search(said) is not None or _CHATTER.search(line) is not None

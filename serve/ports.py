@@ -1,10 +1,13 @@
-"""Free ports on 127.0.0.1, held until the server that was given one is gone."""
+"""Free ports on 127.0.0.1, held until the server that was given one is gone, and who listens on them."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psutil
 
 from foundation.errors import BadInput
 
@@ -15,12 +18,29 @@ HOST = "127.0.0.1"
 _given: set[int] = set()
 
 
+@dataclass(frozen=True)
+class HeldPort:
+    """A port and the socket that holds it."""
+
+    number: int
+    _holder: socket.socket
+
+    def close_to_others(self) -> None:
+        """Let nobody else listen there any more: for when the server listens.
+
+        The kernel lets two sockets share a port only where both have SO_REUSEADDR, or SO_REUSEPORT. The holder gives it up
+        and lives on: what comes after the server, when it is gone, can't bind. (Where the server has SO_REUSEPORT, as some
+        releases of vLLM have, another may still join it; `listeners` sees that.)
+        """
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
 @contextmanager
-def held_port(ports: str | None) -> Iterator[int]:
+def held_port(ports: str | None) -> Iterator[HeldPort]:
     """A port that nobody else gets while this is open: any, or one of "FIRST-LAST". Raises BadInput where all are taken.
 
     The socket that holds it is bound with SO_REUSEADDR and never listens, so vLLM, which sets that option too, can bind
-    beside it ten seconds later, and every connection is vLLM's.
+    beside it ten seconds later, and every connection is vLLM's. So can anybody else who sets it: `listeners` tells.
     """
     port = 0 if ports is None else next((port for port in port_range(ports) if _is_free(port)), None)
     if port is None:
@@ -31,9 +51,39 @@ def held_port(ports: str | None) -> Iterator[int]:
         port = holder.getsockname()[1]
         _given.add(port)
         try:
-            yield port
+            yield HeldPort(port, holder)
         finally:
             _given.discard(port)
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who listens on a port of 127.0.0.1: whether one of ours does, and in words what else does."""
+
+    ours: bool
+    strangers: tuple[str, ...]
+
+
+def listeners(port: int, ours: Collection[int]) -> Listeners:
+    """Ask the kernel. `ours`: the process ids that may listen there.
+
+    A listener on all addresses gets a connection to 127.0.0.1 only where nobody listens on that address itself.
+    """
+    pids = [
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr == (HOST, port)
+    ]
+    strangers = tuple(sorted(_process_in_words(pid) for pid in pids if pid not in ours))
+    return Listeners(any(pid in ours for pid in pids), strangers)
+
+
+def _process_in_words(pid: int | None) -> str:
+    if pid is None:
+        return "a process of another user"
+    with suppress(psutil.Error):
+        return f"process {pid} ({' '.join(psutil.Process(pid).cmdline())[:80]})"
+    return f"process {pid}"
 
 
 def port_range(ports: str) -> range:

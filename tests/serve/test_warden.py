@@ -38,10 +38,14 @@ class Guarded:
 
     def __init__(self, folder: Path, first: str = "", then: str = "time.sleep(600)") -> None:
         program = folder / "family.py"
+        self.folder = folder / "scratch"
+        self.folder.mkdir()
+        (self.folder / "left-behind").touch()
         program.write_text(FAMILY.format(first=first, then=then))
         parent = (
             "import subprocess, sys, time\n"
-            f"p = subprocess.Popen([sys.executable, '-I', {warden.__file__!r}, sys.executable, {str(program)!r}],"
+            f"p = subprocess.Popen([sys.executable, '-I', {warden.__file__!r}, {str(self.folder)!r}, sys.executable, "
+            f"{str(program)!r}],"
             " stdin=subprocess.PIPE, start_new_session=True)\n"
             "sys.stdin.readline(); p.stdin.close(); sys.exit(p.wait())\n"
         )
@@ -53,14 +57,18 @@ class Guarded:
         self.family = psutil.Process(self.parent.pid).children(recursive=True)
 
     @property
-    def warden(self) -> psutil.Process:
-        return self.family[0]
+    def wardens(self) -> list[psutil.Process]:
+        """The first, which the parent started, and the second, which started the command."""
+        return self.family[:2]
 
     def left(self) -> list[psutil.Process]:
         """Who is still there when everybody had time to go. A zombie is gone: only its parent has not looked yet."""
         deadline = time.monotonic() + 4 * warden.GRACE_S
         while (left := [p for p in self.family if _runs(p)]) and time.monotonic() < deadline:
             time.sleep(0.05)
+        while self.folder.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not self.folder.exists()
         return left
 
 
@@ -74,7 +82,7 @@ def _runs(process: psutil.Process) -> bool:
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Guarded]:
     started = Guarded(tmp_path)
-    assert len(started.family) == 4, "warden, command, its child, and the orphan that the warden adopted"
+    assert len(started.family) == 5, "two wardens, command, its child, and the orphan that the second warden adopted"
     yield started
     for process in filter(_runs, started.family):
         process.kill()
@@ -95,11 +103,25 @@ def test_the_parent_is_killed(guarded: Guarded, number: signal.Signals):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_warden_itself_is_told_to_stop_twice(guarded: Guarded, number: signal.Signals):
-    guarded.warden.send_signal(number)
+    guarded.wardens[0].send_signal(number)
     time.sleep(0.2)
-    if guarded.warden.is_running():
-        guarded.warden.send_signal(number)
+    if guarded.wardens[0].is_running():
+        guarded.wardens[0].send_signal(number)
     assert guarded.left() == []
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_warden_is_killed_and_the_other_one_inherits(guarded: Guarded, which: int):
+    guarded.wardens[which].kill()
+    assert guarded.left() == []
+
+
+def test_both_wardens_are_killed_and_the_command_dies_with_them(guarded: Guarded):
+    """What the command started is then the next sweep's: `tests/foundation/test_scratch.py`."""
+    command = guarded.family[2]
+    for process in guarded.wardens:
+        process.kill()
+    assert psutil.wait_procs([command], timeout=10)[1] == []
 
 
 def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path):

@@ -1,0 +1,144 @@
+"""A run of `dyno` that is watched, killed in one of its processes, examined, and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from results.journal import Journal, read_journal
+
+VICTIMS = ("dyno", "warden", "API server", "engine")
+# How long after a kill what is left may need to go: vLLM is given five seconds to end by itself.
+PATIENCE_S = 30.0
+_SHARED = Path("/dev/shm")
+
+
+@dataclass
+class Watched:
+    """A `dyno run` in a folder of its own, with a folder of its own for temporary files."""
+
+    folder: Path
+    temporary: Path
+    environment: Mapping[str, str]
+    seen: dict[int, psutil.Process] = field(default_factory=dict)
+    ports: set[int] = field(default_factory=set)
+
+    def start(self, *arguments: str) -> None:
+        self.shared_before = set(_SHARED.iterdir())
+        with (self.folder / "output.txt").open("a", encoding="utf-8") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "dyno.cli", "run", *arguments],
+                cwd=self.folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment, "TMPDIR": str(self.temporary)},
+            )
+        self.began = time.monotonic()
+
+    def look(self) -> dict[str, list[psutil.Process]]:
+        """The processes of the run, by what they are; each that was ever seen is remembered, and the ports they listen on."""
+        found: dict[str, list[psutil.Process]] = {victim: [] for victim in VICTIMS}
+        try:
+            dyno = psutil.Process(self.process.pid)
+            family = [dyno, *dyno.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return found
+        for process in family:
+            try:
+                line, name = " ".join(process.cmdline()), process.name()
+                for connection in process.net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        self.ports.add(connection.laddr.port)
+            except psutil.Error:
+                continue
+            self.seen.setdefault(process.pid, process)
+            if process is dyno:
+                found["dyno"].append(process)
+            elif "warden.py" in line:
+                found["warden"].append(process)
+            elif "vllm.entrypoints.openai.api_server" in line:
+                found["API server"].append(process)
+            elif "EngineCore" in line + name or "vllm.engine" in line:
+                found["engine"].append(process)
+        return found
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once it has ended."""
+        until = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < until:
+            self.look()
+            time.sleep(0.2)
+        return self.process.wait(1)
+
+    def left(self) -> list[str]:
+        """What is still there when everybody had time to go."""
+        until = time.monotonic() + PATIENCE_S
+        while (left := self._left()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return left
+
+    def _left(self) -> list[str]:
+        processes = [f"process {p.pid}" for p in self.seen.values() if p.pid != self.process.pid and _runs(p)]
+        listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        ports = [f"port {port}" for port in sorted(self.ports & listening)]
+        shared = [str(file) for file in sorted(set(_SHARED.iterdir()) - self.shared_before) if file.owner() == _me()]
+        files = [str(file.relative_to(self.temporary)) for file in sorted(self.temporary.rglob("*"))]
+        return processes + ports + shared + files
+
+
+def _me() -> str:
+    return psutil.Process().username()
+
+
+def _runs(process: psutil.Process) -> bool:
+    """A zombie does not: only its new parent has not looked yet."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def lost_s(run: Path, killed_at: float) -> float | None:
+    """Seconds before the kill (Unix time) of which a block that was under way has no record; None where none was."""
+    ends = []
+    for file in run.glob("load/*/*/block-*.jsonl"):
+        journal = read_journal(file)
+        if isinstance(journal, Journal) and journal.end is None:
+            requests = journal.requests
+            last_ns = max([0, *(int(ns) for ns in requests.done_ns if ns == ns)])
+            ends.append(killed_at - (journal.header.origin_unix_ns + last_ns) / 1e9)
+    return max(0.0, min(ends)) if ends else None
+
+
+def outcome(run: Path) -> dict[str, object]:
+    """The counts and the verdict of a run, as they are when nothing ever happened to it."""
+    summary = msgspec.json.decode((run / "summary.json").read_bytes())
+    verdict = msgspec.json.decode((run / "verdict.json").read_bytes())
+    blocks = {"/".join(file.parts[-3:]): sum(1 for _ in file.open("rb")) for file in sorted(run.glob("load/*/*/block-*.jsonl"))}
+    return {
+        "records": {name: lines - 2 for name, lines in blocks.items()},
+        "counts": {
+            f"{v['variant']}/{s['stage']}": [s["blocks"], s["planned"], s["succeeded"]]
+            for v in summary["variants"]
+            for s in v["stages"]
+        },
+        "failed": summary.get("failed", {}),
+        "decisions": {v["variant"]: v["decision"] for v in verdict["variants"]},
+    }
+
+
+def differences(ours: Mapping[str, object], reference: Mapping[str, object]) -> list[str]:
+    return [
+        f"{key}: {json.dumps(ours[key])} instead of {json.dumps(reference[key])}"
+        for key in reference
+        if ours[key] != reference[key]
+    ]

@@ -1,0 +1,77 @@
+"""Which variants of a run failed, and why: `failures.json`, until they are measured to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from dyno.run_directory import RunDirectory
+from foundation.errors import SystemFailed
+from foundation.progress import Progress
+from foundation.whole_file import write_whole
+from results.journal import UNREADABLE, Damage
+from results.records import RequestRecord
+from results.side_files import read_json
+
+FAILURES = "failures.json"
+# As many requests at a block's end that all missed a deadline are a reason to ask whether the server still answers.
+_SILENT = 4
+_TAIL_BYTES = 1 << 18
+
+
+def read_failures(run: RunDirectory, variants: Iterable[str]) -> dict[str, str]:
+    """What failed, in a sentence, by variant. A file that can't be read leaves it open for each of the `variants`."""
+    failures = read_json(run.path, FAILURES, dict[str, str])
+    if isinstance(failures, Damage):
+        return dict.fromkeys(variants, f"{failures}: whether its server failed is not known")
+    return failures or {}
+
+
+def fail(run: RunDirectory, failures: Mapping[str, SystemFailed], progress: Progress, where: str = "") -> None:
+    """Write down and say that the servers of some variants failed; `where`: the block it was in."""
+    if not failures:
+        return
+    said = {name: f"{failure}{f' (in {where})' if where else ''}" for name, failure in failures.items()}
+    _write(run, read_failures(run, ()) | said)
+    for failure in dict.fromkeys(failures.values()):
+        named = [name for name, each in failures.items() if each is failure]
+        progress.log(f"error: {said[named[0]]}")
+        for line in failure.detail.splitlines():
+            progress.log(f"  {line}")
+    progress.log(f"{', '.join(failures)}: not measured further; dyno run --resume {run.path} tries again")
+
+
+def forget_failures(run: RunDirectory, variants: Iterable[str]) -> None:
+    """These variants were measured to the end, whatever failed before."""
+    if (run.path / FAILURES).exists():
+        gone = set(variants)
+        _write(run, {name: why for name, why in read_failures(run, ()).items() if name not in gone})
+
+
+def _write(run: RunDirectory, failures: Mapping[str, str]) -> None:
+    """No file where nothing failed: the run is then like one in which nothing ever did."""
+    file = run.path / FAILURES
+    if failures:
+        write_whole(file, msgspec.json.format(msgspec.json.encode(failures), indent=2) + b"\n")
+    else:
+        file.unlink(missing_ok=True)
+
+
+def put_aside(journal: Path) -> None:
+    """Keep a journal that is not whole out of the analysis's sight."""
+    if journal.exists():
+        journal.rename(journal.with_suffix(".jsonl.cut"))
+
+
+def ends_in_silence(journal: Path) -> bool:
+    """Whether the last requests of a journal all missed a deadline."""
+    with journal.open("rb") as file:
+        file.seek(max(0, journal.stat().st_size - _TAIL_BYTES))
+        lines = file.read().splitlines()[-1 - _SILENT : -1]  # the last one is the end's
+    try:
+        last = [msgspec.json.decode(line, type=RequestRecord).failure or "" for line in lines]
+    except UNREADABLE:
+        return False
+    return bool(last) and all(failure.startswith("timeout_") for failure in last)

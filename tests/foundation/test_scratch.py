@@ -1,0 +1,115 @@
+"""A dead owner's temporary folder is swept, with the processes in it; a living owner's is not touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from foundation.scratch import own_temporary_files, processes_in, scratch, sweep_dead, temporary_root
+
+OWNER = """
+import subprocess, sys
+from pathlib import Path
+from foundation.scratch import scratch
+with scratch(Path(sys.argv[1])) as folder:
+    (folder / "inner").mkdir()
+    (folder / "inner" / "file").touch()
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], cwd=folder / "inner", start_new_session=True)
+    print(folder, child.pid, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def owner(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path, int]]:
+    """A process that owns a folder, in which a child of it works that outlives it."""
+    process = subprocess.Popen([sys.executable, "-c", OWNER, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    folder, pid = process.stdout.readline().split()
+    try:
+        yield process, Path(folder), int(pid)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def runs(pid: int) -> bool:
+    """A zombie does not: only its new parent has not looked yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_folder_is_gone_when_its_owner_is_done(tmp_path: Path):
+    with scratch(tmp_path) as folder:
+        (folder / "file").touch()
+        assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_owner_ends_and_takes_its_processes_with_it(tmp_path: Path):
+    with owner(tmp_path) as (process, _, child):
+        process.communicate("\n")
+        assert not runs(child)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_owner_sweeps_what_a_killed_one_left(tmp_path: Path):
+    with owner(tmp_path) as (process, folder, child):
+        process.kill()
+        process.wait()
+        assert runs(child) and (folder / "inner" / "file").exists()
+        with scratch(tmp_path) as own:
+            assert not runs(child)
+            assert sorted(tmp_path.iterdir()) == sorted([own, own.with_suffix(".lock")])
+
+
+def test_what_a_living_owner_has_is_left_alone(tmp_path: Path):
+    with owner(tmp_path) as (_, folder, child):
+        sweep_dead(tmp_path)
+        assert runs(child) and (folder / "inner" / "file").exists()
+        assert processes_in(folder) == [child]
+
+
+def test_what_has_no_lock_of_ours_is_left_alone(tmp_path: Path):
+    names = ["tunedyno-12345678", "tunedyno-notes.txt", "other.lock", "tmpabc"]
+    (tmp_path / names[0]).mkdir()
+    for name in names[1:]:
+        (tmp_path / name).touch()
+    with scratch(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").touch()
+    (tmp_path / "tunedyno-12345678").symlink_to(tmp_path / "precious")
+    (tmp_path / "tunedyno-12345678.lock").touch()
+    sweep_dead(tmp_path)
+    assert (tmp_path / "precious" / "file").exists()
+
+
+def test_temporary_files_of_this_process_and_its_children_lie_in_the_folder():
+    before = tempfile.gettempdir()
+    with own_temporary_files() as folder:
+        assert tempfile.gettempdir() == str(folder)
+        asked = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
+        assert subprocess.run(asked, capture_output=True, text=True).stdout.strip() == str(folder)
+    assert tempfile.gettempdir() == before and not folder.exists()
+
+
+def test_a_root_too_long_for_a_socket_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    deep = tmp_path / ("x" * 60)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    assert temporary_root() == Path("/tmp")
+    assert os.access(temporary_root(), os.W_OK)

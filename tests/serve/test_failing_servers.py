@@ -1,0 +1,219 @@
+"""Servers that die, hang, or are not ours. A stand-in for vLLM takes its place: what matters here are processes and ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from foundation.endpoint import Endpoint
+from foundation.model import ModelRef
+from foundation.progress import Silent
+from serve import Hosting, ServedVariant, ServerFailed, check
+from serve.config import ServeConfig
+
+FAKE = Path(__file__).parent / "fake_vllm"
+SECTION = {"device": "cpu", "kv_cache": "1MiB", "memory": "64GiB", "dtype": "float32"}
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The stand-in for vLLM, and a folder for temporary files in which nothing may be left."""
+    import tempfile
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAKE), os.environ.get("PYTHONPATH", "")]))
+    folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    shared = set(Path("/dev/shm").glob("psm_*"))
+    yield folder
+    assert list(folder.iterdir()) == []
+    assert set(Path("/dev/shm").glob("psm_*")) <= shared
+    folder.rmdir()
+
+
+@pytest.fixture
+def others(tiny: ModelRef, tmp_path: Path) -> ModelRef:
+    """The same model in another folder, so that it gets a server of its own."""
+    (tmp_path / "other").symlink_to(tiny.path)
+    return ModelRef("other", None, tmp_path / "other")
+
+
+async def unreached(endpoint: Endpoint) -> Endpoint:
+    raise AssertionError(endpoint)
+
+
+class Bench:
+    """Two servers up, `a` and `b`."""
+
+    def __init__(self, hosting: Hosting, endpoints: dict[str, Endpoint]) -> None:
+        self.hosting, self.endpoints = hosting, endpoints
+
+    def processes(self, variant: str) -> list[psutil.Process]:
+        """First warden, second warden, API server, engine; the resource tracker may be one more."""
+        root = psutil.Process(next(s for s in self.hosting._up if s.plan.name == variant).pid)
+        return [root, *(p for p in root.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline()))]
+
+
+@asynccontextmanager
+async def bench(a: ModelRef, b: ModelRef, logs: Path, partly: bool = False, patience: float = 60.0) -> AsyncIterator[Bench]:
+    config = ServeConfig.model_validate(SECTION)
+    plan = check([ServedVariant("a", a), ServedVariant("b", b)], config)
+    hosting = Hosting(plan, config, logs, Silent(), unreached, patience=patience)
+    before = set(psutil.Process().children(recursive=True))
+    try:
+        async with hosting.round(["a", "b"], partly=partly) as endpoints:
+            yield Bench(hosting, endpoints)
+    finally:
+        left = [
+            p for p in psutil.Process().children(recursive=True) if p not in before and "tracker" not in " ".join(p.cmdline())
+        ]
+        assert left == []
+
+
+async def failing(hosting: Hosting) -> ServerFailed:
+    """What watching ends with."""
+    with pytest.raises(ServerFailed) as failure:
+        await asyncio.wait_for(hosting.watch(), 30)
+    return failure.value
+
+
+@pytest.mark.parametrize("which", ["API server", "engine"])
+async def test_a_death_is_the_failure_of_one_server(tiny: ModelRef, others: ModelRef, tmp_path: Path, which: str):
+    async with bench(tiny, others, tmp_path) as up:
+        family = up.processes("a")
+        family[2 if which == "API server" else 3].kill()
+        if which == "engine":
+            with pytest.raises(ServerFailed):
+                await up.hosting.check_answers(up.endpoints["a"])
+        failure = await failing(up.hosting)
+        assert failure.variants == ("a",)
+        assert "died while it was under load" in str(failure)
+        assert ("SIGKILL" in str(failure)) == (which == "API server")
+        assert ("EngineDeadError" in failure.detail) == (which == "engine")
+        assert "chatter" not in failure.detail
+        await up.hosting.drop(failure)
+        assert psutil.wait_procs(family, timeout=5)[1] == []
+        assert list(up.hosting.failed) == ["a"]
+        await up.hosting.ready(["b"])
+        await up.hosting.check_answers(up.endpoints["b"])
+
+
+@pytest.mark.parametrize("which", [2, 3], ids=["API server", "engine"])
+async def test_a_server_that_was_stopped_is_noticed_once_and_soon(tiny: ModelRef, others: ModelRef, tmp_path: Path, which: int):
+    async with bench(tiny, others, tmp_path, patience=1.0) as up:
+        family = up.processes("b")
+        family[which].suspend()
+        failure = await failing(up.hosting)
+        assert failure.variants == ("b",) and "hangs" in str(failure)
+        await up.hosting.drop(failure)
+        assert psutil.wait_procs(family, timeout=5)[1] == []
+        await up.hosting.check_answers(up.endpoints["a"])
+
+
+@pytest.mark.parametrize("killed", [[0], [1], [0, 1]], ids=["first", "second", "both"])
+async def test_a_warden_that_is_killed_leaves_nothing(tiny: ModelRef, others: ModelRef, tmp_path: Path, killed: list[int]):
+    async with bench(tiny, others, tmp_path) as up:
+        family = up.processes("a")
+        for place in killed:
+            family[place].kill()
+        failure = await failing(up.hosting)
+        assert failure.variants == ("a",)
+        await up.hosting.drop(failure)
+        assert psutil.wait_procs(family, timeout=20)[1] == []
+
+
+async def test_one_server_does_not_start_and_the_other_is_served(
+    tiny: ModelRef, others: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FAKE_VLLM_BREAKS", "b")
+    async with bench(tiny, others, tmp_path, partly=True) as up:
+        assert list(up.endpoints) == ["a"]
+        assert "died while it started" in str(up.hosting.failed["b"])
+        assert up.hosting.failed["b"].detail == "ValueError: this model is broken"
+    with pytest.raises(ServerFailed, match="the server of b died while it started: ValueError: this model is broken"):
+        async with bench(tiny, others, tmp_path):
+            pass
+
+
+class Stranger:
+    """Listens on a port of ours as soon as it is let, and writes down whatever it is sent."""
+
+    def __init__(self, port: int) -> None:
+        self.heard = b""
+        self._socket = socket.socket()
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, 1)
+        self._socket.bind(("127.0.0.1", port))
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def start(self) -> None:
+        self._socket.listen()
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            with client:
+                self.heard += client.recv(65536)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+async def _started(hosting: Hosting) -> None:
+    for _ in range(1_000_000):
+        if hosting._up and hosting._up[0].pid:
+            return
+        await asyncio.sleep(0)
+
+
+async def test_a_stranger_on_the_port_hears_nothing(tiny: ModelRef, tmp_path: Path):
+    """It bound the port before us, as SO_REUSEADDR lets it, and listens when our server begins to start."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    stranger = Stranger(port)
+    config = ServeConfig.model_validate({**SECTION, "ports": f"{port}-{port}"})
+    hosting = Hosting(check([ServedVariant("a", tiny)], config), config, tmp_path, Silent(), unreached)
+
+    async def serve() -> None:
+        async with hosting.round(["a"]):
+            raise AssertionError("the stranger was taken for our server")
+
+    serving = asyncio.ensure_future(serve())
+    await _started(hosting)
+    stranger.start()
+    with pytest.raises(
+        ServerFailed, match=rf"its port {port} for itself: process {os.getpid()} .* listens there|its port was taken"
+    ):
+        await serving
+    assert stranger.heard == b""
+    stranger.close()
+
+
+async def test_a_server_whose_port_a_stranger_takes_over_gets_no_more_requests(tiny: ModelRef, others: ModelRef, tmp_path: Path):
+    async with bench(tiny, others, tmp_path) as up:
+        port = int(up.endpoints["a"].base_url.rpartition(":")[2].removesuffix("/v1"))
+        with pytest.raises(OSError):
+            Stranger(port)
+        up.processes("a")[2].send_signal(signal.SIGKILL)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            with pytest.raises(OSError):
+                Stranger(port)
+        with pytest.raises(ServerFailed):
+            await up.hosting.ready(["a"])

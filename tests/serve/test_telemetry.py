@@ -1,0 +1,99 @@
+"""Telemetry never costs a run: garbage in /metrics and damaged files are bounded, left out, and said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from foundation.endpoint import Endpoint
+from results.records import TelemetrySample
+from serve import telemetry
+from serve.telemetry import Telemetry, read_metrics, write_samples
+
+
+def sample(at: int) -> TelemetrySample:
+    return TelemetrySample(monotonic_ns=at, unix_ns=at, rss_bytes=None, cpu_s=None, running=1)
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e300", "1_0x", "�"])
+def test_a_metric_that_is_no_number_is_left_out_and_the_others_stay(value: str):
+    text = f"vllm:num_requests_running {value}\nvllm:num_requests_waiting 2\n"
+    assert read_metrics(text) == {"waiting": 2}
+
+
+def test_engines_are_added_up_and_time_stamps_passed_over():
+    text = 'vllm:prompt_tokens_total{engine="0"} 3 1395066363000\nvllm:prompt_tokens_total{engine="1"} 4.0\n'
+    assert read_metrics(text) == {"prompt_tokens": 7}
+
+
+def test_one_engine_of_nonsense_spoils_the_sum():
+    text = 'vllm:prompt_tokens_total{engine="0"} 3\nvllm:prompt_tokens_total{engine="1"} NaN\n'
+    assert read_metrics(text) == {}
+
+
+def test_samples_of_a_resumed_run_follow_the_earlier_ones(tmp_path: Path):
+    file = tmp_path / "telemetry" / "a=b.parquet"
+    assert write_samples([sample(1)], file) is None
+    assert write_samples([sample(2)], file) is None
+    assert pq.read_table(file.open("rb"))["monotonic_ns"].to_pylist() == [1, 2]
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other columns"])
+def test_a_damaged_file_is_put_aside_and_named(tmp_path: Path, damage: str):
+    file = tmp_path / "a.parquet"
+    write_samples([sample(1)], file)
+    if damage == "other columns":
+        import pyarrow as pa
+
+        pq.write_table(pa.table({"running": ["many"]}), file)
+    else:
+        file.write_bytes({"truncated": file.read_bytes()[:-9], "garbage": b"\x00" * 99, "empty": b""}[damage])
+    before = file.read_bytes()
+    said = write_samples([sample(2)], file)
+    assert said is not None and "a.parquet" in said and "\n" not in said
+    assert pq.read_table(file)["monotonic_ns"].to_pylist() == [2]
+    assert (tmp_path / "a.parquet.damaged").read_bytes() == before
+
+
+@asynccontextmanager
+async def answering(body: bytes, ends: bool) -> AsyncIterator[Endpoint]:
+    """A server whose every answer is `body`, again and again where it does not end."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                length = b"Content-Length: %d\r\n" % len(body) if ends else b"Connection: close\r\n"
+                writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + body)
+                while not ends:
+                    writer.write(body)
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        yield Endpoint("a", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", "m")
+
+
+async def test_garbage_from_a_server_is_no_sample_and_no_error(tmp_path: Path):
+    body = b"\xff\xfe\x00 vllm:num_requests_running NaN\nvllm:num_requests_running{\nvllm:num_requests_waiting 4\n"
+    async with answering(body, ends=True) as endpoint, Telemetry([endpoint], None, tmp_path) as taking:
+        assert await taking.sample()
+    assert taking.trouble is None
+    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert {(row["running"], row["waiting"]) for row in rows} == {(None, 4)}
+
+
+async def test_metrics_without_end_are_cut_off_and_not_asked_for_again(tmp_path: Path):
+    async with answering(b"x" * (1 << 16), ends=False) as endpoint, Telemetry([endpoint], None, tmp_path) as taking:
+        taking._samples.append(sample(1))  # as if it had answered before
+        for _ in range(telemetry._MISSES + 1):
+            await taking.sample()
+    assert taking.trouble is not None and "/metrics" in taking.trouble
