@@ -12,12 +12,12 @@ from dyno.models import adapter_folder
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.template_file import check_template, read_template
+from foundation.tokenizer import has_tokenizer
 
 if TYPE_CHECKING:
     from dyno.prepare import Prepared
 
 OPTION = "chat-template"
-# Of vLLM's own tokenizers for some models, whose templates are code.
 _OWN_TOKENIZERS = ("tekken.json", "tokenizer.model.v*", "chat_template.json", "processor_config.json")
 
 
@@ -58,17 +58,18 @@ def trained_with(prepared: Prepared, variant: VariantConfig) -> Path | None:
 
 
 def check_templates(prepared: Prepared) -> None:
-    """Raises BadInput where a chat can't be asked: a model without a template, or with one that is broken or refuses."""
-    experiment = prepared.experiment
-    if experiment.workload.api != "chat" or _replaced(prepared):
-        return
+    """Raises BadInput where a model has no tokenizer, or a chat can't be asked: no template, a broken one, one that refuses."""
     for variant in _served(prepared):
-        base = prepared.base_of(variant).path
+        where = f"variants.{variant.name}: {prepared.base_of(variant).path}"
+        if not has_tokenizer(prepared.base_of(variant).path):
+            raise BadInput(f"{where}: no tokenizer; copy the tokenizer's files of the original model there")
+        if prepared.experiment.workload.api != "chat" or _replaced(prepared):
+            continue
         if (template := template_of(prepared, variant)) is not None:
             check_template(template.source, template.text, _first_prompt(prepared, variant))
-        elif not any(any(base.glob(name)) for name in _OWN_TOKENIZERS):
+        elif not _renders_itself(prepared.base_of(variant).path):
             raise BadInput(
-                f"variants.{variant.name}: {base} has no chat template, so it can't be asked with workload.api: chat; "
+                f"{where} has no chat template, so it can't be asked with workload.api: chat; "
                 "write api: completions, put a chat_template.jinja there, or leave the variant out"
             )
 
@@ -108,6 +109,11 @@ def _served(prepared: Prepared) -> list[VariantConfig]:
 def _replaced(prepared: Prepared) -> bool:
     """Whether `serve.engine` names one template for every server."""
     return any(key.strip("-").replace("_", "-") == OPTION for key in prepared.experiment.serve.engine)
+
+
+def _renders_itself(folder: Path) -> bool:
+    """Whether vLLM may have a template for the model elsewhere: in its processor's settings, or in code."""
+    return any(any(folder.glob(name)) for name in _OWN_TOKENIZERS)
 
 
 def _first_prompt(prepared: Prepared, variant: VariantConfig) -> list[dict[str, str]]:

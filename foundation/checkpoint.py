@@ -2,7 +2,7 @@
 
 transformers fills what is missing with random numbers and a warning, and loads an adapter that was
 left in the folder; vLLM reads other files than transformers does where there are several. Only
-headers are read.
+headers are read, and output heads that should be the embeddings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
-from foundation.weights import Shapes, shapes_of
+from foundation.weights import Shapes, headers_of, shapes_of
 
 _LAYER = re.compile(r"(?P<list>.*?\b(?:layers|h|blocks))\.(?P<number>\d+)\.(?P<rest>.+)")
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -24,12 +24,15 @@ _DRAFT = re.compile(r"nextn|mtp")
 _INPUTS = re.compile(r"(.*\.)?(embed_tokens|wte|embed_in|word_embeddings)\.weight")
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
 _ALIKE = re.compile(r"(self_attn|mlp)\.\w+_proj\.(weight|bias)|(self_attn\.)?\w*norm\.(weight|bias)")
+_SETTINGS = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_BLOCK = 1 << 20
 _AGAIN = "download or copy the model again"
 _ITS_OWN = "put the config.json there that the weights were saved with"
 
 
 def check_checkpoint(model: ModelRef) -> None:
     """Raises BadInput, one line with file and remedy, for a folder that can't be what it says it is."""
+    _check_settings(model.path)
     check_leftovers(model.path)
     _check_index(model.path)
     shapes = model.shapes()
@@ -52,6 +55,17 @@ def check_leftovers(folder: Path) -> None:
         raise BadInput(
             f"{folder}: holds {others[0]} beside model.safetensors, and vLLM would load it too or instead; move it elsewhere"
         )
+
+
+def _check_settings(folder: Path) -> None:
+    """The settings that transformers and vLLM read are whole."""
+    for name in _SETTINGS:
+        try:
+            json.loads((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{folder / name}: not JSON ({error}); {_AGAIN}") from None
 
 
 def _check_index(folder: Path) -> None:
@@ -103,7 +117,7 @@ def _contradictions(model: ModelRef, shapes: Shapes) -> Iterator[str]:
         yield from _layers(about, shapes)
         if "quantization_config" not in about:
             yield from _widths(about, shapes)
-    yield from _embeddings(settings, about, shapes)
+    yield from _embeddings(model, settings, about, shapes)
 
 
 def _layers(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
@@ -157,7 +171,7 @@ def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
             yield f"config.json: by it {name} is {by_config}, and the file has {by_file}; {_ITS_OWN}"
 
 
-def _embeddings(settings: Mapping[str, Any], about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
+def _embeddings(model: ModelRef, settings: Mapping[str, Any], about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     inputs = next((name for name in sorted(shapes, key=len) if _INPUTS.fullmatch(name)), None)
     vocabulary, hidden = settings.get("vocab_size"), settings.get("hidden_size", settings.get("n_embd"))
     if inputs is None:
@@ -172,5 +186,28 @@ def _embeddings(settings: Mapping[str, Any], about: Mapping[str, Any], shapes: S
         if isinstance(hidden, int) and width != hidden and not other:
             yield f"config.json: hidden_size is {hidden}, and {inputs} has {width} columns; {_ITS_OWN}"
     tied = about.get("tie_word_embeddings", settings.get("tie_word_embeddings"))
+    if tied is True and _HEADS[0] in shapes and not _equal(model, inputs, _HEADS[0]):
+        yield (
+            f"config.json: tie_word_embeddings is true, and the weight files have another lm_head.weight than {inputs}; "
+            "write tie_word_embeddings: false"
+        )
     if tied is False and not any(name.endswith(_HEADS) for name in shapes):
         yield (f"config.json: tie_word_embeddings is false, and the weight files have no lm_head.weight; write true, or {_AGAIN}")
+
+
+def _equal(model: ModelRef, one: str, other: str) -> bool:
+    """Whether two tensors have the same bytes, read a block at a time."""
+    places = {name: (file, stored) for file in model.shards() for name, stored in headers_of(file).items()}
+    (file, a), (other_file, b) = places[one], places[other]
+    with file.open("rb") as first, other_file.open("rb") as second:
+        first.seek(a.begin)
+        second.seek(b.begin)
+        left = a.end - a.begin
+        if left != b.end - b.begin:
+            return False
+        while left > 0:
+            size = min(left, _BLOCK)
+            if first.read(size) != second.read(size):
+                return False
+            left -= size
+    return True

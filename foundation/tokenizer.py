@@ -13,6 +13,7 @@ from foundation.template_file import read_settings, read_template, render_chat, 
 Api = Literal["chat", "completions"]
 Message = dict[str, str]
 FILE = "tokenizer.json"
+_FILES = (FILE, "tokenizer.model*", "vocab.*", "*.tiktoken", "tekken.json", "spiece.model", "sentencepiece*", "tokenization*.py")
 
 
 class ModelTokenizer:
@@ -65,6 +66,11 @@ class ModelTokenizer:
 def completion_text(messages: Sequence[Message]) -> str:
     """The one text that a text completion makes of messages."""
     return "\n\n".join(message["content"] for message in messages)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model folder holds the files of a tokenizer, of whatever kind."""
+    return any(any(folder.glob(name)) for name in _FILES)
 
 
 def new_tokens(folder: Path, base: Path) -> list[str]:

@@ -116,3 +116,9 @@ def test_another_style_than_it_was_trained_in_is_said(tmp_path: Path, model: Mod
     sections = {"prompts": {"short": "Q: {input}"}, "finetune": {"prompt": "short"}, "data": {"eval": "e", "train": "t"}}
     made = prepared(model, tmp_path, variants, **sections)
     assert template_notes(made) == {"plain": ["trained in the style short and asked in the data's own words"]}
+
+
+def test_a_model_without_a_tokenizer(tmp_path: Path, model: ModelRef):
+    (model.path / "tokenizer.json").unlink()
+    with pytest.raises(BadInput, match=r"variants\.base: .*model: no tokenizer; copy"):
+        check_templates(prepared(model, tmp_path, [{"name": "base"}]))

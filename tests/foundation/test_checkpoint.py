@@ -86,6 +86,20 @@ def test_layers_that_differ_by_design_are_taken_as_they_are(tmp_path: Path):
     check_checkpoint(write(tmp_path / "m", without("model.layers.1.mlp.down_proj.weight") | mixture))
 
 
+def test_an_output_head_beside_tied_embeddings(tmp_path: Path):
+    """vLLM loads one over the other, transformers the other over the one."""
+    head = tensors() | {"lm_head.weight": (24, 8)}
+    model = write(tmp_path / "m", head)
+    check_checkpoint(model)  # the same numbers
+    weights = {name: np.zeros(shape, np.float16) for name, shape in head.items()}
+    weights["lm_head.weight"][23, 7] = 1
+    save_file(weights, model.path / "model.safetensors")
+    with pytest.raises(BadInput, match=r"tie_word_embeddings is true, and .* another lm_head\.weight .*write tie_word_emb"):
+        check_checkpoint(model)
+    (model.path / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": False}))
+    check_checkpoint(model)
+
+
 def test_an_adapter_left_in_the_folder(tmp_path: Path):
     model = write(tmp_path / "m", tensors())
     (model.path / "adapter_config.json").write_text("{}")
@@ -98,6 +112,14 @@ def test_other_weights_that_vllm_would_read(tmp_path: Path, name: str):
     model = write(tmp_path / "m", tensors())
     save_file({"w": np.zeros(1)}, model.path / name)
     with pytest.raises(BadInput, match=rf"holds {name} beside model\.safetensors.*move it elsewhere"):
+        check_checkpoint(model)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "generation_config.json"])
+def test_settings_that_are_cut_short(tmp_path: Path, name: str):
+    model = write(tmp_path / "m", tensors())
+    (model.path / name).write_text('{"a": ')
+    with pytest.raises(BadInput, match=rf"{name}: not JSON .*download or copy the model again"):
         check_checkpoint(model)
 
 
