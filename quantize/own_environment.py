@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from foundation.cache import cache_folder
+from foundation.children import run_module
 from foundation.errors import SystemFailed
 from foundation.progress import Progress
 
@@ -51,8 +52,8 @@ def installed_version() -> str:
 
 
 def _install(into: Path) -> None:
-    _run([sys.executable, "-m", "venv", str(into)])
-    pip = [str(into / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input", "--constraint", str(LOCK)]
+    _run(run_module("venv", str(into)))
+    pip = [str(into / "bin" / "python"), "-P", "-m", "pip", "install", "--quiet", "--no-input", "--constraint", str(LOCK)]
     torch, for_cpus = _torch()
     try:
         _run([*pip, torch])

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from foundation.children import run_module
 from foundation.endpoint import Endpoint
 
 
 @contextmanager
 def emulator(*arguments: str, truth: Path, core: int | None = None) -> Iterator[Endpoint]:
     """Start an emulator that logs to `truth`, on a core of its own where the OS allows. The log is whole after the block."""
-    command = [sys.executable, "-m", "loadgen.emulator", "--truth", str(truth), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8")
+    command = run_module("loadgen.emulator", "--truth", str(truth.absolute()), *arguments)
+    process = subprocess.Popen(command, cwd=truth.parent, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, {core})

@@ -1,0 +1,89 @@
+"""A folder whose files bear the names of our modules and of Python's own: none of them is ever executed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = (
+    "dyno", "finetune", "foundation", "quantize", "results", "serve",
+    "socket", "signal", "json", "typing", "asyncio", "aiohttp", "numpy", "msgspec", "pip", "torch", "accelerate",
+)  # fmt: skip
+DYNO = "import sys; from dyno.cli import main; sys.argv = ['dyno', *sys.argv[1:]]; main()"
+# Stands outside the hostile folder; what it starts must not look into it either.
+PARTS = """\
+import asyncio, sys
+from pathlib import Path
+from dyno.isolate import isolated
+from foundation.progress import Silent
+from loadgen.calibration import calibrate
+
+def where(*, progress):
+    import results.records, signal, socket
+    return [results.records.__file__, signal.__file__, socket.__file__]
+
+if __name__ == "__main__":
+    print(*isolated(where, progress=Silent(), log=Path("isolated.log")), sep="\\n")
+    done = asyncio.run(calibrate(Silent(), event_rates=[100], request_rates=[50], streams=[2], seconds=0.3))
+    assert done.events[0].failed == 0, done
+"""
+EXPERIMENT = """\
+name: two-workers
+model: m
+data: {{prompt: Say hello}}
+variants: [{{name: url, url: "{url}", model: m}}]
+baseline: url
+workload: {{stages: [{{rate: 20, requests: 20, warmup: 0s}}], blocks: 1, workers: 2}}
+"""
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """The folder. Whatever is imported from it leaves a mark."""
+    folder = tmp_path / "hostile"
+    (folder / "loadgen").mkdir(parents=True)
+    evil = f"open({str(tmp_path / 'executed')!r}, 'a').write(__file__ + '\\n')\nraise SystemExit('executed ' + __file__)\n"
+    for file in (*(f"{name}.py" for name in NAMES), "loadgen/__init__.py", "sitecustomize.py"):
+        (folder / file).write_text(evil)
+    return folder
+
+
+def run(folder: Path, *command: str, here: bool = False) -> str:
+    """`here`: PYTHONPATH names the current folder, as a shell's `PYTHONPATH=$PYTHONPATH:/x` does."""
+    paths = [str(ROOT), *(["", "."] if here else [])]
+    done = subprocess.run(
+        [sys.executable, "-P", *command], cwd=folder, capture_output=True, encoding="utf-8", timeout=120, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )  # fmt: skip
+    executed = folder.parent / "executed"
+    assert not executed.exists(), executed.read_text()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_load_with_two_workers(hostile: Path, url: str) -> None:
+    (hostile / "experiment.yaml").write_text(EXPERIMENT.format(url=url))
+    run(hostile, "-c", DYNO, "run", "experiment.yaml")
+    [journal] = (hostile / "runs/two-workers/load").rglob("block-01.jsonl")
+    assert '"workers":2' in journal.read_text().splitlines()[0]
+
+
+def test_the_current_folder_in_pythonpath_is_left_out(hostile: Path, url: str) -> None:
+    (hostile / "sitecustomize.py").unlink()  # the interpreter's own start is not ours to guard
+    for name in NAMES:  # nor are the modules that are imported before a line of ours runs
+        if name not in ("finetune", "quantize", "results", "serve", "pip", "torch", "accelerate"):
+            (hostile / f"{name}.py").unlink()
+    (hostile / "experiment.yaml").write_text(EXPERIMENT.format(url=url))
+    run(hostile, "-c", DYNO, "run", "experiment.yaml", here=True)
+
+
+def test_stages_in_processes_of_their_own_and_the_calibration(hostile: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    imported = run(hostile, str(tmp_path / "parts.py")).splitlines()
+    assert imported[0] == str(ROOT / "results/records.py")
+    assert not any(str(hostile) in file for file in imported)
