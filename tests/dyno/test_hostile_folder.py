@@ -14,8 +14,8 @@ NAMES = (
     "dyno", "finetune", "foundation", "quantize", "results", "serve",
     "socket", "signal", "json", "typing", "asyncio", "aiohttp", "numpy", "msgspec", "pip", "torch", "accelerate",
 )  # fmt: skip
-DYNO = "import sys; from dyno.cli import main; sys.argv = ['dyno', *sys.argv[1:]]; main()"
-# Stands outside the hostile folder; what it starts must not look into it either.
+# Both stand outside the hostile folder, as console scripts do: what they start must not look into it either.
+DYNO = "from dyno.cli import main; main()"
 PARTS = """\
 import asyncio, sys
 from pathlib import Path
@@ -53,11 +53,13 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
-def run(folder: Path, *command: str, here: bool = False) -> str:
-    """`here`: PYTHONPATH names the current folder, as a shell's `PYTHONPATH=$PYTHONPATH:/x` does."""
+def run(folder: Path, script: str, *arguments: str, here: bool = False) -> str:
+    """Run a script in the folder. `here`: PYTHONPATH names the current folder, as a shell's `PYTHONPATH=$PYTHONPATH:/x` does."""
+    file = folder.with_name("script.py")
+    file.write_text(script)
     paths = [str(ROOT), *(["", "."] if here else [])]
     done = subprocess.run(
-        [sys.executable, "-P", *command], cwd=folder, capture_output=True, encoding="utf-8", timeout=120, check=False,
+        [sys.executable, str(file), *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=120, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
     executed = folder.parent / "executed"
@@ -68,7 +70,7 @@ def run(folder: Path, *command: str, here: bool = False) -> str:
 
 def test_a_load_with_two_workers(hostile: Path, url: str) -> None:
     (hostile / "experiment.yaml").write_text(EXPERIMENT.format(url=url))
-    run(hostile, "-c", DYNO, "run", "experiment.yaml")
+    run(hostile, DYNO, "run", "experiment.yaml")
     [journal] = (hostile / "runs/two-workers/load").rglob("block-01.jsonl")
     assert '"workers":2' in journal.read_text().splitlines()[0]
 
@@ -79,11 +81,10 @@ def test_the_current_folder_in_pythonpath_is_left_out(hostile: Path, url: str) -
         if name not in ("finetune", "quantize", "results", "serve", "pip", "torch", "accelerate"):
             (hostile / f"{name}.py").unlink()
     (hostile / "experiment.yaml").write_text(EXPERIMENT.format(url=url))
-    run(hostile, "-c", DYNO, "run", "experiment.yaml", here=True)
+    run(hostile, DYNO, "run", "experiment.yaml", here=True)
 
 
-def test_stages_in_processes_of_their_own_and_the_calibration(hostile: Path, tmp_path: Path) -> None:
-    (tmp_path / "parts.py").write_text(PARTS)
-    imported = run(hostile, str(tmp_path / "parts.py")).splitlines()
+def test_stages_in_processes_of_their_own_and_the_calibration(hostile: Path) -> None:
+    imported = run(hostile, PARTS).splitlines()
     assert imported[0] == str(ROOT / "results/records.py")
     assert not any(str(hostile) in file for file in imported)
