@@ -17,7 +17,7 @@ _LONGEST_CELL = 2**31 - 1
 
 
 def csv_rows(file: Path, text: str) -> Iterator[Row]:
-    """Each row by column, all cells as text, with the line on which it ends.
+    """Each row by column, all cells as text, with the line on which it ends. Rows of empty cells are passed over.
 
     A `.tsv` file has tabs; for others, the one separator that the header holds outside quotes counts.
     Raises BadInput for a header that holds two of them or names a column twice, and for a row of
@@ -31,8 +31,8 @@ def csv_rows(file: Path, text: str) -> Iterator[Row]:
         if twice := [name for name in header if header.count(name) > 1]:
             raise BadInput(f"{file}:1: two columns are named {twice[0]!r}; give each its own name")
         for cells in reader:
-            if len(cells) <= 1 and not "".join(cells).strip():
-                continue  # a blank line
+            if not "".join(cells).strip():
+                continue  # a blank line, or one of empty cells, as spreadsheets leave behind
             if len(cells) != len(header):
                 raise BadInput(
                     f"{file}:{reader.line_num}: not the {len(header)} columns of the header; "

@@ -34,6 +34,7 @@ class Number(float):
 def json_rows(file: Path, text: str) -> Iterator[Row]:
     """The objects of JSON lines or of a JSON list, each with its line. Numbers are `Number`.
 
+    Where a whole list stands on one line, the element's number (from 1) takes the place of the line.
     Blank lines at the end are passed over. Raises BadInput that names file and line for what is no
     JSON object, a key that stands twice in one, half a character, and nesting too deep to parse.
     """
@@ -75,15 +76,17 @@ def _lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _listed(file: Path, text: str) -> Iterator[tuple[int, Any]]:
-    """The elements of a list, each with the line on which it begins."""
-    line, counted = 1, 0
+    """The elements of a list, each with the line on which it begins; numbered where they all stand on one."""
+    line, counted, number = 1, 0, 0
+    on_one_line = "\n" not in text.strip(_BLANK)
     place = _past_blanks(text, text.index("[") + 1)
     going_on = text[place : place + 1] != "]"
     try:
         while going_on:
             line, counted = line + text.count("\n", counted, place), place
             value, end = _value(text, place)
-            yield line, value
+            number += 1
+            yield number if on_one_line else line, value
             place = _past_blanks(text, end)
             going_on = text[place : place + 1] == ","
             if going_on:

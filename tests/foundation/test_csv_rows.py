@@ -45,7 +45,7 @@ def test_a_cell_may_be_longer_than_the_csv_module_allows() -> None:
 
 
 def test_blank_lines_and_spaces_round_a_name_are_passed_over() -> None:
-    text = "\n".join(["prompt, completion", "a b,login", "", "c d,refund", "", " "])
+    text = "\n".join(["prompt, completion", "a b,login", "", "c d,refund", "", " ,", ",,,", " "])
     assert list(csv_rows(Path("d.csv"), text)) == [
         (2, {"prompt": "a b", "completion": "login"}),
         (4, {"prompt": "c d", "completion": "refund"}),

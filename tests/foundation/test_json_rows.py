@@ -42,9 +42,11 @@ def test_a_list_gives_the_same_rows_and_the_lines_they_begin_on(rows: list[dict[
         return
     told = read(text)
     assert [row for _, row in told] == rows
-    for line, row in told:
+    if indent is None:
+        assert [number for number, _ in told] == list(range(1, len(rows) + 1))
+    for line, row in told if indent is not None else ():
         rest = "\n".join(text.split("\n")[line - 1 :]).lstrip("[ \n")
-        assert indent is None or json.JSONDecoder().raw_decode(rest)[0] == row
+        assert json.JSONDecoder().raw_decode(rest)[0] == row
 
 
 def test_separators_of_unicode_do_not_end_a_line() -> None:
@@ -74,6 +76,7 @@ def test_numbers_stay_as_they_are_written() -> None:
         ('[{"a": 1},]', "d.jsonl:1: not JSON"),
         ("[", "d.jsonl:1: not JSON"),
         ('[{"a": 1},\n7]', "d.jsonl:2: not a JSON object, but a number"),
+        ('[{"a": 1}, {"a": 1}, 7]', "d.jsonl:3: not a JSON object, but a number"),
         ('[{"a": 1}]\n{"a": 1}', "d.jsonl:2: text behind the end of the list"),
         ('{"a": 1, "b": 2, "a": 3}', "d.jsonl:1: the key 'a' stands twice"),
         ('{"a": "x"}\n{"a": ["\\ud83d"]}', r"d.jsonl:2: half a character .'\\ud83d'"),
