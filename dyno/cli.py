@@ -226,6 +226,7 @@ def load(
     warmup: flags.Warmup = None,
     prompt: flags.Prompt = None,
     data: flags.Data = None,
+    ignore: flags.Ignore = None,
     synthetic: flags.Synthetic = False,
     sharegpt: flags.ShareGpt = None,
     trace: flags.Trace = None,
@@ -266,7 +267,7 @@ def load(
         Asked(
             prompt=prompt, data=data, synthetic=synthetic, sharegpt=sharegpt, trace=trace, input_tokens=input_tokens,
             output_tokens=output_tokens, cache_hit=cache_hit, prefixes=prefixes, turns=turns, offset=offset,
-            length=length,
+            length=length, ignore=ignore or (),
         ),
         Load(
             rates=rate or (), concurrencies=concurrency or (), requests=requests, duration=duration, blocks=blocks,

@@ -19,7 +19,8 @@ from results.quality import NEEDS_NO_REFERENCE, why_no_reference
 def read_data(experiment: Experiment, where: Path, progress: Progress) -> tuple[list[Example], list[Example]]:
     """What is learned from and what is held out, as `data` says; the first is empty where nothing learns.
 
-    Raises BadInput that names file and line, and for a prompt in both (`data.on_leak`).
+    Raises BadInput that names file and line, and for a prompt in both (`data.on_leak`). A teacher is asked the training
+    prompts, so they may need no tools.
     """
     learns = experiment.finetune or any(v.quantize and v.quantize.calibrated for v in experiment.variants)
     data = experiment.data
@@ -28,6 +29,9 @@ def read_data(experiment: Experiment, where: Path, progress: Progress) -> tuple[
     train, said = without_leaks(train, heldout, data.on_leak)
     if said:
         progress.log(said)
+    if any(variant.distil for variant in experiment.variants):
+        for example in train:
+            _check_texts(example)
     return train, heldout
 
 
@@ -41,12 +45,7 @@ def read_probe(experiment: Experiment, probe: Probe, where: Path, progress: Prog
 def check_asked(scoring: Scoring, section: str, examples: Sequence[Example]) -> None:
     """Raises BadInput for a line that a load can't ask, and for an answer that can't be right: none of the labels, no number."""
     for example in examples:
-        needs = [m for m in example.messages if m["role"] == "tool" or "tool_calls" in m]
-        if example.tools or needs or "tool_calls" in example.answer_keys:
-            raise BadInput(
-                f"{example.where}: tools: a load asks for texts, without tools; take this line out of what is asked, "
-                "or write data.ignore: [tools, tool_calls]"
-            )
+        _check_texts(example)
         if example.weights.get(len(example.messages)) == 0:
             raise BadInput(
                 f"{example.where}: the answer has weight 0, so it is no reference; take this line out of what is asked, "
@@ -54,6 +53,15 @@ def check_asked(scoring: Scoring, section: str, examples: Sequence[Example]) -> 
             )
         if example.reference and (why := why_no_reference(scoring, example.reference)):
             raise BadInput(f"{example.where}: the answer: {why} ({section}.scorer is {scoring.scorer})")
+
+
+def _check_texts(example: Example) -> None:
+    needs = [m for m in example.messages if m["role"] == "tool" or "tool_calls" in m]
+    if example.tools or needs or "tool_calls" in example.answer_keys:
+        raise BadInput(
+            f"{example.where}: tools: a load asks for texts, without tools; take this line out of what is asked, "
+            "or write data.ignore: [tools, tool_calls]"
+        )
 
 
 def _needs_answers(experiment: Experiment) -> bool:

@@ -34,7 +34,12 @@ Blocks = Annotated[
 ]
 Warmup = Annotated[str | None, typer.Option(help="At the start of each block, sent and not counted; 1s if left out.")]
 Prompt = Annotated[str | None, typer.Option(help="One prompt, repeated.")]
-Data = Annotated[Path | None, typer.Option(help="Prompts as JSON lines, with references.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Prompts from JSON, CSV or Parquet; their answers, where they have some, are references.")
+]
+Ignore = Annotated[
+    list[str] | None, typer.Option("--ignore", help="With --data: a key of its lines or messages to leave out. Repeatable.")
+]
 Synthetic = Annotated[bool, typer.Option("--synthetic", help="Prompts of random words, exactly as long as asked.")]
 ShareGpt = Annotated[Path | None, typer.Option(help="Sessions out of ShareGPT JSON, or JSON lines of messages.")]
 Trace = Annotated[

@@ -78,10 +78,13 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What `dyno load` asks: exactly one of the first five. The others go with `synthetic`, `turns` with `sharegpt` too."""
+    """What `dyno load` asks: exactly one of the first five. The others go with `synthetic`, `turns` with `sharegpt` too,
+    `ignore` with `data`.
+    """
 
     prompt: str | None = None
     data: Path | None = None
+    ignore: Sequence[str] = ()
     synthetic: bool = False
     sharegpt: Path | None = None
     trace: Path | None = None
@@ -107,6 +110,8 @@ class Asked:
         for flag, value in {"--offset": self.offset, "--length": self.length}.items() if self.trace is None else ():
             if value is not None:
                 raise BadInput(f"{flag} goes with --trace")
+        if self.ignore and self.data is None:
+            raise BadInput("--ignore goes with --data")
         if self.turns is not None and not self.synthetic and self.sharegpt is None:
             raise BadInput("--turns goes with --synthetic or --sharegpt")
         if not self.synthetic and not self.output_tokens.isdigit():
@@ -115,7 +120,7 @@ class Asked:
     def data_section(self) -> dict[str, Any]:
         if self.prompt is not None:
             return {"prompt": self.prompt}
-        return {"eval": str(self.data)} if self.data is not None else {}
+        return {"eval": str(self.data), "ignore": list(self.ignore)} if self.data is not None else {}
 
     def dataset(self) -> dict[str, Any] | None:
         """`workload.dataset`."""

@@ -107,7 +107,13 @@ def _answers(
             f"variants.{student.name}.distil: {teacher.name} gave no whole answer to any of {len(examples)} questions"
         )
     progress.log(f"distil: {len(told)} of {len(examples)} answers of {teacher.name} are whole, and taught to {student.name}")
-    return [replace(e, completion=told[i], answer_keys={}, weights={}) for i, e in enumerate(examples) if i in told]
+    return [_answered(example, told[i]) for i, example in enumerate(examples) if i in told]
+
+
+def _answered(example: Example, text: str) -> Example:
+    """The example with another answer, which is learned whatever the line says of its own."""
+    earlier = {place: weight for place, weight in example.weights.items() if place < len(example.messages)}
+    return replace(example, completion=text, answer_keys={}, weights=earlier)
 
 
 def _whole_answers(requests: Requests) -> dict[int, str]:

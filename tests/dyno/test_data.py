@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dyno.data import check_asked, read_data, read_probe
-from dyno.experiment import Experiment, load_experiment
+from dyno.experiment import Experiment, VariantConfig, load_experiment
 from foundation.errors import BadInput
 from foundation.progress import Silent
 
@@ -131,3 +131,13 @@ def test_what_a_load_can_not_ask_is_refused_where_it_is_asked(tmp_path: Path, ro
     _, heldout = read_data(loaded, tmp_path, Silent())
     with pytest.raises(BadInput, match=f"eval.jsonl:2: {says}"):
         check_asked(loaded.quality, "quality", heldout)
+
+
+def test_a_teacher_is_asked_for_texts_too(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", {"messages": [{"role": "user", "content": "Q1"}, CALL]})
+    write(tmp_path / "eval.jsonl", asked("Q2"))
+    loaded = experiment(tmp_path)
+    student = VariantConfig(name="s", distil="base", model="m")
+    taught = loaded.model_copy(update={"variants": (*loaded.variants, student)})
+    with pytest.raises(BadInput, match=r"train.jsonl:1: tools: a load asks for texts"):
+        read_data(taught, tmp_path, Silent())

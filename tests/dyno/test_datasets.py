@@ -105,6 +105,7 @@ def made(rate: str | None = "5", think: str | None = None, requests: int | None 
         ({"synthetic": True, "input_tokens": "64", "cache_hit": "half"}, "--cache-hit: write a share"),
         ({"prompt": "Q", "input_tokens": "64"}, "--input-tokens goes with --synthetic"),
         ({"prompt": "Q", "turns": "3"}, "--turns goes with"),
+        ({"prompt": "Q", "ignore": ["lang"]}, "--ignore goes with --data"),
         ({"prompt": "Q", "output_tokens": "uniform:1:9"}, "--output-tokens: write a whole number"),
         ({"prompt": "Q", "think": "1s"}, "think belongs to"),
         ({"prompt": "Q", "rate": None}, "write --rate"),

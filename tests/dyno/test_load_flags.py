@@ -56,6 +56,11 @@ def test_a_duration_is_of_all_blocks_together(duration: str, blocks: int) -> Non
     assert workload.stages[0].duration == pytest.approx(float(duration[:-1]) / blocks)
 
 
+def test_keys_to_leave_out_reach_the_data() -> None:
+    data = made(asked={"data": Path("d.jsonl"), "ignore": ["lang", "id"]}, rates=["10"]).data
+    assert (data.eval, data.ignore) == ("d.jsonl", ("lang", "id"))
+
+
 def test_what_is_measured_is_said_before() -> None:
     assert plan_in_words(made(concurrencies=[4], requests=103)) == (
         "103 requests of the load are measured, in 5 blocks; a warm-up of 1 s before each block comes on top"
