@@ -26,34 +26,38 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_REMEDY = "save the file as UTF-8, or name its encoding (data.encoding"
 
 
-def read_text(file: Path, encoding: str | None = None) -> str:
+def read_text(file: Path, encoding: str | None = None, *, key: str | None = "data.encoding") -> str:
     """The whole text without its byte order mark, line ends as they stand.
 
-    `encoding` is the name of a Python codec; None means UTF-8. Raises BadInput that names file and
-    line, and says what the file is where its first bytes tell.
+    `encoding` is the name of a Python codec; None means UTF-8. `key` is where a person may name it,
+    None where that is nowhere. Raises BadInput that names file and line, and says what the file is
+    where its first bytes tell.
     """
     raw = _bytes(file)
     marked = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), None)
     codec = codecs.lookup(encoding or "utf-8").name
     if marked and not codec.startswith(marked):
-        says = f"data.encoding says {encoding}" if encoding else f"{_REMEDY}: {marked})"
+        says = f"{key} says {encoding}" if encoding else f"{_remedy(key, marked)}"
         raise BadInput(f"{file}:1: {marked.upper()} text, by its first bytes; {says}")
     if encoding and _one_byte_a_character(codec) and not raw.isascii() and _is_utf8(raw):
-        raise BadInput(f"{file}: UTF-8 text, and data.encoding says {encoding}; leave it out")
+        raise BadInput(f"{file}: UTF-8 text, and {key} says {encoding}; leave it out")
     try:
         text = raw.decode(codec)
     except UnicodeDecodeError as error:
         line = raw[: error.start].decode(codec, "replace").count("\n") + 1
         name = "UTF-8" if codec == "utf-8" else codec
-        remedy = f"write the encoding of the file, not {encoding}" if encoding else f"{_REMEDY}: latin-1)"
+        remedy = f"write the encoding of the file, not {encoding}" if encoding else f"{_remedy(key, 'latin-1')}"
         raise BadInput(f"{file}:{line}: byte 0x{raw[error.start]:02X} is not {name}; {remedy}") from None
     if encoding is None and "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise BadInput(f"{file}:{line}: a zero byte, which no UTF-8 text holds; {_REMEDY}: utf-16-le)")
+        raise BadInput(f"{file}:{line}: a zero byte, which no UTF-8 text holds; {_remedy(key, 'utf-16-le')}")
     return text.removeprefix("\ufeff")
+
+
+def _remedy(key: str | None, encoding: str) -> str:
+    return "save the file as UTF-8" + (f", or name its encoding ({key}: {encoding})" if key else "")
 
 
 def check_encoding(name: str) -> str:

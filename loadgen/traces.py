@@ -12,8 +12,6 @@ Known by their own names:
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -25,7 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from foundation.csv_rows import csv_rows
 from foundation.errors import BadInput
+from foundation.json_rows import Number, json_rows
+from foundation.text_file import read_text
 from loadgen.config import Recording
 from loadgen.counts import MOST_TOKENS
 
@@ -36,6 +37,7 @@ _SHAPES = (
 # The year 11476: what is later was not written in the unit that its shape is in.
 _LATEST_S = 3e11
 _MOST = 1e15
+_WHOLE = re.compile(r"\d{1,40}", re.ASCII)
 _DECIMAL = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
@@ -127,27 +129,18 @@ def _bounds(recording: Recording, first: float) -> tuple[float, float]:
 @lru_cache(maxsize=2)
 def read_trace(file: Path) -> list[Arrival]:
     """The arrivals of a trace. Raises BadInput that names file and line."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            first = lines.readline()
-            lines.seek(0)
-            is_json = first.lstrip().startswith("{")
-            arrivals = _arrivals(file, _json_turns(file, lines) if is_json else _csv_turns(file, lines))
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such trace") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{file}: not UTF-8 text ({error}); save it as UTF-8") from None
-    except OSError as error:
-        raise BadInput(f"{file}: can't be read ({error})") from error
+    text = read_text(file, key=None)
+    turns = _json_turns(file, text) if text.lstrip().startswith(("{", "[")) else _csv_turns(file, text)
+    arrivals = _arrivals(file, turns)
     if not arrivals:
         raise BadInput(f"{file}: no arrivals; write {_SHAPES}")
     return arrivals
 
 
-def _arrivals(file: Path, turns: Iterator[tuple[str | int | None, Turn]]) -> list[Arrival]:
+def _arrivals(file: Path, turns: Iterator[tuple[str | None, Turn]]) -> list[Arrival]:
     """Turns of one session brought together; both arrivals and the turns of a session in order of time."""
     arrivals: list[Arrival] = []
-    sessions: dict[str | int, tuple[int, list[Turn]]] = {}
+    sessions: dict[str, tuple[int, list[Turn]]] = {}
     for session, turn in turns:
         if session is not None and session in sessions:
             earlier = sessions[session][1]
@@ -174,69 +167,45 @@ def _check_order(file: Path, earlier: Turn, turn: Turn) -> None:
         )
 
 
-def _csv_turns(file: Path, lines: Iterator[str]) -> Iterator[tuple[None, Turn]]:
-    reader = csv.DictReader(lines, strict=True)
-    try:
-        columns = set(reader.fieldnames or ())
-        if "TIMESTAMP" in columns:
+def _csv_turns(file: Path, text: str) -> Iterator[tuple[None, Turn]]:
+    for line, row in csv_rows(file, text):
+        if "TIMESTAMP" in row:
             shape = _AZURE
-        elif {"Timestamp", "Request tokens"} <= columns:
+        elif {"Timestamp", "Request tokens"} <= row.keys():
             shape = _BURSTGPT
         else:
-            names = ", ".join(sorted(columns)) or "none"
-            raise BadInput(f"{file}:1: columns {names[:200]}; write {_SHAPES}")
-        for row in reader:
-            where = f"{file}:{reader.line_num}"
-            if None in row or None in row.values():
-                raise BadInput(f"{where}: not the {len(columns)} columns of the header")
-            at = (_date if shape is _AZURE else _seconds)(where, shape.at, row[shape.at])
-            yield None, _turn(where, reader.line_num, row, shape, at, None)
-    except csv.Error as error:
-        raise BadInput(f"{file}:{reader.line_num}: not CSV ({error})") from None
+            raise BadInput(f"{file}:1: columns {', '.join(row)[:200]}; write {_SHAPES}")
+        where = f"{file}:{line}"
+        at = (_date if shape is _AZURE else _seconds)(where, shape.at, row[shape.at])
+        yield None, _turn(where, line, row, shape, at, None)
 
 
-def _json_turns(file: Path, lines: Iterator[str]) -> Iterator[tuple[str | int | None, Turn]]:
-    empty = 0
-    for number, line in enumerate(lines, start=1):
-        where = f"{file}:{number}"
-        if not line.strip():
-            empty = empty or number
-            continue
-        if empty:
-            raise BadInput(f"{file}:{empty}: empty line; remove it")
-        try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise BadInput(f"{where}: no arrival in {line.strip()[:60]!r}; write {_SHAPES}")
+def _json_turns(file: Path, text: str) -> Iterator[tuple[str | None, Turn]]:
+    for line, row in json_rows(file, text):
+        where = f"{file}:{line}"
         shape = _OURS if "at" in row else _BAILIAN if "chat_id" in row else _MOONCAKE
         session = row.get("session_id")
-        if session is not None and (isinstance(session, bool) or not isinstance(session, str | int)):
-            raise BadInput(f"{where}: session_id: write a text or a whole number, not {str(session)[:60]}")
+        if session is not None and not isinstance(session, str | Number):
+            raise BadInput(f"{where}: session_id: write a text or a number, not {str(session)[:60]}")
         if row.get(shape.at) is None and session is None:
-            raise BadInput(f"{where}: no arrival in {line.strip()[:60]!r}; write {_SHAPES}")
+            raise BadInput(f"{where}: no arrival among {', '.join(row)[:60] or 'nothing'}; write {_SHAPES}")
         at, delay = (
             None if row.get(name) is None else _seconds(where, name, row[name], shape.per_second) for name in (shape.at, "delay")
         )
-        yield session, _turn(where, number, row, shape, at, delay)
+        yield None if session is None else str(session), _turn(where, line, row, shape, at, delay)
 
 
 def _turn(where: str, line: int, row: Mapping[str, Any], shape: _Shape, at: float | None, delay: float | None) -> Turn:
     hashes = row.get("hash_ids") or []
-    if not isinstance(hashes, list) or not all(type(each) is int and each >= 0 for each in hashes):
+    if not isinstance(hashes, list) or not all(isinstance(each, Number) and _WHOLE.fullmatch(each.text) for each in hashes):
         raise BadInput(f"{where}: hash_ids: write whole numbers in a list, not {str(hashes)[:60]}")
     taken, given = (_tokens(where, row, name) for name in (shape.input_tokens, shape.output_tokens))
     text = row.get("text_input", row.get("input_text"))
-    if text is not None and not (isinstance(text, str) and text.strip() and _is_unicode(text)):
+    if text is not None and not (isinstance(text, str) and text.strip()):
         raise BadInput(f"{where}: text_input: write a text that is not empty, not {str(text)[:60]!r}")
     # A text is not made of the blocks, so it shares none.
-    return Turn(line, at, delay, taken, given, tuple(hashes) if text is None else (), shape.block, text)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be sent: half of a surrogate pair can't."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    blocks = tuple(int(each.text) for each in hashes) if text is None else ()
+    return Turn(line, at, delay, taken, given, blocks, shape.block, text)
 
 
 def _date(where: str, name: str, text: str) -> float:

@@ -34,6 +34,20 @@ SEEDS = {
         b'"server_metrics":{"x":1.5},"client_lag_ns":[1,1],"shared_tokens":null,"cached_tokens":null,"notes":["no_done"]}\n'
         b'{"end":"complete","ended_ns":9,"window_end_ns":9,"loop_stall_max_ns":0,"client_cpu_s":0.1,"clock_step_ns":0}\n'
     ],
+    "trace": [
+        b'{"timestamp": 250, "input_length": 40, "output_length": 6, "hash_ids": [1, 2]}\n'
+        b'{"timestamp": 500, "text_input": "x"}\n',
+        b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04Z,3,8\n",
+        b"Timestamp,Model,Request tokens,Response tokens\n5,GPT-4,472,18\n5.5,GPT-4,1.0,0\n",
+        b'{"at": 1}\n{"at": 2.5, "session_id": "a"}\n{"session_id": "a", "delay": 3}\n',
+    ],
+    "examples": [
+        b'\x00{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}\n',
+        b'\x01[{"instruction": "I", "input": "X", "output": "A"}, {"prompt": "Q", "completion": 1.0}]',
+        b'\x02prompt,completion\nQ,A\n"Q\nQ","A ""A"""\n',
+        b"\x03prompt\tcompletion\nQ\tA\n",
+    ],
+    "conversations": [b'[{"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, {"messages": []}]'],
     "prompts": [b'{"id":"q","set":"eval","messages":{"plain":[{"role":"user","content":"x"}]},"reference":"y"}\n'],
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.fuzz.data_targets import DATA_TARGETS
 from benchmarks.fuzz.reference import events_of, may_succeed, unchunked
 from foundation.errors import BadInput
 from loadgen.counts import MOST_TOKENS
@@ -172,4 +173,4 @@ def prompts(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (sse, sse_of_fragments, reply, reply_of_fragments, chunked, head, compressed, journal, prompts)
-}
+} | DATA_TARGETS

@@ -145,7 +145,7 @@ workload: {{dataset: {dataset}, stages: [{{rate: 1, requests: 4}}]}}
         ("data: {prompt: Q}", "{trace: a.csv}", "data.prompt: workload.dataset says"),
         ("", "synthetic", "workload.dataset: write eval, {synthetic:"),
         ("", "{synthetic: {input_tokens: 5, output_token: 3}}", "did you mean 'output_tokens'?"),
-        ("", "{trace: none.csv}", "none.csv: no such trace"),
+        ("", "{trace: none.csv}", "none.csv: no such file"),
         ("", "{sharegpt: none.json}", "none.json: no such file"),
     ],
 )

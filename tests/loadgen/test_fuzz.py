@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.fuzz.data_reference import json_rows, spoken, tables, traces
+from benchmarks.fuzz.data_targets import DATA_FRAGMENTS
 from benchmarks.fuzz.reference import may_succeed, unchunked
 from benchmarks.fuzz.run import SHARES
 from benchmarks.fuzz.targets import FRAGMENTS, TARGETS
@@ -23,6 +25,7 @@ LINES = [
     b'{"id":"q","set":"eval","messages":{}}', b'{"id":1e400}', b'{"id":-1}', b"[" * 3000, b"\xff", b"null", b"\n", b"\n", b"\0",
 ]  # fmt: skip
 PARTS = {"chunked": CHUNKS, "head": HEADS, "journal": LINES, "prompts": LINES}
+PARTS |= dict.fromkeys(("trace", "examples", "conversations"), DATA_FRAGMENTS)
 
 
 def test_every_target_has_its_share() -> None:
@@ -93,3 +96,30 @@ def test_the_judge(body: bytes, well: bool) -> None:
 )
 def test_the_judge_of_chunks(stream: bytes, carries: tuple[bytes, bool] | None) -> None:
     assert unchunked(stream) == carries
+
+
+@pytest.mark.parametrize(
+    ("file", "arrivals"),
+    [
+        (b'{"timestamp": 250, "input_length": 4}\n', [(0.25, [(4, None, (), None)])]),
+        (b"TIMESTAMP,ContextTokens,GeneratedTokens\n1970-01-01 01:00:02.5+01:00,7,0\n", [(2.5, [(7, 1, (), None)])]),
+        (
+            b'{"at": 1, "session_id": 1}\n{"session_id": 1, "hash_ids": [2]}',
+            [(1.0, [(None, None, (), None), (None, None, (2,), None)])],
+        ),
+        (b'{"at": 2}\n{"at": 1}\n', None),
+        (b'{"at": NaN}\n', None),
+        (b"\xff", None),
+    ],
+)
+def test_the_judge_of_traces(file: bytes, arrivals: list[tuple[float, list[tuple[object, ...]]]] | None) -> None:
+    assert next(traces(file), None) == arrivals
+
+
+def test_the_judge_of_examples() -> None:
+    [rows] = [rows for rows in tables(b"prompt;completion\nQ;1\n") if "prompt" in rows[0][1]]
+    assert spoken(rows[0][1]) == (["Q"], "1")
+    assert [spoken(row) for _, row in json_rows(b'[{"instruction": "I", "input": " ", "output": true}]') or []] == [
+        (["I"], "true")
+    ]
+    assert json_rows(b"[1]") is None and json_rows(b'{"a": 1}\n\n{"a": 2}') is None
