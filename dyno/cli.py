@@ -123,7 +123,7 @@ def run(
 ) -> None:
     """The whole ring: fine-tune, quantize, serve, load, decide."""
     from dyno.experiment import load_experiment
-    from dyno.run_directory import existing_run, new_run
+    from dyno.run_directory import existing_run
     from foundation.errors import BadInput
 
     if (experiment is None) == (resume is None):
@@ -141,7 +141,7 @@ def run(
 
         show_dry_run(loaded, experiment.resolve().parent, pilot)
         return
-    _ring(loaded, experiment.resolve().parent, lambda: new_run(out, loaded.name), gate)
+    _ring(loaded, experiment.resolve().parent, out, gate)
 
 
 @app.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
@@ -257,7 +257,6 @@ def load(
 ) -> None:
     """Load a URL that is already serving, and report what was measured."""
     from dyno.quick import Asked, Load, Target, load_experiment_for, plan_in_words
-    from dyno.run_directory import new_run
 
     made = load_experiment_for(
         Target(
@@ -276,7 +275,7 @@ def load(
         ),
         name,
     )  # fmt: skip
-    _ring(made, Path.cwd(), lambda: new_run(out, name), gate=False, as_json=as_json, first=plan_in_words(made))
+    _ring(made, Path.cwd(), out, gate=False, as_json=as_json, first=plan_in_words(made))
 
 
 @app.command(
@@ -308,7 +307,6 @@ def baseline(
 ) -> None:
     """The measurement to take before tuning anything: tokens, latency, TTFT, tokens/s, kept as a run to compare with."""
     from dyno.quick import Questions, baseline_experiment, model_or_target, plan_in_words
-    from dyno.run_directory import new_run
 
     asked = model_or_target(
         model_or_url, model=model, api=api, api_key_env=api_key_env, headers=header or (), extra_body=extra_body,
@@ -319,9 +317,7 @@ def baseline(
         timeout=timeout,
     )  # fmt: skip
     made = baseline_experiment(asked, questions, name)
-    _ring(
-        made, Path.cwd(), lambda: new_run(out, name), gate=False, excerpt=True, as_json=as_json, first=plan_in_words(made)
-    )  # fmt: skip
+    _ring(made, Path.cwd(), out, gate=False, excerpt=True, as_json=as_json, first=plan_in_words(made))
 
 
 @app.command(epilog="Example:  dyno plan runs/news-topics --peak-rate 120")
@@ -403,7 +399,7 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     from dyno.console import open_console, progress_for
     from dyno.experiment import load_experiment
     from dyno.prepare import prepare
-    from dyno.run_directory import existing_run, new_run
+    from dyno.run_directory import existing_run, held_run
     from foundation.errors import BadInput
     from foundation.section import nearest
 
@@ -414,9 +410,9 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     for name in only:
         if name not in names:
             raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
-    with progress_for(open_console()) as progress:
+    with progress_for(open_console()) as progress, held_run(begun or out) as folder:
         prepared = prepare(loaded, file.resolve().parent, progress)
-        directory = begun or new_run(out, loaded.name)
+        directory = folder(loaded.name)
         for step in steps:
             step(*((prepared, directory) if step.__name__ == "begin" else (prepared, directory, progress)))
 
@@ -424,14 +420,14 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
 def _ring(
     experiment: Experiment,
     where: Path,
-    directory: Any,
+    at: RunDirectory | Path,
     gate: bool,
     *,
     excerpt: bool = False,
     as_json: bool = False,
     first: str = "",
 ) -> None:
-    """Run the ring, then show it. `directory` is a run directory, or makes one once everything was checked.
+    """Run the ring, then show it. `at`: the run to go on with, or the folder in which one is made once everything was checked.
 
     `as_json`: standard output gets the results as JSON, and everything for people goes to standard error. `first` is said first.
     """
@@ -440,16 +436,18 @@ def _ring(
     from dyno.measure import Interrupted
     from dyno.pipeline import run_ring
     from dyno.prepare import prepare
-    from dyno.run_directory import RunDirectory
+    from dyno.run_directory import held_run
     from dyno.show import outage, show_results
     from foundation.errors import SystemFailed
+    from loadgen.descriptors import allow_connections
 
     console = open_console(stderr=as_json)
-    with progress_for(console) as progress:
+    with progress_for(console) as progress, held_run(at) as folder:
         if first:
             progress.log(first)
         prepared = prepare(experiment, where, progress)
-        directory = directory if isinstance(directory, RunDirectory) else directory()
+        allow_connections(prepared.experiment.workload, len(experiment.variants))
+        directory = folder(experiment.name)
         try:
             summary, verdicts = run_ring(prepared, directory, progress)
         except (Interrupted, KeyboardInterrupt):

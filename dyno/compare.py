@@ -17,10 +17,11 @@ from rich.text import Text
 from dyno.console import open_console
 from dyno.experiment import Experiment, load_experiment
 from dyno.pipeline import run_inputs
-from dyno.run_directory import existing_run
+from dyno.run_directory import RunDirectory, existing_run
 from dyno.stored import read_summary
 from dyno.streams import put
 from foundation.errors import BadInput, Exit
+from foundation.folder_lock import check_free
 from foundation.units import parse_change
 from foundation.whole_file import write_whole
 from results.report.table import in_order, rows, stage_of
@@ -64,6 +65,7 @@ def _write(file: Path, text: str) -> None:
 
 def _stored(run: Path, name: str) -> StoredRun:
     directory = existing_run(run)
+    check_free(run)
     experiment, environment = load_experiment(directory.experiment), _environment(directory.environment)
     inputs = replace(run_inputs(directory, experiment), name=name)
     return StoredRun(inputs, environment, settings_of(experiment))
@@ -149,7 +151,9 @@ def show_side_by_side(runs: Sequence[Path]) -> None:
     """Every variant of every run, a column each, under its run's judged load; columns that are not
     VALID say so.
     """
-    summaries = [(run.name, read_summary(existing_run(run))) for run in runs]
+    for run in runs:
+        check_free(existing_run(run).path)
+    summaries = [(run.name, read_summary(RunDirectory(run))) for run in runs]
     made = [(name, rows(summary)) for name, summary in summaries]
     table = Table(header_style="bold")
     table.add_column("")

@@ -16,6 +16,8 @@ from dyno.prepare import prepare
 from dyno.run_directory import RunDirectory, existing_run
 from dyno.templates import template_notes
 from dyno.timeline import span
+from foundation.folder_lock import check_free
+from loadgen.descriptors import allow_connections
 from results import forecast
 from results.report.format import duration, percent
 from serve import ServePlan
@@ -29,6 +31,7 @@ def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None)
     console = open_console()
     progress = PlainProgress(console)
     prepared = prepare(experiment, where, progress, need_models=False)
+    allow_connections(prepared.experiment.workload, len(experiment.variants))
     with tempfile.TemporaryDirectory() as nowhere:
         plan = plan_serving(prepared, RunDirectory(Path(nowhere) / experiment.name))
     stages = estimate_stages(prepared, plan, pace_here(prepared, plan, progress))
@@ -52,6 +55,7 @@ def _resolution_notes(experiment: Experiment, pilot: Path | None) -> list[str]:
     wanted = experiment.resolution
     if pilot is not None:
         run = existing_run(pilot)
+        check_free(run.path)
         inputs = replace(run_inputs(run, load_experiment(run.experiment)), resolution=wanted)
         return [f"if it goes as in {pilot}: {sentence}" for sentence in forecast(inputs, experiment.workload.blocks)]
     if wanted is None:

@@ -200,6 +200,7 @@ class _Load:
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
             shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
+            self.out.check_there()
             began = time.monotonic()
             measured = await self._measure(block, shown)
             shown.done()

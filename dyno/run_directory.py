@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-from foundation.errors import BadInput
+from foundation.errors import BadInput, SystemFailed
+from foundation.folder_lock import locked
 from foundation.places import expanded
 
 
@@ -64,6 +67,11 @@ class RunDirectory:
         """The journal of what a variant was asked before anything counted."""
         return self.logs / f"warm-up-{variant}.jsonl"
 
+    def check_there(self) -> None:
+        """Raises SystemFailed where the folder was moved or removed under the run."""
+        if not self.experiment.exists():
+            raise SystemFailed(f"{self.path}: was moved or removed while the run went on")
+
     @property
     def rates(self) -> Path:
         """The relative rates of this run, as measured."""
@@ -88,16 +96,54 @@ def whole_or_not(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
     partial.rename(folder)
 
 
-def new_run(root: Path, name: str) -> RunDirectory:
-    """`root/name`, or `root/name-2`, ... where that is taken."""
+def check_root(root: Path) -> None:
+    """Raises BadInput where no run directory can be made in `root`: before anything slow, and without making one."""
     root = expanded(root)
-    taken = (root / (name if n == 1 else f"{name}-{n}") for n in range(1, 10_000))
-    path = next(path for path in taken if not path.exists())
-    try:
-        path.mkdir(parents=True)
-    except OSError as error:
-        raise BadInput(f"{path}: can't be made ({error.strerror}); name another folder with --out") from None
-    return RunDirectory(path)
+    standing = next(folder for folder in (root, *root.absolute().parents) if os.path.lexists(folder))
+    if not standing.is_dir():
+        raise BadInput(f"{standing}: not a folder; name another with --out")
+    if not os.access(standing, os.W_OK | os.X_OK):
+        raise BadInput(f"{standing}: can't be written; name another folder with --out")
+
+
+def new_run(root: Path, name: str) -> RunDirectory:
+    """`root/name`, or `root/name-2`, ... where that is taken. No other process gets the same one."""
+    root = expanded(root)
+    names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+    while True:
+        path = root / next(names)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            check_root(root)
+        except OSError as error:
+            raise BadInput(f"{path}: can't be made ({error.strerror}); name another folder with --out") from None
+        else:
+            return RunDirectory(path)
+
+
+@contextmanager
+def held_run(at: RunDirectory | Path) -> Iterator[Callable[[str], RunDirectory]]:
+    """A run directory that this process alone works in, by its name: the one that is there, or a new one in the folder `at`.
+
+    One that is there is held at once, a new one from when it is made. Raises BadInput where another process holds it, or
+    where none can be made.
+    """
+    with ExitStack() as stack:
+        if isinstance(at, RunDirectory):
+            stack.enter_context(locked(at.path))
+        else:
+            check_root(at)
+
+        def directory(name: str) -> RunDirectory:
+            if isinstance(at, RunDirectory):
+                return at
+            made = new_run(at, name)
+            stack.enter_context(locked(made.path))
+            return made
+
+        yield directory
 
 
 def existing_run(path: Path) -> RunDirectory:

@@ -13,6 +13,7 @@ from dyno.pipeline import decide, run_inputs, write_json
 from dyno.run_directory import RunDirectory, existing_run
 from dyno.show import show_capacity, show_results
 from foundation.errors import BadInput
+from foundation.folder_lock import locked
 from results import analyse, plan_capacity
 from results.config import PlanConfig
 from results.summary import Summary, Verdicts
@@ -22,7 +23,7 @@ def rebuild(run: Path) -> tuple[Summary, Verdicts]:
     """Summary, verdict and report anew from the journals."""
     directory = existing_run(run)
     console = open_console()
-    with progress_for(console) as progress:
+    with progress_for(console) as progress, locked(directory.path):
         summary, verdicts = decide(directory, load_experiment(directory.experiment), progress)
     show_results(console, directory, summary, verdicts)
     return summary, verdicts
@@ -36,9 +37,10 @@ def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> No
     directory = existing_run(run)
     experiment = load_experiment(directory.experiment)
     plan = _plan_config(experiment, peak_rate, headroom, spare)
-    inputs = run_inputs(directory, experiment.model_copy(update={"plan": plan}))
-    made = plan_capacity(analyse(inputs), inputs)
-    write_json(made, directory.path / "plan.json")
+    with locked(directory.path):
+        inputs = run_inputs(directory, experiment.model_copy(update={"plan": plan}))
+        made = plan_capacity(analyse(inputs), inputs)
+        write_json(made, directory.path / "plan.json")
     show_capacity(open_console(), made)
 
 

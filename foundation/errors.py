@@ -56,6 +56,7 @@ _REFUSED = {
 _BROKEN = {
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
+    errno.EFBIG: "allow larger files (ulimit -f), or use another disk",
     errno.EIO: "its disk fails",
     errno.EMFILE: _FILES,
     errno.ENFILE: _FILES,

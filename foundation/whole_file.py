@@ -39,7 +39,7 @@ def whole_file(file: Path, *, durable: bool = True) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         if error.filename is None or str(error.filename).endswith(_UNFINISHED):
-            error.filename, error.filename2 = str(file), None
+            error.filename = str(file)
         raise
 
 

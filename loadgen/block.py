@@ -193,7 +193,10 @@ class _Heart:
 
 @asynccontextmanager
 async def _heartbeat(writer: JournalWriter) -> AsyncIterator[_Heart]:
-    """Flushes the journal, and measures how long the event loop was ever away from its work."""
+    """Flushes the journal, and measures how long the event loop was ever away from its work.
+
+    Where the journal can't be written any more, what goes on within ends at once, and that is raised.
+    """
     heart = _Heart()
 
     async def beat() -> None:
@@ -204,8 +207,24 @@ async def _heartbeat(writer: JournalWriter) -> AsyncIterator[_Heart]:
             heart.longest_ns = max(heart.longest_ns, late_ns)
             writer.tick()
 
-    task = asyncio.create_task(beat())
+    driving = asyncio.current_task()
+    assert driving is not None
+
+    def end_all(beating: asyncio.Task[None]) -> None:
+        if not beating.cancelled() and beating.exception() is not None:
+            driving.cancel()
+
+    beating = asyncio.create_task(beat())
+    beating.add_done_callback(end_all)
     try:
         yield heart
+        if beating.done():
+            beating.result()
+    except asyncio.CancelledError:
+        if beating.done():
+            driving.uncancel()
+            beating.result()
+        raise
     finally:
-        task.cancel()
+        beating.remove_done_callback(end_all)
+        beating.cancel()

@@ -30,11 +30,12 @@ _LEAD_NS = 100_000_000
 
 
 class Said(msgspec.Struct, omit_defaults=True):
-    """A line from a worker: ready to start, or how many requests have ended since the last one, and its note on them."""
+    """A line from a worker: ready to start; how many requests have ended since the last one, and its note on them; its error."""
 
     ready: bool = False
     ended: int = 0
     note: str = ""
+    error: str = ""
 
 
 async def run_mix(plans: Mapping[Path, BlockPlan], progress: Progress, stop: asyncio.Event) -> None:
@@ -64,6 +65,10 @@ async def run_block(
     recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
     With more workers than one each writes a part (`NAME.part-0`, ...), and the journal is made of them at the end.
     """
+    if left := sorted(journal.parent.glob(f"{journal.stem}.part-*")):  # of workers whose parent was killed
+        merge(left, journal.with_suffix(".jsonl.cut"))
+        for part in left:
+            part.unlink(missing_ok=True)
     workers = workers_for(plan.stage, plan.workload, stored_ceiling(), os.cpu_count() or 1)
     workers = min(workers, plan.workload.max_in_flight, plan.stage.concurrency or workers)
     if workers == 1:
@@ -92,6 +97,7 @@ async def run_block(
     finally:
         for worker in fleet:
             worker.kill()
+        await asyncio.gather(*(worker.wait() for worker in fleet))
         folder.close()
     end = merge(parts, journal)
     if end is None:
@@ -145,10 +151,21 @@ def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, byt
         if line.startswith(b'{"end":'):
             ends.append(msgspec.json.decode(line, type=JournalEnd))
             return
-        if not line.endswith(b"\n"):  # its worker was killed while it wrote
+        if not line.endswith(b"\n"):  # its worker was killed while it wrote, or its disk lost it
             return
-        at_ns = max(at_ns, msgspec.json.decode(line, type=_Ended).done_ns or 0)
+        try:
+            at_ns = max(at_ns, msgspec.json.decode(line, type=_Ended).done_ns or 0)
+        except msgspec.DecodeError:
+            return
         yield at_ns, line
+
+
+def _understood(line: bytes) -> Said:
+    """What a worker says. Raises SystemFailed where that is why it ends."""
+    said = msgspec.json.decode(line, type=Said)
+    if said.error:
+        raise SystemFailed(said.error)
+    return said
 
 
 async def _tell_when(stop: asyncio.Event, fleet: Sequence[_Worker]) -> None:
@@ -193,7 +210,7 @@ class _Worker:
         """Pass on what the worker says until it is done."""
         assert self._process is not None and self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            said = msgspec.json.decode(line, type=Said)
+            said = _understood(line)
             for _ in range(said.ended):
                 progress.advance(1, f"worker {self._plan.share.worker}: {said.note}")
         await self._check()
@@ -211,7 +228,7 @@ class _Worker:
         line = await self._process.stdout.readline()
         if not line:
             await self._check()
-        return msgspec.json.decode(line, type=Said) if line else Said()
+        return _understood(line) if line else Said()
 
     async def _check(self) -> None:
         assert self._process is not None and self._complaints is not None

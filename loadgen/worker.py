@@ -11,6 +11,7 @@ import sys
 
 import msgspec
 
+from foundation.errors import DynoError
 from loadgen import run
 from loadgen.block import send_block
 from loadgen.fleet import Said
@@ -76,6 +77,8 @@ async def _main() -> None:
         await sending
     except asyncio.CancelledError:
         pass
+    except DynoError as error:
+        _say(Said(error=str(error)))
     finally:
         for task in others:
             task.cancel()
