@@ -16,6 +16,7 @@ from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
 from foundation.weights import headers_of, shapes_of
+from foundation.whole_file import write_whole
 from quantize.adapter import check_adapter, is_tied, read_adapter_config
 from quantize.adapter_tensors import WEIGHTS, Parts, TensorNames, is_embedding, is_head, parts_of
 from quantize.checkpoint import copy_companions, copy_tokenizer, make_room, write_recipe
@@ -159,7 +160,7 @@ def _write_dtype(out: Path, base: ModelRef, commonest: str) -> None:
     file, before = out / "config.json", base.config()
     config = json.loads(file.read_text(encoding="utf-8"))
     config["dtype"] = before.get("dtype") or before.get("torch_dtype") or commonest
-    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_whole(file, json.dumps(config, indent=2) + "\n")
 
 
 def _logit_difference(merged: ModelRef, prompt: torch.Tensor, wanted: torch.Tensor, what: str) -> dict[str, float]:

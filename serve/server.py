@@ -18,6 +18,7 @@ from foundation.cache import cache_folder
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
 from foundation.scratch import scratch
+from foundation.whole_file import write_whole
 from serve import sleep, warden
 from serve.arguments import environment
 from serve.config import ServeConfig
@@ -118,7 +119,7 @@ class Server:
         if self.plan.template is None:
             return []
         file = self.log.with_suffix(".chat_template.jinja").absolute()
-        file.write_text(self.plan.template, encoding="utf-8")
+        write_whole(file, self.plan.template)
         return [f"--chat-template={file}"]
 
     def _environment(self, folder: Path) -> dict[str, str]:
