@@ -10,11 +10,12 @@ import msgspec
 
 import quantize
 import serve
-from dyno.environment import accelerators, compute_capability, environment, note_requests
+from dyno.environment import accelerators, environment, note_requests
 from dyno.estimates import estimate_stages, model_bytes, training_tokens
 from dyno.experiment import FINETUNE, Experiment, VariantConfig
 from dyno.failures import read_failures
 from dyno.isolate import isolated
+from dyno.kernels import check_kernels
 from dyno.measure import measure
 from dyno.pace import Pace, Work, keep, pace_of
 from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, write_prompts
@@ -173,7 +174,7 @@ def _make_checkpoints(
 def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
     """Which servers, with which arguments, up together or in turns. Raises BadInput for what can't be served so."""
     experiment = prepared.experiment
-    check_hardware(experiment)
+    check_kernels(experiment, prepared.models)
     plan = serve.check([prepared.served(variant, run) for variant in experiment.variants], experiment.serve)
     if (len(plan.rounds) > 1 or plan.residency == "sleep") and any(stage.mix for stage in experiment.workload.stages):
         raise BadInput("workload.stages: a mix needs all variants at once; give their servers memory to be resident")
@@ -187,24 +188,6 @@ def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
     if adding and len(plan.rounds) > 1:
         raise BadInput(f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident")
     return plan
-
-
-def check_hardware(experiment: Experiment) -> None:
-    """Raises BadInput for a quantization that what serves here has no kernel for. Without an accelerator at hand nobody knows."""
-    kind, capability = device_for(experiment.serve).kind, compute_capability()
-    for variant in experiment.variants:
-        if variant.quantize is None:
-            continue
-        method = variant.quantize.method
-        if kind == "cpu":
-            why = quantize.why_not_on_cpu(method)
-        else:
-            why = quantize.why_not_on_cuda(method, capability) if capability is not None else None
-        if why:
-            raise BadInput(
-                f"variants.{variant.name}.quantize: {method} can't be served here: {why}; "
-                "leave the variant out (dyno quantize writes its checkpoint all the same)"
-            )
 
 
 def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePlan) -> None:

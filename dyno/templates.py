@@ -59,6 +59,7 @@ def trained_with(prepared: Prepared, variant: VariantConfig) -> Path | None:
 
 def check_templates(prepared: Prepared) -> None:
     """Raises BadInput where a model has no tokenizer, or a chat can't be asked: no template, a broken one, one that refuses."""
+    _check_replacement(prepared)
     for variant in _served(prepared):
         where = f"variants.{variant.name}: {prepared.base_of(variant).path}"
         if not has_tokenizer(prepared.base_of(variant).path):
@@ -108,7 +109,19 @@ def _served(prepared: Prepared) -> list[VariantConfig]:
 
 def _replaced(prepared: Prepared) -> bool:
     """Whether `serve.engine` names one template for every server."""
-    return any(key.strip("-").replace("_", "-") == OPTION for key in prepared.experiment.serve.engine)
+    return _replacement(prepared) is not None
+
+
+def _replacement(prepared: Prepared) -> str | None:
+    engine = prepared.experiment.serve.engine
+    return next((str(value) for key, value in engine.items() if key.strip("-").replace("_", "-") == OPTION), None)
+
+
+def _check_replacement(prepared: Prepared) -> None:
+    """A server works in a folder of its own, where a relative path leads nowhere."""
+    template = _replacement(prepared)
+    if template and "{" not in template and not (Path(template).is_absolute() and Path(template).is_file()):
+        raise BadInput(f"serve.engine.{OPTION}: {template}: no such file; write the absolute path of a template")
 
 
 def _renders_itself(folder: Path) -> bool:

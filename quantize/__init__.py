@@ -10,7 +10,7 @@ from quantize.adapter import check_adapter
 from quantize.merge import check_merge, merge
 from quantize.methods import check_quantize, quantize
 from quantize.recovery import measure_recovery
-from quantize.support import why_not_on_cpu, why_not_on_cuda
+from quantize.support import stored_method, why_not_on_cpu, why_not_on_cuda
 
 __all__ = [
     "check_adapter",
@@ -19,6 +19,7 @@ __all__ = [
     "measure_recovery",
     "merge",
     "quantize",
+    "stored_method",
     "why_not_on_cpu",
     "why_not_on_cuda",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from quantize.config import Method
 
 _NOT_ON_CPU: dict[Method, str] = {
@@ -18,6 +21,8 @@ _ON_CUDA: dict[Method, tuple[float, float | None]] = {
     "bnb-int8": (7.5, None),
 }
 
+_FORMATS: dict[str, Method] = {"fp8": "fp8-dynamic", "fbgemm-fp8": "fp8-dynamic", "modelopt-fp4": "nvfp4"}
+
 
 def why_not_on_cpu(method: Method) -> str | None:
     """None where vLLM's CPU backend serves the method's checkpoints, else the reason in one line."""
@@ -32,3 +37,28 @@ def why_not_on_cuda(method: Method, capability: float) -> str | None:
     if end is not None and capability >= end:
         return f"vLLM has no INT8 kernels from compute capability {end} on; write fp8-dynamic instead"
     return None
+
+
+def stored_method(quantization: Mapping[str, Any]) -> Method | None:
+    """The method of a checkpoint that is quantized already, by its `quantization_config`; None for one of no kind of ours."""
+    format_ = str(quantization.get("quant_method", "")).lower().replace("_", "-")
+    if format_ == "bitsandbytes":
+        return "bnb-nf4" if quantization.get("load_in_4bit") else "bnb-int8"
+    if format_ == "compressed-tensors":
+        groups = quantization.get("config_groups")
+        first = next(iter(groups.values()), None) if isinstance(groups, dict) else None
+        return _of_group(first) if isinstance(first, dict) else None
+    if format_ in ("gptq", "awq"):
+        return "w4a16" if quantization.get("bits") == 4 else None
+    return _FORMATS.get(format_)
+
+
+def _of_group(group: Mapping[str, Any]) -> Method | None:
+    weights = group.get("weights")
+    if not isinstance(weights, dict):
+        return None
+    kind = weights.get("num_bits"), weights.get("type")
+    if kind == (8, "int"):
+        return "w8a8-int8" if group.get("input_activations") else None
+    kinds: dict[object, Method] = {(8, "float"): "fp8-dynamic", (4, "float"): "nvfp4", (4, "int"): "w4a16"}
+    return kinds.get(kind)

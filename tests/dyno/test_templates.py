@@ -80,6 +80,8 @@ def test_one_template_for_every_server_is_nobodys_own(tmp_path: Path, model: Mod
     made = prepared(model, tmp_path, [{"name": "base"}, {"name": "a", "adapter": "a"}], serve=engine)
     assert made.served(made.experiment.variants[1], RunDirectory(tmp_path)).template is None
     assert template_notes(made) == {}
+    with pytest.raises(BadInput, match=r"serve\.engine\.chat-template: x\.jinja: no such file; write the absolute path"):
+        check_templates(prepared(model, tmp_path, [{"name": "base"}], serve=engine | {"engine": {"chat_template": "x.jinja"}}))
 
 
 def test_a_model_that_can_not_chat(tmp_path: Path):

@@ -1,0 +1,41 @@
+"""Whether what serves here has kernels for the number formats that an experiment wants to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import quantize
+from dyno.environment import compute_capability
+from dyno.experiment import Experiment
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+from quantize.config import Method
+from serve.device import device_for
+
+
+def check_kernels(experiment: Experiment, models: Mapping[str, ModelRef]) -> None:
+    """Raises BadInput for a quantization, made here or stored in a model, that can't be served on this device.
+
+    Without an accelerator at hand nobody knows.
+    """
+    kind, capability = device_for(experiment.serve).kind, compute_capability()
+
+    def why_not(method: Method | None) -> str | None:
+        if method is None:
+            return None
+        if kind == "cpu":
+            return quantize.why_not_on_cpu(method)
+        return quantize.why_not_on_cuda(method, capability) if capability is not None else None
+
+    for variant in experiment.variants:
+        model = models.get(variant.model or experiment.model)
+        if variant.quantize is not None:
+            if why := why_not(variant.quantize.method):
+                raise BadInput(
+                    f"variants.{variant.name}.quantize: {variant.quantize.method} can't be served here: {why}; "
+                    "leave the variant out (dyno quantize writes its checkpoint all the same)"
+                )
+        elif not variant.url and model is not None and (model.path / "config.json").is_file():
+            stored = model.config().get("quantization_config")
+            if isinstance(stored, dict) and (why := why_not(quantize.stored_method(stored))):
+                raise BadInput(f"variants.{variant.name}: {model.path}: quantized already, and can't be served here: {why}")

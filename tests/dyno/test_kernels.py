@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dyno.experiment import Experiment
+from dyno.kernels import check_kernels
+from foundation.errors import BadInput
+from tests.serve.adapter_bytes import write_base
+
+
+def experiment(variant: dict[str, Any]) -> Experiment:
+    workload = {"stages": [{"concurrency": 1, "requests": 1}]}
+    raw = {"name": "x", "model": "m", "data": {"eval": "e"}, "baseline": "v", "workload": workload, "serve": {"device": "cpu"}}
+    return Experiment.model_validate({**raw, "variants": [{"name": "v", **variant}]})
+
+
+def test_a_format_that_a_processor_has_no_kernel_for(tmp_path: Path) -> None:
+    plain = {"m": write_base(tmp_path / "plain")}
+    check_kernels(experiment({}), plain)
+    check_kernels(experiment({"quantize": "w8a8-int8"}), plain)
+    with pytest.raises(BadInput, match=r"variants\.v\.quantize: nvfp4 can't be served here: .*CUDA"):
+        check_kernels(experiment({"quantize": "nvfp4"}), plain)
+    stored = {"m": write_base(tmp_path / "fp8", quantization_config={"quant_method": "fp8"})}
+    with pytest.raises(BadInput, match=r"variants\.v: .*fp8: quantized already, and can't be served here: .*FP8"):
+        check_kernels(experiment({}), stored)
