@@ -26,6 +26,12 @@ def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
         without = [{name: value for name, value in m.items() if name != key or key not in _kept(m)} for m in (*question, answer)]
         if _same(example, without, tokenizer, whole):
             raise BadInput(f"{example.where}: {_leaves_out(key)}")
+    for message in question:
+        if _is_left_out(example, message, question, tokenizer, prompt):
+            raise BadInput(
+                f"{example.where}: the model's chat template leaves out what the {message['role']} says "
+                f"({message['content'].strip()[:40]!r}); use a template that words it"
+            )
     if example.tools and prompt == _attempt(example, question, tokenizer, opening=True, tools=()):
         raise BadInput(f"{example.where}: {_leaves_out('tools')}")
     return prompt, whole
@@ -80,6 +86,18 @@ def _same(example: Example, messages: Sequence[Message], tokenizer: Any, whole: 
     """Whether the template words these messages as it worded the whole; one that refuses them does not."""
     try:
         return worded(example, messages, tokenizer) == whole
+    except BadInput:
+        return False
+
+
+def _is_left_out(example: Example, message: Message, question: Sequence[Message], tokenizer: Any, prompt: str) -> bool:
+    """Whether the prompt is the same without the text of a message; templates may word part of it otherwise."""
+    said = message["content"].strip()
+    if not said or (message["role"] in ("user", "assistant") and said in prompt):
+        return False
+    without = [{**each, "content": ""} if each is message else each for each in question]
+    try:
+        return worded(example, without, tokenizer, opening=True) == prompt
     except BadInput:
         return False
 

@@ -45,4 +45,6 @@ def without_leaks(train: Sequence[Example], heldout: Sequence[Example], on_leak:
         return list(train), f"{said}; data.on_leak allows it: scores on the held-out split say less"
     leaked = {id(leak.learned) for leak in leaks}
     kept = [example for example in train if id(example) not in leaked]
+    if not kept:
+        raise BadInput(f"{said}; data.on_leak: drop leaves nothing to learn from")
     return kept, f"{said}; left out of training (data.on_leak: drop)"

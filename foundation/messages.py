@@ -78,11 +78,9 @@ def _message(where: str, value: object, ignore: Collection[str] | None) -> tuple
         raise BadInput(f"{where}.role: {reprlib.repr(said)}; write system, user, assistant or tool")
     content = given.pop("content", None) if "content" in given else given.pop("value", None)
     weight = _weight(where, role, given.pop("weight", None))
-    calls = _calls(where, given.pop("tool_calls", None)) if role == "assistant" else []
-    unknown = sorted(set(map(str, given)) - _KEYS[role])
-    if unknown and ignore is not None:
-        raise BadInput(f"{where}: nothing reads the key {unknown[0]!r} here; name it in data.ignore to leave it out")
-    message: Message = {"role": role, "content": _content(where, content, empty=bool(calls))}
+    calls = _calls(where, given.pop("tool_calls", None), ignore) if role == "assistant" else []
+    _check_keys(where, given, _KEYS[role], ignore)
+    message: Message = {"role": role, "content": _content(where, content, bool(calls), ignore)}
     for key in sorted(_KEYS[role] & set(given)):
         if not isinstance(given[key], str):
             raise BadInput(f"{where}.{key}: write a text, not {reprlib.repr(given[key])}")
@@ -90,22 +88,31 @@ def _message(where: str, value: object, ignore: Collection[str] | None) -> tuple
     return (message | {"tool_calls": calls} if calls else message), weight
 
 
-def _content(where: str, content: object, empty: bool) -> str:
+def _check_keys(where: str, given: Mapping[str, Any], known: Collection[str], ignore: Collection[str] | None) -> None:
+    """Raises BadInput for a key that has a value and no meaning; with `ignore` None there may be any."""
+    passed_over = {*known, *(ignore or ())}
+    unknown = [key for key, value in given.items() if value is not None and key not in passed_over]
+    if unknown and ignore is not None:
+        raise BadInput(f"{where}: nothing reads the key {reprlib.repr(unknown[0])} here; name it in data.ignore to leave it out")
+
+
+def _content(where: str, content: object, empty: bool, ignore: Collection[str] | None) -> str:
     """A message's text. `empty`: whether it may be missing, as beside tool calls."""
     if content is None and empty:
         return ""
     if isinstance(content, str):
         return content
     if isinstance(content, list) and content:
-        return "\n".join(_part(f"{where}.content[{place}]", part) for place, part in enumerate(content))
+        return "\n".join(_part(f"{where}.content[{place}]", part, ignore) for place, part in enumerate(content))
     raise BadInput(f"{where}: {_SHAPE}")
 
 
-def _part(where: str, part: object) -> str:
+def _part(where: str, part: object, ignore: Collection[str] | None) -> str:
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind != "text":
             raise BadInput(f"{where}: a part of type {reprlib.repr(kind)}; only parts of text can be read")
+        _check_keys(where, part, ("type", "text"), ignore)
         part = part.get("text")
     if not isinstance(part, str):
         raise BadInput(f'{where}: write {{"type": "text", "text": "..."}}')
@@ -122,17 +129,19 @@ def _weight(where: str, role: str, weight: object) -> int | None:
     return int(weight)
 
 
-def _calls(where: str, calls: object) -> list[dict[str, Any]]:
+def _calls(where: str, calls: object, ignore: Collection[str] | None) -> list[dict[str, Any]]:
     """Tool calls with their arguments as an object: so a server hands them to a chat template."""
     if calls is None:
         return []
-    return [_call(f"{where}.tool_calls[{i}]", call) for i, call in enumerate(as_list(f"{where}.tool_calls", calls))]
+    return [_call(f"{where}.tool_calls[{i}]", call, ignore) for i, call in enumerate(as_list(f"{where}.tool_calls", calls))]
 
 
-def _call(where: str, call: object) -> dict[str, Any]:
+def _call(where: str, call: object, ignore: Collection[str] | None) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise BadInput(f'{where}: write {{"type": "function", "function": {{"name": ..., "arguments": ...}}}}')
+    _check_keys(where, call, ("id", "type", "index", "function"), ignore)
+    _check_keys(f"{where}.function", function, ("name", "arguments"), ignore)
     arguments = {} if function.get("arguments") is None else function["arguments"]
     if isinstance(arguments, str):
         arguments = parse_json(f"{where}.function.arguments", arguments) if arguments.strip() else {}

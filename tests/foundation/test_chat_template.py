@@ -63,6 +63,21 @@ def test_a_user_s_name_is_refused_where_the_template_leaves_it_out_and_kept_wher
     assert "ann: Q" in templated(named, None, tokenizer(tmp_path, words_it))[0]
 
 
+DEAF = (
+    "{% for m in messages if m.role in ('user', 'assistant') %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("role", ["system", "tool"])
+def test_a_template_that_leaves_out_a_message_is_refused(tmp_path: Path, role: str) -> None:
+    messages = ({"role": role, "content": "assistant"}, {"role": "user", "content": "Q"})
+    said = Example(Path("d.jsonl"), 3, messages, "A", {})
+    with pytest.raises(BadInput, match=f"d.jsonl:3: the model's chat template leaves out what the {role} says .'assistant'"):
+        templated(said, None, tokenizer(tmp_path, DEAF))
+    assert templated(said, None, tokenizer(tmp_path))[0].startswith(f"<|im_start|>{role}\nassistant<|im_end|>")
+
+
 ZEPHYR = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"

@@ -85,5 +85,10 @@ def test_leaks_are_left_out_of_training_or_kept_where_asked_for_and_said() -> No
     assert kept == TRAIN and said is not None and "(and 6 more" in said
 
 
+def test_dropping_everything_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"^train.jsonl:1: the same .*drop leaves nothing to learn from"):
+        without_leaks(TRAIN, [held(n, f"story {n}") for n in range(1, 10)], "drop")
+
+
 def test_no_leak_nothing_said() -> None:
     assert without_leaks(TRAIN[:1], HELDOUT, "refuse") == (TRAIN[:1], None)

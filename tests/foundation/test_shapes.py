@@ -19,6 +19,7 @@ TOOLS = [{"type": "function", "function": {"name": "open", "parameters": {"type"
 CALL = {"id": "c1", "type": "function", "function": {"name": "open", "arguments": '{"n": 1}'}}
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 PARTS = [{"type": "text", "text": "Q"}, {"type": "text", "text": "R"}]
+BOLD = {"type": "text", "text": "Q", "bold": True}
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "done"}
 
 
@@ -90,6 +91,8 @@ def test_tools_calls_and_reasoning_are_kept_as_a_template_takes_them(tmp_path: P
         ({"messages": [USER, {"role": "assistant", "content": None}]}, r"messages\[1\]: write"),
         ({"messages": [USER, {**CALLED, "tool_calls": [{"function": {"name": "f", "arguments": "["}}]}]}, "arguments: not JSON"),
         ({"messages": [USER, {**CALLED, "tool_calls": [{"name": "f"}]}]}, r"tool_calls\[0\]: write"),
+        ({"messages": [{"role": "user", "content": [BOLD]}, ANSWER]}, r"content\[0\]: nothing reads the key 'bold'"),
+        ({"messages": [USER, {**CALLED, "tool_calls": [{**CALL, "x": 1}]}]}, r"tool_calls\[0\]: nothing reads the key 'x'"),
         ({"messages": [USER, ANSWER], "tools": "open"}, "tools: write a list"),
         ({"messages": [USER, ANSWER], "tools": [nested(150)]}, r"tools\[0\]: nested too deep"),
         ({"prompt": "Q", "completion": "A", "history": ["Q0"]}, r"history\[0\]: write \[question, answer\]"),
