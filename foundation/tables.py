@@ -15,11 +15,11 @@ HUB = "hub:"
 _HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?:(?P<split>.+)")
 
 
-def read_rows(source: Path | str, encoding: str | None = None) -> Iterator[Row]:
+def read_rows(source: Path | str, encoding: str | None = None, *, key: str | None = "data.encoding") -> Iterator[Row]:
     """Rows of a file or of `hub:ORG/NAME:SPLIT`. The name's ending tells the format, JSON where none does.
 
     `.csv`, `.tsv` and `.parquet` are tables; a JSON file holds one object a line, or one list of them. `encoding` is
-    that of a text file. Raises BadInput that names file and line.
+    that of a text file, and `key` where a person may name it. Raises BadInput that names file and line.
     """
     if isinstance(source, str) and source.startswith(HUB):
         return hub_rows(source)
@@ -27,7 +27,7 @@ def read_rows(source: Path | str, encoding: str | None = None) -> Iterator[Row]:
     ending = file.suffix.lower()
     if ending == ".parquet":
         return parquet_rows(file)
-    return (csv_rows if ending in (".csv", ".tsv") else json_rows)(file, read_text(file, encoding))
+    return (csv_rows if ending in (".csv", ".tsv") else json_rows)(file, read_text(file, encoding, key=key))
 
 
 def parquet_rows(file: Path) -> Iterator[Row]:

@@ -25,7 +25,7 @@ def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = la
     the first `turns` turns are taken. Raises BadInput that names file and line for what is no conversation.
     """
     sessions, odd, total = [], [], 0
-    for line, row in read_rows(file):
+    for line, row in read_rows(file, key=None):
         total += 1
         where = f"{file}:{line}"
         key = next((key for key in ("conversations", "messages") if isinstance(row.get(key), list | str)), None)

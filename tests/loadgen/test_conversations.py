@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from foundation.errors import BadInput
 from loadgen.conversations import read_sessions
 
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}
@@ -65,3 +66,9 @@ def test_a_mark_and_a_separator_inside_a_text(tmp_path: Path) -> None:
     file = tmp_path / "d.json"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps([talk("a\u2028b", "A")] * 2, ensure_ascii=False).encode())
     assert [[m["content"] for m in turn] for [turn] in read_sessions(file, None)] == [["a\u2028b"]] * 2
+
+
+def test_another_encoding_is_named_with_what_can_be_done(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_bytes(json.dumps([talk("Q", "A")]).encode("utf-16"))
+    with pytest.raises(BadInput, match=r"d.json:1: UTF-16 text, by its first bytes; save the file as UTF-8$"):
+        read_sessions(tmp_path / "d.json", None)
