@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
 import finetune
 import quantize
+from dyno.artifacts import Artifact
 from dyno.data import check_asked, read_data, read_probe
-from dyno.experiment import PREFIX, Experiment, VariantConfig, is_own
+from dyno.experiment import FINETUNE, PREFIX, Experiment, VariantConfig, is_own
+from dyno.graph import Graph, Outside
 from dyno.isolate import isolated
+from dyno.kept import is_done
 from dyno.model_code import check_model_code
 from dyno.models import adapter_folder, name_only, resolve_adapter, resolve_model, tokenizer_at_hand, tokenizer_folder
+from dyno.outside import look
 from dyno.request import endpoint_of
 from dyno.run_directory import RunDirectory
 from dyno.templates import check_templates, served_template
@@ -52,6 +57,13 @@ class Prepared:
     prompts: list[Prompt]
     tokenizer: Path | None
     corrections: Mapping[str, Correction]
+    outside: Outside = Outside()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """What the experiment makes and measures, each with its identity."""
+        wordings = {variant.name: self.style_of(variant) for variant in self.experiment.variants}
+        return Graph(self.experiment, self.prompts, wordings, frozenset(self.corrections), self.outside)
 
     def style_of(self, variant: VariantConfig) -> str:
         """The wording of the prompts that the variant is asked."""
@@ -80,14 +92,14 @@ class Prepared:
         base = self.base_of(variant)
         if variant.prune is None:
             return base
-        return ModelRef(f"{base.id}-pruned", base.revision, run.checkpoint(f"{variant.name}-pruned"))
+        return ModelRef(f"{base.id}-pruned", base.revision, self.path(self.graph.pruned(variant), run))
 
     def served(self, variant: VariantConfig, run: RunDirectory) -> ServedVariant:
         """How the variant will be served; its files need not be there yet."""
         if variant.url:
             return ServedVariant(variant.name, None, elsewhere=endpoint_of(variant, self.experiment.workload.api))
-        base = self.base_of(variant)
-        model = ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant))) if variant.is_made else base
+        base, checkpoint = self.base_of(variant), self.graph.checkpoint(variant)
+        model = ModelRef(base.id, base.revision, self.path(checkpoint, run)) if checkpoint else base
         rank = self.experiment.finetune.saved_rank if self.experiment.finetune and is_own(variant.adapter) else None
         four_bits = variant.quantize is not None and variant.quantize.method in FOUR_BITS
         adapter = self.adapter_path(variant, run)
@@ -107,23 +119,35 @@ class Prepared:
 
     def merged_adapter(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         if variant.is_student:
-            return run.adapter(variant.name)
+            return self.path(self.graph.student(variant), run)
         return self._adapter(variant.merge, run) if variant.merge else None
 
+    def adapters_from_outside(self) -> dict[str, Path]:
+        """The folders of adapters that the experiment doesn't train, by their names in it."""
+        names = [name for v in self.experiment.variants for name in (v.adapter, v.merge) if name and not is_own(name)]
+        return {name: adapter_folder(name, self.where) for name in names}
+
+    def path(self, artifact: Artifact, run: RunDirectory) -> Path:
+        """Where an artifact lies in a run, once it is made."""
+        return run.path / self.graph.place(artifact)
+
     def _adapter(self, name: str, run: RunDirectory) -> Path:
+<<<<<<< HEAD
         return run.adapter(name) if is_own(name) else adapter_folder(name, self.where)
+=======
+        if not is_own(name):
+            return adapter_folder(name, self.where)
+        return self.path(self.graph.own_adapter, run) / name.removeprefix(FINETUNE).lstrip("/")
+>>>>>>> 030033b (WIP: a graph of artifacts with identities)
 
-
-def checkpoint_name(variant: VariantConfig) -> str:
-    """The folder of a variant's checkpoint. Variants that only merge the same adapter into the same base share one."""
-    return variant.name if variant.quantize else merged_name(variant)
-
-
-def merged_name(variant: VariantConfig) -> str:
-    if variant.is_student:
-        return f"merged-{variant.name}"
-    name = variant.merge or ""
-    return "merged-" + (name.replace("/", "-") if is_own(name) else Path(name).name)
+    def unmade(self, run: RunDirectory) -> list[tuple[Artifact, ModelRef]]:
+        """The checkpoints that a run still lacks, each once, with the model it is made from."""
+        of: dict[str, tuple[Artifact, ModelRef]] = {}
+        for variant in self.experiment.variants:
+            for made in (self.graph.merged(variant), self.graph.quantized(variant)):
+                if made is not None and not is_done(self.path(made, run), made):
+                    of[self.graph.place(made)] = (made, self.base_of(variant))
+        return list(of.values())
 
 
 def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True) -> Prepared:
@@ -149,7 +173,13 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
     check_templates(prepared)
     if need_models or all(model.path.is_dir() for model in models.values()):
         _check_training(prepared, progress)
-    return prepared
+    return replace(prepared, outside=_outside(prepared))
+
+
+def _outside(prepared: Prepared) -> Outside:
+    """Read last, when everything that can be wrong with it is known not to be."""
+    data = {"train": prepared.train, "eval": prepared.heldout}
+    return look(prepared.experiment, prepared.models, prepared.adapters_from_outside(), data, prepared.tokenizer)
 
 
 def _model(name: str, where: Path, progress: Progress, needed: bool) -> ModelRef:
@@ -269,9 +299,7 @@ def _check_quantization(prepared: Prepared) -> None:
 
 def check_disk(prepared: Prepared, run: RunDirectory) -> None:
     """Raises BadInput where the checkpoints this run will write would not fit."""
-    sizes = {checkpoint_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.is_made}
-    sizes |= {merged_name(v): prepared.base_of(v) for v in prepared.experiment.variants if v.merge or v.is_student}
-    needed = sum(base.size_bytes() for name, base in sizes.items() if not run.checkpoint(name).is_dir())
+    needed = sum(base.size_bytes() for _, base in prepared.unmade(run))
     free = shutil.disk_usage(run.path).free
     if needed > free:
         raise BadInput(

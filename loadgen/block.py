@@ -33,8 +33,8 @@ _NEW_OBJECTS = 2_000
 class BlockPlan:
     """What one block sends where. `questions` are asked in this order, from the start again when they run out; a closed loop's
     warm-up takes them from the end, so that its window asks the same ones whatever the warm-up took. `place` is the variant's in
-    a mix. `tokenizer`: the model folder that counts tokens where the server does not. `share` is the part that this process
-    sends; `run_block` sets it for the workers it starts."""
+    a mix. `tokenizer`: the model folder that counts tokens where the server does not. `identity`: what the journal says it is a
+    measurement of. `share` is the part that this process sends; `run_block` sets it for the workers it starts."""
 
     endpoint: Endpoint
     stage: Stage
@@ -45,6 +45,7 @@ class BlockPlan:
     workload: WorkloadConfig
     place: Place = ALONE
     tokenizer: Path | None = None
+    identity: str = ""
     share: Share = WHOLE
 
     @property
@@ -153,6 +154,7 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
         window_end_ns=closed_end_ns if timetable is None or whole_sessions else timetable.window_end_ns,
         workers=plan.share.workers,
         receiver=transport.receiver,
+        identity=plan.identity,
     )
 
 

@@ -166,10 +166,25 @@ def _batches(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
         number += len(lines)
 
 
-def is_whole(file: Path) -> bool:
-    """Whether the block was measured to its end: nothing of it has to be asked again."""
-    journal = read_journal(file) if file.is_file() else None
+def is_whole(file: Path, identity: str | None = None) -> bool:
+    """Whether the block was measured to its end: nothing of it has to be asked again.
+
+    `identity`: the one that the journal must bear, None where any will do.
+    """
+    if (kept := identity_in(file)) is None or identity not in (None, kept):
+        return False
+    journal = read_journal(file)
     return isinstance(journal, Journal) and journal.end is not None and journal.end.end == "complete"
+
+
+def identity_in(file: Path) -> str | None:
+    """The identity in a journal's header; None where there is no journal with a header."""
+    try:
+        with file.open("rb") as stream:
+            header = _read_header(file, stream.readline())
+    except OSError:
+        return None
+    return header.identity if isinstance(header, JournalHeader) else None
 
 
 class Prompts(dict[str, Prompt]):

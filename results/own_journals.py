@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from results.doubt import Doubt
+from results.doubt import Doubt, some
 from results.journal import Damage, Each, Journal, journal_files, read_journal
 from results.records import JournalHeader
 
@@ -68,6 +68,10 @@ def _disagreements(headers: Sequence[JournalHeader]) -> list[Doubt]:
         found.append(("INVALID", words))
     if asked := [words for name in QUESTION if (words := _values(headers, name))]:
         found.append(("INVALID", f"the blocks were not asked of one thing in one way ({'; '.join(asked)})"))
+    if identities := {header.identity for header in headers} - {headers[0].identity}:
+        others = sum(header.identity in identities for header in headers)
+        words = f"{some(others, 'block')} of {len(headers)} measured something else (settings, contents or versions changed)"
+        found.append(("INVALID", words))
     if clocks := [words for name in CLOCKS if (words := _values(headers, name))]:
         found.append(("SUSPECT", f"the blocks were not timed in one way ({'; '.join(clocks)})"))
     return found

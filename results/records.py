@@ -80,6 +80,8 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     The steady window is [`window_start_ns`, `window_end_ns`): after warm-up, up to the end of the schedule; a closed
     loop's end is known when it is over, so there it is None and stands in the end line. `workers`: processes that sent it.
     `receiver`: what read the sockets, None where that was not ours to choose.
+    `identity`: a hash of all that the stage's measurement depends on, the same in all of its blocks;
+    empty where nobody wrote it down.
     """
 
     schema_version: int
@@ -102,6 +104,7 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
     window_end_ns: Stamp | None
     workers: Count = 1
     receiver: ReceiverKind | None = None
+    identity: str = ""
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):

@@ -1,0 +1,66 @@
+"""What an experiment rests on, looked at: contents of models, adapters and data, versions, the machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from dyno.environment import hardware, versions
+from dyno.experiment import Experiment
+from dyno.graph import Files, Outside
+from dyno.request import endpoint_of
+from foundation.contents import file_sha256, folder_contents
+from foundation.examples import Example
+from foundation.model import ModelRef
+
+# Of the hardware, what times depend on. Another kernel or more free memory is no other machine.
+_MACHINE = ("cpu", "cores", "instruction_sets", "accelerators")
+# The files of a model folder that decide how text becomes tokens.
+_TOKENIZER = ("tokenizer", "chat_template", "vocab", "merges", "special_tokens", "added_tokens")
+_rows = msgspec.json.Encoder(enc_hook=str, order="deterministic")
+
+
+def look(
+    experiment: Experiment,
+    models: Mapping[str, ModelRef],
+    adapters: Mapping[str, Path],
+    data: Mapping[str, Sequence[Example]],
+    tokenizer: Path | None,
+) -> Outside:
+    """Everything at hand. A model that is not on this machine has no contents, and is known by its name."""
+    workload = experiment.workload
+    hashes = {name: examples_sha256(examples) for name, examples in data.items() if examples}
+    if (dataset := workload.dataset) is not None and (file := dataset.trace or (dataset.sharegpt and dataset.sharegpt.file)):
+        hashes["dataset"] = file_sha256(file)
+    recorded = [stage.trace.file for stage in workload.stages if stage.trace]
+    machine = hardware()
+    return Outside(
+        models={name: folder_contents(model.path) for name, model in models.items() if model.path.is_dir()},
+        adapters={name: folder_contents(folder) for name, folder in adapters.items()},
+        data=hashes,
+        files={str(file): file_sha256(file) for file in recorded},
+        addresses={
+            v.name: hashlib.sha256(endpoint_of(v, workload.api).base_url.encode()).hexdigest()
+            for v in experiment.variants
+            if v.url
+        },
+        tokenizer=_words(tokenizer) if tokenizer else {},
+        versions=versions(),
+        machine={name: machine[name] for name in _MACHINE},
+    )
+
+
+def examples_sha256(examples: Iterable[Example]) -> str:
+    """Of what examples say, wherever they stand."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(_rows.encode(replace(example, file=Path(), line=0)) + b"\n")
+    return digest.hexdigest()
+
+
+def _words(folder: Path) -> Files:
+    return {name: digest for name, digest in folder_contents(folder).items() if name.startswith(_TOKENIZER)}
