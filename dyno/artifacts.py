@@ -33,10 +33,10 @@ class Artifact:
         return identity_of({"facts": self.facts, "inputs": {part: each.identity for part, each in self.inputs.items()}})
 
     def with_inputs(self) -> Iterator[Artifact]:
-        """This and everything that it depends on; a common input comes more than once."""
-        yield self
+        """Everything that it depends on, and it; a common input comes more than once."""
         for each in self.inputs.values():
             yield from each.with_inputs()
+        yield self
 
     def recorded(self) -> dict[str, Any]:
         """What a file says of it: the identity, and in readable form what it is made of."""

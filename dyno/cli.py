@@ -102,6 +102,7 @@ def _fail(message: str, detail: str = "", shown: Exception | None = None) -> Non
 
 @app.command(epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   dyno run --resume runs/news-topics")
 def run(
+    context: typer.Context,
     experiment: Annotated[
         Path | None, typer.Argument(metavar="[EXPERIMENT.YAML]", help="The experiment file.", show_default=False)
     ] = None,
@@ -131,8 +132,18 @@ def run(
     if pilot is not None and not dry_run:
         raise BadInput("--pilot goes with --dry-run; a run has its own first blocks for a pilot")
     if resume is not None:
+        given = context.get_parameter_source("out")
+        if given is not None and given.name != "DEFAULT":
+            raise BadInput(f"--out: a run that goes on stays where it is, {resume}; leave --out out")
         directory = existing_run(resume)
-        _ring(load_experiment(directory.experiment), directory.path.resolve(), directory, gate)
+        kept = load_experiment(directory.experiment).measured_until(until_decided, resolution, max_time)
+        where = directory.path.resolve()
+        if dry_run:
+            from dyno.dry_run import show_dry_run
+
+            show_dry_run(kept, where, pilot, directory)
+            return
+        _ring(kept, where, directory, gate)
         return
     assert experiment is not None
     loaded = load_experiment(experiment).measured_until(until_decided, resolution, max_time)
@@ -141,15 +152,17 @@ def run(
 
         show_dry_run(loaded, experiment.resolve().parent, pilot)
         return
-    _ring(loaded, experiment.resolve().parent, out, gate)
+    _ring(loaded, experiment.resolve().parent, out, gate, file=experiment)
 
 
 @app.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
 def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
     """The example experiment on a small real model, on a laptop CPU, offline. About 15 minutes on 2 cores."""
     from dyno.examples import example
+    from dyno.experiment import load_experiment
 
-    run(example("news-topics"), gate=gate, out=out)
+    file = example("news-topics")
+    _ring(load_experiment(file), file.resolve().parent, out, gate, file=file)
 
 
 @app.command(
@@ -414,7 +427,7 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
         prepared = prepare(loaded, file.resolve().parent, progress)
         directory = folder(loaded.name)
         for step in steps:
-            step(*((prepared, directory) if step.__name__ == "begin" else (prepared, directory, progress)))
+            step(prepared, directory, progress)
 
 
 def _ring(
@@ -426,17 +439,20 @@ def _ring(
     excerpt: bool = False,
     as_json: bool = False,
     first: str = "",
+    file: Path | None = None,
 ) -> None:
     """Run the ring, then show it. `at`: the run to go on with, or the folder in which one is made once everything was checked.
 
-    `as_json`: standard output gets the results as JSON, and everything for people goes to standard error. `first` is said first.
+    `file`: the experiment's, for a new run. `as_json`: standard output gets the results as JSON, and everything for people goes
+    to standard error. `first` is said first.
     """
     from dyno.console import open_console, progress_for
     from dyno.loads import results_json
     from dyno.measure import Interrupted
     from dyno.pipeline import run_ring
     from dyno.prepare import prepare
-    from dyno.run_directory import held_run
+    from dyno.resume import edited, source_of
+    from dyno.run_directory import RunDirectory, held_run
     from dyno.show import outage, show_results
     from foundation.errors import SystemFailed
     from loadgen.descriptors import allow_connections
@@ -445,11 +461,13 @@ def _ring(
     with progress_for(console) as progress, held_run(at) as folder:
         if first:
             progress.log(first)
+        if isinstance(at, RunDirectory) and (note := edited(at, experiment)):
+            progress.log(f"warning: {note}")
         prepared = prepare(experiment, where, progress)
         allow_connections(prepared.experiment.workload, len(experiment.variants))
         directory = folder(experiment.name)
         try:
-            summary, verdicts = run_ring(prepared, directory, progress)
+            summary, verdicts = run_ring(prepared, directory, progress, source_of(file) if file else None)
         except (Interrupted, KeyboardInterrupt):
             progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
             raise KeyboardInterrupt from None

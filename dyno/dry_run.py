@@ -12,7 +12,8 @@ from dyno.console import PlainProgress, open_console
 from dyno.estimates import estimate_stages, total
 from dyno.experiment import Experiment, load_experiment
 from dyno.pipeline import pace_here, plan_serving, run_inputs
-from dyno.prepare import prepare
+from dyno.prepare import Prepared, prepare
+from dyno.resume import changes, edited, standings, taken_up
 from dyno.run_directory import RunDirectory, existing_run
 from dyno.templates import template_notes
 from dyno.timeline import span
@@ -23,17 +24,24 @@ from results.report.format import duration, percent
 from serve import ServePlan
 
 
-def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None) -> None:
+def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None, run: RunDirectory | None = None) -> None:
     """Check and print; `pilot` is an earlier run that tells how many blocks a resolution takes.
 
-    Raises what a real run would raise before its first slow step.
+    `run`: the one that would be gone on with. Raises what a real run would raise before its first slow step.
     """
     console = open_console()
     progress = PlainProgress(console)
+    if run is not None and (note := edited(run, experiment)):
+        progress.log(f"warning: {note}")
     prepared = prepare(experiment, where, progress, need_models=False)
     allow_connections(prepared.experiment.workload, len(experiment.variants))
     with tempfile.TemporaryDirectory() as nowhere:
-        plan = plan_serving(prepared, RunDirectory(Path(nowhere) / experiment.name))
+        directory = run or RunDirectory(Path(nowhere) / experiment.name)
+        prepared = taken_up(prepared, directory)
+        plan = plan_serving(prepared, directory)
+        artifacts = _artifacts(prepared, directory)
+        for line in changes(prepared, directory):
+            progress.log(line)
     stages = estimate_stages(prepared, plan, pace_here(prepared, plan, progress))
     table = Table("stage", "what", "about", "estimate", title=f"{experiment.name}: what would run", title_justify="left")
     for stage in stages:
@@ -43,6 +51,7 @@ def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None)
     more = " and what the servers decide" if any(stage.seconds is None for stage in stages) else ""
     table.add_row("", f"in all{more}", span(total(stages)), "")
     console.print(table)
+    console.print(artifacts)
     console.print(_servers(plan))
     asked = (f"{name}: {line}" for name, lines in template_notes(prepared).items() for line in lines)
     for note in (*plan.notes, *asked, *_resolution_notes(experiment, pilot)):
@@ -64,6 +73,14 @@ def _resolution_notes(experiment: Experiment, pilot: Path | None) -> list[str]:
         f"the first {wanted.pilot} blocks tell how many a change of {percent(wanted.change)} takes, "
         f"within {duration(wanted.max_time)}; --pilot RUN tells it now, from an earlier run"
     ]
+
+
+def _artifacts(prepared: Prepared, run: RunDirectory) -> Table:
+    """The graph: what is made and measured, in the order that it is, and what of it is there."""
+    table = Table("artifact", "identity", "state", title="Artifacts", title_justify="left")
+    for each in standings(prepared, run):
+        table.add_row(each.place, each.identity[:12], each.words)
+    return table
 
 
 def _servers(plan: ServePlan) -> Table:

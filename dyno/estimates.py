@@ -14,7 +14,7 @@ import numpy as np
 
 from dyno.experiment import VariantConfig
 from dyno.pace import NOTHING, Kind, Pace, Range, Speed
-from dyno.prepare import Prepared, checkpoint_name, merged_name
+from dyno.prepare import Prepared
 from foundation.model import ModelRef
 from loadgen import planned_requests
 from loadgen.arrivals import warmup_of
@@ -117,9 +117,9 @@ def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
 
 
 def _checkpoints(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
-    variants = prepared.experiment.variants
-    bases = {merged_name(v): prepared.base_of(v) for v in variants if v.merge or v.is_student}
-    bases |= {checkpoint_name(v): prepared.base_of(v) for v in variants if v.quantize}
+    graph = prepared.graph
+    made = [(v, each) for v in prepared.experiment.variants for each in (graph.merged(v), graph.quantized(v)) if each]
+    bases = {graph.place(each).removeprefix("checkpoints/"): prepared.base_of(v) for v, each in made}
     if not bases:
         return []
     size = sum(base.size_bytes() for base in bases.values() if base.path.is_dir())

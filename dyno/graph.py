@@ -73,13 +73,14 @@ class Graph:
     """The artifacts of one experiment.
 
     `wordings`: by variant, the style in `prompts` that it is asked in. `corrected`: the styles that
-    were cut to length by a server's own count.
+    were cut to length by a server's own count. `rates_held`: by stage, relative rates as measured.
     """
 
     experiment: Experiment
     prompts: Sequence[Prompt]
     wordings: Mapping[str, str]
     corrected: frozenset[str]
+    rates_held: Mapping[str, float]
     outside: Outside
 
     # ---- models and adapters ----
@@ -192,7 +193,7 @@ class Graph:
         return parts
 
     def stage(self, variant: VariantConfig, stage: Stage) -> Artifact:
-        """The journals of a stage: one identity for all its blocks. A measured rate stands in the place of a relative one."""
+        """The journals of a stage: one identity for all its blocks."""
         facts: dict[str, Any] = {"workload": self._workload() | {"stages": {stage.label: self._stage(stage)}}}
         inputs = self._asked(variant, "eval")
         if stage.mix is not None:
@@ -226,7 +227,7 @@ class Graph:
         """`prompts.jsonl`, less what servers' own counts add to it."""
         inputs = {name: self._data(name) for name in self.outside.data if name != "train"}
         styles = {name: _dump(style) for name, style in self.experiment.prompts.items()}
-        facts = {"all prompts": _hash_of([_without(p, self.corrected) for p in self.prompts]), "styles": styles}
+        facts = {"contents": _hash_of([_without(p, self.corrected) for p in self.prompts]), "styles": styles}
         return Artifact("prompts", facts, inputs)
 
     @cached_property
@@ -306,9 +307,11 @@ class Graph:
         return {**_dump(workload, exclude=_NO_MATTER_TO_BLOCKS), "cache_salt": salted, "in_order": in_order}
 
     def _stage(self, stage: Stage) -> dict[str, Any]:
+        if stage.relative_rate and stage.label in self.rates_held:
+            stage = stage.at_rate(self.rates_held[stage.label])
         facts = _dump(stage, exclude={"name"})
         if stage.trace is not None:
-            facts["trace"] = {"speed": stage.trace.speed, "file": self.outside.files.get(str(stage.trace.file))}
+            facts["trace"]["file"] = self.outside.files.get(str(stage.trace.file))
         return facts
 
     def _data(self, name: str) -> Artifact:

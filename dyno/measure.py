@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from dyno import align, rates
 from dyno.environment import note_requests
+from dyno.experiment import VariantConfig
 from dyno.failures import ends_in_silence, fail, forget_failures, put_aside
-from dyno.prepare import Prepared, write_prompts
+from dyno.kept import is_done, mark
+from dyno.prepare import Prepared
+from dyno.resume import keep_prompts
 from dyno.run_directory import RunDirectory
 from dyno.stopping import Stopping, handled
 from dyno.timeline import BlockTimes, Timeline
@@ -128,7 +131,7 @@ async def _warmed_up(prepared: Prepared, names: Sequence[str], out: RunDirectory
         if not found:
             break
         prepared = align.reworded(prepared, found, load.progress)
-        write_prompts(prepared.prompts, out.prompts)
+        keep_prompts(prepared, out)
         await load.run(_warm_up(prepared, list(found), out), "to check the lengths of prompts")
     return prepared
 
@@ -138,11 +141,13 @@ async def _at_measured_rates(prepared: Prepared, names: Sequence[str], out: RunD
     experiment = prepared.experiment
     if not (variants := rates.unmeasured(experiment)):
         return prepared
-    measured = rates.read_rates(out.rates, experiment)
+    artifact = prepared.graph.rates
+    measured = rates.read_rates(out.rates, experiment) if is_done(out.rates, artifact) else None
     if measured is None:
         held = {name: await _most_held(prepared, name, out, load) for name in variants}
         measured = rates.measured_from(held, experiment)
         rates.write_rates(measured, out.rates)
+        mark(out.rates, artifact)
     for label, rate in measured.items():
         load.progress.log(f"{label}: {rate.sentence}")
     return replace(prepared, experiment=rates.at_rates(experiment, measured))
@@ -153,12 +158,14 @@ async def _most_held(prepared: Prepared, name: str, out: RunDirectory, load: _Lo
     style = _styles(prepared)[name]
     questions = _questions(prepared.prompts, "eval", style)
     workload = prepared.experiment.workload
+    identity = prepared.graph.loops(_variants(prepared, [name])[name]).identity
     loops: list[rates.Held] = []
     while (concurrency := rates.goes_on(loops, workload.max_in_flight)) is not None:
         requests = rates.WAVES * concurrency
         stage = Stage.model_validate({"name": "rate", "concurrency": concurrency, "requests": requests, "warmup": "0s"})
         journal = out.closed_loop(name, concurrency)
-        await load.run([_Block(name, style, stage, 1, questions, workload, journal)], f"{name}, {concurrency} in flight")
+        block = _Block(name, style, stage, 1, questions, workload, journal, identity=identity)
+        await load.run([block], f"{name}, {concurrency} in flight")
         if name in load.hosting.failed:
             raise load.hosting.failed[name]
         try:
@@ -285,6 +292,7 @@ class _Block:
     journal: Path
     place: Place = ALONE
     tokenizer: Path | None = None
+    identity: str = ""
 
     @property
     def journals(self) -> dict[str, Path]:
@@ -322,6 +330,7 @@ class _Block:
             workload=workload,
             place=self.place,
             tokenizer=self.tokenizer,
+            identity=self.identity,
         )
 
 
@@ -369,13 +378,14 @@ def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory, planned
     counts = {stage.label: workload.blocks for stage in workload.stages}
     counts[experiment.judged_stage] = planned or workload.blocks
     found = [block for s in workload.stages for block in _stage_blocks(prepared, names, out, s, counts[s.label])]
-    styles = _styles(prepared)
+    styles, variants = _styles(prepared), _variants(prepared, names)
     for probe in experiment.quality.probes:
         stage, changed = _probe_load(probe, prepared.prompts, workload)
-        for name in names:
-            if not is_whole(journal := out.journal(name, stage.label, 1)):
+        for name, variant in variants.items():
+            journal, identity = out.journal(name, stage.label, 1), prepared.graph.probe(variant, probe).identity
+            if not is_whole(journal, identity):
                 asked = _questions(prepared.prompts, probe.name, styles[name])
-                found.append(_Block(name, styles[name], stage, 1, asked, changed, journal))
+                found.append(_Block(name, styles[name], stage, 1, asked, changed, journal, identity=identity))
     return found
 
 
@@ -386,6 +396,7 @@ def _stage_blocks(
     workload, styles = prepared.experiment.workload, _styles(prepared)
     questions = {name: _questions(prepared.prompts, "eval", styles[name]) for name in names}
     counting = {name: _counting(prepared, name, out) for name in names}
+    identities = {name: prepared.graph.stage(v, stage).identity for name, v in _variants(prepared, names).items()}
     found: list[_Block | _Mixed] = []
     for number, order in enumerate(interleave(names, blocks, workload.seed), start=1):
         places = {name: Place(names.index(name), len(names)) if stage.mix else ALONE for name in order}
@@ -393,11 +404,11 @@ def _stage_blocks(
             _Block(
                 name, styles[name], stage.in_block(number), number, questions[name], workload,
                 out.journal(name, stage.label, number),
-                places[name], counting[name],
+                places[name], counting[name], identities[name],
             )
             for name in order
         ]  # fmt: skip
-        missing = [block for block in made if not is_whole(block.journal)]
+        missing = [block for block in made if not is_whole(block.journal, block.identity)]
         if stage.mix:
             found += [_Mixed(made)] if missing else []
         else:
@@ -421,6 +432,10 @@ def _warm_up(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> lis
         _Block(name, styles[name], stage, 1, _questions(prepared.prompts, "eval", styles[name]), workload, out.warm_up(name))
         for name in names
     ]
+
+
+def _variants(prepared: Prepared, names: Sequence[str]) -> dict[str, VariantConfig]:
+    return {variant.name: variant for variant in prepared.experiment.variants if variant.name in names}
 
 
 def _styles(prepared: Prepared) -> dict[str, str]:

@@ -34,8 +34,8 @@ def look(
     """Everything at hand. A model that is not on this machine has no contents, and is known by its name."""
     workload = experiment.workload
     hashes = {name: examples_sha256(examples) for name, examples in data.items() if examples}
-    if (dataset := workload.dataset) is not None and (file := dataset.trace or (dataset.sharegpt and dataset.sharegpt.file)):
-        hashes["dataset"] = file_sha256(file)
+    if (dataset := workload.dataset) is not None and (source := dataset.trace or dataset.sharegpt):
+        hashes["dataset"] = file_sha256(source.file)
     recorded = [stage.trace.file for stage in workload.stages if stage.trace]
     machine = hardware()
     return Outside(

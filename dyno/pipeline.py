@@ -10,18 +10,21 @@ import msgspec
 
 import quantize
 import serve
+from dyno.artifacts import Artifact
 from dyno.environment import accelerators, environment, note_requests
 from dyno.estimates import estimate_stages, model_bytes, training_tokens
-from dyno.experiment import FINETUNE, Experiment, VariantConfig
+from dyno.experiment import Experiment, VariantConfig
 from dyno.failures import read_failures
 from dyno.isolate import isolated
+from dyno.kept import is_done, making, mark, set_aside
 from dyno.kernels import check_kernels
 from dyno.measure import measure
 from dyno.pace import Pace, Work, keep, pace_of
-from dyno.prepare import Prepared, check_disk, checkpoint_name, merged_name, write_prompts
+from dyno.prepare import Prepared, check_disk
 from dyno.rates import read_rates, unmeasured
 from dyno.request import shown_url
-from dyno.run_directory import RunDirectory, whole_or_not
+from dyno.resume import Source, keep_prompts, reconcile, taken_up
+from dyno.run_directory import RunDirectory
 from dyno.run_files import read_environment, read_variants
 from dyno.templates import template_notes
 from dyno.timeline import BlockTimes, Timeline
@@ -32,6 +35,7 @@ from foundation.progress import Progress
 from foundation.whole_file import write_whole
 from loadgen import run as run_loop
 from loadgen.ceiling import stored_ceiling
+from quantize.recovery import FILE as RECOVERY
 from results import RunInputs, analyse, judge, plan_blocks, plan_capacity
 from results.records import Kind, VariantRecord
 from results.summary import CapacityPlan, Summary, Verdicts
@@ -42,11 +46,15 @@ from serve.device import device_for
 SATURATED = 1.3
 
 
-def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress) -> tuple[Summary, Verdicts]:
-    """All stages, from wherever the run directory stands. Raises what the stages raise; what is whole stays."""
+def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None) -> tuple[Summary, Verdicts]:
+    """All stages, from wherever the run directory stands. Raises what the stages raise; what is whole and still asked for stays.
+
+    `source`: the experiment file that a new run is of.
+    """
+    prepared = taken_up(prepared, run)
     check_disk(prepared, run)
     plan_serving(prepared, run)
-    begin(prepared, run)
+    begin(prepared, run, progress, source)
     note_requests(run.environment, template_notes(prepared))
     serving = plan_serving(prepared, run)
     pace = pace_here(prepared, serving, progress)
@@ -83,20 +91,19 @@ def pace_here(prepared: Prepared, serving: serve.ServePlan, progress: Progress) 
 
 def _training_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:
     """Tokens and model bytes of a training that begins now; 0 tokens for one that is done, or goes on."""
-    begun = any(folder.exists() for folder in (run.adapter(FINETUNE), run.partial(run.adapter(FINETUNE))))
-    if begun or prepared.experiment.finetune is None or not prepared.base.path.is_dir():
+    if prepared.experiment.finetune is None or not prepared.base.path.is_dir():
+        return 0.0, 0
+    done = prepared.path(prepared.graph.own_adapter, run)
+    if done.exists() or run.partial(done).exists():
         return 0.0, 0
     return training_tokens(prepared), prepared.base.size_bytes()
 
 
 def _checkpoint_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:
     """Weight bytes of the checkpoints that are made now, and the largest base; students train besides, which is other work."""
-    made = [v for v in prepared.experiment.variants if v.is_made]
-    if any(v.is_student for v in made):
+    if any(v.is_student for v in prepared.experiment.variants):
         return 0.0, 0
-    names = {checkpoint_name(v): prepared.base_of(v) for v in made}
-    names |= {merged_name(v): prepared.base_of(v) for v in made if v.merge}
-    sizes = [base.size_bytes() for name, base in names.items() if not run.checkpoint(name).is_dir() and base.path.is_dir()]
+    sizes = [base.size_bytes() for _, base in prepared.unmade(run) if base.path.is_dir()]
     return float(sum(sizes)), max(sizes, default=0)
 
 
@@ -107,20 +114,33 @@ def settled(run: RunDirectory, experiment: Experiment) -> bool:
     return all(is_settled(verdict) for verdict in verdicts if verdict.variant not in inputs.failed)
 
 
-def begin(prepared: Prepared, run: RunDirectory) -> None:
-    """Write down what is about to be run; a run that goes on keeps what it began with."""
-    if not run.experiment.exists():
-        write_whole(run.experiment, prepared.experiment.as_yaml())
-    if not run.environment.exists():
-        seeds = {"workload": prepared.experiment.workload.seed}
-        if prepared.experiment.finetune:
-            seeds["finetune"] = prepared.experiment.finetune.seed
-        models = {model.id: model.revision for model in prepared.models.values()}
-        write_whole(run.environment, json.dumps({**environment(), "models": models, "seeds": seeds}, indent=2) + "\n")
+def begin(prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None) -> None:
+    """Set aside what no longer is what is asked for, and write down what is about to be run."""
+    reconcile(prepared, run, progress, source)
+    text = prepared.experiment.as_yaml()
+    if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
+        write_whole(run.experiment, text)
+    _write_environment(prepared, run)
     if not run.calibration.exists() and (ceiling := stored_ceiling()):
         write_whole(run.calibration, msgspec.json.encode(ceiling) + b"\n")
     if not run.prompts.exists():
-        write_prompts(prepared.prompts, run.prompts)
+        keep_prompts(prepared, run)
+
+
+def _write_environment(prepared: Prepared, run: RunDirectory) -> None:
+    """Where hardware or versions are others than those of an earlier try, or its file is damaged, it is set aside."""
+    kept = read_environment(run.path)
+    here = environment()
+    if all(kept.whole.get(key) == here[key] for key in ("hardware", "versions")):
+        return
+    if kept.whole:
+        set_aside(run, run.environment)
+    seeds = {"workload": prepared.experiment.workload.seed}
+    if prepared.experiment.finetune:
+        seeds["finetune"] = prepared.experiment.finetune.seed
+    models = {model.id: model.revision for model in prepared.models.values()}
+    requests = {"requests": dict(kept.requests)} if kept.requests else {}
+    write_whole(run.environment, json.dumps({**here, "models": models, "seeds": seeds, **requests}, indent=2) + "\n")
 
 
 def make_checkpoints(
@@ -131,44 +151,68 @@ def make_checkpoints(
     A teacher is whole before its student asks it. What quantizing lost is measured for variants that ask for it, with `recovery`
     for all of them.
     """
+    graph = prepared.graph
     asked = [v for v in prepared.experiment.variants if v.is_made and (not only or v.name in only)]
-    made = {v.name: _model_of(prepared, v, run) for v in asked}
-    for student in (v for v in asked if v.is_student and not run.adapter(v.name).is_dir()):
+    for student in (v for v in asked if v.is_student and not is_done(prepared.path(graph.student(v), run), graph.student(v))):
         if student.distil:
             make_adapter(prepared, run, progress, [student.distil])
             make_checkpoints(prepared, run, progress, [student.distil])
         make_student(prepared, student, run, progress)
-    if any(not model.path.is_dir() for model in made.values()):
-        isolated(_make_checkpoints, prepared, asked, run, recovery, progress=progress, log=run.logs / "quantize.log")
-    return made
+    left = [v for v in asked if not _is_made(prepared, v, run, recovery)]
+    if left:
+        isolated(_make_checkpoints, prepared, left, run, recovery, progress=progress, log=run.logs / "quantize.log")
+    return {v.name: model for v in asked if (model := prepared.served(v, run).model)}
 
 
-def _model_of(prepared: Prepared, variant: VariantConfig, run: RunDirectory) -> ModelRef:
-    base = prepared.base_of(variant)
-    return ModelRef(base.id, base.revision, run.checkpoint(checkpoint_name(variant)))
+def _is_made(prepared: Prepared, variant: VariantConfig, run: RunDirectory, recovery: bool) -> bool:
+    graph = prepared.graph
+    wanted = [graph.checkpoint(variant)]
+    return all(is_done(prepared.path(each, run), each) for each in wanted if each) and (
+        not _wants_recovery(prepared, variant, recovery) or is_done(*_recovery(prepared, variant, run))
+    )
+
+
+def _wants_recovery(prepared: Prepared, variant: VariantConfig, recovery: bool) -> bool:
+    return bool(variant.quantize and prepared.heldout and (recovery or variant.quantize.recovery))
+
+
+def _recovery(prepared: Prepared, variant: VariantConfig, run: RunDirectory) -> tuple[Path, Artifact]:
+    """The file of what quantizing lost, in its checkpoint's folder."""
+    checkpoint, lost = prepared.graph.quantized(variant), prepared.graph.recovery(variant)
+    assert checkpoint is not None and lost is not None
+    return prepared.path(checkpoint, run) / RECOVERY, lost
 
 
 def _make_checkpoints(
     prepared: Prepared, variants: Sequence[VariantConfig], run: RunDirectory, recovery: bool, *, progress: Progress
 ) -> None:
     """In one process, since loading torch takes longer than quantizing a small model."""
+    graph = prepared.graph
     for variant in variants:
         model = prepared.trained_base(variant, run)
-        if adapter := prepared.merged_adapter(variant, run):
-            merged = run.checkpoint(merged_name(variant))
-            if not merged.is_dir():
-                with whole_or_not(merged) as out:
+        if (merged := graph.merged(variant)) and (adapter := prepared.merged_adapter(variant, run)):
+            if not is_done(prepared.path(merged, run), merged):
+                with making(run, graph.place(merged), merged) as out:
                     quantize.merge(model, adapter, out, progress)
-            model = ModelRef(model.id, model.revision, merged)
-        if variant.quantize and not (done := run.checkpoint(checkpoint_name(variant))).is_dir():
-            style = prepared.wording_of(variant)
-            with whole_or_not(done) as out:
-                made = quantize.quantize(model, variant.quantize, out, progress, prepared.train, style)
-                if prepared.heldout and (recovery or variant.quantize.recovery):
-                    found = quantize.measure_recovery(model, made, prepared.heldout, style, progress)
-                    progress.log(f"{variant.name}: {found}")
-                    if found.warning:
-                        progress.log(f"warning: {variant.name}: {found.warning}")
+            model = ModelRef(model.id, model.revision, prepared.path(merged, run))
+        if variant.quantize and (smaller := graph.quantized(variant)):
+            if not is_done(prepared.path(smaller, run), smaller):
+                with making(run, graph.place(smaller), smaller) as out:
+                    quantize.quantize(model, variant.quantize, out, progress, prepared.train, prepared.wording_of(variant))
+            if _wants_recovery(prepared, variant, recovery):
+                _measure_recovery(prepared, variant, model, run, progress)
+
+
+def _measure_recovery(prepared: Prepared, variant: VariantConfig, model: ModelRef, run: RunDirectory, progress: Progress) -> None:
+    file, artifact = _recovery(prepared, variant, run)
+    if is_done(file, artifact):
+        return
+    made = ModelRef(model.id, model.revision, file.parent)
+    found = quantize.measure_recovery(model, made, prepared.heldout, prepared.wording_of(variant), progress)
+    mark(file, artifact)
+    progress.log(f"{variant.name}: {found}")
+    if found.warning:
+        progress.log(f"warning: {variant.name}: {found.warning}")
 
 
 def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Prepared:
     """An experiment with its models, examples and prompts at hand.
 
     `tokenizer`: the model folder that counts tokens, None where none is known. `corrections`: how the servers of variants count
-    otherwise; such a variant has a wording of its own, named like it.
+    otherwise; such a variant has a wording of its own, named like it. `rates`: by stage, the relative
+    rates that an earlier try of the run measured.
     """
 
     experiment: Experiment
@@ -57,13 +58,14 @@ class Prepared:
     prompts: list[Prompt]
     tokenizer: Path | None
     corrections: Mapping[str, Correction]
-    outside: Outside = Outside()
+    outside: Outside = field(default_factory=Outside)
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> Graph:
         """What the experiment makes and measures, each with its identity."""
         wordings = {variant.name: self.style_of(variant) for variant in self.experiment.variants}
-        return Graph(self.experiment, self.prompts, wordings, frozenset(self.corrections), self.outside)
+        return Graph(self.experiment, self.prompts, wordings, frozenset(self.corrections), self.rates, self.outside)
 
     def style_of(self, variant: VariantConfig) -> str:
         """The wording of the prompts that the variant is asked."""
@@ -132,13 +134,9 @@ class Prepared:
         return run.path / self.graph.place(artifact)
 
     def _adapter(self, name: str, run: RunDirectory) -> Path:
-<<<<<<< HEAD
-        return run.adapter(name) if is_own(name) else adapter_folder(name, self.where)
-=======
         if not is_own(name):
             return adapter_folder(name, self.where)
         return self.path(self.graph.own_adapter, run) / name.removeprefix(FINETUNE).lstrip("/")
->>>>>>> 030033b (WIP: a graph of artifacts with identities)
 
     def unmade(self, run: RunDirectory) -> list[tuple[Artifact, ModelRef]]:
         """The checkpoints that a run still lacks, each once, with the model it is made from."""

@@ -13,7 +13,7 @@ from dyno.artifacts import Artifact, changed_facts
 from dyno.experiment import Experiment, load_experiment
 from dyno.kept import State, is_done, mark, read_mark, set_aside, state_of
 from dyno.prepare import Prepared, write_prompts
-from dyno.rates import at_rates, read_rates
+from dyno.rates import read_rates
 from dyno.run_directory import RunDirectory
 from foundation.contents import file_sha256
 from foundation.errors import BadInput
@@ -43,25 +43,17 @@ class Record(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Standing:
-    """An artifact of a run and how it stands: a folder's state, or how many blocks of a stage are whole."""
+    """An artifact, and how it stands in a run, in words."""
 
     place: str
-    state: State
-    whole: int | None = None
-    planned: int | None = None
-
-    @property
-    def words(self) -> str:
-        if self.whole is None:
-            return _WORDS[self.state]
-        left = f"{self.whole} of {self.planned} blocks there"
-        return f"{left}; the others are of something else" if self.state == "other" else left
+    identity: str
+    words: str
 
 
 _WORDS: dict[State, str] = {
     "done": "there",
     "missing": "to be made",
-    "unmarked": "there, but says not what it is; to be made again",
+    "unmarked": "there, but does not say what it is; to be made again",
     "other": "made of something else; to be made again",
     "damaged": "damaged; to be made again",
 }
@@ -78,7 +70,7 @@ def taken_up(prepared: Prepared, run: RunDirectory) -> Prepared:
         prompts = list(read_prompts(run.path).values())
         prepared = replace(prepared, prompts=prompts, corrections=corrections)
     if is_done(run.rates, prepared.graph.rates) and (rates := read_rates(run.rates, prepared.experiment)):
-        prepared = replace(prepared, experiment=at_rates(prepared.experiment, rates))
+        prepared = replace(prepared, rates={label: each.rate for label, each in rates.items()})
     return prepared
 
 
@@ -91,24 +83,27 @@ def keep_prompts(prepared: Prepared, run: RunDirectory) -> None:
 
 def standings(prepared: Prepared, run: RunDirectory) -> list[Standing]:
     """How every artifact of the experiment stands in a run."""
-    graph, experiment = prepared.graph, prepared.experiment
-    places = {graph.place(each): each for each in graph.folders}
-    found = [Standing(place, state_of(run.path / place, each)) for place, each in places.items()]
-    found.append(Standing(run.prompts.name, state_of(run.prompts, graph.prompts_file)))
-    for folder, artifact in graph.measured().items():
-        files = journal_files(run.path / folder)
-        whole = sum(is_whole(file, artifact.identity) for file in files)
-        others = any(identity_in(file) not in (None, artifact.identity) for file in files)
-        planned = 1 if folder.rpartition("/")[2].startswith("probe-") else experiment.workload.blocks
-        found.append(Standing(folder, "other" if others else "done", whole, planned))
-    return found
+    graph = prepared.graph
+    made = {graph.place(each): each for each in graph.folders} | {run.prompts.name: graph.prompts_file}
+    folders = [Standing(place, a.identity, _WORDS[state_of(run.path / place, a)]) for place, a in made.items()]
+    return folders + [Standing(name, a.identity, _blocks(prepared, run, name, a)) for name, a in graph.measured().items()]
+
+
+def _blocks(prepared: Prepared, run: RunDirectory, folder: str, artifact: Artifact) -> str:
+    files = journal_files(run.path / folder)
+    whole = sum(is_whole(file, artifact.identity) for file in files)
+    others = sum(identity_in(file) not in (None, artifact.identity) for file in files)
+    planned = 1 if folder.rpartition("/")[2].startswith("probe-") else prepared.experiment.workload.blocks
+    if not files:
+        return f"{planned} block{'s' if planned > 1 else ''} to be measured"
+    return f"{whole} of {planned} blocks there" + (f", {others} of something else" if others else "")
 
 
 def reconcile(prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None) -> None:
     """Name what changed since the run began, set aside what depends on it, and write down what is asked for now."""
     before = read_record(run)
-    if before is not None:
-        _name_changes(prepared, run, before, progress)
+    for line in changes(prepared, run):
+        progress.log(line)
     for line in _set_stale_aside(prepared, run):
         progress.log(line)
     artifacts = {name: each.recorded() for name, each in prepared.graph.all().items()}
@@ -154,12 +149,12 @@ def _settings_that_differ(ours: Experiment, theirs: Experiment) -> list[str]:
     return changed_facts({"experiment": Artifact("experiment", dumps[0]).recorded()}, {"experiment": artifact})
 
 
-def _name_changes(prepared: Prepared, run: RunDirectory, before: Record, progress: Progress) -> None:
-    lines = changed_facts(before.artifacts, prepared.graph.all())
-    for line in lines[:_MOST_LINES]:
-        progress.log(f"changed since {run.path.name} was begun: {line}")
-    if len(lines) > _MOST_LINES:
-        progress.log(f"and {len(lines) - _MOST_LINES} more changes")
+def changes(prepared: Prepared, run: RunDirectory) -> list[str]:
+    """What is asked for otherwise than when the run was begun or last gone on with, a line each."""
+    before = read_record(run)
+    lines = changed_facts(before.artifacts, prepared.graph.all()) if before else []
+    more = [f"and {len(lines) - _MOST_LINES} more changes"] if len(lines) > _MOST_LINES else []
+    return [f"since {run.path.name} began: {line}" for line in lines[:_MOST_LINES]] + more
 
 
 def _set_stale_aside(prepared: Prepared, run: RunDirectory) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -80,20 +79,6 @@ class RunDirectory:
     def closed_loop(self, variant: str, concurrency: int) -> Path:
         """The journal of a short closed loop that a relative rate is measured by."""
         return self.logs / f"rate-{variant}-{concurrency}-in-flight.jsonl"
-
-
-@contextmanager
-def whole_or_not(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
-    """A folder to write into that takes its name only when the block ends without an error, so that what is there is whole.
-
-    With `go_on`, what an earlier try left in it is kept.
-    """
-    partial = RunDirectory.partial(folder)
-    if not go_on:
-        shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True, exist_ok=go_on)
-    yield partial
-    partial.rename(folder)
 
 
 def check_root(root: Path) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 
 import finetune
 import serve
-from dyno.experiment import FINETUNE, VariantConfig, is_own
+from dyno.experiment import VariantConfig, is_own
 from dyno.isolate import isolated
+from dyno.kept import is_done, making, set_aside
 from dyno.measure import guarded
 from dyno.prepare import Prepared
-from dyno.run_directory import RunDirectory, whole_or_not
+from dyno.run_directory import RunDirectory
 from finetune.config import FinetuneConfig
 from finetune.launch import launch
 from foundation.errors import SystemFailed
@@ -47,9 +48,10 @@ def make_adapter(
     needed = any(is_own(v.adapter) or is_own(v.merge) for v in prepared.experiment.variants if v.name in only)
     if config is None or (only and not needed):
         return None
-    done = run.adapter(FINETUNE)
-    if not done.is_dir():
-        with whole_or_not(done, go_on=True) as out:
+    artifact = prepared.graph.own_adapter
+    done = prepared.path(artifact, run)
+    if not is_done(done, artifact):
+        with making(run, prepared.graph.place(artifact), artifact, go_on=True) as out:
             arguments = (config, prepared.base, prepared.train, prepared.heldout, prepared.training_style, out)
             _train(prepared, arguments, run, progress, launch_with)
     return done
@@ -59,15 +61,15 @@ def make_student(prepared: Prepared, variant: VariantConfig, run: RunDirectory, 
     """Prune, collect the teacher's answers and train, as far as the variant asks for it and it is not done yet."""
     config = prepared.experiment.finetune
     assert config is not None
-    base = prepared.trained_base(variant, run)
-    if variant.prune is not None and not base.path.is_dir():
-        with whole_or_not(base.path) as out:
+    graph, base = prepared.graph, prepared.trained_base(variant, run)
+    if variant.prune is not None and not is_done(base.path, pruned := graph.pruned(variant)):
+        with making(run, graph.place(pruned), pruned) as out:
             arguments = (config, prepared.base_of(variant), prepared.train, prepared.wording_of(variant), variant.prune, out)
             isolated(finetune.prune, *arguments, progress=progress, log=run.logs / f"{variant.name}.log")
-    done = run.adapter(variant.name)
-    if not done.is_dir():
+    artifact = graph.student(variant)
+    if not is_done(prepared.path(artifact, run), artifact):
         examples = prepared.train if variant.distil is None else _answers(prepared, variant, config, run, progress)
-        with whole_or_not(done, go_on=True) as out:
+        with making(run, graph.place(artifact), artifact, go_on=True) as out:
             _train(prepared, (config, base, examples, prepared.heldout, prepared.wording_of(variant), out), run, progress)
 
 
@@ -94,12 +96,14 @@ def _answers(
     teacher = next(v for v in prepared.experiment.variants if v.name == student.distil)
     examples = sample(prepared.train, config.limit, config.seed)
     journal = run.path / "distil" / f"{student.name}.jsonl"
-    if not is_whole(journal):
+    identity = prepared.graph.answers(student).identity
+    if not is_whole(journal, identity):
         journal.parent.mkdir(exist_ok=True)
-        journal.unlink(missing_ok=True)
+        if journal.exists():
+            set_aside(run, journal)
         style = prepared.wording_of(teacher)
         questions = [Question(str(i), render(example, style)) for i, example in enumerate(examples)]
-        run_loop(_ask(prepared, teacher, questions, journal, run, progress))
+        run_loop(_ask(prepared, teacher, questions, journal, identity, run, progress))
     found = read_journal(journal)
     told = _whole_answers(found.requests) if isinstance(found, Journal) else {}
     if not told:
@@ -123,7 +127,13 @@ def _whole_answers(requests: Requests) -> dict[int, str]:
 
 
 async def _ask(
-    prepared: Prepared, teacher: VariantConfig, questions: list[Question], journal: Path, run: RunDirectory, progress: Progress
+    prepared: Prepared,
+    teacher: VariantConfig,
+    questions: list[Question],
+    journal: Path,
+    identity: str,
+    run: RunDirectory,
+    progress: Progress,
 ) -> None:
     experiment = prepared.experiment
     plan = serve.check([prepared.served(teacher, run)], experiment.serve)
@@ -138,7 +148,8 @@ async def _ask(
     hosting = serve.Hosting(plan, experiment.serve, run.logs, progress, answers)
     async with hosting.round([teacher.name]) as endpoints:
         progress.stage(f"ask {teacher.name}", len(questions), "requests")
-        block = BlockPlan(endpoints[teacher.name], stage, 1, asked.seed, questions, teacher.prompt or PLAIN, workload)
+        endpoint, style = endpoints[teacher.name], teacher.prompt or PLAIN
+        block = BlockPlan(endpoint, stage, 1, asked.seed, questions, style, workload, identity=identity)
 
         async def ask() -> None:
             await run_block(block, journal, progress, asyncio.Event())

@@ -143,6 +143,16 @@ class TestWhetherTheyWereAskedOneThing:
         stage = main(tmp_path)
         assert stage.validity.level == level and words in said(stage)
 
+    def test_blocks_of_two_identities_are_no_measurement(self, tmp_path: Path) -> None:
+        for number, identity in enumerate(("a" * 64, "a" * 64, "b" * 64), start=1):
+            file = write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18)
+            with_header(file, identity=identity)
+        stage = main(tmp_path)
+        assert stage.validity.level == "INVALID" and "1 block of 3 measured something else" in said(stage)
+        for file in tmp_path.rglob("block-*.jsonl"):
+            with_header(file, identity="a" * 64)
+        assert "something else" not in said(main(tmp_path))
+
     def test_another_prompt_style_than_the_variants(self, tmp_path: Path) -> None:
         with_header(write_journal(tmp_path, "base", 1, steady()), prompt_style="long")
         assert "asked in prompt style long, and variants.json says short" in said(main(tmp_path))
