@@ -54,7 +54,8 @@ class Outside:
     """What an experiment rests on and doesn't make. All hashes are SHA-256.
 
     `models` and `adapters`: by their names in the experiment. `data`: "train", "eval", "dataset".
-    `files`: by path, recordings that are replayed. `addresses`: by variant, those of APIs elsewhere.
+    `files`: by path, recordings that are replayed and files
+    that vLLM's options name. `addresses`: by variant, those of APIs elsewhere.
     `tokenizer`: what counts tokens where a server does not.
     """
 
@@ -182,6 +183,7 @@ class Graph:
             counting = dict(self.outside.tokenizer)
             return {"api": Artifact(f"api {variant.name}", facts), "tokenizer": Artifact("tokenizer", counting)}
         serve = _dump(self.experiment.serve, exclude=_NO_MATTER_TO_SERVERS)
+        serve["engine"] = {key: self.outside.files.get(str(value), value) for key, value in serve["engine"].items()}
         running = {"serve": serve, "epoch": _epoch(variant.adapter), **self._versions(_SERVING)}
         parts = {"server": Artifact(f"server {variant.name}", running), "model": self.checkpoint(variant) or self.source(variant)}
         if variant.adapter and (adapter := self.adapter(variant)):

@@ -36,13 +36,14 @@ def look(
     hashes = {name: examples_sha256(examples) for name, examples in data.items() if examples}
     if (dataset := workload.dataset) is not None and (source := dataset.trace or dataset.sharegpt):
         hashes["dataset"] = file_sha256(source.file)
-    recorded = [stage.trace.file for stage in workload.stages if stage.trace]
+    named = [stage.trace.file for stage in workload.stages if stage.trace]
+    named += [file for value in experiment.serve.engine.values() if isinstance(value, str) and (file := Path(value)).is_file()]
     machine = hardware()
     return Outside(
         models={name: folder_contents(model.path) for name, model in models.items() if model.path.is_dir()},
         adapters={name: folder_contents(folder) for name, folder in adapters.items()},
         data=hashes,
-        files={str(file): file_sha256(file) for file in recorded},
+        files={str(file): file_sha256(file) for file in named},
         addresses={
             v.name: hashlib.sha256(endpoint_of(v, workload.api).base_url.encode()).hexdigest()
             for v in experiment.variants

@@ -17,6 +17,7 @@ from dyno.rates import read_rates
 from dyno.run_directory import RunDirectory
 from foundation.contents import file_sha256
 from foundation.errors import BadInput
+from foundation.places import resolved
 from foundation.progress import Progress
 from foundation.whole_file import write_whole
 from loadgen.wording import Correction
@@ -126,7 +127,7 @@ def edited(run: RunDirectory, experiment: Experiment) -> str | None:
     if source is None or not (file := Path(source.file)).is_file() or file_sha256(file) == source.sha256:
         return None
     try:
-        differs = _settings_that_differ(experiment, load_experiment(file).resolved(file.parent))
+        differs = _settings_that_differ(experiment, resolved(load_experiment(file), file.parent))
     except BadInput as error:
         differs = [f"it can't be read now: {error}"]
     if not differs:

@@ -113,6 +113,7 @@ FINETUNE: dict[str, tuple[Any, set[str]]] = {
     "method": ("rslora", TRAINED),
     "base_format": ("int8", TRAINED),
     "prompt": ("long", TRAINED - STUDENTS),
+    "train_on": ("all", TRAINED | {"pruned"}),
     "rank": (8, TRAINED),
     "alpha": (16, TRAINED),
     "dropout": (0.1, TRAINED),
@@ -152,6 +153,7 @@ SERVE: dict[str, tuple[Any, set[str]]] = {
     "start_timeout": ("1s", NOTHING),
     "ports": ("9000-9010", NOTHING),
     "engine": ({"max-num-seqs": 8}, load_of(*SERVED)),
+    "trust_remote_code": (True, load_of(*SERVED)),
 }
 TAUGHT = {"answers", "student's adapter", "student"} | load_of("student")
 WORKLOAD: dict[str, tuple[Any, set[str]]] = {
