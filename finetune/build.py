@@ -10,6 +10,7 @@ from finetune.config import FinetuneConfig
 from finetune.data import Prepared, Tokens, can_evaluate
 from finetune.score import Scorer, TaskScore
 from foundation.errors import BadInput
+from foundation.loading import load_causal_lm
 from foundation.model import ModelRef
 from foundation.processor import fast_dtype
 
@@ -111,7 +112,7 @@ def choose_dtype(asked: str) -> torch.dtype:
 
 def _load(config: FinetuneConfig, base: ModelRef, dtype: torch.dtype, longest: int) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     on_cpu = not torch.cuda.is_available()
     options: dict[str, Any] = {}
@@ -122,12 +123,11 @@ def _load(config: FinetuneConfig, base: ModelRef, dtype: torch.dtype, longest: i
             else BitsAndBytesConfig(load_in_8bit=True)
         )
         options["device_map"] = {"": "cpu" if on_cpu else torch.cuda.current_device()}
-    return AutoModelForCausalLM.from_pretrained(
+    return load_causal_lm(
         base.path,
         # PiSSA takes its start out of the weights: in bfloat16 the rest would be rounded, and no longer fit the base.
         dtype=torch.float32 if config.method == "pissa" else dtype,
         attn_implementation="eager" if on_cpu and not config.packing and longest <= EAGER_LENGTH else "sdpa",
-        use_safetensors=True,
         trust_remote_code=config.trust_remote_code,
         **options,
     )

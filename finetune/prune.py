@@ -16,6 +16,7 @@ from finetune.config import FinetuneConfig
 from finetune.data import Tokens, prepare
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle
+from foundation.loading import load_causal_lm
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
@@ -41,10 +42,9 @@ def prune(
     The distances are measured on 128 training prompts. Raises BadInput where the share is no layer or all of them.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     quiet_libraries()
-    model = AutoModelForCausalLM.from_pretrained(base.path, dtype="auto", use_safetensors=True).eval()
+    model = load_causal_lm(base.path, dtype="auto").eval()
     count = layers_to_drop(model.config.num_hidden_layers, share)
     prepared = prepare(config.model_copy(update={"limit": _EXAMPLES}), base, train, [], style)
     states = last_token_states(model, prepared.train, progress)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foundation.loading import load_causal_lm
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from quantize.config import Method
@@ -16,7 +17,7 @@ def write_bitsandbytes(source: ModelRef, method: Method, kept: Sequence[str], ou
     """Write the checkpoint, saved before any forward pass: on some processors the first one repacks NF4 weights for good."""
     progress.stage(f"quantize {method}", None, "layer")
     import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig
 
     skipped = _skipped(kept)
     if method == "bnb-nf4":
@@ -28,9 +29,7 @@ def write_bitsandbytes(source: ModelRef, method: Method, kept: Sequence[str], ou
         )
     else:
         settings = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
-    model = AutoModelForCausalLM.from_pretrained(
-        source.path, dtype="auto", use_safetensors=True, quantization_config=settings, device_map={"": "cpu"}
-    )
+    model = load_causal_lm(source.path, dtype="auto", quantization_config=settings, device_map={"": "cpu"})
     model.eval().save_pretrained(out)
     return {"format": "bitsandbytes"} | ({"block_size": 64} if method == "bnb-nf4" else {})
 

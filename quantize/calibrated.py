@@ -12,6 +12,7 @@ from typing import Any
 
 from foundation.errors import SystemFailed
 from foundation.examples import Example, PromptStyle, sample
+from foundation.loading import without_adapter
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from quantize import own_environment
@@ -36,7 +37,6 @@ def write_calibrated(
     """Write the checkpoint; what the recipe has to tell of it. Raises SystemFailed with llm-compressor's last lines."""
     texts = tokenize(source, sample(learned, config.calibration), style, MAX_LENGTH) if config.calibrated else []
     request = {
-        "model": str(source.path),
         "out": str(out),
         "scheme": PRESETS[config.method],
         "algorithm": config.algorithm,
@@ -46,9 +46,9 @@ def write_calibrated(
     }
     interpreter = own_environment.python(progress)
     progress.stage(f"quantize {config.method}, {config.algorithm}", None, "layer")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, without_adapter(source.path) as model:
         file = Path(folder) / "request.json"
-        file.write_text(json.dumps(request), encoding="utf-8")
+        file.write_text(json.dumps(request | {"model": str(model)}), encoding="utf-8")
         _run([str(interpreter), "-I", str(_SCRIPT), str(file)], Path(folder) / "log", f"quantize {config.method}", progress)
     told: dict[str, Any] = {"format": "compressed-tensors", "llmcompressor": own_environment.installed_version()}
     told["calibration"] = {"texts": len(texts), "tokens": sum(len(text.ids) for text in texts)}

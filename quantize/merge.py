@@ -50,12 +50,12 @@ def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> Model
     parts = parts_of(adapter)
     rows = _embedding_rows(adapter, parts)
     prompt = _prompt(base)
-    wanted, ignored, dtype = _add(base, adapter, parts, rows, prompt, out, progress)
+    wanted, dtype = _add(base, adapter, parts, rows, prompt, out, progress)
     _write_dtype(out, base, dtype)
     copy_companions(base.path, out)
     copy_tokenizer(adapter, out)
     merged = ModelRef(f"{base.id}+{adapter.name}", base.revision, out)
-    changed = check_merged(base, adapter, merged, ignored)
+    changed = check_merged(base, adapter, merged)
     progress.advance(1, "running what was written")
     difference = _logit_difference(merged, prompt, wanted, f"{adapter}: merged into {base.id}")
     settings = read_adapter_config(adapter)
@@ -90,8 +90,8 @@ def check_merge(base: ModelRef) -> None:
 
 def _add(
     base: ModelRef, adapter: Path, parts: Parts, rows: int | None, prompt: torch.Tensor, out: Path, progress: Progress
-) -> tuple[torch.Tensor, set[str], str]:
-    """Merge with PEFT and write. The adapter's logits, the names that the model's class leaves out, and the base's dtype."""
+) -> tuple[torch.Tensor, str]:
+    """Merge with PEFT and write. The adapter's logits, and the base's commonest dtype."""
     import torch
 
     with torch.no_grad():
@@ -100,7 +100,6 @@ def _add(
             model.resize_token_embeddings(rows, mean_resizing=False)
         if _trains_one_of_two(base, parts):
             _untie(model)
-        ignored = set(model._keys_to_ignore_on_load_unexpected or ()) | {r"rotary_emb\.inv_freq", r"(^|\.)position_ids$"}
         model = load_adapter(model, adapter)
         wanted = model(input_ids=prompt).logits
         progress.advance(1, "adding")
@@ -108,7 +107,7 @@ def _add(
         dtype = _cast(merged, _dtypes(base), tied=is_tied(base))
         progress.advance(1, "writing")
         merged.save_pretrained(out)
-    return wanted, ignored, dtype
+    return wanted, dtype
 
 
 def _trains_one_of_two(base: ModelRef, parts: Parts) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundation.errors import BadInput, SystemFailed
-from foundation.loading import listed
+from foundation.loading import listed, names_left_out
 from foundation.model import ModelRef
 from quantize.adapter import is_tied, read_adapter_config
 from quantize.adapter_tensors import WEIGHTS, Role, TensorNames, is_embedding, is_head, parts_of
@@ -19,12 +18,12 @@ if TYPE_CHECKING:
     import torch
 
 
-def check_merged(base: ModelRef, adapter: Path, merged: ModelRef, ignored: Iterable[str] = ()) -> int:
+def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     """How many tensors the adapter changed in the written files.
 
-    `ignored`: regular expressions of names that the model's class leaves out. Raises SystemFailed where a written tensor is not
-    base + adapter to within rounding, is of another dtype than the base's, or one of the base's or the adapter's is nowhere in
-    it; BadInput where rounding to the base's dtype leaves nothing of the adapter.
+    Raises SystemFailed where a written tensor is not base + adapter to within rounding, is of another dtype than the
+    base's, or one of the base's or the adapter's is nowhere in it; BadInput where rounding to the base's dtype leaves
+    nothing of the adapter.
     """
     config, model_type = read_adapter_config(adapter), base.config().get("model_type")
     before, added, after = Tensors(base.shards()), Tensors([adapter / WEIGHTS]), Tensors(merged.shards())
@@ -49,7 +48,7 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef, ignored: Itera
         _hold_against(written, wanted, original.dtype, f"{merged.path}: {name}")
     if left := parts.keys() - applied:
         raise SystemFailed(f"{merged.path}: nothing was written for {listed(left)}, which {adapter} changes")
-    _check_kept(before, kept, ignored, merged, tied)
+    _check_kept(before, kept, base, merged)
     if not changed:
         raise BadInput(
             f"{adapter}: nothing of it is left after rounding to the dtype of {base.id}: every merged weight is the base's own"
@@ -79,15 +78,18 @@ def _hold_against(written: torch.Tensor, wanted: Expected, dtype: torch.dtype, w
         )
 
 
-def _check_kept(before: Tensors, kept: Collection[str], ignored: Iterable[str], merged: ModelRef, tied: bool) -> None:
-    """Every tensor of the base is in the written files, but for a tied head and what the model's class leaves out."""
-    patterns = [re.compile(pattern) for pattern in ignored]
+def _check_kept(before: Tensors, kept: Collection[str], base: ModelRef, merged: ModelRef) -> None:
+    """Every tensor of the base is in the written files, but for a tied head and what the model's class passes over."""
     embeddings = [before[name] for name in kept if is_embedding(name)]
-    lost = [name for name in before.names if name not in kept and not any(p.search(name) for p in patterns)]
-    for name in lost:
-        if is_head(name) and (tied or any(_is_same(before[name], other) for other in embeddings)):
-            continue
-        raise SystemFailed(f"{merged.path}: {name} of the base was not written")
+    lost = [name for name in before.names if name not in kept]
+    if is_tied(base):
+        lost = [name for name in lost if not is_head(name)]
+    lost = [name for name in lost if not (is_head(name) and any(_is_same(before[name], other) for other in embeddings))]
+    if lost:
+        passed_over = names_left_out(base.path)
+        for name in lost:
+            if not passed_over(name):
+                raise SystemFailed(f"{merged.path}: {name} of the base was not written")
 
 
 def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:

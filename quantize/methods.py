@@ -13,6 +13,7 @@ from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
 from quantize.bnb import write_bitsandbytes
 from quantize.checkpoint import copy_companions, make_room, write_recipe
+from quantize.checkpoint_check import check_quantized
 from quantize.compressed import write_rounded
 from quantize.config import MIN_CALIBRATION, QuantizeConfig
 from quantize.layers import HEAD, check_widths, kept_layers
@@ -29,7 +30,8 @@ def quantize(
     """Write `source` quantized to `out`, with `recipe.json`.
 
     `learned` are the examples that a calibrated algorithm takes its sample from, worded in `style`. Raises BadInput as
-    `check_quantize` does and where the disk is full, SystemFailed where llm-compressor fails.
+    `check_quantize` does and where the disk is full, SystemFailed where llm-compressor fails, or where the files, read back, are
+    not `source` quantized as asked.
     """
     check_quantize(source, config, learned)
     make_room(out, source.size_bytes())
@@ -49,6 +51,8 @@ def quantize(
         how = write_rounded(source, config.method, group_size, kept, out, progress)
         packages = ["compressed-tensors"]
     copy_companions(source.path, out)
+    progress.stage(f"check {config.method}", None, "tensor")
+    check_quantized(source, config, group_size, kept, ModelRef(source.id, None, out))
     seconds = round(time.perf_counter() - started, 3)
     write_recipe(out, source, packages, method=config.method, algorithm=config.algorithm, **how, kept=kept, seconds=seconds)
     return ModelRef(id=f"{source.id}+{config.method}", revision=source.revision, path=out)

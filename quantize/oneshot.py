@@ -26,9 +26,8 @@ def main() -> None:
     import torch
     from llmcompressor import oneshot
     from torch.utils.data import DataLoader
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(request["model"], dtype="auto", use_safetensors=True)
+    model = load(request["model"])
     texts = [torch.tensor([ids]) for ids in request["samples"]]
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in texts]
     # Each layer and the head are a step where data passes through them; rounding to nearest is one for all.
@@ -44,6 +43,17 @@ def main() -> None:
         num_calibration_samples=len(samples),
     )
     model.save_pretrained(request["out"], save_compressed=True)
+
+
+def load(folder: str) -> Any:
+    """Raises ValueError where a weight is missing or has no place: transformers only warns, and begins with random ones."""
+    from transformers import AutoModelForCausalLM
+
+    model, report = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True, output_loading_info=True)
+    for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[fault]:
+            raise ValueError(f"{folder}: {fault.replace('_', ' ')}: {sorted(report[fault])[:3]}")
+    return model
 
 
 def modifiers(request: dict[str, Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.examples import Example, PromptStyle, sample
+from foundation.loading import load_causal_lm
 from foundation.model import ModelRef
 from foundation.processor import fast_dtype
 from foundation.progress import Progress
@@ -145,11 +146,10 @@ class Places:
 
 def _load(folder: Path) -> Any:
     import torch
-    from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" and fast_dtype() == "float32" else "auto"
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, device_map={"": device}).eval()
+    return load_causal_lm(folder, dtype=dtype, device_map={"": device}).eval()
 
 
 def _compare(models: Sequence[Any], text: Text) -> Places:

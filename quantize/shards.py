@@ -47,6 +47,9 @@ class Tensors:
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
 
+    def get(self, name: str) -> torch.Tensor | None:
+        return self[name] if name in self._files else None
+
 
 class ShardWriter:
     """`model.safetensors`, or where that is too large several files and their index, named as transformers names them."""

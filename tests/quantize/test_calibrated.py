@@ -34,7 +34,7 @@ class Watched(Silent):
         self.done = 0.0
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
-        self.total = total
+        self.total = total or self.total
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         self.done += amount
@@ -49,11 +49,12 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_asked_and_what_is_told(stand_in: Path, base: ModelRef, tmp_path: Path) -> None:
+    rounded = quantize(base, QuantizeConfig(method="w4a16"), tmp_path / "rounded", Silent())
     stand_in.write_text(
         "import json, pathlib, shutil, sys\n"
         f"shutil.copyfile(sys.argv[1], {str(tmp_path / 'seen.json')!r})\n"
         "out = pathlib.Path(json.load(open(sys.argv[1]))['out'])\n"
-        f"shutil.copyfile({str(base.path / 'model.safetensors')!r}, out / 'model.safetensors')\n"
+        f"for name in 'model.safetensors', 'config.json': shutil.copyfile({str(rounded.path)!r} + '/' + name, out / name)\n"
         "(out / 'tokenizer_config.json').write_text('{}')\n"
         "print('noise', file=sys.stderr)\n"
         "print(json.dumps({'total': 3}))\n"
