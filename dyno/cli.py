@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,8 @@ import typer
 from dyno import flags, signals, streams
 from foundation.children import import_nothing_from_here
 from foundation.errors import DynoError, Exit, refused_by_system
+from foundation.secrets import hide_keys
+from foundation.visible import printable
 
 if TYPE_CHECKING:
     from dyno.experiment import Experiment
@@ -72,6 +75,7 @@ def main() -> None:
 def _explain(error: Exception, debug: bool) -> int:
     """Say what went wrong, in one line; the exit code for it."""
     if callable(show := getattr(error, "show", None)):  # click's words for a wrong option or argument
+        vars(error).update(message=printable(hide_keys(str(getattr(error, "message", "")))))
         show()
         return Exit.BAD_INPUT
     if type(error).__name__ == "Abort":
@@ -87,17 +91,15 @@ def _explain(error: Exception, debug: bool) -> int:
 
 def _fail(message: str, detail: str = "", shown: Exception | None = None) -> None:
     """An error on standard error: its line, what a log says of it, and with `--debug` the traceback."""
-    from rich.console import Console
+    from dyno.console import SafeConsole
 
-    console = Console(stderr=True)
-    console.print("[bold red]error:[/bold red]", end=" ")
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    console = SafeConsole(stderr=True)
+    console.print("error:", style="bold red", end=" ")
+    console.print(hide_keys(" ".join(message.splitlines())), soft_wrap=True)
     if detail:
-        console.print(detail.rstrip(), style="dim", markup=False, highlight=False, soft_wrap=True)
-    if shown is not None:
-        from rich.traceback import Traceback
-
-        console.print(Traceback.from_exception(type(shown), shown, shown.__traceback__))
+        console.print(hide_keys(detail.rstrip()), style="dim", soft_wrap=True)
+    if shown is not None:  # plain, since a key that a frame around it folds is not found
+        console.print(hide_keys("".join(traceback.format_exception(shown))), soft_wrap=True)
 
 
 @app.command(epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   dyno run --resume runs/news-topics")
@@ -484,10 +486,11 @@ def _finish(summary: Summary, verdicts: Verdicts, gate: bool) -> None:
     """With `--gate`, the exit code is the verdict, with its reason as the last line."""
     if not gate:
         return
+    from dyno.console import open_console
     from dyno.gate import gate_of
 
     found = gate_of(summary, verdicts)
-    print(found.sentence)
+    open_console().print(found.sentence, soft_wrap=True)
     if found.code:
         raise typer.Exit(found.code)
 

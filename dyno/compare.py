@@ -23,6 +23,7 @@ from dyno.streams import put
 from foundation.errors import BadInput, Exit
 from foundation.folder_lock import check_free
 from foundation.units import parse_change
+from foundation.visible import json_printable
 from foundation.whole_file import write_whole
 from results.report.table import in_order, rows, stage_of
 from results.run_conclusion import place
@@ -137,7 +138,7 @@ def _show_table(comparison: RunComparison) -> None:
 
 
 def _show_json(comparison: RunComparison) -> None:
-    put(msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode())
+    put(json_printable(msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()))
 
 
 _FORMS: dict[str, Callable[[RunComparison], None]] = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,16 +19,37 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.segment import Segment
 from rich.text import Text
+
+from foundation.secrets import masked
+from foundation.visible import printable, visible
 
 PLAIN_EVERY_S = 5.0
 PIPE_WIDTH = 140
 
 
+class SafeConsole(Console):
+    """A terminal or a CI's log that obeys nobody but us: what servers, data and file names say is text in it, without keys.
+
+    Neither brackets nor colons in a text are a style or a picture.
+    """
+
+    def __init__(self, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(masked(text)), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def open_console(stderr: bool = False) -> Console:
     """The terminal; in a pipe, wide enough that a table need not fold. `stderr`: where standard output is for results only."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=PIPE_WIDTH)
+    console = SafeConsole(stderr)
+    return console if console.is_terminal else SafeConsole(stderr, PIPE_WIDTH)
 
 
 class _Rate(ProgressColumn):
@@ -44,8 +67,9 @@ class TerminalProgress:
 
     def __init__(self, console: Console) -> None:
         self._bar = Bar(
-            SpinnerColumn(), TextColumn("[bold]{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), _Rate(),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}"),
+            SpinnerColumn(), TextColumn("{task.description}", "bold", markup=False), BarColumn(bar_width=28),
+            MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", "dim", markup=False),
             console=console, transient=True, speed_estimate_period=60,
         )  # fmt: skip
         self._task = self._bar.add_task("starting", total=None, note="", unit="")

@@ -38,7 +38,7 @@ def _hardware(hardware: dict[str, object]) -> str:
     gpus = accelerators()
     memory = hardware["memory_bytes"]
     assert isinstance(memory, int)
-    lines = [f"[bold]{hardware['cpu']}[/bold], {hardware['cores']} cores, {memory / 2**30:.0f} GiB, {hardware['system']}"]
+    lines = [f"{hardware['cpu']}, {hardware['cores']} cores, {memory / 2**30:.0f} GiB, {hardware['system']}"]
     lines += [_dtype(hardware["instruction_sets"])]
     lines += [f"accelerator: {gpu}" for gpu in gpus] or [
         "no NVIDIA accelerator: vLLM's CPU backend serves, which suits small models"

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dyno.run_directory import RunDirectory
+from foundation.visible import json_printable
 from results.report.format import capital, scale
 from results.report.table import in_order
 from results.summary import StageSummary, Summary, Verdicts
@@ -45,4 +46,4 @@ def _value(stage: StageSummary, key: str) -> float | None:
 def results_json(run: RunDirectory, summary: Summary, verdicts: Verdicts) -> str:
     """`summary.json` and `verdict.json` in one object, and where the run lies."""
     made = {"run": os.fsencode(run.path).decode("utf-8", "replace"), "summary": summary, "verdict": verdicts}
-    return msgspec.json.format(msgspec.json.encode(made), indent=2).decode()
+    return json_printable(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())

@@ -129,7 +129,7 @@ def _show_excerpt(console: Console, run: RunDirectory, variant: str) -> None:
         if answer:
             more = "..." if len(answer) > EXCERPT_CHARACTERS else ""
             console.print("\nan answer:", style="bold")
-            console.print(answer[:EXCERPT_CHARACTERS] + more, markup=False, highlight=False)
+            _lines(console, (answer[:EXCERPT_CHARACTERS] + more).splitlines())
             return
 
 

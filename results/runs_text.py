@@ -54,7 +54,7 @@ def markdown(comparison: RunComparison) -> str:
     differs.
     """
     lines = [
-        f"## {comparison.before} -> {comparison.after}",
+        f"## {markdown_text(comparison.before)} -> {markdown_text(comparison.after)}",
         "",
         f"**{markdown_text(comparison.headline)}**",
         "",

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from xml.etree import ElementTree as Tree
 
+from foundation.visible import visible
 from results.summary import Summary, VariantVerdict, Verdicts
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -68,5 +69,5 @@ def count(element: Tree.Element, suites: Iterable[Tree.Element]) -> None:
 
 
 def clean(text: str) -> str:
-    """Without the characters that XML can't hold."""
-    return _NOT_XML.sub("", text)
+    """Without what steers a terminal and without the characters that XML can't hold."""
+    return _NOT_XML.sub("", visible(text))

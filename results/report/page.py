@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from foundation.visible import visible
 from results.journal import read_prompts
 from results.measured import Measured
 from results.report import recovery, samples
@@ -40,11 +41,17 @@ def _environment(autoescape: bool) -> Environment:
         loader=PackageLoader("results.report"),
         autoescape=autoescape,
         undefined=StrictUndefined,
+        finalize=_shown if autoescape else None,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.globals |= {"quantity": quantity, "significant": significant, "plain": plain, "words": words, "capital": capital}
     return made
+
+
+def _shown(value: object) -> object:
+    """What goes onto the page: markup as it is, text without what turns it around or hides in it."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def words(key: str) -> str:
@@ -106,18 +113,23 @@ def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) ->
     )
 
 
+# Signs by which Markdown, or what reads it, makes more of a text; a mention and an address lose theirs.
+_SIGNS = re.compile(r"[\\`*_\[\]|~#$]|(?<=\w):(?=//)|(?<=www)\.", re.IGNORECASE)
+_LIST = re.compile(r"^(\d*)([-+=.)])")
+
+
 def markdown_text(text: object) -> str:
-    """Text that Markdown takes as text: no tags, table bars, links, emphasis, mentions or line breaks of its own."""
-    flat = " ".join(str(text).split())
+    """Text that Markdown takes as text: no tags, table bars, links, emphasis, mentions, lists or line breaks of its own."""
+    flat = " ".join(visible(str(text)).split())
     for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):
         flat = flat.replace(sign, safe)
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|~#" else letter for letter in flat)
+    return _LIST.sub(r"\1\\\2", _SIGNS.sub(r"\\\g<0>", flat))
 
 
 def fenced(text: str) -> str:
     """Text as a code block of a list item, behind a fence longer than any in the text."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return "\n".join(f"   {line}".rstrip() for line in (f"{fence}yaml", *text.splitlines(), fence))
+    return "\n".join(f"   {line}".rstrip() for line in (f"{fence}yaml", *visible(text).splitlines(), fence))
 
 
 def _text_of(file: Path) -> str:
