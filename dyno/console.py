@@ -83,12 +83,12 @@ class TerminalProgress:
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
         self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=total, note="", unit=unit)
+        self._task = self._bar.add_task(printable(masked(name)), total=total, note="", unit=unit)
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         self._bar.update(self._task, advance=amount)
         if note:
-            self._bar.update(self._task, note=note)
+            self._bar.update(self._task, note=printable(masked(note)))
 
     def log(self, line: str) -> None:
         self._bar.console.print(line, markup=False, highlight=False)

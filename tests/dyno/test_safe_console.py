@@ -1,0 +1,66 @@
+"""What servers and files say can't steer the terminal, style the text, or show a key on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dyno.console import PlainProgress, SafeConsole, TerminalProgress
+from foundation.secrets import remember
+
+HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x1b[31mno\x1b[0m \x9b1m\u202e [bold]x[/bold] [/oops] :heart: sk-terminal-canary-0123"
+
+
+def table(console: Console) -> None:
+    made = Table("what", title=HOSTILE, caption=HOSTILE)
+    made.add_row(HOSTILE)
+    made.add_row(Text(HOSTILE))
+    console.print(made)
+
+
+def bar(console: Console) -> None:
+    with TerminalProgress(console) as progress:
+        progress.stage(HOSTILE, 3, "x")
+        progress.advance(1, HOSTILE)
+        progress.log(HOSTILE)
+
+
+def plain(console: Console) -> None:
+    with PlainProgress(console) as progress:
+        progress.stage(HOSTILE, 3, "x")
+        progress.log(HOSTILE)
+
+
+@pytest.mark.parametrize("show", [lambda c: c.print(HOSTILE), lambda c: c.print(Text(HOSTILE)), table, bar, plain])
+def test_hostile_words_are_words(show: Callable[[Console], None]) -> None:
+    console = SafeConsole(width=400)
+    with console.capture() as shown:
+        show(console)
+    text = shown.get()
+    assert not set("\x1b\x07\x9b\u202e") & set(text)
+    assert "no" in text and "[bold]x[/bold] [/oops] :heart:" in text
+
+
+def test_a_terminal_obeys_our_own_sequences_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    console = SafeConsole(width=400)
+    with console.capture() as shown:
+        console.print(HOSTILE, style="bold")
+        bar(console)
+        console.print(Text("\x1b[2J"))
+    assert "\x1b[1m" in shown.get() and "PWNED" not in shown.get() and "\x1b[2J" not in shown.get()
+
+
+def test_a_key_that_this_process_knows_is_not_shown() -> None:
+    remember({"sk-terminal-canary-0123": "${KEY}"})
+    console = SafeConsole(width=30)
+    with console.capture() as shown:
+        console.print(f"an error of many words with {HOSTILE}")
+        console.print(Table("what", title=HOSTILE, caption=HOSTILE))
+    letters = "".join(filter(str.isalnum, shown.get()))
+    assert letters.count("KEY") == 3 and "canary" not in letters
