@@ -37,5 +37,11 @@ def check_kernels(experiment: Experiment, models: Mapping[str, ModelRef]) -> Non
                 )
         elif not variant.url and model is not None and (model.path / "config.json").is_file():
             stored = model.config().get("quantization_config")
-            if isinstance(stored, dict) and (why := why_not(quantize.stored_method(stored))):
+            method = quantize.stored_method(stored) if isinstance(stored, dict) else None
+            if why := why_not(method):
                 raise BadInput(f"variants.{variant.name}: {model.path}: quantized already, and can't be served here: {why}")
+            if variant.adapter and method == "w8a8-int8" and kind == "cpu":
+                raise BadInput(
+                    f"variants.{variant.name}.adapter: {model.path} is w8a8-int8, on which vLLM's CPU backend serves no "
+                    "adapter; name the full-precision model, or write merge and quantize on that"
+                )

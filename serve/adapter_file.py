@@ -164,8 +164,9 @@ def _pairs(shapes: Shapes) -> dict[str, _Pair]:
 
 def _rank(config: Mapping[str, Any], module: str) -> int | None:
     """What the adapter's settings say: the first pattern that fits the end of the module's name, else `r`."""
-    patterns = config.get("rank_pattern") or {}
-    return next((rank for key, rank in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), config.get("r"))
+    patterns = config.get("rank_pattern")
+    named = patterns.items() if isinstance(patterns, dict) else ()
+    return next((rank for key, rank in named if re.match(rf"(.*\.)?({key})$", module)), config.get("r"))
 
 
 def _module(tensor: str) -> str:

@@ -6,7 +6,7 @@ vLLM refuses an adapter only when it loads it (`vllm/lora/peft_helper.py` holds 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Starts that leave the base as it is; PiSSA, OLoRA, CorDA and LoftQ change its weights, so that the adapter alone is not enough.
 _PLAIN_INITS = {"gaussian", "eva", "orthogonal", "mica", "lora_ga"}
 
+_REQUIRED = ("r", "lora_alpha", "target_modules")
+
 
 def lora_rank(variant: str, adapter: Path) -> int:
     """The highest rank in an adapter. Raises BadInput with the reason where vLLM would not serve it."""
@@ -28,7 +30,7 @@ def lora_rank(variant: str, adapter: Path) -> int:
     if reason := next(_refusals(config), None):
         file = adapter / "adapter_config.json"
         raise BadInput(f"variants.{variant}.adapter: {file}: vLLM can't serve it: {reason}; {MERGE}")
-    return _highest_rank(config)
+    return int(max(_ranks(config)))
 
 
 def read_config(variant: str, adapter: Path) -> dict[str, Any]:
@@ -56,15 +58,19 @@ def check_rank(variant: str, rank: int) -> None:
         raise BadInput(f"variants.{variant}.adapter: rank {rank}: vLLM serves ranks from 1 to {RANKS[-1]}; {MERGE}")
 
 
-def _highest_rank(config: dict[str, Any]) -> int:
-    return max(int(rank) for rank in [config.get("r", 0), *(config.get("rank_pattern") or {}).values()])
+def _ranks(config: Mapping[str, Any]) -> list[Any]:
+    patterns = config.get("rank_pattern")
+    return [config.get("r", 0), *(patterns.values() if isinstance(patterns, dict) else ())]
 
 
-def _refusals(config: dict[str, Any]) -> Iterator[str]:
+def _refusals(config: Mapping[str, Any]) -> Iterator[str]:
     if (kind := config.get("peft_type", "LORA")) != "LORA":
         yield f"it is a {kind} adapter, not LoRA"
-    if not 0 < (rank := _highest_rank(config)) <= RANKS[-1]:
-        yield f"its rank is {rank}, and vLLM's limit is {RANKS[-1]}"
+    if missing := [key for key in _REQUIRED if key not in config]:
+        yield f"it does not say {missing[0]}"
+    for rank in _ranks(config):
+        if not isinstance(rank, int) or not 0 < rank <= RANKS[-1]:
+            yield f"its rank is {rank}, and vLLM's limit is {RANKS[-1]}"
     if config.get("use_dora"):
         yield "it is a DoRA adapter"
     if config.get("bias", "none") != "none" or config.get("lora_bias"):

@@ -26,3 +26,13 @@ def test_a_format_that_a_processor_has_no_kernel_for(tmp_path: Path) -> None:
     stored = {"m": write_base(tmp_path / "fp8", quantization_config={"quant_method": "fp8"})}
     with pytest.raises(BadInput, match=r"variants\.v: .*fp8: quantized already, and can't be served here: .*FP8"):
         check_kernels(experiment({}), stored)
+
+
+def test_an_adapter_on_a_base_of_integers(tmp_path: Path) -> None:
+    group = {"weights": {"num_bits": 8, "type": "int"}, "input_activations": {"num_bits": 8}}
+    int8 = write_base(
+        tmp_path / "int8", quantization_config={"quant_method": "compressed-tensors", "config_groups": {"g": group}}
+    )
+    check_kernels(experiment({}), {"m": int8})
+    with pytest.raises(BadInput, match=r"variants\.v\.adapter: .*int8 is w8a8-int8, on which .* no adapter"):
+        check_kernels(experiment({"adapter": "a"}), {"m": int8})

@@ -54,6 +54,33 @@ def test_a_rank_over_vllms_limit_is_refused(adapter: Path, tmp_path: Path):
         check_rank("tuned", 1024)
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"r": "8"}, "its rank is 8, and"),
+        ({"r": 0}, "its rank is 0, and"),
+        ({"rank_pattern": {"q_proj": 0}}, "its rank is 0, and"),
+        ({"rank_pattern": ["q_proj"]}, None),
+    ],
+)
+def test_settings_that_vllm_can_not_read(adapter: Path, tmp_path: Path, fields: dict[str, Any], reason: str | None):
+    edited = _edited(adapter, tmp_path, **fields)
+    if reason is None:
+        assert lora_rank("tuned", edited) == 4
+        return
+    with pytest.raises(BadInput, match=reason):
+        lora_rank("tuned", edited)
+
+
+def test_settings_that_lack_what_vllm_asks_for(adapter: Path, tmp_path: Path):
+    edited = _edited(adapter, tmp_path)
+    config = json.loads((edited / "adapter_config.json").read_text())
+    del config["lora_alpha"]
+    (edited / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="it does not say lora_alpha"):
+        lora_rank("tuned", edited)
+
+
 def test_another_kind_of_adapter_is_refused(adapter: Path, tmp_path: Path):
     with pytest.raises(BadInput, match="IA3 adapter, not LoRA"):
         lora_rank("tuned", _edited(adapter, tmp_path, peft_type="IA3"))
