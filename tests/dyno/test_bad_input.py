@@ -64,7 +64,8 @@ def test_a_model_that_does_not_exist(folder: Path) -> None:
 
 
 def test_a_malformed_line_of_data(folder: Path) -> None:
-    (folder / "eval.jsonl").write_text('{"prompt": "Q", "completion": "A"}\n\n')
+    line = '{"prompt": "Q", "completion": "A"}'
+    (folder / "eval.jsonl").write_text(f"{line}\n\n{line}\n")
     assert "eval.jsonl:2: empty line" in refusal(folder)
 
 
