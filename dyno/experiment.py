@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from dyno.names import check_names
 from dyno.request import RequestConfig, check_variable, without_secrets
 from dyno.yaml_lines import line_of, read_yaml
 from finetune.config import FinetuneConfig
@@ -19,6 +20,7 @@ from foundation.endpoint import ADDRESS
 from foundation.errors import BadInput
 from foundation.examples import PromptStyle
 from foundation.leaks import OnLeak
+from foundation.names import Name
 from foundation.places import FileOrName, Place
 from foundation.secrets import hide_keys
 from foundation.section import Section, nearest
@@ -97,7 +99,7 @@ class VariantConfig(Section):
     learned instead of the data's. Both are trained as the section finetune says, and merged.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     prompt: str | None = None
     model: FileOrName | None = None
     adapter: Adapter | None = None
@@ -165,7 +167,7 @@ class Experiment(Section):
     `trust_remote_code`: whether Python code that a model brings along is run, in every stage that can.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Name
     model: FileOrName
     data: DataConfig = DataConfig()
     prompts: dict[str, PromptConfig] = Field(default_factory=dict)
@@ -194,9 +196,8 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
         names = [variant.name for variant in self.variants]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"variants: two are named {name!r}; give each its own name")
+        stages, probes = self.workload.stages, self.quality.probes
+        check_names(names, [stage.label for stage in stages], [probe.name for probe in probes], self.prompts)
         if self.baseline not in names:
             raise ValueError(f"baseline: {self.baseline!r} is no variant{nearest(self.baseline, names)}")
         styles = [("finetune.prompt", self.finetune.prompt if self.finetune else None)]

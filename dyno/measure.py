@@ -448,6 +448,7 @@ def _questions(prompts: Sequence[Prompt], group: str, style: str) -> list[Questi
 
 def _probe_load(probe: Probe, prompts: Sequence[Prompt], workload: WorkloadConfig) -> tuple[Stage, WorkloadConfig]:
     count = sum(p.set == probe.name for p in prompts)
-    stage = Stage.model_validate({"name": f"probe-{probe.name}", "concurrency": PROBE_CONCURRENCY, "requests": count})
+    stage = Stage.model_validate({"concurrency": PROBE_CONCURRENCY, "requests": count})
+    stage = stage.model_copy(update={"name": f"probe-{probe.name}"})  # longer than a name may be
     sampling = workload.sampling.model_copy(update={"max_tokens": probe.max_tokens})
     return stage, workload.model_copy(update={"sampling": sampling, "warmup": 0.0})

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from foundation.names import checked_name, name_from
 from foundation.places import File, FileOrName
 from foundation.section import Section
 from foundation.units import Count, Rate, Seconds, Share, format_seconds
@@ -137,6 +138,11 @@ class Stage(Section):
     think: Seconds = 0.0
     mix: Mix | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _a_name(cls, name: str) -> str:
+        return checked_name(name) if name else name
+
     @model_validator(mode="after")
     def _complete(self) -> Stage:
         if sum(way is not None for way in (self.rate, self.concurrency, self.trace)) != 1:
@@ -169,7 +175,7 @@ class Stage(Section):
         if self.name:
             return self.name
         if self.trace:
-            return f"trace-{self.trace.file.stem}"
+            return name_from(f"trace-{self.trace.file.stem}")
         if isinstance(self.rate, RelativeRate):
             return f"rate-{self.rate.share:g}-of-{self.rate.of}"
         return f"rate-{self.rate:g}" if self.rate else f"concurrency-{self.concurrency}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, RootModel, field_validator, model_serializer, model_validator
 
+from foundation.names import Name
 from foundation.places import FileOrName
 from foundation.section import Section, nearest
 from foundation.units import Change, Count, Dollars, Rate, Seconds, Share, parse_factor, parse_seconds, parse_share
@@ -126,7 +127,7 @@ class Scoring(Section):
 class Probe(Scoring):
     """A second question set, asked outside the timed load: what did tuning forget?"""
 
-    name: str
+    name: Name
     data: FileOrName
     scorer: Scorer = "choice"
     requests: Count | None = None
