@@ -30,7 +30,7 @@ from benchmarks.mutation.mutants import Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("results", "loadgen/reply.py")
-TESTS = ("tests/results", "tests/loadgen/test_reply.py", "tests/test_worked_example.py")
+TESTS = ("tests/results", "tests/loadgen/test_reply.py", "tests/loadgen/test_lenient.py", "tests/test_worked_example.py")
 LIBRARIES = (
     "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest",
     "hypothesis",

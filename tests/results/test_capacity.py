@@ -122,3 +122,9 @@ def test_a_rate_that_is_not_settled_is_told_from_one_that_fails(tmp_path: Path) 
 def test_a_replica_kept_free_altogether_is_refused(headroom: object) -> None:
     with pytest.raises(ValidationError):
         PlanConfig.model_validate({"peak_rate": 100, "headroom": headroom})
+
+
+def test_a_plan_may_go_without_spare_replicas_but_not_below() -> None:
+    assert PlanConfig.model_validate({"peak_rate": "1/s", "spare": 0}).spare == 0
+    with pytest.raises(ValidationError):
+        PlanConfig.model_validate({"peak_rate": "1/s", "spare": -1})

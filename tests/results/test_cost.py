@@ -145,3 +145,17 @@ def test_a_side_without_a_price_is_said_to_be_free(tmp_path: Path) -> None:
     summary = measured(tmp_path, {"price": {"output_per_token": "$0.001"}})
     assert costs(summary)["cost_per_request"] == pytest.approx(0.004)
     assert "input tokens have no price" in " ".join(summary.notes)
+
+
+def test_a_rise_in_cost_by_the_hour_is_the_ratio_of_what_is_done_in_an_hour(tmp_path: Path) -> None:
+    """10 are answered in a second, and 8 where every fifth fails: 1.25 times the price."""
+    for name, failing in (("base", 0), ("tuned", 5)):
+        for block in (1, 2, 3):
+            records = [
+                request(i, f"q{i}", 100 * i, 50, 20, failure="http_5xx" if failing and i % failing == 0 else None)
+                for i in range(100)
+            ]
+            write_journal(tmp_path, name, block, records)
+    asked = Asked(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
+    rise = analyse(inputs(tmp_path, ["base", "tuned"], asked)).variants[1].judged["cost_increase"].value.value
+    assert rise == pytest.approx(0.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from xml.etree import ElementTree as Tree
 
@@ -212,3 +213,33 @@ def test_an_axis_of_scores_ends_at_100_per_cent() -> None:
     [reference] = [e for e in lines if e.get("class") == "reference"]
     [axis] = [e for e in lines if e.get("class") == "axis"]
     assert reference.get("x1") == axis.get("x2")
+
+
+def test_the_timeline_draws_blocks_requests_and_failures_at_their_minute() -> None:
+    """A block from minute 2 to 4 of a run of 8: its edges, a request at minute 3 and a failure at minute 4 are on the grid."""
+    blocks = (time.Block("main", 1, 120.0, 240.0), time.Block("main", 2, 300.0, 480.0))
+    figure = time.timeline([time.Lane("a", 0, np.array([180.0]), np.array([100.0]), np.array([240.0]), blocks)])[0]
+    grid = sorted({float(e.get("x1", "")) for e in drawn(figure).iter("line") if e.get("class") == "grid"})
+    [first, _] = [e for e in drawn(figure).iter("rect") if (e.get("class") or "").startswith("block")]
+    paths = {(e.get("class") or "").split()[0]: e.get("d", "") for e in drawn(figure).iter("path")}
+    assert len(grid) == 9  # minutes 0 to 8
+    assert float(first.get("x", "")) == pytest.approx(grid[2], abs=0.1)
+    assert float(first.get("width", "")) == pytest.approx(grid[4] - grid[2], abs=0.1)
+    assert float(paths["specks"][1:].split()[0]) == pytest.approx(grid[3], abs=0.1)
+    assert float(paths["failure"][1:].split()[0]) + 3.5 == pytest.approx(grid[4], abs=0.1)
+
+
+@pytest.mark.parametrize("slot", range(7))
+def test_markers_of_all_variants_are_about_equally_large(slot: int) -> None:
+    drawing = Drawing(200, 200)
+    drawing.marker(100, 100, slot, 50)
+    [shape] = list(drawn(drawing.render("marker")))
+    if shape.tag == "circle":
+        area = np.pi * float(shape.get("r", "")) ** 2
+    elif shape.tag == "rect":
+        area = float(shape.get("width", "")) * float(shape.get("height", ""))
+    else:
+        corners = np.array([point.split() for point in re.split("[ML]", shape.get("d", "").rstrip("Z"))[1:]], float)
+        x, y = corners.T
+        area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    assert area == pytest.approx(np.pi * 50**2, rel=0.25)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from results.bounded_means import paired_score_bounds
 from results.metrics import METRICS
 from results.run_conclusion import conclude
 from results.run_evidence import (
@@ -206,3 +208,11 @@ def test_a_worse_number_is_told_with_how_many_are_open(open_: int, says: str) ->
     _, headline = conclude([worse, *[concluded("latency_p50", -20, 30, 0.5)] * open_], [], False)
     assert headline.startswith("Worse: ")
     assert headline.endswith(says)
+
+
+def test_the_p_value_of_graded_scores_is_twice_the_tail_at_which_their_bounds_reach_zero() -> None:
+    changes = np.linspace(-0.2, 0.2, 400) + 0.012
+    before = {f"q{i}": 0.4 for i in range(400)}
+    p = by_scores(0.4, before, {f"q{i}": 0.4 + change for i, change in enumerate(changes)}).p
+    assert p is not None
+    assert paired_score_bounds(changes, 0.49 * p, 0.49 * p).low < 0 < paired_score_bounds(changes, 0.51 * p, 0.51 * p).low

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from results import analyse
 from results.block_means import block_mean_bounds
 from results.bounded_means import score_bounds
 from results.objectives import Asked, Tails, outcome_of
@@ -13,6 +16,8 @@ from results.requests import Floats
 from results.settling import prompts_to_settle, reach_of, requests_to_settle, units_to_settle
 from results.stats import Bounds, share_bounds
 from results.summary import Estimate, Judged
+from tests.results.synthetic import Asked as Synthetic
+from tests.results.synthetic import inputs, request, write_journal
 
 TAILS = Tails.of(2)
 REPEATS = 40
@@ -106,3 +111,27 @@ def test_near_its_limit_twenty_times_the_data_hardly_settle_it() -> None:
     again = [score_bounds((rng.random(2000) < 0.8).astype(float), 0.05, 0.025) for _ in range(REPEATS)]
     assert sum(b.low >= 0.801 or b.high < 0.801 for b in again) < 0.5 * REPEATS
     assert requests_to_settle(6, 600, 0.01, TAILS) is None  # on its limit
+
+
+@pytest.mark.parametrize(("ratio", "tail"), [(1.02, 0.05), (0.98, 0.025)], ids=["within its limit", "beyond it"])
+def test_what_settles_an_objective_is_the_bound_on_the_limits_side(tmp_path: Path, ratio: float, tail: float) -> None:
+    """One of two objectives: it ships with 5 % of error, and is refused with half of that.
+
+    The number of blocks is the first with which the bound and a value that moves by chance leave the limit aside in four of
+    five runs.
+    """
+    rng = np.random.default_rng(1)
+    for block in range(1, 5):
+        level = 100 * (1 + 0.04 * (block - 2.5))
+        records = [request(i, "q", 100 * i, level * rng.uniform(0.98, 1.02), 20) for i in range(100)]
+        write_journal(tmp_path, "base", block, records)
+    mean = analyse(inputs(tmp_path, ["base"])).variants[0].stages[0].metrics["latency_mean"].value
+    assert mean is not None
+    slo = Synthetic({"latency_mean": f"{mean * ratio:.4f}ms", "error_rate": "50%"})
+    judged = analyse(inputs(tmp_path, ["base"], slo)).variants[0].stages[0].judged["latency_mean"]
+    bound = judged.pessimistic if ratio > 1 else judged.optimistic
+    assert judged.more is not None and judged.limit is not None and judged.value.value is not None and bound is not None
+    reach = np.log(bound / judged.value.value) / np.log(judged.limit / judged.value.value)
+    now = stats.t.isf(tail, 3) / np.sqrt(4)
+    needed = next(k for k in range(4, 1000) if reach * (stats.norm.ppf(0.8) + stats.t.isf(tail, k - 1)) / np.sqrt(k) <= now)
+    assert judged.more.total == needed

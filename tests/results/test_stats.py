@@ -151,6 +151,7 @@ def test_blocks_that_differ_say_so() -> None:
     alike = [rng.lognormal(size=100) for _ in range(10)]
     apart = [block * factor for block, factor in zip(alike, np.linspace(0.5, 3, 10), strict=True)]
     assert design_effect(alike, 95) < 2
+    assert design_effect(alike[:1], 95) == 1
     assert design_effect(apart, 95) > 4
     assert (
         percentile_bounds(apart, 95, 0.05, 0.05).high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from results import analyse, judge
 from results.records import JournalEnd, RequestRecord, VariantRecord
 from results.summary import Summary
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 SLO = Asked({"latency_p95": "500ms"})
 
@@ -154,3 +155,19 @@ def test_a_measurement_that_is_not_one_is_put_right_and_not_slowed_down(tmp_path
     (advice,) = judge(analyse(asked), asked).variants[0].advice
     assert advice.remedy == "Measure again: put right first what is named here"
     assert "the blocks were not offered the same load" in advice.why
+
+
+def test_requests_of_conversations_are_not_held_against_the_rate_of_their_sessions(tmp_path: Path) -> None:
+    """Sessions begin at 10/s, each has four turns, and 40 requests/s arrive."""
+    said = {}
+    for name in ("sessions", "single"):
+        run = tmp_path / name
+        write_prompts(run, {f"q{i}": "a" for i in range(400)})
+        if name == "sessions":
+            lines = [json.loads(line) for line in (run / "prompts.jsonl").read_text().splitlines()]
+            turns = [line | ({"after": f"q{i - 1}"} if i % 4 else {}) for i, line in enumerate(lines)]
+            (run / "prompts.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
+        write_journal(run, "base", 1, steady(), offered_rate=10)
+        said[name] = " ".join(summary_of(run).variants[0].stages[0].validity.reasons)
+    assert "were offered" in said["single"]
+    assert "were offered" not in said["sessions"]
