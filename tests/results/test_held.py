@@ -7,10 +7,11 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from results import analyse, judge
-from results.held import held
+from results.held import growth, held, too_short
 from results.records import RequestRecord
 from results.requests import Requests, requests_of
 from results.summary import StageSummary
@@ -204,3 +205,24 @@ def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(tmp
     [verdict] = judge(summary, run).variants
     assert verdict.decision == "INCONCLUSIVE"
     assert "it is not known whether the load was held: requests arrived for 5.0 s a block" in verdict.objectives[0].sentence
+
+
+@pytest.mark.parametrize(("t", "grew"), [(2.6, True), (2.1, False)])
+def test_a_slope_is_a_queues_where_it_is_beyond_chance_at_one_per_cent(t: float, grew: bool) -> None:
+    """Latency rises by 0.1 s a second, 400 requests; noise that has no slope of its own makes the slope `t` standard errors."""
+    at = np.arange(400) / 10
+    basis = np.linalg.qr(np.column_stack([np.ones(400), at]))[0]
+    noise = np.random.default_rng(1).normal(size=400)
+    noise -= basis @ (basis.T @ noise)
+    error = np.sqrt(noise @ noise / 398 / (400 * np.var(at)))
+    block = served((60 + 0.1 * at + noise * 0.1 / t / error) * 1e3)
+    lag, found = growth([block])
+    assert lag == pytest.approx(0.1, abs=1e-6)
+    assert found is grew
+
+
+def test_in_windows_too_short_to_tell_answers_that_differ_between_quarters_say_so() -> None:
+    """80 requests in 8 s; those of the first quarter take 2 s but for the very first, all others 10 s."""
+    latencies = [10_000.0, *[2_000.0] * 19, *[10_000.0] * 60]
+    assert "hung on when they were asked" in (too_short([served(latencies)]) or "")
+    assert too_short([served([10_000.0, 9_990.0] * 40)]) is None
