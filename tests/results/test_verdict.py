@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import random
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from foundation.errors import BadInput
 from results import analyse, judge, plan_capacity
+from results.objectives import Asked as AskedOf
 from results.records import VariantRecord
-from results.sentences import overall
+from results.sentences import objective_sentence, overall
 from results.settling import units_to_settle
-from results.summary import Decision, VariantVerdict, Verdicts
+from results.summary import Decision, Estimate, Judged, Outcome, VariantVerdict, Verdicts
 from results.verdict import is_settled
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
@@ -285,3 +287,20 @@ def test_what_blocks_could_show_is_said_where_more_of_them_may_decide(tmp_path: 
     open_ = decide(tmp_path / "well", Asked({"latency_p95": "136ms"}), "base", "tuned").variants[1]
     assert open_.decision == "INCONCLUSIVE"
     assert any("blocks show a change" in reason for reason in open_.reasons)
+
+
+@pytest.mark.parametrize(
+    ("better", "outcome", "said"),
+    [
+        ("lower", "holds", "is 300 ms and keeps its limit (500 ms); at most 350 ms"),
+        ("lower", "fails", "is 300 ms and breaks its limit (500 ms); at least 250 ms"),
+        ("higher", "holds", "is 300 ms and keeps its limit (500 ms); at least 350 ms"),
+        ("higher", "fails", "is 300 ms and breaks its limit (500 ms); at most 250 ms"),
+    ],
+)
+def test_a_settled_objective_names_the_bound_that_decided_it(
+    better: Literal["lower", "higher"], outcome: Outcome, said: str
+) -> None:
+    asked = AskedOf("latency_p95", "slo", "latency_p95", "latency p95", "ms", better, 500.0, "500ms")
+    judged = Judged(value=Estimate(value=300.0, n=9), limit=500.0, pessimistic=350.0, optimistic=250.0)
+    assert said in objective_sentence(asked, judged, outcome, None)
