@@ -354,6 +354,16 @@ class TestTheAnswers:
         stage = written(tmp_path, records)
         assert stage.validity.reasons == ["SUSPECT: 3 of 100 answers were shorter than asked by more than 10%"]
 
+    @pytest.mark.parametrize(("there", "short"), [(3, False), (2, True)])
+    def test_of_short_answers_one_token_less_is_let_pass(self, tmp_path: Path, there: int, short: bool) -> None:
+        """All were to have 4 tokens; one token is more than 10 % of them."""
+        with (tmp_path / "prompts.jsonl").open("wb") as file:
+            for i in range(N):
+                prompt = Prompt(id=f"q{i}", set="eval", messages={"short": [{"role": "user", "content": "x"}]}, output_tokens=4)
+                file.write(msgspec.json.encode(prompt) + b"\n")
+        stage = written(tmp_path, [request(i, f"q{i}", i * 100, 60, 30, output_tokens=there) for i in range(N)])
+        assert ("were shorter than asked" in " ".join(stage.validity.reasons)) is short
+
 
 class TestWhatTheyAreScoredBy:
     def scored(self, run: Path, references: dict[str, str | None], quality: dict[str, Any]) -> tuple[Summary, str]:

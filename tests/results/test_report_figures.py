@@ -243,3 +243,11 @@ def test_markers_of_all_variants_are_about_equally_large(slot: int) -> None:
         x, y = corners.T
         area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
     assert area == pytest.approx(np.pi * 50**2, rel=0.25)
+
+
+def test_each_variant_has_a_curve_over_the_loads_at_which_its_latency_is_known() -> None:
+    known = tradeoff.LoadCurve("a", 0, [1.0, 2.0, 4.0], [around(100), NONE, around(200)])
+    unknown = tradeoff.LoadCurve("b", 1, [1.0], [NONE])
+    figure = drawn(tradeoff.latency_by_load([known, unknown], "requests/s", "latency p95", None))
+    [curve] = [e for e in figure.iter("path") if (e.get("class") or "").startswith("curve")]
+    assert len(re.findall(r"[ML]", curve.get("d", ""))) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 import shutil
@@ -19,7 +20,8 @@ from results import RunInputs, analyse, judge, plan_capacity
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from results.records import Prompt, VariantRecord
 from results.report import write
-from results.report.cards import objective_writer
+from results.report.cards import cards, objective_writer
+from results.report.drawn import figures
 from results.report.evidence import gather
 from results.report.junit import junit
 from results.report.page import markdown_text
@@ -372,3 +374,18 @@ def test_a_rise_in_cost_is_written_as_a_change_and_a_cost_as_money() -> None:
 
     assert objective_writer(objective("cost_increase", "share"))(0.2, 0) == "+20 %"
     assert objective_writer(objective("cost_per_month", "$"))(0.2, 0) == "$0.20"
+
+
+def test_the_distributions_of_latency_and_of_ttft_are_drawn_from_their_own_values(made: Made) -> None:
+    run, summary, verdicts, _ = made
+    slots = {variant.variant: slot for slot, variant in enumerate(summary.variants)}
+    evidence = gather(measured_of(run, summary), summary)
+    slower = {name: dataclasses.replace(each, latency=each.latency**1.1) for name, each in evidence.items()}
+    before, after = (figures(summary, verdicts, each, slots) for each in (evidence, slower))
+    assert {name for name in before if before[name] != after[name]} == {"latency_rows", "latency_curve"}
+
+
+def test_a_card_says_nothing_twice(made: Made) -> None:
+    _, summary, verdicts, _ = made
+    for card in cards(summary, verdicts):
+        assert not [reason for reason in card["reasons"] if reason.lower() in card["headline"].lower()]

@@ -20,7 +20,14 @@ from tests.results.synthetic import inputs, request, write_journal, write_prompt
 
 
 def a_run(
-    folder: Path, latency: float, seed: int, correct: float = 0.8, mood: float = 0.03, rate: float = 10.0, name: str = "tuned"
+    folder: Path,
+    latency: float,
+    seed: int,
+    correct: float = 0.8,
+    mood: float = 0.03,
+    rate: float = 10.0,
+    name: str = "tuned",
+    tokens: int = 5,
 ) -> RunInputs:
     """Eight blocks of 60 whose median wanders by `mood`."""
     rng = random.Random(seed)
@@ -31,7 +38,7 @@ def a_run(
         for i in range(60):
             time = level * rng.uniform(0.9, 1.1)
             records.append(
-                request(i, f"q{i}", 100 * i, time, time / 2, output_tokens=5, text="yes" if i < correct * 60 else "no")
+                request(i, f"q{i}", 100 * i, time, time / 2, output_tokens=tokens, text="yes" if i < correct * 60 else "no")
             )
         write_journal(folder, name, block, records, offered_rate=rate)
     return inputs(folder, [name])
@@ -106,3 +113,10 @@ def test_in_words(tmp_path: Path) -> None:
     assert [case.get("name") for case in cases if case.find("failure") is not None] == [*worse, "conclusion"]
     assert cases.get("failures") == str(len(worse) + 1)
     assert cases.get("errors") == "0"
+
+
+@pytest.mark.parametrize("tokens", [(5, 1), (1, 5)], ids=["the earlier", "the later"])
+def test_what_only_one_run_has_is_not_settled(tmp_path: Path, tokens: tuple[int, int]) -> None:
+    """Answers of one token have no time between tokens."""
+    runs = [a_run(tmp_path / name, 100, 1, tokens=count) for name, count in zip("ab", tokens, strict=True)]
+    assert {change.outcome for change in compared(*runs).changes if change.metric.startswith("tpot")} == {"unsettled"}

@@ -135,3 +135,8 @@ def test_what_settles_an_objective_is_the_bound_on_the_limits_side(tmp_path: Pat
     now = stats.t.isf(tail, 3) / np.sqrt(4)
     needed = next(k for k in range(4, 1000) if reach * (stats.norm.ppf(0.8) + stats.t.isf(tail, k - 1)) / np.sqrt(k) <= now)
     assert judged.more.total == needed
+
+
+def test_blocks_of_zeros_bound_a_mean_by_finite_numbers() -> None:
+    bounds = block_mean_bounds([np.zeros(40), np.ones(40), np.ones(40)], 0.05, 0.05)
+    assert -1 < bounds.low <= 2 / 3 <= bounds.high < 3

@@ -13,7 +13,7 @@ from foundation.errors import BadInput
 from results import analyse, judge, plan_capacity
 from results.objectives import Asked as AskedOf
 from results.records import VariantRecord
-from results.sentences import objective_sentence, overall
+from results.sentences import objective_sentence, overall, writer
 from results.settling import units_to_settle
 from results.summary import Decision, Estimate, Judged, Outcome, VariantVerdict, Verdicts
 from results.verdict import is_settled
@@ -304,3 +304,20 @@ def test_a_settled_objective_names_the_bound_that_decided_it(
     asked = AskedOf("latency_p95", "slo", "latency_p95", "latency p95", "ms", better, 500.0, "500ms")
     judged = Judged(value=Estimate(value=300.0, n=9), limit=500.0, pessimistic=350.0, optimistic=250.0)
     assert said in objective_sentence(asked, judged, outcome, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "relative", "written"),
+    [
+        ("quality", True, "+2.0 points"),
+        ("quality", False, "2.0 %"),
+        ("slo", True, "2.0 %"),
+        ("budget", True, "+2.0 %"),
+        ("budget", False, "2.0 %"),
+    ],
+)
+def test_changes_of_quality_are_written_in_points_and_of_cost_in_per_cent(
+    kind: Literal["slo", "quality", "budget"], relative: bool, written: str
+) -> None:
+    asked = AskedOf("m", kind, "m", "m", "share", "lower", 0.1, "10%", relative)
+    assert writer(asked)(0.02, 0) == written
