@@ -7,25 +7,29 @@ output are nearest in angle, averaged over the last token of examples, is droppe
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.config import FinetuneConfig
 from finetune.data import Tokens, prepare
-from foundation.errors import BadInput
+from foundation.companions import copy_companions
+from foundation.errors import BadInput, SystemFailed
 from foundation.examples import Example, PromptStyle
-from foundation.loading import load_causal_lm
+from foundation.loading import load_causal_lm, names_left_out
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
+from foundation.tensors import Tensors
 from foundation.whole_file import write_whole
 
 if TYPE_CHECKING:
     import torch
 
 _EXAMPLES = 128
+_NUMBER = re.compile(r"[.](\d+)[.]")
+"""The number of a layer in a tensor's name."""
 
 
 def prune(
@@ -52,9 +56,8 @@ def prune(
     first = int(distances.argmin())
     _drop(model, first, count)
     model.save_pretrained(out)
-    for file in base.path.iterdir():
-        if file.is_file() and file.suffix != ".safetensors" and not (out / file.name).exists() and "index" not in file.name:
-            shutil.copyfile(file, out / file.name)
+    copy_companions(base.path, out)
+    check_pruned(base, first, count, out)
     about = {
         "schema_version": 1,
         "base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()},
@@ -121,6 +124,29 @@ def _drop(model: Any, first: int, count: int) -> None:
     model.config.num_hidden_layers = len(kept)
     if (types := getattr(model.config, "layer_types", None)) is not None:
         model.config.layer_types = [t for i, t in enumerate(types) if not first <= i < first + count]
+
+
+def check_pruned(base: ModelRef, first: int, count: int, out: Path) -> None:
+    """Raises SystemFailed where the files are not the base's own tensors, those behind the dropped layers moved up."""
+    import torch
+
+    before, after = Tensors(base.shards()), Tensors(ModelRef(base.id, None, out).shards())
+
+    def moved(at: re.Match[str]) -> str:
+        number = int(at[1])
+        return f".{number + count if number >= first else number}."
+
+    sources = {name: _NUMBER.sub(moved, name, count=1) for name in after.names}
+    for name, source in sources.items():
+        written, original = after[name], before.get(source)
+        if original is None or not torch.equal(written, original.to(written.dtype)):
+            raise SystemFailed(f"{out}: {name} was written, and is not {source} of {base.id}")
+    dropped = {name for name in before.names if (at := _NUMBER.search(name)) and first <= int(at[1]) < first + count}
+    tied = {"lm_head.weight"} if base.config().get("tie_word_embeddings") else set()
+    if lost := sorted(set(before.names) - set(sources.values()) - dropped - tied):
+        passed_over = names_left_out(base.path)
+        if unread := [name for name in lost if not passed_over(name)]:
+            raise SystemFailed(f"{out}: {unread[0]} of {base.id} was not written")
 
 
 def _layers(model: Any) -> Any:

@@ -59,6 +59,7 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     renamed = check_base(adapter, recorded, _recorded_fingerprint(adapter), base)
     names = TensorNames(shapes := base.shapes(), tied=is_tied(base))
     _check_shapes(adapter, parts, base, shapes, names)
+    _check_tying(adapter, parts, base, config)
     _check_vocabulary(adapter, parts, base, shapes)
     _check_targets(adapter, parts, config, names, shapes)
     unknown = sorted(key for key in config.keys() - _KNOWN if config[key])
@@ -110,6 +111,16 @@ def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes, n
             for mine, its, side in ((pair[0][1], inputs, "inputs"), (pair[1][0], outputs, "outputs")):
                 if mine != its:
                     raise BadInput(f"{adapter}: {module} has {mine} {side} there and {its} in {base.id}: {other}")
+
+
+def _check_tying(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any]) -> None:
+    """PEFT adds a pair that is tied like the embeddings it is for twice, once as input and once as head."""
+    pairs = [target for target, roles in parts.items() if is_embedding(target) and "embedding_A" in roles]
+    if pairs and config.get("ensure_weight_tying") and is_tied(base):
+        raise BadInput(
+            f"{adapter}/{ADAPTER_CONFIG}: ensure_weight_tying: a LoRA pair for tied embeddings can't be merged; train them whole "
+            "(modules_to_save), or not at all"
+        )
 
 
 def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes) -> None:

@@ -9,11 +9,11 @@ from foundation.checkpoint import check_checkpoint
 from foundation.errors import BadInput, SystemFailed
 from foundation.loading import names_left_out
 from foundation.model import ModelRef
+from foundation.tensors import Tensors
 from quantize.adapter_tensors import TensorNames, is_head
 from quantize.config import Algorithm, Method, QuantizeConfig
 from quantize.layers import is_plain, linear_inputs, quantized_layers
 from quantize.merge_arithmetic import is_turned
-from quantize.shards import Tensors
 from quantize.stored_layers import EXTRAS, PARTS, StoredLayer, read_layer
 
 if TYPE_CHECKING:

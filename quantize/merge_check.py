@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from foundation.errors import BadInput, SystemFailed
 from foundation.loading import listed, names_left_out
 from foundation.model import ModelRef
+from foundation.tensors import Tensors
 from quantize.adapter import is_tied, read_adapter_config
 from quantize.adapter_tensors import WEIGHTS, Role, TensorNames, is_embedding, is_head, parts_of
 from quantize.merge_arithmetic import Expected, expected
-from quantize.shards import Tensors
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     before, added, after = Tensors(base.shards()), Tensors([adapter / WEIGHTS]), Tensors(merged.shards())
     tied, parts = is_tied(base), parts_of(adapter)
     names = TensorNames(before.names, tied=tied)
-    targets = TensorNames(parts)
+    targets = TensorNames(parts, tied=tied and bool(config.get("ensure_weight_tying")))
     kept, applied, changed = set(), set(), 0
     for name in after.names:
         source = names.find(name)
@@ -80,11 +80,11 @@ def _hold_against(written: torch.Tensor, wanted: Expected, dtype: torch.dtype, w
 
 def _check_kept(before: Tensors, kept: Collection[str], base: ModelRef, merged: ModelRef) -> None:
     """Every tensor of the base is in the written files, but for a tied head and what the model's class passes over."""
-    embeddings = [before[name] for name in kept if is_embedding(name)]
     lost = [name for name in before.names if name not in kept]
     if is_tied(base):
         lost = [name for name in lost if not is_head(name)]
-    lost = [name for name in lost if not (is_head(name) and any(_is_same(before[name], other) for other in embeddings))]
+    copies = (is_head(name) and any(_is_same(before[name], before[k]) for k in kept if is_embedding(k)) for name in lost)
+    lost = [name for name, copy in zip(lost, copies, strict=True) if not copy]
     if lost:
         passed_over = names_left_out(base.path)
         for name in lost:

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from foundation.companions import copy_companions
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
 from quantize.bnb import write_bitsandbytes
-from quantize.checkpoint import copy_companions, make_room, write_recipe
+from quantize.checkpoint import make_room, write_recipe
 from quantize.checkpoint_check import check_quantized
 from quantize.compressed import write_rounded
 from quantize.config import MIN_CALIBRATION, QuantizeConfig

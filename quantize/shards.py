@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,30 +25,6 @@ def tensors_of(model: ModelRef) -> Iterator[tuple[str, torch.Tensor]]:
         with safe_open(file, framework="pt", backend="pread") as tensors:
             for name in tensors.offset_keys():
                 yield name, tensors.get_tensor(name)
-
-
-class Tensors:
-    """The tensors of some files by name; each is read when it is asked for. A name that lies in two files is the last one's."""
-
-    def __init__(self, files: Iterable[Path]) -> None:
-        from safetensors import safe_open
-
-        self._files = {}
-        for file in files:
-            opened = safe_open(file, framework="pt", backend="pread")
-            self._files |= dict.fromkeys(opened.keys(), opened)
-
-    @property
-    def names(self) -> list[str]:
-        """In the order of the files."""
-        return list(self._files)
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._files[name].get_tensor(name)
-        return tensor
-
-    def get(self, name: str) -> torch.Tensor | None:
-        return self[name] if name in self._files else None
 
 
 class ShardWriter:

@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from foundation.tensors import Tensors
 from quantize.config import Method
-from quantize.shards import Tensors
 
 if TYPE_CHECKING:
     import torch

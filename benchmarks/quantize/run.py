@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyno.assets import bundled_file, bundled_model
+from foundation.companions import copy_companions
 from foundation.examples import read_examples
 from foundation.model import ModelRef
 from foundation.progress import Silent
 from quantize import measure_recovery, own_environment
-from quantize.checkpoint import copy_companions
 from quantize.recovery import Recovery
 
 OURS, THEIRS = "tunedyno", "llm-compressor one-shot"

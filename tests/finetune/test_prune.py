@@ -10,8 +10,8 @@ import pytest
 
 from finetune import prune
 from finetune.config import FinetuneConfig
-from finetune.prune import angular_distances, layers_to_drop
-from foundation.errors import BadInput
+from finetune.prune import angular_distances, check_pruned, layers_to_drop
+from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.test_train import TRAIN
@@ -33,6 +33,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
             model.model.layers[index].self_attn.o_proj.weight.zero_()
             model.model.layers[index].mlp.down_proj.weight.zero_()
     model.save_pretrained(made.path)
+    for left in ("optimizer.pt", "recipe.json", "trainer_state.json"):
+        (made.path / left).write_text("{}")
     return made
 
 
@@ -46,6 +48,13 @@ def test_what_adds_nothing_goes_and_the_answers_stay(base: ModelRef, tmp_path: P
     assert about["angular_distances"][IDLE[0]] == pytest.approx(0, abs=1e-3)
     assert json.loads((tmp_path / "config.json").read_text())["num_hidden_layers"] == 4
     assert small.size_bytes() < base.size_bytes()
+    assert {file.name for file in base.path.iterdir()} - {file.name for file in tmp_path.iterdir()} == {
+        "optimizer.pt", "recipe.json", "trainer_state.json",
+    }  # fmt: skip
+    check_pruned(base, IDLE[0], 2, tmp_path)
+    for first, count in ((1, 2), (3, 2), (2, 1)):
+        with pytest.raises(SystemFailed, match=r"was written, and is not|was not written"):
+            check_pruned(base, first, count, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(small.path)
     asked = tokenizer.apply_chat_template(list(TRAIN[0].messages), add_generation_prompt=True, return_tensors="pt")
     models = [AutoModelForCausalLM.from_pretrained(path) for path in (base.path, small.path)]

@@ -61,7 +61,8 @@ def settings(folder: Path, **changed: Any) -> Path:
 
 def product(adapter: Path, module: str) -> torch.Tensor:
     saved = load_file(adapter / FILE)
-    return saved[f"base_model.model.{module}.lora_B.weight"] @ saved[f"base_model.model.{module}.lora_A.weight"]
+    b, a = (saved[f"base_model.model.{module}.lora_{side}.weight"].float() for side in "BA")
+    return b @ a
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,7 @@ def test_scales_of_rslora_and_of_patterns(exact: ModelRef, tmp_path: Path) -> No
     after = merged_weights(exact, stable, tmp_path / "rslora")
     torch.testing.assert_close(after[f"{Q}.weight"], before[f"{Q}.weight"] + 8 / math.sqrt(4) * product(stable, Q))
     patterns = train(exact, tmp_path / "patterns", rank_pattern={"down_proj": 8}, alpha_pattern={r"layers\.0\..*q_proj": 32})
+    rewrite(patterns, lambda name, tensor: (name, tensor.bfloat16()))
     after = merged_weights(exact, patterns, tmp_path / "by pattern")
     torch.testing.assert_close(after[f"{Q}.weight"], before[f"{Q}.weight"] + 32 / 4 * product(patterns, Q))
     torch.testing.assert_close(after[f"{DOWN}.weight"], before[f"{DOWN}.weight"] + 8 / 8 * product(patterns, DOWN))
@@ -131,6 +133,29 @@ def test_lora_on_a_tied_head_leaves_the_embeddings_alone(exact: ModelRef, tmp_pa
     torch.testing.assert_close(after["lm_head.weight"], embeddings + 2 * product(adapter, "lm_head"))
 
 
+@pytest.mark.parametrize("saved", [["embed_tokens"], ["embed_tokens", "lm_head"]])
+def test_tied_embeddings_that_were_trained_whole(exact: ModelRef, tmp_path: Path, saved: list[str]) -> None:
+    adapter = train(exact, tmp_path / "adapter", modules_to_save=saved)
+    before, after, own = tensors(exact.path), merged_weights(exact, adapter, tmp_path / "out"), load_file(adapter / FILE)
+    assert torch.equal(after["model.embed_tokens.weight"], own["base_model.model.model.embed_tokens.weight"])
+    head = own["base_model.model.lm_head.weight"] if "lm_head" in saved else before["model.embed_tokens.weight"]
+    assert torch.equal(after["lm_head.weight"], head)
+
+
+def test_embeddings_that_are_trained_whole_and_stay_tied(exact: ModelRef, tmp_path: Path) -> None:
+    adapter = train(exact, tmp_path / "adapter", modules_to_save=["embed_tokens"], ensure_weight_tying=True)
+    after, own = merged_weights(exact, adapter, tmp_path / "out"), load_file(adapter / FILE)
+    embeddings = own["base_model.model.model.embed_tokens.weight"]
+    assert torch.equal(after["model.embed_tokens.weight"], embeddings)
+    assert torch.equal(after.get("lm_head.weight", embeddings), embeddings)
+
+
+def test_a_pair_that_is_to_change_embeddings_and_tied_head_alike_is_refused(exact: ModelRef, tmp_path: Path) -> None:
+    adapter = train(exact, tmp_path / "adapter", target_modules=["embed_tokens", "lm_head"], ensure_weight_tying=True)
+    with pytest.raises(BadInput, match="ensure_weight_tying"):
+        check_adapter(adapter, exact)
+
+
 def test_trained_tokens_take_their_rows(exact: ModelRef, tmp_path: Path) -> None:
     adapter = train(exact, tmp_path / "adapter", trainable_token_indices=[7, 3])
     before, after = tensors(exact.path)["model.embed_tokens.weight"], merged_weights(exact, adapter, tmp_path / "out")
@@ -168,6 +193,11 @@ def test_the_turned_layers_of_gpt2_and_their_biases(gpt2: ModelRef, tmp_path: Pa
         module = f"transformer.h.0.{layer}"
         torch.testing.assert_close(after[f"{module}.weight"], names[f"h.0.{layer}.weight"] + 2 * product(adapter, module).T)
         assert torch.equal(after[f"{module}.bias"], saved[f"base_model.model.{module}.base_layer.bias"])
+    biased = train(gpt2, tmp_path / "biased", target_modules=["c_attn"], lora_bias=True)
+    after, saved = merged_weights(base, biased, tmp_path / "with biases"), load_file(biased / FILE)
+    module = "transformer.h.0.attn.c_attn"
+    bias = saved[f"base_model.model.{module}.lora_B.bias"]
+    torch.testing.assert_close(after[f"{module}.bias"], names["h.0.attn.c_attn.bias"] + 2 * bias)
 
 
 def test_each_weight_keeps_the_dtype_of_its_own_file_whatever_the_config_says(tmp_path: Path) -> None:
