@@ -11,7 +11,7 @@ from foundation.loading import listed, names_left_out
 from foundation.model import ModelRef
 from foundation.tensors import Tensors
 from quantize.adapter import is_tied, read_adapter_config
-from quantize.adapter_tensors import WEIGHTS, Role, TensorNames, is_embedding, is_head, parts_of
+from quantize.adapter_tensors import WEIGHTS, Parts, Role, TensorNames, is_embedding, is_head, parts_of
 from quantize.merge_arithmetic import Expected, expected
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
             wanted = expected(target, original, tensors, config, model_type)
             changed += not _is_same(written, original)
         _hold_against(written, wanted, original.dtype, f"{merged.path}: {name}")
-    if left := parts.keys() - applied:
+    left = [target for target in parts if target not in applied]
+    if left := [target for target in left if not _is_written_as_embeddings(target, parts, added, after, merged)]:
         raise SystemFailed(f"{merged.path}: nothing was written for {listed(left)}, which {adapter} changes")
     _check_kept(before, kept, base, merged)
     if not changed:
@@ -54,6 +55,14 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
             f"{adapter}: nothing of it is left after rounding to the dtype of {base.id}: every merged weight is the base's own"
         )
     return changed
+
+
+def _is_written_as_embeddings(target: str, parts: Parts, added: Tensors, after: Tensors, merged: ModelRef) -> bool:
+    """Whether a head that the adapter brings is the embeddings, which the merged model has for its head."""
+    if not is_head(target) or "whole" not in parts[target] or not is_tied(merged):
+        return False
+    head = added[parts[target]["whole"]]
+    return any(_is_same(after[name], head.to(after[name].dtype)) for name in after.names if is_embedding(name))
 
 
 def _hold_against(written: torch.Tensor, wanted: Expected, dtype: torch.dtype, where: str) -> None:
