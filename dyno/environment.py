@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dyno.run_files import read_environment
+from foundation.machine import processor_name
 from foundation.processor import instruction_sets
 from foundation.whole_file import write_whole
 
@@ -28,20 +30,22 @@ def environment() -> dict[str, Any]:
 
 def note_requests(file: Path, notes: Mapping[str, Sequence[str]]) -> None:
     """Write down, in `environment.json`, how variants are asked otherwise than usual; a resumed run adds what is new."""
-    kept = json.loads(file.read_text(encoding="utf-8"))
-    requests: dict[str, list[str]] = kept.get("requests", {})
+    kept = read_environment(file.parent)
+    requests = {variant: list(lines) for variant, lines in kept.requests.items()}
     for variant, lines in notes.items():
         if lines:
             requests[variant] = list(dict.fromkeys([*requests.get(variant, ()), *lines]))
     if requests:
-        write_whole(file, json.dumps({**kept, "requests": requests}, indent=2) + "\n")
+        # A file that was damaged meanwhile says nothing of this machine; we can.
+        whole = kept.whole or environment()
+        write_whole(file, json.dumps({**whole, "requests": requests}, indent=2) + "\n")
 
 
 def hardware() -> dict[str, Any]:
     import psutil
 
     return {
-        "cpu": _cpu_name(),
+        "cpu": processor_name(),
         "cores": os.cpu_count(),
         "instruction_sets": list(instruction_sets()),
         "memory_bytes": psutil.virtual_memory().total,
@@ -92,12 +96,3 @@ def commit() -> str | None:
         [*git, "status", "--porcelain"], capture_output=True, encoding="utf-8", errors="replace", check=False
     )
     return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") if head.returncode == 0 else None
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

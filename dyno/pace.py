@@ -7,20 +7,20 @@ the next run's estimates rest on what this machine did.
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from dyno.isolate import isolated
-from foundation.cache import cache_folder
+from foundation.machine import this_machine
 from foundation.progress import Progress
 from foundation.whole_file import write_whole
+from results.journal import UNREADABLE
 
 Kind = Literal["finetune", "checkpoint", "server", "load"]
 # Stages of a model this many times larger or smaller say nothing of one another.
@@ -52,8 +52,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
     """What the processor does with weights as they are served: multiply-adds of large products, and bytes read."""
 
-    flops: float
-    bytes_per_s: float
+    flops: Annotated[float, msgspec.Meta(gt=0)]
+    bytes_per_s: Annotated[float, msgspec.Meta(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,11 @@ def pace_of(device: str, *, at_hand: bool, progress: Progress) -> Pace:
 
 def pace_file() -> Path:
     """Where this machine's stages are kept."""
-    return cache_folder() / f"pace-{platform.node() or 'here'}.jsonl"
+    return this_machine().file("pace", ".jsonl")
 
 
 def speed_file() -> Path:
-    return cache_folder() / f"speed-{platform.node() or 'here'}.json"
+    return this_machine().file("speed", ".json")
 
 
 def read_works() -> list[Work]:
@@ -123,7 +123,7 @@ def read_works() -> list[Work]:
     for line in pace_file().read_bytes().splitlines() if pace_file().is_file() else []:
         try:
             work = decoder.decode(line)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             continue
         if work.amount > 0 and work.seconds > 0 and work.model_bytes > 0:
             works.append(work)
@@ -146,7 +146,7 @@ def stored_speed() -> Speed | None:
     """This processor's speed where it was measured before."""
     try:
         return msgspec.json.decode(speed_file().read_bytes(), type=Speed)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return None
 
 

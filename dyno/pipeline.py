@@ -24,7 +24,7 @@ from dyno.prepare import Prepared, check_disk
 from dyno.rates import read_rates, unmeasured
 from dyno.request import shown_url
 from dyno.resume import Source, keep_prompts, reconcile, taken_up
-from dyno.run_directory import RunDirectory
+from dyno.run_directory import RunDirectory, keep_private
 from dyno.run_files import read_environment, read_variants
 from dyno.templates import template_notes
 from dyno.timeline import BlockTimes, Timeline
@@ -116,12 +116,14 @@ def settled(run: RunDirectory, experiment: Experiment) -> bool:
 
 def begin(prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None) -> None:
     """Set aside what no longer is what is asked for, and write down what is about to be run."""
+    if any((served := prepared.served(v, run)).elsewhere and served.elsewhere.is_keyed for v in prepared.experiment.variants):
+        keep_private(run.path)
     reconcile(prepared, run, progress, source)
     text = prepared.experiment.as_yaml()
     if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
         write_whole(run.experiment, text)
     _write_environment(prepared, run)
-    if not run.calibration.exists() and (ceiling := stored_ceiling()):
+    if not run.calibration.exists() and (ceiling := stored_ceiling(progress.log)):
         write_whole(run.calibration, msgspec.json.encode(ceiling) + b"\n")
     if not run.prompts.exists():
         keep_prompts(prepared, run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -132,8 +132,19 @@ def held_run(at: RunDirectory | Path) -> Iterator[Callable[[str], RunDirectory]]
 
 
 def existing_run(path: Path) -> RunDirectory:
-    """A run directory that is there. Raises BadInput where the folder is none."""
+    """A run directory that is there; what only its owner may read stays so. Raises BadInput where the folder is none."""
     path = expanded(path)
     if not (path / "experiment.yaml").is_file():
         raise BadInput(f"{path}: not a run directory, it has no experiment.yaml")
+    if not path.stat().st_mode & 0o077:
+        keep_private(path)
     return RunDirectory(path)
+
+
+def keep_private(run: Path) -> None:
+    """Let only the owner read a run, now and while this process goes on: a server's answers to a key are nobody else's."""
+    os.umask(0o077)
+    for path in (run, *run.rglob("*")):
+        if not path.is_symlink():
+            with suppress(OSError):  # a disk that knows no owners, or a file that is gone
+                path.chmod(0o700 if path.is_dir() else 0o600)

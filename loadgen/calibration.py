@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from foundation.machine import this_machine
 from foundation.progress import Progress, Silent
 from foundation.whole_file import write_whole
 from loadgen.block import BlockPlan
@@ -130,7 +131,7 @@ async def calibrate(
             if not many[-1].held:
                 break
     return Calibration(
-        machine=f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        machine=this_machine().words,
         python=platform.python_version(),
         receiver=KIND,
         measured_unix=time.time(),
@@ -243,11 +244,3 @@ def _two_cores() -> Iterator[int | None]:
         yield cores[1]
     finally:
         os.sched_setaffinity(0, cores)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

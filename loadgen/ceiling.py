@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import platform
+from collections.abc import Callable
 from math import ceil
 from pathlib import Path
 
 import msgspec
 
-from foundation.cache import cache_folder
+from foundation.machine import this_machine
 from loadgen.config import Stage, WorkloadConfig
 from results.records import Ceiling
 
@@ -16,19 +16,31 @@ from results.records import Ceiling
 _ROOM = 0.7
 # Events/s of one stream in a closed loop, where no rate is known beforehand: more than today's servers give to one of many.
 _STREAM_RATE = 100.0
+_LARGEST = 1 << 20
 
 
 def calibration_file() -> Path:
     """Where this machine's calibration is kept."""
-    return cache_folder() / f"calibration-{platform.node() or 'here'}.json"
+    return this_machine().file("calibration", ".json")
 
 
-def stored_ceiling() -> Ceiling | None:
-    """This machine's ceiling; None where it was never calibrated, or by another version."""
+def stored_ceiling(log: Callable[[str], None] = lambda line: None) -> Ceiling | None:
+    """This machine's ceiling; None where it was never calibrated as it is now. `log` hears why another one does not count."""
+    file, machine = calibration_file(), this_machine()
     try:
-        return msgspec.json.decode(calibration_file().read_bytes(), type=Ceiling)
-    except (FileNotFoundError, msgspec.MsgspecError):
+        with file.open("rb") as opened:
+            found = msgspec.json.decode(opened.read(_LARGEST), type=Ceiling)
+    except FileNotFoundError:
+        if machine.others("calibration", ".json"):
+            log("calibrated with another processor, kernel, Python or dyno, which does not count here; run dyno calibrate")
         return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        log(f"{file}: no calibration that can be read ({error}), so none counts; dyno calibrate writes it again")
+        return None
+    if found.machine != machine.words:
+        log(f"{file}: it is of another machine ({found.machine}), so it does not count; dyno calibrate writes it again")
+        return None
+    return found
 
 
 def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None, cores: int) -> int:

@@ -159,9 +159,9 @@ class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
     """What one process of the load generator was shown to keep up with on a machine: `calibration.json`, in its short form."""
 
     machine: str
-    events_per_s: float
-    requests_per_s: float
-    streams: int
+    events_per_s: Annotated[float, msgspec.Meta(ge=0)]
+    requests_per_s: Annotated[float, msgspec.Meta(ge=0)]
+    streams: Count
 
 
 class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dyno.environment import note_requests
+from dyno.run_files import read_environment
 from tests.dyno.stored_runs import Made, dyno
 
 MADE = Made(blocks=2, variants=("a", "b"))
@@ -76,3 +78,13 @@ def test_two_reports_of_one_run_are_the_same_bytes(
             [(run / name).read_bytes() for name in ("summary.json", "verdict.json", "report.html", "report.md", "junit.xml")]
         )
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_is_asked_otherwise_is_noted_beside_a_damaged_environment(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "environment.json"
+    file.write_bytes(DAMAGE[kind])
+    note_requests(file, {"a": ("no seed",), "b": ()})
+    note_requests(file, {"a": ("no seed", "no top_p")})
+    kept = read_environment(tmp_path)
+    assert kept.requests == {"a": ["no seed", "no top_p"]} and kept.notes == [] and "hardware" in kept.whole
