@@ -87,4 +87,4 @@ def test_what_is_asked_otherwise_is_noted_beside_a_damaged_environment(tmp_path:
     note_requests(file, {"a": ("no seed",), "b": ()})
     note_requests(file, {"a": ("no seed", "no top_p")})
     kept = read_environment(tmp_path)
-    assert kept.requests == {"a": ["no seed", "no top_p"]} and kept.notes == [] and "hardware" in kept.whole
+    assert kept.requests == {"a": ["no seed", "no top_p"]} and not kept.notes and "hardware" in kept.whole
