@@ -473,6 +473,10 @@ def _ring(
         except (Interrupted, KeyboardInterrupt):
             progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
             raise KeyboardInterrupt from None
+        except (SystemFailed, OSError):
+            if directory.experiment.exists():
+                progress.log(f"what is whole is kept; go on with: dyno run --resume {directory.path}")
+            raise
     if as_json:
         streams.put(results_json(directory, summary, verdicts))
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dyno.assets import bundled_model
 from dyno.experiment import PREFIX
+from dyno.signals import ending_now
 from foundation.checkpoint import check_checkpoint
 from foundation.errors import BadInput
 from foundation.model import ModelRef, is_causal
@@ -124,7 +125,10 @@ def _snapshot(name: str, files: tuple[str, ...], progress: Progress, what: str =
     hub_id, _, revision = name.partition("@")
     progress.log(f"looking up {name} in the hub's cache, then on the hub")
     try:
-        return Path(snapshot_download(hub_id, revision=revision or None, allow_patterns=list(files), ignore_patterns=[_TWICE]))
+        with ending_now():
+            return Path(
+                snapshot_download(hub_id, revision=revision or None, allow_patterns=list(files), ignore_patterns=[_TWICE])
+            )
     except RepositoryNotFoundError:
         raise BadInput(f"{what}: {name}: the hub has no such {what}, or it needs a token (set HF_TOKEN)") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
