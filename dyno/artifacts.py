@@ -76,7 +76,10 @@ def _differences(name: str, before: Mapping[str, Any], after: Mapping[str, Any])
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested facts by dotted keys; items of a list of mappings by their places."""
     for key, value in facts.items():
+        if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+            value = {str(place): each for place, each in enumerate(value)}
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{key}.")
         else:

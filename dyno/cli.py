@@ -179,7 +179,7 @@ def finetune(
     out: Out = Path("runs"),
 ) -> None:
     """Train the experiment's adapter, nothing else."""
-    from dyno.pipeline import begin
+    from dyno.pipeline import begin_stage
     from dyno.training import make_adapter
     from foundation.errors import BadInput
 
@@ -188,13 +188,13 @@ def finetune(
             raise BadInput(f"{experiment}: there is no section finetune")
         progress.log(f"adapter: {adapter}")
 
-    _stage(experiment, out, [begin, work])
+    _stage(experiment, out, [begin_stage, work])
 
 
 @app.command(epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics")
 def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
-    from dyno.pipeline import begin, make_checkpoints
+    from dyno.pipeline import begin_stage, make_checkpoints
     from dyno.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
@@ -202,14 +202,14 @@ def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Pa
         for name, model in make_checkpoints(prepared, directory, progress, variant or (), recovery=True).items():
             progress.log(f"{name}: {model.path} ({model.size_bytes() / 1e6:.0f} MB)")
 
-    _stage(experiment, out, [begin, work], variant or ())
+    _stage(experiment, out, [begin_stage, work], variant or ())
 
 
 @app.command(epilog="Examples:  dyno serve experiment.yaml --variant base   dyno serve runs/news-topics --variant int8")
 def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Start the variants' servers, print a curl line for each, and keep them up until Ctrl-C."""
     from dyno.keep_up import keep_up
-    from dyno.pipeline import begin, make_checkpoints
+    from dyno.pipeline import begin_stage, make_checkpoints
     from dyno.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
@@ -217,7 +217,7 @@ def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path(
         make_checkpoints(prepared, directory, progress, variant or ())
         keep_up(prepared, directory, progress, variant or ())
 
-    _stage(experiment, out, [begin, work], variant or ())
+    _stage(experiment, out, [begin_stage, work], variant or ())
 
 
 @app.command(
@@ -414,6 +414,7 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     from dyno.console import open_console, progress_for
     from dyno.experiment import load_experiment
     from dyno.prepare import prepare
+    from dyno.resume import taken_up
     from dyno.run_directory import existing_run, held_run
     from foundation.errors import BadInput
     from foundation.section import nearest
@@ -428,6 +429,7 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     with progress_for(open_console()) as progress, held_run(begun or out) as folder:
         prepared = prepare(loaded, file.resolve().parent, progress)
         directory = folder(loaded.name)
+        prepared = taken_up(prepared, directory)
         for step in steps:
             step(prepared, directory, progress)
 
@@ -453,7 +455,7 @@ def _ring(
     from dyno.measure import Interrupted
     from dyno.pipeline import run_ring
     from dyno.prepare import prepare
-    from dyno.resume import edited, source_of
+    from dyno.record import edited, source_of
     from dyno.run_directory import RunDirectory, held_run
     from dyno.show import outage, show_results
     from foundation.errors import SystemFailed

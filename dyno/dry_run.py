@@ -13,7 +13,8 @@ from dyno.estimates import estimate_stages, total
 from dyno.experiment import Experiment, load_experiment
 from dyno.pipeline import pace_here, plan_serving, run_inputs
 from dyno.prepare import Prepared, prepare
-from dyno.resume import changes, edited, standings, taken_up
+from dyno.record import edited
+from dyno.resume import changes, standings, taken_up
 from dyno.run_directory import RunDirectory, existing_run
 from dyno.templates import template_notes
 from dyno.timeline import span

@@ -22,8 +22,9 @@ from dyno.measure import measure
 from dyno.pace import Pace, Work, keep, pace_of
 from dyno.prepare import Prepared, check_disk
 from dyno.rates import read_rates, unmeasured
+from dyno.record import Source
 from dyno.request import shown_url
-from dyno.resume import Source, keep_prompts, reconcile, taken_up
+from dyno.resume import keep_prompts, reconcile, settle_weights, taken_up
 from dyno.run_directory import RunDirectory, keep_private
 from dyno.run_files import read_environment, read_variants
 from dyno.templates import template_notes
@@ -61,7 +62,10 @@ def run_ring(prepared: Prepared, run: RunDirectory, progress: Progress, source: 
     timeline = Timeline(estimate_stages(prepared, serving, pace), pace.device, progress)
     with timeline.doing("finetune", *_training_work(prepared, run)):
         make_adapter(prepared, run, progress)
+    settle_weights(prepared, run, progress)
     with timeline.doing("checkpoint", *_checkpoint_work(prepared, run)):
+        make_checkpoints(prepared, run, progress)
+    while settle_weights(prepared, run, progress):  # a student's adapter came out otherwise
         make_checkpoints(prepared, run, progress)
     serving = plan_serving(prepared, run)
     write_variants(prepared, run, serving)
@@ -114,29 +118,40 @@ def settled(run: RunDirectory, experiment: Experiment) -> bool:
     return all(is_settled(verdict) for verdict in verdicts if verdict.variant not in inputs.failed)
 
 
-def begin(prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None) -> None:
-    """Set aside what no longer is what is asked for, and write down what is about to be run."""
+def begin(
+    prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None, *, measures: bool = True
+) -> None:
+    """Set aside what no longer is what is asked for, and write down what is about to be run.
+
+    Without `measures`, the environment that a run was measured in stays on record.
+    """
     if any((served := prepared.served(v, run)).elsewhere and served.elsewhere.is_keyed for v in prepared.experiment.variants):
         keep_private(run.path)
-    reconcile(prepared, run, progress, source)
+    reconcile(prepared, run, progress, source, measures=measures)
     text = prepared.experiment.as_yaml()
     if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
         write_whole(run.experiment, text)
-    _write_environment(prepared, run)
+    _write_environment(prepared, run, measures)
     if not run.calibration.exists() and (ceiling := stored_ceiling(progress.log)):
         write_whole(run.calibration, msgspec.json.encode(ceiling) + b"\n")
     if not run.prompts.exists():
         keep_prompts(prepared, run)
 
 
-def _write_environment(prepared: Prepared, run: RunDirectory) -> None:
-    """Where hardware or versions are others than those of an earlier try, or its file is damaged, it is set aside."""
-    kept = read_environment(run.path)
-    here = environment()
-    if all(kept.whole.get(key) == here[key] for key in ("hardware", "versions")):
+def begin_stage(prepared: Prepared, run: RunDirectory, progress: Progress) -> None:
+    """The same for a command that measures nothing."""
+    begin(prepared, run, progress, measures=False)
+
+
+def _write_environment(prepared: Prepared, run: RunDirectory, measures: bool) -> None:
+    """Where hardware or versions are others than those of an earlier try, its files are set aside."""
+    kept, here = read_environment(run.path), environment()
+    if kept.whole and (not measures or all(kept.whole.get(key) == here[key] for key in ("hardware", "versions"))):
         return
     if kept.whole:
         set_aside(run, run.environment)
+        if kept.whole.get("hardware") != here["hardware"] and run.calibration.exists():
+            set_aside(run, run.calibration)
     seeds = {"workload": prepared.experiment.workload.seed}
     if prepared.experiment.finetune:
         seeds["finetune"] = prepared.experiment.finetune.seed

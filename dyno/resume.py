@@ -5,41 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from dyno.artifacts import Artifact, changed_facts
-from dyno.experiment import Experiment, load_experiment
+from dyno.graph import Graph
 from dyno.kept import State, is_done, mark, read_mark, set_aside, state_of
 from dyno.prepare import Prepared, write_prompts
 from dyno.rates import read_rates
+from dyno.record import MOST_LINES, Record, Source, read_record, write_record
 from dyno.run_directory import RunDirectory
-from foundation.contents import file_sha256
-from foundation.errors import BadInput
-from foundation.places import resolved
+from dyno.run_files import read_environment
+from foundation.contents import identity_of
 from foundation.progress import Progress
-from foundation.whole_file import write_whole
 from loadgen.wording import Correction
 from results.journal import identity_in, is_whole, journal_files, read_prompts
-
-RECORD = "artifacts.json"
-_MOST_LINES = 20
-
-
-class Source(msgspec.Struct, frozen=True):
-    """The experiment file that a run was started from, and its SHA-256."""
-
-    file: str
-    sha256: str
-
-
-class Record(msgspec.Struct):
-    """`artifacts.json`: what the run makes and measures, by name, and the experiment file it came from."""
-
-    schema_version: int = 1
-    source: Source | None = None
-    artifacts: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -58,10 +38,6 @@ _WORDS: dict[State, str] = {
     "other": "made of something else; to be made again",
     "damaged": "damaged; to be made again",
 }
-
-
-def source_of(file: Path) -> Source:
-    return Source(str(file.resolve()), file_sha256(file))
 
 
 def taken_up(prepared: Prepared, run: RunDirectory) -> Prepared:
@@ -100,65 +76,79 @@ def _blocks(prepared: Prepared, run: RunDirectory, folder: str, artifact: Artifa
     return f"{whole} of {planned} blocks there" + (f", {others} of something else" if others else "")
 
 
-def reconcile(prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None) -> None:
-    """Name what changed since the run began, set aside what depends on it, and write down what is asked for now."""
+def reconcile(
+    prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None, *, measures: bool = True
+) -> None:
+    """Name what changed since the run began, set aside what depends on it, and write down what is asked for now.
+
+    Without `measures`, journals stay as long as all that was made for them does.
+    """
     before = read_record(run)
     for line in changes(prepared, run):
         progress.log(line)
-    for line in _set_stale_aside(prepared, run):
+    folders = list(_stale_folders(prepared, run))
+    for line in folders:
         progress.log(line)
-    artifacts = {name: each.recorded() for name, each in prepared.graph.all().items()}
-    record = Record(source=source or (before.source if before else None), artifacts=artifacts)
-    write_whole(run.path / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
-
-
-def read_record(run: RunDirectory) -> Record | None:
-    """What was asked for when the run was begun or last gone on with; None where nobody wrote it, or it is damaged."""
-    try:
-        return msgspec.json.decode((run.path / RECORD).read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def edited(run: RunDirectory, experiment: Experiment) -> str | None:
-    """That the file a run was started from was edited since, and how; None where it was not, or is gone."""
-    record = read_record(run)
-    source = record.source if record else None
-    if source is None or not (file := Path(source.file)).is_file() or file_sha256(file) == source.sha256:
-        return None
-    try:
-        differs = _settings_that_differ(experiment, resolved(load_experiment(file), file.parent))
-    except BadInput as error:
-        differs = [f"it can't be read now: {error}"]
-    if not differs:
-        return None
-    return (
-        f"{file} was edited since this run began ({'; '.join(differs[:_MOST_LINES])}), and the run goes on with its own copy; "
-        f"edit {run.experiment} too, or start a new run"
-    )
-
-
-def _settings_that_differ(ours: Experiment, theirs: Experiment) -> list[str]:
-    """Drawn salts, and what the command line said of the run's length, are in no file."""
-    of_the_run = {"until_decided", "resolution"}
-    dumps = []
-    for each in (ours, theirs):
-        dumped = each.model_dump(mode="json", exclude=of_the_run)
-        dumped["workload"].pop("cache_salt")
-        dumps.append(dumped)
-    artifact = Artifact("experiment", dumps[1])
-    return changed_facts({"experiment": Artifact("experiment", dumps[0]).recorded()}, {"experiment": artifact})
+    if measures or folders:
+        for line in _stale_journals(prepared, run):
+            progress.log(line)
+    if measures or not before.artifacts:
+        artifacts = {name: each.recorded() for name, each in prepared.graph.all().items()}
+        write_record(run, Record(source=source or before.source, artifacts=artifacts, weights=before.weights))
 
 
 def changes(prepared: Prepared, run: RunDirectory) -> list[str]:
     """What is asked for otherwise than when the run was begun or last gone on with, a line each."""
-    before = read_record(run)
-    lines = changed_facts(before.artifacts, prepared.graph.all()) if before else []
-    more = [f"and {len(lines) - _MOST_LINES} more changes"] if len(lines) > _MOST_LINES else []
-    return [f"since {run.path.name} began: {line}" for line in lines[:_MOST_LINES]] + more
+    now = prepared.graph.all()
+    lines = dict.fromkeys(changed_facts(read_record(run).artifacts, now))
+    claimed = {name: each.recorded() for name, each in _as_the_environment_says(prepared, run).all().items()}
+    lines |= dict.fromkeys(changed_facts(claimed, now))
+    more = [f"and {len(lines) - MOST_LINES} more changes"] if len(lines) > MOST_LINES else []
+    return [f"since {run.path.name} began: {line}" for line in list(lines)[:MOST_LINES]] + more
 
 
-def _set_stale_aside(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
+def settle_weights(prepared: Prepared, run: RunDirectory, progress: Progress) -> bool:
+    """Compare weights that were made with those of an earlier try: what is made again may come out otherwise.
+
+    What was made or measured of other weights is set aside. Returns whether any folder was.
+    """
+    record = read_record(run)
+    artifacts = {prepared.graph.place(each): each for each in prepared.graph.folders}
+    weights = {each.identity: digest for place, each in artifacts.items() if (digest := _weights(run.path / place))}
+    other = {identity for identity, digest in weights.items() if record.weights.get(identity, digest) != digest}
+    made = [place for place, each in artifacts.items() if other.intersection(i.identity for i in each.inputs.values())]
+    lost = [place for place in made if (run.path / place).exists()]
+    for place in lost:
+        set_aside(run, run.path / place)
+        progress.log(f"{place}: to be made again, since what it is made of came out otherwise")
+    for folder, stage in prepared.graph.measured().items():
+        files = journal_files(run.path / folder)
+        if files and other.intersection(each.identity for each in stage.with_inputs()):
+            for file in files:
+                set_aside(run, file)
+            progress.log(f"{folder}: to be measured again, since its weights came out otherwise")
+    write_record(run, msgspec.structs.replace(record, weights={**record.weights, **weights}))
+    return bool(lost)
+
+
+def _weights(folder: Path) -> str | None:
+    mark = read_mark(folder)
+    return identity_of({name: f.sha256 for name, f in mark.files.items() if name.endswith(".safetensors")}) if mark else None
+
+
+def _as_the_environment_says(prepared: Prepared, run: RunDirectory) -> Graph:
+    """The graph with the machine and versions of `environment.json`, where it says them."""
+    whole, outside = read_environment(run.path).whole, prepared.outside
+    hardware, versions = whole.get("hardware"), whole.get("versions")
+    if isinstance(hardware, dict):
+        outside = replace(outside, machine={name: hardware.get(name) for name in outside.machine})
+    if isinstance(versions, dict):
+        outside = replace(outside, versions=versions)
+    return replace(prepared, outside=outside).graph
+
+
+def _stale_folders(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
+    """Sets aside each folder and file that is not what is asked for, in words."""
     graph = prepared.graph
     places = {graph.place(each): each for each in graph.folders}
     for place, artifact in places.items():
@@ -169,13 +159,18 @@ def _set_stale_aside(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
     for file, artifact in ((run.prompts, graph.prompts_file), (run.rates, graph.rates)):
         if state_of(file, artifact) not in ("done", "missing"):
             set_aside(run, file)
-    measured = {folder: artifact.identity for folder, artifact in graph.measured().items()}
+
+
+def _stale_journals(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
+    """Sets aside each journal of something else: by its own word, or by the run's environment."""
+    measured = {folder: each.identity for folder, each in prepared.graph.measured().items()}
+    claimed = {folder: each.identity for folder, each in _as_the_environment_says(prepared, run).measured().items()}
     counts: dict[str, int] = {}
     for file in journal_files(run.path / "load"):
         folder = str(file.parent.relative_to(run.path))
         identity = identity_in(file)
         # One without a header was cut off before it began; what measures its block again sees to it.
-        if identity is not None and identity != measured.get(folder):
+        if identity is not None and {identity, claimed.get(folder)} != {measured.get(folder)}:
             set_aside(run, file)
             counts[folder] = counts.get(folder, 0) + 1
     for folder, count in counts.items():

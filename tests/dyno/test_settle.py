@@ -1,0 +1,106 @@
+"""What was made a second time and came out otherwise: nothing that rests on the first is mixed with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dyno.experiment import Experiment
+from dyno.graph import Outside
+from dyno.kept import making
+from dyno.prepare import Prepared
+from dyno.resume import reconcile, settle_weights
+from dyno.run_directory import RunDirectory
+from foundation.model import ModelRef
+from foundation.progress import Silent
+
+OUTSIDE = Outside(models={"base": {"model.safetensors": "a" * 64}}, data={"train": "b" * 64})
+
+
+def prepared(folder: Path, rank: int = 16) -> Prepared:
+    experiment = Experiment.model_validate(
+        {
+            "name": "t", "model": "base", "data": {"prompt": "Hi", "train": "t.jsonl"}, "finetune": {"rank": rank},
+            "variants": [{"name": "base"}, {"name": "merged", "merge": "finetune"}], "baseline": "base",
+            "workload": {"stages": [{"name": "s", "concurrency": 1, "requests": 1}], "blocks": 1},
+        }
+    )  # fmt: skip
+    model = ModelRef("base", None, folder / "base")
+    return Prepared(experiment, folder, {"base": model}, [], [], [], None, {}, OUTSIDE)
+
+
+def make(of: Prepared, run: RunDirectory, weights: bytes) -> None:
+    for artifact in of.graph.folders:
+        if not (run.path / of.graph.place(artifact)).exists():
+            with making(run, of.graph.place(artifact), artifact) as out:
+                (out / "model.safetensors").write_bytes(weights)
+
+
+def measure(of: Prepared, run: RunDirectory) -> None:
+    for folder, artifact in of.graph.measured().items():
+        file = run.path / folder / "block-01.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        header = {
+            "schema_version": 1, "variant": folder.split("/")[1], "stage": "s", "block": 1, "seed": 0, "transport": "socket",
+            "clock": "user", "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m", "prompt_style": "plain",
+            "api": "chat", "arrivals": "closed", "offered_rate": None, "concurrency": 1, "planned": 1, "window_start_ns": 0,
+            "window_end_ns": None, "identity": artifact.identity,
+        }  # fmt: skip
+        file.write_text(json.dumps(header) + "\n")
+
+
+def journals(run: RunDirectory) -> set[str]:
+    return {str(file.relative_to(run.path).parent) for file in (run.path / "load").rglob("block-*.jsonl")}
+
+
+def test_an_adapter_that_was_lost_and_came_out_otherwise_is_merged_and_measured_again(tmp_path: Path) -> None:
+    run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path)
+    run.path.mkdir()
+    reconcile(of, run, Silent())
+    make(of, run, b"first")
+    assert not settle_weights(of, run, Silent())
+    measure(of, run)
+
+    # Made again and the same: nothing more.
+    (run.path / "adapters/finetune").rename(tmp_path / "lost")
+    make(of, run, b"first")
+    assert not settle_weights(of, run, Silent())
+    assert journals(run) == {"load/base/s", "load/merged/s"}
+
+    # Made again and another: what rests on it goes, what does not stays.
+    (run.path / "adapters/finetune").rename(tmp_path / "lost again")
+    make(of, run, b"second")
+    assert settle_weights(of, run, Silent())
+    assert not (run.path / "checkpoints/merged-finetune").exists()
+    assert journals(run) == {"load/base/s"}
+    make(of, run, b"second")
+    settle_weights(of, run, Silent())
+    assert journals(run) == {"load/base/s"}
+    measure(of, run)
+    assert not settle_weights(of, run, Silent())
+    assert journals(run) == {"load/base/s", "load/merged/s"}
+
+
+def test_other_settings_are_another_thing_and_no_surprise(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    for rank, weights in ((16, b"first"), (8, b"second")):
+        of = prepared(tmp_path, rank)
+        reconcile(of, run, Silent())
+        make(of, run, weights)
+        assert not settle_weights(of, run, Silent())
+        assert (run.path / "checkpoints/merged-finetune").exists()
+
+
+def test_the_environment_is_a_second_witness(tmp_path: Path) -> None:
+    """Journals that bear the right identity and lie beside another machine's environment are measured again."""
+    run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path)
+    run.path.mkdir()
+    reconcile(of, run, Silent())
+    measure(of, run)
+    environment = {"hardware": {"cpu": "another"}, "versions": {"vllm": "0.1"}, "models": {}, "seeds": {}}
+    (run.path / "environment.json").write_text(json.dumps(environment))
+    reconcile(of, run, Silent(), measures=False)
+    assert journals(run) == {"load/base/s", "load/merged/s"}
+    reconcile(of, run, Silent())
+    assert journals(run) == set()
