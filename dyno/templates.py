@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +84,9 @@ def template_notes(prepared: Prepared) -> dict[str, list[str]]:
 
 def _notes(prepared: Prepared, variant: VariantConfig) -> Iterator[str]:
     experiment = prepared.experiment
-    own = is_own(variant.adapter) or is_own(variant.merge)
-    if own and experiment.finetune and not experiment.workload.dataset and experiment.finetune.prompt != variant.prompt:
-        yield f"trained in {_style(experiment.finetune.prompt)} and asked in {_style(variant.prompt)}"
+    styles = None if experiment.workload.dataset else _trained_style(prepared, variant)
+    if styles is not None and styles != (variant.prompt,):
+        yield f"trained in {_style(styles[0])} and asked in {_style(variant.prompt)}"
     template = template_of(prepared, variant)
     if template is None or _replaced(prepared):
         return
@@ -96,6 +97,18 @@ def _notes(prepared: Prepared, variant: VariantConfig) -> Iterator[str]:
     other = template_of(prepared, baseline) if baseline in _served(prepared) else None
     if other and other.text != template.text:
         yield f"asked through another chat template than {baseline.name}: that of {template.source.name}"
+
+
+def _trained_style(prepared: Prepared, variant: VariantConfig) -> tuple[str | None] | None:
+    """The prompt style that a variant's adapter was trained in, in a tuple; None where that is not recorded."""
+    if is_own(variant.adapter) or is_own(variant.merge):
+        finetune = prepared.experiment.finetune
+        return (finetune.prompt,) if finetune else None
+    adapter = trained_with(prepared, variant)
+    if adapter is None or not (record := adapter / "tunedyno.json").is_file():
+        return None
+    config = json.loads(record.read_text(encoding="utf-8")).get("config") or {}
+    return (config.get("prompt"),)
 
 
 def _style(name: str | None) -> str:

@@ -120,6 +120,16 @@ def test_another_style_than_it_was_trained_in_is_said(tmp_path: Path, model: Mod
     assert template_notes(made) == {"plain": ["trained in the style short and asked in the data's own words"]}
 
 
+def test_the_style_that_an_adapter_of_another_run_records(tmp_path: Path, model: ModelRef):
+    adapter(tmp_path / "a")
+    for record, notes in (
+        ({"config": {"prompt": None}}, {}),
+        ({"config": {"prompt": "brief"}}, {"a": ["trained in the style brief and asked in the data's own words"]}),
+    ):
+        (tmp_path / "a" / "tunedyno.json").write_text(json.dumps(record))
+        assert template_notes(prepared(model, tmp_path, [{"name": "base"}, {"name": "a", "adapter": "a"}])) == notes
+
+
 def test_a_model_without_a_tokenizer(tmp_path: Path, model: ModelRef):
     (model.path / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"variants\.base: .*model: no tokenizer; copy"):
