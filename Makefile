@@ -50,6 +50,12 @@ bench-decision: .venv/.cpu
 bench-steadiness: .venv/.cpu
 	$(BIN)/python -m benchmarks.steadiness.run
 
+# Kills each kind of process of a run at random moments, with the real vLLM; a kill takes some minutes.
+.PHONY: bench-kills
+MOMENTS ?= 20
+bench-kills: .venv/.cpu
+	$(BIN)/python -m benchmarks.kills.run $(MOMENTS)
+
 fuzz-runs: .venv/.cpu
 	$(BIN)/python -m benchmarks.fuzzed_runs.run
 

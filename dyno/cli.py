@@ -417,6 +417,7 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     from dyno.resume import taken_up
     from dyno.run_directory import existing_run, held_run
     from foundation.errors import BadInput
+    from foundation.scratch import own_temporary_files
     from foundation.section import nearest
 
     begun = existing_run(experiment) if experiment.is_dir() else None
@@ -426,7 +427,7 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     for name in only:
         if name not in names:
             raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
-    with progress_for(open_console()) as progress, held_run(begun or out) as folder:
+    with own_temporary_files(), progress_for(open_console()) as progress, held_run(begun or out) as folder:
         prepared = prepare(loaded, file.resolve().parent, progress)
         directory = folder(loaded.name)
         prepared = taken_up(prepared, directory)
@@ -459,10 +460,11 @@ def _ring(
     from dyno.run_directory import RunDirectory, held_run
     from dyno.show import outage, show_results
     from foundation.errors import SystemFailed
+    from foundation.scratch import own_temporary_files
     from loadgen.descriptors import allow_connections
 
     console = open_console(stderr=as_json)
-    with progress_for(console) as progress, held_run(at) as folder:
+    with own_temporary_files(), progress_for(console) as progress, held_run(at) as folder:
         if first:
             progress.log(first)
         if isinstance(at, RunDirectory) and (note := edited(at, experiment)):

@@ -72,7 +72,7 @@ async def measure(
     times = BlockTimes()
     stop = Stopping(progress.log)
     began = time.monotonic()
-    last_failure: ServerFailed | None = None
+    failed: dict[str, ServerFailed] = {}
     until, resolution = prepared.experiment.until_decided, prepared.experiment.resolution
     try:
         answers = partial(reach, workload=prepared.experiment.workload, log=progress.log)
@@ -90,8 +90,8 @@ async def measure(
                 with timeline.doing("server", len(servers), largest, part):
                     try:
                         endpoints = await stack.enter_async_context(hosting.round(names, partly=True))
-                    except ServerFailed as failure:  # there is nobody else in this round
-                        last_failure = failure
+                    except ServerFailed:  # there is nobody else in this round
+                        failed |= hosting.failed
                         fail(out, hosting.failed, progress)
                         continue
                 fail(out, hosting.failed, progress)
@@ -115,9 +115,10 @@ async def measure(
                     await load.run(
                         _stage_blocks(prepared, names, out, _judged(prepared), count), f"until decided, {count} blocks"
                     )
-                forget_failures(out, [name for name in names if name not in hosting.failed])
-        if last_failure and not any(out.path.glob("load/*/*/block-*.jsonl")):
-            raise last_failure
+                failed |= hosting.failed
+                forget_failures(out, [name for name in names if name not in failed])
+        if failed and not any(out.path.glob("load/*/*/block-*.jsonl")):
+            raise next(iter(failed.values()))
     except asyncio.CancelledError:
         raise Interrupted from None
     return times

@@ -120,8 +120,9 @@ async def _drive(
             else:
                 window_end_ns = await closed_loop(traffic, plan.questions, plan.stage, plan.share, window_start_ns, stop)
         except asyncio.CancelledError:
+            stopped_ns = traffic.stopped_ns  # what was never sent lies outside the window
             traffic.close()
-            end(traffic.now_ns(), interrupted=True)
+            end(traffic.now_ns() if stopped_ns is None else stopped_ns, interrupted=True)
             raise
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None

@@ -26,7 +26,10 @@ from results.records import Failure, RequestRecord
 
 @dataclass
 class Traffic:
-    """What the requests of a block share. `extended`: the server takes vLLM's form of the API; `tokenizer` counts for it."""
+    """What the requests of a block share. `extended`: the server takes vLLM's form of the API; `tokenizer` counts for it.
+
+    `stopped_ns`: when the first planned request was given up, from the origin; None where none was.
+    """
 
     transport: Transport
     endpoint: Endpoint
@@ -39,6 +42,7 @@ class Traffic:
     tokenizer: ModelTokenizer | None = None
     failed: int = 0
     last_scheduled_ns: int = 0
+    stopped_ns: int | None = None
     _open: dict[int, tuple[Question, int]] = field(default_factory=dict)
     _backlog: Backlog = field(default_factory=Backlog)
 
@@ -57,6 +61,8 @@ class Traffic:
         return self._ask(number, question, scheduled_ns)
 
     def never_sent(self, number: int, question: Question, scheduled_ns: int, failure: Failure, why: str) -> None:
+        if failure == "cancelled" and self.stopped_ns is None:
+            self.stopped_ns = min(scheduled_ns, self.now_ns())
         self._record(RequestRecord(id=number, prompt_id=question.id, scheduled_ns=scheduled_ns, failure=failure, error=why))
 
     def close(self) -> None:

@@ -71,6 +71,10 @@ class Watched:
                 found["engine"].append(process)
         return found
 
+    def last_line(self) -> str:
+        """What the run said last: what it is doing."""
+        return (self.folder / "output.txt").read_text(encoding="utf-8").rstrip().rpartition("\n")[2][:34]
+
     def wait(self, seconds: float) -> int:
         """The exit code, once it has ended."""
         until = time.monotonic() + seconds

@@ -20,6 +20,7 @@ from foundation.model import ModelRef
 from foundation.progress import Silent
 from serve import Hosting, ServedVariant, ServerFailed, check
 from serve.config import ServeConfig
+from tests.weightless_model import write_weightless_model
 
 FAKE = Path(__file__).parent / "fake_vllm"
 SECTION = {"device": "cpu", "kv_cache": "1MiB", "memory": "64GiB", "dtype": "float32"}
@@ -41,10 +42,14 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.fixture
-def others(tiny: ModelRef, tmp_path: Path) -> ModelRef:
-    """The same model in another folder, so that it gets a server of its own."""
-    (tmp_path / "other").symlink_to(tiny.path)
-    return ModelRef("other", None, tmp_path / "other")
+def model(tmp_path: Path) -> ModelRef:
+    return write_weightless_model(tmp_path / "model")
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> ModelRef:
+    """In another folder, so that it gets a server of its own."""
+    return write_weightless_model(tmp_path / "others")
 
 
 async def unreached(endpoint: Endpoint) -> Endpoint:
@@ -87,8 +92,8 @@ async def failing(hosting: Hosting) -> ServerFailed:
 
 
 @pytest.mark.parametrize("which", ["API server", "engine"])
-async def test_a_death_is_the_failure_of_one_server(tiny: ModelRef, others: ModelRef, tmp_path: Path, which: str):
-    async with bench(tiny, others, tmp_path) as up:
+async def test_a_death_is_the_failure_of_one_server(model: ModelRef, others: ModelRef, tmp_path: Path, which: str):
+    async with bench(model, others, tmp_path) as up:
         family = up.processes("a")
         family[2 if which == "API server" else 3].kill()
         if which == "engine":
@@ -108,8 +113,8 @@ async def test_a_death_is_the_failure_of_one_server(tiny: ModelRef, others: Mode
 
 
 @pytest.mark.parametrize("which", [2, 3], ids=["API server", "engine"])
-async def test_a_server_that_was_stopped_is_noticed_once_and_soon(tiny: ModelRef, others: ModelRef, tmp_path: Path, which: int):
-    async with bench(tiny, others, tmp_path, patience=1.0) as up:
+async def test_a_server_that_was_stopped_is_noticed_once_and_soon(model: ModelRef, others: ModelRef, tmp_path: Path, which: int):
+    async with bench(model, others, tmp_path, patience=1.0) as up:
         family = up.processes("b")
         family[which].suspend()
         failure = await failing(up.hosting)
@@ -120,8 +125,8 @@ async def test_a_server_that_was_stopped_is_noticed_once_and_soon(tiny: ModelRef
 
 
 @pytest.mark.parametrize("killed", [[0], [1], [0, 1]], ids=["first", "second", "both"])
-async def test_a_warden_that_is_killed_leaves_nothing(tiny: ModelRef, others: ModelRef, tmp_path: Path, killed: list[int]):
-    async with bench(tiny, others, tmp_path) as up:
+async def test_a_warden_that_is_killed_leaves_nothing(model: ModelRef, others: ModelRef, tmp_path: Path, killed: list[int]):
+    async with bench(model, others, tmp_path) as up:
         family = up.processes("a")
         for place in killed:
             family[place].kill()
@@ -132,15 +137,15 @@ async def test_a_warden_that_is_killed_leaves_nothing(tiny: ModelRef, others: Mo
 
 
 async def test_one_server_does_not_start_and_the_other_is_served(
-    tiny: ModelRef, others: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: ModelRef, others: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("FAKE_VLLM_BREAKS", "b")
-    async with bench(tiny, others, tmp_path, partly=True) as up:
+    async with bench(model, others, tmp_path, partly=True) as up:
         assert list(up.endpoints) == ["a"]
         assert "died while it started" in str(up.hosting.failed["b"])
         assert up.hosting.failed["b"].detail == "ValueError: this model is broken"
     with pytest.raises(ServerFailed, match="the server of b died while it started: ValueError: this model is broken"):
-        async with bench(tiny, others, tmp_path):
+        async with bench(model, others, tmp_path):
             pass
 
 
@@ -181,14 +186,14 @@ async def _started(hosting: Hosting) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_stranger_on_the_port_hears_nothing(tiny: ModelRef, tmp_path: Path):
+async def test_a_stranger_on_the_port_hears_nothing(model: ModelRef, tmp_path: Path):
     """It bound the port before us, as SO_REUSEADDR lets it, and listens when our server begins to start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     stranger = Stranger(port)
     config = ServeConfig.model_validate({**SECTION, "ports": f"{port}-{port}"})
-    hosting = Hosting(check([ServedVariant("a", tiny)], config), config, tmp_path, Silent(), unreached)
+    hosting = Hosting(check([ServedVariant("a", model)], config), config, tmp_path, Silent(), unreached)
 
     async def serve() -> None:
         async with hosting.round(["a"]):
@@ -205,8 +210,8 @@ async def test_a_stranger_on_the_port_hears_nothing(tiny: ModelRef, tmp_path: Pa
     stranger.close()
 
 
-async def test_a_server_whose_port_a_stranger_takes_over_gets_no_more_requests(tiny: ModelRef, others: ModelRef, tmp_path: Path):
-    async with bench(tiny, others, tmp_path) as up:
+async def test_a_server_whose_port_a_stranger_takes_over_gets_no_more_requests(model: ModelRef, others: ModelRef, tmp_path: Path):
+    async with bench(model, others, tmp_path) as up:
         port = int(up.endpoints["a"].base_url.rpartition(":")[2].removesuffix("/v1"))
         with pytest.raises(OSError):
             Stranger(port)

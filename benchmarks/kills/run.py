@@ -1,0 +1,157 @@
+"""`python -m benchmarks.kills.run [MOMENTS] [SEED]`: kills of a whole run with a tiny model and the real vLLM, at random moments.
+
+Each kill is a run of its own: started, one of its processes killed by SIGKILL, left to end, examined, resumed, and held
+against a run that nothing happened to. Prints a table and exits 1 where a line of it is not as it should be. A kill takes two
+to four minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.kills.rig import VICTIMS, Watched, differences, lost_s, outcome
+
+MOST_LOST_S = 1.0
+LONGEST_S = 900.0
+EXPERIMENT = """\
+name: kills
+model: base-model
+data: {train: train.jsonl, eval: eval.jsonl}
+finetune: {rank: 4, epochs: 1, batch_size: 8}
+variants: [{name: base}, {name: merged, merge: finetune}]
+baseline: base
+serve: {device: cpu, enforce_eager: true, max_model_len: 512, kv_cache: 64MiB}
+workload:
+  stages: [{concurrency: 3, requests: 60, warmup: 0s}]
+  blocks: 5
+  sampling: {max_tokens: 16}
+slo: {latency_p50: 60s, error_rate: 50%}
+"""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A line of the table. `lost_s` is None where no block was under way; `code` is the exit code of the run that was killed."""
+
+    victim: str
+    at_s: float
+    phase: str
+    code: int
+    lost_s: float | None
+    left: list[str]
+    resumed: int
+    left_then: list[str]
+    differs: list[str]
+
+    @property
+    def good(self) -> bool:
+        lost = self.lost_s is not None and self.lost_s > MOST_LOST_S
+        return not (lost or self.left or self.resumed or self.left_then or self.differs)
+
+    def __str__(self) -> str:
+        lost = "-" if self.lost_s is None else f"{self.lost_s:.2f} s"
+        left = "; ".join([*self.left, *self.left_then]) or "nothing"
+        same = "; ".join(self.differs) or "the same"
+        begun = f"{self.victim:10}  {self.at_s:6.1f} s  {self.phase:34}"
+        return f"{begun}  {self.code:4}  {lost:>7}  {left:20}  {self.resumed:4}  {same}"
+
+
+def write_experiment(folder: Path) -> None:
+    from tests.tiny_model import build_tiny_model
+
+    build_tiny_model(folder / "base-model")
+    rows = [json.dumps({"prompt": f"Sort: {n}", "completion": "odd" if n % 2 else "even"}) + "\n" for n in range(150)]
+    (folder / "train.jsonl").write_text("".join(rows[:90]), encoding="utf-8")
+    (folder / "eval.jsonl").write_text("".join(rows[90:]), encoding="utf-8")
+    (folder / "experiment.yaml").write_text(EXPERIMENT, encoding="utf-8")
+
+
+def reference(folder: Path, environment: Mapping[str, str]) -> tuple[dict[str, object], float]:
+    """The outcome of a run that nothing happens to, and how long it takes."""
+    run = watched(folder, environment)
+    run.start("experiment.yaml")
+    if code := run.wait(LONGEST_S):
+        sys.exit(f"the run that nothing happens to ended with {code}; see {folder}/output.txt")
+    return outcome(folder / "runs" / "kills"), time.monotonic() - run.began
+
+
+def watched(folder: Path, environment: Mapping[str, str]) -> Watched:
+    """Temporary files in a folder of their own, whose path is short enough for sockets."""
+    return Watched(folder, Path(tempfile.mkdtemp(prefix="k", dir="/tmp")), environment)
+
+
+def kill_once(
+    folder: Path,
+    victim: str,
+    at_s: float,
+    usual: Mapping[str, object],
+    environment: Mapping[str, str],
+    rng: random.Random,
+    begun: Callable[[Path], bool] = lambda run: True,
+) -> Kill:
+    """Kill one of the processes of a kind at a moment, or as soon after it as there is one and `begun` says so of the run."""
+    run, out = watched(folder, environment), folder / "runs" / "kills"
+    run.start("experiment.yaml")
+    pick = None
+    while run.process.poll() is None and pick is None:
+        processes = run.look()[victim]
+        if time.monotonic() - run.began >= at_s and processes and begun(out):
+            pick = rng.choice(processes)
+        time.sleep(0.02)
+    if pick is None:
+        sys.exit(f"the run ended before its {victim} could be killed; see {folder}/output.txt")
+    run.look()
+    phase, at_s, killed_at = run.last_line(), time.monotonic() - run.began, time.time()
+    pick.kill()
+    if victim == "dyno":
+        run.process.wait()
+    lost = lost_s(out, killed_at) if victim == "dyno" else None
+    code = run.wait(LONGEST_S)
+    left = [one for one in run.left() if not (victim == "dyno" and one.startswith("tunedyno-"))]
+    run.start(*(("--resume", str(out)) if (out / "experiment.yaml").exists() else ("experiment.yaml",)))
+    resumed = run.wait(LONGEST_S)
+    left_then = run.left()
+    differs = differences(outcome(out), usual) if resumed == 0 else ["not resumed"]
+    shutil.rmtree(run.temporary)
+    return Kill(victim, at_s, phase, code, lost, left, resumed, left_then, differs)
+
+
+def main(moments: int, seed: int) -> int:
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary) / "source"
+        source.mkdir()
+        write_experiment(source)
+        environment = {"OMP_NUM_THREADS": "1", "TUNEDYNO_CACHE": str(Path(temporary) / "cache")}
+        usual, takes_s = reference(_copy(source), environment)
+        print(f"nothing happens: {takes_s:.0f} s, {usual}", flush=True)
+        good = True
+        for number in range(moments):
+            victim, at_s = VICTIMS[number % len(VICTIMS)], rng.uniform(0, 0.95 * takes_s)
+            folder = _copy(source)
+            kill = kill_once(folder, victim, at_s, usual, environment, rng)
+            print(kill, flush=True)
+            good &= kill.good
+            if kill.good:
+                shutil.rmtree(folder)
+            else:
+                print(f"    see {shutil.copytree(folder, tempfile.mkdtemp(prefix='kill-'), dirs_exist_ok=True)}", flush=True)
+    return 0 if good else 1
+
+
+def _copy(source: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=source.parent))
+    return Path(shutil.copytree(source, folder, dirs_exist_ok=True))
+
+
+if __name__ == "__main__":
+    given = [int(argument) for argument in sys.argv[1:]]
+    sys.exit(main(*(given + [20, 0][len(given) :])))
