@@ -9,9 +9,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from foundation.model import ModelRef
-from tests.tiny_model import CHAT_TEMPLATE
+from tests.tiny_model import write_tokenizer
 
-_HIDDEN, _HEADS, _VALUES, _INNER, _WORDS = 64, 2, 32, 128, 259
+_HIDDEN, _HEADS, _VALUES, _INNER = 64, 2, 32, 128
 _LAYER = {
     "input_layernorm": (_HIDDEN,),
     "post_attention_layernorm": (_HIDDEN,),
@@ -33,7 +33,6 @@ _CONFIG = {
     "num_hidden_layers": 1,
     "num_key_value_heads": 1,
     "head_dim": 32,
-    "vocab_size": _WORDS,
     "max_position_embeddings": 2048,
     "tie_word_embeddings": True,
 }
@@ -41,9 +40,9 @@ _CONFIG = {
 
 def write_weightless_model(folder: Path) -> ModelRef:
     folder.mkdir(parents=True)
+    words = write_tokenizer(folder)
     shapes = {f"model.layers.0.{name}.weight": shape for name, shape in _LAYER.items()}
-    shapes |= {"model.embed_tokens.weight": (_WORDS, _HIDDEN), "model.norm.weight": (_HIDDEN,)}
+    shapes |= {"model.embed_tokens.weight": (words, _HIDDEN), "model.norm.weight": (_HIDDEN,)}
     save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(_CONFIG), encoding="utf-8")
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(_CONFIG | {"vocab_size": words}), encoding="utf-8")
     return ModelRef(folder.name, None, folder)

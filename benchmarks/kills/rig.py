@@ -31,9 +31,9 @@ class Watched:
     environment: Mapping[str, str]
     seen: dict[int, psutil.Process] = field(default_factory=dict)
     ports: set[int] = field(default_factory=set)
+    shared: set[Path] = field(default_factory=set)
 
     def start(self, *arguments: str) -> None:
-        self.shared_before = set(_SHARED.iterdir())
         with (self.folder / "output.txt").open("a", encoding="utf-8") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "dyno.cli", "run", *arguments],
@@ -61,6 +61,7 @@ class Watched:
             except psutil.Error:
                 continue
             self.seen.setdefault(process.pid, process)
+            self.shared |= shared_memory(process.pid)
             if process is dyno:
                 found["dyno"].append(process)
             elif "warden.py" in line:
@@ -94,13 +95,18 @@ class Watched:
         processes = [f"process {p.pid}" for p in self.seen.values() if p.pid != self.process.pid and _runs(p)]
         listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
         ports = [f"port {port}" for port in sorted(self.ports & listening)]
-        shared = [str(file) for file in sorted(set(_SHARED.iterdir()) - self.shared_before) if file.owner() == _me()]
+        shared = [str(file) for file in sorted(self.shared) if file.exists()]
         files = [str(file.relative_to(self.temporary)) for file in sorted(self.temporary.rglob("*"))]
         return processes + ports + shared + files
 
 
-def _me() -> str:
-    return psutil.Process().username()
+def shared_memory(pid: int) -> set[Path]:
+    """The files of shared memory that a process has mapped."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {Path(line.split(maxsplit=5)[5]) for line in lines if f" {_SHARED}/" in line}
 
 
 def _runs(process: psutil.Process) -> bool:

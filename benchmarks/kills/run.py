@@ -102,8 +102,7 @@ def kill_once(
     run.start("experiment.yaml")
     pick = None
     while run.process.poll() is None and pick is None:
-        processes = run.look()[victim]
-        if time.monotonic() - run.began >= at_s and processes and begun(out):
+        if time.monotonic() - run.began >= at_s and begun(out) and (processes := run.look()[victim]):
             pick = rng.choice(processes)
         time.sleep(0.02)
     if pick is None:

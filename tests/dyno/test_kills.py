@@ -95,7 +95,7 @@ def test_the_variant_whose_server_died_does_not_ship_and_the_other_is_whole(expe
     stages = {v["variant"]: v["stages"] for v in summary["variants"]}
     assert (stages["base"][0]["planned"], stages["base"][0]["succeeded"]) == (120, 120)
     assert stages["other"][0]["validity"]["level"] == "INVALID"
-    assert stages["other"][0]["planned"] < 60, "what was never sent is no failure of the server"
+    assert stages["other"][0]["planned"] < 80, "what was never sent is no failure of the server"
 
 
 def test_a_run_of_which_no_server_lives_ends_with_4(experiment: Path, tmp_path: Path) -> None:

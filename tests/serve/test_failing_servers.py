@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.kills.rig import shared_memory
 from foundation.endpoint import Endpoint
 from foundation.model import ModelRef
 from foundation.progress import Silent
@@ -34,10 +35,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAKE), os.environ.get("PYTHONPATH", "")]))
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    shared = set(Path("/dev/shm").glob("psm_*"))
     yield folder
     assert list(folder.iterdir()) == []
-    assert set(Path("/dev/shm").glob("psm_*")) <= shared
     folder.rmdir()
 
 
@@ -61,6 +60,8 @@ class Bench:
 
     def __init__(self, hosting: Hosting, endpoints: dict[str, Endpoint]) -> None:
         self.hosting, self.endpoints = hosting, endpoints
+        self.shared = set[Path]().union(*(shared_memory(p.pid) for name in endpoints for p in self.processes(name)))
+        assert len(self.shared) == len(endpoints), "each engine has some"
 
     def processes(self, variant: str) -> list[psutil.Process]:
         """First warden, second warden, API server, engine; the resource tracker may be one more."""
@@ -76,7 +77,9 @@ async def bench(a: ModelRef, b: ModelRef, logs: Path, partly: bool = False, pati
     before = set(psutil.Process().children(recursive=True))
     try:
         async with hosting.round(["a", "b"], partly=partly) as endpoints:
-            yield Bench(hosting, endpoints)
+            up = Bench(hosting, endpoints)
+            yield up
+        assert not any(file.exists() for file in up.shared)
     finally:
         left = [
             p for p in psutil.Process().children(recursive=True) if p not in before and "tracker" not in " ".join(p.cmdline())
