@@ -16,6 +16,7 @@ from foundation.installed import assigned, source, strings
 
 _MODELS = "model_executor/models"
 _LORA = "SupportsLoRA"
+_KINDS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT")
 
 
 def quantization_formats() -> frozenset[str]:
@@ -38,6 +39,14 @@ def architectures() -> dict[str, tuple[str, str]]:
         return {}
     pairs = zip(value.keys, value.values, strict=True)
     return {ast.literal_eval(key): ast.literal_eval(place) for key, place in pairs if key is not None}
+
+
+def may_serve(architecture: str) -> bool:
+    """Whether vLLM has this architecture, or may serve it by way of transformers or a plugin."""
+    ours = [strings("vllm", f"{_MODELS}/registry.py", name) for name in ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS")]
+    ours += [strings("vllm", f"{_MODELS}/registry.py", "_TRANSFORMERS_SUPPORTED_MODELS")]
+    theirs = [strings("transformers", "models/auto/modeling_auto.py", f"MODEL_FOR_{kind}_MAPPING_NAMES") for kind in _KINDS]
+    return not ours[0] or other_plugins() or any(architecture in names for names in (*ours, *theirs))
 
 
 @dataclass(frozen=True)

@@ -36,3 +36,11 @@ def test_an_adapter_on_a_base_of_integers(tmp_path: Path) -> None:
     check_kernels(experiment({}), {"m": int8})
     with pytest.raises(BadInput, match=r"variants\.v\.adapter: .*int8 is w8a8-int8, on which .* no adapter"):
         check_kernels(experiment({"adapter": "a"}), {"m": int8})
+
+
+def test_an_architecture_that_nothing_here_serves(tmp_path: Path) -> None:
+    for known in ("GPT2LMHeadModel", "Qwen2VLForConditionalGeneration", "ArceeForCausalLM"):  # the last by way of transformers
+        check_kernels(experiment({}), {"m": write_base(tmp_path / known, architectures=[known])})
+    check_kernels(experiment({}), {"m": write_base(tmp_path / "own", architectures=["Own"], auto_map={"AutoModel": "own.Own"})})
+    with pytest.raises(BadInput, match=r"variants\.v: .*architectures: the installed vLLM serves no MadeUpForCausalLM"):
+        check_kernels(experiment({}), {"m": write_base(tmp_path / "odd", architectures=["MadeUpForCausalLM"])})
