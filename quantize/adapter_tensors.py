@@ -32,10 +32,13 @@ _ENDINGS: dict[str, tuple[Role, str]] = {
 }
 _EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
 _HEADS = ("lm_head", "embed_out")
+_DEFAULT = re.compile(r"([.]lora_(?:[AB]|embedding_[AB]|magnitude_vector))[.]default(?=[.](?:weight|bias)$|$)")
+"""The name that PEFT gives an adapter in memory, in the names of a state dict saved as it is: it reads those too."""
+
 _NAMED = re.compile(
     r"[.](lora_[AB][.][^.]+[.](weight|bias)$|lora_embedding_[AB][.]|lora_magnitude_vector[.](?!weight$)|modules_to_save[.])"
 )
-"""Where a state dict was saved as it is: with the name that the adapter has in memory in its names."""
+"""The same with any other name, which PEFT passes over."""
 
 _COPY = re.compile(r"(.+[.])(?:modules_to_save|original_module)[.](.+)")
 """A module that was trained whole and brings new rows is written three times: as it is, and as both modules that it was in."""
@@ -85,7 +88,7 @@ def parts_of(adapter: Path) -> Parts:
     _check_names(file, names)
     parts: Parts = {}
     for name in names:
-        target, role = _target(name.removeprefix(PREFIX))
+        target, role = _target(_DEFAULT.sub(r"\1", name.removeprefix(PREFIX)))
         if "lora_" in target:
             raise BadInput(f"{file}: {name}: not a tensor of plain LoRA or DoRA, so its merge can't be checked; {_SAVE_AGAIN}")
         if role in (roles := parts.setdefault(target, {})):
@@ -108,8 +111,8 @@ def _check_names(file: Path, names: Collection[str]) -> None:
         f"hold _orig_mod., which torch.compile adds; leave it out, or {_SAVE_AGAIN}",
     )
     refuse(
-        [name for name in names if _NAMED.search(name)],
-        f"hold the adapter's own name, as lora_A.default.weight does; write lora_A.weight, or {_SAVE_AGAIN}",
+        [name for name in names if _NAMED.search(_DEFAULT.sub(r"\1", name))],
+        f"hold a name of the adapter's own, as lora_A.mine.weight does; write lora_A.weight, or {_SAVE_AGAIN}",
     )
 
 
