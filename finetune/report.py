@@ -171,4 +171,4 @@ def _bare(example: Example) -> str:
 def _labels(learned: Sequence[Tokens]) -> dict[str, int]:
     counts = Counter(t.answer for t in learned)
     few = len(counts) <= min(_MOST_LABELS, len(learned) // 2)
-    return dict(counts.most_common()) if few and all(len(label) <= _LABEL_CHARACTERS for label in counts) else {}
+    return dict(counts.most_common()) if few and all(0 < len(label) <= _LABEL_CHARACTERS for label in counts) else {}

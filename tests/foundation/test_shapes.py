@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, read_examples
@@ -205,3 +207,28 @@ def test_everyday_files_hold_the_same_examples(tmp_path: Path) -> None:
         assert [(e.messages[0]["content"], e.completion) for e in told] == [tuple(row.values()) for row in rows], name
     (tmp_path / "utf16.jsonl").write_bytes(lines.encode("utf-16"))
     assert [e.completion for e in read_examples(tmp_path / "utf16.jsonl", encoding="utf-16")] == ["A0", "A1", "A2"]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+
+
+@given(st.none() | TEXT, st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_conversation_is_the_same_in_every_shape(tmp_path: Path, system: str | None, turns: list[tuple[str, str]]) -> None:
+    chat = [{"role": "system", "content": system}] if system else []
+    for question, answer in turns:
+        chat += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    human = {"user": "human", "assistant": "gpt", "system": "system"}
+    *history, (question, answer) = turns
+    beside = {"system": system, "history": [list(pair) for pair in history]}
+    rows = [
+        {"messages": chat},
+        {"conversations": [{"from": human[m["role"]], "value": m["content"]} for m in chat]},
+        {"messages": json.dumps([{**m, "content": [{"type": "text", "text": m["content"]}]} for m in chat])},
+        {"prompt": chat[:-1], "completion": chat[-1:]},
+        {"prompt": question, "completion": answer, **beside},
+        {"instruction": question, "input": "", "output": answer, **beside},
+    ]
+    examples = read(tmp_path, *rows)
+    assert [said(example) for example in examples] == [[(m["role"], m["content"]) for m in chat]] * len(rows)
+    assert len({example.key for example in examples}) == 1
