@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,6 +21,7 @@ from typing import Any, TextIO
 from finetune.score import Scorer
 from finetune.train import train
 from foundation.errors import BadInput, DynoError, SystemFailed
+from foundation.parent import end_with
 from foundation.progress import Progress, Silent
 
 _MARK = "\x1etunedyno "
@@ -40,7 +42,14 @@ def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, prog
         job = Path(folder) / "job.pickle"
         job.write_bytes(pickle.dumps((arguments, scorer, asked)))
         whole = [sys.executable, "-m", "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(job)]
-        process = subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=file, encoding="utf-8", errors="replace")
+        process = subprocess.Popen(
+            whole,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            encoding="utf-8",
+            errors="replace",
+            preexec_fn=partial(end_with, os.getpid()),
+        )
         try:
             error = _follow(process, progress, file)
             code = process.wait()
@@ -93,6 +102,7 @@ def _tell(kind: str, *values: Any) -> None:
 
 
 def main(job: Path) -> int:
+    end_with(os.getppid())
     arguments, scorer, asked = pickle.loads(job.read_bytes())
     first = int(os.environ.get("RANK", "0")) == 0
     started = int(os.environ.get("WORLD_SIZE", "1"))

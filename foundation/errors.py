@@ -68,7 +68,9 @@ _BROKEN = {
 def refused_by_system(error: OSError | RuntimeError) -> DynoError | None:
     """The clear line for what the system refused of a file; None where the error is about something else."""
     if isinstance(error, RuntimeError):  # pathlib's own, before Python 3.13
-        return BadInput(f"{error}: the symbolic link leads to itself") if "Symlink loop" in str(error) else None
+        said, _, path = str(error).partition(" from ")
+        loop = path.strip("'")
+        return BadInput(f"{loop}: the symbolic link leads to itself") if said == "Symlink loop" else None
     known = {**_REFUSED, **_BROKEN}
     if error.errno not in known:
         return None

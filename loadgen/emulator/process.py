@@ -7,18 +7,21 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foundation.children import run_module
 from foundation.endpoint import Endpoint
+from foundation.parent import end_with
 
 
 @contextmanager
 def emulator(*arguments: str, truth: Path, core: int | None = None) -> Iterator[Endpoint]:
     """Start an emulator that logs to `truth`, on a core of its own where the OS allows. The log is whole after the block."""
     command = run_module("loadgen.emulator", "--truth", str(truth.absolute()), *arguments)
-    process = subprocess.Popen(command, cwd=truth.parent, stdout=subprocess.PIPE, encoding="utf-8")
+    ends = partial(end_with, os.getpid())
+    process = subprocess.Popen(command, cwd=truth.parent, stdout=subprocess.PIPE, encoding="utf-8", preexec_fn=ends)
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, {core})
