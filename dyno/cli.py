@@ -13,7 +13,7 @@ import typer
 from dyno import flags, signals, streams
 from foundation.children import import_nothing_from_here
 from foundation.errors import DynoError, Exit, refused_by_system
-from foundation.secrets import hide_keys
+from foundation.secrets import hide_keys, remember_environment
 from foundation.visible import printable
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def main() -> None:
     1 and 2 are verdicts, so no fault and no broken pipe may end a command with them.
     """
     import_nothing_from_here()
+    remember_environment()
     streams.steady()
     signals.end_as_ctrl_c()
     debug = "--debug" in sys.argv

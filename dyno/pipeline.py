@@ -33,6 +33,7 @@ from dyno.training import make_adapter, make_student
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.progress import Progress
+from foundation.visible import json_printable
 from foundation.whole_file import write_whole
 from loadgen import run as run_loop
 from loadgen.ceiling import stored_ceiling
@@ -364,8 +365,8 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
 
 
 def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
-    """Indented JSON; the same object gives the same bytes."""
-    write_whole(file, msgspec.json.format(msgspec.json.encode(output), indent=2) + b"\n")
+    """Indented JSON, which a terminal can show; the same object gives the same bytes."""
+    write_whole(file, json_printable(msgspec.json.format(msgspec.json.encode(output), indent=2).decode()) + "\n")
 
 
 def keep_loads(prepared: Prepared, serving: serve.ServePlan, device: str, times: BlockTimes, summary: Summary) -> None:

@@ -7,6 +7,7 @@ An excerpt may end in the middle of one. What replaces a secret is a reference s
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -112,17 +113,26 @@ def _in_base64(secret: bytes) -> Iterator[str]:
 
 
 _known: dict[str, str] = {}
-_mask_of_known = Mask({})
 
 
 def remember(secrets: Mapping[str, str]) -> None:
     """Have `masked` take these out from now on."""
-    global _mask_of_known
     if secrets.items() - _known.items():
         _known.update(secrets)
-        _mask_of_known = Mask(_known)
+        _mask_of_known.cache_clear()
+
+
+def remember_environment() -> None:
+    """The same for what the environment calls a key, a token or a password."""
+    named = {value: f"${{{name}}}" for name, value in os.environ.items() if names_a_secret(name)}
+    remember({value: shown for value, shown in named.items() if len(value) >= _BEGINNING})
 
 
 def masked(text: str) -> str:
     """The text without any secret that this process knows: an error may come from anywhere and hold one."""
-    return _mask_of_known(text)
+    return _mask_of_known()(text)
+
+
+@cache
+def _mask_of_known() -> Mask:
+    return Mask(_known)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.secrets import Mask, hide_keys, looks_like_key, masked, names_a_secret, remember
+from foundation.secrets import Mask, hide_keys, looks_like_key, masked, names_a_secret, remember, remember_environment
 
 KEY = 'sk-proj-aB3/+"x9&<Zq'
 KEYS = st.text(string.ascii_letters + string.digits + "-_/+=\"'&<>\\ é", min_size=8, max_size=60)
@@ -89,9 +89,13 @@ def test_a_short_word_is_no_secret() -> None:
     assert Mask({"abc": "***"})("abc") == "abc"
 
 
-def test_what_this_process_knows_is_masked_everywhere() -> None:
+def test_what_this_process_knows_is_masked_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     remember({"correct-horse-battery": "${HORSE}"})
-    assert masked("ValueError: correct-horse-battery") == "ValueError: ${HORSE}"
+    monkeypatch.setenv("SOME_SERVICES_TOKEN", "staple-0123456789")
+    monkeypatch.setenv("SOME_FOLDER", "folder-0123456789")
+    remember_environment()
+    said = masked("ValueError: correct-horse-battery, staple-0123456789 in folder-0123456789")
+    assert said == "ValueError: ${HORSE}, ${SOME_SERVICES_TOKEN} in folder-0123456789"
 
 
 @pytest.mark.parametrize("name", ["api_key", "api-key", "apikey", "token", "auth.token", "password", "hf-token"])
