@@ -129,7 +129,7 @@ def _hit(metric: str, hit: NDArray[np.bool_]) -> Requests:
         return requests(quick, hit)
     if metric == "length_share":
         return requests(quick, finish=["length" if each else "stop" for each in hit])
-    return replace(requests(quick), text=["" if each else "text" for each in hit])
+    return replace(requests(quick), silent=hit)
 
 
 def relative_share(ours: float, theirs: float, blocks: int, each: int) -> Case:
