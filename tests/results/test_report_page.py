@@ -387,5 +387,26 @@ def test_the_distributions_of_latency_and_of_ttft_are_drawn_from_their_own_value
 
 def test_a_card_says_nothing_twice(made: Made) -> None:
     _, summary, verdicts, _ = made
+    by_name = {verdict.variant: verdict for verdict in verdicts.variants}
     for card in cards(summary, verdicts):
         assert not [reason for reason in card["reasons"] if reason.lower() in card["headline"].lower()]
+        said = " ".join([card["headline"], *card["reasons"]]).lower()
+        open_ = [o.sentence for o in by_name[card["variant"]].objectives if o.outcome != "holds"]
+        assert all(sentence.lower() in said for sentence in open_)
+
+
+def test_a_bound_on_one_side_is_written_as_such(made: Made) -> None:
+    _, summary, verdicts, _ = made
+    verdict = next(v for v in verdicts.variants if v.objectives)
+    objective = verdict.objectives[0]
+
+    def bounds(low: float | None, high: float | None) -> str:
+        value = Estimate(value=0.3, low=low, high=high, n=9)
+        one = msgspec.structs.replace(verdict, objectives=[msgspec.structs.replace(objective, value=value, unit="ms")])
+        [card] = cards(summary, msgspec.structs.replace(verdicts, variants=[one]))
+        return str(card["objectives"][0]["bounds"])
+
+    assert bounds(None, 0.4).startswith("at most")
+    assert bounds(0.2, None).startswith("at least")
+    assert " to " in bounds(0.2, 0.4)
+    assert bounds(None, None) == ""

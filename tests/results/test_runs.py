@@ -28,6 +28,7 @@ def a_run(
     rate: float = 10.0,
     name: str = "tuned",
     tokens: int = 5,
+    failing: int = 0,
 ) -> RunInputs:
     """Eight blocks of 60 whose median wanders by `mood`."""
     rng = random.Random(seed)
@@ -36,10 +37,9 @@ def a_run(
         level = latency * rng.uniform(1 - mood, 1 + mood)
         records = []
         for i in range(60):
-            time = level * rng.uniform(0.9, 1.1)
-            records.append(
-                request(i, f"q{i}", 100 * i, time, time / 2, output_tokens=tokens, text="yes" if i < correct * 60 else "no")
-            )
+            time, text = level * rng.uniform(0.9, 1.1), "yes" if i < correct * 60 else "no"
+            failure = "http_5xx" if i >= 60 - failing else None
+            records.append(request(i, f"q{i}", 100 * i, time, time / 2, output_tokens=tokens, text=text, failure=failure))
         write_journal(folder, name, block, records, offered_rate=rate)
     return inputs(folder, [name])
 
@@ -119,4 +119,14 @@ def test_in_words(tmp_path: Path) -> None:
 def test_what_only_one_run_has_is_not_settled(tmp_path: Path, tokens: tuple[int, int]) -> None:
     """Answers of one token have no time between tokens."""
     runs = [a_run(tmp_path / name, 100, 1, tokens=count) for name, count in zip("ab", tokens, strict=True)]
-    assert {change.outcome for change in compared(*runs).changes if change.metric.startswith("tpot")} == {"unsettled"}
+    outcomes = {change.metric: change.outcome for change in compared(*runs).changes if change.metric.startswith("tpot")}
+    assert outcomes == {"tpot_mean": "unsettled"}
+
+
+@pytest.mark.parametrize(("failing", "outcome"), [((0, 3), "worse"), ((3, 0), "better")])
+def test_new_failures_are_worse_and_fewer_are_better(tmp_path: Path, failing: tuple[int, int], outcome: str) -> None:
+    """24 of 480 against none: Fisher's exact test has p = 5e-8."""
+    runs = [a_run(tmp_path / name, 100, 1, failing=count) for name, count in zip("ab", failing, strict=True)]
+    change = of(compared(*runs), "error_rate")
+    assert change.outcome == outcome
+    assert abs(change.difference.absolute.value or 0) == pytest.approx(0.05)
