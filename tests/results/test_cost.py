@@ -159,3 +159,30 @@ def test_a_rise_in_cost_by_the_hour_is_the_ratio_of_what_is_done_in_an_hour(tmp_
     asked = Asked(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
     rise = analyse(inputs(tmp_path, ["base", "tuned"], asked)).variants[1].judged["cost_increase"].value.value
     assert rise == pytest.approx(0.25)
+
+
+def test_costs_of_windows_of_another_length_are_compared_by_what_is_done_in_an_hour(tmp_path: Path) -> None:
+    """10 are answered a second in both, for 10 s and for 5 s."""
+    for name, seconds in (("base", 10), ("tuned", 5)):
+        for block in (1, 2, 3):
+            records = [request(i, f"q{i}", 100 * i, 50, 20) for i in range(10 * seconds)]
+            write_journal(tmp_path, name, block, records, window_ms=(0, 1000 * seconds))
+    asked = Asked(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
+    rise = analyse(inputs(tmp_path, ["base", "tuned"], asked)).variants[1].judged["cost_increase"].value.value
+    assert rise == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_month_of_twice_the_requests_is_bounded_by_twice_the_dollars(tmp_path: Path) -> None:
+    """Answers of 5, 6 and 7 tokens by turns, a tenth of a cent a token."""
+    for block in (1, 2, 3):
+        records = [request(i, f"q{i}", 100 * i, 50, 20, output_tokens=5 + (i + block) % 3) for i in range(99)]
+        write_journal(tmp_path, "base", block, records)
+    months = []
+    for requests in ("1M", "2M"):
+        budget = {"price": {"output_per_token": "$0.001"}, "per_month": "$5000", "requests_per_month": requests}
+        months.append(analyse(inputs(tmp_path, ["base"], Asked(budget=budget))).variants[0].judged["cost_per_month"])
+    once, twice = months
+    assert once.value.value == pytest.approx(6_000)
+    assert once.optimistic is not None and once.pessimistic is not None
+    assert once.optimistic < 6_000 < once.pessimistic
+    assert (twice.optimistic, twice.pessimistic) == pytest.approx((2 * once.optimistic, 2 * once.pessimistic))

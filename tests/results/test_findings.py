@@ -182,6 +182,15 @@ class TestWhetherTheRecordsAreThere:
         assert stage.validity.level == level
         assert planned == N or f"{planned - N} planned requests left no record (block 1)" in said(stage)
 
+    def test_a_line_that_can_not_be_read_is_not_counted_again_as_missing(self, tmp_path: Path) -> None:
+        journal = write_journal(tmp_path, "base", 1, steady())
+        lines = journal.read_bytes().split(b"\n")
+        lines[5], lines[9] = b"garbage", b"{}"
+        journal.write_bytes(b"\n".join(lines))
+        stage = main(tmp_path)
+        assert "2 lines" in said(stage)
+        assert "left no record" not in said(stage)
+
     def test_sessions_without_their_first_turn(self, tmp_path: Path) -> None:
         """20 sessions of five turns were planned, and the 100 records are of 18: their first turns tell."""
         with (tmp_path / "prompts.jsonl").open("wb") as file:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
+
 from results.report.table import Table, rows
 from results.summary import (
     Difference,
@@ -178,3 +181,12 @@ def test_another_stage_shows_only_what_was_measured_there() -> None:
     table = rows(given, stage="busy")
     assert [row.key for row in table.rows] == ["latency_p95"]
     assert texts(table, "Latency p95")[1:] == ["—", "900 (+300 %)"]
+
+
+@pytest.mark.parametrize(("asked", "said"), [("2x", "≤ 400 ms (2x)"), ("+20 %", "≤ 400 ms (+20 %)"), ("400ms", "≤ 400 ms")])
+def test_a_limit_relative_to_the_baseline_is_written_as_it_was_asked_for_too(asked: str, said: str) -> None:
+    of = verdicts()
+    objective = msgspec.structs.replace(of.variants[0].objectives[0], limit_text=asked)
+    variant = msgspec.structs.replace(of.variants[0], objectives=[objective])
+    table = rows(summary(), msgspec.structs.replace(of, variants=[variant]))
+    assert next(row.limit for row in table.rows if row.label == "Latency p95") == said

@@ -216,3 +216,10 @@ def test_the_p_value_of_graded_scores_is_twice_the_tail_at_which_their_bounds_re
     p = by_scores(0.4, before, {f"q{i}": 0.4 + change for i, change in enumerate(changes)}).p
     assert p is not None
     assert paired_score_bounds(changes, 0.49 * p, 0.49 * p).low < 0 < paired_score_bounds(changes, 0.51 * p, 0.51 * p).low
+
+
+def test_a_share_has_a_relative_change_too() -> None:
+    """From 0.5 to 0.6, at least to 0.55: a fifth more, at least a tenth."""
+    sides = Bounds(0.05, 0.15)
+    relative = Evidence(0.5, 0.1, sides, sides, 0.01, 10).difference.relative
+    assert (relative.value, relative.low, relative.high) == pytest.approx((0.2, 0.1, 0.3))

@@ -130,3 +130,13 @@ def test_new_failures_are_worse_and_fewer_are_better(tmp_path: Path, failing: tu
     change = of(compared(*runs), "error_rate")
     assert change.outcome == outcome
     assert abs(change.difference.absolute.value or 0) == pytest.approx(0.05)
+
+
+def test_the_first_prompt_that_asks_something_else_is_named(tmp_path: Path) -> None:
+    before, after = (a_run(tmp_path / name, 100, 1) for name in "ab")
+    file = after.run / "prompts.jsonl"
+    text = file.read_text()
+    for prompt in ("q3", "q5"):
+        text = text.replace(f'"content":"{prompt}"', f'"content":"{prompt}!"')
+    file.write_text(text)
+    assert any("2 of 60 prompts ask something else (the first: q3)" in line for line in compared(before, after).asked)
