@@ -17,7 +17,7 @@ from dyno.pace import NOTHING, Kind, Pace, Range, Speed
 from dyno.prepare import Prepared
 from foundation.model import ModelRef
 from loadgen import planned_requests
-from loadgen.arrivals import warmup_of
+from loadgen.arrivals import SECOND, schedule, warmup_of
 from loadgen.config import Stage
 from serve import ServePlan
 
@@ -71,9 +71,8 @@ def training_tokens(prepared: Prepared) -> float:
     config = prepared.experiment.finetune
     if config is None or not prepared.train:
         return 0.0
-    examples = min(len(prepared.train), config.limit or len(prepared.train))
     characters = float(np.mean([len(e.key) + len(e.completion) for e in prepared.train]))
-    return examples * config.epochs * min(characters * TOKENS_PER_CHARACTER, config.max_length)
+    return config.examples_seen(len(prepared.train)) * min(characters * TOKENS_PER_CHARACTER, config.max_length)
 
 
 def model_bytes(model: ModelRef, plan: ServePlan) -> int:
@@ -107,7 +106,7 @@ def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
         return StageEstimate("finetune", "finetune", what, seconds, _basis(seen, pace))
 
     examples = min(len(prepared.train), config.limit or len(prepared.train))
-    how = f"{examples:,} examples x {config.epochs} epochs, {config.method} rank {config.rank}"
+    how = f"{examples:,} examples, {config.length}, {config.method} rank {config.rank}"
     stages = [estimate(prepared.base, how)]
     for variant in (v for v in prepared.experiment.variants if v.is_student):
         taught = [f"less {variant.prune:.0%} of the layers"] if variant.prune else []
@@ -178,8 +177,12 @@ def _offered(stage: Stage) -> str:
 
 def _block(prepared: Prepared, plan: ServePlan, pace: Pace, stage: Stage, n: int | None, variant: VariantConfig) -> Range | None:
     """One block of a variant: as long as the schedule, or as the server needs where that is longer."""
-    warmup = warmup_of(stage, prepared.experiment.workload.warmup)
+    workload = prepared.experiment.workload
+    warmup = warmup_of(stage, workload.warmup)
     scheduled = stage.duration or (stage.requests / stage.fixed_rate if stage.fixed_rate and stage.requests else 0.0)
+    if stage.trace:
+        timetable = schedule(stage.in_block(1), workload.seed, 1, workload.warmup)
+        scheduled = (timetable.window_end_ns - timetable.window_start_ns) / SECOND
     busy = _busy(prepared, plan, pace, n, variant) if n else NOTHING
     if busy is None:
         return None if not stage.open_loop and stage.duration is None else Range(scheduled + warmup, scheduled + warmup)

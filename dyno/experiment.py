@@ -23,7 +23,7 @@ from foundation.leaks import OnLeak
 from foundation.names import Name
 from foundation.places import FileOrName, Place
 from foundation.secrets import hide_keys
-from foundation.section import Section, nearest
+from foundation.section import Section, nearest, unknown_key
 from foundation.text_file import check_encoding
 from foundation.units import Seconds, Share
 from loadgen.config import RATE_KINDS, WorkloadConfig
@@ -234,7 +234,7 @@ class Experiment(Section):
                     f"{where}.{'prune' if variant.prune is not None else 'distil'}: there is no section finetune; add it"
                 )
             return
-        if own and own["epoch"] and int(own["epoch"]) > self.finetune.epochs:
+        if own and own["epoch"] and int(own["epoch"]) > self.finetune.epochs and not self.finetune.max_steps:
             raise ValueError(f"{where}.{key}: epoch {own['epoch']} of {self.finetune.epochs}; finetune.epochs has no such one")
         if own and variant.adapter and (why := self.finetune.why_only_merged):
             raise ValueError(f"{where}.adapter: {why}; write merge instead of adapter")
@@ -311,7 +311,7 @@ def _first_problem(file: Path, text: str, error: ValidationError) -> str:
     path: list[int | str] = [part for part in problem["loc"] if part not in ("function-before", *RATE_KINDS)]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        message = f"unknown key{nearest(str(path[-1]), _known_keys(path[:-1]))}"
+        message = unknown_key(str(path[-1]), _section_at(path[:-1]))
     elif problem["type"] == "missing":
         message = "missing; it is required"
     elif problem["type"] != "value_error":
@@ -334,15 +334,15 @@ def _presentable(words: str) -> str:
     return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST // 2]} ... {safe[-_LONGEST // 2 :]}"
 
 
-def _known_keys(path: list[Any]) -> list[str]:
-    """The keys that may stand at a place of the file."""
+def _section_at(path: list[Any]) -> type[Section] | None:
+    """The section at a place of the file."""
     model: Any = Experiment
     for part in path:
         if isinstance(part, int) or model is None:
             continue
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         model = _section_in(annotation)
-    return list(model.model_fields) if model else []
+    return model if isinstance(model, type) else None
 
 
 def _section_in(annotation: Any) -> type[Section] | None:

@@ -32,7 +32,7 @@ _NO_MATTER_TO_ADAPTERS = {"prompt", "checkpoint_steps"}
 _TRAINING_ONLY = {
     "method", "base_format", "rank", "alpha", "dropout", "target_modules", "modules_to_save", "epochs", "learning_rate",
     "schedule", "warmup", "weight_decay", "max_grad_norm", "batch_size", "accumulation", "packing", "gradient_checkpointing",
-    "limit", "eval_limit", "watch", "patience", "dtype",
+    "limit", "eval_limit", "eval_steps", "watch", "patience", "dtype", "max_steps", "optimizer", "warm_start",
 }  # fmt: skip
 _NO_MATTER_TO_SERVERS = {"start_timeout", "ports"}
 # How many blocks there are changes none of them; stages and salt are facts of their own.
@@ -320,8 +320,12 @@ class Graph:
         return Artifact(f"data.{name}", {"contents": self.outside.data.get(name)})
 
     def _finetune(self, less: set[str]) -> dict[str, Any] | None:
+        """The settings, with what their files hold in place of where they lie."""
         config = self.experiment.finetune
-        return _dump(config, exclude=less) if config else None
+        if config is None:
+            return None
+        contents = {key: self.outside.files.get(str(path), str(path)) for key, path in config.files.items() if key not in less}
+        return _dump(config, exclude=less) | contents
 
     @property
     def _finetune_style(self) -> Any:

@@ -13,7 +13,7 @@ from dyno.environment import hardware, versions
 from dyno.experiment import Experiment
 from dyno.graph import Files, Outside
 from dyno.request import endpoint_of
-from foundation.contents import file_sha256, folder_contents
+from foundation.contents import file_sha256, folder_contents, identity_of
 from foundation.examples import Example
 from foundation.model import ModelRef
 
@@ -38,12 +38,13 @@ def look(
         hashes["dataset"] = file_sha256(source.file)
     named = [stage.trace.file for stage in workload.stages if stage.trace]
     named += [file for value in experiment.serve.engine.values() if isinstance(value, str) and (file := Path(value)).is_file()]
+    named += experiment.finetune.files.values() if experiment.finetune else ()
     machine = hardware()
     return Outside(
         models={name: folder_contents(model.path) for name, model in models.items() if model.path.is_dir()},
         adapters={name: folder_contents(folder) for name, folder in adapters.items()},
         data=hashes,
-        files={str(file): file_sha256(file) for file in named},
+        files={str(place): _contents(place) for place in named if place.exists()},
         addresses={
             v.name: hashlib.sha256(endpoint_of(v, workload.api).base_url.encode()).hexdigest()
             for v in experiment.variants
@@ -61,6 +62,10 @@ def examples_sha256(examples: Iterable[Example]) -> str:
     for example in examples:
         digest.update(_rows.encode(replace(example, file=Path(), line=0)) + b"\n")
     return digest.hexdigest()
+
+
+def _contents(place: Path) -> str:
+    return identity_of(folder_contents(place)) if place.is_dir() else file_sha256(place)
 
 
 def _words(folder: Path) -> Files:

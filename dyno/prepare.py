@@ -111,7 +111,7 @@ class Prepared:
             adapter=adapter,
             rank=rank,
             four_bits=four_bits,
-            template=served_template(self, adapter, base) if adapter else None,
+            template=served_template(self, variant, adapter, base) if adapter else None,
             api=self.experiment.workload.api,
         )
 

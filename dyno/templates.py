@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dyno.experiment import VariantConfig, is_own
 from dyno.models import adapter_folder
+from finetune.checks import own_template
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.template_file import check_template, read_template
@@ -38,14 +39,27 @@ def adapters_own(adapter: Path, base: ModelRef) -> str | None:
     return own if own != read_template(base.path) else None
 
 
-def served_template(prepared: Prepared, adapter: Path, base: ModelRef) -> str | None:
+def served_template(prepared: Prepared, variant: VariantConfig, adapter: Path, base: ModelRef) -> str | None:
     """What an adapter's server is given in place of the base's template; None where it takes the base's."""
-    return None if _replaced(prepared) else adapters_own(adapter, base)
+    if _replaced(prepared):
+        return None
+    here = trained_here(prepared, variant)
+    return here.text if here else adapters_own(adapter, base)
+
+
+def trained_here(prepared: Prepared, variant: VariantConfig) -> Template | None:
+    """The template of `finetune.chat_template`, where the variant's adapter is to be trained with it."""
+    config = prepared.experiment.finetune
+    trained = variant.is_student or is_own(variant.adapter) or is_own(variant.merge)
+    text = own_template(config) if config and trained else None
+    return Template(text, config.chat_template) if text and config and config.chat_template else None
 
 
 def template_of(prepared: Prepared, variant: VariantConfig) -> Template | None:
     """What the variant's server will render chats with; None where it has none, or nobody knows yet."""
     base = prepared.base_of(variant)
+    if here := trained_here(prepared, variant):
+        return here
     if (adapter := trained_with(prepared, variant)) and (own := adapters_own(adapter, base)):
         return Template(own, adapter)
     text = read_template(base.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.config import FinetuneConfig
 from finetune.data import Prepared, Tokens, can_evaluate
 from finetune.score import Scorer, TaskScore
+from finetune.warm_start import load_start
 from foundation.errors import BadInput
 from foundation.loading import load_causal_lm
 from foundation.model import ModelRef
@@ -21,6 +23,14 @@ EAGER_LENGTH = 256
 """Longest sequence (tokens) for which attention written out beats the fused CPU kernel and its slow backward pass."""
 
 _LOG_LINES = 200
+_OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_bnb_8bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+    "lion": "lion_32bit",
+    "sgd": "sgd",
+}
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -41,19 +51,23 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
     row_length = config.max_length if config.packing else None
     learned = _dataset(prepared.train, row_length)
     heldout = _dataset(prepared.heldout if can_evaluate(config) else [], row_length)
+    an_epoch = -(-len(learned) // config.batch_size)
+    steps = config.max_steps or an_epoch * config.epochs
     saving = (
         {"save_strategy": "steps", "save_steps": config.checkpoint_steps}
         if config.checkpoint_steps
-        else {"save_strategy": "epoch" if config.epochs > 1 else "no"}
+        else {"save_strategy": "epoch" if steps > an_epoch else "no"}
     )
-    steps = -(-len(learned) // config.batch_size) * config.epochs
     arguments = SFTConfig(
         output_dir=str(out),
         num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        optim=_OPTIMIZERS[config.optimizer],
         gradient_accumulation_steps=config.accumulation,
         learning_rate=config.learning_rate,
         lr_scheduler_type=_SCHEDULES[config.schedule],
-        warmup_steps=config.warmup if config.warmup < 1 else steps,
+        # The first step of a warm-up is one of 0: a training of a single step would change nothing.
+        warmup_steps=min(math.ceil(config.warmup * steps), steps - 1),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,
@@ -96,6 +110,8 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
         args=arguments,
     )
     trainer.remove_callback(PrinterCallback)
+    if config.warm_start:
+        load_start(trainer.model, config.warm_start)
     return trainer
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from finetune.report import DataReport
 
 _SETTINGS = (
-    "method", "base_format", "rank", "alpha", "dropout", "target_modules", "modules_to_save", "epochs", "learning_rate",
-    "schedule", "warmup", "weight_decay", "max_grad_norm", "batch_size", "accumulation", "max_length", "packing", "prompt",
-    "train_on", "dtype", "seed",
+    "method", "base_format", "rank", "alpha", "dropout", "target_modules", "modules_to_save", "warm_start", "epochs", "max_steps",
+    "optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "max_grad_norm", "batch_size", "accumulation",
+    "max_length", "packing", "prompt", "train_on", "chat_template", "dtype", "seed",
 )  # fmt: skip
 
 
@@ -51,7 +51,8 @@ def text(record: dict[str, Any], report: DataReport) -> str:
             "",
             *_scores(record),
             "",
-            f"{record['tokens']} tokens in {record['seconds']:.0f} s, {record['tokens_per_second']:.0f} tokens/s. "
+            f"{record['steps']} steps ({record['epochs']:g} epochs), {record['tokens']} tokens in {record['seconds']:.0f} s, "
+            f"{record['tokens_per_second']:.0f} tokens/s. "
             f"Made with {', '.join(f'{name} {v}' for name, v in record['versions'].items())}.",
             "",
         ]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from finetune.names import ELSEWHERE
+from foundation.places import File
 from foundation.section import Section
 from foundation.units import Count, Share
 
@@ -19,23 +24,33 @@ class FinetuneConfig(Section):
     learned, or all of them. `limit` trains on a seeded sample of that many examples.
     `packing` lays examples end to end in rows of `max_length`; `batch_size` then counts rows. The best epoch by what is watched,
     the held-out loss or the task's own score, is the adapter; `patience` epochs without a better one end the training.
+    `max_steps` ends it after exactly so many steps, whatever part of an epoch or how many epochs that is. `eval_steps` evaluates
+    after every so many steps too, for the curve. `target_modules` are names, or patterns (regular expressions) that a module's
+    whole path matches. `chat_template`: a file that takes the place of the base's template; it goes with the adapter.
+    `warm_start`: the folder of an adapter of this shape, whose weights the training starts from.
     """
+
+    elsewhere: ClassVar[Mapping[str, str]] = ELSEWHERE
 
     method: Literal["lora", "rslora", "dora", "pissa", "qlora"] = "lora"
     base_format: Literal["nf4", "int8"] = "nf4"
     prompt: str | None = None
     train_on: Literal["last", "all"] = "last"
+    chat_template: File | None = None
+    warm_start: File | None = None
     rank: Count = Field(default=16, ge=1)
-    alpha: float = Field(default=32, gt=0)
+    alpha: float = Field(default=32, gt=0, allow_inf_nan=False)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: str | tuple[str, ...] = "all-linear"
     modules_to_save: tuple[str, ...] = ()
     epochs: Count = Field(default=1, ge=1)
-    learning_rate: float = Field(default=2e-4, gt=0)
+    max_steps: Count | None = Field(default=None, ge=1)
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "lion", "sgd"] = "adamw"
+    learning_rate: float = Field(default=2e-4, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Share = 0.03
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     batch_size: Count = Field(default=16, ge=1)
     accumulation: Count = Field(default=1, ge=1)
     max_length: Count = Field(default=1024, ge=1)
@@ -44,6 +59,7 @@ class FinetuneConfig(Section):
     gradient_checkpointing: bool = False
     limit: Count | None = Field(default=None, ge=1)
     eval_limit: Count = 128
+    eval_steps: Count | None = Field(default=None, ge=1)
     watch: Literal["loss", "score"] = "loss"
     patience: Count | None = Field(default=None, ge=1)
     checkpoint_steps: Count | None = Field(default=None, ge=1)
@@ -61,17 +77,62 @@ class FinetuneConfig(Section):
             raise ValueError(
                 "modules_to_save: a pissa adapter is turned into a plain one when it is saved, which holds no modules"
             )
-        if (self.patience or self.watch == "score") and not self.eval_limit:
-            raise ValueError("eval_limit: patience and watch: score need held-out examples; write 1 or more")
+        if self.method == "pissa" and self.warm_start:
+            raise ValueError("warm_start: pissa starts from the base's own singular vectors; leave one of them out")
+        if (self.patience or self.watch == "score" or self.eval_steps) and not self.eval_limit:
+            raise ValueError("eval_limit: patience, eval_steps and watch: score need held-out examples; write 1 or more")
+        if self.max_steps and self.epochs > 1:
+            raise ValueError(f"max_steps: {self.max_steps} steps or {self.epochs} epochs; write one of them")
         return self
+
+    @field_validator("target_modules", mode="after")
+    @classmethod
+    def _patterns(cls, modules: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        entries = [modules] if isinstance(modules, str) else modules
+        if not all(entries) or not entries:
+            raise ValueError("write all-linear, names of modules, or a pattern such as .*(q|v)_proj")
+        for entry in entries:
+            try:
+                re.compile(entry)
+            except re.error as error:
+                raise ValueError(f"{entry!r} is neither a name nor a pattern ({error})") from None
+        return modules
+
+    @property
+    def entries(self) -> list[str]:
+        """The names and patterns of `target_modules`; none for all linear layers."""
+        if self.target_modules == "all-linear":
+            return []
+        return [self.target_modules] if isinstance(self.target_modules, str) else list(self.target_modules)
 
     @property
     def modules(self) -> str | list[str]:
-        """`target_modules` as peft takes them: "all-linear", or a list of names."""
-        asked = self.target_modules
-        if asked == "all-linear":
-            return asked
-        return [asked] if isinstance(asked, str) else list(asked)
+        """`target_modules` as peft takes them: "all-linear", a list of names, or one pattern."""
+        if not self.entries:
+            return "all-linear"
+        if not any(map(is_pattern, self.entries)):
+            return self.entries
+        return "|".join(f"({each if is_pattern(each) else f'(.*[.])?{re.escape(each)}'})" for each in self.entries)
+
+    def examples_seen(self, examples: int) -> int:
+        """How many examples the steps take, of so many, all epochs together. Packed rows count as one."""
+        examples = min(examples, self.limit or examples)
+        return self.max_steps * self.batch_size if self.max_steps else examples * self.epochs
+
+    @property
+    def length(self) -> str:
+        """How long the training is, in words."""
+        return f"{self.max_steps} steps" if self.max_steps else f"{self.epochs} epochs"
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What the training reads beside base and data, by key. Their contents count, not where they lie."""
+        return {key: path for key in ("chat_template", "warm_start") if (path := getattr(self, key))}
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The settings as JSON, with the names of files and no paths of this machine."""
+        return self.model_dump(mode="json") | {key: path.name for key, path in self.files.items()}
 
     @property
     def saved_rank(self) -> int:
@@ -86,3 +147,15 @@ class FinetuneConfig(Section):
         if self.modules_to_save:
             return f"vLLM does not serve adapters that replace whole modules ({', '.join(self.modules_to_save)})"
         return None
+
+
+def is_pattern(module: str) -> bool:
+    """Whether an entry of `target_modules` is a regular expression; a name has only letters, digits, "_", "-" and "."."""
+    return re.fullmatch(r"[\w.-]+", module) is None
+
+
+def names_module(entry: str, path: str) -> bool:
+    """Whether an entry of `target_modules` means the module at this path, as peft reads it."""
+    if is_pattern(entry):
+        return re.fullmatch(entry, path) is not None
+    return path == entry or path.endswith(f".{entry}")

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from finetune.checks import check_modules, check_optimizer, use_own_template
 from finetune.config import FinetuneConfig
 from finetune.report import DataReport, Lost, describe
 from finetune.turns import Span, TrainOn, earlier_answers, earlier_count, learnable, token_spans
+from finetune.warm_start import check_start
 from foundation.chat_template import templated, tokens_in_place
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, sample
 from foundation.model import ModelRef, is_causal
-from foundation.section import nearest
 
 MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more than it saves
 
@@ -72,7 +73,7 @@ def prepare(
     about = _check_base(base, config)
     if not train:
         raise BadInput("finetune: no examples to learn from; data.train names none")
-    tokenizer = _load_tokenizer(base, config.trust_remote_code)
+    tokenizer = _load_tokenizer(base, config)
     ends = _end_tokens(base, tokenizer)
     limit = _Limit(config.max_length, "finetune.max_length", config.too_long)
     context = about.get("max_position_embeddings")
@@ -170,15 +171,16 @@ def _through_end(answer: list[int], ends: frozenset[int], example: Example, toke
     return answer[: last + 1]
 
 
-def _load_tokenizer(base: ModelRef, trust_remote_code: bool) -> Any:
+def _load_tokenizer(base: ModelRef, config: FinetuneConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=config.trust_remote_code)
     except (OSError, ValueError) as error:
         raise BadInput(f"{base.path}: its tokenizer can't be loaded ({str(error).strip().splitlines()[0]})") from None
+    use_own_template(config, tokenizer)
     if not tokenizer.chat_template:
-        raise BadInput(f"{base.path}: its tokenizer has no chat template; use an instruct model, or add chat_template.jinja")
+        raise BadInput(f"{base.path}: its tokenizer has no chat template; use an instruct model, or write finetune.chat_template")
     return tokenizer
 
 
@@ -205,11 +207,14 @@ def _check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
         raise BadInput(f"{base.id}: already quantized; fine-tune the full-precision model, then quantize once")
     base.fingerprint()  # refuses weights that are not safetensors
     _check_code(base, about, config)
-    _check_modules(base, about, config)
-    if not can_evaluate(config) and (config.patience or config.watch == "score"):
+    check_modules(base, about, config)
+    check_optimizer(config)
+    if config.warm_start:
+        check_start(config.warm_start, base, config)
+    if not can_evaluate(config) and (config.patience or config.eval_steps or config.watch == "score"):
         raise BadInput(
             "finetune.base_format: nf4 can't be evaluated while it is trained on a CPU (bitsandbytes repacks the weights for "
-            "good), which patience and watch: score need; leave them out, or write base_format: int8"
+            "good), which patience, eval_steps and watch: score need; leave them out, or write base_format: int8"
         )
     return about
 
@@ -222,28 +227,6 @@ def _check_code(base: ModelRef, about: dict[str, object], config: FinetuneConfig
             f"{base.path}/config.json: auto_map: this model brings Python code of its own, which is not run unless asked for; "
             "read it, then write finetune.trust_remote_code: true"
         )
-
-
-def _check_modules(base: ModelRef, about: dict[str, object], config: FinetuneConfig) -> None:
-    ends = {"lm_head", "embed_tokens"}
-    named = [] if config.modules == "all-linear" else list(config.modules)
-    for module in named:
-        if module in ends:
-            raise BadInput(f"finetune.target_modules: no server takes an adapter of {module}; leave it out, as all-linear does")
-    for module in config.modules_to_save:
-        if module in ends and about.get("tie_word_embeddings"):
-            raise BadInput(
-                f"finetune.modules_to_save: {module}: {base.id} uses one matrix for embed_tokens and lm_head; leave it out"
-            )
-    if not (named or config.modules_to_save):
-        return
-    weights = [(name.split(".")[-2], len(shape)) for name, shape in base.shapes().items() if name.endswith(".weight")]
-    linear = {name for name, dimensions in weights if dimensions == 2} - ends
-    known = {name for name, _ in weights}
-    for key, modules, names in (("target_modules", named, linear), ("modules_to_save", config.modules_to_save, known)):
-        for module in modules:
-            if module not in names:
-                raise BadInput(f"finetune.{key}: {base.id} has no module {module!r}{nearest(module, names)}")
 
 
 def can_evaluate(config: FinetuneConfig) -> bool:

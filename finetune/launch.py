@@ -33,7 +33,10 @@ def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, prog
 
     Raises what training raised; SystemFailed where the processes end without a word.
     """
-    command = shlex.split(options)
+    try:
+        command = shlex.split(options)
+    except ValueError as error:
+        raise BadInput(f"--launch: {options!r}: {error}; close the quotes") from None
     if command[:1] != ["accelerate"]:
         raise BadInput(f'--launch: {options!r}: write "accelerate" and its options, such as "accelerate --num_processes 2"')
     asked = next((int(n) for name, n in pairwise(command) if name == "--num_processes" and n.isdigit()), None)
@@ -41,13 +44,14 @@ def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, prog
     with tempfile.TemporaryDirectory() as folder, log.open("a", encoding="utf-8") as file:
         job = Path(folder) / "job.pickle"
         job.write_bytes(pickle.dumps((arguments, scorer, asked)))
-        whole = [sys.executable, "-m", "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(job)]
+        whole = [sys.executable, "-P", "-m", "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(job)]
         process = subprocess.Popen(
             whole,
             stdout=subprocess.PIPE,
             stderr=file,
             encoding="utf-8",
             errors="replace",
+            env=os.environ | {"PYTHONSAFEPATH": "1"},  # none of them imports from the folder they run in
             preexec_fn=partial(end_with, os.getpid()),
         )
         try:

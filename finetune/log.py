@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import TrainerCallback
 
+from finetune.config import FinetuneConfig
 from foundation.progress import Progress
 from foundation.whole_file import write_whole
 
+LOG_FILE = "training.jsonl"
 CHECKPOINT_FILE = "tunedyno.json"
+_LEFT_OUT = (CHECKPOINT_FILE, ".", "rng_state_")
 _KEYS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "heldout_loss", "heldout_score")
 
 
@@ -21,8 +25,9 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
     """One JSON object per logging step and per evaluation; a key that has no value there is null.
 
     `tokens` is the count of non-padding input tokens so far; `tokens_per_second` is over the training since the last line,
-    evaluation and saving left out. `tokens_seen` asks the trainer, `save_epoch` writes the adapter of an epoch (from 1). After
-    `patience` evaluations without a better value of what is watched, training stops. Only the first of several processes writes.
+    evaluation and saving left out. `tokens_seen` asks the trainer, `save_epoch` writes the adapter of an epoch (from 1).
+    `heldout` has one value an epoch; those of `eval_steps` stand in the file only. After `patience` epochs without a better value
+    of what is watched, training stops. `recipe` is what a checkpoint was made by. Only the first of several processes writes.
     """
 
     def __init__(
@@ -31,17 +36,19 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         progress: Progress,
         tokens_seen: Callable[[], int],
         save_epoch: Callable[[int], None],
-        watch: Literal["loss", "score"],
-        patience: int | None,
+        config: FinetuneConfig,
+        recipe: Mapping[str, Any],
     ) -> None:
         self.file = file
         self.progress = progress
         self.tokens_seen = tokens_seen
         self.save_epoch = save_epoch
-        self.watch, self.patience = watch, patience
+        self.watch, self.patience, self.eval_steps = config.watch, config.patience, config.eval_steps
+        self.recipe = recipe
         self.seconds = 0.0
         self.epochs = 0
         self.heldout: dict[str, list[float]] = {"loss": [], "score": []}
+        self._epoch_is_over = False
         self._since = 0.0
         self._logged = (0, 0.0)
 
@@ -59,12 +66,10 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         With `write`, what came after the checkpoint is taken out of the file.
         """
         state = json.loads((checkpoint / CHECKPOINT_FILE).read_text(encoding="utf-8"))
-        lines = [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines()]
-        kept = [line for line in lines if line["step"] <= state["step"]]
+        kept = [line for line in _whole_lines(self.file) if line["step"] <= state["step"]]
         if write:
             write_whole(self.file, "".join(json.dumps(line) + "\n" for line in kept))
-        for name, values in self.heldout.items():
-            values += [line[f"heldout_{name}"] for line in kept if line[f"heldout_{name}"] is not None]
+        self.heldout = state["heldout"]
         self.seconds, self.epochs = state["seconds"], state["epochs"]
         self._logged = (state["tokens"], self.seconds)
         return int(state["tokens"])
@@ -76,6 +81,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
             write_whole(self.file, "")
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._epoch_is_over = False
         self._since = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -83,9 +89,14 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         self.seconds += now - self._since
         self._since = now
         self.progress.advance(1)
+        # An epoch's last step is evaluated when the epoch is over, and the last of all with it.
+        last = state.global_step >= state.max_steps or float(state.epoch).is_integer()
+        if self.eval_steps and args.eval_strategy != "no" and state.global_step % self.eval_steps == 0 and not last:
+            control.should_evaluate = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.epochs = round(state.epoch)
+        self._epoch_is_over = True
+        self.epochs = math.ceil(round(state.epoch, 6))  # the last may be a part of one
         if state.is_world_process_zero:
             self.save_epoch(self.epochs)
 
@@ -100,19 +111,30 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
             self._write(state, tokens, **known, tokens_per_second=rate)
         for name, values in self.heldout.items():
             if (value := logs.get(f"eval_{name}")) is not None:
-                values.append(value)
-                self.progress.log(f"epoch {state.epoch:g}: held-out {name} {value:.4f}")
+                self.progress.log(f"epoch {state.epoch:.3g}: held-out {name} {value:.4f}")
                 self._write(state, self.tokens_seen(), **{f"heldout_{name}": value})
+                self._since = time.perf_counter()
+                if not self._epoch_is_over:
+                    continue
+                values.append(value)
                 if name == self.watch and self.patience and len(values) - self.best >= self.patience:
                     self.progress.log(f"no better held-out {name} since epoch {self.best}: training stops")
                     control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The last file of a checkpoint: one that lacks it was cut off."""
+        """The last file of a checkpoint: one that lacks it was cut off, and so was one with a file of another size."""
         tokens = self.tokens_seen()
         if state.is_world_process_zero:
-            about = {"step": state.global_step, "seconds": self.seconds, "tokens": tokens, "epochs": self.epochs}
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            about = {
+                "recipe": self.recipe,
+                "step": state.global_step,
+                "seconds": self.seconds,
+                "tokens": tokens,
+                "epochs": self.epochs,
+                "heldout": self.heldout,
+                "files": _sizes(checkpoint),
+            }
             write_whole(checkpoint / CHECKPOINT_FILE, json.dumps(about))
         self._since = time.perf_counter()
 
@@ -124,7 +146,35 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
             file.write(json.dumps(line) + "\n")
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a training that was cut off."""
-    whole = [file.parent for file in folder.glob(f"checkpoint-*/{CHECKPOINT_FILE}")]
-    return max(whole, key=lambda checkpoint: int(checkpoint.name.rpartition("-")[2]), default=None)
+def last_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> tuple[Path | None, str]:
+    """The newest whole checkpoint that was made by this recipe, and why there is none where others are there."""
+    why = ""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+        try:
+            about = json.loads((checkpoint / CHECKPOINT_FILE).read_text(encoding="utf-8"))
+            whole = about["files"] == _sizes(checkpoint) and (folder / LOG_FILE).is_file()
+            changed = [name for name in recipe if about["recipe"].get(name) != recipe[name]]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
+            whole, changed = False, []
+        if whole and not changed:
+            return checkpoint, ""
+        reason = f"was made with another {changed[0]}" if changed else "is not whole"
+        why = why or f"{checkpoint.name} {reason}"
+    return None, why
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    """Bytes of each file, by name, but for the one that holds them and those that other processes write."""
+    files = [file for file in checkpoint.rglob("*") if file.is_file() and not file.name.startswith(_LEFT_OUT)]
+    return {str(file.relative_to(checkpoint)): file.stat().st_size for file in sorted(files)}
+
+
+def _whole_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a log, without the last where it was cut off."""
+    lines = file.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]

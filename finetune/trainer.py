@@ -15,6 +15,7 @@ Imports torch and TRL: import it inside the function that trains.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -124,6 +125,11 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         self._heldout = 0.0, 0
         output = super().evaluation_loop(*args, **kwargs)
         total, tokens = self.accelerator.reduce(torch.tensor(self._heldout, device=self.args.device), reduction="sum").tolist()
+        if not math.isfinite(total):
+            raise SystemFailed(
+                f"training stopped: the held-out loss is {total / tokens} after step {self.state.global_step}; lower "
+                f"finetune.learning_rate ({self.args.learning_rate:g}), or look at the held-out examples"
+            )
         output.metrics["eval_loss"] = total / tokens
         return output
 

@@ -59,7 +59,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def where_template(folder: Path) -> Path:
-    """The file that a message about a folder's template names."""
+    """The file that a message about a folder's template names; of a template's own file, that."""
+    if folder.is_file():
+        return folder
     return folder / FILE if (folder / FILE).is_file() else folder / _SETTINGS
 
 

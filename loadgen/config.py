@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -11,6 +12,7 @@ from foundation.names import checked_name, name_from
 from foundation.places import File, FileOrName
 from foundation.section import Section
 from foundation.units import Count, Rate, Seconds, Share, format_seconds
+from loadgen import names
 from loadgen.lengths import Lengths, LengthsField
 
 _DATASETS = "write eval, {synthetic: {input_tokens: 512, output_tokens: 128}}, {sharegpt: FILE} or {trace: FILE}"
@@ -35,6 +37,8 @@ class Recording(Section):
     `offset` and `length` are in the recording's own time: its first `offset` is skipped, and so
     much is taken from there.
     """
+
+    elsewhere: ClassVar[Mapping[str, str]] = names.RECORDING
 
     file: File
     offset: Seconds = 0.0
@@ -121,6 +125,8 @@ class Stage(Section):
     the window, in a line or in `steps` of equal length. `think`: how long a user waits after an answer, in a closed
     loop or between the turns of a session. `mix`: all variants at once, each arrival for one.
     """
+
+    elsewhere: ClassVar[Mapping[str, str]] = names.STAGE
 
     name: str = ""
     rate: OfferedRate | None = None
@@ -225,6 +231,8 @@ class Stage(Section):
 class Sampling(Section):
     """Sent with every request, so that no model folder's generation_config.json changes the answer."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = names.SAMPLING
+
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: Count = 256
@@ -247,6 +255,8 @@ class Synthetic(Section):
     `cache_hit`: the share of input tokens that a prefix cache should answer, by beginning with one of `prefixes` texts.
     With `turns` above 1 `input_tokens` is what each turn adds.
     """
+
+    elsewhere: ClassVar[Mapping[str, str]] = names.SYNTHETIC
 
     input_tokens: LengthsField
     output_tokens: LengthsField

@@ -41,7 +41,8 @@ def quiet_in_words(stage: Stage, workload: WorkloadConfig) -> str | None:
     if not len(long):
         return None
     first = int(long[0])
-    sent = f"after {first} requests nothing is sent for" if first else "nothing is sent for the first"
+    before = "the first request" if first == 1 else f"{first} requests"
+    sent = f"after {before} nothing is sent for" if first else "nothing is sent for the first"
     more = f", and {len(long) - 1} more times for up to {gaps.max():.0f} s" if len(long) > 1 else ""
     return (
         f"{stage.label}: the recording is quiet: {sent} {gaps[first]:.0f} s{more}; "

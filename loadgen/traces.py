@@ -248,7 +248,8 @@ def _tokens(where: str, row: Mapping[str, Any], name: str) -> int | None:
 def _number(value: object) -> float | None:
     """A finite number, zero or more, as JSON or a CSV cell writes it; None for anything else."""
     if isinstance(value, str):
-        number = float(value) if _DECIMAL.fullmatch(value.strip()) else math.inf
+        text = value.strip(" \t")
+        number = float(text) if _DECIMAL.fullmatch(text) else math.inf
     elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MOST:
         number = float(value)
     else:

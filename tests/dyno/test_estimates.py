@@ -103,6 +103,15 @@ def test_an_open_loop_takes_its_schedule_and_longer_where_the_server_can_t_keep_
     assert too_slow.seconds.high == pytest.approx(2 * 50 * 2.0 * 1.25)
 
 
+def test_a_replay_takes_as_long_as_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t.jsonl").write_text("".join(f'{{"at": {30 * i}}}\n' for i in range(9)))
+    stage = {"trace": {"file": str(tmp_path / "t.jsonl"), "speed": 2}, "requests": 6, "warmup": "0s"}
+    monkeypatch.setitem(STAGES, "replay", [stage])
+    made, plan = prepared(tmp_path, "replay")
+    [_, load] = estimate_stages(made, plan, Pace("cpu", [work("load", 200_000, 10)], None))
+    assert load.seconds == Range(180.0, 180.0)  # 6 gaps of 15 s, 2 blocks
+
+
 def test_without_a_past_the_processor_s_speed_gives_a_wider_range(tmp_path: Path) -> None:
     made, plan = prepared(tmp_path, "closed")
     slow, fast = (Pace("cpu", [], Speed(flops=1e11 * k, bytes_per_s=5e9 * k)) for k in (1, 10))

@@ -114,12 +114,16 @@ FINETUNE: dict[str, tuple[Any, set[str]]] = {
     "base_format": ("int8", TRAINED),
     "prompt": ("long", TRAINED - STUDENTS),
     "train_on": ("all", TRAINED | {"pruned"}),
+    "chat_template": ("mine.jinja", TRAINED | {"pruned"}),
+    "warm_start": ("earlier", TRAINED),
     "rank": (8, TRAINED),
     "alpha": (16, TRAINED),
     "dropout": (0.1, TRAINED),
     "target_modules": ("q_proj", TRAINED),
     "modules_to_save": (["norm"], TRAINED),
     "epochs": (3, TRAINED),
+    "max_steps": (9, TRAINED),
+    "optimizer": ("lion", TRAINED),
     "learning_rate": (1e-4, TRAINED),
     "schedule": ("linear", TRAINED),
     "warmup": (0.1, TRAINED),
@@ -133,6 +137,7 @@ FINETUNE: dict[str, tuple[Any, set[str]]] = {
     "gradient_checkpointing": (True, TRAINED),
     "limit": (10, TRAINED | {"answers"}),
     "eval_limit": (64, TRAINED),
+    "eval_steps": (5, TRAINED),
     "watch": ("score", TRAINED),
     "patience": (1, TRAINED),
     "checkpoint_steps": (5, NOTHING),
@@ -225,6 +230,15 @@ def test_a_changed_setting_makes_stale_what_depends_on_it(section: str, key: str
             each["variants"][1] = {"name": "tuned", "prompt": "short", "merge": "finetune"}
     odd = key in ("base_format", "modules_to_save")
     assert stale(graph(made), graph(before) if odd else None) == expected
+
+
+@pytest.mark.parametrize(("key", "expected"), [("chat_template", TRAINED | {"pruned"}), ("warm_start", TRAINED)])
+def test_what_a_file_of_the_training_holds_counts_and_not_where_it_lies(key: str, expected: set[str]) -> None:
+    def holding(path: str, contents: str) -> Graph:
+        return graph(changed("finetune", key, path), outside=replace(OUTSIDE, files={path: contents * 64}))
+
+    assert stale(holding("a", "1"), holding("a", "2")) == expected
+    assert stale(holding("a", "1"), holding("b", "1")) == NOTHING
 
 
 @pytest.mark.parametrize("key", QUANTIZE)

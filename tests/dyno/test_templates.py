@@ -74,6 +74,24 @@ def test_adapters_trained_with_different_templates_are_served_with_them(tmp_path
     assert template_notes(merged) == {"m": ["asked through another chat template than base: that of a"]}
 
 
+def test_a_template_to_train_with_is_served_before_the_adapter_is_there(tmp_path: Path, model: ModelRef):
+    (tmp_path / "mine.jinja").write_text(OTHER)
+    variants = [{"name": "base"}, {"name": "tuned", "adapter": "finetune"}, {"name": "merged", "merge": "finetune"}]
+    sections = {"data": {"eval": "e.jsonl", "train": "t.jsonl"}, "finetune": {"chat_template": str(tmp_path / "mine.jinja")}}
+    made = prepared(model, tmp_path, variants, **sections)
+    run = RunDirectory(tmp_path / "run")
+    assert [made.served(v, run).template for v in made.experiment.variants] == [
+        None,
+        OTHER,
+        None,
+    ]  # merged: it lies in the folder
+    said = "asked through another chat template than base: that of mine.jinja"
+    assert template_notes(made) == {"tuned": [said], "merged": [said]}
+    (tmp_path / "mine.jinja").write_text("{{ raise_exception('no') }}")
+    with pytest.raises(BadInput, match=r"mine\.jinja: the chat template refuses the first prompt"):
+        check_templates(made)
+
+
 def test_one_template_for_every_server_is_nobodys_own(tmp_path: Path, model: ModelRef):
     adapter(tmp_path / "a", OTHER)
     engine = {"kv_cache": "64MiB", "memory": "64GB", "engine": {"chat_template": "/x.jinja"}}

@@ -27,7 +27,13 @@ def curve(adapter: Path, key: str) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"packing": True, "max_length": 64}], ids=["rows", "packed"])
-def test_two_processes_reach_the_loss_of_one(base: ModelRef, tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_two_processes_reach_the_loss_of_one(
+    base: ModelRef, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started in a folder that holds files named like our packages, which must not be imported."""
+    for name in ("finetune", "foundation", "accelerate", "socket"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
     config = CONFIG.model_copy(update=settings)
     examples = TRAIN if settings else TRAIN[:16]
     one = train(config, base, examples, HELDOUT, None, tmp_path / "one", Silent(), exact)
@@ -58,3 +64,5 @@ def test_what_stops_one_process_is_told(base: ModelRef, tmp_path: Path) -> None:
 def test_only_accelerate_launches(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match='write "accelerate" and its options'):
         launch("torchrun --nproc 2", (CONFIG, base, TRAIN, HELDOUT, None, tmp_path), None, Silent(), tmp_path / "log")
+    with pytest.raises(BadInput, match="No closing quotation; close the quotes"):
+        launch("accelerate 'x", (CONFIG, base, TRAIN, HELDOUT, None, tmp_path), None, Silent(), tmp_path / "log")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from foundation.progress import Silent
-from loadgen import BlockPlan, Question, run, run_mix
+from loadgen import BlockPlan, Question, run, run_block, run_mix
 from loadgen.arrivals import Place, schedule
 from loadgen.config import Stage, WorkloadConfig
 from tests.loadgen.conftest import questions, read_journal
@@ -69,6 +69,28 @@ def test_a_recorded_turn_waits_as_recorded_at_the_speed_of_the_replay(emulator: 
     assert [r.prompt_id for r in (one, two, three)] == ["s.3", "s.2", "s.1"]
     assert two.scheduled_ns - one.done_ns >= 99_000_000
     assert three.scheduled_ns - one.scheduled_ns >= 299_000_000
+
+
+def test_who_waits_through_a_quiet_time_is_told_when_it_ends(
+    emulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trace.jsonl").write_text('{"at": 0}\n{"at": 0.6}\n{"at": 0.7}\n')
+    monkeypatch.setattr("loadgen.loops._QUIET_NS", 300_000_000)
+    notes: list[str] = []
+
+    class Noted(Silent):
+        def advance(self, amount: float = 1, note: str = "") -> None:
+            notes.append(note if not amount else "a record")
+
+    stage = {"trace": {"file": str(tmp_path / "trace.jsonl")}, "requests": 2, "warmup": "0s"}
+    config = WorkloadConfig.model_validate({"stages": [stage]})
+    plan = BlockPlan(emulator("--ttft", "5ms").endpoint, config.stages[0], 1, 0, questions(9), "plain", config)
+
+    async def main() -> None:
+        await run_block(plan, tmp_path / "block.jsonl", Noted(), asyncio.Event())
+
+    run(main())
+    assert notes[0] == "1 in flight, the next in 1 s" and notes[1:] == ["a record"] * 2
 
 
 def test_a_failed_turn_ends_its_session_and_a_duration_ends_them_all(emulator: Any, block: Any) -> None:

@@ -181,7 +181,7 @@ def load(file: Path, **fields: Any) -> WorkloadConfig:
     ("times", "speed", "words"),
     [
         ([0, 1, 2, 3], 1, None),
-        ([0, 29, 58, 70], 1, "after 1 requests nothing is sent for 29 s, and 2 more times for up to 29 s"),
+        ([0, 29, 58, 70], 1, "after the first request nothing is sent for 29 s, and 2 more times for up to 29 s"),
         ([0, 29, 58, 70], 4, None),
         ([0, 1, 2, 50], 1, "after 3 requests nothing is sent for 48 s;"),
     ],

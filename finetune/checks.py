@@ -1,0 +1,87 @@
+"""What of the section `finetune` can be wrong beside the data: its files, the modules it names, what the machine lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from finetune.config import FinetuneConfig, is_pattern, names_module
+from foundation.errors import BadInput
+from foundation.model import ModelRef
+from foundation.section import nearest
+
+_ENDS = frozenset({"lm_head", "embed_tokens"})
+"""The two ends of a model, which vLLM takes no adapter of."""
+
+
+def check_optimizer(config: FinetuneConfig) -> None:
+    """Raises BadInput where the optimizer needs a GPU and there is none."""
+    import torch
+
+    if config.optimizer.startswith("paged") and not torch.cuda.is_available():
+        raise BadInput(f"finetune.optimizer: {config.optimizer} pages its state between GPU and host; write adamw or adamw_8bit")
+
+
+def use_own_template(config: FinetuneConfig, tokenizer: Any) -> None:
+    """Put the template of `finetune.chat_template` in the place of the tokenizer's. Raises BadInput where it is none."""
+    import jinja2
+
+    if config.chat_template is None:
+        return
+    tokenizer.chat_template = own_template(config)
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    except jinja2.TemplateSyntaxError as error:
+        raise BadInput(
+            f"finetune.chat_template: {config.chat_template}:{error.lineno}: not a jinja template ({error.message})"
+        ) from None
+    except jinja2.TemplateError:
+        pass  # this one message; what it makes of the examples is tried on each of them
+
+
+def own_template(config: FinetuneConfig) -> str | None:
+    """The text of `finetune.chat_template`; None where there is none. Raises BadInput for a file that can't be read."""
+    file = config.chat_template
+    if file is None:
+        return None
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"finetune.chat_template: {file}: no such file; write the path of a jinja template") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"finetune.chat_template: {file}: can't be read ({error})") from None
+    if not text.strip():
+        raise BadInput(f"finetune.chat_template: {file}: empty; write a jinja template")
+    return text
+
+
+def check_modules(base: ModelRef, about: Mapping[str, object], config: FinetuneConfig) -> None:
+    """Raises BadInput for modules that the model lacks, or that no server takes an adapter of."""
+    for module in config.modules_to_save:
+        if module in _ENDS and about.get("tie_word_embeddings"):
+            raise BadInput(
+                f"finetune.modules_to_save: {module}: {base.id} uses one matrix for embed_tokens and lm_head; leave it out"
+            )
+    if not (config.entries or config.modules_to_save):
+        return
+    paths = {name.removesuffix(".weight"): len(shape) for name, shape in base.shapes().items() if name.endswith(".weight")}
+    linear = [path for path, dimensions in paths.items() if dimensions == 2]
+    for entry in config.entries:
+        meant = [path for path in linear if names_module(entry, path)]
+        if ends := sorted(_ENDS.intersection([entry, *map(_leaf, meant)])):
+            who = entry if [entry] == ends else f"{entry!r} matches {' and '.join(ends)}"
+            raise BadInput(f"finetune.target_modules: {who}: no server takes an adapter of it; leave it out, as all-linear does")
+        if not meant:
+            raise _no_module("target_modules", base, entry, set(map(_leaf, linear)) - _ENDS)
+    for module in config.modules_to_save:
+        if module not in map(_leaf, paths):
+            raise _no_module("modules_to_save", base, module, set(map(_leaf, paths)))
+
+
+def _no_module(key: str, base: ModelRef, entry: str, names: Iterable[str]) -> BadInput:
+    kind = "linear layer that matches" if is_pattern(entry) else "module"
+    return BadInput(f"finetune.{key}: {base.id} has no {kind} {entry!r}{nearest(entry, names)}")
+
+
+def _leaf(path: str) -> str:
+    return path.rpartition(".")[2]
