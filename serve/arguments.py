@@ -11,6 +11,7 @@ from pathlib import Path
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from foundation.whole_file import write_whole
 from serve import sleep
 from serve.adapters import max_lora_rank
 from serve.config import ServeConfig
@@ -73,6 +74,14 @@ def _names(variants: Sequence[ServedVariant]) -> list[str]:
     if variants[0].adapter is not None:
         return [f"--served-model-name={variants[0].name}/base"]
     return ["--served-model-name", *(v.name for v in variants)]
+
+
+def template_option(template: str | None, file: Path) -> list[str]:
+    """The option that has a server render chats with this template, written to `file`; none for the model's own."""
+    if template is None:
+        return []
+    write_whole(file, template)
+    return [f"--chat-template={file.absolute()}"]
 
 
 def _engine_options(engine: Mapping[str, str | int | float | bool]) -> list[str]:

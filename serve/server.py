@@ -18,9 +18,8 @@ from foundation.cache import cache_folder
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
 from foundation.scratch import scratch
-from foundation.whole_file import write_whole
 from serve import sleep, warden
-from serve.arguments import environment
+from serve.arguments import environment, template_option
 from serve.config import ServeConfig
 from serve.failure import explain, last_words, telling_lines
 from serve.plan import ServerPlan
@@ -99,7 +98,8 @@ class Server:
         self._folder = self._held.enter_context(scratch())
         vllm = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        command = [*vllm, f"--host={HOST}", f"--port={self._port.number}", *self._template(), *self.plan.arguments]
+        template = template_option(self.plan.template, self.log.with_suffix(".chat_template.jinja"))
+        command = [*vllm, f"--host={HOST}", f"--port={self._port.number}", *template, *self.plan.arguments]
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
             log.write(f"$ {shlex.join(command)}\n".encode())
@@ -113,14 +113,6 @@ class Server:
                 cwd=self._folder,
                 start_new_session=True,
             )
-
-    def _template(self) -> list[str]:
-        """The option that names the chat template's file, which is written beside the log."""
-        if self.plan.template is None:
-            return []
-        file = self.log.with_suffix(".chat_template.jinja").absolute()
-        write_whole(file, self.plan.template)
-        return [f"--chat-template={file}"]
 
     def _environment(self, folder: Path) -> dict[str, str]:
         """Temporary files and sockets lie in the server's folder; what torch compiled is kept, as it is without that."""

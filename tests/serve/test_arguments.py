@@ -11,7 +11,7 @@ import pytest
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from serve import ServedVariant, check
-from serve.arguments import check_checkpoint, command_line, environment, serves_bitsandbytes
+from serve.arguments import check_checkpoint, command_line, environment, serves_bitsandbytes, template_option
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.vllm_options import ask_parser
@@ -118,3 +118,10 @@ def test_a_format_that_vllm_does_not_know(tmp_path: Path, method: str, refused: 
             check_checkpoint("q", ModelRef("m", None, tmp_path))
     else:
         check_checkpoint("q", ModelRef("m", None, tmp_path))
+
+
+def test_a_template_is_handed_over_in_a_file(tmp_path: Path):
+    file = tmp_path / "tuned.chat_template.jinja"
+    assert template_option(None, file) == [] and not file.exists()
+    assert template_option("é {{ messages }}\n", file) == [f"--chat-template={file}"]
+    assert file.read_bytes() == "é {{ messages }}\n".encode()
