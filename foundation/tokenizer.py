@@ -73,22 +73,22 @@ def has_tokenizer(folder: Path) -> bool:
     return any(any(folder.glob(name)) for name in _FILES)
 
 
-def new_tokens(folder: Path, base: Path) -> list[str]:
-    """Tokens that were added to the tokenizer in `folder` and that the base's does not have.
+def new_tokens(folder: Path, base: Path) -> dict[str, int]:
+    """Tokens, with their ids, that were added to the tokenizer in `folder` and that the base's does not have.
 
     Empty where one of them has no `tokenizer.json`. Raises BadInput where one is broken.
     """
     ours, theirs = _tokenizer_json(folder / FILE), _tokenizer_json(base / FILE)
     if not ours or not theirs:
-        return []
+        return {}
     vocabulary = theirs.get("model", {}).get("vocab", {})
     known = set(vocabulary if isinstance(vocabulary, dict) else (entry[0] for entry in vocabulary))
     known |= set(_added(theirs))
-    return [token for token in _added(ours) if token not in known]
+    return {token: number for token, number in _added(ours).items() if token not in known}
 
 
-def _added(tokenizer: dict[str, Any]) -> list[str]:
-    return [str(token["content"]) for token in tokenizer.get("added_tokens") or ()]
+def _added(tokenizer: dict[str, Any]) -> dict[str, int]:
+    return {str(token["content"]): int(token["id"]) for token in tokenizer.get("added_tokens") or ()}
 
 
 def _tokenizer_json(file: Path) -> dict[str, Any]:

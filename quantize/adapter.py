@@ -11,6 +11,7 @@ from typing import Any
 from foundation.errors import BadInput
 from foundation.loading import ADAPTER_CONFIG, listed
 from foundation.model import ModelRef
+from foundation.tokenizer import new_tokens
 from foundation.weights import Shapes, shapes_of
 from quantize.adapter_tensors import (
     PAIR_ROLES,
@@ -133,6 +134,13 @@ def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shape
     }
     rows = {target: number for target, number in rows.items() if is_embedding(target) or is_head(target)}
     ours = {name: shape[0] for name, shape in shapes.items() if is_embedding(name) or (is_head(name) and not is_tied(base))}
+    most = max([*rows.values(), *ours.values()], default=0)
+    for token, number in new_tokens(adapter, base.path).items():
+        if number >= most:
+            raise BadInput(
+                f"{adapter}/tokenizer.json: {token} is token {number}, and {most} is how many have embeddings: those of tokens "
+                "that were added are missing; save the adapter with save_embedding_layers=True"
+            )
     grown = {target: number for target, number in rows.items() if number not in ours.values()}
     if not grown:
         return

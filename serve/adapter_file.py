@@ -144,7 +144,7 @@ def _left_out(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: Model
 
 
 def _tokens(adapter: Path, base: ModelRef) -> str | None:
-    if not (added := new_tokens(adapter, base.path)):
+    if not (added := list(new_tokens(adapter, base.path))):
         return None
     named = ", ".join(added[:3]) + (" ..." if len(added) > 3 else "")
     return f"its tokenizer has tokens that {base.id} lacks ({named}), and vLLM takes the base's tokenizer; {MERGE}"

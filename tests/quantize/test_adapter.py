@@ -74,3 +74,16 @@ def test_broken_weights(base: ModelRef, tmp_path: Path) -> None:
     (adapter / "adapter_model.safetensors").write_bytes(b"no header")
     with pytest.raises(BadInput, match=r"adapter_model\.safetensors: not a safetensors file"):
         check_adapter(adapter, base)
+
+
+def test_tokens_that_were_added_without_their_embeddings(copy: Path, base: ModelRef) -> None:
+    rows = base.shapes()["model.embed_tokens.weight"][0]
+    tokenizer = json.loads((base.path / "tokenizer.json").read_text())
+    for number, refused in ((rows - 1, False), (rows, True)):
+        added = [*tokenizer["added_tokens"], {"id": number, "content": "<|call|>"}]
+        (copy / "tokenizer.json").write_text(json.dumps({**tokenizer, "added_tokens": added}))
+        if refused:
+            with pytest.raises(BadInput, match=rf"<\|call\|> is token {rows}, and {rows} is how many have embeddings"):
+                check_adapter(copy, base)
+        else:
+            check_adapter(copy, base)  # an embedding that the base has and does not use
