@@ -151,3 +151,27 @@ def test_control_tokens_in_the_texts_are_said(base: ModelRef) -> None:
     assert report.control == 2
     assert "2 examples hold control tokens (train.jsonl:2: <|im_end|>)" in str(report)
     assert check(FinetuneConfig(max_length=256), base, train[:1], [], None).control == 0
+
+
+def test_the_loss_of_a_conversation_is_that_of_its_answers(base: ModelRef, tmp_path: Path) -> None:
+    """A prefix that all share, cut off before the first answer; against a plain forward pass over labels made by hand."""
+    import torch
+
+    from finetune.build import build_trainer
+
+    said = [["Who wrote this?", "Ann", f"When, {when}?", f"In {when}"] for when in ("May", "June é")]
+    config = FinetuneConfig(train_on="all", dtype="float32", batch_size=2, max_length=256)
+    trainer = build_trainer(config, base, prepare(config, base, [talk(*each) for each in said], [], None), tmp_path)
+    assert len(trainer.prefix) >= 8
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
+    total, count = 0.0, 0
+    with torch.no_grad():
+        loss = trainer.compute_loss(trainer.model.train(), batch).item()
+        for each in said:
+            pieces = [(text, place % 2 == 1) for place, text in enumerate(each)]
+            ids, labels = map(torch.tensor, by_hand(tokenizer_at(base.path), pieces))
+            predicted = torch.log_softmax(trainer.model(input_ids=ids[None]).logits[0, :-1], dim=-1)
+            learned = labels[1:] != IGNORED
+            total -= predicted[learned, labels[1:][learned]].sum().item()
+            count += int(learned.sum())
+    assert loss == pytest.approx(total / count, rel=1e-5)
