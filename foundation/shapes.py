@@ -57,7 +57,7 @@ def read_line(where: str, row: Mapping[str, Any], reading: Reading) -> Line:
     if unread := [key for key in given if key not in _SHAPE_KEYS[shape] and key not in _NAMES_A_LINE]:
         raise BadInput(
             f"{where}: nothing reads {_names(unread)} beside {_names(_SHAPE_KEYS[shape] & set(given))}; write "
-            f"data.ignore: [{_names(unread)}] to leave that out, or data.columns to say what it stands for"
+            f"data.ignore: [{_names(unread)}] (dyno load: --ignore) to leave that out, or data.columns to say what it stands for"
         )
     line = _READERS[shape](where, given, reading)
     tools = read_tools(f"{where}: tools", given["tools"]) if "tools" in given else ()
