@@ -61,26 +61,25 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         code = app(args=[a for a in sys.argv[1:] if a != "--debug"], prog_name="dyno", standalone_mode=False)
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-    except SystemExit as left:
-        # typer's own way out where a pipe broke. Its code is 1.
-        code = _explain(left.__context__, debug) if isinstance(left.__context__, OSError) else left.code
-    except Exception as error:
+    except SystemExit as left:  # a library's own way out, such as typer's where a pipe broke
+        code = _explain(left.__context__ or left, debug) if left.code else Exit.DONE
+    except BaseException as error:
         code = _explain(error, debug)
     if words := streams.lost():
         _fail(words)
     sys.exit(int(code or 0))
 
 
-def _explain(error: Exception, debug: bool) -> int:
+def _explain(error: BaseException, debug: bool) -> int:
     """Say what went wrong, in one line; the exit code for it."""
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        return Exit.INTERRUPTED
+    if isinstance(error, BaseExceptionGroup):  # several tasks failed at once: the first that ended them all
+        return _explain(error.exceptions[0], debug)
     if callable(show := getattr(error, "show", None)):  # click's words for a wrong option or argument
         vars(error).update(message=printable(hide_keys(str(getattr(error, "message", "")))))
         show()
         return Exit.BAD_INPUT
-    if type(error).__name__ == "Abort":
-        return Exit.INTERRUPTED
     known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else error
     if isinstance(known, DynoError):
         _fail(str(known), getattr(known, "detail", ""), error if debug else None)
@@ -90,7 +89,7 @@ def _explain(error: Exception, debug: bool) -> int:
     return Exit.SYSTEM_FAILED
 
 
-def _fail(message: str, detail: str = "", shown: Exception | None = None) -> None:
+def _fail(message: str, detail: str = "", shown: BaseException | None = None) -> None:
     """An error on standard error: its line, what a log says of it, and with `--debug` the traceback."""
     from dyno.console import SafeConsole
 
