@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -69,21 +71,45 @@ def listeners(port: int, ours: Collection[int]) -> Listeners:
 
     A listener on all addresses gets a connection to 127.0.0.1 only where nobody listens on that address itself.
     """
-    pids = [
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr == (HOST, port)
-    ]
-    strangers = tuple(sorted(_process_in_words(pid) for pid in pids if pid not in ours))
-    return Listeners(any(pid in ours for pid in pids), strangers)
+    sockets = _listening(port)
+    held = sockets & _sockets_of(ours) if sockets else set()
+    return Listeners(bool(held), tuple(sorted(map(_owner_in_words, sockets - held))))
 
 
-def _process_in_words(pid: int | None) -> str:
-    if pid is None:
-        return "a process of another user"
-    with suppress(psutil.Error):
-        return f"process {pid} ({' '.join(psutil.Process(pid).cmdline())[:80]})"
-    return f"process {pid}"
+# How the kernel writes the address in /proc/net/tcp and, for a socket that takes both protocols, /proc/net/tcp6.
+_ADDRESS = f"{int.from_bytes(socket.inet_aton(HOST), sys.byteorder):08X}"
+_MAPPED = f"{0:016X}{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}{_ADDRESS}"
+_LISTENS = "0A"
+
+
+def _listening(port: int) -> set[str]:
+    """The sockets that listen on the port, by the kernel's number, as links to them are written."""
+    places = {f"{address}:{port:04X}" for address in (_ADDRESS, _MAPPED)}
+    found = set()
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        with suppress(OSError):  # a kernel without IPv6
+            rows = (row.split() for row in table.read_text(encoding="ascii").splitlines())
+            found |= {f"socket:[{row[9]}]" for row in rows if row[1] in places and row[3] == _LISTENS}
+    return found
+
+
+def _sockets_of(pids: Iterable[int]) -> set[str]:
+    """What the processes have open, as far as this user may see."""
+    found = set()
+    for pid in pids:
+        with suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    found.add(str(descriptor.readlink()))
+    return found
+
+
+def _owner_in_words(listening: str) -> str:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if listening in _sockets_of([process.pid]):
+                return f"process {process.pid} ({' '.join(process.cmdline())[:80]})"
+    return "a process of another user"
 
 
 def port_range(ports: str) -> range:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -156,7 +156,7 @@ class Server:
     def _who_listens(self) -> Listeners:
         """Raises ServerFailed where a process that is not of this server listens on its port."""
         assert self._port is not None
-        seen = listeners(self._port.number, {process.pid for process in self._family()})
+        seen = listeners(self._port.number, self._family())
         if seen.strangers:
             raise self._failure(
                 f"does not have its port {self._port.number} for itself: {', '.join(seen.strangers)} listens there; "
@@ -165,16 +165,13 @@ class Server:
             )
         return seen
 
-    def _family(self) -> list[psutil.Process]:
-        """The warden and everything that came from it."""
-        with suppress(psutil.Error):
-            root = psutil.Process(self.pid)
-            return [root, *root.children(recursive=True)]
-        return []
+    def _family(self) -> list[int]:
+        """The process ids of the warden and of everything that came from it."""
+        return [self.pid, *warden.descendants(self.pid)] if self.pid is not None else []
 
     async def watch(self) -> None:
         """Return never; raise ServerFailed when the server is gone, or gives no sign of life."""
-        family, runs_at = self._family()[1:], time.monotonic()
+        family, runs_at = list(_processes(self._family())), time.monotonic()
         health = asyncio.ensure_future(self._until_silent())
         try:
             while not health.done():
@@ -244,6 +241,13 @@ class Server:
         except subprocess.TimeoutExpired:  # somebody stopped it
             self._process.kill()
             self._process.wait()
+
+
+def _processes(pids: Iterable[int]) -> Iterator[psutil.Process]:
+    """Those that are still there; a process is not taken for a later one of the same id."""
+    for pid in pids:
+        with suppress(psutil.Error):
+            yield psutil.Process(pid)
 
 
 def _is_stopped(process: psutil.Process) -> bool:

@@ -129,3 +129,15 @@ def test_a_listener_on_all_addresses_is_not_taken_for_the_server():
     with socket.create_server(("0.0.0.0", 0)) as server:
         port = server.getsockname()[1]
         assert listeners(port, {os.getpid()}) == Listeners(ours=False, strangers=())
+
+
+def test_a_listener_by_both_protocols_that_gets_our_connections_is_seen():
+    with socket.socket(socket.AF_INET6) as server:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        server.bind((f"::ffff:{HOST}", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with socket.create_connection((HOST, port), timeout=1):
+            pass
+        assert listeners(port, {os.getpid()}).ours
+        assert len(listeners(port, set()).strangers) == 1
