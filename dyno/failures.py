@@ -39,7 +39,8 @@ def fail(run: RunDirectory, failures: Mapping[str, SystemFailed], progress: Prog
         named = [name for name, each in failures.items() if each is failure]
         progress.log(f"error: {said[named[0]]}")
         for line in failure.detail.splitlines():
-            progress.log(f"  {line}")
+            if line not in str(failure):
+                progress.log(f"  {line}")
     progress.log(f"{', '.join(failures)}: not measured further; dyno run --resume {run.path} tries again")
 
 

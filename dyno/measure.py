@@ -227,8 +227,8 @@ class _Load:
                 await self._attempt(of, shown)
                 return True
             except ServerFailed as failure:
-                await self.hosting.drop(failure)
-                fail(self.out, dict.fromkeys(failure.variants, failure), self.progress, f"block {of.block} of {of.stage.label}")
+                variants = await self.hosting.drop(failure)
+                fail(self.out, dict.fromkeys(variants, failure), self.progress, f"block {of.block} of {of.stage.label}")
         return False
 
     async def _attempt(self, block: _Block | _Mixed, shown: Progress) -> None:

@@ -5,9 +5,9 @@ Start at `plan` (which variants share a server, which servers are up together), 
 """
 
 from serve.curl import curl_line
+from serve.failure import ServerFailed, TakenOver
 from serve.hosting import Hosting
 from serve.plan import ServePlan, ServerPlan, check
-from serve.server import ServerFailed, TakenOver
 from serve.telemetry import Telemetry
 from serve.variant import ServedVariant
 

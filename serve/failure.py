@@ -1,11 +1,14 @@
-"""From the log of a server that died to the cause in plain words."""
+"""What is said of a server that failed: from its log to the cause in plain words."""
 
 from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+from foundation.errors import SystemFailed
 
 Kind = Literal[
     "out_of_memory", "killed", "port_taken", "model_len", "unsupported_architecture", "unsupported_quantization",
@@ -23,6 +26,18 @@ class Cause:
 
     kind: Kind
     sentence: str
+
+
+class ServerFailed(SystemFailed):
+    """A server did not start, died, hung or was taken for another: the failure of the variants that it serves."""
+
+    def __init__(self, message: str, detail: str, variants: Iterable[str]) -> None:
+        super().__init__(message, detail)
+        self.variants = tuple(variants)
+
+
+class TakenOver(ServerFailed):
+    """Another process listens on the server's port: what was answered there may be its answer."""
 
 
 # In this order: vLLM logs one error many times, wrapped in ever more general ones, so the most telling pattern comes first.

@@ -11,8 +11,9 @@ from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
 from foundation.progress import Progress
 from serve.config import ServeConfig
+from serve.failure import ServerFailed
 from serve.plan import ServePlan
-from serve.server import PATIENCE_S, Server, ServerFailed
+from serve.server import PATIENCE_S, Server
 from serve.sleep import OneAwake, fall_asleep
 from serve.telemetry import Telemetry
 
@@ -82,12 +83,17 @@ class Hosting:
                 server.release()
             await asyncio.gather(*(server.stop() for server in servers))
 
-    async def drop(self, failure: ServerFailed) -> None:
-        """Stop the server that failed; the others go on."""
-        self.failed |= dict.fromkeys(failure.variants, failure)
-        for server in [server for server in self._up if self._serves(server, failure.variants)]:
+    async def drop(self, failure: ServerFailed) -> list[str]:
+        """Stop the server that failed; the others go on. Returns all variants that failed with it."""
+        dead = [server for server in self._up if self._serves(server, failure.variants)]
+        variants = list(dict.fromkeys([*failure.variants, *(v.name for server in dead for v in server.plan.variants)]))
+        self.failed |= dict.fromkeys(variants, failure)
+        if self._one_awake is not None:
+            self._one_awake.forget(variants)
+        for server in dead:
             self._up.remove(server)
             await server.stop()
+        return variants
 
     @staticmethod
     def _serves(server: Server, variants: Iterable[str]) -> bool:
@@ -98,8 +104,8 @@ class Hosting:
         await asyncio.gather(*(each.sample() for each in self._watched))
 
     async def ready(self, variants: Sequence[str]) -> None:
-        """Make sure that the variants' servers are the ones we started, and awake. Raises ServerFailed, and SystemFailed where
-        another server does not sleep.
+        """Make sure that the variants' servers are the ones we started, and awake. Raises ServerFailed, of another variant
+        where that one's server does not sleep.
         """
         self.check(variants)
         if self._one_awake is not None:

@@ -21,7 +21,7 @@ from foundation.scratch import scratch
 from serve import sleep, warden
 from serve.arguments import environment, template_option
 from serve.config import ServeConfig
-from serve.failure import explain, last_words, telling_lines
+from serve.failure import ServerFailed, TakenOver, explain, last_words, telling_lines
 from serve.plan import ServerPlan
 from serve.ports import HOST, HeldPort, Listeners, held_port, listeners
 from serve.readiness import generate_token, is_healthy, session
@@ -36,18 +36,6 @@ _LATE_S = 15.0
 PATIENCE_S = 60.0
 """How long a server under load may take to say that it is healthy."""
 _UNDER_LOAD = "while it was under load"
-
-
-class ServerFailed(SystemFailed):
-    """A server did not start, died, hung or was taken for another: the failure of the variants that it serves."""
-
-    def __init__(self, message: str, detail: str, variants: Iterable[str]) -> None:
-        super().__init__(message, detail)
-        self.variants = tuple(variants)
-
-
-class TakenOver(ServerFailed):
-    """Another process listens on the server's port: what was answered there may be its answer."""
 
 
 class Server:

@@ -8,13 +8,14 @@ Tested against an imitation of its routes. On an H100 with vLLM 0.26 a 135 M mod
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import aiohttp
 
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
 from foundation.web import address
+from serve.failure import ServerFailed
 from serve.readiness import generate_token, session
 
 OPTION = "--enable-sleep-mode"
@@ -22,20 +23,23 @@ ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 
 
 async def fall_asleep(endpoint: Endpoint) -> None:
-    """Put an idle server to sleep. Raises SystemFailed where it does not."""
+    """Put an idle server to sleep. Raises ServerFailed where it does not."""
     async with session(endpoint) as web:
         await _ask(web, endpoint, "POST", "/sleep?level=1")
         if not await _asleep(web, endpoint):
-            raise SystemFailed(f"the server of {endpoint.variant} did not fall asleep")
+            raise _failed(endpoint, "did not fall asleep")
 
 
 async def wake_up(endpoint: Endpoint) -> None:
-    """Wake a server and have it generate a token, so that no measured request finds it half awake. Raises SystemFailed."""
+    """Wake a server and have it generate a token, so that no measured request finds it half awake. Raises ServerFailed."""
     async with session(endpoint) as web:
         await _ask(web, endpoint, "POST", "/wake_up")
         if await _asleep(web, endpoint):
-            raise SystemFailed(f"the server of {endpoint.variant} did not wake up")
-        await generate_token(web, endpoint)
+            raise _failed(endpoint, "did not wake up")
+        try:
+            await generate_token(web, endpoint)
+        except SystemFailed as refusal:
+            raise ServerFailed(str(refusal), refusal.detail, [endpoint.variant]) from None
 
 
 async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, route: str) -> str:
@@ -43,12 +47,14 @@ async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, rout
         async with web.request(method, address(endpoint, endpoint.beside(route)), allow_redirects=False) as answer:
             text = await answer.text(errors="replace")
             if answer.status != 200:
-                raise SystemFailed(f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}", text[:300])
+                raise _failed(endpoint, f"refused {route}: HTTP {answer.status}", text[:300])
             return text
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise SystemFailed(
-            f"the server of {endpoint.variant} did not answer {route}", str(error) or type(error).__name__
-        ) from None
+        raise _failed(endpoint, f"did not answer {route}", str(error) or type(error).__name__) from None
+
+
+def _failed(endpoint: Endpoint, what: str, detail: str = "") -> ServerFailed:
+    return ServerFailed(f"the server of {endpoint.variant} {what}", detail, [endpoint.variant])
 
 
 async def _asleep(web: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
@@ -64,7 +70,7 @@ class OneAwake:
         self._awake: Endpoint | None = None
 
     async def wake(self, variant: str) -> None:
-        """Raises SystemFailed where a server does not sleep or wake. A variant that is served elsewhere lets the others be."""
+        """Raises ServerFailed where a server does not sleep or wake. A variant that is served elsewhere lets the others be."""
         wanted = self._servers.get(variant)
         if wanted is None or wanted == self._awake:
             return
@@ -73,3 +79,9 @@ class OneAwake:
             self._awake = None
         await wake_up(wanted)
         self._awake = wanted
+
+    def forget(self, variants: Iterable[str]) -> None:
+        """These are served no more."""
+        gone = {endpoint.variant for endpoint in map(self._servers.get, variants) if endpoint is not None}
+        if self._awake is not None and self._awake.variant in gone:
+            self._awake = None

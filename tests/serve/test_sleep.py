@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from foundation.endpoint import Endpoint
-from foundation.errors import BadInput, SystemFailed
+from foundation.errors import BadInput
 from foundation.model import ModelRef
-from serve import ServedVariant, check
+from serve import ServedVariant, ServerFailed, check
 from serve.config import ServeConfig
 from serve.sleep import OneAwake, fall_asleep
 
@@ -76,15 +76,28 @@ async def test_one_is_awake_at_a_time_and_has_generated_a_token() -> None:
     ]  # fmt: skip
 
 
+async def test_a_server_that_failed_is_not_put_to_sleep_any_more() -> None:
+    imitation = Imitation()
+    async with servers(imitation, "base", "tuned") as found:
+        second_of_base = Endpoint("base-short", found["base"].base_url, "base-short", "key")
+        one = OneAwake([[found["base"], second_of_base], [found["tuned"]]])
+        await one.wake("base")
+        imitation.awake.discard("base")  # its server died
+        one.forget(["base-short"])
+        await one.wake("tuned")
+    assert ("base", "sleep") not in imitation.asked and imitation.asked[-1] == ("tuned", "token")
+
+
 async def test_what_does_not_sleep_or_does_not_answer_is_said() -> None:
     imitation = Imitation()
     imitation.awake, imitation.insomniac = {"base"}, True
     async with servers(imitation, "base") as found:
-        with pytest.raises(SystemFailed, match="base did not fall asleep"):
+        with pytest.raises(ServerFailed, match="base did not fall asleep"):
             await fall_asleep(found["base"])
         endpoint = found["base"]
-    with pytest.raises(SystemFailed, match="base did not answer /sleep"):
+    with pytest.raises(ServerFailed, match="base did not answer /sleep") as failure:
         await fall_asleep(endpoint)
+    assert failure.value.variants == ("base",)
 
 
 def test_the_plan_of_servers_that_sleep() -> None:
