@@ -49,14 +49,16 @@ _SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 class TensorNames:
     """A checkpoint's names, found under the names that a model in memory has for them.
 
-    A file may leave out, or add, the first part of a name ("transformer.", "model."). With `tied`, the output head is the
-    embeddings unless it is there itself.
+    A file may leave out, or add, the first part of a name ("transformer.", "model."), and call the output head otherwise. With
+    `tied`, the head is the embeddings unless it is there itself.
     """
 
     def __init__(self, names: Iterable[str], *, tied: bool = False) -> None:
         self._names = set(names)
         self._without_first = {name.partition(".")[2]: name for name in self._names}
-        self._embeddings = next((name for name in sorted(self._names) if is_embedding(name)), None) if tied else None
+        heads = [name for name in sorted(self._names) if is_head(name)]
+        embeddings = [name for name in sorted(self._names) if tied and is_embedding(name)]
+        self._head = next(iter(heads + embeddings), None)
 
     def find(self, name: str) -> str | None:
         """The checkpoint's own name, None where it has no such tensor."""
@@ -65,7 +67,7 @@ class TensorNames:
         shorter = name.partition(".")[2]
         if shorter in self._names:
             return shorter
-        return self._without_first.get(name) or (self._embeddings if is_head(name) else None)
+        return self._without_first.get(name) or (self._head if is_head(name) else None)
 
 
 def is_embedding(name: str) -> bool:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from foundation.checkpoint import check_checkpoint
 from foundation.errors import BadInput, SystemFailed
-from foundation.loading import names_left_out
+from foundation.loading import listed, names_left_out
 from foundation.model import ModelRef
 from foundation.tensors import Tensors
-from quantize.adapter_tensors import TensorNames, is_head
+from quantize.adapter_tensors import TensorNames, is_embedding, is_head
 from quantize.config import Algorithm, Method, QuantizeConfig
-from quantize.layers import is_plain, linear_inputs, quantized_layers
+from quantize.layers import linear_inputs, quantized_layers
 from quantize.merge_arithmetic import is_turned
 from quantize.stored_layers import EXTRAS, PARTS, StoredLayer, read_layer
 
@@ -73,16 +73,15 @@ def check_quantized(
 
 
 def _layers(source: ModelRef, config: QuantizeConfig, kept: Collection[str], after: Tensors) -> set[str]:
-    """Those that must be quantized; of unusual ones in bitsandbytes' format, those that are."""
+    """Those that must be quantized. Raises BadInput for one that bitsandbytes left as it was: no linear layer in memory."""
     if config.method not in _BITSANDBYTES:
         return quantized_layers(source, kept)
-    mark = PARTS[config.method][-1]
-    names = TensorNames(after.names)
-    return {
-        name
-        for name in linear_inputs(source)
-        if name not in kept and (is_plain(name) or names.find(f"{name}.{mark}") is not None)
-    }
+    names, mark = TensorNames(after.names), PARTS[config.method][-1]
+    layers = {name for name in linear_inputs(source) if name not in kept and not is_embedding(f"{name}.weight")}
+    unmarked = {name: names.find(f"{name}.weight") for name in layers if names.find(f"{name}.{mark}") is None}
+    if whole := [name for name, stored in unmarked.items() if stored and after[stored].is_floating_point()]:
+        raise BadInput(f"quantize.keep: {config.method} leaves {listed(whole)} of {source.id} in full precision; add what stays")
+    return layers
 
 
 def _hold_copy(written: torch.Tensor, original: torch.Tensor, config: QuantizeConfig, where: str) -> None:

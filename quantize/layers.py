@@ -22,11 +22,6 @@ _PLAIN = re.compile(r"(model\.layers\.\d+\.(self_attn\.(q|k|v|o|qkv)|mlp\.(gate|
 """The matrices of Llama and the many models built like it, as their files name them: each is a linear layer."""
 
 
-def is_plain(layer: str) -> bool:
-    """Whether a layer is named as in Llama and the many models built like it, so that its name alone says what it is."""
-    return _PLAIN.fullmatch(layer) is not None
-
-
 def count_weights(model: ModelRef) -> int:
     """How many numbers the checkpoint holds; tied embeddings count once."""
     return sum(math.prod(shape) for shape in model.shapes().values())
@@ -69,7 +64,7 @@ def quantized_layers(model: ModelRef, kept: Collection[str]) -> set[str]:
     transformers builds from the config: the Conv1D of GPT-2 and the router of a mixture are matrices and no linear layers.
     """
     found = {name for name in linear_inputs(model) if name not in kept}
-    if all(map(is_plain, found)):
+    if all(_PLAIN.fullmatch(name) for name in found):
         return found
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

@@ -202,6 +202,18 @@ def test_gpt2_in_the_formats_of_bitsandbytes(tmp_path: Path) -> None:
         quantize(ModelRef("gpt2", None, folder), QuantizeConfig(method=method), tmp_path / method, Silent())
 
 
+def test_layers_that_bitsandbytes_passes_over_are_not_taken_for_quantized(tmp_path: Path) -> None:
+    """Falcon's layers are of a class of their own: its checkpoint would be the model as it was, with another name."""
+    from transformers import FalconConfig, FalconForCausalLM
+
+    folder = tmp_path / "falcon"
+    folder.mkdir()
+    config = FalconConfig(vocab_size=write_tokenizer(folder), hidden_size=64, num_hidden_layers=1, num_attention_heads=2)
+    FalconForCausalLM(config).save_pretrained(folder)
+    with pytest.raises(BadInput, match=r"keep: bnb-nf4 leaves transformer\.h\.0\..* and 3 more of falcon in full precision"):
+        quantize(ModelRef("falcon", None, folder), QuantizeConfig(method="bnb-nf4"), tmp_path / "out", Silent())
+
+
 def test_weights_that_are_stored_otherwise_than_the_config_says(tmp_path: Path) -> None:
     """float32 in a file whose config says bfloat16: what is loaded, and rounded, is bfloat16."""
     base = build_tiny_model(tmp_path / "base", dtype="float32", initializer_range=0.2)

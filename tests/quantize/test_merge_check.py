@@ -202,6 +202,21 @@ def test_the_turned_layers_of_gpt2_and_their_biases(gpt2: ModelRef, tmp_path: Pa
     torch.testing.assert_close(after[f"{module}.bias"], names["h.0.attn.c_attn.bias"] + 2 * bias)
 
 
+def test_an_output_head_that_the_file_calls_otherwise(tmp_path: Path) -> None:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    folder = tmp_path / "neox"
+    folder.mkdir()
+    config = GPTNeoXConfig(
+        vocab_size=write_tokenizer(folder), hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=96
+    )
+    GPTNeoXForCausalLM(config).save_pretrained(folder)
+    base = ModelRef("neox", None, folder)
+    adapter = train(base, tmp_path / "adapter", target_modules=["query_key_value", "lm_head"])
+    before, after = tensors(folder), merged_weights(base, adapter, tmp_path / "out")
+    torch.testing.assert_close(after["embed_out.weight"], before["embed_out.weight"] + 2 * product(adapter, "lm_head"))
+
+
 def test_each_weight_keeps_the_dtype_of_its_own_file_whatever_the_config_says(tmp_path: Path) -> None:
     base = build_tiny_model(tmp_path / "base", dtype="float16", initializer_range=0.2)
     mixed = {
