@@ -81,17 +81,15 @@ def reconcile(
 ) -> None:
     """Name what changed since the run began, set aside what depends on it, and write down what is asked for now.
 
-    Without `measures`, journals stay as long as all that was made for them does.
+    Without `measures`, journals and what was asked stay, as long as all that was made for them does.
     """
     before = read_record(run)
     for line in changes(prepared, run):
         progress.log(line)
     folders = list(_stale_folders(prepared, run))
-    for line in folders:
+    measured = list(_stale_measurements(prepared, run)) if measures or folders else []
+    for line in (*folders, *measured):
         progress.log(line)
-    if measures or folders:
-        for line in _stale_journals(prepared, run):
-            progress.log(line)
     if measures or not before.artifacts:
         artifacts = {name: each.recorded() for name, each in prepared.graph.all().items()}
         write_record(run, Record(source=source or before.source, artifacts=artifacts, weights=before.weights))
@@ -148,7 +146,7 @@ def _as_the_environment_says(prepared: Prepared, run: RunDirectory) -> Graph:
 
 
 def _stale_folders(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
-    """Sets aside each folder and file that is not what is asked for, in words."""
+    """Sets aside each adapter and checkpoint that is not what is asked for, in words."""
     graph = prepared.graph
     places = {graph.place(each): each for each in graph.folders}
     for place, artifact in places.items():
@@ -156,14 +154,15 @@ def _stale_folders(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
         if state not in ("done", "missing"):
             moved = set_aside(run, run.path / place)
             yield f"{place}: {_WORDS[state]}; the old one lies in {moved.relative_to(run.path)}"
+
+
+def _stale_measurements(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
+    """Sets aside prompts, rates, and each journal of something else: by its own word, or by the run's environment."""
+    graph = prepared.graph
     for file, artifact in ((run.prompts, graph.prompts_file), (run.rates, graph.rates)):
         if state_of(file, artifact) not in ("done", "missing"):
             set_aside(run, file)
-
-
-def _stale_journals(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
-    """Sets aside each journal of something else: by its own word, or by the run's environment."""
-    measured = {folder: each.identity for folder, each in prepared.graph.measured().items()}
+    measured = {folder: each.identity for folder, each in graph.measured().items()}
     claimed = {folder: each.identity for folder, each in _as_the_environment_says(prepared, run).measured().items()}
     counts: dict[str, int] = {}
     for file in journal_files(run.path / "load"):

@@ -100,7 +100,8 @@ def test_the_environment_is_a_second_witness(tmp_path: Path) -> None:
     measure(of, run)
     environment = {"hardware": {"cpu": "another"}, "versions": {"vllm": "0.1"}, "models": {}, "seeds": {}}
     (run.path / "environment.json").write_text(json.dumps(environment))
+    (run.path / "prompts.jsonl").write_text("{}\n")
     reconcile(of, run, Silent(), measures=False)
-    assert journals(run) == {"load/base/s", "load/merged/s"}
+    assert journals(run) == {"load/base/s", "load/merged/s"} and (run.path / "prompts.jsonl").exists()
     reconcile(of, run, Silent())
-    assert journals(run) == set()
+    assert journals(run) == set() and not (run.path / "prompts.jsonl").exists()
