@@ -72,14 +72,14 @@ def token_spans(prompt: str, tokens: Sequence[int], spans: Sequence[Span], token
     if not tokenizer.is_fast:
         raise ValueError("its tokenizer does not tell where tokens stand in a text, which train_on: all needs")
     places = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    found = []
+    learned = []
     for start, stop in spans:
         inside = [i for i, (first, last) in enumerate(places) if start <= first < last <= stop]
         ended = [i for i in inside if tokens[i] in ends]
         if not ended:
             raise ValueError("the chat template writes no end of turn after an earlier answer, which train_on: all needs")
-        found.append((inside[0], ended[-1] + 1))
-    return found
+        learned.append((inside[0], ended[-1] + 1))
+    return learned
 
 
 def _alike(one: str, other: str) -> int:

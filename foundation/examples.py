@@ -94,7 +94,7 @@ class PromptStyle:
     def _loses(self, example: Example) -> str | None:
         """What of an example's messages is not in the styled ones, and what to do about it."""
         systems = [m for m in example.messages if m["role"] == "system"]
-        if systems and "system" not in self.fields():
+        if any(m["content"].strip() for m in systems) and "system" not in self.fields():
             return "this example's system text; name {system} in the style, or ask without a style"
         if earlier := len(example.messages) - len(systems) - 1:
             turns = "message that comes" if earlier == 1 else "messages that come"

@@ -168,6 +168,11 @@ def test_a_style_that_would_drop_what_was_said_is_refused(tmp_path: Path, row: d
     assert says in str(error.value)
 
 
+def test_an_empty_system_text_is_nothing_to_drop(tmp_path: Path) -> None:
+    [example] = read(tmp_path, {"messages": [{"role": "system", "content": ""}, USER, ANSWER]})
+    assert PromptStyle("{input}!").render(example) == [{"role": "user", "content": "Q!"}]
+
+
 def test_a_style_may_name_the_system_text(tmp_path: Path) -> None:
     [example] = read(tmp_path, {"messages": [SYSTEM, USER, ANSWER]})
     assert PromptStyle("{input}!", system="{system}").render(example) == [SYSTEM, {"role": "user", "content": "Q!"}]
