@@ -112,7 +112,7 @@ def encode(
     isn't learned.
     """
     kept = [cut for example in examples if (cut := learnable(example, train_on))]
-    texts = [_rendered(example, style, tokenizer) for example in kept]
+    texts = [(example.where, *_rendered(example, style, tokenizer)) for example in kept]
     return [
         Tokens(
             example.where,
@@ -121,7 +121,7 @@ def encode(
             example.completion,
             _earlier(example, text, prompt, tokenizer, ends) if train_on == "all" else (),
         )
-        for example, (text, _), (prompt, answer) in zip(kept, texts, tokens_in_place(tokenizer, texts), strict=True)
+        for example, (_, text, _), (prompt, answer) in zip(kept, texts, tokens_in_place(tokenizer, texts), strict=True)
     ]
 
 

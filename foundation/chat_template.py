@@ -42,8 +42,8 @@ def worded(example: Example, messages: Sequence[Message], tokenizer: Any, *, ope
     return _attempt(example, messages, tokenizer, opening=opening, tools=example.tools)
 
 
-def tokens_in_place(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each prompt, and of the answer as it is tokenized behind that prompt.
+def tokens_in_place(tokenizer: Any, texts: Sequence[tuple[str, str, str]]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each prompt, and of the answer as it is tokenized behind that prompt; each text is (where, prompt, answer).
 
     A tokenizer that marks the beginning of a text with a space (SentencePiece) would put one before an answer that it gets
     alone. Where one token spans the border, which a server has there too, the answer's tokens are those behind a text that
@@ -51,21 +51,23 @@ def tokens_in_place(tokenizer: Any, texts: Sequence[tuple[str, str]]) -> list[tu
     """
     if not texts:
         return []
-    prompts = tokenizer([prompt for prompt, _ in texts], add_special_tokens=False)["input_ids"]
-    wholes = tokenizer([prompt + answer for prompt, answer in texts], add_special_tokens=False)["input_ids"]
+    prompts = tokenizer([prompt for _, prompt, _ in texts], add_special_tokens=False)["input_ids"]
+    wholes = tokenizer([prompt + answer for _, prompt, answer in texts], add_special_tokens=False)["input_ids"]
     return [
-        (prompt, whole[len(prompt) :] if whole[: len(prompt)] == prompt else _apart(tokenizer, answer))
-        for (_, answer), prompt, whole in zip(texts, prompts, wholes, strict=True)
+        (prompt, whole[len(prompt) :] if whole[: len(prompt)] == prompt else _apart(tokenizer, where, answer))
+        for (where, _, answer), prompt, whole in zip(texts, prompts, wholes, strict=True)
     ]
 
 
-def _apart(tokenizer: Any, answer: str) -> list[int]:
+def _apart(tokenizer: Any, where: str, answer: str) -> list[int]:
     for anchor in _ANCHORS:
         before, both = tokenizer([anchor, anchor + answer], add_special_tokens=False)["input_ids"]
         if both[: len(before)] == before:
             ids: list[int] = both[len(before) :]
             return ids
-    raise BadInput(f"the tokenizer joins {answer[:40]!r} with whatever stands before it, so it can't be learned as it is served")
+    raise BadInput(
+        f"{where}: the tokenizer joins {answer[:40]!r} with whatever stands before it, so it can't be learned as it is served"
+    )
 
 
 def _attempt(

@@ -29,7 +29,7 @@ def tokenize(model: ModelRef, examples: Sequence[Example], style: PromptStyle | 
 
 def _tokenized(tokenizer: Any, example: Example, style: PromptStyle | None, longest: int) -> Text:
     prompt, answer = _rendered(tokenizer, example, style)
-    [(asked, given)] = tokens_in_place(tokenizer, [(prompt, answer)])
+    [(asked, given)] = tokens_in_place(tokenizer, [(example.where, prompt, answer)])
     ids = [*asked, *given][:longest]
     return Text(ids, min(len(asked), len(ids)))
 

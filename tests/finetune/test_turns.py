@@ -121,11 +121,11 @@ def test_earlier_answers_of_a_llama_2_template(tmp_path: Path) -> None:
 
 
 def test_a_template_that_words_earlier_answers_otherwise_is_refused(base: ModelRef, tmp_path: Path) -> None:
-    """As one that leaves out the thoughts of earlier turns: a server never generates after such a beginning."""
+    """As one that leaves out the thoughts of earlier turns: a server never generates what then stands there."""
     tokenizer = tokenizer_at(base.path)
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-        "{{ m.content if loop.last or m.role == 'user' else '(left out)' }}<|im_end|>\n{% endfor %}"
+        "{{ m.content if loop.last or m.role == 'user' else m.content | upper }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     with pytest.raises(BadInput, match=r"words the answer in messages\[1\] otherwise .*write finetune.train_on: last"):

@@ -102,7 +102,7 @@ def test_an_answer_has_no_space_that_its_template_does_not_write(tmp_path: Path,
     write_llama2_tokenizer(tmp_path, *([template] if template else []))
     tokens = AutoTokenizer.from_pretrained(tmp_path)
     asked, whole = templated(example(), None, tokens)
-    [(prompt, learned)] = tokens_in_place(tokens, [(asked, whole.removeprefix(asked))])
+    [(prompt, learned)] = tokens_in_place(tokens, [("d.jsonl:3", asked, whole.removeprefix(asked))])
     assert tokens.convert_ids_to_tokens(learned) == answer
     assert prompt == tokens(asked, add_special_tokens=False)["input_ids"]
     alone = tokens(whole.removeprefix(asked), add_special_tokens=False)["input_ids"]
@@ -113,5 +113,5 @@ def test_an_answer_has_no_space_that_its_template_does_not_write(tmp_path: Path,
 def test_bytes_are_tokenized_in_place_as_alone(tmp_path: Path) -> None:
     tokens = tokenizer(tmp_path)
     for answer in ("earn", " earn", "\nearn", "é\U0001f600", "\n\n"):
-        [(prompt, learned)] = tokens_in_place(tokens, [("user\n", answer)])
+        [(prompt, learned)] = tokens_in_place(tokens, [("d.jsonl:3", "user\n", answer)])
         assert (prompt, learned) == tuple(tokens(text, add_special_tokens=False)["input_ids"] for text in ("user\n", answer))
