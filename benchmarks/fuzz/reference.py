@@ -65,9 +65,9 @@ def _event_of(block: list[bytes]) -> list[tuple[bytes, bytes]]:
 def may_succeed(body: bytes) -> bool:
     """Whether a body can be a whole answer: some choice ends well, none ends badly, and no event is an error."""
     events, body = events_of(body), body.removeprefix(b"\xef\xbb\xbf")
-    runs_on = re.search(rb"\}(\r\n|\n|\r)data: ?(\{|\[DONE\])", body)
-    between = rb"\r\n|\n|\r" if runs_on else rb"\r\n\r\n|\n\n|\r\r"
-    rest = re.split(between, body)[-1].strip()
+    lines = re.sub(rb"\r\n|\r", b"\n", body)
+    runs_on = re.search(rb"\}\ndata: ?(\{|\[DONE\])", lines)
+    rest = lines.split(b"\n" if runs_on else b"\n\n")[-1].strip()
     if rest.startswith(b"data:") and b"\n" not in rest:
         events.append((b"", rest[5:].strip()))  # the last event's end may be missing
     well = False
