@@ -75,7 +75,7 @@ def _stored(run: Path, name: str) -> StoredRun:
 def _environment(file: Path) -> dict[str, Any]:
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{file}: can't be read ({error}); a run has one, {{}} where nothing is known") from None
     if not isinstance(read, dict):
         raise BadInput(f"{file}: write a JSON object")

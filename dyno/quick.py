@@ -382,7 +382,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
         return {}
     try:
         parsed = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"--extra-body: write a JSON object, such as '{{\"priority\": 1}}' ({error})") from None
     if not isinstance(parsed, dict):
         raise BadInput("--extra-body: write a JSON object, such as '{\"priority\": 1}'")

@@ -103,6 +103,9 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
         raise BadInput(f"{where}.url: {shown_url(variant.url)}: {error}") from None
     if address.api is not None and address.api != api:
         raise BadInput(f"{where}.url: it is the address of {address.api}, and workload.api says {api}; write api: {address.api}")
+    host = urlsplit(address.base_url)
+    for public in (host.netloc, host.hostname, str(host.port)):  # where it is asked is no secret, and stands in answers
+        secrets.pop(public or "", None)
     key = None
     if variant.api_key_env:
         key = _text(_environment(variant.api_key_env, f"{where}.api_key_env"), f"{where}.api_key_env")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_model import build_tiny_model
+
 ROOT = Path(__file__).parents[2]
 NAMES = (
     "dyno", "finetune", "foundation", "quantize", "results", "serve",
     "socket", "signal", "json", "typing", "asyncio", "aiohttp", "numpy", "msgspec", "pip", "torch", "accelerate",
 )  # fmt: skip
 # Both stand outside the hostile folder, as console scripts do: what they start must not look into it either.
-DYNO = "from dyno.cli import main; main()"
+DYNO = "from dyno.cli import main\nif __name__ == '__main__':\n    main()\n"
 PARTS = """\
 import asyncio, sys
 from pathlib import Path
@@ -59,7 +62,7 @@ def run(folder: Path, script: str, *arguments: str, here: bool = False) -> str:
     file.write_text(script)
     paths = [str(ROOT), *(["", "."] if here else [])]
     done = subprocess.run(
-        [sys.executable, str(file), *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=120, check=False,
+        [sys.executable, str(file), *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=400, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
     executed = folder.parent / "executed"
@@ -88,3 +91,26 @@ def test_stages_in_processes_of_their_own_and_the_calibration(hostile: Path) -> 
     imported = run(hostile, PARTS).splitlines()
     assert imported[0] == str(ROOT / "results/records.py")
     assert not any(str(hostile) in file for file in imported)
+
+
+LAUNCHED = """\
+name: launched
+model: {model}
+data: {{train: train.jsonl, eval: eval.jsonl}}
+finetune: {{rank: 4, epochs: 1, batch_size: 4, accumulation: 1, learning_rate: 0.001, dtype: float32, watch: loss}}
+variants: [{{name: base}}, {{name: tuned, adapter: finetune}}]
+baseline: base
+workload: {{stages: [{{concurrency: 1, requests: 2}}]}}
+"""
+TWO = "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
+
+
+@pytest.mark.slow
+def test_a_training_in_several_processes(hostile: Path, tmp_path: Path) -> None:
+    model = build_tiny_model(tmp_path / "model", initializer_range=0.5)
+    for file, count in (("train.jsonl", 16), ("eval.jsonl", 4)):
+        rows = [{"prompt": f"{file} story {n}", "completion": "abc"[n % 3]} for n in range(count)]
+        (hostile / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (hostile / "experiment.yaml").write_text(LAUNCHED.format(model=model.path))
+    run(hostile, DYNO, "finetune", "experiment.yaml", "--launch", TWO)
+    assert (hostile / "runs/launched/adapters/finetune/adapter_model.safetensors").is_file()

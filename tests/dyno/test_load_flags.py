@@ -91,7 +91,7 @@ def test_the_other_flags_reach_their_fields(tmp_path: Path) -> None:
     assert variant.request is not None
     assert variant.request.headers == {"api-key": "${KEY}", "x": "a:b"}
     assert variant.request.extra == {"ignore_eos": True, "priority": 1}
-    assert (variant.request.ca_file, variant.request.insecure) == (str(tmp_path / "ca.pem"), True)
+    assert (variant.request.ca_file, variant.request.insecure) == (tmp_path / "ca.pem", True)
     workload = experiment.workload
     assert (workload.warmup, workload.seed, workload.sampling.seed, workload.sampling.temperature) == (0.25, 3, 3, 0.5)
     assert (workload.deadlines.first, workload.deadlines.stall, workload.deadlines.total) == (90, 90, 90)

@@ -171,3 +171,12 @@ def test_a_proxys_password_is_masked_too(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("https_proxy", "http://me:p%40ssword9@proxy.example:3128")
     endpoint = endpoint_of(variant(url="https://far.example/v1"), "chat")
     assert endpoint.redacted("407: p@ssword9, bWU6cEBzc3dvcmQ5") == "407: ***, ***"
+
+
+def test_where_a_server_is_may_stand_in_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "llm-host-7")
+    monkeypatch.setenv("PORT", "8000")
+    monkeypatch.setenv("TENANT", "acme-4711")
+    endpoint = endpoint_of(variant(url="http://${HOST}:${PORT}/${TENANT}/v1"), "chat")
+    assert endpoint.base_url == "http://llm-host-7:8000/acme-4711/v1"
+    assert endpoint.redacted_answer("open llm-host-7:8000/acme-4711") == "open llm-host-7:8000/${TENANT}"
