@@ -23,7 +23,8 @@ _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DRAFT = re.compile(r"nextn|mtp")
 _INPUTS = re.compile(r"(.*\.)?(embed_tokens|wte|embed_in|word_embeddings)\.weight")
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
-_ALIKE = re.compile(r"(self_attn|mlp)\.\w+_proj\.(weight|bias)|(self_attn\.)?\w*norm\.(weight|bias)")
+_PLAIN = {"cohere", "gemma", "gemma2", "granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"}
+"""Model types whose layers are all alike, and whose widths follow from a few settings."""
 _SETTINGS = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _BLOCK = 1 << 20
 _AGAIN = "download or copy the model again"
@@ -115,21 +116,26 @@ def _contradictions(model: ModelRef, shapes: Shapes) -> Iterator[str]:
     settings: Mapping[str, Any] = nested if isinstance(nested, dict) else about
     if settings is about and not about.get("is_encoder_decoder"):  # models of several parts have several lists of layers
         yield from _layers(about, shapes)
-        if "quantization_config" not in about:
-            yield from _widths(about, shapes)
+    if about.get("model_type") in _PLAIN and "quantization_config" not in about:
+        yield from _widths(about, shapes)
     yield from _embeddings(model, settings, about, shapes)
 
 
 def _layers(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
-    key, count = next(((k, about[k]) for k in _LAYER_COUNTS if isinstance(about.get(k), int)), ("", 0))
+    counts = {key: about[key] for key in _LAYER_COUNTS if isinstance(about.get(key), int)}
     lists: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name in shapes:
         if layer := _LAYER.fullmatch(name):
             lists[layer["list"]][int(layer["number"])].add(layer["rest"])
-    if not count or not lists:
+    if not counts or not lists:
         return
     longest = max(lists, key=lambda each: len(lists[each]))
     layers = lists[longest]
+    if about.get("model_type") in _PLAIN and "quantization_config" not in about:
+        yield from _lost(longest, layers)
+    if any(layers.keys() == set(range(count)) for count in counts.values()):
+        return
+    key, count = next(iter(counts.items()))
     if (gap := next((i for i in range(count) if i not in layers), None)) is not None:
         yield f"config.json: {key} is {count}, and the weight files have no {longest}.{gap}; {_AGAIN}"
     drafts = any(_DRAFT.search(name) for name in about)
@@ -137,15 +143,18 @@ def _layers(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         yield (
             f"config.json: {key} is {count}, and the weight files have {longest}.{last} too; write {key}: {last + 1}, or {_AGAIN}"
         )
+
+
+def _lost(name: str, layers: Mapping[int, set[str]]) -> Iterator[str]:
+    """Tensors that one layer lacks, where all layers are built alike."""
     union = set().union(*layers.values())
-    if all(_ALIKE.fullmatch(rest) for rest in union):
-        for i, rests in sorted(layers.items()):
-            if lost := sorted(union - rests):
-                yield f"its weight files have no {longest}.{i}.{lost[0]}, which other layers have; {_AGAIN}"
+    for number, rests in sorted(layers.items()):
+        if lost := sorted(union - rests):
+            yield f"its weight files have no {name}.{number}.{lost[0]}, which other layers have; {_AGAIN}"
 
 
 def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
-    """The matrices of Llama and the many models built like it, by the settings they follow from."""
+    """The matrices of a plain model, by the settings they follow from."""
     hidden, heads, inner = (about.get(k) for k in ("hidden_size", "num_attention_heads", "intermediate_size"))
     if not (isinstance(hidden, int) and isinstance(heads, int) and heads and isinstance(inner, int)):
         return
@@ -160,10 +169,7 @@ def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         "mlp.up_proj": (inner, hidden),
         "mlp.down_proj": (hidden, inner),
     }
-    plain = [name for name in shapes if (layer := _LAYER.fullmatch(name)) and _ALIKE.fullmatch(layer["rest"])]
-    if len(plain) < sum(bool(_LAYER.fullmatch(name)) for name in shapes):
-        return
-    for name in plain:
+    for name in filter(_LAYER.fullmatch, shapes):
         place = ".".join(name.split(".")[-3:-1])
         wanted = expected.get(place) if name.endswith(".weight") else None
         if wanted and shapes[name] != wanted:

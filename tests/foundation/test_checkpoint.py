@@ -27,6 +27,7 @@ LAYER: Shapes = {
     "input_layernorm": (8,),
 }
 CONFIG = {
+    "model_type": "llama",
     "hidden_size": 8,
     "intermediate_size": 16,
     "num_attention_heads": 2,
@@ -83,7 +84,20 @@ def test_a_tensor_that_is_lost(tmp_path: Path):
 def test_layers_that_differ_by_design_are_taken_as_they_are(tmp_path: Path):
     """A mixture whose first layer is dense: nothing is missing there."""
     mixture = {f"model.layers.1.mlp.experts.{e}.w1.weight": (16, 8) for e in (0, 1)}
-    check_checkpoint(write(tmp_path / "m", without("model.layers.1.mlp.down_proj.weight") | mixture))
+    shapes = without("model.layers.1.mlp.down_proj.weight") | mixture
+    check_checkpoint(write(tmp_path / "m", shapes, model_type="mixture", num_key_value_heads=2, intermediate_size=None))
+
+
+def test_a_layer_kept_in_full_precision_is_no_loss(tmp_path: Path):
+    packed = {name.replace("1.mlp.up_proj.weight", "1.mlp.up_proj.weight_packed"): s for name, s in tensors().items()}
+    check_checkpoint(write(tmp_path / "m", packed, quantization_config={"quant_method": "compressed-tensors"}))
+
+
+def test_layers_may_be_counted_under_two_names(tmp_path: Path):
+    """One counts blocks, the other what is in them: the files hold to either."""
+    check_checkpoint(write(tmp_path / "m", tensors(), model_type="own", num_hidden_layers=4, num_layers=2))
+    with pytest.raises(BadInput, match=r"num_hidden_layers is 4, and the weight files have no model\.layers\.2"):
+        check_checkpoint(write(tmp_path / "m", tensors(), model_type="own", num_hidden_layers=4))
 
 
 def test_an_output_head_beside_tied_embeddings(tmp_path: Path):
