@@ -196,7 +196,7 @@ def _json_turns(file: Path, text: str) -> Iterator[tuple[str | None, Turn]]:
 
 
 def _turn(where: str, line: int, row: Mapping[str, Any], shape: _Shape, at: float | None, delay: float | None) -> Turn:
-    hashes = row.get("hash_ids") or []
+    hashes = [] if row.get("hash_ids") is None else row["hash_ids"]
     if not isinstance(hashes, list) or not all(isinstance(each, Number) and _WHOLE.fullmatch(each.text) for each in hashes):
         raise BadInput(f"{where}: hash_ids: write whole numbers in a list, not {str(hashes)[:60]}")
     taken, given = (_tokens(where, row, name) for name in (shape.input_tokens, shape.output_tokens))

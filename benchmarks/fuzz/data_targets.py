@@ -70,7 +70,7 @@ def trace(data: bytes) -> None:
         return
     times = [arrival.at for arrival in arrivals]
     assert arrivals and times == sorted(times) and times[0] >= 0 and math.isfinite(times[-1]), "times out of order"
-    assert any(_agree(arrivals, other) for other in traces(data)), "success from garbage"
+    assert any(_agree(arrivals, other) for other in traces(data)), f"success from garbage: {data!r}"
 
 
 def _agree(arrivals: Sequence[Arrival], other: Sequence[tuple[float, list[Request]]]) -> bool:
@@ -93,7 +93,7 @@ def _examples(ending: str, data: bytes) -> None:
     except BadInput as refusal:
         _is_one_line(refusal, file)
         return
-    assert any(_said(read, rows) for rows in _rows(ending, data)), "success from garbage"
+    assert any(_said(read, rows) for rows in _rows(ending, data)), f"success from garbage: {data!r}"
 
 
 def _rows(ending: str, data: bytes) -> Iterable[Rows]:
@@ -129,14 +129,14 @@ def conversations(data: bytes) -> None:
         _is_one_line(refusal, file)
         return
     rows = json_rows(data)
-    assert rows is not None, "success from garbage"
+    assert rows is not None, f"success from garbage: {data!r}"
     assert len(sessions) <= len(rows) and all(sessions), "more sessions than conversations"
     known = [_lines_in(row) for _, row in rows]
     place = 0
     for session in sessions:
         lines = {line for turn in session for message in turn for line in message["content"].split("\n")}
         place = next((at + 1 for at in range(place, len(known)) if lines <= known[at]), 0)
-        assert place, "a session that no conversation holds"
+        assert place, f"a session that no conversation holds: {data!r}"
 
 
 def _lines_in(value: Any) -> set[str]:

@@ -61,6 +61,7 @@ HEADER = (
         ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5-6,-],"chunk_tokens":[1,1]}\n'),
         ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5,--6],"chunk_tokens":[1,1]}\n'),
         ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":"5-6","chunk_tokens":[1,1]}\n'),
+        ("trace", b'{"at": 1, "hash_ids": 0}'),
         ("trace", b"Timestamp,Request tokens\n5,\x1f72\n"),
         ("reply", b'\x34\xef\xbb\xbfdata:{"choices": [{"text": "a", "finish_reason": "length"}]}'),
     ],
