@@ -63,7 +63,7 @@ def tables(raw: bytes) -> Iterator[Rows]:
         except (csv.Error, ValueError):
             continue
         names = [name.strip() for name in header]
-        cells = [row for row in rows if len(row) > 1 or "".join(row).strip()]
+        cells = [row for row in rows if "".join(row).strip()]
         if len(set(names)) == len(names) and all(len(row) == len(names) for row in cells):
             yield [(0, dict(zip(names, row, strict=True))) for row in cells]
 
