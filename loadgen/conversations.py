@@ -20,8 +20,8 @@ _SHAPES = 'ShareGPT JSON ([{"conversations": [...]}, ...]) or JSON lines of {"me
 def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = lambda line: None) -> list[list[list[Message]]]:
     """Sessions of turns of messages: each turn is what is said up to an answer.
 
-    Conversations in which no user speaks are left out, and so are those that a load can't ask as they were: with tools, with
-    an empty or missing message, with parts that are no text. `say` hears how many, and why the first. Of longer conversations
+    Conversations that a load can't ask as they were are left out: in which no user speaks, with tools, with an empty or missing
+    message, with parts that are no text. `say` hears how many, and why the first. Of longer conversations
     the first `turns` turns are taken. Raises BadInput that names file and line for what is no conversation.
     """
     sessions, odd, total = [], [], 0
@@ -36,7 +36,10 @@ def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = la
         except BadInput as reason:
             odd.append(str(reason))
         else:
-            sessions += [session[:turns]] if session else []
+            if session:
+                sessions.append(session[:turns])
+            else:
+                odd.append(f"{where}: {key}: no user speaks")
     left_out = f"{len(odd)} of {total} conversations can't be asked as they were ({odd[0]})" if odd else ""
     if not sessions:
         raise BadInput(f"{file}: no conversation with a user in it; {left_out or f'write {_SHAPES}'}")

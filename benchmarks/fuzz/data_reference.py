@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 Rows = list[tuple[int, dict[str, Any]]]
 """Lines (from 1) and what stands there; numbers as the text they are written in."""
 
-_NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:(Z)|([+-])(\d\d):?(\d\d))?", re.ASCII)
 _SEPARATORS = (",", ";", "\t")
 
@@ -137,8 +137,11 @@ def _moment(text: str) -> float:
 
 def _decimal(value: Any) -> Decimal:
     if not isinstance(value, str) or not _NUMBER.fullmatch(value.strip()):
-        raise ValueError(f"{value!r} is no number, zero or more")
-    return Decimal(value.strip())
+        raise ValueError(f"{value!r} is no number")
+    number = Decimal(value.strip())
+    if number < 0:  # -0 is zero
+        raise ValueError(f"{value!r} is below zero")
+    return number
 
 
 def _tokens(value: Any) -> int | None:

@@ -54,7 +54,7 @@ def test_a_conversation_begins_where_the_user_does_and_system_text_stays(tmp_pat
     begun = {"conversations": [{"from": "gpt", "value": "I begin"}, {"from": "human", "value": "Q"}]}
     told, heard = words(tmp_path / "d.jsonl", begun, talk("Q", "A", system="Be brief."), talk())
     assert told == [[["Q"]], [["Be brief.", "Q"]]]
-    assert heard == []
+    assert len(heard) == 1 and "1 of 3 conversations" in heard[0] and "d.jsonl:3: conversations: no user speaks" in heard[0]
 
 
 def test_other_keys_and_parts_of_text(tmp_path: Path) -> None:
