@@ -11,7 +11,7 @@ from foundation.model import ModelRef
 
 def check_model_code(experiment: Experiment, models: Mapping[str, ModelRef]) -> None:
     """Raises BadInput for a model whose code would have to run and must not, or in a stage that runs none."""
-    for variant in experiment.variants:
+    for variant in sorted(experiment.variants, key=lambda variant: not variant.is_made):  # what no setting allows comes first
         model = models.get(variant.model or experiment.model)
         if variant.url or model is None or not model.path.is_dir() or not model.brings_code():
             continue

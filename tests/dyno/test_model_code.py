@@ -48,10 +48,11 @@ def test_nothing_is_run_unasked(own: dict[str, ModelRef]) -> None:
     ],
 )
 def test_a_stage_that_runs_no_code_is_refused_at_the_start(own: dict[str, ModelRef], key: str, variant: dict[str, Any]) -> None:
-    made = [{"name": "base", "url": "http://127.0.0.1:1/v1", "model": "m"}, {"name": "v", **variant}]
-    asked = experiment({}, variants=made, finetune={"rank": 4}, trust_remote_code=True)
-    with pytest.raises(BadInput, match=rf"variants\.v\.{key}: .* and in no other stage"):
-        check_model_code(asked, own)
+    made = [{"name": "base"}, {"name": "v", **variant}]
+    for trusted in (True, False):
+        asked = experiment({}, variants=made, finetune={"rank": 4}, trust_remote_code=trusted)
+        with pytest.raises(BadInput, match=rf"variants\.v\.{key}: .* and in no other stage"):
+            check_model_code(asked, own)
 
 
 def test_a_model_that_libraries_know_needs_no_code_of_its_own(tmp_path: Path) -> None:
