@@ -1,6 +1,7 @@
 """Does a test notice? Changes the code in small ways, one at a time, and runs the tests that reach the changed line.
 
     python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py] [--reach FILE] [--part 1/2]
+    python -m benchmarks.mutation.run --code foundation quantize/merge.py --tests tests/foundation tests/quantize/test_merge.py
 
 Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
 forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A
@@ -35,7 +36,6 @@ LIBRARIES = (
     "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest",
     "hypothesis",
 )  # fmt: skip
-TESTS_A_MUTANT = 40
 
 Reach = dict[str, dict[str, list[int]]]
 """By test, by file: the lines where the functions begin that it calls."""
@@ -55,10 +55,10 @@ class Failed:
 
 
 class Calls:
-    """A pytest plugin that notes which functions of `CODE` each test calls."""
+    """A pytest plugin that notes which functions of `code` each test calls."""
 
-    def __init__(self, tree: Path) -> None:
-        self._prefixes = tuple(str(tree / part) for part in CODE)
+    def __init__(self, tree: Path, code: Sequence[str]) -> None:
+        self._prefixes = tuple(str(tree / part) for part in code)
         self._tree = len(str(tree)) + 1
         self.reach: dict[str, dict[str, set[int]]] = {}
         self._now: dict[str, set[int]] = {}
@@ -110,15 +110,15 @@ def run_tests(tests: Sequence[str], plugins: Sequence[object], *, all_of_them: b
     return int(pytest.main([*options, *([] if all_of_them else ["-x"]), *tests], plugins=list(plugins)))
 
 
-def reach_of(tree: Path) -> Reach:
+def reach_of(tree: Path, code: Sequence[str], tests: Sequence[str]) -> Reach:
     """Runs all tests once. Those that fail already tell nothing of a change, and are left out."""
     found, failing = tree / "reach.json", tree / "failed.txt"
 
     def work() -> int:
-        calls = Calls(tree)
-        code = run_tests(TESTS, [calls, Failed(failing)], all_of_them=True)
+        calls = Calls(tree, code)
+        status = run_tests(tests, [calls, Failed(failing)], all_of_them=True)
         found.write_text(json.dumps({t: {f: sorted(at) for f, at in files.items()} for t, files in calls.reach.items()}))
-        return code
+        return status
 
     forked(work, 3600)
     broken = set(failing.read_text().split("\n"))
@@ -126,14 +126,14 @@ def reach_of(tree: Path) -> Reach:
     return {test: files for test, files in json.loads(found.read_text()).items() if test not in broken}
 
 
-def tests_of(mutant: Mutant, reach: Reach) -> list[str]:
+def tests_of(mutant: Mutant, reach: Reach, most: int) -> list[str]:
     """Those that call the changed function, or use the file at all where no function is changed; the most specific first."""
     reaching = [
         test
         for test, files in reach.items()
         if mutant.file in files and (mutant.function is None or mutant.function in files[mutant.file])
     ]
-    return sorted(reaching, key=lambda test: sum(map(len, reach[test].values())))[:TESTS_A_MUTANT]
+    return sorted(reaching, key=lambda test: sum(map(len, reach[test].values())))[:most]
 
 
 def copied(folder: Path) -> Path:
@@ -144,17 +144,18 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-def sampled(tree: Path, count: int, seed: int, only: str | None) -> list[Mutant]:
-    files = [file for part in CODE for file in ([tree / part] if part.endswith(".py") else sorted((tree / part).rglob("*.py")))]
+def sampled(tree: Path, code: Sequence[str], count: int, seed: int, only: str | None) -> list[Mutant]:
+    files = [file for part in code for file in ([tree / part] if part.endswith(".py") else sorted((tree / part).rglob("*.py")))]
     names = [str(file.relative_to(tree)) for file in files]
     every = [mutant for name in names if only in (None, name) for mutant in mutants_of(name, (tree / name).read_bytes())]
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
-def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach, timeout_s: float) -> Iterator[Mutant]:
+def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach, most: int, timeout_s: float) -> Iterator[Mutant]:
+    """`most`: the tests that are tried on a change, the most specific first."""
     for number, mutant in enumerate(mutants, start=1):
         began, file = time.monotonic(), tree / mutant.file
-        source, tests = file.read_bytes(), tests_of(mutant, reach)
+        source, tests = file.read_bytes(), tests_of(mutant, reach, most)
         write(file, mutant.applied(source), 2 * number)
         failed = Failed(tree / "failed.txt")
         code = forked(partial(run_tests, tests, [failed], all_of_them=False), timeout_s) if tests else 0
@@ -179,6 +180,10 @@ def main() -> None:
     parser.add_argument("--only", help="a file, such as results/stats.py")
     parser.add_argument("--reach", type=Path, help="which tests call what, kept from an earlier run of the same code")
     parser.add_argument("--part", default="1/1", help="the first of three parts of the sample: 1/3")
+    parser.add_argument("--code", nargs="+", default=CODE, help="files and folders to change")
+    parser.add_argument("--tests", nargs="+", default=TESTS, help="files and folders of tests")
+    parser.add_argument("--load", nargs="+", default=(), help="more libraries to load once, such as torch")
+    parser.add_argument("--most", type=int, default=40, help="tests that are tried on a change, the most specific first")
     parser.add_argument("--timeout", type=float, default=90.0, help="seconds; longer where other work goes on beside")
     asked = parser.parse_args()
     part, parts = map(int, asked.part.split("/"))
@@ -187,14 +192,14 @@ def main() -> None:
         tree = copied(Path(folder).resolve())
         os.chdir(tree)
         sys.path[:] = [str(tree), *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
-        for name in LIBRARIES:
+        for name in (*LIBRARIES, *asked.load):
             importlib.import_module(name)
-        mutants = sampled(tree, asked.sample, asked.seed, asked.only)[part - 1 :: parts]
-        reach = json.loads(kept.read_text()) if kept and kept.is_file() else reach_of(tree)
+        mutants = sampled(tree, asked.code, asked.sample, asked.seed, asked.only)[part - 1 :: parts]
+        reach = json.loads(kept.read_text()) if kept and kept.is_file() else reach_of(tree, asked.code, asked.tests)
         if kept and not kept.is_file():
             kept.write_text(json.dumps(reach))
         print(f"{len(mutants)} changes, {len(reach)} tests", flush=True)
-        left = list(survivors(tree, mutants, reach, asked.timeout))
+        left = list(survivors(tree, mutants, reach, asked.most, asked.timeout))
     print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed")
     for mutant in left:
         print(f"survived: {mutant}")
