@@ -190,3 +190,8 @@ def test_a_limit_relative_to_the_baseline_is_written_as_it_was_asked_for_too(ask
     variant = msgspec.structs.replace(of.variants[0], objectives=[objective])
     table = rows(summary(), msgspec.structs.replace(of, variants=[variant]))
     assert next(row.limit for row in table.rows if row.label == "Latency p95") == said
+
+
+def test_an_interval_is_shown_where_both_ends_are_known_and_differ() -> None:
+    [latency] = [row for row in rows(summary()).rows if row.label == "Latency p95"]
+    assert [cell.interval for cell in latency.cells] == ["190 to 210", "780 to 820"]
