@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dyno.experiment import Experiment, VariantConfig
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from serve.vllm_models import may_serve
 
 
 def check_model_code(experiment: Experiment, models: Mapping[str, ModelRef]) -> None:
@@ -21,11 +22,24 @@ def check_model_code(experiment: Experiment, models: Mapping[str, ModelRef]) -> 
                 f"variants.{variant.name}.{_made_by(variant)}: {code}, which is run where it is trained and served and in no "
                 "other stage; leave the variant out, or name a model that transformers has code for"
             )
+        if not _has_a_way_in(model):
+            raise BadInput(
+                f"variants.{variant.name}: {code}, which vLLM loads by auto_map.AutoModel, and it has none; "
+                "add it (the model without its head), or leave the variant out"
+            )
         if not experiment.serve.trust_remote_code:
             raise BadInput(
                 f"variants.{variant.name}: {code}, which is not run unless asked for; "
                 "read it, then write trust_remote_code: true at the top of the experiment"
             )
+
+
+def _has_a_way_in(model: ModelRef) -> bool:
+    """Whether vLLM has the architecture itself, or can build it by way of transformers from the model's own code."""
+    about = model.config()
+    named, code = about.get("architectures"), about.get("auto_map")
+    own = isinstance(named, list) and any(may_serve(str(each)) for each in named)
+    return own or (isinstance(code, dict) and "AutoModel" in code)
 
 
 def _made_by(variant: VariantConfig) -> str:

@@ -38,6 +38,18 @@ def test_nothing_is_run_unasked(own: dict[str, ModelRef]) -> None:
             check_model_code(experiment({}, **more), own)
 
 
+def test_own_code_that_vllm_finds_no_way_into(tmp_path: Path) -> None:
+    asked = experiment({}, trust_remote_code=True)
+    for code, served in (({"AutoModel": "own.Own"}, True), ({"AutoModelForCausalLM": "own.OwnForCausalLM"}, False)):
+        folder = tmp_path / str(served)
+        own = {"own": write_base(folder, model_type="own", architectures=["OwnForCausalLM"], auto_map=code)}
+        if served:
+            check_model_code(asked, own)
+        else:
+            with pytest.raises(BadInput, match=r"variants\.v: .*which vLLM loads by auto_map\.AutoModel, and it has none"):
+                check_model_code(asked, own)
+
+
 @pytest.mark.parametrize(
     ("key", "variant"),
     [
