@@ -69,7 +69,7 @@ def read_mark(path: Path) -> Mark | None:
 def mark(path: Path, artifact: Artifact, more: Mapping[str, Any] | None = None) -> None:
     """Write down that a folder or file is the artifact, now that it is whole."""
     root = _root(path)
-    files = [file for file in path.rglob("*") if file.is_file() and file.name != IDENTITY] if path.is_dir() else [path]
+    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file() and f.name not in (IDENTITY, BEGUN)]
     write_whole(
         _mark_file(path),
         msgspec.json.format(
@@ -103,11 +103,20 @@ def making(run: RunDirectory, place: str, artifact: Artifact, *, go_on: bool = F
         partial.mkdir(parents=True)
         write_whole(begun, msgspec.json.encode({"identity": artifact.identity}))
     yield partial
-    begun.unlink()
     mark(partial, artifact)
+    begun.unlink()
     if folder.exists():
         set_aside(run, folder)
     partial.rename(folder)
+
+
+def take_its_place(run: RunDirectory, place: str, artifact: Artifact) -> None:
+    """Rename a folder that was finished by a process that was killed before it could."""
+    folder = run.path / place
+    partial = RunDirectory.partial(folder)
+    if not folder.exists() and is_done(partial, artifact):
+        (partial / BEGUN).unlink(missing_ok=True)
+        partial.rename(folder)
 
 
 def set_aside(run: RunDirectory, path: Path) -> Path:

@@ -10,7 +10,7 @@ import msgspec
 
 from dyno.artifacts import Artifact, changed_facts
 from dyno.graph import Graph
-from dyno.kept import State, is_done, mark, read_mark, set_aside, state_of
+from dyno.kept import State, is_done, mark, read_mark, set_aside, state_of, take_its_place
 from dyno.prepare import Prepared, write_prompts
 from dyno.rates import read_rates
 from dyno.record import MOST_LINES, Record, Source, read_record, write_record
@@ -150,6 +150,7 @@ def _stale_folders(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
     graph = prepared.graph
     places = {graph.place(each): each for each in graph.folders}
     for place, artifact in places.items():
+        take_its_place(run, place, artifact)
         state = state_of(run.path / place, artifact)
         if state not in ("done", "missing"):
             moved = set_aside(run, run.path / place)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dyno.artifacts import Artifact
-from dyno.kept import is_done, making, mark, read_mark, set_aside, state_of
+from dyno.kept import is_done, making, mark, read_mark, set_aside, state_of, take_its_place
 from dyno.run_directory import RunDirectory
 
 BASE = Artifact("model base", {"model.safetensors": "a" * 64})
@@ -105,6 +105,17 @@ def test_training_goes_on_only_from_what_is_of_the_same_identity(tmp_path: Path)
     # One that says not what it is of (an older version's) is not gone on from either.
     (tmp_path / "adapters/finetune.partial/begun.json").unlink()
     assert not begin(OTHER)
+
+
+def test_what_was_finished_and_not_renamed_is_not_made_again(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    run, partial = RunDirectory(tmp_path), RunDirectory.partial(folder)
+    folder.rename(partial)
+    (partial / "begun.json").write_text(json.dumps({"identity": ADAPTER.identity}))
+    take_its_place(run, "adapters/finetune", OTHER)
+    assert state_of(folder, ADAPTER) == "missing"
+    take_its_place(run, "adapters/finetune", ADAPTER)
+    assert state_of(folder, ADAPTER) == "done" and not (folder / "begun.json").exists()
 
 
 def test_what_is_made_again_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
