@@ -20,16 +20,12 @@ def end_as_ctrl_c() -> None:
     """
     for number in ENDING:
         if counts(number):
-            signal.signal(number, interrupt)
+            signal.signal(number, signal.default_int_handler)  # for SIGINT, asyncio takes its place and cancels the task
 
 
 def counts(number: int) -> bool:
     """False for a SIGHUP that is ignored, as under `nohup`: it stays so."""
     return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
-
-
-def interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 @contextmanager
