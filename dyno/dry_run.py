@@ -32,8 +32,10 @@ def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None,
     """
     console = open_console()
     progress = PlainProgress(console)
-    if run is not None and (note := edited(run, experiment)):
-        progress.log(f"warning: {note}")
+    if run is not None:
+        check_free(run.path)
+        if note := edited(run, experiment):
+            progress.log(f"warning: {note}")
     prepared = prepare(experiment, where, progress, need_models=False)
     allow_connections(prepared.experiment.workload, len(experiment.variants))
     with tempfile.TemporaryDirectory() as nowhere:
