@@ -91,8 +91,14 @@ def _engine_options(engine: Mapping[str, str | int | float | bool]) -> list[str]
         if isinstance(value, bool):
             options.append(f"--{name}" if value else f"--no-{name}")
         else:
-            options.append(f"--{name}={value}")
+            options.append(f"--{name}={_located(value)}")
     return options
+
+
+def _located(value: str | int | float) -> str | int | float:
+    """A file or folder that lies here is still meant where the server works, in a folder of its own."""
+    is_path = isinstance(value, str) and bool(set("/.") & set(value))
+    return str(Path(value).absolute()) if is_path and Path(str(value)).exists() else value
 
 
 def _dashed(key: str) -> str:

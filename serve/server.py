@@ -160,7 +160,8 @@ class Server:
     async def watch(self) -> None:
         """Return never; raise ServerFailed when the server is gone, or gives no sign of life."""
         family, runs_at = list(_processes(self._family())), time.monotonic()
-        health = asyncio.ensure_future(self._until_silent())
+        over = asyncio.Event()
+        health = asyncio.ensure_future(self._until_silent(over))
         try:
             while not health.done():
                 self._raise_if_dead(_UNDER_LOAD)
@@ -171,12 +172,13 @@ class Server:
                 await asyncio.sleep(_POLL_S)
             await health
         finally:
+            over.set()  # aiohttp takes a cancellation for its own timeout where both come at once
             health.cancel()
 
-    async def _until_silent(self) -> None:
+    async def _until_silent(self, over: asyncio.Event) -> None:
         """Raises ServerFailed when the server does not say that it is healthy, and does not refuse either."""
         async with session(self.endpoints[0]) as web:
-            while True:
+            while not over.is_set():
                 try:
                     async with asyncio.timeout(self._patience):
                         await is_healthy(web, self.endpoints[0])

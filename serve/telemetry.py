@@ -59,6 +59,7 @@ class Telemetry:
         self._samples: list[TelemetrySample] = []
         self._processes: list[psutil.Process] = []
         self._misses = 0
+        self._over = asyncio.Event()
         self.trouble: str | None = None
 
     async def __aenter__(self) -> Telemetry:
@@ -67,10 +68,11 @@ class Telemetry:
                 root = psutil.Process(self._pid)
                 self._processes = [root, *root.children(recursive=True)]
         self._web = session(self._endpoint)
-        self._sampling = asyncio.create_task(self._sample_until_cancelled())
+        self._sampling = asyncio.create_task(self._sample_until_over())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
         self._sampling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._sampling
@@ -81,9 +83,10 @@ class Telemetry:
             except OSError as problem:
                 self.trouble = f"{endpoint.variant}: its samples can't be written ({problem.strerror or problem})"
 
-    async def _sample_until_cancelled(self) -> None:
+    async def _sample_until_over(self) -> None:
+        """Until it is cancelled, or `_over`: aiohttp takes a cancellation for its own timeout where both come at once."""
         due = time.monotonic()
-        while await self.sample():
+        while not self._over.is_set() and await self.sample():
             due = max(due + PERIOD_S, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 

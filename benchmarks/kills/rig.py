@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from results.journal import Journal, read_journal
 VICTIMS = ("dyno", "warden", "API server", "engine")
 # How long after a kill what is left may need to go: vLLM is given five seconds to end by itself.
 PATIENCE_S = 30.0
+_EVERY_S = 2.0
 _SHARED = Path("/dev/shm")
 
 
@@ -54,7 +56,7 @@ class Watched:
             return found
         for process in family:
             try:
-                line, name = " ".join(process.cmdline()), process.name()
+                line = " ".join(process.cmdline())
                 for connection in process.net_connections("tcp"):
                     if connection.status == psutil.CONN_LISTEN:
                         self.ports.add(connection.laddr.port)
@@ -68,7 +70,7 @@ class Watched:
                 found["warden"].append(process)
             elif "vllm.entrypoints.openai.api_server" in line:
                 found["API server"].append(process)
-            elif "EngineCore" in line + name or "vllm.engine" in line:
+            elif "resource_tracker" not in line and _is_below(process, found["API server"]):
                 found["engine"].append(process)
         return found
 
@@ -81,8 +83,20 @@ class Watched:
         until = time.monotonic() + seconds
         while self.process.poll() is None and time.monotonic() < until:
             self.look()
-            time.sleep(0.2)
-        return self.process.wait(1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_EVERY_S)
+        if self.process.poll() is None:
+            sys.exit(f"the run did not end in {seconds:g} s: {self.last_line()}")
+        return self.process.returncode
+
+    def end(self) -> None:
+        """Let nothing of it go on."""
+        if self.process.poll() is None:
+            self.look()
+            self.process.kill()
+            self.process.wait()
+        for process in filter(_runs, self.seen.values()):
+            process.kill()
 
     def left(self) -> list[str]:
         """What is still there when everybody had time to go."""
@@ -107,6 +121,14 @@ def shared_memory(pid: int) -> set[Path]:
     except OSError:
         return set()
     return {Path(line.split(maxsplit=5)[5]) for line in lines if f" {_SHARED}/" in line}
+
+
+def _is_below(process: psutil.Process, above: Sequence[psutil.Process]) -> bool:
+    """vLLM's engine core and its workers come from the API server, whatever they call themselves."""
+    try:
+        return not set(above).isdisjoint(process.parents())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -13,14 +13,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.kills.rig import VICTIMS, Watched, differences, lost_s, outcome
 
 MOST_LOST_S = 1.0
-LONGEST_S = 900.0
+LONGEST_S = 1800.0
 EXPERIMENT = """\
 name: kills
 model: base-model
@@ -76,16 +77,23 @@ def write_experiment(folder: Path) -> None:
 
 def reference(folder: Path, environment: Mapping[str, str]) -> tuple[dict[str, object], float]:
     """The outcome of a run that nothing happens to, and how long it takes."""
-    run = watched(folder, environment)
-    run.start("experiment.yaml")
-    if code := run.wait(LONGEST_S):
-        sys.exit(f"the run that nothing happens to ended with {code}; see {folder}/output.txt")
-    return outcome(folder / "runs" / "kills"), time.monotonic() - run.began
+    with watched(folder, environment) as run:
+        run.start("experiment.yaml")
+        if code := run.wait(LONGEST_S):
+            sys.exit(f"the run that nothing happens to ended with {code}: {run.last_line()}")
+        return outcome(folder / "runs" / "kills"), time.monotonic() - run.began
 
 
-def watched(folder: Path, environment: Mapping[str, str]) -> Watched:
+@contextmanager
+def watched(folder: Path, environment: Mapping[str, str]) -> Iterator[Watched]:
     """Temporary files in a folder of their own, whose path is short enough for sockets."""
-    return Watched(folder, Path(tempfile.mkdtemp(prefix="k", dir="/tmp")), environment)
+    temporary = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
+    run = Watched(folder, temporary, environment)
+    try:
+        yield run
+    finally:
+        run.end()
+        shutil.rmtree(temporary)
 
 
 def kill_once(
@@ -98,29 +106,29 @@ def kill_once(
     begun: Callable[[Path], bool] = lambda run: True,
 ) -> Kill:
     """Kill one of the processes of a kind at a moment, or as soon after it as there is one and `begun` says so of the run."""
-    run, out = watched(folder, environment), folder / "runs" / "kills"
-    run.start("experiment.yaml")
-    pick = None
-    while run.process.poll() is None and pick is None:
-        if time.monotonic() - run.began >= at_s and begun(out) and (processes := run.look()[victim]):
-            pick = rng.choice(processes)
-        time.sleep(0.02)
-    if pick is None:
-        sys.exit(f"the run ended before its {victim} could be killed; see {folder}/output.txt")
-    run.look()
-    phase, at_s, killed_at = run.last_line(), time.monotonic() - run.began, time.time()
-    pick.kill()
-    if victim == "dyno":
-        run.process.wait()
-    lost = lost_s(out, killed_at) if victim == "dyno" else None
-    code = run.wait(LONGEST_S)
-    left = [one for one in run.left() if not (victim == "dyno" and one.startswith("tunedyno-"))]
-    run.start(*(("--resume", str(out)) if (out / "experiment.yaml").exists() else ("experiment.yaml",)))
-    resumed = run.wait(LONGEST_S)
-    left_then = run.left()
-    differs = differences(outcome(out), usual) if resumed == 0 else ["not resumed"]
-    shutil.rmtree(run.temporary)
-    return Kill(victim, at_s, phase, code, lost, left, resumed, left_then, differs)
+    out = folder / "runs" / "kills"
+    with watched(folder, environment) as run:
+        run.start("experiment.yaml")
+        pick = None
+        while run.process.poll() is None and pick is None:
+            if time.monotonic() - run.began >= at_s and begun(out) and (processes := run.look()[victim]):
+                pick = rng.choice(processes)
+            time.sleep(0.02)
+        if pick is None:
+            sys.exit(f"the run ended before its {victim} could be killed: {run.last_line()}")
+        run.look()
+        phase, at_s, killed_at = run.last_line(), time.monotonic() - run.began, time.time()
+        pick.kill()
+        if victim == "dyno":
+            run.process.wait()
+        lost = lost_s(out, killed_at) if victim == "dyno" else None
+        code = run.wait(LONGEST_S)
+        # A folder whose owner was killed is swept by the next start.
+        left = [one for one in run.left() if not (victim == "dyno" and one.startswith("tunedyno-"))]
+        run.start(*(("--resume", str(out)) if (out / "experiment.yaml").exists() else ("experiment.yaml",)))
+        resumed = run.wait(LONGEST_S)
+        differs = differences(outcome(out), usual) if resumed == 0 else ["not resumed"]
+        return Kill(victim, at_s, phase, code, lost, left, resumed, run.left(), differs)
 
 
 def main(moments: int, seed: int) -> int:

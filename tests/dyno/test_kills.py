@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks.kills.rig import Watched
 from benchmarks.kills.run import kill_once, watched
+from tests.serve.stranger import Stranger
 from tests.weightless_model import write_weightless_model
 
 FAKE = Path(__file__).parents[1] / "serve" / "fake_vllm"
@@ -59,6 +61,7 @@ def is_loading(run: Path) -> bool:
     return all(any(run.glob(f"load/{name}/*/block-*.jsonl")) for name in ("base", "other"))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("victim", ["dyno", "engine"])
 def test_a_process_of_a_run_is_killed(experiment: Path, tmp_path: Path, victim: str) -> None:
     folder = Path(shutil.copytree(experiment, tmp_path / "run"))
@@ -73,18 +76,17 @@ def test_a_process_of_a_run_is_killed(experiment: Path, tmp_path: Path, victim: 
         assert not (folder / "runs" / "kills" / "failures.json").exists()
 
 
-def run_once(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, Watched]:
-    run = watched(folder, {**ENVIRONMENT, **environment})
-    run.start("experiment.yaml", *arguments)
-    code = run.wait(120)
-    assert run.left() == []
-    run.temporary.rmdir()
-    return code, (folder / "output.txt").read_text(), run
+def run_once(folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    with watched(folder, {**ENVIRONMENT, **environment}) as run:
+        run.start("experiment.yaml", *arguments)
+        code = run.wait(120)
+        assert run.left() == []
+    return code, (folder / "output.txt").read_text()
 
 
 def test_the_variant_whose_server_died_does_not_ship_and_the_other_is_whole(experiment: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(experiment, tmp_path / "run"))
-    code, said, _ = run_once(folder, "--gate", FAKE_VLLM_DIES="other:60")
+    code, said = run_once(folder, "--gate", FAKE_VLLM_DIES="other:60")
     assert code == 2, said
     assert "other: SHIP" not in said and "base (baseline): SHIP" in said
     assert "INCONCLUSIVE on other: it was not measured to the end: the server of other died" in said
@@ -98,13 +100,34 @@ def test_the_variant_whose_server_died_does_not_ship_and_the_other_is_whole(expe
     assert stages["other"][0]["planned"] < 80, "what was never sent is no failure of the server"
 
 
+def test_a_block_that_a_stranger_may_have_answered_is_put_aside(experiment: Path, tmp_path: Path) -> None:
+    """It joins the server's port while a block is under way, and gets a part of the connections."""
+    folder = Path(shutil.copytree(experiment, tmp_path / "run"))
+    out = folder / "runs" / "kills"
+    with watched(folder, {**ENVIRONMENT, "FAKE_VLLM_SHARES": "other"}) as run:
+        run.start("experiment.yaml", "--gate")
+        while run.process.poll() is None and not any(out.glob("load/other/*/block-01.jsonl")):
+            time.sleep(0.02)
+        ports = set(map(int, re.findall(r"--port=(\d+)", (out / "logs" / "other.log").read_text())))
+        stranger = Stranger(ports.pop())
+        stranger.start()
+        code = run.wait(120)
+        stranger.close()
+    said = (folder / "output.txt").read_text()
+    assert code == 2, said
+    assert re.search(rf"the server of other does not have its port \d+ for itself: process {os.getpid()} .*listens there", said)
+    journals = sorted(out.glob("load/other/*/block-*"))
+    assert [file.suffix for file in journals][-1] == ".cut" and len(journals) < 3
+    assert "other: SHIP" not in said and "base (baseline): SHIP" in said
+
+
 def test_a_run_of_which_no_server_lives_ends_with_4(experiment: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(experiment, tmp_path / "run"))
     text = EXPERIMENT.replace(", {name: other, model: other-model}", "")
     (folder / "experiment.yaml").write_text(text)
-    code, said, _ = run_once(folder, FAKE_VLLM_DIES="base:30")
+    code, said = run_once(folder, FAKE_VLLM_DIES="base:30")
     assert code == 4, said
     assert "nothing was measured to the end: the server of base died" in said
-    code, said, _ = run_once(folder, FAKE_VLLM_BREAKS="base")
+    code, said = run_once(folder, FAKE_VLLM_BREAKS="base")
     assert code == 4, said
     assert "the server of base died while it started: ValueError: this model is broken" in said

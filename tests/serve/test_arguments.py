@@ -125,3 +125,16 @@ def test_a_template_is_handed_over_in_a_file(tmp_path: Path):
     assert template_option(None, file) == [] and not file.exists()
     assert template_option("é {{ messages }}\n", file) == [f"--chat-template={file}"]
     assert file.read_bytes() == "é {{ messages }}\n".encode()
+
+
+def test_a_server_that_works_elsewhere_finds_the_files_that_are_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("plain.jinja", "half"):
+        (tmp_path / name).touch()
+    engine = {"chat-template": "plain.jinja", "kv-cache-dtype": "half", "tokenizer": "org/name", "seed": 3}
+    config = ServeConfig.model_validate({"engine": engine})
+    model = ModelRef("m", None, Path("runs/x/checkpoints/m"))
+    line = command_line(model, [ServedVariant("base", model)], {}, config, CPU)
+    assert f"--chat-template={tmp_path}/plain.jinja" in line
+    assert {"--kv-cache-dtype=half", "--tokenizer=org/name", "--seed=3"} <= set(line)
+    assert f"--model={tmp_path}/runs/x/checkpoints/m" in line

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from foundation.model import ModelRef
 from foundation.progress import Silent
 from serve import Hosting, ServedVariant, ServerFailed, check
 from serve.config import ServeConfig
+from tests.serve.stranger import Stranger
 from tests.weightless_model import write_weightless_model
 
 FAKE = Path(__file__).parent / "fake_vllm"
@@ -150,36 +150,6 @@ async def test_one_server_does_not_start_and_the_other_is_served(
     with pytest.raises(ServerFailed, match="the server of b died while it started: ValueError: this model is broken"):
         async with bench(model, others, tmp_path):
             pass
-
-
-class Stranger:
-    """Listens on a port of ours as soon as it is let, and writes down whatever it is sent."""
-
-    def __init__(self, port: int) -> None:
-        self.heard = b""
-        self._socket = socket.socket()
-        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, 1)
-        self._socket.bind(("127.0.0.1", port))
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def start(self) -> None:
-        self._socket.listen()
-        self._thread.start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                client, _ = self._socket.accept()
-            except OSError:
-                return
-            with client:
-                self.heard += client.recv(65536)
-                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
-    def close(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
 
 
 async def _started(hosting: Hosting) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,3 +98,16 @@ async def test_metrics_without_end_are_cut_off_and_not_asked_for_again(tmp_path:
         for _ in range(telemetry._MISSES + 1):
             await taking.sample()
     assert taking.trouble is not None and "/metrics" in taking.trouble
+
+
+async def test_telemetry_ends_where_its_cancellation_was_taken_for_a_timeout(tmp_path: Path):
+    class Swallowing(Telemetry):
+        async def sample(self) -> bool:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(600)
+            return True
+
+    async with asyncio.timeout(20):
+        async with Swallowing([Endpoint("a", "http://127.0.0.1:9/v1", "m")], None, tmp_path):
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)

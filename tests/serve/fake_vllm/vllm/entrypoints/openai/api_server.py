@@ -1,7 +1,7 @@
 """The API server's process. It binds its port at once and listens when its engine is up, as vLLM does.
 
 $FAKE_VLLM_DIES is "VARIANT:N": the server of that variant ends itself at its Nth chat. $FAKE_VLLM_BREAKS names a variant
-whose server does not start.
+whose server does not start, $FAKE_VLLM_SHARES one whose server lets others listen on its port, as some releases of vLLM do.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -116,6 +117,8 @@ def main() -> None:
     log("INFO", "start-up chatter")
     server = ThreadingHTTPServer((args.host, args.port), Handler, bind_and_activate=False)
     server.daemon_threads = True
+    if os.environ.get("FAKE_VLLM_SHARES") in args.served_model_name:
+        server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     server.server_bind()
     if os.environ.get("FAKE_VLLM_BREAKS") in args.served_model_name:
         raise ValueError("this model is broken")
