@@ -42,7 +42,7 @@ def check_base(adapter: Path, recorded: str, fingerprint: str | None, base: Mode
 def _fingerprint_of(recorded: str) -> str | None:
     """Of a base that is recorded by its path, where that is a model folder here."""
     folder = Path(recorded).expanduser()
-    if not recorded or not (folder / "config.json").is_file():
+    if not recorded or not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         return None
     return ModelRef(recorded, None, folder).fingerprint()
 

@@ -79,3 +79,8 @@ def test_the_weights_at_a_recorded_path_are_compared(base: ModelRef, tmp_path: P
     assert told.endswith("records models/same as its base, which has the weights of test/tiny-chat")
     with pytest.raises(BadInput, match="trained on models/same, whose weights are not those of other"):
         check_adapter(adapter, other)
+    # A folder without weights has none to compare.
+    (tmp_path / "models" / "bare").mkdir()
+    (tmp_path / "models" / "bare" / "config.json").write_text("{}")
+    [told] = check_adapter(recorded(base, tmp_path / "second", "models/bare"), base)
+    assert "nothing shows that the weights are the same" in told

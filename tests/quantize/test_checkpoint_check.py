@@ -124,6 +124,15 @@ def test_a_learned_rounding_is_near_as_a_whole_but_for_rows_and_columns_that_wer
     copy = damaged(model, tmp_path, lambda w: w.update({f"{LAYER}.weight": w[f"{LAYER}.weight"].roll(1, dims=1)}))
     with pytest.raises(SystemFailed, match="gate_proj is off by"):
         check(base, "w8a8-int8", copy, algorithm="smoothquant")
+    shutil.rmtree(copy.path)
+    copy = damaged(model, tmp_path, lambda w: w["model.layers.0.input_layernorm.weight"].mul_(0.5))
+    check(base, "w8a8-int8", copy, algorithm="smoothquant")
+    with pytest.raises(SystemFailed, match=r"input_layernorm\.weight is kept in full precision"):
+        check(other, "w8a8-int8", copy, algorithm="gptq")
+    shutil.rmtree(copy.path)
+    copy = damaged(model, tmp_path, lambda w: w["model.layers.0.input_layernorm.weight"].mul_(float("nan")))
+    with pytest.raises(SystemFailed, match=r"input_layernorm\.weight is kept in full precision"):
+        check(base, "w8a8-int8", copy, algorithm="smoothquant")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from foundation.errors import BadInput, SystemFailed
 from foundation.model import ModelRef
 from foundation.progress import Silent
 from quantize import merge
+from quantize.merge_check import check_merged
 from tests.quantize.conftest import MODULES, build_adapter
 from tests.tiny_model import build_tiny_model
 
@@ -87,6 +89,8 @@ def test_recipe_tells_where_it_came_from_and_how_near_it_is(merged: ModelRef, ba
         adapted = PeftModel.from_pretrained(model, adapter)(prompt).logits
         written = AutoModelForCausalLM.from_pretrained(merged.path, dtype=torch.float32)(prompt).logits
     difference = (written - adapted).abs()
+    assert told["adapter"]["changed_tensors"] == 2 * len(MODULES)
+    assert told["adapter"]["warnings"] == []
     assert told["logit_difference"]["max"] == pytest.approx(float(difference.max()), rel=1e-3)
     assert told["logit_difference"]["mean"] == pytest.approx(float(difference.mean()), rel=1e-3)
     assert told["logit_difference"]["prompt_tokens"] == prompt.size(1)
@@ -150,6 +154,29 @@ def test_files_that_do_not_hold_base_plus_adapter_are_not_taken_for_merged(
     monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)  # forgets what it is for
     with pytest.raises(SystemFailed, match=r"down_proj\.weight is not base \+ adapter: off by up to"):
         merge(base, adapter, tmp_path / "out", Silent())
+
+
+def test_a_model_that_answers_otherwise_is_not_taken_for_merged_though_its_weights_are_right(
+    base: ModelRef, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(source: Path, out: Path) -> None:
+        config = json.loads((out / "config.json").read_text())
+        (out / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 100.0}))
+
+    # The package has the function under the module's name.
+    monkeypatch.setattr(importlib.import_module("quantize.merge"), "copy_companions", spoil)
+    with pytest.raises(SystemFailed, match="does not give the adapter's logits"):
+        merge(base, adapter, tmp_path / "out", Silent())
+
+
+def test_a_weight_that_is_two_steps_off_is_seen(merged: ModelRef, base: ModelRef, adapter: Path, tmp_path: Path) -> None:
+    copy = ModelRef("copy", None, Path(shutil.copytree(merged.path, tmp_path / "copy")))
+    stored = weights(copy.path)
+    name = "model.layers.0.mlp.down_proj.weight"
+    stored[name].view(torch.int16)[0, 0] += 2
+    save_file(stored, copy.path / "model.safetensors")
+    with pytest.raises(SystemFailed, match=r"down_proj\.weight is not base"):
+        check_merged(base, adapter, copy)
 
 
 def test_a_quantized_base_is_refused(base: ModelRef, tmp_path: Path) -> None:
