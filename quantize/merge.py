@@ -121,11 +121,11 @@ def _trains_one_of_two(base: ModelRef, parts: Parts) -> bool:
 
 
 def _untie(model: Any) -> None:
+    """PEFT corrects the config when it merges: it sees that these are two matrices."""
     import torch
 
     head = model.get_output_embeddings()
     head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    model.config.tie_word_embeddings = False
 
 
 def _embedding_rows(adapter: Path, parts: Parts) -> int | None:
