@@ -17,9 +17,9 @@ T = TypeVar("T", str, Path)
 class Place:
     """Marks a field as the path of a file or folder.
 
-    `or_name`: it may be the name of something else, and is a path where it begins like one ("./x",
-    "~/x", "/x") or where there is such a file; with `dotted`, only names with a dot or a slash are
-    looked for. `unless` says which names never mean a file.
+    `or_name`: it may be the name of something else, and is a path where it begins with "~" or where
+    there is such a file; with `dotted`, only names with a dot or a slash are looked for. `unless`
+    says which names never mean a file.
     """
 
     or_name: bool = False
@@ -31,7 +31,7 @@ class Place:
         text = str(name)
         there = where / expanded(text)
         may_be = not self.dotted or any(sign in text for sign in "./")
-        is_path = not self.or_name or text.startswith((".", "~", "/")) or (may_be and _exists(there))
+        is_path = not self.or_name or text.startswith("~") or (may_be and _exists(there))
         return type(name)(there.resolve()) if text and is_path and not self.unless(text) else name
 
 

@@ -12,7 +12,7 @@ from foundation.section import Section
 from foundation.units import Bytes, Count, Seconds, Share
 
 Option = Annotated[str, Place(or_name=True, dotted=True)]
-"""The value of one of vLLM's options: a path where it begins like one, or where such a file lies beside the experiment."""
+"""The value of one of vLLM's options: a path where it begins with "~", or where such a file lies beside the experiment."""
 
 
 class ServeConfig(Section):

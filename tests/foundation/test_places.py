@@ -35,7 +35,7 @@ quality: {scorer: exact_match, probes: [{name: general, data: probe.jsonl}, {nam
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """The experiment above in `tmp_path/exp`, resolved; home is `tmp_path/home`."""
     folder = tmp_path / "exp"
-    for name in ("models/base", "finetune", "fp8"):
+    for name in ("models/base", "finetune", "fp8", "adapter", "../tok"):
         (folder / name).mkdir(parents=True)
     for name in ("chat.jinja", "probe.jsonl", "experiment.yaml"):
         (folder / name).write_text(FILE)
