@@ -30,6 +30,7 @@ _POLL_S = 0.2
 _DYING_POLLS = 50
 # A process that does not run for so long was stopped, not swapped out.
 _STOPPED_S = 5.0
+_LOOK_S = 1.0
 _HEALTH_S = 5.0
 # Beyond the warden's own grace.
 _LATE_S = 15.0
@@ -160,15 +161,18 @@ class Server:
     async def watch(self) -> None:
         """Return never; raise ServerFailed when the server is gone, or gives no sign of life."""
         family, runs_at = list(_processes(self._family())), time.monotonic()
+        looks_at = runs_at
         over = asyncio.Event()
         health = asyncio.ensure_future(self._until_silent(over))
         try:
             while not health.done():
                 self._raise_if_dead(_UNDER_LOAD)
-                if (stopped := next(filter(_is_stopped, family), None)) is None:
-                    runs_at = time.monotonic()
-                elif time.monotonic() - runs_at > min(_STOPPED_S, self._patience):
-                    raise self._failure(f"hangs: its process {stopped.pid} was stopped (SIGSTOP)")
+                if time.monotonic() >= looks_at:  # seldom, since it shares the event loop with the load
+                    looks_at += _LOOK_S
+                    if (stopped := next(filter(_is_stopped, family), None)) is None:
+                        runs_at = time.monotonic()
+                    elif time.monotonic() - runs_at > min(_STOPPED_S, self._patience):
+                        raise self._failure(f"hangs: its process {stopped.pid} was stopped (SIGSTOP)")
                 await asyncio.sleep(_POLL_S)
             await health
         finally:
