@@ -11,13 +11,13 @@ from dyno.run_directory import RunDirectory
 from foundation.errors import SystemFailed
 from foundation.progress import Progress
 from foundation.whole_file import write_whole
-from results.journal import UNREADABLE, Damage
+from results.journal import UNREADABLE, Damage, is_whole
 from results.records import RequestRecord
 from results.side_files import read_json
 
 FAILURES = "failures.json"
-# As many requests at a block's end that all missed a deadline are a reason to ask whether the server still answers.
-_SILENT = 4
+# What so many requests at a block's end came to tells whether its server was still there.
+_LAST = 4
 _TAIL_BYTES = 1 << 18
 
 
@@ -68,11 +68,23 @@ def put_aside(journal: Path) -> None:
 
 def ends_in_silence(journal: Path) -> bool:
     """Whether the last requests of a journal all missed a deadline."""
+    last = _last_failures(journal)
+    return bool(last) and all(failure.startswith("timeout_") for failure in last)
+
+
+def put_aside_last(run: RunDirectory, variant: str) -> None:
+    """Put the variant's latest journal aside where its last requests failed: its server may have died before it was whole."""
+    journals = sorted(run.path.glob(f"load/{variant}/*/block-*.jsonl"), key=lambda file: file.stat().st_mtime_ns)
+    if journals and is_whole(journals[-1]) and any(_last_failures(journals[-1])):
+        put_aside(journals[-1])
+
+
+def _last_failures(journal: Path) -> list[str]:
+    """The classes of failure of the last requests, "" for those that ended well; none where they can't be read."""
     with journal.open("rb") as file:
         file.seek(max(0, journal.stat().st_size - _TAIL_BYTES))
-        lines = file.read().splitlines()[-1 - _SILENT : -1]  # the last one is the end's
+        lines = file.read().splitlines()[1:-1][-_LAST:]  # without the header, or half a line, and the end
     try:
-        last = [msgspec.json.decode(line, type=RequestRecord).failure or "" for line in lines]
+        return [msgspec.json.decode(line, type=RequestRecord).failure or "" for line in lines]
     except UNREADABLE:
-        return False
-    return bool(last) and all(failure.startswith("timeout_") for failure in last)
+        return []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dyno import align, rates
 from dyno.environment import note_requests
 from dyno.experiment import VariantConfig
-from dyno.failures import ends_in_silence, fail, forget_failures, put_aside
+from dyno.failures import ends_in_silence, fail, forget_failures, put_aside, put_aside_last
 from dyno.kept import is_done, mark
 from dyno.prepare import Prepared
 from dyno.resume import keep_prompts
@@ -228,6 +228,8 @@ class _Load:
                 return True
             except ServerFailed as failure:
                 variants = await self.hosting.drop(failure)
+                for variant in variants:
+                    put_aside_last(self.out, variant)
                 fail(self.out, dict.fromkeys(variants, failure), self.progress, f"block {of.block} of {of.stage.label}")
         return False
 

@@ -1,0 +1,54 @@
+"""What becomes of the journals of a variant whose server failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dyno.failures import ends_in_silence, put_aside_last
+from dyno.run_directory import RunDirectory
+
+HEADER = {
+    "schema_version": 1, "variant": "a", "stage": "s", "block": 1, "seed": 0, "transport": "socket", "clock": "user",
+    "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m", "prompt_style": "plain", "api": "chat", "arrivals": "closed",
+    "offered_rate": None, "concurrency": 1, "planned": 6, "window_start_ns": 0, "window_end_ns": None,
+}  # fmt: skip
+
+
+def write(run: RunDirectory, end: str, *failures: str | None) -> Path:
+    """A journal whose requests came to these."""
+    rows = [{"id": i, "prompt_id": "0", "scheduled_ns": i, "failure": failure} for i, failure in enumerate(failures)]
+    file = run.journal("a", "s", 1)
+    file.parent.mkdir(parents=True)
+    last = {"end": end, "ended_ns": 9, "window_end_ns": 9}
+    file.write_text("".join(json.dumps(row) + "\n" for row in (HEADER, *rows, last)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("end", "failures", "stays"),
+    [
+        ("complete", [None, None, "reset"], False),
+        ("complete", ["reset", None, None, None, None], True),
+        ("complete", [None] * 6, True),
+        ("interrupted", [None, "reset"], True),
+    ],
+)
+def test_a_whole_block_whose_last_requests_failed_is_measured_again(
+    tmp_path: Path, end: str, failures: list[str | None], stays: bool
+) -> None:
+    """One that was interrupted is no whole block, and stays as evidence."""
+    run = RunDirectory(tmp_path)
+    file = write(run, end, *failures)
+    put_aside_last(run, "a")
+    put_aside_last(run, "of which there is nothing")
+    assert file.exists() is stays
+    assert file.with_suffix(".jsonl.cut").exists() is not stays
+
+
+def test_a_block_ends_in_silence_where_its_last_requests_all_missed_a_deadline(tmp_path: Path) -> None:
+    assert ends_in_silence(write(RunDirectory(tmp_path / "1"), "complete", None, *["timeout_first"] * 4))
+    assert not ends_in_silence(write(RunDirectory(tmp_path / "2"), "complete", *["timeout_first"] * 4, None))
+    assert not ends_in_silence(write(RunDirectory(tmp_path / "3"), "complete", *["reset"] * 4))
