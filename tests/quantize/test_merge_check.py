@@ -129,10 +129,15 @@ def test_lora_on_the_embeddings_of_a_tied_model_leaves_the_head_alone(exact: Mod
 
 def test_lora_on_a_tied_head_leaves_the_embeddings_alone(exact: ModelRef, tmp_path: Path) -> None:
     adapter = train(exact, tmp_path / "adapter", target_modules=["q_proj", "lm_head"])
-    before, after = tensors(exact.path), merged_weights(exact, adapter, tmp_path / "out")
+    out = merge(exact, adapter, tmp_path / "out", Silent())
+    before, after = tensors(exact.path), tensors(out.path)
     embeddings = before["model.embed_tokens.weight"]
     assert torch.equal(after["model.embed_tokens.weight"], embeddings)
     torch.testing.assert_close(after["lm_head.weight"], embeddings + 2 * product(adapter, "lm_head"))
+    after.pop("lm_head.weight")
+    save_file(after, out.path / "model.safetensors")
+    with pytest.raises(SystemFailed, match=r"nothing was written for lm_head\.weight"):
+        check_merged(exact, adapter, out)
 
 
 @pytest.mark.parametrize("saved", [["embed_tokens"], ["embed_tokens", "lm_head"]])
