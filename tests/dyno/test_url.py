@@ -95,7 +95,7 @@ def test_a_plan_goes_by_the_slo_as_it_is_now(run: Path) -> None:
     written = file.read_text()
     try:
         for slo, held in (("latency_p95: 10s", True), ("latency_p95: 1ms", False), ("latency_p95: 10s, ttft_p95: 1ms", False)):
-            file.write_text(f"{written}slo: {{{slo}}}\n")
+            file.write_text(written.replace("slo: {}", f"slo: {{{slo}}}"))
             planned = dyno("plan", str(run), "--peak-rate", "500", cwd=run)
             assert planned.returncode == 0, planned.stderr
             [capacity] = json.loads((run / "plan.json").read_text())["variants"]
