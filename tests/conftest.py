@@ -4,8 +4,10 @@ import signal
 
 import pytest
 
-# Started in the background of a script, a process ignores SIGINT, and so would every process that a test starts and interrupts.
+# Started in the background of a script, a process ignores SIGINT, and under nohup SIGHUP; so would every process that a test
+# starts and sends one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -133,7 +133,10 @@ def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> Non
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.send_signal(number)
-        assert process.wait(20) != 0
+        try:
+            assert process.wait(20) != 0
+        finally:
+            process.kill()
     for _ in range(40):  # the kernel ends it where its parent could not
         if not psutil.pid_exists(child):
             return
