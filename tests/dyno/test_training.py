@@ -53,7 +53,7 @@ def write(folder: Path, variant: str, finetune: str = "rank: 4, epochs: 2, batch
         ("{name: t, distil: bse, prune: 50%}", "", r"variants\.1\.distil: 'bse' is no variant .*did you mean 'base'"),
         ("{name: t}", "method: lora, base_format: int8", "int8 belongs to method: qlora"),
         ("{name: t}", "method: pissa, modules_to_save: [norm]", "modules_to_save: a pissa adapter"),
-        ("{name: t}", "eval_limit: 0, patience: 1", "patience and watch: score need held-out examples"),
+        ("{name: t}", "eval_limit: 0, patience: 1", "patience, eval_steps and watch: score need held-out examples"),
     ],
 )
 def test_what_can_not_be_trained_or_served_is_refused(tmp_path: Path, variant: str, finetune: str, message: str) -> None:
