@@ -121,7 +121,7 @@ def _reads(file: Path) -> bool:
             json.loads(file.read_text(encoding="utf-8"))
         elif file.suffix == ".jsonl":
             return [json.loads(line) for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")] != []
-    except (BadInput, ValueError):
+    except (BadInput, ValueError, RecursionError):
         return False
     return file.stat().st_size > 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from dyno.experiment import VariantConfig, is_own
 from dyno.models import adapter_folder
 from finetune.checks import own_template
+from foundation.adapter_record import prompt_style
 from foundation.errors import BadInput
 from foundation.model import ModelRef
 from foundation.template_file import check_template, read_template
@@ -119,10 +119,7 @@ def _trained_style(prepared: Prepared, variant: VariantConfig) -> tuple[str | No
         finetune = prepared.experiment.finetune
         return (finetune.prompt,) if finetune else None
     adapter = trained_with(prepared, variant)
-    if adapter is None or not (record := adapter / "tunedyno.json").is_file():
-        return None
-    config = json.loads(record.read_text(encoding="utf-8")).get("config") or {}
-    return (config.get("prompt"),)
+    return None if adapter is None else prompt_style(adapter)
 
 
 def _style(name: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ from finetune.warm_start import check_start
 from foundation.chat_template import templated, tokens_in_place
 from foundation.errors import BadInput
 from foundation.examples import Example, PromptStyle, sample
+from foundation.json_object import object_if_there
 from foundation.model import ModelRef, is_causal
 
 MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more than it saves
@@ -187,7 +187,7 @@ def _load_tokenizer(base: ModelRef, config: FinetuneConfig) -> Any:
 def _end_tokens(base: ModelRef, tokenizer: Any) -> frozenset[int]:
     """What ends generation: the tokenizer's own token and those of `generation_config.json`."""
     file = base.path / "generation_config.json"
-    listed = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
+    listed = object_if_there(file).get("eos_token_id")
     ids = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id]
     ends = frozenset(i for i in ids if i is not None)
     if not ends:

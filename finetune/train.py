@@ -16,7 +16,7 @@ from finetune.checks import own_template
 from finetune.config import FinetuneConfig
 from finetune.data import Prepared, Tokens, can_evaluate, prepare
 from finetune.score import Scorer
-from foundation import template_file
+from foundation import adapter_record, template_file
 from foundation.errors import BadInput, SystemFailed
 from foundation.examples import Example, PromptStyle
 from foundation.model import ModelRef
@@ -27,7 +27,7 @@ from foundation.whole_file import write_whole
 if TYPE_CHECKING:
     from finetune.learned import LoraOutputs
 
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "tunedyno.json", "README.md", template_file.FILE)
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", adapter_record.FILE, "README.md", template_file.FILE)
 _START = "start"
 """The folder of a PiSSA adapter as it was before training, which is subtracted from every one that is saved."""
 
@@ -179,7 +179,7 @@ def _describe(epochs: Sequence[Path], record: dict[str, Any], config: FinetuneCo
     template = own_template(config)
     for number, folder in enumerate(epochs, start=1):
         own = {"schema_version": 1, "epoch": number, **record}
-        write_whole(folder / "tunedyno.json", json.dumps(own, indent=2) + "\n")
+        write_whole(folder / adapter_record.FILE, json.dumps(own, indent=2) + "\n")
         write_whole(folder / "README.md", card.text(own, prepared.report))
         if template is not None:
             write_whole(folder / template_file.FILE, template)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from finetune.config import FinetuneConfig, names_module
+from foundation.adapter_record import base_fingerprint
 from foundation.errors import BadInput, SystemFailed
+from foundation.json_object import read_object
 from foundation.model import ModelRef
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -17,7 +18,10 @@ _PREFIX = "base_model.model."
 def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
     """Raises BadInput where the adapter is none, is of another base, or of another shape than `config`."""
     where = f"finetune.warm_start: {folder}"
-    about = _json(where, folder / "adapter_config.json")
+    try:
+        about = read_object(folder / "adapter_config.json")
+    except FileNotFoundError:
+        raise BadInput(f"{where}: no adapter_config.json in it; write the folder of an adapter") from None
     if about.get("peft_type") != "LORA":
         raise BadInput(f"{where}: peft_type: {about.get('peft_type')}; training goes on from a LoRA adapter")
     asked = {
@@ -32,10 +36,8 @@ def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
     for key in ("rank_pattern", "alpha_pattern"):
         if about.get(key):
             raise BadInput(f"{where}: {key}: an adapter of several ranks can't be trained on; start from one that has one rank")
-    if (folder / "tunedyno.json").is_file():
-        made_on = _json(where, folder / "tunedyno.json").get("base", {}).get("fingerprint")
-        if made_on not in (None, base.fingerprint()):
-            raise BadInput(f"{where}: trained on other weights than those of {base.id}; start from an adapter of this base")
+    if base_fingerprint(folder) not in (None, base.fingerprint()):
+        raise BadInput(f"{where}: trained on other weights than those of {base.id}; start from an adapter of this base")
     _check_tensors(where, folder / _WEIGHTS, base, config)
 
 
@@ -91,15 +93,3 @@ def load_start(model: Any, folder: Path) -> None:
     for name, tensor in tensors.items():
         if not torch.equal(loaded[name].cpu(), tensor.to(loaded[name].dtype)):
             raise SystemFailed(f"finetune.warm_start: {folder}: {name} did not arrive in the model")
-
-
-def _json(where: str, file: Path) -> dict[str, Any]:
-    try:
-        parsed = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{where}: no {file.name} in it; write the folder of an adapter") from None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{where}: {file.name}: not JSON ({error})") from None
-    if not isinstance(parsed, dict):
-        raise BadInput(f"{where}: {file.name}: not a JSON object")
-    return parsed

@@ -7,7 +7,6 @@ headers are read, and output heads that should be the embeddings.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
+from foundation.json_object import object_if_there, read_object
 from foundation.model import ModelRef
 from foundation.weights import Shapes, headers_of, shapes_of
 
@@ -62,11 +62,9 @@ def _check_settings(folder: Path) -> None:
     """The settings that transformers and vLLM read are whole."""
     for name in _SETTINGS:
         try:
-            json.loads((folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{folder / name}: not JSON ({error}); {_AGAIN}") from None
+            object_if_there(folder / name)
+        except BadInput as error:
+            raise BadInput(f"{error}; {_AGAIN}") from None
 
 
 def _check_index(folder: Path) -> None:
@@ -78,9 +76,8 @@ def _check_index(folder: Path) -> None:
         _check_numbering(folder)
         return
     try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-        named = {str(tensor): str(part) for tensor, part in index["weight_map"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        named = {str(tensor): str(part) for tensor, part in read_object(file)["weight_map"].items()}
+    except (BadInput, KeyError, AttributeError):
         raise BadInput(f"{file}: no index of weights; {_AGAIN}") from None
     parts = {part: _part(folder, file, part) for part in set(named.values())}
     for tensor, part in named.items():

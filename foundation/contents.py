@@ -66,7 +66,7 @@ def file_sha256(file: Path) -> str:
 def _cached(entry: Path, key: list[object]) -> str | None:
     try:
         stored = json.loads(entry.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     known = stored.get("sha256") if isinstance(stored, dict) and stored.get("key") == key else None
     return known if isinstance(known, str) and len(known) == 64 else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import BadInput
 from foundation.installed import strings
+from foundation.json_object import read_object
 from foundation.weights import Shapes, shapes_of
 
 _EDGE = 1 << 20
@@ -56,9 +56,7 @@ class ModelRef:
         if whole.is_file():
             return [whole]
         if index.is_file():
-            named = [
-                self.path / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            ]
+            named = [self.path / name for name in _parts(index)]
             if missing := [file.name for file in named if not file.is_file()]:
                 raise BadInput(f"{index}: names {missing[0]}, which is not there; download the model again")
             return named
@@ -78,13 +76,15 @@ class ModelRef:
         file = self.path / "config.json"
         if not file.is_file():
             raise BadInput(f"{self.path}: not a model folder, it has no config.json")
-        try:
-            parsed = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadInput(f"{file}: not JSON ({error})") from error
-        if not isinstance(parsed, dict):
-            raise BadInput(f"{file}: not a JSON object")
-        return parsed
+        return read_object(file)
+
+
+def _parts(index: Path) -> list[str]:
+    """The files that an index of weights names. Raises BadInput where it is none."""
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise BadInput(f"{index}: no index of weights (weight_map); download the model again")
+    return sorted(set(places.values()))
 
 
 def _known_types() -> frozenset[str]:

@@ -19,6 +19,7 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from foundation.errors import BadInput
+from foundation.json_object import object_if_there
 
 FILE = "chat_template.jinja"
 _SETTINGS = "tokenizer_config.json"
@@ -48,14 +49,7 @@ def read_template(folder: Path) -> str | None:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """`tokenizer_config.json`, parsed; empty where there is none. Raises BadInput where it is broken."""
-    file = folder / _SETTINGS
-    if not file.is_file():
-        return {}
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{file}: not JSON ({error})") from None
-    return settings if isinstance(settings, dict) else {}
+    return object_if_there(folder / _SETTINGS)
 
 
 def where_template(folder: Path) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from foundation.errors import BadInput
+from foundation.json_object import object_if_there
 from foundation.template_file import read_settings, read_template, render_chat, special_tokens
 
 Api = Literal["chat", "completions"]
@@ -78,7 +78,7 @@ def new_tokens(folder: Path, base: Path) -> dict[str, int]:
 
     Empty where one of them has no `tokenizer.json`. Raises BadInput where one is broken.
     """
-    ours, theirs = _tokenizer_json(folder / FILE), _tokenizer_json(base / FILE)
+    ours, theirs = object_if_there(folder / FILE), object_if_there(base / FILE)
     if not ours or not theirs:
         return {}
     vocabulary = theirs.get("model", {}).get("vocab", {})
@@ -89,13 +89,3 @@ def new_tokens(folder: Path, base: Path) -> dict[str, int]:
 
 def _added(tokenizer: dict[str, Any]) -> dict[str, int]:
     return {str(token["content"]): int(token["id"]) for token in tokenizer.get("added_tokens") or ()}
-
-
-def _tokenizer_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        parsed = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{file}: not JSON ({error})") from None
-    return parsed if isinstance(parsed, dict) else {}

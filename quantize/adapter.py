@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foundation.adapter_record import base_fingerprint
 from foundation.errors import BadInput
+from foundation.json_object import read_object
 from foundation.loading import ADAPTER_CONFIG, listed
 from foundation.model import ModelRef
 from foundation.tokenizer import new_tokens
@@ -57,7 +58,7 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     told = check_values(adapter, parts)
     check_complete(adapter, parts, config)
     recorded = str(config.get("base_model_name_or_path") or "")
-    renamed = check_base(adapter, recorded, _recorded_fingerprint(adapter), base)
+    renamed = check_base(adapter, recorded, base_fingerprint(adapter), base)
     names = TensorNames(shapes := base.shapes(), tied=is_tied(base))
     _check_shapes(adapter, parts, base, shapes, names)
     _check_tying(adapter, parts, base, config)
@@ -70,7 +71,10 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
 
 def read_adapter_config(adapter: Path) -> dict[str, Any]:
     """`adapter_config.json`, parsed. Raises BadInput where it is not there, no JSON object, or not LoRA's."""
-    config = _read_json(adapter / ADAPTER_CONFIG, f"not an adapter folder, it has no {ADAPTER_CONFIG}")
+    try:
+        config = read_object(adapter / ADAPTER_CONFIG)
+    except FileNotFoundError:
+        raise BadInput(f"{adapter}: not an adapter folder, it has no {ADAPTER_CONFIG}") from None
     if config.get("peft_type") != "LORA":
         raise BadInput(
             f"{adapter}/{ADAPTER_CONFIG}: peft_type: {config.get('peft_type')!r}; only LoRA adapters are merged and served"
@@ -82,15 +86,6 @@ def is_tied(base: ModelRef) -> bool:
     """Whether input embeddings and output head are one matrix."""
     tied = base.config().get("tie_word_embeddings")
     return bool(tied) if tied is not None else not any(is_head(name) for name in base.shapes())
-
-
-def _recorded_fingerprint(adapter: Path) -> str | None:
-    file = adapter / "tunedyno.json"
-    if not file.is_file():
-        return None
-    recorded = _read_json(file, "").get("base")
-    fingerprint = recorded.get("fingerprint") if isinstance(recorded, dict) else None
-    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes, names: TensorNames) -> None:
@@ -181,15 +176,3 @@ def _matches(wanted: object, module: str) -> bool:
     if isinstance(wanted, str):
         return re.fullmatch(wanted, module) is not None
     return any(module == name or module.endswith(f".{name}") for name in wanted) if isinstance(wanted, list) else False
-
-
-def _read_json(file: Path, missing: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{file.parent}: {missing}") from None
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{file}: not JSON ({error})") from None
-    if not isinstance(parsed, dict):
-        raise BadInput(f"{file}: not a JSON object")
-    return parsed

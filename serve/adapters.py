@@ -5,12 +5,12 @@ vLLM refuses an adapter only when it loads it (`vllm/lora/peft_helper.py` holds 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
+from foundation.json_object import read_object
 from serve.adapter_file import FILE, MERGE
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -37,14 +37,9 @@ def read_config(variant: str, adapter: Path) -> dict[str, Any]:
     """`adapter_config.json`, parsed. Raises BadInput where it is missing or broken."""
     file = adapter / "adapter_config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        return read_object(file)
     except FileNotFoundError:
         raise BadInput(f"variants.{variant}.adapter: {adapter}: not an adapter folder, it has no adapter_config.json") from None
-    except ValueError as error:
-        raise BadInput(f"{file}: not JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise BadInput(f"{file}: not a JSON object")
-    return config
 
 
 def max_lora_rank(rank: int) -> int:

@@ -1,0 +1,27 @@
+"""A JSON object from a file that somebody else wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import BadInput
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """What the file holds. Raises FileNotFoundError, and BadInput where it can't be read or holds anything but an object."""
+    try:
+        parsed = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: not JSON ({error})") from None
+    if not isinstance(parsed, dict):
+        raise BadInput(f"{file}: not a JSON object")
+    return parsed
+
+
+def object_if_there(file: Path) -> dict[str, Any]:
+    """The same; an empty one where there is no such file."""
+    return read_object(file) if file.is_file() else {}
