@@ -48,12 +48,6 @@ class RunDirectory:
     def telemetry(self) -> Path:
         return self.path / "telemetry"
 
-    def adapter(self, name: str) -> Path:
-        return self.path / "adapters" / name
-
-    def checkpoint(self, name: str) -> Path:
-        return self.path / "checkpoints" / name
-
     @staticmethod
     def partial(folder: Path) -> Path:
         """Where the folder is written until it is whole."""

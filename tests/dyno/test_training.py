@@ -79,15 +79,15 @@ def test_a_student_is_pruned_taught_what_its_teacher_said_and_merged(tmp_path: P
     prepared = prepare(load_experiment(file), tmp_path, Silent())
     run = RunDirectory(tmp_path / "run")
     [made] = make_checkpoints(prepared, run, Silent()).values()
-    assert made.path == run.checkpoint("merged-student")
+    assert made.path == run.path / "checkpoints" / "merged-student"
     assert json.loads((made.path / "config.json").read_text())["num_hidden_layers"] == 2
-    assert len(json.loads((run.checkpoint("student-pruned") / "prune.json").read_text())["dropped"]) == 2
+    assert len(json.loads((run.path / "checkpoints" / "student-pruned" / "prune.json").read_text())["dropped"]) == 2
     journal = [json.loads(line) for line in (run.path / "distil" / "student.jsonl").read_text().splitlines()]
     answers = {line["prompt_id"]: line["text"] for line in journal if "prompt_id" in line}
     assert len(answers) == 16 and all(answers.values())
-    card = (run.adapter("student") / "README.md").read_text()
+    card = (run.path / "adapters" / "student" / "README.md").read_text()
     assert "16 examples" in card
-    report = (run.adapter("student") / "data-report.md").read_text()
+    report = (run.path / "adapters" / "student" / "data-report.md").read_text()
     assert answers["0"].strip() in report  # its sample shows what is learned: the teacher's words, not the data's
     before = made.path.stat().st_mtime_ns
     assert make_checkpoints(prepared, run, Silent())["student"].path.stat().st_mtime_ns == before
