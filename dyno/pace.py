@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,8 @@ LATEST = 20
 AROUND = 1.25
 # The best of several short looks: other processes take from one, seldom from all.
 _PROBES, _PROBE_S = 8, 0.08
+# A machine with more than this share of its cores at other work (the load average) is not measured for later runs.
+_BUSY = 0.5
 _ROWS, _WIDTH, _MATRICES = 512, 2048, 32
 
 
@@ -154,8 +157,10 @@ def measure_speed(*, progress: Progress) -> Speed:
     """A second of matrix products in the dtype that checkpoints have (bfloat16), by torch's own kernels.
 
     A large product is bound by arithmetic, as training and prefill are; a product with one row by
-    reading the weights, as decoding is. Runs in a process of its own, since it loads torch.
+    reading the weights, as decoding is. Runs in a process of its own, since it loads torch. What a
+    busy machine shows is not kept: it would count for every later run.
     """
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     import torch
 
     dtype = torch.bfloat16
@@ -176,9 +181,8 @@ def measure_speed(*, progress: Progress) -> Speed:
         flops=per_second(rows) * 2 * _ROWS * _WIDTH**2,
         bytes_per_s=per_second(row) * weights[0].element_size() * _WIDTH**2,
     )
-    try:
-        speed_file().parent.mkdir(parents=True, exist_ok=True)
-        write_whole(speed_file(), msgspec.json.encode(speed))
-    except OSError:
-        pass
+    if busy <= _BUSY:
+        with suppress(OSError):
+            speed_file().parent.mkdir(parents=True, exist_ok=True)
+            write_whole(speed_file(), msgspec.json.encode(speed))
     return speed

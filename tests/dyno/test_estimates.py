@@ -179,3 +179,13 @@ def test_the_time_for_the_blocks_that_are_left_is_told_once_all_kinds_were_measu
     assert times.news_of(left) == 5.0 + 20.0 + 5.0
     assert times.news_of(left) is None  # once
     assert times.requests == {("a", "s"): 20, ("b", "s"): 10}
+
+
+@pytest.mark.parametrize(("load", "kept"), [(0.1, True), (99.0, False)])
+def test_what_a_busy_machine_shows_of_its_speed_is_not_kept_for_later_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: float, kept: bool
+) -> None:
+    monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    speed = pace.measure_speed(progress=Silent())
+    assert pace.stored_speed() == (speed if kept else None)
