@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,25 +108,42 @@ def changes(prepared: Prepared, run: RunDirectory) -> list[str]:
 def settle_weights(prepared: Prepared, run: RunDirectory, progress: Progress) -> bool:
     """Compare weights that were made with those of an earlier try: what is made again may come out otherwise.
 
-    What was made or measured of other weights is set aside. Returns whether any folder was.
+    All that was made or measured of other weights, directly or not, is set aside. Returns whether any folder was.
     """
-    record = read_record(run)
-    artifacts = {prepared.graph.place(each): each for each in prepared.graph.folders}
-    weights = {each.identity: digest for place, each in artifacts.items() if (digest := _weights(run.path / place))}
-    other = {identity for identity, digest in weights.items() if record.weights.get(identity, digest) != digest}
-    made = [place for place, each in artifacts.items() if other.intersection(i.identity for i in each.inputs.values())]
-    lost = [place for place in made if (run.path / place).exists()]
+    graph, record = prepared.graph, read_record(run)
+    folders = {graph.place(each): each for each in graph.folders}
+    here = {each.identity: digest for place, each in folders.items() if (digest := _weights(run.path / place))}
+    other = {identity for identity, digest in here.items() if record.weights.get(identity, digest) != digest}
+    stale = {place: each for place, each in folders.items() if _rests_on(each, other)}
+    lost = [place for place in stale if (run.path / place).exists()]
     for place in lost:
         set_aside(run, run.path / place)
         progress.log(f"{place}: to be made again, since what it is made of came out otherwise")
-    for folder, stage in prepared.graph.measured().items():
-        files = journal_files(run.path / folder)
-        if files and other.intersection(each.identity for each in stage.with_inputs()):
+    for name, (artifact, files) in _journals(prepared, run).items():
+        if files and _rests_on(artifact, other):
             for file in files:
                 set_aside(run, file)
-            progress.log(f"{folder}: to be measured again, since its weights came out otherwise")
-    write_record(run, msgspec.structs.replace(record, weights={**record.weights, **weights}))
+            progress.log(f"{name}: to be measured again, since its weights came out otherwise")
+    # What is made again of these may be anything: there is nothing left that it could be mixed with.
+    gone = {each.identity for each in stale.values()}
+    weights = {identity: digest for identity, digest in (record.weights | here).items() if identity not in gone}
+    write_record(run, msgspec.structs.replace(record, weights=weights))
     return bool(lost)
+
+
+def _rests_on(artifact: Artifact, others: Set[str]) -> bool:
+    """Whether one of these identities is an input, or an input of an input."""
+    return any(each.identity in others for part in artifact.inputs.values() for each in part.with_inputs())
+
+
+def _journals(prepared: Prepared, run: RunDirectory) -> dict[str, tuple[Artifact, list[Path]]]:
+    """Those of every stage and probe, and the answers that students learn from, by name."""
+    graph = prepared.graph
+    found = {name: (each, journal_files(run.path / name)) for name, each in graph.measured().items()}
+    for answers in (graph.answers(v) for v in prepared.experiment.variants if v.distil):
+        file = run.path / f"{answers.name}.jsonl"
+        found[answers.name] = (answers, [file] if file.exists() else [])
+    return found
 
 
 def _weights(folder: Path) -> str | None:

@@ -95,8 +95,8 @@ def _answers(
     """The training examples with the teacher's answers in place of their own; those it failed at or was cut off in left out."""
     teacher = next(v for v in prepared.experiment.variants if v.name == student.distil)
     examples = sample(prepared.train, config.limit, config.seed)
-    journal = run.path / "distil" / f"{student.name}.jsonl"
-    identity = prepared.graph.answers(student).identity
+    answers = prepared.graph.answers(student)
+    journal, identity = run.path / f"{answers.name}.jsonl", answers.identity
     if not is_whole(journal, identity):
         journal.parent.mkdir(exist_ok=True)
         if journal.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from dyno.experiment import Experiment
 from dyno.graph import Outside
@@ -17,11 +18,11 @@ from foundation.progress import Silent
 OUTSIDE = Outside(models={"base": {"model.safetensors": "a" * 64}}, data={"train": "b" * 64})
 
 
-def prepared(folder: Path, rank: int = 16) -> Prepared:
+def prepared(folder: Path, rank: int = 16, *more: dict[str, Any]) -> Prepared:
     experiment = Experiment.model_validate(
         {
             "name": "t", "model": "base", "data": {"prompt": "Hi", "train": "t.jsonl"}, "finetune": {"rank": rank},
-            "variants": [{"name": "base"}, {"name": "merged", "merge": "finetune"}], "baseline": "base",
+            "variants": [{"name": "base"}, {"name": "merged", "merge": "finetune"}, *more], "baseline": "base",
             "workload": {"stages": [{"name": "s", "concurrency": 1, "requests": 1}], "blocks": 1},
         }
     )  # fmt: skip
@@ -79,6 +80,30 @@ def test_an_adapter_that_was_lost_and_came_out_otherwise_is_merged_and_measured_
     measure(of, run)
     assert not settle_weights(of, run, Silent())
     assert journals(run) == {"load/base/s", "load/merged/s"}
+
+
+def test_what_is_quantized_and_learned_of_it_goes_too_and_is_made_once(tmp_path: Path) -> None:
+    """Though nothing needs what lies between: a quantized checkpoint is served without the one that it was made of."""
+    small = {"name": "small", "merge": "finetune", "quantize": "w8a8-int8"}
+    taught = {"name": "taught", "prune": "50%", "distil": "small"}
+    run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path, 16, small, taught)
+    run.path.mkdir()
+    reconcile(of, run, Silent())
+    make(of, run, b"first")
+    assert not settle_weights(of, run, Silent())
+    measure(of, run)
+    answers = run.path / "distil/taught.jsonl"
+    answers.parent.mkdir()
+    answers.write_text("those of the first")
+
+    (run.path / "adapters/finetune").rename(tmp_path / "lost")
+    make(of, run, b"second")
+    assert settle_weights(of, run, Silent())
+    left = {str(path.relative_to(run.path)) for kind in ("adapters", "checkpoints") for path in (run.path / kind).iterdir()}
+    assert left == {"adapters/finetune", "checkpoints/taught-pruned"}
+    assert not answers.exists() and journals(run) == {"load/base/s"}
+    make(of, run, b"second")
+    assert not settle_weights(of, run, Silent())
 
 
 def test_other_settings_are_another_thing_and_no_surprise(tmp_path: Path) -> None:
