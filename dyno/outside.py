@@ -16,6 +16,7 @@ from dyno.request import endpoint_of
 from foundation.contents import file_sha256, folder_contents, identity_of
 from foundation.examples import Example
 from foundation.model import ModelRef
+from foundation.places import there_is
 
 # Of the hardware, what times depend on. Another kernel or more free memory is no other machine.
 _MACHINE = ("cpu", "cores", "instruction_sets", "accelerators")
@@ -37,7 +38,8 @@ def look(
     if (dataset := workload.dataset) is not None and (source := dataset.trace or dataset.sharegpt):
         hashes["dataset"] = file_sha256(source.file)
     named = [stage.trace.file for stage in workload.stages if stage.trace]
-    named += [file for value in experiment.serve.engine.values() if isinstance(value, str) and (file := Path(value)).is_file()]
+    options = [Path(value) for value in experiment.serve.engine.values() if isinstance(value, str)]
+    named += [file for file in options if there_is(file) and file.is_file()]
     named += experiment.finetune.files.values() if experiment.finetune else ()
     machine = hardware()
     return Outside(

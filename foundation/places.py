@@ -31,7 +31,7 @@ class Place:
         text = str(name)
         there = where / expanded(text)
         may_be = not self.dotted or any(sign in text for sign in "./")
-        is_path = not self.or_name or text.startswith("~") or (may_be and _exists(there))
+        is_path = not self.or_name or text.startswith("~") or (may_be and there_is(there))
         return type(name)(there.resolve()) if text and is_path and not self.unless(text) else name
 
 
@@ -81,7 +81,8 @@ def _place_in(annotation: Any) -> Place | None:
     return next((each for each in (*marks, *inner) if each is not None), None)
 
 
-def _exists(path: Path) -> bool:
+def there_is(path: Path) -> bool:
+    """Whether the path leads to something, for any text: a long one of JSON is no name of a file."""
     try:
         return path.exists()
     except (OSError, ValueError):  # a name too long for a file, or with a zero in it

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from foundation.errors import BadInput
 from foundation.model import ModelRef
+from foundation.places import there_is
 from foundation.whole_file import write_whole
 from serve import sleep
 from serve.adapters import max_lora_rank
@@ -98,7 +99,7 @@ def _engine_options(engine: Mapping[str, str | int | float | bool]) -> list[str]
 def _located(value: str | int | float) -> str | int | float:
     """A file or folder that lies here is still meant where the server works, in a folder of its own."""
     is_path = isinstance(value, str) and bool(set("/.") & set(value))
-    return str(Path(value).absolute()) if is_path and Path(str(value)).exists() else value
+    return str(Path(value).absolute()) if is_path and there_is(Path(str(value))) else value
 
 
 def _dashed(key: str) -> str:

@@ -131,10 +131,11 @@ def test_a_server_that_works_elsewhere_finds_the_files_that_are_named_from_here(
     monkeypatch.chdir(tmp_path)
     for name in ("plain.jinja", "half"):
         (tmp_path / name).touch()
-    engine = {"chat-template": "plain.jinja", "kv-cache-dtype": "half", "tokenizer": "org/name", "seed": 3}
+    long = json.dumps({"note": "x." * 400})
+    engine = {"chat-template": "plain.jinja", "kv-cache-dtype": "half", "tokenizer": "org/name", "seed": 3, "hf-overrides": long}
     config = ServeConfig.model_validate({"engine": engine})
     model = ModelRef("m", None, Path("runs/x/checkpoints/m"))
     line = command_line(model, [ServedVariant("base", model)], {}, config, CPU)
     assert f"--chat-template={tmp_path}/plain.jinja" in line
-    assert {"--kv-cache-dtype=half", "--tokenizer=org/name", "--seed=3"} <= set(line)
+    assert {"--kv-cache-dtype=half", "--tokenizer=org/name", "--seed=3", f"--hf-overrides={long}"} <= set(line)
     assert f"--model={tmp_path}/runs/x/checkpoints/m" in line
