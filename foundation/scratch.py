@@ -2,7 +2,7 @@
 
 A folder has a lock beside it, which its owner holds until it ends, however it ends. What a dead owner
 left is swept by its successor: processes that work in the folder, then the folder. Nothing else is
-touched: a folder whose lock is held, or that has none, is not ours to remove.
+touched: a folder whose lock is held or another user's, or that has none, is not ours to remove.
 
 Standard library only, since `serve.warden` runs on nothing else.
 """
@@ -69,11 +69,12 @@ def temporary_root() -> Path:
 
 def sweep_dead(root: Path) -> None:
     """Remove the folders below `root` whose owner is dead, and end the processes in them."""
-    for path in root.glob(f"{PREFIX}*{LOCK}"):
+    for path in root.glob(f"{PREFIX}{'[0-9a-f]' * 8}{LOCK}"):
         with contextlib.suppress(OSError):  # another user's, or this filesystem knows no locks
             if (lock := _lock(path)) is not None:
-                sweep(path.with_suffix(""))
-                path.unlink(missing_ok=True)
+                if os.fstat(lock).st_uid == os.geteuid():  # anybody may put a lock into /tmp
+                    sweep(path.with_suffix(""))
+                    path.unlink(missing_ok=True)
                 os.close(lock)
 
 
@@ -90,7 +91,7 @@ def sweep(folder: Path) -> None:
 
 def processes_in(folder: Path) -> list[int]:
     """Other processes that work in the folder, as far as this user may see. None without /proc."""
-    inside = str(folder.resolve())
+    inside = str(folder.parent.resolve() / folder.name)  # where a link leads is not ours
     pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # another user's, or gone meanwhile

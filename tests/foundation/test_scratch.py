@@ -80,22 +80,39 @@ def test_what_a_living_owner_has_is_left_alone(tmp_path: Path):
 
 
 def test_what_has_no_lock_of_ours_is_left_alone(tmp_path: Path):
-    names = ["tunedyno-12345678", "tunedyno-notes.txt", "other.lock", "tmpabc"]
-    (tmp_path / names[0]).mkdir()
-    for name in names[1:]:
+    names = ["tunedyno-12345678", "tunedyno-results", "tunedyno-results.lock", "tunedyno-notes.txt", "other.lock", "tmpabc"]
+    for name in names[:2]:
+        (tmp_path / name).mkdir()
+    for name in names[2:]:
         (tmp_path / name).touch()
     with scratch(tmp_path):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path):
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "file").touch()
-    (tmp_path / "tunedyno-12345678").symlink_to(tmp_path / "precious")
+def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    (tmp_path / "tunedyno-12345678").symlink_to(precious)
     (tmp_path / "tunedyno-12345678.lock").touch()
+    with subprocess.Popen(["sleep", "600"], cwd=precious) as at_work:
+        try:
+            sweep_dead(tmp_path)
+            assert (precious / "file").exists() and runs(at_work.pid)
+        finally:
+            at_work.kill()
+
+
+def test_what_another_user_put_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "tunedyno-12345678").mkdir()
+    (tmp_path / "tunedyno-12345678.lock").touch()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     sweep_dead(tmp_path)
-    assert (tmp_path / "precious" / "file").exists()
+    assert (tmp_path / "tunedyno-12345678").exists()
+    monkeypatch.undo()
+    sweep_dead(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_temporary_files_of_this_process_and_its_children_lie_in_the_folder():
