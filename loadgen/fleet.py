@@ -148,12 +148,12 @@ def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, byt
     """The records of a part with the time each ended; its end line goes to `ends`."""
     at_ns = 0
     for line in file:
-        if line.startswith(b'{"end":'):
-            ends.append(msgspec.json.decode(line, type=JournalEnd))
-            return
         if not line.endswith(b"\n"):  # its worker was killed while it wrote, or its disk lost it
             return
         try:
+            if line.startswith(b'{"end":'):
+                ends.append(msgspec.json.decode(line, type=JournalEnd))
+                return
             at_ns = max(at_ns, msgspec.json.decode(line, type=_Ended).done_ns or 0)
         except msgspec.DecodeError:
             return

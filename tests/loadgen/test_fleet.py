@@ -84,6 +84,7 @@ HEADER = JournalHeader(
         ("record end", [1, 2], True),
         ("record", [1, 2], False),  # killed between two records
         ("record torn", [1, 2], False),  # and in the middle of one
+        ("record torn-end", [1, 2], False),  # or of the last line
         ("missing", [1], False),  # and before it began
     ],
 )
@@ -92,7 +93,7 @@ def test_parts_of_killed_workers_are_merged_as_far_as_they_go(tmp_path: Path, se
     parts = [tmp_path / "b.part-0", tmp_path / "b.part-1"]
     for number, (part, what) in enumerate(zip(parts, ("record end", second), strict=True), start=1):
         record = msgspec.json.encode(RequestRecord(id=number, prompt_id="q", scheduled_ns=0, done_ns=number)) + b"\n"
-        pieces = {"record": record, "end": end, "torn": record[:20]}
+        pieces = {"record": record, "end": end, "torn": record[:20], "torn-end": end[:20]}
         if what != "missing":
             part.write_bytes(msgspec.json.encode(HEADER) + b"\n" + b"".join(pieces[word] for word in what.split()))
     journal = tmp_path / "b.jsonl"
