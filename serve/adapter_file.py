@@ -47,9 +47,12 @@ def check_adapter_file(variant: str, adapter: Path, config: Mapping[str, Any], b
     """
     file = adapter / FILE
     shapes = shapes_of(file)
-    problem = next(_problems(config, shapes), None)
-    if problem is None and base.path.is_dir():
-        problem = next(_misfits(config, _pairs(shapes), base), None) or _tokens(adapter, base)
+    try:
+        problem = next(_problems(config, shapes), None)
+        if problem is None and base.path.is_dir():
+            problem = next(_misfits(config, _pairs(shapes), base), None) or _tokens(adapter, base)
+    except re.error as error:
+        problem = f"adapter_config.json names modules by {error.pattern!r}, which is no regular expression ({error})"
     if problem:
         raise BadInput(f"variants.{variant}.adapter: {file}: {problem}")
 
@@ -125,7 +128,7 @@ def _misfits(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelR
 def _left_out(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelRef) -> Iterator[str]:
     """Modules of the base that the adapter says it targets, without matrices in the file."""
     targets = config.get("target_modules")
-    if not targets or any(config.get(key) for key in _NARROWER) or "text_config" in base.config():
+    if not isinstance(targets, str | list) or any(config.get(key) for key in _NARROWER) or "text_config" in base.config():
         return
     layers = base.config().get("num_hidden_layers")
     for name, shape in base.shapes().items():

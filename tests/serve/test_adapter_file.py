@@ -70,6 +70,12 @@ def test_a_file_that_vllm_would_refuse_or_serve_in_part(tmp_path: Path, base: Mo
         check(tmp_path / "a", change(matrices()), base)
 
 
+@pytest.mark.parametrize("config", [{"target_modules": "(q_proj"}, {"rank_pattern": {"(q_proj": 2}}])
+def test_a_pattern_that_is_no_regular_expression(tmp_path: Path, base: ModelRef, config: dict[str, Any]):
+    with pytest.raises(BadInput, match=r"names modules by .*\(q_proj.*, which is no regular expression"):
+        check(tmp_path / "a", matrices(), base, **config)
+
+
 def test_what_a_narrowed_adapter_leaves_out_is_not_missing(tmp_path: Path, base: ModelRef):
     first = {name: shape for name, shape in matrices().items() if "layers.0" in name}
     check(tmp_path / "a", first, base, layers_to_transform=[0])
