@@ -71,8 +71,7 @@ def guard(command: list[str], folder: Path, first: int, first_ended: int) -> int
         preexec_fn=partial(end_with, os.getpid()),
     )
     ended = os.pidfd_open(child.pid)
-    with contextlib.suppress(OSError, ValueError):  # `close_pipe` came between
-        select.select([sys.stdin, ended, first_ended], [], [])
+    select.select([sys.stdin, ended, first_ended], [], [])
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
         os.killpg(child.pid, signal.SIGCONT)  # one that was stopped can't end
@@ -92,7 +91,7 @@ def close_pipe(*_: object) -> None:
     """A signal to the warden is the same as the end of its parent."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
-    os.close(sys.stdin.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # closed, its number would be the next file's
 
 
 def adopt_orphans() -> None:
