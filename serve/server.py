@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from foundation.cache import cache_folder
+from foundation.children import run_module
 from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
 from foundation.scratch import scratch
@@ -85,10 +86,10 @@ class Server:
     def _launch(self) -> None:
         self._port = self._held.enter_context(held_port(self._config.ports))
         self._folder = self._held.enter_context(scratch())
-        vllm = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         template = template_option(self.plan.template, self.log.with_suffix(".chat_template.jinja"))
-        command = [*vllm, f"--host={HOST}", f"--port={self._port.number}", *template, *self.plan.arguments]
+        arguments = (f"--host={HOST}", f"--port={self._port.number}", *template, *self.plan.arguments)
+        command = run_module("vllm.entrypoints.openai.api_server", *arguments)
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
             log.write(f"$ {shlex.join(command)}\n".encode())

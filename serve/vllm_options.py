@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 
+from foundation.children import run_module
 from foundation.errors import SystemFailed
 
 
@@ -29,7 +30,7 @@ class ParserAnswer:
 def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
     """Show command lines to the installed vLLM's parser, the same ones once. Raises SystemFailed where vLLM does not import."""
     done = subprocess.run(
-        [sys.executable, "-P", "-m", __name__],
+        run_module(__name__),
         input=json.dumps(command_lines),
         capture_output=True,
         encoding="utf-8",
