@@ -26,6 +26,8 @@ LOCK = ".lock"
 # A socket's path has 107 characters at most, of which vLLM's own part is 37.
 _LONGEST_ROOT = 50
 _PATIENCE_S = 5.0
+# `serve.warden` takes 7 seconds at most to end its command and what that shares.
+_TO_END_S = 8.0
 
 
 @contextmanager
@@ -68,25 +70,37 @@ def temporary_root() -> Path:
 
 
 def sweep_dead(root: Path) -> None:
-    """Remove the folders below `root` whose owner is dead, and end the processes in them."""
+    """Remove the folders below `root` whose owner is dead, and end the processes in them.
+
+    They are asked first: each warden there has more to clear away than what lies in the folder.
+    """
     for path in root.glob(f"{PREFIX}{'[0-9a-f]' * 8}{LOCK}"):
         with contextlib.suppress(OSError):  # another user's, or this filesystem knows no locks
             if (lock := _lock(path)) is not None:
                 if os.fstat(lock).st_uid == os.geteuid():  # anybody may put a lock into /tmp
-                    sweep(path.with_suffix(""))
+                    folder = path.with_suffix("")
+                    _signal(folder, signal.SIGTERM, _TO_END_S)
+                    sweep(folder)
                     path.unlink(missing_ok=True)
                 os.close(lock)
 
 
 def sweep(folder: Path) -> None:
     """Kill the processes whose working directory is the folder or lies below it, then remove it."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while (pids := processes_in(folder)) and time.monotonic() < deadline:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+    _signal(folder, signal.SIGKILL, _PATIENCE_S)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _signal(folder: Path, number: signal.Signals, patience: float) -> None:
+    """Send each process in the folder a signal, once, and wait until all are gone: `patience` seconds at most."""
+    told: set[int] = set()
+    deadline = time.monotonic() + patience
+    while (pids := set(processes_in(folder))) and time.monotonic() < deadline:
+        for pid in pids - told:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        told |= pids
+        time.sleep(0.01)
 
 
 def processes_in(folder: Path) -> list[int]:

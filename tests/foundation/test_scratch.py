@@ -72,6 +72,31 @@ def test_the_next_owner_sweeps_what_a_killed_one_left(tmp_path: Path):
             assert sorted(tmp_path.iterdir()) == sorted([own, own.with_suffix(".lock")])
 
 
+# As a warden does, which has shared memory to remove.
+CLEARS_AWAY = """
+import pathlib, signal, sys, time
+def clear_away(*_):
+    time.sleep(0.3)
+    pathlib.Path(sys.argv[1]).touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, clear_away)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_a_dead_owner_left_may_clear_away_first(tmp_path: Path):
+    folder, cleared = tmp_path / "tunedyno-12345678", tmp_path / "cleared"
+    folder.mkdir()
+    folder.with_suffix(".lock").touch()
+    with subprocess.Popen([sys.executable, "-c", CLEARS_AWAY, str(cleared)], cwd=folder, stdout=subprocess.PIPE) as left:
+        assert left.stdout is not None
+        left.stdout.readline()
+        sweep_dead(tmp_path)
+        assert not runs(left.pid)
+    assert list(tmp_path.iterdir()) == [cleared]
+
+
 def test_what_a_living_owner_has_is_left_alone(tmp_path: Path):
     with owner(tmp_path) as (_, folder, child):
         sweep_dead(tmp_path)
