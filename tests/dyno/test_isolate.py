@@ -131,9 +131,9 @@ def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> Non
         [sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=PATHS
     ) as process:
         assert process.stdout is not None
-        child = int(process.stdout.readline())
-        process.send_signal(number)
         try:
+            child = int(process.stdout.readline())
+            process.send_signal(number)
             assert process.wait(20) != 0
         finally:
             process.kill()

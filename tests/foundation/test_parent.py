@@ -30,9 +30,11 @@ time.sleep(600)
 def test_a_killed_parent_takes_its_family_along() -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        family = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        assert len(family) == 2 and family[0].ppid() == parent.pid
-        parent.kill()
+        try:
+            family = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+            assert len(family) == 2 and family[0].ppid() == parent.pid
+        finally:
+            parent.kill()
     for _ in range(200):
         if all(map(is_gone, family)):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from foundation.scratch import own_temporary_files, processes_in, scratch, sweep_dead, temporary_root
@@ -31,10 +33,15 @@ with scratch(Path(sys.argv[1])) as folder:
 def owner(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path, int]]:
     """A process that owns a folder, in which a child of it works that outlives it."""
     process = subprocess.Popen([sys.executable, "-c", OWNER, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    folder, pid = process.stdout.readline().split()
     try:
-        yield process, Path(folder), int(pid)
+        assert process.stdout is not None
+        folder, pid = process.stdout.readline().split()
+        child = psutil.Process(int(pid))
+        try:
+            yield process, Path(folder), child.pid
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
     finally:
         process.kill()
         process.wait()

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -84,6 +84,9 @@ async def bench(a: ModelRef, b: ModelRef, logs: Path, partly: bool = False, pati
         left = [
             p for p in psutil.Process().children(recursive=True) if p not in before and "tracker" not in " ".join(p.cmdline())
         ]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         assert left == []
 
 

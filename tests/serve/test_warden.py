@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -79,15 +80,24 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
+@contextmanager
+def guarding(folder: Path, **program: str) -> Iterator[Guarded]:
+    """Nothing of it goes on when this ends."""
+    started = Guarded(folder, **program)
+    try:
+        yield started
+    finally:
+        for process in filter(_runs, started.family):
+            process.kill()
+        started.parent.kill()
+        started.parent.wait()
+
+
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    started = Guarded(tmp_path)
-    assert len(started.family) == 5, "two wardens, command, its child, and the orphan that the second warden adopted"
-    yield started
-    for process in filter(_runs, started.family):
-        process.kill()
-    started.parent.kill()
-    started.parent.wait()
+    with guarding(tmp_path) as started:
+        assert len(started.family) == 5, "two wardens, command, its child, and the orphan that the second warden adopted"
+        yield started
 
 
 def test_the_parent_closes_the_pipe(guarded: Guarded):
@@ -125,13 +135,13 @@ def test_both_wardens_are_killed_and_the_command_dies_with_them(guarded: Guarded
 
 
 def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path):
-    started = Guarded(tmp_path, first="signal.signal(signal.SIGTERM, signal.SIG_IGN)")
-    started.parent.communicate("stop\n")
-    assert started.left() == []
+    with guarding(tmp_path, first="signal.signal(signal.SIGTERM, signal.SIG_IGN)") as started:
+        started.parent.communicate("stop\n")
+        assert started.left() == []
 
 
 def test_the_command_ends_by_itself_and_its_status_is_passed_on(tmp_path: Path):
-    started = Guarded(tmp_path, then="sys.stdout.close(); time.sleep(1); os._exit(7)")
-    assert started.left() == []
-    started.parent.communicate("\n")
-    assert started.parent.returncode == 7
+    with guarding(tmp_path, then="sys.stdout.close(); time.sleep(1); os._exit(7)") as started:
+        assert started.left() == []
+        started.parent.communicate("\n")
+        assert started.parent.returncode == 7
