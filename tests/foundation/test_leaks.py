@@ -28,8 +28,8 @@ def held(line: int, *said: str, system: str = "") -> Example:
     [
         "STORY   3",
         "\tstory 3\n",
-        "story 3",
-        "sto​ry 3",
+        "story\u00a03",
+        "sto\u200bry 3",
         "ｓｔｏｒｙ ３",
     ],
 )
