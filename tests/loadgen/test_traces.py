@@ -58,9 +58,11 @@ def test_a_time_without_a_zone_is_utc(tmp_path: Path, zone: str, night: str, mon
     time.tzset()
     times = [f"{night} {minute // 60:02d}:{minute % 60:02d}:00.0000000" for minute in range(0, 360, 5)]
     file = written(tmp_path, "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(f"{each},30,5\n" for each in times))
-    since = arrival_seconds(whole(file))
-    monkeypatch.undo()
-    time.tzset()
+    try:
+        since = arrival_seconds(whole(file))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
     assert since.tolist() == [300.0 * place for place in range(72)]
 
 
