@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from foundation.scratch import PREFIX
 from results.journal import Journal, read_journal
 
 VICTIMS = ("dyno", "warden", "API server", "engine")
@@ -98,20 +99,24 @@ class Watched:
         for process in filter(_runs, self.seen.values()):
             process.kill()
 
-    def left(self) -> list[str]:
-        """What is still there when everybody had time to go."""
+    def left(self, *, swept_later: bool = False) -> list[str]:
+        """What is still there when everybody had time to go.
+
+        `swept_later`: without the temporary folders, which the next start sweeps where `dyno` itself was killed.
+        """
         until = time.monotonic() + PATIENCE_S
-        while (left := self._left()) and time.monotonic() < until:
+        while (left := self._left(swept_later)) and time.monotonic() < until:
             time.sleep(0.1)
         return left
 
-    def _left(self) -> list[str]:
+    def _left(self, swept_later: bool) -> list[str]:
         processes = [f"process {p.pid}" for p in self.seen.values() if p.pid != self.process.pid and _runs(p)]
         listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
         ports = [f"port {port}" for port in sorted(self.ports & listening)]
         shared = [str(file) for file in sorted(self.shared) if file.exists()]
         files = [str(file.relative_to(self.temporary)) for file in sorted(self.temporary.rglob("*"))]
-        return processes + ports + shared + files
+        stay = [file for file in files if not (swept_later and file.startswith(PREFIX))]
+        return processes + ports + shared + stay
 
 
 def shared_memory(pid: int) -> set[Path]:

@@ -123,8 +123,7 @@ def kill_once(
             run.process.wait()
         lost = lost_s(out, killed_at) if victim == "dyno" else None
         code = run.wait(LONGEST_S)
-        # A folder whose owner was killed is swept by the next start.
-        left = [one for one in run.left() if not (victim == "dyno" and one.startswith("tunedyno-"))]
+        left = run.left(swept_later=victim == "dyno")
         run.start(*(("--resume", str(out)) if (out / "experiment.yaml").exists() else ("experiment.yaml",)))
         resumed = run.wait(LONGEST_S)
         differs = differences(outcome(out), usual) if resumed == 0 else ["not resumed"]
