@@ -107,9 +107,11 @@ class Server:
     def _environment(self, folder: Path) -> dict[str, str]:
         """Temporary files and sockets lie in the server's folder; what torch compiled is kept, as it is without that."""
         ours = {"TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
-        kept = {"TORCHINDUCTOR_CACHE_DIR": str(cache_folder().absolute() / "torchinductor")}
         asleep = sleep.ENVIRONMENT if sleep.OPTION in self.plan.arguments else {}
-        return kept | environment(self._key) | ours | asleep
+        given = environment(self._key) | ours | asleep
+        # Not as the first variable: vLLM sets it again, and a process finds its title by where the first one lies.
+        given.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().absolute() / "torchinductor"))
+        return given
 
     async def _until_ready(self) -> None:
         """Nothing is sent before the port is known to be ours, and no key to anybody else."""

@@ -97,6 +97,7 @@ async def test_a_round_of_servers_from_start_to_a_death_in_the_run(tiny: ModelRe
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(hosting.watch(), 2)
             family = children()
+            assert {"VLLM::EngineCore", "VLLM::Worker"} <= {p.name() for p in family}  # as `ps` shows them
             next(filter(is_worker, family)).kill()
             await asyncio.wait_for(hosting.watch(), 60)
     assert re.match(r"the server of (base, base-short|tuned) died while it was under load: .*killed", str(failure.value))
