@@ -49,12 +49,6 @@ def left(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return psutil.wait_procs(processes, timeout=30)[1]
 
 
-def is_worker(process: psutil.Process) -> bool:
-    """Whether it is vLLM's worker: spawned by the engine, which the API server spawns."""
-    parent = process.parent()
-    return parent is not None and all("spawn_main" in " ".join(each.cmdline()) for each in (process, parent))
-
-
 async def unreached(endpoint: Endpoint) -> Endpoint:
     """All servers here are started by us."""
     raise AssertionError(endpoint)
@@ -97,8 +91,7 @@ async def test_a_round_of_servers_from_start_to_a_death_in_the_run(tiny: ModelRe
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(hosting.watch(), 2)
             family = children()
-            assert {"VLLM::EngineCore", "VLLM::Worker"} <= {p.name() for p in family}  # as `ps` shows them
-            next(filter(is_worker, family)).kill()
+            next(p for p in family if "Worker" in p.name()).kill()
             await asyncio.wait_for(hosting.watch(), 60)
     assert re.match(r"the server of (base, base-short|tuned) died while it was under load: .*killed", str(failure.value))
     assert "died unexpectedly" in failure.value.detail
