@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from foundation.errors import SystemFailed
+from foundation.lora import PREFIX
 
 
 class LoraOutputs:
@@ -36,7 +37,7 @@ class LoraOutputs:
 def _outputs(model: Any) -> dict[str, torch.Tensor]:
     """By the path of the layer in the base model."""
     named = {name: tensor for name, tensor in model.named_parameters() if ".lora_B." in name}
-    return {name.partition(".lora_B.")[0].removeprefix("base_model.model."): tensor for name, tensor in named.items()}
+    return {name.partition(".lora_B.")[0].removeprefix(PREFIX): tensor for name, tensor in named.items()}
 
 
 def check_finite(model: Any, step: int) -> None:

@@ -17,8 +17,10 @@ from finetune.config import FinetuneConfig
 from finetune.data import Prepared, Tokens, can_evaluate, prepare
 from finetune.score import Scorer
 from foundation import adapter_record, template_file
+from foundation.contents import file_sha256
 from foundation.errors import BadInput, SystemFailed
 from foundation.examples import Example, PromptStyle
+from foundation.lora import WEIGHTS
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
@@ -27,7 +29,7 @@ from foundation.whole_file import write_whole
 if TYPE_CHECKING:
     from finetune.learned import LoraOutputs
 
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", adapter_record.FILE, "README.md", template_file.FILE)
+_ADAPTER_FILES = ("adapter_config.json", WEIGHTS, adapter_record.FILE, "README.md", template_file.FILE)
 _START = "start"
 """The folder of a PiSSA adapter as it was before training, which is subtracted from every one that is saved."""
 
@@ -159,7 +161,7 @@ def _about(
     template = own_template(config)
     files = {} if template is None else {"chat_template": hashlib.sha256(template.encode()).hexdigest()}
     if config.warm_start:
-        files["warm_start"] = hashlib.sha256((config.warm_start / "adapter_model.safetensors").read_bytes()).hexdigest()
+        files["warm_start"] = file_sha256(config.warm_start / WEIGHTS)
     return {
         "base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()},
         "data": {

@@ -9,10 +9,9 @@ from finetune.config import FinetuneConfig, names_module
 from foundation.adapter_record import base_fingerprint
 from foundation.errors import BadInput, SystemFailed
 from foundation.json_object import read_object
+from foundation.lora import PREFIX, WEIGHTS, check_settings
 from foundation.model import ModelRef
-
-_WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
+from foundation.weights import shapes_of
 
 
 def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
@@ -24,6 +23,7 @@ def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
         raise BadInput(f"{where}: no adapter_config.json in it; write the folder of an adapter") from None
     if about.get("peft_type") != "LORA":
         raise BadInput(f"{where}: peft_type: {about.get('peft_type')}; training goes on from a LoRA adapter")
+    check_settings(folder / "adapter_config.json", about)
     asked = {
         "rank": (about.get("r"), config.rank),
         "alpha": (about.get("lora_alpha"), config.alpha),
@@ -38,24 +38,18 @@ def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
             raise BadInput(f"{where}: {key}: an adapter of several ranks can't be trained on; start from one that has one rank")
     if base_fingerprint(folder) not in (None, base.fingerprint()):
         raise BadInput(f"{where}: trained on other weights than those of {base.id}; start from an adapter of this base")
-    _check_tensors(where, folder / _WEIGHTS, base, config)
+    _check_tensors(where, folder / WEIGHTS, base, config)
 
 
 def _check_tensors(where: str, file: Path, base: ModelRef, config: FinetuneConfig) -> None:
-    from safetensors import SafetensorError, safe_open
-
     if not file.is_file():
         raise BadInput(f"{where}: no {file.name} in it")
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            names = list(tensors.keys())
-    except (OSError, SafetensorError) as error:
-        raise BadInput(f"{where}: {file.name}: not whole ({error})") from None
-    strange = [name for name in names if not name.startswith(_PREFIX)]
+    names = shapes_of(file)
+    strange = [name for name in names if not name.startswith(PREFIX)]
     if strange or not names:
-        raise BadInput(f"{where}: {file.name}: tensors {', '.join(strange[:3]) or 'none'}; PEFT's are named {_PREFIX}...")
+        raise BadInput(f"{where}: {file.name}: tensors {', '.join(strange[:3]) or 'none'}; PEFT's are named {PREFIX}...")
     linear = {name.removesuffix(".weight") for name, shape in base.shapes().items() if len(shape) == 2}
-    adapted = {name.removeprefix(_PREFIX).partition(".lora_")[0] for name in names if ".lora_A." in name}
+    adapted = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in names if ".lora_A." in name}
     if others := sorted(adapted - linear):
         raise BadInput(f"{where}: {base.id} has no linear layer {others[0]}; start from an adapter of this base")
     if config.entries:
@@ -76,7 +70,7 @@ def load_start(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / _WEIGHTS)
+    tensors = load_file(folder / WEIGHTS)
     fresh = get_peft_model_state_dict(model, save_embedding_layers=False)
     if odd := sorted(fresh.keys() ^ tensors.keys()):
         side = "lacks" if odd[0] in fresh else "has"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from foundation.adapter_record import base_fingerprint
 from foundation.errors import BadInput
 from foundation.json_object import read_object
 from foundation.loading import ADAPTER_CONFIG, listed
+from foundation.lora import WEIGHTS, check_settings, is_targeted
 from foundation.model import ModelRef
 from foundation.tokenizer import new_tokens
 from foundation.weights import Shapes, shapes_of
 from quantize.adapter_tensors import (
     PAIR_ROLES,
-    WEIGHTS,
     Parts,
     TensorNames,
     check_complete,
@@ -26,7 +26,7 @@ from quantize.adapter_tensors import (
     parts_of,
 )
 from quantize.base_name import check_base
-from quantize.merge_arithmetic import is_turned, why_not_computed
+from quantize.merge_arithmetic import is_turned, token_indices, why_not_computed
 
 _KNOWN = {
     "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping",
@@ -50,6 +50,7 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     would change nothing, where its merge can't be checked, or where it was trained on another base.
     """
     config = read_adapter_config(adapter)
+    check_settings(adapter / ADAPTER_CONFIG, config)
     if not (adapter / WEIGHTS).is_file():
         raise BadInput(f"{adapter}: no {WEIGHTS}; pickle weights are not loaded, save the adapter in safetensors")
     if reason := why_not_computed(config):
@@ -60,7 +61,7 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     recorded = str(config.get("base_model_name_or_path") or "")
     renamed = check_base(adapter, recorded, base_fingerprint(adapter), base)
     names = TensorNames(shapes := base.shapes(), tied=is_tied(base))
-    _check_shapes(adapter, parts, base, shapes, names)
+    _check_shapes(adapter, parts, base, config, names)
     _check_tying(adapter, parts, base, config)
     _check_vocabulary(adapter, parts, base, shapes)
     _check_targets(adapter, parts, config, names, shapes)
@@ -88,8 +89,8 @@ def is_tied(base: ModelRef) -> bool:
     return bool(tied) if tied is not None else not any(is_head(name) for name in base.shapes())
 
 
-def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes, names: TensorNames) -> None:
-    saved = shapes_of(adapter / WEIGHTS)
+def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any], names: TensorNames) -> None:
+    saved, shapes = shapes_of(adapter / WEIGHTS), base.shapes()
     model_type, other = base.config().get("model_type"), "it was trained on another model"
     for target, roles in parts.items():
         found, module = names.find(target), target.rpartition(".")[0]
@@ -101,12 +102,23 @@ def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes, n
             if ours[1:] != theirs[1:] or (ours[0] != theirs[0] and not (is_embedding(target) or is_head(target))):
                 raise BadInput(f"{adapter}: {target} is {ours} there and {theirs} in {base.id}: {other}")
             theirs = ours
+        indices = token_indices(config, module)
+        if "tokens" in roles and (
+            saved[roles["tokens"]] != (len(indices), *theirs[1:]) or not all(0 <= i < theirs[0] for i in indices)
+        ):
+            raise BadInput(f"{adapter}: the trained rows of {module} are not those that trainable_token_indices names")
+        if "bias" in roles and saved[roles["bias"]] != theirs:
+            raise BadInput(f"{adapter}: {target} is {saved[roles['bias']]} there and {theirs} in {base.id}: {other}")
         if pair := [saved[roles[role]] for role in PAIR_ROLES if role in roles]:
+            if len(theirs) != 2:
+                raise BadInput(f"{adapter}: adapts {module}, which is no matrix in {base.id}: {other}")
             # A is (rank, in), B is (out, rank).
             outputs, inputs = theirs[::-1] if is_turned(target, model_type) else theirs
             for mine, its, side in ((pair[0][1], inputs, "inputs"), (pair[1][0], outputs, "outputs")):
                 if mine != its:
                     raise BadInput(f"{adapter}: {module} has {mine} {side} there and {its} in {base.id}: {other}")
+            if "magnitude" in roles and math.prod(saved[roles["magnitude"]]) != outputs:
+                raise BadInput(f"{adapter}: {module} has no lora_magnitude_vector of {outputs} lengths: {other}")
 
 
 def _check_tying(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any]) -> None:
@@ -164,15 +176,9 @@ def _check_targets(adapter: Path, parts: Parts, config: Mapping[str, Any], names
 
 def _is_named(config: Mapping[str, Any], module: str, dimensions: int) -> bool:
     """Whether the config asks for a module, surely: layers by number, and experts that a model fuses, are PEFT's to tell."""
-    if any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in config.get("modules_to_save") or []):
+    if any(f".{name}." in f".{module}." for name in config.get("modules_to_save") or []):
         return True
     targets, excluded = config.get("target_modules"), config.get("exclude_modules")
-    if config.get("layers_to_transform") is not None or ".experts." in module or _matches(excluded, module):
+    if config.get("layers_to_transform") is not None or ".experts." in module or is_targeted(excluded, module):
         return False
-    return dimensions == 2 and targets != "all-linear" and _matches(targets, module)
-
-
-def _matches(wanted: object, module: str) -> bool:
-    if isinstance(wanted, str):
-        return re.fullmatch(wanted, module) is not None
-    return any(module == name or module.endswith(f".{name}") for name in wanted) if isinstance(wanted, list) else False
+    return dimensions == 2 and targets != "all-linear" and is_targeted(targets, module)

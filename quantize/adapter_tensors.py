@@ -9,10 +9,8 @@ from typing import Any, Literal
 
 from foundation.errors import BadInput
 from foundation.loading import listed
+from foundation.lora import PREFIX, WEIGHTS, of_module
 from foundation.weights import StoredTensor, headers_of, values_of
-
-WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
 
 Role = Literal["A", "B", "embedding_A", "embedding_B", "magnitude", "bias", "tokens", "whole"]
 Parts = dict[str, dict[Role, str]]
@@ -176,11 +174,3 @@ def _check_rank(file: Path, target: str, pair: list[StoredTensor], config: Mappi
             f"{file}: {target} has an A of rank {ranks[0]} and a B of rank {ranks[1]}, adapter_config.json says {wanted}; "
             f"{_SAVE_AGAIN}"
         )
-
-
-def of_module(pattern: object, module: str, otherwise: Any) -> Any:
-    """A module's entry in `rank_pattern` or `alpha_pattern`: the first whose name, or regular expression, ends its name."""
-    for key, value in pattern.items() if isinstance(pattern, dict) else ():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return otherwise

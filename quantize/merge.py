@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -11,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.companions import copy_companions, copy_tokenizer
+from foundation.contents import file_sha256
 from foundation.errors import BadInput, SystemFailed
 from foundation.loading import load_adapter, load_causal_lm
+from foundation.lora import WEIGHTS
 from foundation.model import ModelRef
 from foundation.progress import Progress
 from foundation.quiet import quiet_libraries
 from foundation.weights import headers_of, shapes_of
 from foundation.whole_file import write_whole
 from quantize.adapter import check_adapter, is_tied, read_adapter_config
-from quantize.adapter_tensors import WEIGHTS, Parts, TensorNames, is_embedding, is_head, parts_of
+from quantize.adapter_tensors import Parts, TensorNames, is_embedding, is_head, parts_of
 from quantize.checkpoint import make_room, write_recipe
 from quantize.merge_check import check_merged
 
@@ -60,15 +61,13 @@ def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> Model
     progress.advance(1, "running what was written")
     difference = _logit_difference(merged, prompt, wanted, f"{adapter}: merged into {base.id}")
     settings = read_adapter_config(adapter)
-    with (adapter / WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     write_recipe(
         out,
         base,
         ["peft"],
         method="merge",
         adapter={
-            "sha256": digest,
+            "sha256": file_sha256(adapter / WEIGHTS),
             "rank": settings.get("r"),
             "alpha": settings.get("lora_alpha"),
             "changed_tensors": changed,

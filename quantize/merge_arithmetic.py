@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from quantize.adapter_tensors import PAIR_ROLES, Role, is_embedding, is_head, of_module
+from foundation.lora import of_module
+from quantize.adapter_tensors import PAIR_ROLES, Role, is_embedding, is_head
 
 if TYPE_CHECKING:
     import torch
@@ -64,11 +65,13 @@ def expected(
     model_type: object,
 ) -> Expected:
     """The tensor `target` of the merged model. `base`: the base's own; `parts`: the adapter's tensors for it, by role."""
+    import torch
+
     value = parts.get("whole", base)
     value = value.float()
     module = target.rpartition(".")[0]
     if "tokens" in parts:
-        return Expected(value.index_copy(0, _token_indices(config, module), parts["tokens"].float()), None)
+        return Expected(value.index_copy(0, torch.tensor(token_indices(config, module)), parts["tokens"].float()), None)
     if "bias" in parts:
         scale = _scale(config, module, int(of_module(config.get("rank_pattern"), module, config["r"])))
         added = scale * parts["bias"].float()
@@ -121,10 +124,9 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _token_indices(config: Mapping[str, Any], module: str) -> torch.Tensor:
-    import torch
-
-    indices = config["trainable_token_indices"]
+def token_indices(config: Mapping[str, Any], module: str) -> list[int]:
+    """The rows of an embedding that are trained one by one; none where `trainable_token_indices` does not tell."""
+    indices = config.get("trainable_token_indices")
     if isinstance(indices, dict):
-        indices = next(numbers for name, numbers in indices.items() if f".{module}".endswith(f".{name}"))
-    return torch.tensor(indices)
+        indices = next((numbers for name, numbers in indices.items() if f".{module}".endswith(f".{name}")), None)
+    return indices if isinstance(indices, list) and all(isinstance(number, int) for number in indices) else []

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from foundation.errors import BadInput, SystemFailed
 from foundation.loading import listed, names_left_out
+from foundation.lora import WEIGHTS
 from foundation.model import ModelRef
 from foundation.tensors import Tensors
 from quantize.adapter import is_tied, read_adapter_config
-from quantize.adapter_tensors import WEIGHTS, Parts, Role, TensorNames, is_embedding, is_head, parts_of
+from quantize.adapter_tensors import Parts, Role, TensorNames, is_embedding, is_head, parts_of
 from quantize.merge_arithmetic import Expected, expected
 
 if TYPE_CHECKING:

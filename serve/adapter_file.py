@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
+from foundation.lora import PREFIX, WEIGHTS, check_settings, is_targeted, of_module
 from foundation.model import ModelRef
 from foundation.tokenizer import new_tokens
 from foundation.weights import Shapes, shapes_of
 from serve.vllm_models import AdapterSupport, adapter_support
 
-FILE = "adapter_model.safetensors"
 MERGE = "write merge instead of adapter"
 _SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 _OTHER_MODEL = "it was trained on another model"
-_PREFIX = "base_model.model."
 _EMBEDDINGS = ("embed_tokens", "lm_head")
 _MATRIX = re.compile(r"(?P<module>.+)\.(lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))")
 _UNTOUCHED = re.compile(r".+\.(embed_tokens|lm_head)\.base_layer\.weight")
@@ -45,14 +44,12 @@ def check_adapter_file(variant: str, adapter: Path, config: Mapping[str, Any], b
 
     `config` is `adapter_config.json`. What has to do with the base is checked where its folder is there.
     """
-    file = adapter / FILE
+    check_settings(adapter / "adapter_config.json", config)
+    file = adapter / WEIGHTS
     shapes = shapes_of(file)
-    try:
-        problem = next(_problems(config, shapes), None)
-        if problem is None and base.path.is_dir():
-            problem = next(_misfits(config, _pairs(shapes), base), None) or _tokens(adapter, base)
-    except re.error as error:
-        problem = f"adapter_config.json names modules by {error.pattern!r}, which is no regular expression ({error})"
+    problem = next(_problems(config, shapes), None)
+    if problem is None and base.path.is_dir():
+        problem = next(_misfits(config, _pairs(shapes), base), None) or _tokens(adapter, base)
     if problem:
         raise BadInput(f"variants.{variant}.adapter: {file}: {problem}")
 
@@ -80,7 +77,7 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
             yield f"{module} has only one of lora_A and lora_B; {_SAVE_AGAIN}"
         elif len(pair.a) != 2 or len(pair.b) != 2:
             yield f"the matrices of {module} have shapes {pair.a} and {pair.b}; {_SAVE_AGAIN}"
-        elif (rank := _rank(config, module)) != pair.a[0] or rank != pair.b[1]:
+        elif (rank := of_module(config.get("rank_pattern"), module, config.get("r"))) != pair.a[0] or rank != pair.b[1]:
             yield (
                 f"{module} has rank {pair.a[0]} and adapter_config.json says {rank} (r, rank_pattern), which scales it "
                 "wrongly; put the adapter_config.json there that it was saved with"
@@ -138,11 +135,7 @@ def _left_out(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: Model
         layer = re.search(r"\.(\d+)\.", module)
         if layer and isinstance(layers, int) and int(layer[1]) >= layers:  # of a draft model, which is not adapted
             continue
-        if isinstance(targets, str):
-            matched = re.fullmatch(targets, module) is not None
-        else:
-            matched = any(module == target or module.endswith(f".{target}") for target in targets)
-        if matched:
+        if is_targeted(targets, module):
             yield module
 
 
@@ -159,17 +152,10 @@ def _pairs(shapes: Shapes) -> dict[str, _Pair]:
     for name, shape in shapes.items():
         if (parsed := _MATRIX.fullmatch(name)) is None:
             continue
-        module, part = parsed["module"].removeprefix(_PREFIX), parsed["linear"] or parsed["embedding"]
+        module, part = parsed["module"].removeprefix(PREFIX), parsed["linear"] or parsed["embedding"]
         pair = pairs.get(module, _Pair())
         pairs[module] = _Pair(shape, pair.b) if part == "A" else _Pair(pair.a, shape)
     return pairs
-
-
-def _rank(config: Mapping[str, Any], module: str) -> int | None:
-    """What the adapter's settings say: the first pattern that fits the end of the module's name, else `r`."""
-    patterns = config.get("rank_pattern")
-    named = patterns.items() if isinstance(patterns, dict) else ()
-    return next((rank for key, rank in named if re.match(rf"(.*\.)?({key})$", module)), config.get("r"))
 
 
 def _module(tensor: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from foundation.errors import BadInput
 from foundation.json_object import read_object
-from serve.adapter_file import FILE, MERGE
+from foundation.lora import WEIGHTS
+from serve.adapter_file import MERGE
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What `--max-lora-rank` takes (`vllm/config/lora.py`)."""
@@ -25,8 +26,8 @@ _REQUIRED = ("r", "lora_alpha", "target_modules")
 def lora_rank(variant: str, adapter: Path) -> int:
     """The highest rank in an adapter. Raises BadInput with the reason where vLLM would not serve it."""
     config = read_config(variant, adapter)
-    if not (adapter / FILE).is_file():
-        raise BadInput(f"variants.{variant}.adapter: {adapter}: no {FILE}")
+    if not (adapter / WEIGHTS).is_file():
+        raise BadInput(f"variants.{variant}.adapter: {adapter}: no {WEIGHTS}")
     if reason := next(_refusals(config), None):
         file = adapter / "adapter_config.json"
         raise BadInput(f"variants.{variant}.adapter: {file}: vLLM can't serve it: {reason}; {MERGE}")

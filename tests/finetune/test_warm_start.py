@@ -74,12 +74,13 @@ def test_what_is_no_adapter_of_this_base_is_refused(base: ModelRef, trained: Any
     refused(tmp_path / "none", r"no adapter_config\.json in it")
     refused(changed(trained.adapter, tmp_path / "ia3", peft_type="IA3"), "peft_type: IA3")
     refused(changed(trained.adapter, tmp_path / "ranks", rank_pattern={"q_proj": 8}), "rank_pattern")
+    refused(changed(trained.adapter, tmp_path / "text", modules_to_save=1), "modules_to_save: 1; write a list of names")
     other = build_tiny_model(tmp_path / "other", 1, initializer_range=0.5)
     refused(trained.adapter, "trained on other weights than those of", other)
     cut = changed(trained.adapter, tmp_path / "cut")
     file = cut / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    refused(cut, r"adapter_model\.safetensors: not whole")
+    refused(cut, r"adapter_model\.safetensors: not a safetensors file")
     file.unlink()
     refused(cut, r"no adapter_model\.safetensors in it")
 

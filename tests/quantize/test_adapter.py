@@ -50,6 +50,42 @@ def test_shapes_that_do_not_fit(base: ModelRef, tmp_path: Path, shape: dict[str,
         check_adapter(adapter, build_tiny_model(tmp_path / "other", **shape))
 
 
+def test_tensors_that_the_base_has_no_place_for(copy: Path, base: ModelRef) -> None:
+    """A pair for a norm, lengths of another size, trained rows that nothing names: torch would trip over each."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    file, config = copy / "adapter_model.safetensors", copy / "adapter_config.json"
+    layer, tensors = "base_model.model.model.layers.0", load_file(file)
+    pair = tensors[f"{layer}.mlp.down_proj.lora_A.weight"]
+    lengths = {name.replace("lora_A.weight", "lora_magnitude_vector"): np.ones(3, "f4") for name in tensors if "lora_A" in name}
+    rows = {"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 64), "f4")}
+    norm = {f"{layer}.input_layernorm.lora_A.weight": pair, f"{layer}.input_layernorm.lora_B.weight": pair.T.copy()}
+    for more, settings, says in (
+        (norm, {}, r"adapts model\.layers\.0\.input_layernorm, which is no matrix"),
+        (lengths, {"use_dora": True}, "has no lora_magnitude_vector of 64 lengths"),
+        (rows, {}, "trainable_token_indices"),
+        (rows, {"trainable_token_indices": [10**6]}, "trainable_token_indices"),
+        (rows, {"trainable_token_indices": {"embed_tokens": [1, 2]}}, "trainable_token_indices"),
+    ):
+        save_file(tensors | more, file)
+        before = config.read_text()
+        config.write_text(json.dumps(json.loads(before) | settings))
+        with pytest.raises(BadInput, match=says):
+            check_adapter(copy, base)
+        config.write_text(before)
+    save_file(tensors | rows, file)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"trainable_token_indices": [1]}))
+    check_adapter(copy, base)
+
+
+def test_settings_that_no_library_reads_are_refused(copy: Path, base: ModelRef) -> None:
+    file = copy / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rank_pattern": {"(q_proj": 4}}))
+    with pytest.raises(BadInput, match=r"adapter_config\.json: rank_pattern: "):
+        check_adapter(copy, base)
+
+
 def test_pickle_weights_are_refused(copy: Path, base: ModelRef) -> None:
     (copy / "adapter_model.safetensors").rename(copy / "adapter_model.bin")
     with pytest.raises(BadInput, match="pickle weights are not loaded"):

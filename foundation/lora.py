@@ -1,0 +1,62 @@
+"""What PEFT calls the tensors of a LoRA adapter, and how it reads the names of modules in `adapter_config.json`."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import BadInput
+
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+
+def check_settings(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises BadInput where names, patterns or numbers in an `adapter_config.json` are of another kind than PEFT's."""
+    for key in ("target_modules", "exclude_modules"):
+        if not _is_pattern(value := config.get(key)) and not _are_names(value):
+            raise BadInput(f"{file}: {key}: {reprlib.repr(value)}; write a list of names, or one pattern")
+    if not _are_names(value := config.get("modules_to_save")):
+        raise BadInput(f"{file}: modules_to_save: {reprlib.repr(value)}; write a list of names")
+    for key in ("rank_pattern", "alpha_pattern"):
+        value = config.get(key) or {}
+        if not isinstance(value, dict) or not all(_is_pattern(_ending(name)) and _is_number(n) for name, n in value.items()):
+            raise BadInput(f"{file}: {key}: {reprlib.repr(value)}; write {{PATTERN: NUMBER}}")
+    for key in ("r", "lora_alpha"):
+        if not _is_number(config.get(key, 8)):  # 8 is PEFT's own for both
+            raise BadInput(f"{file}: {key}: {reprlib.repr(config[key])}; write a number")
+
+
+def of_module(patterns: Mapping[str, Any] | None, module: str, otherwise: Any) -> Any:
+    """A module's entry in `rank_pattern` or `alpha_pattern`: the first whose name, or pattern, ends its name."""
+    fitting = (value for key, value in (patterns or {}).items() if re.match(_ending(key), module))
+    return next(fitting, otherwise)
+
+
+def is_targeted(targets: str | list[str] | None, module: str) -> bool:
+    """Whether `target_modules`, or `exclude_modules`, names a module: one pattern for its whole path, or names that end it."""
+    if isinstance(targets, str):
+        return re.fullmatch(targets, module) is not None
+    return any(module == name or module.endswith(f".{name}") for name in targets or ())
+
+
+def _ending(pattern: str) -> str:
+    return rf"(.*\.)?({pattern})$"
+
+
+def _are_names(value: object) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+
+
+def _is_pattern(value: object) -> bool:
+    try:
+        return isinstance(value, str) and re.compile(value) is not None
+    except (re.error, RecursionError, OverflowError):
+        return False
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and -1e9 < value < 1e9  # so that NaN is none
