@@ -41,16 +41,14 @@ class AsWritten(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
-        digits = str(node.value).lstrip("+-")
-        odd = ":" in digits or (digits[0] == "0" and digits[1:2].isdecimal()) or len(digits) > _LONGEST_NUMBER
-        return node.value if odd else super().construct_yaml_int(node)
-
-    def construct_date(self, node: yaml.ScalarNode) -> Any:
-        return node.value
+        written = str(self.construct_scalar(node))
+        digits = written.lstrip("+-")
+        odd = ":" in digits or (digits[:1] == "0" and digits[1:2].isdecimal()) or len(digits) > _LONGEST_NUMBER
+        return written if odd else super().construct_yaml_int(node)
 
 
 AsWritten.add_constructor(_WHOLE, AsWritten.construct_yaml_int)
-AsWritten.add_constructor(_DATE, AsWritten.construct_date)
+AsWritten.add_constructor(_DATE, AsWritten.construct_scalar)
 
 
 def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
@@ -98,8 +96,8 @@ def read_yaml(text: str) -> Any:
         return _with_braces(yaml.load(_guarded(text), Loader=AsWritten))
     except RecursionError:
         raise yaml.MarkedYAMLError(problem="it is nested too deep to be read") from None
-    except ValueError as error:  # base64 or a number that its tag promised
-        raise yaml.MarkedYAMLError(problem=str(error)) from None
+    except (LookupError, TypeError, ValueError):
+        raise yaml.MarkedYAMLError(problem="a value is not of the kind that its tag (!!int, !!bool, ...) promises") from None
 
 
 def _guarded(text: str) -> str:

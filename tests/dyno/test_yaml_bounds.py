@@ -48,7 +48,9 @@ def bomb(first: str, fold: str) -> str:
         ("a: " + "{a: " * 10_000, "not YAML (it is nested too deep to be read)"),
         (GOOD + "seed: 1\nmodel: other\n", "9: not YAML (model stands here a second time, the first is in line 2)"),
         (GOOD.replace("requests: 2", "requests: 2, requests: 900"), "7: not YAML (requests stands here a second time"),
-        (GOOD + "x: !!int abc\n", "not YAML (invalid literal"),
+        *((GOOD + f"x: {odd}\n", "not YAML (a value is not of the kind that its tag (!!int, !!bool, ...) promises)")
+          for odd in ("!!int abc", "!!int ''", "!!float ''", "!!float abc", "!!bool maybe", "!!set [a]", "!!map abc")),
+        (GOOD + "x: !!int [1]\n", "8: not YAML (expected a scalar node, but found sequence)"),
         (GOOD + "x: !!python/object/apply:os.system [id]\n", "8: not YAML (could not determine a constructor"),
         (GOOD.replace("name: t", "name: \x00"), "not YAML (special characters are not allowed)"),
         (GOOD.replace("requests: 2", f"requests: {'9' * 5_000}"), "7: workload.stages.0.requests: "),
