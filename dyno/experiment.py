@@ -29,6 +29,7 @@ from foundation.units import Seconds, Share
 from loadgen.config import RATE_KINDS, WorkloadConfig
 from quantize.config import QuantizeConfig
 from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
+from results.records import PLAIN
 from serve.config import ServeConfig
 
 # An experiment's file, in bytes, and what is wrong with it, in characters.
@@ -209,6 +210,10 @@ class Experiment(Section):
             self._check_training(f"variants.{i}", variant, names[:i])
         if self.workload.dataset is None and (self.data.eval is None) == (self.data.prompt is None):
             raise ValueError("data: write eval, the held-out examples to ask, or prompt, one text to repeat")
+        if self.workload.dataset is not None and PLAIN in names:
+            raise ValueError(
+                f"variants.{names.index(PLAIN)}.name: {PLAIN!r} is how a dataset's prompts are worded; write another"
+            )
         if self.workload.dataset is not None and self.data.prompt is not None:
             raise ValueError("data.prompt: workload.dataset says what is asked; leave one of them out")
         if self.finetune and not self.data.train:

@@ -10,7 +10,7 @@ Pure: everything from outside (contents of folders and data, versions, the machi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from dyno.request import shown_url, without_secrets
 from loadgen import questions_of
 from loadgen.config import Stage
 from results.config import Probe, Scoring
-from results.records import PLAIN, Prompt
+from results.records import Prompt
 
 # Of the section finetune: where to find the style's text, and how often the state is saved.
 _NO_MATTER_TO_ADAPTERS = {"prompt", "checkpoint_steps"}
@@ -229,7 +229,7 @@ class Graph:
         """`prompts.jsonl`, less what servers' own counts add to it."""
         inputs = {name: self._data(name) for name in self.outside.data if name != "train"}
         styles = {name: _dump(style) for name, style in self.experiment.prompts.items()}
-        facts = {"contents": _hash_of([_without(p, self.corrected) for p in self.prompts]), "styles": styles}
+        facts = {"contents": _hash_of([without_styles(p, self.corrected) for p in self.prompts]), "styles": styles}
         return Artifact("prompts", facts, inputs)
 
     @cached_property
@@ -358,10 +358,9 @@ def _dump(section: Any, **fields: Any) -> dict[str, Any]:
     return dict(section.model_dump(mode="json", **fields))
 
 
-def _without(prompt: Prompt, styles: frozenset[str]) -> Prompt:
-    if not styles:
-        return prompt
-    return msgspec.structs.replace(prompt, messages={k: v for k, v in prompt.messages.items() if k not in styles or k == PLAIN})
+def without_styles(prompt: Prompt, styles: Container[str]) -> Prompt:
+    """The prompt in its other wordings."""
+    return msgspec.structs.replace(prompt, messages={k: v for k, v in prompt.messages.items() if k not in styles})
 
 
 def _hash_of(rows: Iterable[Any]) -> str:

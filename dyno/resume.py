@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dyno.artifacts import Artifact, changed_facts
-from dyno.graph import Graph
+from dyno.graph import Graph, without_styles
 from dyno.kept import State, is_done, mark, read_mark, set_aside, state_of, take_its_place
 from dyno.prepare import Prepared, write_prompts
 from dyno.rates import read_rates
@@ -91,18 +91,27 @@ def reconcile(
     for line in (*folders, *measured):
         progress.log(line)
     if measures or not before.artifacts:
-        artifacts = {name: each.recorded() for name, each in prepared.graph.all().items()}
+        artifacts = {name: each.recorded() for name, each in _as_asked(prepared).graph.all().items()}
         write_record(run, Record(source=source or before.source, artifacts=artifacts, weights=before.weights))
 
 
 def changes(prepared: Prepared, run: RunDirectory) -> list[str]:
     """What is asked for otherwise than when the run was begun or last gone on with, a line each."""
-    now = prepared.graph.all()
+    asked = _as_asked(prepared)
+    now = asked.graph.all()
     lines = dict.fromkeys(changed_facts(read_record(run).artifacts, now))
-    claimed = {name: each.recorded() for name, each in _as_the_environment_says(prepared, run).all().items()}
+    claimed = {name: each.recorded() for name, each in _as_the_environment_says(asked, run).all().items()}
     lines |= dict.fromkeys(changed_facts(claimed, now))
     more = [f"and {len(lines) - MOST_LINES} more changes"] if len(lines) > MOST_LINES else []
     return [f"since {run.path.name} began: {line}" for line in list(lines)[:MOST_LINES]] + more
+
+
+def _as_asked(prepared: Prepared) -> Prepared:
+    """Less what was measured for it: that a server counts otherwise, or holds so much, is no change of what is asked for."""
+    if not prepared.corrections and not prepared.rates:
+        return prepared
+    prompts = [without_styles(prompt, prepared.corrections) for prompt in prepared.prompts]
+    return replace(prepared, prompts=prompts, corrections={}, rates={})
 
 
 def settle_weights(prepared: Prepared, run: RunDirectory, progress: Progress) -> bool:

@@ -70,6 +70,18 @@ def test_a_name_of_something_else_is_refused(tmp_path: Path, what: str, name: st
     assert told(tmp_path, **{what: name}).startswith(says)
 
 
+def test_a_variant_is_not_named_like_the_wording_that_all_of_them_are_asked_in(tmp_path: Path) -> None:
+    """A variant's own wording bears its name, where its server counts otherwise."""
+    file = tmp_path / "e.yaml"
+    text = EXPERIMENT.format(**{**FINE, "variant": "plain"})
+    file.write_text(text)
+    load_experiment(file)
+    dataset = "{dataset: {synthetic: {input_tokens: 8, output_tokens: 2}}, stages: "
+    file.write_text(text.replace("{stages: ", dataset))
+    with pytest.raises(BadInput, match="6: variants.0.name: 'plain' is how a dataset's prompts are worded"):
+        load_experiment(file)
+
+
 def test_the_longest_names_are_taken(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text(EXPERIMENT.format(**dict.fromkeys(FINE, "x" * 100)))
     experiment = load_experiment(tmp_path / "e.yaml")

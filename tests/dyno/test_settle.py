@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace as replace_fields
+
+from dyno import rates
 from dyno.experiment import Experiment
 from dyno.graph import Outside
-from dyno.kept import making
+from dyno.kept import making, mark
 from dyno.prepare import Prepared
-from dyno.resume import reconcile, settle_weights
+from dyno.resume import changes, keep_prompts, reconcile, settle_weights, taken_up
 from dyno.run_directory import RunDirectory
 from foundation.model import ModelRef
 from foundation.progress import Silent
+from loadgen.config import WorkloadConfig
+from loadgen.wording import Correction
+from results.records import Prompt
 
 OUTSIDE = Outside(models={"base": {"model.safetensors": "a" * 64}}, data={"train": "b" * 64})
 
@@ -104,6 +111,32 @@ def test_what_is_quantized_and_learned_of_it_goes_too_and_is_made_once(tmp_path:
     assert not answers.exists() and journals(run) == {"load/base/s"}
     make(of, run, b"second")
     assert not settle_weights(of, run, Silent())
+
+
+def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: Path) -> None:
+    """Prompts cut to length by a server's own count, and relative rates: an untouched run that goes on has nothing to name."""
+    run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path)
+    run.path.mkdir()
+    stage = {"name": "s", "rate": {"of": "base", "share": 0.5}, "requests": 1}
+    workload = WorkloadConfig.model_validate({"stages": [stage], "blocks": 1})
+    asked = [Prompt("0", "eval", {"plain": [{"role": "user", "content": "a b"}]}, input_tokens=2)]
+    of = replace(of, prompts=asked, experiment=of.experiment.model_copy(update={"workload": workload}))
+    reconcile(of, run, Silent())
+    keep_prompts(of, run)
+    own = {"plain": asked[0].messages["plain"], "base": [{"role": "user", "content": "a"}]}
+    known = replace(of, prompts=[replace_fields(asked[0], messages=own)], corrections={"base": Correction(extra=1.0)})
+    keep_prompts(known, run)
+    held = {"base": rates.Held(requests_per_s=10.0, concurrency=4)}
+    rates.write_rates(rates.measured_from(held, of.experiment), run.rates)
+    mark(run.rates, known.graph.rates)
+
+    again = taken_up(of, run)
+    assert again.rates == {"s": 5.0} and again.prompts == known.prompts and again.corrections == known.corrections
+    assert again.graph.measured()["load/base/s"].identity != of.graph.measured()["load/base/s"].identity
+    assert changes(again, run) == []
+    reconcile(again, run, Silent())
+    other = replace(of, experiment=of.experiment.model_copy(update={"workload": workload.model_copy(update={"seed": 1})}))
+    assert changes(taken_up(other, run), run) == ["since run began: workload.seed: was 0, is 1"]
 
 
 def test_other_settings_are_another_thing_and_no_surprise(tmp_path: Path) -> None:
