@@ -78,7 +78,7 @@ def test_a_variant_is_not_named_like_the_wording_that_all_of_them_are_asked_in(t
     load_experiment(file)
     dataset = "{dataset: {synthetic: {input_tokens: 8, output_tokens: 2}}, stages: "
     file.write_text(text.replace("{stages: ", dataset))
-    with pytest.raises(BadInput, match="6: variants.0.name: 'plain' is how a dataset's prompts are worded"):
+    with pytest.raises(BadInput, match=r"6: variants\.0\.name: 'plain' is how a dataset's prompts are worded"):
         load_experiment(file)
 
 
