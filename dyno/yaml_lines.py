@@ -46,9 +46,12 @@ class AsWritten(yaml.SafeLoader):
         odd = ":" in digits or (digits[:1] == "0" and digits[1:2].isdecimal()) or len(digits) > _LONGEST_NUMBER
         return written if odd else super().construct_yaml_int(node)
 
+    def construct_date(self, node: yaml.ScalarNode) -> Any:
+        return self.construct_scalar(node)
+
 
 AsWritten.add_constructor(_WHOLE, AsWritten.construct_yaml_int)
-AsWritten.add_constructor(_DATE, AsWritten.construct_scalar)
+AsWritten.add_constructor(_DATE, AsWritten.construct_date)
 
 
 def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
