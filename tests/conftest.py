@@ -3,6 +3,11 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Started in the background of a script, a process ignores SIGINT, and under nohup SIGHUP; so would every process that a test
 # starts and sends one.

@@ -49,7 +49,7 @@ def test_the_loss_covers_the_answer_and_its_end_of_turn_and_nothing_else(tokeniz
 
 
 @given(question=st.text(min_size=1), answer=st.text(min_size=1).filter(str.strip))
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back_from_its_tokens(tokenizer, question: str, answer: str) -> None:
     question, answer = (t.encode("utf-8", "ignore").decode() for t in (question, answer))
     if not answer.strip():

@@ -218,7 +218,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.
 
 
 @given(st.none() | TEXT, st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_conversation_is_the_same_in_every_shape(tmp_path: Path, system: str | None, turns: list[tuple[str, str]]) -> None:
     chat = [{"role": "system", "content": system}] if system else []
     for question, answer in turns:

@@ -28,7 +28,7 @@ def write_csv(file: Path, rows: list[dict[str, str]]) -> Path:
 
 
 @given(st.lists(st.fixed_dictionaries({"prompt": TEXT, "completion": TEXT}), min_size=1, max_size=5))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_rows_come_back(tmp_path: Path, rows: list[dict[str, str]]) -> None:
     table = tmp_path / "t.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)

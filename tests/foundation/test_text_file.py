@@ -22,7 +22,7 @@ def write(folder: Path, raw: bytes) -> Path:
 
 
 @given(TEXT, st.sampled_from(["utf-8", "utf-8-sig", "UTF-16", "utf-16-le", "utf_32", "cp1252", "latin-1", "shift_jis"]))
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back(tmp_path: Path, text: str, encoding: str) -> None:
     text = f"~{text}".encode(encoding, "ignore").decode(encoding)
     raw = text.encode(encoding)

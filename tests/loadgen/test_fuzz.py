@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.fuzz.data_reference import json_rows, spoken, tables, traces
@@ -40,7 +40,6 @@ def test_what_must_hold_of_any_bytes(name: str) -> None:
 
 
 def check(target: Callable[[bytes], None], inputs: st.SearchStrategy[bytes]) -> None:
-    @settings(deadline=None)
     @given(inputs)
     def holds(data: bytes) -> None:
         target(data)

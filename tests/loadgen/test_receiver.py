@@ -186,7 +186,7 @@ def test_an_owner_that_fails_costs_the_others_nothing(receiver: str) -> None:
     with_lines(3, go, each=True)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([1, 5, 143, 5_000, 70_000]), st.booleans()), max_size=60))
 def test_every_byte_comes_in_order_however_it_is_sent(receiver: str, script: list[tuple[int, int, bool]]) -> None:
     async def go(lines: list[Line]) -> None:

@@ -167,7 +167,7 @@ def test_blank_lines_and_windows_line_ends_are_no_damage(tmp_path: Path) -> None
     assert not found.damage and len(found.requests) == 40 and found.end is not None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_bytes_that_rot_anywhere_never_stop_the_reader(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     file = journal(tmp_path_factory.mktemp("run"))
@@ -181,7 +181,7 @@ def test_bytes_that_rot_anywhere_never_stop_the_reader(tmp_path_factory: pytest.
         assert len(set(found.requests.id.tolist())) == len(found.requests)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(range(40)), max_size=12), st.integers(0, 2**31), st.booleans())
 def test_both_ways_of_parsing_give_the_same_columns(chosen: list[int], seed: int, lags: bool) -> None:
     draw = random.Random(seed)

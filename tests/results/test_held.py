@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from scipy import stats
 
 from results import analyse, judge
 from results.held import growth, held, too_short
@@ -219,6 +222,12 @@ def test_a_slope_is_a_queues_where_it_is_beyond_chance_at_one_per_cent(t: float,
     lag, found = growth([block])
     assert lag == pytest.approx(0.1, abs=1e-6)
     assert found is grew
+
+
+@given(some.lists(some.floats(10, 5_000), min_size=20, max_size=60))
+def test_the_lag_of_a_block_is_the_slope_of_a_regression(latencies: list[float]) -> None:
+    theirs = stats.linregress(np.arange(len(latencies)) / 10, np.array(latencies) / 1e3).slope
+    assert growth([served(latencies)])[0] == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
 def test_in_windows_too_short_to_tell_answers_that_differ_between_quarters_say_so() -> None:

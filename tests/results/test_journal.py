@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
@@ -46,7 +46,6 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert is_whole(file)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_kill_costs_no_more_than_the_line_it_cut(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     file = write_journal(tmp_path_factory.mktemp("run"), "base", 1, RECORDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from results.chunks import CHUNK_TIMES, Chunks, compact
@@ -16,7 +16,6 @@ QUANTILES = (0, 25, 50, 90, 95, 99, 99.9, 100)
 whole = st.integers(0, 2**31 - 1) | st.integers(0, 2**40) | st.integers(0, 3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(whole, max_size=40), min_size=1, max_size=4), st.integers(0, 30))
 def test_pooled_statistics_are_those_of_one_array(parts: list[list[int]], zeros: int) -> None:
     times = Times([(compact(np.array(part, dtype=np.int64)), None) for part in parts], zeros)
@@ -31,7 +30,6 @@ def test_pooled_statistics_are_those_of_one_array(parts: list[list[int]], zeros:
         assert times.deviation() == pytest.approx(together.std(ddof=1), rel=1e-9, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=60), st.data())
 def test_any_rank_among_those_that_are_kept(values: list[int], data: st.DataObject) -> None:
     keep = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
@@ -69,7 +67,6 @@ def by_hand(record: RequestRecord, name: str) -> list[float]:
     return times
 
 
-@settings(deadline=None)
 @given(answers)
 def test_times_of_chunks_are_those_of_a_plain_loop(drawn: list[tuple[list[tuple[int, int, int]], str, bool]]) -> None:
     records = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from results.texts import Texts
@@ -11,7 +11,6 @@ from results.texts import Texts
 lots = st.lists(st.lists(st.text(max_size=5), max_size=6), max_size=4)
 
 
-@settings(deadline=None)
 @given(lots, st.data())
 def test_texts_are_a_list_of_strings(drawn: list[list[str]], data: st.DataObject) -> None:
     together = [text for lot in drawn for text in lot]
