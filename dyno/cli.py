@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dyno import flags, signals, streams
-from foundation.children import import_nothing_from_here
+from dyno.commands import flags
+from dyno.terminal import signals, streams
 from foundation.errors import DynoError, Exit, refused_by_system
+from foundation.printable import printable
+from foundation.processes.python_child import import_nothing_from_here
 from foundation.secrets import hide_keys, remember_environment
-from foundation.visible import printable
 
 if TYPE_CHECKING:
-    from dyno.experiment import Experiment
-    from dyno.run_directory import RunDirectory
+    from dyno.experiment.schema import Experiment
+    from foundation.run.layout import RunDirectory
     from results.summary import Summary, Verdicts
 
 app = typer.Typer(
@@ -91,7 +92,7 @@ def _explain(error: BaseException, debug: bool) -> int:
 
 def _fail(message: str, detail: str = "", shown: BaseException | None = None) -> None:
     """An error on standard error: its line, what a log says of it, and with `--debug` the traceback."""
-    from dyno.console import SafeConsole
+    from dyno.terminal.progress import SafeConsole
 
     console = SafeConsole(stderr=True)
     console.print("error:", style="bold red", end=" ")
@@ -125,9 +126,9 @@ def run(
     out: Out = Path("runs"),
 ) -> None:
     """The whole ring: fine-tune, quantize, serve, load, decide."""
-    from dyno.experiment import load_experiment
-    from dyno.run_directory import existing_run
+    from dyno.experiment.schema import load_experiment
     from foundation.errors import BadInput
+    from foundation.run.layout import existing_run
 
     if (experiment is None) == (resume is None):
         raise BadInput("name an experiment file, or a run to go on with: dyno run experiment.yaml, dyno run --resume RUN")
@@ -141,7 +142,7 @@ def run(
         kept = load_experiment(directory.experiment).measured_until(until_decided, resolution, max_time)
         where = directory.path.resolve()
         if dry_run:
-            from dyno.dry_run import show_dry_run
+            from dyno.commands.dry_run import show_dry_run
 
             show_dry_run(kept, where, pilot, directory)
             return
@@ -150,7 +151,7 @@ def run(
     assert experiment is not None
     loaded = load_experiment(experiment).measured_until(until_decided, resolution, max_time)
     if dry_run:
-        from dyno.dry_run import show_dry_run
+        from dyno.commands.dry_run import show_dry_run
 
         show_dry_run(loaded, experiment.resolve().parent, pilot)
         return
@@ -160,8 +161,8 @@ def run(
 @app.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
 def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
     """The example experiment on a small real model, on a laptop CPU, offline. About 15 minutes on 2 cores."""
-    from dyno.examples import example
-    from dyno.experiment import load_experiment
+    from dyno.experiment.examples import example
+    from dyno.experiment.schema import load_experiment
 
     file = example("news-topics")
     _ring(load_experiment(file), file.resolve().parent, out, gate, file=file)
@@ -179,8 +180,8 @@ def finetune(
     out: Out = Path("runs"),
 ) -> None:
     """Train the experiment's adapter, nothing else."""
-    from dyno.pipeline import begin_stage
-    from dyno.training import make_adapter
+    from dyno.pipeline.run import begin_stage
+    from dyno.pipeline.training import make_adapter
     from foundation.errors import BadInput
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
@@ -194,8 +195,8 @@ def finetune(
 @app.command(epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics")
 def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
-    from dyno.pipeline import begin_stage, make_checkpoints
-    from dyno.training import make_adapter
+    from dyno.pipeline.run import begin_stage, make_checkpoints
+    from dyno.pipeline.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
         make_adapter(prepared, directory, progress, variant or ())
@@ -208,9 +209,9 @@ def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Pa
 @app.command(epilog="Examples:  dyno serve experiment.yaml --variant base   dyno serve runs/news-topics --variant int8")
 def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Start the variants' servers, print a curl line for each, and keep them up until Ctrl-C."""
-    from dyno.keep_up import keep_up
-    from dyno.pipeline import begin_stage, make_checkpoints
-    from dyno.training import make_adapter
+    from dyno.commands.serve import keep_up
+    from dyno.pipeline.run import begin_stage, make_checkpoints
+    from dyno.pipeline.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
         make_adapter(prepared, directory, progress, variant or ())
@@ -271,7 +272,7 @@ def load(
     out: Out = Path("runs"),
 ) -> None:
     """Load a URL that is already serving, and report what was measured."""
-    from dyno.quick import Asked, Load, Target, load_experiment_for, plan_in_words
+    from dyno.commands.load import Asked, Load, Target, load_experiment_for, plan_in_words
 
     made = load_experiment_for(
         Target(
@@ -321,7 +322,7 @@ def baseline(
     out: Out = Path("runs"),
 ) -> None:
     """The measurement to take before tuning anything: tokens, latency, TTFT, tokens/s, kept as a run to compare with."""
-    from dyno.quick import Questions, baseline_experiment, model_or_target, plan_in_words
+    from dyno.commands.load import Questions, baseline_experiment, model_or_target, plan_in_words
 
     asked = model_or_target(
         model_or_url, model=model, api=api, api_key_env=api_key_env, headers=header or (), extra_body=extra_body,
@@ -343,7 +344,7 @@ def plan(
     spare: Annotated[int, typer.Option(help="Replicas beyond the need.")] = 1,
 ) -> None:
     """How much hardware the peak needs with each variant, from what was measured."""
-    from dyno.stored import show_plan
+    from dyno.commands.report import show_plan
 
     show_plan(run, peak_rate, headroom, spare)
 
@@ -351,7 +352,7 @@ def plan(
 @app.command(epilog="Examples:  dyno report runs/news-topics   dyno report runs/news-topics --gate")
 def report(run: RunFolder, gate: Gate = False) -> None:
     """Make the summary, verdict and report again from a run's journals; nothing is measured."""
-    from dyno.stored import rebuild
+    from dyno.commands.report import rebuild
 
     _finish(*rebuild(run), gate)
 
@@ -375,7 +376,7 @@ def compare(
     ] = False,
 ) -> None:
     """Stored runs: of two, what got worse or better; of more, every variant side by side. Nothing is measured."""
-    from dyno.compare import compare_two, show_side_by_side
+    from dyno.commands.compare import compare_two, show_side_by_side
     from foundation.errors import BadInput
 
     if len(runs) != 2:
@@ -393,7 +394,7 @@ def compare(
 @app.command(epilog="Example:  dyno calibrate (once on each machine; later runs know how many processes a load needs)")
 def calibrate() -> None:
     """What this machine's load generator can measure: its ceiling and timestamp error, against the emulator. Takes a minute."""
-    from dyno.calibration import calibrate_here
+    from dyno.commands.calibrate import calibrate_here
 
     calibrate_here()
 
@@ -401,7 +402,7 @@ def calibrate() -> None:
 @app.command(epilog="Example:  dyno doctor")
 def doctor() -> None:
     """What is installed, which accelerator there is, which features work here, and how to get the rest."""
-    from dyno.doctor import examine
+    from dyno.commands.doctor import examine
 
     examine()
 
@@ -411,13 +412,13 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
 
     `only`: the variants that the steps are for.
     """
-    from dyno.console import open_console, progress_for
-    from dyno.experiment import load_experiment
-    from dyno.prepare import prepare
-    from dyno.resume import taken_up
-    from dyno.run_directory import existing_run, held_run
+    from dyno.artifacts.resume import taken_up
+    from dyno.experiment.schema import load_experiment
+    from dyno.pipeline.prepare import prepare
+    from dyno.terminal.progress import open_console, progress_for
     from foundation.errors import BadInput
-    from foundation.scratch import own_temporary_files
+    from foundation.files.scratch import own_temporary_files
+    from foundation.run.layout import existing_run, held_run
     from foundation.section import nearest
 
     begun = existing_run(experiment) if experiment.is_dir() else None
@@ -451,17 +452,17 @@ def _ring(
     `file`: the experiment's, for a new run. `as_json`: standard output gets the results as JSON, and everything for people goes
     to standard error. `first` is said first.
     """
-    from dyno.console import open_console, progress_for
-    from dyno.loads import results_json
-    from dyno.measure import Interrupted
-    from dyno.pipeline import run_ring
-    from dyno.prepare import prepare
-    from dyno.record import edited, source_of
-    from dyno.run_directory import RunDirectory, held_run
-    from dyno.show import outage, show_results
+    from dyno.artifacts.record import edited, source_of
+    from dyno.pipeline.measure import Interrupted
+    from dyno.pipeline.prepare import prepare
+    from dyno.pipeline.run import run_ring
+    from dyno.terminal.loads_table import results_json
+    from dyno.terminal.progress import open_console, progress_for
+    from dyno.terminal.results import outage, show_results
     from foundation.errors import SystemFailed
-    from foundation.scratch import own_temporary_files
-    from loadgen.descriptors import allow_connections
+    from foundation.files.scratch import own_temporary_files
+    from foundation.run.layout import RunDirectory, held_run
+    from loadgen.sending.descriptors import allow_connections
 
     console = open_console(stderr=as_json)
     with own_temporary_files(), progress_for(console) as progress, held_run(at) as folder:
@@ -494,8 +495,8 @@ def _finish(summary: Summary, verdicts: Verdicts, gate: bool) -> None:
     """With `--gate`, the exit code is the verdict, with its reason as the last line."""
     if not gate:
         return
-    from dyno.console import open_console
-    from dyno.gate import gate_of
+    from dyno.commands.gate import gate_of
+    from dyno.terminal.progress import open_console
 
     found = gate_of(summary, verdicts)
     open_console().print(found.sentence, soft_wrap=True)

@@ -6,8 +6,8 @@ and `build`, then `trainer` (what makes it fast); `launch` is the same in severa
 """
 
 from finetune.data import check
+from finetune.data_report import DataReport
 from finetune.prune import prune
-from finetune.report import DataReport
 from finetune.train import TrainingResult, train
 
 __all__ = ["DataReport", "TrainingResult", "check", "prune", "train"]

@@ -12,8 +12,8 @@ from finetune.data import Prepared, Tokens, can_evaluate
 from finetune.score import Scorer, TaskScore
 from finetune.warm_start import load_start
 from foundation.errors import BadInput
-from foundation.loading import load_causal_lm
-from foundation.model import ModelRef
+from foundation.models.loading import load_causal_lm
+from foundation.models.model import ModelRef
 from foundation.processor import fast_dtype
 
 if TYPE_CHECKING:

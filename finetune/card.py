@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune.report import DataReport
+from finetune.data_report import DataReport
 
 _SETTINGS = (
     "method", "base_format", "rank", "alpha", "dropout", "target_modules", "modules_to_save", "warm_start", "epochs", "max_steps",

@@ -7,7 +7,7 @@ from typing import Any
 
 from finetune.config import FinetuneConfig, is_pattern, names_module
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.section import nearest
 
 _ENDS = frozenset({"lm_head", "embed_tokens"})

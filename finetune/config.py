@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from finetune.names import ELSEWHERE
-from foundation.places import File
+from finetune.foreign_names import ELSEWHERE
+from foundation.path_fields import File
 from foundation.section import Section
 from foundation.units import Count, Share
 

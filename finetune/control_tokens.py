@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from foundation.examples import Example
+from foundation.data.examples import Example
 
 
 def with_control_tokens(examples: Sequence[Example], tokenizer: Any) -> list[tuple[str, str]]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from finetune.checks import check_modules, check_optimizer, use_own_template
 from finetune.config import FinetuneConfig
-from finetune.report import DataReport, Lost, describe
+from finetune.data_report import DataReport, Lost, describe
 from finetune.turns import Span, TrainOn, earlier_answers, earlier_count, learnable, token_spans
 from finetune.warm_start import check_start
-from foundation.chat_template import templated, tokens_in_place
+from foundation.data.examples import Example, PromptStyle, sample
 from foundation.errors import BadInput
-from foundation.examples import Example, PromptStyle, sample
-from foundation.json_object import object_if_there
-from foundation.model import ModelRef, is_causal
+from foundation.files.json_object import object_if_there
+from foundation.models.chat_template import templated, tokens_in_place
+from foundation.models.model import ModelRef, is_causal
 
 MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more than it saves
 

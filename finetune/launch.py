@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from finetune.score import Scorer
 from finetune.train import train
 from foundation.errors import BadInput, DynoError, SystemFailed
-from foundation.parent import end_with
+from foundation.processes.end_with_parent import end_with
 from foundation.progress import Progress, Silent
 
 _MARK = "\x1etunedyno "

@@ -12,8 +12,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from finetune.config import FinetuneConfig
+from foundation.files.atomic_write import write_whole
 from foundation.progress import Progress
-from foundation.whole_file import write_whole
 
 LOG_FILE = "training.jsonl"
 CHECKPOINT_FILE = "tunedyno.json"

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.config import FinetuneConfig
 from finetune.data import Tokens, prepare
-from foundation.companions import copy_companions
+from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput, SystemFailed
-from foundation.examples import Example, PromptStyle
-from foundation.loading import load_causal_lm, names_left_out
-from foundation.model import ModelRef
+from foundation.files.atomic_write import write_whole
+from foundation.models.companions import copy_companions
+from foundation.models.loading import load_causal_lm, names_left_out
+from foundation.models.model import ModelRef
+from foundation.models.tensors import Tensors
 from foundation.progress import Progress
-from foundation.quiet import quiet_libraries
-from foundation.tensors import Tensors
-from foundation.whole_file import write_whole
+from foundation.quiet_libraries import quiet_libraries
 
 if TYPE_CHECKING:
     import torch

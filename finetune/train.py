@@ -11,23 +11,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune import card, report
+from finetune import card, data_report
 from finetune.checks import own_template
 from finetune.config import FinetuneConfig
 from finetune.data import Prepared, Tokens, can_evaluate, prepare
 from finetune.score import Scorer
-from foundation import adapter_record, template_file
-from foundation.contents import file_sha256
+from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput, SystemFailed
-from foundation.examples import Example, PromptStyle
-from foundation.lora import WEIGHTS
-from foundation.model import ModelRef
+from foundation.files.atomic_write import write_whole
+from foundation.files.content_hash import file_sha256
+from foundation.models import adapter_record, template_file
+from foundation.models.lora import WEIGHTS
+from foundation.models.model import ModelRef
 from foundation.progress import Progress
-from foundation.quiet import quiet_libraries
-from foundation.whole_file import write_whole
+from foundation.quiet_libraries import quiet_libraries
 
 if TYPE_CHECKING:
-    from finetune.learned import LoraOutputs
+    from finetune.adapter_changes import LoraOutputs
 
 _ADAPTER_FILES = ("adapter_config.json", WEIGHTS, adapter_record.FILE, "README.md", template_file.FILE)
 _START = "start"
@@ -76,8 +76,8 @@ def train(
         raise BadInput("finetune.watch: score needs a scorer; write quality.scorer")
     out.mkdir(parents=True, exist_ok=True)
 
+    from finetune.adapter_changes import LoraOutputs
     from finetune.build import build_trainer
-    from finetune.learned import LoraOutputs
     from finetune.log import LOG_FILE, TrainingLog, last_checkpoint
 
     about = _about(config, base, train, heldout, prepared)
@@ -87,7 +87,7 @@ def train(
     if first:
         if checkpoint is None:
             _clear(out)
-        write_whole(out / report.FILE, prepared.report.text() + "\n")
+        write_whole(out / data_report.FILE, prepared.report.text() + "\n")
         if config.method == "pissa":
             trainer.model.save_pretrained(out / _START, save_embedding_layers=False)
 
@@ -195,7 +195,7 @@ def _clear(out: Path) -> None:
 
 def _save_adapter(trainer: Any, base: ModelRef, folder: Path) -> None:
     """PEFT's files, with the base by its name in the world rather than by this machine's path."""
-    from finetune.learned import check_finite
+    from finetune.adapter_changes import check_finite
 
     model = trainer.model
     check_finite(model, trainer.state.global_step)

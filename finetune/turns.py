@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from foundation.chat_template import worded
+from foundation.data.examples import Example
 from foundation.errors import BadInput
-from foundation.examples import Example
+from foundation.models.chat_template import worded
 
 TrainOn = Literal["last", "all"]
 Span = tuple[int, int]

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune.config import FinetuneConfig, names_module
-from foundation.adapter_record import base_fingerprint
 from foundation.errors import BadInput, SystemFailed
-from foundation.json_object import read_object
-from foundation.lora import PREFIX, WEIGHTS, check_settings
-from foundation.model import ModelRef
-from foundation.weights import shapes_of
+from foundation.files.json_object import read_object
+from foundation.models.adapter_record import base_fingerprint
+from foundation.models.lora import PREFIX, WEIGHTS, check_settings
+from foundation.models.model import ModelRef
+from foundation.models.weights import shapes_of
 
 
 def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from foundation.cache import cache_folder
+from foundation.files.cache_folder import cache_folder
 
 _CPUINFO = Path("/proc/cpuinfo")
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """One bar a stage. `dyno.console` draws it on a terminal and writes plain lines into a pipe."""
+    """One bar a stage. `dyno.terminal.progress` draws it on a terminal and writes plain lines into a pipe."""
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
         """Begin a stage of `total` `unit`s (None: not known); the one before it is done."""

@@ -1,6 +1,6 @@
 """Workload and endpoint in, a request journal out: concurrent streaming traffic on an honest schedule.
 
-In: an `Endpoint`, a `Stage`, prompts, a seed. Out: one journal a block (`results.records` is its schema).
+In: an `Endpoint`, a `Stage`, prompts, a seed. Out: one journal a block (`foundation.run.records` is its schema).
 Start at `arrivals` (when), `block` (one block of traffic, end to end), `transport` (how bytes get stamped).
 `emulator` is a server of known behaviour, the oracle; `calibration` measures the load generator against it.
 """
@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from loadgen.arrivals import planned_requests
-from loadgen.block import BlockPlan
-from loadgen.fleet import run_block, run_mix
-from loadgen.interleave import interleave
-from loadgen.questions import Question, pick_questions, questions_of
-from loadgen.reach import reach
+from loadgen.prompts.questions import Question, pick_questions, questions_of
+from loadgen.schedule.arrivals import planned_requests
+from loadgen.schedule.interleave import interleave
+from loadgen.sending.block import BlockPlan
+from loadgen.sending.fleet import run_block, run_mix
+from loadgen.sending.readiness import reach
 
 __all__ = [
     "BlockPlan", "Question", "interleave", "pick_questions", "planned_requests", "questions_of", "reach", "run", "run_block",

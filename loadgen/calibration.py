@@ -20,16 +20,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from foundation.files.atomic_write import write_whole
 from foundation.machine import this_machine
 from foundation.progress import Progress, Silent
-from foundation.whole_file import write_whole
-from loadgen.block import BlockPlan
+from foundation.run.records import JournalEnd, ReceiverKind, RequestRecord
 from loadgen.config import WorkloadConfig
 from loadgen.emulator.process import emulator, read_truth
-from loadgen.fleet import run_block
-from loadgen.questions import Question
+from loadgen.prompts.questions import Question
+from loadgen.sending.block import BlockPlan
+from loadgen.sending.fleet import run_block
 from loadgen.transport.receiver import KIND
-from results.records import JournalEnd, ReceiverKind, RequestRecord
 
 EVENT_RATES = (2_500, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000)
 REQUEST_RATES = (250, 500, 1_000, 2_000, 4_000)

@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from foundation.names import checked_name, name_from
-from foundation.places import File, FileOrName
+from foundation.path_fields import File, FileOrName
 from foundation.section import Section
 from foundation.units import Count, Rate, Seconds, Share, format_seconds
-from loadgen import names
+from loadgen import foreign_names
 from loadgen.lengths import Lengths, LengthsField
 
 _DATASETS = "write eval, {synthetic: {input_tokens: 512, output_tokens: 128}}, {sharegpt: FILE} or {trace: FILE}"
@@ -32,13 +32,13 @@ class Bursts(Section):
 
 
 class Recording(Section):
-    """A file of recorded traffic (`loadgen.traces` says which are known), or a part of it.
+    """A file of recorded traffic (`loadgen.schedule.traces` says which are known), or a part of it.
 
     `offset` and `length` are in the recording's own time: its first `offset` is skipped, and so
     much is taken from there.
     """
 
-    elsewhere: ClassVar[Mapping[str, str]] = names.RECORDING
+    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.RECORDING
 
     file: File
     offset: Seconds = 0.0
@@ -126,7 +126,7 @@ class Stage(Section):
     loop or between the turns of a session. `mix`: all variants at once, each arrival for one.
     """
 
-    elsewhere: ClassVar[Mapping[str, str]] = names.STAGE
+    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.STAGE
 
     name: str = ""
     rate: OfferedRate | None = None
@@ -231,7 +231,7 @@ class Stage(Section):
 class Sampling(Section):
     """Sent with every request, so that no model folder's generation_config.json changes the answer."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = names.SAMPLING
+    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.SAMPLING
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -256,7 +256,7 @@ class Synthetic(Section):
     With `turns` above 1 `input_tokens` is what each turn adds.
     """
 
-    elsewhere: ClassVar[Mapping[str, str]] = names.SYNTHETIC
+    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.SYNTHETIC
 
     input_tokens: LengthsField
     output_tokens: LengthsField

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
-from foundation.whole_file import write_whole
+from foundation.files.atomic_write import write_whole
+from foundation.models.model import ModelRef
 
 
 def make_room(out: Path, needed: int) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from foundation.checkpoint import check_checkpoint
 from foundation.errors import BadInput, SystemFailed
-from foundation.loading import listed, names_left_out
-from foundation.model import ModelRef
-from foundation.tensors import Tensors
-from quantize.adapter_tensors import TensorNames, is_embedding, is_head
+from foundation.models.checkpoint import check_checkpoint
+from foundation.models.loading import listed, names_left_out
+from foundation.models.model import ModelRef
+from foundation.models.tensors import Tensors
 from quantize.config import Algorithm, Method, QuantizeConfig
 from quantize.layers import linear_inputs, quantized_layers
-from quantize.merge_arithmetic import is_turned
+from quantize.merging.adapter_tensors import TensorNames, is_embedding, is_head
+from quantize.merging.arithmetic import is_turned
 from quantize.stored_layers import EXTRAS, PARTS, StoredLayer, read_layer
 
 if TYPE_CHECKING:

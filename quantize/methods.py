@@ -6,18 +6,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundation.companions import copy_companions
+from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput
-from foundation.examples import Example, PromptStyle
-from foundation.model import ModelRef
+from foundation.models.companions import copy_companions
+from foundation.models.model import ModelRef
 from foundation.progress import Progress
-from foundation.quiet import quiet_libraries
-from quantize.bnb import write_bitsandbytes
+from foundation.quiet_libraries import quiet_libraries
 from quantize.checkpoint import make_room, write_recipe
 from quantize.checkpoint_check import check_quantized
-from quantize.compressed import write_rounded
 from quantize.config import MIN_CALIBRATION, QuantizeConfig
 from quantize.layers import HEAD, check_widths, kept_layers
+from quantize.writers.bitsandbytes import write_bitsandbytes
+from quantize.writers.compressed_tensors import write_rounded
 
 
 def quantize(
@@ -40,7 +40,7 @@ def quantize(
     kept, group_size = kept_layers(source, config.keep), check_widths(source, config)
     if config.calibrated:
         quiet_libraries()
-        from quantize.calibrated import write_calibrated
+        from quantize.llmcompressor.calibrated import write_calibrated
 
         how = write_calibrated(source, config, group_size, kept, learned, style, out, progress)
         packages = []

@@ -14,15 +14,15 @@ from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundation.examples import Example, PromptStyle, sample
-from foundation.loading import load_causal_lm
-from foundation.model import ModelRef
+from foundation.data.examples import Example, PromptStyle, sample
+from foundation.files.atomic_write import write_whole
+from foundation.models.loading import load_causal_lm
+from foundation.models.model import ModelRef
 from foundation.processor import fast_dtype
 from foundation.progress import Progress
-from foundation.quiet import quiet_libraries
-from foundation.whole_file import write_whole
+from foundation.quiet_libraries import quiet_libraries
 from quantize.layers import count_weights
-from quantize.texts import Text, tokenize
+from quantize.templated_texts import Text, tokenize
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from foundation.tensors import Tensors
+from foundation.models.tensors import Tensors
 from quantize.config import Method
 
 if TYPE_CHECKING:

@@ -8,10 +8,12 @@ import numpy as np
 from msgspec.structs import replace
 
 from foundation.errors import BadInput
+from foundation.run.journal import Prompts, read_prompts
+from foundation.run.records import Ceiling
 from foundation.section import nearest
-from results.bounded_means import score_bounds
-from results.break_even import break_evens
-from results.compare import (
+from results.comparison.break_even import break_evens
+from results.comparison.resolution import resolutions
+from results.comparison.variants import (
     NOISE_METRICS,
     Pairing,
     cost_difference,
@@ -26,24 +28,22 @@ from results.compare import (
     times,
 )
 from results.config import SHARE_METRICS
-from results.consistency import prompt_consistency
-from results.cost import COSTS, cost_metrics, is_metered
+from results.decision.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo, unless_it_grew
+from results.decision.objectives import Asked, Tails, asked_of, undecided
+from results.decision.settling import Unit, to_settle
 from results.inputs import RunInputs
-from results.journal import Prompts, read_prompts
-from results.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo, unless_it_grew
-from results.measured import Measured, Scores, read_measured
-from results.metrics import METRICS, Limits, stage_metrics
-from results.objectives import Asked, Tails, asked_of, undecided
-from results.planner import resolutions
-from results.quality import NEEDS_NO_REFERENCE, statement
-from results.records import Ceiling
+from results.measures.consistency import prompt_consistency
+from results.measures.cost import COSTS, cost_metrics, is_metered
+from results.measures.measured import Measured, Scores, read_measured
+from results.measures.metrics import METRICS, Limits, stage_metrics
+from results.measures.quality import NEEDS_NO_REFERENCE, statement
+from results.measures.stage_notes import doubts, examples, failures
+from results.measures.steady_state import StageData
+from results.measures.validity import failed_validity, probe_validity, read_ceiling, unread_validity, validity_of, worst
 from results.run_notes import noise_notes, run_notes, turns_notes
-from results.settling import Unit, to_settle
-from results.stage_notes import doubts, examples, failures
-from results.stats import TAIL, absent, estimate, holm
-from results.steady import StageData
+from results.statistics.bounded_means import score_bounds
+from results.statistics.intervals import TAIL, absent, estimate, holm
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
-from results.validity import failed_validity, probe_validity, read_ceiling, unread_validity, validity_of, worst
 
 
 def analyse(inputs: RunInputs) -> Summary:

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, RootModel, field_validator, model_serializer, model_validator
 
 from foundation.names import Name
-from foundation.places import FileOrName
+from foundation.path_fields import FileOrName
 from foundation.section import Section, nearest
 from foundation.units import Change, Count, Dollars, Rate, Seconds, Share, parse_factor, parse_seconds, parse_share
-from results.numbers import parse_tolerance
-from results.pattern import compiled
-from results.text import normalise
+from results.answer_text.normal_form import normalise
+from results.answer_text.numbers import parse_tolerance
+from results.answer_text.pattern import compiled
 
 Scorer = Literal["exact_match", "contains", "number", "f1", "rouge_l", "json_valid", "json_equal", "regex", "choice"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from results.records import VariantRecord
+from foundation.run.records import VariantRecord
 
 if TYPE_CHECKING:
     from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from results.compare import reach_of
-from results.cost import is_metered
+from foundation.format import percent
+from foundation.run.journal import Damage, Prompts, journal_files, named
+from foundation.run.records import Ceiling
+from results.comparison.variants import reach_of
 from results.inputs import RunInputs
-from results.journal import Damage, Prompts, journal_files, named
-from results.measured import Measured
-from results.metrics import METRICS
-from results.records import Ceiling
-from results.report.format import percent
+from results.measures.cost import is_metered
+from results.measures.measured import Measured
+from results.measures.metrics import METRICS
 from results.summary import Estimate, VariantSummary
 
 # Of fewer pairs of blocks an A/A comparison says only that they are too few: two give an interval 13 standard errors wide.

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
 from results.summary import CapacityPlan, RunComparison, Summary, Verdicts
 
 FOLDER = Path(__file__).with_name("schemas")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from foundation.places import Place
+from foundation.path_fields import Place
 from foundation.secrets import looks_like_key, names_a_secret
 from foundation.section import Section
 from foundation.units import Bytes, Count, Seconds, Share

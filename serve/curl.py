@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 
 
 def curl_line(endpoint: Endpoint, prompt: str = "Hello") -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.processor import computes_bfloat16, instruction_sets
 from serve.config import ServeConfig
 from serve.variant import ServedVariant

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
+from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
 from serve.config import ServeConfig
-from serve.failure import ServerFailed
 from serve.plan import ServePlan
 from serve.server import PATIENCE_S, Server
-from serve.sleep import OneAwake, fall_asleep
 from serve.telemetry import Telemetry
+from serve.vllm.failures import ServerFailed
+from serve.vllm.sleep import OneAwake, fall_asleep
 
 
 class Hosting:

@@ -8,14 +8,15 @@ from math import floor
 from typing import Literal
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
-from serve import adapters, arguments, ports
-from serve.adapter_file import check_adapter_file, check_architecture
+from foundation.models.model import ModelRef
+from serve import ports
 from serve.config import ServeConfig
 from serve.device import Device, device_for
 from serve.dtype import ServedDtype, served_dtype
-from serve.memory import MemoryEstimate, estimate_memory
 from serve.variant import ServedVariant
+from serve.vllm import arguments, lora
+from serve.vllm.lora_tensors import check_adapter_file, check_architecture
+from serve.vllm.memory import MemoryEstimate, estimate_memory
 
 Residency = Literal["resident", "sleep", "turns"]
 
@@ -149,10 +150,10 @@ def _rank(variant: ServedVariant, base: ModelRef) -> int:
     assert variant.adapter is not None
     check_architecture(variant.name, base)
     if variant.adapter.exists() or variant.rank is None:
-        rank = adapters.lora_rank(variant.name, variant.adapter)
-        check_adapter_file(variant.name, variant.adapter, adapters.read_config(variant.name, variant.adapter), base)
+        rank = lora.lora_rank(variant.name, variant.adapter)
+        check_adapter_file(variant.name, variant.adapter, lora.read_config(variant.name, variant.adapter), base)
         return rank
-    adapters.check_rank(variant.name, variant.rank)
+    lora.check_rank(variant.name, variant.rank)
     return variant.rank
 
 

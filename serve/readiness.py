@@ -7,9 +7,9 @@ from typing import Literal
 
 import aiohttp
 
-from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
-from foundation.web import address, open_session
+from foundation.http.aiohttp_session import address, open_session
+from foundation.http.endpoint import Endpoint
 
 Api = Literal["chat", "completions"]
 TOKEN_TIMEOUT_S = 120.0

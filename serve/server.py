@@ -14,18 +14,19 @@ from pathlib import Path
 
 import psutil
 
-from foundation.cache import cache_folder
-from foundation.children import run_module
-from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
-from foundation.scratch import scratch
-from serve import sleep, warden
-from serve.arguments import environment, template_option
+from foundation.files.cache_folder import cache_folder
+from foundation.files.scratch import scratch
+from foundation.http.endpoint import Endpoint
+from foundation.processes.python_child import run_module
+from serve import supervisor
 from serve.config import ServeConfig
-from serve.failure import ServerFailed, TakenOver, explain, last_words, telling_lines
 from serve.plan import ServerPlan
 from serve.ports import HOST, HeldPort, Listeners, held_port, listeners
 from serve.readiness import generate_token, is_healthy, session
+from serve.vllm import sleep
+from serve.vllm.arguments import environment, template_option
+from serve.vllm.failures import ServerFailed, TakenOver, explain, last_words, telling_lines
 
 _POLL_S = 0.2
 _DYING_POLLS = 50
@@ -95,7 +96,7 @@ class Server:
             log.write(f"$ {shlex.join(command)}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
-                [sys.executable, "-I", warden.__file__, str(self._folder), *command],
+                [sys.executable, "-I", supervisor.__file__, str(self._folder), *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -159,7 +160,7 @@ class Server:
 
     def _family(self) -> list[int]:
         """The process ids of the warden and of everything that came from it."""
-        return [self.pid, *warden.descendants(self.pid)] if self.pid is not None else []
+        return [self.pid, *supervisor.descendants(self.pid)] if self.pid is not None else []
 
     async def watch(self) -> None:
         """Return never; raise ServerFailed when the server is gone, or gives no sign of life."""
@@ -234,7 +235,7 @@ class Server:
         """Wait for the warden, in good time; what it leaves goes with the folder."""
         assert self._process is not None
         try:
-            self._process.wait(warden.GRACE_S + _LATE_S)
+            self._process.wait(supervisor.GRACE_S + _LATE_S)
         except subprocess.TimeoutExpired:  # somebody stopped it
             self._process.kill()
             self._process.wait()

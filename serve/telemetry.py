@@ -17,10 +17,10 @@ import aiohttp
 import msgspec
 import psutil
 
-from foundation.endpoint import Endpoint
-from foundation.web import address
-from foundation.whole_file import whole_file
-from results.records import TelemetrySample
+from foundation.files.atomic_write import whole_file
+from foundation.http.aiohttp_session import address
+from foundation.http.endpoint import Endpoint
+from foundation.run.records import TelemetrySample
 from serve.readiness import session
 
 PERIOD_S = 1.0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foundation.endpoint import Endpoint
-from foundation.model import ModelRef
+from foundation.http.endpoint import Endpoint
+from foundation.models.model import ModelRef
 
 
 @dataclass(frozen=True)

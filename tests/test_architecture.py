@@ -20,7 +20,7 @@ def test_the_walls_between_packages_hold() -> None:
 def test_help_and_loading_a_url_import_no_heavy_library() -> None:
     heavy = ("torch", "transformers", "vllm", "pyarrow", "pandas", "scipy.stats")
     code = (
-        "import sys, dyno.cli, dyno.measure, dyno.quick, loadgen, serve, finetune, quantize, results\n"
+        "import sys, dyno.cli, dyno.pipeline.measure, dyno.commands.load, loadgen, serve, finetune, quantize, results\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -43,10 +43,10 @@ from pathlib import Path
 
 import psutil
 
-from dyno.experiment import load_experiment
-from dyno.pipeline import plan_serving
-from dyno.prepare import prepare
-from dyno.run_directory import RunDirectory
+from dyno.experiment.schema import load_experiment
+from dyno.pipeline.run import plan_serving
+from dyno.pipeline.prepare import prepare
+from foundation.run.layout import RunDirectory
 from foundation.progress import Silent
 
 if __name__ == "__main__":

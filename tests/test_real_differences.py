@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import yaml
 
-from dyno.examples import example
+from dyno.experiment.examples import example
 from results.summary import Difference, Summary
 
 SHOWN = ("latency_mean", "latency_p50", "latency_p95", "ttft_mean", "tpot_mean")

@@ -14,7 +14,7 @@ import msgspec
 import psutil
 import pytest
 
-from results.records import JournalEnd, JournalHeader, RequestRecord
+from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
 from results.summary import Summary, Verdicts
 from tests.tiny_model import build_tiny_model
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from results import analyse, judge
-from results.records import RequestRecord, VariantRecord
+from foundation.run.records import RequestRecord, VariantRecord
+from results.analysis import analyse
+from results.decision.verdict import judge
 from results.summary import Summary, VariantVerdict, Verdicts
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from tests.tiny_model import write_tokenizer
 
 _HIDDEN, _HEADS, _VALUES, _INNER = 64, 2, 32, 128

@@ -19,13 +19,13 @@ from benchmarks.decision.shapes import (
     true_means,
 )
 from benchmarks.decision.stages import against, requests, stage
-from results.bounded_means import paired_score_bounds, score_bounds
+from foundation.run.requests import Requests
 from results.config import BudgetConfig, Price
-from results.cost import cost_metrics
-from results.judging import judge_change, judge_increase, judge_month, judge_quality, judge_slo
-from results.objectives import Asked, Tails, outcome_of
-from results.requests import Requests
-from results.stats import Bounds, absent, estimate
+from results.decision.judging import judge_change, judge_increase, judge_month, judge_quality, judge_slo
+from results.decision.objectives import Asked, Tails, outcome_of
+from results.measures.cost import cost_metrics
+from results.statistics.bounded_means import paired_score_bounds, score_bounds
+from results.statistics.intervals import Bounds, absent, estimate
 from results.summary import Judged, Outcome
 
 Rng = np.random.Generator

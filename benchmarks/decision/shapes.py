@@ -15,7 +15,7 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import lognorm, norm
 
-from results.requests import Floats
+from foundation.arrays import Floats
 
 Size = tuple[int, ...]
 Draw = Callable[[np.random.Generator, Size], Floats]

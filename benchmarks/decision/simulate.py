@@ -14,15 +14,10 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import ndtri
 
-from results.block_percentiles import percentile_bounds
-from results.planner import blocks_needed, spread_of
-from results.requests import Floats
-from results.stats import (
-    TAIL,
-    bootstrap_bounds,
-    order_statistic_bounds,
-    paired_log_bounds,
-)
+from foundation.arrays import Floats
+from results.comparison.resolution import blocks_needed, spread_of
+from results.statistics.block_percentiles import percentile_bounds
+from results.statistics.intervals import TAIL, bootstrap_bounds, order_statistic_bounds, paired_log_bounds
 
 SIGMA = 0.5
 MEDIAN_MS = 100.0

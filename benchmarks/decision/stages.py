@@ -8,11 +8,12 @@ from functools import cache
 
 import numpy as np
 
-from results.chunks import Chunks
-from results.compare import Pairing
-from results.judging import Baseline
-from results.requests import Floats, Requests
-from results.steady import Block, StageData
+from foundation.arrays import Floats
+from foundation.run.chunks import Chunks
+from foundation.run.requests import Requests
+from results.comparison.variants import Pairing
+from results.decision.judging import Baseline
+from results.measures.steady_state import Block, StageData
 from results.summary import Validity
 
 RATE = 10.0

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from benchmarks.decision.simulate import MEDIAN_MS, SIGMA, Machine, mood
-from results.metrics import METRICS
-from results.requests import Floats
-from results.run_evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores
-from results.run_outcomes import Compared, margin_of, outcomes
-from results.stats import absent
+from foundation.arrays import Floats
+from results.comparison.runs.evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores
+from results.comparison.runs.outcomes import Compared, margin_of, outcomes
+from results.measures.metrics import METRICS
+from results.statistics.intervals import absent
+from results.statistics.unpaired import Counted
 from results.summary import RunChange
-from results.unpaired import Counted
 
 ALLOWED = 0.064
 BLOCKS, PER_BLOCK, PROMPTS = 10, 60, 200

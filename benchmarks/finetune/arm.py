@@ -17,10 +17,10 @@ from typing import Any
 from finetune import train
 from finetune.config import FinetuneConfig
 from finetune.data import Prepared, prepare
-from foundation.examples import Example, PromptStyle, read_examples, render
-from foundation.model import ModelRef
+from foundation.data.examples import Example, PromptStyle, read_examples, render
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from foundation.quiet import quiet_libraries
+from foundation.quiet_libraries import quiet_libraries
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.finetune.arm import ARMS, Score
-from dyno.assets import bundled_file, bundled_model
-from dyno.examples import example
-from dyno.experiment import load_experiment
-from foundation.examples import read_examples
+from dyno.experiment.bundled import bundled_file, bundled_model
+from dyno.experiment.examples import example
+from dyno.experiment.schema import load_experiment
+from foundation.data.examples import read_examples
 from foundation.progress import Silent
 
 GOALS = {"short": 1.3, "chat": 1.0}

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz.data_reference import Request, Rows, json_rows, spoken, strings_in, tables, traces
+from foundation.data.examples import Example, read_examples
 from foundation.errors import BadInput
-from foundation.examples import Example, read_examples
-from loadgen.conversations import read_sessions
-from loadgen.traces import Arrival, read_trace
+from loadgen.prompts.conversations import read_sessions
+from loadgen.schedule.traces import Arrival, read_trace
 
 _MEMORY = Path("/dev/shm")
 # A file a time: on a disk, most of the time would go into it.

@@ -11,7 +11,7 @@ GOOD = ("stop", "length", "tool_calls", "function_call", "content_filter")
 
 
 def events_of(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """Type and data of each event: the standard's algorithm, line by line, with the three additions of `loadgen.sse`."""
+    """Type and data of each event: the standard's algorithm, line by line, with the three additions of `loadgen.protocol.sse`."""
     events: list[tuple[bytes, bytes]] = []
     block: list[bytes] = []
     runs_on = False

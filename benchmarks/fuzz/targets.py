@@ -14,14 +14,14 @@ import msgspec
 from benchmarks.fuzz.data_targets import DATA_TARGETS
 from benchmarks.fuzz.reference import events_of, may_succeed, unchunked
 from foundation.errors import BadInput
-from loadgen.counts import MOST_TOKENS
-from loadgen.reply import Reply
-from loadgen.sse import SseParser, whole_events, whole_events_in_python
+from foundation.run.journal import Journal, read_journal, read_prompts
+from foundation.run.records import Failure, RequestRecord
+from loadgen.protocol.chunk_token_counts import MOST_TOKENS
+from loadgen.protocol.reply import Reply
+from loadgen.protocol.sse import SseParser, whole_events, whole_events_in_python
 from loadgen.transport.chunked import ChunkedDecoder, whole_chunks, whole_chunks_in_python
 from loadgen.transport.coding import Inflater
 from loadgen.transport.head import parse_head
-from results.journal import Journal, read_journal, read_prompts
-from results.records import Failure, RequestRecord
 
 _KEPT = tempfile.TemporaryDirectory(prefix="fuzz-")
 _FOLDER = Path(_KEPT.name)

@@ -20,12 +20,12 @@ from rich.console import Console
 from benchmarks.fuzzed_runs.checks import check
 from benchmarks.fuzzed_runs.facts import read_run
 from benchmarks.fuzzed_runs.runs import make
-from dyno.experiment import load_experiment
-from dyno.pipeline import decide
-from dyno.run_directory import RunDirectory
-from dyno.show import outage, show_capacity, show_results
+from dyno.experiment.schema import load_experiment
+from dyno.pipeline.run import decide
+from dyno.terminal.results import outage, show_capacity, show_results
 from foundation.errors import BadInput
 from foundation.progress import Silent
+from foundation.run.layout import RunDirectory
 from results.summary import CapacityPlan
 
 RUNS = 1000

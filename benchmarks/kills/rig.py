@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from foundation.scratch import PREFIX
-from results.journal import Journal, read_journal
+from foundation.files.scratch import PREFIX
+from foundation.run.journal import Journal, read_journal
 
 VICTIMS = ("dyno", "warden", "API server", "engine")
 # How long after a kill what is left may need to go: vLLM is given five seconds to end by itself.

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
 from loadgen import BlockPlan, Question, run, run_block
 from loadgen.config import WorkloadConfig

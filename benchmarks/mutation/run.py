@@ -1,7 +1,7 @@
 """Does a test notice? Changes the code in small ways, one at a time, and runs the tests that reach the changed line.
 
-    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/stats.py] [--reach FILE] [--part 1/2]
-    python -m benchmarks.mutation.run --code foundation quantize/merge.py --tests tests/foundation tests/quantize/test_merge.py
+    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/decision/verdict.py] [--reach FILE] [--part 1/2]
+    python -m benchmarks.mutation.run --code foundation quantize/merging --tests tests/foundation tests/quantize/test_merge.py
 
 Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
 forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A
@@ -30,7 +30,7 @@ from typing import Any
 from benchmarks.mutation.mutants import Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = ("results", "loadgen/reply.py")
+CODE = ("results", "loadgen/protocol/reply.py")
 TESTS = ("tests/results", "tests/loadgen/test_reply.py", "tests/loadgen/test_lenient.py", "tests/test_worked_example.py")
 LIBRARIES = (
     "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest",
@@ -177,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="a file, such as results/stats.py")
+    parser.add_argument("--only", help="a file, such as results/statistics/intervals.py")
     parser.add_argument("--reach", type=Path, help="which tests call what, kept from an earlier run of the same code")
     parser.add_argument("--part", default="1/1", help="the first of three parts of the sample: 1/3")
     parser.add_argument("--code", nargs="+", default=CODE, help="files and folders to change")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import quantize
 from quantize.config import QuantizeConfig

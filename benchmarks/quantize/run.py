@@ -19,16 +19,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyno.assets import bundled_file, bundled_model
-from foundation.companions import copy_companions
-from foundation.examples import read_examples
-from foundation.model import ModelRef
+from dyno.experiment.bundled import bundled_file, bundled_model
+from foundation.data.examples import read_examples
+from foundation.models.companions import copy_companions
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from quantize import measure_recovery, own_environment
+from quantize import measure_recovery
+from quantize.llmcompressor import environment
 from quantize.recovery import Recovery
 
 OURS, THEIRS = "tunedyno", "llm-compressor one-shot"
-_ONESHOT = Path(own_environment.__file__).with_name("oneshot.py")
+_ONESHOT = Path(environment.__file__).with_name("oneshot.py")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def main() -> int:
     args = _arguments()
     model = args.model or bundled_model("smollm2-135m-instruct", Silent()).path
     heldout = read_examples(args.heldout or bundled_file("news-topics/heldout.jsonl", Silent()))
-    interpreter = own_environment.python(Silent())
+    interpreter = environment.python(Silent())
     costs: dict[str, list[Cost]] = {OURS: [], THEIRS: []}
     with tempfile.TemporaryDirectory() as folder:
         commands = {OURS: _ours(model, Path(folder)), THEIRS: _theirs(interpreter, model, Path(folder))}

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from results.held import held
-from results.records import RequestRecord
-from results.requests import Floats, Requests, requests_of
+from foundation.arrays import Floats
+from foundation.run.records import RequestRecord
+from foundation.run.requests import Requests, requests_of
+from results.measures.saturation import held
 
 LOADS = (0.5, 0.8, 0.9, 1.1, 1.2, 1.5)
 SIZES = ((26, 8), (60, 1), (60, 10), (200, 1), (200, 5), (600, 1), (600, 5))

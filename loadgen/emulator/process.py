@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foundation.children import run_module
-from foundation.endpoint import Endpoint
-from foundation.parent import end_with
+from foundation.http.endpoint import Endpoint
+from foundation.processes.end_with_parent import end_with
+from foundation.processes.python_child import run_module
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 from urllib.parse import urlsplit
 
-from foundation.connect import proxy_of
-from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
-from loadgen.exchange import Exchange
-from results.records import ReceiverKind
+from foundation.http.connections import proxy_of
+from foundation.http.endpoint import Endpoint
+from foundation.run.records import ReceiverKind
+from loadgen.transport.exchange import Exchange
 
 Choice = Literal["auto", "socket", "aiohttp"]
 

@@ -7,12 +7,12 @@ import os
 import socket
 import time
 
-from loadgen.exchange import Broken, Exchange
+from foundation.run.records import Failure
 from loadgen.transport.chunked import ChunkedDecoder
 from loadgen.transport.coding import inflater
+from loadgen.transport.exchange import Broken, Exchange
 from loadgen.transport.head import HEAD_LIMIT, Head, parse_head
 from loadgen.transport.receiver import CLOSED, PLENTY, Receiver, may_end
-from results.records import Failure
 
 
 class Stale(Exception):

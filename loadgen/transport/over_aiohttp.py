@@ -12,11 +12,11 @@ from typing import Literal, Self
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from foundation.endpoint import Endpoint
-from foundation.web import address, open_session
-from loadgen.exchange import Broken, Exchange
+from foundation.http.aiohttp_session import address, open_session
+from foundation.http.endpoint import Endpoint
+from foundation.run.records import Failure, ReceiverKind
 from loadgen.transport.coding import inflater
-from results.records import Failure, ReceiverKind
+from loadgen.transport.exchange import Broken, Exchange
 
 
 class AiohttpTransport:

@@ -13,13 +13,13 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-from foundation.connect import KEEP_ALIVE_S
-from foundation.endpoint import Endpoint, merged_headers
-from loadgen.exchange import Broken, Exchange
+from foundation.http.connections import KEEP_ALIVE_S
+from foundation.http.endpoint import Endpoint, merged_headers
+from foundation.run.records import ReceiverKind
 from loadgen.transport.clocks import KernelClock
 from loadgen.transport.connection import Connection, Stale
+from loadgen.transport.exchange import Broken, Exchange
 from loadgen.transport.receiver import open_receiver
-from results.records import ReceiverKind
 
 _SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
 _CLOCK_CHECK_S = 1.0

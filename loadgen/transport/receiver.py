@@ -13,9 +13,9 @@ import time
 from collections import deque
 from typing import Protocol
 
-from loadgen.exchange import ENOUGH, HOLD
+from foundation.run.records import ReceiverKind
 from loadgen.transport.clocks import KernelClock
-from results.records import ReceiverKind
+from loadgen.transport.exchange import ENOUGH, HOLD
 
 KIND: ReceiverKind = "compiled"
 """Which of the two this installation has."""

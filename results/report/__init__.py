@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foundation.whole_file import write_whole
+from foundation.files.atomic_write import write_whole
 from results.summary import CapacityPlan, Summary, Verdicts
 
 if TYPE_CHECKING:
-    from results.measured import Measured
+    from results.measures.measured import Measured
 
 
 def write(

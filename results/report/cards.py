@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from foundation.format import ABSENT, Write, beside, between, capital, change, points, written
 from results.report.figures.gauge import gauge
-from results.report.format import ABSENT, Write, beside, between, capital, change, points, written
 from results.summary import Objective, Summary, VariantVerdict, Verdicts
 
 

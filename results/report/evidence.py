@@ -9,18 +9,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from results.journal import UNREADABLE
-from results.measured import Measured
-from results.metrics import values_in
+from foundation.arrays import Floats
+from foundation.run.journal import UNREADABLE
+from results.measures.measured import Measured
+from results.measures.metrics import values_in
+from results.measures.steady_state import Block, Trace
 from results.report.figures.time import Block as Span
 from results.report.figures.time import Lane, Training
 from results.report.table import in_order
-from results.steady import Block, Trace
 from results.summary import Summary, VariantSummary
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

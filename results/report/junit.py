@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from xml.etree import ElementTree as Tree
 
-from foundation.visible import visible
+from foundation.printable import visible
 from results.summary import Summary, VariantVerdict, Verdicts
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -13,15 +13,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from foundation.visible import visible
-from results.journal import read_prompts
-from results.measured import Measured
+from foundation.format import between, capital, change, plain, points, quantity, significant
+from foundation.printable import visible
+from foundation.run.journal import read_prompts
+from results.measures.measured import Measured
 from results.report import recovery, samples
 from results.report.cards import cards
-from results.report.drawn import figures, legend
 from results.report.evidence import gather, trainings
 from results.report.figures.time import loss_curve
-from results.report.format import between, capital, change, plain, points, quantity, significant
+from results.report.page_figures import figures, legend
 from results.report.table import SHOWN, difference_text, effect_of, estimate_of, in_order, rows, stage_of
 from results.summary import (
     CapacityPlan,

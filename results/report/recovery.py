@@ -9,12 +9,12 @@ from typing import Annotated
 import msgspec
 from markupsafe import Markup
 
-from results.journal import Damage
-from results.records import VariantRecord
+from foundation.format import ABSENT, percent, quantity, significant
+from foundation.run.journal import Damage
+from foundation.run.records import VariantRecord
+from foundation.run.side_files import read_json
 from results.report.figures.layers import LayerError, error_by_layer
-from results.report.format import ABSENT, percent, quantity, significant
 from results.report.table import estimate_of, in_order
-from results.side_files import read_json
 from results.summary import Summary, VariantSummary
 
 ENOUGH = 0.99

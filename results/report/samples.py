@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from results.records import Prompt
+from foundation.run.records import Prompt
 
 EXCERPT = 420  # characters of a question or an answer that are shown
 

@@ -10,18 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from results.report.format import (
-    ABSENT,
-    Scale,
-    beside,
-    capital,
-    change,
-    difference,
-    read,
-    scale,
-    side,
-    written,
-)
+from foundation.format import ABSENT, Scale, beside, capital, change, difference, read, scale, side, written
 from results.summary import Difference, Estimate, Objective, Outcome, StageSummary, Summary, VariantSummary, Verdicts
 
 Effect = Literal["baseline", "better", "worse", "unclear", ""]

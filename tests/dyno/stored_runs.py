@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dyno.cli import main
-from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord, VariantRecord
+from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord, VariantRecord
 
 MS = 1_000_000
 RATE = 10.0

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dyno.artifacts import Artifact
-from dyno.assets import stands
-from dyno.kept import mark, state_of
+from dyno.artifacts.artifact import Artifact
+from dyno.artifacts.stored import mark, state_of
+from dyno.experiment.bundled import stands
 
 MODEL = Artifact("bundled model", {"wheel": "a" * 64, "edition": 1})
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment import load_experiment
-from dyno.pipeline import run_ring
-from dyno.prepare import prepare
-from dyno.run_directory import new_run
+from dyno.experiment.schema import load_experiment
+from dyno.pipeline.prepare import prepare
+from dyno.pipeline.run import run_ring
 from foundation.errors import BadInput
 from foundation.progress import Silent
+from foundation.run.layout import new_run
 from tests.dyno.test_cli import dyno
 from tests.tiny_model import build_tiny_model
 

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from msgspec import structs
 
-from results.records import Prompt
+from foundation.run.records import Prompt
 from results.report.page import markdown_text
 from results.schema import schema_of
 from tests.dyno.stored_runs import Made, dyno, questions

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dyno.data import check_asked, read_data, read_probe
-from dyno.experiment import Experiment, VariantConfig, load_experiment
+from dyno.experiment.data import check_asked, read_data, read_probe
+from dyno.experiment.schema import Experiment, VariantConfig, load_experiment
 from foundation.errors import BadInput
 from foundation.progress import Silent
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from dyno.align import correction
-from dyno.experiment import load_experiment
-from dyno.prepare import prepare
-from dyno.quick import Asked, Load, Target, load_experiment_for
+from dyno.commands.load import Asked, Load, Target, load_experiment_for
+from dyno.experiment.schema import load_experiment
+from dyno.pipeline.prepare import prepare
+from dyno.pipeline.prompt_lengths import correction
 from foundation.errors import BadInput
 from foundation.progress import Silent
-from loadgen.wording import Correction
-from results.journal import read_prompts
+from foundation.run.journal import read_prompts
+from loadgen.prompts.exact_length import Correction
 from tests.dyno.test_cli import dyno
 from tests.tiny_model import write_word_tokenizer
 

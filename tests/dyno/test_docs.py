@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dyno.experiment import Experiment
+from dyno.experiment.schema import Experiment
 from foundation.section import Section
 from results.config import SLO_METRICS
 

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from dyno import pace
-from dyno.estimates import StageEstimate, estimate_stages, total
-from dyno.experiment import Experiment
-from dyno.pace import Kind, Pace, Range, Speed, Work
-from dyno.prepare import Prepared
-from dyno.timeline import BlockTimes, Timeline, span
-from foundation.model import ModelRef
+from dyno.estimates import machine_speed
+from dyno.estimates.machine_speed import Kind, Pace, Range, Speed, Work
+from dyno.estimates.stages import StageEstimate, estimate_stages, total
+from dyno.estimates.timeline import BlockTimes, Timeline, span
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.prepare import Prepared
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from results.records import Prompt
+from foundation.run.records import Prompt
 from serve import ServePlan
 from serve.dtype import ServedDtype
-from serve.memory import MemoryEstimate
 from serve.plan import ServerPlan
+from serve.vllm.memory import MemoryEstimate
 
 MODEL_BYTES = 270_000_000
 
@@ -49,14 +49,14 @@ def test_a_load_that_left_the_server_idle_tells_nothing_of_its_speed() -> None:
 
 def test_what_was_done_is_kept_and_damage_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
-    assert pace.read_works() == []
+    assert machine_speed.read_works() == []
     done = work("finetune", 1000, 10)
-    pace.keep(done)
-    pace.keep(work("finetune", 0, 10))  # nothing was done
-    with pace.pace_file().open("ab") as file:
+    machine_speed.keep(done)
+    machine_speed.keep(work("finetune", 0, 10))  # nothing was done
+    with machine_speed.pace_file().open("ab") as file:
         file.write(b'{"kind":"finetune","dev\n{"kind":"finetune","device":"cpu","model_bytes":1,"amount":-1,"seconds":5}\n')
-    pace.keep(done)
-    assert pace.read_works() == [done, done]
+    machine_speed.keep(done)
+    assert machine_speed.read_works() == [done, done]
 
 
 def prepared(folder: Path, stages: str) -> tuple[Prepared, ServePlan]:
@@ -147,7 +147,7 @@ def test_what_is_left_is_corrected_by_what_was_slower(tmp_path: Path, monkeypatc
         now[0] = 300.0  # three times the upper estimate, so the load is expected to be so too
     assert timeline.left() == Range(30 + 300, 40 + 600)
     assert log.lines == ["finetune: took 5 min; 6 to 11 min left"]
-    assert pace.read_works() == [work("finetune", 1000, 300.0)]
+    assert machine_speed.read_works() == [work("finetune", 1000, 300.0)]
     with timeline.doing("server", part=0.5):
         now[0] += 5
     assert timeline.left() == Range(15 + 300, 20 + 600)
@@ -158,7 +158,7 @@ def test_a_stage_that_fails_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monk
     timeline = Timeline([], "cpu", Silent())
     with pytest.raises(RuntimeError), timeline.doing("finetune", amount=5, model_bytes=1):
         raise RuntimeError
-    assert pace.read_works() == []
+    assert machine_speed.read_works() == []
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_what_a_busy_machine_shows_of_its_speed_is_not_kept_for_later_runs(
 ) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
     monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
-    speed = pace.measure_speed(progress=Silent())
-    assert pace.stored_speed() == (speed if kept else None)
+    speed = machine_speed.measure_speed(progress=Silent())
+    assert machine_speed.stored_speed() == (speed if kept else None)

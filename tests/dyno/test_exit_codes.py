@@ -44,7 +44,7 @@ def test_no_early_end_is_a_verdict(
     def ends() -> None:
         raise ends_with
 
-    monkeypatch.setattr("dyno.doctor.examine", ends)
+    monkeypatch.setattr("dyno.commands.doctor.examine", ends)
     got, _, error = dyno(capsys, monkeypatch, "doctor", *debug)
     assert got == code
     assert error.startswith(says) and bool(error) == bool(says)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment import load_experiment
+from dyno.experiment.schema import load_experiment
 from foundation.errors import BadInput
-from foundation.places import resolved
+from foundation.path_fields import resolved
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\

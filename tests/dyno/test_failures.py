@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dyno.failures import ends_in_silence, put_aside_last
-from dyno.run_directory import RunDirectory
+from dyno.pipeline.failures import ends_in_silence, put_aside_last
+from foundation.run.layout import RunDirectory
 
 HEADER = {
     "schema_version": 1, "variant": "a", "stage": "s", "block": 1, "seed": 0, "transport": "socket", "clock": "user",

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from dyno.artifacts import changed_facts
-from dyno.experiment import Experiment
-from dyno.graph import Graph, Outside
+from dyno.artifacts.artifact import changed_facts
+from dyno.artifacts.graph import Graph, Outside
+from dyno.experiment.schema import Experiment
 from finetune.config import FinetuneConfig
+from foundation.run.records import Prompt
 from loadgen.config import Deadlines, Sampling, Stage, WorkloadConfig
 from quantize.config import QuantizeConfig
-from results.records import Prompt
 from serve.config import ServeConfig
 
 EXPERIMENT: dict[str, Any] = {

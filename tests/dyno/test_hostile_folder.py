@@ -22,13 +22,13 @@ DYNO = "from dyno.cli import main\nif __name__ == '__main__':\n    main()\n"
 PARTS = """\
 import asyncio, sys
 from pathlib import Path
-from dyno.isolate import isolated
+from dyno.own_process import isolated
 from foundation.progress import Silent
 from loadgen.calibration import calibrate
 
 def where(*, progress):
-    import results.records, signal, socket
-    return [results.records.__file__, signal.__file__, socket.__file__]
+    import foundation.run.records, signal, socket
+    return [foundation.run.records.__file__, signal.__file__, socket.__file__]
 
 if __name__ == "__main__":
     print(*isolated(where, progress=Silent(), log=Path("isolated.log")), sep="\\n")
@@ -89,7 +89,7 @@ def test_the_current_folder_in_pythonpath_is_left_out(hostile: Path, url: str) -
 
 def test_stages_in_processes_of_their_own_and_the_calibration(hostile: Path) -> None:
     imported = run(hostile, PARTS).splitlines()
-    assert imported[0] == str(ROOT / "results/records.py")
+    assert imported[0] == str(ROOT / "foundation/run/records.py")
     assert not any(str(hostile) in file for file in imported)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dyno.isolate import isolated
+from dyno.own_process import isolated
 from foundation.errors import BadInput, SystemFailed
+from foundation.files.atomic_write import whole_file
 from foundation.progress import Progress
-from foundation.whole_file import whole_file
 
 PATHS = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
@@ -118,8 +118,8 @@ def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> Non
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from dyno.signals import end_as_ctrl_c\n"
-        "from dyno.isolate import isolated\n"
+        "from dyno.terminal.signals import end_as_ctrl_c\n"
+        "from dyno.own_process import isolated\n"
         "from tests.dyno.test_isolate import Told, never_ends\n"
         "class Prints(Told):\n"
         "    def log(self, line): print(line, flush=True)\n"

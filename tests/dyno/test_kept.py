@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno.artifacts import Artifact
-from dyno.kept import is_done, making, mark, read_mark, set_aside, state_of, take_its_place
-from dyno.run_directory import RunDirectory
+from dyno.artifacts.artifact import Artifact
+from dyno.artifacts.stored import is_done, making, mark, read_mark, set_aside, state_of, take_its_place
+from foundation.run.layout import RunDirectory
 
 BASE = Artifact("model base", {"model.safetensors": "a" * 64})
 ADAPTER = Artifact("adapters/finetune", {"made": "adapter", "finetune": {"rank": 8}}, {"model": BASE})

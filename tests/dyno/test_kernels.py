@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from dyno.experiment import Experiment
-from dyno.kernels import check_kernels
+from dyno.checks.kernels import check_kernels
+from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
 from tests.serve.adapter_bytes import write_base
 

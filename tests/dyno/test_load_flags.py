@@ -10,10 +10,19 @@ from typing import Any
 import pytest
 
 from dyno.cli import app
-from dyno.experiment import Experiment, load_experiment
-from dyno.quick import Asked, Load, Questions, Target, baseline_experiment, load_experiment_for, model_or_target, plan_in_words
+from dyno.commands.load import (
+    Asked,
+    Load,
+    Questions,
+    Target,
+    baseline_experiment,
+    load_experiment_for,
+    model_or_target,
+    plan_in_words,
+)
+from dyno.experiment.schema import Experiment, load_experiment
 from foundation.errors import BadInput
-from loadgen.arrivals import planned_requests
+from loadgen.schedule.arrivals import planned_requests
 from tests.dyno.test_cli import COMMANDS, dyno
 
 URL = "http://127.0.0.1:1/v1"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dyno.experiment import Experiment
-from dyno.model_code import check_model_code
+from dyno.checks.model_code import check_model_code
+from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from tests.serve.adapter_bytes import write_base
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.models import adapter_folder, resolve_adapter, resolve_model
+from dyno.experiment.models import adapter_folder, resolve_adapter, resolve_model
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from tests.tiny_model import build_tiny_model

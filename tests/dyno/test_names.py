@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment import load_experiment
-from dyno.measure import _probe_load
+from dyno.experiment.schema import load_experiment
+from dyno.pipeline.measure import _probe_load
 from foundation.errors import BadInput
 from foundation.names import checked_name, name_from, twin
+from foundation.run.records import Prompt
 from loadgen.config import Stage
-from results.records import Prompt
 from tests.dyno.stored_runs import dyno
 
 EXPERIMENT = """\

@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from dyno.experiment import Experiment
-from dyno.outside import look
+from dyno.artifacts.outside import look
+from dyno.experiment.schema import Experiment
 
 
 def test_options_that_are_files_and_one_that_is_a_long_text(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno import rates
-from dyno.experiment import load_experiment
-from dyno.rates import Held
+from dyno.experiment.schema import load_experiment
+from dyno.pipeline import relative_rates
+from dyno.pipeline.relative_rates import Held
 from foundation.errors import BadInput
 
 EXPERIMENT = """\
@@ -39,31 +39,31 @@ def experiment(folder: Path, url: str = "http://127.0.0.1:9/v1", most: int = 4, 
 def test_throughput_counts_the_middle_waves() -> None:
     # Two in flight, one second each: ends at 1, 1, 2, 2, 3, 3, 4, 4 s. Two requests a second.
     ends = [s * 1_000_000_000 for s in (1, 1, 2, 2, 3, 3, 4, 4)]
-    assert rates.throughput(ends, 2) == pytest.approx(2.0)
+    assert relative_rates.throughput(ends, 2) == pytest.approx(2.0)
     # A slow first wave (a cache that fills) and a slow last one (a long answer) change nothing.
     ends[:2] = [900_000_000, 1_000_000_000]
     ends[-2:] = [9_000_000_000, 12_000_000_000]
-    assert rates.throughput(ends, 2) == pytest.approx(2.0)
+    assert relative_rates.throughput(ends, 2) == pytest.approx(2.0)
 
 
 def test_throughput_needs_every_wave() -> None:
     with pytest.raises(ValueError, match="7 of 8 requests succeeded"):
-        rates.throughput([1, 2, 3, 4, 5, 6, 7], 2)
+        relative_rates.throughput([1, 2, 3, 4, 5, 6, 7], 2)
     with pytest.raises(ValueError, match="at once"):
-        rates.throughput([5] * 8, 2)
+        relative_rates.throughput([5] * 8, 2)
 
 
 def test_concurrency_doubles_until_it_adds_too_little() -> None:
     def held(*each: float) -> list[Held]:
         return [Held(requests_per_s=x, concurrency=4 * 2**i) for i, x in enumerate(each)]
 
-    assert rates.goes_on([], 64) == 4
-    assert rates.goes_on([], 2) == 2
-    assert rates.goes_on(held(5.0), 64) == 8
-    assert rates.goes_on(held(5.0, 9.0), 64) == 16
-    assert rates.goes_on(held(5.0, 5.4), 64) is None
-    assert rates.goes_on(held(5.0, 9.0), 15) is None
-    assert rates.highest(held(5.0, 9.0, 8.5)) == Held(requests_per_s=9.0, concurrency=8)
+    assert relative_rates.goes_on([], 64) == 4
+    assert relative_rates.goes_on([], 2) == 2
+    assert relative_rates.goes_on(held(5.0), 64) == 8
+    assert relative_rates.goes_on(held(5.0, 9.0), 64) == 16
+    assert relative_rates.goes_on(held(5.0, 5.4), 64) is None
+    assert relative_rates.goes_on(held(5.0, 9.0), 15) is None
+    assert relative_rates.highest(held(5.0, 9.0, 8.5)) == Held(requests_per_s=9.0, concurrency=8)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,9 @@ def test_a_run_offers_the_share_that_was_measured(tmp_path: Path, url: str) -> N
 
 def test_a_stored_rate_that_can_not_be_is_refused(tmp_path: Path) -> None:
     loaded, file = load_experiment(experiment(tmp_path)), tmp_path / "rates.json"
-    kept = rates.measured_from({"fast": Held(requests_per_s=80.0, concurrency=4)}, loaded)
-    rates.write_rates(kept, file)
-    assert rates.read_rates(file, loaded) == kept
+    kept = relative_rates.measured_from({"fast": Held(requests_per_s=80.0, concurrency=4)}, loaded)
+    relative_rates.write_rates(kept, file)
+    assert relative_rates.read_rates(file, loaded) == kept
     file.write_text(file.read_text().replace('"rate": 20.0', '"rate": -20.0'))
     with pytest.raises(BadInput, match="not above zero; delete it"):
-        rates.read_rates(file, loaded)
+        relative_rates.read_rates(file, loaded)

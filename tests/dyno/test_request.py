@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment import Experiment, VariantConfig, load_experiment
-from dyno.request import endpoint_of, shown_url
-from foundation.endpoint import Form
+from dyno.experiment.request import endpoint_of, shown_url
+from dyno.experiment.schema import Experiment, VariantConfig, load_experiment
 from foundation.errors import BadInput
-from foundation.places import resolved
+from foundation.http.endpoint import Form
+from foundation.path_fields import resolved
 
 FILE = """\
 name: asked

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno.run_directory import RunDirectory, check_root, held_run, new_run
 from foundation.errors import BadInput, SystemFailed
-from foundation.folder_lock import check_free, locked
+from foundation.files.folder_lock import check_free, locked
+from foundation.run.layout import RunDirectory, check_root, held_run, new_run
 from tests.dyno.stored_runs import Made, dyno
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dyno.console import PlainProgress, SafeConsole, TerminalProgress
+from dyno.terminal.progress import PlainProgress, SafeConsole, TerminalProgress
 from foundation.secrets import remember
 
 HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x1b[31mno\x1b[0m \x9b1m\u202e [bold]x[/bold] [/oops] :heart: sk-terminal-canary-0123"

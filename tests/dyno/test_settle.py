@@ -9,18 +9,18 @@ from typing import Any
 
 from msgspec.structs import replace as replace_fields
 
-from dyno import rates
-from dyno.experiment import Experiment
-from dyno.graph import Outside
-from dyno.kept import making, mark
-from dyno.prepare import Prepared
-from dyno.resume import changes, keep_prompts, reconcile, settle_weights, taken_up
-from dyno.run_directory import RunDirectory
-from foundation.model import ModelRef
+from dyno.artifacts.graph import Outside
+from dyno.artifacts.resume import changes, keep_prompts, reconcile, settle_weights, taken_up
+from dyno.artifacts.stored import making, mark
+from dyno.experiment.schema import Experiment
+from dyno.pipeline import relative_rates
+from dyno.pipeline.prepare import Prepared
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
+from foundation.run.layout import RunDirectory
+from foundation.run.records import Prompt
 from loadgen.config import WorkloadConfig
-from loadgen.wording import Correction
-from results.records import Prompt
+from loadgen.prompts.exact_length import Correction
 
 OUTSIDE = Outside(models={"base": {"model.safetensors": "a" * 64}}, data={"train": "b" * 64})
 
@@ -126,8 +126,8 @@ def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: 
     own = {"plain": asked[0].messages["plain"], "base": [{"role": "user", "content": "a"}]}
     known = replace(of, prompts=[replace_fields(asked[0], messages=own)], corrections={"base": Correction(extra=1.0)})
     keep_prompts(known, run)
-    held = {"base": rates.Held(requests_per_s=10.0, concurrency=4)}
-    rates.write_rates(rates.measured_from(held, of.experiment), run.rates)
+    held = {"base": relative_rates.Held(requests_per_s=10.0, concurrency=4)}
+    relative_rates.write_rates(relative_rates.measured_from(held, of.experiment), run.rates)
     mark(run.rates, known.graph.rates)
 
     again = taken_up(of, run)

@@ -13,9 +13,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from dyno.run_directory import RunDirectory
-from dyno.show import NOTES, outage, show_results
-from results import analyse, judge
+from dyno.terminal.results import NOTES, outage, show_results
+from foundation.run.layout import RunDirectory
+from results.analysis import analyse
+from results.decision.verdict import judge
 from results.summary import Summary
 from tests.dyno.test_cli import dyno
 from tests.results.synthetic import Asked, inputs, request, write_journal

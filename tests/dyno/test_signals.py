@@ -52,7 +52,7 @@ def test_waiting_for_a_server_ends_at_once(silent: str, tmp_path: Path, number: 
 FETCHES = """
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dyno.signals import end_as_ctrl_c, ending_now
+from dyno.terminal.signals import end_as_ctrl_c, ending_now
 end_as_ctrl_c()
 with ending_now(), ThreadPoolExecutor() as pool:
     pool.submit(time.sleep, 3600)

@@ -10,8 +10,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from dyno.signals import ENDING, end_as_ctrl_c
-from dyno.stopping import Stopping, handled
+from dyno.pipeline.stopping import Stopping, handled
+from dyno.terminal.signals import ENDING, end_as_ctrl_c
 
 
 @pytest.fixture(autouse=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from dyno.experiment import Experiment
-from dyno.prepare import Prepared
-from dyno.run_directory import RunDirectory
-from dyno.templates import check_templates, template_notes
+from dyno.checks.templates import check_templates, template_notes
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.prepare import Prepared
 from foundation.errors import BadInput
-from foundation.model import ModelRef
-from results.records import Prompt
+from foundation.models.model import ModelRef
+from foundation.run.layout import RunDirectory
+from foundation.run.records import Prompt
 from serve import check
 from tests.serve.adapter_bytes import matrices, write_adapter, write_base
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment import load_experiment
-from dyno.pipeline import make_checkpoints
-from dyno.prepare import prepare
-from dyno.run_directory import RunDirectory
-from dyno.training import make_adapter
+from dyno.experiment.schema import load_experiment
+from dyno.pipeline.prepare import prepare
+from dyno.pipeline.run import make_checkpoints
+from dyno.pipeline.training import make_adapter
 from foundation.errors import BadInput
 from foundation.progress import Silent
+from foundation.run.layout import RunDirectory
 from tests.tiny_model import build_tiny_model
 
 EXPERIMENT = """\

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from foundation.examples import Example
-from foundation.model import ModelRef
+from foundation.data.examples import Example
+from foundation.models.model import ModelRef
 from tests.tiny_model import build_tiny_model
 
 LABELS = ("a", "b", "c")

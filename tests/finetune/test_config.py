@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from finetune.config import FinetuneConfig, names_module
-from finetune.names import ELSEWHERE
-from foundation.places import resolved
+from finetune.foreign_names import ELSEWHERE
+from foundation.path_fields import resolved
 
 
 @pytest.mark.parametrize("key", ["rank", "epochs", "batch_size", "accumulation", "max_length", "limit"])

@@ -10,8 +10,8 @@ import pytest
 
 from finetune import train
 from finetune.config import FinetuneConfig
-from foundation.examples import PromptStyle
-from foundation.model import ModelRef
+from foundation.data.examples import PromptStyle
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.test_options import STEADY
 from tests.finetune.test_train import HELDOUT, TRAIN, lines, same

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from finetune import check
 from finetune.config import FinetuneConfig
 from finetune.data import MIN_SHARED_PREFIX, Tokens, encode, prepare, shared_prefix
+from foundation.data.examples import PromptStyle
 from foundation.errors import BadInput
-from foundation.examples import PromptStyle
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from tests.finetune.conftest import example
 from tests.tiny_model import CHAT_TEMPLATE
 

@@ -13,7 +13,7 @@ from finetune.config import FinetuneConfig
 from finetune.data import prepare
 from finetune.score import TaskScore
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.conftest import LABELS, example
 from tests.finetune.test_train import HELDOUT, TRAIN, lines, same, weights

@@ -12,7 +12,7 @@ from finetune import train
 from finetune.config import FinetuneConfig
 from finetune.launch import launch
 from foundation.errors import BadInput, SystemFailed
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.test_epochs import exact
 from tests.finetune.test_train import HELDOUT, TRAIN, Heard

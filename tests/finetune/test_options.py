@@ -14,7 +14,7 @@ from finetune import check, train
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
 from foundation.errors import BadInput, SystemFailed
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.test_train import HELDOUT, TRAIN, lines, same, weights
 

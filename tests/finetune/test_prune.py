@@ -12,7 +12,7 @@ from finetune import prune
 from finetune.config import FinetuneConfig
 from finetune.prune import angular_distances, check_pruned, layers_to_drop
 from foundation.errors import BadInput, SystemFailed
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.test_train import TRAIN
 from tests.tiny_model import build_tiny_model

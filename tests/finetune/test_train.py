@@ -9,7 +9,7 @@ import pytest
 from finetune import train
 from finetune.config import FinetuneConfig
 from foundation.errors import SystemFailed
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.conftest import LABELS, example
 

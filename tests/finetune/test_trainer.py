@@ -11,8 +11,8 @@ import torch
 from finetune.build import build_trainer, fill_up
 from finetune.config import FinetuneConfig
 from finetune.data import Tokens, prepare
-from foundation.examples import PromptStyle
-from foundation.model import ModelRef
+from foundation.data.examples import PromptStyle
+from foundation.models.model import ModelRef
 from tests.finetune.conftest import example
 
 SHARED = PromptStyle("Topic of this news story (earn, acq):\n\n{input}")

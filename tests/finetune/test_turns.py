@@ -11,9 +11,9 @@ from finetune import check
 from finetune.config import FinetuneConfig
 from finetune.data import Tokens, encode, prepare, shared_prefix
 from finetune.turns import TrainOn
+from foundation.data.examples import Example
 from foundation.errors import BadInput
-from foundation.examples import Example
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from tests.finetune.conftest import example
 from tests.tiny_model import write_llama2_tokenizer
 

@@ -12,7 +12,7 @@ import pytest
 from finetune import check, train
 from finetune.config import FinetuneConfig
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from tests.finetune.test_options import STEADY
 from tests.finetune.test_train import HELDOUT, TRAIN, lines, weights

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from foundation.chat_template import templated, tokens_in_place
+from foundation.data.examples import Example
 from foundation.errors import BadInput
-from foundation.examples import Example
+from foundation.models.chat_template import templated, tokens_in_place
 from tests.tiny_model import CHAT_TEMPLATE, write_llama2_tokenizer, write_tokenizer
 
 TOOLS = ({"type": "function", "function": {"name": "open"}},)

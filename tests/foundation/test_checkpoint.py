@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from foundation.checkpoint import check_checkpoint
 from foundation.errors import BadInput
-from foundation.model import ModelRef, is_causal
+from foundation.models.checkpoint import check_checkpoint
+from foundation.models.model import ModelRef, is_causal
 
 Shapes = dict[str, tuple[int, ...]]
 LAYER: Shapes = {

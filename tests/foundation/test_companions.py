@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foundation.companions import copy_companions, copy_tokenizer
-from foundation.template_file import read_template
+from foundation.models.companions import copy_companions, copy_tokenizer
+from foundation.models.template_file import read_template
 
 
 def folder(path: Path, *, file: str | None = None, inline: str | None = None, tokenizer: bool = True) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from foundation import contents
-from foundation.contents import SMALL, file_sha256, folder_contents, identity_of
+from foundation.files import content_hash
+from foundation.files.content_hash import SMALL, file_sha256, folder_contents, identity_of
 
 
 def model(folder: Path) -> Path:
@@ -46,7 +46,7 @@ def test_what_no_loader_reads_is_no_contents(tmp_path: Path) -> None:
 
 def test_a_large_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(contents, "SETTLED_S", -1.0)  # as if it had been written long ago
+    monkeypatch.setattr(content_hash, "SETTLED_S", -1.0)  # as if it had been written long ago
     file = tmp_path / "model.safetensors"
     file.write_bytes(bytes(SMALL + 1))
     right = hashlib.sha256(bytes(SMALL + 1)).hexdigest()
@@ -76,7 +76,7 @@ def test_a_large_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatc
 
 def test_what_was_written_a_moment_ago_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(contents, "SETTLED_S", 3600.0)
+    monkeypatch.setattr(content_hash, "SETTLED_S", 3600.0)
     file = tmp_path / "model.safetensors"
     file.write_bytes(bytes(SMALL + 1))
     file_sha256(file)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.csv_rows import csv_rows
+from foundation.data.csv_rows import csv_rows
 from foundation.errors import BadInput
 
 CELL = st.text(st.characters(exclude_categories=["Cs"]))

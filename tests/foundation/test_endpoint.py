@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from foundation.connect import proxy_of
-from foundation.endpoint import Endpoint, Form, merged_headers, read_address
 from foundation.errors import BadInput
+from foundation.http.connections import proxy_of
+from foundation.http.endpoint import Endpoint, Form, merged_headers, read_address
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from foundation.data.examples import PromptStyle, read_examples, render
 from foundation.errors import BadInput
-from foundation.examples import PromptStyle, read_examples, render
 
 
 def write(folder: Path, *rows: object) -> Path:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import BadInput
-from foundation.folder_lock import check_free, locked
+from foundation.files.folder_lock import check_free, locked
 
 HOLDS = """
 import sys
 from pathlib import Path
-from foundation.folder_lock import locked
+from foundation.files.folder_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

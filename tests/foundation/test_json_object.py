@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from foundation.adapter_record import FILE, base_fingerprint, prompt_style
 from foundation.errors import BadInput
-from foundation.json_object import object_if_there, read_object
-from foundation.model import ModelRef
+from foundation.files.json_object import object_if_there, read_object
+from foundation.models.adapter_record import FILE, base_fingerprint, prompt_style
+from foundation.models.model import ModelRef
 
 BROKEN = {
     "cut": (b'{"a": ', "not JSON"),

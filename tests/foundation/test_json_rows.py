@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundation.data.json_rows import Number, json_rows, plain
 from foundation.errors import BadInput
-from foundation.json_rows import Number, json_rows, plain
 
 FILE = Path("d.jsonl")
 VALUES = st.recursive(

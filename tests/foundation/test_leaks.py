@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from foundation.data.examples import Example
+from foundation.data.leaks import find_leaks, without_leaks
 from foundation.errors import BadInput
-from foundation.examples import Example
-from foundation.leaks import find_leaks, without_leaks
 
 
 def example(line: int, *said: str, system: str = "", file: str = "train.jsonl") -> Example:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from foundation.errors import BadInput
-from foundation.lora import check_settings, is_targeted, of_module
+from foundation.models.lora import check_settings, is_targeted, of_module
 
 PLAIN = {"r": 4, "lora_alpha": 8.0, "target_modules": ["q_proj"], "rank_pattern": {"(q|v)_proj": 2}, "exclude_modules": None}
 

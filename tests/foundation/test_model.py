@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 
 
 def weights(folder: Path, name: str, tensor: str) -> int:

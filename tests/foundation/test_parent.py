@@ -12,7 +12,7 @@ import pytest
 # A parent that starts another program, which starts a process of ours.
 WORKER = """
 import os, time
-from foundation.parent import end_with
+from foundation.processes.end_with_parent import end_with
 end_with(os.getppid())
 print(os.getppid(), os.getpid(), flush=True)
 time.sleep(600)
@@ -21,7 +21,7 @@ LAUNCHER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WORK
 PARENT = f"""
 import os, subprocess, sys, time
 from functools import partial
-from foundation.parent import end_with
+from foundation.processes.end_with_parent import end_with
 subprocess.Popen([sys.executable, '-c', {LAUNCHER!r}], preexec_fn=partial(end_with, os.getpid()))
 time.sleep(600)
 """
@@ -50,6 +50,6 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def test_a_parent_that_ended_before_is_noticed() -> None:
-    code = "import os; from foundation.parent import end_with; end_with(os.getppid() + 1); print('went on')"
+    code = "import os; from foundation.processes.end_with_parent import end_with; end_with(os.getppid() + 1); print('went on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

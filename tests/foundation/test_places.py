@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
-from dyno.experiment import Experiment, load_experiment
-from foundation.places import Place, resolved
+from dyno.experiment.schema import Experiment, load_experiment
+from foundation.path_fields import Place, resolved
 from foundation.section import Section
 
 FILE = """\

@@ -14,12 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from foundation.scratch import own_temporary_files, processes_in, scratch, sweep_dead, temporary_root
+from foundation.files.scratch import own_temporary_files, processes_in, scratch, sweep_dead, temporary_root
 
 OWNER = """
 import subprocess, sys
 from pathlib import Path
-from foundation.scratch import scratch
+from foundation.files.scratch import scratch
 with scratch(Path(sys.argv[1])) as folder:
     (folder / "inner").mkdir()
     (folder / "inner" / "file").touch()

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from foundation.data.examples import Example, PromptStyle, read_examples
 from foundation.errors import BadInput
-from foundation.examples import Example, PromptStyle, read_examples
 
 SYSTEM, USER = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}
 ANSWER = {"role": "assistant", "content": "A"}

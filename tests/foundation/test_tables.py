@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from foundation.data.examples import read_examples
 from foundation.errors import BadInput
-from foundation.examples import read_examples
 
 ROWS = [{"prompt": "a, b", "completion": "one"}, {"prompt": 'says "c"\non two lines', "completion": "two"}]
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip)

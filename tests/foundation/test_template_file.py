@@ -10,7 +10,7 @@ import jinja2
 import pytest
 
 from foundation.errors import BadInput
-from foundation.template_file import check_template, read_template, render_chat
+from foundation.models.template_file import check_template, read_template, render_chat
 
 CHAT = [{"role": "system", "content": "Be <brief>."}, {"role": "user", "content": "Hé?"}]
 

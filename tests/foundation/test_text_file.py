@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
-from foundation.text_file import check_encoding, read_text
+from foundation.files.text_file import check_encoding, read_text
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"))
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.visible import json_printable, printable, visible
+from foundation.printable import json_printable, printable, visible
 
 # Texts of which most characters are worth a thought.
 ODD = st.text(st.one_of(st.sampled_from("\x1b\x9b\x90\x07[]m;:#\\\n\r\t\u202e\u200b\u2028\ud800 ab"), st.characters()))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.whole_file import sweep, whole_file, write_whole
+from foundation.files.atomic_write import sweep, whole_file, write_whole
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_what_is_being_written_does_not_bear_the_name(tmp_path: Path) -> None:
 
 def test_a_killed_writers_part_is_swept(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from foundation.whole_file import whole_file\n"
+        "import os, sys; from pathlib import Path; from foundation.files.atomic_write import whole_file\n"
         "with whole_file(Path(sys.argv[1])) as place:\n"
         "    place.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )
@@ -60,7 +60,8 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from foundation.whole_file import write_whole; write_whole(Path('/dev/stdout'), 'to the pipe')"
+        "from pathlib import Path; from foundation.files.atomic_write import write_whole; "
+        "write_whole(Path('/dev/stdout'), 'to the pipe')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("to the pipe", "")

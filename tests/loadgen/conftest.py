@@ -16,14 +16,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
+from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
 from loadgen import BlockPlan, Question, run, run_block
 from loadgen.config import WorkloadConfig
-from loadgen.sse import whole_events_in_python
+from loadgen.protocol.sse import whole_events_in_python
 from loadgen.transport.chunked import whole_chunks_in_python
 from loadgen.transport.receiver import KIND
-from results.records import JournalEnd, JournalHeader, RequestRecord
 
 
 @dataclass
@@ -97,7 +97,7 @@ def receiver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param == "python":
         monkeypatch.setattr("loadgen.transport.receiver.KIND", "python")
         monkeypatch.setattr("loadgen.transport.chunked.whole_chunks", whole_chunks_in_python)
-        monkeypatch.setattr("loadgen.sse.whole_events", whole_events_in_python)
+        monkeypatch.setattr("loadgen.protocol.sse.whole_events", whole_events_in_python)
     else:
         need_compiled()
     return request.param

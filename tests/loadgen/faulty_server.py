@@ -11,7 +11,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 
 Script = Callable[["FaultyServer", asyncio.StreamWriter], Awaitable[None]]
 _RESET = struct.pack("ii", 1, 0)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from loadgen.arrivals import planned_requests, schedule
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.profiles import Ramp
+from loadgen.schedule.arrivals import planned_requests, schedule
+from loadgen.schedule.rate_profiles import Ramp
 
 
 def stage(**fields: Any) -> Stage:

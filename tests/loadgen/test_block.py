@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 from loadgen import Question
-from loadgen.arrivals import schedule
 from loadgen.config import Stage
+from loadgen.schedule.arrivals import schedule
 from tests.loadgen.conftest import questions, read_journal
 
 
@@ -271,7 +271,7 @@ def test_text_completions(emulator: Any, block: Any) -> None:
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
 from loadgen import BlockPlan, Question, run, run_block
 from loadgen.config import WorkloadConfig

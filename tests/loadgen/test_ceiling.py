@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from loadgen.ceiling import workers_for
+from foundation.run.records import Ceiling
 from loadgen.config import WorkloadConfig
-from results.records import Ceiling
+from loadgen.sending.workers_needed import workers_for
 
 CEILING = Ceiling(machine="m", events_per_s=10_000, requests_per_s=1_000, streams=1_000)
 

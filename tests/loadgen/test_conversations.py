@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from foundation.errors import BadInput
-from loadgen.conversations import read_sessions
+from loadgen.prompts.conversations import read_sessions
 
 CALL = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}
 

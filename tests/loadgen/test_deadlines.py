@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from loadgen.config import Deadlines
-from loadgen.deadlines import overdue
-from loadgen.questions import Question
-from loadgen.reply import Reply
+from loadgen.prompts.questions import Question
+from loadgen.protocol.reply import Reply
+from loadgen.sending.deadlines import overdue
 
 S = 1_000_000_000
 DEADLINES = Deadlines.model_validate({"connect": "1s", "first": "10s", "stall": "3s", "total": "30s"})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadgen.config import WorkloadConfig
-from loadgen.descriptors import most_in_flight
+from loadgen.sending.descriptors import most_in_flight
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ ASKS = """
 import json, resource, sys
 from foundation.errors import BadInput
 from loadgen.config import WorkloadConfig
-from loadgen.descriptors import allow_connections
+from loadgen.sending.descriptors import allow_connections
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (80, 400))
 for concurrency in (8, 100, 399):

@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
+from foundation.run.records import RequestRecord
 from loadgen import BlockPlan, Question, run, run_block
 from loadgen.config import WorkloadConfig
-from results.records import RequestRecord
 from tests.loadgen.conftest import read_journal
 from tests.loadgen.faulty_server import FAULTS, FaultyServer
 from tests.loadgen.test_block import FAULTS as EMULATED
@@ -124,7 +124,7 @@ def test_every_fault_where_aiohttp_has_no_c_parser(tmp_path: Path) -> None:
 SCARCE = """
 import json, resource, sys
 from pathlib import Path
-from foundation.endpoint import Endpoint
+from foundation.http.endpoint import Endpoint
 from loadgen import run
 from tests.loadgen.test_faults import asked, records_of
 

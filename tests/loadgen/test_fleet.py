@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import SystemFailed
-from loadgen.arrivals import Share, schedule
+from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
 from loadgen.config import Stage
-from loadgen.fleet import merge
-from results.records import JournalEnd, JournalHeader, RequestRecord
+from loadgen.schedule.arrivals import Share, schedule
+from loadgen.sending.fleet import merge
 from tests.loadgen.test_block import CHILD
 
 
@@ -107,7 +107,7 @@ def test_a_worker_that_dies_is_said(emulator: Any, block: Any) -> None:
     server = emulator("--tokens", "1")
 
     def kill_one() -> None:
-        while not (workers := [c for c in psutil.Process().children() if "loadgen.worker" in c.cmdline()]):
+        while not (workers := [c for c in psutil.Process().children() if "loadgen.sending.worker" in c.cmdline()]):
             time.sleep(0.05)
         time.sleep(0.5)
         workers[0].kill()

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadgen.lenient import error_in, mended
+from foundation.run.records import RequestRecord
+from loadgen.protocol.lenient import error_in, mended
 from loadgen.transport.coding import inflater
-from results.records import RequestRecord
 from tests.loadgen.test_reply import DONE, event, read, said, usage
 
 END = said(None, "stop") + DONE

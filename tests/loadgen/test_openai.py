@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from loadgen.config import Sampling
-from loadgen.openai import request_body, takes_extended
-from loadgen.questions import Question
+from loadgen.prompts.questions import Question
+from loadgen.protocol.openai import request_body, takes_extended
 
 QUESTION = Question("q", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why? é"}])
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from foundation.endpoint import Endpoint, Form
 from foundation.errors import BadInput, SystemFailed
+from foundation.http.endpoint import Endpoint, Form
 from loadgen.config import WorkloadConfig
-from loadgen.reach import reach
+from loadgen.sending.readiness import reach
 from tests.loadgen.api import Api, Asked, refusal, self_signed, serving
 
 STAGES = [{"concurrency": 1, "requests": 1}]

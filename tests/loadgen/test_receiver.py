@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadgen import run
-from loadgen.exchange import ENOUGH, HOLD
 from loadgen.transport.chunked import whole_chunks, whole_chunks_in_python
 from loadgen.transport.clocks import KernelClock
+from loadgen.transport.exchange import ENOUGH, HOLD
 from loadgen.transport.receiver import CLOSED, LOOK, PLENTY, open_receiver
 from tests.loadgen.conftest import need_compiled
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.endpoint import USUAL, Form
-from loadgen.refusal import OPTIONAL, Change, change_for
+from foundation.http.endpoint import USUAL, Form
+from loadgen.protocol.refusal import OPTIONAL, Change, change_for
 
 BODY: dict[str, Any] = {
     "model": "m", "messages": [], "stream": True, "temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "seed": 3,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loadgen.reply import Reply
+from loadgen.protocol.reply import Reply
 
 DONE = b"data: [DONE]\n\n"
 

@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
-from loadgen.arrivals import Share, schedule
+from foundation.arrays import Floats
 from loadgen.config import Stage
+from loadgen.schedule.arrivals import Share, schedule
 
 N = 8000
 RATE = 40.0
-Floats = NDArray[np.float64]
 
 
 def merged(stage: Stage, workers: int, seed: int = 11) -> Floats:

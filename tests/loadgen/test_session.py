@@ -13,8 +13,8 @@ import pytest
 
 from foundation.progress import Silent
 from loadgen import BlockPlan, Question, run, run_block, run_mix
-from loadgen.arrivals import Place, schedule
 from loadgen.config import Stage, WorkloadConfig
+from loadgen.schedule.arrivals import Place, schedule
 from tests.loadgen.conftest import questions, read_journal
 
 
@@ -75,7 +75,7 @@ def test_who_waits_through_a_quiet_time_is_told_when_it_ends(
     emulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "trace.jsonl").write_text('{"at": 0}\n{"at": 0.6}\n{"at": 0.7}\n')
-    monkeypatch.setattr("loadgen.loops._QUIET_NS", 300_000_000)
+    monkeypatch.setattr("loadgen.sending.pacing._QUIET_NS", 300_000_000)
     notes: list[str] = []
 
     class Noted(Silent):
@@ -169,7 +169,7 @@ def test_a_zipf_mix_keeps_its_shares_and_a_uniform_one_is_even() -> None:
 
 def test_blocks_and_variants_do_not_share_a_prefix_cache() -> None:
     def salt(variant: str, block: int, word: object) -> str | None:
-        from foundation.endpoint import Endpoint
+        from foundation.http.endpoint import Endpoint
 
         config = WorkloadConfig.model_validate({"stages": [{"rate": 1, "requests": 1}], "cache_salt": word})
         return BlockPlan(Endpoint(variant, "http://h/v1", "m"), config.stages[0], block, 0, [], "plain", config).cache_salt

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from foundation.errors import BadInput
+from foundation.run.records import Prompt
 from loadgen.config import WorkloadConfig
-from loadgen.conversations import read_sessions
-from loadgen.questions import questions_of
-from loadgen.sources import MOST, make_prompts, seed_of, sessions_needed
-from loadgen.wording import Wording
-from results.records import Prompt
+from loadgen.prompts.conversations import read_sessions
+from loadgen.prompts.datasets import MOST, make_prompts, seed_of, sessions_needed
+from loadgen.prompts.exact_length import Wording
+from loadgen.prompts.questions import questions_of
 
 
 def workload(dataset: Any, **fields: Any) -> WorkloadConfig:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.fuzz.reference import events_of
-from loadgen.sse import SseParser, whole_events, whole_events_in_python
+from loadgen.protocol.sse import SseParser, whole_events, whole_events_in_python
 
 
 def parse(pieces: list[bytes]) -> list[tuple[bytes, bytes]]:

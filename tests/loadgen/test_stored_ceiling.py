@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from foundation.machine import Machine, this_machine
-from loadgen import ceiling
-from loadgen.ceiling import calibration_file, stored_ceiling
+from loadgen.sending import workers_needed
+from loadgen.sending.workers_needed import calibration_file, stored_ceiling
 
 HERE = Machine("host", "EPYC 9", 2, "Linux 6.1", "3.11.7", "0.1.0")
 
@@ -18,7 +18,7 @@ HERE = Machine("host", "EPYC 9", 2, "Linux 6.1", "3.11.7", "0.1.0")
 @pytest.fixture(autouse=True)
 def on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
-    monkeypatch.setattr(ceiling, "this_machine", lambda: HERE)
+    monkeypatch.setattr(workers_needed, "this_machine", lambda: HERE)
 
 
 def kept(**changed: object) -> Path:
@@ -48,7 +48,7 @@ def test_it_does_not_count_where_anything_else_bears_the_same_name(
     change: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept()
-    monkeypatch.setattr(ceiling, "this_machine", lambda: replace(HERE, **change))
+    monkeypatch.setattr(workers_needed, "this_machine", lambda: replace(HERE, **change))
     found, [line] = heard()
     assert found is None and line.endswith("run dyno calibrate")
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from foundation.errors import BadInput
-from loadgen.arrivals import planned_requests, schedule
 from loadgen.config import Recording, Stage, WorkloadConfig
-from loadgen.replay import check_replays
-from loadgen.traces import arrival_seconds, read_trace
+from loadgen.schedule.arrivals import planned_requests, schedule
+from loadgen.schedule.replay import check_replays
+from loadgen.schedule.traces import arrival_seconds, read_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.4799600,3180,8\n"
 AZURE_2024 = (

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
+from foundation.http.endpoint import Endpoint
 from loadgen import run
-from loadgen.exchange import Backlog, Broken, Exchange
 from loadgen.transport import open_transport
 from loadgen.transport.connection import Connection
+from loadgen.transport.exchange import Backlog, Broken, Exchange
 from loadgen.transport.receiver import CLOSED
 from tests.loadgen.test_framing import chunk
 

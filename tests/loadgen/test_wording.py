@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
-from foundation.tokenizer import ModelTokenizer
+from foundation.models.tokenizer import ModelTokenizer
 from loadgen.lengths import Lengths
-from loadgen.wording import Correction, Draft, Wording
+from loadgen.prompts.exact_length import Correction, Draft, Wording
 from tests.tiny_model import write_tokenizer, write_word_tokenizer
 
 

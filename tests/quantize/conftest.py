@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from tests.tiny_model import build_tiny_model
 
 MODULES = ("q_proj", "v_proj", "down_proj")

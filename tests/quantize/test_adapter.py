@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from quantize import check_adapter
 from tests.quantize.conftest import build_adapter
 from tests.tiny_model import build_tiny_model

@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput, SystemFailed
-from foundation.examples import Example, PromptStyle
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from quantize import calibrated, measure_recovery, own_environment, quantize
+from quantize import measure_recovery, quantize
 from quantize.config import QuantizeConfig
+from quantize.llmcompressor import calibrated, environment
 
 STYLE = PromptStyle("Sort: {input}")
 LEARNED = [
@@ -44,7 +45,7 @@ class Watched(Silent):
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = tmp_path / "stand_in.py"
     monkeypatch.setattr(calibrated, "_SCRIPT", script)
-    monkeypatch.setattr(own_environment, "python", lambda progress: Path(sys.executable))
+    monkeypatch.setattr(environment, "python", lambda progress: Path(sys.executable))
     return script
 
 
@@ -121,17 +122,17 @@ def test_the_environment_is_made_once_and_wholly(tmp_path: Path, monkeypatch: py
             raise SystemFailed("no network")
         (into / "bin").mkdir()
 
-    monkeypatch.setattr(own_environment, "_install", install)
+    monkeypatch.setattr(environment, "_install", install)
     with pytest.raises(SystemFailed, match="no network"):
-        own_environment.python(Silent())
+        environment.python(Silent())
     assert not list((tmp_path / "cache").iterdir())
-    assert own_environment.python(Silent()) == own_environment.python(Silent()) == own_environment.folder() / "bin" / "python"
+    assert environment.python(Silent()) == environment.python(Silent()) == environment.folder() / "bin" / "python"
     assert len(made) == 2
-    assert list((tmp_path / "cache").iterdir()) == [own_environment.folder()]
+    assert list((tmp_path / "cache").iterdir()) == [environment.folder()]
 
 
 def test_the_lock_pins_every_package() -> None:
-    lines = [line for line in own_environment.LOCK.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in environment.LOCK.read_text().splitlines() if not line.startswith("#")]
     assert all(line.count("==") == 1 for line in lines)
     assert {"torch", "llmcompressor", "compressed-tensors", "transformers"} <= {line.partition("==")[0] for line in lines}
 

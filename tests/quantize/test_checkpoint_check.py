@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foundation.errors import BadInput, SystemFailed
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import measure_recovery, merge, quantize
 from quantize.checkpoint_check import check_quantized

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from quantize import compressed, quantize
-from quantize.compressed import PRESETS
+from quantize import quantize
 from quantize.config import Method, QuantizeConfig
 from quantize.layers import quantized_layers
-from quantize.shards import ShardWriter
+from quantize.writers import compressed_tensors
+from quantize.writers.compressed_tensors import PRESETS
+from quantize.writers.shards import ShardWriter
 from tests.tiny_model import build_tiny_model
 
 KEEP = ("lm_head", "layers.1.mlp")
@@ -95,7 +96,7 @@ def test_what_is_written_in_several_files_is_read_as_one(base: ModelRef, tmp_pat
     from transformers import AutoModelForCausalLM
 
     whole = quantize(base, QuantizeConfig(method="w8a8-int8"), tmp_path / "whole", Silent())
-    monkeypatch.setattr(compressed, "ShardWriter", lambda out: ShardWriter(out, 20_000))
+    monkeypatch.setattr(compressed_tensors, "ShardWriter", lambda out: ShardWriter(out, 20_000))
     parts = quantize(base, QuantizeConfig(method="w8a8-int8"), tmp_path / "parts", Silent())
     index = json.loads((parts.path / "model.safetensors.index.json").read_text())
     assert set(index["weight_map"].values()) == {file.name for file in parts.path.glob("*.safetensors")}

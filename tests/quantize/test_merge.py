@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foundation.errors import BadInput, SystemFailed
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import merge
-from quantize.merge_check import check_merged
+from quantize.merging.merge_check import check_merged
 from tests.quantize.conftest import MODULES, build_adapter
 from tests.tiny_model import build_tiny_model
 
@@ -164,7 +164,7 @@ def test_a_model_that_answers_otherwise_is_not_taken_for_merged_though_its_weigh
         (out / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 100.0}))
 
     # The package has the function under the module's name.
-    monkeypatch.setattr(importlib.import_module("quantize.merge"), "copy_companions", spoil)
+    monkeypatch.setattr(importlib.import_module("quantize.merging.merge"), "copy_companions", spoil)
     with pytest.raises(SystemFailed, match="does not give the adapter's logits"):
         merge(base, adapter, tmp_path / "out", Silent())
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foundation.errors import BadInput, SystemFailed
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import check_adapter, merge
-from quantize.merge_check import check_merged
+from quantize.merging.merge_check import check_merged
 from tests.quantize.conftest import MODULES
 from tests.tiny_model import build_tiny_model, write_tokenizer
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from quantize import quantize, why_not_on_cpu, why_not_on_cuda
+from quantize import quantize
 from quantize.config import Method, QuantizeConfig
 from quantize.layers import choose_group_size
+from serve.vllm.quantization import why_not_on_cpu, why_not_on_cuda
 from tests.tiny_model import build_tiny_model
 
 METHODS = get_args(Method)
@@ -225,7 +226,7 @@ def test_pickle_weights_are_refused(base: ModelRef, tmp_path: Path) -> None:
 
 
 def test_too_little_to_calibrate_with(base: ModelRef, tmp_path: Path) -> None:
-    from foundation.examples import Example
+    from foundation.data.examples import Example
 
     few = [Example(tmp_path, n, ({"role": "user", "content": "?"},), "!", {}) for n in range(40)]
     config = QuantizeConfig(method="w4a16", algorithm="gptq")

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from foundation.examples import Example, PromptStyle
-from foundation.model import ModelRef
+from foundation.data.examples import Example, PromptStyle
+from foundation.models.model import ModelRef
 from foundation.processor import fast_dtype
 from foundation.progress import Silent
 from quantize import measure_recovery, quantize
 from quantize.config import QuantizeConfig
 from quantize.recovery import MAX_TOKENS, Both, Recovery, Share
-from quantize.texts import tokenize
+from quantize.templated_texts import tokenize
 
 STYLE = PromptStyle("Sort: {input}")
 WORDS = ("vowel", "consonant")

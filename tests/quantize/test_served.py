@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundation.examples import Example, PromptStyle, read_examples
-from foundation.model import ModelRef
+from foundation.data.examples import Example, PromptStyle, read_examples
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import quantize
 from quantize.config import QuantizeConfig
@@ -49,14 +49,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(4 * DEADLINE_S)]
 @pytest.fixture(scope="module")
 def model() -> ModelRef:
     pytest.importorskip("vllm")
-    from dyno.assets import bundled_model
+    from dyno.experiment.bundled import bundled_model
 
     return bundled_model("smollm2-135m-instruct", Silent())
 
 
 @pytest.fixture(scope="module")
 def examples() -> dict[str, list[Example]]:
-    from dyno.assets import bundled_file
+    from dyno.experiment.bundled import bundled_file
 
     return {split: read_examples(bundled_file(f"news-topics/{split}.jsonl", Silent())) for split in ("train", "heldout")}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
 
 STAGE = "rate-2.5"
 BLOCKS = 8

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from results.journal import read_prompts
-from results.measured import Measured, read_measured
-from results.records import RequestRecord
+from foundation.run.journal import read_prompts
+from foundation.run.records import RequestRecord
+from results.measures.measured import Measured, read_measured
 from results.summary import (
     Advice,
     CapacityPlan,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from results import RunInputs
+from foundation.run.records import SCHEMA_VERSION, JournalEnd, JournalHeader, Prompt, RequestRecord, VariantRecord
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
-from results.records import SCHEMA_VERSION, JournalEnd, JournalHeader, Prompt, RequestRecord, VariantRecord
+from results.inputs import RunInputs
 
 MS = 1_000_000
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 import yaml
 
-from dyno.experiment import Experiment
-from results import analyse, judge
-from results.records import PLAIN, VariantRecord
+from dyno.experiment.schema import Experiment
+from foundation.run.records import PLAIN, VariantRecord
+from results.analysis import analyse
+from results.decision.verdict import judge
 from results.summary import Advice, VariantVerdict
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

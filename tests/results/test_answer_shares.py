@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from scipy.stats import beta
 
-from results import analyse, judge
+from foundation.run.records import RequestRecord
+from results.analysis import analyse
 from results.config import ResolutionConfig, Slo
-from results.records import RequestRecord
+from results.decision.verdict import judge
 from results.summary import StageSummary, VariantVerdict
 from tests.results.synthetic import Asked, inputs, request, write_journal
 

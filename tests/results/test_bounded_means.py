@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import beta, binomtest
 
-from results.bounded_means import (
-    bounded_mean_bounds,
-    extrapolated_mean_bounds,
-    paired_score_bounds,
-    score_bounds,
-)
+from results.statistics.bounded_means import bounded_mean_bounds, extrapolated_mean_bounds, paired_score_bounds, score_bounds
 
 levels = st.sampled_from([0.0, 0.25, 0.5, 2 / 3, 1.0])
 scores = arrays(np.float64, st.integers(2, 40), elements=levels | st.floats(0, 1))

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from results.cache import cache_metrics
-from results.counters import Counters, read_counters
-from results.journal import Journal
-from results.lengths import length_notes
-from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord, TelemetrySample
-from results.requests import requests_of
+from foundation.run.journal import Journal
+from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord, TelemetrySample
+from foundation.run.requests import requests_of
+from results.measures.cache_counters import Counters, read_counters
+from results.measures.prefix_cache import cache_metrics
+from results.measures.token_counts import length_notes
 from serve.telemetry import write_samples
 
 

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from results import analyse, plan_capacity
-from results.capacity import replicas_for
+from foundation.run.records import Prompt, RequestRecord
+from results.analysis import analyse
 from results.config import PlanConfig
-from results.records import Prompt, RequestRecord
+from results.decision.capacity import plan_capacity, replicas_for
 from results.summary import VariantCapacity
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

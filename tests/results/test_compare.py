@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results import analyse
-from results.compare import Pairing, decompose, paired_scores
-from results.records import RequestRecord
-from results.requests import requests_of
-from results.steady import Block
+from foundation.run.records import RequestRecord
+from foundation.run.requests import requests_of
+from results.analysis import analyse
+from results.comparison.variants import Pairing, decompose, paired_scores
+from results.measures.steady_state import Block
 from results.summary import VariantSummary
 from tests.results.synthetic import inputs, request, write_journal, write_prompts
 

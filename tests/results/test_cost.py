@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from results import analyse
-from results.records import VariantRecord
+from foundation.run.records import VariantRecord
+from results.analysis import analyse
 from results.summary import BreakEven, Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
-from results import analyse
-from results.counters import read_counters
-from results.journal import Damage, Journal, read_journal
-from results.parsing import batch_of, parse
-from results.records import Ceiling, RequestRecord
-from results.requests import columns_of
-from results.side_files import read_json
+from foundation.run.journal import Damage, Journal, read_journal
+from foundation.run.parsing import batch_of, parse
+from foundation.run.records import Ceiling, RequestRecord
+from foundation.run.requests import columns_of
+from foundation.run.side_files import read_json
+from results.analysis import analyse
+from results.measures.cache_counters import read_counters
 from tests.results.synthetic import inputs, request, write_journal, write_prompts
 from tests.results.test_journal import columns
 
@@ -242,7 +242,7 @@ def test_telemetry_of_other_columns_is_named(tmp_path: Path) -> None:
 def test_every_column_of_a_record_is_in_parquet(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    from results import write_parquet
+    from foundation.run.parquet import write_parquet
 
     full = RequestRecord(
         id=0, prompt_id="p", scheduled_ns=1, sent_ns=2, chunk_ns=[3, 4], chunk_tokens=[1, 2], done_ns=9, status=200,

@@ -11,7 +11,9 @@ import msgspec
 import pytest
 
 from foundation.errors import BadInput
-from results import analyse, judge, plan_capacity
+from results.analysis import analyse
+from results.decision.capacity import plan_capacity
+from results.decision.verdict import judge
 from results.summary import Estimate, Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from foundation.visible import visible
+from foundation.printable import visible
 from results.report import write
 from results.report.junit import clean
 from results.report.page import fenced, markdown_text

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from results import analyse, judge
-from results.journal import read_journals
-from results.records import RequestRecord
-from results.steady import Settling, settling_of
+from foundation.run.journal import read_journals
+from foundation.run.records import RequestRecord
+from results.analysis import analyse
+from results.decision.verdict import judge
+from results.measures.steady_state import Settling, settling_of
 from results.summary import StageSummary, Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from results import analyse, judge
-from results.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from results.analysis import analyse
+from results.decision.verdict import judge
 from results.summary import StageSummary, Summary
 from tests.results.synthetic import MS, Asked, inputs, request, write_journal, write_prompts
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 from scipy import stats
 
-from results import analyse, judge
-from results.held import growth, held, too_short
-from results.records import RequestRecord
-from results.requests import Requests, requests_of
+from foundation.run.records import RequestRecord
+from foundation.run.requests import Requests, requests_of
+from results.analysis import analyse
+from results.decision.verdict import judge
+from results.measures.saturation import growth, held, too_short
 from results.summary import StageSummary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
-from results import write_parquet
-from results.journal import Damage, Journal, is_whole, read_journal, read_prompts
-from results.requests import Requests, requests_of
+from foundation.run.journal import Damage, Journal, is_whole, read_journal, read_prompts
+from foundation.run.parquet import write_parquet
+from foundation.run.requests import Requests, requests_of
 from tests.results.synthetic import request, write_journal, write_prompts
 
 RECORDS = [request(0, "a", 0, 10, 5), request(1, "b", 100, 20, 5, failure="reset"), request(2, "c", 200, 30, 5)]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results import analyse, judge
-from results.records import RequestRecord
+from foundation.run.records import RequestRecord
+from results.analysis import analyse
+from results.decision.verdict import judge
 from results.summary import Judged, Summary, VariantVerdict
 from tests.results.synthetic import Asked, inputs, request, write_journal
 

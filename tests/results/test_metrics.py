@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from results import analyse
-from results.journal import Journal, read_journal
-from results.metrics import METRICS, stage_metrics
-from results.records import RequestRecord
-from results.stage_notes import doubts
-from results.steady import StageData, block_of, window_of
+from foundation.run.journal import Journal, read_journal
+from foundation.run.records import RequestRecord
+from results.analysis import analyse
+from results.measures.metrics import METRICS, stage_metrics
+from results.measures.stage_notes import doubts
+from results.measures.steady_state import StageData, block_of, window_of
 from results.summary import Estimate, StageSummary
 from tests.results.synthetic import MS, Asked, inputs, request, write_journal
 

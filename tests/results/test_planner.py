@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.decision.simulate import Machine, planned_power
-from results import RunInputs, analyse, forecast, plan_blocks
+from results.analysis import analyse
+from results.comparison.resolution import Spread, blocks_needed, forecast, plan_blocks, smallest_change, spread_of
 from results.config import ResolutionConfig
-from results.planner import Spread, blocks_needed, smallest_change, spread_of
+from results.inputs import RunInputs
 from tests.results.synthetic import inputs, request, write_journal
 
 

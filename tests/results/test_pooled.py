@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.chunks import CHUNK_TIMES, Chunks, compact
-from results.pooled import Times, order_statistics
-from results.records import RequestRecord
-from results.requests import requests_of
+from foundation.run.chunks import CHUNK_TIMES, Chunks, compact
+from foundation.run.pooled import Times, order_statistics
+from foundation.run.records import RequestRecord
+from foundation.run.requests import requests_of
 
 QUANTILES = (0, 25, 50, 90, 95, 99, 99.9, 100)
 whole = st.integers(0, 2**31 - 1) | st.integers(0, 2**40) | st.integers(0, 3)

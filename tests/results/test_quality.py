@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from results import analyse
+from foundation.run.records import Prompt
+from foundation.run.requests import requests_of
+from results.analysis import analyse
+from results.answer_text.normal_form import normalise
 from results.config import Probe, QualityConfig, Scorer, Scoring
-from results.consistency import looks_of, prompt_consistency
-from results.quality import STATEMENTS, prompt_scores, score, statement, with_labels
-from results.records import Prompt
-from results.requests import requests_of
-from results.text import normalise
+from results.measures.consistency import looks_of, prompt_consistency
+from results.measures.quality import STATEMENTS, prompt_scores, score, statement, with_labels
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 SCORED: list[tuple[Scorer, str, str, float]] = [
@@ -139,7 +139,7 @@ def test_the_definition_of_quality_in_a_summary_states_the_scorer(tmp_path: Path
 def test_a_pattern_that_explodes_everywhere_leaves_quality_absent_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("results.pattern.SECONDS", 0.01)
+    monkeypatch.setattr("results.answer_text.pattern.SECONDS", 0.01)
     slow = ",".join(map(str, range(60)))
     write_prompts(tmp_path, {str(i): "x" for i in range(25)})
     write_journal(tmp_path, "base", 1, [request(i, str(i), i, 1, text=slow) for i in range(25)])

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from results.report.figures import bars, spread, time, tradeoff
 from results.report.figures.frame import span, x_axis
 from results.report.figures.gauge import gauge
-from results.report.svg import Axis, Drawing, shorten, spread_labels
+from results.report.figures.svg import Axis, Drawing, shorten, spread_labels
 from results.summary import Decomposition, Difference, Estimate, Objective
 
 NONE = Estimate(value=None, reason="too few requests")

@@ -16,15 +16,18 @@ from xml.etree import ElementTree as Tree
 import msgspec
 import pytest
 
-from results import RunInputs, analyse, judge, plan_capacity
+from foundation.run.records import Prompt, VariantRecord
+from results.analysis import analyse
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
-from results.records import Prompt, VariantRecord
+from results.decision.capacity import plan_capacity
+from results.decision.verdict import judge
+from results.inputs import RunInputs
 from results.report import write
 from results.report.cards import cards, objective_writer
-from results.report.drawn import figures
 from results.report.evidence import gather
 from results.report.junit import junit
 from results.report.page import markdown_text
+from results.report.page_figures import figures
 from results.report.samples import choose
 from results.summary import CapacityPlan, Estimate, Objective, Summary, Validity, Verdicts
 from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from results.records import VariantRecord
+from foundation.run.records import VariantRecord
 from results.report import recovery
 from results.report.page import html
 from results.summary import Summary

@@ -5,21 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.bounded_means import paired_score_bounds
-from results.metrics import METRICS
-from results.run_conclusion import conclude
-from results.run_evidence import (
-    Evidence,
-    by_blocks,
-    by_counts,
-    by_prompts,
-    by_scores,
-    not_comparable,
-)
-from results.run_outcomes import Compared, margin_of, outcomes
-from results.stats import Bounds, absent
+from results.comparison.runs.conclusion import conclude
+from results.comparison.runs.evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
+from results.comparison.runs.outcomes import Compared, margin_of, outcomes
+from results.measures.metrics import METRICS
+from results.statistics.bounded_means import paired_score_bounds
+from results.statistics.intervals import Bounds, absent
+from results.statistics.unpaired import Counted
 from results.summary import Estimate, RunChange
-from results.unpaired import Counted
 
 
 def concluded(

@@ -10,10 +10,10 @@ import jsonschema
 import msgspec
 import pytest
 
-from results import RunInputs, compare_runs
-from results.run_settings import lines, setting_changes
-from results.runs import StoredRun
-from results.runs_text import junit, markdown
+from results.comparison.runs.compare import StoredRun, compare_runs
+from results.comparison.runs.settings import lines, setting_changes
+from results.inputs import RunInputs
+from results.report.run_comparison import junit, markdown
 from results.schema import schema_of
 from results.summary import RunChange, RunComparison
 from tests.results.synthetic import inputs, request, write_journal, write_prompts

@@ -12,7 +12,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from results import analyse, judge, plan_capacity
+from results.analysis import analyse
+from results.decision.capacity import plan_capacity
+from results.decision.verdict import judge
 from results.schema import DOCUMENTS, FOLDER, schema_text
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 

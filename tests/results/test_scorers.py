@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from foundation.run.records import Prompt
+from foundation.run.requests import requests_of
+from results.answer_text.normal_form import fold, normalise
+from results.answer_text.numbers import last_number
+from results.answer_text.pattern import SECONDS
 from results.config import QualityConfig, Scorer, Scoring
-from results.numbers import last_number
-from results.pattern import SECONDS
-from results.quality import MANY_SLOW, STATEMENTS, prompt_scores, score, statement, why_no_reference
-from results.records import Prompt
-from results.requests import requests_of
-from results.text import fold, normalise
+from results.measures.quality import MANY_SLOW, STATEMENTS, prompt_scores, score, statement, why_no_reference
 from tests.results.synthetic import request
 
 SAME = [
@@ -225,7 +225,7 @@ def test_a_pattern_that_explodes_is_given_up_and_counted() -> None:
 
 
 def test_a_pattern_that_explodes_everywhere_scores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.pattern.SECONDS", 0.01)
+    monkeypatch.setattr("results.answer_text.pattern.SECONDS", 0.01)
     found = prompt_scores(*_asked([SLOW_ANSWER] * (MANY_SLOW + 5)), Scoring(scorer="regex", pattern=EXPLODES))
     assert found == ({}, MANY_SLOW)
     assert "nothing is scored by it" in str(found.note())

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results import analyse
-from results.block_means import block_mean_bounds
-from results.bounded_means import score_bounds
-from results.objectives import Asked, Tails, outcome_of
-from results.requests import Floats
-from results.settling import prompts_to_settle, reach_of, requests_to_settle, units_to_settle
-from results.stats import Bounds, share_bounds
+from foundation.arrays import Floats
+from results.analysis import analyse
+from results.decision.objectives import Asked, Tails, outcome_of
+from results.decision.settling import prompts_to_settle, reach_of, requests_to_settle, units_to_settle
+from results.statistics.block_means import block_mean_bounds
+from results.statistics.bounded_means import score_bounds
+from results.statistics.intervals import Bounds, share_bounds
 from results.summary import Estimate, Judged
 from tests.results.synthetic import Asked as Synthetic
 from tests.results.synthetic import inputs, request, write_journal

@@ -19,8 +19,8 @@ from benchmarks.decision.simulate import (
     differences_when_peeking,
     false_ships,
 )
-from results.block_percentiles import design_effect, mixture_bounds, percentile_bounds
-from results.stats import (
+from results.statistics.block_percentiles import design_effect, mixture_bounds, percentile_bounds
+from results.statistics.intervals import (
     FLOORS,
     Bounds,
     bootstrap_bounds,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.texts import Texts
+from foundation.run.texts import Texts
 
 lots = st.lists(st.lists(st.text(max_size=5), max_size=6), max_size=4)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from results import analyse
-from results.records import Prompt
+from foundation.run.records import Prompt
+from results.analysis import analyse
 from results.summary import StageSummary
 from tests.results.synthetic import Asked, inputs, request, write_journal
 

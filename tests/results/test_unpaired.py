@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as some
 from scipy import stats
 
-from results.unpaired import Counted, Welch, fisher_p, share_change_bounds
+from results.statistics.unpaired import Counted, Welch, fisher_p, share_change_bounds
 
 VALUES = some.lists(some.floats(0.1, 1e3), min_size=2, max_size=12)
 

@@ -10,13 +10,14 @@ from typing import Literal
 import pytest
 
 from foundation.errors import BadInput
-from results import analyse, judge, plan_capacity
-from results.objectives import Asked as AskedOf
-from results.records import VariantRecord
-from results.sentences import objective_sentence, overall, writer
-from results.settling import units_to_settle
+from foundation.run.records import VariantRecord
+from results.analysis import analyse
+from results.decision.capacity import plan_capacity
+from results.decision.objectives import Asked as AskedOf
+from results.decision.sentences import objective_sentence, overall, writer
+from results.decision.settling import units_to_settle
+from results.decision.verdict import is_settled, judge
 from results.summary import Decision, Estimate, Judged, Outcome, VariantVerdict, Verdicts
-from results.verdict import is_settled
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 BLOCKS = 5

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 
 Shape = tuple[int, ...]
 

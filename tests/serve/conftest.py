@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from tests.tiny_model import build_tiny_model
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
-from serve.adapter_file import check_adapter_file, check_architecture
+from foundation.models.model import ModelRef
+from serve.vllm.lora_tensors import check_adapter_file, check_architecture
 from tests.serve.adapter_bytes import HIDDEN, ROWS, Shape, matrices, write_adapter, write_base
 
 P = "base_model.model.model.layers.0.self_attn.q_proj"

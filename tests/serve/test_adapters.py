@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
-from serve.adapters import RANKS, check_rank, lora_rank, max_lora_rank
+from serve.vllm.lora import RANKS, check_rank, lora_rank, max_lora_rank
 
 
 def test_a_plain_adapter_is_served_with_its_rank(adapter: Path):

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from serve import ServedVariant, check
-from serve.arguments import check_checkpoint, command_line, environment, serves_bitsandbytes, template_option
 from serve.config import ServeConfig
 from serve.device import Device
-from serve.vllm_options import ask_parser
+from serve.vllm.arguments import check_checkpoint, command_line, environment, serves_bitsandbytes, template_option
+from serve.vllm.options import ask_parser
 
 CPU, CUDA = Device("cpu", None, 1), Device("cuda", None, 1)
 

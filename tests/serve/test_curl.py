@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from foundation.endpoint import Endpoint, Form
+from foundation.http.endpoint import Endpoint, Form
 from serve import curl_line
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.models.model import ModelRef
 from serve import ServedVariant, check
 from serve.config import ServeConfig
 from serve.dtype import has_four_bits, served_dtype
-from serve.memory import estimate_memory
+from serve.vllm.memory import estimate_memory
 
 FAST, SLOW = ("avx2", "avx512f", "avx512_bf16"), ("avx2", "avx512f", "avx512_vnni")
 

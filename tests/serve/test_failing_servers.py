@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from benchmarks.kills.rig import shared_memory
-from foundation.endpoint import Endpoint
-from foundation.model import ModelRef
+from foundation.http.endpoint import Endpoint
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from serve import Hosting, ServedVariant, ServerFailed, check
 from serve.config import ServeConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.failure import LINE_LENGTH, MOST_LINES, explain, last_words, telling_lines
+from serve.vllm.failures import LINE_LENGTH, MOST_LINES, explain, last_words, telling_lines
 
 LOGS = sorted((Path(__file__).parent / "logs").glob("*.log"))
 

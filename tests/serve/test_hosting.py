@@ -19,9 +19,9 @@ import aiohttp
 import psutil
 import pytest
 
-from foundation.endpoint import Endpoint
 from foundation.errors import SystemFailed
-from foundation.model import ModelRef
+from foundation.http.endpoint import Endpoint
+from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from serve import Hosting, ServedVariant, check, curl_line
 from serve.config import ServeConfig
@@ -139,7 +139,7 @@ PROGRAM = textwrap.dedent(
     """
     import asyncio, sys
     from pathlib import Path
-    from foundation.model import ModelRef
+    from foundation.models.model import ModelRef
     from foundation.progress import Silent
     from serve import Hosting, ServedVariant, check
     from serve.config import ServeConfig

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.http.endpoint import Endpoint
+from foundation.models.model import ModelRef
 from serve import ServedVariant, check
 from serve.config import ServeConfig
 from serve.device import Device
-from serve.memory import MemoryEstimate, parameters_in_name
 from serve.plan import choose_residency
+from serve.vllm.memory import MemoryEstimate, parameters_in_name
 
 GB = 10**9
 

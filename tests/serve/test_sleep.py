@@ -10,12 +10,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from foundation.endpoint import Endpoint
 from foundation.errors import BadInput
-from foundation.model import ModelRef
+from foundation.http.endpoint import Endpoint
+from foundation.models.model import ModelRef
 from serve import ServedVariant, ServerFailed, check
 from serve.config import ServeConfig
-from serve.sleep import OneAwake, fall_asleep
+from serve.vllm.sleep import OneAwake, fall_asleep
 
 
 class Imitation:

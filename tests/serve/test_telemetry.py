@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from foundation.endpoint import Endpoint
-from results.records import TelemetrySample
+from foundation.http.endpoint import Endpoint
+from foundation.run.records import TelemetrySample
 from serve import telemetry
 from serve.telemetry import Telemetry, read_metrics, write_samples
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from serve.vllm_models import adapter_support, architectures, quantization_formats
+from serve.vllm.supported_models import adapter_support, architectures, quantization_formats
 
 ASKED = ("LlamaForCausalLM", "GPT2LMHeadModel", "MistralForCausalLM", "Qwen2ForCausalLM", "Phi3ForCausalLM", "OPTForCausalLM")
 _ASK = f"""

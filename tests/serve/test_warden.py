@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve import warden
+from serve import supervisor
 
 # Starts a child, and a grandchild that leaves the session and outlives its own parent.
 FAMILY = textwrap.dedent(
@@ -45,7 +45,7 @@ class Guarded:
         program.write_text(FAMILY.format(first=first, then=then))
         parent = (
             "import subprocess, sys, time\n"
-            f"p = subprocess.Popen([sys.executable, '-I', {warden.__file__!r}, {str(self.folder)!r}, sys.executable, "
+            f"p = subprocess.Popen([sys.executable, '-I', {supervisor.__file__!r}, {str(self.folder)!r}, sys.executable, "
             f"{str(program)!r}],"
             " stdin=subprocess.PIPE, start_new_session=True)\n"
             "sys.stdin.readline(); p.stdin.close(); sys.exit(p.wait())\n"
@@ -64,7 +64,7 @@ class Guarded:
 
     def left(self) -> list[psutil.Process]:
         """Who is still there when everybody had time to go. A zombie is gone: only its parent has not looked yet."""
-        deadline = time.monotonic() + 4 * warden.GRACE_S
+        deadline = time.monotonic() + 4 * supervisor.GRACE_S
         while (left := [p for p in self.family if _runs(p)]) and time.monotonic() < deadline:
             time.sleep(0.05)
         while self.folder.exists() and time.monotonic() < deadline:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from foundation.format import between, difference, interval, points, quantity, scale, signed, significant
 from results.report.figures.frame import span, x_axis
-from results.report.format import between, difference, interval, points, quantity, scale, signed, significant
-from results.report.svg import Axis, Drawing, shorten, variant_class
+from results.report.figures.svg import Axis, Drawing, shorten, variant_class
 from results.summary import Decomposition, Difference, Estimate
 
 _LEFT = 150.0
@@ -53,9 +53,8 @@ def tokens(rows: Sequence[TokenRow], width: float = 1000) -> Markup:
             f"{row.name}: output {quantity(row.output.value, 'tokens')}",
         )
         if row.total.low is not None and row.total.high is not None:
-            drawing.whisker(
-                x(row.total.low), x(row.total.high), y + 9, "whisker ink", f"{row.name}: total {interval(row.total, 'tokens')}"
-            )
+            around = interval(row.total.low, row.total.high, "tokens")
+            drawing.whisker(x(row.total.low), x(row.total.high), y + 9, "whisker ink", f"{row.name}: total {around}")
         for column, estimate in ((right + 70, row.input), (right + 140, row.output), (right + 210, row.total)):
             drawing.text(column, y + 13, "—" if estimate.value is None else significant(estimate.value), "value", "end")
         changed = "baseline" if row.change is None else _change(row.change.absolute, "tokens")
@@ -158,7 +157,8 @@ def scores(probe: str, rows: Sequence[ScoreRow], baseline: float | None, width: 
         if row.score.value is None:
             drawing.text(_LEFT + 8, y + 4, row.score.reason or "not measured", "tick")
             continue
-        said = f"{row.name}: {quantity(row.score.value, 'share')} ({interval(row.score, 'share')}), n = {row.score.n}"
+        around = interval(row.score.low, row.score.high, "share")
+        said = f"{row.name}: {quantity(row.score.value, 'share')} ({around}), n = {row.score.n}"
         if row.score.low is not None and row.score.high is not None:
             drawing.whisker(
                 x(max(x.low, row.score.low)), x(min(x.high, row.score.high)), y, f"whisker {variant_class(row.slot)}", said

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from results.report.format import Scale, plain, scale
-from results.report.svg import CHARACTER, Axis, Drawing
+from foundation.format import Scale, plain, scale
+from results.report.figures.svg import CHARACTER, Axis, Drawing
 
 TEXT = 12.0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from foundation.format import interval, quantity
 from results.report.figures.frame import span
-from results.report.format import interval, quantity
-from results.report.svg import Axis, Drawing
+from results.report.figures.svg import Axis, Drawing
 from results.summary import Objective
 
 
@@ -27,6 +27,6 @@ def gauge(objective: Objective, at_least: bool, width: float = 220) -> Markup:
     if value.low is not None and value.high is not None:
         drawing.whisker(x.clamp(value.low), x.clamp(value.high), 11, "whisker ink", cap=4)
     drawing.marker(x(value.value), 11, 0, 4, css="mark ink")
-    around = interval(value, objective.unit)
+    around = interval(value.low, value.high, objective.unit)
     said = f"{objective.label}: {quantity(value.value, objective.unit)}{f', {around}' if around else ''}"
     return drawing.render(f"{said}; limit {objective.limit_text}")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from foundation.format import percent
 from results.report.figures.frame import span, x_axis, y_axis
-from results.report.format import percent
-from results.report.svg import Axis, Drawing, dash, shorten, spread_labels, variant_class
+from results.report.figures.svg import Axis, Drawing, dash, shorten, spread_labels, variant_class
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from foundation.format import interval, quantity
 from results.report.figures.frame import limit_line, x_axis, y_axis
-from results.report.format import interval, quantity
-from results.report.svg import Axis, Drawing, dash, shorten, variant_class
+from results.report.figures.svg import Axis, Drawing, dash, shorten, variant_class
 from results.summary import Estimate
 
 _CURVE_POINTS = 160
@@ -88,7 +88,7 @@ def _row(drawing: Drawing, x: Axis, sample: Sample, foot: float) -> None:
     drawing.line(x.clamp(q50), foot + 1, x.clamp(q50), foot + 11, "median", hover)
     if sample.p95.value is not None:
         said = f"{sample.name}: p95 {quantity(sample.p95.value, 'ms')}"
-        if around := interval(sample.p95, "ms"):
+        if around := interval(sample.p95.low, sample.p95.high, "ms"):
             said += f", 95 % interval {around}"
         if sample.p95.low is not None and sample.p95.high is not None:
             drawing.whisker(x.clamp(sample.p95.low), x.clamp(sample.p95.high), foot + 6, f"whisker {css}", said)

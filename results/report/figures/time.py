@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from foundation.format import plain, quantity
 from results.report.figures.frame import span, x_axis, y_axis
-from results.report.format import plain, quantity
-from results.report.svg import Axis, Drawing, shorten, variant_class
+from results.report.figures.svg import Axis, Drawing, shorten, variant_class
 
 _LANE_POINTS = 1500
 

@@ -8,10 +8,10 @@ from math import sqrt
 
 from markupsafe import Markup
 
+from foundation.format import interval, quantity
 from results.report.figures.frame import limit_line, span, x_axis, y_axis
 from results.report.figures.spread import Limit
-from results.report.format import interval, quantity
-from results.report.svg import CHARACTER, Axis, Drawing, dash, shorten, spread_labels, variant_class
+from results.report.figures.svg import CHARACTER, Axis, Drawing, dash, shorten, spread_labels, variant_class
 from results.summary import Estimate
 
 
@@ -122,7 +122,7 @@ def _overlap(a: Box, b: Box) -> bool:
 def _said(point: Point, latency_label: str, cost_label: str) -> str:
     parts = (("quality", point.quality, "share"), (latency_label, point.latency, "ms"), (cost_label, point.cost, "$"))
     return f"{point.name}: " + ", ".join(
-        f"{label} {quantity(e.value, unit)}" + (f" ({interval(e, unit)})" if e.low is not None else "")
+        f"{label} {quantity(e.value, unit)}" + (f" ({interval(e.low, e.high, unit)})" if e.low is not None else "")
         for label, e, unit in parts
         if e.value is not None
     )

@@ -1,0 +1,1 @@
+"""How long each stage will take, from what this machine did before."""

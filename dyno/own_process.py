@@ -1,0 +1,92 @@
+"""A heavy stage in a process of its own: torch's memory goes when it ends, and the load generator never carries it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import DynoError, SystemFailed, refused_by_system
+from foundation.processes.end_with_parent import end_with
+from foundation.processes.python_child import spawned_safely
+from foundation.progress import Progress
+
+
+class _Sent:
+    """A Progress whose calls travel to the parent process."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def stage(self, name: str, total: float | None, unit: str) -> None:
+        self._pipe.send(("stage", (name, total, unit)))
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._pipe.send(("advance", (amount, note)))
+
+    def log(self, line: str) -> None:
+        self._pipe.send(("log", (line,)))
+
+
+def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: Path) -> Any:
+    """`function(*args, progress=...)` in a fresh process; its result, its progress and its errors come back.
+
+    Function, arguments and result are pickled. What libraries print goes to the file `log`. A process that dies without a
+    word raises SystemFailed with the last lines of it.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    ended = False
+    child = context.Process(target=_run, args=(theirs, log, function, args), daemon=True)
+    with spawned_safely():
+        child.start()
+    theirs.close()
+    try:
+        while True:
+            kind, value = ours.recv()
+            ended = kind in ("result", "error")
+            if kind == "result":
+                return value
+            if kind == "error":
+                raise value
+            getattr(progress, kind)(*value)
+    except EOFError:
+        child.join()
+        message = f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}"
+        raise SystemFailed(message, "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])) from None
+    finally:
+        if not ended:
+            child.terminate()
+        child.join(timeout=5)
+        if child.is_alive():
+            child.kill()
+            child.join()
+
+
+def _ending(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return ": it was killed, most likely because memory ran out"
+    return f" (exit code {code})"
+
+
+def _run(pipe: Connection, log: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
+        end_with(parent.pid)
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        pipe.send(("result", function(*args, progress=_Sent(pipe))))
+    except DynoError as error:
+        pipe.send(("error", error))
+    except Exception as error:
+        known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else None
+        said = f"{function.__name__}: {type(error).__name__}: {error}"
+        pipe.send(("error", known or SystemFailed(said, traceback.format_exc())))

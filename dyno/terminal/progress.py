@@ -1,0 +1,132 @@
+"""What a person sees while it runs: one bar with stage, rate and time left; plain lines where nobody watches a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+from rich.segment import Segment
+from rich.text import Text
+
+from foundation.printable import printable, visible
+from foundation.secrets import masked
+
+PLAIN_EVERY_S = 5.0
+PIPE_WIDTH = 140
+
+
+class SafeConsole(Console):
+    """A terminal or a CI's log that obeys nobody but us: what servers, data and file names say is text in it, without keys.
+
+    Neither brackets nor colons in a text are a style or a picture.
+    """
+
+    def __init__(self, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(masked(text)), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def open_console(stderr: bool = False) -> Console:
+    """The terminal; in a pipe, wide enough that a table need not fold. `stderr`: where standard output is for results only."""
+    console = SafeConsole(stderr)
+    return console if console.is_terminal else SafeConsole(stderr, PIPE_WIDTH)
+
+
+class _Rate(ProgressColumn):
+    """Units per second, or seconds per unit where that reads better."""
+
+    def render(self, task: Task) -> Text:
+        unit = task.fields.get("unit", "")
+        if not task.speed:
+            return Text("")
+        return Text(f"{task.speed:.3g} {unit}/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s/{unit}", style="cyan")
+
+
+class TerminalProgress:
+    """A live bar. Use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Bar(
+            SpinnerColumn(), TextColumn("{task.description}", "bold", markup=False), BarColumn(bar_width=28),
+            MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", "dim", markup=False),
+            console=console, transient=True, speed_estimate_period=60,
+        )  # fmt: skip
+        self._task = self._bar.add_task("starting", total=None, note="", unit="")
+
+    def __enter__(self) -> TerminalProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def stage(self, name: str, total: float | None, unit: str) -> None:
+        self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(printable(masked(name)), total=total, note="", unit=unit)
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._bar.update(self._task, advance=amount)
+        if note:
+            self._bar.update(self._task, note=printable(masked(note)))
+
+    def log(self, line: str) -> None:
+        self._bar.console.print(line, markup=False, highlight=False)
+
+
+class PlainProgress:
+    """A line at each stage, and at most one every five seconds within it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._name, self._unit, self._total, self._done = "", "", 0.0, 0.0
+        self._began = self._told = time.monotonic()
+
+    def __enter__(self) -> PlainProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def stage(self, name: str, total: float | None, unit: str) -> None:
+        self._name, self._unit, self._total, self._done = name, unit, total or 0.0, 0.0
+        self._began = self._told = time.monotonic()
+        self.log(f"{name}: {total:g} {unit}" if total else name)
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._told < PLAIN_EVERY_S:
+            return
+        self._told = now
+        rate = self._done / (now - self._began)
+        left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
+        of = f"/{self._total:g}" if self._total else ""
+        self.log(f"{self._name}: {self._done:g}{of} {self._unit}, {rate:.3g}/s{left}{'  ' + note if note else ''}")
+
+    def log(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def progress_for(console: Console) -> TerminalProgress | PlainProgress:
+    """A live bar on a terminal, plain lines elsewhere."""
+    return TerminalProgress(console) if console.is_terminal else PlainProgress(console)

@@ -1,0 +1,1 @@
+"""Data files in, examples out: one reader a format, one meaning a line."""

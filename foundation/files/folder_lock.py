@@ -1,0 +1,78 @@
+"""One process at a time at work in a folder. The kernel drops the lock with its owner, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from foundation.errors import BadInput
+from foundation.files.atomic_write import sweep
+
+FILE = ".lock"
+# Somebody who only looks whether the folder is free holds the lock for some microseconds.
+_TRIES, _PAUSE_S = 10, 0.02
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds a folder: the process, its machine, and since when (ISO 8601, with the zone)."""
+
+    pid: int
+    host: str
+    since: str
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process. Raises BadInput that names the process which holds it already."""
+    descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _lock(descriptor, fcntl.LOCK_EX):
+            raise _busy(folder, descriptor)
+        now = datetime.now().astimezone().isoformat(" ", "seconds")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(Holder(os.getpid(), platform.node(), now)) + b"\n", 0)
+        sweep(folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_free(folder: Path) -> None:
+    """Raises BadInput where a process is at work in the folder. Leaves nothing behind, so the folder may be read-only."""
+    try:
+        descriptor = os.open(folder / FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        if not _lock(descriptor, fcntl.LOCK_SH):
+            raise _busy(folder, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool:
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_PAUSE_S)
+        else:
+            return True
+    return False
+
+
+def _busy(folder: Path, descriptor: int) -> BadInput:
+    try:
+        holder = msgspec.json.decode(os.pread(descriptor, 1000, 0), type=Holder)
+        who = f"process {holder.pid} on {holder.host} has been at work in it since {holder.since}"
+    except msgspec.DecodeError:  # it is just about to write who it is
+        who = "another process is at work in it"
+    return BadInput(f"{folder}: {who}; wait until it ends, or stop it")

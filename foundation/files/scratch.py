@@ -1,0 +1,161 @@
+"""Temporary folders that die with their owner: `with scratch() as folder`.
+
+A folder has a lock beside it, which its owner holds until it ends, however it ends. What a dead owner
+left is swept by its successor: processes that work in the folder, then the folder. Nothing else is
+touched: a folder whose lock is held or another user's, or that has none, is not ours to remove.
+
+Standard library only, since `serve.supervisor` runs on nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "tunedyno-"
+LOCK = ".lock"
+# A socket's path has 107 characters at most, of which vLLM's own part is 37.
+_LONGEST_ROOT = 50
+_PATIENCE_S = 5.0
+# `serve.supervisor` takes 7 seconds at most to end its command and what that shares.
+_TO_END_S = 8.0
+
+
+@contextmanager
+def scratch(root: Path | None = None) -> Iterator[Path]:
+    """A new folder below `root` (default: the system's folder for temporary files), gone when this
+    ends; what owners that died have left there goes first.
+    """
+    root = root or temporary_root()
+    sweep_dead(root)
+    lock, folder = _locked(root)
+    try:
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        sweep(folder)
+        folder.with_suffix(LOCK).unlink(missing_ok=True)
+        if lock is not None:
+            os.close(lock)
+
+
+@contextmanager
+def own_temporary_files() -> Iterator[Path]:
+    """All temporary files of this process and of its children lie in a folder that is swept."""
+    before = os.environ.get("TMPDIR")
+    with scratch() as folder:
+        os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
+        try:
+            yield folder
+        finally:
+            os.environ.pop("TMPDIR")
+            if before is not None:
+                os.environ["TMPDIR"] = before
+            tempfile.tempdir = None
+
+
+def temporary_root() -> Path:
+    """Where temporary files go: $TMPDIR, unless its path is too long for a socket."""
+    root = Path(tempfile.gettempdir()).resolve()
+    return root if len(str(root)) <= _LONGEST_ROOT or not os.access("/tmp", os.W_OK) else Path("/tmp")
+
+
+def sweep_dead(root: Path) -> None:
+    """Remove the folders below `root` whose owner is dead, and end the processes in them.
+
+    They are asked first: each warden there has more to clear away than what lies in the folder.
+    """
+    for path in root.glob(f"{PREFIX}{'[0-9a-f]' * 8}{LOCK}"):
+        with contextlib.suppress(OSError):  # another user's, or this filesystem knows no locks
+            if (lock := _lock(path)) is not None:
+                if os.fstat(lock).st_uid == os.geteuid():  # anybody may put a lock into /tmp
+                    folder = path.with_suffix("")
+                    _signal(folder, signal.SIGTERM, _TO_END_S)
+                    sweep(folder)
+                    path.unlink(missing_ok=True)
+                os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Kill the processes whose working directory is the folder or lies below it, then remove it."""
+    _signal(folder, signal.SIGKILL, _PATIENCE_S)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _signal(folder: Path, number: signal.Signals, patience: float) -> None:
+    """Send each process in the folder a signal, once, and wait until all are gone: `patience` seconds at most."""
+    told: set[int] = set()
+    deadline = time.monotonic() + patience
+    while (pids := set(processes_in(folder))) and time.monotonic() < deadline:
+        for pid in pids - told:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        told |= pids
+        time.sleep(0.01)
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Other processes that work in the folder, as far as this user may see. None without /proc."""
+    inside = str(folder.parent.resolve() / folder.name)  # where a link leads is not ours
+    pids = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or gone meanwhile
+            # A folder that was removed while a process is in it has " (deleted)" behind its name.
+            at = str((entry / "cwd").readlink()).removesuffix(" (deleted)")
+            if (at == inside or at.startswith(f"{inside}/")) and int(entry.name) != os.getpid():
+                pids.append(int(entry.name))
+    return [pid for pid in pids if not _is_zombie(pid)]
+
+
+def _is_zombie(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "Z"
+    return True
+
+
+def _locked(root: Path) -> tuple[int | None, Path]:
+    """A lock of our own, and the folder, not made yet, that goes with it.
+
+    No lock where the filesystem knows none; then nobody sweeps the folder but its owner.
+    """
+    while True:
+        folder = root / f"{PREFIX}{secrets.token_hex(4)}"
+        path = folder.with_suffix(LOCK)
+        path.touch(mode=0o600, exist_ok=False)
+        try:
+            lock = _lock(path)
+        except OSError:
+            path.unlink()
+            return None, folder
+        if lock is not None:
+            return lock, folder
+
+
+def _lock(path: Path) -> int | None:
+    """The file's lock, held until its descriptor is closed. None where another process has it, or
+    has removed the file. Raises OSError where it can't be locked at all.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

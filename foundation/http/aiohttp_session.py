@@ -1,0 +1,62 @@
+"""aiohttp as every part of dyno uses it: one place for an endpoint's headers, certificates, unix socket and proxy.
+
+Redirects are never followed here: who follows one decides what the other host may be sent (`loadgen.sending.readiness`).
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+
+import aiohttp
+from yarl import URL
+
+from foundation.errors import BadInput
+from foundation.http.connections import KEEP_ALIVE_S, proxy_of
+from foundation.http.endpoint import Endpoint, merged_headers
+
+# A long header that nobody needs fails no answer. Answers come as they are: what is packed can't be stamped piece by piece.
+_LONGEST_HEADER = 64 * 1024
+_OURS = {"User-Agent": "tunedyno", "Accept-Encoding": "identity"}
+
+
+def open_session(
+    endpoint: Endpoint,
+    timeout: aiohttp.ClientTimeout,
+    accept: str = "*/*",
+    trace: Sequence[aiohttp.TraceConfig] = (),
+) -> aiohttp.ClientSession:
+    """A session for one endpoint, without a limit on connections; its requests go to an `address`."""
+    proxy, socket = proxy_of(endpoint), endpoint.unix_socket
+    connector = (
+        aiohttp.UnixConnector(socket, limit=0, keepalive_timeout=KEEP_ALIVE_S)
+        if socket
+        else aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=None, ssl=_tls(endpoint))
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        headers=merged_headers(_OURS, {"Accept": accept}, endpoint.headers),
+        trace_configs=list(trace),
+        auto_decompress=False,
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
+        proxy=URL(proxy.url).with_user(proxy.user).with_password(proxy.password) if proxy else None,
+    )
+
+
+def address(endpoint: Endpoint, target: str) -> URL:
+    """A target of the endpoint as aiohttp takes it: encoded already, so that nothing of it is written otherwise."""
+    return URL(endpoint.url(target), encoded=True)
+
+
+def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    """Raises BadInput where `ca_file` can't be read."""
+    if endpoint.insecure:
+        return False
+    if endpoint.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=endpoint.ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadInput(f"{endpoint.ca_file}: no file of PEM certificates ({error.strerror or error})") from None

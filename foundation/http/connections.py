@@ -1,0 +1,45 @@
+"""How clients get to an endpoint: straight or through a proxy, and how long they keep an idle connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from foundation.errors import BadInput
+from foundation.http.endpoint import Endpoint
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
+KEEP_ALIVE_S = 3.0
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy of the environment: `variable` names it, `url` is without user and password."""
+
+    variable: str
+    url: str
+    user: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+def proxy_of(endpoint: Endpoint) -> Proxy | None:
+    """The proxy that HTTP_PROXY or HTTPS_PROXY names for an endpoint, unless NO_PROXY excepts it; never one for this machine.
+
+    Raises BadInput for one that is no HTTP proxy.
+    """
+    url = urlsplit(endpoint.base_url)
+    named = getproxies().get(url.scheme)
+    if not named or not url.hostname or url.hostname in LOOPBACK or proxy_bypass(url.netloc):
+        return None
+    variable = f"{url.scheme.upper()}_PROXY"
+    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    credentials, at, host = proxy.netloc.rpartition("@")
+    if proxy.scheme not in ("http", "https"):
+        raise BadInput(
+            f"{variable}: {proxy.scheme}://{host} is no HTTP proxy; write http://HOST:PORT, or add the API to NO_PROXY"
+        )
+    user, _, password = credentials.partition(":")
+    login = (unquote(user), unquote(password)) if at else (None, None)
+    return Proxy(variable, f"{proxy.scheme}://{host}", *login)

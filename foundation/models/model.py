@@ -1,0 +1,109 @@
+"""A model on disk and the name the world knows it by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from foundation.errors import BadInput
+from foundation.files.json_object import read_object
+from foundation.installed import strings
+from foundation.models.weights import Shapes, shapes_of
+
+_EDGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A checkpoint folder (`config.json`, safetensors, tokenizer), with the id and revision it came from.
+
+    `id` is what goes into adapters and reports; `path` is this machine's and goes into neither.
+    """
+
+    id: str
+    revision: str | None
+    path: Path
+
+    def fingerprint(self) -> str:
+        """A SHA-256 (hex) that tells whether two folders hold the same weights, cheap at any size.
+
+        Hashed: each safetensors file's length, first MiB (which holds the header: names, shapes, offsets) and last MiB.
+        """
+        digest = hashlib.sha256()
+        for shard in self.shards():
+            size = shard.stat().st_size
+            digest.update(f"{shard.name}:{size}\n".encode())
+            with shard.open("rb") as file:
+                digest.update(file.read(_EDGE))
+                file.seek(max(0, size - _EDGE))
+                digest.update(file.read(_EDGE))
+        return digest.hexdigest()
+
+    def shapes(self) -> Shapes:
+        """Every tensor of its weight files. Raises BadInput as `shards` does."""
+        return {name: shape for shard in self.shards() for name, shape in shapes_of(shard).items()}
+
+    def shards(self) -> list[Path]:
+        """Its weight files. Raises BadInput where there are none, or none that are safetensors."""
+        if not (shards := self._shards()):
+            raise BadInput(f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
+        return shards
+
+    def _shards(self) -> list[Path]:
+        """Those that transformers and vLLM load: some checkpoints hold the same weights a second time, in their maker's names."""
+        whole, index = self.path / "model.safetensors", self.path / "model.safetensors.index.json"
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            named = [self.path / name for name in _parts(index)]
+            if missing := [file.name for file in named if not file.is_file()]:
+                raise BadInput(f"{index}: names {missing[0]}, which is not there; download the model again")
+            return named
+        return sorted(self.path.glob("*.safetensors"))
+
+    def size_bytes(self) -> int:
+        """Bytes of the weight files: what has to be read into memory to serve it."""
+        return sum(file.stat().st_size for file in self._shards())
+
+    def brings_code(self) -> bool:
+        """Whether it can only be loaded by Python code that lies in its folder, or on the hub."""
+        about = self.config()
+        return bool(about.get("auto_map")) and str(about.get("model_type")) not in _known_types()
+
+    def config(self) -> dict[str, object]:
+        """`config.json`, parsed."""
+        file = self.path / "config.json"
+        if not file.is_file():
+            raise BadInput(f"{self.path}: not a model folder, it has no config.json")
+        return read_object(file)
+
+
+def _parts(index: Path) -> list[str]:
+    """The files that an index of weights names. Raises BadInput where it is none."""
+    places = read_object(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise BadInput(f"{index}: no index of weights (weight_map); download the model again")
+    return sorted(set(places.values()))
+
+
+def _known_types() -> frozenset[str]:
+    """The model types that transformers or vLLM have code of their own for."""
+    names = "CONFIG_MAPPING_NAMES"
+    return (
+        strings("transformers", "models/auto/auto_mappings.py", names)
+        | strings("transformers", "models/auto/configuration_auto.py", names)
+        | strings("vllm", "transformers_utils/config.py", "_CONFIG_REGISTRY")
+    )
+
+
+def is_causal(architecture: str) -> bool:
+    """Whether an architecture, as `config.json` names it, is a causal language model.
+
+    Most say so in their names. The others, GPT2LMHeadModel among them, are those that transformers
+    or vLLM list as such.
+    """
+    return "CausalLM" in architecture or architecture in (
+        strings("transformers", "models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+        | strings("vllm", "model_executor/models/registry.py", "_TEXT_GENERATION_MODELS")
+    )

@@ -1,0 +1,54 @@
+"""Python processes of ours, which import what is installed and never what lies where a user stands.
+
+People call files `results.py`, `socket.py` or `finetune.py`. Python looks into the current folder
+first, for `-m`, for `-c` and for processes that multiprocessing spawns.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SAFE = "PYTHONSAFEPATH"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module in a process of its own."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+@contextmanager
+def spawned_safely() -> Iterator[None]:
+    """Processes that multiprocessing spawns meanwhile do not look into the current folder either: it takes no flags."""
+    before = os.environ.get(SAFE)
+    os.environ[SAFE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SAFE]
+
+
+def import_nothing_from_here() -> None:
+    """Take the current folder out of this process's imports, and of those of all that it starts.
+
+    Our own source tree stays, where dyno is run from it.
+    """
+    os.environ[SAFE] = "1"
+    sys.path[:] = [entry for entry in sys.path if not _is_here(entry)]
+    if named := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            str(Path(entry).absolute()) for entry in named.split(os.pathsep) if not _is_here(entry)
+        )
+
+
+def _is_here(entry: str) -> bool:
+    try:
+        here = Path.cwd().resolve()
+        return Path(entry).resolve() == here != _ROOT
+    except OSError:  # the current folder is gone: nothing can be imported from it
+        return entry in ("", ".")

@@ -1,0 +1,186 @@
+"""The content chunks of many requests in a few compact arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation.arrays import Flags, Floats, Ints
+from foundation.run.pooled import Times
+
+CHUNK_TIMES = ("itl", "icl", "client_lag")
+_SLICE = 1 << 16  # requests that are gathered at a time, so that an index array stays small
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """What came chunk by chunk for n requests, request after request. Integers in the smallest type
+    that holds them exactly.
+
+    `count` (n,): chunks of each request. `gap_ns`: gaps between the successive chunks of a request,
+    one less than its chunks. `tokens`: one number a chunk, 0 where they were not counted. `lags`
+    (n,): how many client lags a request has, all its chunks' or none. `lag_ns`: those lags.
+    """
+
+    count: Ints
+    gap_ns: NDArray[Any]
+    tokens: NDArray[Any]
+    lags: Ints
+    lag_ns: NDArray[Any]
+
+    @cached_property
+    def gaps(self) -> Ints:
+        """(n,): gaps of each request."""
+        return np.maximum(self.count - 1, 0)
+
+    @cached_property
+    def tokens_of(self) -> Ints:
+        """(n,): tokens of each request by its chunks."""
+        return sums(self.tokens, self.count)
+
+    def times(self, name: str, of: Flags) -> Times:
+        """The times of one kind, of the requests that `of` (n,) marks."""
+        if name == "client_lag":
+            return Times([(self.lag_ns, _each(of, self.lags))])
+        if name == "icl":
+            return Times([(self.gap_ns, _each(of, self.gaps))])
+        plain, odd = self._plain & of, self._odd & of
+        gaps = [(self.gap_ns, _each(plain, self.gaps))]
+        if odd.any():
+            gaps.append((self.take(np.flatnonzero(odd)).token_gaps()[0], None))
+        return Times(gaps, zeros=int((self.tokens_of - self.count)[plain].sum()))
+
+    def values(self, name: str, of: Flags) -> Floats:
+        """The same times in ms, in the order in which they came."""
+        if name == "client_lag":
+            return np.asarray(self.lag_ns[np.repeat(of, self.lags)] / 1e6)
+        if name == "icl":
+            return np.asarray(self.gap_ns[np.repeat(of, self.gaps)] / 1e6)
+        return np.asarray(self.take(np.flatnonzero(of)).token_gaps()[0] / 1e6)
+
+    def means(self, name: str) -> Floats:
+        """(n,): the mean of each request's times in ms, NaN where it has none."""
+        if name == "client_lag":
+            total, count = sums(self.lag_ns, self.lags), self.lags
+        elif name == "icl":
+            total, count = sums(self.gap_ns, self.gaps), self.gaps
+        else:
+            total, count = np.where(self._plain, sums(self.gap_ns, self.gaps), 0), np.maximum(self.tokens_of - 1, 0)
+            odd = np.flatnonzero(self._odd)
+            total[odd] = sums(*self.take(odd).token_gaps())
+        return np.asarray(np.where(count > 0, total, np.nan) / np.maximum(count, 1) / 1e6)
+
+    def token_gaps(self) -> tuple[Ints, Ints]:
+        """Gaps between the successive tokens of each request, ns, and how many it has.
+
+        Tokens of one chunk have gap 0 after the first; a chunk without a token only passes time.
+        """
+        request = np.repeat(np.arange(len(self.count)), self.count)
+        at_ns = np.zeros(len(request), np.int64)
+        at_ns[_not_first(self.count)] = self.gap_ns
+        at_ns = np.cumsum(at_ns)
+        tokens = self.tokens.astype(np.int64)
+        by_token, owner = np.repeat(at_ns, tokens), np.repeat(request, tokens)
+        return np.diff(by_token)[owner[1:] == owner[:-1]], np.maximum(self.tokens_of - 1, 0)
+
+    @cached_property
+    def _odd(self) -> Flags:
+        """Requests of which some chunk has no token though others have."""
+        return (sums(self.tokens == 0, self.count) > 0) & (self.tokens_of > 0)
+
+    @cached_property
+    def _plain(self) -> Flags:
+        """Requests of which every chunk has a token: between its chunks lie its gaps between
+        tokens, but for zeros.
+        """
+        return (self.tokens_of > 0) & ~self._odd
+
+    def take(self, index: Ints) -> Chunks:
+        """The chunks of the requests at `index`, in that order."""
+        return Chunks(
+            count=self.count[run_of(index)],
+            gap_ns=_gather(self.gap_ns, self.gaps, index),
+            tokens=_gather(self.tokens, self.count, index),
+            lags=self.lags[run_of(index)],
+            lag_ns=_gather(self.lag_ns, self.lags, index),
+        )
+
+
+def chunks_of(count: Ints, chunk_ns: Ints, tokens: Ints, lags: Ints, lag_ns: Ints) -> Chunks:
+    """Chunks from a journal's numbers: `chunk_ns` and `tokens` one a chunk, the first stamp of each
+    request from the origin.
+    """
+    return Chunks(count, compact(chunk_ns[_not_first(count)]), compact(tokens), lags, compact(lag_ns))
+
+
+def joined(parts: Sequence[Chunks]) -> Chunks:
+    """The chunks of several lots of requests, one lot after the other."""
+    columns = [_together([getattr(part, name) for part in parts]) for name in ("count", "gap_ns", "tokens", "lags", "lag_ns")]
+    return Chunks(*columns)
+
+
+def _together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """In one array; where all values are the same, as most chunks have one token, it is a view of a
+    single one.
+    """
+    values = np.concatenate(parts)
+    return np.broadcast_to(values[:1].copy(), len(values)) if len(values) and (values == values[0]).all() else values
+
+
+def compact(values: Ints) -> NDArray[Any]:
+    """The same integers in 1 or 4 bytes where all of them fit."""
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    for dtype in (np.uint8, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values
+
+
+def sums(values: NDArray[Any], counts: Ints) -> Ints:
+    """(n,): exact sums of the first counts[0] values, of the next counts[1], and so on."""
+    total = np.zeros(len(counts), np.int64)
+    filled = counts > 0
+    if filled.any():
+        starts = (np.cumsum(counts) - counts)[filled]
+        total[filled] = np.add.reduceat(values, starts, dtype=np.int64)
+    return total
+
+
+def _each(of: Flags, counts: Ints) -> Flags | None:
+    """Which values belong to requests that `of` marks; None where all do."""
+    return None if not counts[~of].any() else np.repeat(of, counts)
+
+
+def _not_first(count: Ints) -> NDArray[np.bool_]:
+    """For every chunk whether one of the same request came before it."""
+    later = np.ones(int(count.sum()), np.bool_)
+    later[(np.cumsum(count) - count)[count > 0]] = False
+    return later
+
+
+def run_of(index: Ints) -> Ints | slice:
+    """The same places as a slice where they follow one another: what a slice takes is not copied."""
+    if len(index) and index[-1] - index[0] == len(index) - 1 and bool((np.diff(index) == 1).all()):
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
+
+
+def _gather(values: NDArray[Any], counts: Ints, index: Ints) -> NDArray[Any]:
+    """The values of the requests at `index`, where request i has counts[i] of them."""
+    ends = np.cumsum(counts)
+    starts, chosen = ends - counts, counts[index]
+    if isinstance(run_of(index), slice):
+        return values[starts[index[0]] : ends[index[-1]]]
+    gathered = np.empty(int(chosen.sum()), values.dtype)
+    at = 0
+    for begin in range(0, len(index), _SLICE):
+        size, start = chosen[begin : begin + _SLICE], starts[index[begin : begin + _SLICE]]
+        places = np.arange(int(size.sum())) + np.repeat(start - (np.cumsum(size) - size), size)
+        gathered[at : at + len(places)] = values[places]
+        at += len(places)
+    return gathered

@@ -1,0 +1,65 @@
+"""Records that can't be, whatever wrote them: they are left out, and said to be.
+
+A request is sent before its first chunk comes, which comes before its last, which comes before the end of the
+stream. Nothing comes after the block has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation.run.records import ENDS_WELL
+from foundation.run.requests import Requests
+
+# Stamps come from two clocks, the kernel's and CLOCK_MONOTONIC, that are compared once a second.
+RESOLUTION_NS = 1_000_000
+AFTER_END_NS = 1_000_000_000
+LONGEST_NS = 86_400_000_000_000
+MOST_TOKENS = 10_000_000
+
+
+def impossible(requests: Requests, ended_ns: int) -> list[tuple[int, str]]:
+    """The requests that can't be, by their place, each with why. `ended_ns`: the end of the block, 0 where it is not known."""
+    sent, first, last, done = requests.sent_ns, requests.first_ns, requests.last_ns, requests.done_ns
+    end_ns = np.fmax(last, done)
+    longest = end_ns - requests.scheduled_ns
+    reasons: list[tuple[NDArray[np.bool_], str]] = [
+        (first < sent - RESOLUTION_NS, "its first chunk came before it was sent"),
+        (done < last - RESOLUTION_NS, "it ended before its last chunk came"),
+        (done < sent - RESOLUTION_NS, "it ended before it was sent"),
+        (end_ns < requests.scheduled_ns - RESOLUTION_NS, "it ended before it was due"),
+        (longest > LONGEST_NS, "it took more than a day"),
+        (np.isnan(sent) & ~np.isnan(last), "an answer came to a request that was never sent"),
+        (_tokens(requests) > MOST_TOKENS, f"it has more than {MOST_TOKENS:,} tokens"),
+    ]
+    if ended_ns:
+        reasons.append((end_ns > ended_ns + AFTER_END_NS, "it ended after the block had ended"))
+    found: dict[int, str] = {}
+    for where, why in reasons:
+        for place in np.flatnonzero(where).tolist():
+            found.setdefault(place, why)
+    return sorted(found.items())
+
+
+def _tokens(requests: Requests) -> NDArray[np.float64]:
+    columns = [requests.input_tokens, requests.output_tokens, requests.chunks.tokens_of]
+    return np.asarray(np.fmax.reduce([np.asarray(column, dtype=np.float64) for column in columns]))
+
+
+def believed(requests: Requests) -> Requests:
+    """The same as the server said it: an answer that it broke off failed, and no tokens beside a text were not counted."""
+    failure: Sequence[str | None] = [
+        "aborted" if failure is None and reason not in ENDS_WELL else failure
+        for failure, reason in zip(requests.failure, requests.finish_reason, strict=True)
+    ]
+    uncounted = (requests.output_tokens == 0) & ~requests.silent
+    return replace(
+        requests,
+        failure=failure,
+        input_tokens=np.where(uncounted & (requests.input_tokens == 0), np.nan, requests.input_tokens),
+        output_tokens=np.where(uncounted, np.nan, requests.output_tokens),
+    )

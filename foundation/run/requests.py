@@ -1,0 +1,232 @@
+"""The requests of one block as columns: what a journal holds, one array or sequence a field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import chain
+from sys import intern
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation.arrays import Flags, Floats, Ints
+from foundation.run import chunks as chunk
+from foundation.run.chunks import Chunks
+from foundation.run.parsing import BY_CHUNK, Batch, Numbers, batch_of
+from foundation.run.records import RequestRecord
+from foundation.run.texts import Texts
+
+_TOOLS = ("tool_calls", "function_call")
+
+
+@dataclass(frozen=True)
+class Requests:
+    """n requests in the order of their ids. Fields are a journal's (`RequestRecord`), stamps
+    integer ns from its origin.
+
+    Where a request has no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104
+    days. `first_ns` and `last_ns` are the stamps of its first and last content chunk; `silent` are
+    those whose text is empty or blank. The properties are in ms.
+    """
+
+    id: Ints
+    prompt_id: Sequence[str]
+    scheduled_ns: Ints
+    sent_ns: Floats
+    first_ns: Floats
+    last_ns: Floats
+    done_ns: Floats
+    status: Floats
+    finish_reason: Sequence[str | None]
+    failure: Sequence[str | None]
+    error: Sequence[str | None]
+    input_tokens: Floats
+    output_tokens: Floats
+    tokens_from: Sequence[str | None]
+    shared_tokens: Floats
+    cached_tokens: Floats
+    text: Texts
+    silent: Flags
+    notes: Sequence[Sequence[str] | None]
+    chunks: Chunks
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def where(self, keep: NDArray[np.bool_]) -> Self:
+        """The requests that `keep` (n,) marks."""
+        return self if keep.all() else self.take(np.flatnonzero(keep))
+
+    def take(self, index: Ints) -> Self:
+        """The requests at `index`, in that order."""
+
+        place = chunk.run_of(index)
+
+        def taken(column: Any) -> Any:
+            if isinstance(column, Chunks):
+                return column.take(index)
+            if isinstance(column, Texts):
+                return column.take(index)
+            if isinstance(column, np.ndarray):
+                return column[place]
+            return column[place] if isinstance(place, slice) else [column[i] for i in index.tolist()]
+
+        return type(self)(**{each.name: taken(getattr(self, each.name)) for each in fields(self)})
+
+    @cached_property
+    def ok(self) -> NDArray[np.bool_]:
+        return np.array([failure is None for failure in self.failure], dtype=np.bool_)
+
+    @cached_property
+    def empty(self) -> NDArray[np.bool_]:
+        """Which succeeded and brought nothing: no chunk, or no text where no tool was called."""
+        called = np.array([why in _TOOLS for why in self.finish_reason], dtype=np.bool_)
+        return np.asarray(self.ok & (np.isnan(self.last_ns) | (self.silent & ~called)))
+
+    @cached_property
+    def cut_short(self) -> NDArray[np.bool_]:
+        """Which succeeded and were cut at the most tokens that an answer may have."""
+        return self.ok & np.array([why == "length" for why in self.finish_reason], dtype=np.bool_)
+
+    @cached_property
+    def scheduled(self) -> Floats:
+        return self.scheduled_ns / 1e6
+
+    @cached_property
+    def sent(self) -> Floats:
+        return self.sent_ns / 1e6
+
+    @cached_property
+    def first(self) -> Floats:
+        return self.first_ns / 1e6
+
+    @cached_property
+    def last(self) -> Floats:
+        return self.last_ns / 1e6
+
+    @cached_property
+    def done(self) -> Floats:
+        """The end of the stream, or the last chunk where that is not known."""
+        return np.where(np.isnan(self.done_ns), self.last_ns, self.done_ns) / 1e6
+
+    @cached_property
+    def latency(self) -> Floats:
+        """`last - scheduled`."""
+        return self.last - self.scheduled
+
+    @cached_property
+    def service_latency(self) -> Floats:
+        return self.last - self.sent
+
+    @cached_property
+    def in_flight(self) -> Floats:
+        """`done - sent`: as long as the server has it. The answer's end comes a step or more after
+        its last text.
+        """
+        return self.done - self.sent
+
+    @cached_property
+    def ttft(self) -> Floats:
+        return self.first - self.scheduled
+
+    @cached_property
+    def service_ttft(self) -> Floats:
+        return self.first - self.sent
+
+    @cached_property
+    def tpot(self) -> Floats:
+        """`(last - first) / (output_tokens - 1)`, NaN under two tokens."""
+        after_first = np.where(self.output_tokens >= 2, self.output_tokens - 1, np.nan)
+        return np.asarray((self.last - self.first) / after_first)
+
+    @cached_property
+    def slip(self) -> Floats:
+        """`sent - scheduled`: how late the client itself was."""
+        return self.sent - self.scheduled
+
+    @cached_property
+    def total_tokens(self) -> Floats:
+        return self.input_tokens + self.output_tokens
+
+
+def requests_of(records: Iterable[RequestRecord]) -> Requests:
+    """Records to columns, in the order of their ids."""
+    rows = list(records)
+    return in_order(columns_of(batch_of(rows, range(len(rows)))))
+
+
+def columns_of(batch: Batch) -> Requests:
+    """The columns of a batch, in its order."""
+    rows = batch.columns
+    stamps, tokens, lags = (batch.numbers[name] for name in BY_CHUNK)
+    count = stamps.counts
+    answered = count > 0
+    first, last = np.full(len(batch), np.nan), np.full(len(batch), np.nan)
+    first[answered] = stamps.values[(np.cumsum(count) - count)[answered]]
+    last[answered] = chunk.sums(stamps.values, count)[answered]
+    return Requests(
+        id=np.array(rows["id"], dtype=np.int64),
+        prompt_id=list(map(intern, rows["prompt_id"])),
+        scheduled_ns=np.array(rows["scheduled_ns"], dtype=np.int64),
+        sent_ns=_floats(rows["sent_ns"]),
+        first_ns=first,
+        last_ns=last,
+        done_ns=_floats(rows["done_ns"]),
+        status=_floats(rows["status"]),
+        finish_reason=[reason and intern(reason) for reason in rows["finish_reason"]],
+        failure=rows["failure"],
+        error=rows["error"],
+        input_tokens=_floats(rows["input_tokens"]),
+        output_tokens=_floats(rows["output_tokens"]),
+        tokens_from=rows["tokens_from"],
+        shared_tokens=_floats(rows["shared_tokens"]),
+        cached_tokens=_floats(rows["cached_tokens"]),
+        text=Texts.of(rows["text"]),
+        silent=np.array([not text.strip() for text in rows["text"]], dtype=np.bool_),
+        notes=rows["notes"],
+        chunks=chunk.chunks_of(count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)),
+    )
+
+
+def _of_all(tokens: Numbers, count: Ints) -> Ints:
+    """The tokens of every chunk: zeros for a request that has not one number a chunk."""
+    agrees = tokens.counts == count
+    if agrees.all():
+        return tokens.values
+    filled = np.zeros(int(count.sum()), np.int64)
+    filled[np.repeat(agrees, count)] = tokens.values[np.repeat(agrees, tokens.counts)]
+    return filled
+
+
+def _of_whole(lags: Numbers, count: Ints) -> tuple[Ints, Ints]:
+    """How many lags each request has, and the lags: only of requests that have one a chunk."""
+    agrees = lags.counts == count
+    return np.where(agrees, count, 0), lags.values[np.repeat(agrees, np.maximum(lags.counts, 0))]
+
+
+def joined(parts: Sequence[Requests]) -> Requests:
+    """Several lots of requests as one."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def join(columns: list[Any]) -> Any:
+        if isinstance(columns[0], Chunks):
+            return chunk.joined(columns)
+        if isinstance(columns[0], Texts):
+            return Texts.joined(columns)
+        return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else list(chain.from_iterable(columns))
+
+    return Requests(**{each.name: join([getattr(part, each.name) for part in parts]) for each in fields(Requests)})
+
+
+def in_order(requests: Requests) -> Requests:
+    """The same, in the order of their ids."""
+    order = np.argsort(requests.id, kind="stable")
+    return requests if (np.diff(requests.id) >= 0).all() else requests.take(order)
+
+
+def _floats(values: Sequence[int | None]) -> Floats:
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)

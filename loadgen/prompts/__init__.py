@@ -1,0 +1,1 @@
+"""What is asked: questions of a block, and datasets that prompts are made from."""

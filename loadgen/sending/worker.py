@@ -1,0 +1,89 @@
+"""`python -m loadgen.sending.worker`: one process of a fleet. The plan comes in on standard input, lines of orders after it.
+
+Orders: `origin NS` starts, `stop` drains, `cancel` (or the end of input: the parent is gone) ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+
+import msgspec
+
+from foundation.errors import DynoError
+from loadgen import run
+from loadgen.sending.block import send_block
+from loadgen.sending.fleet import Said
+
+_EVERY_S = 0.1
+
+
+class _Reporter:
+    """Progress as lines on standard output, a few a second."""
+
+    def __init__(self) -> None:
+        self._ended = 0
+        self._note = ""
+
+    def stage(self, name: str, total: float | None, unit: str) -> None: ...
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._ended += int(amount)
+        self._note = note
+
+    def log(self, line: str) -> None: ...
+
+    def report(self) -> None:
+        if self._ended:
+            _say(Said(ended=self._ended, note=self._note))
+            self._ended = 0
+
+
+def _say(said: Said) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+async def _main() -> None:
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    plan, part = pickle.loads(await orders.readexactly(int.from_bytes(await orders.readexactly(8), "big")))
+    stop, origin = asyncio.Event(), asyncio.get_running_loop().create_future()
+    reporter = _Reporter()
+
+    async def start() -> int:
+        _say(Said(ready=True))
+        return int(await origin)
+
+    async def obey(sending: asyncio.Task[object]) -> None:
+        while order := (await orders.readline()).split():
+            if order[0] == b"origin":
+                origin.set_result(int(order[1]))
+            elif order[0] == b"stop":
+                stop.set()
+            else:
+                break
+        sending.cancel()
+
+    async def report() -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            reporter.report()
+
+    sending = asyncio.create_task(send_block(plan, part, reporter, stop, start))
+    others = [asyncio.create_task(obey(sending)), asyncio.create_task(report())]
+    try:
+        await sending
+    except asyncio.CancelledError:
+        pass
+    except DynoError as error:
+        _say(Said(error=str(error)))
+    finally:
+        for task in others:
+            task.cancel()
+        reporter.report()
+
+
+if __name__ == "__main__":
+    run(_main())

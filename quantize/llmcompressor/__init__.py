@@ -1,0 +1,1 @@
+"""Quantization that learns from data, by llm-compressor in an environment of its own."""

@@ -1,0 +1,1 @@
+"""Adapters folded into their base: what belongs together, the merge, and the check of what it wrote."""

@@ -1,0 +1,184 @@
+"""Does this adapter belong to this base, and is all of it there? Asked before anything loads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foundation.errors import BadInput
+from foundation.files.json_object import read_object
+from foundation.models.adapter_record import base_fingerprint
+from foundation.models.loading import ADAPTER_CONFIG, listed
+from foundation.models.lora import WEIGHTS, check_settings, is_targeted
+from foundation.models.model import ModelRef
+from foundation.models.tokenizer import new_tokens
+from foundation.models.weights import Shapes, shapes_of
+from quantize.merging.adapter_tensors import (
+    PAIR_ROLES,
+    Parts,
+    TensorNames,
+    check_complete,
+    check_values,
+    is_embedding,
+    is_head,
+    parts_of,
+)
+from quantize.merging.arithmetic import is_turned, token_indices, why_not_computed
+from quantize.merging.recorded_base import check_base
+
+_KNOWN = {
+    "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping",
+    "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config",
+    "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "kasa_config",
+    "layer_replication", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha",
+    "lora_bias", "lora_dropout", "lora_ga_config", "megatron_config", "megatron_core",
+    "modules_to_save", "monteclora_config", "peft_type", "peft_version", "qalora_group_size",
+    "r", "rank_pattern", "revision", "target_modules", "target_parameters", "task_type",
+    "trainable_token_indices", "unsloth_version", "use_bdlora", "use_dora", "use_qalora",
+    "use_rslora", "velora_config",
+}  # fmt: skip
+"""The settings of LoRA in PEFT 0.21, and marks that change nothing."""
+
+
+def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
+    """What a person should know of an adapter that can be merged into this base.
+
+    The base's fingerprint in `tunedyno.json` decides whether it is the right base; for an adapter from elsewhere, the recorded
+    name and the shape of every weight do. Raises BadInput where the folder is no whole LoRA adapter in safetensors, where it
+    would change nothing, where its merge can't be checked, or where it was trained on another base.
+    """
+    config = read_adapter_config(adapter)
+    check_settings(adapter / ADAPTER_CONFIG, config)
+    if not (adapter / WEIGHTS).is_file():
+        raise BadInput(f"{adapter}: no {WEIGHTS}; pickle weights are not loaded, save the adapter in safetensors")
+    if reason := why_not_computed(config):
+        raise BadInput(f"{adapter}/{ADAPTER_CONFIG}: {reason}")
+    parts = parts_of(adapter)
+    told = check_values(adapter, parts)
+    check_complete(adapter, parts, config)
+    recorded = str(config.get("base_model_name_or_path") or "")
+    renamed = check_base(adapter, recorded, base_fingerprint(adapter), base)
+    names = TensorNames(shapes := base.shapes(), tied=is_tied(base))
+    _check_shapes(adapter, parts, base, config, names)
+    _check_tying(adapter, parts, base, config)
+    _check_vocabulary(adapter, parts, base, shapes)
+    _check_targets(adapter, parts, config, names, shapes)
+    unknown = sorted(key for key in config.keys() - _KNOWN if config[key])
+    told += [f"{adapter}/{ADAPTER_CONFIG}: {listed(unknown)}: not known here, and without effect"] if unknown else []
+    return told + ([renamed] if renamed else [])
+
+
+def read_adapter_config(adapter: Path) -> dict[str, Any]:
+    """`adapter_config.json`, parsed. Raises BadInput where it is not there, no JSON object, or not LoRA's."""
+    try:
+        config = read_object(adapter / ADAPTER_CONFIG)
+    except FileNotFoundError:
+        raise BadInput(f"{adapter}: not an adapter folder, it has no {ADAPTER_CONFIG}") from None
+    if config.get("peft_type") != "LORA":
+        raise BadInput(
+            f"{adapter}/{ADAPTER_CONFIG}: peft_type: {config.get('peft_type')!r}; only LoRA adapters are merged and served"
+        )
+    return config
+
+
+def is_tied(base: ModelRef) -> bool:
+    """Whether input embeddings and output head are one matrix."""
+    tied = base.config().get("tie_word_embeddings")
+    return bool(tied) if tied is not None else not any(is_head(name) for name in base.shapes())
+
+
+def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any], names: TensorNames) -> None:
+    saved, shapes = shapes_of(adapter / WEIGHTS), base.shapes()
+    model_type, other = base.config().get("model_type"), "it was trained on another model"
+    for target, roles in parts.items():
+        found, module = names.find(target), target.rpartition(".")[0]
+        if found is None:
+            raise BadInput(f"{adapter}: adapts {module}, which {base.id} does not have: {other}")
+        theirs = shapes[found]
+        if "whole" in roles:
+            ours = saved[roles["whole"]]
+            if ours[1:] != theirs[1:] or (ours[0] != theirs[0] and not (is_embedding(target) or is_head(target))):
+                raise BadInput(f"{adapter}: {target} is {ours} there and {theirs} in {base.id}: {other}")
+            theirs = ours
+        indices = token_indices(config, module)
+        if "tokens" in roles and (
+            saved[roles["tokens"]] != (len(indices), *theirs[1:]) or not all(0 <= i < theirs[0] for i in indices)
+        ):
+            raise BadInput(f"{adapter}: the trained rows of {module} are not those that trainable_token_indices names")
+        if "bias" in roles and saved[roles["bias"]] != theirs:
+            raise BadInput(f"{adapter}: {target} is {saved[roles['bias']]} there and {theirs} in {base.id}: {other}")
+        if pair := [saved[roles[role]] for role in PAIR_ROLES if role in roles]:
+            if len(theirs) != 2:
+                raise BadInput(f"{adapter}: adapts {module}, which is no matrix in {base.id}: {other}")
+            # A is (rank, in), B is (out, rank).
+            outputs, inputs = theirs[::-1] if is_turned(target, model_type) else theirs
+            for mine, its, side in ((pair[0][1], inputs, "inputs"), (pair[1][0], outputs, "outputs")):
+                if mine != its:
+                    raise BadInput(f"{adapter}: {module} has {mine} {side} there and {its} in {base.id}: {other}")
+            if "magnitude" in roles and math.prod(saved[roles["magnitude"]]) != outputs:
+                raise BadInput(f"{adapter}: {module} has no lora_magnitude_vector of {outputs} lengths: {other}")
+
+
+def _check_tying(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any]) -> None:
+    """PEFT adds a pair that is tied like the embeddings it is for twice, once as input and once as head."""
+    pairs = [target for target, roles in parts.items() if is_embedding(target) and "embedding_A" in roles]
+    if pairs and config.get("ensure_weight_tying") and is_tied(base):
+        raise BadInput(
+            f"{adapter}/{ADAPTER_CONFIG}: ensure_weight_tying: a LoRA pair for tied embeddings can't be merged; train them whole "
+            "(modules_to_save), or not at all"
+        )
+
+
+def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes) -> None:
+    """Tokens that were added: the embeddings and a head of its own have to bring rows for them alike."""
+    saved = shapes_of(adapter / WEIGHTS)
+    rows = {
+        target: saved[roles["whole"]][0]
+        for target, roles in parts.items()
+        if "whole" in roles and len(saved[roles["whole"]]) == 2
+    }
+    rows = {target: number for target, number in rows.items() if is_embedding(target) or is_head(target)}
+    ours = {name: shape[0] for name, shape in shapes.items() if is_embedding(name) or (is_head(name) and not is_tied(base))}
+    most = max([*rows.values(), *ours.values()], default=0)
+    for token, number in new_tokens(adapter, base.path).items():
+        if number >= most:
+            raise BadInput(
+                f"{adapter}/tokenizer.json: {token} is token {number}, and {most} is how many have embeddings: those of tokens "
+                "that were added are missing; save the adapter with save_embedding_layers=True"
+            )
+    grown = {target: number for target, number in rows.items() if number not in ours.values()}
+    if not grown:
+        return
+    target, number = next(iter(grown.items()))
+    if len(set(rows.values())) > 1 or len(rows) < len(ours):
+        lacking = "the embeddings and the output head" if len(ours) > 1 else "the embeddings"
+        raise BadInput(
+            f"{adapter}: {target} has {number} rows, {base.id} has {next(iter(ours.values()))}: tokens were added, and {lacking} "
+            "must both bring their rows; save the adapter with save_embedding_layers=True"
+        )
+
+
+def _check_targets(adapter: Path, parts: Parts, config: Mapping[str, Any], names: TensorNames, shapes: Shapes) -> None:
+    """What the config names and the base has must be in the file: PEFT would begin with a pair that changes nothing."""
+    changed = {names.find(target) for target in parts}
+    missing = [
+        name
+        for name, shape in shapes.items()
+        if name not in changed and name.endswith(".weight") and _is_named(config, name.removesuffix(".weight"), len(shape))
+    ]
+    if missing:
+        raise BadInput(
+            f"{adapter}: {ADAPTER_CONFIG} names {listed(missing)}, and {WEIGHTS} holds nothing for it; save the adapter again"
+        )
+
+
+def _is_named(config: Mapping[str, Any], module: str, dimensions: int) -> bool:
+    """Whether the config asks for a module, surely: layers by number, and experts that a model fuses, are PEFT's to tell."""
+    if any(f".{name}." in f".{module}." for name in config.get("modules_to_save") or []):
+        return True
+    targets, excluded = config.get("target_modules"), config.get("exclude_modules")
+    if config.get("layers_to_transform") is not None or ".experts." in module or is_targeted(excluded, module):
+        return False
+    return dimensions == 2 and targets != "all-linear" and is_targeted(targets, module)

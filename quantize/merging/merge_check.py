@@ -1,0 +1,116 @@
+"""Reads a merged checkpoint back and holds every tensor against base + adapter, one tensor in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foundation.errors import BadInput, SystemFailed
+from foundation.models.loading import listed, names_left_out
+from foundation.models.lora import WEIGHTS
+from foundation.models.model import ModelRef
+from foundation.models.tensors import Tensors
+from quantize.merging.adapter_check import is_tied, read_adapter_config
+from quantize.merging.adapter_tensors import Parts, Role, TensorNames, is_embedding, is_head, parts_of
+from quantize.merging.arithmetic import Expected, expected
+
+if TYPE_CHECKING:
+    import torch
+
+
+def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
+    """How many tensors the adapter changed in the written files.
+
+    Raises SystemFailed where a written tensor is not base + adapter to within rounding, is of another dtype than the
+    base's, or one of the base's or the adapter's is nowhere in it; BadInput where rounding to the base's dtype leaves
+    nothing of the adapter.
+    """
+    config, model_type = read_adapter_config(adapter), base.config().get("model_type")
+    before, added, after = Tensors(base.shards()), Tensors([adapter / WEIGHTS]), Tensors(merged.shards())
+    tied, parts = is_tied(base), parts_of(adapter)
+    names = TensorNames(before.names, tied=tied)
+    targets = TensorNames(parts, tied=tied and bool(config.get("ensure_weight_tying")))
+    kept, applied, changed = set(), set(), 0
+    for name in after.names:
+        source = names.find(name)
+        if source is None:
+            raise SystemFailed(f"{merged.path}: {name} was written, and {base.id} has no such tensor")
+        kept.add(source)
+        written, original = after[name], before[source]
+        target = targets.find(name)
+        if target is None:
+            wanted = Expected(original, None)
+        else:
+            applied.add(target)
+            tensors: dict[Role, torch.Tensor] = {role: added[key] for role, key in parts[target].items()}
+            wanted = expected(target, original, tensors, config, model_type)
+            changed += not _is_same(written, original)
+        _hold_against(written, wanted, original.dtype, f"{merged.path}: {name}")
+    left = [target for target in parts if target not in applied]
+    if left := [target for target in left if not _is_written_as_embeddings(target, parts, added, after, merged)]:
+        raise SystemFailed(f"{merged.path}: nothing was written for {listed(left)}, which {adapter} changes")
+    _check_kept(before, kept, base, merged)
+    if not changed:
+        raise BadInput(
+            f"{adapter}: nothing of it is left after rounding to the dtype of {base.id}: every merged weight is the base's own"
+        )
+    return changed
+
+
+def _is_written_as_embeddings(target: str, parts: Parts, added: Tensors, after: Tensors, merged: ModelRef) -> bool:
+    """Whether a head that the adapter brings is the embeddings, which the merged model has for its head."""
+    if not is_head(target) or "whole" not in parts[target] or not is_tied(merged):
+        return False
+    head = added[parts[target]["whole"]]
+    return any(_is_same(after[name], head.to(after[name].dtype)) for name in after.names if is_embedding(name))
+
+
+def _hold_against(written: torch.Tensor, wanted: Expected, dtype: torch.dtype, where: str) -> None:
+    import torch
+
+    if written.dtype != dtype or written.shape != wanted.value.shape:
+        raise SystemFailed(
+            f"{where} is {_kind(written.dtype)} {tuple(written.shape)}, not {_kind(dtype)} {tuple(wanted.value.shape)}"
+        )
+    if wanted.slack is None:
+        if not _is_same(written, wanted.value.to(dtype)):
+            raise SystemFailed(f"{where} is not a copy of what the base, or the adapter, has for it")
+        return
+    rounding = torch.finfo(dtype)
+    allowed = wanted.slack + 0.501 * rounding.eps * wanted.value.abs() + rounding.smallest_normal * rounding.eps
+    off = (written.float() - wanted.value).abs()
+    # Asked so that NaN fails too.
+    if not bool((off <= allowed).all()):
+        raise SystemFailed(
+            f"{where} is not base + adapter: off by up to {float(off.max()):.3g} where weights are up to "
+            f"{float(wanted.value.abs().max()):.3g}"
+        )
+
+
+def _check_kept(before: Tensors, kept: Collection[str], base: ModelRef, merged: ModelRef) -> None:
+    """Every tensor of the base is in the written files, but for a tied head and what the model's class passes over."""
+    lost = [name for name in before.names if name not in kept]
+    if is_tied(base):
+        lost = [name for name in lost if not is_head(name)]
+    copies = (is_head(name) and any(_is_same(before[name], before[k]) for k in kept if is_embedding(k)) for name in lost)
+    lost = [name for name, copy in zip(lost, copies, strict=True) if not copy]
+    if lost:
+        passed_over = names_left_out(base.path)
+        for name in lost:
+            if not passed_over(name):
+                raise SystemFailed(f"{merged.path}: {name} of the base was not written")
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Bit by bit, so that NaN is the same as itself."""
+    import torch
+
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    one_bytes, other_bytes = (tensor.reshape(-1).view(torch.uint8) for tensor in (one, other))
+    return torch.equal(one_bytes, other_bytes)
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,65 @@
+"""The base that an adapter was trained on, by what it recorded: the base's weights where it says so, else its name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from foundation.errors import BadInput
+from foundation.models.model import ModelRef
+
+_COPIES = re.compile(r"(-unsloth)?-(bnb-)?[48]bit$|-(gptq|awq)(-int[48])?$|-(bf16|fp16|safetensors)$")
+"""What the name of a mirror, or of the same model quantized for training, adds to the model's own."""
+
+_FOLDERS = {
+    "base", "cache", "checkpoint", "checkpoints", "ckpt", "ckpts", "data", "llm", "llms", "model", "models", "out", "output",
+    "outputs", "pretrained", "runs", "tmp", "weights",
+}  # fmt: skip
+"""First parts of relative paths. No account of a hub is meant by them."""
+
+
+def check_base(adapter: Path, recorded: str, fingerprint: str | None, base: ModelRef) -> str | None:
+    """What to warn of where the adapter records its base by another name, None where it names this one.
+
+    `recorded`: `base_model_name_or_path` of its config. `fingerprint`: of its base's weights, None where it has none. Raises
+    BadInput where these are other weights, or another model's name and nothing shows that the weights are the same.
+    """
+    fingerprint = fingerprint or _fingerprint_of(recorded)
+    if fingerprint is not None and fingerprint != base.fingerprint():
+        raise BadInput(f"{adapter}: trained on {recorded}, whose weights are not those of {base.id} ({base.path})")
+    if not recorded or recorded.lower() == base.id.lower() or _same_path(recorded, base.path):
+        return None
+    if fingerprint is not None:
+        return f"{adapter}: records {recorded} as its base, which has the weights of {base.id}"
+    if _is_hub_id(recorded) and _is_hub_id(base.id) and _model_name(recorded) != _model_name(base.id):
+        raise BadInput(
+            f"{adapter}: trained on {recorded}, not on {base.id}; name that model, or an adapter trained on this one (where both "
+            f"have the same weights, write {base.id} for base_model_name_or_path in its adapter_config.json)"
+        )
+    return f"{adapter}: records {recorded} as its base; shapes fit {base.id}, nothing shows that the weights are the same"
+
+
+def _fingerprint_of(recorded: str) -> str | None:
+    """Of a base that is recorded by its path, where that is a model folder here."""
+    folder = Path(recorded).expanduser()
+    if not recorded or not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        return None
+    return ModelRef(recorded, None, folder).fingerprint()
+
+
+def _same_path(recorded: str, folder: Path) -> bool:
+    return Path(recorded).expanduser().resolve() == folder.resolve()
+
+
+def _is_hub_id(name: str) -> bool:
+    account, _, model = name.partition("/")
+    path = name.startswith(("/", ".", "~")) or "/" in model or "\\" in name or account.lower() in _FOLDERS
+    return bool(model) and not path
+
+
+def _model_name(hub_id: str) -> str:
+    """Without account and revision, and without what copies of the model are called."""
+    name, before = hub_id.rpartition("/")[2].partition("@")[0].lower(), None
+    while name != before:
+        before, name = name, _COPIES.sub("", name)
+    return name

@@ -1,0 +1,1 @@
+"""Quantized checkpoints written tensor by tensor, a file a format."""

@@ -1,0 +1,1 @@
+"""Answers as text: normal forms, tokens, numbers and patterns that scorers compare."""

@@ -1,0 +1,89 @@
+"""The traffic at which a fine-tuned variant has paid for its tuning and its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from foundation.format import dollars
+from foundation.run.journal import Damage
+from foundation.run.side_files import read_json
+from results.config import BudgetConfig
+from results.inputs import RunInputs
+from results.statistics.intervals import absent
+from results.summary import BreakEven, Estimate, VariantSummary
+
+TUNED = ("adapter", "merged", "quantized")
+
+
+def break_evens(inputs: RunInputs, variants: Sequence[VariantSummary]) -> dict[str, BreakEven]:
+    """By variant; only of those that were tuned, and only where a budget gives prices."""
+    kinds = {record.name: record.kind for record in inputs.variants}
+    tuned = [v for v in variants if kinds[v.variant] in TUNED and v.variant != inputs.baseline]
+    return {v.variant: _break_even(v, inputs.budget, tuning_seconds(inputs.run)) for v in tuned} if inputs.budget else {}
+
+
+class _Trained(msgspec.Struct):
+    seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+def tuning_seconds(run: Path) -> float | Damage | None:
+    """How long the run's adapters took to train, from `adapters/NAME/tunedyno.json`; None where it trained none."""
+    names = sorted(str(file.relative_to(run)) for file in run.glob("adapters/*/tunedyno.json"))
+    trained = [read_json(run, name, _Trained) for name in names]
+    if damaged := [each for each in trained if isinstance(each, Damage)]:
+        return damaged[0]
+    known = [each.seconds for each in trained if isinstance(each, _Trained) and each.seconds is not None]
+    return sum(known) if known else None
+
+
+def _break_even(variant: VariantSummary, budget: BudgetConfig, seconds: float | Damage | None) -> BreakEven:
+    cost = _tuning_cost(variant, budget, None if isinstance(seconds, Damage) else seconds)
+    change = (
+        variant.differences["cost_per_request"].absolute if "cost_per_request" in variant.differences else absent("not compared")
+    )
+    if cost is None:
+        why = f" ({seconds})" if isinstance(seconds, Damage) else ""
+        return _never(None, f"{variant.variant}: what tuning cost is not known{why}; write budget.tuning, in dollars")
+    if change.value is None:
+        return _never(cost, f"{variant.variant}: the cost per request was not compared ({change.reason})")
+    if change.value >= 0:
+        return _never(
+            cost, f"{variant.variant} saves nothing per request, so tuning ({dollars(cost)}) is not earned back by cost"
+        )
+    requests = Estimate(
+        value=-cost / change.value,
+        low=-cost / change.low if change.low is not None and change.low < 0 else None,
+        high=-cost / change.high if change.high is not None and change.high < 0 else None,
+        n=change.n,
+        reason=None if change.high is not None and change.high < 0 else "it is not shown that anything is saved",
+    )
+    months = requests.value / budget.requests_per_month if budget.requests_per_month and requests.value else None
+    when = f", {months:.1f} months of the stated traffic" if months is not None else ""
+    return BreakEven(
+        tuning_cost=cost,
+        requests=requests,
+        months=months,
+        sentence=(
+            f"{variant.variant}: {dollars(cost)} of tuning and evaluation are earned back after "
+            f"{requests.value:,.0f} requests{when}, at {dollars(-change.value)} saved on each"
+            f"{'' if requests.reason is None else ', which is not shown yet'}"
+        ),
+    )
+
+
+def _tuning_cost(variant: VariantSummary, budget: BudgetConfig, seconds: float | None) -> float | None:
+    """The stated cost, else training and the variant's own measurement at the price of an hour."""
+    if budget.tuning is not None:
+        return budget.tuning
+    if seconds is None or budget.price.accelerator_hour is None:
+        return None
+    measured = sum(stage.window_s for stage in variant.stages)
+    return (seconds + measured) / 3600 * budget.price.accelerator_hour * budget.price.accelerators
+
+
+def _never(cost: float | None, sentence: str) -> BreakEven:
+    return BreakEven(tuning_cost=cost, requests=absent(sentence), months=None, sentence=sentence)

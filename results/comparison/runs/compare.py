@@ -1,0 +1,154 @@
+"""Two stored runs against each other: the same variant at two commits, on two machines, with two
+versions.
+
+What is compared are answers to the same question: runs that were asked different things, or whose
+measurement is INVALID, are named and not called better or worse. `run_evidence` says what the data
+show, `run_outcomes` what follows for a number, `run_conclusion` for the two runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from results.analysis import summarise
+from results.inputs import RunInputs
+from foundation.run.journal import read_prompts
+from results.measures.measured import read_measured
+from results.comparison.runs.conclusion import conclude
+from results.comparison.runs.outcomes import MARGIN, Compared, outcomes
+from results.comparison.runs.pairs import probe_change, stage_changes, variant_changes
+from results.comparison.runs.settings import Changes, Settings, lines, setting_changes
+from results.comparison.runs.sides import Question, Side, probe_question, question_of
+from results.summary import SCHEMA_VERSION, RunComparison
+
+Pair = tuple[str, Side, Side]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run directory with its `environment.json` and its sections of `experiment.yaml`, lists of
+    named things by their names.
+    """
+
+    inputs: RunInputs
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
+
+
+def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) -> RunComparison:
+    """Every variant that both runs have, stage by stage; if they share no name and have one variant
+    each, those two.
+
+    `margin`: the largest relative change that counts as none. Raises BadInput for a run without
+    journals.
+    """
+    names = before.inputs.name, after.inputs.name
+    changes = setting_changes(before.settings, after.settings)
+    pairs, missing, notes = _pairs(_sides(before), _sides(after), names)
+    findings = [_compare(pair, changes, margin) for pair in pairs]
+    results = outcomes([each for found in findings for each in found.compared])
+    missing += [line for found in findings for line in found.missing]
+    validity = [line for found in findings for line in found.validity]
+    asked = [line for found in findings for line in found.asked]
+    conclusion, headline = conclude(results, missing, any(": INVALID: " in line for line in validity))
+    return RunComparison(
+        schema_version=SCHEMA_VERSION,
+        before=names[0],
+        after=names[1],
+        conclusion=conclusion,
+        headline=headline,
+        changes=results,
+        asked=asked,
+        validity=validity,
+        missing=missing,
+        settings=[line for line in lines(changes) if not any(line in each for each in asked)],
+        environment=lines(setting_changes(before.environment, after.environment)),
+        notes=[*notes, *(line for found in findings for line in found.notes)],
+    )
+
+
+def _sides(run: StoredRun) -> dict[str, Side]:
+    """The variants of a run that were measured, by name."""
+    prompts = read_prompts(run.inputs.run)
+    measured = read_measured(run.inputs, prompts)
+    summaries = {each.variant: each for each in summarise(run.inputs, measured, prompts).variants}
+    return {
+        each.record.name: Side(run.inputs, run.settings, run.environment, prompts, each, summaries[each.record.name])
+        for each in measured
+        if each.stages
+    }
+
+
+def _pairs(
+    before: Mapping[str, Side], after: Mapping[str, Side], names: tuple[str, str]
+) -> tuple[list[Pair], list[str], list[str]]:
+    """The variants to compare, what only the earlier run has, and what only the later one has."""
+    pairs = [(name, before[name], after[name]) for name in before if name in after]
+    if not pairs and len(before) == len(after) == 1:
+        (one,), (two,) = before.values(), after.values()
+        return [(f"{one.variant.record.name} / {two.variant.record.name}", one, two)], [], []
+    missing = [f"only {names[0]} has variant {name}" for name in before if name not in after]
+    return (
+        pairs,
+        missing,
+        [f"only {names[1]} has variant {name}" for name in after if name not in before],
+    )
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What a pair of variants shows: its numbers, and what a reader must know beside them."""
+
+    compared: Sequence[Compared]
+    asked: Sequence[str]
+    validity: Sequence[str]
+    missing: Sequence[str]
+    notes: Sequence[str]
+
+
+def _compare(pair: Pair, changes: Changes, margin: float) -> _Findings:
+    name, before, after = pair
+    stages = [stage for stage in before.variant.stages if stage in after.variant.stages]
+    questions = {stage: question_of(before, after, stage, changes) for stage in stages}
+    compared = [c for stage in stages for c in stage_changes(name, stage, before, after, questions[stage], margin)]
+    places = [(f"{name}, {stage}", question) for stage, question in questions.items()]
+    if judged := _judged(before, after, questions):
+        compared += variant_changes(name, before, after, judged, margin)
+    probes = [probe for probe in before.variant.probe_scores if probe in after.variant.probe_scores]
+    for probe in probes:
+        question = probe_question(before, after, probe, changes)
+        compared.append(probe_change(name, probe, before, after, question, margin))
+        places.append((f"{name}, probe {probe}", question))
+    scored = any(each.key == "quality" for each in compared)
+    return _Findings(
+        compared,
+        [f"{place}: {line}" for place, question in places for line in question.differences(scored)],
+        [line for stage in stages for line in _validity(name, stage, before, after)],
+        [*_only(name, before, after, "stage"), *_only(name, before, after, "probe")],
+        _only(name, after, before, "stage"),
+    )
+
+
+def _judged(before: Side, after: Side, questions: Mapping[str, Question]) -> Question | None:
+    """What quality and cost answer: both are of the judged stage. None where neither run has its
+    own.
+    """
+    stages = before.inputs.judged_stage, after.inputs.judged_stage
+    question = questions.get(stages[0]) or questions.get(stages[1])
+    if question is None or stages[0] == stages[1]:
+        return question
+    return replace(
+        question,
+        asked=[*question.asked, f"quality and cost: of stage {stages[0]} -> of stage {stages[1]}"],
+    )
+
+
+def _only(name: str, side: Side, other: Side, what: Literal["stage", "probe"]) -> list[str]:
+    mine, theirs = (each.variant.stages if what == "stage" else each.variant.probe_scores for each in (side, other))
+    return [f"only {side.run} has {what} {each} of {name}" for each in mine if each not in theirs]
+
+
+def _validity(name: str, stage: str, before: Side, after: Side) -> list[str]:
+    return [f"{side.run}: {name}, {stage}: {reason}" for side in (before, after) for reason in side.stage(stage).validity.reasons]

@@ -1,0 +1,230 @@
+"""The value of each objective and the bounds that it is decided on.
+
+Value and bounds are always of one population: the same requests, or the same prompts, on either side of a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+
+import numpy as np
+
+from results.comparison.variants import Pairing
+from results.config import SHARE_METRICS, BudgetConfig, Price
+from results.decision.judged_values import judged_values, paired_values, too_many_failed
+from results.decision.objectives import Asked, Tails, counts_of, fixed_limit, outcome_of, undecided
+from results.measures.cost import FEWEST_PROMPTS, CostRatio, cost_bounds, cost_ratio, is_metered, no_cost_reason
+from results.measures.metrics import ANSWER_SHARES, PER_REQUEST
+from results.measures.steady_state import StageData
+from results.statistics.block_means import block_mean_bounds
+from results.statistics.block_percentiles import percentile_bounds
+from results.statistics.block_ratios import block_ratio_bounds
+from results.statistics.block_shares import block_share_bounds
+from results.statistics.bounded_means import paired_score_bounds, score_bounds
+from results.statistics.intervals import TAIL, Bounds, absent, estimate
+from results.summary import Estimate, Judged, Validity
+
+ONE_BLOCK = "one block tells nothing of the spread between blocks; run at least two"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The baseline under the same load, for limits that are relative to it."""
+
+    stage: StageData
+    pairing: Pairing
+    validity: Validity
+
+    @property
+    def invalid(self) -> str | None:
+        """Why nothing at all can be held against it, None where something can."""
+        valid = self.validity.level != "INVALID"
+        return None if valid else "the limit is relative to the baseline, whose measurement is not valid"
+
+    @property
+    def doubt(self) -> str | None:
+        """Why no time or cost can be held against it, None where one can."""
+        if self.invalid or not _not_held(self.stage):
+            return self.invalid
+        did = "did not hold" if self.stage.held.value is False else "is not known to have held"
+        return f"the limit is relative to the baseline, which {did} this load"
+
+
+def judge_slo(asked: Asked, stage: StageData, shown: Estimate, base: Baseline | None, tails: Tails) -> Judged:
+    """An SLO at one stage. `shown`: the metric there; `base`: the baseline under the same load, for a relative limit."""
+    judged = _relative_slo(asked, stage, base, tails) if asked.relative else _slo(asked, stage, shown, tails)
+    return unless_it_grew(asked, judged, stage)
+
+
+def unless_it_grew(asked: Asked, judged: Judged, stage: StageData) -> Judged:
+    """An objective at a stage whose queue grew, or may have, can be shown to fail, and not to hold."""
+    if (why := _not_held(stage)) and outcome_of(asked, judged) != "fails":
+        limit = inf if judged.limit is None else judged.limit
+        return undecided(judged.value, limit, judged.reason or why)
+    return judged
+
+
+def _not_held(stage: StageData) -> str | None:
+    """Why an offered load is not shown to have been held, None where it is."""
+    if stage.held.value is False:
+        return f"the offered load was not held: {stage.held.reason}"
+    if stage.held.value is None and stage.offered_rate is not None:
+        return f"it is not known whether the load was held: {stage.held.reason}"
+    return None
+
+
+def _slo(asked: Asked, stage: StageData, shown: Estimate, tails: Tails) -> Judged:
+    low, high = tails.optimistic, tails.pessimistic
+    if asked.metric in SHARE_METRICS:
+        if shown.value is None:
+            return undecided(shown, asked.limit, shown.reason or "not measured")
+        failed = stage.n - stage.succeeded
+        if asked.metric in ANSWER_SHARES and failed > asked.limit * stage.n:
+            reason = f"{failed:,} of {stage.n:,} requests failed, more than the limit allows of the answers"
+            return undecided(shown, asked.limit, reason)
+        return _judged(asked, shown, asked.limit, block_share_bounds(*_events(asked.metric, stage), low, high))
+    of = judged_values(asked.metric, stage)
+    if of.value.value is None:
+        return undecided(of.value, asked.limit, of.value.reason or "not measured")
+    name, _, statistic = asked.metric.rpartition("_")
+    if len(of.blocks) < 2 and (statistic == "mean" or name not in PER_REQUEST):
+        return undecided(of.value, asked.limit, _one_block(stage))
+    if statistic == "mean":
+        bounds = block_mean_bounds(of.blocks, low, high, independent=name in PER_REQUEST)
+    else:
+        bounds = percentile_bounds(of.blocks, float(statistic[1:]), low, high)
+    return _judged(asked, of.value, asked.limit, bounds)
+
+
+def _one_block(stage: StageData) -> str:
+    if len(stage.blocks) < 2:
+        return ONE_BLOCK
+    return f"only one of {len(stage.blocks)} blocks has such a value, which tells nothing of the spread between blocks"
+
+
+def _events(metric: str, stage: StageData) -> tuple[list[int], list[int]]:
+    """How many requests of each block count against a share, and of how many."""
+    blocks = [(count, n) for block in stage.blocks for count, n in [counts_of(metric, block.requests)] if n]
+    return [count for count, _ in blocks], [n for _, n in blocks]
+
+
+def _relative_slo(asked: Asked, stage: StageData, base: Baseline | None, tails: Tails) -> Judged:
+    if base is None:
+        reason = "the limit is relative to the baseline, which was not measured at this load"
+        return undecided(absent(reason), fixed_limit(asked), reason)
+    sides = tuple(replace(side, blocks=[pair[i] for pair in base.pairing.blocks]) for i, side in enumerate((stage, base.stage)))
+    if asked.metric in SHARE_METRICS:
+        return _relative_share(asked, sides[0], sides[1], base.doubt, tails)
+    ours, theirs = paired_values(asked.metric, (sides[0], sides[1]))
+    value, base_value = ours.value, theirs.value.value
+    if value.value is None:
+        return undecided(value, fixed_limit(asked), value.reason or "not measured")
+    if base.doubt or not base_value:
+        reason = base.doubt or f"the limit is relative to the baseline: {theirs.value.reason or 'its value is zero'}"
+        return undecided(value, fixed_limit(asked), reason)
+    limit = asked.limit * base_value
+    if len(ours.blocks) < 2:
+        return undecided(value, limit, "a limit relative to the baseline needs two pairs of blocks")
+    statistic = asked.metric.rpartition("_")[2]
+    ratio = block_ratio_bounds((ours.blocks, theirs.blocks), statistic, tails.optimistic, tails.pessimistic)
+    return _judged(asked, value, limit, Bounds(ratio.low * base_value, ratio.high * base_value))
+
+
+def _relative_share(asked: Asked, stage: StageData, base: StageData, doubt: str | None, tails: Tails) -> Judged:
+    """Each side bounded with half of the error: the worst end of one over the best end of the other."""
+    (counts, sizes), (base_counts, base_sizes) = (_events(asked.metric, side) for side in (stage, base))
+    if not sizes or not base_sizes:
+        return undecided(absent("not measured"), fixed_limit(asked), "no request of a pair of blocks was measured for both")
+    share, base_share = sum(counts) / sum(sizes), sum(base_counts) / sum(base_sizes)
+    value = estimate(share, block_share_bounds(counts, sizes, TAIL, TAIL), sum(sizes))
+    if doubt or base_share == 0:
+        reason = doubt or "the limit is relative to the baseline, whose value is zero; write a share such as 1%"
+        return undecided(value, fixed_limit(asked), reason)
+    low, high = tails.optimistic / 2, tails.pessimistic / 2
+    ours, theirs = block_share_bounds(counts, sizes, low, high), block_share_bounds(base_counts, base_sizes, high, low)
+    worst = base_share / theirs.low if theirs.low > 0 else inf
+    return _judged(asked, value, asked.limit * base_share, Bounds(ours.low * base_share / theirs.high, ours.high * worst))
+
+
+def judge_quality(asked: Asked, value: Estimate, scores: Mapping[str, float], tails: Tails) -> Judged:
+    """A floor under the mean score of the prompts."""
+    if value.value is None:
+        return undecided(value, asked.limit, value.reason or "not measured")
+    bounds = score_bounds(np.array(list(scores.values())), tails.pessimistic, tails.optimistic)
+    return _judged(asked, value, asked.limit, bounds)
+
+
+def judge_change(
+    asked: Asked,
+    change: Estimate,
+    scores: tuple[Mapping[str, float], Mapping[str, float]],
+    base: StageData | None,
+    tails: Tails,
+    doubt: str | None = None,
+) -> Judged:
+    """A floor under the change of the score against the baseline, prompt by prompt.
+
+    `scores`: the variant's and the baseline's, by prompt. `base`: the baseline's requests that were scored; one that failed
+    scores 0, which makes any variant look good. `doubt`: why nothing can be held against the baseline.
+    """
+    if change.value is None:
+        return undecided(change, asked.limit, change.reason or "not measured")
+    if doubt := doubt or (_failed(base) if base else None):
+        return undecided(change, asked.limit, doubt)
+    ours, theirs = scores
+    differences = np.array([ours[prompt] - theirs[prompt] for prompt in sorted(ours.keys() & theirs.keys())])
+    return _judged(asked, change, asked.limit, paired_score_bounds(differences, tails.pessimistic, tails.optimistic))
+
+
+def _failed(base: StageData) -> str | None:
+    failed = too_many_failed(base)
+    return f"the limit is relative to the baseline: {failed}" if failed else None
+
+
+def judge_month(asked: Asked, value: Estimate, stage: StageData, budget: BudgetConfig, tails: Tails) -> Judged:
+    """The cost of a month's requests."""
+    if value.value is None or budget.requests_per_month is None:
+        return undecided(value, asked.limit, value.reason or "not measured")
+    if len(stage.blocks) < 2:
+        return undecided(value, asked.limit, ONE_BLOCK)
+    each = cost_bounds(stage, budget.price, tails.optimistic, tails.pessimistic)
+    months = budget.requests_per_month
+    return _judged(asked, value, asked.limit, Bounds(each.low * months, each.high * months))
+
+
+def judge_increase(asked: Asked, stage: StageData, base: Baseline, price: Price, tails: Tails) -> Judged:
+    """The cost per request over the baseline's, less one: metered by prompt, self-hosted by blocks."""
+    if reason := no_cost_reason(stage, price) or no_cost_reason(base.stage, price):
+        return undecided(absent(reason), asked.limit, reason)
+    ratio = cost_ratio(base.pairing.blocks, price)
+    if ratio is None:
+        reason = "the paired blocks have no cost on both sides, or the baseline costs nothing"
+        return undecided(absent(reason), asked.limit, reason)
+    value = estimate(ratio.value - 1, _less_one(ratio.bounds(TAIL, TAIL)), ratio.n, scale=1.0)
+    if doubt := base.doubt or _failed(base.stage) or _too_few(ratio):
+        return undecided(value, asked.limit, doubt)
+    return _judged(asked, value, asked.limit, _less_one(ratio.bounds(tails.optimistic, tails.pessimistic)))
+
+
+def _too_few(ratio: CostRatio) -> str | None:
+    if not is_metered(ratio.price):
+        return None if ratio.n > 1 else "costs by the hour are compared block by block: that needs two pairs of blocks"
+    if ratio.n >= FEWEST_PROMPTS:
+        return None
+    return f"metered costs are compared prompt by prompt: that needs at least {FEWEST_PROMPTS} prompts, there are {ratio.n}"
+
+
+def _less_one(bounds: Bounds) -> Bounds:
+    return Bounds(bounds.low - 1, bounds.high - 1)
+
+
+def _judged(asked: Asked, value: Estimate, limit: float, bounds: Bounds) -> Judged:
+    """Raises ValueError where the value lies outside the bounds."""
+    assert value.value is not None
+    held_ = bounds.around(value.value, scale=abs(limit))
+    low, high = (x if isfinite(x) else None for x in (held_.low, held_.high))
+    pessimistic, optimistic = (high, low) if asked.better == "lower" else (low, high)
+    reason = "the data bound it on neither side" if low is None and high is None else None
+    return Judged(value=value, limit=limit, pessimistic=pessimistic, optimistic=optimistic, reason=reason)

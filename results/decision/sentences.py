@@ -1,0 +1,166 @@
+"""What a verdict says, word by word. Each sentence is chosen by facts that were worked out before; nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import ceil
+
+from foundation.format import Write, beside, change, duration, limit_text, percent, points, shortened, written
+from results.decision.objectives import Asked
+from results.summary import Decision, Judged, Objective, Outcome, StageSummary
+
+
+def writer(asked: Asked) -> Write:
+    """How numbers of an objective are written: a change of quality in points, of cost in per cent."""
+    if asked.kind == "quality" and asked.relative:
+        return points
+    return change if asked.kind == "budget" and asked.relative else partial(written, asked.unit)
+
+
+def objective_sentence(asked: Asked, judged: Judged, outcome: Outcome, stage: StageSummary | None) -> str:
+    """The value, the limit, the outcome, and the bound that decided it or what would settle it."""
+    write, value, limit = writer(asked), judged.value.value, judged.limit
+    if value is None or judged.reason is not None or limit is None:
+        known = "" if limit is None else limit_text(limit, write)
+        return f"{asked.label} (limit: {_limit(asked, known)}) can't be judged: {judged.reason}{_more(asked, judged, stage)}"
+    if outcome == "unsettled":
+        ends = [judged.optimistic, judged.pessimistic]
+        texts, said = beside([value, *sorted(end for end in ends if end is not None)], limit, write)
+        span = f"{texts[1]} to {texts[2]}" if len(texts) == 3 else f"{_one_sided(asked, judged)} {texts[1]}"
+        open_ = f"{asked.label} is {texts[0]} (limit: {_limit(asked, said)}), not settled"
+        return f"{open_}: the data allow {span}{_more(asked, judged, stage)}"
+    deciding = judged.pessimistic if outcome == "holds" else judged.optimistic
+    assert deciding is not None
+    texts, said = beside([value, deciding], limit, write)
+    edge = "at most" if (outcome == "holds") == (asked.better == "lower") else "at least"
+    verb = "keeps" if outcome == "holds" else "breaks"
+    return f"{asked.label} is {texts[0]} and {verb} its limit ({_limit(asked, said)}); {edge} {texts[1]} with 95 % confidence"
+
+
+def _one_sided(asked: Asked, judged: Judged) -> str:
+    """Of an interval that is open on one side."""
+    return "at least" if (judged.pessimistic is None) == (asked.better == "lower") else "at most"
+
+
+def _limit(asked: Asked, said: str) -> str:
+    """The limit as it was asked for; of an SLO in numbers too, which of a relative one are the baseline's."""
+    if asked.kind != "slo":
+        return asked.text
+    return ", ".join(part for part in (f"{asked.text} of the baseline's" if asked.relative else "", said) if part)
+
+
+def _more(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
+    """What would settle an objective, as the end of its sentence; empty where nothing is known."""
+    more, n = judged.more, judged.value.n
+    if more is None or stage is None:
+        return ""
+    if more.total is None:
+        return "; it is so near its limit that even 20 times as much data would hardly settle it"
+    if more.unit == "prompts":
+        return f"; about {more.total:,} prompts instead of {n:,} would settle it"
+    if more.unit == "requests":
+        per_block = stage.planned / stage.blocks
+        total = max(more.total, stage.planned + ceil(per_block))
+        blocks = _blocks(total / per_block - stage.blocks, stage)
+        at = "failing at this rate" if asked.metric == "error_rate" else "with this share"
+        return f"; about {total:,} requests {at} would settle it ({blocks})"
+    blocks = _blocks(more.total - stage.blocks, stage)
+    return f"; {blocks} would be enough to judge it" if more.to == "judge" else f"; {blocks} would settle it"
+
+
+def _blocks(count: float, stage: StageSummary) -> str:
+    more = max(1, ceil(count))
+    each = stage.window_s / stage.blocks
+    return f"about {more:,} more block{'s' if more > 1 else ''} of this size, {duration(more * each)} of load"
+
+
+def headline(
+    name: str,
+    decision: Decision,
+    objectives: Sequence[Objective],
+    binding: Objective | None,
+    stage: StageSummary | None,
+    failed: str | None = None,
+) -> str:
+    """The decision on a variant and the objective that made it, in one line. `failed`: why its server did not live."""
+    if failed is not None:
+        return f"INCONCLUSIVE on {name}: it was not measured to the end: {failed}"
+    if stage is None:
+        return f"INCONCLUSIVE on {name}: it was not measured"
+    if stage.validity.level == "INVALID":
+        return f"INCONCLUSIVE on {name}: the measurement is not valid: {stage.validity.reasons[0].partition(': ')[2]}"
+    if binding is None:
+        return f"INCONCLUSIVE on {name}: nothing is asked of it; write slo, quality or budget into the experiment"
+    if decision == "SHIP":
+        many = len(objectives)
+        which = f"all {many} objectives hold; the tightest" if many > 1 else "its one objective holds"
+        return f"SHIP {name}: {which}: {binding.sentence}"
+    if decision == "DON'T SHIP":
+        others = sum(objective.outcome == "fails" for objective in objectives) - 1
+        more = f"; {others} more objective{'s' if others > 1 else ''} fail{'s' if others == 1 else ''}" if others else ""
+        return f"DON'T SHIP {name}: {binding.sentence}{more}"
+    return f"INCONCLUSIVE on {name}: {binding.sentence}"
+
+
+def reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list[str]:
+    """Each objective's sentence, the failing ones first, then what else a reader of the verdict must know."""
+    order = ("fails", "unsettled", "holds")
+    said = [o.sentence for o in sorted(objectives, key=lambda o: order.index(o.outcome))]
+    if stage is None:
+        return said
+    said += stage.validity.reasons
+    failed = stage.planned - stage.succeeded
+    if failed and not any(o.metric == "error_rate" for o in objectives):
+        rest = "nothing else was measured" if failed == stage.planned else _of_failed(objectives)
+        said.append(f"{failed:,} of {stage.planned:,} requests failed, and the slo names no error_rate: {rest}")
+    if stage.failures and stage.examples:
+        most = max(stage.examples, key=lambda name: stage.failures.get(name, 0))
+        said.append(f"{most}, the first of {stage.failures[most]:,}: {shortened(stage.examples[most])}")
+    return said
+
+
+def _of_failed(objectives: Sequence[Objective]) -> str:
+    """What failed requests are in the times that are judged; the metrics themselves are of those that succeeded."""
+    statistics = {o.metric.rpartition("_")[2] for o in objectives if o.kind == "slo" and o.unit == "ms"}
+    parts = ["judged percentiles count them as infinite"] if statistics - {"mean"} else []
+    parts += ["judged means leave them out"] if "mean" in statistics else []
+    return " and ".join(parts) or "times are of those that succeeded"
+
+
+def overall(
+    baseline: str,
+    decisions: Mapping[str, Decision],
+    passing: Sequence[str],
+    quality: Mapping[str, float | None],
+) -> str:
+    """What to ship, first line of a report.
+
+    `decisions`: on the variants of which something is asked. `passing`: those that may ship, best first.
+    `quality`: of each variant, 0 to 1.
+    """
+    if not decisions:
+        return "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget into the experiment."
+    if not passing:
+        opened = [name for name, decision in decisions.items() if decision == "INCONCLUSIVE"]
+        failing = [name for name, decision in decisions.items() if decision == "DON'T SHIP"]
+        if opened:
+            return f"No variant may ship yet; not settled: {', '.join(opened)}."
+        return f"No variant may ship: {_listed(failing)} break{'s' if len(failing) == 1 else ''} an objective."
+    best, others = passing[0], passing[1:]
+    if best != baseline:
+        return f"Ship {best}: it meets every objective{f' ({_listed(others)} would pass too)' if others else ''}."
+    if not others:
+        alone = "" if list(decisions) == [baseline] else ", and no other variant is shown to"
+        return f"Keep {best}: it meets every objective{alone}."
+    ours, theirs = _quality(quality[best]), _listed([_quality(quality[name]) for name in others])
+    also = f"{_listed(others)} would pass too ({theirs})"
+    return f"Keep {best}: it meets every objective with the best quality ({ours}); {also}."
+
+
+def _quality(share: float | None) -> str:
+    return "not known" if share is None else percent(share)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

@@ -1,0 +1,75 @@
+"""The prefix cache: the share of the input that it was meant to answer, and the share that it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from foundation.arrays import Floats
+from foundation.run.journal import Journal
+from foundation.run.requests import Requests
+from results.measures.cache_counters import Counters
+from results.statistics.intervals import absent
+from results.summary import Estimate, Metric
+
+_OF = "of the tokens of all requests of the blocks, warm-up included"
+CACHE = {
+    "cache_hit_share": Metric(
+        "prefix cache hits", "share", f"input tokens that the server's prefix cache answered, {_OF}", "higher"
+    ),
+    "intended_cache_hit_share": Metric(
+        "prefix cache hits intended", "share", f"input tokens shared with earlier prompts by intent, {_OF}", "higher"
+    ),
+}
+
+
+def cache_metrics(journals: Sequence[Journal], counters: Counters | None) -> dict[str, Estimate]:
+    """Both shares over the blocks of a stage: the intended one where the workload intends any, none where both are unknown.
+
+    The server's own counters go before what it says of each request.
+    """
+    observed = (_observed(journals, counters) if counters else None) or _told(journals)
+    intended = _intended(journals)
+    if observed is None and intended is None:
+        return {}
+    found = {"cache_hit_share": observed or absent("the server does not tell")}
+    return found if intended is None else {**found, "intended_cache_hit_share": intended}
+
+
+def _intended(journals: Sequence[Journal]) -> Estimate | None:
+    inputs, shared = _known(journals, lambda requests: requests.shared_tokens)
+    return None if np.isnan(shared).all() else _share(np.minimum(np.nan_to_num(shared), inputs), inputs)
+
+
+def _told(journals: Sequence[Journal]) -> Estimate | None:
+    """By `cached_tokens` of the requests' usage. A server that names it in some answers means 0 in the others."""
+    inputs, cached = _known(journals, lambda requests: requests.cached_tokens)
+    return None if np.isnan(cached).all() else _share(np.nan_to_num(cached), inputs)
+
+
+def _known(journals: Sequence[Journal], column: Callable[[Requests], Floats]) -> tuple[Floats, Floats]:
+    """Input tokens and another column of all requests whose input tokens are known."""
+    everything = [(journal.requests.input_tokens, column(journal.requests)) for journal in journals]
+    inputs, values = (np.concatenate(parts) for parts in zip(*everything, strict=True))
+    return inputs[~np.isnan(inputs)], values[~np.isnan(inputs)]
+
+
+def _observed(journals: Sequence[Journal], counters: Counters) -> Estimate | None:
+    """By the counters of the last sample before each block and the first one after it."""
+    at_ns, counted = counters.at_ns, []
+    for journal in journals:
+        origin_ns, end = journal.header.origin_monotonic_ns, journal.end
+        before = int(np.searchsorted(at_ns, origin_ns, side="right")) - 1
+        after = int(np.searchsorted(at_ns, origin_ns + end.ended_ns)) if end is not None else len(at_ns)
+        if before < 0 or after == len(at_ns):
+            return None
+        hits, queries = (int(each[after] - each[before]) for each in (counters.hits, counters.queries))
+        if not 0 <= hits <= queries:  # the server began again
+            return None
+        counted.append((hits, queries))
+    return _share(*np.array(counted, dtype=np.float64).T)
+
+
+def _share(parts: Floats, wholes: Floats) -> Estimate | None:
+    return Estimate(value=float(parts.sum() / wholes.sum()), n=len(wholes)) if wholes.sum() else None

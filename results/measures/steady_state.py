@@ -1,0 +1,340 @@
+"""The part of a journal that counts, and what a careful person would doubt about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf, isfinite, nan, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foundation.arrays import Floats
+from foundation.run.chunks import CHUNK_TIMES
+from foundation.run.journal import Damage, Journal
+from foundation.run.pooled import Statistics, Times, pooled, statistics_of
+from foundation.run.requests import Requests
+from results.measures.doubt import Doubt, some
+from results.measures.saturation import Held, held
+from results.statistics.intervals import QUANTILES
+
+LATE_SHARE = 0.1
+LATE_MS = 5.0
+SENT_LATE = "the load generator sent late"
+# MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
+BATCH = 5
+BATCHES = 8
+# How far arrivals may be from the rate that the journals name: a factor, and standard deviations of a Poisson count.
+UNLIKE, BY_CHANCE = 1.5, 5.0
+# Standard errors by which the beginning must differ from the rest.
+CLEARLY = 4.0
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Requests outside a block's window, which no number holds: `warm_up` before it, `ramp_down` after it; `failed` of them."""
+
+    warm_up: int = 0
+    ramp_down: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Every request of a journal, warm-up and all, for the timeline: ms from `origin_unix_ns`.
+
+    When it was due, how long its answer took (NaN where there is none), and whether it succeeded; `end` is the last chunk's.
+    """
+
+    origin_unix_ns: int
+    due: Floats
+    latency: Floats
+    ok: NDArray[np.bool_]
+
+    @property
+    def end(self) -> float:
+        return float(np.fmax(self.due + self.latency, self.due).max(initial=0.0))
+
+
+@dataclass(frozen=True)
+class Block:
+    """One journal's window: what is counted, and its steady part: what is timed.
+
+    `requests` are those scheduled inside the window: failures, tokens and answers are counted over all of them. `steady` are
+    those scheduled from `steady_ms` on, after what `settling_of` cut: times are of these. The steady part is `window_s` long.
+    `completed`, `output_tokens` and `total_tokens` count what ended well inside it, whenever it began, and `ended` what ended
+    there in any way; `in_flight` is the mean number under way.
+    `stall_ms`: the longest time that the load generator, of `workers` processes, was away from its work.
+    `span` is when it began and ended, warm-up and drain and all, in Unix seconds; zeros where the journal does not say.
+    `window_ms` is the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the planned requests
+    that left no record, `clock_step_ms` is how far the clock of the chunks was set meanwhile.
+    """
+
+    number: int
+    seed: int
+    window_s: float
+    requests: Requests
+    completed: int
+    ended: int
+    output_tokens: float
+    total_tokens: float
+    in_flight: float
+    notes: Sequence[str]
+    stall_ms: float = 0.0
+    workers: int = 1
+    span: tuple[float, float] = (0.0, 0.0)
+    steady_ms: float = -inf
+    window_ms: tuple[float, float] = (-inf, inf)
+    left_out: LeftOut = LeftOut()
+    trace: Trace | None = None
+    missing: int = 0
+    clock_step_ms: float = 0.0
+
+    @cached_property
+    def steady(self) -> Requests:
+        """The requests of the steady part."""
+        return self.requests.where(self.requests.scheduled >= self.steady_ms)
+
+    @cached_property
+    def by_chunk(self) -> Mapping[str, Statistics]:
+        """Of the times of single chunks and tokens of the answers in the steady part."""
+        return _by_chunk([self])
+
+
+@dataclass(frozen=True)
+class Settling:
+    """How long after the warm-up a stage's blocks were not steady yet: times and rates leave out `cut_ns` of each window.
+
+    `found` is False where they were not steady before half of the window was over; then nothing is cut.
+    """
+
+    cut_ns: int = 0
+    found: bool = True
+
+
+@dataclass(frozen=True)
+class StageData:
+    """One variant under one offered load: its blocks, in order. `settling` is what was found of their steady state.
+
+    `damage`: the lines of its journals that no number holds. `findings`: what else was found against it when it was read;
+    `differs`: why its blocks are not of one offered load, where they are not. `sessions`: whether conversations of
+    several requests arrive, and not single requests.
+    `begun`: the sessions that began in the steady part of each block. `arrivals`: as its journals say.
+    """
+
+    stage: str
+    offered_rate: float | None
+    concurrency: int | None
+    blocks: Sequence[Block]
+    settling: Settling = Settling()
+    damage: Sequence[Damage] = ()
+    findings: Sequence[Doubt] = ()
+    differs: str | None = None
+    sessions: bool = False
+    begun: Sequence[int] = ()
+    arrivals: str = ""
+
+    @property
+    def n(self) -> int:
+        """Requests that are counted."""
+        return sum(len(block.requests) for block in self.blocks)
+
+    @property
+    def timed(self) -> int:
+        """Requests of the steady parts."""
+        return sum(len(block.steady) for block in self.blocks)
+
+    @cached_property
+    def by_chunk(self) -> Mapping[str, Statistics]:
+        """Of the times of single chunks and tokens of all answers in the steady parts."""
+        return _by_chunk(self.blocks)
+
+    @property
+    def succeeded(self) -> int:
+        return sum(int(block.requests.ok.sum()) for block in self.blocks)
+
+    @cached_property
+    def held(self) -> Held:
+        """Whether the offered load was held, and why not."""
+        if reason := self.differs or _unlike_offered(self):
+            return Held(None, reason, nan)
+        return held([block.steady for block in self.blocks], self.offered_rate is not None)
+
+    @property
+    def window_s(self) -> float:
+        return sum(block.window_s for block in self.blocks)
+
+
+def _by_chunk(blocks: Sequence[Block]) -> dict[str, Statistics]:
+    times = {name: chunk_times(blocks, name) for name in CHUNK_TIMES}
+    found = {name: statistics_of(times[name], QUANTILES) for name in CHUNK_TIMES if name != "itl"}
+    return found | {"itl": found["icl"] if times["itl"].same_as(times["icl"]) else statistics_of(times["itl"], QUANTILES)}
+
+
+def chunk_times(blocks: Sequence[Block], name: str) -> Times:
+    """The times of single chunks or tokens, of one kind, of the answers in the steady parts of some blocks."""
+    parts = [(b.requests.chunks, b.requests.ok & (b.requests.scheduled >= b.steady_ms)) for b in blocks]
+    return pooled([chunks.times(name, of) for chunks, of in parts])
+
+
+def _unlike_offered(stage: StageData) -> str | None:
+    """Why the rate in the headers is not that of the arrivals, None where it is. Bursts make windows differ from their mean."""
+    seconds = sum(block.window_ms[1] - block.window_ms[0] for block in stage.blocks) / 1e3
+    if stage.offered_rate is None or stage.sessions or not isfinite(seconds) or not seconds > 0:
+        return None
+    expected = stage.offered_rate * seconds
+    ratio = stage.n / expected
+    if 1 / UNLIKE <= ratio <= UNLIKE or abs(stage.n - expected) <= BY_CHANCE * sqrt(expected):
+        return None
+    return f"{stage.n / seconds:.3g} requests/s arrived, and the journals say that {stage.offered_rate:g} were offered"
+
+
+def window_of(journal: Journal) -> tuple[int, int]:
+    """The window in ns from the origin: up to where it was stopped, if it was. A block that was cut off ends with the last thing
+    it saw."""
+    header, end = journal.header, journal.end
+    seen = [_last(journal.requests.scheduled_ns), _last(journal.requests.done_ns), header.window_start_ns]
+    ended_ns = max(seen) if end is None else end.window_end_ns
+    ends = [at for at in (header.window_end_ns, ended_ns) if at is not None]
+    return header.window_start_ns, max(header.window_start_ns, min(ends))
+
+
+def settling_of(journals: Sequence[Journal]) -> Settling:
+    """MSER-5 on the blocks of a stage, averaged second by second so that chance in one block decides nothing.
+
+    White, "An Effective Truncation Heuristic for Bias Reduction in Simulation Output" (Simulation 69, 1997), with batches of
+    five: cut where the squared standard error of what is left is least. What is watched is the number in flight, or in a
+    closed loop, where that is given, the number that ended. Windows under 40 s are taken as they are. So are those
+    whose beginning is not clearly unlike the rest: least errors alone follow chance.
+    """
+    series = [_by_second(journal) for journal in journals]
+    batches = min((len(one) for one in series), default=0) // BATCH
+    if batches < BATCHES:
+        return Settling()
+    mean = np.mean([one[: batches * BATCH] for one in series], axis=0).reshape(batches, BATCH).mean(axis=1)
+    errors = [float(mean[d:].var() / (batches - d)) for d in range(batches // 2 + 1)]
+    best = int(np.argmin(errors))
+    if not best:
+        return Settling()
+    before, after = mean[:best], mean[best:]
+    by_chance = float(after.std(ddof=1)) * sqrt(1 / len(before) + 1 / len(after))
+    if abs(before.mean() - after.mean()) <= CLEARLY * by_chance:
+        return Settling()
+    return Settling(found=False) if best == batches // 2 else Settling(best * BATCH * 1_000_000_000)
+
+
+def _by_second(journal: Journal) -> Floats:
+    """Requests in flight (open loop), or ended (closed), of each whole second of the window."""
+    start, end = window_of(journal)
+    edges = start + np.arange((end - start) // 1_000_000_000 + 1) * 1_000_000_000
+    ended = ~np.isnan(journal.requests.sent_ns + journal.requests.done_ns)
+    sent, done = journal.requests.sent_ns[ended], journal.requests.done_ns[ended]
+    if journal.header.concurrency is not None:
+        return np.histogram(done, edges)[0].astype(np.float64)
+    return np.diff(_passed(sent, edges) - _passed(done, edges)) / 1e9
+
+
+def _passed(stamps_ns: Floats, until_ns: NDArray[Any]) -> Floats:
+    """For each of some moments, the time that has passed since the stamps before it, added up, ns."""
+    ordered = np.sort(stamps_ns)
+    before = np.searchsorted(ordered, until_ns)
+    return np.asarray(before * until_ns - np.append(0.0, np.cumsum(ordered))[before])
+
+
+def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset()) -> Block:
+    """A journal's window, whose steady part begins `cut_ns` (`settling_of`) later.
+
+    `following`: the prompts that go on with a session that another began.
+    """
+    window_start, end = window_of(journal)
+    start = window_start + cut_ns
+    everything = journal.requests
+    low, high = start / 1e6, end / 1e6
+    before, after = everything.scheduled < window_start / 1e6, everything.scheduled >= high
+    inside = (everything.done >= low) & (everything.done < high)
+    completed = inside & everything.ok
+    return Block(
+        number=journal.header.block,
+        seed=journal.header.seed,
+        window_s=max(0.0, (end - start) / 1e9),
+        requests=everything.where(~before & ~after),
+        completed=int(completed.sum()),
+        ended=int(inside.sum()),
+        output_tokens=float(everything.output_tokens[completed].sum()),
+        total_tokens=float(everything.total_tokens[completed].sum()),
+        in_flight=_mean_in_flight(everything.sent, everything.done, low, high),
+        notes=_block_notes(journal),
+        stall_ms=journal.end.loop_stall_max_ns / 1e6 if journal.end else 0.0,
+        workers=journal.header.workers,
+        span=_span(journal),
+        steady_ms=low if cut_ns else -inf,
+        window_ms=(window_start / 1e6, high),
+        left_out=LeftOut(int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())),
+        trace=Trace(journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok),
+        missing=_missing(journal, before, following),
+        clock_step_ms=_clock_step_ms(journal),
+    )
+
+
+def _missing(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) -> int:
+    """Planned requests without a record, or sessions without their first turn; lines that can't be read are not counted again.
+
+    An open loop plans its warm-up too.
+    """
+    header, requests = journal.header, journal.requests
+    planned = requests if header.concurrency is None else requests.where(~warm_up)
+    there = sum(prompt not in following for prompt in planned.prompt_id)
+    return max(0, (header.planned or 0) - there - len(journal.damage))
+
+
+def _clock_step_ms(journal: Journal) -> float:
+    """Chunks have the kernel's stamps where the clock is the kernel's; CLOCK_MONOTONIC, the user's, is never set."""
+    return abs(journal.end.clock_step_ns) / 1e6 if journal.end is not None and journal.header.clock == "kernel" else 0.0
+
+
+def _span(journal: Journal) -> tuple[float, float]:
+    began = journal.header.origin_unix_ns
+    if not began:
+        return 0.0, 0.0
+    ended = journal.end.ended_ns if journal.end is not None else _last(journal.requests.done_ns)
+    return began / 1e9, (began + ended) / 1e9
+
+
+def _last(stamps_ns: NDArray[Any]) -> int:
+    """The latest of some stamps, NaN where there is none; 0 where there is none at all."""
+    return int(np.nanmax(stamps_ns)) if np.any(~np.isnan(stamps_ns)) else 0
+
+
+def _mean_in_flight(sent: Floats, done: Floats, low: float, high: float) -> float:
+    """The number of requests under way, averaged over the window."""
+    if high <= low:
+        return float("nan")
+    overlap = np.clip(np.minimum(done, high) - np.maximum(sent, low), 0, None)
+    return float(np.nansum(overlap)) / (high - low)
+
+
+def _block_notes(journal: Journal) -> list[str]:
+    header, end, n = journal.header, journal.end, len(journal.requests)
+    notes = []
+    if end is None:
+        notes.append(f"block {header.block} was cut off after {some(n, 'request')}; they are used")
+    elif end.end == "interrupted":
+        notes.append(f"block {header.block} was interrupted after {some(n, 'request')}; they are used")
+    return notes
+
+
+def client_late(stage: StageData) -> str | None:
+    """Why the load generator, and not the server, set the latencies; None where it did not."""
+    slip = np.concatenate([b.requests.slip[~np.isnan(b.requests.slip)] for b in stage.blocks])
+    latency = np.concatenate([b.requests.latency[b.requests.ok & ~np.isnan(b.requests.latency)] for b in stage.blocks])
+    if len(slip) == 0 or len(latency) == 0:
+        return None
+    late, typical = float(np.percentile(slip, 95)), float(np.percentile(latency, 50))
+    if late <= LATE_MS or late <= LATE_SHARE * typical:
+        return None
+    return (
+        f"{SENT_LATE}: one request in 20 by more than {late:.0f} ms, with a median latency of {typical:.0f} ms; "
+        "lower the rate, or drive it from more cores"
+    )

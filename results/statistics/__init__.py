@@ -1,0 +1,1 @@
+"""Estimates and bounds with known error rates, as pure functions over arrays."""

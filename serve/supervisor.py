@@ -1,0 +1,166 @@
+"""Runs a command and ends its whole process tree with its parent: `python -I warden.py FOLDER COMMAND...`.
+
+Two processes watch. The first starts the second, which starts the command; each inherits whatever
+descendants the other leaves. The second one's standard input is a pipe that the parent holds open.
+When the pipe closes (the parent stops the server, ends, or is killed by whatever signal), the command
+ends, or the first process is gone, the second ends everything that came from the command, and exits
+with the command's status. When the second is gone, the first does the same. The kernel ends the
+command where both die at once. FOLDER, the command's own, is removed at the end. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from foundation.files.scratch import sweep, sweep_dead
+from foundation.processes.end_with_parent import end_with
+
+GRACE_S = 5.0
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KILLED = 128
+"""A command that a signal ended has this status plus the signal's number, as in a shell."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+# Memory that processes share, by the names that Python, torch and vLLM give it.
+_SHARED, _SHARED_NAMES = Path("/dev/shm"), ("psm_", "torch_", "vllm")
+# Python's resource tracker removes what those it served have left, once they are all gone.
+_TRACKER, _TRACKER_S = b"multiprocessing.resource_tracker", 2.0
+_STARTED_S = time.time()
+
+
+def main(folder: Path, command: list[str]) -> int:
+    first, first_ended = os.getpid(), os.pidfd_open(os.getpid())
+    adopt_orphans()
+    second = os.fork()
+    if second == 0:
+        return guard(command, folder, first, first_ended)
+
+    def pass_on(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(second, signal.SIGTERM)
+
+    for number in STOPPING:
+        signal.signal(number, pass_on)
+    status = os.waitstatus_to_exitcode(os.waitpid(second, 0)[1])
+    clear_away(folder)
+    return exit_status(status)
+
+
+def guard(command: list[str], folder: Path, first: int, first_ended: int) -> int:
+    """The second process: run the command until something ends."""
+    for number in STOPPING:
+        signal.signal(number, close_pipe)
+    adopt_orphans()
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=partial(end_with, os.getpid()),
+    )
+    ended = os.pidfd_open(child.pid)
+    select.select([sys.stdin, ended, first_ended], [], [])
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+        os.killpg(child.pid, signal.SIGCONT)  # one that was stopped can't end
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_S)
+    kill_descendants()
+    if os.getppid() != first:
+        clear_away(folder)
+    return exit_status(child.wait())
+
+
+def exit_status(code: int) -> int:
+    return code if code >= 0 else KILLED - code
+
+
+def close_pipe(*_: object) -> None:
+    """A signal to the warden is the same as the end of its parent."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # closed, its number would be the next file's
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of every descendant whose own parent dies, so that none can slip away."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def clear_away(folder: Path) -> None:
+    """End what the other process left, and remove the folder; the one around it too, where its owner is dead."""
+    kill_descendants()
+    sweep(folder)
+    sweep_dead(folder.parent.parent)
+
+
+def kill_descendants() -> None:
+    """SIGKILL children until there are none; the orphans of each become children in turn.
+
+    Resource trackers are left time to remove shared memory; what is left of it then is removed here.
+    """
+    shared = shared_memory(descendants(os.getpid()))
+    deadline = time.monotonic() + _TRACKER_S
+    while children := children_of(os.getpid()):
+        for pid in children:
+            if time.monotonic() > deadline or not is_tracker(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.01)
+    for file in shared:
+        file.unlink(missing_ok=True)
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, file.read_text(encoding="utf-8", errors="replace").split())
+    return found
+
+
+def descendants(pid: int) -> Iterator[int]:
+    for child in children_of(pid):
+        yield child
+        yield from descendants(child)
+
+
+def is_tracker(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return _TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+def shared_memory(pids: Iterator[int]) -> set[Path]:
+    """The shared memory that some processes have mapped, and that a process of theirs made: it is younger than this one."""
+    files: set[Path] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+            files |= {Path(line.split(maxsplit=5)[5]) for line in lines if f" {_SHARED}/" in line}
+    return {file for file in files if file.name.startswith(_SHARED_NAMES) and _changed_s(file) >= _STARTED_S}
+
+
+def _changed_s(file: Path) -> float:
+    with contextlib.suppress(OSError):
+        return file.stat().st_ctime
+    return 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
