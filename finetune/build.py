@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.checks import can_evaluate
 from finetune.config import FinetuneConfig
-from finetune.data import Prepared, Tokens, can_evaluate
+from finetune.data import Prepared
 from finetune.score import Scorer, TaskScore
+from finetune.tokens import Tokens
 from finetune.warm_start import load_start
 from foundation.errors import BadInput
 from foundation.models.loading import load_causal_lm

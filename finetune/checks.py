@@ -6,12 +6,55 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finetune.config import FinetuneConfig, is_pattern, names_module
+from finetune.warm_start import check_start
 from foundation.errors import BadInput
-from foundation.models.model import ModelRef
+from foundation.models.model import ModelRef, is_causal
 from foundation.section import nearest
 
 _ENDS = frozenset({"lm_head", "embed_tokens"})
 """The two ends of a model, which vLLM takes no adapter of."""
+
+
+def check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
+    """The base's `config.json`. Raises BadInput for a base that can't be trained so."""
+    about = base.config()
+    architectures = about.get("architectures")
+    names = [str(a) for a in architectures] if isinstance(architectures, list) else []
+    if not any(map(is_causal, names)):
+        raise BadInput(
+            f"{base.path}/config.json: architectures: {', '.join(names) or 'none'}; finetune needs a causal LM (...ForCausalLM)"
+        )
+    if "quantization_config" in about:
+        raise BadInput(f"{base.id}: already quantized; fine-tune the full-precision model, then quantize once")
+    base.fingerprint()  # refuses weights that are not safetensors
+    _check_code(base, about, config)
+    check_modules(base, about, config)
+    check_optimizer(config)
+    if config.warm_start:
+        check_start(config.warm_start, base, config)
+    if not can_evaluate(config) and (config.patience or config.eval_steps or config.watch == "score"):
+        raise BadInput(
+            "finetune.base_format: nf4 can't be evaluated while it is trained on a CPU (bitsandbytes repacks the weights for "
+            "good), which patience, eval_steps and watch: score need; leave them out, or write base_format: int8"
+        )
+    return about
+
+
+def _check_code(base: ModelRef, about: dict[str, object], config: FinetuneConfig) -> None:
+    from transformers import CONFIG_MAPPING
+
+    if about.get("auto_map") and about.get("model_type") not in CONFIG_MAPPING and not config.trust_remote_code:
+        raise BadInput(
+            f"{base.path}/config.json: auto_map: this model brings Python code of its own, which is not run unless asked for; "
+            "read it, then write finetune.trust_remote_code: true"
+        )
+
+
+def can_evaluate(config: FinetuneConfig) -> bool:
+    """Whether held-out loss can be had during training: not with an NF4 base on a CPU, whose first evaluation spoils the rest."""
+    import torch
+
+    return not (config.method == "qlora" and config.base_format == "nf4") or torch.cuda.is_available()
 
 
 def check_optimizer(config: FinetuneConfig) -> None:

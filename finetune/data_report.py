@@ -6,13 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.control_tokens import with_control_tokens
+from finetune.tokens import Tokens
 from foundation.data.examples import Example
-
-if TYPE_CHECKING:
-    from finetune.data import Tokens
 
 FILE = "data-report.md"
 _MOST_LABELS = 20

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.config import FinetuneConfig
-from finetune.data import Tokens, prepare
+from finetune.data import prepare
+from finetune.tokens import Tokens
 from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.atomic_write import write_whole

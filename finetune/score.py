@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.data import Tokens
+from finetune.tokens import Tokens
 
 Scorer = Callable[[str, str], float]
 """Answer and reference to 0..1; it has to be picklable."""

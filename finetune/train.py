@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune import card, data_report
-from finetune.checks import own_template
+from finetune.checks import can_evaluate, own_template
 from finetune.config import FinetuneConfig
-from finetune.data import Prepared, Tokens, can_evaluate, prepare
+from finetune.data import Prepared, prepare
 from finetune.score import Scorer
+from finetune.tokens import Tokens
 from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.atomic_write import write_whole

@@ -26,7 +26,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from trl import SFTTrainer
 
-from finetune.data import Tokens
+from finetune.tokens import Tokens
 from foundation.errors import SystemFailed
 
 IGNORED = -100

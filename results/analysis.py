@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -13,6 +15,9 @@ from foundation.run.records import Ceiling
 from foundation.section import nearest
 from results.comparison.break_even import break_evens
 from results.comparison.resolution import resolutions
+from results.comparison.run_notes import noise_notes, run_notes, turns_notes
+from results.comparison.runs.compare import StoredRun
+from results.comparison.runs.settings import Settings
 from results.comparison.variants import (
     NOISE_METRICS,
     Pairing,
@@ -40,7 +45,6 @@ from results.measures.quality import NEEDS_NO_REFERENCE, statement
 from results.measures.stage_notes import doubts, examples, failures
 from results.measures.steady_state import StageData
 from results.measures.validity import failed_validity, probe_validity, read_ceiling, unread_validity, validity_of, worst
-from results.run_notes import noise_notes, run_notes, turns_notes
 from results.statistics.bounded_means import score_bounds
 from results.statistics.intervals import TAIL, absent, estimate, holm
 from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
@@ -50,6 +54,15 @@ def analyse(inputs: RunInputs) -> Summary:
     """Read the journals of a run and make every number of it. Raises BadInput for a run without a readable journal."""
     prompts = read_prompts(inputs.run)
     return summarise(inputs, read_measured(inputs, prompts), prompts)
+
+
+def read_run(
+    inputs: RunInputs, environment: Mapping[str, Any] = MappingProxyType({}), settings: Settings = MappingProxyType({})
+) -> StoredRun:
+    """A run as `compare_runs` takes it. Raises BadInput for a run without a readable journal."""
+    prompts = read_prompts(inputs.run)
+    measured = read_measured(inputs, prompts)
+    return StoredRun(inputs, prompts, measured, summarise(inputs, measured, prompts), environment, settings)
 
 
 def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts) -> Summary:

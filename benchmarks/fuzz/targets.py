@@ -15,8 +15,7 @@ from benchmarks.fuzz.data_targets import DATA_TARGETS
 from benchmarks.fuzz.reference import events_of, may_succeed, unchunked
 from foundation.errors import BadInput
 from foundation.run.journal import Journal, read_journal, read_prompts
-from foundation.run.records import Failure, RequestRecord
-from loadgen.protocol.chunk_token_counts import MOST_TOKENS
+from foundation.run.records import MOST_TOKENS, Failure, RequestRecord
 from loadgen.protocol.reply import Reply
 from loadgen.protocol.sse import SseParser, whole_events, whole_events_in_python
 from loadgen.transport.chunked import ChunkedDecoder, whole_chunks, whole_chunks_in_python

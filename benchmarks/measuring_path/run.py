@@ -21,9 +21,9 @@ from benchmarks.measuring_path.score import Score, errors_us, firsts_us, from_pr
 from benchmarks.measuring_path.tool import Load, Tool
 from benchmarks.measuring_path.tools import installed
 from benchmarks.measuring_path.watch import Watch
-from loadgen import run
 from loadgen.calibration import measure_requests
 from loadgen.emulator.process import emulator, read_truth
+from loadgen.event_loop import run
 from loadgen.transport.receiver import KIND
 
 _CLIENT_CORE, _EMULATOR_CORE = 0, 1

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
-from loadgen import BlockPlan, Question, run, run_block
+from loadgen import BlockPlan, Question, run_block
 from loadgen.config import WorkloadConfig
+from loadgen.event_loop import run
 
 
 def main(url: str, streams: str, tokens: str, transport: str, out: str) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 
 from dyno.terminal.progress import open_console, progress_for
-from loadgen import run
 from loadgen.calibration import calibrate, save
+from loadgen.event_loop import run
 from loadgen.sending.workers_needed import calibration_file
 
 

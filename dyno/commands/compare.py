@@ -25,6 +25,7 @@ from foundation.files.folder_lock import check_free
 from foundation.printable import json_printable
 from foundation.run.layout import RunDirectory, existing_run
 from foundation.units import parse_change
+from results.analysis import read_run
 from results.comparison.runs.compare import StoredRun, compare_runs
 from results.comparison.runs.conclusion import place
 from results.comparison.runs.outcomes import MARGIN
@@ -69,7 +70,7 @@ def _stored(run: Path, name: str) -> StoredRun:
     check_free(run)
     experiment, environment = load_experiment(directory.experiment), _environment(directory.environment)
     inputs = replace(run_inputs(directory, experiment), name=name)
-    return StoredRun(inputs, environment, settings_of(experiment))
+    return read_run(inputs, environment, settings_of(experiment))
 
 
 def _environment(file: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from dyno.pipeline.stopping import handled
 from dyno.terminal.signals import ENDING
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
-from loadgen import reach, run
+from loadgen import reach
+from loadgen.event_loop import run
 from serve import Hosting
 
 

@@ -36,7 +36,7 @@ from foundation.progress import Progress
 from foundation.run.description import read_environment, read_variants
 from foundation.run.layout import RunDirectory, keep_private
 from foundation.run.records import Kind, VariantRecord
-from loadgen import run as run_loop
+from loadgen.event_loop import run as run_loop
 from loadgen.sending.workers_needed import stored_ceiling
 from quantize.recovery import FILE as RECOVERY
 from results.analysis import analyse

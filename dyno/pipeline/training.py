@@ -30,8 +30,8 @@ from foundation.run.layout import RunDirectory
 from foundation.run.records import PLAIN
 from foundation.run.requests import Requests
 from loadgen import BlockPlan, Question, reach, run_block
-from loadgen import run as run_loop
 from loadgen.config import Stage, WorkloadConfig
+from loadgen.event_loop import run as run_loop
 from results.measures.quality import score, with_labels
 
 COLLECT_CONCURRENCY = 8

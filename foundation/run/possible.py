@@ -12,14 +12,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from foundation.run.records import ENDS_WELL
+from foundation.run.records import ENDS_WELL, MOST_TOKENS
 from foundation.run.requests import Requests
 
 # Stamps come from two clocks, the kernel's and CLOCK_MONOTONIC, that are compared once a second.
 RESOLUTION_NS = 1_000_000
 AFTER_END_NS = 1_000_000_000
 LONGEST_NS = 86_400_000_000_000
-MOST_TOKENS = 10_000_000
 
 
 def impossible(requests: Requests, ended_ns: int) -> list[tuple[int, str]]:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 SCHEMA_VERSION = 1
+MOST_TOKENS = 10_000_000
+"""No model has a context of more tokens: a larger count is no count."""
 
 EXACT = 2**53
 """A float holds every whole number up to here; as nanoseconds it is 104 days."""

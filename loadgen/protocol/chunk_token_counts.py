@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from itertools import chain, pairwise
 from operator import sub
 
-MOST_TOKENS = 10_000_000
-"""No model has a context of more tokens: a larger count is no count."""
+from foundation.run.records import MOST_TOKENS
 
 
 def is_count(value: int | None) -> bool:

@@ -27,8 +27,8 @@ from foundation.data.csv_rows import csv_rows
 from foundation.data.json_rows import Number, json_rows
 from foundation.errors import BadInput
 from foundation.files.text_file import read_text
+from foundation.run.records import MOST_TOKENS
 from loadgen.config import Recording
-from loadgen.protocol.chunk_token_counts import MOST_TOKENS
 
 _SHAPES = (
     "an Azure (TIMESTAMP) or BurstGPT (Timestamp, Request tokens) CSV, "

@@ -12,7 +12,7 @@ import sys
 import msgspec
 
 from foundation.errors import DynoError
-from loadgen import run
+from loadgen.event_loop import run
 from loadgen.sending.block import send_block
 from loadgen.sending.fleet import Said
 

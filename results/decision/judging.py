@@ -14,9 +14,10 @@ import numpy as np
 from results.comparison.variants import Pairing
 from results.config import SHARE_METRICS, BudgetConfig, Price
 from results.decision.judged_values import judged_values, paired_values, too_many_failed
-from results.decision.objectives import Asked, Tails, counts_of, fixed_limit, outcome_of, undecided
+from results.decision.objectives import Asked, Tails, fixed_limit, outcome_of, undecided
 from results.measures.cost import FEWEST_PROMPTS, CostRatio, cost_bounds, cost_ratio, is_metered, no_cost_reason
 from results.measures.metrics import ANSWER_SHARES, PER_REQUEST
+from results.measures.shares import counts_of
 from results.measures.steady_state import StageData
 from results.statistics.block_means import block_mean_bounds
 from results.statistics.block_percentiles import percentile_bounds

@@ -12,11 +12,9 @@ from math import isfinite, nan
 from typing import Literal
 
 from foundation.format import change, dollars, limit_text, percent
-from foundation.run.requests import Requests
 from results.config import Limit
 from results.inputs import RunInputs
-from results.measures.metrics import ANSWER_SHARES, METRICS
-from results.measures.steady_state import StageData
+from results.measures.metrics import METRICS
 from results.summary import Estimate, Judged, Outcome
 
 ALPHA = 0.05
@@ -104,19 +102,6 @@ class Tails:
 def fixed_limit(asked: Asked) -> float:
     """The limit in the metric's unit where it does not hang on the baseline's value; NaN where it does."""
     return nan if asked.kind == "slo" and asked.relative else asked.limit
-
-
-def share_counts(metric: str, stage: StageData) -> tuple[int, int]:
-    """How many requests count against a share, and of how many."""
-    counts = [counts_of(metric, block.requests) for block in stage.blocks]
-    return sum(count for count, _ in counts), sum(n for _, n in counts)
-
-
-def counts_of(metric: str, requests: Requests) -> tuple[int, int]:
-    """The same of some requests."""
-    if metric == "error_rate":
-        return int((~requests.ok).sum()), len(requests)
-    return int(ANSWER_SHARES[metric](requests).sum()), int(requests.ok.sum())
 
 
 def undecided(value: Estimate, limit: float, reason: str) -> Judged:

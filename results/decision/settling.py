@@ -16,7 +16,8 @@ from scipy.special import bdtr, bdtrik, ndtri, stdtrit
 
 from foundation.arrays import Floats
 from results.config import SHARE_METRICS
-from results.decision.objectives import Asked, Tails, outcome_of, share_counts
+from results.decision.objectives import Asked, Tails, outcome_of
+from results.measures.shares import share_counts
 from results.measures.steady_state import StageData
 from results.statistics.bounded_means import paired_score_bounds, score_bounds
 from results.statistics.intervals import FLOORS, floor_reason, share_bounds, smallest

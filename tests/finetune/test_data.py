@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from finetune import check
 from finetune.config import FinetuneConfig
-from finetune.data import MIN_SHARED_PREFIX, Tokens, encode, prepare, shared_prefix
+from finetune.data import prepare
+from finetune.tokens import MIN_SHARED_PREFIX, Tokens, encode, shared_prefix
 from foundation.data.examples import PromptStyle
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef

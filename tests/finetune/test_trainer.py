@@ -10,7 +10,8 @@ import torch
 
 from finetune.build import build_trainer, fill_up
 from finetune.config import FinetuneConfig
-from finetune.data import Tokens, prepare
+from finetune.data import prepare
+from finetune.tokens import Tokens
 from foundation.data.examples import PromptStyle
 from foundation.models.model import ModelRef
 from tests.finetune.conftest import example

@@ -9,7 +9,8 @@ import pytest
 
 from finetune import check
 from finetune.config import FinetuneConfig
-from finetune.data import Tokens, encode, prepare, shared_prefix
+from finetune.data import prepare
+from finetune.tokens import Tokens, encode, shared_prefix
 from finetune.turns import TrainOn
 from foundation.data.examples import Example
 from foundation.errors import BadInput

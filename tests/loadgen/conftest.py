@@ -19,8 +19,9 @@ import pytest
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
 from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
-from loadgen import BlockPlan, Question, run, run_block
+from loadgen import BlockPlan, Question, run_block
 from loadgen.config import WorkloadConfig
+from loadgen.event_loop import run
 from loadgen.protocol.sse import whole_events_in_python
 from loadgen.transport.chunked import whole_chunks_in_python
 from loadgen.transport.receiver import KIND

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from loadgen import run
+from loadgen.event_loop import run
 from loadgen.sending import kernel_timer
 from loadgen.sending.kernel_timer import act_at
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from loadgen import run
 from loadgen.emulator import batch
 from loadgen.emulator.connection import Connection
+from loadgen.event_loop import run
 from tests.loadgen.conftest import need_compiled
 
 SMALL, LARGE = b"data: {}\n\n", bytes(range(256)) * 4096

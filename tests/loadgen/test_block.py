@@ -273,7 +273,8 @@ import asyncio, sys
 from pathlib import Path
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
-from loadgen import BlockPlan, Question, run, run_block
+from loadgen import BlockPlan, Question, run_block
+from loadgen.event_loop import run
 from loadgen.config import WorkloadConfig
 config = WorkloadConfig.model_validate({"stages": [{"rate": 100, "duration": "60s"}], "warmup": "0s"})
 asked = [Question("q", [{"role": "user", "content": "hello"}])]
@@ -330,8 +331,9 @@ def test_importing_loadgen_brings_nothing_heavy() -> None:
 def test_progress_hears_of_every_record(emulator: Any, tmp_path: Path) -> None:
     import asyncio
 
-    from loadgen import BlockPlan, run, run_block
+    from loadgen import BlockPlan, run_block
     from loadgen.config import WorkloadConfig
+    from loadgen.event_loop import run
 
     class Counting:
         def __init__(self) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from foundation.progress import Silent
-from loadgen import run
 from loadgen.calibration import EventLevel, RequestLevel, calibrate, load, save
+from loadgen.event_loop import run
 
 
 def events(asked: float, error: float = 10.0, busy: float = 0.5, failed: int = 0) -> EventLevel:

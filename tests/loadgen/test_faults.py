@@ -18,8 +18,9 @@ import pytest
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Silent
 from foundation.run.records import RequestRecord
-from loadgen import BlockPlan, Question, run, run_block
+from loadgen import BlockPlan, Question, run_block
 from loadgen.config import WorkloadConfig
+from loadgen.event_loop import run
 from tests.loadgen.conftest import read_journal
 from tests.loadgen.faulty_server import FAULTS, FaultyServer
 from tests.loadgen.test_block import FAULTS as EMULATED
@@ -100,7 +101,7 @@ def test_a_redirect_in_the_middle_of_a_load_says_where_it_leads(tmp_path: Path, 
 WITHOUT_C = """
 import json, sys
 from pathlib import Path
-from loadgen import run
+from loadgen.event_loop import run
 from tests.loadgen.test_faults import FAULTS, ONE_BY_ONE, FaultyServer, asked, judge, records_of
 
 async def main():
@@ -125,7 +126,7 @@ SCARCE = """
 import json, resource, sys
 from pathlib import Path
 from foundation.http.endpoint import Endpoint
-from loadgen import run
+from loadgen.event_loop import run
 from tests.loadgen.test_faults import asked, records_of
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))

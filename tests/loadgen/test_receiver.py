@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loadgen import run
+from loadgen.event_loop import run
 from loadgen.transport.chunked import whole_chunks, whole_chunks_in_python
 from loadgen.transport.clocks import KernelClock
 from loadgen.transport.exchange import ENOUGH, HOLD

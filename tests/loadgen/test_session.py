@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from foundation.progress import Silent
-from loadgen import BlockPlan, Question, run, run_block, run_mix
+from loadgen import BlockPlan, Question, run_block, run_mix
 from loadgen.config import Stage, WorkloadConfig
+from loadgen.event_loop import run
 from loadgen.schedule.arrivals import Place, schedule
 from tests.loadgen.conftest import questions, read_journal
 

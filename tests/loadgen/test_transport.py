@@ -12,7 +12,7 @@ import pytest
 
 from foundation.errors import BadInput
 from foundation.http.endpoint import Endpoint
-from loadgen import run
+from loadgen.event_loop import run
 from loadgen.transport import open_transport
 from loadgen.transport.connection import Connection
 from loadgen.transport.exchange import Backlog, Broken, Exchange

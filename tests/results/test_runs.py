@@ -10,7 +10,8 @@ import jsonschema
 import msgspec
 import pytest
 
-from results.comparison.runs.compare import StoredRun, compare_runs
+from results.analysis import read_run
+from results.comparison.runs.compare import compare_runs
 from results.comparison.runs.settings import lines, setting_changes
 from results.inputs import RunInputs
 from results.report.run_comparison import junit, markdown
@@ -45,7 +46,7 @@ def a_run(
 
 
 def compared(before: RunInputs, after: RunInputs) -> RunComparison:
-    return compare_runs(StoredRun(before), StoredRun(after))
+    return compare_runs(read_run(before), read_run(after))
 
 
 def of(comparison: RunComparison, metric: str) -> RunChange:
@@ -103,7 +104,7 @@ def test_what_differs_in_the_environment() -> None:
 
 def test_in_words(tmp_path: Path) -> None:
     before, after = a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 150, 2)
-    found = compare_runs(StoredRun(before, {"commit": "abc"}), StoredRun(after, {"commit": "def"}))
+    found = compare_runs(read_run(before, {"commit": "abc"}), read_run(after, {"commit": "def"}))
     text = markdown(found)
     assert "- **worse**: tuned, main: latency p50 was" in text
     assert "- commit: abc -&gt; def" in text

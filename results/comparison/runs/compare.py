@@ -12,27 +12,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from results.analysis import summarise
 from results.inputs import RunInputs
-from foundation.run.journal import read_prompts
-from results.measures.measured import read_measured
+from foundation.run.journal import Prompts
+from results.measures.measured import Measured
 from results.comparison.runs.conclusion import conclude
 from results.comparison.runs.outcomes import MARGIN, Compared, outcomes
 from results.comparison.runs.pairs import probe_change, stage_changes, variant_changes
 from results.comparison.runs.settings import Changes, Settings, lines, setting_changes
 from results.comparison.runs.sides import Question, Side, probe_question, question_of
-from results.summary import SCHEMA_VERSION, RunComparison
+from results.summary import SCHEMA_VERSION, RunComparison, Summary
 
 Pair = tuple[str, Side, Side]
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run directory with its `environment.json` and its sections of `experiment.yaml`, lists of
-    named things by their names.
+    """A run that was read and summarised (`analysis.read_run`), with its `environment.json` and its
+    sections of `experiment.yaml`, lists of named things by their names.
     """
 
     inputs: RunInputs
+    prompts: Prompts
+    measured: Sequence[Measured]
+    summary: Summary
     environment: Mapping[str, Any] = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
 
@@ -41,8 +43,7 @@ def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) ->
     """Every variant that both runs have, stage by stage; if they share no name and have one variant
     each, those two.
 
-    `margin`: the largest relative change that counts as none. Raises BadInput for a run without
-    journals.
+    `margin`: the largest relative change that counts as none.
     """
     names = before.inputs.name, after.inputs.name
     changes = setting_changes(before.settings, after.settings)
@@ -71,12 +72,10 @@ def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) ->
 
 def _sides(run: StoredRun) -> dict[str, Side]:
     """The variants of a run that were measured, by name."""
-    prompts = read_prompts(run.inputs.run)
-    measured = read_measured(run.inputs, prompts)
-    summaries = {each.variant: each for each in summarise(run.inputs, measured, prompts).variants}
+    summaries = {each.variant: each for each in run.summary.variants}
     return {
-        each.record.name: Side(run.inputs, run.settings, run.environment, prompts, each, summaries[each.record.name])
-        for each in measured
+        each.record.name: Side(run.inputs, run.settings, run.environment, run.prompts, each, summaries[each.record.name])
+        for each in run.measured
         if each.stages
     }
 

@@ -15,7 +15,7 @@ from results.measures.cost import cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
 from results.measures.measured import Scores
 from results.measures.metrics import METRICS, RATES, TOKEN_MEANS, block_statistics
-from results.decision.objectives import counts_of
+from results.measures.shares import counts_of
 from results.statistics.prompt_totals import prompt_totals
 from foundation.format import change
 from foundation.run.requests import Requests
