@@ -126,7 +126,7 @@ def run(
     out: Out = Path("runs"),
 ) -> None:
     """The whole ring: fine-tune, quantize, serve, load, decide."""
-    from dyno.experiment.schema import load_experiment
+    from dyno.experiment.loading import load_experiment
     from foundation.errors import BadInput
     from foundation.run.layout import existing_run
 
@@ -162,7 +162,7 @@ def run(
 def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
     """The example experiment on a small real model, on a laptop CPU, offline. About 15 minutes on 2 cores."""
     from dyno.experiment.examples import example
-    from dyno.experiment.schema import load_experiment
+    from dyno.experiment.loading import load_experiment
 
     file = example("news-topics")
     _ring(load_experiment(file), file.resolve().parent, out, gate, file=file)
@@ -180,7 +180,7 @@ def finetune(
     out: Out = Path("runs"),
 ) -> None:
     """Train the experiment's adapter, nothing else."""
-    from dyno.pipeline.run import begin_stage
+    from dyno.pipeline.begin import begin_stage
     from dyno.pipeline.training import make_adapter
     from foundation.errors import BadInput
 
@@ -195,7 +195,8 @@ def finetune(
 @app.command(epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics")
 def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
-    from dyno.pipeline.run import begin_stage, make_checkpoints
+    from dyno.pipeline.begin import begin_stage
+    from dyno.pipeline.checkpoints import make_checkpoints
     from dyno.pipeline.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
@@ -210,7 +211,8 @@ def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Pa
 def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Start the variants' servers, print a curl line for each, and keep them up until Ctrl-C."""
     from dyno.commands.serve import keep_up
-    from dyno.pipeline.run import begin_stage, make_checkpoints
+    from dyno.pipeline.begin import begin_stage
+    from dyno.pipeline.checkpoints import make_checkpoints
     from dyno.pipeline.training import make_adapter
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
@@ -413,7 +415,7 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     `only`: the variants that the steps are for.
     """
     from dyno.artifacts.resume import taken_up
-    from dyno.experiment.schema import load_experiment
+    from dyno.experiment.loading import load_experiment
     from dyno.pipeline.prepare import prepare
     from dyno.terminal.progress import open_console, progress_for
     from foundation.errors import BadInput
@@ -455,7 +457,7 @@ def _ring(
     from dyno.artifacts.record import edited, source_of
     from dyno.pipeline.measure import Interrupted
     from dyno.pipeline.prepare import prepare
-    from dyno.pipeline.run import run_ring
+    from dyno.pipeline.run import run_pipeline
     from dyno.terminal.loads_table import results_json
     from dyno.terminal.progress import open_console, progress_for
     from dyno.terminal.results import outage, show_results
@@ -474,7 +476,7 @@ def _ring(
         allow_connections(prepared.experiment.workload, len(experiment.variants))
         directory = folder(experiment.name)
         try:
-            summary, verdicts = run_ring(prepared, directory, progress, source_of(file) if file else None)
+            summary, verdicts = run_pipeline(prepared, directory, progress, source_of(file) if file else None)
         except (Interrupted, KeyboardInterrupt):
             progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
             raise KeyboardInterrupt from None

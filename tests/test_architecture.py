@@ -43,8 +43,8 @@ from pathlib import Path
 
 import psutil
 
-from dyno.experiment.schema import load_experiment
-from dyno.pipeline.run import plan_serving
+from dyno.experiment.loading import load_experiment
+from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.prepare import prepare
 from foundation.run.layout import RunDirectory
 from foundation.progress import Silent

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.finetune.arm import ARMS, Score
 from dyno.experiment.bundled import bundled_file, bundled_model
 from dyno.experiment.examples import example
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
 from foundation.data.examples import read_examples
 from foundation.progress import Silent
 

@@ -20,8 +20,8 @@ from rich.console import Console
 from benchmarks.fuzzed_runs.checks import check
 from benchmarks.fuzzed_runs.facts import read_run
 from benchmarks.fuzzed_runs.runs import make
-from dyno.experiment.schema import load_experiment
-from dyno.pipeline.run import decide
+from dyno.experiment.loading import load_experiment
+from dyno.pipeline.decide import decide
 from dyno.terminal.results import outage, show_capacity, show_results
 from foundation.errors import BadInput
 from foundation.progress import Silent

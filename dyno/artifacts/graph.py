@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from dyno.artifacts.artifact import Artifact
-from dyno.experiment.request import shown_url, without_secrets
+from dyno.experiment.request import shown_url
 from dyno.experiment.schema import FINETUNE, Experiment, VariantConfig, is_own
 from foundation.run.records import Prompt
 from loadgen import questions_of
@@ -176,7 +176,7 @@ class Graph:
     def served(self, variant: VariantConfig) -> dict[str, Artifact]:
         """All that the server of a variant is, by the part it plays."""
         if variant.url is not None:
-            public = without_secrets(variant)
+            public = variant.public()
             request = _dump(public.request) if public.request else None
             address = self.outside.addresses.get(variant.name)
             facts = {"url": shown_url(variant.url), "address": address, "model": variant.model, "request": request}

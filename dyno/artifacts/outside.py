@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from dyno.artifacts.graph import Files, Outside
-from dyno.experiment.request import endpoint_of
+from dyno.experiment.endpoints import endpoint_of
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.environment import hardware, versions
 from foundation.data.examples import Example

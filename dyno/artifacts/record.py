@@ -9,7 +9,8 @@ import msgspec
 import yaml
 
 from dyno.artifacts.artifact import Artifact, changed_facts
-from dyno.experiment.schema import Experiment, load_experiment
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
 from foundation.files.content_hash import file_sha256

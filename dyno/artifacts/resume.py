@@ -12,7 +12,8 @@ from dyno.artifacts.artifact import Artifact, changed_facts
 from dyno.artifacts.graph import Graph, without_styles
 from dyno.artifacts.record import MOST_LINES, Record, Source, read_record, write_record
 from dyno.artifacts.stored import State, is_done, mark, read_mark, set_aside, state_of, take_its_place
-from dyno.pipeline.prepare import Prepared, write_prompts
+from dyno.pipeline.prepare import write_prompts
+from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.relative_rates import read_rates
 from foundation.files.content_hash import identity_of
 from foundation.progress import Progress

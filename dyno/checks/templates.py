@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dyno.experiment.models import adapter_folder
 from dyno.experiment.schema import VariantConfig, is_own
+from dyno.pipeline.prepared import Prepared
 from finetune.checks import own_template
 from foundation.errors import BadInput
 from foundation.models.adapter_record import prompt_style
 from foundation.models.model import ModelRef
 from foundation.models.template_file import check_template, read_template
 from foundation.models.tokenizer import has_tokenizer
-
-if TYPE_CHECKING:
-    from dyno.pipeline.prepare import Prepared
 
 OPTION = "chat-template"
 _OWN_TOKENIZERS = ("tekken.json", "tokenizer.model.v*", "chat_template.json", "processor_config.json")

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dyno.commands.report import read_summary
-from dyno.experiment.schema import Experiment, load_experiment
-from dyno.pipeline.run import run_inputs
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.decide import run_inputs
 from dyno.terminal.progress import open_console
 from dyno.terminal.streams import put
 from foundation.errors import BadInput, Exit

@@ -13,9 +13,13 @@ from dyno.artifacts.resume import changes, standings, taken_up
 from dyno.checks.templates import template_notes
 from dyno.estimates.stages import estimate_stages, total
 from dyno.estimates.timeline import span
-from dyno.experiment.schema import Experiment, load_experiment
-from dyno.pipeline.prepare import Prepared, prepare
-from dyno.pipeline.run import pace_here, plan_serving, run_inputs
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.decide import run_inputs
+from dyno.pipeline.prepare import prepare
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.run import pace_here
+from dyno.pipeline.serving import plan_serving
 from dyno.terminal.progress import PlainProgress, open_console
 from foundation.files.folder_lock import check_free
 from foundation.format import duration, percent

@@ -7,8 +7,9 @@ from pathlib import Path
 import msgspec
 from pydantic import ValidationError
 
-from dyno.experiment.schema import Experiment, load_experiment
-from dyno.pipeline.run import decide, run_inputs, write_json
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.decide import decide, run_inputs, write_json
 from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import show_capacity, show_results
 from foundation.errors import BadInput

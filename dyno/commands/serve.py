@@ -8,7 +8,8 @@ from contextlib import suppress
 from functools import partial
 
 import serve
-from dyno.pipeline.prepare import Prepared
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.serving import served_variant
 from dyno.pipeline.stopping import handled
 from dyno.terminal.signals import ENDING
 from foundation.progress import Progress
@@ -20,7 +21,7 @@ from serve import Hosting
 
 def keep_up(prepared: Prepared, directory: RunDirectory, progress: Progress, only: Sequence[str]) -> None:
     """Serve all variants (or those named) until Ctrl-C, SIGTERM or SIGHUP. Raises SystemFailed where a server dies."""
-    wanted = [prepared.served(v, directory) for v in prepared.experiment.variants if not only or v.name in only]
+    wanted = [served_variant(prepared, v, directory) for v in prepared.experiment.variants if not only or v.name in only]
     plan = serve.check(wanted, prepared.experiment.serve.model_copy(update={"residency": "resident"}))
     run(_keep_up(plan, prepared, directory, progress))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from dyno.estimates.machine_speed import NOTHING, Kind, Pace, Range, Speed
 from dyno.experiment.schema import VariantConfig
-from dyno.pipeline.prepare import Prepared
+from dyno.pipeline.prepared import Prepared
 from foundation.models.model import ModelRef
 from loadgen import planned_requests
 from loadgen.config import Stage

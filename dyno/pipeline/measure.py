@@ -20,7 +20,7 @@ from dyno.experiment.schema import VariantConfig
 from dyno.pipeline import prompt_lengths, relative_rates
 from dyno.pipeline.environment import note_requests
 from dyno.pipeline.failures import ends_in_silence, fail, forget_failures, put_aside, put_aside_last
-from dyno.pipeline.prepare import Prepared
+from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.stopping import Stopping, handled
 from foundation.format import duration
 from foundation.http.endpoint import Endpoint

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from dyno.pipeline.prepare import Prepared, dataset_prompts
+from dyno.pipeline.prepare import dataset_prompts
+from dyno.pipeline.prepared import Prepared
 from foundation.progress import Progress
 from foundation.run.journal import Journal, read_journal
 from foundation.run.records import PLAIN

@@ -19,7 +19,8 @@ from dyno.artifacts.stored import is_done, making, set_aside
 from dyno.experiment.schema import VariantConfig, is_own
 from dyno.own_process import isolated
 from dyno.pipeline.measure import guarded
-from dyno.pipeline.prepare import Prepared
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.serving import served_variant
 from finetune.config import FinetuneConfig
 from finetune.launch import launch
 from foundation.data.examples import Example, render, sample
@@ -136,7 +137,7 @@ async def _ask(
     progress: Progress,
 ) -> None:
     experiment = prepared.experiment
-    plan = serve.check([prepared.served(teacher, run)], experiment.serve)
+    plan = serve.check([served_variant(prepared, teacher, run)], experiment.serve)
     stage = Stage.model_validate(
         {"name": "distil", "concurrency": COLLECT_CONCURRENCY, "requests": len(questions), "warmup": "0s"}
     )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
 from dyno.pipeline.prepare import prepare
-from dyno.pipeline.run import run_ring
+from dyno.pipeline.run import run_pipeline
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.layout import new_run
@@ -53,7 +53,7 @@ def refusal(folder: Path, text: str = GOOD) -> str:
     (folder / "experiment.yaml").write_text(text)
     run = new_run(folder / "runs", "trial")
     with pytest.raises(BadInput) as error:
-        run_ring(prepare(load_experiment(folder / "experiment.yaml"), folder, Silent()), run, Silent())
+        run_pipeline(prepare(load_experiment(folder / "experiment.yaml"), folder, Silent()), run, Silent())
     assert list(run.path.iterdir()) == []
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dyno.experiment.data import check_asked, read_data, read_probe
-from dyno.experiment.schema import Experiment, VariantConfig, load_experiment
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment, VariantConfig
 from foundation.errors import BadInput
 from foundation.progress import Silent
 

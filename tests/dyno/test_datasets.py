@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dyno.commands.load import Asked, Load, Target, load_experiment_for
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prompt_lengths import correction
 from foundation.errors import BadInput

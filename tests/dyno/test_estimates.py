@@ -11,7 +11,7 @@ from dyno.estimates.machine_speed import Kind, Pace, Range, Speed, Work
 from dyno.estimates.stages import StageEstimate, estimate_stages, total
 from dyno.estimates.timeline import BlockTimes, Timeline, span
 from dyno.experiment.schema import Experiment
-from dyno.pipeline.prepare import Prepared
+from dyno.pipeline.prepared import Prepared
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from foundation.run.records import Prompt

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
 from foundation.errors import BadInput
 from foundation.path_fields import resolved
 

@@ -20,7 +20,8 @@ from dyno.commands.load import (
     model_or_target,
     plan_in_words,
 )
-from dyno.experiment.schema import Experiment, load_experiment
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
 from loadgen.schedule.arrivals import planned_requests
 from tests.dyno.test_cli import COMMANDS, dyno

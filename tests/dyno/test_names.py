@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
 from dyno.pipeline.measure import _probe_load
 from foundation.errors import BadInput
 from foundation.names import checked_name, name_from, twin

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
 from dyno.pipeline import relative_rates
 from dyno.pipeline.relative_rates import Held
 from foundation.errors import BadInput

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.request import endpoint_of, shown_url
-from dyno.experiment.schema import Experiment, VariantConfig, load_experiment
+from dyno.experiment.endpoints import endpoint_of
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.request import shown_url
+from dyno.experiment.schema import Experiment, VariantConfig
 from foundation.errors import BadInput
 from foundation.http.endpoint import Form
 from foundation.path_fields import resolved

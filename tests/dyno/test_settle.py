@@ -14,7 +14,7 @@ from dyno.artifacts.resume import changes, keep_prompts, reconcile, settle_weigh
 from dyno.artifacts.stored import making, mark
 from dyno.experiment.schema import Experiment
 from dyno.pipeline import relative_rates
-from dyno.pipeline.prepare import Prepared
+from dyno.pipeline.prepared import Prepared
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory

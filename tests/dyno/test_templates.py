@@ -10,7 +10,8 @@ import pytest
 
 from dyno.checks.templates import check_templates, template_notes
 from dyno.experiment.schema import Experiment
-from dyno.pipeline.prepare import Prepared
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.serving import served_variant
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.run.layout import RunDirectory
@@ -60,7 +61,7 @@ def test_adapters_trained_with_different_templates_are_served_with_them(tmp_path
     made = prepared(model, tmp_path, variants)
     check_templates(made)
     run = RunDirectory(tmp_path / "run")
-    plan = check([made.served(v, run) for v in made.experiment.variants], made.experiment.serve)
+    plan = check([served_variant(made, v, run) for v in made.experiment.variants], made.experiment.serve)
     assert {server.name: ([v.name for v in server.variants], server.template) for server in plan.servers} == {
         "base": (["base"], None),
         "same": (["same", "none"], None),
@@ -80,7 +81,7 @@ def test_a_template_to_train_with_is_served_before_the_adapter_is_there(tmp_path
     sections = {"data": {"eval": "e.jsonl", "train": "t.jsonl"}, "finetune": {"chat_template": str(tmp_path / "mine.jinja")}}
     made = prepared(model, tmp_path, variants, **sections)
     run = RunDirectory(tmp_path / "run")
-    assert [made.served(v, run).template for v in made.experiment.variants] == [
+    assert [served_variant(made, v, run).template for v in made.experiment.variants] == [
         None,
         OTHER,
         None,
@@ -96,7 +97,7 @@ def test_one_template_for_every_server_is_nobodys_own(tmp_path: Path, model: Mod
     adapter(tmp_path / "a", OTHER)
     engine = {"kv_cache": "64MiB", "memory": "64GB", "engine": {"chat_template": "/x.jinja"}}
     made = prepared(model, tmp_path, [{"name": "base"}, {"name": "a", "adapter": "a"}], serve=engine)
-    assert made.served(made.experiment.variants[1], RunDirectory(tmp_path)).template is None
+    assert served_variant(made, made.experiment.variants[1], RunDirectory(tmp_path)).template is None
     assert template_notes(made) == {}
     with pytest.raises(BadInput, match=r"serve\.engine\.chat-template: x\.jinja: no such file; write the absolute path"):
         check_templates(prepared(model, tmp_path, [{"name": "base"}], serve=engine | {"engine": {"chat_template": "x.jinja"}}))

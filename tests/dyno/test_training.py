@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
+from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.prepare import prepare
-from dyno.pipeline.run import make_checkpoints
 from dyno.pipeline.training import make_adapter
 from foundation.errors import BadInput
 from foundation.progress import Silent

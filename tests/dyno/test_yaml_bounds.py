@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.schema import load_experiment
+from dyno.experiment.loading import load_experiment
 from dyno.experiment.yaml_lines import read_yaml
 from foundation.errors import BadInput
 
@@ -103,7 +103,7 @@ def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(tmp_path: Path, li
     "url", ["http://bob:canary/x@h/v1", "http://bob:canary#x@h/v1", "http://[bob:canary@h/v1", "canary://bob"]
 )
 def test_a_password_in_an_address_that_is_none_is_not_repeated(tmp_path: Path, url: str) -> None:
-    from dyno.experiment.request import endpoint_of
+    from dyno.experiment.endpoints import endpoint_of
 
     (tmp_path / "e.yaml").write_text(GOOD.replace("http://h/v1", url))
     with pytest.raises(BadInput) as error:

@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
-from dyno.experiment.schema import Experiment, load_experiment
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
 from foundation.path_fields import Place, resolved
 from foundation.section import Section
 

@@ -1,0 +1,62 @@
+"""Begins a run, or goes on with one: sets aside what is no longer asked for, and records what is."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from dyno.artifacts.record import Source
+from dyno.artifacts.resume import keep_prompts, reconcile
+from dyno.artifacts.stored import set_aside
+from dyno.pipeline.environment import environment
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.serving import served_variant
+from foundation.files.atomic_write import write_whole
+from foundation.progress import Progress
+from foundation.run.description import read_environment
+from foundation.run.layout import RunDirectory, keep_private
+from loadgen.sending.workers_needed import stored_ceiling
+
+
+def begin(
+    prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None, *, measures: bool = True
+) -> None:
+    """Set aside what no longer is what is asked for, and write down what is about to be run.
+
+    Without `measures`, the environment that a run was measured in stays on record.
+    """
+    elsewhere = (served_variant(prepared, v, run).elsewhere for v in prepared.experiment.variants)
+    if any(endpoint.is_keyed for endpoint in elsewhere if endpoint):
+        keep_private(run.path)
+    reconcile(prepared, run, progress, source, measures=measures)
+    text = prepared.experiment.as_yaml()
+    if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
+        write_whole(run.experiment, text)
+    _write_environment(prepared, run, measures)
+    if not run.calibration.exists() and (ceiling := stored_ceiling(progress.log)):
+        write_whole(run.calibration, msgspec.json.encode(ceiling) + b"\n")
+    if not run.prompts.exists():
+        keep_prompts(prepared, run)
+
+
+def begin_stage(prepared: Prepared, run: RunDirectory, progress: Progress) -> None:
+    """The same for a command that measures nothing."""
+    begin(prepared, run, progress, measures=False)
+
+
+def _write_environment(prepared: Prepared, run: RunDirectory, measures: bool) -> None:
+    """Where hardware or versions are others than those of an earlier try, its files are set aside."""
+    kept, here = read_environment(run.path), environment()
+    if kept.whole and (not measures or all(kept.whole.get(key) == here[key] for key in ("hardware", "versions"))):
+        return
+    if kept.whole:
+        set_aside(run, run.environment)
+        if kept.whole.get("hardware") != here["hardware"] and run.calibration.exists():
+            set_aside(run, run.calibration)
+    seeds = {"workload": prepared.experiment.workload.seed}
+    if prepared.experiment.finetune:
+        seeds["finetune"] = prepared.experiment.finetune.seed
+    models = {model.id: model.revision for model in prepared.models.values()}
+    requests = {"requests": dict(kept.requests)} if kept.requests else {}
+    write_whole(run.environment, json.dumps({**here, "models": models, "seeds": seeds, **requests}, indent=2) + "\n")

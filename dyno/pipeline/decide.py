@@ -1,0 +1,83 @@
+"""Decides on what was measured: summary, verdict, plan and report of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.failures import read_failures
+from dyno.pipeline.relative_rates import read_rates
+from foundation.files.atomic_write import write_whole
+from foundation.printable import json_printable
+from foundation.progress import Progress
+from foundation.run.description import read_environment, read_variants
+from foundation.run.layout import RunDirectory
+from results.analysis import analyse
+from results.decision.capacity import plan_capacity
+from results.decision.verdict import is_settled, judge
+from results.inputs import RunInputs
+from results.summary import CapacityPlan, Summary, Verdicts
+
+
+def decide(run: RunDirectory, experiment: Experiment, progress: Progress) -> tuple[Summary, Verdicts]:
+    """Everything that is made of the journals, each read once: Parquet, summary, verdict, plan, report."""
+    from foundation.run.journal import read_prompts
+    from results.analysis import summarise
+    from results.measures.measured import read_measured
+    from results.report import write as write_report
+
+    progress.stage("analyse", 3, "steps")
+    inputs = run_inputs(run, experiment)
+    prompts = read_prompts(run.path)
+    measured = read_measured(inputs, prompts, parquet=True)
+    summary = summarise(inputs, measured, prompts)
+    progress.advance(1, "summary")
+    verdicts = judge(summary, inputs)
+    plan = plan_capacity(summary, inputs) if experiment.plan else None
+    progress.advance(1, "verdict")
+    for name, output in (("summary", summary), ("verdict", verdicts), ("plan", plan)):
+        if output is not None:
+            write_json(output, run.path / f"{name}.json")
+    write_report(run.path, summary, verdicts, plan, read_environment(run.path).whole, measured)
+    progress.advance(1, "report")
+    return summary, verdicts
+
+
+def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
+    """What `results` reads of a run directory."""
+    kept = read_environment(run.path)
+    return RunInputs(
+        name=experiment.name,
+        baseline=experiment.baseline,
+        judged_stage=experiment.judged_stage,
+        variants=read_variants(run.path),
+        slo=experiment.slo,
+        quality=experiment.quality,
+        budget=experiment.budget,
+        plan=experiment.plan,
+        run=run.path,
+        looks=experiment.until_decided.looks if experiment.until_decided else 1,
+        resolution=experiment.resolution,
+        stages=[stage.label for stage in experiment.workload.stages],
+        notes=[
+            *kept.notes,
+            *(f"{label}: {rate.sentence}" for label, rate in (read_rates(run.rates, experiment) or {}).items()),
+            *(f"{variant}: {note}" for variant, notes in kept.requests.items() for note in notes),
+        ],
+        uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
+        failed=read_failures(run, [variant.name for variant in experiment.variants]),
+    )
+
+
+def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
+    """Indented JSON, which a terminal can show; the same object gives the same bytes."""
+    write_whole(file, json_printable(msgspec.json.format(msgspec.json.encode(output), indent=2).decode()) + "\n")
+
+
+def settled(run: RunDirectory, experiment: Experiment) -> bool:
+    """Whether what was measured so far decides all that is asked of every variant that can be measured further."""
+    inputs = run_inputs(run, experiment)
+    verdicts = judge(analyse(inputs), inputs).variants
+    return all(is_settled(verdict) for verdict in verdicts if verdict.variant not in inputs.failed)

@@ -1,0 +1,76 @@
+"""What each variant is, in a few words, and `variants.json`."""
+
+from __future__ import annotations
+
+import msgspec
+
+import serve
+from dyno.experiment.request import shown_url
+from dyno.experiment.schema import Experiment, VariantConfig
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.serving import served_variant
+from foundation.files.atomic_write import write_whole
+from foundation.run.layout import RunDirectory
+from foundation.run.records import Kind, VariantRecord
+
+
+def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePlan) -> None:
+    """`variants.json`: what each variant is and what its server computes in, for the report."""
+    dtypes = {v.name: server.dtype for server in serving.servers for v in server.variants}
+    records = []
+    for variant in prepared.experiment.variants:
+        served = served_variant(prepared, variant, run)
+        size = served.model.size_bytes() if served.model else None
+        if size is not None and served.adapter:
+            size += sum(file.stat().st_size for file in served.adapter.glob("*.safetensors"))
+        records.append(
+            VariantRecord(
+                name=variant.name,
+                what=describe(variant),
+                prompt_style=prepared.style_of(variant),
+                size_bytes=size,
+                kind=kind(variant),
+                unquantized=unquantized(variant, prepared.experiment),
+                dtype=dtypes[variant.name].dtype if variant.name in dtypes else None,
+                dtype_doubt=dtypes[variant.name].doubt if variant.name in dtypes else None,
+            )
+        )
+    write_whole(run.variants, msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
+
+
+def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
+    """The variant that differs from a quantized one in nothing else."""
+    if variant.quantize is None:
+        return None
+    same = (
+        v for v in experiment.variants if v.model_copy(update={"name": variant.name, "quantize": variant.quantize}) == variant
+    )
+    return next((v.name for v in same if v.quantize is None), None)
+
+
+def kind(variant: VariantConfig) -> Kind:
+    """What a variant is, in one word."""
+    if variant.url:
+        return "url"
+    if variant.quantize:
+        return "quantized"
+    return "adapter" if variant.adapter else "merged" if variant.merge or variant.is_student else "model"
+
+
+def describe(variant: VariantConfig) -> str:
+    """What a variant is, in a few words."""
+    if variant.url:
+        return f"{variant.model} at {shown_url(variant.url)}"
+    parts = ["base" if not variant.model else variant.model]
+    if variant.adapter:
+        parts.append("+ LoRA adapter")
+    if variant.prune:
+        parts.append(f"less {variant.prune:.0%} of its layers, healed")
+    if variant.distil:
+        parts.append(f"taught by {variant.distil}")
+    if variant.merge:
+        parts.append("+ merged adapter")
+    if variant.quantize:
+        how = f" {variant.quantize.algorithm}" if variant.quantize.calibrated else ""
+        parts.append(f", {variant.quantize.method}{how}")
+    return " ".join(parts).replace(" ,", ",")
