@@ -40,12 +40,24 @@ class CompiledPart(BuildHookInterface[Any]):
             target = Path(self._folder) / made.name
         compiler = shlex.split(os.environ.get("CC", "cc"))
         include = sysconfig.get_path("include")
-        command = [*compiler, "-std=gnu11", "-O2", "-fPIC", "-shared", f"-I{include}", str(_SOURCE), "-o", str(target)]
+        command = [
+            *compiler,
+            "-std=gnu11",
+            "-O2",
+            "-fPIC",
+            "-shared",
+            f"-I{include}",
+            str(_SOURCE),
+            "-o",
+            str(target),
+        ]
         try:
             subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
             why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
-            self.app.display_warning(f"the load generator's reader was not compiled ({why}); the one in Python does its work")
+            self.app.display_warning(
+                f"the load generator's reader was not compiled ({why}); the one in Python does its work"
+            )
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

@@ -41,13 +41,24 @@ ExperimentOrRun = Annotated[
         show_default=False,
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/news-topics.", show_default=False)]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A run directory, such as runs/news-topics.", show_default=False
+    ),
+]
 Out = Annotated[Path, typer.Option("--out", help="The folder that run directories are made in.")]
 Gate = Annotated[
     bool,
-    typer.Option("--gate", help="Exit 0 only where a variant is to ship, 1 where none is, 2 where that is not settled."),
+    typer.Option(
+        "--gate",
+        help="Exit 0 only where a variant is to ship, 1 where none is, 2 where that is not settled.",
+    ),
 ]
-Variant = Annotated[list[str] | None, typer.Option("--variant", help="Only these variants (repeatable).", show_default=False)]
+Variant = Annotated[
+    list[str] | None,
+    typer.Option("--variant", help="Only these variants (repeatable).", show_default=False),
+]
 
 
 def main() -> None:
@@ -61,7 +72,11 @@ def main() -> None:
     signals.end_as_ctrl_c()
     debug = "--debug" in sys.argv
     try:
-        code = app(args=[a for a in sys.argv[1:] if a != "--debug"], prog_name="dyno", standalone_mode=False)
+        code = app(
+            args=[a for a in sys.argv[1:] if a != "--debug"],
+            prog_name="dyno",
+            standalone_mode=False,
+        )
     except SystemExit as left:  # a library's own way out, such as typer's where a pipe broke
         code = _explain(left.__context__ or left, debug) if left.code else Exit.DONE
     except BaseException as error:
@@ -75,9 +90,13 @@ def _explain(error: BaseException, debug: bool) -> int:
     """Say what went wrong, in one line; the exit code for it."""
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         return Exit.INTERRUPTED
-    if isinstance(error, BaseExceptionGroup):  # several tasks failed at once: the first that ended them all
+    if isinstance(
+        error, BaseExceptionGroup
+    ):  # several tasks failed at once: the first that ended them all
         return _explain(error.exceptions[0], debug)
-    if callable(show := getattr(error, "show", None)):  # click's words for a wrong option or argument
+    if callable(
+        show := getattr(error, "show", None)
+    ):  # click's words for a wrong option or argument
         vars(error).update(message=printable(hide_keys(str(getattr(error, "message", "")))))
         show()
         return Exit.BAD_INPUT
@@ -103,25 +122,46 @@ def _fail(message: str, detail: str = "", shown: BaseException | None = None) ->
         console.print(hide_keys("".join(traceback.format_exception(shown))), soft_wrap=True)
 
 
-@app.command(epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   dyno run --resume runs/news-topics")
+@app.command(
+    epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   dyno run --resume runs/news-topics"
+)
 def run(
     context: typer.Context,
     experiment: Annotated[
-        Path | None, typer.Argument(metavar="[EXPERIMENT.YAML]", help="The experiment file.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="[EXPERIMENT.YAML]", help="The experiment file.", show_default=False
+        ),
     ] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut off.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut off."),
+    ] = None,
     gate: Gate = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the stages, start nothing.")] = False,
-    until_decided: Annotated[bool, typer.Option("--until-decided", help="Add blocks until every verdict is settled.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the stages, start nothing.")
+    ] = False,
+    until_decided: Annotated[
+        bool, typer.Option("--until-decided", help="Add blocks until every verdict is settled.")
+    ] = False,
     resolution: Annotated[
         str | None,
-        typer.Option("--resolution", metavar="CHANGE", help="Plan the blocks so that this change of p95 shows, such as 3%."),
+        typer.Option(
+            "--resolution",
+            metavar="CHANGE",
+            help="Plan the blocks so that this change of p95 shows, such as 3%.",
+        ),
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option("--max-time", help="With --until-decided or --resolution: how long to load at most (30m).")
+        str | None,
+        typer.Option(
+            "--max-time",
+            help="With --until-decided or --resolution: how long to load at most (30m).",
+        ),
     ] = None,
     pilot: Annotated[
-        Path | None, typer.Option("--pilot", metavar="RUN", help="With --dry-run: plan from an earlier run.")
+        Path | None,
+        typer.Option("--pilot", metavar="RUN", help="With --dry-run: plan from an earlier run."),
     ] = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -131,15 +171,21 @@ def run(
     from foundation.run.layout import existing_run
 
     if (experiment is None) == (resume is None):
-        raise BadInput("name an experiment file, or a run to go on with: dyno run experiment.yaml, dyno run --resume RUN")
+        raise BadInput(
+            "name an experiment file, or a run to go on with: dyno run experiment.yaml, dyno run --resume RUN"
+        )
     if pilot is not None and not dry_run:
         raise BadInput("--pilot goes with --dry-run; a run has its own first blocks for a pilot")
     if resume is not None:
         given = context.get_parameter_source("out")
         if given is not None and given.name != "DEFAULT":
-            raise BadInput(f"--out: a run that goes on stays where it is, {resume}; leave --out out")
+            raise BadInput(
+                f"--out: a run that goes on stays where it is, {resume}; leave --out out"
+            )
         directory = existing_run(resume)
-        kept = load_experiment(directory.experiment).measured_until(until_decided, resolution, max_time)
+        kept = load_experiment(directory.experiment).measured_until(
+            until_decided, resolution, max_time
+        )
         where = directory.path.resolve()
         if dry_run:
             from dyno.commands.dry_run import show_dry_run
@@ -175,7 +221,12 @@ def demo(gate: Gate = False, out: Out = Path("runs")) -> None:
 def finetune(
     experiment: ExperimentOrRun,
     launch: Annotated[
-        str | None, typer.Option("--launch", help="accelerate and its options: train in several processes.", show_default=False)
+        str | None,
+        typer.Option(
+            "--launch",
+            help="accelerate and its options: train in several processes.",
+            show_default=False,
+        ),
     ] = None,
     out: Out = Path("runs"),
 ) -> None:
@@ -192,7 +243,9 @@ def finetune(
     _stage(experiment, out, [begin_stage, work])
 
 
-@app.command(epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics")
+@app.command(
+    epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics"
+)
 def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
     from dyno.pipeline.begin import begin_stage
@@ -201,13 +254,17 @@ def quantize(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Pa
 
     def work(prepared: Any, directory: RunDirectory, progress: Any) -> None:
         make_adapter(prepared, directory, progress, variant or ())
-        for name, model in make_checkpoints(prepared, directory, progress, variant or (), recovery=True).items():
+        for name, model in make_checkpoints(
+            prepared, directory, progress, variant or (), recovery=True
+        ).items():
             progress.log(f"{name}: {model.path} ({model.size_bytes() / 1e6:.0f} MB)")
 
     _stage(experiment, out, [begin_stage, work], variant or ())
 
 
-@app.command(epilog="Examples:  dyno serve experiment.yaml --variant base   dyno serve runs/news-topics --variant int8")
+@app.command(
+    epilog="Examples:  dyno serve experiment.yaml --variant base   dyno serve runs/news-topics --variant int8"
+)
 def serve(experiment: ExperimentOrRun, variant: Variant = None, out: Out = Path("runs")) -> None:
     """Start the variants' servers, print a curl line for each, and keep them up until Ctrl-C."""
     from dyno.commands.serve import keep_up
@@ -303,18 +360,27 @@ def load(
 )
 def baseline(
     model_or_url: Annotated[
-        str, typer.Argument(help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1.")
+        str,
+        typer.Argument(
+            help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1."
+        ),
     ],
     prompt: Annotated[str, typer.Option(help="What to ask.")],
-    requests: Annotated[int, typer.Option(help="How many times to ask, all blocks together; p95 needs 200.")] = 20,
+    requests: Annotated[
+        int, typer.Option(help="How many times to ask, all blocks together; p95 needs 200.")
+    ] = 20,
     blocks: flags.Blocks = None,
     output_tokens: Annotated[int, typer.Option(help="The most tokens an answer may have.")] = 128,
     seed: flags.Seed = None,
     temperature: flags.Temperature = None,
     timeout: flags.Timeout = None,
-    model: Annotated[str | None, typer.Option(help="With a URL: the name its server knows the model by.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With a URL: the name its server knows the model by.")
+    ] = None,
     api: flags.Api = None,
-    api_key_env: Annotated[str | None, typer.Option(help="With a URL: the environment variable that holds the key.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="With a URL: the environment variable that holds the key.")
+    ] = None,
     header: flags.Headers = None,
     extra_body: flags.ExtraBody = None,
     ca_file: flags.CaFile = None,
@@ -335,13 +401,17 @@ def baseline(
         timeout=timeout,
     )  # fmt: skip
     made = baseline_experiment(asked, questions, name)
-    _ring(made, Path.cwd(), out, gate=False, excerpt=True, as_json=as_json, first=plan_in_words(made))
+    _ring(
+        made, Path.cwd(), out, gate=False, excerpt=True, as_json=as_json, first=plan_in_words(made)
+    )
 
 
 @app.command(epilog="Example:  dyno plan runs/news-topics --peak-rate 120")
 def plan(
     run: RunFolder,
-    peak_rate: Annotated[str | None, typer.Option(help="The peak to plan for, requests/s (such as 120 or 600/min).")] = None,
+    peak_rate: Annotated[
+        str | None, typer.Option(help="The peak to plan for, requests/s (such as 120 or 600/min).")
+    ] = None,
     headroom: Annotated[str, typer.Option(help="The share of each replica kept free.")] = "20%",
     spare: Annotated[int, typer.Option(help="Replicas beyond the need.")] = 1,
 ) -> None:
@@ -359,15 +429,27 @@ def report(run: RunFolder, gate: Gate = False) -> None:
     _finish(*rebuild(run), gate)
 
 
-@app.command(epilog="Examples:  dyno compare runs/monday runs/tuesday --gate   dyno compare runs/baseline runs/a runs/b")
+@app.command(
+    epilog="Examples:  dyno compare runs/monday runs/tuesday --gate   dyno compare runs/baseline runs/a runs/b"
+)
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)],
-    markdown: Annotated[bool, typer.Option("--markdown", help="With two runs: print Markdown, for a pull request.")] = False,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)
+    ],
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="With two runs: print Markdown, for a pull request.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With two runs: print JSON.")] = False,
-    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="With two runs: write JUnit XML.")] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="With two runs: write JUnit XML.")
+    ] = None,
     margin: Annotated[
         str | None,
-        typer.Option("--margin", help="With two runs: the largest change that counts as none (5%).", show_default=False),
+        typer.Option(
+            "--margin",
+            help="With two runs: the largest change that counts as none (5%).",
+            show_default=False,
+        ),
     ] = None,
     gate: Annotated[
         bool,
@@ -383,17 +465,23 @@ def compare(
 
     if len(runs) != 2:
         if markdown or as_json or junit or margin or gate:
-            raise BadInput("--markdown, --json, --junit, --margin and --gate go with two runs: dyno compare BEFORE AFTER")
+            raise BadInput(
+                "--markdown, --json, --junit, --margin and --gate go with two runs: dyno compare BEFORE AFTER"
+            )
         show_side_by_side(runs)
         return
     if markdown and as_json:
         raise BadInput("--markdown or --json, not both")
-    code = compare_two(runs[0], runs[1], margin, junit, "markdown" if markdown else "json" if as_json else "table")
+    code = compare_two(
+        runs[0], runs[1], margin, junit, "markdown" if markdown else "json" if as_json else "table"
+    )
     if gate and code:
         raise typer.Exit(code)
 
 
-@app.command(epilog="Example:  dyno calibrate (once on each machine; later runs know how many processes a load needs)")
+@app.command(
+    epilog="Example:  dyno calibrate (once on each machine; later runs know how many processes a load needs)"
+)
 def calibrate() -> None:
     """What this machine's load generator can measure: its ceiling and timestamp error, against the emulator. Takes a minute."""
     from dyno.commands.calibrate import calibrate_here
@@ -430,7 +518,11 @@ def _stage(experiment: Path, out: Path, steps: list[Any], only: Iterable[str] = 
     for name in only:
         if name not in names:
             raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
-    with own_temporary_files(), progress_for(open_console()) as progress, held_run(begun or out) as folder:
+    with (
+        own_temporary_files(),
+        progress_for(open_console()) as progress,
+        held_run(begun or out) as folder,
+    ):
         prepared = prepare(loaded, file.resolve().parent, progress)
         directory = folder(loaded.name)
         prepared = taken_up(prepared, directory)
@@ -476,13 +568,17 @@ def _ring(
         allow_connections(prepared.experiment.workload, len(experiment.variants))
         directory = folder(experiment.name)
         try:
-            summary, verdicts = run_pipeline(prepared, directory, progress, source_of(file) if file else None)
+            summary, verdicts = run_pipeline(
+                prepared, directory, progress, source_of(file) if file else None
+            )
         except (Interrupted, KeyboardInterrupt):
             progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
             raise KeyboardInterrupt from None
         except (SystemFailed, OSError):
             if directory.experiment.exists():
-                progress.log(f"what is whole is kept; go on with: dyno run --resume {directory.path}")
+                progress.log(
+                    f"what is whole is kept; go on with: dyno run --resume {directory.path}"
+                )
             raise
     if as_json:
         streams.put(results_json(directory, summary, verdicts))

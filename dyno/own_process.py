@@ -58,8 +58,12 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: 
             getattr(progress, kind)(*value)
     except EOFError:
         child.join()
-        message = f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}"
-        raise SystemFailed(message, "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])) from None
+        message = (
+            f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}"
+        )
+        raise SystemFailed(
+            message, "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
+        ) from None
     finally:
         if not ended:
             child.terminate()

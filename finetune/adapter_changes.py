@@ -21,14 +21,20 @@ class LoraOutputs:
 
     @classmethod
     def of(cls, model: Any) -> LoraOutputs:
-        return cls({name: tensor.detach().to("cpu", copy=True) for name, tensor in _outputs(model).items()})
+        return cls(
+            {name: tensor.detach().to("cpu", copy=True) for name, tensor in _outputs(model).items()}
+        )
 
     def __len__(self) -> int:
         return len(self._tensors)
 
     def untouched(self, model: Any) -> list[str]:
         """The layers whose B is what it was."""
-        return [name for name, tensor in _outputs(model).items() if torch.equal(tensor.detach().cpu(), self._tensors[name])]
+        return [
+            name
+            for name, tensor in _outputs(model).items()
+            if torch.equal(tensor.detach().cpu(), self._tensors[name])
+        ]
 
     def all_of(self, layers: list[str]) -> bool:
         return bool(self._tensors) and len(layers) == len(self._tensors)
@@ -37,7 +43,9 @@ class LoraOutputs:
 def _outputs(model: Any) -> dict[str, torch.Tensor]:
     """By the path of the layer in the base model."""
     named = {name: tensor for name, tensor in model.named_parameters() if ".lora_B." in name}
-    return {name.partition(".lora_B.")[0].removeprefix(PREFIX): tensor for name, tensor in named.items()}
+    return {
+        name.partition(".lora_B.")[0].removeprefix(PREFIX): tensor for name, tensor in named.items()
+    }
 
 
 def check_finite(model: Any, step: int) -> None:

@@ -36,7 +36,13 @@ _OPTIMIZERS = {
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
-def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, out: Path, scorer: Scorer | None = None) -> Any:
+def build_trainer(
+    config: FinetuneConfig,
+    base: ModelRef,
+    prepared: Prepared,
+    out: Path,
+    scorer: Scorer | None = None,
+) -> Any:
     """Raises BadInput where the processes of a launch do not divide the batch."""
     import torch
     from transformers import set_seed
@@ -49,7 +55,9 @@ def build_trainer(config: FinetuneConfig, base: ModelRef, prepared: Prepared, ou
     on_cpu = not torch.cuda.is_available()
     set_seed(config.seed)
     tokenizer = prepared.tokenizer
-    pad_token = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    pad_token = (
+        tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    )
     row_length = config.max_length if config.packing else None
     learned = _dataset(prepared.train, row_length)
     heldout = _dataset(prepared.heldout if can_evaluate(config) else [], row_length)
@@ -124,7 +132,11 @@ def choose_dtype(asked: str) -> torch.dtype:
     if asked != "auto":
         return torch.bfloat16 if asked == "bfloat16" else torch.float32
     if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float32
+        )
     return torch.bfloat16 if fast_dtype() == "bfloat16" else torch.float32
 
 
@@ -136,7 +148,9 @@ def _load(config: FinetuneConfig, base: ModelRef, dtype: torch.dtype, longest: i
     options: dict[str, Any] = {}
     if config.method == "qlora":
         options["quantization_config"] = (
-            BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+            BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
             if config.base_format == "nf4"
             else BitsAndBytesConfig(load_in_8bit=True)
         )
@@ -145,7 +159,9 @@ def _load(config: FinetuneConfig, base: ModelRef, dtype: torch.dtype, longest: i
         base.path,
         # PiSSA takes its start out of the weights: in bfloat16 the rest would be rounded, and no longer fit the base.
         dtype=torch.float32 if config.method == "pissa" else dtype,
-        attn_implementation="eager" if on_cpu and not config.packing and longest <= EAGER_LENGTH else "sdpa",
+        attn_implementation="eager"
+        if on_cpu and not config.packing and longest <= EAGER_LENGTH
+        else "sdpa",
         trust_remote_code=config.trust_remote_code,
         **options,
     )
@@ -202,5 +218,7 @@ def fill_up(data: Any, part: int) -> Any:
 
     from finetune.trainer import IGNORED
 
-    empty = data.select([0] * (-len(data) % part)).map(lambda row: {"labels": [IGNORED] * len(row["labels"])})
+    empty = data.select([0] * (-len(data) % part)).map(
+        lambda row: {"labels": [IGNORED] * len(row["labels"])}
+    )
     return concatenate_datasets([data, empty])

@@ -19,7 +19,8 @@ def text(record: dict[str, Any], report: DataReport) -> str:
     shown = [
         name
         for name in _SETTINGS
-        if config[name] not in (None, [], ()) and (name != "base_format" or config["method"] == "qlora")
+        if config[name] not in (None, [], ())
+        and (name != "base_format" or config["method"] == "qlora")
     ]
     settings = [f"| `{name}` | {config[name]} |" for name in shown]
     revision = f" at `{base['revision']}`" if base["revision"] else ""
@@ -66,6 +67,8 @@ def _scores(record: dict[str, Any]) -> list[str]:
     lines = ["| epoch | loss | task score | |", "|---|---|---|---|"]
     for number, loss in enumerate(losses, start=1):
         score = f"{scores[number - 1]:.3f}" if scores else ""
-        what = ", ".join(["best"] * (number == record["best_epoch"]) + ["this one"] * (number == record["epoch"]))
+        what = ", ".join(
+            ["best"] * (number == record["best_epoch"]) + ["this one"] * (number == record["epoch"])
+        )
         lines.append(f"| {number} | {loss:.4f} | {score} | {what} |")
     return lines

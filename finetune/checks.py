@@ -25,14 +25,18 @@ def check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
             f"{base.path}/config.json: architectures: {', '.join(names) or 'none'}; finetune needs a causal LM (...ForCausalLM)"
         )
     if "quantization_config" in about:
-        raise BadInput(f"{base.id}: already quantized; fine-tune the full-precision model, then quantize once")
+        raise BadInput(
+            f"{base.id}: already quantized; fine-tune the full-precision model, then quantize once"
+        )
     base.fingerprint()  # refuses weights that are not safetensors
     _check_code(base, about, config)
     check_modules(base, about, config)
     check_optimizer(config)
     if config.warm_start:
         check_start(config.warm_start, base, config)
-    if not can_evaluate(config) and (config.patience or config.eval_steps or config.watch == "score"):
+    if not can_evaluate(config) and (
+        config.patience or config.eval_steps or config.watch == "score"
+    ):
         raise BadInput(
             "finetune.base_format: nf4 can't be evaluated while it is trained on a CPU (bitsandbytes repacks the weights for "
             "good), which patience, eval_steps and watch: score need; leave them out, or write base_format: int8"
@@ -43,7 +47,11 @@ def check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
 def _check_code(base: ModelRef, about: dict[str, object], config: FinetuneConfig) -> None:
     from transformers import CONFIG_MAPPING
 
-    if about.get("auto_map") and about.get("model_type") not in CONFIG_MAPPING and not config.trust_remote_code:
+    if (
+        about.get("auto_map")
+        and about.get("model_type") not in CONFIG_MAPPING
+        and not config.trust_remote_code
+    ):
         raise BadInput(
             f"{base.path}/config.json: auto_map: this model brings Python code of its own, which is not run unless asked for; "
             "read it, then write finetune.trust_remote_code: true"
@@ -54,7 +62,9 @@ def can_evaluate(config: FinetuneConfig) -> bool:
     """Whether held-out loss can be had during training: not with an NF4 base on a CPU, whose first evaluation spoils the rest."""
     import torch
 
-    return not (config.method == "qlora" and config.base_format == "nf4") or torch.cuda.is_available()
+    return (
+        not (config.method == "qlora" and config.base_format == "nf4") or torch.cuda.is_available()
+    )
 
 
 def check_optimizer(config: FinetuneConfig) -> None:
@@ -62,7 +72,9 @@ def check_optimizer(config: FinetuneConfig) -> None:
     import torch
 
     if config.optimizer.startswith("paged") and not torch.cuda.is_available():
-        raise BadInput(f"finetune.optimizer: {config.optimizer} pages its state between GPU and host; write adamw or adamw_8bit")
+        raise BadInput(
+            f"finetune.optimizer: {config.optimizer} pages its state between GPU and host; write adamw or adamw_8bit"
+        )
 
 
 def use_own_template(config: FinetuneConfig, tokenizer: Any) -> None:
@@ -90,7 +102,9 @@ def own_template(config: FinetuneConfig) -> str | None:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInput(f"finetune.chat_template: {file}: no such file; write the path of a jinja template") from None
+        raise BadInput(
+            f"finetune.chat_template: {file}: no such file; write the path of a jinja template"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"finetune.chat_template: {file}: can't be read ({error})") from None
     if not text.strip():
@@ -107,13 +121,19 @@ def check_modules(base: ModelRef, about: Mapping[str, object], config: FinetuneC
             )
     if not (config.entries or config.modules_to_save):
         return
-    paths = {name.removesuffix(".weight"): len(shape) for name, shape in base.shapes().items() if name.endswith(".weight")}
+    paths = {
+        name.removesuffix(".weight"): len(shape)
+        for name, shape in base.shapes().items()
+        if name.endswith(".weight")
+    }
     linear = [path for path, dimensions in paths.items() if dimensions == 2]
     for entry in config.entries:
         meant = [path for path in linear if names_module(entry, path)]
         if ends := sorted(_ENDS.intersection([entry, *map(_leaf, meant)])):
             who = entry if [entry] == ends else f"{entry!r} matches {' and '.join(ends)}"
-            raise BadInput(f"finetune.target_modules: {who}: no server takes an adapter of it; leave it out, as all-linear does")
+            raise BadInput(
+                f"finetune.target_modules: {who}: no server takes an adapter of it; leave it out, as all-linear does"
+            )
         if not meant:
             raise _no_module("target_modules", base, entry, set(map(_leaf, linear)) - _ENDS)
     for module in config.modules_to_save:

@@ -45,7 +45,9 @@ class FinetuneConfig(Section):
     modules_to_save: tuple[str, ...] = ()
     epochs: Count = Field(default=1, ge=1)
     max_steps: Count | None = Field(default=None, ge=1)
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "lion", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "lion", "sgd"] = (
+        "adamw"
+    )
     learning_rate: float = Field(default=2e-4, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Share = 0.03
@@ -70,7 +72,9 @@ class FinetuneConfig(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> FinetuneConfig:
         if self.batch_size % self.accumulation:
-            raise ValueError(f"accumulation: {self.accumulation} parts do not divide a batch of {self.batch_size} examples")
+            raise ValueError(
+                f"accumulation: {self.accumulation} parts do not divide a batch of {self.batch_size} examples"
+            )
         if self.base_format != "nf4" and self.method != "qlora":
             raise ValueError(f"base_format: {self.base_format} belongs to method: qlora")
         if self.method == "pissa" and self.modules_to_save:
@@ -78,11 +82,17 @@ class FinetuneConfig(Section):
                 "modules_to_save: a pissa adapter is turned into a plain one when it is saved, which holds no modules"
             )
         if self.method == "pissa" and self.warm_start:
-            raise ValueError("warm_start: pissa starts from the base's own singular vectors; leave one of them out")
+            raise ValueError(
+                "warm_start: pissa starts from the base's own singular vectors; leave one of them out"
+            )
         if (self.patience or self.watch == "score" or self.eval_steps) and not self.eval_limit:
-            raise ValueError("eval_limit: patience, eval_steps and watch: score need held-out examples; write 1 or more")
+            raise ValueError(
+                "eval_limit: patience, eval_steps and watch: score need held-out examples; write 1 or more"
+            )
         if self.max_steps and self.epochs > 1:
-            raise ValueError(f"max_steps: {self.max_steps} steps or {self.epochs} epochs; write one of them")
+            raise ValueError(
+                f"max_steps: {self.max_steps} steps or {self.epochs} epochs; write one of them"
+            )
         return self
 
     @field_validator("target_modules", mode="after")
@@ -90,7 +100,9 @@ class FinetuneConfig(Section):
     def _patterns(cls, modules: str | tuple[str, ...]) -> str | tuple[str, ...]:
         entries = [modules] if isinstance(modules, str) else modules
         if not all(entries) or not entries:
-            raise ValueError("write all-linear, names of modules, or a pattern such as .*(q|v)_proj")
+            raise ValueError(
+                "write all-linear, names of modules, or a pattern such as .*(q|v)_proj"
+            )
         for entry in entries:
             try:
                 re.compile(entry)
@@ -103,7 +115,11 @@ class FinetuneConfig(Section):
         """The names and patterns of `target_modules`; none for all linear layers."""
         if self.target_modules == "all-linear":
             return []
-        return [self.target_modules] if isinstance(self.target_modules, str) else list(self.target_modules)
+        return (
+            [self.target_modules]
+            if isinstance(self.target_modules, str)
+            else list(self.target_modules)
+        )
 
     @property
     def modules(self) -> str | list[str]:
@@ -112,7 +128,10 @@ class FinetuneConfig(Section):
             return "all-linear"
         if not any(map(is_pattern, self.entries)):
             return self.entries
-        return "|".join(f"({each if is_pattern(each) else f'(.*[.])?{re.escape(each)}'})" for each in self.entries)
+        return "|".join(
+            f"({each if is_pattern(each) else f'(.*[.])?{re.escape(each)}'})"
+            for each in self.entries
+        )
 
     def examples_seen(self, examples: int) -> int:
         """How many examples the steps take, of so many, all epochs together. Packed rows count as one."""
@@ -127,7 +146,9 @@ class FinetuneConfig(Section):
     @property
     def files(self) -> dict[str, Path]:
         """What the training reads beside base and data, by key. Their contents count, not where they lie."""
-        return {key: path for key in ("chat_template", "warm_start") if (path := getattr(self, key))}
+        return {
+            key: path for key in ("chat_template", "warm_start") if (path := getattr(self, key))
+        }
 
     @property
     def recorded(self) -> dict[str, Any]:

@@ -21,4 +21,6 @@ def with_control_tokens(examples: Sequence[Example], tokenizer: Any) -> list[tup
 
 
 def _texts(example: Example) -> str:
-    return "\n".join([*(str(message["content"]) for message in example.messages), example.completion])
+    return "\n".join(
+        [*(str(message["content"]) for message in example.messages), example.completion]
+    )

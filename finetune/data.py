@@ -29,14 +29,22 @@ class Prepared:
 
 
 def check(
-    config: FinetuneConfig, base: ModelRef, train: Sequence[Example], heldout: Sequence[Example], style: PromptStyle | None
+    config: FinetuneConfig,
+    base: ModelRef,
+    train: Sequence[Example],
+    heldout: Sequence[Example],
+    style: PromptStyle | None,
 ) -> DataReport:
     """All that can be wrong with data and base, before anything slow. Raises BadInput, naming file and line."""
     return prepare(config, base, train, heldout, style).report
 
 
 def prepare(
-    config: FinetuneConfig, base: ModelRef, train: Sequence[Example], heldout: Sequence[Example], style: PromptStyle | None
+    config: FinetuneConfig,
+    base: ModelRef,
+    train: Sequence[Example],
+    heldout: Sequence[Example],
+    style: PromptStyle | None,
 ) -> Prepared:
     """Tokens of a seeded sample of `limit` training and `eval_limit` held-out examples. Raises BadInput as `check` does."""
     about = check_base(base, config)
@@ -55,14 +63,29 @@ def prepare(
             f"{taken[0].where}: weight: 0 stands at every answer, so nothing would be learned; write 1, or leave it out"
         )
     learned, *lost = _fit(encoded, limit)
-    watched, *_ = _fit(encode(sample(heldout, config.eval_limit, config.seed), style, tokenizer, ends, config.train_on), limit)
+    watched, *_ = _fit(
+        encode(
+            sample(heldout, config.eval_limit, config.seed), style, tokenizer, ends, config.train_on
+        ),
+        limit,
+    )
     if not learned:
-        raise BadInput(f"finetune.too_long: drop leaves no example: each of them is over {limit.name} {limit.tokens}")
+        raise BadInput(
+            f"finetune.too_long: drop leaves no example: each of them is over {limit.name} {limit.tokens}"
+        )
     if config.watch == "score" and (textless := [t.where for t in watched if not t.answer]):
-        raise BadInput(f"{textless[0]}: finetune.watch: score compares texts, and this answer calls tools; write watch: loss")
-    prefix = [] if config.packing or config.gradient_checkpointing else shared_prefix([*learned, *watched])
+        raise BadInput(
+            f"{textless[0]}: finetune.watch: score compares texts, and this answer calls tools; write watch: loss"
+        )
+    prefix = (
+        []
+        if config.packing or config.gradient_checkpointing
+        else shared_prefix([*learned, *watched])
+    )
     earlier = 0 if config.train_on == "all" else sum(earlier_count(example) for example in taken)
-    left_out = Lost(truncated=lost[0], dropped=lost[1], unlearned=len(taken) - len(encoded), earlier=earlier)
+    left_out = Lost(
+        truncated=lost[0], dropped=lost[1], unlearned=len(taken) - len(encoded), earlier=earlier
+    )
     report = describe(train, heldout, learned, len(watched), prefix, left_out, tokenizer)
     return Prepared(learned, watched, prefix, tokenizer, report)
 
@@ -71,12 +94,18 @@ def _load_tokenizer(base: ModelRef, config: FinetuneConfig) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=config.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            base.path, trust_remote_code=config.trust_remote_code
+        )
     except (OSError, ValueError) as error:
-        raise BadInput(f"{base.path}: its tokenizer can't be loaded ({str(error).strip().splitlines()[0]})") from None
+        raise BadInput(
+            f"{base.path}: its tokenizer can't be loaded ({str(error).strip().splitlines()[0]})"
+        ) from None
     use_own_template(config, tokenizer)
     if not tokenizer.chat_template:
-        raise BadInput(f"{base.path}: its tokenizer has no chat template; use an instruct model, or write finetune.chat_template")
+        raise BadInput(
+            f"{base.path}: its tokenizer has no chat template; use an instruct model, or write finetune.chat_template"
+        )
     return tokenizer
 
 
@@ -87,7 +116,9 @@ def _end_tokens(base: ModelRef, tokenizer: Any) -> frozenset[int]:
     ids = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id]
     ends = frozenset(i for i in ids if i is not None)
     if not ends:
-        raise BadInput(f"{base.path}: no end-of-sequence token in tokenizer_config.json or generation_config.json")
+        raise BadInput(
+            f"{base.path}: no end-of-sequence token in tokenizer_config.json or generation_config.json"
+        )
     return ends
 
 
@@ -105,7 +136,11 @@ def _fit(tokens: Sequence[Tokens], limit: _Limit) -> tuple[list[Tokens], int, in
     over = [t for t in tokens if len(t) > limit.tokens]
     if over and limit.too_long == "refuse":
         others = f" (and {len(over) - 1} more examples are too long)" if len(over) > 1 else ""
-        remedy = "raise it or shorten the example" if limit.name == "finetune.max_length" else "shorten the example"
+        remedy = (
+            "raise it or shorten the example"
+            if limit.name == "finetune.max_length"
+            else "shorten the example"
+        )
         raise BadInput(
             f"{over[0].where}: {len(over[0])} tokens, over {limit.name} {limit.tokens}{others}; {remedy}, "
             "or write finetune.too_long: drop or truncate"

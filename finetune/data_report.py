@@ -57,9 +57,21 @@ class DataReport:
         lost = f", {self.truncated} completions truncated" if self.truncated else ""
         lost += f", {self.dropped} too long and left out" if self.dropped else ""
         lost += f", {self.unlearned} of weight 0 and left out" if self.unlearned else ""
-        odd = f"; {self.conflicts} questions have different answers ({self.conflict_first})" if self.conflicts else ""
-        odd += f"; {self.earlier} earlier answers are not learned (train_on: all learns them)" if self.earlier else ""
-        odd += f"; {self.control} examples hold control tokens ({self.control_first})" if self.control else ""
+        odd = (
+            f"; {self.conflicts} questions have different answers ({self.conflict_first})"
+            if self.conflicts
+            else ""
+        )
+        odd += (
+            f"; {self.earlier} earlier answers are not learned (train_on: all learns them)"
+            if self.earlier
+            else ""
+        )
+        odd += (
+            f"; {self.control} examples hold control tokens ({self.control_first})"
+            if self.control
+            else ""
+        )
         return (
             f"{self.train} examples{repeated}{lost}, {self.tokens} tokens (p50 {self.percentiles[50]}, "
             f"p95 {self.percentiles[95]}, max {self.length_max}), {self.trained_tokens} of them learned; "
@@ -68,7 +80,9 @@ class DataReport:
 
     def text(self) -> str:
         """Markdown: every number, and an example as the model sees it, with what it learns between ⟦ and ⟧."""
-        lengths = ", ".join(f"{'max' if p == 100 else f'p{p}'} {n}" for p, n in self.percentiles.items())
+        lengths = ", ".join(
+            f"{'max' if p == 100 else f'p{p}'} {n}" for p, n in self.percentiles.items()
+        )
         rows = {
             "examples": f"{self.train} to learn, {self.heldout} held out",
             "tokens": f"{self.tokens}, {self.trained_tokens} of them learned ({self.trained_tokens / self.tokens:.1%})",
@@ -83,11 +97,25 @@ class DataReport:
             "earlier answers, not learned": str(self.earlier),
             "control tokens in the texts": _first(self.control, self.control_first),
         }
-        lines = ["| data | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())]
+        lines = [
+            "| data | |",
+            "|---|---|",
+            *(f"| {what} | {value} |" for what, value in rows.items()),
+        ]
         if self.labels:
             lines += ["", "| answer | examples | share |", "|---|---|---|"]
-            lines += [f"| {label} | {n} | {n / self.train:.1%} |" for label, n in self.labels.items()]
-        return "\n".join([*lines, "", "An example as the model sees it; it learns what stands between ⟦ and ⟧:", "", self.sample])
+            lines += [
+                f"| {label} | {n} | {n / self.train:.1%} |" for label, n in self.labels.items()
+            ]
+        return "\n".join(
+            [
+                *lines,
+                "",
+                "An example as the model sees it; it learns what stands between ⟦ and ⟧:",
+                "",
+                self.sample,
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +150,9 @@ def describe(
         leaks=sum(_bare(e) in close for e in heldout),
         tokens=sum(lengths),
         trained_tokens=sum(stop - start for t in learned for start, stop in t.learned),
-        percentiles={p: lengths[min(len(lengths) - 1, len(lengths) * p // 100)] for p in _PERCENTILES},
+        percentiles={
+            p: lengths[min(len(lengths) - 1, len(lengths) * p // 100)] for p in _PERCENTILES
+        },
         shared_prefix=len(prefix),
         truncated=lost.truncated,
         dropped=lost.dropped,
@@ -143,7 +173,10 @@ def _conflicts(examples: Sequence[Example]) -> list[str]:
     differing: dict[str, str] = {}
     for example in examples:
         before = first.setdefault(example.key, example)
-        if (before.completion.strip(), before.answer_keys) != (example.completion.strip(), example.answer_keys):
+        if (before.completion.strip(), before.answer_keys) != (
+            example.completion.strip(),
+            example.answer_keys,
+        ):
             differing.setdefault(example.key, f"{before.where} and {example.where}")
     return list(differing.values())
 
@@ -169,4 +202,8 @@ def _bare(example: Example) -> str:
 def _labels(learned: Sequence[Tokens]) -> dict[str, int]:
     counts = Counter(t.answer for t in learned)
     few = len(counts) <= min(_MOST_LABELS, len(learned) // 2)
-    return dict(counts.most_common()) if few and all(0 < len(label) <= _LABEL_CHARACTERS for label in counts) else {}
+    return (
+        dict(counts.most_common())
+        if few and all(0 < len(label) <= _LABEL_CHARACTERS for label in counts)
+        else {}
+    )

@@ -14,7 +14,13 @@ _SAME = {
     "schedule": ("lr_scheduler_type", "lr_scheduler", "scheduler"),
     "optimizer": ("optim",),
     "max_grad_norm": ("gradient_clipping", "grad_clip", "max_gradient_norm", "gradient_clip_val"),
-    "max_length": ("max_seq_length", "max_seq_len", "sequence_len", "cutoff_len", "model_max_length"),
+    "max_length": (
+        "max_seq_length",
+        "max_seq_len",
+        "sequence_len",
+        "cutoff_len",
+        "model_max_length",
+    ),
     "packing": ("sample_packing", "packing_strategy"),
     "eval_limit": ("max_eval_samples", "eval_max_samples"),
     "eval_steps": ("eval_strategy", "evaluation_strategy", "evals_per_epoch", "eval_every"),
@@ -48,12 +54,18 @@ _OTHERWISE = {
     "export": "leave it out: a variant says merge: finetune or quantize: METHOD",
     "per_device_eval_batch_size": "leave it out: evaluation uses batch_size",
 }
-_OTHERWISE |= dict.fromkeys(("micro_batch_size", "train_batch_size"), _OTHERWISE["per_device_train_batch_size"])
+_OTHERWISE |= dict.fromkeys(
+    ("micro_batch_size", "train_batch_size"), _OTHERWISE["per_device_train_batch_size"]
+)
 _OTHERWISE |= dict.fromkeys(("eval_batch_size",), _OTHERWISE["per_device_eval_batch_size"])
-_OTHERWISE |= dict.fromkeys(("assistant_only_loss", "completion_only_loss"), _OTHERWISE["train_on_inputs"])
+_OTHERWISE |= dict.fromkeys(
+    ("assistant_only_loss", "completion_only_loss"), _OTHERWISE["train_on_inputs"]
+)
 _OTHERWISE |= dict.fromkeys(("wandb_project", "logging_dir", "use_wandb"), _OTHERWISE["report_to"])
 _OTHERWISE |= dict.fromkeys(("save_merged", "save_method"), _OTHERWISE["export"])
 _OTHERWISE |= dict.fromkeys(("hub_model_id",), _OTHERWISE["push_to_hub"])
 
-ELSEWHERE = {theirs: f"write {ours}" for ours, names in _SAME.items() for theirs in names} | _OTHERWISE
+ELSEWHERE = {
+    theirs: f"write {ours}" for ours, names in _SAME.items() for theirs in names
+} | _OTHERWISE
 """By another trainer's name: what to do here, as the end of a sentence."""

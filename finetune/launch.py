@@ -28,7 +28,9 @@ _MARK = "\x1etunedyno "
 _LAST_LINES = 20
 
 
-def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, progress: Progress, log: Path) -> None:
+def launch(
+    options: str, arguments: tuple[Any, ...], scorer: Scorer | None, progress: Progress, log: Path
+) -> None:
     """`train(*arguments, progress, scorer)` in the processes that accelerate makes of `options` ("accelerate --num_processes 2").
 
     Raises what training raised; SystemFailed where the processes end without a word.
@@ -38,20 +40,34 @@ def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, prog
     except ValueError as error:
         raise BadInput(f"--launch: {options!r}: {error}; close the quotes") from None
     if command[:1] != ["accelerate"]:
-        raise BadInput(f'--launch: {options!r}: write "accelerate" and its options, such as "accelerate --num_processes 2"')
-    asked = next((int(n) for name, n in pairwise(command) if name == "--num_processes" and n.isdigit()), None)
+        raise BadInput(
+            f'--launch: {options!r}: write "accelerate" and its options, such as "accelerate --num_processes 2"'
+        )
+    asked = next(
+        (int(n) for name, n in pairwise(command) if name == "--num_processes" and n.isdigit()), None
+    )
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, log.open("a", encoding="utf-8") as file:
         job = Path(folder) / "job.pickle"
         job.write_bytes(pickle.dumps((arguments, scorer, asked)))
-        whole = [sys.executable, "-P", "-m", "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(job)]
+        whole = [
+            sys.executable,
+            "-P",
+            "-m",
+            "accelerate.commands.launch",
+            *command[1:],
+            "-m",
+            "finetune.launch",
+            str(job),
+        ]
         process = subprocess.Popen(
             whole,
             stdout=subprocess.PIPE,
             stderr=file,
             encoding="utf-8",
             errors="replace",
-            env=os.environ | {"PYTHONSAFEPATH": "1"},  # none of them imports from the folder they run in
+            env=os.environ
+            | {"PYTHONSAFEPATH": "1"},  # none of them imports from the folder they run in
             preexec_fn=partial(end_with, os.getpid()),
         )
         try:
@@ -63,7 +79,9 @@ def launch(options: str, arguments: tuple[Any, ...], scorer: Scorer | None, prog
     if error is not None:
         raise error
     if code:
-        last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:])
+        last = "\n".join(
+            log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+        )
         raise SystemFailed(f"finetune: accelerate ended with exit code {code}", last)
 
 
@@ -113,11 +131,17 @@ def main(job: Path) -> int:
     try:
         if asked is not None and asked != started:
             # Without GPUs, accelerate starts one process whatever it is told, unless it is told this.
-            raise BadInput(f"--launch: accelerate started {started} of {asked} processes; write --multi_gpu, without GPUs too")
+            raise BadInput(
+                f"--launch: accelerate started {started} of {asked} processes; write --multi_gpu, without GPUs too"
+            )
         train(*arguments, _Told() if first else Silent(), scorer)
     except DynoError as error:
         # A loss that is no number may be seen by one process alone, and not the first.
-        _tell(type(error).__name__, str(error), *([error.detail] if isinstance(error, SystemFailed) else []))
+        _tell(
+            type(error).__name__,
+            str(error),
+            *([error.detail] if isinstance(error, SystemFailed) else []),
+        )
         return int(error.exit_code)
     return 0
 

@@ -43,7 +43,11 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         self.progress = progress
         self.tokens_seen = tokens_seen
         self.save_epoch = save_epoch
-        self.watch, self.patience, self.eval_steps = config.watch, config.patience, config.eval_steps
+        self.watch, self.patience, self.eval_steps = (
+            config.watch,
+            config.patience,
+            config.eval_steps,
+        )
         self.recipe = recipe
         self.seconds = 0.0
         self.epochs = 0
@@ -91,7 +95,12 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         self.progress.advance(1)
         # An epoch's last step is evaluated when the epoch is over, and the last of all with it.
         last = state.global_step >= state.max_steps or float(state.epoch).is_integer()
-        if self.eval_steps and args.eval_strategy != "no" and state.global_step % self.eval_steps == 0 and not last:
+        if (
+            self.eval_steps
+            and args.eval_strategy != "no"
+            and state.global_step % self.eval_steps == 0
+            and not last
+        ):
             control.should_evaluate = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -100,7 +109,9 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             self.save_epoch(self.epochs)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
         logs = logs or {}
         if "loss" in logs:
             tokens, seconds = self.tokens_seen(), self.seconds
@@ -117,8 +128,14 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
                 if not self._epoch_is_over:
                     continue
                 values.append(value)
-                if name == self.watch and self.patience and len(values) - self.best >= self.patience:
-                    self.progress.log(f"no better held-out {name} since epoch {self.best}: training stops")
+                if (
+                    name == self.watch
+                    and self.patience
+                    and len(values) - self.best >= self.patience
+                ):
+                    self.progress.log(
+                        f"no better held-out {name} since epoch {self.best}: training stops"
+                    )
                     control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -141,7 +158,13 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
     def _write(self, state: Any, tokens: int, **values: float) -> None:
         if not state.is_world_process_zero:
             return
-        line = {"step": state.global_step, "epoch": round(state.epoch, 4), "tokens": tokens, **dict.fromkeys(_KEYS), **values}
+        line = {
+            "step": state.global_step,
+            "epoch": round(state.epoch, 4),
+            "tokens": tokens,
+            **dict.fromkeys(_KEYS),
+            **values,
+        }
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -170,7 +193,11 @@ def _step(checkpoint: Path) -> int:
 
 def _sizes(checkpoint: Path) -> dict[str, int]:
     """Bytes of each file, by name, but for the one that holds them and those that other processes write."""
-    files = [file for file in checkpoint.rglob("*") if file.is_file() and not file.name.startswith(_LEFT_OUT)]
+    files = [
+        file
+        for file in checkpoint.rglob("*")
+        if file.is_file() and not file.name.startswith(_LEFT_OUT)
+    ]
     return {str(file.relative_to(checkpoint)): file.stat().st_size for file in sorted(files)}
 
 

@@ -80,7 +80,9 @@ def layers_to_drop(layers: int, share: float) -> int:
     """How many layers a share is, rounded. Raises BadInput where it is none, or all of them."""
     count = round(layers * share)
     if not 0 < count < layers:
-        raise BadInput(f"prune: {share:.0%} of {layers} layers is {count}; write a share that leaves some out and keeps some")
+        raise BadInput(
+            f"prune: {share:.0%} of {layers} layers is {count}; write a share that leaves some out and keeps some"
+        )
     return count
 
 
@@ -91,9 +93,16 @@ def last_token_states(model: Any, examples: Sequence[Tokens], progress: Progress
     layers = _layers(model)
     seen: list[torch.Tensor] = []
     # Taken at the layers: what the model itself hands out as its last state has been through the final norm.
-    hooks = [layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].float())) for layer in layers]
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].float()))
+        for layer in layers
+    ]
     last = layers[-1]
-    hooks.append(last.register_forward_hook(lambda _, __, o: seen.append((o[0] if isinstance(o, tuple) else o)[0, -1].float())))
+    hooks.append(
+        last.register_forward_hook(
+            lambda _, __, o: seen.append((o[0] if isinstance(o, tuple) else o)[0, -1].float())
+        )
+    )
     progress.stage("prune", len(examples), "prompts")
     rows = []
     with torch.no_grad():
@@ -111,7 +120,9 @@ def angular_distances(states: torch.Tensor, count: int) -> torch.Tensor:
     """For each block of `count` layers, by its first: the mean angle between its input and its output, over pi."""
     import torch
 
-    cosine = torch.nn.functional.cosine_similarity(states[:, :-count], states[:, count:], dim=-1).clamp(-1, 1)
+    cosine = torch.nn.functional.cosine_similarity(
+        states[:, :-count], states[:, count:], dim=-1
+    ).clamp(-1, 1)
     return (cosine.arccos() / torch.pi).mean(dim=0)
 
 
@@ -124,7 +135,9 @@ def _drop(model: Any, first: int, count: int) -> None:
     model.base_model.layers = torch.nn.ModuleList(kept)
     model.config.num_hidden_layers = len(kept)
     if (types := getattr(model.config, "layer_types", None)) is not None:
-        model.config.layer_types = [t for i, t in enumerate(types) if not first <= i < first + count]
+        model.config.layer_types = [
+            t for i, t in enumerate(types) if not first <= i < first + count
+        ]
 
 
 def check_pruned(base: ModelRef, first: int, count: int, out: Path) -> None:
@@ -142,7 +155,11 @@ def check_pruned(base: ModelRef, first: int, count: int, out: Path) -> None:
         written, original = after[name], before.get(source)
         if original is None or not torch.equal(written, original.to(written.dtype)):
             raise SystemFailed(f"{out}: {name} was written, and is not {source} of {base.id}")
-    dropped = {name for name in before.names if (at := _NUMBER.search(name)) and first <= int(at[1]) < first + count}
+    dropped = {
+        name
+        for name in before.names
+        if (at := _NUMBER.search(name)) and first <= int(at[1]) < first + count
+    }
     tied = {"lm_head.weight"} if base.config().get("tie_word_embeddings") else set()
     if lost := sorted(set(before.names) - set(sources.values()) - dropped - tied):
         passed_over = names_left_out(base.path)
@@ -153,5 +170,7 @@ def check_pruned(base: ModelRef, first: int, count: int, out: Path) -> None:
 def _layers(model: Any) -> Any:
     layers = getattr(model.base_model, "layers", None)
     if layers is None:
-        raise BadInput(f"prune: {type(model).__name__} keeps its layers elsewhere than in .layers; its kind can't be pruned")
+        raise BadInput(
+            f"prune: {type(model).__name__} keeps its layers elsewhere than in .layers; its kind can't be pruned"
+        )
     return layers

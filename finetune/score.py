@@ -25,9 +25,13 @@ class TaskScore:
     def __call__(self, model: Any) -> float:
         longest = max(len(t.completion) for t in self.heldout)
         by_length = sorted(self.heldout, key=lambda t: len(t.prompt))
-        batches = [by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)]
+        batches = [
+            by_length[i : i + self.batch_size] for i in range(0, len(by_length), self.batch_size)
+        ]
         answers = [answer for batch in batches for answer in self._answers(model, batch, longest)]
-        scores = [self.scorer(answer, t.answer) for answer, t in zip(answers, by_length, strict=True)]
+        scores = [
+            self.scorer(answer, t.answer) for answer, t in zip(answers, by_length, strict=True)
+        ]
         return sum(scores) / len(scores)
 
     def _answers(self, model: Any, batch: Sequence[Tokens], longest: int) -> list[str]:

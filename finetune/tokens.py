@@ -65,7 +65,9 @@ def encode(
             example.completion,
             _earlier(example, text, prompt, tokenizer, ends) if train_on == "all" else (),
         )
-        for example, (_, text, _), (prompt, answer) in zip(kept, texts, tokens_in_place(tokenizer, texts), strict=True)
+        for example, (_, text, _), (prompt, answer) in zip(
+            kept, texts, tokens_in_place(tokenizer, texts), strict=True
+        )
     ]
 
 
@@ -92,11 +94,15 @@ def _rendered(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
         )
     answer = whole[len(prompt) :]
     if example.completion.strip() not in answer:
-        raise BadInput(f"{example.where}: the model's chat template drops the assistant's answer, so nothing would be learned")
+        raise BadInput(
+            f"{example.where}: the model's chat template drops the assistant's answer, so nothing would be learned"
+        )
     return prompt, answer
 
 
-def _earlier(example: Example, text: str, prompt: list[int], tokenizer: Any, ends: frozenset[int]) -> tuple[Span, ...]:
+def _earlier(
+    example: Example, text: str, prompt: list[int], tokenizer: Any, ends: frozenset[int]
+) -> tuple[Span, ...]:
     spans = earlier_answers(example, text, tokenizer)
     try:
         return tuple(token_spans(text, prompt, spans, tokenizer, ends))
@@ -104,7 +110,9 @@ def _earlier(example: Example, text: str, prompt: list[int], tokenizer: Any, end
         raise BadInput(f"{example.where}: {error}; write finetune.train_on: last") from None
 
 
-def _through_end(answer: list[int], ends: frozenset[int], example: Example, tokenizer: Any) -> list[int]:
+def _through_end(
+    answer: list[int], ends: frozenset[int], example: Example, tokenizer: Any
+) -> list[int]:
     last = max((i for i, token in enumerate(answer) if token in ends), default=None)
     if last is None:
         names = " or ".join(sorted(tokenizer.convert_ids_to_tokens(sorted(ends))))

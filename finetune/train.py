@@ -30,7 +30,13 @@ from foundation.quiet_libraries import quiet_libraries
 if TYPE_CHECKING:
     from finetune.adapter_changes import LoraOutputs
 
-_ADAPTER_FILES = ("adapter_config.json", WEIGHTS, adapter_record.FILE, "README.md", template_file.FILE)
+_ADAPTER_FILES = (
+    "adapter_config.json",
+    WEIGHTS,
+    adapter_record.FILE,
+    "README.md",
+    template_file.FILE,
+)
 _START = "start"
 """The folder of a PiSSA adapter as it was before training, which is subtracted from every one that is saved."""
 
@@ -72,7 +78,9 @@ def train(
     quiet_libraries()
     prepared = prepare(config, base, train, heldout, style)
     if (config.watch == "score" or config.patience or config.eval_steps) and not prepared.heldout:
-        raise BadInput("finetune: patience, eval_steps and watch: score need held-out examples; write data.eval")
+        raise BadInput(
+            "finetune: patience, eval_steps and watch: score need held-out examples; write data.eval"
+        )
     if config.watch == "score" and scorer is None:
         raise BadInput("finetune.watch: score needs a scorer; write quality.scorer")
     out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +113,9 @@ def train(
     trainer.add_callback(log)
     progress.log(f"finetune: {prepared.report}")
     if not can_evaluate(config):
-        progress.log("finetune: an NF4 base can't be evaluated while it is trained on a CPU, so there is no held-out loss")
+        progress.log(
+            "finetune: an NF4 base can't be evaluated while it is trained on a CPU, so there is no held-out loss"
+        )
     if checkpoint is not None:
         seen = log.go_on_from(checkpoint, write=first)
         trainer.tokens_seen = seen if first else 0  # the sum over the processes counts
@@ -114,7 +124,9 @@ def train(
         progress.log(f"finetune: {why_not}, so the training begins again")
     before = LoraOutputs.of(trainer.model)
     # PEFT widens every input to its float32 weights, and autocast narrows it back: two copies for nothing.
-    with disable_input_dtype_casting(trainer.model, active=trainer.args.bf16 and config.method != "qlora"):
+    with disable_input_dtype_casting(
+        trainer.model, active=trainer.args.bf16 and config.method != "qlora"
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     tokens = trainer.all_tokens_seen()
     measured = {
@@ -141,7 +153,9 @@ def train(
     )  # fmt: skip
 
 
-def _untouched(trainer: Any, before: LoraOutputs, config: FinetuneConfig, progress: Progress) -> list[str]:
+def _untouched(
+    trainer: Any, before: LoraOutputs, config: FinetuneConfig, progress: Progress
+) -> list[str]:
     """The adapted layers that learned nothing. Raises SystemFailed where that is all of them."""
     layers = before.untouched(trainer.model)
     if before.all_of(layers):
@@ -151,16 +165,24 @@ def _untouched(trainer: Any, before: LoraOutputs, config: FinetuneConfig, progre
         )
     if layers:
         some = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
-        progress.log(f"finetune: {len(layers)} of {len(before)} adapted layers learned nothing ({some})")
+        progress.log(
+            f"finetune: {len(layers)} of {len(before)} adapted layers learned nothing ({some})"
+        )
     return layers
 
 
 def _about(
-    config: FinetuneConfig, base: ModelRef, train: Sequence[Example], heldout: Sequence[Example], prepared: Prepared
+    config: FinetuneConfig,
+    base: ModelRef,
+    train: Sequence[Example],
+    heldout: Sequence[Example],
+    prepared: Prepared,
 ) -> dict[str, Any]:
     """All that the adapter depends on, as `tunedyno.json` holds it. Files are known by what they hold."""
     template = own_template(config)
-    files = {} if template is None else {"chat_template": hashlib.sha256(template.encode()).hexdigest()}
+    files = (
+        {} if template is None else {"chat_template": hashlib.sha256(template.encode()).hexdigest()}
+    )
     if config.warm_start:
         files["warm_start"] = file_sha256(config.warm_start / WEIGHTS)
     return {
@@ -173,11 +195,15 @@ def _about(
         },
         "config": config.recorded,
         "files": files,
-        "versions": {name: version(name) for name in ("tunedyno", "torch", "transformers", "peft", "trl")},
+        "versions": {
+            name: version(name) for name in ("tunedyno", "torch", "transformers", "peft", "trl")
+        },
     }
 
 
-def _describe(epochs: Sequence[Path], record: dict[str, Any], config: FinetuneConfig, prepared: Prepared) -> None:
+def _describe(
+    epochs: Sequence[Path], record: dict[str, Any], config: FinetuneConfig, prepared: Prepared
+) -> None:
     """Put beside each epoch's weights what they were made of, and the chat template where it is their own."""
     template = own_template(config)
     for number, folder in enumerate(epochs, start=1):
@@ -226,5 +252,9 @@ def _tokens_sha256(examples: Sequence[Tokens]) -> str:
     """Of what the model sees: prompt style, chat template and tokenizer are in it."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps({name: value for name, value in vars(example).items() if name != "where"}).encode())
+        digest.update(
+            json.dumps(
+                {name: value for name, value in vars(example).items() if name != "where"}
+            ).encode()
+        )
     return digest.hexdigest()

@@ -55,7 +55,13 @@ class LeftPadded:
             mask[i, self.prefix + width - length :] = 1
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, self.prefix :]
         example = torch.tensor([row["example"][0] for row in rows])
-        return {"input_ids": ids, "labels": labels, "attention_mask": mask, "position_ids": positions, "example": example}
+        return {
+            "input_ids": ids,
+            "labels": labels,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "example": example,
+        }
 
 
 class Packed:
@@ -105,7 +111,12 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """
 
     def __init__(
-        self, *, prefix: list[int], examples: Sequence[Tokens], score: Callable[[Any], float] | None = None, **kwargs: Any
+        self,
+        *,
+        prefix: list[int],
+        examples: Sequence[Tokens],
+        score: Callable[[Any], float] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.prefix = prefix
@@ -118,13 +129,19 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         """Of all processes; each of them has to ask."""
         if self.accelerator.num_processes == 1:
             return self.tokens_seen
-        return int(self.accelerator.reduce(torch.tensor(self.tokens_seen, device=self.args.device), reduction="sum"))
+        return int(
+            self.accelerator.reduce(
+                torch.tensor(self.tokens_seen, device=self.args.device), reduction="sum"
+            )
+        )
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """The held-out loss is the mean over all learned tokens, however they fall into batches and processes."""
         self._heldout = 0.0, 0
         output = super().evaluation_loop(*args, **kwargs)
-        total, tokens = self.accelerator.reduce(torch.tensor(self._heldout, device=self.args.device), reduction="sum").tolist()
+        total, tokens = self.accelerator.reduce(
+            torch.tensor(self._heldout, device=self.args.device), reduction="sum"
+        ).tolist()
         if not math.isfinite(total):
             raise SystemFailed(
                 f"training stopped: the held-out loss is {total / tokens} after step {self.state.global_step}; lower "
@@ -163,7 +180,9 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         learned = inputs["labels"][:, 1:] != IGNORED
         # TRL's own loss gathers from all processes, so they must not decide each for itself.
         alone = self.accelerator.num_processes == 1
-        if learned.is_cuda or (alone and int(learned.sum()) * self.model.config.vocab_size > _MOST_LOGITS):
+        if learned.is_cuda or (
+            alone and int(learned.sum()) * self.model.config.vocab_size > _MOST_LOGITS
+        ):
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         else:
             loss = self._loss_where_learned(model, inputs, num_items_in_batch)
@@ -175,7 +194,10 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         return loss
 
     def _loss_where_learned(
-        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None,
     ) -> torch.Tensor:
         """Cross-entropy of the labels, summed over the batch, over the labels of the whole step in all processes."""
         following = inputs.pop("labels")[:, 1:]
@@ -185,7 +207,9 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         total = cross_entropy(logits.float(), following[learned], reduction="sum")
         if num_items_in_batch is None:
             return total / learned.sum().clamp(min=1)
-        return total * self.accelerator.num_processes / num_items_in_batch  # the processes' gradients are averaged
+        return (
+            total * self.accelerator.num_processes / num_items_in_batch
+        )  # the processes' gradients are averaged
 
     def _prefix_cache(self, ids: torch.Tensor) -> DynamicCache:
         prefix = torch.tensor([self.prefix], device=ids.device)

@@ -52,7 +52,11 @@ def earlier_answers(example: Example, prompt: str, tokenizer: Any) -> list[Span]
         after = worded(example, example.messages[: place + 1], tokenizer)
         end = _alike(prompt, after)
         said = example.messages[place]["content"].strip()
-        if not prompt.startswith(before) or end <= len(before) or said not in prompt[len(before) : end]:
+        if (
+            not prompt.startswith(before)
+            or end <= len(before)
+            or said not in prompt[len(before) : end]
+        ):
             raise BadInput(
                 f"{example.where}: the model's chat template words the answer in messages[{place}] otherwise once the "
                 "conversation goes on, so it can't be learned as it is served; write finetune.train_on: last"
@@ -61,7 +65,9 @@ def earlier_answers(example: Example, prompt: str, tokenizer: Any) -> list[Span]
     return spans
 
 
-def token_spans(prompt: str, tokens: Sequence[int], spans: Sequence[Span], tokenizer: Any, ends: frozenset[int]) -> list[Span]:
+def token_spans(
+    prompt: str, tokens: Sequence[int], spans: Sequence[Span], tokenizer: Any, ends: frozenset[int]
+) -> list[Span]:
     """The tokens of each span of characters, through its last end-of-turn token.
 
     A token that begins before the span is left out: a server has a border there. Raises ValueError for a span without an end
@@ -70,14 +76,20 @@ def token_spans(prompt: str, tokens: Sequence[int], spans: Sequence[Span], token
     if not spans:
         return []
     if not tokenizer.is_fast:
-        raise ValueError("its tokenizer does not tell where tokens stand in a text, which train_on: all needs")
-    places = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        raise ValueError(
+            "its tokenizer does not tell where tokens stand in a text, which train_on: all needs"
+        )
+    places = tokenizer(prompt, add_special_tokens=False, return_offsets_mapping=True)[
+        "offset_mapping"
+    ]
     learned = []
     for start, stop in spans:
         inside = [i for i, (first, last) in enumerate(places) if start <= first < last <= stop]
         ended = [i for i in inside if tokens[i] in ends]
         if not ended:
-            raise ValueError("the chat template writes no end of turn after an earlier answer, which train_on: all needs")
+            raise ValueError(
+                "the chat template writes no end of turn after an earlier answer, which train_on: all needs"
+            )
         learned.append((inside[0], ended[-1] + 1))
     return learned
 
@@ -91,7 +103,11 @@ def _alike(one: str, other: str) -> int:
 def _learned_places(example: Example) -> list[int]:
     """By place in the messages, the answer's own behind the last."""
     said = [*example.messages, example.answer]
-    return [place for place, m in enumerate(said) if m["role"] == "assistant" and example.weights.get(place, 1)]
+    return [
+        place
+        for place, m in enumerate(said)
+        if m["role"] == "assistant" and example.weights.get(place, 1)
+    ]
 
 
 def _up_to(example: Example, place: int) -> Example:

@@ -20,24 +20,37 @@ def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
     try:
         about = read_object(folder / "adapter_config.json")
     except FileNotFoundError:
-        raise BadInput(f"{where}: no adapter_config.json in it; write the folder of an adapter") from None
+        raise BadInput(
+            f"{where}: no adapter_config.json in it; write the folder of an adapter"
+        ) from None
     if about.get("peft_type") != "LORA":
-        raise BadInput(f"{where}: peft_type: {about.get('peft_type')}; training goes on from a LoRA adapter")
+        raise BadInput(
+            f"{where}: peft_type: {about.get('peft_type')}; training goes on from a LoRA adapter"
+        )
     check_settings(folder / "adapter_config.json", about)
     asked = {
         "rank": (about.get("r"), config.rank),
         "alpha": (about.get("lora_alpha"), config.alpha),
         "method": (_method(about), "lora" if config.method == "qlora" else config.method),
-        "modules_to_save": (sorted(about.get("modules_to_save") or ()), sorted(config.modules_to_save)),
+        "modules_to_save": (
+            sorted(about.get("modules_to_save") or ()),
+            sorted(config.modules_to_save),
+        ),
     }
     for key, (theirs, ours) in asked.items():
         if theirs != ours:
-            raise BadInput(f"finetune.{key}: {ours}, but the adapter {folder} that training starts from has {theirs}; write that")
+            raise BadInput(
+                f"finetune.{key}: {ours}, but the adapter {folder} that training starts from has {theirs}; write that"
+            )
     for key in ("rank_pattern", "alpha_pattern"):
         if about.get(key):
-            raise BadInput(f"{where}: {key}: an adapter of several ranks can't be trained on; start from one that has one rank")
+            raise BadInput(
+                f"{where}: {key}: an adapter of several ranks can't be trained on; start from one that has one rank"
+            )
     if base_fingerprint(folder) not in (None, base.fingerprint()):
-        raise BadInput(f"{where}: trained on other weights than those of {base.id}; start from an adapter of this base")
+        raise BadInput(
+            f"{where}: trained on other weights than those of {base.id}; start from an adapter of this base"
+        )
     _check_tensors(where, folder / WEIGHTS, base, config)
 
 
@@ -47,17 +60,29 @@ def _check_tensors(where: str, file: Path, base: ModelRef, config: FinetuneConfi
     names = shapes_of(file)
     strange = [name for name in names if not name.startswith(PREFIX)]
     if strange or not names:
-        raise BadInput(f"{where}: {file.name}: tensors {', '.join(strange[:3]) or 'none'}; PEFT's are named {PREFIX}...")
-    linear = {name.removesuffix(".weight") for name, shape in base.shapes().items() if len(shape) == 2}
-    adapted = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in names if ".lora_A." in name}
+        raise BadInput(
+            f"{where}: {file.name}: tensors {', '.join(strange[:3]) or 'none'}; PEFT's are named {PREFIX}..."
+        )
+    linear = {
+        name.removesuffix(".weight") for name, shape in base.shapes().items() if len(shape) == 2
+    }
+    adapted = {
+        name.removeprefix(PREFIX).partition(".lora_")[0] for name in names if ".lora_A." in name
+    }
     if others := sorted(adapted - linear):
-        raise BadInput(f"{where}: {base.id} has no linear layer {others[0]}; start from an adapter of this base")
+        raise BadInput(
+            f"{where}: {base.id} has no linear layer {others[0]}; start from an adapter of this base"
+        )
     if config.entries:
-        meant = {path for path in linear if any(names_module(entry, path) for entry in config.entries)}
+        meant = {
+            path for path in linear if any(names_module(entry, path) for entry in config.entries)
+        }
         if meant != adapted:
             odd = sorted(meant ^ adapted)[0]
             has = "has one for" if odd in adapted else "has none for"
-            raise BadInput(f"finetune.target_modules: the adapter {where.partition(': ')[2]} {has} {odd}; write the same modules")
+            raise BadInput(
+                f"finetune.target_modules: the adapter {where.partition(': ')[2]} {has} {odd}; write the same modules"
+            )
 
 
 def _method(about: dict[str, Any]) -> str:
@@ -79,9 +104,13 @@ def load_start(model: Any, folder: Path) -> None:
         )
     for name, tensor in tensors.items():
         if tensor.shape != fresh[name].shape:
-            raise BadInput(f"finetune.warm_start: {folder}: {name}: {list(tensor.shape)}, not {list(fresh[name].shape)}")
+            raise BadInput(
+                f"finetune.warm_start: {folder}: {name}: {list(tensor.shape)}, not {list(fresh[name].shape)}"
+            )
         if not torch.isfinite(tensor).all():
-            raise BadInput(f"finetune.warm_start: {folder}: {name} holds values that are no numbers")
+            raise BadInput(
+                f"finetune.warm_start: {folder}: {name} holds values that are no numbers"
+            )
     set_peft_model_state_dict(model, tensors)
     loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
     for name, tensor in tensors.items():

@@ -70,9 +70,15 @@ def refused_by_system(error: OSError | RuntimeError) -> DynoError | None:
     if isinstance(error, RuntimeError):  # pathlib's own, before Python 3.13
         said, _, path = str(error).partition(" from ")
         loop = path.strip("'")
-        return BadInput(f"{loop}: the symbolic link leads to itself") if said == "Symlink loop" else None
+        return (
+            BadInput(f"{loop}: the symbolic link leads to itself")
+            if said == "Symlink loop"
+            else None
+        )
     known = {**_REFUSED, **_BROKEN}
     if error.errno not in known:
         return None
-    line = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}; {known[error.errno]}"
+    line = (
+        f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}; {known[error.errno]}"
+    )
     return BadInput(line) if error.errno in _REFUSED else SystemFailed(line)

@@ -20,7 +20,11 @@ Write = Callable[[float, int], str]
 def plain(value: float, decimals: int) -> str:
     """Thousands separated, a true minus sign, and no "−0"."""
     text = f"{value:,.{decimals}f}"
-    return text.replace("-", MINUS) if any(digit in text for digit in "123456789") else text.removeprefix("-")
+    return (
+        text.replace("-", MINUS)
+        if any(digit in text for digit in "123456789")
+        else text.removeprefix("-")
+    )
 
 
 def _digits(value: float, significant: int) -> int:
@@ -62,7 +66,9 @@ def written(unit: str, value: float, more: int) -> str:
 def percent(share: float, more: int = 0) -> str:
     """0.868 is "86.8 %"; within 1 % of none or all it keeps two digits, so that 99.96 % never reads as 100 %."""
     points = round(share * 100, 12)
-    decimals = 0 if points in (0, 100) else max(1, min(4, _digits(min(abs(points), abs(100 - points)), 2)))
+    decimals = (
+        0 if points in (0, 100) else max(1, min(4, _digits(min(abs(points), abs(100 - points)), 2)))
+    )
     return f"{plain(points, decimals + more)} %"
 
 
@@ -76,7 +82,9 @@ def dollars(value: float, more: int = 0) -> str:
     else:
         decimals = max(2, len(f"{size:.{_digits(size, 3)}f}".rstrip("0").partition(".")[2]))
     if more and size >= 1:
-        decimals = max(decimals, 2) + more - (decimals < 2)  # the first step from whole dollars is to cents
+        decimals = (
+            max(decimals, 2) + more - (decimals < 2)
+        )  # the first step from whole dollars is to cents
     elif more:
         decimals += more
     return f"{MINUS if value < 0 else ''}${plain(size, decimals)}"
@@ -109,7 +117,14 @@ def read(text: str) -> float:
 
 def exactly(value: float, write: Write) -> str | None:
     """A number with all its decimals, as a person wrote it; None where that takes over four more than usual."""
-    return next((text for more in range(5) if isclose(read(text := write(value, more)), value, rel_tol=1e-12)), None)
+    return next(
+        (
+            text
+            for more in range(5)
+            if isclose(read(text := write(value, more)), value, rel_tol=1e-12)
+        ),
+        None,
+    )
 
 
 def limit_text(limit: float, write: Write) -> str:
@@ -157,12 +172,21 @@ def interval(low: float | None, high: float | None, unit: str) -> str:
 
 def duration(seconds: float) -> str:
     """45 is "45 s", 600 "10 min", 10,000 "2.8 h"."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def shortened(words: str, most: int = 200) -> str:
     """Somebody else's words in one line, cut where they are long, without signs that steer a terminal or turn text around."""
-    flat = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(words.split()))
+    flat = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for letter in " ".join(words.split())
+    )
     return flat if len(flat) <= most else f"{flat[:most]}..."
 
 
@@ -204,5 +228,11 @@ def scale(values: Iterable[float | None], unit: str) -> Scale:
     if unit == "share":
         decimals = min(7, max(1, _digits(largest * 100, 2)))
     else:
-        decimals = min(7, max(_digits(largest * factor, 3), min(_digits(smallest * factor, 2), _digits(largest * factor, 3) + 2)))
+        decimals = min(
+            7,
+            max(
+                _digits(largest * factor, 3),
+                min(_digits(smallest * factor, 2), _digits(largest * factor, 3) + 2),
+            ),
+        )
     return Scale(name, factor, decimals)

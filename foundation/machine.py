@@ -43,7 +43,10 @@ class Machine:
     def others(self, what: str, ending: str) -> list[Path]:
         """Those that are kept under the same host's name for another machine than this one."""
         mine = self.file(what, ending)
-        named = (cache_folder() / f"{what}-{self._host}{ending}", *cache_folder().glob(f"{what}-{self._host}-*{ending}"))
+        named = (
+            cache_folder() / f"{what}-{self._host}{ending}",
+            *cache_folder().glob(f"{what}-{self._host}-*{ending}"),
+        )
         return [file for file in named if file != mine and file.is_file()]
 
     @property

@@ -53,7 +53,10 @@ def resolved(section: S, where: Path) -> S:
     """The same section, and all sections in it, with every marked path absolute."""
     update = {}
     for name, field in type(section).model_fields.items():
-        place = next((each for each in field.metadata if isinstance(each, Place)), _place_in(field.annotation))
+        place = next(
+            (each for each in field.metadata if isinstance(each, Place)),
+            _place_in(field.annotation),
+        )
         value = getattr(section, name)
         if (new := _resolved(value, place, where)) != value:
             update[name] = new

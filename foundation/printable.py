@@ -18,7 +18,9 @@ _SEQUENCE = re.compile(
 _NOTHING = re.compile("[\xad\u180e\u200b-\u200d\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
 # Control characters other than line feed and tab, marks that turn text around, lines that are none,
 # halves of characters.
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2065-\u206f\ufff9-\ufffb\ud800-\udfff]")
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2065-\u206f\ufff9-\ufffb\ud800-\udfff]"
+)
 # What GitHub, Azure and TeamCity take for an order in a log: "::set-output", "##[group]", "##vso[".
 _HASHES = r"#(?=#(?:\[|vso\[|teamcity\[))"
 _ORDER = re.compile(rf"^[^\S\n]*:(?=:)|{_HASHES}", re.MULTILINE)

@@ -22,7 +22,14 @@ _ONEDNN_LEVELS: dict[str, tuple[str, ...]] = {
     "AVX512_CORE": ("avx2", "avx512f"),
     "AVX512_CORE_VNNI": ("avx2", "avx512f", "avx512_vnni"),
     "AVX512_CORE_BF16": ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16"),
-    "AVX512_CORE_FP16": ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16"),
+    "AVX512_CORE_FP16": (
+        "avx2",
+        "avx512f",
+        "avx512_vnni",
+        "avx_vnni",
+        "avx512_bf16",
+        "avx512_fp16",
+    ),
 }
 
 
@@ -32,7 +39,14 @@ def instruction_sets() -> tuple[str, ...]:
         lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
         return ()
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    flags = next(
+        (
+            line.partition(":")[2].split()
+            for line in lines
+            if line.startswith(("flags", "Features"))
+        ),
+        [],
+    )
     return _allowed(set(flags), os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
 
 

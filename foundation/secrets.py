@@ -55,7 +55,11 @@ class Mask:
     def __init__(self, secrets: Mapping[str, str], whole: bool = False) -> None:
         hidden = [s for s in secrets if len(s) >= SHORTEST and not (whole and _WORD.fullmatch(s))]
         patterns = [
-            _Pattern(text, secrets[secret], len(text) if "://" in secret else len(text) // 2 if whole else 0)
+            _Pattern(
+                text,
+                secrets[secret],
+                len(text) if "://" in secret else len(text) // 2 if whole else 0,
+            )
             for secret in hidden
             for text in {secret, secret.encode().hex(), *_in_base64(secret.encode())}
         ]

@@ -28,7 +28,10 @@ _SECONDS = {
         "ns": "1e-9", "us": "1e-6", "µs": "1e-6", "ms": "1e-3", "s": "1", "m": "60", "min": "60", "h": "3600", "d": "86400",
     }.items()
 }  # fmt: skip
-_SCALE = {unit: Decimal(scale) for unit, scale in {"": "1", "k": "1e3", "K": "1e3", "M": "1e6", "B": "1e9", "G": "1e9"}.items()}
+_SCALE = {
+    unit: Decimal(scale)
+    for unit, scale in {"": "1", "k": "1e3", "K": "1e3", "M": "1e6", "B": "1e9", "G": "1e9"}.items()
+}
 _BYTES = {
     "": 1, "B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
@@ -46,7 +49,9 @@ def _split(value: object, what: str, thousands: bool = False) -> tuple[Decimal, 
     grouped, point = match["grouped"], match["point"]
     if grouped and grouped.count(",") == 1 and not point and not (thousands and not match["unit"]):
         plain = grouped.replace(",", "")
-        raise ValueError(f"write {what}; {value!r} may mean {grouped.replace(',', '.')} or {plain}: write {plain} for that")
+        raise ValueError(
+            f"write {what}; {value!r} may mean {grouped.replace(',', '.')} or {plain}: write {plain} for that"
+        )
     digits = (grouped or match["plain"] or "0").replace(",", "").replace("_", "")
     return Decimal(f"{match['sign']}{digits}{point or ''}{match['exponent'] or ''}"), match["unit"]
 
@@ -107,7 +112,9 @@ def parse_change(value: object) -> float:
     if number < 0:
         raise ValueError(f"write {what}, zero or more, not {value!r}")
     if number >= 1 and not unit:
-        raise ValueError(f"write {number:f}% or {100 * number:f}%, not {value!r}, which may mean either")
+        raise ValueError(
+            f"write {number:f}% or {100 * number:f}%, not {value!r}, which may mean either"
+        )
     return _float(abs(number * _CENT if unit else number), value, what)
 
 
@@ -146,7 +153,11 @@ def parse_dollars(value: object) -> float:
     """An amount in dollars: "$5000", "$5,000", "$2.5k" or 5000."""
     what = "an amount in dollars, such as $5000 or $2.5"
     text = str(value).strip()
-    number, unit = _unsigned(value if isinstance(value, bool) else text.removeprefix("$"), what, thousands=text[:1] == "$")
+    number, unit = _unsigned(
+        value if isinstance(value, bool) else text.removeprefix("$"),
+        what,
+        thousands=text[:1] == "$",
+    )
     if unit not in _SCALE:
         raise ValueError(f"write {what}, not {value!r}")
     return _float(number * _SCALE[unit], value, what)
@@ -179,7 +190,11 @@ def _plain(number: Decimal) -> str:
 def format_seconds(seconds: float) -> str:
     """What `parse_seconds` reads back as the same number: 0.5 is "500ms"."""
     number = Decimal(repr(seconds))
-    return f"{_plain((number * 1000).normalize())}ms" if seconds < 1 else f"{_plain(number.normalize())}s"
+    return (
+        f"{_plain((number * 1000).normalize())}ms"
+        if seconds < 1
+        else f"{_plain(number.normalize())}s"
+    )
 
 
 def format_share(share: float) -> float | str:
@@ -187,9 +202,19 @@ def format_share(share: float) -> float | str:
     return share if share < 1 else f"{_plain((Decimal(repr(share)) * 100).normalize())}%"
 
 
-Seconds = Annotated[float, BeforeValidator(parse_seconds), PlainSerializer(format_seconds, when_used="json-unless-none")]
-Share = Annotated[float, BeforeValidator(parse_share), PlainSerializer(format_share, when_used="json-unless-none")]
-Change = Annotated[float, BeforeValidator(parse_change), PlainSerializer(format_share, when_used="json-unless-none")]
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_seconds),
+    PlainSerializer(format_seconds, when_used="json-unless-none"),
+]
+Share = Annotated[
+    float, BeforeValidator(parse_share), PlainSerializer(format_share, when_used="json-unless-none")
+]
+Change = Annotated[
+    float,
+    BeforeValidator(parse_change),
+    PlainSerializer(format_share, when_used="json-unless-none"),
+]
 Count = Annotated[int, BeforeValidator(parse_count)]
 Dollars = Annotated[float, BeforeValidator(parse_dollars)]
 Rate = Annotated[float, BeforeValidator(parse_rate)]

@@ -115,19 +115,28 @@ async def calibrate(
     many: list[EventLevel] = []
     with _two_cores() as other_core:
         for rate in event_rates:
-            events.append(await measure_events(rate, max(1, round(rate / _STREAM_RATE)), seconds, other_core))
+            events.append(
+                await measure_events(rate, max(1, round(rate / _STREAM_RATE)), seconds, other_core)
+            )
             level = events[-1]
-            progress.advance(1, f"{rate:,.0f} events/s: p99 error {level.error_p99_us:,.0f} µs, core {level.busy:.0%} busy")
+            progress.advance(
+                1,
+                f"{rate:,.0f} events/s: p99 error {level.error_p99_us:,.0f} µs, core {level.busy:.0%} busy",
+            )
             if not level.held:
                 break
         for rate in request_rates:
             requests.append(await measure_requests(rate, seconds, other_core))
-            progress.advance(1, f"{rate:,.0f} requests/s: p99 slip {requests[-1].slip_p99_ms:.2f} ms")
+            progress.advance(
+                1, f"{rate:,.0f} requests/s: p99 slip {requests[-1].slip_p99_ms:.2f} ms"
+            )
             if not requests[-1].held:
                 break
         for count in streams:
             many.append(await measure_events(count, count, seconds, other_core))
-            progress.advance(1, f"{count:,} open streams: p99 error {many[-1].error_p99_us:,.0f} µs")
+            progress.advance(
+                1, f"{count:,} open streams: p99 error {many[-1].error_p99_us:,.0f} µs"
+            )
             if not many[-1].held:
                 break
     return Calibration(
@@ -165,11 +174,20 @@ async def measure_events(rate: float, streams: int, seconds: float, core: int | 
     """`rate` events/s in batches of `streams` for `seconds`, with the emulator on `core`."""
     tokens = max(2, round(seconds * rate / streams))
     stage = {"concurrency": streams, "requests": streams}
-    arguments = ("--lockstep", f"{streams / rate * 1e3:.6f}ms", "--ttft", "500ms", "--tokens", str(tokens))
+    arguments = (
+        "--lockstep",
+        f"{streams / rate * 1e3:.6f}ms",
+        "--ttft",
+        "500ms",
+        "--tokens",
+        str(tokens),
+    )
     journal, truth = await _measure(stage, arguments, core, tokens)
     wrote = {row["prompt"]: np.array(row["event_ns"]) for row in truth}
     good = [record for record in journal.records if record.failure is None]
-    errors = [np.cumsum(record.chunk_ns) + journal.origin_ns - wrote[record.prompt_id] for record in good]
+    errors = [
+        np.cumsum(record.chunk_ns) + journal.origin_ns - wrote[record.prompt_id] for record in good
+    ]
     off = np.concatenate(errors) / 1e3 if errors else np.array([np.inf])
     first_ns = min(int(times[0]) for times in wrote.values())
     last_ns = max(int(times[-1]) for times in wrote.values())
@@ -193,7 +211,16 @@ async def measure_requests(rate: float, seconds: float, core: int | None) -> Req
     stage = {"rate": rate, "arrivals": "constant", "duration": f"{seconds}s", "warmup": "0.5s"}
     journal, _ = await _measure(stage, ("--ttft", "5ms", "--tokens", "1"), core, 1)
     sent = [record for record in journal.records if record.sent_ns is not None]
-    slips = np.array([(record.sent_ns or 0) - record.scheduled_ns for record in sent if record.scheduled_ns >= 5e8]) / 1e6
+    slips = (
+        np.array(
+            [
+                (record.sent_ns or 0) - record.scheduled_ns
+                for record in sent
+                if record.scheduled_ns >= 5e8
+            ]
+        )
+        / 1e6
+    )
     return RequestLevel(
         asked=rate,
         achieved=len(sent) / len(journal.records),
@@ -218,10 +245,18 @@ async def _measure(
 ) -> tuple[_Journal, list[dict[str, Any]]]:
     """One block against a fresh emulator: our journal and its truth. A question's id is its text, which matches the two."""
     workload = WorkloadConfig.model_validate(
-        {"stages": [stage], "warmup": "0s", "max_in_flight": 100_000, "workers": 1, "sampling": {"max_tokens": tokens}}
+        {
+            "stages": [stage],
+            "warmup": "0s",
+            "max_in_flight": 100_000,
+            "workers": 1,
+            "sampling": {"max_tokens": tokens},
+        }
     )
     count = workload.stages[0].requests or 1000
-    asked = [Question(f"stream {n}", [{"role": "user", "content": f"stream {n}"}]) for n in range(count)]
+    asked = [
+        Question(f"stream {n}", [{"role": "user", "content": f"stream {n}"}]) for n in range(count)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         truth, path = Path(folder) / "truth.jsonl", Path(folder) / "block.jsonl"
         with emulator(*arguments, truth=truth, core=core) as endpoint:

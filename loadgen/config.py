@@ -152,17 +152,23 @@ class Stage(Section):
     @model_validator(mode="after")
     def _complete(self) -> Stage:
         if sum(way is not None for way in (self.rate, self.concurrency, self.trace)) != 1:
-            raise ValueError("a stage has either rate (open loop) or concurrency (closed loop), or a trace")
+            raise ValueError(
+                "a stage has either rate (open loop) or concurrency (closed loop), or a trace"
+            )
         if (self.duration is None) == (self.requests is None):
             raise ValueError("a stage has either duration (such as 60s) or requests (such as 200)")
         for name in ("concurrency", "requests", "duration"):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name} must be above zero")
         if self.one_more_in and self.requests is None:
-            raise ValueError("one_more_in belongs to requests: the first so many blocks send one more")
+            raise ValueError(
+                "one_more_in belongs to requests: the first so many blocks send one more"
+            )
         for name in ("burstiness", "rate_to", "bursts"):
             if getattr(self, name) is not None and self.rate is None:
-                raise ValueError(f"{name} belongs to a rate; a closed loop sends when an answer has come")
+                raise ValueError(
+                    f"{name} belongs to a rate; a closed loop sends when an answer has come"
+                )
         if (self.arrivals == "gamma") != (self.burstiness is not None):
             raise ValueError("arrivals: gamma and burstiness (such as 0.5) go together")
         if self.rate_to is not None and (self.bursts is not None or self.duration is None):
@@ -170,9 +176,13 @@ class Stage(Section):
         if self.rate_to is not None and isinstance(self.rate, RelativeRate):
             raise ValueError("rate_to needs a rate in requests/s to start from, not a relative one")
         if self.steps is not None and self.rate_to is None:
-            raise ValueError("steps lead to a rate_to; for loads that are measured one by one write several stages")
+            raise ValueError(
+                "steps lead to a rate_to; for loads that are measured one by one write several stages"
+            )
         if self.mix is not None and self.concurrency is not None:
-            raise ValueError("mix belongs to a rate or a trace: a slow variant would hold back the others of a closed loop")
+            raise ValueError(
+                "mix belongs to a rate or a trace: a slow variant would hold back the others of a closed loop"
+            )
         return self
 
     @property
@@ -293,7 +303,9 @@ class Dataset(Section):
     @property
     def has_turns(self) -> bool:
         """Whether an arrival may be more than one request."""
-        return self.sharegpt is not None or (self.synthetic is not None and str(self.synthetic.turns) != "1")
+        return self.sharegpt is not None or (
+            self.synthetic is not None and str(self.synthetic.turns) != "1"
+        )
 
 
 class WorkloadConfig(Section):
@@ -330,7 +342,9 @@ class WorkloadConfig(Section):
     def _somebody_thinks(self) -> WorkloadConfig:
         for stage in self.stages:
             if stage.think and stage.open_loop and not (self.dataset and self.dataset.has_turns):
-                raise ValueError("think belongs to concurrency or to sessions of several turns; an open loop waits for nobody")
+                raise ValueError(
+                    "think belongs to concurrency or to sessions of several turns; an open loop waits for nobody"
+                )
         return self
 
     @model_validator(mode="after")
@@ -347,7 +361,12 @@ class WorkloadConfig(Section):
     def _times_and_lengths_belong_together(self) -> WorkloadConfig:
         lengths = self.dataset.trace if self.dataset else None
         for stage in self.stages:
-            if lengths and stage.trace and stage.trace.file == lengths.file and stage.trace.part != lengths.part:
+            if (
+                lengths
+                and stage.trace
+                and stage.trace.file == lengths.file
+                and stage.trace.part != lengths.part
+            ):
                 raise ValueError(
                     f"{stage.label}: its times and the dataset's prompts are other parts of one recording; write the same "
                     "offset and length in workload.dataset.trace"

@@ -25,10 +25,19 @@ RECORDING = _instead(
     speed=("speedup", "time_scale", "arrival_speedup_ratio", "replay_speed"),
 )
 SYNTHETIC = _instead(
-    input_tokens=("isl", "input_len", "random_input_len", "prompt_tokens", "synthetic_input_tokens_mean"),
+    input_tokens=(
+        "isl",
+        "input_len",
+        "random_input_len",
+        "prompt_tokens",
+        "synthetic_input_tokens_mean",
+    ),
     output_tokens=("osl", "output_len", "random_output_len", "synthetic_output_tokens_mean"),
     prefixes=("num_prefixes", "num_prefix_prompts"),
     turns=("num_turns", "conversation_turn_mean"),
     cache_hit=("prefix_share", "prefix_ratio"),
 )
-SAMPLING = _instead(max_tokens=("max_new_tokens", "max_completion_tokens", "output_tokens"), stop=("stop_sequences",))
+SAMPLING = _instead(
+    max_tokens=("max_new_tokens", "max_completion_tokens", "output_tokens"),
+    stop=("stop_sequences",),
+)

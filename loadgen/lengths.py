@@ -39,7 +39,13 @@ class Lengths:
             elif kind == "uniform" and len(numbers) == 2:
                 made = cls(text, kind, parse_count(numbers[0]), parse_count(numbers[1]))
             elif kind in ("normal", "lognormal") and len(numbers) in (2, 4):
-                made = cls(text, kind, parse_count(numbers[0]), parse_number(numbers[1]), *map(parse_count, numbers[2:]))
+                made = cls(
+                    text,
+                    kind,
+                    parse_count(numbers[0]),
+                    parse_number(numbers[1]),
+                    *map(parse_count, numbers[2:]),
+                )
             else:
                 raise ValueError
         except ValueError:
@@ -47,7 +53,9 @@ class Lengths:
         if made.first < 1 or made.second < 0 or (kind == "uniform" and made.second < made.first):
             raise ValueError(f"lengths are 1 or more, the smaller bound first, not {value!r}")
         if made.most is not None and not made.least <= made.first <= made.most:
-            raise ValueError(f"the least and the most lie on either side of {made.first:g}, not {value!r}")
+            raise ValueError(
+                f"the least and the most lie on either side of {made.first:g}, not {value!r}"
+            )
         return made
 
     def __str__(self) -> str:
@@ -63,7 +71,9 @@ class Lengths:
         if self.kind == "fixed":
             return [int(self.first)] * n
         if self.kind == "uniform":
-            return [int(x) for x in rng.integers(int(self.first), int(self.second), n, endpoint=True)]
+            return [
+                int(x) for x in rng.integers(int(self.first), int(self.second), n, endpoint=True)
+            ]
         least, most = max(self.least, floor), np.inf if self.most is None else self.most
         found = self._tail(rng, n)
         for _ in range(_TRIES):
@@ -73,7 +83,9 @@ class Lengths:
             found[outside] = self._tail(rng, int(outside.sum()))
         return [int(x) for x in np.clip(found, least, most)]
 
-    def _tail(self, rng: np.random.Generator, n: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def _tail(
+        self, rng: np.random.Generator, n: int
+    ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         if self.kind == "normal":
             return np.rint(rng.normal(self.first, self.second, n))
         return np.rint(rng.lognormal(np.log(self.first), self.second, n))

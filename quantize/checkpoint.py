@@ -34,6 +34,8 @@ def write_recipe(out: Path, source: ModelRef, packages: Iterable[str], **recipe:
         **recipe,
         "bytes_before": before,
         "bytes_after": after,
-        "versions": {name: version(name) for name in ("tunedyno", "torch", "transformers", *packages)},
+        "versions": {
+            name: version(name) for name in ("tunedyno", "torch", "transformers", *packages)
+        },
     }
     write_whole(out / "recipe.json", json.dumps(text, indent=2) + "\n")

@@ -32,7 +32,11 @@ _MOST_ERROR: dict[int, float] = {8: 0.05, 4: 0.5}
 
 
 def check_quantized(
-    source: ModelRef, config: QuantizeConfig, group_size: int | None, kept: Collection[str], written: ModelRef
+    source: ModelRef,
+    config: QuantizeConfig,
+    group_size: int | None,
+    kept: Collection[str],
+    written: ModelRef,
 ) -> None:
     """Raises SystemFailed where the files at `written` are not `source` quantized as asked.
 
@@ -63,33 +67,57 @@ def check_quantized(
         try:
             stored = read_layer(after, stored_as, config.method)
         except KeyError as error:
-            raise SystemFailed(f"{written.path}: {error.args[0]} is not there: {layer} can't be read") from None
+            raise SystemFailed(
+                f"{written.path}: {error.args[0]} is not there: {layer} can't be read"
+            ) from None
         weight = _as_loaded(before[name], source)
         if config.method in _BITSANDBYTES and is_turned(name, source.config().get("model_type")):
             weight = weight.T  # it stores every layer as (out, in)
         _hold_layer(stored, weight, config, f"{written.path}: {layer}")
     if others := sorted(set(after.names) - seen):
-        raise SystemFailed(f"{written.path}: {others[0]} was written, and {source.id} has no such tensor")
+        raise SystemFailed(
+            f"{written.path}: {others[0]} was written, and {source.id} has no such tensor"
+        )
 
 
-def _layers(source: ModelRef, config: QuantizeConfig, kept: Collection[str], after: Tensors) -> set[str]:
+def _layers(
+    source: ModelRef, config: QuantizeConfig, kept: Collection[str], after: Tensors
+) -> set[str]:
     """Those that must be quantized. Raises BadInput for one that bitsandbytes left as it was: no linear layer in memory."""
     if config.method not in _BITSANDBYTES:
         return quantized_layers(source, kept)
     names, mark = TensorNames(after.names), PARTS[config.method][-1]
-    layers = {name for name in linear_inputs(source) if name not in kept and not is_embedding(f"{name}.weight")}
-    unmarked = {name: names.find(f"{name}.weight") for name in layers if names.find(f"{name}.{mark}") is None}
-    if whole := [name for name, stored in unmarked.items() if stored and after[stored].is_floating_point()]:
-        raise BadInput(f"quantize.keep: {config.method} leaves {listed(whole)} of {source.id} in full precision; add what stays")
+    layers = {
+        name
+        for name in linear_inputs(source)
+        if name not in kept and not is_embedding(f"{name}.weight")
+    }
+    unmarked = {
+        name: names.find(f"{name}.weight")
+        for name in layers
+        if names.find(f"{name}.{mark}") is None
+    }
+    if whole := [
+        name for name, stored in unmarked.items() if stored and after[stored].is_floating_point()
+    ]:
+        raise BadInput(
+            f"quantize.keep: {config.method} leaves {listed(whole)} of {source.id} in full precision; add what stays"
+        )
     return layers
 
 
-def _hold_copy(written: torch.Tensor, original: torch.Tensor, config: QuantizeConfig, where: str) -> None:
+def _hold_copy(
+    written: torch.Tensor, original: torch.Tensor, config: QuantizeConfig, where: str
+) -> None:
     import torch
 
     if written.shape != original.shape:
-        raise SystemFailed(f"{where} is {tuple(written.shape)}, and {tuple(original.shape)} in the source")
-    if config.algorithm in _SCALED and original.dim() == 1:  # norms and biases take up what the weights were scaled by
+        raise SystemFailed(
+            f"{where} is {tuple(written.shape)}, and {tuple(original.shape)} in the source"
+        )
+    if (
+        config.algorithm in _SCALED and original.dim() == 1
+    ):  # norms and biases take up what the weights were scaled by
         same = bool(written.isfinite().all())
     else:
         same = torch.equal(written, original.to(written.dtype))
@@ -97,12 +125,19 @@ def _hold_copy(written: torch.Tensor, original: torch.Tensor, config: QuantizeCo
         raise SystemFailed(f"{where} is kept in full precision, and is not the source's own")
 
 
-def _hold_layer(stored: StoredLayer, weight: torch.Tensor, config: QuantizeConfig, where: str) -> None:
+def _hold_layer(
+    stored: StoredLayer, weight: torch.Tensor, config: QuantizeConfig, where: str
+) -> None:
     value, allowed = stored.value, stored.allowed
     if value.shape != weight.shape:
-        raise SystemFailed(f"{where} stands for {tuple(value.shape)} numbers, and is {tuple(weight.shape)} in the source")
+        raise SystemFailed(
+            f"{where} stands for {tuple(value.shape)} numbers, and is {tuple(weight.shape)} in the source"
+        )
     if config.calibrated:
-        error, most = _error(value, weight, scaled=config.algorithm in _SCALED), _MOST_ERROR[_NUMBERS[config.method][0]]
+        error, most = (
+            _error(value, weight, scaled=config.algorithm in _SCALED),
+            _MOST_ERROR[_NUMBERS[config.method][0]],
+        )
         # Asked so that NaN fails too.
         if not error <= most:
             raise SystemFailed(
@@ -127,7 +162,9 @@ def _error(value: torch.Tensor, weight: torch.Tensor, *, scaled: bool) -> float:
 
 def _factors(value: torch.Tensor, weight: torch.Tensor, dim: int) -> torch.Tensor:
     """By least squares."""
-    return (value * weight).sum(dim, keepdim=True) / weight.square().sum(dim, keepdim=True).clamp_min(1e-30)
+    return (value * weight).sum(dim, keepdim=True) / weight.square().sum(
+        dim, keepdim=True
+    ).clamp_min(1e-30)
 
 
 def _as_loaded(weight: torch.Tensor, source: ModelRef) -> torch.Tensor:
@@ -144,10 +181,14 @@ def _check_left_out(name: str, source: ModelRef, written: ModelRef) -> None:
         raise SystemFailed(f"{written.path}: {name} of the source was not written")
 
 
-def _check_config(config: QuantizeConfig, group_size: int | None, kept: Collection[str], written: ModelRef) -> None:
+def _check_config(
+    config: QuantizeConfig, group_size: int | None, kept: Collection[str], written: ModelRef
+) -> None:
     about: Any = written.config().get("quantization_config")
     if not isinstance(about, dict):
-        raise SystemFailed(f"{written.path}/config.json: has no quantization_config, and the weights are quantized")
+        raise SystemFailed(
+            f"{written.path}/config.json: has no quantization_config, and the weights are quantized"
+        )
     if config.method in _BITSANDBYTES:
         four = config.method == "bnb-nf4"
         wanted = {"quant_method": "bitsandbytes", "load_in_4bit": four, "load_in_8bit": not four}
@@ -155,12 +196,24 @@ def _check_config(config: QuantizeConfig, group_size: int | None, kept: Collecti
         has, kept_there = about, about.get("llm_int8_skip_modules")
     else:
         bits, kind = _NUMBERS[config.method]
-        wanted = {"quant_method": "compressed-tensors", "num_bits": bits, "type": kind, "symmetric": True}
+        wanted = {
+            "quant_method": "compressed-tensors",
+            "num_bits": bits,
+            "type": kind,
+            "symmetric": True,
+        }
         wanted |= {"group_size": group_size} if group_size else {}
         [group] = about.get("config_groups", {}).values() or [{}]
-        has, kept_there = {**(group.get("weights") or {}), "quant_method": about.get("quant_method")}, about.get("ignore")
+        has, kept_there = (
+            {**(group.get("weights") or {}), "quant_method": about.get("quant_method")},
+            about.get("ignore"),
+        )
     for key, value in wanted.items():
         if has.get(key) != value:
-            raise SystemFailed(f"{written.path}/config.json: {key} is {has.get(key)!r}, and {value!r} was asked for")
+            raise SystemFailed(
+                f"{written.path}/config.json: {key} is {has.get(key)!r}, and {value!r} was asked for"
+            )
     if not config.calibrated and (lost := sorted(set(kept) - set(kept_there or ()))):
-        raise SystemFailed(f"{written.path}/config.json: {lost[0]} is kept in full precision, and not named there")
+        raise SystemFailed(
+            f"{written.path}/config.json: {lost[0]} is kept in full precision, and not named there"
+        )

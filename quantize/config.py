@@ -47,7 +47,9 @@ class QuantizeConfig(Section):
     @model_validator(mode="after")
     def _goes_together(self) -> QuantizeConfig:
         if self.algorithm not in (known := ALGORITHMS[self.method]):
-            raise ValueError(f"algorithm: {self.algorithm} is not for {self.method}; write {' or '.join(known)}")
+            raise ValueError(
+                f"algorithm: {self.algorithm} is not for {self.method}; write {' or '.join(known)}"
+            )
         if self.group_size is not None and self.method != "w4a16":
             raise ValueError(f"group_size: {self.method} has none to choose; it belongs to w4a16")
         return self

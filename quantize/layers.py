@@ -18,7 +18,9 @@ FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj
 GROUP_SIZES = (128, 64, 32)
 _NVFP4_GROUP = 16
 _EMBEDDINGS = ("embed", "wte", "wpe")
-_PLAIN = re.compile(r"(model\.layers\.\d+\.(self_attn\.(q|k|v|o|qkv)|mlp\.(gate|up|down|gate_up))_proj|lm_head)")
+_PLAIN = re.compile(
+    r"(model\.layers\.\d+\.(self_attn\.(q|k|v|o|qkv)|mlp\.(gate|up|down|gate_up))_proj|lm_head)"
+)
 """The matrices of Llama and the many models built like it, as their files name them: each is a linear layer."""
 
 
@@ -29,9 +31,17 @@ def count_weights(model: ModelRef) -> int:
 
 def linear_inputs(model: ModelRef) -> dict[str, int]:
     """The input width of every linear layer, by its full name. A head that is tied to the embeddings is not among them."""
-    matrices = {name: shape for name, shape in model.shapes().items() if name.endswith(".weight") and len(shape) == 2}
+    matrices = {
+        name: shape
+        for name, shape in model.shapes().items()
+        if name.endswith(".weight") and len(shape) == 2
+    }
     named = {name.removesuffix(".weight"): shape[1] for name, shape in matrices.items()}
-    return {name: width for name, width in named.items() if not name.rpartition(".")[2].startswith(_EMBEDDINGS)}
+    return {
+        name: width
+        for name, width in named.items()
+        if not name.rpartition(".")[2].startswith(_EMBEDDINGS)
+    }
 
 
 def kept_layers(model: ModelRef, keep: Sequence[str]) -> list[str]:
@@ -47,7 +57,9 @@ def kept_layers(model: ModelRef, keep: Sequence[str]) -> list[str]:
         found = [name for name in layers if _names(entry, name)]
         if not found and entry != HEAD:
             parts = {part for name in layers for part in name.split(".") if not part.isdigit()}
-            raise BadInput(f"quantize.keep: {model.id} has no linear layer {entry!r}{nearest(entry, parts)}")
+            raise BadInput(
+                f"quantize.keep: {model.id} has no linear layer {entry!r}{nearest(entry, parts)}"
+            )
         kept.update(dict.fromkeys(found or [HEAD]))
     if tied and HEAD not in kept:
         raise BadInput(
@@ -72,13 +84,19 @@ def quantized_layers(model: ModelRef, kept: Collection[str]) -> set[str]:
     with torch.device("meta"):
         built = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model.path))
     modules, called = dict(built.named_modules()), f"{type(built).__name__} of transformers"
-    linear = {name for name, module in modules.items() if isinstance(module, torch.nn.Linear) and name not in kept}
+    linear = {
+        name
+        for name, module in modules.items()
+        if isinstance(module, torch.nn.Linear) and name not in kept
+    }
     if missing := sorted(linear - found):
         raise BadInput(
             f"{model.id}: its weight files have no {missing[0]}.weight, a linear layer of {called}; load it with transformers "
             "and save it again"
         )
-    if other := sorted(name for name in found - linear if not isinstance(modules.get(name), torch.nn.Embedding)):
+    if other := sorted(
+        name for name in found - linear if not isinstance(modules.get(name), torch.nn.Embedding)
+    ):
         raise BadInput(
             f"quantize.keep: {other[0]} of {model.id} is no linear layer of {called}, and can't be quantized here; add it"
         )
@@ -101,7 +119,9 @@ def check_widths(model: ModelRef, config: QuantizeConfig) -> int | None:
         return choose_group_size(widths, config.group_size)
     if config.method == "nvfp4":
         if odd := [width for width in sorted(widths) if width % _NVFP4_GROUP]:
-            raise BadInput(f"quantize.method: nvfp4 needs input widths that {_NVFP4_GROUP} divides; this model has {odd[0]}")
+            raise BadInput(
+                f"quantize.method: nvfp4 needs input widths that {_NVFP4_GROUP} divides; this model has {odd[0]}"
+            )
         return _NVFP4_GROUP
     return None
 
@@ -113,10 +133,14 @@ def choose_group_size(widths: Collection[int], asked: int | None) -> int:
     if asked is not None:
         if asked < 1 or any(width % asked for width in widths):
             write = f"; write {' or '.join(map(str, fitting))}" if fitting else ""
-            raise BadInput(f"quantize.group_size: {asked} does not divide the model's input widths ({listed}){write}")
+            raise BadInput(
+                f"quantize.group_size: {asked} does not divide the model's input widths ({listed}){write}"
+            )
         return asked
     if not fitting:
-        raise BadInput(f"quantize.method: w4a16 needs input widths that {GROUP_SIZES[-1]} divides; this model's are {listed}")
+        raise BadInput(
+            f"quantize.method: w4a16 needs input widths that {GROUP_SIZES[-1]} divides; this model's are {listed}"
+        )
     return fitting[0]
 
 

@@ -55,7 +55,16 @@ def quantize(
     progress.stage(f"check {config.method}", None, "tensor")
     check_quantized(source, config, group_size, kept, ModelRef(source.id, None, out))
     seconds = round(time.perf_counter() - started, 3)
-    write_recipe(out, source, packages, method=config.method, algorithm=config.algorithm, **how, kept=kept, seconds=seconds)
+    write_recipe(
+        out,
+        source,
+        packages,
+        method=config.method,
+        algorithm=config.algorithm,
+        **how,
+        kept=kept,
+        seconds=seconds,
+    )
     return ModelRef(id=f"{source.id}+{config.method}", revision=source.revision, path=out)
 
 
@@ -64,13 +73,17 @@ def check_quantize(source: ModelRef, config: QuantizeConfig, learned: Sequence[E
     if "quantization_config" in source.config():
         raise BadInput(f"{source.id}: already quantized; quantize the full-precision model, once")
     check_widths(source, config)
-    if config.algorithm == "awq" and (kept := [name for name in kept_layers(source, config.keep) if name != HEAD]):
+    if config.algorithm == "awq" and (
+        kept := [name for name in kept_layers(source, config.keep) if name != HEAD]
+    ):
         raise BadInput(
             f"quantize.keep: awq scales every layer but the head before it rounds, {kept[0]} too; keep only {HEAD}, or write gptq"
         )
     if config.calibrated and (found := len(learned)) < config.calibration:
         instead = (
-            f"calibration: {found}" if found >= MIN_CALIBRATION else f"{MIN_CALIBRATION} examples at least, or algorithm: rtn"
+            f"calibration: {found}"
+            if found >= MIN_CALIBRATION
+            else f"{MIN_CALIBRATION} examples at least, or algorithm: rtn"
         )
         raise BadInput(
             f"quantize.calibration: {config.algorithm} asks for {config.calibration} training examples, data.train has {found}; "

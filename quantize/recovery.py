@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 FILE = "recovery.json"
 ENOUGH = 0.99
-MAX_TOKENS = 2048  # of held-out text in all: about 10 s for both models at 135 M parameters on 2 CPU cores
+MAX_TOKENS = (
+    2048  # of held-out text in all: about 10 s for both models at 135 M parameters on 2 CPU cores
+)
 MAX_TEXTS = 256
 
 
@@ -92,7 +94,11 @@ class Recovery:
         if self.recovery.value >= ENOUGH:
             return None
         within = self.recovery
-        interval = "" if within.low is None or within.high is None else f" ({within.low:.1%} to {within.high:.1%})"
+        interval = (
+            ""
+            if within.low is None or within.high is None
+            else f" ({within.low:.1%} to {within.high:.1%})"
+        )
         places = (self.answers or self.all_text).tokens
         open_ = ": too few to settle it" if within.high is None or within.high >= ENOUGH else ""
         return f"recovery is {within.value:.1%}{interval}, under {ENOUGH:.0%}, on {places} held-out tokens{open_}"
@@ -100,12 +106,18 @@ class Recovery:
     def __str__(self) -> str:
         told = [f"recovery {self.recovery.value:.1%}", f"KL {self.all_text.kl_divergence:.4f}"]
         told += [f"top-1 agreement {self.all_text.top1_agreement:.1%}"]
-        told += [f"perplexity {self.all_text.perplexity.unquantized:.2f} -> {self.all_text.perplexity.quantized:.2f}"]
+        told += [
+            f"perplexity {self.all_text.perplexity.unquantized:.2f} -> {self.all_text.perplexity.quantized:.2f}"
+        ]
         return ", ".join([*told, f"{self.bytes_per_weight.quantized:.2f} bytes a weight"])
 
 
 def measure_recovery(
-    source: ModelRef, quantized: ModelRef, heldout: Sequence[Example], style: PromptStyle | None, progress: Progress
+    source: ModelRef,
+    quantized: ModelRef,
+    heldout: Sequence[Example],
+    style: PromptStyle | None,
+    progress: Progress,
 ) -> Recovery:
     """Compare both on a bounded sample of `heldout` and write `recovery.json` beside the quantized checkpoint."""
     quiet_libraries()
@@ -164,20 +176,31 @@ def _compare(models: Sequence[Any], text: Text) -> Places:
         states = [torch.stack(output.hidden_states[1:])[:, 0].float() for output in outputs]
         error = (states[1] - states[0]).norm(dim=-1) / states[0].norm(dim=-1).clamp_min(1e-12)
         kl = (log[0].exp() * (log[0] - log[1])).sum(dim=-1)
-        per_place = [log[0].gather(1, next_token), log[1].gather(1, next_token), kl[:, None], best[0] == best[1]]
+        per_place = [
+            log[0].gather(1, next_token),
+            log[1].gather(1, next_token),
+            kl[:, None],
+            best[0] == best[1],
+        ]
         per_place += [best[0] == next_token, best[1] == next_token]
         return Places(*(values[:, 0].double().cpu() for values in per_place), error.double().cpu())
 
 
-def summarize(places: Sequence[Places], texts: Sequence[Text], sizes: tuple[Both, Both]) -> Recovery:
+def summarize(
+    places: Sequence[Places], texts: Sequence[Text], sizes: tuple[Both, Both]
+) -> Recovery:
     """The report from what was seen at each place of each text."""
     import torch
 
     shared = _shared(texts)
     answers = [torch.arange(1, len(text.ids)) >= text.answer for text in texts]
-    everywhere = [torch.arange(1, len(text.ids)) >= known for text, known in zip(texts, shared, strict=True)]
+    everywhere = [
+        torch.arange(1, len(text.ids)) >= known for text, known in zip(texts, shared, strict=True)
+    ]
     answered = [(p, mask) for p, mask in zip(places, answers, strict=True) if mask.any()]
-    layers = torch.cat([p.layer_error[:, known:] for p, known in zip(places, shared, strict=True)], dim=1).mean(dim=1)
+    layers = torch.cat(
+        [p.layer_error[:, known:] for p, known in zip(places, shared, strict=True)], dim=1
+    ).mean(dim=1)
     scored = answers if answered else everywhere
     exact = [(bool(p.right_p[mask].all()), bool(p.right_q[mask].all())) for p, mask in answered]
     return Recovery(
@@ -188,7 +211,9 @@ def summarize(places: Sequence[Places], texts: Sequence[Text], sizes: tuple[Both
         ),
         all_text=_predictions(places, everywhere),
         answers=_predictions(places, answers) if answered else None,
-        exact_answers=Both(*(sum(side) / len(exact) for side in zip(*exact, strict=True))) if exact else None,
+        exact_answers=Both(*(sum(side) / len(exact) for side in zip(*exact, strict=True)))
+        if exact
+        else None,
         layer_error=[round(float(error), 6) for error in layers],
         bytes=sizes[0],
         bytes_per_weight=sizes[1],

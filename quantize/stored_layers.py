@@ -51,7 +51,13 @@ def read_layer(tensors: Tensors, layer: str, method: Method) -> StoredLayer:
     parts = {part: tensors[f"{layer}.{part}"] for part in PARTS[method]}
     if method == "w4a16":
         return _int4(parts, tensors.get(f"{layer}.weight_g_idx"))
-    return {"w8a8-int8": _int8, "fp8-dynamic": _fp8, "nvfp4": _fp4, "bnb-nf4": _nf4, "bnb-int8": _llm_int8}[method](parts)
+    return {
+        "w8a8-int8": _int8,
+        "fp8-dynamic": _fp8,
+        "nvfp4": _fp4,
+        "bnb-nf4": _nf4,
+        "bnb-int8": _llm_int8,
+    }[method](parts)
 
 
 def _int8(parts: dict[str, torch.Tensor]) -> StoredLayer:
@@ -80,7 +86,10 @@ def _fp8(parts: dict[str, torch.Tensor]) -> StoredLayer:
     """E4M3: three bits of mantissa, and steps of 2^-9 below 2^-6."""
     scale = parts["weight_scale"].float()
     value = parts["weight"].float() * scale
-    return StoredLayer(value, value.abs() * (2**-4 + 2 * _unit(parts["weight_scale"])) * 1.02 + 2**-10 * 1.02 * scale)
+    return StoredLayer(
+        value,
+        value.abs() * (2**-4 + 2 * _unit(parts["weight_scale"])) * 1.02 + 2**-10 * 1.02 * scale,
+    )
 
 
 def _fp4(parts: dict[str, torch.Tensor]) -> StoredLayer:
@@ -92,7 +101,9 @@ def _fp4(parts: dict[str, torch.Tensor]) -> StoredLayer:
     size = torch.tensor(_FP4)[(bits & 7).long()]
     scale = parts["weight_scale"].float() / parts["weight_global_scale"].float()
     scale = scale.repeat_interleave(bits.size(1) // scale.size(1), dim=1)
-    return StoredLayer(torch.where(bits > 7, -size, size) * scale, 1.02 * (size / 4).clamp(min=0.27) * scale)
+    return StoredLayer(
+        torch.where(bits > 7, -size, size) * scale, 1.02 * (size / 4).clamp(min=0.27) * scale
+    )
 
 
 def _nf4(parts: dict[str, torch.Tensor]) -> StoredLayer:

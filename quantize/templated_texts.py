@@ -19,7 +19,9 @@ class Text:
     answer: int
 
 
-def tokenize(model: ModelRef, examples: Sequence[Example], style: PromptStyle | None, longest: int) -> list[Text]:
+def tokenize(
+    model: ModelRef, examples: Sequence[Example], style: PromptStyle | None, longest: int
+) -> list[Text]:
     """One text an example, cut behind `longest` tokens. A model without a chat template gets question and answer as they are."""
     from transformers import AutoTokenizer
 
@@ -36,7 +38,9 @@ def _tokenized(tokenizer: Any, example: Example, style: PromptStyle | None, long
 
 def _rendered(tokenizer: Any, example: Example, style: PromptStyle | None) -> tuple[str, str]:
     if not tokenizer.chat_template:
-        return "\n".join(message["content"] for message in render(example, style)) + "\n", example.completion
+        return "\n".join(
+            message["content"] for message in render(example, style)
+        ) + "\n", example.completion
     prompt, whole = templated(example, style, tokenizer)
     # Many templates end with a newline that is never generated.
     answer = whole.removeprefix(prompt) if whole.startswith(prompt) else example.completion

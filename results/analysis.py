@@ -33,7 +33,15 @@ from results.comparison.variants import (
     times,
 )
 from results.config import SHARE_METRICS
-from results.decision.judging import Baseline, judge_change, judge_increase, judge_month, judge_quality, judge_slo, unless_it_grew
+from results.decision.judging import (
+    Baseline,
+    judge_change,
+    judge_increase,
+    judge_month,
+    judge_quality,
+    judge_slo,
+    unless_it_grew,
+)
 from results.decision.objectives import Asked, Tails, asked_of, undecided
 from results.decision.settling import Unit, to_settle
 from results.inputs import RunInputs
@@ -44,10 +52,26 @@ from results.measures.metrics import METRICS, Limits, stage_metrics
 from results.measures.quality import NEEDS_NO_REFERENCE, statement
 from results.measures.stage_notes import doubts, examples, failures
 from results.measures.steady_state import StageData
-from results.measures.validity import failed_validity, probe_validity, read_ceiling, unread_validity, validity_of, worst
+from results.measures.validity import (
+    failed_validity,
+    probe_validity,
+    read_ceiling,
+    unread_validity,
+    validity_of,
+    worst,
+)
 from results.statistics.bounded_means import score_bounds
 from results.statistics.intervals import TAIL, absent, estimate, holm
-from results.summary import SCHEMA_VERSION, Difference, Estimate, Judged, Metric, StageSummary, Summary, VariantSummary
+from results.summary import (
+    SCHEMA_VERSION,
+    Difference,
+    Estimate,
+    Judged,
+    Metric,
+    StageSummary,
+    Summary,
+    VariantSummary,
+)
 
 
 def analyse(inputs: RunInputs) -> Summary:
@@ -57,19 +81,25 @@ def analyse(inputs: RunInputs) -> Summary:
 
 
 def read_run(
-    inputs: RunInputs, environment: Mapping[str, Any] = MappingProxyType({}), settings: Settings = MappingProxyType({})
+    inputs: RunInputs,
+    environment: Mapping[str, Any] = MappingProxyType({}),
+    settings: Settings = MappingProxyType({}),
 ) -> StoredRun:
     """A run as `compare_runs` takes it. Raises BadInput for a run without a readable journal."""
     prompts = read_prompts(inputs.run)
     measured = read_measured(inputs, prompts)
-    return StoredRun(inputs, prompts, measured, summarise(inputs, measured, prompts), environment, settings)
+    return StoredRun(
+        inputs, prompts, measured, summarise(inputs, measured, prompts), environment, settings
+    )
 
 
 def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts) -> Summary:
     """Every number of a run whose journals are read. Raises BadInput for a baseline that is no variant of it."""
     names = [record.name for record in inputs.variants]
     if inputs.baseline not in names:
-        raise BadInput(f"baseline: {inputs.baseline!r} is no variant of this run{nearest(inputs.baseline, names)}")
+        raise BadInput(
+            f"baseline: {inputs.baseline!r} is no variant of this run{nearest(inputs.baseline, names)}"
+        )
     base = next(variant for variant in measured if variant.record.name == inputs.baseline)
     calibrated = read_ceiling(inputs.run)
     ceiling = calibrated if isinstance(calibrated, Ceiling) else None
@@ -88,7 +118,11 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
             *(f"{name}: {why}" for name, why in inputs.failed.items()),
             *inputs.notes,
             *run_notes(inputs, measured, prompts, calibrated),
-            *(noise_notes(inputs.baseline, floor) if judged and judged.held.value is not False else ()),
+            *(
+                noise_notes(inputs.baseline, floor)
+                if judged and judged.held.value is not False
+                else ()
+            ),
             *turns_notes(inputs, variants),
             *([found.sentence for found in shown.values()] if inputs.resolution else ()),
         ],
@@ -97,8 +131,16 @@ def summarise(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts)
         resolution=shown,
         failed=dict(inputs.failed),
         validity=worst(
-            [(f"{v.variant}, {stage.stage}", stage.validity) for v in variants for stage in v.stages]
-            + [(f"{m.record.name}, {stage.stage}", probe_validity(stage)) for m in measured for stage in m.probes.values()]
+            [
+                (f"{v.variant}, {stage.stage}", stage.validity)
+                for v in variants
+                for stage in v.stages
+            ]
+            + [
+                (f"{m.record.name}, {stage.stage}", probe_validity(stage))
+                for m in measured
+                for stage in m.probes.values()
+            ]
             + [(m.record.name, unread_validity(m.unread)) for m in measured if m.unread]
             + [
                 (m.record.name, failed_validity(why))
@@ -115,10 +157,20 @@ def _holm(variants: list[VariantSummary]) -> list[VariantSummary]:
     def family(differences: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:
         keys = {key for changes in differences for key in changes}
         shown = {
-            key: holm({str(i): p for i, c in enumerate(differences) if key in c and (p := c[key].p) is not None}) for key in keys
+            key: holm(
+                {
+                    str(i): p
+                    for i, c in enumerate(differences)
+                    if key in c and (p := c[key].p) is not None
+                }
+            )
+            for key in keys
         }
         return [
-            {key: replace(change, differs=shown[key].get(str(i))) for key, change in changes.items()}
+            {
+                key: replace(change, differs=shown[key].get(str(i)))
+                for key, change in changes.items()
+            }
             for i, changes in enumerate(differences)
         ]
 
@@ -126,13 +178,17 @@ def _holm(variants: list[VariantSummary]) -> list[VariantSummary]:
     of_probes = family([variant.probe_differences for variant in variants])
     names = {stage.stage for variant in variants for stage in variant.stages}
     stages = [{stage.stage: stage for stage in variant.stages} for variant in variants]
-    of_stages = {name: family([s[name].differences if name in s else {} for s in stages]) for name in names}
+    of_stages = {
+        name: family([s[name].differences if name in s else {} for s in stages]) for name in names
+    }
     return [
         replace(
             variant,
             differences=of_variants[i],
             probe_differences=of_probes[i],
-            stages=[replace(stage, differences=of_stages[stage.stage][i]) for stage in variant.stages],
+            stages=[
+                replace(stage, differences=of_stages[stage.stage][i]) for stage in variant.stages
+            ],
         )
         for i, variant in enumerate(variants)
     ]
@@ -149,10 +205,14 @@ def _variant(
     asked = asked_of(inputs, variant.record.name)
     tails = Tails.of(len(asked), inputs.looks)
     baselines = {
-        name: _baseline(inputs, variant, base, name, ceiling) for name in variant.stages if name in base.stages and not is_base
+        name: _baseline(inputs, variant, base, name, ceiling)
+        for name in variant.stages
+        if name in base.stages and not is_base
     }
     stages = [
-        _stage_summary(inputs, variant, base, stage, baselines.get(stage.stage), asked, tails, ceiling)
+        _stage_summary(
+            inputs, variant, base, stage, baselines.get(stage.stage), asked, tails, ceiling
+        )
         for stage in variant.stages.values()
     ]
     metrics, base_metrics = dict(once[variant.record.name]), once[base.record.name]
@@ -168,7 +228,11 @@ def _variant(
     judged = {
         a.key: _with_more(
             a,
-            _at_the_load(a, _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, baseline), stage),
+            _at_the_load(
+                a,
+                _judge(inputs, a, tails, variant, base, metrics, changes, probe_changes, baseline),
+                stage,
+            ),
             tails,
             stage,
             _scores_for(a, variant, base),
@@ -193,7 +257,11 @@ def _variant(
 
 def _at_the_load(asked: Asked, judged: Judged, stage: StageData | None) -> Judged:
     """A probe is asked outside the load, everything else under it."""
-    return judged if stage is None or asked.key.startswith("probe:") else unless_it_grew(asked, judged, stage)
+    return (
+        judged
+        if stage is None or asked.key.startswith("probe:")
+        else unless_it_grew(asked, judged, stage)
+    )
 
 
 def _with_more(
@@ -229,7 +297,9 @@ def _scores_for(asked: Asked, variant: Measured, base: Measured) -> list[float]:
     return [ours[prompt] - theirs[prompt] for prompt in sorted(ours.keys() & theirs.keys())]
 
 
-def _baseline(inputs: RunInputs, variant: Measured, base: Measured, stage: str, ceiling: Ceiling | None) -> Baseline:
+def _baseline(
+    inputs: RunInputs, variant: Measured, base: Measured, stage: str, ceiling: Ceiling | None
+) -> Baseline:
     theirs = base.stages[stage]
     return Baseline(
         stage=theirs,
@@ -262,7 +332,9 @@ def _stage_summary(
     failed = failures(requests)
     compared = {}
     if pairing is not None:
-        compared = differences(pairing, metrics, stage_metrics(base.stages[stage.stage], limits), limits)
+        compared = differences(
+            pairing, metrics, stage_metrics(base.stages[stage.stage], limits), limits
+        )
     return StageSummary(
         stage=stage.stage,
         offered_rate=stage.offered_rate,
@@ -284,11 +356,19 @@ def _stage_summary(
             *_disagreements(compared),
         ],
         judged={
-            a.key: _with_more(a, judge_slo(a, stage, metrics[a.metric], baseline, tails), tails, stage)
+            a.key: _with_more(
+                a, judge_slo(a, stage, metrics[a.metric], baseline, tails), tails, stage
+            )
             for a in asked
             if a.kind == "slo"
         },
-        validity=validity_of(stage, limits, ceiling, variant.record.dtype_doubt, inputs.failed.get(variant.record.name)),
+        validity=validity_of(
+            stage,
+            limits,
+            ceiling,
+            variant.record.dtype_doubt,
+            inputs.failed.get(variant.record.name),
+        ),
         alternated=pairing.alternated if pairing else None,
         arrivals=stage.arrivals,
         held=stage.held.value,
@@ -312,7 +392,9 @@ def _disagreements(compared: Mapping[str, Difference]) -> list[str]:
         and shown(change.absolute.low, change.absolute.high) != shown(bootstrap.low, bootstrap.high)
     ]
     return (
-        [f"t and the bootstrap of the blocks do not agree on whether it differs in {', '.join(said)}: take it as open"]
+        [
+            f"t and the bootstrap of the blocks do not agree on whether it differs in {', '.join(said)}: take it as open"
+        ]
         if said
         else []
     )
@@ -324,7 +406,11 @@ def _request_limits(inputs: RunInputs, base: Mapping[str, Estimate]) -> Limits:
     for metric, limit in inputs.slo.limits.items():
         name = metric.rpartition("_")[0]
         value = limit.absolute
-        if limit.relative is not None and metric in base and (base_value := base[metric].value) is not None:
+        if (
+            limit.relative is not None
+            and metric in base
+            and (base_value := base[metric].value) is not None
+        ):
             value = limit.relative * base_value
         if metric not in SHARE_METRICS and value is not None:
             found[name] = max(value, found.get(name, 0.0))
@@ -336,19 +422,36 @@ def _once(inputs: RunInputs, variant: Measured) -> dict[str, Estimate]:
     stage = variant.stages.get(inputs.judged_stage)
     size = variant.record.size_bytes
     found = {
-        "size_bytes": absent("not known for this variant") if size is None else Estimate(value=size, low=size, high=size, n=1)
+        "size_bytes": absent("not known for this variant")
+        if size is None
+        else Estimate(value=size, low=size, high=size, n=1)
     }
     if stage is None:
-        return found | dict.fromkeys(("quality", "consistency", *COSTS), absent(f"stage {inputs.judged_stage} was not measured"))
+        return found | dict.fromkeys(
+            ("quality", "consistency", *COSTS),
+            absent(f"stage {inputs.judged_stage} was not measured"),
+        )
     what = (
-        "responses have no reference" if inputs.quality.scorer not in NEEDS_NO_REFERENCE else "prompts are not in prompts.jsonl"
+        "responses have no reference"
+        if inputs.quality.scorer not in NEEDS_NO_REFERENCE
+        else "prompts are not in prompts.jsonl"
     )
-    quality = _mean_score(variant.scores, next(iter(variant.score_notes), f"nothing to score: the {what}"))
-    repeats = np.array(list(prompt_consistency([block.requests for block in stage.blocks]).values()))
+    quality = _mean_score(
+        variant.scores, next(iter(variant.score_notes), f"nothing to score: the {what}")
+    )
+    repeats = np.array(
+        list(prompt_consistency([block.requests for block in stage.blocks]).values())
+    )
     consistency = absent("no prompt was answered more than once")
     if len(repeats):
-        consistency = estimate(float(np.mean(repeats)), score_bounds(repeats, TAIL, TAIL), len(repeats))
-    return {"quality": quality, "consistency": consistency} | found | cost_metrics(stage, quality, inputs.budget)
+        consistency = estimate(
+            float(np.mean(repeats)), score_bounds(repeats, TAIL, TAIL), len(repeats)
+        )
+    return (
+        {"quality": quality, "consistency": consistency}
+        | found
+        | cost_metrics(stage, quality, inputs.budget)
+    )
 
 
 def _scored_by(inputs: RunInputs) -> Metric:
@@ -387,11 +490,17 @@ def _changes(
             scale = _COST_SCALES[key] or inputs.budget.requests_per_month or 1
             found[key] = times(cost_difference(pairing, inputs.budget.price, per_request), scale)
         else:
-            found[key] = plain_difference(value, base_value, ours.n, "no interval: this is not compared in pairs")
+            found[key] = plain_difference(
+                value, base_value, ours.n, "no interval: this is not compared in pairs"
+            )
     return found
 
 
-_COST_SCALES = {"cost_per_request": 1, "cost_per_1000": 1000, "cost_per_month": 0}  # 0: the month's requests
+_COST_SCALES = {
+    "cost_per_request": 1,
+    "cost_per_1000": 1000,
+    "cost_per_month": 0,
+}  # 0: the month's requests
 
 
 def _judge(
@@ -407,7 +516,9 @@ def _judge(
 ) -> Judged:
     """An objective of quality or budget."""
     stage = variant.stages.get(inputs.judged_stage)
-    unmeasured = undecided(absent("not measured"), asked.limit, f"stage {inputs.judged_stage} was not measured")
+    unmeasured = undecided(
+        absent("not measured"), asked.limit, f"stage {inputs.judged_stage} was not measured"
+    )
     if asked.key == "quality":
         return judge_quality(asked, metrics["quality"], variant.scores, tails)
     if asked.key == "quality_change":
@@ -417,12 +528,20 @@ def _judge(
     if asked.key.startswith("probe:"):
         name = asked.key.removeprefix("probe:")
         if name not in probe_changes:
-            return undecided(absent("not measured"), asked.limit, f"probe {name} was not measured for both")
+            return undecided(
+                absent("not measured"), asked.limit, f"probe {name} was not measured for both"
+            )
         scores = variant.probe_scores[name], base.probe_scores.get(name, {})
-        return judge_change(asked, probe_changes[name].absolute, scores, base.probes.get(name), tails)
+        return judge_change(
+            asked, probe_changes[name].absolute, scores, base.probes.get(name), tails
+        )
     assert inputs.budget is not None
     if asked.key == "cost_per_month":
-        return judge_month(asked, metrics["cost_per_month"], stage, inputs.budget, tails) if stage else unmeasured
+        return (
+            judge_month(asked, metrics["cost_per_month"], stage, inputs.budget, tails)
+            if stage
+            else unmeasured
+        )
     if stage is None or baseline is None:
         return unmeasured
     return judge_increase(asked, stage, baseline, inputs.budget.price, tails)

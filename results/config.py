@@ -5,17 +5,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, RootModel, field_validator, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    RootModel,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from foundation.names import Name
 from foundation.path_fields import FileOrName
 from foundation.section import Section, nearest
-from foundation.units import Change, Count, Dollars, Rate, Seconds, Share, parse_factor, parse_seconds, parse_share
+from foundation.units import (
+    Change,
+    Count,
+    Dollars,
+    Rate,
+    Seconds,
+    Share,
+    parse_factor,
+    parse_seconds,
+    parse_share,
+)
 from results.answer_text.normal_form import normalise
 from results.answer_text.numbers import parse_tolerance
 from results.answer_text.pattern import compiled
 
-Scorer = Literal["exact_match", "contains", "number", "f1", "rouge_l", "json_valid", "json_equal", "regex", "choice"]
+Scorer = Literal[
+    "exact_match",
+    "contains",
+    "number",
+    "f1",
+    "rouge_l",
+    "json_valid",
+    "json_equal",
+    "regex",
+    "choice",
+]
 
 _TIMES = ("latency", "service_latency", "ttft", "service_ttft", "tpot", "itl")
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
@@ -98,7 +125,9 @@ class Scoring(Section):
             if not (plain := normalise(label)):
                 raise ValueError(f"{label!r} is no label; write a word")
             if plain in first:
-                raise ValueError(f"{first[plain]!r} and {label!r} are one label to the scorer; leave one of them out")
+                raise ValueError(
+                    f"{first[plain]!r} and {label!r} are one label to the scorer; leave one of them out"
+                )
             first[plain] = label
         return labels
 
@@ -160,9 +189,14 @@ class Price(Section):
     def _one_way(self) -> Price:
         metered = [p for p in (self.input_price, self.output_price) if p is not None]
         if self.accelerator_hour is None and not metered:
-            raise ValueError("write accelerator_hour (self-hosted), or input_per_million and output_per_million (metered)")
+            raise ValueError(
+                "write accelerator_hour (self-hosted), or input_per_million and output_per_million (metered)"
+            )
         for side in ("input", "output"):
-            if getattr(self, f"{side}_per_token") is not None and getattr(self, f"{side}_per_million") is not None:
+            if (
+                getattr(self, f"{side}_per_token") is not None
+                and getattr(self, f"{side}_per_million") is not None
+            ):
                 raise ValueError(f"write {side}_per_token or {side}_per_million, not both")
         return self
 
@@ -211,7 +245,9 @@ class PlanConfig(Section):
     @classmethod
     def _some_is_used(cls, headroom: float) -> float:
         if headroom >= 1:
-            raise ValueError("a replica that is kept free serves nobody; write a share below 100%, such as 20%")
+            raise ValueError(
+                "a replica that is kept free serves nobody; write a share below 100%, such as 20%"
+            )
         return headroom
 
 
@@ -238,5 +274,7 @@ class ResolutionConfig(Section):
     def _a_time(cls, metric: str) -> str:
         times = [name for name in SLO_METRICS if name not in SHARE_METRICS]
         if metric not in times:
-            raise ValueError(f"{metric!r} is not a time{nearest(metric, times)}; write one such as latency_p95")
+            raise ValueError(
+                f"{metric!r} is not a time{nearest(metric, times)}; write one such as latency_p95"
+            )
         return metric

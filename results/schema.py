@@ -28,7 +28,9 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
 
 def schema_of(document: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of one kind of document, a key of `DOCUMENTS`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(DOCUMENTS[document])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | msgspec.json.schema(
+        DOCUMENTS[document]
+    )
 
 
 def schema_text(document: str) -> str:

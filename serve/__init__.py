@@ -11,4 +11,14 @@ from serve.telemetry import Telemetry
 from serve.variant import ServedVariant
 from serve.vllm.failures import ServerFailed, TakenOver
 
-__all__ = ["Hosting", "ServePlan", "ServedVariant", "ServerFailed", "ServerPlan", "TakenOver", "Telemetry", "check", "curl_line"]
+__all__ = [
+    "Hosting",
+    "ServePlan",
+    "ServedVariant",
+    "ServerFailed",
+    "ServerPlan",
+    "TakenOver",
+    "Telemetry",
+    "check",
+    "curl_line",
+]

@@ -42,8 +42,12 @@ class ServeConfig(Section):
 
     @field_validator("engine")
     @classmethod
-    def _no_keys(cls, value: dict[str, str | int | float | bool]) -> dict[str, str | int | float | bool]:
+    def _no_keys(
+        cls, value: dict[str, str | int | float | bool]
+    ) -> dict[str, str | int | float | bool]:
         for name, text in value.items():
             if isinstance(text, str) and (looks_like_key(text) or names_a_secret(name)):
-                raise ValueError(f"{name}: everybody on the machine can read a command line; export the key instead (HF_TOKEN)")
+                raise ValueError(
+                    f"{name}: everybody on the machine can read a command line; export the key instead (HF_TOKEN)"
+                )
         return value

@@ -11,9 +11,18 @@ from foundation.http.endpoint import Endpoint
 
 def curl_line(endpoint: Endpoint, prompt: str = "Hello") -> str:
     """A curl command that asks the endpoint one chat question, as it wants to be asked; secrets stand by their variables."""
-    asked = {"model": endpoint.model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 64}
+    asked = {
+        "model": endpoint.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": 64,
+    }
     body = endpoint.redacted(json.dumps(endpoint.form.of(asked)))
-    words = ["curl", "-s", *_way(endpoint), endpoint.redacted(endpoint.url(endpoint.target("/chat/completions")))]
+    words = [
+        "curl",
+        "-s",
+        *_way(endpoint),
+        endpoint.redacted(endpoint.url(endpoint.target("/chat/completions"))),
+    ]
     words += ["-H", "Content-Type: application/json"]
     for name, value in endpoint.headers.items():
         words += ["-H", f"{name}: {endpoint.redacted(value)}"]

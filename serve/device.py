@@ -61,10 +61,18 @@ def free_in_container(cgroup: Path) -> int | None:
     """What its memory limit leaves, the file cache that can be dropped being free; None without a limit (cgroup v2 or v1)."""
     for folder, limit, used, cache in (
         (cgroup, "memory.max", "memory.current", "inactive_file"),
-        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        (
+            cgroup / "memory",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_inactive_file",
+        ),
     ):
         try:
-            statistics = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+            statistics = dict(
+                line.split()
+                for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+            )
             in_use = int((folder / used).read_text(encoding="ascii")) - int(statistics[cache])
             return max(0, int((folder / limit).read_text(encoding="ascii")) - in_use)
         except (OSError, ValueError, KeyError):  # another version of cgroups, or the limit is "max"

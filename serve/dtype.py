@@ -48,7 +48,10 @@ def served_dtype(variant: ServedVariant, config: ServeConfig, on_cpu: bool) -> S
         if fast:
             return ServedDtype("bfloat16")
         if four_bits:
-            return ServedDtype("bfloat16", f"{variant.name}: in bfloat16, which its kernels of four bits need; {_SLOW}")
+            return ServedDtype(
+                "bfloat16",
+                f"{variant.name}: in bfloat16, which its kernels of four bits need; {_SLOW}",
+            )
         return ServedDtype("float32", f"in float32: {_SLOW}")
     if (asked == "bfloat16" and not fast) or (asked == "float16" and "avx512_fp16" not in sets):
         doubt = f"served in {asked}, which this processor has no instructions for and emulates: float32 or auto is faster"
@@ -68,7 +71,11 @@ def _four_bits_there(model: ModelRef) -> bool:
     if not isinstance(about, dict):
         return False
     groups = about.get("config_groups")
-    weights = [g.get("weights") for g in groups.values() if isinstance(g, dict)] if isinstance(groups, dict) else []
+    weights = (
+        [g.get("weights") for g in groups.values() if isinstance(g, dict)]
+        if isinstance(groups, dict)
+        else []
+    )
     return (
         about.get("load_in_4bit") is True
         or about.get("bits") == 4  # GPTQ and AWQ

@@ -48,7 +48,9 @@ class Hosting:
         self._one_awake: OneAwake | None = None
 
     @asynccontextmanager
-    async def round(self, names: Sequence[str], *, partly: bool = False) -> AsyncIterator[dict[str, Endpoint]]:
+    async def round(
+        self, names: Sequence[str], *, partly: bool = False
+    ) -> AsyncIterator[dict[str, Endpoint]]:
         """Endpoints of the named variants, each of which has generated a token. Raises SystemFailed where one can't.
 
         With `partly` a server that does not start is no error as long as another one does: `failed` says, by variant, why it
@@ -69,9 +71,13 @@ class Hosting:
             endpoints = [*elsewhere, *(e for server in self._up for e in server.endpoints)]
             async with AsyncExitStack() as stack:
                 if self._telemetry is not None:
-                    watched = [*((server.endpoints, server.pid) for server in self._up), *(([e], None) for e in elsewhere)]
+                    watched = [
+                        *((server.endpoints, server.pid) for server in self._up),
+                        *(([e], None) for e in elsewhere),
+                    ]
                     self._watched = [
-                        await stack.enter_async_context(Telemetry(endpoints, pid, self._telemetry)) for endpoints, pid in watched
+                        await stack.enter_async_context(Telemetry(endpoints, pid, self._telemetry))
+                        for endpoints, pid in watched
                     ]
                 yield {e.variant: e for e in endpoints if e.variant in names}
             for telemetry in self._watched:
@@ -86,7 +92,11 @@ class Hosting:
     async def drop(self, failure: ServerFailed) -> list[str]:
         """Stop the server that failed; the others go on. Returns all variants that failed with it."""
         dead = [server for server in self._up if self._serves(server, failure.variants)]
-        variants = list(dict.fromkeys([*failure.variants, *(v.name for server in dead for v in server.plan.variants)]))
+        variants = list(
+            dict.fromkeys(
+                [*failure.variants, *(v.name for server in dead for v in server.plan.variants)]
+            )
+        )
         self.failed |= dict.fromkeys(variants, failure)
         if self._one_awake is not None:
             self._one_awake.forget(variants)
@@ -120,7 +130,9 @@ class Hosting:
 
     async def check_answers(self, endpoint: Endpoint) -> None:
         """Raises ServerFailed where the server of an endpoint of this round generates no token in time."""
-        server = next((server for server in self._up if self._serves(server, [endpoint.variant])), None)
+        server = next(
+            (server for server in self._up if self._serves(server, [endpoint.variant])), None
+        )
         if server is not None:
             await server.check_answers()
             return
@@ -138,7 +150,9 @@ class Hosting:
 
         Raises ServerFailed with the cause and what its log says of it.
         """
-        servers = [server for server in self._up if variants is None or self._serves(server, variants)]
+        servers = [
+            server for server in self._up if variants is None or self._serves(server, variants)
+        ]
         watching = [asyncio.ensure_future(server.watch()) for server in servers]
         try:
             await asyncio.gather(*watching, asyncio.Event().wait())
@@ -146,7 +160,9 @@ class Hosting:
             for task in watching:
                 task.cancel()
 
-    async def _start(self, servers: Sequence[Server], elsewhere: Sequence[Endpoint], partly: bool) -> list[Endpoint]:
+    async def _start(
+        self, servers: Sequence[Server], elsewhere: Sequence[Endpoint], partly: bool
+    ) -> list[Endpoint]:
         """Start the servers; the endpoints elsewhere as they want to be asked."""
         self._progress.stage("start servers", len(servers) + len(elsewhere), "servers")
         a_few_at_once = asyncio.Semaphore(self._plan.starts_together)
@@ -155,7 +171,9 @@ class Hosting:
             async with a_few_at_once:
                 try:
                     seconds = await server.start()
-                    if self._plan.residency == "sleep":  # so that the next one finds the memory free
+                    if (
+                        self._plan.residency == "sleep"
+                    ):  # so that the next one finds the memory free
                         await fall_asleep(server.endpoints[0])
                 except ServerFailed as failure:
                     if not partly:

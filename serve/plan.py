@@ -60,27 +60,42 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     """The plan. Raises BadInput for whatever can be known to fail: adapters, options, ports, memory."""
     device = device_for(config)
     groups = share_servers(variants)
-    ranks = {v.name: _rank(v, v.model) for v in variants if v.adapter is not None and v.model is not None}
+    ranks = {
+        v.name: _rank(v, v.model) for v in variants if v.adapter is not None and v.model is not None
+    }
     if groups:
         arguments.check_installed()
     dtypes = [served_dtype(group[0], config, device.kind == "cpu") for _, group in groups]
-    needs = [estimate_memory(model, config, device, dtype.dtype) for (model, _), dtype in zip(groups, dtypes, strict=True)]
+    needs = [
+        estimate_memory(model, config, device, dtype.dtype)
+        for (model, _), dtype in zip(groups, dtypes, strict=True)
+    ]
     residency, why = choose_residency(needs, config, device)
     config, room = _as_settled(config, residency, len(groups), device)
     servers = tuple(
-        _server(model, group, ranks, config, device, dtype) for (model, group), dtype in zip(groups, dtypes, strict=True)
+        _server(model, group, ranks, config, device, dtype)
+        for (model, group), dtype in zip(groups, dtypes, strict=True)
     )
     arguments.check_engine_options(config, [server.arguments for server in servers])
     rounds = _rounds(variants, servers, residency)
     if config.ports is not None:
-        ports.check_ports(config.ports, len(servers) if residency != "turns" else min(1, len(servers)))
-    said = (*(server.memory.note for server in servers), *(dtype.note for dtype in dtypes), why, room)
+        ports.check_ports(
+            config.ports, len(servers) if residency != "turns" else min(1, len(servers))
+        )
+    said = (
+        *(server.memory.note for server in servers),
+        *(dtype.note for dtype in dtypes),
+        why,
+        room,
+    )
     notes = dict.fromkeys(note for note in said if note)
     elsewhere = tuple(v for v in variants if v.elsewhere is not None)
     return ServePlan(servers, elsewhere, residency, rounds, device.starts_together, tuple(notes))
 
 
-def share_servers(variants: Sequence[ServedVariant]) -> list[tuple[ModelRef, tuple[ServedVariant, ...]]]:
+def share_servers(
+    variants: Sequence[ServedVariant],
+) -> list[tuple[ModelRef, tuple[ServedVariant, ...]]]:
     """Variants of one checkpoint share a server; those with adapters share another: LoRA support alone slows a server down.
 
     A server has one chat template, so adapters that were trained with different ones share none.
@@ -88,11 +103,17 @@ def share_servers(variants: Sequence[ServedVariant]) -> list[tuple[ModelRef, tup
     groups: dict[object, list[ServedVariant]] = {}
     for variant in variants:
         if variant.model is not None:
-            groups.setdefault((variant.model.path, variant.adapter is not None, variant.template), []).append(variant)
-    return [(group[0].model, tuple(group)) for group in groups.values() if group[0].model is not None]
+            groups.setdefault(
+                (variant.model.path, variant.adapter is not None, variant.template), []
+            ).append(variant)
+    return [
+        (group[0].model, tuple(group)) for group in groups.values() if group[0].model is not None
+    ]
 
 
-def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device) -> tuple[Residency, str | None]:
+def choose_residency(
+    servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device
+) -> tuple[Residency, str | None]:
     """Resident where every server fits, else asleep by turns where that can be, else turns; with the reason.
 
     Raises BadInput where not even one server fits.
@@ -101,18 +122,29 @@ def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, dev
     if config.residency == "sleep" and device.kind == "cpu" and servers:
         raise BadInput("serve.residency: vLLM has no sleep mode on a CPU; write resident or turns")
     if limit is None:
-        why = "no accelerator on this machine: whether the servers fit its memory is not checked" if servers else None
+        why = (
+            "no accelerator on this machine: whether the servers fit its memory is not checked"
+            if servers
+            else None
+        )
         several: Residency = "sleep" if len(servers) > 1 else "resident"
         return (several if config.residency == "auto" else config.residency), why
     largest = max((server.total for server in servers), default=0)
     for_one = limit if device.kind == "cpu" else int(limit * config.gpu_memory_utilization)
     if largest > for_one:
-        remedy = "write a smaller serve.kv_cache or free memory" if device.kind == "cpu" else "raise serve.tensor_parallel"
+        remedy = (
+            "write a smaller serve.kv_cache or free memory"
+            if device.kind == "cpu"
+            else "raise serve.tensor_parallel"
+        )
         raise BadInput(
             f"serve: one server needs about {largest / 1e9:.1f} GB and there are {for_one / 1e9:.1f} GB for it; {remedy}"
         )
     weights = sum(server.weights for server in servers)
-    awake, room = max((server.weights + server.runtime for server in servers), default=0), limit - len(servers) * SLEEPER_BYTES
+    awake, room = (
+        max((server.weights + server.runtime for server in servers), default=0),
+        limit - len(servers) * SLEEPER_BYTES,
+    )
     asleep = f"asleep, the servers keep {weights / 1e9:.1f} GB of weights in the host's memory"
     if config.residency == "sleep":
         if awake > room:
@@ -129,11 +161,15 @@ def choose_residency(servers: Sequence[MemoryEstimate], config: ServeConfig, dev
     why = f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB"
     host = device.host_memory_bytes
     if device.kind == "cuda" and awake <= room and (host is None or weights < host):
-        return "sleep", f"{why}, so one is awake at a time; {asleep}" + ("; check that it has them" if host is None else "")
+        return "sleep", f"{why}, so one is awake at a time; {asleep}" + (
+            "; check that it has them" if host is None else ""
+        )
     return "turns", f"{why}, so they take turns"
 
 
-def _as_settled(config: ServeConfig, residency: Residency, servers: int, device: Device) -> tuple[ServeConfig, str | None]:
+def _as_settled(
+    config: ServeConfig, residency: Residency, servers: int, device: Device
+) -> tuple[ServeConfig, str | None]:
     """The section as the servers get it: the one that is awake leaves the accelerator what the sleepers keep of it."""
     settled: dict[str, object] = {"residency": residency}
     note = None
@@ -151,7 +187,9 @@ def _rank(variant: ServedVariant, base: ModelRef) -> int:
     check_architecture(variant.name, base)
     if variant.adapter.exists() or variant.rank is None:
         rank = lora.lora_rank(variant.name, variant.adapter)
-        check_adapter_file(variant.name, variant.adapter, lora.read_config(variant.name, variant.adapter), base)
+        check_adapter_file(
+            variant.name, variant.adapter, lora.read_config(variant.name, variant.adapter), base
+        )
         return rank
     lora.check_rank(variant.name, variant.rank)
     return variant.rank
@@ -166,7 +204,9 @@ def _server(
     dtype: ServedDtype,
 ) -> ServerPlan:
     arguments.check_checkpoint(variants[0].name, model)
-    line = arguments.command_line(model, variants, ranks, config.model_copy(update={"dtype": dtype.dtype}), device)
+    line = arguments.command_line(
+        model, variants, ranks, config.model_copy(update={"dtype": dtype.dtype}), device
+    )
     memory = estimate_memory(model, config, device, dtype.dtype)
     return ServerPlan(variants[0].name, variants, line, memory, dtype, variants[0].template)
 

@@ -44,9 +44,13 @@ def held_port(ports: str | None) -> Iterator[HeldPort]:
     The socket that holds it is bound with SO_REUSEADDR and never listens, so vLLM, which sets that option too, can bind
     beside it ten seconds later, and every connection is vLLM's. So can anybody else who sets it: `listeners` tells.
     """
-    port = 0 if ports is None else next((port for port in port_range(ports) if _is_free(port)), None)
+    port = (
+        0 if ports is None else next((port for port in port_range(ports) if _is_free(port)), None)
+    )
     if port is None:
-        raise BadInput(f"serve.ports: every port of {ports} is taken; widen the range or stop what uses it")
+        raise BadInput(
+            f"serve.ports: every port of {ports} is taken; widen the range or stop what uses it"
+        )
     with socket.socket() as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind((HOST, port))
@@ -89,7 +93,9 @@ def _listening(port: int) -> set[str]:
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         with suppress(OSError):  # a kernel without IPv6
             rows = (row.split() for row in table.read_text(encoding="ascii").splitlines())
-            found |= {f"socket:[{row[9]}]" for row in rows if row[1] in places and row[3] == _LISTENS}
+            found |= {
+                f"socket:[{row[9]}]" for row in rows if row[1] in places and row[3] == _LISTENS
+            }
     return found
 
 
@@ -134,7 +140,9 @@ def _is_free(port: int) -> bool:
     if port in _given:
         return False
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server left behind when it stopped is no obstacle
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # what a server left behind when it stopped is no obstacle
         try:
             probe.bind((HOST, port))
             probe.listen()

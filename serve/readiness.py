@@ -29,7 +29,9 @@ async def is_healthy(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool
         return False
 
 
-async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint, api: Api = "completions") -> None:
+async def generate_token(
+    session: aiohttp.ClientSession, endpoint: Endpoint, api: Api = "completions"
+) -> None:
     """Have the variant generate one token, asked as the load will ask it.
 
     Raises SystemFailed with what its server answered instead.
@@ -37,14 +39,20 @@ async def generate_token(session: aiohttp.ClientSession, endpoint: Endpoint, api
     path, body = _BODIES[api]
     request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
     try:
-        async with session.post(address(endpoint, endpoint.target(f"/{path}")), json=request, allow_redirects=False) as answer:
+        async with session.post(
+            address(endpoint, endpoint.target(f"/{path}")), json=request, allow_redirects=False
+        ) as answer:
             text = await answer.text(errors="replace")
-            if answer.status == 200 and _CHOICE.search(text):  # whole, or as a stream from an API that knows nothing else
+            if answer.status == 200 and _CHOICE.search(
+                text
+            ):  # whole, or as a stream from an API that knows nothing else
                 return
             refused = f"HTTP {answer.status} from /{path}: {text[:300]}"
     except (aiohttp.ClientError, TimeoutError) as error:
         refused = f"{endpoint.base_url}/{path}: {error or type(error).__name__}"
-    raise SystemFailed(f"{endpoint.variant}: no token could be generated", endpoint.redacted(refused))
+    raise SystemFailed(
+        f"{endpoint.variant}: no token could be generated", endpoint.redacted(refused)
+    )
 
 
 def session(endpoint: Endpoint) -> aiohttp.ClientSession:

@@ -48,7 +48,9 @@ class Server:
     `patience`: seconds without a sign of life after which it hangs.
     """
 
-    def __init__(self, plan: ServerPlan, config: ServeConfig, logs: Path, patience: float = PATIENCE_S) -> None:
+    def __init__(
+        self, plan: ServerPlan, config: ServeConfig, logs: Path, patience: float = PATIENCE_S
+    ) -> None:
         self.plan = plan
         self.log = logs / f"{plan.name}.log"
         self._config = config
@@ -79,7 +81,9 @@ class Server:
             async with asyncio.timeout(self._config.start_timeout):
                 await self._until_ready()
         except TimeoutError:
-            failure = self._failure(f"not ready after {self._config.start_timeout:g} s (serve.start_timeout)")
+            failure = self._failure(
+                f"not ready after {self._config.start_timeout:g} s (serve.start_timeout)"
+            )
             failure.detail = failure.detail or last_words(self._text())
             raise failure from None
         return time.monotonic() - began
@@ -89,7 +93,12 @@ class Server:
         self._folder = self._held.enter_context(scratch())
         self.log.parent.mkdir(parents=True, exist_ok=True)
         template = template_option(self.plan.template, self.log.with_suffix(".chat_template.jinja"))
-        arguments = (f"--host={HOST}", f"--port={self._port.number}", *template, *self.plan.arguments)
+        arguments = (
+            f"--host={HOST}",
+            f"--port={self._port.number}",
+            *template,
+            *self.plan.arguments,
+        )
         command = run_module("vllm.entrypoints.openai.api_server", *arguments)
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
@@ -111,7 +120,9 @@ class Server:
         asleep = sleep.ENVIRONMENT if sleep.OPTION in self.plan.arguments else {}
         given = environment(self._key) | ours | asleep
         # Not as the first variable: vLLM sets it again, and a process finds its title by where the first one lies.
-        given.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder().absolute() / "torchinductor"))
+        given.setdefault(
+            "TORCHINDUCTOR_CACHE_DIR", str(cache_folder().absolute() / "torchinductor")
+        )
         return given
 
     async def _until_ready(self) -> None:
@@ -130,7 +141,9 @@ class Server:
                 try:
                     await generate_token(web, endpoint, variant.api)
                 except SystemFailed as refusal:
-                    for _ in range(_DYING_POLLS):  # an engine that died of the request takes the server with it, in seconds
+                    for _ in range(
+                        _DYING_POLLS
+                    ):  # an engine that died of the request takes the server with it, in seconds
                         self._raise_if_dead("at its first token")
                         await asyncio.sleep(_POLL_S)
                     detail = f"{refusal.detail}\n{telling_lines(self._text())}"
@@ -171,12 +184,16 @@ class Server:
         try:
             while not health.done():
                 self._raise_if_dead(_UNDER_LOAD)
-                if time.monotonic() >= looks_at:  # seldom, since it shares the event loop with the load
+                if (
+                    time.monotonic() >= looks_at
+                ):  # seldom, since it shares the event loop with the load
                     looks_at += _LOOK_S
                     if (stopped := next(filter(_is_stopped, family), None)) is None:
                         runs_at = time.monotonic()
                     elif time.monotonic() - runs_at > min(_STOPPED_S, self._patience):
-                        raise self._failure(f"hangs: its process {stopped.pid} was stopped (SIGSTOP)")
+                        raise self._failure(
+                            f"hangs: its process {stopped.pid} was stopped (SIGSTOP)"
+                        )
                 await asyncio.sleep(_POLL_S)
             await health
         finally:
@@ -191,7 +208,9 @@ class Server:
                     async with asyncio.timeout(self._patience):
                         await is_healthy(web, self.endpoints[0])
                 except TimeoutError:
-                    raise self._failure(f"hangs: it did not answer /health for {self._patience:g} s") from None
+                    raise self._failure(
+                        f"hangs: it did not answer /health for {self._patience:g} s"
+                    ) from None
                 await asyncio.sleep(_HEALTH_S)
 
     async def check_answers(self) -> None:
@@ -201,7 +220,9 @@ class Server:
                 async with asyncio.timeout(self._patience):
                     await generate_token(web, self.endpoints[0], self.plan.variants[0].api)
             except TimeoutError:
-                raise self._failure(f"hangs: it generated no token in {self._patience:g} s") from None
+                raise self._failure(
+                    f"hangs: it generated no token in {self._patience:g} s"
+                ) from None
             except SystemFailed as refusal:
                 raise ServerFailed(str(refusal), refusal.detail, self._variants) from None
 

@@ -91,7 +91,9 @@ def close_pipe(*_: object) -> None:
     """A signal to the warden is the same as the end of its parent."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # closed, its number would be the next file's
+    os.dup2(
+        os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno()
+    )  # closed, its number would be the next file's
 
 
 def adopt_orphans() -> None:
@@ -151,9 +153,15 @@ def shared_memory(pids: Iterator[int]) -> set[Path]:
     files: set[Path] = set()
     for pid in pids:
         with contextlib.suppress(OSError):
-            lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = (
+                Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+            )
             files |= {Path(line.split(maxsplit=5)[5]) for line in lines if f" {_SHARED}/" in line}
-    return {file for file in files if file.name.startswith(_SHARED_NAMES) and _changed_s(file) >= _STARTED_S}
+    return {
+        file
+        for file in files
+        if file.name.startswith(_SHARED_NAMES) and _changed_s(file) >= _STARTED_S
+    }
 
 
 def _changed_s(file: Path) -> float:

@@ -64,14 +64,21 @@ class Telemetry:
 
     async def __aenter__(self) -> Telemetry:
         if self._pid is not None:
-            with contextlib.suppress(psutil.Error):  # it died at this moment: who watches the server says so
+            with contextlib.suppress(
+                psutil.Error
+            ):  # it died at this moment: who watches the server says so
                 root = psutil.Process(self._pid)
                 self._processes = [root, *root.children(recursive=True)]
         self._web = session(self._endpoint)
         self._sampling = asyncio.create_task(self._sample_until_over())
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._over.set()
         self._sampling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -79,7 +86,10 @@ class Telemetry:
         await self._web.close()
         for endpoint in self._endpoints if self._samples else ():
             try:
-                self.trouble = write_samples(self._samples, self._folder / f"{endpoint.variant}.parquet") or self.trouble
+                self.trouble = (
+                    write_samples(self._samples, self._folder / f"{endpoint.variant}.parquet")
+                    or self.trouble
+                )
             except OSError as problem:
                 self.trouble = f"{endpoint.variant}: its samples can't be written ({problem.strerror or problem})"
 
@@ -99,7 +109,11 @@ class Telemetry:
         if not metrics and not self._processes and not self._samples:
             return False
         rss, cpu = _usage(self._processes) if self._processes else (None, None)
-        self._samples.append(TelemetrySample(monotonic_ns=began_ns, unix_ns=time.time_ns(), rss_bytes=rss, cpu_s=cpu, **metrics))
+        self._samples.append(
+            TelemetrySample(
+                monotonic_ns=began_ns, unix_ns=time.time_ns(), rss_bytes=rss, cpu_s=cpu, **metrics
+            )
+        )
         return True
 
     async def _metrics_text(self) -> str:
@@ -108,7 +122,9 @@ class Telemetry:
             return ""
         metrics_at = address(self._endpoint, self._endpoint.beside("/metrics"))
         try:
-            async with self._web.get(metrics_at, timeout=_PATIENCE, allow_redirects=False) as answer:
+            async with self._web.get(
+                metrics_at, timeout=_PATIENCE, allow_redirects=False
+            ) as answer:
                 text = bytearray()
                 async for piece in answer.content.iter_any():
                     text += piece
@@ -134,7 +150,11 @@ def read_metrics(text: str) -> dict[str, Any]:
             totals[name] += float(value)
         except ValueError:
             totals[name] = math.nan
-    return {field: kind(totals[name]) for field, (name, kind) in _METRICS.items() if 0 <= totals.get(name, -1) <= _MOST // 2}
+    return {
+        field: kind(totals[name])
+        for field, (name, kind) in _METRICS.items()
+        if 0 <= totals.get(name, -1) <= _MOST // 2
+    }
 
 
 def _usage(processes: Iterable[psutil.Process]) -> tuple[int, float]:
@@ -157,8 +177,12 @@ def write_samples(samples: Sequence[TelemetrySample], file: Path) -> str | None:
     import pyarrow.parquet as pq
 
     kinds = {"cpu_s": pa.float64(), "kv_cache_usage": pa.float64()}
-    schema = pa.schema([(field, kinds.get(field, pa.int64())) for field in TelemetrySample.__struct_fields__])
-    table = pa.Table.from_pylist([msgspec.structs.asdict(sample) for sample in samples], schema=schema)
+    schema = pa.schema(
+        [(field, kinds.get(field, pa.int64())) for field in TelemetrySample.__struct_fields__]
+    )
+    table = pa.Table.from_pylist(
+        [msgspec.structs.asdict(sample) for sample in samples], schema=schema
+    )
     said = None
     if file.exists():
         try:

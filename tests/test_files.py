@@ -39,7 +39,11 @@ def read_calls() -> Iterator[tuple[str, ast.Call, str]]:
         for file in sorted((ROOT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call):
-                    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                    name = (
+                        node.func.attr
+                        if isinstance(node.func, ast.Attribute)
+                        else getattr(node.func, "id", "")
+                    )
                     yield str(file.relative_to(ROOT)), node, name
 
 
@@ -53,7 +57,11 @@ def mode(call: ast.Call, name: str) -> str:
 def opens_text(call: ast.Call, name: str) -> bool:
     if name in ("read_text", "write_text", "TextIOWrapper"):
         return True
-    if any(k.arg in ("text", "universal_newlines") for k in call.keywords) and name in ("run", "Popen", "check_output"):
+    if any(k.arg in ("text", "universal_newlines") for k in call.keywords) and name in (
+        "run",
+        "Popen",
+        "check_output",
+    ):
         return True
     return name in ("open", "fdopen") and not is_descriptor(call) and "b" not in mode(call, name)
 
@@ -72,12 +80,16 @@ def writes(call: ast.Call, name: str) -> bool:
 
 
 def names_its_encoding(call: ast.Call, name: str) -> bool:
-    return any(k.arg == "encoding" for k in call.keywords) or (name == "read_text" and bool(call.args))
+    return any(k.arg == "encoding" for k in call.keywords) or (
+        name == "read_text" and bool(call.args)
+    )
 
 
 def test_every_text_names_its_encoding() -> None:
     nameless = [
-        f"{file}:{call.lineno}" for file, call, name in calls() if opens_text(call, name) and not names_its_encoding(call, name)
+        f"{file}:{call.lineno}"
+        for file, call, name in calls()
+        if opens_text(call, name) and not names_its_encoding(call, name)
     ]
     assert nameless == []
 
@@ -87,7 +99,9 @@ def test_what_is_written_in_place_is_known() -> None:
     for file, call, name in calls():
         if writes(call, name):
             in_place[file] = in_place.get(file, 0) + 1
-    assert in_place == PARTS_ARE_HARMLESS, "write it with foundation.files.atomic_write, or say here why a part does no harm"
+    assert in_place == PARTS_ARE_HARMLESS, (
+        "write it with foundation.files.atomic_write, or say here why a part does no harm"
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +119,9 @@ def test_what_is_written_in_place_is_known() -> None:
         (writes, "file.open('rb')", False),
     ],
 )
-def test_the_reader_of_the_source_sees_what_it_looks_for(check: Callable[[ast.Call, str], bool], line: str, seen: bool) -> None:
+def test_the_reader_of_the_source_sees_what_it_looks_for(
+    check: Callable[[ast.Call, str], bool], line: str, seen: bool
+) -> None:
     (call,) = (node for node in ast.walk(ast.parse(line)) if isinstance(node, ast.Call))
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     assert check(call, name) is seen

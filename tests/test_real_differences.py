@@ -23,7 +23,9 @@ CHANCE = 0.002
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_same_weights_differ_in_nothing_and_an_adapter_is_slower_than_its_merge(tmp_path: Path) -> None:
+def test_the_same_weights_differ_in_nothing_and_an_adapter_is_slower_than_its_merge(
+    tmp_path: Path,
+) -> None:
     summary = run_of(tmp_path)
     merged, again, tuned = summary.variants
     same = {**again.stages[0].differences, "quality": again.differences["quality"]}
@@ -57,10 +59,16 @@ def run_of(folder: Path) -> Summary:
     del experiment["quality"]["probes"], experiment["plan"], experiment["prompts"]["long"]
     (folder / "experiment.yaml").write_text(yaml.safe_dump(experiment))
     done = subprocess.run(
-        [sys.executable, "-m", "dyno.cli", "run", "experiment.yaml"], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dyno.cli", "run", "experiment.yaml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return msgspec.json.decode((folder / "runs/news-topics/summary.json").read_bytes(), type=Summary)
+    return msgspec.json.decode(
+        (folder / "runs/news-topics/summary.json").read_bytes(), type=Summary
+    )
 
 
 def said(found: Difference) -> str:

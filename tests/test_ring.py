@@ -46,7 +46,10 @@ plan: {peak_rate: 50/s}
 def write_experiment(folder: Path, text: str = EXPERIMENT) -> Path:
     build_tiny_model(folder / "base-model")
     words = [f"{letter}{n}" for letter in "abcdefghijklmnopqrstuvwxyz" for n in range(10)]
-    rows = [{"instruction": "Sort.", "input": w, "output": "vowel" if w[0] in "aeiou" else "consonant"} for w in words]
+    rows = [
+        {"instruction": "Sort.", "input": w, "output": "vowel" if w[0] in "aeiou" else "consonant"}
+        for w in words
+    ]
     for name, part in (("train", rows[:200]), ("eval", rows[200:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
     (folder / "probe.jsonl").write_text('{"prompt": "Say hello.", "completion": "hello"}\n' * 4)
@@ -77,7 +80,11 @@ def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
     assert f"dyno run --resume {run.relative_to(tmp_path)}" in shown
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
-    kept = {path: path.read_bytes() for path in run.glob("load/*/*/block-*.jsonl") if '"end":"complete"' in path.read_text()}
+    kept = {
+        path: path.read_bytes()
+        for path in run.glob("load/*/*/block-*.jsonl")
+        if '"end":"complete"' in path.read_text()
+    }
     adapter = (run / "adapters" / "finetune" / "adapter_model.safetensors").stat().st_mtime_ns
     assert kept
 
@@ -85,7 +92,9 @@ def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
     second = start("run", "--resume", str(run), cwd=tmp_path)
     shown, _ = second.communicate(timeout=420)
     assert second.returncode == 0, shown
-    assert (run / "adapters" / "finetune" / "adapter_model.safetensors").stat().st_mtime_ns == adapter
+    assert (
+        run / "adapters" / "finetune" / "adapter_model.safetensors"
+    ).stat().st_mtime_ns == adapter
     assert all(path.read_bytes() == before for path, before in kept.items())
     check_journals(run)
     check_results(run, shown)
@@ -96,7 +105,9 @@ def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_servers_take_turns_where_memory_holds_only_one(tmp_path: Path) -> None:
-    file = write_experiment(tmp_path, EXPERIMENT.replace("kv_cache: 256MiB", "kv_cache: 256MiB, memory: 4GiB"))
+    file = write_experiment(
+        tmp_path, EXPERIMENT.replace("kv_cache: 256MiB", "kv_cache: 256MiB, memory: 4GiB")
+    )
     run = tmp_path / "runs" / "tiny"
     process = start("run", str(file), cwd=tmp_path)
     shown, _ = process.communicate(timeout=800)
@@ -109,7 +120,9 @@ def test_servers_take_turns_where_memory_holds_only_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_an_epochs_adapter_a_pruned_and_a_distilled_model_are_ordinary_variants(tmp_path: Path) -> None:
+def test_an_epochs_adapter_a_pruned_and_a_distilled_model_are_ordinary_variants(
+    tmp_path: Path,
+) -> None:
     begin, end = EXPERIMENT.index("variants:"), EXPERIMENT.index("baseline:")
     variants = """\
 variants:
@@ -125,8 +138,17 @@ variants:
     shown, _ = process.communicate(timeout=1400)
     assert process.returncode == 0, shown
     summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=Summary)
-    assert [variant.variant for variant in summary.variants] == ["base", "first", "pruned", "student"]
-    assert all(stage.failures == {} and stage.succeeded == stage.planned for v in summary.variants for stage in v.stages)
+    assert [variant.variant for variant in summary.variants] == [
+        "base",
+        "first",
+        "pruned",
+        "student",
+    ]
+    assert all(
+        stage.failures == {} and stage.succeeded == stage.planned
+        for v in summary.variants
+        for stage in v.stages
+    )
     size = {v.variant: v.metrics["size_bytes"].value or 0 for v in summary.variants}
     assert size["pruned"] == size["student"] < size["base"] < size["first"]
     assert "answers of first are whole, and taught to student" in shown
@@ -147,12 +169,23 @@ def check_journals(run: Path) -> None:
         for block in range(1, 2 if stage.startswith("probe") else 5):
             asked = set()
             for variant in ("base", "tuned", "int8"):
-                lines = (run / "load" / variant / stage / f"block-{block:02d}.jsonl").read_bytes().splitlines()
+                lines = (
+                    (run / "load" / variant / stage / f"block-{block:02d}.jsonl")
+                    .read_bytes()
+                    .splitlines()
+                )
                 header = msgspec.json.decode(lines[0], type=JournalHeader)
                 end = msgspec.json.decode(lines[-1], type=JournalEnd)
                 records = [msgspec.json.decode(line, type=RequestRecord) for line in lines[1:-1]]
-                assert (header.variant, header.stage, header.block, end.end) == (variant, stage, block, "complete")
-                assert all(r.failure is None and r.input_tokens and r.output_tokens for r in records)
+                assert (header.variant, header.stage, header.block, end.end) == (
+                    variant,
+                    stage,
+                    block,
+                    "complete",
+                )
+                assert all(
+                    r.failure is None and r.input_tokens and r.output_tokens for r in records
+                )
                 if planned is None:
                     assert len(records) == header.planned
                     asked.add(tuple(sorted((r.scheduled_ns, r.prompt_id) for r in records)))
@@ -167,7 +200,11 @@ def check_results(run: Path, shown: str) -> None:
     assert [v.variant for v in summary.variants] == ["base", "tuned", "int8"]
     base, tuned, int8 = summary.variants
     assert {stage.stage for stage in base.stages} == {"rate-10", "concurrency-3"}
-    assert all(stage.failures == {} and stage.succeeded == stage.planned for v in summary.variants for stage in v.stages)
+    assert all(
+        stage.failures == {} and stage.succeeded == stage.planned
+        for v in summary.variants
+        for stage in v.stages
+    )
     size = {v.variant: v.metrics["size_bytes"].value for v in summary.variants}
     assert size["int8"] < size["base"] < size["tuned"]
     inputs = {v.variant: v.stages[0].metrics["input_tokens_mean"].value for v in summary.variants}
@@ -177,7 +214,13 @@ def check_results(run: Path, shown: str) -> None:
     for variant in verdicts.variants:
         assert variant.decision in shown
     assert json.loads((run / "plan.json").read_text())["peak_rate"] == 50
-    for name in ("report.html", "report.md", "junit.xml", "environment.json", "load/base/rate-10/requests.parquet"):
+    for name in (
+        "report.html",
+        "report.md",
+        "junit.xml",
+        "environment.json",
+        "load/base/rate-10/requests.parquet",
+    ):
         assert (run / name).stat().st_size > 0
     recipe = json.loads((run / "checkpoints" / "int8" / "recipe.json").read_text())
     assert "w8a8-int8" in json.dumps(recipe)
@@ -205,7 +248,11 @@ def check_rebuilt_byte_for_byte(run: Path, cwd: Path) -> None:
     made = ("summary.json", "verdict.json", "plan.json", "report.html", "report.md", "junit.xml")
     before = {name: (run / name).read_bytes() for name in made}
     again = subprocess.run(
-        [sys.executable, "-m", "dyno.cli", "report", str(run)], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dyno.cli", "report", str(run)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert again.returncode == 0, again.stderr
     assert {name: (run / name).read_bytes() for name in made} == before

@@ -31,9 +31,19 @@ def measure(run: Path, variant: str, latency_ms: float, tokens: int, correct_sha
             latency = latency_ms * scatter.uniform(0.98, 1.02)
             text = "yes" if prompt in right else "no"
             records.append(
-                request(i + WARM_UP, prompt, (i + WARM_UP) * 100, latency, latency / 4, output_tokens=tokens, text=text)
+                request(
+                    i + WARM_UP,
+                    prompt,
+                    (i + WARM_UP) * 100,
+                    latency,
+                    latency / 4,
+                    output_tokens=tokens,
+                    text=text,
+                )
             )
-        write_journal(run, variant, block + 1, records, window_ms=(WARM_UP * 100, (WARM_UP + PER_BLOCK) * 100))
+        write_journal(
+            run, variant, block + 1, records, window_ms=(WARM_UP * 100, (WARM_UP + PER_BLOCK) * 100)
+        )
 
 
 def decide(run: Path, asked: Asked, kind: str) -> tuple[Summary, Verdicts]:
@@ -49,7 +59,11 @@ def slower_but_better(tmp_path: Path) -> tuple[Summary, Verdicts]:
     write_prompts(tmp_path, PROMPTS)
     measure(tmp_path, "base", 200, 20, 0.87)
     measure(tmp_path, "tuned", 800, 20, 0.91)
-    budget = {"price": {"accelerator_hour": "$2.50"}, "per_month": "$5000", "requests_per_month": "10M"}
+    budget = {
+        "price": {"accelerator_hour": "$2.50"},
+        "per_month": "$5000",
+        "requests_per_month": "10M",
+    }
     return decide(tmp_path, Asked({"latency_p95": "400ms"}, {"min": "80%"}, budget), "adapter")
 
 
@@ -76,7 +90,9 @@ def test_the_numbers_are_the_examples(slower_but_better: tuple[Summary, Verdicts
     assert tuned.stages[0].differences["latency_p95"].relative.value == pytest.approx(3.0, rel=0.03)
     assert tuned.stages[0].differences["output_tokens_mean"].absolute.value == 0
     cost = tuned.metrics["cost_per_month"].value
-    assert cost == pytest.approx(10e6 * 2.5 / 3600 / 10, rel=0.05)  # 10 requests/s held, $2.50 an hour
+    assert cost == pytest.approx(
+        10e6 * 2.5 / 3600 / 10, rel=0.05
+    )  # 10 requests/s held, $2.50 an hour
 
 
 def test_the_baseline_may_ship(slower_but_better: tuple[Summary, Verdicts]) -> None:
@@ -103,7 +119,9 @@ def test_half_as_many_tokens_again_break_the_budget(tmp_path: Path) -> None:
     measure(tmp_path, "base", 200, 100, 0.80)
     measure(tmp_path, "tuned", 210, 150, 0.85)
     budget = {"price": {"output_per_token": "$0.001"}, "max_increase": "20%"}
-    summary, verdicts = decide(tmp_path, Asked({"latency_p95": "400ms"}, {"min": "75%"}, budget), "merged")
+    summary, verdicts = decide(
+        tmp_path, Asked({"latency_p95": "400ms"}, {"min": "75%"}, budget), "merged"
+    )
 
     base, tuned = summary.variants
     assert base.metrics["cost_per_request"].value == pytest.approx(0.10)
@@ -125,7 +143,8 @@ def test_half_as_many_tokens_again_break_the_budget(tmp_path: Path) -> None:
 def test_the_same_journals_give_the_same_bytes(tmp_path: Path) -> None:
     def output() -> list[bytes]:
         return [
-            msgspec.json.encode(part) for part in decide(tmp_path, Asked({"latency_p95": "400ms"}, {"min": "80%"}), "adapter")
+            msgspec.json.encode(part)
+            for part in decide(tmp_path, Asked({"latency_p95": "400ms"}, {"min": "80%"}), "adapter")
         ]
 
     assert output() == output()

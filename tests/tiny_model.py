@@ -93,12 +93,20 @@ def write_word_tokenizer(folder: Path) -> None:
 
     folder.mkdir(exist_ok=True)
     words = [f"w{chr(97 + i)}{chr(97 + j)}" for i in range(10) for j in range(10)]
-    tokenizer = Tokenizer(models.WordLevel({"?": 0} | {f"▁{word}": i + 1 for i, word in enumerate(words)}, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace()])
+    tokenizer = Tokenizer(
+        models.WordLevel(
+            {"?": 0} | {f"▁{word}": i + 1 for i, word in enumerate(words)}, unk_token="?"
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.Metaspace()]
+    )
     tokenizer.decoder = decoders.Metaspace()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS[1:]])
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE, "bos_token": {"content": "?"}}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": CHAT_TEMPLATE, "bos_token": {"content": "?"}})
+    )
 
 
 LLAMA2_TEMPLATE = (
@@ -114,13 +122,35 @@ def write_llama2_tokenizer(folder: Path, template: str = LLAMA2_TEMPLATE) -> Non
     folder.mkdir(exist_ok=True)
     special = ["<unk>", "<s>", "</s>"]
     single = ["▁", "\n", *(chr(code) for code in range(33, 127))]
-    merges = [("e", "a"), ("r", "n"), ("ea", "rn"), ("▁", "earn"), ("a", "c"), ("ac", "q"), ("▁", "acq"), ("▁", "▁")]
+    merges = [
+        ("e", "a"),
+        ("r", "n"),
+        ("ea", "rn"),
+        ("▁", "earn"),
+        ("a", "c"),
+        ("ac", "q"),
+        ("▁", "acq"),
+        ("▁", "▁"),
+    ]
     names = [*special, *single, *(a + b for a, b in merges)]
     vocabulary = {name: place for place, name in enumerate(names)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in special]
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
-    about = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps({**about, "chat_template": template}))

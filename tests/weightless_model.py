@@ -43,6 +43,11 @@ def write_weightless_model(folder: Path) -> ModelRef:
     words = write_tokenizer(folder)
     shapes = {f"model.layers.0.{name}.weight": shape for name, shape in _LAYER.items()}
     shapes |= {"model.embed_tokens.weight": (words, _HIDDEN), "model.norm.weight": (_HIDDEN,)}
-    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(_CONFIG | {"vocab_size": words}), encoding="utf-8")
+    save_file(
+        {name: np.zeros(shape, np.float32) for name, shape in shapes.items()},
+        folder / "model.safetensors",
+    )
+    (folder / "config.json").write_text(
+        json.dumps(_CONFIG | {"vocab_size": words}), encoding="utf-8"
+    )
     return ModelRef(folder.name, None, folder)

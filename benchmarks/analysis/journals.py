@@ -40,10 +40,16 @@ def write_run(run: Path, size: Size, seed: int = 0) -> None:
     names = [f"variant-{number}" for number in range(size.variants)]
     run.mkdir(parents=True)
     (run / "experiment.yaml").write_text(_experiment(names, size))
-    (run / "environment.json").write_text(json.dumps({"hardware": {}, "versions": {}, "models": {}, "seeds": {}}))
+    (run / "environment.json").write_text(
+        json.dumps({"hardware": {}, "versions": {}, "models": {}, "seeds": {}})
+    )
     kinds = {"prompt_style": "plain", "size_bytes": None, "kind": "url", "unquantized": None}
-    (run / "variants.json").write_text(json.dumps([{"name": name, "what": "drawn", **kinds} for name in names]))
-    (run / "prompts.jsonl").write_text("".join(_line(_prompt(number)) for number in range(_PROMPTS)))
+    (run / "variants.json").write_text(
+        json.dumps([{"name": name, "what": "drawn", **kinds} for name in names])
+    )
+    (run / "prompts.jsonl").write_text(
+        "".join(_line(_prompt(number)) for number in range(_PROMPTS))
+    )
     generator = np.random.default_rng(seed)
     for block in range(1, size.blocks + 1):
         for variant, name in enumerate(names):
@@ -54,7 +60,9 @@ def write_run(run: Path, size: Size, seed: int = 0) -> None:
 
 
 def _experiment(names: list[str], size: Size) -> str:
-    variants = ", ".join(f'{{name: {name}, url: "http://127.0.0.1:1/v1", model: m}}' for name in names)
+    variants = ", ".join(
+        f'{{name: {name}, url: "http://127.0.0.1:1/v1", model: m}}' for name in names
+    )
     return (
         f"name: drawn\nmodel: m\ndata: {{prompt: hi}}\nvariants: [{variants}]\nbaseline: {names[0]}\n"
         f"workload: {{stages: [{{rate: {_RATE:g}, requests: {size.in_block}, warmup: 0s}}], blocks: {size.blocks}}}\n"
@@ -64,14 +72,21 @@ def _experiment(names: list[str], size: Size) -> str:
 
 def _prompt(number: int) -> dict[str, Any]:
     question = {"role": "user", "content": f"Which topic is story {number} about?"}
-    return {"id": f"eval-{number:05d}", "set": "eval", "messages": {"plain": [question]}, "reference": _label(number)}
+    return {
+        "id": f"eval-{number:05d}",
+        "set": "eval",
+        "messages": {"plain": [question]},
+        "reference": _label(number),
+    }
 
 
 def _label(number: int) -> str:
     return _LABELS[number % len(_LABELS)]
 
 
-def _journal(name: str, variant: int, block: int, size: Size, generator: np.random.Generator) -> Iterator[str]:
+def _journal(
+    name: str, variant: int, block: int, size: Size, generator: np.random.Generator
+) -> Iterator[str]:
     n, chunks = size.in_block, size.chunks
     window_ns = round(n / _RATE * 1e9)
     began_ns = (block * size.variants + variant) * (window_ns + 60 * 10**9)
@@ -81,7 +96,9 @@ def _journal(name: str, variant: int, block: int, size: Size, generator: np.rand
         "offered_rate": _RATE, "concurrency": None, "planned": n, "window_start_ns": 0, "window_end_ns": window_ns,
         "workers": 1, "receiver": "compiled",
     }  # fmt: skip
-    yield _line({**header, "origin_monotonic_ns": 10**12 + began_ns, "origin_unix_ns": _EPOCH_NS + began_ns})
+    yield _line(
+        {**header, "origin_monotonic_ns": 10**12 + began_ns, "origin_unix_ns": _EPOCH_NS + began_ns}
+    )
     mood = (1 + 0.05 * variant) * float(generator.lognormal(0, 0.03))
     last_ns = 0
     for number in range(n):
@@ -89,21 +106,40 @@ def _journal(name: str, variant: int, block: int, size: Size, generator: np.rand
         record = _record(number, due_ns, chunks, mood, generator)
         last_ns = max(last_ns, record["done_ns"])
         yield _line(record)
-    end = {"end": "complete", "ended_ns": last_ns + 1, "window_end_ns": window_ns, "loop_stall_max_ns": 10**6}
+    end = {
+        "end": "complete",
+        "ended_ns": last_ns + 1,
+        "window_end_ns": window_ns,
+        "loop_stall_max_ns": 10**6,
+    }
     yield _line({**end, "client_cpu_s": 1.0, "clock_step_ns": 0})
 
 
-def _record(number: int, due_ns: int, chunks: int, mood: float, generator: np.random.Generator) -> dict[str, Any]:
+def _record(
+    number: int, due_ns: int, chunks: int, mood: float, generator: np.random.Generator
+) -> dict[str, Any]:
     """A request of the journal; one in a hundred failed."""
     prompt = int(generator.integers(_PROMPTS))
-    record: dict[str, Any] = {"id": number, "prompt_id": f"eval-{prompt:05d}", "scheduled_ns": due_ns, "sent_ns": due_ns + 20_000}
+    record: dict[str, Any] = {
+        "id": number,
+        "prompt_id": f"eval-{prompt:05d}",
+        "scheduled_ns": due_ns,
+        "sent_ns": due_ns + 20_000,
+    }
     first_ns = due_ns + round(_FIRST_MS * mood * float(generator.lognormal(0, 0.3)) * 1e6)
     if generator.random() < 0.01:
-        failed = {"done_ns": first_ns, "status": 503, "failure": "http_5xx", "error": "503 Service Unavailable: overloaded"}
+        failed = {
+            "done_ns": first_ns,
+            "status": 503,
+            "failure": "http_5xx",
+            "error": "503 Service Unavailable: overloaded",
+        }
         return record | {"chunk_ns": [], "chunk_tokens": [], "client_lag_ns": []} | failed
     gaps = _ns(generator.gamma(8, _GAP_MS * mood / 8, chunks) * 1e6)
     gaps[0] = first_ns
-    answer = " ".join([_label(prompt if generator.random() < 0.8 else prompt + 1), *_said(chunks - 1, generator)])
+    answer = " ".join(
+        [_label(prompt if generator.random() < 0.8 else prompt + 1), *_said(chunks - 1, generator)]
+    )
     return record | {
         "chunk_ns": gaps, "chunk_tokens": [1] * chunks, "done_ns": sum(gaps) + 50_000, "status": 200, "finish_reason": "stop",
         "failure": None, "error": None, "input_tokens": 120, "output_tokens": chunks, "tokens_from": "server", "text": answer,

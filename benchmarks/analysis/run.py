@@ -45,12 +45,20 @@ def main() -> int:
         costs, digests = [], []
         for number in (1, 2):
             cost = report(run)
-            print(f"| dyno report, {number} | {cost.wall_s:.1f} s | {cost.cpu_s:.1f} s | {cost.peak_gb:.2f} GB |", flush=True)
+            print(
+                f"| dyno report, {number} | {cost.wall_s:.1f} s | {cost.cpu_s:.1f} s | {cost.peak_gb:.2f} GB |",
+                flush=True,
+            )
             costs.append(cost)
-            digests.append([hashlib.sha256((run / name).read_bytes()).hexdigest() for name in _OUTPUTS])
+            digests.append(
+                [hashlib.sha256((run / name).read_bytes()).hexdigest() for name in _OUTPUTS]
+            )
     same = digests[0] == digests[1]
     within = all(cost.wall_s <= MOST_S and cost.peak_gb <= MOST_GB for cost in costs)
-    print(f"\nthe outputs are {'the same bytes' if same else 'NOT the same bytes'} both times; ", end="")
+    print(
+        f"\nthe outputs are {'the same bytes' if same else 'NOT the same bytes'} both times; ",
+        end="",
+    )
     print(f"{'within' if within else 'OVER'} {MOST_S:g} s and {MOST_GB:g} GB")
     return 0 if same and within else 1
 
@@ -66,12 +74,17 @@ def report(run: Path) -> Cost:
     _, status, used = os.wait4(child, 0)
     if status:
         raise RuntimeError(f"dyno report ended with {os.waitstatus_to_exitcode(status)}")
-    return Cost(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9)
+    return Cost(
+        time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9
+    )
 
 
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        "unknown processor",
+    )
 
 
 def _arguments() -> tuple[Size, Path | None]:
@@ -80,7 +93,9 @@ def _arguments() -> tuple[Size, Path | None]:
     parser.add_argument("--chunks", type=int, default=100, help="a request")
     parser.add_argument("--variants", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=10)
-    parser.add_argument("--folder", type=Path, help="where the journals go; about 3 GB for the default size")
+    parser.add_argument(
+        "--folder", type=Path, help="where the journals go; about 3 GB for the default size"
+    )
     given = parser.parse_args()
     return Size(given.variants, given.blocks, given.requests, given.chunks), given.folder
 

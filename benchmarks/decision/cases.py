@@ -44,7 +44,10 @@ def at_the_limit() -> list[Case]:
         at.times("ttft_mean", exponential(), 5, 60),
         at.times("tpot_mean", SKEWED, 10, 50),
         at.times("itl_mean", MOODY, 10, 50),
-        *(at.times("latency_p95", shape, 1, 500) for shape in (PLAIN, SLOW_FEW, autocorrelated(0.5), autocorrelated(0.9))),
+        *(
+            at.times("latency_p95", shape, 1, 500)
+            for shape in (PLAIN, SLOW_FEW, autocorrelated(0.5), autocorrelated(0.9))
+        ),
         *(at.times("latency_p95", shape, 2, 250) for shape in (PLAIN, MOODY)),
         *(at.times("latency_p95", PLAIN, 10, 50, failing=share) for share in (0.02, 0.04)),
         at.times("latency_p50", MOODY, 10, 50),
@@ -66,12 +69,22 @@ def at_the_limit() -> list[Case]:
         at.ratio("latency_mean", MOODY, MOODY, 5, 60),
         *(
             at.share("error_rate", *of)
-            for of in ((0.01, 1, 600), (0.05, 2, 300), (0.01, 10, 60), (0.05, 10, 60, 0.01), (0.1, 10, 60, 0.05))
+            for of in (
+                (0.01, 1, 600),
+                (0.05, 2, 300),
+                (0.01, 10, 60),
+                (0.05, 10, 60, 0.01),
+                (0.1, 10, 60, 0.05),
+            )
         ),
         at.share("length_share", 0.05, 10, 60),
         at.share("empty_rate", 0.02, 10, 60),
         at.relative_share(0.06, 0.04, 10, 60),
-        *(at.quality(kind, n) for n in (50, 300) for kind in (BINARY, GRADES, MOSTLY_RIGHT, SELDOM_RIGHT)),
+        *(
+            at.quality(kind, n)
+            for n in (50, 300)
+            for kind in (BINARY, GRADES, MOSTLY_RIGHT, SELDOM_RIGHT)
+        ),
         *(
             at.drop("quality against the baseline", kind, n)
             for n in (60, 300)
@@ -85,7 +98,11 @@ def at_the_limit() -> list[Case]:
         at.hosted(2, 100, relative=False),
         at.hosted(10, 60, relative=False),
         at.hosted(10, 60, relative=False, burst=4),
-        *(at.increase(kind, n) for n in (60, 150) for kind in (ALIKE, LOOSE, WILD, LIMITED, rare_tokens())),
+        *(
+            at.increase(kind, n)
+            for n in (60, 150)
+            for kind in (ALIKE, LOOSE, WILD, LIMITED, rare_tokens())
+        ),
         at.increase(LOOSE, 100, blocks=3),
         at.hosted(2, 100, relative=True),
         at.hosted(10, 60, relative=True),

@@ -21,7 +21,13 @@ from benchmarks.decision.shapes import (
 from benchmarks.decision.stages import against, requests, stage
 from foundation.run.requests import Requests
 from results.config import BudgetConfig, Price
-from results.decision.judging import judge_change, judge_increase, judge_month, judge_quality, judge_slo
+from results.decision.judging import (
+    judge_change,
+    judge_increase,
+    judge_month,
+    judge_quality,
+    judge_slo,
+)
 from results.decision.objectives import Asked, Tails, outcome_of
 from results.measures.cost import cost_metrics
 from results.statistics.bounded_means import paired_score_bounds, score_bounds
@@ -71,7 +77,13 @@ def sized(blocks: int, each: int) -> str:
 
 
 def times(
-    metric: str, shape: Shape, blocks: int, each: int, inside: float = 0.0, failing: float = 0.0, power: float | None = None
+    metric: str,
+    shape: Shape,
+    blocks: int,
+    each: int,
+    inside: float = 0.0,
+    failing: float = 0.0,
+    power: float | None = None,
 ) -> Case:
     """An absolute limit on a time. `inside`: how far the truth lies inside the limit; `failing`: the share that fails."""
     statistic = metric.rpartition("_")[2]
@@ -91,16 +103,29 @@ def times(
 
 
 def ratio(
-    metric: str, ours: Shape, theirs: Shape, blocks: int, each: int, inside: float = 0.0, power: float | None = None
+    metric: str,
+    ours: Shape,
+    theirs: Shape,
+    blocks: int,
+    each: int,
+    inside: float = 0.0,
+    power: float | None = None,
 ) -> Case:
     """A limit relative to the baseline, which is the true ratio."""
     statistic = metric.rpartition("_")[2]
-    values = [s.mean if statistic == "mean" else s.percentile(float(statistic[1:])) for s in (ours, theirs)]
+    values = [
+        s.mean if statistic == "mean" else s.percentile(float(statistic[1:]))
+        for s in (ours, theirs)
+    ]
     asked = slo(metric, values[0] / values[1] * (1 + inside), relative=True)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
-        sides = [stage([requests(one) for one in s.draw(rng, (blocks, each))]) for s in (ours, theirs)]
-        return asked, judge_slo(asked, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1))
+        sides = [
+            stage([requests(one) for one in s.draw(rng, (blocks, each))]) for s in (ours, theirs)
+        ]
+        return asked, judge_slo(
+            asked, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1)
+        )
 
     kind = f"{metric.replace('_', ' ')} relative to the baseline{_within(inside)}"
     names = ours.name if ours == theirs else f"{ours.name} against {theirs.name}"
@@ -112,7 +137,11 @@ def share(metric: str, p: float, blocks: int, each: int, burst: float = 0.0) -> 
     asked = slo(metric, p)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
-        own = rng.beta(p * (1 / burst - 1), (1 - p) * (1 / burst - 1), blocks) if burst else np.full(blocks, p)
+        own = (
+            rng.beta(p * (1 / burst - 1), (1 - p) * (1 / burst - 1), blocks)
+            if burst
+            else np.full(blocks, p)
+        )
         hit = rng.random((blocks, each)) < own[:, None]
         run = stage([_hit(metric, one) for one in hit])
         value = estimate(float(hit.mean()), Bounds(0.0, 1.0), hit.size)
@@ -136,11 +165,19 @@ def relative_share(ours: float, theirs: float, blocks: int, each: int) -> Case:
     asked = slo("error_rate", ours / theirs, relative=True)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
-        sides = [stage([requests(np.full(each, 50.0), rng.random(each) < p) for _ in range(blocks)]) for p in (ours, theirs)]
-        return asked, judge_slo(asked, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1))
+        sides = [
+            stage([requests(np.full(each, 50.0), rng.random(each) < p) for _ in range(blocks)])
+            for p in (ours, theirs)
+        ]
+        return asked, judge_slo(
+            asked, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1)
+        )
 
     return Case(
-        "error rate relative to the baseline", f"{ours * 100:g} % against {theirs * 100:g} %", sized(blocks, each), judged
+        "error rate relative to the baseline",
+        f"{ours * 100:g} % against {theirs * 100:g} %",
+        sized(blocks, each),
+        judged,
     )
 
 
@@ -150,7 +187,9 @@ def quality(kind: Levels, n: int, inside: float = 0.0, power: float | None = Non
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         scores = kind.draw(rng, n)
         value = estimate(float(np.mean(scores)), score_bounds(scores, 0.025, 0.025), n)
-        return asked, judge_quality(asked, value, {str(i): s for i, s in enumerate(scores)}, Tails.of(1))
+        return asked, judge_quality(
+            asked, value, {str(i): s for i, s in enumerate(scores)}, Tails.of(1)
+        )
 
     return Case(f"quality{_inside(inside)}", kind.name, f"{n} prompts", judged, power)
 
@@ -163,7 +202,9 @@ def drop(name: str, kind: Levels, n: int, inside: float = 0.0, power: float | No
         changes = kind.draw(rng, n)
         base = np.where(changes < 0, -changes, 0.0)
         sides = [{str(i): s for i, s in enumerate(side)} for side in (base + changes, base)]
-        change = estimate(float(np.mean(changes)), paired_score_bounds(changes, 0.025, 0.025), n, scale=1.0)
+        change = estimate(
+            float(np.mean(changes)), paired_score_bounds(changes, 0.025, 0.025), n, scale=1.0
+        )
         return asked, judge_change(asked, change, (sides[0], sides[1]), None, Tails.of(1))
 
     return Case(f"{name}{_inside(inside)}", kind.name, f"{n} prompts", judged, power)
@@ -177,7 +218,14 @@ def _inside(inside: float) -> str:
     return f", {inside * 100:g} points inside its limit" if inside else ""
 
 
-def month(kind: Tokens, blocks: int, each: int, prompts: int, inside: float = 0.0, power: float | None = None) -> Case:
+def month(
+    kind: Tokens,
+    blocks: int,
+    each: int,
+    prompts: int,
+    inside: float = 0.0,
+    power: float | None = None,
+) -> Case:
     """Metered: each prompt has a length of its own, and is asked again where there are more requests than prompts."""
     truth = true_means(kind)[0] * 10e-6
     asked = budget("cost_per_month", truth * 1000 * (1 + inside))
@@ -190,21 +238,36 @@ def month(kind: Tokens, blocks: int, each: int, prompts: int, inside: float = 0.
             at = (block * each + np.arange(each)) % prompts
             parts.append(requests(np.full(each, 50.0), None, lengths[at], [f"q{i}" for i in at]))
         run = stage(parts)
-        return asked, judge_month(asked, cost_metrics(run, absent(""), config)["cost_per_month"], run, config, Tails.of(1))
+        return asked, judge_month(
+            asked, cost_metrics(run, absent(""), config)["cost_per_month"], run, config, Tails.of(1)
+        )
 
     words = f", {inside * 100:g} % inside its limit" if inside else ""
-    return Case(f"cost per month, metered{words}", kind.name, f"{sized(blocks, each)}, {prompts} prompts", judged, power)
+    return Case(
+        f"cost per month, metered{words}",
+        kind.name,
+        f"{sized(blocks, each)}, {prompts} prompts",
+        judged,
+        power,
+    )
 
 
-def increase(kind: Tokens, prompts: int, blocks: int = 1, inside: float = 0.0, power: float | None = None) -> Case:
+def increase(
+    kind: Tokens, prompts: int, blocks: int = 1, inside: float = 0.0, power: float | None = None
+) -> Case:
     """Metered, against the baseline, every prompt once a block."""
     ours, theirs = true_means(kind)
     asked = budget("cost_increase", ours / theirs * (1 + inside) - 1, relative=True)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         names, answers = [f"q{i}" for i in range(prompts)], kind.draw(rng, prompts)
-        sides = [stage([requests(np.full(prompts, 50.0), None, a, names) for _ in range(blocks)]) for a in answers]
-        return asked, judge_increase(asked, sides[0], against(sides[0], sides[1]), PRICE, Tails.of(1))
+        sides = [
+            stage([requests(np.full(prompts, 50.0), None, a, names) for _ in range(blocks)])
+            for a in answers
+        ]
+        return asked, judge_increase(
+            asked, sides[0], against(sides[0], sides[1]), PRICE, Tails.of(1)
+        )
 
     words = f", {inside * 100:g} % inside its limit" if inside else ""
     return Case(f"cost increase, metered{words}", kind.name, f"{prompts} prompts", judged, power)
@@ -213,7 +276,9 @@ def increase(kind: Tokens, prompts: int, blocks: int = 1, inside: float = 0.0, p
 def hosted(blocks: int, each: int, relative: bool, burst: float = 1.0) -> Case:
     """Self-hosted: what ends in a window varies as arrivals do; `burst`: their variance over a Poisson's."""
     truth = 3.6 / 3600 / 10.0
-    asked = budget("cost_increase", 0.0, True) if relative else budget("cost_per_month", truth * 1000)
+    asked = (
+        budget("cost_increase", 0.0, True) if relative else budget("cost_per_month", truth * 1000)
+    )
     config = BudgetConfig(price=HOUR, per_month=asked.limit or None, requests_per_month=1000)
 
     def counts(rng: Rng) -> list[int]:
@@ -225,26 +290,44 @@ def hosted(blocks: int, each: int, relative: bool, burst: float = 1.0) -> Case:
         windows = [requests(np.full(each, 50.0)) for _ in range(blocks)]
         sides = [stage(windows, counts(rng), each / 10.0) for _ in range(2)]
         if relative:
-            return asked, judge_increase(asked, sides[0], against(sides[0], sides[1]), HOUR, Tails.of(1))
+            return asked, judge_increase(
+                asked, sides[0], against(sides[0], sides[1]), HOUR, Tails.of(1)
+            )
         value = cost_metrics(sides[0], absent(""), config)["cost_per_month"]
         return asked, judge_month(asked, value, sides[0], config, Tails.of(1))
 
     shape = "Poisson" if burst == 1 else f"{burst:g} times the variance of Poisson"
-    return Case(f"cost {'increase' if relative else 'per month'}, self-hosted", shape, sized(blocks, each), judged)
+    return Case(
+        f"cost {'increase' if relative else 'per month'}, self-hosted",
+        shape,
+        sized(blocks, each),
+        judged,
+    )
 
 
 def looks(metric: str, shape: Shape, blocks: int, each: int) -> Case:
     """Judged after every block from the second on, until a look decides."""
-    truth = shape.mean if metric.endswith("mean") else shape.percentile(float(metric.rpartition("_p")[2]))
+    truth = (
+        shape.mean
+        if metric.endswith("mean")
+        else shape.percentile(float(metric.rpartition("_p")[2]))
+    )
     asked = slo(metric, truth)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         parts, found = [requests(one) for one in shape.draw(rng, (blocks, each))], None
         for k in range(2, blocks + 1):
-            found = judge_slo(asked, stage(parts[:k]), absent("not asked"), None, Tails.of(1, blocks - 1))
+            found = judge_slo(
+                asked, stage(parts[:k]), absent("not asked"), None, Tails.of(1, blocks - 1)
+            )
             if outcome_of(asked, found) != "unsettled":
                 break
         assert found is not None
         return asked, found
 
-    return Case(f"{metric.replace('_', ' ')}, a look after every block", shape.name, sized(blocks, each), judged)
+    return Case(
+        f"{metric.replace('_', ' ')}, a look after every block",
+        shape.name,
+        sized(blocks, each),
+        judged,
+    )

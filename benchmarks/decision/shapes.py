@@ -61,7 +61,12 @@ def autocorrelated(rho: float, sigma: float = 0.5, median: float = 100.0) -> Sha
 
 
 def exponential(mean: float = 100.0) -> Shape:
-    return Shape("exponential", lambda rng, size: rng.exponential(mean, size), mean, lambda q: -mean * np.log1p(-q / 100))
+    return Shape(
+        "exponential",
+        lambda rng, size: rng.exponential(mean, size),
+        mean,
+        lambda q: -mean * np.log1p(-q / 100),
+    )
 
 
 def pareto(index: float = 2.5) -> Shape:
@@ -101,7 +106,13 @@ class Tokens:
     draw: Callable[[np.random.Generator, int], tuple[Floats, Floats]]
 
 
-def tokens(name: str, sigmas: tuple[float, float], medians: tuple[float, float], common: float = 0.0, most: int = 4096) -> Tokens:
+def tokens(
+    name: str,
+    sigmas: tuple[float, float],
+    medians: tuple[float, float],
+    common: float = 0.0,
+    most: int = 4096,
+) -> Tokens:
     """`common`: the spread, in logarithms, of how long prompts make answers on both sides."""
 
     def draw(rng: np.random.Generator, n: int) -> tuple[Floats, Floats]:

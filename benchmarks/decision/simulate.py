@@ -17,7 +17,12 @@ from scipy.special import ndtri
 from foundation.arrays import Floats
 from results.comparison.resolution import blocks_needed, spread_of
 from results.statistics.block_percentiles import percentile_bounds
-from results.statistics.intervals import TAIL, bootstrap_bounds, order_statistic_bounds, paired_log_bounds
+from results.statistics.intervals import (
+    TAIL,
+    bootstrap_bounds,
+    order_statistic_bounds,
+    paired_log_bounds,
+)
 
 SIGMA = 0.5
 MEDIAN_MS = 100.0
@@ -48,7 +53,9 @@ def run(
 ) -> tuple[list[Floats], list[Floats]]:
     """Latencies in ms, by block, of a baseline and of a variant that is `factor` times as slow."""
     n = 2 * blocks * per_block
-    latency = MEDIAN_MS * np.exp(SIGMA * mood(machine, n, rng)) * (1 + machine.drift * np.arange(n) / n)
+    latency = (
+        MEDIAN_MS * np.exp(SIGMA * mood(machine, n, rng)) * (1 + machine.drift * np.arange(n) / n)
+    )
     slots = latency.reshape(blocks, 2, per_block)
     if machine.block_effect:
         slots = slots * np.exp(machine.block_effect * rng.standard_normal((blocks, 2, 1)))
@@ -95,10 +102,20 @@ def pair_of_runs(
 
 
 def differences(
-    machine: Machine, q: float, comparisons: int, seed: int, factor: float = 1.0, blocks: int = 10, per_block: int = 500
+    machine: Machine,
+    q: float,
+    comparisons: int,
+    seed: int,
+    factor: float = 1.0,
+    blocks: int = 10,
+    per_block: int = 500,
 ) -> float:
     """How often a difference is called: false ones at a factor of 1, else the power."""
-    return share(comparisons, seed, lambda rng: called_different(*pair_of_runs(machine, q, factor, blocks, per_block, rng)))
+    return share(
+        comparisons,
+        seed,
+        lambda rng: called_different(*pair_of_runs(machine, q, factor, blocks, per_block, rng)),
+    )
 
 
 def differences_when_peeking(
@@ -108,7 +125,9 @@ def differences_when_peeking(
 
     def called(rng: np.random.Generator) -> bool:
         base, variant = pair_of_runs(machine, q, 1.0, blocks, per_block, rng)
-        return any(called_different(base[:k], variant[:k], looks=blocks - 1) for k in range(2, blocks + 1))
+        return any(
+            called_different(base[:k], variant[:k], looks=blocks - 1) for k in range(2, blocks + 1)
+        )
 
     return share(comparisons, seed, called)
 
@@ -127,7 +146,13 @@ def differences_by_bootstrap(
 
 
 def planned_power(
-    machine: Machine, q: float, change: float, pilot: int, comparisons: int, seed: int, per_block: int = 500
+    machine: Machine,
+    q: float,
+    change: float,
+    pilot: int,
+    comparisons: int,
+    seed: int,
+    per_block: int = 500,
 ) -> float:
     """How often a change is called a difference with as many blocks as a pilot of `pilot` blocks says it takes to show it."""
 
@@ -141,10 +166,16 @@ def planned_power(
     return share(comparisons, seed, called)
 
 
-def false_ships(machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500) -> float:
+def false_ships(
+    machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
+) -> float:
     """How often a variant is called to hold whose percentile is exactly its limit."""
     limit = true_percentile(machine, q)
-    return share(comparisons, seed, lambda rng: called_holding(run(machine, blocks, per_block, 1.0, rng)[1], q, limit))
+    return share(
+        comparisons,
+        seed,
+        lambda rng: called_holding(run(machine, blocks, per_block, 1.0, rng)[1], q, limit),
+    )
 
 
 def false_ships_when_peeking(
@@ -154,7 +185,9 @@ def false_ships_when_peeking(
 
     def shipped(rng: np.random.Generator) -> bool:
         variant = run(machine, blocks, per_block, 1.0, rng)[1]
-        return any(called_holding(variant[:k], q, limit, looks=blocks - 1) for k in range(2, blocks + 1))
+        return any(
+            called_holding(variant[:k], q, limit, looks=blocks - 1) for k in range(2, blocks + 1)
+        )
 
     return share(comparisons, seed, shipped)
 
@@ -175,19 +208,30 @@ class Queue:
         return np.asarray(np.maximum.accumulate(arrived - (work - service)) + work - arrived)
 
 
-def false_ships_of_a_queue(queue: Queue, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 50) -> float:
+def false_ships_of_a_queue(
+    queue: Queue, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 50
+) -> float:
     """How often a variant is called to hold whose percentile, over many such blocks, is exactly its limit."""
     rng = np.random.default_rng((seed, comparisons))
     limit = float(np.percentile([queue.block(per_block, rng) for _ in range(5000)], q))
-    return share(comparisons, seed, lambda rng: called_holding([queue.block(per_block, rng) for _ in range(blocks)], q, limit))
+    return share(
+        comparisons,
+        seed,
+        lambda rng: called_holding([queue.block(per_block, rng) for _ in range(blocks)], q, limit),
+    )
 
 
 SHAPES: dict[str, tuple[Callable[[np.random.Generator, int], Floats], Callable[[float], float]]] = {
-    "lognormal": (lambda rng, n: np.exp(SIGMA * rng.standard_normal(n)), lambda p: exp(SIGMA * float(ndtri(p)))),
+    "lognormal": (
+        lambda rng, n: np.exp(SIGMA * rng.standard_normal(n)),
+        lambda p: exp(SIGMA * float(ndtri(p))),
+    ),
     "Pareto": (lambda rng, n: 1 + rng.pareto(2.5, n), lambda p: (1 - p) ** (-1 / 2.5)),
     # One request in five takes the slow way: 100 +- 10 ms or 300 +- 30 ms.
     "bimodal": (
-        lambda rng, n: np.where(rng.random(n) < 0.8, rng.normal(100, 10, n), rng.normal(300, 30, n)),
+        lambda rng, n: np.where(
+            rng.random(n) < 0.8, rng.normal(100, 10, n), rng.normal(300, 30, n)
+        ),
         lambda p: _bimodal_quantile(p),
     ),
 }

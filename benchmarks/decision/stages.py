@@ -38,7 +38,9 @@ def requests(
     if output_tokens is not None:
         by_chunk = np.column_stack([np.ones(len(last)), output_tokens - 1]).ravel().astype(np.int64)
         found = replace(found, output_tokens=output_tokens, chunks=replace(chunks, tokens=by_chunk))
-    return replace(found, prompt_id=prompts or found.prompt_id, finish_reason=finish or found.finish_reason)
+    return replace(
+        found, prompt_id=prompts or found.prompt_id, finish_reason=finish or found.finish_reason
+    )
 
 
 @cache
@@ -67,12 +69,20 @@ def _plain(n: int) -> Requests:
         silent=np.zeros(n, np.bool_),
         notes=[None] * n,
         chunks=Chunks(
-            count=np.full(n, 2), gap_ns=zeros, tokens=np.ones(2 * n, np.uint8), lags=zeros, lag_ns=np.empty(0, np.int64)
+            count=np.full(n, 2),
+            gap_ns=zeros,
+            tokens=np.ones(2 * n, np.uint8),
+            lags=zeros,
+            lag_ns=np.empty(0, np.int64),
         ),
     )
 
 
-def stage(blocks: Sequence[Requests], completed: Sequence[int] | None = None, window_s: float | None = None) -> StageData:
+def stage(
+    blocks: Sequence[Requests],
+    completed: Sequence[int] | None = None,
+    window_s: float | None = None,
+) -> StageData:
     """Under an open load. `completed`: what ended well in each block's window, all of its requests where that is not said."""
     done = [int(r.ok.sum()) for r in blocks] if completed is None else completed
     return StageData(
@@ -99,4 +109,6 @@ def stage(blocks: Sequence[Requests], completed: Sequence[int] | None = None, wi
 
 def against(variant: StageData, base: StageData) -> Baseline:
     """The baseline of a variant, its blocks paired in order."""
-    return Baseline(base, Pairing(list(zip(variant.blocks, base.blocks, strict=True)), ()), Validity())
+    return Baseline(
+        base, Pairing(list(zip(variant.blocks, base.blocks, strict=True)), ()), Validity()
+    )

@@ -60,7 +60,9 @@ def measured(
     n = blocks * PER_BLOCK
     drift = 1 + machine.drift * np.arange(n) / n
     latency = MEDIAN_MS * system.slower * np.exp(system.spread * mood(machine, n, rng)) * drift
-    latency = latency.reshape(blocks, PER_BLOCK) * np.exp(machine.block_effect * rng.standard_normal((blocks, 1)))
+    latency = latency.reshape(blocks, PER_BLOCK) * np.exp(
+        machine.block_effect * rng.standard_normal((blocks, 1))
+    )
     burst = rng.random(blocks) < system.bursts
     failed = rng.binomial(PER_BLOCK, np.minimum(1, system.failing + 0.3 * burst))
     tokens = rng.poisson(system.tokens * np.exp(hardness))
@@ -83,7 +85,9 @@ def compared(before: Measured, after: Measured) -> list[RunChange]:
         ("ttft_p50", 50, 0.4),
         ("ttft_p95", 95, 0.4),
     ):
-        blocks = [np.percentile(side.latency * share, q, axis=1).tolist() for side in (before, after)]
+        blocks = [
+            np.percentile(side.latency * share, q, axis=1).tolist() for side in (before, after)
+        ]
         pooled = [float(np.percentile(side.latency * share, q)) for side in (before, after)]
         found.append(_compared(key, by_blocks(pooled[0], pooled[1], blocks[0], blocks[1])))
     for key, sign in (("tpot_mean", 1.0), ("requests_per_s", -1.0)):
@@ -91,12 +95,17 @@ def compared(before: Measured, after: Measured) -> list[RunChange]:
         found.append(
             _compared(
                 key,
-                by_blocks(float(np.mean(blocks[0])), float(np.mean(blocks[1])), blocks[0], blocks[1]),
+                by_blocks(
+                    float(np.mean(blocks[0])), float(np.mean(blocks[1])), blocks[0], blocks[1]
+                ),
             )
         )
     found.append(_compared("error_rate", by_counts(before.failures, after.failures)))
     for key, price in (("output_tokens_mean", 1.0), ("cost_per_request", 2e-6)):
-        priced = [{name: (total * price, n) for name, (total, n) in side.tokens.items()} for side in (before, after)]
+        priced = [
+            {name: (total * price, n) for name, (total, n) in side.tokens.items()}
+            for side in (before, after)
+        ]
         means = [float(np.mean([total for total, _ in side.values()])) for side in priced]
         evidence = by_prompts(means[0], means[1], priced[0], priced[1])
         assert evidence is not None
@@ -128,7 +137,9 @@ def share(
         hardness = 0.3 * rng.standard_normal(PROMPTS)
         before, after = (measured(each, machine, hardness, rng, blocks) for each in (system, other))
         changes = compared(before, after)
-        hits += any(change.outcome in outcomes_ and key in (None, change.metric) for change in changes)
+        hits += any(
+            change.outcome in outcomes_ and key in (None, change.metric) for change in changes
+        )
     return hits / runs
 
 

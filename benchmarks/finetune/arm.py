@@ -60,7 +60,11 @@ def by_sfttrainer(task: Task) -> float:
 
     config, clock = task.config, _clock()
     rows = [
-        {"prompt": render(e, task.style), "completion": [{"role": "assistant", "content": e.completion}]} for e in task.learned
+        {
+            "prompt": render(e, task.style),
+            "completion": [{"role": "assistant", "content": e.completion}],
+        }
+        for e in task.learned
     ]
     packed = {"packing": True, "max_length": config.max_length} if config.packing else {}
     trainer = SFTTrainer(
@@ -95,8 +99,13 @@ def by_plain_trainer(task: Task) -> float:
     collator: Any = DataCollatorForSeq2Seq(task.prepared.tokenizer)
     if config.packing:
         collator = DataCollatorWithFlattening(return_flash_attn_kwargs=False)
-        batch_size = max(1, round(config.batch_size * config.max_length * len(tokens) / sum(map(len, tokens))))
-    rows = [{"input_ids": t.prompt + t.completion, "labels": [-100] * len(t.prompt) + t.completion} for t in tokens]
+        batch_size = max(
+            1, round(config.batch_size * config.max_length * len(tokens) / sum(map(len, tokens)))
+        )
+    rows = [
+        {"input_ids": t.prompt + t.completion, "labels": [-100] * len(t.prompt) + t.completion}
+        for t in tokens
+    ]
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(task.base.path), _lora(config))
     trainer = Trainer(
         model=model,
@@ -113,7 +122,9 @@ def by_plain_trainer(task: Task) -> float:
 def _lora(config: FinetuneConfig) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=config.modules, task_type="CAUSAL_LM")
+    return LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, target_modules=config.modules, task_type="CAUSAL_LM"
+    )
 
 
 def _settings(task: Task) -> dict[str, Any]:
@@ -152,24 +163,36 @@ def heldout_loss(base: ModelRef, adapter: Path, prepared: Prepared) -> float:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32), adapter).eval()
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32), adapter
+    ).eval()
     total, count = 0.0, 0
     with torch.no_grad():
         for tokens in prepared.heldout:
             logits = model(input_ids=torch.tensor([tokens.prompt + tokens.completion])).logits[0]
             predicted = logits[len(tokens.prompt) - 1 : -1]
-            total += float(torch.nn.functional.cross_entropy(predicted, torch.tensor(tokens.completion), reduction="sum"))
+            total += float(
+                torch.nn.functional.cross_entropy(
+                    predicted, torch.tensor(tokens.completion), reduction="sum"
+                )
+            )
             count += len(tokens.completion)
     return total / count
 
 
-ARMS = {"tunedyno": by_us, "SFTTrainer's defaults": by_sfttrainer, "plain Trainer": by_plain_trainer}
+ARMS = {
+    "tunedyno": by_us,
+    "SFTTrainer's defaults": by_sfttrainer,
+    "plain Trainer": by_plain_trainer,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("arm", choices=ARMS)
-    parser.add_argument("settings", type=json.loads, help="id, model, train, heldout, prompt, examples, config, out")
+    parser.add_argument(
+        "settings", type=json.loads, help="id, model, train, heldout, prompt, examples, config, out"
+    )
     args = parser.parse_args()
     settings = args.settings
     quiet_libraries()
@@ -182,7 +205,9 @@ def main() -> None:
     seconds = ARMS[args.arm](Task(config, base, learned, style, prepared, Path(settings["out"])))
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     loss = heldout_loss(base, Path(settings["out"]), prepared)
-    print("\n" + json.dumps(asdict(Score(args.arm, prepared.report.tokens, seconds, loss, peak_gib))))
+    print(
+        "\n" + json.dumps(asdict(Score(args.arm, prepared.report.tokens, seconds, loss, peak_gib)))
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ def main() -> int:
     experiment = load_experiment(example("news-topics"))
     assert experiment.finetune is not None
     model = args.model or bundled_model("smollm2-135m-instruct", Silent()).path
-    print(f"{os.cpu_count()} cores, {args.examples} examples, load average {os.getloadavg()[0]:.1f}")
+    print(
+        f"{os.cpu_count()} cores, {args.examples} examples, load average {os.getloadavg()[0]:.1f}"
+    )
     failed = False
     for kind in args.kind or GOALS:
         with tempfile.TemporaryDirectory() as folder:
@@ -44,16 +46,24 @@ def main() -> int:
                 "id": experiment.model,
                 "model": str(model),
                 "examples": args.examples,
-                "prompt": experiment.prompts[experiment.finetune.prompt].user if experiment.finetune.prompt else None,
+                "prompt": experiment.prompts[experiment.finetune.prompt].user
+                if experiment.finetune.prompt
+                else None,
                 "train": str(bundled_file("news-topics/train.jsonl", Silent())),
                 "heldout": str(bundled_file("news-topics/heldout.jsonl", Silent())),
             }
-            recipe = experiment.finetune.model_copy(update={"batch_size": args.batch_size, "limit": None})
+            recipe = experiment.finetune.model_copy(
+                update={"batch_size": args.batch_size, "limit": None}
+            )
             if kind == "chat":
-                recipe = recipe.model_copy(update={"packing": True, "max_length": args.row_length, "batch_size": args.rows})
+                recipe = recipe.model_copy(
+                    update={"packing": True, "max_length": args.row_length, "batch_size": args.rows}
+                )
                 settings |= {"prompt": None, **_chat(settings, Path(folder))}
             scores = _rounds(kind, args.rounds, settings, recipe)
-        print(f"\n{kind}: {recipe.batch_size} {'packed rows' if recipe.packing else 'examples'} a step\n\n{table(scores)}\n")
+        print(
+            f"\n{kind}: {recipe.batch_size} {'packed rows' if recipe.packing else 'examples'} a step\n\n{table(scores)}\n"
+        )
         failed |= verdict(kind, scores)
     return int(failed)
 
@@ -67,7 +77,9 @@ def _rounds(kind: str, rounds: int, settings: dict[str, Any], recipe: Any) -> li
             with tempfile.TemporaryDirectory() as out:
                 config = recipe.model_copy(update={"seed": number}).model_dump()
                 scores.append(_run(arm, {**settings, "config": config, "out": out}))
-            shown = f"{scores[-1].tokens_per_second:,.0f} tokens/s, loss {scores[-1].heldout_loss:.3f}"
+            shown = (
+                f"{scores[-1].tokens_per_second:,.0f} tokens/s, loss {scores[-1].heldout_loss:.3f}"
+            )
             print(f"{kind}, round {number + 1}, {arm}: {shown}", flush=True)
     return scores
 
@@ -83,7 +95,10 @@ def _chat(settings: dict[str, Any], folder: Path) -> dict[str, str]:
             question = "Go on with this news story: " + " ".join(words[:_BEGINNING])
             if len(words) > 2 * _BEGINNING and question.lower() not in asked:
                 asked.add(question.lower())
-                lines.append(json.dumps({"prompt": question, "completion": " ".join(words[_BEGINNING:])}) + "\n")
+                lines.append(
+                    json.dumps({"prompt": question, "completion": " ".join(words[_BEGINNING:])})
+                    + "\n"
+                )
         (folder / f"{split}.jsonl").write_text("".join(lines))
         files[split] = str(folder / f"{split}.jsonl")
     return files
@@ -91,7 +106,10 @@ def _chat(settings: dict[str, Any], folder: Path) -> dict[str, str]:
 
 def table(scores: list[Score]) -> str:
     """Markdown: the median of each arm's runs, and every run's speed and loss."""
-    lines = ["| | tokens/s, median | runs | held-out loss, mean | runs | peak memory |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| | tokens/s, median | runs | held-out loss, mean | runs | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
     for arm in ARMS:
         runs = _of(arm, scores)
         rates, losses = [s.tokens_per_second for s in runs], [s.heldout_loss for s in runs]
@@ -106,7 +124,9 @@ def verdict(kind: str, scores: list[Score]) -> bool:
     ours, missed = _of(OURS, scores), False
     for other in OTHERS:
         theirs = _of(other, scores)
-        ratio = statistics.median(a.tokens_per_second / b.tokens_per_second for a, b in zip(ours, theirs, strict=True))
+        ratio = statistics.median(
+            a.tokens_per_second / b.tokens_per_second for a, b in zip(ours, theirs, strict=True)
+        )
         losses = [s.heldout_loss for s in theirs]
         # What two seeds of the same arm differ by, and never less than 0.05 nats: rounding and the order of batches make that.
         noise = max(0.05, max(losses) - min(losses))
@@ -132,13 +152,21 @@ def _run(arm: str, settings: dict[str, object]) -> Score:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Training speed against SFTTrainer's own defaults and the plain Trainer.")
-    parser.add_argument("--kind", action="append", choices=GOALS, help="only this kind of data (repeatable)")
+    parser = argparse.ArgumentParser(
+        description="Training speed against SFTTrainer's own defaults and the plain Trainer."
+    )
+    parser.add_argument(
+        "--kind", action="append", choices=GOALS, help="only this kind of data (repeatable)"
+    )
     parser.add_argument("--model", type=Path, help="model folder (default: the demo's)")
     parser.add_argument("--examples", type=int, default=160, help="how many to learn in each run")
-    parser.add_argument("--batch-size", type=int, default=8, help="of all arms; 8 is SFTTrainer's default")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="of all arms; 8 is SFTTrainer's default"
+    )
     parser.add_argument("--rows", type=int, default=4, help="packed rows a step, of the kind chat")
-    parser.add_argument("--row-length", type=int, default=512, help="tokens a packed row, of the kind chat")
+    parser.add_argument(
+        "--row-length", type=int, default=512, help="tokens a packed row, of the kind chat"
+    )
     parser.add_argument("--rounds", type=int, default=2)
     return parser.parse_args()
 

@@ -18,7 +18,10 @@ Rows = list[tuple[int, dict[str, Any]]]
 """Lines (from 1) and what stands there; numbers as the text they are written in."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
-_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:(Z)|([+-])(\d\d):?(\d\d))?", re.ASCII)
+_DATE = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:(Z)|([+-])(\d\d):?(\d\d))?",
+    re.ASCII,
+)
 _SEPARATORS = (",", ";", "\t")
 
 
@@ -59,7 +62,12 @@ def tables(raw: bytes) -> Iterator[Rows]:
     text = text_of(raw)
     for separator in _SEPARATORS if text is not None else ():
         try:
-            header, *rows = (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+            header, *rows = (
+                row
+                for row in csv.reader(
+                    io.StringIO(text, newline=""), delimiter=separator, strict=True
+                )
+            )
         except (csv.Error, ValueError):
             continue
         names = [name.strip() for name in header]
@@ -117,7 +125,10 @@ def _time(row: dict[str, Any]) -> tuple[float | None, tuple[str, str]]:
     if "Timestamp" in row:
         return float(_decimal(row["Timestamp"])), ("Request tokens", "Response tokens")
     if "at" in row:
-        return None if row["at"] is None else float(_decimal(row["at"])), ("input_tokens", "output_tokens")
+        return None if row["at"] is None else float(_decimal(row["at"])), (
+            "input_tokens",
+            "output_tokens",
+        )
     at = row.get("timestamp")
     unit = 1 if "chat_id" in row else 1000
     return None if at is None else float(_decimal(at) / unit), ("input_length", "output_length")
@@ -128,9 +139,19 @@ def _moment(text: str) -> float:
     if parts is None:
         raise ValueError(text)
     year, month, day, hour, minute, second = (int(part or 0) for part in parts.groups()[:6])
-    if not (1 <= month <= 12 and 1 <= day <= calendar.monthrange(year, month)[1] and hour < 24 and minute < 60 and second < 60):
+    if not (
+        1 <= month <= 12
+        and 1 <= day <= calendar.monthrange(year, month)[1]
+        and hour < 24
+        and minute < 60
+        and second < 60
+    ):
         raise ValueError(text)
-    east = 0 if parts[9] is None else (int(parts[10]) * 3600 + int(parts[11]) * 60) * (1 if parts[9] == "+" else -1)
+    east = (
+        0
+        if parts[9] is None
+        else (int(parts[10]) * 3600 + int(parts[11]) * 60) * (1 if parts[9] == "+" else -1)
+    )
     whole = calendar.timegm((year, month, day, hour, minute, second)) - east
     return whole + float(f"0.{parts[7] or 0}")
 
@@ -168,13 +189,19 @@ def spoken(row: dict[str, Any]) -> tuple[list[str], str] | None:
         return [row["prompt"]], _answer(row["completion"])
     if isinstance(row.get("instruction"), str) and "output" in row:
         more = row.get("input")
-        asked = f"{row['instruction']}\n\n{more}" if isinstance(more, str) and more.strip() else row["instruction"]
+        asked = (
+            f"{row['instruction']}\n\n{more}"
+            if isinstance(more, str) and more.strip()
+            else row["instruction"]
+        )
         return [asked], _answer(row["output"])
     return None
 
 
 def _texts(messages: Any) -> tuple[list[str], str] | None:
-    texts = [m.get("content", m.get("value")) if isinstance(m, dict) else None for m in _list(messages)]
+    texts = [
+        m.get("content", m.get("value")) if isinstance(m, dict) else None for m in _list(messages)
+    ]
     if not texts or not all(isinstance(text, str) for text in texts):
         return None
     return texts[:-1], texts[-1]

@@ -8,7 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz.data_reference import Request, Rows, json_rows, spoken, strings_in, tables, traces
+from benchmarks.fuzz.data_reference import (
+    Request,
+    Rows,
+    json_rows,
+    spoken,
+    strings_in,
+    tables,
+    traces,
+)
 from foundation.data.examples import Example, read_examples
 from foundation.errors import BadInput
 from loadgen.prompts.conversations import read_sessions
@@ -69,14 +77,20 @@ def trace(data: bytes) -> None:
         _is_one_line(refusal, file)
         return
     times = [arrival.at for arrival in arrivals]
-    assert arrivals and times == sorted(times) and times[0] >= 0 and math.isfinite(times[-1]), "times out of order"
+    assert arrivals and times == sorted(times) and times[0] >= 0 and math.isfinite(times[-1]), (
+        "times out of order"
+    )
     assert any(_agree(arrivals, other) for other in traces(data)), f"success from garbage: {data!r}"
 
 
 def _agree(arrivals: Sequence[Arrival], other: Sequence[tuple[float, list[Request]]]) -> bool:
     return len(arrivals) == len(other) and all(
         math.isclose(ours.at, at, rel_tol=1e-12, abs_tol=1e-6)
-        and [Request(turn.input_tokens, turn.output_tokens, turn.hash_ids, turn.text) for turn in ours.turns] == requests
+        and [
+            Request(turn.input_tokens, turn.output_tokens, turn.hash_ids, turn.text)
+            for turn in ours.turns
+        ]
+        == requests
         for ours, (at, requests) in zip(arrivals, other, strict=True)
     )
 
@@ -134,7 +148,9 @@ def conversations(data: bytes) -> None:
     known = [_lines_in(row) for _, row in rows]
     place = 0
     for session in sessions:
-        lines = {line for turn in session for message in turn for line in message["content"].split("\n")}
+        lines = {
+            line for turn in session for message in turn for line in message["content"].split("\n")
+        }
         place = next((at + 1 for at in range(place, len(known)) if lines <= known[at]), 0)
         assert place, f"a session that no conversation holds: {data!r}"
 
@@ -162,5 +178,12 @@ def conversations_of_fragments(data: bytes) -> None:
 
 DATA_TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (trace, trace_of_fragments, examples, examples_of_fragments, conversations, conversations_of_fragments)
+    for target in (
+        trace,
+        trace_of_fragments,
+        examples,
+        examples_of_fragments,
+        conversations,
+        conversations_of_fragments,
+    )
 }

@@ -14,7 +14,11 @@ with atheris.instrument_imports(include=["loadgen", "results", "foundation"]):
     from benchmarks.fuzz.targets import TARGETS
 
 SEEDS = {
-    "sse": [b'\x00data: {"a": 1}\n\n', b"\x03event: x\r\ndata: 1\rdata: 2\r\n\r\n", b"\x05data: {}\ndata: {}\ndata: [DONE]\n"],
+    "sse": [
+        b'\x00data: {"a": 1}\n\n',
+        b"\x03event: x\r\ndata: 1\rdata: 2\r\n\r\n",
+        b"\x05data: {}\ndata: {}\ndata: [DONE]\n",
+    ],
     "reply": [
         b'\x00data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
         b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
@@ -23,8 +27,13 @@ SEEDS = {
         b'\x09data: {"error": {"message": "died"}}\n\n',
     ],
     "chunked": [b"\x005\r\nabcde\r\n0\r\n\r\n", b"\x04a;x=1\r\n0123456789\r\n0\r\nX: y\r\n\r\n"],
-    "head": [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close", b"HTTP/1.0 503 \r\nContent-Length: 7"],
-    "compressed": [b"\x00\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x4b\x04\x00\x43\xbe\xb7\xe8\x01\x00\x00\x00"],
+    "head": [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close",
+        b"HTTP/1.0 503 \r\nContent-Length: 7",
+    ],
+    "compressed": [
+        b"\x00\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x4b\x04\x00\x43\xbe\xb7\xe8\x01\x00\x00\x00"
+    ],
     "journal": [
         b'{"schema_version":1,"variant":"v","stage":"s","block":1,"seed":0,"transport":"socket","clock":"kernel",'
         b'"origin_monotonic_ns":1,"origin_unix_ns":1,"model":"m","prompt_style":"plain","api":"chat","arrivals":"poisson",'
@@ -47,8 +56,12 @@ SEEDS = {
         b'\x02prompt,completion\nQ,A\n"Q\nQ","A ""A"""\n',
         b"\x03prompt\tcompletion\nQ\tA\n",
     ],
-    "conversations": [b'[{"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, {"messages": []}]'],
-    "prompts": [b'{"id":"q","set":"eval","messages":{"plain":[{"role":"user","content":"x"}]},"reference":"y"}\n'],
+    "conversations": [
+        b'[{"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, {"messages": []}]'
+    ],
+    "prompts": [
+        b'{"id":"q","set":"eval","messages":{"plain":[{"role":"user","content":"x"}]},"reference":"y"}\n'
+    ],
 }
 
 

@@ -15,7 +15,9 @@ def events_of(stream: bytes) -> list[tuple[bytes, bytes]]:
     events: list[tuple[bytes, bytes]] = []
     block: list[bytes] = []
     runs_on = False
-    *lines, last = re.split(rb"\r\n|\n|\r", stream.removeprefix(b"\xef\xbb\xbf"))  # the last has no line end
+    *lines, last = re.split(
+        rb"\r\n|\n|\r", stream.removeprefix(b"\xef\xbb\xbf")
+    )  # the last has no line end
     for line in lines:
         runs_on = runs_on or _closes(block, line, events)
         if line:
@@ -92,7 +94,9 @@ def _value(data: bytes) -> Any:
     try:
         return json.loads(data.decode("utf-8", "replace"), strict=False)
     except RecursionError:
-        return {"choices": [{"finish_reason": "stop"}]}  # too deep for this judge, who then abstains
+        return {
+            "choices": [{"finish_reason": "stop"}]
+        }  # too deep for this judge, who then abstains
     except ValueError:
         return None
 

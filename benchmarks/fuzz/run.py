@@ -26,13 +26,25 @@ _LONGEST = {"journal": 2000}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz.run", description="Fuzz every reader of foreign bytes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fuzz.run", description="Fuzz every reader of foreign bytes."
+    )
     parser.add_argument("--inputs", type=int, default=10_000_000, help="in all")
-    parser.add_argument("--corpus", type=Path, default=Path("runs/fuzz"), help="inputs that are kept from one run to the next")
-    parser.add_argument("--target", choices=SHARES, action="append", help="only this one; may be given again")
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        default=Path("runs/fuzz"),
+        help="inputs that are kept from one run to the next",
+    )
+    parser.add_argument(
+        "--target", choices=SHARES, action="append", help="only this one; may be given again"
+    )
     args = parser.parse_args()
     targets = {name: SHARES[name] for name in args.target or SHARES}
-    rows = [fuzz(name, args.inputs * share // sum(targets.values()), args.corpus) for name, share in targets.items()]
+    rows = [
+        fuzz(name, args.inputs * share // sum(targets.values()), args.corpus)
+        for name, share in targets.items()
+    ]
     print("\n| target | inputs | a second | found |\n|---|---|---|---|")
     for name, inputs, seconds, found in rows:
         print(f"| {name} | {inputs:,} | {inputs / seconds:,.0f} | {found or 'nothing'} |")
@@ -45,15 +57,30 @@ def fuzz(name: str, inputs: int, corpus: Path) -> tuple[str, int, float, str]:
     folder = corpus / name
     command = [
         *(sys.executable, "-m", "benchmarks.fuzz.harness", name, str(folder)),
-        *(f"-runs={inputs}", f"-max_len={_LONGEST.get(name, 300)}", f"-timeout={_SECONDS_AN_INPUT}", "-rss_limit_mb=2048"),
+        *(
+            f"-runs={inputs}",
+            f"-max_len={_LONGEST.get(name, 300)}",
+            f"-timeout={_SECONDS_AN_INPUT}",
+            "-rss_limit_mb=2048",
+        ),
         f"-artifact_prefix={corpus}/{name}-",
     ]
     began = time.monotonic()
-    done = subprocess.run(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True, errors="replace", env=os.environ)
+    done = subprocess.run(
+        command,
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=os.environ,
+    )
     seconds = time.monotonic() - began
     tried = [int(number) for number in re.findall(r"^(?:#|Done )(\d+)", done.stdout, re.MULTILINE)]
     found = "" if done.returncode == 0 else done.stdout[-2000:]
-    print(f"{name}: {max(tried, default=0):,} inputs in {seconds:.0f} s{': ' + found if found else ''}", flush=True)
+    print(
+        f"{name}: {max(tried, default=0):,} inputs in {seconds:.0f} s{': ' + found if found else ''}",
+        flush=True,
+    )
     return name, max(tried, default=0), seconds, found.strip().splitlines()[-1] if found else ""
 
 

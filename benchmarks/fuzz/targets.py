@@ -71,7 +71,9 @@ def sse(data: bytes) -> None:
     parser = SseParser()
     events = [event for piece in pieces for event in parser.feed(piece)]
     assert events == events_of(body), "not the events of the standard"
-    assert whole_events(pieces, 0) == whole_events_in_python(pieces, 0), "the two readers of whole events differ"
+    assert whole_events(pieces, 0) == whole_events_in_python(pieces, 0), (
+        "the two readers of whole events differ"
+    )
 
 
 def reply(data: bytes) -> None:
@@ -85,8 +87,12 @@ def reply(data: bytes) -> None:
         if verdict == (None, None):
             assert may_succeed(b"".join(pieces)), "success from garbage"
     record = _record(alone, verdict)
-    assert msgspec.json.decode(msgspec.json.encode(record), type=RequestRecord) == record, "no journal holds it"
-    assert alone.text == together.text and alone.tokens() == together.tokens() == batched.tokens(), "a cut changes the answer"
+    assert msgspec.json.decode(msgspec.json.encode(record), type=RequestRecord) == record, (
+        "no journal holds it"
+    )
+    assert (
+        alone.text == together.text and alone.tokens() == together.tokens() == batched.tokens()
+    ), "a cut changes the answer"
 
 
 def reply_of_fragments(data: bytes) -> None:
@@ -109,7 +115,10 @@ def _read(pieces: list[bytes], batch: int) -> Reply:
 
 def _record(answer: Reply, verdict: tuple[Failure | None, str | None]) -> RequestRecord:
     told = answer.tokens()
-    counts = [*told.chunks, *(count for count in (told.input, told.output, told.cached) if count is not None)]
+    counts = [
+        *told.chunks,
+        *(count for count in (told.input, told.output, told.cached) if count is not None),
+    ]
     assert all(0 <= count <= MOST_TOKENS for count in counts), "a count that is none"
     assert len(told.chunks) == len(answer.chunk_at_ns)
     assert told.output is None or told.output or not answer.chunk_at_ns, "no token beside text"
@@ -126,12 +135,16 @@ def chunked(data: bytes) -> None:
     stream = b"".join(pieces)
     cut, whole, right = ChunkedDecoder(), ChunkedDecoder(), unchunked(stream)
     bodies = b"".join(cut.take_off(pieces))
-    assert (whole.take_off([stream]), whole.wrong) == ([bodies], None) or (whole.wrong and cut.wrong), "a cut changes the body"
+    assert (whole.take_off([stream]), whole.wrong) == ([bodies], None) or (
+        whole.wrong and cut.wrong
+    ), "a cut changes the body"
     if right is None:
         assert cut.wrong, "no chunked coding, and not noticed"
     elif not cut.wrong:
         assert (bodies, cut.finished) == right, "not what the body carries"
-    assert whole_chunks(pieces, 0) == whole_chunks_in_python(pieces, 0), "the two readers of whole chunks differ"
+    assert whole_chunks(pieces, 0) == whole_chunks_in_python(pieces, 0), (
+        "the two readers of whole chunks differ"
+    )
 
 
 def head(data: bytes) -> None:
@@ -158,7 +171,9 @@ def journal(data: bytes) -> None:
     except BadInput:
         return
     if isinstance(read, Journal):
-        assert len(read.requests) + len(read.damage) <= data.count(b"\n") + 1, "more requests than lines"
+        assert len(read.requests) + len(read.damage) <= data.count(b"\n") + 1, (
+            "more requests than lines"
+        )
 
 
 def prompts(data: bytes) -> None:
@@ -171,5 +186,15 @@ def prompts(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (sse, sse_of_fragments, reply, reply_of_fragments, chunked, head, compressed, journal, prompts)
+    for target in (
+        sse,
+        sse_of_fragments,
+        reply,
+        reply_of_fragments,
+        chunked,
+        head,
+        compressed,
+        journal,
+        prompts,
+    )
 } | DATA_TARGETS

@@ -47,14 +47,20 @@ class Facts:
 
     @property
     def failures(self) -> Counter[str]:
-        return Counter(record["failure"] for record in self.records if record["failure"] is not None)
+        return Counter(
+            record["failure"] for record in self.records if record["failure"] is not None
+        )
 
     @property
     def outside(self) -> tuple[int, int, int]:
         """How many requests lie before the windows and after them, and how many of both failed."""
         before = [record for block in self.blocks for record in block.warm_up]
         after = [record for block in self.blocks for record in block.ramp_down]
-        return len(before), len(after), sum(record["failure"] is not None for record in before + after)
+        return (
+            len(before),
+            len(after),
+            sum(record["failure"] is not None for record in before + after),
+        )
 
     def answers(self, which: Callable[[Record], bool]) -> int:
         return sum(record["failure"] is None and which(record) for record in self.records)
@@ -63,7 +69,9 @@ class Facts:
     def late(self) -> int:
         """Answers that ended after their window."""
         return sum(
-            record["failure"] is None and record["done_ns"] >= block.until for block in self.blocks for record in block.records
+            record["failure"] is None and record["done_ns"] >= block.until
+            for block in self.blocks
+            for record in block.records
         )
 
     def values(self, metric: str) -> list[float]:
@@ -75,17 +83,25 @@ class Facts:
         """`failed_too`: with a failure, and an answer without text, as infinitely slow."""
         values = self.values(metric)
         if failed_too:
-            values = values + [1e18] * (self.planned - self.succeeded + self.answers(lambda record: not record["chunk_ns"]))
+            values = values + [1e18] * (
+                self.planned - self.succeeded + self.answers(lambda record: not record["chunk_ns"])
+            )
         if not values:
             return None
-        return float(np.mean(values)) if statistic == "mean" else float(np.percentile(values, float(statistic[1:])))
+        return (
+            float(np.mean(values))
+            if statistic == "mean"
+            else float(np.percentile(values, float(statistic[1:])))
+        )
 
     def quality(self, references: dict[str, str]) -> float | None:
         """The mean over prompts that have a reference of the share of right answers."""
         by_prompt: dict[str, list[float]] = {}
         for record in self.records:
             if record["prompt_id"] in references:
-                right = record["failure"] is None and record["text"] == references[record["prompt_id"]]
+                right = (
+                    record["failure"] is None and record["text"] == references[record["prompt_id"]]
+                )
                 by_prompt.setdefault(record["prompt_id"], []).append(float(right))
         return float(np.mean([np.mean(each) for each in by_prompt.values()])) if by_prompt else None
 
@@ -130,7 +146,11 @@ def read_run(run: Path) -> dict[tuple[str, str], Facts]:
 
 def read_references(run: Path) -> dict[str, str]:
     prompts = [json.loads(line) for line in (run / "prompts.jsonl").read_text().splitlines()]
-    return {prompt["id"]: prompt["reference"] for prompt in prompts if prompt.get("reference") is not None}
+    return {
+        prompt["id"]: prompt["reference"]
+        for prompt in prompts
+        if prompt.get("reference") is not None
+    }
 
 
 def _block(file: Path) -> Block | None:
@@ -150,7 +170,12 @@ def _block(file: Path) -> Block | None:
         if _is_record(each):
             records.setdefault(each["id"], each)
     start, ends = header["window_start_ns"], [header["window_end_ns"]]
-    seen = [stamp for r in records.values() for stamp in (r["scheduled_ns"], r["done_ns"]) if stamp is not None]
+    seen = [
+        stamp
+        for r in records.values()
+        for stamp in (r["scheduled_ns"], r["done_ns"])
+        if stamp is not None
+    ]
     ends.append(max([*seen, start]) if end is None else end["window_end_ns"])
     until = max(start, min(each for each in ends if each is not None))
     due = [(record["scheduled_ns"], record) for record in records.values()]

@@ -54,7 +54,9 @@ def _through(folder: Path) -> list[str]:
     summary, verdicts = decide(run, load_experiment(run.experiment), Silent())
     show_results(console, run, summary, verdicts, excerpt=True)
     if (folder / "plan.json").exists():
-        show_capacity(console, msgspec.json.decode((folder / "plan.json").read_bytes(), type=CapacityPlan))
+        show_capacity(
+            console, msgspec.json.decode((folder / "plan.json").read_bytes(), type=CapacityPlan)
+        )
     assert isinstance(console.file, io.StringIO)
     texts = {
         "terminal": console.file.getvalue(),
@@ -67,8 +69,14 @@ def _through(folder: Path) -> list[str]:
         if (found := NO_NUMBER.search(text))
     ]
     facts = read_run(folder)
-    nothing = sum(each.planned for each in facts.values()) > 0 and not any(each.succeeded for each in facts.values())
-    return wrong if (outage(summary) is not None) == nothing else [*wrong, "an outage is told from a run that has answers"]
+    nothing = sum(each.planned for each in facts.values()) > 0 and not any(
+        each.succeeded for each in facts.values()
+    )
+    return (
+        wrong
+        if (outage(summary) is not None) == nothing
+        else [*wrong, "an outage is told from a run that has answers"]
+    )
 
 
 class _Text(HTMLParser):
@@ -95,7 +103,9 @@ def _text_of(folder: Path) -> str:
 
 
 def main() -> None:
-    runs, first = (int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((1, RUNS), (2, 0)))
+    runs, first = (
+        int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((1, RUNS), (2, 0))
+    )
     began, wrong = time.monotonic(), 0
     for seed in range(first, first + runs):
         with tempfile.TemporaryDirectory() as folder:

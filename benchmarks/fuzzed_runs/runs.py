@@ -98,11 +98,19 @@ def make(folder: Path, seed: int) -> None:
     made.blocks = made.pick(5, 8) if made.calm else made.pick(1, 2, 3, 4, 5, 8)
     rates = sorted({made.pick(2.0, 5.0, 10.0, 20.0, 40.0) for _ in range(made.pick(1, 1, 2, 3))})
     made.loads = [
-        Load(f"rate-{rate:g}", rate, None, int(min(35 * rate, made.pick(60, 90, 120) if made.calm else made.pick(5, 30, 60, 90))))
+        Load(
+            f"rate-{rate:g}",
+            rate,
+            None,
+            int(min(35 * rate, made.pick(60, 90, 120) if made.calm else made.pick(5, 30, 60, 90))),
+        )
         for rate in rates
     ]
     if made.chance(0.25):
-        made.loads.insert(made.pick(0, len(made.loads)), Load("closed", None, made.pick(1, 4, 16), made.pick(10, 40, 80)))
+        made.loads.insert(
+            made.pick(0, len(made.loads)),
+            Load("closed", None, made.pick(1, 4, 16), made.pick(10, 40, 80)),
+        )
     prompts = _prompts(made)
     typical: dict[str, float] = {}
     for variant in made.variants:
@@ -174,7 +182,9 @@ def _calm(made: Made) -> Server:
     )
 
 
-def _journal(made: Made, variant: str, load: Load, block: int, server: Server, prompts: list[str]) -> None:
+def _journal(
+    made: Made, variant: str, load: Load, block: int, server: Server, prompts: list[str]
+) -> None:
     rng, rate = made.rng, load.rate or 1000 / server.latency_ms * (load.concurrency or 1)
     n = max(2, min(load.n, int(30 * rate)))  # windows of 40 s and more are cut to what is steady
     gaps = np.full(n, 1 / rate) if made.chance(0.5) else rng.exponential(1 / rate, n)
@@ -183,7 +193,13 @@ def _journal(made: Made, variant: str, load: Load, block: int, server: Server, p
     start = made.pick(0, 0, span // 5)
     end = made.pick(span, span, span * 9 // 10)
     level = server.latency_ms * float(np.exp(server.block_spread * rng.normal()))
-    failing = min(1.0, server.failing * made.blocks) if server.burst and block == 1 else 0.0 if server.burst else server.failing
+    failing = (
+        min(1.0, server.failing * made.blocks)
+        if server.burst and block == 1
+        else 0.0
+        if server.burst
+        else server.failing
+    )
     records = [_record(made, i, int(due[i]), level, failing, server, prompts) for i in range(n)]
     header = {
         "schema_version": 1,
@@ -224,7 +240,9 @@ def _journal(made: Made, variant: str, load: Load, block: int, server: Server, p
         file.write_bytes(_damaged(made, damage, lines, records))
 
 
-def _record(made: Made, i: int, due: int, level: float, failing: float, server: Server, prompts: list[str]) -> dict[str, Any]:
+def _record(
+    made: Made, i: int, due: int, level: float, failing: float, server: Server, prompts: list[str]
+) -> dict[str, Any]:
     rng = made.rng
     took = (level * float(np.exp(server.spread * rng.normal())) + server.growing_ms * i) * 1e6
     sent = due + int(1000 + server.late_ms * 1e6 * rng.random())
@@ -279,7 +297,9 @@ def _record(made: Made, i: int, due: int, level: float, failing: float, server: 
     }
 
 
-def _damaged(made: Made, damage: str | None, lines: list[str], records: list[dict[str, Any]]) -> bytes:
+def _damaged(
+    made: Made, damage: str | None, lines: list[str], records: list[dict[str, Any]]
+) -> bytes:
     """The bytes of a journal, after a kill, a full disk or a careless edit."""
     middle = 1 + len(records) // 2
     if damage == "empty":
@@ -316,7 +336,9 @@ def _experiment(made: Made, typical: list[float]) -> None:
         "name": "fuzzed",
         "model": "m",
         "data": {"prompt": "hi"},
-        "variants": [{"name": name, "url": "http://127.0.0.1:1/v1", "model": "m"} for name in made.variants],
+        "variants": [
+            {"name": name, "url": "http://127.0.0.1:1/v1", "model": "m"} for name in made.variants
+        ],
         "baseline": "base",
         "workload": {"stages": stages, "blocks": made.blocks},
         "slo": _slo(made, typical),
@@ -335,11 +357,19 @@ def _experiment(made: Made, typical: list[float]) -> None:
     (made.folder / "experiment.yaml").write_text(json.dumps(asked, indent=1))  # JSON is YAML
     kinds = {"base": "url", "tuned": made.pick("adapter", "merged", "url"), "int8": "quantized"}
     records = [
-        {"name": name, "what": name, "prompt_style": "plain", "size_bytes": made.pick(None, 10**9), "kind": kinds[name]}
+        {
+            "name": name,
+            "what": name,
+            "prompt_style": "plain",
+            "size_bytes": made.pick(None, 10**9),
+            "kind": kinds[name],
+        }
         for name in made.variants
     ]
     (made.folder / "variants.json").write_text(json.dumps(records))
-    (made.folder / "environment.json").write_text(json.dumps({"hardware": {}, "versions": {}, "models": {}, "seeds": {}}))
+    (made.folder / "environment.json").write_text(
+        json.dumps({"hardware": {}, "versions": {}, "models": {}, "seeds": {}})
+    )
 
 
 def _slo(made: Made, typical: list[float]) -> dict[str, str]:
@@ -349,7 +379,11 @@ def _slo(made: Made, typical: list[float]) -> dict[str, str]:
             statistic = made.pick("mean", "p50", "p90", "p95", "p99")
             near = (
                 made.pick(*typical)
-                * (made.pick(1.2, 2.0, 4.0) if made.calm else made.pick(0.3, 0.7, 0.97, 1.0, 1.03, 1.5, 4.0))
+                * (
+                    made.pick(1.2, 2.0, 4.0)
+                    if made.calm
+                    else made.pick(0.3, 0.7, 0.97, 1.0, 1.03, 1.5, 4.0)
+                )
                 * (0.02 if metric in ("tpot", "itl") else 1)
             )
             limit = f"{round(max(near, 0.01), made.pick(0, 1, 2, 3)) or 0.01:g}ms"

@@ -29,7 +29,9 @@ class Claim:
 
 def number(text: str) -> float:
     """The number that a text says: ms, a share or dollars."""
-    digits, _, unit = text.replace("−", "-").replace("+", "").replace("$", "").replace(",", "").partition(" ")
+    digits, _, unit = (
+        text.replace("−", "-").replace("+", "").replace("$", "").replace(",", "").partition(" ")
+    )
     return float(digits) * _SIZES[unit]
 
 
@@ -67,5 +69,11 @@ def claim(sentence: str) -> Claim | None:
     span = match["span"]
     edge = span[: len("at most")] if span.startswith("at ") else ""
     return Claim(
-        match["label"], number(match["value"]), "open", limit_of(match["open"]), edge, numbers(span), match["more"] or ""
+        match["label"],
+        number(match["value"]),
+        "open",
+        limit_of(match["open"]),
+        edge,
+        numbers(span),
+        match["more"] or "",
     )

@@ -77,7 +77,12 @@ class Watched:
 
     def last_line(self) -> str:
         """What the run said last: what it is doing."""
-        return (self.folder / "output.txt").read_text(encoding="utf-8").rstrip().rpartition("\n")[2][:34]
+        return (
+            (self.folder / "output.txt")
+            .read_text(encoding="utf-8")
+            .rstrip()
+            .rpartition("\n")[2][:34]
+        )
 
     def wait(self, seconds: float) -> int:
         """The exit code, once it has ended."""
@@ -110,11 +115,17 @@ class Watched:
         return left
 
     def _left(self, swept_later: bool) -> list[str]:
-        processes = [f"process {p.pid}" for p in self.seen.values() if p.pid != self.process.pid and _runs(p)]
-        listening = {c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        processes = [
+            f"process {p.pid}" for p in self.seen.values() if p.pid != self.process.pid and _runs(p)
+        ]
+        listening = {
+            c.laddr.port for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+        }
         ports = [f"port {port}" for port in sorted(self.ports & listening)]
         shared = [str(file) for file in sorted(self.shared) if file.exists()]
-        files = [str(file.relative_to(self.temporary)) for file in sorted(self.temporary.rglob("*"))]
+        files = [
+            str(file.relative_to(self.temporary)) for file in sorted(self.temporary.rglob("*"))
+        ]
         stay = [file for file in files if not (swept_later and file.startswith(PREFIX))]
         return processes + ports + shared + stay
 
@@ -160,7 +171,10 @@ def outcome(run: Path) -> dict[str, object]:
     """The counts and the verdict of a run, as they are when nothing ever happened to it."""
     summary = msgspec.json.decode((run / "summary.json").read_bytes())
     verdict = msgspec.json.decode((run / "verdict.json").read_bytes())
-    blocks = {"/".join(file.parts[-3:]): sum(1 for _ in file.open("rb")) for file in sorted(run.glob("load/*/*/block-*.jsonl"))}
+    blocks = {
+        "/".join(file.parts[-3:]): sum(1 for _ in file.open("rb"))
+        for file in sorted(run.glob("load/*/*/block-*.jsonl"))
+    }
     return {
         "records": {name: lines - 2 for name, lines in blocks.items()},
         "counts": {

@@ -69,7 +69,10 @@ def write_experiment(folder: Path) -> None:
     from tests.tiny_model import build_tiny_model
 
     build_tiny_model(folder / "base-model")
-    rows = [json.dumps({"prompt": f"Sort: {n}", "completion": "odd" if n % 2 else "even"}) + "\n" for n in range(150)]
+    rows = [
+        json.dumps({"prompt": f"Sort: {n}", "completion": "odd" if n % 2 else "even"}) + "\n"
+        for n in range(150)
+    ]
     (folder / "train.jsonl").write_text("".join(rows[:90]), encoding="utf-8")
     (folder / "eval.jsonl").write_text("".join(rows[90:]), encoding="utf-8")
     (folder / "experiment.yaml").write_text(EXPERIMENT, encoding="utf-8")
@@ -111,7 +114,11 @@ def kill_once(
         run.start("experiment.yaml")
         pick = None
         while run.process.poll() is None and pick is None:
-            if time.monotonic() - run.began >= at_s and begun(out) and (processes := run.look()[victim]):
+            if (
+                time.monotonic() - run.began >= at_s
+                and begun(out)
+                and (processes := run.look()[victim])
+            ):
                 pick = rng.choice(processes)
             time.sleep(0.02)
         if pick is None:
@@ -124,7 +131,13 @@ def kill_once(
         lost = lost_s(out, killed_at) if victim == "dyno" else None
         code = run.wait(LONGEST_S)
         left = run.left(swept_later=victim == "dyno")
-        run.start(*(("--resume", str(out)) if (out / "experiment.yaml").exists() else ("experiment.yaml",)))
+        run.start(
+            *(
+                ("--resume", str(out))
+                if (out / "experiment.yaml").exists()
+                else ("experiment.yaml",)
+            )
+        )
         resumed = run.wait(LONGEST_S)
         differs = differences(outcome(out), usual) if resumed == 0 else ["not resumed"]
         return Kill(victim, at_s, phase, code, lost, left, resumed, run.left(), differs)
@@ -149,7 +162,10 @@ def main(moments: int, seed: int) -> int:
             if kill.good:
                 shutil.rmtree(folder)
             else:
-                print(f"    see {shutil.copytree(folder, tempfile.mkdtemp(prefix='kill-'), dirs_exist_ok=True)}", flush=True)
+                print(
+                    f"    see {shutil.copytree(folder, tempfile.mkdtemp(prefix='kill-'), dirs_exist_ok=True)}",
+                    flush=True,
+                )
     return 0 if good else 1
 
 

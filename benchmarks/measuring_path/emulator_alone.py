@@ -26,7 +26,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             truth = Path(folder) / "truth.jsonl"
             step = f"{STREAMS / rate * 1e3:.6f}ms"
-            with emulator("--lockstep", step, "--tokens", str(tokens), "--ttft", "1s", truth=truth, core=1) as endpoint:
+            with emulator(
+                "--lockstep", step, "--tokens", str(tokens), "--ttft", "1s", truth=truth, core=1
+            ) as endpoint:
                 os.sched_setaffinity(0, {0})
                 server = max(psutil.Process().children(), key=psutil.Process.create_time)
                 cpu_s = _drain(server, urlsplit(endpoint.base_url).port or 0, tokens)
@@ -45,9 +47,14 @@ def _drain(server: psutil.Process, port: int, tokens: int) -> float:
     poll = select.epoll()
     open_: dict[int, socket.socket] = {}
     for number in range(STREAMS):
-        body = json.dumps({"model": "m", "prompt": f"stream {number}", "max_tokens": tokens}).encode()
+        body = json.dumps(
+            {"model": "m", "prompt": f"stream {number}", "max_tokens": tokens}
+        ).encode()
         stream = socket.create_connection(("127.0.0.1", port))
-        stream.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        stream.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(body), body)
+        )
         open_[stream.fileno()] = stream
         poll.register(stream, select.EPOLLIN)
     time.sleep(0.5)

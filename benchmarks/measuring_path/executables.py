@@ -24,9 +24,16 @@ class GuideLLM(Tool):
     def command(self, url: str, load: Load, out: Path) -> list[str]:
         prompts = load.write_prompts(out.with_suffix(".prompts.jsonl"), "prompt")
         backend = {
-            **{"kind": "openai_http", "target": url, "model": "emulated", "validate_backend": False},
+            **{
+                "kind": "openai_http",
+                "target": url,
+                "model": "emulated",
+                "validate_backend": False,
+            },
             **{"request_format": "/v1/completions", "max_tokens": load.tokens},
-            "extras": {"body": {"stream_options": {"include_usage": True, "continuous_usage_stats": False}}},
+            "extras": {
+                "body": {"stream_options": {"include_usage": True, "continuous_usage_stats": False}}
+            },
         }
         spec = {
             "backend": backend,
@@ -38,7 +45,15 @@ class GuideLLM(Tool):
         scenario = out.with_suffix(".scenario.json")
         scenario.write_text(json.dumps({"spec": spec}))
         one_worker = "GUIDELLM__MAX_WORKER_PROCESSES=1"
-        return ["env", one_worker, self.program, "run", "--config", str(scenario), "--disable-console-interactive"]
+        return [
+            "env",
+            one_worker,
+            self.program,
+            "run",
+            "--config",
+            str(scenario),
+            "--disable-console-interactive",
+        ]
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
         (benchmark,) = json.loads(out.read_text())["benchmarks"]
@@ -65,24 +80,51 @@ class AIPerf(Tool):
         tokenizer = out.with_suffix(".tokenizer")
         tokenizer.mkdir()
         words = {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}
-        (tokenizer / "tokenizer.json").write_text(json.dumps({"version": "1.0", "added_tokens": [], "model": words}))
-        (tokenizer / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+        (tokenizer / "tokenizer.json").write_text(
+            json.dumps({"version": "1.0", "added_tokens": [], "model": words})
+        )
+        (tokenizer / "tokenizer_config.json").write_text(
+            json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
+        )
         return [
             # Told to be offline, it takes a tokenizer from the hub's cache only, never from a path.
             *("env", "-u", "HF_HUB_OFFLINE", "-u", "TRANSFORMERS_OFFLINE"),
-            *(self.program, "profile", "--url", url, "--model", "emulated", "--endpoint-type", "completions", "--streaming"),
+            *(
+                self.program,
+                "profile",
+                "--url",
+                url,
+                "--model",
+                "emulated",
+                "--endpoint-type",
+                "completions",
+                "--streaming",
+            ),
             *("--input-file", str(prompts), "--custom-dataset-type", "single_turn"),
             *("--extra-inputs", json.dumps({"max_tokens": load.tokens})),
             *("--use-server-token-count", "--tokenizer", str(tokenizer)),
             *("--concurrency", str(load.streams), "--request-count", str(load.streams)),
-            *("--workers-max", "1", "--record-processors", "1", "--ui", "none", "--no-gpu-telemetry", "--no-server-metrics"),
+            *(
+                "--workers-max",
+                "1",
+                "--record-processors",
+                "1",
+                "--ui",
+                "none",
+                "--no-gpu-telemetry",
+                "--no-server-metrics",
+            ),
             *("--export-level", "raw", "--output-artifact-dir", str(out.parent)),
         ]
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
-        records = map(json.loads, (out.parent / "profile_export_raw.jsonl").read_text().splitlines())
+        records = map(
+            json.loads, (out.parent / "profile_export_raw.jsonl").read_text().splitlines()
+        )
         return {
-            record["payload"]["prompt"]: np.array([event["perf_ns"] for event in record["responses"]], float)
+            record["payload"]["prompt"]: np.array(
+                [event["perf_ns"] for event in record["responses"]], float
+            )
             for record in records
             if record.get("error") is None
         }
@@ -103,12 +145,34 @@ class VllmRustBench(Tool):
     def command(self, url: str, load: Load, out: Path) -> list[str]:
         prompts = load.write_prompts(out.with_suffix(".prompts.jsonl"), "prompt")
         return [
-            *(self.program, "bench", "serve", "--backend", "vllm", "--base-url", url.removesuffix("/v1")),
+            *(
+                self.program,
+                "bench",
+                "serve",
+                "--backend",
+                "vllm",
+                "--base-url",
+                url.removesuffix("/v1"),
+            ),
             *("--model", "emulated", "--tokenizer", "r50k_base", "--disable-tqdm"),
-            *("--dataset-name", "custom", "--dataset-path", str(prompts), "--disable-shuffle", "--skip-chat-template"),
+            *(
+                "--dataset-name",
+                "custom",
+                "--dataset-path",
+                str(prompts),
+                "--disable-shuffle",
+                "--skip-chat-template",
+            ),
             *("--custom-output-len", str(load.tokens), "--num-prompts", str(load.streams)),
             *("--max-concurrency", str(load.streams)),
-            *("--save-result", "--save-detailed", "--result-dir", str(out.parent), "--result-filename", out.name),
+            *(
+                "--save-result",
+                "--save-detailed",
+                "--result-dir",
+                str(out.parent),
+                "--result-filename",
+                out.name,
+            ),
         ]
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
@@ -119,6 +183,8 @@ def from_gaps(load: Load, result: dict[str, list[float]]) -> dict[str, NDArray[n
     """What both of vLLM's benches save in detail: start, time to the first event and the gaps after it, seconds."""
     return {
         load.prompt(number): (start + ttft + np.cumsum([0.0, *gaps])) * 1e9
-        for number, (start, ttft, gaps) in enumerate(zip(result["start_times"], result["ttfts"], result["itls"], strict=True))
+        for number, (start, ttft, gaps) in enumerate(
+            zip(result["start_times"], result["ttfts"], result["itls"], strict=True)
+        )
         if ttft
     }

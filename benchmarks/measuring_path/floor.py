@@ -19,7 +19,9 @@ def floor(rate: float, streams: int, seconds: float) -> str | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "floor"
-        subprocess.run([compiler, "-O2", "-o", str(program), str(Path(__file__).with_suffix(".c"))], check=True)
+        subprocess.run(
+            [compiler, "-O2", "-o", str(program), str(Path(__file__).with_suffix(".c"))], check=True
+        )
         load = [str(value) for value in (streams, rate, seconds, _BYTES)]
         done = subprocess.run([str(program), *load], check=True, capture_output=True, text=True)
     return "; ".join(done.stdout.splitlines())

@@ -17,7 +17,15 @@ import psutil
 
 from benchmarks.measuring_path import wakeups
 from benchmarks.measuring_path.floor import floor
-from benchmarks.measuring_path.score import Score, errors_us, firsts_us, from_promptest, rate_of, span_ns, table
+from benchmarks.measuring_path.score import (
+    Score,
+    errors_us,
+    firsts_us,
+    from_promptest,
+    rate_of,
+    span_ns,
+    table,
+)
 from benchmarks.measuring_path.tool import Load, Tool
 from benchmarks.measuring_path.tools import installed
 from benchmarks.measuring_path.watch import Watch
@@ -49,7 +57,10 @@ def main() -> None:
                     scores.append(score)
                     out.write(json.dumps(asdict(score)) + "\n")
                     found = f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event, emulator {score.emulator_us:.1f}"
-                    print(f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {found}", flush=True)
+                    print(
+                        f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {found}",
+                        flush=True,
+                    )
     print(f"\n{table(scores)}\n")
     for _ in range(args.runs if args.request_rate else 0):
         sends = run(measure_requests(args.request_rate, args.seconds, _EMULATOR_CORE))
@@ -58,9 +69,20 @@ def main() -> None:
             f"{sends.achieved:.2%} sent, {sends.failed} failed, core {sends.busy:.0%} busy",
             flush=True,
         )
-        subprocess.run([sys.executable, "-m", wakeups.__name__, str(_CLIENT_CORE), str(args.request_rate), str(args.seconds)])
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                wakeups.__name__,
+                str(_CLIENT_CORE),
+                str(args.request_rate),
+                str(args.seconds),
+            ]
+        )
     if least := floor(args.rates[-1], args.streams[-1], args.seconds):
-        print(f"the kernel alone, {args.streams[-1]} streams of {args.rates[-1]:,.0f} events/s in all, in C: {least}")
+        print(
+            f"the kernel alone, {args.streams[-1]} streams of {args.rates[-1]:,.0f} events/s in all, in C: {least}"
+        )
     print(f"\nload average {os.getloadavg()[0]:.1f} at the end")
 
 
@@ -69,7 +91,14 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float, ttft: str = "
     load = Load(streams, tokens=max(2, round(seconds * rate / streams)))
     with tempfile.TemporaryDirectory() as folder:
         truth_file, out = Path(folder) / "truth.jsonl", Path(folder) / "result.json"
-        step = ("--lockstep", f"{streams / rate * 1e3:.6f}ms", "--tokens", str(load.tokens), "--ttft", ttft)
+        step = (
+            "--lockstep",
+            f"{streams / rate * 1e3:.6f}ms",
+            "--tokens",
+            str(load.tokens),
+            "--ttft",
+            ttft,
+        )
         with emulator(*step, truth=truth_file, core=_EMULATOR_CORE) as endpoint:
             server = max(psutil.Process().children(), key=psutil.Process.create_time).pid
             client = subprocess.Popen(
@@ -89,7 +118,9 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float, ttft: str = "
         first_ns, last_ns = span_ns(truth)
         events = sum(len(row["event_ns"]) for row in truth.values())
         # One that can't keep up is still at work when the last event has long been sent.
-        user_s, system_s = watch.between(first_ns, max(last_ns, *(float(np.nanmax(stamps)) for stamps in arrivals.values())))
+        user_s, system_s = watch.between(
+            first_ns, max(last_ns, *(float(np.nanmax(stamps)) for stamps in arrivals.values()))
+        )
         cpu_s = tool.cpu_s(out) or user_s + system_s
     off = errors_us(truth, arrivals)
     p50, p99, p999 = (float(p) for p in np.percentile(off, [50, 99, 99.9]))
@@ -114,29 +145,52 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float, ttft: str = "
 
 def _machine() -> str:
     model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "",
     )
     return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {KIND} receiver"
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring_path.run", description=__doc__)
-    parser.add_argument("--rates", type=float, nargs="+", default=[10_000, 20_000, 40_000, 75_000], help="events/s")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.measuring_path.run", description=__doc__
+    )
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[10_000, 20_000, 40_000, 75_000], help="events/s"
+    )
     parser.add_argument("--streams", type=int, nargs="+", default=[200, 800, 1000, 1600])
     parser.add_argument(
-        "--quick", action="store_true", help="the loads that the README quotes, twice: about five minutes with three tools"
+        "--quick",
+        action="store_true",
+        help="the loads that the README quotes, twice: about five minutes with three tools",
     )
     parser.add_argument("--seconds", type=float, default=5.0, help="length of each run")
     parser.add_argument(
-        "--ttft", default="1s", help="from a request to its first event: time for a tool to open the other streams"
+        "--ttft",
+        default="1s",
+        help="from a request to its first event: time for a tool to open the other streams",
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
-        "--many-streams", type=int, default=5000, help="one more load: so many streams, an event/s each; 0: leave out"
+        "--many-streams",
+        type=int,
+        default=5000,
+        help="one more load: so many streams, an event/s each; 0: leave out",
     )
-    parser.add_argument("--request-rate", type=float, default=2000.0, help="short requests/s for the send accuracy; 0: leave out")
+    parser.add_argument(
+        "--request-rate",
+        type=float,
+        default=2000.0,
+        help="short requests/s for the send accuracy; 0: leave out",
+    )
     parser.add_argument("--tools", nargs="+", help="names as in the table")
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "measuring_path.jsonl")
+    parser.add_argument(
+        "--out", type=Path, default=Path(tempfile.gettempdir()) / "measuring_path.jsonl"
+    )
     return parser.parse_args()
 
 

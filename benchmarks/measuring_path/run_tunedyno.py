@@ -24,7 +24,10 @@ def main(url: str, streams: str, tokens: str, transport: str, out: str) -> None:
             "sampling": {"max_tokens": int(tokens)},
         }
     )
-    asked = [Question(f"stream {number}", [{"role": "user", "content": f"stream {number}"}]) for number in range(int(streams))]
+    asked = [
+        Question(f"stream {number}", [{"role": "user", "content": f"stream {number}"}])
+        for number in range(int(streams))
+    ]
     endpoint = Endpoint("rig", url, "emulated")
     plan = BlockPlan(endpoint, workload.stages[0], 1, 0, asked, "plain", workload)
     run(run_block(plan, Path(out), Silent(), asyncio.Event()))

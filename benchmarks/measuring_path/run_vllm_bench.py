@@ -21,13 +21,41 @@ def main(url: str, streams: str, tokens: str, prompts: str, out: str) -> None:
     serve.add_cli_args(parser)
     args = parser.parse_args(
         [
-            *("--backend", "vllm", "--base-url", url.removesuffix("/v1"), "--endpoint", "/v1/completions"),
-            *("--model", "emulated", "--skip-tokenizer-init", "--ready-check-timeout-sec", "0", "--disable-tqdm"),
-            *("--dataset-name", "custom", "--dataset-path", prompts, "--disable-shuffle", "--skip-chat-template"),
+            *(
+                "--backend",
+                "vllm",
+                "--base-url",
+                url.removesuffix("/v1"),
+                "--endpoint",
+                "/v1/completions",
+            ),
+            *(
+                "--model",
+                "emulated",
+                "--skip-tokenizer-init",
+                "--ready-check-timeout-sec",
+                "0",
+                "--disable-tqdm",
+            ),
+            *(
+                "--dataset-name",
+                "custom",
+                "--dataset-path",
+                prompts,
+                "--disable-shuffle",
+                "--skip-chat-template",
+            ),
             *("--num-prompts", streams, "--max-concurrency", streams),
             # Without a tokenizer it would ask for one token a request.
             *("--extra-body", json.dumps({"max_tokens": int(tokens)})),
-            *("--save-result", "--save-detailed", "--result-dir", str(Path(out).parent), "--result-filename", Path(out).name),
+            *(
+                "--save-result",
+                "--save-detailed",
+                "--result-dir",
+                str(Path(out).parent),
+                "--result-filename",
+                Path(out).name,
+            ),
         ]
     )
     asyncio.run(serve.main_async(args))

@@ -40,7 +40,9 @@ class Score:
         return self.cpu_us * self.events / self.streams / 1e3
 
 
-def errors_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def errors_us(
+    truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """Arrival less write of every event on record. A tool may have a closing event beside the tokens."""
     parts = [
         arrivals[prompt][: len(row["event_ns"])] - np.array(row["event_ns"], float)
@@ -51,7 +53,9 @@ def errors_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.f
     return off[~np.isnan(off)]
 
 
-def from_promptest(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+def from_promptest(
+    truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.float64]]:
     """Arrivals that are told from an unknown origin, moved so that the promptest event arrives as it is written.
 
     No earlier origin is possible. What that event really took is missing from every error.
@@ -60,19 +64,29 @@ def from_promptest(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray
     return {prompt: stamps - least_ns for prompt, stamps in arrivals.items()}
 
 
-def firsts_us(truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]) -> list[float]:
+def firsts_us(
+    truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]
+) -> list[float]:
     """Arrival less write of the first event of each stream on record."""
-    return [(arrivals[prompt][0] - row["event_ns"][0]) / 1e3 for prompt, row in truth.items() if prompt in arrivals]
+    return [
+        (arrivals[prompt][0] - row["event_ns"][0]) / 1e3
+        for prompt, row in truth.items()
+        if prompt in arrivals
+    ]
 
 
 def span_ns(truth: dict[str, dict[str, Any]]) -> tuple[int, int]:
     """First and last write of an event."""
-    return min(row["event_ns"][0] for row in truth.values()), max(row["event_ns"][-1] for row in truth.values())
+    return min(row["event_ns"][0] for row in truth.values()), max(
+        row["event_ns"][-1] for row in truth.values()
+    )
 
 
 def rate_of(truth: dict[str, dict[str, Any]]) -> float:
     """Events/s while all streams ran, between the last one's first event and the first one's last."""
-    start, end = (choose(row["event_ns"][i] for row in truth.values()) for choose, i in ((max, 0), (min, -1)))
+    start, end = (
+        choose(row["event_ns"][i] for row in truth.values()) for choose, i in ((max, 0), (min, -1))
+    )
     inside = sum(start <= at < end for row in truth.values() for at in row["event_ns"])
     return inside / (end - start) * 1e9 if end > start else 0.0
 

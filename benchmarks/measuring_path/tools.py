@@ -40,7 +40,8 @@ class Tunedyno(Tool):
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
         header, *records, _ = map(json.loads, out.read_text().splitlines())
         return {
-            record["prompt_id"]: np.cumsum(np.array(record["chunk_ns"], float)) + header["origin_monotonic_ns"]
+            record["prompt_id"]: np.cumsum(np.array(record["chunk_ns"], float))
+            + header["origin_monotonic_ns"]
             for record in records
             if record["failure"] is None
         }

@@ -29,7 +29,9 @@ def lateness_ms(rate: float, seconds: float) -> tuple[float, float, float]:
 def main(core: str = "0", rate: str = "2000", seconds: str = "5") -> None:
     os.sched_setaffinity(0, {int(core)})
     p99, p999, most = lateness_ms(float(rate), float(seconds))
-    print(f"sleeping alone, {float(rate):,.0f} times/s: woken late by p99 {p99:.3f} ms, p99.9 {p999:.3f}, at most {most:.1f}")
+    print(
+        f"sleeping alone, {float(rate):,.0f} times/s: woken late by p99 {p99:.3f} ms, p99.9 {p999:.3f}, at most {most:.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,10 @@ class Watch:
 
     def between(self, start_ns: float, end_ns: float) -> tuple[float, float]:
         """CPU seconds in user space and in the kernel between two times on CLOCK_MONOTONIC."""
-        user, system = (np.interp([start_ns, end_ns], self._times, spent) for spent in (self._user, self._system))
+        user, system = (
+            np.interp([start_ns, end_ns], self._times, spent)
+            for spent in (self._user, self._system)
+        )
         return float(user[1] - user[0]), float(system[1] - system[0])
 
     def _watch(self) -> None:

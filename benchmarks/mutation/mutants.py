@@ -41,7 +41,10 @@ def mutants_of(file: str, source: bytes) -> list[Mutant]:
     """Every change to a file, in the order of the text."""
     tree = ast.parse(source)
     functions = [
-        (min([node.lineno, *(d.lineno for d in node.decorator_list)]), node.end_lineno or node.lineno)
+        (
+            min([node.lineno, *(d.lineno for d in node.decorator_list)]),
+            node.end_lineno or node.lineno,
+        )
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
@@ -61,12 +64,16 @@ def mutants_of(file: str, source: bytes) -> list[Mutant]:
         begin, end = at(left.end_lineno, left.end_col_offset), at(right.lineno, right.col_offset)
         place = source.find(old.encode(), begin, end)
         if place >= 0:
-            yield Mutant(file, left.end_lineno, around(left.end_lineno), place, place + len(old), old, new)
+            yield Mutant(
+                file, left.end_lineno, around(left.end_lineno), place, place + len(old), old, new
+            )
 
     def whole(node: ast.expr, new: str) -> Iterator[Mutant]:
         assert node.end_lineno is not None and node.end_col_offset is not None
         begin, end = at(node.lineno, node.col_offset), at(node.end_lineno, node.end_col_offset)
-        yield Mutant(file, node.lineno, around(node.lineno), begin, end, source[begin:end].decode(), new)
+        yield Mutant(
+            file, node.lineno, around(node.lineno), begin, end, source[begin:end].decode(), new
+        )
 
     def changes(node: ast.AST) -> Iterator[Mutant]:
         match node:
@@ -100,9 +107,15 @@ def _reached(tree: ast.AST) -> Iterator[ast.AST]:
         return
     yield tree
     for name, value in ast.iter_fields(tree):
-        if name in ("annotation", "returns", "decorator_list") or (isinstance(tree, ast.AnnAssign) and name == "target"):
+        if name in ("annotation", "returns", "decorator_list") or (
+            isinstance(tree, ast.AnnAssign) and name == "target"
+        ):
             continue
-        if isinstance(tree, ast.Subscript) and isinstance(tree.value, ast.Name) and tree.value.id in ("Literal", "Annotated"):
+        if (
+            isinstance(tree, ast.Subscript)
+            and isinstance(tree.value, ast.Name)
+            and tree.value.id in ("Literal", "Annotated")
+        ):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):

@@ -31,7 +31,12 @@ from benchmarks.mutation.mutants import Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("results", "loadgen/protocol/reply.py")
-TESTS = ("tests/results", "tests/loadgen/test_reply.py", "tests/loadgen/test_lenient.py", "tests/test_worked_example.py")
+TESTS = (
+    "tests/results",
+    "tests/loadgen/test_reply.py",
+    "tests/loadgen/test_lenient.py",
+    "tests/test_worked_example.py",
+)
 LIBRARIES = (
     "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest",
     "hypothesis",
@@ -104,10 +109,26 @@ def run_tests(tests: Sequence[str], plugins: Sequence[object], *, all_of_them: b
     import hypothesis
     import pytest
 
-    hypothesis.settings.register_profile("mutation", max_examples=25, derandomize=True, deadline=None, database=None)
+    hypothesis.settings.register_profile(
+        "mutation", max_examples=25, derandomize=True, deadline=None, database=None
+    )
     hypothesis.settings.load_profile("mutation")
-    options = ["-q", "-m", "not slow", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:timeout", "-o", "addopts="]
-    return int(pytest.main([*options, *([] if all_of_them else ["-x"]), *tests], plugins=list(plugins)))
+    options = [
+        "-q",
+        "-m",
+        "not slow",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:timeout",
+        "-o",
+        "addopts=",
+    ]
+    return int(
+        pytest.main([*options, *([] if all_of_them else ["-x"]), *tests], plugins=list(plugins))
+    )
 
 
 def reach_of(tree: Path, code: Sequence[str], tests: Sequence[str]) -> Reach:
@@ -117,13 +138,22 @@ def reach_of(tree: Path, code: Sequence[str], tests: Sequence[str]) -> Reach:
     def work() -> int:
         calls = Calls(tree, code)
         status = run_tests(tests, [calls, Failed(failing)], all_of_them=True)
-        found.write_text(json.dumps({t: {f: sorted(at) for f, at in files.items()} for t, files in calls.reach.items()}))
+        found.write_text(
+            json.dumps(
+                {t: {f: sorted(at) for f, at in files.items()} for t, files in calls.reach.items()}
+            )
+        )
         return status
 
     forked(work, 3600)
     broken = set(failing.read_text().split("\n"))
-    print(f"left out, since they fail as they are: {', '.join(sorted(broken - {''})) or 'none'}", flush=True)
-    return {test: files for test, files in json.loads(found.read_text()).items() if test not in broken}
+    print(
+        f"left out, since they fail as they are: {', '.join(sorted(broken - {''})) or 'none'}",
+        flush=True,
+    )
+    return {
+        test: files for test, files in json.loads(found.read_text()).items() if test not in broken
+    }
 
 
 def tests_of(mutant: Mutant, reach: Reach, most: int) -> list[str]:
@@ -131,38 +161,67 @@ def tests_of(mutant: Mutant, reach: Reach, most: int) -> list[str]:
     reaching = [
         test
         for test, files in reach.items()
-        if mutant.file in files and (mutant.function is None or mutant.function in files[mutant.file])
+        if mutant.file in files
+        and (mutant.function is None or mutant.function in files[mutant.file])
     ]
     return sorted(reaching, key=lambda test: sum(map(len, reach[test].values())))[:most]
 
 
 def copied(folder: Path) -> Path:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
 
 
-def sampled(tree: Path, code: Sequence[str], count: int, seed: int, only: str | None) -> list[Mutant]:
-    files = [file for part in code for file in ([tree / part] if part.endswith(".py") else sorted((tree / part).rglob("*.py")))]
+def sampled(
+    tree: Path, code: Sequence[str], count: int, seed: int, only: str | None
+) -> list[Mutant]:
+    files = [
+        file
+        for part in code
+        for file in ([tree / part] if part.endswith(".py") else sorted((tree / part).rglob("*.py")))
+    ]
     names = [str(file.relative_to(tree)) for file in files]
-    every = [mutant for name in names if only in (None, name) for mutant in mutants_of(name, (tree / name).read_bytes())]
+    every = [
+        mutant
+        for name in names
+        if only in (None, name)
+        for mutant in mutants_of(name, (tree / name).read_bytes())
+    ]
     return random.Random(seed).sample(every, min(count, len(every)))
 
 
-def survivors(tree: Path, mutants: Sequence[Mutant], reach: Reach, most: int, timeout_s: float) -> Iterator[Mutant]:
+def survivors(
+    tree: Path, mutants: Sequence[Mutant], reach: Reach, most: int, timeout_s: float
+) -> Iterator[Mutant]:
     """`most`: the tests that are tried on a change, the most specific first."""
     for number, mutant in enumerate(mutants, start=1):
         began, file = time.monotonic(), tree / mutant.file
         source, tests = file.read_bytes(), tests_of(mutant, reach, most)
         write(file, mutant.applied(source), 2 * number)
         failed = Failed(tree / "failed.txt")
-        code = forked(partial(run_tests, tests, [failed], all_of_them=False), timeout_s) if tests else 0
+        code = (
+            forked(partial(run_tests, tests, [failed], all_of_them=False), timeout_s)
+            if tests
+            else 0
+        )
         write(file, source, 2 * number + 1)
         by = failed.file.read_text().strip() or f"exit code {code}"
-        what = f"SURVIVED {len(tests)} tests" if code == 0 else f"killed by {by}" if code is not None else "killed: took too long"
-        print(f"{number}/{len(mutants)} {mutant}: {what}, {time.monotonic() - began:.1f} s", flush=True)
+        what = (
+            f"SURVIVED {len(tests)} tests"
+            if code == 0
+            else f"killed by {by}"
+            if code is not None
+            else "killed: took too long"
+        )
+        print(
+            f"{number}/{len(mutants)} {mutant}: {what}, {time.monotonic() - began:.1f} s",
+            flush=True,
+        )
         if code == 0:
             yield mutant
 
@@ -174,28 +233,53 @@ def write(file: Path, source: bytes, stamp: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sample", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="a file, such as results/statistics/intervals.py")
-    parser.add_argument("--reach", type=Path, help="which tests call what, kept from an earlier run of the same code")
+    parser.add_argument(
+        "--reach",
+        type=Path,
+        help="which tests call what, kept from an earlier run of the same code",
+    )
     parser.add_argument("--part", default="1/1", help="the first of three parts of the sample: 1/3")
     parser.add_argument("--code", nargs="+", default=CODE, help="files and folders to change")
     parser.add_argument("--tests", nargs="+", default=TESTS, help="files and folders of tests")
-    parser.add_argument("--load", nargs="+", default=(), help="more libraries to load once, such as torch")
-    parser.add_argument("--most", type=int, default=40, help="tests that are tried on a change, the most specific first")
-    parser.add_argument("--timeout", type=float, default=90.0, help="seconds; longer where other work goes on beside")
+    parser.add_argument(
+        "--load", nargs="+", default=(), help="more libraries to load once, such as torch"
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=40,
+        help="tests that are tried on a change, the most specific first",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=90.0,
+        help="seconds; longer where other work goes on beside",
+    )
     asked = parser.parse_args()
     part, parts = map(int, asked.part.split("/"))
     kept = asked.reach.resolve() if asked.reach else None
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(Path(folder).resolve())
         os.chdir(tree)
-        sys.path[:] = [str(tree), *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
+        sys.path[:] = [
+            str(tree),
+            *(path for path in sys.path if Path(path or ".").resolve() != ROOT),
+        ]
         for name in (*LIBRARIES, *asked.load):
             importlib.import_module(name)
         mutants = sampled(tree, asked.code, asked.sample, asked.seed, asked.only)[part - 1 :: parts]
-        reach = json.loads(kept.read_text()) if kept and kept.is_file() else reach_of(tree, asked.code, asked.tests)
+        reach = (
+            json.loads(kept.read_text())
+            if kept and kept.is_file()
+            else reach_of(tree, asked.code, asked.tests)
+        )
         if kept and not kept.is_file():
             kept.write_text(json.dumps(reach))
         print(f"{len(mutants)} changes, {len(reach)} tests", flush=True)

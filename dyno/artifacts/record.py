@@ -52,13 +52,19 @@ def read_record(run: RunDirectory) -> Record:
 
 
 def write_record(run: RunDirectory, record: Record) -> None:
-    write_whole(run.path / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    write_whole(
+        run.path / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    )
 
 
 def edited(run: RunDirectory, experiment: Experiment) -> str | None:
     """That the file a run was started from was edited since, and how; None where it was not, or is gone."""
     source = read_record(run).source
-    if source is None or not (file := Path(source.file)).is_file() or file_sha256(file) == source.sha256:
+    if (
+        source is None
+        or not (file := Path(source.file)).is_file()
+        or file_sha256(file) == source.sha256
+    ):
         return None
     try:
         differences = _differences(experiment, resolved(load_experiment(file), file.parent))

@@ -11,7 +11,15 @@ import msgspec
 from dyno.artifacts.artifact import Artifact, changed_facts
 from dyno.artifacts.graph import Graph, without_styles
 from dyno.artifacts.record import MOST_LINES, Record, Source, read_record, write_record
-from dyno.artifacts.stored import State, is_done, mark, read_mark, set_aside, state_of, take_its_place
+from dyno.artifacts.stored import (
+    State,
+    is_done,
+    mark,
+    read_mark,
+    set_aside,
+    state_of,
+    take_its_place,
+)
 from dyno.pipeline.prepare import write_prompts
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.relative_rates import read_rates
@@ -44,10 +52,15 @@ _WORDS: dict[State, str] = {
 def taken_up(prepared: Prepared, run: RunDirectory) -> Prepared:
     """The experiment with what an earlier try of this run measured for it: prompts cut to length, and relative rates."""
     if is_done(run.prompts, prepared.graph.prompts_file) and (kept := read_mark(run.prompts)):
-        corrections = {name: msgspec.convert(each, Correction) for name, each in kept.more.get("corrections", {}).items()}
+        corrections = {
+            name: msgspec.convert(each, Correction)
+            for name, each in kept.more.get("corrections", {}).items()
+        }
         prompts = list(read_prompts(run.path).values())
         prepared = replace(prepared, prompts=prompts, corrections=corrections)
-    if is_done(run.rates, prepared.graph.rates) and (rates := read_rates(run.rates, prepared.experiment)):
+    if is_done(run.rates, prepared.graph.rates) and (
+        rates := read_rates(run.rates, prepared.experiment)
+    ):
         prepared = replace(prepared, rates={label: each.rate for label, each in rates.items()})
     return prepared
 
@@ -62,23 +75,40 @@ def keep_prompts(prepared: Prepared, run: RunDirectory) -> None:
 def standings(prepared: Prepared, run: RunDirectory) -> list[Standing]:
     """How every artifact of the experiment stands in a run."""
     graph = prepared.graph
-    made = {graph.place(each): each for each in graph.folders} | {run.prompts.name: graph.prompts_file}
-    folders = [Standing(place, a.identity, _WORDS[state_of(run.path / place, a)]) for place, a in made.items()]
-    return folders + [Standing(name, a.identity, _blocks(prepared, run, name, a)) for name, a in graph.measured().items()]
+    made = {graph.place(each): each for each in graph.folders} | {
+        run.prompts.name: graph.prompts_file
+    }
+    folders = [
+        Standing(place, a.identity, _WORDS[state_of(run.path / place, a)])
+        for place, a in made.items()
+    ]
+    return folders + [
+        Standing(name, a.identity, _blocks(prepared, run, name, a))
+        for name, a in graph.measured().items()
+    ]
 
 
 def _blocks(prepared: Prepared, run: RunDirectory, folder: str, artifact: Artifact) -> str:
     files = journal_files(run.path / folder)
     whole = sum(is_whole(file, artifact.identity) for file in files)
     others = sum(identity_in(file) not in (None, artifact.identity) for file in files)
-    planned = 1 if folder.rpartition("/")[2].startswith("probe-") else prepared.experiment.workload.blocks
+    planned = (
+        1 if folder.rpartition("/")[2].startswith("probe-") else prepared.experiment.workload.blocks
+    )
     if not files:
         return f"{planned} block{'s' if planned > 1 else ''} to be measured"
-    return f"{whole} of {planned} blocks there" + (f", {others} of something else" if others else "")
+    return f"{whole} of {planned} blocks there" + (
+        f", {others} of something else" if others else ""
+    )
 
 
 def reconcile(
-    prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None, *, measures: bool = True
+    prepared: Prepared,
+    run: RunDirectory,
+    progress: Progress,
+    source: Source | None = None,
+    *,
+    measures: bool = True,
 ) -> None:
     """Name what changed since the run began, set aside what depends on it, and write down what is asked for now.
 
@@ -92,8 +122,12 @@ def reconcile(
     for line in (*folders, *measured):
         progress.log(line)
     if measures or not before.artifacts:
-        artifacts = {name: each.recorded() for name, each in _as_asked(prepared).graph.all().items()}
-        write_record(run, Record(source=source or before.source, artifacts=artifacts, weights=before.weights))
+        artifacts = {
+            name: each.recorded() for name, each in _as_asked(prepared).graph.all().items()
+        }
+        write_record(
+            run, Record(source=source or before.source, artifacts=artifacts, weights=before.weights)
+        )
 
 
 def changes(prepared: Prepared, run: RunDirectory) -> list[str]:
@@ -101,7 +135,9 @@ def changes(prepared: Prepared, run: RunDirectory) -> list[str]:
     asked = _as_asked(prepared)
     now = asked.graph.all()
     lines = dict.fromkeys(changed_facts(read_record(run).artifacts, now))
-    claimed = {name: each.recorded() for name, each in _as_the_environment_says(asked, run).all().items()}
+    claimed = {
+        name: each.recorded() for name, each in _as_the_environment_says(asked, run).all().items()
+    }
     lines |= dict.fromkeys(changed_facts(claimed, now))
     more = [f"and {len(lines) - MOST_LINES} more changes"] if len(lines) > MOST_LINES else []
     return [f"since {run.path.name} began: {line}" for line in list(lines)[:MOST_LINES]] + more
@@ -122,8 +158,16 @@ def settle_weights(prepared: Prepared, run: RunDirectory, progress: Progress) ->
     """
     graph, record = prepared.graph, read_record(run)
     folders = {graph.place(each): each for each in graph.folders}
-    here = {each.identity: digest for place, each in folders.items() if (digest := _weights(run.path / place))}
-    other = {identity for identity, digest in here.items() if record.weights.get(identity, digest) != digest}
+    here = {
+        each.identity: digest
+        for place, each in folders.items()
+        if (digest := _weights(run.path / place))
+    }
+    other = {
+        identity
+        for identity, digest in here.items()
+        if record.weights.get(identity, digest) != digest
+    }
     stale = {place: each for place, each in folders.items() if _rests_on(each, other)}
     lost = [place for place in stale if (run.path / place).exists()]
     for place in lost:
@@ -136,20 +180,28 @@ def settle_weights(prepared: Prepared, run: RunDirectory, progress: Progress) ->
             progress.log(f"{name}: to be measured again, since its weights came out otherwise")
     # What is made again of these may be anything: there is nothing left that it could be mixed with.
     gone = {each.identity for each in stale.values()}
-    weights = {identity: digest for identity, digest in (record.weights | here).items() if identity not in gone}
+    weights = {
+        identity: digest
+        for identity, digest in (record.weights | here).items()
+        if identity not in gone
+    }
     write_record(run, msgspec.structs.replace(record, weights=weights))
     return bool(lost)
 
 
 def _rests_on(artifact: Artifact, others: Set[str]) -> bool:
     """Whether one of these identities is an input, or an input of an input."""
-    return any(each.identity in others for part in artifact.inputs.values() for each in part.with_inputs())
+    return any(
+        each.identity in others for part in artifact.inputs.values() for each in part.with_inputs()
+    )
 
 
 def _journals(prepared: Prepared, run: RunDirectory) -> dict[str, tuple[Artifact, list[Path]]]:
     """Those of every stage and probe, and the answers that students learn from, by name."""
     graph = prepared.graph
-    found = {name: (each, journal_files(run.path / name)) for name, each in graph.measured().items()}
+    found = {
+        name: (each, journal_files(run.path / name)) for name, each in graph.measured().items()
+    }
     for answers in (graph.answers(v) for v in prepared.experiment.variants if v.distil):
         file = run.path / f"{answers.name}.jsonl"
         found[answers.name] = (answers, [file] if file.exists() else [])
@@ -158,7 +210,13 @@ def _journals(prepared: Prepared, run: RunDirectory) -> dict[str, tuple[Artifact
 
 def _weights(folder: Path) -> str | None:
     mark = read_mark(folder)
-    return identity_of({name: f.sha256 for name, f in mark.files.items() if name.endswith(".safetensors")}) if mark else None
+    return (
+        identity_of(
+            {name: f.sha256 for name, f in mark.files.items() if name.endswith(".safetensors")}
+        )
+        if mark
+        else None
+    )
 
 
 def _as_the_environment_says(prepared: Prepared, run: RunDirectory) -> Graph:
@@ -191,7 +249,10 @@ def _stale_measurements(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
         if state_of(file, artifact) not in ("done", "missing"):
             set_aside(run, file)
     measured = {folder: each.identity for folder, each in graph.measured().items()}
-    claimed = {folder: each.identity for folder, each in _as_the_environment_says(prepared, run).measured().items()}
+    claimed = {
+        folder: each.identity
+        for folder, each in _as_the_environment_says(prepared, run).measured().items()
+    }
     counts: dict[str, int] = {}
     for file in journal_files(run.path / "load"):
         folder = str(file.parent.relative_to(run.path))

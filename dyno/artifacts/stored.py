@@ -69,7 +69,11 @@ def read_mark(path: Path) -> Mark | None:
 def mark(path: Path, artifact: Artifact, more: Mapping[str, Any] | None = None) -> None:
     """Write down that a folder or file is the artifact, now that it is whole."""
     root = _root(path)
-    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file() and f.name not in (IDENTITY, BEGUN)]
+    files = (
+        [path]
+        if path.is_file()
+        else [f for f in path.rglob("*") if f.is_file() and f.name not in (IDENTITY, BEGUN)]
+    )
     write_whole(
         _mark_file(path),
         msgspec.json.format(
@@ -88,7 +92,9 @@ def mark(path: Path, artifact: Artifact, more: Mapping[str, Any] | None = None) 
 
 
 @contextmanager
-def making(run: RunDirectory, place: str, artifact: Artifact, *, go_on: bool = False) -> Iterator[Path]:
+def making(
+    run: RunDirectory, place: str, artifact: Artifact, *, go_on: bool = False
+) -> Iterator[Path]:
     """A folder to write the artifact into. It takes its place in the run when the block ends without an error.
 
     With `go_on`, what an earlier try left of the same artifact is kept. What stands in its place is set aside.
@@ -133,7 +139,9 @@ def _is_whole(path: Path, mark: Mark) -> bool:
     root = _root(path)
     try:
         sizes = all((root / name).stat().st_size == kept.bytes for name, kept in mark.files.items())
-        return sizes and all(file_sha256(root / name) == kept.sha256 for name, kept in mark.files.items())
+        return sizes and all(
+            file_sha256(root / name) == kept.sha256 for name, kept in mark.files.items()
+        )
     except OSError:
         return False
 

@@ -42,7 +42,9 @@ def check_kernels(experiment: Experiment, models: Mapping[str, ModelRef]) -> Non
             stored = model.config().get("quantization_config")
             method = stored_method(stored) if isinstance(stored, dict) else None
             if why := why_not(method):
-                raise BadInput(f"variants.{variant.name}: {model.path}: quantized already, and can't be served here: {why}")
+                raise BadInput(
+                    f"variants.{variant.name}: {model.path}: quantized already, and can't be served here: {why}"
+                )
             if variant.adapter and method == "w8a8-int8" and kind == "cpu":
                 raise BadInput(
                     f"variants.{variant.name}.adapter: {model.path} is w8a8-int8, on which vLLM's CPU backend serves no "
@@ -53,7 +55,12 @@ def check_kernels(experiment: Experiment, models: Mapping[str, ModelRef]) -> Non
 def _check_architecture(variant: str, model: ModelRef) -> None:
     about = model.config()
     named = about.get("architectures")
-    if isinstance(named, list) and named and not about.get("auto_map") and not any(may_serve(str(each)) for each in named):
+    if (
+        isinstance(named, list)
+        and named
+        and not about.get("auto_map")
+        and not any(may_serve(str(each)) for each in named)
+    ):
         raise BadInput(
             f"variants.{variant}: {model.path}/config.json: architectures: the installed vLLM serves no {named[0]}; "
             "name a model that it serves, or one that is served elsewhere by its url"

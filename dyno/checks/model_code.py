@@ -12,7 +12,9 @@ from serve.vllm.supported_models import may_serve
 
 def check_model_code(experiment: Experiment, models: Mapping[str, ModelRef]) -> None:
     """Raises BadInput for a model whose code would have to run and must not, or in a stage that runs none."""
-    for variant in sorted(experiment.variants, key=lambda variant: not variant.is_made):  # what no setting allows comes first
+    for variant in sorted(
+        experiment.variants, key=lambda variant: not variant.is_made
+    ):  # what no setting allows comes first
         model = models.get(variant.model or experiment.model)
         if variant.url or model is None or not model.path.is_dir() or not model.brings_code():
             continue
@@ -43,4 +45,6 @@ def _has_a_way_in(model: ModelRef) -> bool:
 
 
 def _made_by(variant: VariantConfig) -> str:
-    return next(key for key in ("merge", "prune", "distil", "quantize") if getattr(variant, key) is not None)
+    return next(
+        key for key in ("merge", "prune", "distil", "quantize") if getattr(variant, key) is not None
+    )

@@ -17,7 +17,12 @@ from foundation.models.template_file import check_template, read_template
 from foundation.models.tokenizer import has_tokenizer
 
 OPTION = "chat-template"
-_OWN_TOKENIZERS = ("tekken.json", "tokenizer.model.v*", "chat_template.json", "processor_config.json")
+_OWN_TOKENIZERS = (
+    "tekken.json",
+    "tokenizer.model.v*",
+    "chat_template.json",
+    "processor_config.json",
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ def adapters_own(adapter: Path, base: ModelRef) -> str | None:
     return own if own != read_template(base.path) else None
 
 
-def served_template(prepared: Prepared, variant: VariantConfig, adapter: Path, base: ModelRef) -> str | None:
+def served_template(
+    prepared: Prepared, variant: VariantConfig, adapter: Path, base: ModelRef
+) -> str | None:
     """What an adapter's server is given in place of the base's template; None where it takes the base's."""
     if _replaced(prepared):
         return None
@@ -49,7 +56,9 @@ def trained_here(prepared: Prepared, variant: VariantConfig) -> Template | None:
     config = prepared.experiment.finetune
     trained = variant.is_student or is_own(variant.adapter) or is_own(variant.merge)
     text = own_template(config) if config and trained else None
-    return Template(text, config.chat_template) if text and config and config.chat_template else None
+    return (
+        Template(text, config.chat_template) if text and config and config.chat_template else None
+    )
 
 
 def template_of(prepared: Prepared, variant: VariantConfig) -> Template | None:
@@ -75,7 +84,9 @@ def check_templates(prepared: Prepared) -> None:
     for variant in _served(prepared):
         where = f"variants.{variant.name}: {prepared.base_of(variant).path}"
         if not has_tokenizer(prepared.base_of(variant).path):
-            raise BadInput(f"{where}: no tokenizer; copy the tokenizer's files of the original model there")
+            raise BadInput(
+                f"{where}: no tokenizer; copy the tokenizer's files of the original model there"
+            )
         if prepared.experiment.workload.api != "chat" or _replaced(prepared):
             continue
         if (template := template_of(prepared, variant)) is not None:
@@ -125,7 +136,9 @@ def _style(name: str | None) -> str:
 
 def _served(prepared: Prepared) -> list[VariantConfig]:
     """The variants that are served here and whose base is on this machine."""
-    return [v for v in prepared.experiment.variants if not v.url and prepared.base_of(v).path.is_dir()]
+    return [
+        v for v in prepared.experiment.variants if not v.url and prepared.base_of(v).path.is_dir()
+    ]
 
 
 def _replaced(prepared: Prepared) -> bool:
@@ -135,14 +148,23 @@ def _replaced(prepared: Prepared) -> bool:
 
 def _replacement(prepared: Prepared) -> str | None:
     engine = prepared.experiment.serve.engine
-    return next((str(value) for key, value in engine.items() if key.strip("-").replace("_", "-") == OPTION), None)
+    return next(
+        (str(value) for key, value in engine.items() if key.strip("-").replace("_", "-") == OPTION),
+        None,
+    )
 
 
 def _check_replacement(prepared: Prepared) -> None:
     """A server works in a folder of its own, where a relative path leads nowhere."""
     template = _replacement(prepared)
-    if template and "{" not in template and not (Path(template).is_absolute() and Path(template).is_file()):
-        raise BadInput(f"serve.engine.{OPTION}: {template}: no such file; write the absolute path of a template")
+    if (
+        template
+        and "{" not in template
+        and not (Path(template).is_absolute() and Path(template).is_file())
+    ):
+        raise BadInput(
+            f"serve.engine.{OPTION}: {template}: no such file; write the absolute path of a template"
+        )
 
 
 def _renders_itself(folder: Path) -> bool:
@@ -152,5 +174,7 @@ def _renders_itself(folder: Path) -> bool:
 
 def _first_prompt(prepared: Prepared, variant: VariantConfig) -> list[dict[str, str]]:
     style = prepared.style_of(variant)
-    first = next((prompt.messages[style] for prompt in prepared.prompts if style in prompt.messages), None)
+    first = next(
+        (prompt.messages[style] for prompt in prepared.prompts if style in prompt.messages), None
+    )
     return first or [{"role": "user", "content": "Hello"}]

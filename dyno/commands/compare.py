@@ -43,7 +43,9 @@ EXITS = {
 _COLOURS = {"worse": "red", "better": "green", "unsettled": "yellow", "not compared": "yellow"}
 
 
-def compare_two(before: Path, after: Path, margin: str | None, junit_file: Path | None, form: str) -> Exit:
+def compare_two(
+    before: Path, after: Path, margin: str | None, junit_file: Path | None, form: str
+) -> Exit:
     """Show what differs between two runs, and return the exit code that a gate ends with.
 
     `form` is "table", "markdown" or "json". Raises BadInput for what is no run, or has nothing
@@ -69,7 +71,10 @@ def _write(file: Path, text: str) -> None:
 def _stored(run: Path, name: str) -> StoredRun:
     directory = existing_run(run)
     check_free(run)
-    experiment, environment = load_experiment(directory.experiment), _environment(directory.environment)
+    experiment, environment = (
+        load_experiment(directory.experiment),
+        _environment(directory.environment),
+    )
     inputs = replace(run_inputs(directory, experiment), name=name)
     return read_run(inputs, environment, settings_of(experiment))
 
@@ -78,7 +83,9 @@ def _environment(file: Path) -> dict[str, Any]:
     try:
         read = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{file}: can't be read ({error}); a run has one, {{}} where nothing is known") from None
+        raise BadInput(
+            f"{file}: can't be read ({error}); a run has one, {{}} where nothing is known"
+        ) from None
     if not isinstance(read, dict):
         raise BadInput(f"{file}: write a JSON object")
     return read
@@ -92,7 +99,9 @@ def _margin(text: str | None) -> float:
     except ValueError as error:
         raise BadInput(f"--margin: {error}") from None
     if margin <= 0:
-        raise BadInput("--margin: write the largest change that counts as none, such as 5%; no data show a change of exactly 0")
+        raise BadInput(
+            "--margin: write the largest change that counts as none, such as 5%; no data show a change of exactly 0"
+        )
     return margin
 
 
@@ -105,14 +114,21 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
     """
     settings = experiment.model_dump(mode="json", exclude={"name"})
     workload = settings["workload"]
-    workload["stages"] = {stage.label: each for stage, each in zip(experiment.workload.stages, workload["stages"], strict=True)}
+    workload["stages"] = {
+        stage.label: each
+        for stage, each in zip(experiment.workload.stages, workload["stages"], strict=True)
+    }
     workload["cache_salt"] = bool(workload["cache_salt"])
     for place_ in (*workload["stages"].values(), workload["dataset"] or {}):
         for key in ("trace", "sharegpt"):
             if place_.get(key) is not None:
-                place_[key] = {name: value for name, value in _section(place_[key]).items() if name != "file"}
+                place_[key] = {
+                    name: value for name, value in _section(place_[key]).items() if name != "file"
+                }
     settings["variants"] = {each.pop("name"): each for each in settings["variants"]}
-    settings["quality"]["probes"] = {each.pop("name"): each for each in settings["quality"]["probes"]}
+    settings["quality"]["probes"] = {
+        each.pop("name"): each for each in settings["quality"]["probes"]
+    }
     return settings
 
 
@@ -165,13 +181,19 @@ def show_side_by_side(runs: Sequence[Path]) -> None:
             stage = stage_of(variant)
             level = stage.validity.level if stage is not None else "not measured"
             doubt = "" if level == "VALID" else f"\n{level}"
-            table.add_column(Text(f"{name}\n{variant.variant}{doubt}"), justify="right", overflow="fold")
+            table.add_column(
+                Text(f"{name}\n{variant.variant}{doubt}"), justify="right", overflow="fold"
+            )
     titles = {row.key: row.label for _, one in made for row in one.rows}
     for key, label in titles.items():
         texts = []
         for _, one in made:
             row = next((row for row in one.rows if row.key == key), None)
-            texts += [f"{cell.value} {row.unit}" for cell in row.cells] if row else ["-"] * len(one.variants)
+            texts += (
+                [f"{cell.value} {row.unit}" for cell in row.cells]
+                if row
+                else ["-"] * len(one.variants)
+            )
         table.add_row(label, *map(Text, texts))
     console = open_console()
     console.print(table)

@@ -15,9 +15,18 @@ from quantize.config import ALGORITHMS, Method
 
 _ROOMS = {
     "load, measure, decide": ((), ""),
-    "fine-tune": (("torch", "transformers", "peft", "trl", "datasets"), 'pip install "tunedyno[tune]"'),
-    "quantize": (("torch", "transformers", "compressed_tensors", "bitsandbytes"), 'pip install "tunedyno[tune]"'),
-    "serve": (("torch", "vllm"), 'pip install "tunedyno[cpu]" or, with an NVIDIA GPU, "tunedyno[cuda]"'),
+    "fine-tune": (
+        ("torch", "transformers", "peft", "trl", "datasets"),
+        'pip install "tunedyno[tune]"',
+    ),
+    "quantize": (
+        ("torch", "transformers", "compressed_tensors", "bitsandbytes"),
+        'pip install "tunedyno[tune]"',
+    ),
+    "serve": (
+        ("torch", "vllm"),
+        'pip install "tunedyno[cpu]" or, with an NVIDIA GPU, "tunedyno[cuda]"',
+    ),
 }
 
 
@@ -38,7 +47,9 @@ def _hardware(hardware: dict[str, object]) -> str:
     gpus = accelerators()
     memory = hardware["memory_bytes"]
     assert isinstance(memory, int)
-    lines = [f"{hardware['cpu']}, {hardware['cores']} cores, {memory / 2**30:.0f} GiB, {hardware['system']}"]
+    lines = [
+        f"{hardware['cpu']}, {hardware['cores']} cores, {memory / 2**30:.0f} GiB, {hardware['system']}"
+    ]
     lines += [_dtype(hardware["instruction_sets"])]
     lines += [f"accelerator: {gpu}" for gpu in gpus] or [
         "no NVIDIA accelerator: vLLM's CPU backend serves, which suits small models"
@@ -57,7 +68,9 @@ def _rooms() -> Table:
     table = Table("what", "here", "how to get it", title="Rooms", title_justify="left")
     for room, (packages, how) in _ROOMS.items():
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        table.add_row(room, f"no: {', '.join(missing)} missing" if missing else "yes", how if missing else "")
+        table.add_row(
+            room, f"no: {', '.join(missing)} missing" if missing else "yes", how if missing else ""
+        )
     return table
 
 
@@ -70,12 +83,26 @@ def _receiver() -> str:
 
 
 def _training() -> Table:
-    table = Table("method", "trained here", "served beside its base", title="Fine-tuning", title_justify="left")
+    table = Table(
+        "method",
+        "trained here",
+        "served beside its base",
+        title="Fine-tuning",
+        title_justify="left",
+    )
     has_gpu, can_train = bool(accelerators()), importlib.util.find_spec("peft") is not None
     for method in get_args(FinetuneConfig.model_fields["method"].annotation):
-        how = "yes, an nf4 base without evaluation inside" if method == "qlora" and not has_gpu else "yes"
+        how = (
+            "yes, an nf4 base without evaluation inside"
+            if method == "qlora" and not has_gpu
+            else "yes"
+        )
         why_not = FinetuneConfig(method=method).why_only_merged
-        table.add_row(method, how if can_train else "no: peft missing", f"no, merged: {why_not}" if why_not else "yes")
+        table.add_row(
+            method,
+            how if can_train else "no: peft missing",
+            f"no, merged: {why_not}" if why_not else "yes",
+        )
     return table
 
 
@@ -84,14 +111,25 @@ def _methods() -> Table:
     from serve.vllm.arguments import serves_bitsandbytes
     from serve.vllm.quantization import why_not_on_cpu, why_not_on_cuda
 
-    table = Table("method", "rounding", "written here", "served here", title="Quantization", title_justify="left")
+    table = Table(
+        "method",
+        "rounding",
+        "written here",
+        "served here",
+        title="Quantization",
+        title_justify="left",
+    )
     capability = compute_capability()
     is_there = environment.folder().is_dir()
-    calibrated = "yes, in llm-compressor's environment" + ("" if is_there else ", which the first use sets up (1.5 GB)")
+    calibrated = "yes, in llm-compressor's environment" + (
+        "" if is_there else ", which the first use sets up (1.5 GB)"
+    )
     for method in get_args(Method):
         package = "bitsandbytes" if method.startswith("bnb") else "compressed_tensors"
         written = "yes" if importlib.util.find_spec(package) else f"no: {package} missing"
-        why_not = why_not_on_cpu(method) if capability is None else why_not_on_cuda(method, capability)
+        why_not = (
+            why_not_on_cpu(method) if capability is None else why_not_on_cuda(method, capability)
+        )
         if method.startswith("bnb") and not why_not and not serves_bitsandbytes():
             why_not = "pip install --no-deps vllm-bnb-plugin"
         served = f"no: {why_not}" if why_not else "yes"

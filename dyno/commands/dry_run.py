@@ -29,7 +29,9 @@ from results.comparison.resolution import forecast
 from serve import ServePlan
 
 
-def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None, run: RunDirectory | None = None) -> None:
+def show_dry_run(
+    experiment: Experiment, where: Path, pilot: Path | None = None, run: RunDirectory | None = None
+) -> None:
     """Check and print; `pilot` is an earlier run that tells how many blocks a resolution takes.
 
     `run`: the one that would be gone on with. Raises what a real run would raise before its first slow step.
@@ -50,7 +52,14 @@ def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None,
         for line in changes(prepared, directory):
             progress.log(line)
     stages = estimate_stages(prepared, plan, pace_here(prepared, plan, progress))
-    table = Table("stage", "what", "about", "estimate", title=f"{experiment.name}: what would run", title_justify="left")
+    table = Table(
+        "stage",
+        "what",
+        "about",
+        "estimate",
+        title=f"{experiment.name}: what would run",
+        title_justify="left",
+    )
     for stage in stages:
         about = "the server decides" if stage.seconds is None else span(stage.seconds)
         table.add_row(stage.stage, stage.what, about, stage.basis)
@@ -60,7 +69,9 @@ def show_dry_run(experiment: Experiment, where: Path, pilot: Path | None = None,
     console.print(table)
     console.print(artifacts)
     console.print(_servers(plan))
-    asked = (f"{name}: {line}" for name, lines in template_notes(prepared).items() for line in lines)
+    asked = (
+        f"{name}: {line}" for name, lines in template_notes(prepared).items() for line in lines
+    )
     for note in (*plan.notes, *asked, *_resolution_notes(experiment, pilot)):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print("everything checks out; nothing was started")
@@ -73,7 +84,10 @@ def _resolution_notes(experiment: Experiment, pilot: Path | None) -> list[str]:
         run = existing_run(pilot)
         check_free(run.path)
         inputs = replace(run_inputs(run, load_experiment(run.experiment)), resolution=wanted)
-        return [f"if it goes as in {pilot}: {sentence}" for sentence in forecast(inputs, experiment.workload.blocks)]
+        return [
+            f"if it goes as in {pilot}: {sentence}"
+            for sentence in forecast(inputs, experiment.workload.blocks)
+        ]
     if wanted is None:
         return []
     return [
@@ -94,5 +108,7 @@ def _servers(plan: ServePlan) -> Table:
     table = Table("server", "variants", "memory", "dtype", title="Servers", title_justify="left")
     for server in plan.servers:
         memory = f"{server.memory.total / 2**30:.1f} GiB"
-        table.add_row(server.name, ", ".join(v.name for v in server.variants), memory, server.dtype.dtype)
+        table.add_row(
+            server.name, ", ".join(v.name for v in server.variants), memory, server.dtype.dtype
+        )
     return table

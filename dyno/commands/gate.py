@@ -30,7 +30,9 @@ def gate_of(summary: Summary, verdicts: Verdicts) -> Gate:
     not settled, not measured validly, or nothing was asked.
     """
     if not any(verdict.objectives for verdict in verdicts.variants):
-        return Gate(Exit.INCONCLUSIVE, "nothing was asked; write slo, quality or budget into the experiment")
+        return Gate(
+            Exit.INCONCLUSIVE, "nothing was asked; write slo, quality or budget into the experiment"
+        )
     candidates = [v for v in verdicts.variants if not v.is_baseline] or verdicts.variants
     if verdicts.recommended not in [v.variant for v in candidates]:
         is_open = any(v.decision == "INCONCLUSIVE" for v in candidates)
@@ -39,7 +41,11 @@ def gate_of(summary: Summary, verdicts: Verdicts) -> Gate:
             Exit.INCONCLUSIVE if is_open else Exit.DONT_SHIP,
             f"{verdicts.headline.rstrip('.')} ({decisions})",
         )
-    if failed := [why for name, why in summary.failed.items() if name in (verdicts.recommended, verdicts.baseline)]:
+    if failed := [
+        why
+        for name, why in summary.failed.items()
+        if name in (verdicts.recommended, verdicts.baseline)
+    ]:
         return Gate(Exit.INCONCLUSIVE, f"{verdicts.headline.rstrip('.')}, but {'; '.join(failed)}")
     if invalid := _invalid(summary, {verdicts.recommended, verdicts.baseline}):
         return Gate(

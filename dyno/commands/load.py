@@ -62,7 +62,12 @@ class Target:
             "insecure": self.insecure,
         }
         given = {key: value for key, value in request.items() if value}
-        made: dict[str, Any] = {"name": name, "url": self.url, "model": self.model, "api_key_env": self.api_key_env}
+        made: dict[str, Any] = {
+            "name": name,
+            "url": self.url,
+            "model": self.model,
+            "api_key_env": self.api_key_env,
+        }
         return {**made, "request": given or None}
 
     def asked_api(self) -> str:
@@ -98,16 +103,30 @@ class Asked:
 
     def check(self) -> None:
         """Raises BadInput for what does not go together."""
-        ways = [self.prompt is not None, self.data is not None, self.synthetic, self.sharegpt is not None, self.trace is not None]
+        ways = [
+            self.prompt is not None,
+            self.data is not None,
+            self.synthetic,
+            self.sharegpt is not None,
+            self.trace is not None,
+        ]
         if sum(ways) != 1:
-            raise BadInput("write one of --prompt TEXT, --data FILE.jsonl, --synthetic, --sharegpt FILE, --trace FILE")
+            raise BadInput(
+                "write one of --prompt TEXT, --data FILE.jsonl, --synthetic, --sharegpt FILE, --trace FILE"
+            )
         if self.synthetic and self.input_tokens is None:
             raise BadInput("--synthetic: write --input-tokens, such as 512 or lognormal:512:0.5")
-        given = {"--input-tokens": self.input_tokens, "--cache-hit": self.cache_hit, "--prefixes": self.prefixes}
+        given = {
+            "--input-tokens": self.input_tokens,
+            "--cache-hit": self.cache_hit,
+            "--prefixes": self.prefixes,
+        }
         for flag, value in given.items() if not self.synthetic else ():
             if value is not None:
                 raise BadInput(f"{flag} goes with --synthetic")
-        for flag, value in {"--offset": self.offset, "--length": self.length}.items() if self.trace is None else ():
+        for flag, value in (
+            {"--offset": self.offset, "--length": self.length}.items() if self.trace is None else ()
+        ):
             if value is not None:
                 raise BadInput(f"{flag} goes with --trace")
         if self.ignore and self.data is None:
@@ -115,23 +134,42 @@ class Asked:
         if self.turns is not None and not self.synthetic and self.sharegpt is None:
             raise BadInput("--turns goes with --synthetic or --sharegpt")
         if not self.synthetic and not self.output_tokens.isdigit():
-            raise BadInput("--output-tokens: write a whole number; distributions go with --synthetic")
+            raise BadInput(
+                "--output-tokens: write a whole number; distributions go with --synthetic"
+            )
 
     def data_section(self) -> dict[str, Any]:
         if self.prompt is not None:
             return {"prompt": self.prompt}
-        return {"eval": str(self.data), "ignore": list(self.ignore)} if self.data is not None else {}
+        return (
+            {"eval": str(self.data), "ignore": list(self.ignore)} if self.data is not None else {}
+        )
 
     def dataset(self) -> dict[str, Any] | None:
         """`workload.dataset`."""
         if self.synthetic:
             more = {"cache_hit": self.cache_hit, "prefixes": self.prefixes, "turns": self.turns}
             given = {key: value for key, value in more.items() if value is not None}
-            return {"synthetic": {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens, **given}}
+            return {
+                "synthetic": {
+                    "input_tokens": self.input_tokens,
+                    "output_tokens": self.output_tokens,
+                    **given,
+                }
+            }
         if self.sharegpt is not None:
-            return {"sharegpt": {"file": str(self.sharegpt), **({"turns": self.turns} if self.turns else {})}}
+            return {
+                "sharegpt": {
+                    "file": str(self.sharegpt),
+                    **({"turns": self.turns} if self.turns else {}),
+                }
+            }
         recording = self.recording
-        return None if recording is None else {"trace": recording.model_dump(mode="json", exclude_defaults=True)}
+        return (
+            None
+            if recording is None
+            else {"trace": recording.model_dump(mode="json", exclude_defaults=True)}
+        )
 
     @property
     def recording(self) -> Recording | None:
@@ -172,10 +210,14 @@ class Load:
         _check_counts({"--requests": self.requests, "--blocks": self.blocks})
         _check_counts({"--concurrency": min(self.concurrencies, default=None)})
         if self.rates and self.concurrencies:
-            raise BadInput("write --rate (open loop, requests/s) or --concurrency (closed loop), not both")
+            raise BadInput(
+                "write --rate (open loop, requests/s) or --concurrency (closed loop), not both"
+            )
         if trace is None and not self.rates and not self.concurrencies:
             raise BadInput("write --rate (open loop, requests/s) or --concurrency (closed loop)")
-        loads = [_parsed("--rate", parse_rate, rate) for rate in self.rates] or list(self.concurrencies)
+        loads = [_parsed("--rate", parse_rate, rate) for rate in self.rates] or list(
+            self.concurrencies
+        )
         if twice := [load for load in loads if loads.count(load) > 1]:
             raise BadInput(
                 f"--{'rate' if self.rates else 'concurrency'}: {twice[0]:g} is there twice; each load is measured once"
@@ -183,7 +225,9 @@ class Load:
         if self.requests is not None and self.duration is not None:
             raise BadInput("write --requests or --duration, not both")
         if self.blocks and self.requests and self.blocks > self.requests:
-            raise BadInput(f"--blocks: {self.blocks} blocks need {self.blocks} requests, and --requests says {self.requests}")
+            raise BadInput(
+                f"--blocks: {self.blocks} blocks need {self.blocks} requests, and --requests says {self.requests}"
+            )
         if self.duration is not None and _seconds("--duration", self.duration) == 0:
             raise BadInput(f"--duration: {self.duration} measures nothing; write such as 60s")
 
@@ -195,7 +239,10 @@ class Load:
             assert trace is not None
             part = trace.model_dump(mode="json", exclude_defaults=True)
             loads = [{"trace": {**part, "speed": self.speed}, "warmup": "0s"}]
-        return [{**load, **self._size(trace), **({"think": self.think} if self.think else {})} for load in loads]
+        return [
+            {**load, **self._size(trace), **({"think": self.think} if self.think else {})}
+            for load in loads
+        ]
 
     def _size(self, trace: Recording | None) -> dict[str, Any]:
         blocks = self.block_count(trace)
@@ -204,7 +251,9 @@ class Load:
             if self.duration is not None:
                 return {"duration": self.duration}
             assert trace is not None
-            return {"requests": self.requests or min(REQUESTS, _replayable(resolved(trace, Path.cwd())))}
+            return {
+                "requests": self.requests or min(REQUESTS, _replayable(resolved(trace, Path.cwd())))
+            }
         if self.duration is not None:
             return {"duration": format_seconds(_seconds("--duration", self.duration) / blocks)}
         requests, more = divmod(self.requests or REQUESTS, blocks)
@@ -229,7 +278,9 @@ def _replayable(recording: Recording) -> int:
     times = arrival_seconds(recording)
     if count := len(times) - int(recorded_seconds(recording) <= times[-1]):
         return count
-    raise BadInput(f"--trace: {recording.file}: one arrival; a replay needs a second one, which ends it")
+    raise BadInput(
+        f"--trace: {recording.file}: one arrival; a replay needs a second one, which ends it"
+    )
 
 
 def plan_in_words(experiment: Experiment) -> str:
@@ -246,7 +297,11 @@ def plan_in_words(experiment: Experiment) -> str:
     warmup = workload.warmup if stage.warmup is None else stage.warmup
     words = [f"{size} of {each} are measured, in {blocks}"]
     words += [f"a warm-up of {warmup:g} s before each block comes on top"] if warmup else []
-    words += ["dyno compare needs several blocks (--blocks) to tell two runs apart"] if workload.blocks == 1 else []
+    words += (
+        ["dyno compare needs several blocks (--blocks) to tell two runs apart"]
+        if workload.blocks == 1
+        else []
+    )
     return "; ".join(words)
 
 
@@ -307,12 +362,22 @@ def model_or_target(name: str, *, model: str | None, **flags: Any) -> str | Targ
     return Target(url=name, model=model, **flags)
 
 
-def baseline_experiment(model_or_target: str | Target, questions: Questions, name: str) -> Experiment:
+def baseline_experiment(
+    model_or_target: str | Target, questions: Questions, name: str
+) -> Experiment:
     """One model or URL, asked one thing at a time."""
-    _check_counts({"--requests": questions.requests, "--blocks": questions.blocks, "--output-tokens": questions.output_tokens})
+    _check_counts(
+        {
+            "--requests": questions.requests,
+            "--blocks": questions.blocks,
+            "--output-tokens": questions.output_tokens,
+        }
+    )
     blocks = questions.blocks or min(BLOCKS, questions.requests)
     if blocks > questions.requests:
-        raise BadInput(f"--blocks: {blocks} blocks need {blocks} requests, and --requests says {questions.requests}")
+        raise BadInput(
+            f"--blocks: {blocks} blocks need {blocks} requests, and --requests says {questions.requests}"
+        )
     requests, more = divmod(questions.requests, blocks)
     sampling: dict[str, Any] = {"max_tokens": questions.output_tokens}
     sampling |= {"seed": questions.seed} if questions.seed is not None else {}
@@ -322,7 +387,13 @@ def baseline_experiment(model_or_target: str | Target, questions: Questions, nam
         variant = model_or_target.variant("baseline", {})
     else:
         api, model, variant = "chat", model_or_target, {"name": "baseline"}
-    stage = {"name": "one-at-a-time", "concurrency": 1, "requests": requests, "one_more_in": more, "warmup": "0s"}
+    stage = {
+        "name": "one-at-a-time",
+        "concurrency": 1,
+        "requests": requests,
+        "one_more_in": more,
+        "warmup": "0s",
+    }
     return _experiment(
         {
             "name": name,
@@ -383,7 +454,9 @@ def _json_object(text: str | None) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"--extra-body: write a JSON object, such as '{{\"priority\": 1}}' ({error})") from None
+        raise BadInput(
+            f"--extra-body: write a JSON object, such as '{{\"priority\": 1}}' ({error})"
+        ) from None
     if not isinstance(parsed, dict):
         raise BadInput("--extra-body: write a JSON object, such as '{\"priority\": 1}'")
     return parsed
@@ -401,7 +474,9 @@ def _experiment(fields: dict[str, Any]) -> Experiment:
         return Experiment.model_validate(fields)
     except ValidationError as error:
         problem = error.errors()[0]
-        named = [part for part in problem["loc"] if isinstance(part, str) and part not in RATE_KINDS]
+        named = [
+            part for part in problem["loc"] if isinstance(part, str) and part not in RATE_KINDS
+        ]
         field = "slo" if "slo" in named else named[-1] if named else "name"
         flag = _FLAGS.get(field, field.replace("_", "-"))
         raise BadInput(f"--{flag}: {problem['msg'].removeprefix('Value error, ')}") from None

@@ -46,13 +46,17 @@ def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> No
     show_capacity(open_console(), made)
 
 
-def _plan_config(experiment: Experiment, peak_rate: str | None, headroom: str, spare: int) -> PlanConfig:
+def _plan_config(
+    experiment: Experiment, peak_rate: str | None, headroom: str, spare: int
+) -> PlanConfig:
     if peak_rate is None:
         if experiment.plan is None:
             raise BadInput("write --peak-rate, the requests/s to plan for, such as --peak-rate 120")
         return experiment.plan
     try:
-        return PlanConfig.model_validate({"peak_rate": peak_rate, "headroom": headroom, "spare": spare})
+        return PlanConfig.model_validate(
+            {"peak_rate": peak_rate, "headroom": headroom, "spare": spare}
+        )
     except ValidationError as error:
         problem = error.errors()[0]
         field = str(problem["loc"][0]).replace("_", "-")
@@ -65,6 +69,10 @@ def read_summary(directory: RunDirectory) -> Summary:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Summary)
     except FileNotFoundError:
-        raise BadInput(f"{file}: not there yet; make it with: dyno report {directory.path}") from None
+        raise BadInput(
+            f"{file}: not there yet; make it with: dyno report {directory.path}"
+        ) from None
     except msgspec.MsgspecError as error:
-        raise BadInput(f"{file}: {error}; make it anew with: dyno report {directory.path}") from None
+        raise BadInput(
+            f"{file}: {error}; make it anew with: dyno report {directory.path}"
+        ) from None

@@ -19,14 +19,24 @@ from loadgen.event_loop import run
 from serve import Hosting
 
 
-def keep_up(prepared: Prepared, directory: RunDirectory, progress: Progress, only: Sequence[str]) -> None:
+def keep_up(
+    prepared: Prepared, directory: RunDirectory, progress: Progress, only: Sequence[str]
+) -> None:
     """Serve all variants (or those named) until Ctrl-C, SIGTERM or SIGHUP. Raises SystemFailed where a server dies."""
-    wanted = [served_variant(prepared, v, directory) for v in prepared.experiment.variants if not only or v.name in only]
-    plan = serve.check(wanted, prepared.experiment.serve.model_copy(update={"residency": "resident"}))
+    wanted = [
+        served_variant(prepared, v, directory)
+        for v in prepared.experiment.variants
+        if not only or v.name in only
+    ]
+    plan = serve.check(
+        wanted, prepared.experiment.serve.model_copy(update={"residency": "resident"})
+    )
     run(_keep_up(plan, prepared, directory, progress))
 
 
-async def _keep_up(plan: serve.ServePlan, prepared: Prepared, directory: RunDirectory, progress: Progress) -> None:
+async def _keep_up(
+    plan: serve.ServePlan, prepared: Prepared, directory: RunDirectory, progress: Progress
+) -> None:
     experiment = prepared.experiment
     answers = partial(reach, workload=experiment.workload, log=progress.log)
     hosting = Hosting(plan, experiment.serve, directory.logs, progress, answers)

@@ -92,7 +92,10 @@ class Pace:
         alike = [w for w in self.works if self._is_like(w, kind, model_bytes)][-LATEST:]
         if not alike or not amount:
             return None
-        rates = [w.seconds / w.amount * (1.0 if kind == "server" else model_bytes / w.model_bytes) for w in alike]
+        rates = [
+            w.seconds / w.amount * (1.0 if kind == "server" else model_bytes / w.model_bytes)
+            for w in alike
+        ]
         return Range(min(rates) * amount / AROUND, max(rates) * amount * AROUND)
 
     def _is_like(self, work: Work, kind: Kind, model_bytes: int) -> bool:

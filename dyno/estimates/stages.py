@@ -34,7 +34,10 @@ SERVING_EFFICIENCY = 0.3
 BATCH = (2, 8)
 # Of the tokens an answer may have, the share that it is sure to have.
 SHORTEST_ANSWER = 0.1
-TYPICAL_SPEED = {"cpu": Speed(flops=3e11, bytes_per_s=1e10), "cuda": Speed(flops=4e14, bytes_per_s=2e12)}
+TYPICAL_SPEED = {
+    "cpu": Speed(flops=3e11, bytes_per_s=1e10),
+    "cuda": Speed(flops=4e14, bytes_per_s=2e12),
+}
 TRAINING_START_S = Range(5.0, 40.0)
 SERVER_START_S = {"cpu": Range(15.0, 90.0), "cuda": Range(30.0, 240.0)}
 CHECKPOINT_BYTES_PER_S = (2e7, 3e8)
@@ -72,7 +75,9 @@ def training_tokens(prepared: Prepared) -> float:
     if config is None or not prepared.train:
         return 0.0
     characters = float(np.mean([len(e.key) + len(e.completion) for e in prepared.train]))
-    return config.examples_seen(len(prepared.train)) * min(characters * TOKENS_PER_CHARACTER, config.max_length)
+    return config.examples_seen(len(prepared.train)) * min(
+        characters * TOKENS_PER_CHARACTER, config.max_length
+    )
 
 
 def model_bytes(model: ModelRef, plan: ServePlan) -> int:
@@ -117,8 +122,15 @@ def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
 
 def _checkpoints(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
     graph = prepared.graph
-    made = [(v, each) for v in prepared.experiment.variants for each in (graph.merged(v), graph.quantized(v)) if each]
-    bases = {graph.place(each).removeprefix("checkpoints/"): prepared.base_of(v) for v, each in made}
+    made = [
+        (v, each)
+        for v in prepared.experiment.variants
+        for each in (graph.merged(v), graph.quantized(v))
+        if each
+    ]
+    bases = {
+        graph.place(each).removeprefix("checkpoints/"): prepared.base_of(v) for v, each in made
+    }
     if not bases:
         return []
     size = sum(base.size_bytes() for base in bases.values() if base.path.is_dir())
@@ -126,7 +138,11 @@ def _checkpoints(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
     seen = pace.of("checkpoint", size, largest)
     slow, fast = CHECKPOINT_BYTES_PER_S
     seconds = seen or Range(size / fast, size / slow) + TRAINING_START_S
-    return [StageEstimate("checkpoint", "quantize", ", ".join(sorted(bases)), seconds, _basis(seen, pace))]
+    return [
+        StageEstimate(
+            "checkpoint", "quantize", ", ".join(sorted(bases)), seconds, _basis(seen, pace)
+        )
+    ]
 
 
 def _servers(plan: ServePlan, pace: Pace) -> list[StageEstimate]:
@@ -136,7 +152,11 @@ def _servers(plan: ServePlan, pace: Pace) -> list[StageEstimate]:
     seen = pace.of("server", count, max(server.memory.weights for server in plan.servers))
     each = SERVER_START_S[pace.device]
     seconds = seen or Range(each.low * count / plan.starts_together, each.high * count)
-    return [StageEstimate("server", "serve", f"{count} servers, {plan.residency}", seconds, _basis(seen, pace))]
+    return [
+        StageEstimate(
+            "server", "serve", f"{count} servers, {plan.residency}", seconds, _basis(seen, pace)
+        )
+    ]
 
 
 def _load(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate]:
@@ -175,17 +195,30 @@ def _offered(stage: Stage) -> str:
     return f"{stage.concurrency} in flight" if stage.concurrency else "replayed"
 
 
-def _block(prepared: Prepared, plan: ServePlan, pace: Pace, stage: Stage, n: int | None, variant: VariantConfig) -> Range | None:
+def _block(
+    prepared: Prepared,
+    plan: ServePlan,
+    pace: Pace,
+    stage: Stage,
+    n: int | None,
+    variant: VariantConfig,
+) -> Range | None:
     """One block of a variant: as long as the schedule, or as the server needs where that is longer."""
     workload = prepared.experiment.workload
     warmup = warmup_of(stage, workload.warmup)
-    scheduled = stage.duration or (stage.requests / stage.fixed_rate if stage.fixed_rate and stage.requests else 0.0)
+    scheduled = stage.duration or (
+        stage.requests / stage.fixed_rate if stage.fixed_rate and stage.requests else 0.0
+    )
     if stage.trace:
         timetable = schedule(stage.in_block(1), workload.seed, 1, workload.warmup)
         scheduled = (timetable.window_end_ns - timetable.window_start_ns) / SECOND
     busy = _busy(prepared, plan, pace, n, variant) if n else NOTHING
     if busy is None:
-        return None if not stage.open_loop and stage.duration is None else Range(scheduled + warmup, scheduled + warmup)
+        return (
+            None
+            if not stage.open_loop and stage.duration is None
+            else Range(scheduled + warmup, scheduled + warmup)
+        )
     if stage.open_loop and scheduled:  # a server that keeps up takes as long as the schedule
         busy = Range(0.0, busy.high)
     seconds = busy.at_least(scheduled)
@@ -199,11 +232,15 @@ def _tokens(prepared: Prepared, variant: VariantConfig) -> tuple[float, Range]:
     words = [sum(len(m["content"]) for m in p.messages.get(style, ())) for p in prompts]
     inputs = float(np.mean(words)) * TOKENS_PER_CHARACTER if words else 0.0
     exact = [p.output_tokens for p in prompts if p.output_tokens is not None]
-    most = float(np.mean(exact)) if exact else float(prepared.experiment.workload.sampling.max_tokens)
+    most = (
+        float(np.mean(exact)) if exact else float(prepared.experiment.workload.sampling.max_tokens)
+    )
     return inputs, Range(most if exact else SHORTEST_ANSWER * most, most)
 
 
-def _seen(prepared: Prepared, plan: ServePlan, pace: Pace, n: int | None, variant: VariantConfig) -> Range | None:
+def _seen(
+    prepared: Prepared, plan: ServePlan, pace: Pace, n: int | None, variant: VariantConfig
+) -> Range | None:
     inputs, answer = _tokens(prepared, variant)
     size = model_bytes(prepared.base_of(variant), plan)
     low = pace.of("load", (n or 0) * (inputs + answer.low), size)
@@ -211,7 +248,9 @@ def _seen(prepared: Prepared, plan: ServePlan, pace: Pace, n: int | None, varian
     return Range(low.low, high.high) if low and high else None
 
 
-def _busy(prepared: Prepared, plan: ServePlan, pace: Pace, n: int, variant: VariantConfig) -> Range | None:
+def _busy(
+    prepared: Prepared, plan: ServePlan, pace: Pace, n: int, variant: VariantConfig
+) -> Range | None:
     """Seconds that a server of ours works at `n` requests; None for somebody else's."""
     if variant.url:
         return None

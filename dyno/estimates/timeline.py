@@ -32,7 +32,9 @@ class Timeline:
         self._slower = 1.0
 
     @contextmanager
-    def doing(self, kind: Kind, amount: float = 0.0, model_bytes: int = 0, part: float = 1.0) -> Iterator[None]:
+    def doing(
+        self, kind: Kind, amount: float = 0.0, model_bytes: int = 0, part: float = 1.0
+    ) -> Iterator[None]:
         """Everything of a kind, or that `part` of it. `amount`: the work that is done for the first time, 0 for none.
 
         A part that raises is neither kept nor counted.
@@ -40,7 +42,11 @@ class Timeline:
         began = self._clock()
         yield
         took = self._clock() - began
-        keep(Work(kind=kind, device=self._device, model_bytes=model_bytes, amount=amount, seconds=took))
+        keep(
+            Work(
+                kind=kind, device=self._device, model_bytes=model_bytes, amount=amount, seconds=took
+            )
+        )
         estimated = total([s for s in self._stages if s.kind == kind])
         if amount and took > estimated.high * part > 0:
             self._slower = max(self._slower, took / (estimated.high * part))

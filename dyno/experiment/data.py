@@ -16,16 +16,24 @@ from results.config import Probe, Scoring
 from results.measures.quality import NEEDS_NO_REFERENCE, why_no_reference
 
 
-def read_data(experiment: Experiment, where: Path, progress: Progress) -> tuple[list[Example], list[Example]]:
+def read_data(
+    experiment: Experiment, where: Path, progress: Progress
+) -> tuple[list[Example], list[Example]]:
     """What is learned from and what is held out, as `data` says; the first is empty where nothing learns.
 
     Raises BadInput that names file and line, and for a prompt in both (`data.on_leak`). A teacher is asked the training
     prompts, so they may need no tools.
     """
-    learns = experiment.finetune or any(v.quantize and v.quantize.calibrated for v in experiment.variants)
+    learns = experiment.finetune or any(
+        v.quantize and v.quantize.calibrated for v in experiment.variants
+    )
     data = experiment.data
     train = _read(experiment, data.train, where, progress) if learns and data.train else []
-    heldout = _read(experiment, data.eval, where, progress, _needs_answers(experiment)) if data.eval else []
+    heldout = (
+        _read(experiment, data.eval, where, progress, _needs_answers(experiment))
+        if data.eval
+        else []
+    )
     train, said = without_leaks(train, heldout, data.on_leak)
     if said:
         progress.log(said)
@@ -35,7 +43,9 @@ def read_data(experiment: Experiment, where: Path, progress: Progress) -> tuple[
     return train, heldout
 
 
-def read_probe(experiment: Experiment, probe: Probe, where: Path, progress: Progress) -> list[Example]:
+def read_probe(
+    experiment: Experiment, probe: Probe, where: Path, progress: Progress
+) -> list[Example]:
     """The first `requests` questions of a probe. It has columns of our names; `data.ignore` counts for it too."""
     answers = probe.scorer not in NEEDS_NO_REFERENCE
     source = _source(probe.data, where, progress)
@@ -52,7 +62,9 @@ def check_asked(scoring: Scoring, section: str, examples: Sequence[Example]) -> 
                 "or write data.ignore: [weight]"
             )
         if example.reference and (why := why_no_reference(scoring, example.reference)):
-            raise BadInput(f"{example.where}: the answer: {why} ({section}.scorer is {scoring.scorer})")
+            raise BadInput(
+                f"{example.where}: the answer: {why} ({section}.scorer is {scoring.scorer})"
+            )
 
 
 def _check_texts(example: Example) -> None:
@@ -69,15 +81,28 @@ def _needs_answers(experiment: Experiment) -> bool:
     quality = experiment.quality
     judged = quality.min is not None or quality.max_drop is not None
     recovered = any(variant.quantize for variant in experiment.variants)
-    return experiment.finetune is not None or recovered or (judged and quality.scorer not in NEEDS_NO_REFERENCE)
+    return (
+        experiment.finetune is not None
+        or recovered
+        or (judged and quality.scorer not in NEEDS_NO_REFERENCE)
+    )
 
 
-def _read(experiment: Experiment, name: str, where: Path, progress: Progress, answers: bool = True) -> list[Example]:
+def _read(
+    experiment: Experiment, name: str, where: Path, progress: Progress, answers: bool = True
+) -> list[Example]:
     source, data = _source(name, where, progress), experiment.data
     if name.startswith(PREFIX):
         return read_examples(source)
     named = {field for prompt in experiment.prompts.values() for field in prompt.style.fields()}
-    return read_examples(source, data.columns, ignore=data.ignore, fields=named, encoding=data.encoding, answers=answers)
+    return read_examples(
+        source,
+        data.columns,
+        ignore=data.ignore,
+        fields=named,
+        encoding=data.encoding,
+        answers=answers,
+    )
 
 
 def _source(name: str, where: Path, progress: Progress) -> Path | str:

@@ -12,7 +12,15 @@ from dataclasses import replace
 from typing import Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from dyno.experiment.request import PLAIN_HEADER, REFERENCE, SECRET_QUERY, RequestConfig, is_secret, shown_url, with_texts
+from dyno.experiment.request import (
+    PLAIN_HEADER,
+    REFERENCE,
+    SECRET_QUERY,
+    RequestConfig,
+    is_secret,
+    shown_url,
+    with_texts,
+)
 from dyno.experiment.schema import VariantConfig
 from foundation.errors import BadInput
 from foundation.http.connections import proxy_of
@@ -31,21 +39,33 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
     except ValueError as error:
         raise BadInput(f"{where}.url: {shown_url(variant.url)}: {error}") from None
     if address.api is not None and address.api != api:
-        raise BadInput(f"{where}.url: it is the address of {address.api}, and workload.api says {api}; write api: {address.api}")
+        raise BadInput(
+            f"{where}.url: it is the address of {address.api}, and workload.api says {api}; write api: {address.api}"
+        )
     host = urlsplit(address.base_url)
-    for public in (host.netloc, host.hostname, str(host.port)):  # where it is asked is no secret, and stands in answers
+    for public in (
+        host.netloc,
+        host.hostname,
+        str(host.port),
+    ):  # where it is asked is no secret, and stands in answers
         secrets.pop(public or "", None)
     key = None
     if variant.api_key_env:
-        key = _text(_environment(variant.api_key_env, f"{where}.api_key_env"), f"{where}.api_key_env")
+        key = _text(
+            _environment(variant.api_key_env, f"{where}.api_key_env"), f"{where}.api_key_env"
+        )
         secrets[key] = f"${{{variant.api_key_env}}}"
     headers = _headers(request.headers, f"{where}.request.headers", secrets)
     if address.user is not None:
         user, password = unquote(address.user), unquote(address.password or "")
         if key or any(name.lower() == "authorization" for name in headers):
-            raise BadInput(f"{where}.url: user and password in it, and a key beside it; a request has one Authorization")
+            raise BadInput(
+                f"{where}.url: user and password in it, and a key beside it; a request has one Authorization"
+            )
         headers["Authorization"] = f"Basic {_basic(user, password, secrets)}"
-    secrets |= {value: "***" for name, value in parse_qsl(address.query) if SECRET_QUERY.search(name)}
+    secrets |= {
+        value: "***" for name, value in parse_qsl(address.query) if SECRET_QUERY.search(name)
+    }
 
     def fill(template: str, path: str) -> str:
         value = _filled(template, f"{where}.request.extra.{path}", secrets)
@@ -111,7 +131,9 @@ def _text(value: str, where: str) -> str:
     """A header's value, its ends trimmed. Raises BadInput for one that would not stay on its line."""
     value = value.strip()
     if not value.isprintable() or not value.isascii():
-        raise BadInput(f"{where}: its value holds a character that no header can; it must be printable ASCII")
+        raise BadInput(
+            f"{where}: its value holds a character that no header can; it must be printable ASCII"
+        )
     return value
 
 

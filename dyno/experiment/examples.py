@@ -13,4 +13,6 @@ def example(name: str) -> Path:
     for folder in (dyno.parent / "examples", dyno / "examples"):
         if (file := folder / name / "experiment.yaml").is_file():
             return file
-    raise BadInput(f"the example {name} was not installed with dyno; clone the repository to have it")
+    raise BadInput(
+        f"the example {name} was not installed with dyno; clone the repository to have it"
+    )

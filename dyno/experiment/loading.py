@@ -27,7 +27,9 @@ def load_experiment(file: Path) -> Experiment:
         with file.open("rb") as opened:
             content = opened.read(_LARGEST + 1)
         if len(content) > _LARGEST:
-            raise BadInput(f"{file}: larger than 1 MB, and an experiment is a page; data go into files of their own")
+            raise BadInput(
+                f"{file}: larger than 1 MB, and an experiment is a page; data go into files of their own"
+            )
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file") from None
@@ -38,7 +40,9 @@ def load_experiment(file: Path) -> Experiment:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f":{mark.line + 1}" if mark else ""
-        why = getattr(error, "problem", None) or getattr(error, "reason", None) or "it can't be read"
+        why = (
+            getattr(error, "problem", None) or getattr(error, "reason", None) or "it can't be read"
+        )
         raise BadInput(f"{file}{at}: not YAML ({hide_keys(why)})") from None
     if not isinstance(raw, dict):
         raise BadInput(f"{file}: write an experiment as key: value lines, starting with name:")
@@ -50,7 +54,9 @@ def load_experiment(file: Path) -> Experiment:
 
 def _first_problem(file: Path, text: str, error: ValidationError) -> str:
     problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path: list[int | str] = [part for part in problem["loc"] if part not in ("function-before", *RATE_KINDS)]
+    path: list[int | str] = [
+        part for part in problem["loc"] if part not in ("function-before", *RATE_KINDS)
+    ]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         message = unknown_key(str(path[-1]), _section_at(path[:-1]))
@@ -73,7 +79,9 @@ def _not_this(path: Sequence[int | str], value: object) -> str:
 def _presentable(words: str) -> str:
     """A message that may repeat what a person wrote: as long as a line can be, and without keys."""
     safe = hide_keys(words)
-    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST // 2]} ... {safe[-_LONGEST // 2 :]}"
+    return (
+        safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST // 2]} ... {safe[-_LONGEST // 2 :]}"
+    )
 
 
 def _section_at(path: list[Any]) -> type[Section] | None:

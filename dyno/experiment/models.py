@@ -31,7 +31,9 @@ def resolve_model(name: str, where: Path, progress: Progress) -> ModelRef:
     if folder.is_dir():
         return _folder(name, folder)
     if not _HUB_ID.fullmatch(name):
-        raise BadInput(f"model: {name!r} is no folder, no bundled: name and no hub id such as org/name")
+        raise BadInput(
+            f"model: {name!r} is no folder, no bundled: name and no hub id such as org/name"
+        )
     return _from_hub(name, progress)
 
 
@@ -52,7 +54,11 @@ def _folder(name: str, folder: Path) -> ModelRef:
             else "no *.safetensors weights"
         )
         raise BadInput(f"model: {folder}: {why}")
-    if isinstance(architectures, list) and architectures and not any(_answers(str(a)) for a in architectures):
+    if (
+        isinstance(architectures, list)
+        and architectures
+        and not any(_answers(str(a)) for a in architectures)
+    ):
         raise BadInput(f"model: {folder}: {architectures[0]} is not a causal language model")
     check_checkpoint(model)
     return model
@@ -69,7 +75,9 @@ def tokenizer_folder(name: str, where: Path, progress: Progress) -> Path:
     if found := tokenizer_at_hand(name, where):
         return found
     if (where / Path(name).expanduser()).is_dir() or not _HUB_ID.fullmatch(name):
-        raise BadInput(f"workload.tokenizer: {name!r} is no folder with a tokenizer.json, no bundled: name and no hub id")
+        raise BadInput(
+            f"workload.tokenizer: {name!r} is no folder with a tokenizer.json, no bundled: name and no hub id"
+        )
     return _snapshot(name, _WORDS, progress)
 
 
@@ -88,7 +96,9 @@ def resolve_adapter(name: str, where: Path, progress: Progress) -> Path:
     if folder.is_dir():
         return folder
     if not _HUB_ID.fullmatch(name):
-        raise BadInput(f"{folder}: no such adapter folder, and {name!r} is no hub id such as org/name")
+        raise BadInput(
+            f"{folder}: no such adapter folder, and {name!r} is no hub id such as org/name"
+        )
     return _snapshot(name, _FILES, progress, "adapter")
 
 
@@ -115,22 +125,37 @@ def _from_hub(name: str, progress: Progress) -> ModelRef:
     hub_id, _, revision = name.partition("@")
     path = _snapshot(name, _FILES, progress)
     found = _folder(str(path), path)
-    return ModelRef(hub_id, path.name if path.parent.name == "snapshots" else revision or None, found.path)
+    return ModelRef(
+        hub_id, path.name if path.parent.name == "snapshots" else revision or None, found.path
+    )
 
 
 def _snapshot(name: str, files: tuple[str, ...], progress: Progress, what: str = "model") -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     hub_id, _, revision = name.partition("@")
     progress.log(f"looking up {name} in the hub's cache, then on the hub")
     try:
         with ending_now():
             return Path(
-                snapshot_download(hub_id, revision=revision or None, allow_patterns=list(files), ignore_patterns=[_TWICE])
+                snapshot_download(
+                    hub_id,
+                    revision=revision or None,
+                    allow_patterns=list(files),
+                    ignore_patterns=[_TWICE],
+                )
             )
     except RepositoryNotFoundError:
-        raise BadInput(f"{what}: {name}: the hub has no such {what}, or it needs a token (set HF_TOKEN)") from None
+        raise BadInput(
+            f"{what}: {name}: the hub has no such {what}, or it needs a token (set HF_TOKEN)"
+        ) from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise BadInput(f"{what}: {name}: not in the local hub cache, and the hub could not be reached ({reason})") from None
+        raise BadInput(
+            f"{what}: {name}: not in the local hub cache, and the hub could not be reached ({reason})"
+        ) from None

@@ -16,20 +16,38 @@ _VARIANTS = ("finetune", "quantize")
 _UNFINISHED = ".partial"  # what a folder's name ends in until it is whole
 
 
-def check_names(variants: Sequence[str], stages: Sequence[str], probes: Sequence[str], prompts: Iterable[str]) -> None:
+def check_names(
+    variants: Sequence[str], stages: Sequence[str], probes: Sequence[str], prompts: Iterable[str]
+) -> None:
     """Raises ValueError: the field, what is wrong with its name, and what to write. `stages` are their labels."""
     for number, name in enumerate(variants):
         if name.casefold() in _VARIANTS or name.casefold().endswith(_UNFINISHED):
-            raise ValueError(f"variants.{number}.name: {name!r} is what dyno calls something of its own; write another")
+            raise ValueError(
+                f"variants.{number}.name: {name!r} is what dyno calls something of its own; write another"
+            )
     for number, name in enumerate(stages):
         if name.casefold() in _STAGES or name.casefold().startswith(_PROBE):
-            raise ValueError(f"workload.stages.{number}.name: {name!r} is what dyno calls something of its own; write another")
+            raise ValueError(
+                f"workload.stages.{number}.name: {name!r} is what dyno calls something of its own; write another"
+            )
     for number, name in enumerate(probes):
         if name.casefold() in _QUESTIONS:
-            raise ValueError(f"quality.probes.{number}.name: {name!r} is the held-out data's own; write another")
+            raise ValueError(
+                f"quality.probes.{number}.name: {name!r} is the held-out data's own; write another"
+            )
     if PLAIN in prompts:
-        raise ValueError(f"prompts.{PLAIN}: {PLAIN!r} is what variants without a prompt are asked in; write another name")
-    for kind, names in (("variants", variants), ("workload.stages", stages), ("quality.probes", probes)):
+        raise ValueError(
+            f"prompts.{PLAIN}: {PLAIN!r} is what variants without a prompt are asked in; write another name"
+        )
+    for kind, names in (
+        ("variants", variants),
+        ("workload.stages", stages),
+        ("quality.probes", probes),
+    ):
         if same := twin(names):
-            both = f"two are named {same[1]!r}" if same[0] == same[1] else f"{same[0]!r} and {same[1]!r} differ in case alone"
+            both = (
+                f"two are named {same[1]!r}"
+                if same[0] == same[1]
+                else f"{same[0]!r} and {same[1]!r} differ in case alone"
+            )
             raise ValueError(f"{kind}: {both}; give each its own name")

@@ -24,7 +24,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "content-encoding")
 SECRET_QUERY = re.compile(r"key|token|secret|sig|code|auth|pass|cred", re.IGNORECASE)
 # Headers that say nothing secret: an answer may hold "application/json" by itself.
-PLAIN_HEADER = re.compile(r"accept|content-|user-agent$|referer$|origin$|cache-control$|pragma$|date$", re.IGNORECASE)
+PLAIN_HEADER = re.compile(
+    r"accept|content-|user-agent$|referer$|origin$|cache-control$|pragma$|date$", re.IGNORECASE
+)
 _OURS = {
     "model": "the variant's model says it",
     "messages": "the data say it",
@@ -50,16 +52,23 @@ class RequestConfig(Section):
     def _texts(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {str(name): str(text) if isinstance(text, int | float) else text for name, text in value.items()}
+        return {
+            str(name): str(text) if isinstance(text, int | float) else text
+            for name, text in value.items()
+        }
 
     @field_validator("headers")
     @classmethod
     def _header_names(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
             if not _HEADER_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no header's name; write it like api-key: ${{AZURE_KEY}}")
+                raise ValueError(
+                    f"{name!r} is no header's name; write it like api-key: ${{AZURE_KEY}}"
+                )
             if name.lower() in _FRAMING:
-                raise ValueError(f"{name} says where a request ends, which the client knows; leave it out")
+                raise ValueError(
+                    f"{name} says where a request ends, which the client knows; leave it out"
+                )
         return value
 
     @field_validator("omit", "rename", "extra")
@@ -76,13 +85,19 @@ class RequestConfig(Section):
 def check_variable(name: str) -> str:
     """The name of an environment variable. Raises ValueError, which does not repeat it, for what can only be a key."""
     if not _NAME.fullmatch(name) or looks_like_key(name):
-        raise ValueError("write the name of the variable that holds the key, such as PROD_KEY, and not the key itself")
+        raise ValueError(
+            "write the name of the variable that holds the key, such as PROD_KEY, and not the key itself"
+        )
     return name
 
 
 def is_secret(path: str, value: str) -> bool:
     """Whether the field of an extra body holds a key that was written out."""
-    return bool(value) and not REFERENCE.search(value) and (names_a_secret(path) or looks_like_key(value))
+    return (
+        bool(value)
+        and not REFERENCE.search(value)
+        and (names_a_secret(path) or looks_like_key(value))
+    )
 
 
 def with_texts(fields: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
@@ -93,7 +108,9 @@ def with_texts(fields: Mapping[str, Any], change: Callable[[str, str], str]) -> 
             return change(value, path)
         if isinstance(value, Mapping):
             return {name: changed(inner, f"{path}.{name}") for name, inner in value.items()}
-        return [changed(inner, path) for inner in value] if isinstance(value, list | tuple) else value
+        return (
+            [changed(inner, path) for inner in value] if isinstance(value, list | tuple) else value
+        )
 
     return {name: changed(value, name) for name, value in fields.items()}
 
@@ -102,11 +119,16 @@ def without_secrets(url: str, request: RequestConfig | None) -> tuple[str, Reque
     """Both as a run directory keeps them: references in place of user, password, headers, and keys in query and body."""
     if request:
         headers = {
-            name: text if REFERENCE.search(text) or PLAIN_HEADER.match(name) else f"${{DYNO_HEADER_{_variable(name)}}}"
+            name: text
+            if REFERENCE.search(text) or PLAIN_HEADER.match(name)
+            else f"${{DYNO_HEADER_{_variable(name)}}}"
             for name, text in request.headers.items()
         }
         extra = with_texts(
-            request.extra, lambda text, path: f"${{DYNO_EXTRA_{_variable(path)}}}" if is_secret(path, text) else text
+            request.extra,
+            lambda text, path: (
+                f"${{DYNO_EXTRA_{_variable(path)}}}" if is_secret(path, text) else text
+            ),
         )
         request = request.model_copy(update={"headers": headers, "extra": extra})
     return _public(url), request
@@ -130,7 +152,11 @@ def _public(url: str) -> str:
     user, colon, password = credentials.partition(":")
     user = user if not at or REFERENCE.search(user) else "${DYNO_URL_USER}"
     password = password if not colon or REFERENCE.search(password) else "${DYNO_URL_PASSWORD}"
-    return urlunsplit(parts._replace(netloc=f"{user}{colon}{password}{at}{host}", query=_public_query(parts.query)))
+    return urlunsplit(
+        parts._replace(
+            netloc=f"{user}{colon}{password}{at}{host}", query=_public_query(parts.query)
+        )
+    )
 
 
 def _public_query(query: str) -> str:

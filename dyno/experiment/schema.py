@@ -115,19 +115,29 @@ class VariantConfig(Section):
         if self.adapter and self.merge:
             raise ValueError("adapter (served beside its base) or merge (folded into it), not both")
         if self.adapter and self.quantize:
-            raise ValueError("an adapter is served on the unquantized base; write merge instead of adapter to quantize it")
+            raise ValueError(
+                "an adapter is served on the unquantized base; write merge instead of adapter to quantize it"
+            )
         if self.is_student and (self.adapter or self.merge):
-            raise ValueError("prune and distil train an adapter of their own and merge it: leave out adapter and merge")
+            raise ValueError(
+                "prune and distil train an adapter of their own and merge it: leave out adapter and merge"
+            )
         if self.distil and self.prune is None and not self.model:
-            raise ValueError("distil teaches a smaller model: write which (model), or the share of layers to leave out (prune)")
+            raise ValueError(
+                "distil teaches a smaller model: write which (model), or the share of layers to leave out (prune)"
+            )
         if self.url and (self.adapter or self.is_made):
-            raise ValueError("a url is served elsewhere: leave out adapter, merge, prune, distil and quantize")
+            raise ValueError(
+                "a url is served elsewhere: leave out adapter, merge, prune, distil and quantize"
+            )
         if self.url and not self.model:
             raise ValueError("a url needs model, the name its server knows the model by")
         if self.api_key_env and not self.url:
             raise ValueError("api_key_env belongs to a url")
         if self.request and not self.url:
-            raise ValueError("request belongs to a url: what dyno serves itself takes its requests as they are")
+            raise ValueError(
+                "request belongs to a url: what dyno serves itself takes its requests as they are"
+            )
         return self
 
     def public(self) -> VariantConfig:
@@ -190,17 +200,27 @@ class Experiment(Section):
     def _code_in_every_stage(cls, value: Any) -> Any:
         if not isinstance(value, dict) or value.get("trust_remote_code") is not True:
             return value
-        stages = {name: value.get(name) for name in ("finetune", "serve")} | {"serve": value.get("serve", {})}
-        told = {name: {"trust_remote_code": True, **stage} for name, stage in stages.items() if isinstance(stage, dict)}
+        stages = {name: value.get(name) for name in ("finetune", "serve")} | {
+            "serve": value.get("serve", {})
+        }
+        told = {
+            name: {"trust_remote_code": True, **stage}
+            for name, stage in stages.items()
+            if isinstance(stage, dict)
+        }
         return {**value, **told}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
         names = [variant.name for variant in self.variants]
         stages, probes = self.workload.stages, self.quality.probes
-        check_names(names, [stage.label for stage in stages], [probe.name for probe in probes], self.prompts)
+        check_names(
+            names, [stage.label for stage in stages], [probe.name for probe in probes], self.prompts
+        )
         if self.baseline not in names:
-            raise ValueError(f"baseline: {self.baseline!r} is no variant{nearest(self.baseline, names)}")
+            raise ValueError(
+                f"baseline: {self.baseline!r} is no variant{nearest(self.baseline, names)}"
+            )
         styles = [("finetune.prompt", self.finetune.prompt if self.finetune else None)]
         styles += [(f"variants.{i}.prompt", v.prompt) for i, v in enumerate(self.variants)]
         for where, style in styles:
@@ -209,22 +229,32 @@ class Experiment(Section):
         for i, variant in enumerate(self.variants):
             self._check_training(f"variants.{i}", variant, names[:i])
         if self.workload.dataset is None and (self.data.eval is None) == (self.data.prompt is None):
-            raise ValueError("data: write eval, the held-out examples to ask, or prompt, one text to repeat")
+            raise ValueError(
+                "data: write eval, the held-out examples to ask, or prompt, one text to repeat"
+            )
         if self.workload.dataset is not None and PLAIN in names:
             raise ValueError(
                 f"variants.{names.index(PLAIN)}.name: {PLAIN!r} is how a dataset's prompts are worded; write another"
             )
         if self.workload.dataset is not None and self.data.prompt is not None:
-            raise ValueError("data.prompt: workload.dataset says what is asked; leave one of them out")
+            raise ValueError(
+                "data.prompt: workload.dataset says what is asked; leave one of them out"
+            )
         if self.finetune and not self.data.train:
             raise ValueError("data.train: finetune needs examples to learn from")
         for i, stage in enumerate(self.workload.stages):
             if (relative := stage.relative_rate) and relative.of not in names:
-                raise ValueError(f"workload.stages.{i}.rate.of: {relative.of!r} is no variant{nearest(relative.of, names)}")
+                raise ValueError(
+                    f"workload.stages.{i}.rate.of: {relative.of!r} is no variant{nearest(relative.of, names)}"
+                )
         if self.resolution and self.until_decided:
-            raise ValueError("resolution: until_decided adds blocks by the verdict, resolution by a plan; leave one out")
+            raise ValueError(
+                "resolution: until_decided adds blocks by the verdict, resolution by a plan; leave one out"
+            )
         if self.resolution and len(self.variants) < 2:
-            raise ValueError("resolution: there is nothing to compare with the baseline; add a variant")
+            raise ValueError(
+                "resolution: there is nothing to compare with the baseline; add a variant"
+            )
         return self
 
     def _check_training(self, where: str, variant: VariantConfig, before: list[str]) -> None:
@@ -233,14 +263,23 @@ class Experiment(Section):
         own = _OWN.fullmatch(variant.adapter or variant.merge or "")
         if self.finetune is None:
             if own:
-                raise ValueError(f"{where}.{key}: there is no section finetune; add it, or name an adapter folder")
+                raise ValueError(
+                    f"{where}.{key}: there is no section finetune; add it, or name an adapter folder"
+                )
             if variant.is_student:
                 raise ValueError(
                     f"{where}.{'prune' if variant.prune is not None else 'distil'}: there is no section finetune; add it"
                 )
             return
-        if own and own["epoch"] and int(own["epoch"]) > self.finetune.epochs and not self.finetune.max_steps:
-            raise ValueError(f"{where}.{key}: epoch {own['epoch']} of {self.finetune.epochs}; finetune.epochs has no such one")
+        if (
+            own
+            and own["epoch"]
+            and int(own["epoch"]) > self.finetune.epochs
+            and not self.finetune.max_steps
+        ):
+            raise ValueError(
+                f"{where}.{key}: epoch {own['epoch']} of {self.finetune.epochs}; finetune.epochs has no such one"
+            )
         if own and variant.adapter and (why := self.finetune.why_only_merged):
             raise ValueError(f"{where}.adapter: {why}; write merge instead of adapter")
         if variant.distil and variant.distil not in before:
@@ -254,7 +293,9 @@ class Experiment(Section):
         stages = self.workload.stages
         return next((s for s in stages if s.open_loop), stages[0]).label
 
-    def measured_until(self, decided: bool, resolution: str | None, max_time: str | None) -> Experiment:
+    def measured_until(
+        self, decided: bool, resolution: str | None, max_time: str | None
+    ) -> Experiment:
         """The same experiment with what the command line says of its length. Raises BadInput for what can't be."""
         if max_time is not None and not decided and resolution is None:
             raise BadInput("--max-time goes with --until-decided or --resolution")
@@ -264,21 +305,40 @@ class Experiment(Section):
             if decided:
                 update["until_decided"] = UntilDecided.model_validate(time)
             if resolution is not None:
-                update["resolution"] = ResolutionConfig.model_validate({"change": resolution, **time})
+                update["resolution"] = ResolutionConfig.model_validate(
+                    {"change": resolution, **time}
+                )
             return Experiment.model_validate({**dict(self), **update})
         except ValidationError as error:
             problem = error.errors()[0]
-            option = "--max-time: " if "max_time" in problem["loc"] else "--resolution: " if "change" in problem["loc"] else "--"
+            option = (
+                "--max-time: "
+                if "max_time" in problem["loc"]
+                else "--resolution: "
+                if "change" in problem["loc"]
+                else "--"
+            )
             raise BadInput(f"{option}{problem['msg'].removeprefix('Value error, ')}") from None
 
     def as_yaml(self) -> str:
         """The file that reads back as this experiment, every default written out and references in place of secrets."""
-        public = self.model_copy(update={"variants": tuple(variant.public() for variant in self.variants)})
-        return yaml.safe_dump(public.model_dump(mode="json", exclude_none=True), sort_keys=False, width=120, allow_unicode=True)
+        public = self.model_copy(
+            update={"variants": tuple(variant.public() for variant in self.variants)}
+        )
+        return yaml.safe_dump(
+            public.model_dump(mode="json", exclude_none=True),
+            sort_keys=False,
+            width=120,
+            allow_unicode=True,
+        )
 
     def salted(self) -> Experiment:
         """The same experiment with the salt of its prefix caches drawn, where it has none of its own and wants one."""
         salt, dataset = self.workload.cache_salt, self.workload.dataset
         if isinstance(salt, str) or not (dataset is not None if salt is None else salt):
             return self
-        return self.model_copy(update={"workload": self.workload.model_copy(update={"cache_salt": secrets.token_hex(8)})})
+        return self.model_copy(
+            update={
+                "workload": self.workload.model_copy(update={"cache_salt": secrets.token_hex(8)})
+            }
+        )

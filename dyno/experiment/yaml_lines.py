@@ -13,7 +13,11 @@ from typing import Any
 import yaml
 
 _WORDS = ("labels",)
-_TEXT, _WHOLE, _DATE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp"
+_TEXT, _WHOLE, _DATE = (
+    "tag:yaml.org,2002:str",
+    "tag:yaml.org,2002:int",
+    "tag:yaml.org,2002:timestamp",
+)
 _MOST_VALUES = 100_000
 _LONGEST_NUMBER = 300
 
@@ -43,7 +47,11 @@ class AsWritten(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
         written = str(self.construct_scalar(node))
         digits = written.lstrip("+-")
-        odd = ":" in digits or (digits[:1] == "0" and digits[1:2].isdecimal()) or len(digits) > _LONGEST_NUMBER
+        odd = (
+            ":" in digits
+            or (digits[:1] == "0" and digits[1:2].isdecimal())
+            or len(digits) > _LONGEST_NUMBER
+        )
         return written if odd else super().construct_yaml_int(node)
 
     def construct_date(self, node: yaml.ScalarNode) -> Any:
@@ -79,7 +87,10 @@ def _check_keys(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
             if key.value in lines:
-                raise _Problem(f"{key.value} stands here a second time, the first is in line {lines[key.value]}", key)
+                raise _Problem(
+                    f"{key.value} stands here a second time, the first is in line {lines[key.value]}",
+                    key,
+                )
             lines[key.value] = key.start_mark.line + 1
 
 
@@ -100,7 +111,9 @@ def read_yaml(text: str) -> Any:
     except RecursionError:
         raise yaml.MarkedYAMLError(problem="it is nested too deep to be read") from None
     except (LookupError, TypeError, ValueError):
-        raise yaml.MarkedYAMLError(problem="a value is not of the kind that its tag (!!int, !!bool, ...) promises") from None
+        raise yaml.MarkedYAMLError(
+            problem="a value is not of the kind that its tag (!!int, !!bool, ...) promises"
+        ) from None
 
 
 def _guarded(text: str) -> str:

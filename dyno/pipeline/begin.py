@@ -20,7 +20,12 @@ from loadgen.sending.workers_needed import stored_ceiling
 
 
 def begin(
-    prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None, *, measures: bool = True
+    prepared: Prepared,
+    run: RunDirectory,
+    progress: Progress,
+    source: Source | None = None,
+    *,
+    measures: bool = True,
 ) -> None:
     """Set aside what no longer is what is asked for, and write down what is about to be run.
 
@@ -48,7 +53,9 @@ def begin_stage(prepared: Prepared, run: RunDirectory, progress: Progress) -> No
 def _write_environment(prepared: Prepared, run: RunDirectory, measures: bool) -> None:
     """Where hardware or versions are others than those of an earlier try, its files are set aside."""
     kept, here = read_environment(run.path), environment()
-    if kept.whole and (not measures or all(kept.whole.get(key) == here[key] for key in ("hardware", "versions"))):
+    if kept.whole and (
+        not measures or all(kept.whole.get(key) == here[key] for key in ("hardware", "versions"))
+    ):
         return
     if kept.whole:
         set_aside(run, run.environment)
@@ -59,4 +66,7 @@ def _write_environment(prepared: Prepared, run: RunDirectory, measures: bool) ->
         seeds["finetune"] = prepared.experiment.finetune.seed
     models = {model.id: model.revision for model in prepared.models.values()}
     requests = {"requests": dict(kept.requests)} if kept.requests else {}
-    write_whole(run.environment, json.dumps({**here, "models": models, "seeds": seeds, **requests}, indent=2) + "\n")
+    write_whole(
+        run.environment,
+        json.dumps({**here, "models": models, "seeds": seeds, **requests}, indent=2) + "\n",
+    )

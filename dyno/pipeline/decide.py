@@ -21,7 +21,9 @@ from results.inputs import RunInputs
 from results.summary import CapacityPlan, Summary, Verdicts
 
 
-def decide(run: RunDirectory, experiment: Experiment, progress: Progress) -> tuple[Summary, Verdicts]:
+def decide(
+    run: RunDirectory, experiment: Experiment, progress: Progress
+) -> tuple[Summary, Verdicts]:
     """Everything that is made of the journals, each read once: Parquet, summary, verdict, plan, report."""
     from foundation.run.journal import read_prompts
     from results.analysis import summarise
@@ -63,7 +65,10 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         stages=[stage.label for stage in experiment.workload.stages],
         notes=[
             *kept.notes,
-            *(f"{label}: {rate.sentence}" for label, rate in (read_rates(run.rates, experiment) or {}).items()),
+            *(
+                f"{label}: {rate.sentence}"
+                for label, rate in (read_rates(run.rates, experiment) or {}).items()
+            ),
             *(f"{variant}: {note}" for variant, notes in kept.requests.items() for note in notes),
         ],
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
@@ -73,7 +78,10 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
 
 def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
     """Indented JSON, which a terminal can show; the same object gives the same bytes."""
-    write_whole(file, json_printable(msgspec.json.format(msgspec.json.encode(output), indent=2).decode()) + "\n")
+    write_whole(
+        file,
+        json_printable(msgspec.json.format(msgspec.json.encode(output), indent=2).decode()) + "\n",
+    )
 
 
 def settled(run: RunDirectory, experiment: Experiment) -> bool:

@@ -25,7 +25,11 @@ PACKAGES = (
 
 def environment() -> dict[str, Any]:
     """Hardware and versions, as `environment.json` keeps them. Packages that are not installed are left out."""
-    return {"hardware": hardware(), "versions": {"python": platform.python_version(), **versions()}, "commit": commit()}
+    return {
+        "hardware": hardware(),
+        "versions": {"python": platform.python_version(), **versions()},
+        "commit": commit(),
+    }
 
 
 def note_requests(file: Path, notes: Mapping[str, Sequence[str]]) -> None:
@@ -71,7 +75,9 @@ def accelerators() -> list[str]:
 
 def compute_capability() -> float | None:
     """The lowest of this machine's NVIDIA GPUs (8.9 for Ada, 9.0 for Hopper); None where there is none."""
-    found = [float(line) for line in _of_each_gpu("compute_cap") if line.replace(".", "", 1).isdigit()]
+    found = [
+        float(line) for line in _of_each_gpu("compute_cap") if line.replace(".", "", 1).isdigit()
+    ]
     return min(found, default=None)
 
 
@@ -79,8 +85,14 @@ def _of_each_gpu(fields: str) -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
-    told = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=20)
-    return [line.strip() for line in told.stdout.splitlines() if line.strip()] if told.returncode == 0 else []
+    told = subprocess.run(
+        query, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=20
+    )
+    return (
+        [line.strip() for line in told.stdout.splitlines() if line.strip()]
+        if told.returncode == 0
+        else []
+    )
 
 
 def commit() -> str | None:
@@ -90,9 +102,21 @@ def commit() -> str | None:
         return None
     git = ["git", "-C", str(here)]
     head = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"], capture_output=True, encoding="utf-8", errors="replace", check=False
+        [*git, "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     changes = subprocess.run(
-        [*git, "status", "--porcelain"], capture_output=True, encoding="utf-8", errors="replace", check=False
+        [*git, "status", "--porcelain"],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "") if head.returncode == 0 else None
+    return (
+        head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+        if head.returncode == 0
+        else None
+    )

@@ -29,11 +29,15 @@ def read_failures(run: RunDirectory, variants: Iterable[str]) -> dict[str, str]:
     return failures or {}
 
 
-def fail(run: RunDirectory, failures: Mapping[str, SystemFailed], progress: Progress, where: str = "") -> None:
+def fail(
+    run: RunDirectory, failures: Mapping[str, SystemFailed], progress: Progress, where: str = ""
+) -> None:
     """Write down and say that the servers of some variants failed; `where`: the block it was in."""
     if not failures:
         return
-    said = {name: f"{failure}{f' (in {where})' if where else ''}" for name, failure in failures.items()}
+    said = {
+        name: f"{failure}{f' (in {where})' if where else ''}" for name, failure in failures.items()
+    }
     _write(run, read_failures(run, ()) | said)
     for failure in dict.fromkeys(failures.values()):
         named = [name for name, each in failures.items() if each is failure]
@@ -41,7 +45,9 @@ def fail(run: RunDirectory, failures: Mapping[str, SystemFailed], progress: Prog
         for line in failure.detail.splitlines():
             if line not in str(failure):
                 progress.log(f"  {line}")
-    progress.log(f"{', '.join(failures)}: not measured further; dyno run --resume {run.path} tries again")
+    progress.log(
+        f"{', '.join(failures)}: not measured further; dyno run --resume {run.path} tries again"
+    )
 
 
 def forget_failures(run: RunDirectory, variants: Iterable[str]) -> None:
@@ -74,7 +80,9 @@ def ends_in_silence(journal: Path) -> bool:
 
 def put_aside_last(run: RunDirectory, variant: str) -> None:
     """Put the variant's latest journal aside where its last requests failed: its server may have died before it was whole."""
-    journals = sorted(run.path.glob(f"load/{variant}/*/block-*.jsonl"), key=lambda file: file.stat().st_mtime_ns)
+    journals = sorted(
+        run.path.glob(f"load/{variant}/*/block-*.jsonl"), key=lambda file: file.stat().st_mtime_ns
+    )
     if journals and is_whole(journals[-1]) and any(_last_failures(journals[-1])):
         put_aside(journals[-1])
 
@@ -83,7 +91,9 @@ def _last_failures(journal: Path) -> list[str]:
     """The classes of failure of the last requests, "" for those that ended well; none where they can't be read."""
     with journal.open("rb") as file:
         file.seek(max(0, journal.stat().st_size - _TAIL_BYTES))
-        lines = file.read().splitlines()[1:-1][-_LAST:]  # without the header, or half a line, and the end
+        lines = file.read().splitlines()[1:-1][
+            -_LAST:
+        ]  # without the header, or half a line, and the end
     try:
         return [msgspec.json.decode(line, type=RequestRecord).failure or "" for line in lines]
     except UNREADABLE:

@@ -77,43 +77,59 @@ async def measure(
     try:
         answers = partial(reach, workload=prepared.experiment.workload, log=progress.log)
         patience = prepared.experiment.workload.deadlines.first
-        hosting = Hosting(plan, prepared.experiment.serve, out.logs, progress, answers, out.telemetry, patience)
+        hosting = Hosting(
+            plan, prepared.experiment.serve, out.logs, progress, answers, out.telemetry, patience
+        )
         for names in plan.rounds:
             if not _blocks(prepared, names, out) and until is None and resolution is None:
                 forget_failures(out, names)
                 continue
-            servers = [server for server in plan.servers if any(v.name in names for v in server.variants)]
+            servers = [
+                server for server in plan.servers if any(v.name in names for v in server.variants)
+            ]
             part = 1 / len(plan.rounds)
             async with AsyncExitStack() as stack:
                 stack.enter_context(handled(stop.actions))
                 largest = max((server.memory.weights for server in servers), default=0)
                 with timeline.doing("server", len(servers), largest, part):
                     try:
-                        endpoints = await stack.enter_async_context(hosting.round(names, partly=True))
+                        endpoints = await stack.enter_async_context(
+                            hosting.round(names, partly=True)
+                        )
                     except ServerFailed:  # there is nobody else in this round
                         failed |= hosting.failed
                         fail(out, hosting.failed, progress)
                         continue
                 fail(out, hosting.failed, progress)
-                note_requests(out.environment, {name: endpoint.notes for name, endpoint in endpoints.items()})
+                note_requests(
+                    out.environment, {name: endpoint.notes for name, endpoint in endpoints.items()}
+                )
                 load = _Load(hosting, endpoints, progress, stop, times, out)
                 prepared = await _warmed_up(prepared, list(endpoints), out, load)
                 prepared = await _at_measured_rates(prepared, names, out, load)
                 planned = prepared.experiment.workload.blocks
                 if resolution:
-                    await load.run(_stage_blocks(prepared, names, out, _judged(prepared), resolution.pilot), "the pilot")
+                    await load.run(
+                        _stage_blocks(prepared, names, out, _judged(prepared), resolution.pilot),
+                        "the pilot",
+                    )
                     found = plan_blocks()
                     planned = found.blocks
                     for sentence in (*found.sentences, f"so there will be {planned} blocks"):
                         progress.log(sentence)
                 everything = _blocks(prepared, names, out, planned)
                 with timeline.doing("load", part=part):
-                    await load.run(everything, "all variants" if len(plan.rounds) == 1 else ", ".join(names))
-                for count in until.block_counts(prepared.experiment.workload.blocks) if until else ():
+                    await load.run(
+                        everything, "all variants" if len(plan.rounds) == 1 else ", ".join(names)
+                    )
+                for count in (
+                    until.block_counts(prepared.experiment.workload.blocks) if until else ()
+                ):
                     if until is None or settled() or time.monotonic() - began > until.max_time:
                         break
                     await load.run(
-                        _stage_blocks(prepared, names, out, _judged(prepared), count), f"until decided, {count} blocks"
+                        _stage_blocks(prepared, names, out, _judged(prepared), count),
+                        f"until decided, {count} blocks",
                     )
                 failed |= hosting.failed
                 forget_failures(out, [name for name in names if name not in failed])
@@ -124,11 +140,17 @@ async def measure(
     return times
 
 
-async def _warmed_up(prepared: Prepared, names: Sequence[str], out: RunDirectory, load: _Load) -> Prepared:
+async def _warmed_up(
+    prepared: Prepared, names: Sequence[str], out: RunDirectory, load: _Load
+) -> Prepared:
     """Ask every variant a few questions, and make prompts of their own for those whose server counts tokens otherwise."""
     await load.run(_warm_up(prepared, names, out), "to warm up")
     for _ in range(prompt_lengths.ROUNDS):
-        found = {name: each for name in names if (each := prompt_lengths.correction(prepared, name, out.warm_up(name)))}
+        found = {
+            name: each
+            for name in names
+            if (each := prompt_lengths.correction(prepared, name, out.warm_up(name)))
+        }
         if not found:
             break
         prepared = prompt_lengths.reworded(prepared, found, load.progress)
@@ -137,13 +159,17 @@ async def _warmed_up(prepared: Prepared, names: Sequence[str], out: RunDirectory
     return prepared
 
 
-async def _at_measured_rates(prepared: Prepared, names: Sequence[str], out: RunDirectory, load: _Load) -> Prepared:
+async def _at_measured_rates(
+    prepared: Prepared, names: Sequence[str], out: RunDirectory, load: _Load
+) -> Prepared:
     """Replace relative rates by what the variants that they refer to hold. All of these are up in the first round."""
     experiment = prepared.experiment
     if not (variants := relative_rates.unmeasured(experiment)):
         return prepared
     artifact = prepared.graph.rates
-    measured = relative_rates.read_rates(out.rates, experiment) if is_done(out.rates, artifact) else None
+    measured = (
+        relative_rates.read_rates(out.rates, experiment) if is_done(out.rates, artifact) else None
+    )
     if measured is None:
         held = {name: await _most_held(prepared, name, out, load) for name in variants}
         measured = relative_rates.measured_from(held, experiment)
@@ -154,7 +180,9 @@ async def _at_measured_rates(prepared: Prepared, names: Sequence[str], out: RunD
     return replace(prepared, experiment=relative_rates.at_rates(experiment, measured))
 
 
-async def _most_held(prepared: Prepared, name: str, out: RunDirectory, load: _Load) -> relative_rates.Held:
+async def _most_held(
+    prepared: Prepared, name: str, out: RunDirectory, load: _Load
+) -> relative_rates.Held:
     """The highest throughput of a variant in short closed loops. Raises SystemFailed where it answers too little."""
     style = _styles(prepared)[name]
     questions = _questions(prepared.prompts, "eval", style)
@@ -163,7 +191,9 @@ async def _most_held(prepared: Prepared, name: str, out: RunDirectory, load: _Lo
     loops: list[relative_rates.Held] = []
     while (concurrency := relative_rates.goes_on(loops, workload.max_in_flight)) is not None:
         requests = relative_rates.WAVES * concurrency
-        stage = Stage.model_validate({"name": "rate", "concurrency": concurrency, "requests": requests, "warmup": "0s"})
+        stage = Stage.model_validate(
+            {"name": "rate", "concurrency": concurrency, "requests": requests, "warmup": "0s"}
+        )
         journal = out.closed_loop(name, concurrency)
         block = _Block(name, style, stage, 1, questions, workload, journal, identity=identity)
         await load.run([block], f"{name}, {concurrency} in flight")
@@ -189,7 +219,11 @@ def _ends(journal: Path) -> NDArray[np.float64]:
 
 
 def _judged(prepared: Prepared) -> Stage:
-    return next(s for s in prepared.experiment.workload.stages if s.label == prepared.experiment.judged_stage)
+    return next(
+        s
+        for s in prepared.experiment.workload.stages
+        if s.label == prepared.experiment.judged_stage
+    )
 
 
 @dataclass
@@ -207,7 +241,9 @@ class _Load:
         """Raises Interrupted once a block was drained. The blocks of variants whose server failed are passed over."""
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
-            shown = _BlockProgress(self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}")
+            shown = _BlockProgress(
+                self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}"
+            )
             self.out.check_there()
             began = time.monotonic()
             measured = await self._measure(block, shown)
@@ -215,8 +251,14 @@ class _Load:
             if self.stop.drain.is_set():
                 raise Interrupted
             if measured:
-                self.times.add(block.variant, block.stage.label, time.monotonic() - began, block.requests)
-            left = [(each.variant, each.stage.label) for each in blocks[number:] if each.without(self.hosting.failed)]
+                self.times.add(
+                    block.variant, block.stage.label, time.monotonic() - began, block.requests
+                )
+            left = [
+                (each.variant, each.stage.label)
+                for each in blocks[number:]
+                if each.without(self.hosting.failed)
+            ]
             if left and (seconds := self.times.news_of(left)) is not None:
                 self.progress.log(f"load: about {duration(seconds)} left")
 
@@ -230,7 +272,12 @@ class _Load:
                 variants = await self.hosting.drop(failure)
                 for variant in variants:
                     put_aside_last(self.out, variant)
-                fail(self.out, dict.fromkeys(variants, failure), self.progress, f"block {of.block} of {of.stage.label}")
+                fail(
+                    self.out,
+                    dict.fromkeys(variants, failure),
+                    self.progress,
+                    f"block {of.block} of {of.stage.label}",
+                )
         return False
 
     async def _attempt(self, block: _Block | _Mixed, shown: Progress) -> None:
@@ -239,7 +286,10 @@ class _Load:
         await self.hosting.ready(variants)
         await self.hosting.sample()
         with self.stop.in_block():
-            await guarded(partial(self.hosting.watch, variants), block.run(self.endpoints, shown, self.stop.drain))
+            await guarded(
+                partial(self.hosting.watch, variants),
+                block.run(self.endpoints, shown, self.stop.drain),
+            )
         await self.hosting.sample()
         try:
             self.hosting.check(variants)
@@ -307,14 +357,18 @@ class _Block:
 
     @property
     def planned(self) -> int | None:
-        return planned_requests(self.stage, self.workload.seed, self.block, self.workload.warmup, self.place)
+        return planned_requests(
+            self.stage, self.workload.seed, self.block, self.workload.warmup, self.place
+        )
 
     @property
     def requests(self) -> int:
         """Its part of the bar; a closed loop that goes by time counts as one."""
         return self.planned or 1
 
-    async def run(self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event) -> None:
+    async def run(
+        self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
+    ) -> None:
         await run_block(self.plan(endpoints), self.journal, progress, stop)
 
     def plan(self, endpoints: Mapping[str, Endpoint]) -> BlockPlan:
@@ -367,11 +421,17 @@ class _Mixed:
     def requests(self) -> int:
         return sum(block.requests for block in self.blocks)
 
-    async def run(self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event) -> None:
-        await run_mix({block.journal: block.plan(endpoints) for block in self.blocks}, progress, stop)
+    async def run(
+        self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
+    ) -> None:
+        await run_mix(
+            {block.journal: block.plan(endpoints) for block in self.blocks}, progress, stop
+        )
 
 
-def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory, planned: int | None = None) -> list[_Block | _Mixed]:
+def _blocks(
+    prepared: Prepared, names: Sequence[str], out: RunDirectory, planned: int | None = None
+) -> list[_Block | _Mixed]:
     """The blocks still to be run, in order: stages, in each the blocks, in each the variants by turns; probes last.
 
     `planned`: how many blocks the judged stage has, where that is not what the experiment says.
@@ -380,15 +440,24 @@ def _blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory, planned
     workload = experiment.workload
     counts = {stage.label: workload.blocks for stage in workload.stages}
     counts[experiment.judged_stage] = planned or workload.blocks
-    found = [block for s in workload.stages for block in _stage_blocks(prepared, names, out, s, counts[s.label])]
+    found = [
+        block
+        for s in workload.stages
+        for block in _stage_blocks(prepared, names, out, s, counts[s.label])
+    ]
     styles, variants = _styles(prepared), _variants(prepared, names)
     for probe in experiment.quality.probes:
         stage, changed = _probe_load(probe, prepared.prompts, workload)
         for name, variant in variants.items():
-            journal, identity = out.journal(name, stage.label, 1), prepared.graph.probe(variant, probe).identity
+            journal, identity = (
+                out.journal(name, stage.label, 1),
+                prepared.graph.probe(variant, probe).identity,
+            )
             if not is_whole(journal, identity):
                 asked = _questions(prepared.prompts, probe.name, styles[name])
-                found.append(_Block(name, styles[name], stage, 1, asked, changed, journal, identity=identity))
+                found.append(
+                    _Block(name, styles[name], stage, 1, asked, changed, journal, identity=identity)
+                )
     return found
 
 
@@ -399,10 +468,15 @@ def _stage_blocks(
     workload, styles = prepared.experiment.workload, _styles(prepared)
     questions = {name: _questions(prepared.prompts, "eval", styles[name]) for name in names}
     counting = {name: _counting(prepared, name, out) for name in names}
-    identities = {name: prepared.graph.stage(v, stage).identity for name, v in _variants(prepared, names).items()}
+    identities = {
+        name: prepared.graph.stage(v, stage).identity
+        for name, v in _variants(prepared, names).items()
+    }
     found: list[_Block | _Mixed] = []
     for number, order in enumerate(interleave(names, blocks, workload.seed), start=1):
-        places = {name: Place(names.index(name), len(names)) if stage.mix else ALONE for name in order}
+        places = {
+            name: Place(names.index(name), len(names)) if stage.mix else ALONE for name in order
+        }
         made = [
             _Block(
                 name, styles[name], stage.in_block(number), number, questions[name], workload,
@@ -421,24 +495,44 @@ def _stage_blocks(
 
 def _counting(prepared: Prepared, name: str, out: RunDirectory) -> Path | None:
     """The tokenizer that counts for a variant whose server does not."""
-    read = read_journal(out.warm_up(name)) if prepared.tokenizer and out.warm_up(name).is_file() else None
+    read = (
+        read_journal(out.warm_up(name))
+        if prepared.tokenizer and out.warm_up(name).is_file()
+        else None
+    )
     if not isinstance(read, Journal) or not read.requests.ok.any():
         return None
-    return prepared.tokenizer if np.isnan(read.requests.output_tokens[read.requests.ok]).all() else None
+    return (
+        prepared.tokenizer
+        if np.isnan(read.requests.output_tokens[read.requests.ok]).all()
+        else None
+    )
 
 
 def _warm_up(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[_Block]:
     """A few questions to every variant before any counts: a server's first requests load and compile what later ones use."""
     workload, styles = prepared.experiment.workload, _styles(prepared)
-    stage = Stage.model_validate({"name": "warm-up", "concurrency": WARM_UP_CONCURRENCY, "requests": WARM_UP_REQUESTS})
+    stage = Stage.model_validate(
+        {"name": "warm-up", "concurrency": WARM_UP_CONCURRENCY, "requests": WARM_UP_REQUESTS}
+    )
     return [
-        _Block(name, styles[name], stage, 1, _questions(prepared.prompts, "eval", styles[name]), workload, out.warm_up(name))
+        _Block(
+            name,
+            styles[name],
+            stage,
+            1,
+            _questions(prepared.prompts, "eval", styles[name]),
+            workload,
+            out.warm_up(name),
+        )
         for name in names
     ]
 
 
 def _variants(prepared: Prepared, names: Sequence[str]) -> dict[str, VariantConfig]:
-    return {variant.name: variant for variant in prepared.experiment.variants if variant.name in names}
+    return {
+        variant.name: variant for variant in prepared.experiment.variants if variant.name in names
+    }
 
 
 def _styles(prepared: Prepared) -> dict[str, str]:
@@ -449,7 +543,9 @@ def _questions(prompts: Sequence[Prompt], group: str, style: str) -> list[Questi
     return questions_of([prompt for prompt in prompts if prompt.set == group], style)
 
 
-def _probe_load(probe: Probe, prompts: Sequence[Prompt], workload: WorkloadConfig) -> tuple[Stage, WorkloadConfig]:
+def _probe_load(
+    probe: Probe, prompts: Sequence[Prompt], workload: WorkloadConfig
+) -> tuple[Stage, WorkloadConfig]:
     count = sum(p.set == probe.name for p in prompts)
     stage = Stage.model_validate({"concurrency": PROBE_CONCURRENCY, "requests": count})
     stage = stage.model_copy(update={"name": f"probe-{probe.name}"})  # longer than a name may be

@@ -18,7 +18,13 @@ from dyno.checks.model_code import check_model_code
 from dyno.checks.templates import check_templates
 from dyno.experiment.data import check_asked, read_data, read_probe
 from dyno.experiment.endpoints import endpoint_of
-from dyno.experiment.models import name_only, resolve_adapter, resolve_model, tokenizer_at_hand, tokenizer_folder
+from dyno.experiment.models import (
+    name_only,
+    resolve_adapter,
+    resolve_model,
+    tokenizer_at_hand,
+    tokenizer_folder,
+)
 from dyno.experiment.schema import PREFIX, Experiment, is_own
 from dyno.own_process import isolated
 from dyno.pipeline.prepared import Prepared
@@ -37,7 +43,9 @@ from loadgen.prompts.exact_length import Correction, Wording
 from loadgen.schedule.replay import check_replays
 
 
-def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True) -> Prepared:
+def prepare(
+    experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True
+) -> Prepared:
     """Look everything up. `where` is the experiment file's folder; without `need_models`, hub ids stay names (`--dry-run`)."""
     experiment = resolved(experiment, where).salted()
     models: dict[str, ModelRef] = {}
@@ -66,7 +74,13 @@ def prepare(experiment: Experiment, where: Path, progress: Progress, *, need_mod
 def _outside(prepared: Prepared) -> Outside:
     """Read last, when everything that can be wrong with it is known not to be."""
     data = {"train": prepared.train, "eval": prepared.heldout}
-    return look(prepared.experiment, prepared.models, prepared.adapters_from_outside(), data, prepared.tokenizer)
+    return look(
+        prepared.experiment,
+        prepared.models,
+        prepared.adapters_from_outside(),
+        data,
+        prepared.tokenizer,
+    )
 
 
 def _model(name: str, where: Path, progress: Progress, needed: bool) -> ModelRef:
@@ -79,7 +93,9 @@ def _model(name: str, where: Path, progress: Progress, needed: bool) -> ModelRef
         return name_only(name)
 
 
-def _tokenizer(experiment: Experiment, models: Mapping[str, ModelRef], where: Path, progress: Progress) -> Path | None:
+def _tokenizer(
+    experiment: Experiment, models: Mapping[str, ModelRef], where: Path, progress: Progress
+) -> Path | None:
     """The folder whose tokenizer counts: the one named, else the experiment's model where it lies on this machine."""
     name = experiment.workload.tokenizer
     if name is not None:
@@ -91,7 +107,10 @@ def _tokenizer(experiment: Experiment, models: Mapping[str, ModelRef], where: Pa
 
 
 def dataset_prompts(
-    experiment: Experiment, tokenizer: Path | None, progress: Progress, correction: Correction | None = None
+    experiment: Experiment,
+    tokenizer: Path | None,
+    progress: Progress,
+    correction: Correction | None = None,
 ) -> list[Prompt]:
     """The prompts of the workload's dataset, of lengths that the server will count so."""
     workload = experiment.workload
@@ -101,11 +120,24 @@ def dataset_prompts(
 
 
 def _prompts(
-    experiment: Experiment, heldout: list[Example], tokenizer: Path | None, where: Path, progress: Progress
+    experiment: Experiment,
+    heldout: list[Example],
+    tokenizer: Path | None,
+    where: Path,
+    progress: Progress,
 ) -> list[Prompt]:
-    styles = {v.prompt or PLAIN: experiment.prompts[v.prompt].style if v.prompt else None for v in experiment.variants}
+    styles = {
+        v.prompt or PLAIN: experiment.prompts[v.prompt].style if v.prompt else None
+        for v in experiment.variants
+    }
     if experiment.data.prompt:
-        return [Prompt("prompt", "eval", {name: [{"role": "user", "content": experiment.data.prompt}] for name in styles})]
+        return [
+            Prompt(
+                "prompt",
+                "eval",
+                {name: [{"role": "user", "content": experiment.data.prompt}] for name in styles},
+            )
+        ]
     if dataset := experiment.workload.dataset:
         if tokenizer is None and dataset.sharegpt is None:
             progress.log(
@@ -116,26 +148,40 @@ def _prompts(
         styles = {PLAIN: None}
     else:
         check_asked(experiment.quality, "quality", heldout)
-        prompts = [_prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)]
+        prompts = [
+            _prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)
+        ]
     for probe in experiment.quality.probes:
         examples = read_probe(experiment, probe, where, progress)
         check_asked(probe, f"quality.probes.{probe.name}", examples)
         # A probe asks everybody the same words: no prompt style.
         prompts += [
-            _prompt(f"{probe.name}-{n:05d}", probe.name, example, dict.fromkeys(styles)) for n, example in enumerate(examples)
+            _prompt(f"{probe.name}-{n:05d}", probe.name, example, dict.fromkeys(styles))
+            for n, example in enumerate(examples)
         ]
     return prompts
 
 
-def _prompt(prompt_id: str, group: str, example: Example, styles: dict[str, PromptStyle | None]) -> Prompt:
-    return Prompt(prompt_id, group, {name: render(example, style) for name, style in styles.items()}, example.reference)
+def _prompt(
+    prompt_id: str, group: str, example: Example, styles: dict[str, PromptStyle | None]
+) -> Prompt:
+    return Prompt(
+        prompt_id,
+        group,
+        {name: render(example, style) for name, style in styles.items()},
+        example.reference,
+    )
 
 
 def _check_training(prepared: Prepared, progress: Progress) -> None:
     """In a process of its own: the tokenizer brings torch along, and this process is to carry the load."""
     if (config := prepared.experiment.finetune) is not None:
         trained = [(prepared.base, prepared.training_style)]
-        trained += [(prepared.base_of(v), prepared.wording_of(v)) for v in prepared.experiment.variants if v.is_student]
+        trained += [
+            (prepared.base_of(v), prepared.wording_of(v))
+            for v in prepared.experiment.variants
+            if v.is_student
+        ]
         told = isolated(
             _check_data, config, prepared.train, prepared.heldout, trained, progress=progress, log=Path(os.devnull)
         )  # fmt: skip
@@ -167,7 +213,9 @@ def _check_adapters(prepared: Prepared, progress: Progress) -> None:
         for key in ("adapter", "merge"):
             name = getattr(variant, key)
             if name and not is_own(name):
-                folder = _fetch_adapter(name, f"variants.{variant.name}.{key}", prepared.where, progress)
+                folder = _fetch_adapter(
+                    name, f"variants.{variant.name}.{key}", prepared.where, progress
+                )
                 if (base := prepared.base_of(variant)).path.is_dir():
                     for warning in quantize.check_adapter(folder, base):
                         progress.log(f"warning: variants.{variant.name}.{key}: {warning}")

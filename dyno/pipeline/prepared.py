@@ -43,7 +43,14 @@ class Prepared:
     def graph(self) -> Graph:
         """What the experiment makes and measures, each with its identity."""
         wordings = {variant.name: self.style_of(variant) for variant in self.experiment.variants}
-        return Graph(self.experiment, self.prompts, wordings, frozenset(self.corrections), self.rates, self.outside)
+        return Graph(
+            self.experiment,
+            self.prompts,
+            wordings,
+            frozenset(self.corrections),
+            self.rates,
+            self.outside,
+        )
 
     def style_of(self, variant: VariantConfig) -> str:
         """The wording of the prompts that the variant is asked."""
@@ -58,7 +65,9 @@ class Prepared:
     @property
     def training_style(self) -> PromptStyle | None:
         finetune = self.experiment.finetune
-        return self.experiment.prompts[finetune.prompt].style if finetune and finetune.prompt else None
+        return (
+            self.experiment.prompts[finetune.prompt].style if finetune and finetune.prompt else None
+        )
 
     def wording_of(self, variant: VariantConfig) -> PromptStyle | None:
         """How a variant is asked; a student is trained so too."""
@@ -72,7 +81,9 @@ class Prepared:
         base = self.base_of(variant)
         if variant.prune is None:
             return base
-        return ModelRef(f"{base.id}-pruned", base.revision, self.path(self.graph.pruned(variant), run))
+        return ModelRef(
+            f"{base.id}-pruned", base.revision, self.path(self.graph.pruned(variant), run)
+        )
 
     def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         """The folder of the adapter that a variant serves or merges."""
@@ -85,7 +96,12 @@ class Prepared:
 
     def adapters_from_outside(self) -> dict[str, Path]:
         """The folders of adapters that the experiment doesn't train, by their names in it."""
-        names = [name for v in self.experiment.variants for name in (v.adapter, v.merge) if name and not is_own(name)]
+        names = [
+            name
+            for v in self.experiment.variants
+            for name in (v.adapter, v.merge)
+            if name and not is_own(name)
+        ]
         return {name: adapter_folder(name, self.where) for name in names}
 
     def path(self, artifact: Artifact, run: RunDirectory) -> Path:

@@ -100,8 +100,12 @@ def measured_from(variants: Mapping[str, Held], experiment: Experiment) -> Stage
 def at_rates(experiment: Experiment, rates: StageRates) -> Experiment:
     """The same experiment with its relative rates replaced by those that were measured."""
     workload = experiment.workload
-    stages = tuple(s.at_rate(rates[s.label].rate) if s.relative_rate else s for s in workload.stages)
-    return experiment.model_copy(update={"workload": workload.model_copy(update={"stages": stages})})
+    stages = tuple(
+        s.at_rate(rates[s.label].rate) if s.relative_rate else s for s in workload.stages
+    )
+    return experiment.model_copy(
+        update={"workload": workload.model_copy(update={"stages": stages})}
+    )
 
 
 def unmeasured(experiment: Experiment) -> list[str]:
@@ -120,10 +124,13 @@ def read_rates(file: Path, experiment: Experiment) -> StageRates | None:
         raise BadInput(f"{file}: {error}; delete it to measure the rates again") from None
     asked = {s.label: s.relative_rate for s in experiment.workload.stages if s.relative_rate}
     same = rates.keys() == asked.keys() and all(
-        (rates[label].of, rates[label].share) == (rate.of, rate.share) for label, rate in asked.items()
+        (rates[label].of, rates[label].share) == (rate.of, rate.share)
+        for label, rate in asked.items()
     )
     if same and not all(0 < rate.rate < inf for rate in rates.values()):
-        raise BadInput(f"{file}: a rate that is not above zero; delete it to measure the rates again")
+        raise BadInput(
+            f"{file}: a rate that is not above zero; delete it to measure the rates again"
+        )
     return rates if same else None
 
 

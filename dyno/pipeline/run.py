@@ -96,7 +96,9 @@ def _checkpoint_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]
     return float(sum(sizes)), max(sizes, default=0)
 
 
-def keep_loads(prepared: Prepared, serving: serve.ServePlan, device: str, times: BlockTimes, summary: Summary) -> None:
+def keep_loads(
+    prepared: Prepared, serving: serve.ServePlan, device: str, times: BlockTimes, summary: Summary
+) -> None:
     """Remember how fast this machine answered, for the estimates of later runs."""
     variants = {v.name: v for v in prepared.experiment.variants if not v.url}
     for variant in summary.variants:
@@ -111,4 +113,13 @@ def keep_loads(prepared: Prepared, serving: serve.ServePlan, device: str, times:
                 scheduled = times.requests[kind] / stage.offered_rate if stage.offered_rate else 0.0
                 amount = times.requests[kind] * tokens
                 saturated = seconds > SATURATED * scheduled
-                keep(Work(kind="load", device=device, model_bytes=size, amount=amount, seconds=seconds, saturated=saturated))
+                keep(
+                    Work(
+                        kind="load",
+                        device=device,
+                        model_bytes=size,
+                        amount=amount,
+                        seconds=seconds,
+                        saturated=saturated,
+                    )
+                )

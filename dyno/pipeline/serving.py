@@ -19,10 +19,16 @@ from serve import ServedVariant
 def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory) -> ServedVariant:
     """How the variant will be served; its files need not be there yet."""
     if variant.url:
-        return ServedVariant(variant.name, None, elsewhere=endpoint_of(variant, prepared.experiment.workload.api))
+        return ServedVariant(
+            variant.name, None, elsewhere=endpoint_of(variant, prepared.experiment.workload.api)
+        )
     base, checkpoint = prepared.base_of(variant), prepared.graph.checkpoint(variant)
     model = ModelRef(base.id, base.revision, prepared.path(checkpoint, run)) if checkpoint else base
-    rank = prepared.experiment.finetune.saved_rank if prepared.experiment.finetune and is_own(variant.adapter) else None
+    rank = (
+        prepared.experiment.finetune.saved_rank
+        if prepared.experiment.finetune and is_own(variant.adapter)
+        else None
+    )
     four_bits = variant.quantize is not None and variant.quantize.method in FOUR_BITS
     adapter = prepared.adapter_path(variant, run)
     return ServedVariant(
@@ -40,16 +46,27 @@ def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
     """Which servers, with which arguments, up together or in turns. Raises BadInput for what can't be served so."""
     experiment = prepared.experiment
     check_kernels(experiment, prepared.models)
-    plan = serve.check([served_variant(prepared, variant, run) for variant in experiment.variants], experiment.serve)
-    if (len(plan.rounds) > 1 or plan.residency == "sleep") and any(stage.mix for stage in experiment.workload.stages):
-        raise BadInput("workload.stages: a mix needs all variants at once; give their servers memory to be resident")
+    plan = serve.check(
+        [served_variant(prepared, variant, run) for variant in experiment.variants],
+        experiment.serve,
+    )
+    if (len(plan.rounds) > 1 or plan.residency == "sleep") and any(
+        stage.mix for stage in experiment.workload.stages
+    ):
+        raise BadInput(
+            "workload.stages: a mix needs all variants at once; give their servers memory to be resident"
+        )
     first = set(plan.rounds[0]) if plan.rounds else set()
     if apart := [name for name in unmeasured(experiment) if name not in first]:
         raise BadInput(
             f"workload.stages: rates relative to {', '.join(apart)} must be measured before any stage begins, and the servers "
             "take turns; name a variant of the first turn, or give the servers memory to be resident"
         )
-    adding = next((key for key in ("until_decided", "resolution") if getattr(experiment, key)), None)
+    adding = next(
+        (key for key in ("until_decided", "resolution") if getattr(experiment, key)), None
+    )
     if adding and len(plan.rounds) > 1:
-        raise BadInput(f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident")
+        raise BadInput(
+            f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident"
+        )
     return plan

@@ -23,7 +23,9 @@ def handled(actions: Actions) -> Iterator[None]:
         yield
     finally:
         for number, action in before.items():
-            loop.remove_signal_handler(number)  # leaves the system's own action: to end the process without a word
+            loop.remove_signal_handler(
+                number
+            )  # leaves the system's own action: to end the process without a word
             signal.signal(number, action)
 
 

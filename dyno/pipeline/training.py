@@ -39,45 +39,85 @@ COLLECT_CONCURRENCY = 8
 
 
 def make_adapter(
-    prepared: Prepared, run: RunDirectory, progress: Progress, only: Sequence[str] = (), launch_with: str | None = None
+    prepared: Prepared,
+    run: RunDirectory,
+    progress: Progress,
+    only: Sequence[str] = (),
+    launch_with: str | None = None,
 ) -> Path | None:
     """Train this experiment's own adapter, where it has a section finetune (and one of the variants in `only` needs it).
 
     `launch_with` are accelerate's options.
     """
     config = prepared.experiment.finetune
-    needed = any(is_own(v.adapter) or is_own(v.merge) for v in prepared.experiment.variants if v.name in only)
+    needed = any(
+        is_own(v.adapter) or is_own(v.merge) for v in prepared.experiment.variants if v.name in only
+    )
     if config is None or (only and not needed):
         return None
     artifact = prepared.graph.own_adapter
     done = prepared.path(artifact, run)
     if not is_done(done, artifact):
         with making(run, prepared.graph.place(artifact), artifact, go_on=True) as out:
-            arguments = (config, prepared.base, prepared.train, prepared.heldout, prepared.training_style, out)
+            arguments = (
+                config,
+                prepared.base,
+                prepared.train,
+                prepared.heldout,
+                prepared.training_style,
+                out,
+            )
             _train(prepared, arguments, run, progress, launch_with)
     return done
 
 
-def make_student(prepared: Prepared, variant: VariantConfig, run: RunDirectory, progress: Progress) -> None:
+def make_student(
+    prepared: Prepared, variant: VariantConfig, run: RunDirectory, progress: Progress
+) -> None:
     """Prune, collect the teacher's answers and train, as far as the variant asks for it and it is not done yet."""
     config = prepared.experiment.finetune
     assert config is not None
     graph, base = prepared.graph, prepared.trained_base(variant, run)
     if variant.prune is not None and not is_done(base.path, pruned := graph.pruned(variant)):
         with making(run, graph.place(pruned), pruned) as out:
-            arguments = (config, prepared.base_of(variant), prepared.train, prepared.wording_of(variant), variant.prune, out)
-            isolated(finetune.prune, *arguments, progress=progress, log=run.logs / f"{variant.name}.log")
+            arguments = (
+                config,
+                prepared.base_of(variant),
+                prepared.train,
+                prepared.wording_of(variant),
+                variant.prune,
+                out,
+            )
+            isolated(
+                finetune.prune, *arguments, progress=progress, log=run.logs / f"{variant.name}.log"
+            )
     artifact = graph.student(variant)
     if not is_done(prepared.path(artifact, run), artifact):
-        examples = prepared.train if variant.distil is None else _answers(prepared, variant, config, run, progress)
+        examples = (
+            prepared.train
+            if variant.distil is None
+            else _answers(prepared, variant, config, run, progress)
+        )
         with making(run, graph.place(artifact), artifact, go_on=True) as out:
-            _train(prepared, (config, base, examples, prepared.heldout, prepared.wording_of(variant), out), run, progress)
+            _train(
+                prepared,
+                (config, base, examples, prepared.heldout, prepared.wording_of(variant), out),
+                run,
+                progress,
+            )
 
 
 def _train(
-    prepared: Prepared, arguments: tuple[Any, ...], run: RunDirectory, progress: Progress, launch_with: str | None = None
+    prepared: Prepared,
+    arguments: tuple[Any, ...],
+    run: RunDirectory,
+    progress: Progress,
+    launch_with: str | None = None,
 ) -> None:
-    scorer = partial(score, with_labels(prepared.experiment.quality, [p for p in prepared.prompts if p.set == "eval"]))
+    scorer = partial(
+        score,
+        with_labels(prepared.experiment.quality, [p for p in prepared.prompts if p.set == "eval"]),
+    )
     log = run.logs / "finetune.log"
     if launch_with is not None:
         launch(launch_with, arguments, scorer, progress, log)
@@ -91,7 +131,11 @@ def _train_here(arguments: tuple[Any, ...], scorer: Any, *, progress: Progress) 
 
 
 def _answers(
-    prepared: Prepared, student: VariantConfig, config: FinetuneConfig, run: RunDirectory, progress: Progress
+    prepared: Prepared,
+    student: VariantConfig,
+    config: FinetuneConfig,
+    run: RunDirectory,
+    progress: Progress,
 ) -> list[Example]:
     """The training examples with the teacher's answers in place of their own; those it failed at or was cut off in left out."""
     teacher = next(v for v in prepared.experiment.variants if v.name == student.distil)
@@ -111,20 +155,28 @@ def _answers(
         raise SystemFailed(
             f"variants.{student.name}.distil: {teacher.name} gave no whole answer to any of {len(examples)} questions"
         )
-    progress.log(f"distil: {len(told)} of {len(examples)} answers of {teacher.name} are whole, and taught to {student.name}")
+    progress.log(
+        f"distil: {len(told)} of {len(examples)} answers of {teacher.name} are whole, and taught to {student.name}"
+    )
     return [_answered(example, told[i]) for i, example in enumerate(examples) if i in told]
 
 
 def _answered(example: Example, text: str) -> Example:
     """The example with another answer, which is learned whatever the line says of its own."""
-    earlier = {place: weight for place, weight in example.weights.items() if place < len(example.messages)}
+    earlier = {
+        place: weight for place, weight in example.weights.items() if place < len(example.messages)
+    }
     return replace(example, completion=text, answer_keys={}, weights=earlier)
 
 
 def _whole_answers(requests: Requests) -> dict[int, str]:
     """By the number of the question: answers that the teacher ended itself."""
     rows = zip(requests.prompt_id, requests.ok, requests.finish_reason, requests.text, strict=True)
-    return {int(prompt): text for prompt, ok, reason, text in rows if ok and reason == "stop" and text.strip()}
+    return {
+        int(prompt): text
+        for prompt, ok, reason, text in rows
+        if ok and reason == "stop" and text.strip()
+    }
 
 
 async def _ask(
@@ -139,18 +191,29 @@ async def _ask(
     experiment = prepared.experiment
     plan = serve.check([served_variant(prepared, teacher, run)], experiment.serve)
     stage = Stage.model_validate(
-        {"name": "distil", "concurrency": COLLECT_CONCURRENCY, "requests": len(questions), "warmup": "0s"}
+        {
+            "name": "distil",
+            "concurrency": COLLECT_CONCURRENCY,
+            "requests": len(questions),
+            "warmup": "0s",
+        }
     )
     asked = experiment.workload
     workload = WorkloadConfig(
-        stages=(stage,), api=asked.api, sampling=asked.sampling, deadlines=asked.deadlines, transport=asked.transport
+        stages=(stage,),
+        api=asked.api,
+        sampling=asked.sampling,
+        deadlines=asked.deadlines,
+        transport=asked.transport,
     )
     answers = partial(reach, workload=workload, log=progress.log)
     hosting = serve.Hosting(plan, experiment.serve, run.logs, progress, answers)
     async with hosting.round([teacher.name]) as endpoints:
         progress.stage(f"ask {teacher.name}", len(questions), "requests")
         endpoint, style = endpoints[teacher.name], teacher.prompt or PLAIN
-        block = BlockPlan(endpoint, stage, 1, asked.seed, questions, style, workload, identity=identity)
+        block = BlockPlan(
+            endpoint, stage, 1, asked.seed, questions, style, workload, identity=identity
+        )
 
         async def ask() -> None:
             await run_block(block, journal, progress, asyncio.Event())

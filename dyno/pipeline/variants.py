@@ -43,7 +43,9 @@ def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
     if variant.quantize is None:
         return None
     same = (
-        v for v in experiment.variants if v.model_copy(update={"name": variant.name, "quantize": variant.quantize}) == variant
+        v
+        for v in experiment.variants
+        if v.model_copy(update={"name": variant.name, "quantize": variant.quantize}) == variant
     )
     return next((v.name for v in same if v.quantize is None), None)
 
@@ -54,7 +56,13 @@ def kind(variant: VariantConfig) -> Kind:
         return "url"
     if variant.quantize:
         return "quantized"
-    return "adapter" if variant.adapter else "merged" if variant.merge or variant.is_student else "model"
+    return (
+        "adapter"
+        if variant.adapter
+        else "merged"
+        if variant.merge or variant.is_student
+        else "model"
+    )
 
 
 def describe(variant: VariantConfig) -> str:

@@ -15,7 +15,15 @@ from results.report.table import in_order
 from results.summary import StageSummary, Summary, Verdicts
 
 # The columns of the table: enough to see where latency leaves the floor and throughput stops growing.
-_COLUMNS = ("latency_p50", "latency_p95", "ttft_p50", "ttft_p95", "requests_per_s", "output_tokens_per_s", "error_rate")
+_COLUMNS = (
+    "latency_p50",
+    "latency_p95",
+    "ttft_p50",
+    "ttft_p95",
+    "requests_per_s",
+    "output_tokens_per_s",
+    "error_rate",
+)
 
 
 def loads_table(summary: Summary) -> Table | None:
@@ -24,14 +32,20 @@ def loads_table(summary: Summary) -> Table | None:
     if len({stage.stage for _, stage in stages}) < 2:
         return None
     several = len(summary.variants) > 1
-    table = Table(header_style="bold", title="every load (* the one that is judged)", title_justify="left")
+    table = Table(
+        header_style="bold", title="every load (* the one that is judged)", title_justify="left"
+    )
     table.add_column("load")
     if several:
         table.add_column("variant")
     units = {}
     for key in _COLUMNS:
         units[key] = scale([_value(stage, key) for _, stage in stages], summary.metrics[key].unit)
-        table.add_column(f"{capital(summary.metrics[key].label)}, {units[key].unit}", justify="right", overflow="fold")
+        table.add_column(
+            f"{capital(summary.metrics[key].label)}, {units[key].unit}",
+            justify="right",
+            overflow="fold",
+        )
     for variant, stage in stages:
         mark = " *" if stage.stage == variant.judged_stage else ""
         names = [Text(stage.stage + mark), *([Text(variant.variant)] if several else [])]
@@ -45,5 +59,9 @@ def _value(stage: StageSummary, key: str) -> float | None:
 
 def results_json(run: RunDirectory, summary: Summary, verdicts: Verdicts) -> str:
     """`summary.json` and `verdict.json` in one object, and where the run lies."""
-    made = {"run": os.fsencode(run.path).decode("utf-8", "replace"), "summary": summary, "verdict": verdicts}
+    made = {
+        "run": os.fsencode(run.path).decode("utf-8", "replace"),
+        "summary": summary,
+        "verdict": verdicts,
+    }
     return json_printable(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())

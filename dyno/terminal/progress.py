@@ -41,7 +41,9 @@ class SafeConsole(Console):
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(printable(masked(text)), **how)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
@@ -59,7 +61,10 @@ class _Rate(ProgressColumn):
         unit = task.fields.get("unit", "")
         if not task.speed:
             return Text("")
-        return Text(f"{task.speed:.3g} {unit}/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s/{unit}", style="cyan")
+        return Text(
+            f"{task.speed:.3g} {unit}/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s/{unit}",
+            style="cyan",
+        )
 
 
 class TerminalProgress:
@@ -78,7 +83,12 @@ class TerminalProgress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._bar.stop()
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
@@ -121,7 +131,9 @@ class PlainProgress:
         rate = self._done / (now - self._began)
         left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
         of = f"/{self._total:g}" if self._total else ""
-        self.log(f"{self._name}: {self._done:g}{of} {self._unit}, {rate:.3g}/s{left}{'  ' + note if note else ''}")
+        self.log(
+            f"{self._name}: {self._done:g}{of} {self._unit}, {rate:.3g}/s{left}{'  ' + note if note else ''}"
+        )
 
     def log(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

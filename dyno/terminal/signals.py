@@ -20,7 +20,9 @@ def end_as_ctrl_c() -> None:
     """
     for number in ENDING:
         if counts(number):
-            signal.signal(number, signal.default_int_handler)  # for SIGINT, asyncio takes its place and cancels the task
+            signal.signal(
+                number, signal.default_int_handler
+            )  # for SIGINT, asyncio takes its place and cancels the task
 
 
 def counts(number: int) -> bool:

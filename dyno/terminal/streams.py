@@ -13,7 +13,20 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 # What an ASCII terminal shows for the signs that dyno prints; "?" is a mark of its own.
-_PLAIN = str.maketrans({"≈": "~", "×": "x", "µ": "u", "→": "->", "−": "-", "–": "-", "—": "-", "≤": "<=", "≥": ">=", "…": "..."})
+_PLAIN = str.maketrans(
+    {
+        "≈": "~",
+        "×": "x",
+        "µ": "u",
+        "→": "->",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "≤": "<=",
+        "≥": ">=",
+        "…": "...",
+    }
+)
 
 
 class _Outlet(io.FileIO):
@@ -40,13 +53,19 @@ def steady() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free: this one
+            os.set_inheritable(
+                os.open(os.devnull, os.O_RDWR), True
+            )  # gets the lowest number that is free: this one
     if sys.stdin is None:
-        sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+        sys.stdin = io.TextIOWrapper(
+            io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8"
+        )
     codecs.register_error("plain", _plain)
     if sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__:
         sys.stdout, sys.stderr = _steadied(sys.stdout, 1), _steadied(sys.stderr, 2)
-        os.environ["PYTHONIOENCODING"] = "utf-8:replace"  # of child processes, which write into files and to us
+        os.environ["PYTHONIOENCODING"] = (
+            "utf-8:replace"  # of child processes, which write into files and to us
+        )
 
 
 def _steadied(stream: TextIO | None, descriptor: int) -> TextIO:
@@ -83,4 +102,6 @@ def lost() -> str | None:
     problem = raw.problem if isinstance(raw, _Outlet) else None
     if problem is None or problem.errno == errno.EPIPE:
         return None
-    return f"standard output can't be written ({problem.strerror}); results are in the run directory"
+    return (
+        f"standard output can't be written ({problem.strerror}); results are in the run directory"
+    )

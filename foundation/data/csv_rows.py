@@ -49,5 +49,7 @@ def _separator(file: Path, text: str) -> str:
     present = [separator for separator in _SEPARATORS if separator in unquoted]
     if len(present) > 1:
         names = " and ".join(_SEPARATORS[separator] for separator in present)
-        raise BadInput(f"{file}:1: the header holds {names}, so what separates columns is not clear; quote its names")
+        raise BadInput(
+            f"{file}:1: the header holds {names}, so what separates columns is not clear; quote its names"
+        )
     return present[0] if present else ","

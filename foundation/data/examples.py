@@ -60,7 +60,11 @@ class Example:
         Spaces, case, Unicode's ways to write one character (NFKC), and characters that nobody sees are evened out.
         """
         said = [f"{m['role']}: {m['content']}{_more(m)}" for m in self.messages]
-        said += [f"{name}: {text}" for name, text in sorted(self.fields.items()) if name not in _STANDARD_FIELDS]
+        said += [
+            f"{name}: {text}"
+            for name, text in sorted(self.fields.items())
+            if name not in _STANDARD_FIELDS
+        ]
         return _even("\n".join([*said, *(json.dumps(tool, sort_keys=True) for tool in self.tools)]))
 
 
@@ -100,12 +104,21 @@ class PromptStyle:
             turns = "message that comes" if earlier == 1 else "messages that come"
             return f"the {earlier} {turns} before this example's last question; ask without a style"
         more = [key for m in example.messages for key in m if key not in ("role", "content")]
-        return f"{more[0]!r} of this example's message; ask without a style, or write data.ignore: [{more[0]}]" if more else None
+        return (
+            f"{more[0]!r} of this example's message; ask without a style, or write data.ignore: [{more[0]}]"
+            if more
+            else None
+        )
 
     def fields(self) -> set[str]:
         """The field names the templates use. Raises ValueError on a stray brace."""
         formatter = string.Formatter()
-        return {name for text in (self.user, self.system or "") for _, name, _, _ in formatter.parse(text) if name is not None}
+        return {
+            name
+            for text in (self.user, self.system or "")
+            for _, name, _, _ in formatter.parse(text)
+            if name is not None
+        }
 
 
 def render(example: Example, style: PromptStyle | None) -> list[Message]:
@@ -148,11 +161,15 @@ def _example(file: Path, number: int, row: Mapping[str, Any], reading: Reading) 
     line = read_line(f"{file}:{number}", row, reading)
     messages = line.conversation.messages
     if not line.answered:
-        return Example(file, number, messages, "", line.fields, line.tools, {}, line.conversation.weights)
+        return Example(
+            file, number, messages, "", line.fields, line.tools, {}, line.conversation.weights
+        )
     answer = messages[-1]
     more = {key: value for key, value in answer.items() if key not in ("role", "content")}
     weights = line.conversation.weights
-    return Example(file, number, messages[:-1], answer["content"], line.fields, line.tools, more, weights)
+    return Example(
+        file, number, messages[:-1], answer["content"], line.fields, line.tools, more, weights
+    )
 
 
 def _more(message: Message) -> str:
@@ -162,5 +179,7 @@ def _more(message: Message) -> str:
 
 def _even(text: str) -> str:
     if not text.isascii():
-        text = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
+        text = "".join(
+            c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"
+        )
     return " ".join(text.casefold().split())

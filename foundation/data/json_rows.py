@@ -71,7 +71,9 @@ def _lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
         if not line.strip(_BLANK):
             raise BadInput(f"{file}:{number}: empty line; remove it, or write an example there")
         if number == 1 and line.strip(_BLANK) == "{" and "\n" in text:
-            raise BadInput(f"{file}:1: one JSON object over several lines; write one a line, or a list [...] of them")
+            raise BadInput(
+                f"{file}:1: one JSON object over several lines; write one a line, or a list [...] of them"
+            )
         yield number, parse_json(f"{file}:{number}", line)
 
 
@@ -95,9 +97,13 @@ def _listed(file: Path, text: str) -> Iterator[tuple[int, Any]]:
             what = "no comma behind this element" if place < len(text) else "the list has no end"
             raise _NotJson(f"not JSON ({what})", counted)
         if (rest := _past_blanks(text, place + 1)) < len(text):
-            raise _NotJson("text behind the end of the list; write one list, or one object a line", rest)
+            raise _NotJson(
+                "text behind the end of the list; write one list, or one object a line", rest
+            )
     except _NotJson as problem:
-        raise BadInput(f"{file}:{line + text.count(chr(10), counted, problem.place)}: {problem}") from None
+        raise BadInput(
+            f"{file}:{line + text.count(chr(10), counted, problem.place)}: {problem}"
+        ) from None
 
 
 class _NotJson(ValueError):
@@ -126,7 +132,9 @@ def _value(text: str, place: int) -> tuple[Any, int]:
     except ValueError as error:
         raise _NotJson(str(error), place) from None
     if "\\u" in text[place:end] and (half := _half_character(value)):
-        raise _NotJson(f"half a character ({half!a}), which no text can hold; write both halves", place)
+        raise _NotJson(
+            f"half a character ({half!a}), which no text can hold; write both halves", place
+        )
     return value, end
 
 
@@ -150,7 +158,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = dict(pairs)
     if len(keys) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object")
+        raise ValueError(
+            f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object"
+        )
     return keys
 
 
@@ -158,5 +168,11 @@ _DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, object_pairs_h
 
 
 def _kind(value: Any) -> str:
-    kinds = {str: "a text", list: "a list", bool: "a truth value", Number: "a number", float: "a number"}
+    kinds = {
+        str: "a text",
+        list: "a list",
+        bool: "a truth value",
+        Number: "a number",
+        float: "a number",
+    }
     return kinds.get(type(value), "null")

@@ -25,7 +25,9 @@ def find_leaks(train: Sequence[Example], heldout: Sequence[Example]) -> list[Lea
     return [Leak(example, first[example.key]) for example in train if example.key in first]
 
 
-def without_leaks(train: Sequence[Example], heldout: Sequence[Example], on_leak: OnLeak) -> tuple[list[Example], str | None]:
+def without_leaks(
+    train: Sequence[Example], heldout: Sequence[Example], on_leak: OnLeak
+) -> tuple[list[Example], str | None]:
     """What may be learned, and what to say of leaks (None where there are none).
 
     "drop" leaves them out of training, so that the held-out split stays what it is; "allow" keeps them. Raises BadInput that
@@ -35,7 +37,11 @@ def without_leaks(train: Sequence[Example], heldout: Sequence[Example], on_leak:
     if not leaks:
         return list(train), None
     lines = ", ".join(f"{leak.learned.where} = {leak.heldout.where}" for leak in leaks[1:_NAMED])
-    more = f" (and {len(leaks) - 1} more: {lines}{', ...' if len(leaks) > _NAMED else ''})" if len(leaks) > 1 else ""
+    more = (
+        f" (and {len(leaks) - 1} more: {lines}{', ...' if len(leaks) > _NAMED else ''})"
+        if len(leaks) > 1
+        else ""
+    )
     said = f"{leaks[0].learned.where}: the same question stands in the held-out split at {leaks[0].heldout.where}{more}"
     if on_leak == "refuse":
         raise BadInput(

@@ -54,7 +54,9 @@ def read_line(where: str, row: Mapping[str, Any], reading: Reading) -> Line:
     shape = _shape(where, row, reading.answers)
     given = {key: value for key, value in row.items() if value is not None}
     extra = {key: given.pop(key) for key in reading.fields - _OURS if key in given}
-    if unread := [key for key in given if key not in _SHAPE_KEYS[shape] and key not in _NAMES_A_LINE]:
+    if unread := [
+        key for key in given if key not in _SHAPE_KEYS[shape] and key not in _NAMES_A_LINE
+    ]:
         raise BadInput(
             f"{where}: nothing reads {_names(unread)} beside {_names(_SHAPE_KEYS[shape] & set(given))}; write "
             f"data.ignore: [{_names(unread)}] (dyno load: --ignore) to leave that out, or data.columns to say what it stands for"
@@ -74,21 +76,35 @@ def _shape(where: str, row: Mapping[str, Any], answers: bool) -> str:
         if row.get(question) is not None and (answer in row or not answers):
             return question
     case = {key: name for name in row for key in _OURS if str(name).lower() == key and name != key}
-    hint = ", ".join(f"{ours}: {theirs}" for ours, theirs in sorted(case.items())) or "prompt: ..., completion: ..."
-    raise BadInput(f"{where}: fields {_names(row) or 'none'}; write {SHAPES}, or name the columns: data.columns: {{{hint}}}")
+    hint = (
+        ", ".join(f"{ours}: {theirs}" for ours, theirs in sorted(case.items()))
+        or "prompt: ..., completion: ..."
+    )
+    raise BadInput(
+        f"{where}: fields {_names(row) or 'none'}; write {SHAPES}, or name the columns: data.columns: {{{hint}}}"
+    )
 
 
 def _renamed(where: str, row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     for ours, theirs in reading.columns.items():
         if theirs not in row:
-            raise BadInput(f"{where}: data.columns names {theirs!r}, which is no column{nearest(theirs, map(str, row))}")
-        if ours in row and ours != theirs and ours not in reading.ignore and ours not in reading.columns.values():
+            raise BadInput(
+                f"{where}: data.columns names {theirs!r}, which is no column{nearest(theirs, map(str, row))}"
+            )
+        if (
+            ours in row
+            and ours != theirs
+            and ours not in reading.ignore
+            and ours not in reading.columns.values()
+        ):
             raise BadInput(
                 f"{where}: there is a column {ours!r} beside {theirs!r}, which data.columns puts in its place; "
                 f"write data.ignore: [{ours}] to leave it out"
             )
     moved = set(reading.columns.values()) | (set(reading.columns) & reading.ignore)
-    kept = {key: value for key, value in row.items() if key not in moved and key not in reading.ignore}
+    kept = {
+        key: value for key, value in row.items() if key not in moved and key not in reading.ignore
+    }
     return kept | {ours: row[theirs] for ours, theirs in reading.columns.items()}
 
 
@@ -99,11 +115,15 @@ def _from_messages(where: str, given: Mapping[str, Any], reading: Reading) -> Li
 
 
 def _from_prompt(where: str, given: Mapping[str, Any], reading: Reading) -> Line:
-    if any(isinstance(value, list) and value for value in (given["prompt"], given.get("completion"))):
+    if any(
+        isinstance(value, list) and value for value in (given["prompt"], given.get("completion"))
+    ):
         return _from_lists(where, given, reading)
     prompt = _text(where, given, "prompt")
     fields = {"prompt": prompt, "input": prompt}
-    return _asked(where, given, prompt, fields, "completion" if _has(given, "completion", reading) else None)
+    return _asked(
+        where, given, prompt, fields, "completion" if _has(given, "completion", reading) else None
+    )
 
 
 def _from_instruction(where: str, given: Mapping[str, Any], reading: Reading) -> Line:
@@ -112,7 +132,9 @@ def _from_instruction(where: str, given: Mapping[str, Any], reading: Reading) ->
     more = "" if blank else _text(where, given, "input")
     question = f"{instruction}\n\n{more}" if more else instruction
     fields = {"instruction": instruction, "input": more, "prompt": question}
-    return _asked(where, given, question, fields, "output" if _has(given, "output", reading) else None)
+    return _asked(
+        where, given, question, fields, "output" if _has(given, "output", reading) else None
+    )
 
 
 def _from_lists(where: str, given: Mapping[str, Any], reading: Reading) -> Line:
@@ -120,22 +142,37 @@ def _from_lists(where: str, given: Mapping[str, Any], reading: Reading) -> Line:
     parts = []
     for key, role in (("prompt", "user"), ("completion", "assistant")):
         value = given.get(key, [])
-        place, listed = f"{where}: {key}", [{"role": role, "content": value}] if isinstance(value, str) else value
+        place, listed = (
+            f"{where}: {key}",
+            [{"role": role, "content": value}] if isinstance(value, str) else value,
+        )
         parts.append(read_messages(place, listed, reading.ignore))
     asked, answer = (part.messages for part in parts)
     if "completion" in given and [message["role"] for message in answer] != ["assistant"]:
-        raise BadInput(f"{where}: completion: write one message, the assistant's; what comes before it belongs to prompt")
+        raise BadInput(
+            f"{where}: completion: write one message, the assistant's; what comes before it belongs to prompt"
+        )
     if "completion" not in given and asked and asked[-1]["role"] == "assistant":
-        raise BadInput(f"{where}: prompt: ends with the assistant's message; write that as completion")
-    weights = dict(parts[0].weights) | {len(asked) + place: weight for place, weight in parts[1].weights.items()}
-    return _talked(where, f"{where}: prompt", given, Conversation((*asked, *answer), weights), reading)
+        raise BadInput(
+            f"{where}: prompt: ends with the assistant's message; write that as completion"
+        )
+    weights = dict(parts[0].weights) | {
+        len(asked) + place: weight for place, weight in parts[1].weights.items()
+    }
+    return _talked(
+        where, f"{where}: prompt", given, Conversation((*asked, *answer), weights), reading
+    )
 
 
-def _asked(where: str, given: Mapping[str, Any], question: str, fields: dict[str, str], key: str | None) -> Line:
+def _asked(
+    where: str, given: Mapping[str, Any], question: str, fields: dict[str, str], key: str | None
+) -> Line:
     """A question in one text, behind what `system` and `history` say; `key` has its answer."""
     asked: list[Message] = [*_history(where, given), {"role": "user", "content": question}]
     if key:
-        asked.append({"role": "assistant", "content": _text(where, {key: _written(given.get(key))}, key)})
+        asked.append(
+            {"role": "assistant", "content": _text(where, {key: _written(given.get(key))}, key)}
+        )
     conversation = _with_system(where, given, Conversation(tuple(asked), {}))
     return Line(conversation, key is not None, fields | _system_field(conversation))
 
@@ -148,9 +185,17 @@ def _has(given: Mapping[str, Any], answer: str, reading: Reading) -> bool:
 def _history(where: str, given: Mapping[str, Any]) -> list[Message]:
     """LLaMA-Factory's earlier turns: pairs of a question and its answer."""
     turns: list[Message] = []
-    for place, pair in enumerate(as_list(f"{where}: history", given["history"]) if "history" in given else []):
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(t, str) and t.strip() for t in pair):
-            raise BadInput(f"{where}: history[{place}]: write [question, answer], both texts, not {reprlib.repr(pair)}")
+    for place, pair in enumerate(
+        as_list(f"{where}: history", given["history"]) if "history" in given else []
+    ):
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(t, str) and t.strip() for t in pair)
+        ):
+            raise BadInput(
+                f"{where}: history[{place}]: write [question, answer], both texts, not {reprlib.repr(pair)}"
+            )
         turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     return turns
 
@@ -160,27 +205,43 @@ def _with_system(where: str, given: Mapping[str, Any], conversation: Conversatio
     if isinstance(system, str) and not system.strip():
         return conversation
     if any(message["role"] == "system" for message in conversation.messages):
-        raise BadInput(f"{where}: system: the messages have a system message too; write one of them")
+        raise BadInput(
+            f"{where}: system: the messages have a system message too; write one of them"
+        )
     first: Message = {"role": "system", "content": _text(where, given, "system")}
     weights = {place + 1: weight for place, weight in conversation.weights.items()}
     return Conversation((first, *conversation.messages), weights)
 
 
-def _talked(where: str, place: str, given: Mapping[str, Any], conversation: Conversation, reading: Reading) -> Line:
+def _talked(
+    where: str, place: str, given: Mapping[str, Any], conversation: Conversation, reading: Reading
+) -> Line:
     """A conversation whose last message is the answer; or, where none is needed, may be the question."""
     messages = conversation.messages
     answered = bool(messages) and messages[-1]["role"] == "assistant"
     if len(messages) < (2 if reading.answers or answered else 1):
         raise BadInput(f"{place}: write a list of at least a user's and an assistant's message")
     if not answered and reading.answers:
-        raise BadInput(f"{place}: the last message is the {messages[-1]['role']}'s; end with the assistant's answer")
+        raise BadInput(
+            f"{place}: the last message is the {messages[-1]['role']}'s; end with the assistant's answer"
+        )
     asked = [m["content"] for m in (messages[:-1] if answered else messages) if m["role"] == "user"]
     if not asked:
         raise BadInput(f"{place}: no user message before the answer")
     for number, message in enumerate(messages):
-        if message["role"] in ("user", "assistant") and not message["content"].strip() and "tool_calls" not in message:
-            what = "the answer is empty" if answered and number == len(messages) - 1 else "an empty message"
-            raise BadInput(f"{place}[{number}]: content: {what}; write its text, or remove the line")
+        if (
+            message["role"] in ("user", "assistant")
+            and not message["content"].strip()
+            and "tool_calls" not in message
+        ):
+            what = (
+                "the answer is empty"
+                if answered and number == len(messages) - 1
+                else "an empty message"
+            )
+            raise BadInput(
+                f"{place}[{number}]: content: {what}; write its text, or remove the line"
+            )
     whole = _with_system(where, given, conversation)
     return Line(whole, answered, {"prompt": asked[-1], "input": asked[-1]} | _system_field(whole))
 
@@ -199,14 +260,20 @@ def _text(where: str, given: Mapping[str, Any], key: str) -> str:
 
 def _names(keys: Iterable[object]) -> str:
     names = [str(key)[:40] for key in sorted(keys, key=str)]
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else "")
+    return ", ".join(names[:_MOST_NAMES]) + (
+        f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    )
 
 
 def _written(value: Any) -> Any:
     """A number or a truth value as JSON writes it (`true`, `5`, `1.0`); everything else as it is."""
     if isinstance(value, Number):
         return value.text
-    return json.dumps(value) if isinstance(value, bool | int | float) and math.isfinite(value) else value
+    return (
+        json.dumps(value)
+        if isinstance(value, bool | int | float) and math.isfinite(value)
+        else value
+    )
 
 
 _READERS = {

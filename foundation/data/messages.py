@@ -62,14 +62,20 @@ def read_tools(where: str, value: object) -> tuple[dict[str, Any], ...]:
     tools = as_list(where, value)
     for place, tool in enumerate(tools):
         if not isinstance(tool, dict):
-            raise BadInput(f'{where}[{place}]: write {{"type": "function", "function": {{"name": ...}}}}')
+            raise BadInput(
+                f'{where}[{place}]: write {{"type": "function", "function": {{"name": ...}}}}'
+            )
     return tuple(_plain(f"{where}[{place}]", tool) for place, tool in enumerate(tools))
 
 
-def _message(where: str, value: object, ignore: Collection[str] | None) -> tuple[Message, int | None]:
+def _message(
+    where: str, value: object, ignore: Collection[str] | None
+) -> tuple[Message, int | None]:
     if not isinstance(value, dict):
         raise BadInput(f"{where}: {_SHAPE}")
-    given = {key: each for key, each in value.items() if each is not None and key not in (ignore or ())}
+    given = {
+        key: each for key, each in value.items() if each is not None and key not in (ignore or ())
+    }
     said = given.pop("role", None) or given.pop("from", None)
     role = _SAME.get(said, said) if isinstance(said, str) else None
     if role is None:
@@ -88,12 +94,16 @@ def _message(where: str, value: object, ignore: Collection[str] | None) -> tuple
     return (message | {"tool_calls": calls} if calls else message), weight
 
 
-def _check_keys(where: str, given: Mapping[str, Any], known: Collection[str], ignore: Collection[str] | None) -> None:
+def _check_keys(
+    where: str, given: Mapping[str, Any], known: Collection[str], ignore: Collection[str] | None
+) -> None:
     """Raises BadInput for a key that has a value and no meaning; with `ignore` None there may be any."""
     passed_over = {*known, *(ignore or ())}
     unknown = [key for key, value in given.items() if value is not None and key not in passed_over]
     if unknown and ignore is not None:
-        raise BadInput(f"{where}: nothing reads the key {reprlib.repr(unknown[0])} here; name it in data.ignore to leave it out")
+        raise BadInput(
+            f"{where}: nothing reads the key {reprlib.repr(unknown[0])} here; name it in data.ignore to leave it out"
+        )
 
 
 def _content(where: str, content: object, empty: bool, ignore: Collection[str] | None) -> str:
@@ -103,7 +113,9 @@ def _content(where: str, content: object, empty: bool, ignore: Collection[str] |
     if isinstance(content, str):
         return content
     if isinstance(content, list) and content:
-        return "\n".join(_part(f"{where}.content[{place}]", part, ignore) for place, part in enumerate(content))
+        return "\n".join(
+            _part(f"{where}.content[{place}]", part, ignore) for place, part in enumerate(content)
+        )
     raise BadInput(f"{where}: {_SHAPE}")
 
 
@@ -111,7 +123,9 @@ def _part(where: str, part: object, ignore: Collection[str] | None) -> str:
     if isinstance(part, dict):
         kind = part.get("type", "text")
         if kind != "text":
-            raise BadInput(f"{where}: a part of type {reprlib.repr(kind)}; only parts of text can be read")
+            raise BadInput(
+                f"{where}: a part of type {reprlib.repr(kind)}; only parts of text can be read"
+            )
         _check_keys(where, part, ("type", "text"), ignore)
         part = part.get("text")
     if not isinstance(part, str):
@@ -133,22 +147,39 @@ def _calls(where: str, calls: object, ignore: Collection[str] | None) -> list[di
     """Tool calls with their arguments as an object: so a server hands them to a chat template."""
     if calls is None:
         return []
-    return [_call(f"{where}.tool_calls[{i}]", call, ignore) for i, call in enumerate(as_list(f"{where}.tool_calls", calls))]
+    return [
+        _call(f"{where}.tool_calls[{i}]", call, ignore)
+        for i, call in enumerate(as_list(f"{where}.tool_calls", calls))
+    ]
 
 
 def _call(where: str, call: object, ignore: Collection[str] | None) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise BadInput(f'{where}: write {{"type": "function", "function": {{"name": ..., "arguments": ...}}}}')
+    if (
+        not isinstance(call, dict)
+        or not isinstance(function, dict)
+        or not isinstance(function.get("name"), str)
+    ):
+        raise BadInput(
+            f'{where}: write {{"type": "function", "function": {{"name": ..., "arguments": ...}}}}'
+        )
     _check_keys(where, call, ("id", "type", "index", "function"), ignore)
     _check_keys(f"{where}.function", function, ("name", "arguments"), ignore)
     arguments = {} if function.get("arguments") is None else function["arguments"]
     if isinstance(arguments, str):
-        arguments = parse_json(f"{where}.function.arguments", arguments) if arguments.strip() else {}
+        arguments = (
+            parse_json(f"{where}.function.arguments", arguments) if arguments.strip() else {}
+        )
     if not isinstance(arguments, dict):
-        raise BadInput(f"{where}.function.arguments: write a JSON object, not {reprlib.repr(arguments)}")
+        raise BadInput(
+            f"{where}.function.arguments: write a JSON object, not {reprlib.repr(arguments)}"
+        )
     known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
-    return {**known, "type": "function", "function": {"name": function["name"], "arguments": _plain(where, arguments)}}
+    return {
+        **known,
+        "type": "function",
+        "function": {"name": function["name"], "arguments": _plain(where, arguments)},
+    }
 
 
 def _plain(where: str, value: Any) -> Any:

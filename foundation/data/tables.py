@@ -12,10 +12,14 @@ from foundation.errors import BadInput
 from foundation.files.text_file import read_text
 
 HUB = "hub:"
-_HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?:(?P<split>.+)")
+_HUB_NAME = re.compile(
+    r"(?P<id>[\w.-]+/[\w.-]+)(/(?P<config>[\w.-]+))?(@(?P<revision>[\w./-]+))?:(?P<split>.+)"
+)
 
 
-def read_rows(source: Path | str, encoding: str | None = None, *, key: str | None = "data.encoding") -> Iterator[Row]:
+def read_rows(
+    source: Path | str, encoding: str | None = None, *, key: str | None = "data.encoding"
+) -> Iterator[Row]:
     """Rows of a file or of `hub:ORG/NAME:SPLIT`. The name's ending tells the format, JSON where none does.
 
     `.csv`, `.tsv` and `.parquet` are tables; a JSON file holds one object a line, or one list of them. `encoding` is
@@ -27,7 +31,9 @@ def read_rows(source: Path | str, encoding: str | None = None, *, key: str | Non
     ending = file.suffix.lower()
     if ending == ".parquet":
         return parquet_rows(file)
-    return (csv_rows if ending in (".csv", ".tsv") else json_rows)(file, read_text(file, encoding, key=key))
+    return (csv_rows if ending in (".csv", ".tsv") else json_rows)(
+        file, read_text(file, encoding, key=key)
+    )
 
 
 def parquet_rows(file: Path) -> Iterator[Row]:
@@ -36,11 +42,15 @@ def parquet_rows(file: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     if not file.is_file():
-        raise BadInput(f"{file}: {'a folder; name a file in it' if file.is_dir() else 'no such file'}")
+        raise BadInput(
+            f"{file}: {'a folder; name a file in it' if file.is_dir() else 'no such file'}"
+        )
     try:
         table = pyarrow.parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:
-        raise BadInput(f"{file}: not a Parquet file ({str(error).strip().splitlines()[0]})") from None
+        raise BadInput(
+            f"{file}: not a Parquet file ({str(error).strip().splitlines()[0]})"
+        ) from None
     yield from enumerate(table.to_pylist(), start=1)
 
 
@@ -57,13 +67,26 @@ def hub_rows(name: str) -> Iterator[Row]:
     import datasets
 
     try:
-        data = datasets.load_dataset(parts["id"], parts["config"], split=parts["split"], revision=parts["revision"])
+        data = datasets.load_dataset(
+            parts["id"], parts["config"], split=parts["split"], revision=parts["revision"]
+        )
     except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise BadInput(f"{name}: not in the local hub cache, and not to be had from the hub ({reason})") from None
-    labels = {column: feature for column, feature in data.features.items() if isinstance(feature, datasets.ClassLabel)}
+        raise BadInput(
+            f"{name}: not in the local hub cache, and not to be had from the hub ({reason})"
+        ) from None
+    labels = {
+        column: feature
+        for column, feature in data.features.items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
     for number, row in enumerate(data, start=1):
         yield (
             number,
-            row | {column: feature.int2str(row[column]) for column, feature in labels.items() if row[column] is not None},
+            row
+            | {
+                column: feature.int2str(row[column])
+                for column, feature in labels.items()
+                if row[column] is not None
+            },
         )

@@ -24,7 +24,23 @@ IDENTITY = "identity.json"
 """The file in a folder that says what the folder is. It is no part of the contents."""
 
 # What no loader of ours reads: words for people, and weights that are refused or passed over.
-_UNREAD = frozenset((".md", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".ot", ".png", ".jpg", ".pdf"))
+_UNREAD = frozenset(
+    (
+        ".md",
+        ".bin",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".gguf",
+        ".h5",
+        ".msgpack",
+        ".onnx",
+        ".ot",
+        ".png",
+        ".jpg",
+        ".pdf",
+    )
+)
 # The one folder below a model's that transformers reads.
 _TEMPLATES = "additional_chat_templates"
 
@@ -38,7 +54,9 @@ def identity_of(value: object) -> str:
 def folder_contents(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a model or adapter folder that is read: weights, tokenizer, config, code."""
     files = [*folder.iterdir(), *(folder / _TEMPLATES).glob("*.jinja")]
-    return {str(file.relative_to(folder)): file_sha256(file) for file in sorted(files) if _is_read(file)}
+    return {
+        str(file.relative_to(folder)): file_sha256(file) for file in sorted(files) if _is_read(file)
+    }
 
 
 def _is_read(file: Path) -> bool:
@@ -53,7 +71,11 @@ def file_sha256(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     path = str(file.resolve())
     key = [path, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
-    entry = cache_folder() / "hashes" / f"{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+    entry = (
+        cache_folder()
+        / "hashes"
+        / f"{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+    )
     if (known := _cached(entry, key)) is not None:
         return known
     with file.open("rb") as stream:

@@ -38,7 +38,9 @@ def locked(folder: Path) -> Iterator[None]:
             raise _busy(folder, descriptor)
         now = datetime.now().astimezone().isoformat(" ", "seconds")
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(Holder(os.getpid(), platform.node(), now)) + b"\n", 0)
+        os.pwrite(
+            descriptor, msgspec.json.encode(Holder(os.getpid(), platform.node(), now)) + b"\n", 0
+        )
         sweep(folder)
         yield
     finally:

@@ -66,7 +66,9 @@ def own_temporary_files() -> Iterator[Path]:
 def temporary_root() -> Path:
     """Where temporary files go: $TMPDIR, unless its path is too long for a socket."""
     root = Path(tempfile.gettempdir()).resolve()
-    return root if len(str(root)) <= _LONGEST_ROOT or not os.access("/tmp", os.W_OK) else Path("/tmp")
+    return (
+        root if len(str(root)) <= _LONGEST_ROOT or not os.access("/tmp", os.W_OK) else Path("/tmp")
+    )
 
 
 def sweep_dead(root: Path) -> None:
@@ -118,7 +120,13 @@ def processes_in(folder: Path) -> list[int]:
 
 def _is_zombie(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "Z"
+        return (
+            Path(f"/proc/{pid}/stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()[0]
+            == "Z"
+        )
     return True
 
 

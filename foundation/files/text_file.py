@@ -48,11 +48,19 @@ def read_text(file: Path, encoding: str | None = None, *, key: str | None = "dat
     except UnicodeDecodeError as error:
         line = raw[: error.start].decode(codec, "replace").count("\n") + 1
         name = "UTF-8" if codec == "utf-8" else codec
-        remedy = f"write the encoding of the file, not {encoding}" if encoding else f"{_remedy(key, 'latin-1')}"
-        raise BadInput(f"{file}:{line}: byte 0x{raw[error.start]:02X} is not {name}; {remedy}") from None
+        remedy = (
+            f"write the encoding of the file, not {encoding}"
+            if encoding
+            else f"{_remedy(key, 'latin-1')}"
+        )
+        raise BadInput(
+            f"{file}:{line}: byte 0x{raw[error.start]:02X} is not {name}; {remedy}"
+        ) from None
     if encoding is None and "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise BadInput(f"{file}:{line}: a zero byte, which no UTF-8 text holds; {_remedy(key, 'utf-16-le')}")
+        raise BadInput(
+            f"{file}:{line}: a zero byte, which no UTF-8 text holds; {_remedy(key, 'utf-16-le')}"
+        )
     return text.removeprefix("\ufeff")
 
 
@@ -65,7 +73,9 @@ def check_encoding(name: str) -> str:
     try:
         "a".encode(name)
     except (LookupError, ValueError):
-        raise ValueError(f"{name!r} is no text encoding; write such as utf-16, latin-1 or cp1252") from None
+        raise ValueError(
+            f"{name!r} is no text encoding; write such as utf-16, latin-1 or cp1252"
+        ) from None
     return name
 
 

@@ -31,7 +31,9 @@ def open_session(
     connector = (
         aiohttp.UnixConnector(socket, limit=0, keepalive_timeout=KEEP_ALIVE_S)
         if socket
-        else aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=None, ssl=_tls(endpoint))
+        else aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=None, ssl=_tls(endpoint)
+        )
     )
     return aiohttp.ClientSession(
         connector=connector,
@@ -59,4 +61,6 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=endpoint.ca_file)
     except OSError as error:  # ssl.SSLError is one
-        raise BadInput(f"{endpoint.ca_file}: no file of PEM certificates ({error.strerror or error})") from None
+        raise BadInput(
+            f"{endpoint.ca_file}: no file of PEM certificates ({error.strerror or error})"
+        ) from None

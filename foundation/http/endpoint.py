@@ -47,7 +47,9 @@ class Form:
                 made.pop(outer, None)
             elif isinstance(fields := made.get(outer), Mapping):
                 made[outer] = {key: value for key, value in fields.items() if key != inner}
-        return {self.rename.get(name, name): value for name, value in made.items()} | dict(self.extra)
+        return {self.rename.get(name, name): value for name, value in made.items()} | dict(
+            self.extra
+        )
 
 
 USUAL = Form()
@@ -80,7 +82,9 @@ class Endpoint:
     @property
     def headers(self) -> dict[str, str]:
         """The key's header and the others, which may replace it."""
-        return merged_headers({"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}, self.more_headers)
+        return merged_headers(
+            {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}, self.more_headers
+        )
 
     # Needed for every request.
     @cached_property
@@ -108,7 +112,11 @@ class Endpoint:
     def url(self, target: str) -> str:
         """The whole address of a target, for a client that takes those; a unix socket's host is "localhost"."""
         url = urlsplit(self.base_url)
-        return f"http://localhost{target}" if self.unix_socket else f"{url.scheme}://{url.netloc}{target}"
+        return (
+            f"http://localhost{target}"
+            if self.unix_socket
+            else f"{url.scheme}://{url.netloc}{target}"
+        )
 
     @property
     def is_keyed(self) -> bool:
@@ -150,15 +158,21 @@ def read_address(url: str) -> Address:
     try:
         parts = urlsplit(url.strip())
         credentials, at, host = parts.netloc.rpartition("@")
-        good = bool(host) and (parts.scheme == "http+unix" or (bool(parts.hostname) and parts.port != 0))
+        good = bool(host) and (
+            parts.scheme == "http+unix" or (bool(parts.hostname) and parts.port != 0)
+        )
     except ValueError:
         good = False
     if not good:
-        raise ValueError("no host and port that could be asked; write it as http://127.0.0.1:8000/v1")
+        raise ValueError(
+            "no host and port that could be asked; write it as http://127.0.0.1:8000/v1"
+        )
     path = parts.path.rstrip("/")
     for end in _OTHER_APIS:
         if path.endswith(end):
-            raise ValueError(f"{end} is another API; dyno asks /chat/completions or /completions: write the address before it")
+            raise ValueError(
+                f"{end} is another API; dyno asks /chat/completions or /completions: write the address before it"
+            )
     end = next((end for end in _ENDS if path.endswith(end)), "")
     user, colon, password = credentials.partition(":")
     return Address(

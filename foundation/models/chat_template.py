@@ -23,7 +23,10 @@ def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
     prompt = worded(example, question, tokenizer, opening=True)
     whole = worded(example, [*question, answer], tokenizer)
     for key in sorted({key for message in (*question, answer) for key in _kept(message)}):
-        without = [{name: value for name, value in m.items() if name != key or key not in _kept(m)} for m in (*question, answer)]
+        without = [
+            {name: value for name, value in m.items() if name != key or key not in _kept(m)}
+            for m in (*question, answer)
+        ]
         if _same(example, without, tokenizer, whole):
             raise BadInput(f"{example.where}: {_leaves_out(key)}")
     for message in question:
@@ -37,12 +40,16 @@ def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
     return prompt, whole
 
 
-def worded(example: Example, messages: Sequence[Message], tokenizer: Any, *, opening: bool = False) -> str:
+def worded(
+    example: Example, messages: Sequence[Message], tokenizer: Any, *, opening: bool = False
+) -> str:
     """Messages in the words of the chat template; `opening` adds the beginning of the assistant's turn. Raises BadInput."""
     return _attempt(example, messages, tokenizer, opening=opening, tools=example.tools)
 
 
-def tokens_in_place(tokenizer: Any, texts: Sequence[tuple[str, str, str]]) -> list[tuple[list[int], list[int]]]:
+def tokens_in_place(
+    tokenizer: Any, texts: Sequence[tuple[str, str, str]]
+) -> list[tuple[list[int], list[int]]]:
     """Token ids of each prompt, and of the answer as it is tokenized behind that prompt; each text is (where, prompt, answer).
 
     A tokenizer that marks the beginning of a text with a space (SentencePiece) would put one before an answer that it gets
@@ -52,9 +59,16 @@ def tokens_in_place(tokenizer: Any, texts: Sequence[tuple[str, str, str]]) -> li
     if not texts:
         return []
     prompts = tokenizer([prompt for _, prompt, _ in texts], add_special_tokens=False)["input_ids"]
-    wholes = tokenizer([prompt + answer for _, prompt, answer in texts], add_special_tokens=False)["input_ids"]
+    wholes = tokenizer([prompt + answer for _, prompt, answer in texts], add_special_tokens=False)[
+        "input_ids"
+    ]
     return [
-        (prompt, whole[len(prompt) :] if whole[: len(prompt)] == prompt else _apart(tokenizer, where, answer))
+        (
+            prompt,
+            whole[len(prompt) :]
+            if whole[: len(prompt)] == prompt
+            else _apart(tokenizer, where, answer),
+        )
         for (where, _, answer), prompt, whole in zip(texts, prompts, wholes, strict=True)
     ]
 
@@ -71,7 +85,12 @@ def _apart(tokenizer: Any, where: str, answer: str) -> list[int]:
 
 
 def _attempt(
-    example: Example, messages: Sequence[Message], tokenizer: Any, *, opening: bool, tools: Sequence[dict[str, Any]]
+    example: Example,
+    messages: Sequence[Message],
+    tokenizer: Any,
+    *,
+    opening: bool,
+    tools: Sequence[dict[str, Any]],
 ) -> str:
     import jinja2
 
@@ -80,7 +99,9 @@ def _attempt(
             list(messages), tools=list(tools) or None, tokenize=False, add_generation_prompt=opening
         )
     except (jinja2.TemplateError, TypeError) as error:
-        raise BadInput(f"{example.where}: the model's chat template refuses these messages ({error})") from None
+        raise BadInput(
+            f"{example.where}: the model's chat template refuses these messages ({error})"
+        ) from None
     return text
 
 
@@ -92,7 +113,9 @@ def _same(example: Example, messages: Sequence[Message], tokenizer: Any, whole: 
         return False
 
 
-def _is_left_out(example: Example, message: Message, question: Sequence[Message], tokenizer: Any, prompt: str) -> bool:
+def _is_left_out(
+    example: Example, message: Message, question: Sequence[Message], tokenizer: Any, prompt: str
+) -> bool:
     """Whether the prompt is the same without the text of a message; templates may word part of it otherwise."""
     said = message["content"].strip()
     if not said or (message["role"] in ("user", "assistant") and said in prompt):

@@ -23,9 +23,27 @@ _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DRAFT = re.compile(r"nextn|mtp")
 _INPUTS = re.compile(r"(.*\.)?(embed_tokens|wte|embed_in|word_embeddings)\.weight")
 _HEADS = ("lm_head.weight", "embed_out.weight", "output.weight")
-_PLAIN = {"cohere", "gemma", "gemma2", "granite", "llama", "mistral", "olmo", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"}
+_PLAIN = {
+    "cohere",
+    "gemma",
+    "gemma2",
+    "granite",
+    "llama",
+    "mistral",
+    "olmo",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+}
 """Model types whose layers are all alike, and whose widths follow from a few settings."""
-_SETTINGS = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_SETTINGS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
 _BLOCK = 1 << 20
 _AGAIN = "download or copy the model again"
 _ITS_OWN = "put the config.json there that the weights were saved with"
@@ -111,7 +129,9 @@ def _contradictions(model: ModelRef, shapes: Shapes) -> Iterator[str]:
     about = model.config()
     nested = about.get("text_config")
     settings: Mapping[str, Any] = nested if isinstance(nested, dict) else about
-    if settings is about and not about.get("is_encoder_decoder"):  # models of several parts have several lists of layers
+    if settings is about and not about.get(
+        "is_encoder_decoder"
+    ):  # models of several parts have several lists of layers
         yield from _layers(about, shapes)
     if about.get("model_type") in _PLAIN and "quantization_config" not in about:
         yield from _widths(about, shapes)
@@ -152,8 +172,12 @@ def _lost(name: str, layers: Mapping[int, set[str]]) -> Iterator[str]:
 
 def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     """The matrices of a plain model, by the settings they follow from."""
-    hidden, heads, inner = (about.get(k) for k in ("hidden_size", "num_attention_heads", "intermediate_size"))
-    if not (isinstance(hidden, int) and isinstance(heads, int) and heads and isinstance(inner, int)):
+    hidden, heads, inner = (
+        about.get(k) for k in ("hidden_size", "num_attention_heads", "intermediate_size")
+    )
+    if not (
+        isinstance(hidden, int) and isinstance(heads, int) and heads and isinstance(inner, int)
+    ):
         return
     head = about.get("head_dim") or hidden // heads
     keys = about.get("num_key_value_heads") or heads
@@ -174,9 +198,14 @@ def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
             yield f"config.json: by it {name} is {by_config}, and the file has {by_file}; {_ITS_OWN}"
 
 
-def _embeddings(model: ModelRef, settings: Mapping[str, Any], about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
+def _embeddings(
+    model: ModelRef, settings: Mapping[str, Any], about: Mapping[str, Any], shapes: Shapes
+) -> Iterator[str]:
     inputs = next((name for name in sorted(shapes, key=len) if _INPUTS.fullmatch(name)), None)
-    vocabulary, hidden = settings.get("vocab_size"), settings.get("hidden_size", settings.get("n_embd"))
+    vocabulary, hidden = (
+        settings.get("vocab_size"),
+        settings.get("hidden_size", settings.get("n_embd")),
+    )
     if inputs is None:
         return
     if "quantization_config" not in about and len(shapes[inputs]) == 2:
@@ -195,12 +224,16 @@ def _embeddings(model: ModelRef, settings: Mapping[str, Any], about: Mapping[str
             "write tie_word_embeddings: false"
         )
     if tied is False and not any(name.endswith(_HEADS) for name in shapes):
-        yield (f"config.json: tie_word_embeddings is false, and the weight files have no lm_head.weight; write true, or {_AGAIN}")
+        yield (
+            f"config.json: tie_word_embeddings is false, and the weight files have no lm_head.weight; write true, or {_AGAIN}"
+        )
 
 
 def _equal(model: ModelRef, one: str, other: str) -> bool:
     """Whether two tensors have the same bytes, read a block at a time."""
-    places = {name: (file, stored) for file in model.shards() for name, stored in headers_of(file).items()}
+    places = {
+        name: (file, stored) for file in model.shards() for name, stored in headers_of(file).items()
+    }
     (file, a), (other_file, b) = places[one], places[other]
     with file.open("rb") as first, other_file.open("rb") as second:
         first.seek(a.begin)

@@ -15,7 +15,15 @@ _TOKENIZER = (
 )  # fmt: skip
 """What a tokenizer is made of, its chat templates included."""
 
-_COMPANIONS = (*_TOKENIZER, "generation_config.json", "*processor_config.json", "*.py", "LICENSE*", "NOTICE*", "USE_POLICY*")
+_COMPANIONS = (
+    *_TOKENIZER,
+    "generation_config.json",
+    "*processor_config.json",
+    "*.py",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 

@@ -29,7 +29,11 @@ def load_causal_lm(folder: Path, **options: Any) -> Any:
         _check_shapes(folder, bool(options.get("trust_remote_code")))
     with without_adapter(folder) as clean:
         model, report = AutoModelForCausalLM.from_pretrained(
-            clean, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            clean,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
         )
     kind = type(model).__name__
     mismatched = [_mismatch(*each) for each in report["mismatched_keys"]]
@@ -51,20 +55,29 @@ def load_adapter(model: Any, adapter: Path) -> Any:
     wrapped = PeftModel(model, config)
     names = getattr(model, "_checkpoint_conversion_mapping", {})
     if missing := wrapped.load_adapter(adapter, "default", key_mapping=names).missing_keys:
-        raise BadInput(f"{adapter}: {ADAPTER_CONFIG} asks for {listed(missing)}, which the weights lack; save the adapter again")
+        raise BadInput(
+            f"{adapter}: {ADAPTER_CONFIG} asks for {listed(missing)}, which the weights lack; save the adapter again"
+        )
     return wrapped.eval()
 
 
 def names_left_out(folder: Path) -> Callable[[str], bool]:
     """Tells whether a name in a folder's weight files is one that the model's class passes over: masks, old buffers."""
     model = _without_weights(folder)
-    passed_over = [*(model._keys_to_ignore_on_load_unexpected or ()), r"rotary_emb\.inv_freq", r"(^|\.)position_ids$"]
+    passed_over = [
+        *(model._keys_to_ignore_on_load_unexpected or ()),
+        r"rotary_emb\.inv_freq",
+        r"(^|\.)position_ids$",
+    ]
     return lambda name: any(re.search(pattern, name) for pattern in passed_over)
 
 
 def _check_shapes(folder: Path, trust_remote_code: bool) -> None:
     """Raises BadInput for a weight of another shape than the config says: where it quantizes, transformers compares none."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in _without_weights(folder, trust_remote_code).state_dict().items()}
+    wanted = {
+        name: tuple(tensor.shape)
+        for name, tensor in _without_weights(folder, trust_remote_code).state_dict().items()
+    }
     for name, shape in ModelRef(folder.name, None, folder).shapes().items():
         if shape != wanted.get(name, shape):
             _refuse(folder, [_mismatch(name, shape, wanted[name])], _DOES_NOT_FIT)
@@ -76,7 +89,9 @@ def _mismatch(name: str, stored: Iterable[int], wanted: Iterable[int]) -> str:
 
 def _refuse(folder: Path, names: Collection[str], fault: str) -> None:
     if names:
-        raise BadInput(f"{folder}: its weight files {fault.format(listed(names))}; download the model, or save it, again")
+        raise BadInput(
+            f"{folder}: its weight files {fault.format(listed(names))}; download the model, or save it, again"
+        )
 
 
 def _without_weights(folder: Path, trust_remote_code: bool = False) -> Any:

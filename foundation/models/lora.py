@@ -18,12 +18,16 @@ def check_settings(file: Path, config: Mapping[str, Any]) -> None:
     """Raises BadInput where names, patterns or numbers in an `adapter_config.json` are of another kind than PEFT's."""
     for key in ("target_modules", "exclude_modules"):
         if not _is_pattern(value := config.get(key)) and not _are_names(value):
-            raise BadInput(f"{file}: {key}: {reprlib.repr(value)}; write a list of names, or one pattern")
+            raise BadInput(
+                f"{file}: {key}: {reprlib.repr(value)}; write a list of names, or one pattern"
+            )
     if not _are_names(value := config.get("modules_to_save")):
         raise BadInput(f"{file}: modules_to_save: {reprlib.repr(value)}; write a list of names")
     for key in ("rank_pattern", "alpha_pattern"):
         value = config.get(key) or {}
-        if not isinstance(value, dict) or not all(_is_pattern(_ending(name)) and _is_number(n) for name, n in value.items()):
+        if not isinstance(value, dict) or not all(
+            _is_pattern(_ending(name)) and _is_number(n) for name, n in value.items()
+        ):
             raise BadInput(f"{file}: {key}: {reprlib.repr(value)}; write {{PATTERN: NUMBER}}")
     for key in ("r", "lora_alpha"):
         if not _is_number(config.get(key, 8)):  # 8 is PEFT's own for both
@@ -48,7 +52,9 @@ def _ending(pattern: str) -> str:
 
 
 def _are_names(value: object) -> bool:
-    return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+    return value is None or (
+        isinstance(value, list) and all(isinstance(name, str) for name in value)
+    )
 
 
 def _is_pattern(value: object) -> bool:

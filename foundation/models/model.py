@@ -47,7 +47,9 @@ class ModelRef:
     def shards(self) -> list[Path]:
         """Its weight files. Raises BadInput where there are none, or none that are safetensors."""
         if not (shards := self._shards()):
-            raise BadInput(f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first")
+            raise BadInput(
+                f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first"
+            )
         return shards
 
     def _shards(self) -> list[Path]:
@@ -58,7 +60,9 @@ class ModelRef:
         if index.is_file():
             named = [self.path / name for name in _parts(index)]
             if missing := [file.name for file in named if not file.is_file()]:
-                raise BadInput(f"{index}: names {missing[0]}, which is not there; download the model again")
+                raise BadInput(
+                    f"{index}: names {missing[0]}, which is not there; download the model again"
+                )
             return named
         return sorted(self.path.glob("*.safetensors"))
 

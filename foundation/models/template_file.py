@@ -41,9 +41,18 @@ def read_template(folder: Path) -> str | None:
         return text if text.strip() else None
     named = read_settings(folder).get("chat_template")
     if isinstance(named, list):
-        named = next((t.get("template") for t in named if isinstance(t, dict) and t.get("name") == "default"), None)
+        named = next(
+            (
+                t.get("template")
+                for t in named
+                if isinstance(t, dict) and t.get("name") == "default"
+            ),
+            None,
+        )
     if named is not None and not isinstance(named, str):
-        raise BadInput(f"{folder / _SETTINGS}: chat_template: write the template's text, or remove it")
+        raise BadInput(
+            f"{folder / _SETTINGS}: chat_template: write the template's text, or remove it"
+        )
     return named if named and named.strip() else None
 
 
@@ -64,13 +73,19 @@ def special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
     return {name: _content(settings[name]) for name in _SPECIAL if settings.get(name)}
 
 
-def render_chat(template: str, messages: Sequence[Mapping[str, Any]], tokens: Mapping[str, str]) -> str:
+def render_chat(
+    template: str, messages: Sequence[Mapping[str, Any]], tokens: Mapping[str, str]
+) -> str:
     """The prompt: the messages as the template words them, and the opening of the assistant's turn.
 
     Raises jinja2.TemplateError where it does not parse or refuses the messages.
     """
     named = dict(tokens)
-    return _environment().from_string(template).render(messages=list(messages), add_generation_prompt=True, **named)
+    return (
+        _environment()
+        .from_string(template)
+        .render(messages=list(messages), add_generation_prompt=True, **named)
+    )
 
 
 def check_template(folder: Path, template: str, messages: Sequence[Mapping[str, Any]]) -> None:
@@ -108,7 +123,9 @@ class _Generation(jinja2.ext.Extension):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    made = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
+    made = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
     made.filters["tojson"] = _to_json
     made.globals["raise_exception"] = _refuse
     made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
@@ -123,7 +140,9 @@ def _to_json(
     sort_keys: bool = False,
 ) -> str:
     """Jinja's own escapes HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _refuse(message: str) -> NoReturn:

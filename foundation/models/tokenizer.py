@@ -8,12 +8,26 @@ from typing import Any, Literal
 
 from foundation.errors import BadInput
 from foundation.files.json_object import object_if_there
-from foundation.models.template_file import read_settings, read_template, render_chat, special_tokens
+from foundation.models.template_file import (
+    read_settings,
+    read_template,
+    render_chat,
+    special_tokens,
+)
 
 Api = Literal["chat", "completions"]
 Message = dict[str, str]
 FILE = "tokenizer.json"
-_FILES = (FILE, "tokenizer.model*", "vocab.*", "*.tiktoken", "tekken.json", "spiece.model", "sentencepiece*", "tokenization*.py")
+_FILES = (
+    FILE,
+    "tokenizer.model*",
+    "vocab.*",
+    "*.tiktoken",
+    "tekken.json",
+    "spiece.model",
+    "sentencepiece*",
+    "tokenization*.py",
+)
 
 
 class ModelTokenizer:
@@ -26,7 +40,9 @@ class ModelTokenizer:
         try:
             from tokenizers import Tokenizer
         except ImportError:
-            raise BadInput('counting tokens needs the package tokenizers: pip install "tunedyno[tune]"') from None
+            raise BadInput(
+                'counting tokens needs the package tokenizers: pip install "tunedyno[tune]"'
+            ) from None
         if not (file := folder / FILE).is_file():
             raise BadInput(f"{folder}: no tokenizer.json; name a model folder that has one")
         self.folder = folder
@@ -37,11 +53,17 @@ class ModelTokenizer:
     def vocabulary(self) -> list[str]:
         """Every token in the order of their ids, with a space where byte-level BPE writes Ġ and SentencePiece ▁."""
         vocabulary = self._tokens.get_vocab(with_added_tokens=False)
-        return [token.replace("Ġ", " ").replace("▁", " ") for token in sorted(vocabulary, key=vocabulary.__getitem__)]
+        return [
+            token.replace("Ġ", " ").replace("▁", " ")
+            for token in sorted(vocabulary, key=vocabulary.__getitem__)
+        ]
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text alone."""
-        return [len(each.ids) for each in self._tokens.encode_batch(list(texts), add_special_tokens=False)]
+        return [
+            len(each.ids)
+            for each in self._tokens.encode_batch(list(texts), add_special_tokens=False)
+        ]
 
     def prompt_counts(self, prompts: Sequence[Sequence[Message]], api: Api) -> list[int]:
         """Input tokens of each prompt, as the API makes one text of its messages."""
@@ -50,16 +72,23 @@ class ModelTokenizer:
     def common_prefix(self, one: Sequence[Message], other: Sequence[Message], api: Api) -> int:
         """How many tokens two prompts begin with alike."""
         ids = self._ids([one, other], api)
-        return next((place for place, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), min(map(len, ids)))
+        return next(
+            (place for place, (a, b) in enumerate(zip(*ids, strict=False)) if a != b),
+            min(map(len, ids)),
+        )
 
     def _ids(self, prompts: Sequence[Sequence[Message]], api: Api) -> list[list[int]]:
         chat = api == "chat"
-        texts = [self._render(messages) if chat else completion_text(messages) for messages in prompts]
+        texts = [
+            self._render(messages) if chat else completion_text(messages) for messages in prompts
+        ]
         return [each.ids for each in self._tokens.encode_batch(texts, add_special_tokens=not chat)]
 
     def _render(self, messages: Sequence[Message]) -> str:
         if self._template is None:
-            raise BadInput(f"{self.folder}: the tokenizer has no chat template; write workload.api: completions")
+            raise BadInput(
+                f"{self.folder}: the tokenizer has no chat template; write workload.api: completions"
+            )
         return render_chat(self._template, messages, self._special)
 
 
@@ -88,4 +117,6 @@ def new_tokens(folder: Path, base: Path) -> dict[str, int]:
 
 
 def _added(tokenizer: dict[str, Any]) -> dict[str, int]:
-    return {str(token["content"]): int(token["id"]) for token in tokenizer.get("added_tokens") or ()}
+    return {
+        str(token["content"]): int(token["id"]) for token in tokenizer.get("added_tokens") or ()
+    }

@@ -74,7 +74,9 @@ def values_of(file: Path) -> dict[str, Values]:
     data = np.memmap(file, mode="r")
     for name, tensor in headers.items():
         if tensor.dtype not in _FLOATS:
-            raise BadInput(f"{file}: {name} is stored as {tensor.dtype}; write float32, bfloat16 or float16")
+            raise BadInput(
+                f"{file}: {name} is stored as {tensor.dtype}; write float32, bfloat16 or float16"
+            )
         values[name] = _look(data[tensor.begin : tensor.end], tensor.dtype)
     return values
 

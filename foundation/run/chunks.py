@@ -70,7 +70,10 @@ class Chunks:
         elif name == "icl":
             total, count = sums(self.gap_ns, self.gaps), self.gaps
         else:
-            total, count = np.where(self._plain, sums(self.gap_ns, self.gaps), 0), np.maximum(self.tokens_of - 1, 0)
+            total, count = (
+                np.where(self._plain, sums(self.gap_ns, self.gaps), 0),
+                np.maximum(self.tokens_of - 1, 0),
+            )
             odd = np.flatnonzero(self._odd)
             total[odd] = sums(*self.take(odd).token_gaps())
         return np.asarray(np.where(count > 0, total, np.nan) / np.maximum(count, 1) / 1e6)
@@ -115,12 +118,17 @@ def chunks_of(count: Ints, chunk_ns: Ints, tokens: Ints, lags: Ints, lag_ns: Int
     """Chunks from a journal's numbers: `chunk_ns` and `tokens` one a chunk, the first stamp of each
     request from the origin.
     """
-    return Chunks(count, compact(chunk_ns[_not_first(count)]), compact(tokens), lags, compact(lag_ns))
+    return Chunks(
+        count, compact(chunk_ns[_not_first(count)]), compact(tokens), lags, compact(lag_ns)
+    )
 
 
 def joined(parts: Sequence[Chunks]) -> Chunks:
     """The chunks of several lots of requests, one lot after the other."""
-    columns = [_together([getattr(part, name) for part in parts]) for name in ("count", "gap_ns", "tokens", "lags", "lag_ns")]
+    columns = [
+        _together([getattr(part, name) for part in parts])
+        for name in ("count", "gap_ns", "tokens", "lags", "lag_ns")
+    ]
     return Chunks(*columns)
 
 
@@ -129,7 +137,11 @@ def _together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     single one.
     """
     values = np.concatenate(parts)
-    return np.broadcast_to(values[:1].copy(), len(values)) if len(values) and (values == values[0]).all() else values
+    return (
+        np.broadcast_to(values[:1].copy(), len(values))
+        if len(values) and (values == values[0]).all()
+        else values
+    )
 
 
 def compact(values: Ints) -> NDArray[Any]:

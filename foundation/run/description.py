@@ -34,10 +34,16 @@ class Environment:
 
 def read_environment(run: Path) -> Environment:
     """An empty one, with a note, where the file is missing or damaged: nothing is computed from it."""
-    whole, asked = read_json(run, ENVIRONMENT, dict[str, Any]), read_json(run, ENVIRONMENT, _Requests)
+    whole, asked = (
+        read_json(run, ENVIRONMENT, dict[str, Any]),
+        read_json(run, ENVIRONMENT, _Requests),
+    )
     if isinstance(whole, dict) and isinstance(asked, _Requests):
         return Environment(whole, asked.requests)
-    why = next((str(each) for each in (whole, asked) if isinstance(each, Damage)), f"the run has no {ENVIRONMENT}")
+    why = next(
+        (str(each) for each in (whole, asked) if isinstance(each, Damage)),
+        f"the run has no {ENVIRONMENT}",
+    )
     return Environment({}, {}, [f"{why}: hardware, versions and seeds of this run are not known"])
 
 

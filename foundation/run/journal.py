@@ -68,7 +68,9 @@ def read_journal(file: Path, each: Each | None = None) -> Journal | Damage:
     try:
         stream = file.open("rb")
     except OSError as error:
-        return Damage(file, 0, f"can't be opened ({error.strerror}), so the whole block is left out")
+        return Damage(
+            file, 0, f"can't be opened ({error.strerror}), so the whole block is left out"
+        )
     with stream:
         header = _read_header(file, stream.readline())
         if isinstance(header, Damage):
@@ -92,14 +94,20 @@ def read_journals(directory: Path, each: Each | None = None) -> tuple[list[Journ
 
 def _read_header(file: Path, line: bytes) -> JournalHeader | Damage:
     if not line.endswith(b"\n"):
-        return Damage(file, 1, "the block was cut off before it began" if line else "the file is empty")
+        return Damage(
+            file, 1, "the block was cut off before it began" if line else "the file is empty"
+        )
     try:
         version = _version.decode(line).schema_version
         if version > SCHEMA_VERSION:
-            raise BadInput(f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one")
+            raise BadInput(
+                f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one"
+            )
         return _header.decode(line)
     except UNREADABLE as error:
-        return Damage(file, 1, f"not the first line of a journal, so the whole block is left out ({error})")
+        return Damage(
+            file, 1, f"not the first line of a journal, so the whole block is left out ({error})"
+        )
 
 
 class _Body:
@@ -131,7 +139,12 @@ class _Body:
         order = np.argsort(everything.id, kind="stable")
         again = np.zeros(len(order), np.bool_)
         again[1:] = np.diff(everything.id[order]) == 0
-        self._lose([(int(lines[i]), f"there is a request {everything.id[i]} before it") for i in order[again]])
+        self._lose(
+            [
+                (int(lines[i]), f"there is a request {everything.id[i]} before it")
+                for i in order[again]
+            ]
+        )
         if again.any() or (np.diff(order) < 0).any():
             everything, lines = everything.take(order[~again]), lines[order[~again]]
         wrong = impossible(everything, 0 if self.end is None else self.end.ended_ns)
@@ -174,7 +187,9 @@ def is_whole(file: Path, identity: str | None = None) -> bool:
     if (kept := identity_in(file)) is None or identity not in (None, kept):
         return False
     journal = read_journal(file)
-    return isinstance(journal, Journal) and journal.end is not None and journal.end.end == "complete"
+    return (
+        isinstance(journal, Journal) and journal.end is not None and journal.end.end == "complete"
+    )
 
 
 def identity_in(file: Path) -> str | None:
@@ -202,13 +217,28 @@ def read_prompts(run: Path) -> Prompts:
     except FileNotFoundError:
         lines = []
     except OSError as error:
-        lines, damage = [], [Damage(Path(file.name), 0, f"can't be read ({error.strerror}), so no answer can be scored")]
+        lines, damage = (
+            [],
+            [
+                Damage(
+                    Path(file.name),
+                    0,
+                    f"can't be read ({error.strerror}), so no answer can be scored",
+                )
+            ],
+        )
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 prompt = _prompt.decode(line)
             except UNREADABLE as error:
-                damage.append(Damage(Path(file.name), number, f"not a prompt ({error}), so its answers can't be scored"))
+                damage.append(
+                    Damage(
+                        Path(file.name),
+                        number,
+                        f"not a prompt ({error}), so its answers can't be scored",
+                    )
+                )
             else:
                 prompts.setdefault(prompt.id, prompt)
     prompts.damage = damage

@@ -37,7 +37,12 @@ class JournalWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             self._file.close()
         except OSError as problem:
@@ -81,4 +86,6 @@ class JournalWriter:
 
     def _lost(self, problem: OSError) -> DynoError:
         problem.filename = str(self._path)
-        return refused_by_system(problem) or SystemFailed(f"{self._path}: can't be written ({problem})")
+        return refused_by_system(problem) or SystemFailed(
+            f"{self._path}: can't be written ({problem})"
+        )

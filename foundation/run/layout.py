@@ -78,7 +78,9 @@ class RunDirectory:
 def check_root(root: Path) -> None:
     """Raises BadInput where no run directory can be made in `root`: before anything slow, and without making one."""
     root = expanded(root)
-    standing = next(folder for folder in (root, *root.absolute().parents) if os.path.lexists(folder))
+    standing = next(
+        folder for folder in (root, *root.absolute().parents) if os.path.lexists(folder)
+    )
     if not standing.is_dir():
         raise BadInput(f"{standing}: not a folder; name another with --out")
     if not os.access(standing, os.W_OK | os.X_OK):
@@ -97,7 +99,9 @@ def new_run(root: Path, name: str) -> RunDirectory:
         except FileExistsError:
             check_root(root)
         except OSError as error:
-            raise BadInput(f"{path}: can't be made ({error.strerror}); name another folder with --out") from None
+            raise BadInput(
+                f"{path}: can't be made ({error.strerror}); name another folder with --out"
+            ) from None
         else:
             return RunDirectory(path)
 

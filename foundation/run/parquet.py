@@ -40,17 +40,26 @@ def parquet_writer(out: Path) -> Iterator[Callable[[JournalHeader, Batch], None]
 
     kinds = _kinds()
     schema = pa.schema(list(kinds.items()))
-    words = [name for name, kind in kinds.items() if kind == pa.string() and name not in _EACH_ANOTHER]
+    words = [
+        name for name, kind in kinds.items() if kind == pa.string() and name not in _EACH_ANOTHER
+    ]
     numbers = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in BY_CHUNK}
     # The journals hold it all, so the disk may take its time.
     with (
         whole_file(out, durable=False) as place,
-        pq.ParquetWriter(place, schema, compression="zstd", use_dictionary=words, column_encoding=numbers) as writer,
+        pq.ParquetWriter(
+            place, schema, compression="zstd", use_dictionary=words, column_encoding=numbers
+        ) as writer,
     ):
 
         def each(header: JournalHeader, batch: Batch) -> None:
-            columns = [pa.array([getattr(header, name)] * len(batch), kinds[name]) for name in _OF_THE_BLOCK]
-            columns += [_column(batch, name, kinds[name]) for name in RequestRecord.__struct_fields__]
+            columns = [
+                pa.array([getattr(header, name)] * len(batch), kinds[name])
+                for name in _OF_THE_BLOCK
+            ]
+            columns += [
+                _column(batch, name, kinds[name]) for name in RequestRecord.__struct_fields__
+            ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
         yield each
@@ -67,10 +76,17 @@ def _kinds() -> dict[str, Any]:
             return kind(next(one for one in of.types if not isinstance(one, inspect.NoneType)))
         if isinstance(of, inspect.ListType):
             return pa.list_(kind(of.item_type))
-        return {inspect.IntType: pa.int64(), inspect.FloatType: pa.float64()}.get(type(of), pa.string())
+        return {inspect.IntType: pa.int64(), inspect.FloatType: pa.float64()}.get(
+            type(of), pa.string()
+        )
 
-    header, record = ({field.name: field.type for field in _fields(of)} for of in (JournalHeader, RequestRecord))
-    return {name: kind(of) for name, of in ({name: header[name] for name in _OF_THE_BLOCK} | record).items()}
+    header, record = (
+        {field.name: field.type for field in _fields(of)} for of in (JournalHeader, RequestRecord)
+    )
+    return {
+        name: kind(of)
+        for name, of in ({name: header[name] for name in _OF_THE_BLOCK} | record).items()
+    }
 
 
 def _fields(of: type[msgspec.Struct]) -> Sequence[inspect.Field]:
@@ -86,8 +102,13 @@ def _column(batch: Batch, name: str, kind: Any) -> Any:
         numbers = batch.numbers[name]
         ends = np.append(0, np.cumsum(np.maximum(numbers.counts, 0)))
         missing = pa.array(numbers.counts < 0)
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(numbers.values), kind, mask=missing)
+        return pa.ListArray.from_arrays(
+            pa.array(ends, pa.int32()), pa.array(numbers.values), kind, mask=missing
+        )
     values = batch.columns[name]
     if name in KEPT_AS_TEXT:
-        values = [None if bytes(value) == _NULL else bytes(value).decode(errors="replace") for value in values]
+        values = [
+            None if bytes(value) == _NULL else bytes(value).decode(errors="replace")
+            for value in values
+        ]
     return pa.array(values, kind)

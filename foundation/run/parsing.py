@@ -29,11 +29,15 @@ def _rows_with(text: Sequence[str]) -> type[msgspec.Struct]:
     made: list[Any] = []
     for field in msgspec.structs.fields(RequestRecord):
         if field.name in text:
-            made.append((field.name, msgspec.Raw, msgspec.Raw(b"null" if field.default is None else b"[]")))
+            made.append(
+                (field.name, msgspec.Raw, msgspec.Raw(b"null" if field.default is None else b"[]"))
+            )
         elif field.required:
             made.append((field.name, field.type))
         elif field.default is msgspec.NODEFAULT:
-            made.append((field.name, field.type, msgspec.field(default_factory=field.default_factory)))
+            made.append(
+                (field.name, field.type, msgspec.field(default_factory=field.default_factory))
+            )
         else:
             made.append((field.name, field.type, field.default))
     # A row holds no other: Python need not look for circles of them.
@@ -95,8 +99,12 @@ def parse(lines: Sequence[tuple[int, bytes]]) -> tuple[Batch, list[Failed]]:
 
 def _numbers(texts: Sequence[bytes]) -> Numbers | None:
     """Lists of integers as they stand in JSON; None where one of them is not plainly that."""
-    counts = _ints([-1 if text == b"null" else 0 if text == b"[]" else text.count(b",") + 1 for text in texts])
-    together = b",".join([text[1:-1] for text, count in zip(texts, counts.tolist(), strict=True) if count > 0])
+    counts = _ints(
+        [-1 if text == b"null" else 0 if text == b"[]" else text.count(b",") + 1 for text in texts]
+    )
+    together = b",".join(
+        [text[1:-1] for text, count in zip(texts, counts.tolist(), strict=True) if count > 0]
+    )
     if together.translate(None, b"0123456789,-"):
         return None
     total = int(np.maximum(counts, 0).sum())
@@ -149,7 +157,9 @@ def batch_of(rows: Sequence[Any], lines: Sequence[int]) -> Batch:
     for name in BY_CHUNK:
         lists = [getattr(row, name) for row in rows]
         values = np.fromiter(chain.from_iterable(each or () for each in lists), np.int64)
-        numbers[name] = Numbers(values, _ints([-1 if each is None else len(each) for each in lists]))
+        numbers[name] = Numbers(
+            values, _ints([-1 if each is None else len(each) for each in lists])
+        )
     return Batch(_ints(lines), _columns(rows), numbers)
 
 

@@ -30,7 +30,10 @@ class Times:
     zeros: int = 0
 
     def __len__(self) -> int:
-        return self.zeros + sum(len(values) if keep is None else int(np.count_nonzero(keep)) for values, keep in self.parts)
+        return self.zeros + sum(
+            len(values) if keep is None else int(np.count_nonzero(keep))
+            for values, keep in self.parts
+        )
 
     def same_as(self, other: Times) -> bool:
         """Whether the arrays of the other are these very ones, and the same of their values count."""
@@ -38,14 +41,20 @@ class Times:
             self.zeros == other.zeros
             and len(self.parts) == len(other.parts)
             and all(
-                values is others and (keep is also or (keep is not None and also is not None and np.array_equal(keep, also)))
+                values is others
+                and (
+                    keep is also
+                    or (keep is not None and also is not None and np.array_equal(keep, also))
+                )
                 for (values, keep), (others, also) in zip(self.parts, other.parts, strict=True)
             )
         )
 
     def mean(self) -> float:
         """In ms, from an exact sum. There must be a value."""
-        return sum(int(values.sum(dtype=np.int64)) for values in _slices(self.parts)) / len(self) / 1e6
+        return (
+            sum(int(values.sum(dtype=np.int64)) for values in _slices(self.parts)) / len(self) / 1e6
+        )
 
     def deviation(self) -> float:
         """The standard deviation of a sample, ms. There must be two values."""
@@ -54,7 +63,9 @@ class Times:
         return sqrt((squares + self.zeros * mean**2) / (len(self) - 1))
 
     def count_of_zeros(self) -> int:
-        return self.zeros + sum(len(values) - int(np.count_nonzero(values)) for values in _slices(self.parts))
+        return self.zeros + sum(
+            len(values) - int(np.count_nonzero(values)) for values in _slices(self.parts)
+        )
 
     def percentiles(self, quantiles: Sequence[float]) -> list[float]:
         """In ms: numpy's linear percentiles, to the last bit. There must be a value."""
@@ -62,16 +73,23 @@ class Times:
         places = [last * (q / 100) for q in quantiles]
         ranks = sorted({min(int(place) + step, last) for place in places for step in (0, 1)})
         values = dict(zip(ranks, self._ordered(ranks), strict=True))
-        return [interpolated(values[int(p)] / 1e6, values[min(int(p) + 1, last)] / 1e6, p - int(p)) for p in places]
+        return [
+            interpolated(values[int(p)] / 1e6, values[min(int(p) + 1, last)] / 1e6, p - int(p))
+            for p in places
+        ]
 
     def _ordered(self, ranks: Sequence[int]) -> list[int]:
         """The values that would stand at some ranks (from 0, rising) if all were sorted."""
         among = [rank - self.zeros for rank in ranks if rank >= self.zeros]
-        return [0] * (len(ranks) - len(among)) + (order_statistics(self.parts, among) if among else [])
+        return [0] * (len(ranks) - len(among)) + (
+            order_statistics(self.parts, among) if among else []
+        )
 
 
 def pooled(several: Sequence[Times]) -> Times:
-    return Times([part for times in several for part in times.parts], sum(times.zeros for times in several))
+    return Times(
+        [part for times in several for part in times.parts], sum(times.zeros for times in several)
+    )
 
 
 def order_statistics(parts: Sequence[Part], ranks: Sequence[int]) -> list[int]:
@@ -90,7 +108,9 @@ def order_statistics(parts: Sequence[Part], ranks: Sequence[int]) -> list[int]:
     wanted = np.zeros(_BINS, np.bool_)
     wanted[of] = True
     inside = np.concatenate([values[wanted[_bins(values, low)]] for values in _slices(parts)])
-    before = ends[of] - np.cumsum(np.where(wanted, counts, 0))[of]  # values in bins that were not gathered
+    before = (
+        ends[of] - np.cumsum(np.where(wanted, counts, 0))[of]
+    )  # values in bins that were not gathered
     places = np.asarray(ranks) - before
     parted = np.partition(inside, np.unique(places))
     return [int(value) for value in parted[places]]

@@ -23,7 +23,12 @@ LONGEST_NS = 86_400_000_000_000
 
 def impossible(requests: Requests, ended_ns: int) -> list[tuple[int, str]]:
     """The requests that can't be, by their place, each with why. `ended_ns`: the end of the block, 0 where it is not known."""
-    sent, first, last, done = requests.sent_ns, requests.first_ns, requests.last_ns, requests.done_ns
+    sent, first, last, done = (
+        requests.sent_ns,
+        requests.first_ns,
+        requests.last_ns,
+        requests.done_ns,
+    )
     end_ns = np.fmax(last, done)
     longest = end_ns - requests.scheduled_ns
     reasons: list[tuple[NDArray[np.bool_], str]] = [
@@ -59,6 +64,8 @@ def believed(requests: Requests) -> Requests:
     return replace(
         requests,
         failure=failure,
-        input_tokens=np.where(uncounted & (requests.input_tokens == 0), np.nan, requests.input_tokens),
+        input_tokens=np.where(
+            uncounted & (requests.input_tokens == 0), np.nan, requests.input_tokens
+        ),
         output_tokens=np.where(uncounted, np.nan, requests.output_tokens),
     )

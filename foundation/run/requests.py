@@ -72,7 +72,9 @@ class Requests:
                 return column.take(index)
             if isinstance(column, np.ndarray):
                 return column[place]
-            return column[place] if isinstance(place, slice) else [column[i] for i in index.tolist()]
+            return (
+                column[place] if isinstance(place, slice) else [column[i] for i in index.tolist()]
+            )
 
         return type(self)(**{each.name: taken(getattr(self, each.name)) for each in fields(self)})
 
@@ -187,7 +189,9 @@ def columns_of(batch: Batch) -> Requests:
         text=Texts.of(rows["text"]),
         silent=np.array([not text.strip() for text in rows["text"]], dtype=np.bool_),
         notes=rows["notes"],
-        chunks=chunk.chunks_of(count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)),
+        chunks=chunk.chunks_of(
+            count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)
+        ),
     )
 
 
@@ -217,9 +221,18 @@ def joined(parts: Sequence[Requests]) -> Requests:
             return chunk.joined(columns)
         if isinstance(columns[0], Texts):
             return Texts.joined(columns)
-        return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else list(chain.from_iterable(columns))
+        return (
+            np.concatenate(columns)
+            if isinstance(columns[0], np.ndarray)
+            else list(chain.from_iterable(columns))
+        )
 
-    return Requests(**{each.name: join([getattr(part, each.name) for part in parts]) for each in fields(Requests)})
+    return Requests(
+        **{
+            each.name: join([getattr(part, each.name) for part in parts])
+            for each in fields(Requests)
+        }
+    )
 
 
 def in_order(requests: Requests) -> Requests:

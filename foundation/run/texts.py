@@ -63,12 +63,20 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, strings: Sequence[str]) -> Texts:
-        return cls([_packed(strings[begin : begin + _TOGETHER]) for begin in range(0, len(strings), _TOGETHER)])
+        return cls(
+            [
+                _packed(strings[begin : begin + _TOGETHER])
+                for begin in range(0, len(strings), _TOGETHER)
+            ]
+        )
 
     @classmethod
     def joined(cls, several: Sequence[Texts]) -> Texts:
         sizes = [texts._ends[-1] if texts._ends else 0 for texts in several]
-        places = [texts._places + before for texts, before in zip(several, accumulate([0, *sizes]), strict=False)]
+        places = [
+            texts._places + before
+            for texts, before in zip(several, accumulate([0, *sizes]), strict=False)
+        ]
         return cls([page for texts in several for page in texts._pages], np.concatenate(places))
 
     def take(self, index: Ints) -> Texts:
@@ -81,7 +89,11 @@ def _packed(strings: Sequence[str]) -> _Page:
 
     encoded = [string.encode(errors="surrogatepass") for string in strings]
     whole = b"".join(encoded)
-    return _Page(pa.compress(whole, codec="zstd", asbytes=True), len(whole), array("I", accumulate(map(len, encoded))))
+    return _Page(
+        pa.compress(whole, codec="zstd", asbytes=True),
+        len(whole),
+        array("I", accumulate(map(len, encoded))),
+    )
 
 
 @lru_cache(maxsize=16)
@@ -90,4 +102,7 @@ def _unpacked(page: _Page) -> list[str]:
 
     whole = pa.decompress(page.packed, page.size, codec="zstd", asbytes=True)
     starts = [0, *page.ends]
-    return [whole[begin:end].decode(errors="surrogatepass") for begin, end in zip(starts, page.ends, strict=False)]
+    return [
+        whole[begin:end].decode(errors="surrogatepass")
+        for begin, end in zip(starts, page.ends, strict=False)
+    ]

@@ -46,29 +46,54 @@ async def _serve(behaviour: Behaviour, args: argparse.Namespace) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m loadgen.emulator", description="An OpenAI-compatible server of known behaviour."
+        prog="python -m loadgen.emulator",
+        description="An OpenAI-compatible server of known behaviour.",
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--unix", metavar="PATH", help="listen on a unix socket instead")
     parser.add_argument(
-        "--ttft", type=Spread.parse, default="20ms", help="20ms, exponential:20ms, lognormal:20ms:0.5, uniform:10ms:30ms"
+        "--ttft",
+        type=Spread.parse,
+        default="20ms",
+        help="20ms, exponential:20ms, lognormal:20ms:0.5, uniform:10ms:30ms",
     )
-    parser.add_argument("--itl", type=Spread.parse, default="5ms", help="time between events, in the same ways")
-    parser.add_argument("--tokens", type=lambda text: Spread.parse(text, counts=True), default="16", help="output tokens")
-    parser.add_argument("--slots", type=int, default=0, help="requests served at once, the others queue; 0: no limit")
     parser.add_argument(
-        "--lockstep", type=Spread.parse, metavar="TIME", help="engine steps that send every stream its token at once"
+        "--itl", type=Spread.parse, default="5ms", help="time between events, in the same ways"
+    )
+    parser.add_argument(
+        "--tokens",
+        type=lambda text: Spread.parse(text, counts=True),
+        default="16",
+        help="output tokens",
+    )
+    parser.add_argument(
+        "--slots",
+        type=int,
+        default=0,
+        help="requests served at once, the others queue; 0: no limit",
+    )
+    parser.add_argument(
+        "--lockstep",
+        type=Spread.parse,
+        metavar="TIME",
+        help="engine steps that send every stream its token at once",
     )
     parser.add_argument("--tokens-per-chunk", type=int, default=1)
     parser.add_argument("--no-usage", action="store_true", help="leave the usage out")
     parser.add_argument("--owned-by", default="emulator", help="what /v1/models says the server is")
     parser.add_argument(
-        "--fault", choices=sorted(FAULTS), help="every request fails so; a prompt with fault:NAME in it fails so by itself"
+        "--fault",
+        choices=sorted(FAULTS),
+        help="every request fails so; a prompt with fault:NAME in it fails so by itself",
     )
-    parser.add_argument("--fault-every", type=int, default=1, metavar="N", help="only every N-th request fails so")
+    parser.add_argument(
+        "--fault-every", type=int, default=1, metavar="N", help="only every N-th request fails so"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="log what truly happened, as JSON lines")
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE", help="log what truly happened, as JSON lines"
+    )
     return parser.parse_args()
 
 

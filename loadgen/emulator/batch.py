@@ -11,14 +11,18 @@ from loadgen.emulator.connection import Connection
 def send_all(connections: list[Connection], pieces: list[bytes]) -> list[int]:
     """Write the pieces in order: the times just before each (CLOCK_MONOTONIC, ns), as `Connection.send` gives them."""
     if not all(connection.clear for connection in connections):
-        return [connection.send(piece) for connection, piece in zip(connections, pieces, strict=True)]
+        return [
+            connection.send(piece) for connection, piece in zip(connections, pieces, strict=True)
+        ]
     stamps, partial = send_each([connection.handle for connection in connections], pieces)
     for place, sent in partial:
         connections[place].follow_up(pieces[place], sent)
     return stamps
 
 
-def send_each_in_python(fds: list[int], pieces: list[bytes]) -> tuple[list[int], list[tuple[int, int]]]:
+def send_each_in_python(
+    fds: list[int], pieces: list[bytes]
+) -> tuple[list[int], list[tuple[int, int]]]:
     """The times, and (place, bytes taken or -errno) of the pieces that were not taken whole."""
     stamps, partial = [], []
     for place, (fd, piece) in enumerate(zip(fds, pieces, strict=True)):

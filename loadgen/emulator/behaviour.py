@@ -58,7 +58,9 @@ class Spread:
             return cls(kind, number(parts[0]), parse_number(parts[1]))
         if kind == "uniform" and len(parts) == 2:
             return cls(kind, number(parts[0]), number(parts[1]))
-        raise ValueError(f"write 20ms, exponential:20ms, lognormal:20ms:0.5 or uniform:10ms:30ms, not {text!r}")
+        raise ValueError(
+            f"write 20ms, exponential:20ms, lognormal:20ms:0.5 or uniform:10ms:30ms, not {text!r}"
+        )
 
     def draw(self, rng: random.Random) -> float:
         if self.kind == "exponential":

@@ -25,7 +25,17 @@ class Request:
 class Connection:
     """A keep-alive HTTP/1.1 connection. `send` goes straight to the socket, so that its stamp is the truth."""
 
-    __slots__ = ("_incoming", "_loop", "_on_closed", "_on_request", "_socket", "_unsent", "_write_some", "handle", "open")
+    __slots__ = (
+        "_incoming",
+        "_loop",
+        "_on_closed",
+        "_on_request",
+        "_socket",
+        "_unsent",
+        "_write_some",
+        "handle",
+        "open",
+    )
 
     def __init__(
         self,
@@ -122,7 +132,10 @@ class Connection:
         if end < 0:
             return None
         lines = bytes(self._incoming[:end]).decode("latin-1").split("\r\n")
-        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        fields = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines[1:])
+        }
         size = int(fields.get("content-length", "0"))
         if len(self._incoming) < end + 4 + size:
             return None

@@ -21,12 +21,34 @@ _TRICKLE_S = 0.001
 class Job:
     """One request on its way through the engine."""
 
-    __slots__ = ("_rest", "connection", "course", "events", "ready_s", "reason", "stream", "truth", "usage")
+    __slots__ = (
+        "_rest",
+        "connection",
+        "course",
+        "events",
+        "ready_s",
+        "reason",
+        "stream",
+        "truth",
+        "usage",
+    )
 
     def __init__(
-        self, connection: Connection, stream: wire.Stream, course: Course, usage: bool, length: bool, truth: Truth
+        self,
+        connection: Connection,
+        stream: wire.Stream,
+        course: Course,
+        usage: bool,
+        length: bool,
+        truth: Truth,
     ) -> None:
-        self.connection, self.stream, self.course, self.usage, self.truth = connection, stream, course, usage, truth
+        self.connection, self.stream, self.course, self.usage, self.truth = (
+            connection,
+            stream,
+            course,
+            usage,
+            truth,
+        )
         self.ready_s = 0.0
         self.reason = "length" if length else "stop"
         self.events, self._rest = -(-course.tokens // stream.step), course.tokens % stream.step
@@ -92,7 +114,9 @@ class Engine:
             self._on_end(job, "closed")
 
     def _admit(self) -> None:
-        while self._queue and (not self._behaviour.slots or len(self._running) < self._behaviour.slots):
+        while self._queue and (
+            not self._behaviour.slots or len(self._running) < self._behaviour.slots
+        ):
             job = self._queue.popleft()
             self._running[job] = None
             job.truth.started_ns = time.monotonic_ns()
@@ -154,7 +178,12 @@ class Engine:
             connection.send(job.closing())
             self._leave(job, fault)
         elif fault == "error-event":
-            connection.send(wire.chunk(wire.event({"error": {"message": "the engine died", "code": 500}}) + b"data: [DONE]\n\n"))
+            connection.send(
+                wire.chunk(
+                    wire.event({"error": {"message": "the engine died", "code": 500}})
+                    + b"data: [DONE]\n\n"
+                )
+            )
             connection.send(wire.STREAM_END)
             self._leave(job, fault)
         elif fault == "bad-json":
@@ -164,7 +193,9 @@ class Engine:
         elif fault in ("reset-event", "close-event"):
             connection.send(job.event(len(job.truth.event_ns))[:-20])
             self._leave(job, fault)
-            self._loop.call_later(0.02, connection.reset if fault == "reset-event" else connection.close)
+            self._loop.call_later(
+                0.02, connection.reset if fault == "reset-event" else connection.close
+            )
 
     def _start_stepping(self) -> None:
         if not self._stepping:
@@ -187,7 +218,11 @@ class Engine:
                 most = 1
             ahead = min(most, job.events - number)
             due.append((job, ahead))
-            pieces.append(job.event(number) if ahead == 1 else b"".join(map(job.event, range(number, number + ahead))))
+            pieces.append(
+                job.event(number)
+                if ahead == 1
+                else b"".join(map(job.event, range(number, number + ahead)))
+            )
         stamps = send_all([job.connection for job, _ in due], pieces)
         for (job, ahead), at_ns in zip(due, stamps, strict=True):
             job.truth.event_ns += [at_ns] * ahead

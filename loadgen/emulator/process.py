@@ -21,7 +21,9 @@ def emulator(*arguments: str, truth: Path, core: int | None = None) -> Iterator[
     """Start an emulator that logs to `truth`, on a core of its own where the OS allows. The log is whole after the block."""
     command = run_module("loadgen.emulator", "--truth", str(truth.absolute()), *arguments)
     ends = partial(end_with, os.getpid())
-    process = subprocess.Popen(command, cwd=truth.parent, stdout=subprocess.PIPE, encoding="utf-8", preexec_fn=ends)
+    process = subprocess.Popen(
+        command, cwd=truth.parent, stdout=subprocess.PIPE, encoding="utf-8", preexec_fn=ends
+    )
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(process.pid, {core})

@@ -56,7 +56,12 @@ class Server:
 
     def _take(self, connection: Connection, request: Request) -> None:
         if request.path == "/v1/models":
-            models = {"object": "list", "data": [{"id": "emulated", "object": "model", "owned_by": self._behaviour.owned_by}]}
+            models = {
+                "object": "list",
+                "data": [
+                    {"id": "emulated", "object": "model", "owned_by": self._behaviour.owned_by}
+                ],
+            }
             connection.send(wire.whole(200, json.dumps(models).encode()))
             return
         api = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}.get(request.path)
@@ -76,7 +81,13 @@ class Server:
         continuous = bool(options.get("continuous_usage_stats"))
         most = asked.get("max_tokens") or asked.get("max_completion_tokens") or 16
         way = course(self._behaviour, truth.request, most)
-        stream = wire.Stream(api, asked["model"], len(truth.prompt.split()), continuous, self._behaviour.tokens_per_chunk)
+        stream = wire.Stream(
+            api,
+            asked["model"],
+            len(truth.prompt.split()),
+            continuous,
+            self._behaviour.tokens_per_chunk,
+        )
         usage = self._behaviour.usage and bool(options.get("include_usage"))
         job = Job(connection, stream, way, usage, way.tokens == most, truth)
         self._jobs[connection] = job
@@ -87,7 +98,11 @@ class Server:
         fault = truth.fault or ""
         if fault.startswith("http-"):
             status = int(fault.split("-")[1])
-            body = b"" if fault.endswith("-empty") else json.dumps({"error": {"message": f"{status} on request"}}).encode()
+            body = (
+                b""
+                if fault.endswith("-empty")
+                else json.dumps({"error": {"message": f"{status} on request"}}).encode()
+            )
             truth.head_ns = connection.send(wire.whole(status, body))
         elif fault == "html":
             truth.head_ns = connection.send(wire.whole(200, _HTML, "text/html"))
@@ -98,7 +113,8 @@ class Server:
             stream = wire.Stream("chat", "emulated", 1, continuous=False)
             body = stream.finish(0, "stop") + b"data: [DONE]\n\n"
             truth.head_ns = connection.send(
-                wire.promised(len(body) // 2 if fault == "short-length" else len(body) + 100) + body[:-20]
+                wire.promised(len(body) // 2 if fault == "short-length" else len(body) + 100)
+                + body[:-20]
             )
             asyncio.get_running_loop().call_later(0.02, connection.close)
         elif fault != "silent":

@@ -36,7 +36,9 @@ def chunk(body: bytes) -> bytes:
 
 def event(data: Any) -> bytes:
     """One server-sent event with a JSON payload."""
-    return b"data: " + json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+    return (
+        b"data: " + json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+    )
 
 
 def word(token: int) -> str:
@@ -47,14 +49,26 @@ def word(token: int) -> str:
 class Stream:
     """The events of one answer, `step` tokens in each. `continuous`: usage in every event, as vLLM does when asked."""
 
-    def __init__(self, api: str, model: str, prompt_tokens: int, continuous: bool, step: int = 1) -> None:
-        self.api, self.model, self.prompt_tokens, self.continuous, self.step = api, model, prompt_tokens, continuous, step
+    def __init__(
+        self, api: str, model: str, prompt_tokens: int, continuous: bool, step: int = 1
+    ) -> None:
+        self.api, self.model, self.prompt_tokens, self.continuous, self.step = (
+            api,
+            model,
+            prompt_tokens,
+            continuous,
+            step,
+        )
         # Without usage the same events serve every answer, and making them costs more than sending them.
         self._frames: list[bytes] = [] if continuous else _frames(api, model, step)
 
     def role(self) -> bytes | None:
         """The event that only names the role; text completions have none."""
-        return self._event({"delta": {"role": "assistant", "content": ""}}, 0) if self.api == "chat" else None
+        return (
+            self._event({"delta": {"role": "assistant", "content": ""}}, 0)
+            if self.api == "chat"
+            else None
+        )
 
     def tokens(self, number: int) -> bytes:
         """The event with this number, framed."""
@@ -78,14 +92,20 @@ class Stream:
 
     def _event(self, what: dict[str, Any], tokens: int, reason: str | None = None) -> bytes:
         usage = {"usage": self._usage(tokens)} if self.continuous else {}
-        return event({**self._base(), "choices": [{"index": 0, **what, "finish_reason": reason}], **usage})
+        return event(
+            {**self._base(), "choices": [{"index": 0, **what, "finish_reason": reason}], **usage}
+        )
 
     def _base(self) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self.api == "chat" else "text_completion"
         return {"id": "emulated", "object": kind, "created": 0, "model": self.model}
 
     def _usage(self, tokens: int) -> dict[str, int]:
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": tokens, "total_tokens": self.prompt_tokens + tokens}
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": tokens,
+            "total_tokens": self.prompt_tokens + tokens,
+        }
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,9 @@ from foundation.errors import BadInput
 _SHAPES = 'ShareGPT JSON ([{"conversations": [...]}, ...]) or JSON lines of {"messages": [...]}'
 
 
-def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = lambda line: None) -> list[list[list[Message]]]:
+def read_sessions(
+    file: Path, turns: int | None, say: Callable[[str], None] = lambda line: None
+) -> list[list[list[Message]]]:
     """Sessions of turns of messages: each turn is what is said up to an answer.
 
     Conversations that a load can't ask as they were are left out: in which no user speaks, with tools, with an empty or missing
@@ -28,7 +30,10 @@ def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = la
     for line, row in read_rows(file, key=None):
         total += 1
         where = f"{file}:{line}"
-        key = next((key for key in ("conversations", "messages") if isinstance(row.get(key), list | str)), None)
+        key = next(
+            (key for key in ("conversations", "messages") if isinstance(row.get(key), list | str)),
+            None,
+        )
         if key is None:
             raise BadInput(f"{where}: no conversation; write {_SHAPES}")
         try:
@@ -40,9 +45,13 @@ def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = la
                 sessions.append(session[:turns])
             else:
                 odd.append(f"{where}: {key}: no user speaks")
-    left_out = f"{len(odd)} of {total} conversations can't be asked as they were ({odd[0]})" if odd else ""
+    left_out = (
+        f"{len(odd)} of {total} conversations can't be asked as they were ({odd[0]})" if odd else ""
+    )
     if not sessions:
-        raise BadInput(f"{file}: no conversation with a user in it; {left_out or f'write {_SHAPES}'}")
+        raise BadInput(
+            f"{file}: no conversation with a user in it; {left_out or f'write {_SHAPES}'}"
+        )
     if odd:
         say(f"{file}: {left_out}; they are left out")
     return sessions
@@ -51,7 +60,9 @@ def read_sessions(file: Path, turns: int | None, say: Callable[[str], None] = la
 def _turns(where: str, row: Mapping[str, Any], key: str) -> list[list[Message]]:
     """What is said before each answer. Raises BadInput where a load can't ask that."""
     messages = read_messages(where, row[key], ignore=None).messages
-    if row.get("tools") or any(message["role"] == "tool" or "tool_calls" in message for message in messages):
+    if row.get("tools") or any(
+        message["role"] == "tool" or "tool_calls" in message for message in messages
+    ):
         raise BadInput(f"{where}: tools")
     turns: list[list[Message]] = []
     said: list[Message] = _system(row)
@@ -71,4 +82,8 @@ def _turns(where: str, row: Mapping[str, Any], key: str) -> list[list[Message]]:
 def _system(row: Mapping[str, Any]) -> list[Message]:
     """The system text that stands beside the messages, as LLaMA-Factory writes it."""
     system = row.get("system")
-    return [{"role": "system", "content": system}] if isinstance(system, str) and system.strip() else []
+    return (
+        [{"role": "system", "content": system}]
+        if isinstance(system, str) and system.strip()
+        else []
+    )

@@ -32,7 +32,10 @@ def sessions_needed(workload: WorkloadConfig) -> int:
     needed = 0
     for stage in workload.stages:
         numbers = range(1, workload.blocks + 1)
-        planned = [planned_requests(stage.in_block(block), workload.seed, block, workload.warmup) for block in numbers]
+        planned = [
+            planned_requests(stage.in_block(block), workload.seed, block, workload.warmup)
+            for block in numbers
+        ]
         # A relative rate may put as many arrivals into the warm-up as the window has.
         warming = (stage.requests or 0) if stage.relative_rate else (stage.concurrency or 0)
         blocks = [_UNKNOWN if n is None else n + warming for n in planned]
@@ -41,7 +44,10 @@ def sessions_needed(workload: WorkloadConfig) -> int:
 
 
 def make_prompts(
-    workload: WorkloadConfig, wording: Wording, needed: int, say: Callable[[str], None] = lambda line: None
+    workload: WorkloadConfig,
+    wording: Wording,
+    needed: int,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Prompt]:
     """The prompts of a dataset, turns after their first ones, at least `needed` sessions where it has so many.
 
@@ -58,7 +64,10 @@ def make_prompts(
 
 
 def _synthetic(wanted: Synthetic, wording: Wording, count: int, seed: int) -> Iterator[Prompt]:
-    if wanted.input_tokens.smallest < wording.shortest and wanted.input_tokens.kind in ("fixed", "uniform"):
+    if wanted.input_tokens.smallest < wording.shortest and wanted.input_tokens.kind in (
+        "fixed",
+        "uniform",
+    ):
         raise BadInput(
             f"workload.dataset.synthetic.input_tokens: {wanted.input_tokens}: the chat template takes {wording.around} tokens of "
             f"each prompt; write at least {wording.shortest}, or api: completions"
@@ -98,10 +107,16 @@ def _shared(share: float, tokens: int, wording: Wording) -> int:
 
     The words that tell it from the others are left to it.
     """
-    return max(0, min(round(share * tokens) - wording.before, tokens - wording.shortest)) if share else 0
+    return (
+        max(0, min(round(share * tokens) - wording.before, tokens - wording.shortest))
+        if share
+        else 0
+    )
 
 
-def _recorded(dataset: Dataset, needed: int, seed: int, say: Callable[[str], None]) -> Iterator[Prompt]:
+def _recorded(
+    dataset: Dataset, needed: int, seed: int, say: Callable[[str], None]
+) -> Iterator[Prompt]:
     assert dataset.sharegpt is not None
     sessions = read_sessions(dataset.sharegpt.file, dataset.sharegpt.turns, say)
     order = np.random.default_rng([seed, _OWN]).permutation(len(sessions))[:needed]
@@ -114,23 +129,40 @@ def _recorded(dataset: Dataset, needed: int, seed: int, say: Callable[[str], Non
             before = prompt_id
 
 
-def _traced(dataset: Dataset, wording: Wording, needed: int, say: Callable[[str], None]) -> list[Prompt]:
+def _traced(
+    dataset: Dataset, wording: Wording, needed: int, say: Callable[[str], None]
+) -> list[Prompt]:
     assert dataset.trace is not None
     file = dataset.trace.file
     arrivals = arrivals_in(dataset.trace)[:needed]
     turns = [turn for arrival in arrivals for turn in arrival.turns]
     for turn in turns:
         if turn.text is None and (turn.input_tokens is None or turn.output_tokens is None):
-            raise BadInput(f"{file}:{turn.line}: a prompt lacks input or output tokens; a dataset needs both, or text_input")
+            raise BadInput(
+                f"{file}:{turn.line}: a prompt lacks input or output tokens; a dataset needs both, or text_input"
+            )
     firsts = [arrival.first for arrival in arrivals]
-    short = sum(turn.text is None and (turn.input_tokens or 0) < wording.shortest for turn in firsts)
+    short = sum(
+        turn.text is None and (turn.input_tokens or 0) < wording.shortest for turn in firsts
+    )
     if short:
-        say(f"{file}: {short} prompts are shorter than any can be here; they are {wording.shortest} tokens long")
-    lengths = [None if turn.text is not None else max(turn.input_tokens or 0, wording.shortest) for turn in firsts]
-    drafts = [_draft(turn, length) for turn, length in zip(firsts, lengths, strict=True) if length is not None]
+        say(
+            f"{file}: {short} prompts are shorter than any can be here; they are {wording.shortest} tokens long"
+        )
+    lengths = [
+        None if turn.text is not None else max(turn.input_tokens or 0, wording.shortest)
+        for turn in firsts
+    ]
+    drafts = [
+        _draft(turn, length)
+        for turn, length in zip(firsts, lengths, strict=True)
+        if length is not None
+    ]
     written = iter(wording.prompts(drafts))
     prompts = []
-    for number, (arrival, length, known) in enumerate(zip(arrivals, lengths, _known(firsts), strict=True)):
+    for number, (arrival, length, known) in enumerate(
+        zip(arrivals, lengths, _known(firsts), strict=True)
+    ):
         first = arrival.first
         prompts.append(
             Prompt(
@@ -153,7 +185,9 @@ def _further_turns(number: int, arrival: Arrival, wording: Wording) -> Iterator[
         yield Prompt(
             _id(number, place, len(arrival.turns)),
             "eval",
-            _said(turn.text if turn.text is not None else wording.write(_draft(turn, words), words)),
+            _said(
+                turn.text if turn.text is not None else wording.write(_draft(turn, words), words)
+            ),
             after=_id(number, place - 1, len(arrival.turns)),
             output_tokens=turn.output_tokens,
             delay_s=turn.delay,
@@ -167,12 +201,16 @@ def _said(text: str) -> dict[str, list[dict[str, str]]]:
 
 def _draft(turn: Turn, tokens: int) -> Draft:
     """Named by its line, so that the words are the same whichever part of the recording is asked."""
-    return Draft(tokens, (_OWN, turn.line), tuple(((_BLOCK, each), turn.block) for each in turn.hash_ids))
+    return Draft(
+        tokens, (_OWN, turn.line), tuple(((_BLOCK, each), turn.block) for each in turn.hash_ids)
+    )
 
 
 def _known(turns: Sequence[Turn]) -> list[int]:
     """How many of each prompt's first tokens stood in an earlier prompt: what a cache that forgets nothing would answer."""
-    after: dict[tuple[int, int], int] = {}  # a block behind a chain of others: the longer chain's number
+    after: dict[
+        tuple[int, int], int
+    ] = {}  # a block behind a chain of others: the longer chain's number
     found = []
     for turn in turns:
         chain, blocks = 0, 0

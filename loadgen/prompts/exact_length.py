@@ -50,7 +50,11 @@ class Wording:
     """Writes drafts in the words of a tokenizer (without one, in common words, a token each). `seed` draws the words."""
 
     def __init__(
-        self, tokenizer: ModelTokenizer | None, api: Api, seed: Sequence[int], correction: Correction | None = None
+        self,
+        tokenizer: ModelTokenizer | None,
+        api: Api,
+        seed: Sequence[int],
+        correction: Correction | None = None,
     ) -> None:
         self._tokenizer, self._api, self._seed = tokenizer, api, list(seed)
         self._correction = correction or Correction()
@@ -61,7 +65,11 @@ class Wording:
         if self._tokenizer is None:
             return re.findall(r" \w+", _COMMON)
         known = [text for text in self._tokenizer.vocabulary() if _WORD.fullmatch(text)]
-        counts = zip(self._tokenizer.counts(known), self._tokenizer.counts([text.lstrip() for text in known]), strict=True)
+        counts = zip(
+            self._tokenizer.counts(known),
+            self._tokenizer.counts([text.lstrip() for text in known]),
+            strict=True,
+        )
         alone = [word for word, count in zip(known, counts, strict=True) if count == (1, 1)]
         return alone if len(alone) >= _ENOUGH else list("abcdefghijklmnopqrstuvwxyz")
 
@@ -74,7 +82,9 @@ class Wording:
     def before(self) -> int:
         """Those of them that come before the message: every prompt has them in common."""
         one, other = (self._prompt(word) for word in self.words[:2])
-        return 0 if self._tokenizer is None else self._tokenizer.common_prefix(one, other, self._api)
+        return (
+            0 if self._tokenizer is None else self._tokenizer.common_prefix(one, other, self._api)
+        )
 
     @cached_property
     def between(self) -> int:
@@ -82,7 +92,11 @@ class Wording:
         if self._tokenizer is None:
             return 0
         word = self.words[0]
-        answered = [*self._prompt(word), {"role": "assistant", "content": word}, *self._prompt(word)]
+        answered = [
+            *self._prompt(word),
+            {"role": "assistant", "content": word},
+            *self._prompt(word),
+        ]
         return self._count([answered])[0] - self.around - 3
 
     @property
@@ -98,7 +112,11 @@ class Wording:
         todo = list(range(len(drafts)))
         for _ in range(_ROUNDS):
             counted = self._count([self._prompt(texts[i]) for i in todo])
-            off = {i: wanted[i] - count for i, count in zip(todo, counted, strict=True) if count != wanted[i] and sizes[i] > 1}
+            off = {
+                i: wanted[i] - count
+                for i, count in zip(todo, counted, strict=True)
+                if count != wanted[i] and sizes[i] > 1
+            }
             for i, missing in off.items():
                 sizes[i] = max(1, sizes[i] + missing)
                 texts[i] = self.write(drafts[i], sizes[i])

@@ -64,7 +64,12 @@ def questions_of(prompts: Iterable[Prompt], style: str) -> list[Question]:
 
 
 def pick_questions(
-    questions: Sequence[Question], stage: Stage, block: int, seed: int, n: int | None, in_order: bool = False
+    questions: Sequence[Question],
+    stage: Stage,
+    block: int,
+    seed: int,
+    n: int | None,
+    in_order: bool = False,
 ) -> list[Question]:
     """The questions of block `block` (from 1), in the order they are asked: the first `n` are the block's own.
 

@@ -54,5 +54,7 @@ decode_chunk = msgspec.json.Decoder(Chunk).decode
 """Raises `msgspec.MsgspecError`, `UnicodeDecodeError` or `RecursionError` on every other form."""
 
 # Fields for these would cost every event of every stream.
-says_more = re.compile(rb'"(?:tool_calls|function_call|refusal|message)"\s*:\s*(?!null|\[\s*\]|"")').search
+says_more = re.compile(
+    rb'"(?:tool_calls|function_call|refusal|message)"\s*:\s*(?!null|\[\s*\]|"")'
+).search
 """Whether the data of an event that seems to say nothing has content of another kind, for `read_chunk` to read."""

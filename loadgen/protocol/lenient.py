@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from loadgen.protocol.chunk import MOST_NUMBER, Choice, Chunk, Delta, Metrics, PromptTokensDetails, Usage
+from loadgen.protocol.chunk import (
+    MOST_NUMBER,
+    Choice,
+    Chunk,
+    Delta,
+    Metrics,
+    PromptTokensDetails,
+    Usage,
+)
 
 _LONG = 300
 _DEEP = 100
@@ -40,7 +48,9 @@ def read_chunk(payload: bytes) -> tuple[Chunk, bool]:
     if not isinstance(choices, list | None):
         raise Odd("choices is not a list")
     usage = numbers.usage(data.get("usage"))
-    chunk = Chunk([_choice(choice) for choice in choices or ()], usage, _metrics(data.get("metrics")), error)
+    chunk = Chunk(
+        [_choice(choice) for choice in choices or ()], usage, _metrics(data.get("metrics")), error
+    )
     return chunk, numbers.odd
 
 
@@ -51,7 +61,9 @@ def error_in(data: Any) -> str | None:
     if error := data.get("error"):
         return excerpt(error if isinstance(error, str) else json.dumps(error))
     named = "error" in (data.get("object"), data.get("type"))
-    complains = "choices" not in data and any(isinstance(data.get(key), str | list) and data[key] for key in _COMPLAINTS)
+    complains = "choices" not in data and any(
+        isinstance(data.get(key), str | list) and data[key] for key in _COMPLAINTS
+    )
     return excerpt(json.dumps(data)) if named or complains else None
 
 
@@ -65,7 +77,11 @@ def whole_json(body: bytes) -> Any:
 
 def excerpt(words: bytes | str) -> str:
     """The beginning, on one line, of what a server said, as text that every journal can hold."""
-    text = words[:_LONG].decode("utf-8", "replace") if isinstance(words, bytes) else mended(words[:_LONG])
+    text = (
+        words[:_LONG].decode("utf-8", "replace")
+        if isinstance(words, bytes)
+        else mended(words[:_LONG])
+    )
     return " ".join(text.split())
 
 
@@ -135,17 +151,24 @@ def _choice(choice: Any) -> Choice:
     return Choice(
         delta=None if delta is None else _delta(delta),
         text=None if text is None else _said(text),
-        finish_reason=None if reason is None else mended(reason if isinstance(reason, str) else json.dumps(reason)),
+        finish_reason=None
+        if reason is None
+        else mended(reason if isinstance(reason, str) else json.dumps(reason)),
         index=index if isinstance(index, int) else 0,
     )
 
 
 def _delta(delta: dict[str, Any]) -> Delta:
     content = delta.get("content")
-    thoughts = [delta.get("reasoning"), delta.get("reasoning_content"), content if isinstance(content, list | dict) else None]
+    thoughts = [
+        delta.get("reasoning"),
+        delta.get("reasoning_content"),
+        content if isinstance(content, list | dict) else None,
+    ]
     calls = [delta.get("tool_calls"), {"function": delta.get("function_call")}]
     return Delta(
-        content=("" if content is None else _said(content)) + "".join(_texts(delta.get("refusal"), "refusal", "text")),
+        content=("" if content is None else _said(content))
+        + "".join(_texts(delta.get("refusal"), "refusal", "text")),
         reasoning="".join(
             (
                 *_texts(thoughts, "thinking", "reasoning", "text"),
@@ -208,7 +231,11 @@ def _metrics(metrics: Any) -> Metrics | None:
     """A server's own numbers and words, without what no journal could hold or no reader could use."""
     if not isinstance(metrics, dict):
         return None
-    return {mended(key): mended(value) if isinstance(value, str) else value for key, value in metrics.items() if _plain(value)}
+    return {
+        mended(key): mended(value) if isinstance(value, str) else value
+        for key, value in metrics.items()
+        if _plain(value)
+    }
 
 
 def _plain(value: Any) -> bool:

@@ -32,7 +32,9 @@ def request_body(
     form: Form = USUAL,
 ) -> bytes:
     """The JSON of `request_fields`."""
-    return msgspec.json.encode(request_fields(question, model, api, sampling, extended, cache_salt, form))
+    return msgspec.json.encode(
+        request_fields(question, model, api, sampling, extended, cache_salt, form)
+    )
 
 
 def request_fields(

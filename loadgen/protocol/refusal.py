@@ -23,7 +23,8 @@ _REFUSES = re.compile(
     re.IGNORECASE,
 )
 _TOO_LARGE = re.compile(
-    r"too large|too long|context length|context window|exceed|at most|at least|maximum|minimum", re.IGNORECASE
+    r"too large|too long|context length|context window|exceed|at most|at least|maximum|minimum",
+    re.IGNORECASE,
 )
 _STATS = "stream_options.continuous_usage_stats"
 _USAGE = "the server then reports no usage: the model's tokenizer counts, where one is known"
@@ -53,7 +54,9 @@ class Change:
     note: str
 
 
-def change_for(status: int | None, answer: bytes, body: Mapping[str, Any], form: Form) -> Change | None:
+def change_for(
+    status: int | None, answer: bytes, body: Mapping[str, Any], form: Form
+) -> Change | None:
     """The form that goes one step towards what the refusal asks for; None where it asks for nothing that may be given.
 
     `body` is what was refused, in `form`. What a person wrote into `form.extra` is not taken out again.
@@ -66,9 +69,12 @@ def change_for(status: int | None, answer: bytes, body: Mapping[str, Any], form:
         return None
     if name == _BOUND:
         rename = {**form.rename, _BOUND: _NEW_BOUND}
-        return Change(replace(form, rename=rename), f"{_BOUND} is sent as {_NEW_BOUND}, as the server asks")
+        return Change(
+            replace(form, rename=rename), f"{_BOUND} is sent as {_NEW_BOUND}, as the server asks"
+        )
     return Change(
-        replace(form, omit=(*form.omit, name)), f"requests leave out {name}, which the server refuses: {OPTIONAL[name]}"
+        replace(form, omit=(*form.omit, name)),
+        f"requests leave out {name}, which the server refuses: {OPTIONAL[name]}",
     )
 
 
@@ -101,7 +107,11 @@ def _named(answer: bytes, names: list[str]) -> str | None:
 def _first(words: str, names: list[str]) -> str | None:
     """The name that comes first in a text; an inner field's own name means that field."""
     words_of = [*((name, name) for name in names), *_INNER.items()]
-    places = [(place, name) for word, name in words_of if name in names and (place := _at(word, words)) is not None]
+    places = [
+        (place, name)
+        for word, name in words_of
+        if name in names and (place := _at(word, words)) is not None
+    ]
     if any(name == _STATS for _, name in places):
         return _STATS  # a refusal of it names stream_options too
     return min(places, default=(0, None))[1]
@@ -128,5 +138,7 @@ def _nodes(parsed: Any) -> Iterator[Any]:
     waiting = [parsed]
     while waiting:
         yield (node := waiting.pop())
-        inner = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+        inner = (
+            node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+        )
         waiting.extend(reversed(list(inner)))

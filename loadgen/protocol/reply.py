@@ -86,7 +86,11 @@ class Reply:
         """Events without a type."""
         try:
             chunks = list(map(decode_chunk, data))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # one is odd, or [DONE] is among them
+        except (
+            msgspec.MsgspecError,
+            UnicodeDecodeError,
+            RecursionError,
+        ):  # one is odd, or [DONE] is among them
             for payload, arrived, read in zip(data, arrived_ns, read_ns, strict=True):
                 self._hear(b"", payload, arrived, read)
         else:
@@ -121,7 +125,9 @@ class Reply:
         self._odd_usage |= odd_usage
         self._take([chunk], [b""], [arrived_ns], [read_ns])
 
-    def _take(self, chunks: list[Chunk], data: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
+    def _take(
+        self, chunks: list[Chunk], data: list[bytes], arrived_ns: list[int], read_ns: list[int]
+    ) -> None:
         """`data`: what the chunks were decoded from, empty where it was read leniently."""
         current, latest = self._choice, None
         at_ns, lag_ns, counts = self.chunk_at_ns, self.chunk_lag_ns, self._counts
@@ -231,13 +237,17 @@ class Reply:
             notes.append("usage_odd")
         return Tokens(chunks, notes, *believed)
 
-    def verdict(self, status: int | None, broken: Failure | None, detail: str) -> tuple[Failure | None, str | None]:
+    def verdict(
+        self, status: int | None, broken: Failure | None, detail: str
+    ) -> tuple[Failure | None, str | None]:
         """Failure class and its words, or (None, None) for a success, as metrics.md defines it.
 
         `broken` is how the transport or a deadline ended the exchange, None where the HTTP message ended as it should.
         """
         if status is not None and status != 200:
-            failure: Failure = "http_4xx" if 400 <= status < 500 else "http_5xx" if status >= 500 else "malformed"
+            failure: Failure = (
+                "http_4xx" if 400 <= status < 500 else "http_5xx" if status >= 500 else "malformed"
+            )
             return failure, f"HTTP {status}: {excerpt(self._head)}"
         if self.error is not None:
             return "stream_error", self.error

@@ -46,7 +46,9 @@ class SseParser:
     def last_line(self) -> bytes:
         """The data of what is held, if it is one line of it: an event whose end is missing, or its middle."""
         line = bytes(self._held).strip()
-        return line[5:].removeprefix(b" ") if line.startswith(b"data:") and b"\n" not in line else b""
+        return (
+            line[5:].removeprefix(b" ") if line.startswith(b"data:") and b"\n" not in line else b""
+        )
 
     def drop(self) -> None:
         """Forget what is held."""
@@ -105,7 +107,11 @@ class SseParser:
             if (place := _RUN_ON.search(whole)) is None:
                 return data
             self.run_on = True
-            start = whole.rfind(b"\n\n", 0, place.start()) + 2 if b"\n\n" in whole[: place.start()] else 0
+            start = (
+                whole.rfind(b"\n\n", 0, place.start()) + 2
+                if b"\n\n" in whole[: place.start()]
+                else 0
+            )
         self._held.clear()
         return whole[:start] + _OBJECT_LINE.sub(rb"\1\n", whole[start:])
 
@@ -122,7 +128,12 @@ def whole_events_in_python(pieces: list[bytes], start: int) -> list[bytes]:
     """The data of the pieces from `start` on, up to the first that is not one whole event of a single `data: ` line."""
     data = []
     for piece in islice(pieces, start, None):
-        if piece[:6] != b"data: " or piece[-2:] != b"\n\n" or piece.find(b"\n") != len(piece) - 2 or b"\r" in piece:
+        if (
+            piece[:6] != b"data: "
+            or piece[-2:] != b"\n\n"
+            or piece.find(b"\n") != len(piece) - 2
+            or b"\r" in piece
+        ):
             break
         data.append(piece[6:-2])
     return data

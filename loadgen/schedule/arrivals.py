@@ -88,7 +88,10 @@ def schedule(stage: Stage, seed: int, block: int, warmup: float, place: Place = 
     if stage.mix is None:
         return whole
     rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _MIX])
-    own = np.flatnonzero(rng.choice(place.variants, whole.total, p=_weights(stage.mix, place.variants)) == place.variant)
+    own = np.flatnonzero(
+        rng.choice(place.variants, whole.total, p=_weights(stage.mix, place.variants))
+        == place.variant
+    )
     return replace(whole, times_ns=whole.times_ns[own], numbers=own)
 
 
@@ -126,28 +129,46 @@ def _replayed(stage: Stage, trace: Trace, start: float) -> Schedule:
             )
         [end] = following
         if end <= start:
-            raise BadInput(f"{trace.file}: {stage.requests + 1} arrivals at one moment; {stage.label} needs time between them")
+            raise BadInput(
+                f"{trace.file}: {stage.requests + 1} arrivals at one moment; {stage.label} needs time between them"
+            )
         return _schedule(times[:last], start, float(end))
     assert stage.duration is not None
     end = start + stage.duration
     if over < end:
-        raise BadInput(f"{trace.file}: {over:.1f} s long at speed {trace.speed:g}; {stage.label} needs {end:.1f} s")
+        raise BadInput(
+            f"{trace.file}: {over:.1f} s long at speed {trace.speed:g}; {stage.label} needs {end:.1f} s"
+        )
     return _schedule(times[: int(np.searchsorted(times, end))], start, end)
 
 
 def _schedule(times: NDArray[np.float64], start: float, end: float) -> Schedule:
-    return Schedule(np.rint(times * SECOND).astype(np.int64), _ns(start), _ns(end), np.arange(len(times)), len(times))
+    return Schedule(
+        np.rint(times * SECOND).astype(np.int64),
+        _ns(start),
+        _ns(end),
+        np.arange(len(times)),
+        len(times),
+    )
 
 
-def planned_requests(stage: Stage, seed: int, block: int, warmup: float, place: Place = ALONE) -> int | None:
+def planned_requests(
+    stage: Stage, seed: int, block: int, warmup: float, place: Place = ALONE
+) -> int | None:
     """How many records a block will leave: all arrivals of an open loop, warm-up included; the requests of a closed loop,
     whose warm-up ones come on top. None where a closed loop's duration decides, or a rate that is not measured yet."""
     if stage.relative_rate is not None:
         return stage.requests
-    return len(schedule(stage, seed, block, warmup, place).times_ns) if stage.open_loop else stage.requests
+    return (
+        len(schedule(stage, seed, block, warmup, place).times_ns)
+        if stage.open_loop
+        else stage.requests
+    )
 
 
-def _arrivals(stage: Stage, rng: np.random.Generator, start: float, n: int, profile: Profile) -> NDArray[np.float64]:
+def _arrivals(
+    stage: Stage, rng: np.random.Generator, start: float, n: int, profile: Profile
+) -> NDArray[np.float64]:
     """Arrivals in seconds, at least `n` of them at or after `start`."""
     expected = profile.expected(start)
     n += 1  # one to spare: `when` rounds

@@ -30,7 +30,9 @@ def profile_of(stage: Stage, start: float) -> Profile:
     if stage.rate_to is not None:
         assert stage.duration is not None
         if stage.steps is not None:
-            return Steps(tuple(np.linspace(rate, stage.rate_to, stage.steps)), start, stage.duration)
+            return Steps(
+                tuple(np.linspace(rate, stage.rate_to, stage.steps)), start, stage.duration
+            )
         return Ramp(rate, stage.rate_to, start, stage.duration)
     if stage.bursts is not None:
         return OnOff(rate, stage.bursts.on, stage.bursts.off)
@@ -72,7 +74,11 @@ class Ramp:
         climbing = np.clip(arrivals - at_start, 0.0, at_end - at_start)
         # The root of slope/2 x^2 + rate x = climbing, in the form that also holds for a slope of 0.
         within = 2 * climbing / (self.rate + np.sqrt(self.rate**2 + 2 * slope * climbing))
-        return np.minimum(arrivals, at_start) / self.rate + within + np.maximum(arrivals - at_end, 0.0) / self.to
+        return (
+            np.minimum(arrivals, at_start) / self.rate
+            + within
+            + np.maximum(arrivals - at_end, 0.0) / self.to
+        )
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,9 @@ def arrivals_in(recording: Recording) -> list[Arrival]:
     kept = [each for each in arrivals if begin <= each.at < end]
     if not kept:
         recorded = arrivals[-1].at - arrivals[0].at
-        raise BadInput(f"{recording.file}: no arrival in {recording.span}; the recording is {recorded:g} s long")
+        raise BadInput(
+            f"{recording.file}: no arrival in {recording.span}; the recording is {recorded:g} s long"
+        )
     return kept
 
 
@@ -130,7 +132,9 @@ def _bounds(recording: Recording, first: float) -> tuple[float, float]:
 def read_trace(file: Path) -> list[Arrival]:
     """The arrivals of a trace. Raises BadInput that names file and line."""
     text = read_text(file, key=None)
-    turns = _json_turns(file, text) if text.lstrip().startswith(("{", "[")) else _csv_turns(file, text)
+    turns = (
+        _json_turns(file, text) if text.lstrip().startswith(("{", "[")) else _csv_turns(file, text)
+    )
     arrivals = _arrivals(file, turns)
     if not arrivals:
         raise BadInput(f"{file}: no arrivals; write {_SHAPES}")
@@ -149,7 +153,9 @@ def _arrivals(file: Path, turns: Iterator[tuple[str | None, Turn]]) -> list[Arri
             earlier.append(turn)
             continue
         if turn.at is None:
-            raise BadInput(f"{file}:{turn.line}: a session's first line needs its time; write {_SHAPES}")
+            raise BadInput(
+                f"{file}:{turn.line}: a session's first line needs its time; write {_SHAPES}"
+            )
         if arrivals:
             _check_order(file, arrivals[-1].first, turn)
         if session is not None:
@@ -186,23 +192,39 @@ def _json_turns(file: Path, text: str) -> Iterator[tuple[str | None, Turn]]:
         shape = _OURS if "at" in row else _BAILIAN if "chat_id" in row else _MOONCAKE
         session = row.get("session_id")
         if session is not None and not isinstance(session, str | Number):
-            raise BadInput(f"{where}: session_id: write a text or a number, not {str(session)[:60]}")
+            raise BadInput(
+                f"{where}: session_id: write a text or a number, not {str(session)[:60]}"
+            )
         if row.get(shape.at) is None and session is None:
-            raise BadInput(f"{where}: no arrival among {', '.join(row)[:60] or 'nothing'}; write {_SHAPES}")
+            raise BadInput(
+                f"{where}: no arrival among {', '.join(row)[:60] or 'nothing'}; write {_SHAPES}"
+            )
         at, delay = (
-            None if row.get(name) is None else _seconds(where, name, row[name], shape.per_second) for name in (shape.at, "delay")
+            None if row.get(name) is None else _seconds(where, name, row[name], shape.per_second)
+            for name in (shape.at, "delay")
         )
         yield None if session is None else str(session), _turn(where, line, row, shape, at, delay)
 
 
-def _turn(where: str, line: int, row: Mapping[str, Any], shape: _Shape, at: float | None, delay: float | None) -> Turn:
+def _turn(
+    where: str,
+    line: int,
+    row: Mapping[str, Any],
+    shape: _Shape,
+    at: float | None,
+    delay: float | None,
+) -> Turn:
     hashes = [] if row.get("hash_ids") is None else row["hash_ids"]
-    if not isinstance(hashes, list) or not all(isinstance(each, Number) and _WHOLE.fullmatch(each.text) for each in hashes):
+    if not isinstance(hashes, list) or not all(
+        isinstance(each, Number) and _WHOLE.fullmatch(each.text) for each in hashes
+    ):
         raise BadInput(f"{where}: hash_ids: write whole numbers in a list, not {str(hashes)[:60]}")
     taken, given = (_tokens(where, row, name) for name in (shape.input_tokens, shape.output_tokens))
     text = row.get("text_input", row.get("input_text"))
     if text is not None and not (isinstance(text, str) and text.strip()):
-        raise BadInput(f"{where}: text_input: write a text that is not empty, not {str(text)[:60]!r}")
+        raise BadInput(
+            f"{where}: text_input: write a text that is not empty, not {str(text)[:60]!r}"
+        )
     # A text is not made of the blocks, so it shares none.
     blocks = tuple(int(each.text) for each in hashes) if text is None else ()
     return Turn(line, at, delay, taken, given, blocks, shape.block, text)
@@ -215,7 +237,9 @@ def _date(where: str, name: str, text: str) -> float:
     except ValueError:
         date = None
     if date is None:
-        raise BadInput(f"{where}: {name}: {text[:60]!r} is no time; write such as 2023-11-16 18:17:03.979")
+        raise BadInput(
+            f"{where}: {name}: {text[:60]!r} is no time; write such as 2023-11-16 18:17:03.979"
+        )
     moment = date if date.tzinfo else date.replace(tzinfo=UTC)
     return _checked(where, name, text, moment.timestamp())
 
@@ -224,7 +248,9 @@ def _seconds(where: str, name: str, value: object, per_second: int = 1) -> float
     """A number of units, as seconds."""
     number = _number(value)
     if number is None:
-        raise BadInput(f"{where}: {name}: {str(value)[:60]!r} is no time; write a number, zero or more")
+        raise BadInput(
+            f"{where}: {name}: {str(value)[:60]!r} is no time; write a number, zero or more"
+        )
     return _checked(where, name, value, number / per_second)
 
 
@@ -241,7 +267,9 @@ def _tokens(where: str, row: Mapping[str, Any], name: str) -> int | None:
         return None
     number = _number(value)
     if number is None or number > MOST_TOKENS or number != int(number):
-        raise BadInput(f"{where}: {name}: {str(value)[:60]!r} is no number of tokens; write a whole one, zero or more")
+        raise BadInput(
+            f"{where}: {name}: {str(value)[:60]!r} is no number of tokens; write a whole one, zero or more"
+        )
     return max(1, int(number))
 
 

@@ -18,7 +18,16 @@ from foundation.run.journal_writer import JournalWriter
 from foundation.run.records import SCHEMA_VERSION, JournalEnd, JournalHeader
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.prompts.questions import Question
-from loadgen.schedule.arrivals import ALONE, SECOND, WHOLE, Place, Schedule, Share, schedule, warmup_of
+from loadgen.schedule.arrivals import (
+    ALONE,
+    SECOND,
+    WHOLE,
+    Place,
+    Schedule,
+    Share,
+    schedule,
+    warmup_of,
+)
 from loadgen.sending.fetch import extended_form
 from loadgen.sending.pacing import closed_loop, open_loop
 from loadgen.sending.traffic import Traffic
@@ -63,12 +72,18 @@ class BlockPlan:
         """
         if not isinstance(self.workload.cache_salt, str):
             return None
-        named = f"{self.workload.cache_salt}/{self.endpoint.variant}/{self.stage.label}/{self.block}"
+        named = (
+            f"{self.workload.cache_salt}/{self.endpoint.variant}/{self.stage.label}/{self.block}"
+        )
         return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 async def send_block(
-    plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event, start: Callable[[], Awaitable[int]]
+    plan: BlockPlan,
+    journal: Path,
+    progress: Progress,
+    stop: asyncio.Event,
+    start: Callable[[], Awaitable[int]],
 ) -> JournalEnd:
     """Send this process's share of a block and leave its journal. `start` gives the origin, CLOCK_MONOTONIC ns.
 
@@ -84,7 +99,15 @@ async def send_block(
             header = _header(plan, transport, timetable, origin_ns)
             with JournalWriter(journal, header) as writer:
                 traffic = Traffic(
-                    transport, plan.endpoint, workload, extended, origin_ns, writer, progress, plan.cache_salt, tokenizer
+                    transport,
+                    plan.endpoint,
+                    workload,
+                    extended,
+                    origin_ns,
+                    writer,
+                    progress,
+                    plan.cache_salt,
+                    tokenizer,
                 )
                 return await _drive(plan, traffic, timetable, header.window_start_ns, stop)
 
@@ -95,7 +118,11 @@ async def soon() -> int:
 
 
 async def _drive(
-    plan: BlockPlan, traffic: Traffic, timetable: Schedule | None, window_start_ns: int, stop: asyncio.Event
+    plan: BlockPlan,
+    traffic: Traffic,
+    timetable: Schedule | None,
+    window_start_ns: int,
+    stop: asyncio.Event,
 ) -> JournalEnd:
     """Let the loop run and write the end line, with the client's own condition."""
     cpu_s = time.process_time()
@@ -116,9 +143,13 @@ async def _drive(
         try:
             if timetable is not None:
                 room = len(plan.share.of(plan.workload.max_in_flight))
-                window_end_ns = await open_loop(traffic, plan.questions, plan.stage, timetable, plan.share, room, stop)
+                window_end_ns = await open_loop(
+                    traffic, plan.questions, plan.stage, timetable, plan.share, room, stop
+                )
             else:
-                window_end_ns = await closed_loop(traffic, plan.questions, plan.stage, plan.share, window_start_ns, stop)
+                window_end_ns = await closed_loop(
+                    traffic, plan.questions, plan.stage, plan.share, window_start_ns, stop
+                )
         except asyncio.CancelledError:
             stopped_ns = traffic.stopped_ns  # what was never sent lies outside the window
             traffic.close()
@@ -129,7 +160,9 @@ async def _drive(
         return end(window_end_ns, stop.is_set())
 
 
-def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, origin_ns: int) -> JournalHeader:
+def _header(
+    plan: BlockPlan, transport: Transport, timetable: Schedule | None, origin_ns: int
+) -> JournalHeader:
     stage = plan.stage
     start_ns = round(warmup_of(stage, plan.workload.warmup) * SECOND)
     whole_sessions = stage.duration is None and any(question.then for question in plan.questions)
@@ -152,7 +185,9 @@ def _header(plan: BlockPlan, transport: Transport, timetable: Schedule | None, o
         concurrency=stage.concurrency,
         planned=stage.requests if timetable is None else len(timetable.times_ns),
         window_start_ns=start_ns,
-        window_end_ns=closed_end_ns if timetable is None or whole_sessions else timetable.window_end_ns,
+        window_end_ns=closed_end_ns
+        if timetable is None or whole_sessions
+        else timetable.window_end_ns,
         workers=plan.share.workers,
         receiver=transport.receiver,
         identity=plan.identity,

@@ -13,7 +13,9 @@ from loadgen.transport.exchange import Exchange
 _NS = 1_000_000_000
 
 
-def overdue(exchange: Exchange, reply: Reply, deadlines: Deadlines, now_ns: int) -> tuple[Failure | None, int]:
+def overdue(
+    exchange: Exchange, reply: Reply, deadlines: Deadlines, now_ns: int
+) -> tuple[Failure | None, int]:
     """The class of the deadline missed at `now_ns`, or None and the time (ns) to look again.
 
     `connect`, `first` and `total` run from the start of the exchange, `stall` from the last content chunk: a server that keeps
@@ -38,7 +40,9 @@ class Watch:
     It looks when one may have been missed, so a request that goes well and fast costs one timer.
     """
 
-    def __init__(self, task: asyncio.Task[object], exchange: Exchange, reply: Reply, deadlines: Deadlines) -> None:
+    def __init__(
+        self, task: asyncio.Task[object], exchange: Exchange, reply: Reply, deadlines: Deadlines
+    ) -> None:
         self.missed: Failure | None = None
         self._task, self._exchange, self._reply, self._deadlines = task, exchange, reply, deadlines
         self._loop = asyncio.get_running_loop()

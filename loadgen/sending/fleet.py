@@ -57,7 +57,11 @@ async def run_mix(plans: Mapping[Path, BlockPlan], progress: Progress, stop: asy
 
 
 async def run_block(
-    plan: BlockPlan, journal: Path, progress: Progress, stop: asyncio.Event, start: Callable[[], Awaitable[int]] | None = None
+    plan: BlockPlan,
+    journal: Path,
+    progress: Progress,
+    stop: asyncio.Event,
+    start: Callable[[], Awaitable[int]] | None = None,
 ) -> JournalEnd:
     """Run a block and leave its journal. `progress` is advanced by 1 for every record, `start` gives the origin when asked.
 
@@ -65,7 +69,9 @@ async def run_block(
     recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
     With more workers than one each writes a part (`NAME.part-0`, ...), and the journal is made of them at the end.
     """
-    if left := sorted(journal.parent.glob(f"{journal.stem}.part-*")):  # of workers whose parent was killed
+    if left := sorted(
+        journal.parent.glob(f"{journal.stem}.part-*")
+    ):  # of workers whose parent was killed
         merge(left, journal.with_suffix(".jsonl.cut"))
         for part in left:
             part.unlink(missing_ok=True)
@@ -75,7 +81,10 @@ async def run_block(
         return await send_block(plan, journal, progress, stop, start or soon)
     journal.parent.mkdir(parents=True, exist_ok=True)
     parts = [journal.with_suffix(f".part-{worker}") for worker in range(workers)]
-    fleet = [_Worker(replace(plan, share=Share(worker, workers)), part) for worker, part in enumerate(parts)]
+    fleet = [
+        _Worker(replace(plan, share=Share(worker, workers)), part)
+        for worker, part in enumerate(parts)
+    ]
     folder = ExitStack()
     try:
         nowhere = folder.enter_context(tempfile.TemporaryDirectory(prefix="tunedyno-"))
@@ -101,7 +110,9 @@ async def run_block(
         folder.close()
     end = merge(parts, journal)
     if end is None:
-        raise SystemFailed(f"a load generator worker wrote no whole journal; its part lies beside {journal}")
+        raise SystemFailed(
+            f"a load generator worker wrote no whole journal; its part lies beside {journal}"
+        )
     return end
 
 
@@ -118,7 +129,9 @@ def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
         ends: list[JournalEnd] = []
         with whole_file(journal) as place, place.open("wb") as out:
             out.write(headers[0])
-            for _, line in heapq.merge(*(_records(file, ends) for file in files), key=lambda row: row[0]):
+            for _, line in heapq.merge(
+                *(_records(file, ends) for file in files), key=lambda row: row[0]
+            ):
                 out.write(line)
             end = _end_of(ends, headers[0]) if len(ends) == len(parts) else None
             if end is not None:
@@ -203,7 +216,11 @@ class _Worker:
             raise SystemFailed(f"load generator worker {self._plan.share.worker} did not start")
 
     def say(self, line: str) -> None:
-        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
+        if (
+            self._process is not None
+            and self._process.stdin is not None
+            and not self._process.stdin.is_closing()
+        ):
             self._process.stdin.write(line.encode() + b"\n")
 
     async def follow(self, progress: Progress) -> None:
@@ -235,7 +252,9 @@ class _Worker:
         complaints = (await self._complaints).decode("utf-8", "replace")
         if code := await self._process.wait():
             said = self._plan.endpoint.redacted(complaints)[-2000:]
-            raise SystemFailed(f"load generator worker {self._plan.share.worker} ended with {code}", said)
+            raise SystemFailed(
+                f"load generator worker {self._plan.share.worker} ended with {code}", said
+            )
 
     def _pin(self) -> None:
         """A core of its own, where there are enough and the OS lets us."""

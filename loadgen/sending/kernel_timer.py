@@ -75,7 +75,12 @@ class Alarm:
             self._loop.add_reader(self._fd, self._read)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._fd >= 0:
@@ -89,7 +94,9 @@ class Alarm:
             value.sec, value.nsec = divmod(at_ns, _NS)
             self._libc.timerfd_settime(self._fd, _ABSOLUTE, self._where, None)
         else:
-            self._timer = self._loop.call_later(max(0, at_ns - time.monotonic_ns()) / _NS, self._expired)
+            self._timer = self._loop.call_later(
+                max(0, at_ns - time.monotonic_ns()) / _NS, self._expired
+            )
 
     def _read(self) -> None:
         with suppress(BlockingIOError):

@@ -37,7 +37,9 @@ async def open_loop(
     An arrival that finds `max_in_flight` others is recorded as dropped. Sessions go on to their end, which is in the window
     then; where the stage has a duration, no turn is begun after it.
     """
-    ahead = deque((place, int(timetable.times_ns[place])) for place in share.of(len(timetable.times_ns)))
+    ahead = deque(
+        (place, int(timetable.times_ns[place])) for place in share.of(len(timetable.times_ns))
+    )
     window_end_ns = timetable.window_end_ns
     over_ns = window_end_ns if stage.duration is not None else None
 
@@ -52,7 +54,13 @@ async def open_loop(
             ahead.popleft()
             number, question = int(timetable.numbers[place]), questions[place % len(questions)]
             if traffic.in_flight >= max_in_flight:
-                traffic.never_sent(number, question, at_ns, "dropped", f"{max_in_flight} requests in flight already")
+                traffic.never_sent(
+                    number,
+                    question,
+                    at_ns,
+                    "dropped",
+                    f"{max_in_flight} requests in flight already",
+                )
             else:
                 numbers = count(number, timetable.total)
                 group.create_task(session(traffic, numbers, question, at_ns, stage, over_ns, stop))
@@ -62,7 +70,9 @@ async def open_loop(
         if not ahead:
             return None
         if (wait_ns := ahead[0][1] - traffic.now_ns()) > _QUIET_NS:
-            traffic.progress.advance(0, f"{traffic.in_flight} in flight, the next in {wait_ns / SECOND:.0f} s")
+            traffic.progress.advance(
+                0, f"{traffic.in_flight} in flight, the next in {wait_ns / SECOND:.0f} s"
+            )
         return traffic.origin_ns + ahead[0][1]
 
     try:
@@ -75,11 +85,18 @@ async def open_loop(
         for place, at_ns in ahead:
             number, question = int(timetable.numbers[place]), questions[place % len(questions)]
             traffic.never_sent(number, question, at_ns, "cancelled", "stopped before its time")
-    return window_end_ns if over_ns is not None else max(window_end_ns, traffic.last_scheduled_ns + 1)
+    return (
+        window_end_ns if over_ns is not None else max(window_end_ns, traffic.last_scheduled_ns + 1)
+    )
 
 
 async def closed_loop(
-    traffic: Traffic, questions: Sequence[Question], stage: Stage, share: Share, window_start_ns: int, stop: asyncio.Event
+    traffic: Traffic,
+    questions: Sequence[Question],
+    stage: Stage,
+    share: Share,
+    window_start_ns: int,
+    stop: asyncio.Event,
 ) -> int:
     """Keep `stage.concurrency` requests in flight. Returns the end of the window, ns from the origin.
 
@@ -123,9 +140,15 @@ class _Turns:
         self.window_end_ns: int | None = None
         self._traffic, self._questions, self._share, self._stop = traffic, questions, share, stop
         self._window_start_ns = window_start_ns
-        self.over_ns = None if stage.duration is None else window_start_ns + round(stage.duration * SECOND)
+        self.over_ns = (
+            None if stage.duration is None else window_start_ns + round(stage.duration * SECOND)
+        )
         # Places in the block's order of questions. Workers take turns in both.
-        self._own = iter(share.of(stage.requests)) if stage.requests is not None else count(share.worker, share.workers)
+        self._own = (
+            iter(share.of(stage.requests))
+            if stage.requests is not None
+            else count(share.worker, share.workers)
+        )
         self._warmup = count(share.worker, share.workers)
         self.numbers = count(share.worker, share.workers)
 
@@ -136,7 +159,11 @@ class _Turns:
             self._end(now_ns)
             return None
         if now_ns < self._window_start_ns:
-            return next(self.numbers), self._questions[-1 - next(self._warmup) % len(self._questions)], now_ns
+            return (
+                next(self.numbers),
+                self._questions[-1 - next(self._warmup) % len(self._questions)],
+                now_ns,
+            )
         if self.over_ns is not None and now_ns >= self.over_ns:
             self._end(self.over_ns)
             return None
@@ -152,7 +179,11 @@ class _Turns:
             for place in self._own:
                 question = self._questions[place % len(self._questions)]
                 self._traffic.never_sent(
-                    next(self.numbers), question, self._traffic.now_ns(), "cancelled", "stopped before its turn"
+                    next(self.numbers),
+                    question,
+                    self._traffic.now_ns(),
+                    "cancelled",
+                    "stopped before its turn",
                 )
 
     def _end(self, at_ns: int) -> None:

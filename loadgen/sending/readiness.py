@@ -47,7 +47,9 @@ class _Asked:
     answer: Answer
 
 
-async def reach(endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[str], None]) -> Endpoint:
+async def reach(
+    endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[str], None]
+) -> Endpoint:
     """The endpoint as its server wants to be asked, once it has generated a token.
 
     `log` hears of waiting. Raises SystemFailed with the server's own words, BadInput for a client that can't ask there.
@@ -98,7 +100,9 @@ def _way(endpoint: Endpoint) -> list[str]:
     return notes
 
 
-async def _settled(endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[str], None]) -> Endpoint:
+async def _settled(
+    endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[str], None]
+) -> Endpoint:
     """Ask, change what the answer says, and ask again."""
     path, pauses = PATHS[workload.api], list(PAUSES_S)
     for _ in range(_STEPS + len(pauses)):
@@ -113,24 +117,36 @@ async def _settled(endpoint: Endpoint, workload: WorkloadConfig, log: Callable[[
             endpoint = _moved(endpoint, path, answer.location)
         elif change := change_for(answer.status, answer.body, asked.fields, endpoint.form):
             endpoint = replace(endpoint, form=change.form, notes=(*endpoint.notes, change.note))
-        elif answer.status in _ELSEWHERE or (answer.status == 200 and not _CHOICE.search(answer.body)):
+        elif answer.status in _ELSEWHERE or (
+            answer.status == 200 and not _CHOICE.search(answer.body)
+        ):
             raise _NothingThere(_words(endpoint, path, answer))
         else:
             break
-    raise SystemFailed(f"{endpoint.variant}: no token could be generated{_hint(answer)}", _words(endpoint, path, answer))
+    raise SystemFailed(
+        f"{endpoint.variant}: no token could be generated{_hint(answer)}",
+        _words(endpoint, path, answer),
+    )
 
 
 async def _ask(endpoint: Endpoint, workload: WorkloadConfig) -> _Asked:
     """Ask for one token, in the form that the load will use."""
     exact = workload.dataset is not None and workload.dataset.synthetic is not None
-    question = Question("ready", [{"role": "user", "content": "Hello"}], output_tokens=1 if exact else None)
+    question = Question(
+        "ready", [{"role": "user", "content": "Hello"}], output_tokens=1 if exact else None
+    )
     sampling = workload.sampling.model_copy(update={"max_tokens": 1})
     salt = "ready" if isinstance(workload.cache_salt, str) else None
     async with open_transport(endpoint, workload.transport) as transport:
         extended = await extended_form(transport, workload.deadlines.connect)
-        fields = request_fields(question, endpoint.model, workload.api, sampling, extended, salt, endpoint.form)
+        fields = request_fields(
+            question, endpoint.model, workload.api, sampling, extended, salt, endpoint.form
+        )
         patience = max(TOKEN_TIMEOUT_S, workload.deadlines.first)
-        return _Asked(fields, await fetch(transport, PATHS[workload.api], msgspec.json.encode(fields), patience))
+        return _Asked(
+            fields,
+            await fetch(transport, PATHS[workload.api], msgspec.json.encode(fields), patience),
+        )
 
 
 def _generated(body: bytes) -> bool:
@@ -181,7 +197,9 @@ def _words(endpoint: Endpoint, path: str, answer: Answer) -> str:
     if answer.status is None:
         return endpoint.redacted(f"{endpoint.base_url}{path}: {answer.problem}")
     text = " ".join(answer.body[:_EXCERPT].decode("utf-8", "replace").split())
-    return endpoint.redacted(f"HTTP {answer.status} from {endpoint.base_url}{path}: {text or answer.problem}")
+    return endpoint.redacted(
+        f"HTTP {answer.status} from {endpoint.base_url}{path}: {text or answer.problem}"
+    )
 
 
 def _hint(answer: Answer) -> str:

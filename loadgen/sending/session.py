@@ -28,7 +28,11 @@ def session(
     """
     # Called, not awaited: the request counts as in flight from here, before its task first runs.
     first = traffic.ask(next(numbers), question, scheduled_ns)
-    return first if not question.then else _go_on(first, traffic, numbers, question, scheduled_ns, stage, over_ns, stop)
+    return (
+        first
+        if not question.then
+        else _go_on(first, traffic, numbers, question, scheduled_ns, stage, over_ns, stop)
+    )
 
 
 async def _go_on(
@@ -43,7 +47,11 @@ async def _go_on(
 ) -> RequestRecord:
     while True:
         record = await asked
-        known = None if record.input_tokens is None else record.input_tokens + (record.output_tokens or 0)
+        known = (
+            None
+            if record.input_tokens is None
+            else record.input_tokens + (record.output_tokens or 0)
+        )
         turn = question.next_turn(record.text, known)
         if turn is None or record.failure is not None:
             return record

@@ -54,16 +54,28 @@ class Traffic:
         """Time from the block's origin."""
         return time.monotonic_ns() - self.origin_ns
 
-    def ask(self, number: int, question: Question, scheduled_ns: int) -> Coroutine[None, None, RequestRecord]:
+    def ask(
+        self, number: int, question: Question, scheduled_ns: int
+    ) -> Coroutine[None, None, RequestRecord]:
         """Send one request and record it. It counts as in flight from now, not from when its task first runs."""
         self._open[number] = question, scheduled_ns
         self.last_scheduled_ns = max(self.last_scheduled_ns, scheduled_ns)
         return self._ask(number, question, scheduled_ns)
 
-    def never_sent(self, number: int, question: Question, scheduled_ns: int, failure: Failure, why: str) -> None:
+    def never_sent(
+        self, number: int, question: Question, scheduled_ns: int, failure: Failure, why: str
+    ) -> None:
         if failure == "cancelled" and self.stopped_ns is None:
             self.stopped_ns = min(scheduled_ns, self.now_ns())
-        self._record(RequestRecord(id=number, prompt_id=question.id, scheduled_ns=scheduled_ns, failure=failure, error=why))
+        self._record(
+            RequestRecord(
+                id=number,
+                prompt_id=question.id,
+                scheduled_ns=scheduled_ns,
+                failure=failure,
+                error=why,
+            )
+        )
 
     def close(self) -> None:
         """Record the requests whose tasks were cancelled before they first ran."""
@@ -73,7 +85,9 @@ class Traffic:
     async def _ask(self, number: int, question: Question, scheduled_ns: int) -> RequestRecord:
         api = self.workload.api
         endpoint, sampling = self.endpoint, self.workload.sampling
-        body = request_body(question, endpoint.model, api, sampling, self.extended, self.cache_salt, endpoint.form)
+        body = request_body(
+            question, endpoint.model, api, sampling, self.extended, self.cache_salt, endpoint.form
+        )
         task = asyncio.current_task()
         assert task is not None
         reply = Reply()
@@ -90,7 +104,10 @@ class Traffic:
             if watch.missed is None or task.uncancel() > 0:
                 broken, detail = "cancelled", "the block was cancelled"
                 raise
-            broken, detail = watch.missed, f"missed the deadline {watch.missed.removeprefix('timeout_')!r}"
+            broken, detail = (
+                watch.missed,
+                f"missed the deadline {watch.missed.removeprefix('timeout_')!r}",
+            )
         finally:
             watch.stop()
             exchange.digest()
@@ -149,7 +166,9 @@ class Traffic:
         self._open.pop(record.id, None)
         self.writer.record(record)
         self.failed += record.failure is not None
-        self.progress.advance(1, f"{self.in_flight} in flight" + (f", {self.failed} failed" if self.failed else ""))
+        self.progress.advance(
+            1, f"{self.in_flight} in flight" + (f", {self.failed} failed" if self.failed else "")
+        )
 
 
 def _without_secrets(metrics: dict[str, Any] | None, endpoint: Endpoint) -> dict[str, Any] | None:
@@ -157,7 +176,10 @@ def _without_secrets(metrics: dict[str, Any] | None, endpoint: Endpoint) -> dict
     if not metrics or not endpoint.secrets:
         return metrics
     mask = endpoint.redacted
-    return {mask(name): mask(value) if isinstance(value, str) else value for name, value in metrics.items()}
+    return {
+        mask(name): mask(value) if isinstance(value, str) else value
+        for name, value in metrics.items()
+    }
 
 
 def _gaps(at_ns: list[int], origin_ns: int) -> list[int]:

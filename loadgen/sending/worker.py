@@ -47,8 +47,12 @@ def _say(said: Said) -> None:
 
 async def _main() -> None:
     orders = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    plan, part = pickle.loads(await orders.readexactly(int.from_bytes(await orders.readexactly(8), "big")))
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(orders), sys.stdin
+    )
+    plan, part = pickle.loads(
+        await orders.readexactly(int.from_bytes(await orders.readexactly(8), "big"))
+    )
     stop, origin = asyncio.Event(), asyncio.get_running_loop().create_future()
     reporter = _Reporter()
 

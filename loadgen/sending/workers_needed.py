@@ -32,13 +32,19 @@ def stored_ceiling(log: Callable[[str], None] = lambda line: None) -> Ceiling | 
             found = msgspec.json.decode(opened.read(_LARGEST), type=Ceiling)
     except FileNotFoundError:
         if machine.others("calibration", ".json"):
-            log("calibrated with another processor, kernel, Python or dyno, which does not count here; run dyno calibrate")
+            log(
+                "calibrated with another processor, kernel, Python or dyno, which does not count here; run dyno calibrate"
+            )
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        log(f"{file}: no calibration that can be read ({error}), so none counts; dyno calibrate writes it again")
+        log(
+            f"{file}: no calibration that can be read ({error}), so none counts; dyno calibrate writes it again"
+        )
         return None
     if found.machine != machine.words:
-        log(f"{file}: it is of another machine ({found.machine}), so it does not count; dyno calibrate writes it again")
+        log(
+            f"{file}: it is of another machine ({found.machine}), so it does not count; dyno calibrate writes it again"
+        )
         return None
     return found
 
@@ -50,7 +56,15 @@ def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None,
     if ceiling is None:
         return 1
     peak = max(stage.fixed_rate or 0.0, stage.rate_to or 0.0)
-    events = peak * workload.sampling.max_tokens if stage.concurrency is None else stage.concurrency * _STREAM_RATE
-    loads = ((events, ceiling.events_per_s), (peak, ceiling.requests_per_s), (stage.concurrency or 0, ceiling.streams))
+    events = (
+        peak * workload.sampling.max_tokens
+        if stage.concurrency is None
+        else stage.concurrency * _STREAM_RATE
+    )
+    loads = (
+        (events, ceiling.events_per_s),
+        (peak, ceiling.requests_per_s),
+        (stage.concurrency or 0, ceiling.streams),
+    )
     needed = [ceil(load / (_ROOM * most)) if most else cores for load, most in loads if load]
     return min(max(needed, default=1), cores)

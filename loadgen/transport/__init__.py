@@ -36,7 +36,10 @@ class Transport(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
     async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
@@ -53,13 +56,17 @@ def open_transport(endpoint: Endpoint, choice: Choice = "auto") -> Transport:
     """
     secure, proxy = urlsplit(endpoint.base_url).scheme == "https", proxy_of(endpoint)
     if choice == "socket" and secure:
-        raise BadInput(f"workload.transport: socket has no TLS, and {endpoint.base_url} needs it; write aiohttp or auto")
+        raise BadInput(
+            f"workload.transport: socket has no TLS, and {endpoint.base_url} needs it; write aiohttp or auto"
+        )
     if choice == "socket" and proxy:
         raise BadInput(
             f"workload.transport: socket goes straight to {endpoint.base_url}, and {proxy.variable} names a proxy; "
             "write aiohttp or auto, or add the host to NO_PROXY"
         )
-    if choice == "socket" or (choice == "auto" and not secure and not proxy and sys.platform != "win32"):
+    if choice == "socket" or (
+        choice == "auto" and not secure and not proxy and sys.platform != "win32"
+    ):
         from loadgen.transport.over_socket import SocketTransport
 
         return SocketTransport(endpoint)

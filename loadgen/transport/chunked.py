@@ -57,7 +57,9 @@ class ChunkedDecoder:
             newline = data.find(b"\r\n", at, at + _LINE_LIMIT)
             if newline < 0:
                 if end - at >= _LINE_LIMIT or (self._after_data and data[at:] != b"\r"):
-                    raise ValueError(f"no line end where a chunk's should be: {data[at : at + 40]!r}")
+                    raise ValueError(
+                        f"no line end where a chunk's should be: {data[at : at + 40]!r}"
+                    )
                 self._held = data[at:]
                 break
             line = data[at:newline]
@@ -81,7 +83,11 @@ def whole_chunks_in_python(pieces: list[bytes], start: int) -> list[bytes]:
     bodies = []
     for piece in islice(pieces, start, None):
         size, _, rest = piece.partition(b"\r\n")
-        if not _PLAIN.fullmatch(size) or not 2 < len(rest) == int(size, 16) + 2 or rest[-2:] != b"\r\n":
+        if (
+            not _PLAIN.fullmatch(size)
+            or not 2 < len(rest) == int(size, 16) + 2
+            or rest[-2:] != b"\r\n"
+        ):
             break
         bodies.append(rest[:-2])
     return bodies

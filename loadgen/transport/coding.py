@@ -15,7 +15,9 @@ class Inflater:
         self.wrong: str | None = None
         self._window = _WINDOW.get(coding)
         if self._window is None:
-            self.wrong = f"content coding {coding[:40].decode('latin-1')!r}, which was not asked for"
+            self.wrong = (
+                f"content coding {coding[:40].decode('latin-1')!r}, which was not asked for"
+            )
         else:
             self._member = zlib.decompressobj(self._window)
         self._fresh = True
@@ -32,7 +34,12 @@ class Inflater:
 
     def _inflate(self, data: bytes) -> bytes:
         assert self._window is not None
-        if self._fresh and data and self._window == _WINDOW[b"deflate"] and data[0] & 0x0F != zlib.DEFLATED:
+        if (
+            self._fresh
+            and data
+            and self._window == _WINDOW[b"deflate"]
+            and data[0] & 0x0F != zlib.DEFLATED
+        ):
             self._window = _RAW  # what many servers take "deflate" for
             self._member = zlib.decompressobj(_RAW)
         self._fresh = self._fresh and not data

@@ -92,7 +92,9 @@ class Connection:
         """The receiver's word on what came in."""
         exchange = self._exchange
         if exchange is None or self._over.done():
-            if what >= CLOSED or self._fresh[0]:  # an idle connection ended, or said something; else the word is an old one
+            if (
+                what >= CLOSED or self._fresh[0]
+            ):  # an idle connection ended, or said something; else the word is an old one
                 self.close()
             return
         if self._fresh[0]:
@@ -150,7 +152,9 @@ class Connection:
         exchange.compression = inflater(self._head.compression)
         if self._head.chunked:
             self._chunks = exchange.chunks = ChunkedDecoder()
-            self._receiver.deliver(self._socket, exchange.pieces, exchange.arrived_ns, exchange.read_ns, False)
+            self._receiver.deliver(
+                self._socket, exchange.pieces, exchange.arrived_ns, exchange.read_ns, False
+            )
         elif self._head.length is not None:
             self._left = self._head.length
             if not data and not self._left:
@@ -193,7 +197,11 @@ class Connection:
         elif what != CLOSED:
             self._fail(self._lost(OSError(what, os.strerror(what))))
         elif self._head is None:
-            self._fail(Stale() if self._used and not self._answered else Broken("reset", "closed before the response"))
+            self._fail(
+                Stale()
+                if self._used and not self._answered
+                else Broken("reset", "closed before the response")
+            )
         elif self._chunks is not None or self._head.length is not None:
             self._break("truncated", "closed before the end of the response")
         else:

@@ -51,7 +51,10 @@ def parse_head(data: bytes) -> Head:
             raise ValueError(f"transfer coding {coding[:40]!r}, which was not asked for")
         return Head(code, True, None, keep_alive, location, compression)
     if (length := fields.get(b"content-length")) is not None:
-        if len(lengths := {part.strip() for part in length.split(b",")}) != 1 or not (one := lengths.pop()).isdigit():
+        if (
+            len(lengths := {part.strip() for part in length.split(b",")}) != 1
+            or not (one := lengths.pop()).isdigit()
+        ):
             raise ValueError(f"content length {length[:40]!r}")
         return Head(code, False, int(one), keep_alive, location, compression)
     return Head(code, False, None, False, location, compression)

@@ -36,7 +36,12 @@ class AiohttpTransport:
         self._session = open_session(self._endpoint, no_timeouts, "text/event-stream", [_stamps()])
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self._session.close()
 
     async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
@@ -52,7 +57,9 @@ class AiohttpTransport:
             ) as response:
                 exchange.status = response.status
                 exchange.location = response.headers.get("Location")
-                exchange.compression = inflater(response.headers.get("Content-Encoding", "").encode("utf-8", "replace"))
+                exchange.compression = inflater(
+                    response.headers.get("Content-Encoding", "").encode("utf-8", "replace")
+                )
                 with _ended_with_its_connection(response):
                     while data := await response.content.readany():
                         now = time.monotonic_ns()
@@ -67,7 +74,9 @@ def _ended_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[Non
 
     def end_body(_: asyncio.Future[None] | None = None) -> None:
         if not response.content.is_eof() and response.content.exception() is None:
-            response.content.set_exception(Broken("malformed", "the body is not coded as its head says"))
+            response.content.set_exception(
+                Broken("malformed", "the body is not coded as its head says")
+            )
 
     protocol = None if response.connection is None else response.connection.protocol
     lost = None if protocol is None else protocol.closed
@@ -100,7 +109,10 @@ def _words(error: Exception) -> str:
 def _failure(error: Exception, exchange: Exchange) -> Failure:
     if isinstance(error, (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch)):
         return "tls"
-    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL)) or not exchange.connected:
+    if (
+        isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
+        or not exchange.connected
+    ):
         return "connect"
     if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
         return "malformed"

@@ -48,7 +48,9 @@ class SocketTransport:
         fields = merged_headers(ours, endpoint.headers)
         self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._idle: list[Connection] = []
-        self.clock: Literal["kernel", "user"] = "kernel" if sys.platform == "linux" and not self._unix else "user"
+        self.clock: Literal["kernel", "user"] = (
+            "kernel" if sys.platform == "linux" and not self._unix else "user"
+        )
 
     async def __aenter__(self) -> Self:
         self._kernel_clock = KernelClock()
@@ -58,7 +60,12 @@ class SocketTransport:
         self._timer = self._loop.call_later(_CLOCK_CHECK_S, self._check_clock)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._timer.cancel()
         while self._idle:
             self._idle.pop().close()
@@ -141,7 +148,9 @@ class SocketTransport:
             return [(socket.AF_UNIX, self._unix)]
         if not self._addresses:
             try:
-                found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+                found = await self._loop.getaddrinfo(
+                    self._host, self._port, type=socket.SOCK_STREAM
+                )
             except (OSError, UnicodeError) as error:
                 raise Broken("connect", f"{self._host}: {error}") from error
             self._addresses = [(family, address) for family, _, _, _, address in found]

@@ -59,7 +59,12 @@ class Receiver(Protocol):
     def watch(self, sock: socket.socket, owner: Owner) -> None: ...
 
     def deliver(
-        self, sock: socket.socket, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool
+        self,
+        sock: socket.socket,
+        pieces: list[bytes],
+        arrived_ns: list[int],
+        read_ns: list[int],
+        each: bool,
     ) -> None: ...
 
     def forget(self, sock: socket.socket) -> None: ...
@@ -94,7 +99,14 @@ class CompiledReceiver:
     def watch(self, sock: socket.socket, owner: Owner) -> None:
         self._core.watch(sock.fileno(), owner)
 
-    def deliver(self, sock: socket.socket, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool) -> None:
+    def deliver(
+        self,
+        sock: socket.socket,
+        pieces: list[bytes],
+        arrived_ns: list[int],
+        read_ns: list[int],
+        each: bool,
+    ) -> None:
         self._core.deliver(sock.fileno(), pieces, arrived_ns, read_ns, each)
 
     def forget(self, sock: socket.socket) -> None:
@@ -145,7 +157,9 @@ class CompiledReceiver:
             try:
                 owner.notice(what)
             except Exception as error:  # the others are told all the same, as an event loop does
-                self._loop.call_exception_handler({"message": "a connection failed to take what came in", "exception": error})
+                self._loop.call_exception_handler(
+                    {"message": "a connection failed to take what came in", "exception": error}
+                )
             if self._notices and time.monotonic_ns() > until_ns:
                 self._loop.call_soon(self._tell)
                 return
@@ -160,8 +174,16 @@ class _Line:
         self.receive, self.owner = sock.recvmsg, owner
         self.deliver([], [], [], True)
 
-    def deliver(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool) -> None:
-        self.pieces, self.arrived_ns, self.read_ns, self.each, self.held = pieces, arrived_ns, read_ns, each, 0
+    def deliver(
+        self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool
+    ) -> None:
+        self.pieces, self.arrived_ns, self.read_ns, self.each, self.held = (
+            pieces,
+            arrived_ns,
+            read_ns,
+            each,
+            0,
+        )
 
 
 class PythonReceiver:
@@ -178,7 +200,14 @@ class PythonReceiver:
         self._lines[sock] = line = _Line(sock, owner)
         self._loop.add_reader(sock, self._read, line)
 
-    def deliver(self, sock: socket.socket, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int], each: bool) -> None:
+    def deliver(
+        self,
+        sock: socket.socket,
+        pieces: list[bytes],
+        arrived_ns: list[int],
+        read_ns: list[int],
+        each: bool,
+    ) -> None:
         self._lines[sock].deliver(pieces, arrived_ns, read_ns, each)
 
     def forget(self, sock: socket.socket) -> None:

@@ -35,7 +35,11 @@ def write_calibrated(
     progress: Progress,
 ) -> dict[str, Any]:
     """Write the checkpoint; what the recipe has to tell of it. Raises SystemFailed with llm-compressor's last lines."""
-    texts = tokenize(source, sample(learned, config.calibration), style, MAX_LENGTH) if config.calibrated else []
+    texts = (
+        tokenize(source, sample(learned, config.calibration), style, MAX_LENGTH)
+        if config.calibrated
+        else []
+    )
     request = {
         "out": str(out),
         "scheme": PRESETS[config.method],
@@ -49,8 +53,16 @@ def write_calibrated(
     with tempfile.TemporaryDirectory() as folder, without_adapter(source.path) as model:
         file = Path(folder) / "request.json"
         file.write_text(json.dumps(request | {"model": str(model)}), encoding="utf-8")
-        _run([str(interpreter), "-I", str(_SCRIPT), str(file)], Path(folder) / "log", f"quantize {config.method}", progress)
-    told: dict[str, Any] = {"format": "compressed-tensors", "llmcompressor": environment.installed_version()}
+        _run(
+            [str(interpreter), "-I", str(_SCRIPT), str(file)],
+            Path(folder) / "log",
+            f"quantize {config.method}",
+            progress,
+        )
+    told: dict[str, Any] = {
+        "format": "compressed-tensors",
+        "llmcompressor": environment.installed_version(),
+    }
     told["calibration"] = {"texts": len(texts), "tokens": sum(len(text.ids) for text in texts)}
     return told | ({"group_size": group_size} if group_size else {})
 
@@ -61,7 +73,12 @@ def _run(command: list[str], log: Path, what: str, progress: Progress) -> None:
     with (
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=offline
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            env=offline,
         ) as process,
     ):
         assert process.stdout is not None
@@ -74,4 +91,7 @@ def _run(command: list[str], log: Path, what: str, progress: Progress) -> None:
     said = log.read_text(encoding="utf-8", errors="replace")
     print(said, flush=True)  # to the stage's own log
     if process.returncode:
-        raise SystemFailed(f"{what}: llm-compressor failed (exit code {process.returncode})", "\n".join(said.splitlines()[-20:]))
+        raise SystemFailed(
+            f"{what}: llm-compressor failed (exit code {process.returncode})",
+            "\n".join(said.splitlines()[-20:]),
+        )

@@ -23,7 +23,10 @@ _TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 def folder() -> Path:
     """Where the environment is, or will be: named by its lock and by this Python's version."""
     pinned = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    return cache_folder() / f"llmcompressor-{pinned}-py{sys.version_info.major}{sys.version_info.minor}"
+    return (
+        cache_folder()
+        / f"llmcompressor-{pinned}-py{sys.version_info.major}{sys.version_info.minor}"
+    )
 
 
 def python(progress: Progress) -> Path:
@@ -38,7 +41,9 @@ def python(progress: Progress) -> Path:
             made.rename(there)
         except OSError as error:  # another process was first, or the disk is full
             if not there.is_dir():
-                raise SystemFailed(f"{there}: llm-compressor's environment could not be made ({error})") from None
+                raise SystemFailed(
+                    f"{there}: llm-compressor's environment could not be made ({error})"
+                ) from None
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return there / "bin" / "python"
@@ -46,14 +51,26 @@ def python(progress: Progress) -> Path:
 
 def installed_version() -> str:
     """The version of llm-compressor that the lock names."""
-    return next(line for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("llmcompressor==")).partition(
-        "=="
-    )[2]
+    return next(
+        line
+        for line in LOCK.read_text(encoding="utf-8").splitlines()
+        if line.startswith("llmcompressor==")
+    ).partition("==")[2]
 
 
 def _install(into: Path) -> None:
     _run(run_module("venv", str(into)))
-    pip = [str(into / "bin" / "python"), "-P", "-m", "pip", "install", "--quiet", "--no-input", "--constraint", str(LOCK)]
+    pip = [
+        str(into / "bin" / "python"),
+        "-P",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--constraint",
+        str(LOCK),
+    ]
     torch, for_cpus = _torch()
     try:
         _run([*pip, torch])
@@ -66,7 +83,9 @@ def _install(into: Path) -> None:
 
 def _torch() -> tuple[str, bool]:
     """The pinned torch, as a build for CPUs where ours is one: the usual build brings gigabytes of CUDA along."""
-    pinned = next(line for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
+    pinned = next(
+        line for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("torch==")
+    )
     try:
         for_cpus = version("torch").endswith("+cpu")
     except PackageNotFoundError:
@@ -76,8 +95,16 @@ def _torch() -> tuple[str, bool]:
 
 def _run(command: list[str]) -> None:
     # PYTHONPATH and an active environment are ours and not that one's.
-    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=own)
+    own = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=own
+    )
     if done.returncode:
         what = " ".join(command[command.index("-m") + 1 :])
-        raise SystemFailed(f"llm-compressor's environment could not be made: {what}", done.stderr[-2000:])
+        raise SystemFailed(
+            f"llm-compressor's environment could not be made: {what}", done.stderr[-2000:]
+        )

@@ -31,7 +31,9 @@ def main() -> None:
     texts = [torch.tensor([ids]) for ids in request["samples"]]
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in texts]
     # Each layer and the head are a step where data passes through them; rounding to nearest is one for all.
-    steps = (model.config.num_hidden_layers + 1 if samples else 0) + (request["algorithm"] != "gptq")
+    steps = (model.config.num_hidden_layers + 1 if samples else 0) + (
+        request["algorithm"] != "gptq"
+    )
     print(json.dumps({"total": steps}), file=told)
     _count_steps(told)
     if not torch.accelerator.is_available():
@@ -49,7 +51,9 @@ def load(folder: str) -> Any:
     """Raises ValueError where a weight is missing or has no place: transformers only warns, and begins with random ones."""
     from transformers import AutoModelForCausalLM
 
-    model, report = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=True, output_loading_info=True)
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", use_safetensors=True, output_loading_info=True
+    )
     for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report[fault]:
             raise ValueError(f"{folder}: {fault.replace('_', ' ')}: {sorted(report[fault])[:3]}")
@@ -70,7 +74,11 @@ def modifiers(request: dict[str, Any]) -> list[Any]:
     what = {"config_groups": {"group_0": scheme}, "ignore": request["ignore"]}
     if request["algorithm"] == "gptq":
         return [GPTQModifier(**what)]
-    scaling = {"rtn": [], "awq": [AWQModifier()], "smoothquant": [SmoothQuantModifier(smoothing_strength=SMOOTHING)]}
+    scaling = {
+        "rtn": [],
+        "awq": [AWQModifier()],
+        "smoothquant": [SmoothQuantModifier(smoothing_strength=SMOOTHING)],
+    }
     return [*scaling[request["algorithm"]], QuantizationModifier(**what)]
 
 

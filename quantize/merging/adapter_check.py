@@ -52,7 +52,9 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     config = read_adapter_config(adapter)
     check_settings(adapter / ADAPTER_CONFIG, config)
     if not (adapter / WEIGHTS).is_file():
-        raise BadInput(f"{adapter}: no {WEIGHTS}; pickle weights are not loaded, save the adapter in safetensors")
+        raise BadInput(
+            f"{adapter}: no {WEIGHTS}; pickle weights are not loaded, save the adapter in safetensors"
+        )
     if reason := why_not_computed(config):
         raise BadInput(f"{adapter}/{ADAPTER_CONFIG}: {reason}")
     parts = parts_of(adapter)
@@ -66,7 +68,11 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     _check_vocabulary(adapter, parts, base, shapes)
     _check_targets(adapter, parts, config, names, shapes)
     unknown = sorted(key for key in config.keys() - _KNOWN if config[key])
-    told += [f"{adapter}/{ADAPTER_CONFIG}: {listed(unknown)}: not known here, and without effect"] if unknown else []
+    told += (
+        [f"{adapter}/{ADAPTER_CONFIG}: {listed(unknown)}: not known here, and without effect"]
+        if unknown
+        else []
+    )
     return told + ([renamed] if renamed else [])
 
 
@@ -89,7 +95,9 @@ def is_tied(base: ModelRef) -> bool:
     return bool(tied) if tied is not None else not any(is_head(name) for name in base.shapes())
 
 
-def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any], names: TensorNames) -> None:
+def _check_shapes(
+    adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any], names: TensorNames
+) -> None:
     saved, shapes = shapes_of(adapter / WEIGHTS), base.shapes()
     model_type, other = base.config().get("model_type"), "it was trained on another model"
     for target, roles in parts.items():
@@ -99,31 +107,51 @@ def _check_shapes(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[s
         theirs = shapes[found]
         if "whole" in roles:
             ours = saved[roles["whole"]]
-            if ours[1:] != theirs[1:] or (ours[0] != theirs[0] and not (is_embedding(target) or is_head(target))):
-                raise BadInput(f"{adapter}: {target} is {ours} there and {theirs} in {base.id}: {other}")
+            if ours[1:] != theirs[1:] or (
+                ours[0] != theirs[0] and not (is_embedding(target) or is_head(target))
+            ):
+                raise BadInput(
+                    f"{adapter}: {target} is {ours} there and {theirs} in {base.id}: {other}"
+                )
             theirs = ours
         indices = token_indices(config, module)
         if "tokens" in roles and (
-            saved[roles["tokens"]] != (len(indices), *theirs[1:]) or not all(0 <= i < theirs[0] for i in indices)
+            saved[roles["tokens"]] != (len(indices), *theirs[1:])
+            or not all(0 <= i < theirs[0] for i in indices)
         ):
-            raise BadInput(f"{adapter}: the trained rows of {module} are not those that trainable_token_indices names")
+            raise BadInput(
+                f"{adapter}: the trained rows of {module} are not those that trainable_token_indices names"
+            )
         if "bias" in roles and saved[roles["bias"]] != theirs:
-            raise BadInput(f"{adapter}: {target} is {saved[roles['bias']]} there and {theirs} in {base.id}: {other}")
+            raise BadInput(
+                f"{adapter}: {target} is {saved[roles['bias']]} there and {theirs} in {base.id}: {other}"
+            )
         if pair := [saved[roles[role]] for role in PAIR_ROLES if role in roles]:
             if len(theirs) != 2:
-                raise BadInput(f"{adapter}: adapts {module}, which is no matrix in {base.id}: {other}")
+                raise BadInput(
+                    f"{adapter}: adapts {module}, which is no matrix in {base.id}: {other}"
+                )
             # A is (rank, in), B is (out, rank).
             outputs, inputs = theirs[::-1] if is_turned(target, model_type) else theirs
-            for mine, its, side in ((pair[0][1], inputs, "inputs"), (pair[1][0], outputs, "outputs")):
+            for mine, its, side in (
+                (pair[0][1], inputs, "inputs"),
+                (pair[1][0], outputs, "outputs"),
+            ):
                 if mine != its:
-                    raise BadInput(f"{adapter}: {module} has {mine} {side} there and {its} in {base.id}: {other}")
+                    raise BadInput(
+                        f"{adapter}: {module} has {mine} {side} there and {its} in {base.id}: {other}"
+                    )
             if "magnitude" in roles and math.prod(saved[roles["magnitude"]]) != outputs:
-                raise BadInput(f"{adapter}: {module} has no lora_magnitude_vector of {outputs} lengths: {other}")
+                raise BadInput(
+                    f"{adapter}: {module} has no lora_magnitude_vector of {outputs} lengths: {other}"
+                )
 
 
 def _check_tying(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any]) -> None:
     """PEFT adds a pair that is tied like the embeddings it is for twice, once as input and once as head."""
-    pairs = [target for target, roles in parts.items() if is_embedding(target) and "embedding_A" in roles]
+    pairs = [
+        target for target, roles in parts.items() if is_embedding(target) and "embedding_A" in roles
+    ]
     if pairs and config.get("ensure_weight_tying") and is_tied(base):
         raise BadInput(
             f"{adapter}/{ADAPTER_CONFIG}: ensure_weight_tying: a LoRA pair for tied embeddings can't be merged; train them whole "
@@ -139,8 +167,14 @@ def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shape
         for target, roles in parts.items()
         if "whole" in roles and len(saved[roles["whole"]]) == 2
     }
-    rows = {target: number for target, number in rows.items() if is_embedding(target) or is_head(target)}
-    ours = {name: shape[0] for name, shape in shapes.items() if is_embedding(name) or (is_head(name) and not is_tied(base))}
+    rows = {
+        target: number for target, number in rows.items() if is_embedding(target) or is_head(target)
+    }
+    ours = {
+        name: shape[0]
+        for name, shape in shapes.items()
+        if is_embedding(name) or (is_head(name) and not is_tied(base))
+    }
     most = max([*rows.values(), *ours.values()], default=0)
     for token, number in new_tokens(adapter, base.path).items():
         if number >= most:
@@ -160,13 +194,17 @@ def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shape
         )
 
 
-def _check_targets(adapter: Path, parts: Parts, config: Mapping[str, Any], names: TensorNames, shapes: Shapes) -> None:
+def _check_targets(
+    adapter: Path, parts: Parts, config: Mapping[str, Any], names: TensorNames, shapes: Shapes
+) -> None:
     """What the config names and the base has must be in the file: PEFT would begin with a pair that changes nothing."""
     changed = {names.find(target) for target in parts}
     missing = [
         name
         for name, shape in shapes.items()
-        if name not in changed and name.endswith(".weight") and _is_named(config, name.removesuffix(".weight"), len(shape))
+        if name not in changed
+        and name.endswith(".weight")
+        and _is_named(config, name.removesuffix(".weight"), len(shape))
     ]
     if missing:
         raise BadInput(
@@ -179,6 +217,10 @@ def _is_named(config: Mapping[str, Any], module: str, dimensions: int) -> bool:
     if any(f".{name}." in f".{module}." for name in config.get("modules_to_save") or []):
         return True
     targets, excluded = config.get("target_modules"), config.get("exclude_modules")
-    if config.get("layers_to_transform") is not None or ".experts." in module or is_targeted(excluded, module):
+    if (
+        config.get("layers_to_transform") is not None
+        or ".experts." in module
+        or is_targeted(excluded, module)
+    ):
         return False
     return dimensions == 2 and targets != "all-linear" and is_targeted(targets, module)

@@ -30,7 +30,9 @@ _ENDINGS: dict[str, tuple[Role, str]] = {
 }
 _EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings", "tok_embeddings")
 _HEADS = ("lm_head", "embed_out")
-_DEFAULT = re.compile(r"([.]lora_(?:[AB]|embedding_[AB]|magnitude_vector))[.]default(?=[.](?:weight|bias)$|$)")
+_DEFAULT = re.compile(
+    r"([.]lora_(?:[AB]|embedding_[AB]|magnitude_vector))[.]default(?=[.](?:weight|bias)$|$)"
+)
 """The name that PEFT gives an adapter in memory, in the names of a state dict saved as it is: it reads those too."""
 
 _NAMED = re.compile(
@@ -82,17 +84,27 @@ def parts_of(adapter: Path) -> Parts:
     """Every tensor of the adapter's file. Raises BadInput for an empty file, and for a name that PEFT would pass over."""
     file = adapter / WEIGHTS
     headers = headers_of(file)
-    names = [name for name in headers if not ((copy := _COPY.fullmatch(name)) and "".join(copy.groups()) in headers)]
+    names = [
+        name
+        for name in headers
+        if not ((copy := _COPY.fullmatch(name)) and "".join(copy.groups()) in headers)
+    ]
     if not names:
-        raise BadInput(f"{file}: holds no tensor: nothing was trained, or it was saved from a sharded model; {_SAVE_AGAIN}")
+        raise BadInput(
+            f"{file}: holds no tensor: nothing was trained, or it was saved from a sharded model; {_SAVE_AGAIN}"
+        )
     _check_names(file, names)
     parts: Parts = {}
     for name in names:
         target, role = _target(_DEFAULT.sub(r"\1", name.removeprefix(PREFIX)))
         if "lora_" in target:
-            raise BadInput(f"{file}: {name}: not a tensor of plain LoRA or DoRA, so its merge can't be checked; {_SAVE_AGAIN}")
+            raise BadInput(
+                f"{file}: {name}: not a tensor of plain LoRA or DoRA, so its merge can't be checked; {_SAVE_AGAIN}"
+            )
         if role in (roles := parts.setdefault(target, {})):
-            raise BadInput(f"{file}: {name} and {roles[role]} are both for {target}; keep one of them")
+            raise BadInput(
+                f"{file}: {name} and {roles[role]} are both for {target}; keep one of them"
+            )
         roles[role] = name
     return parts
 
@@ -100,7 +112,9 @@ def parts_of(adapter: Path) -> Parts:
 def _check_names(file: Path, names: Collection[str]) -> None:
     def refuse(wrong: list[str], why: str) -> None:
         if wrong:
-            raise BadInput(f"{file}: {len(wrong)} of {len(names)} names {why}, and PEFT would pass over them ({wrong[0]})")
+            raise BadInput(
+                f"{file}: {len(wrong)} of {len(names)} names {why}, and PEFT would pass over them ({wrong[0]})"
+            )
 
     refuse(
         [name for name in names if not name.startswith(PREFIX)],
@@ -130,20 +144,43 @@ def check_values(adapter: Path, parts: Parts) -> list[str]:
     """
     file = adapter / WEIGHTS
     if hollow := [name for name, tensor in headers_of(file).items() if 0 in tensor.shape]:
-        raise BadInput(f"{file}: {listed(hollow)}: of size 0, as a sharded model saves them; gather the weights, then save")
+        raise BadInput(
+            f"{file}: {listed(hollow)}: of size 0, as a sharded model saves them; gather the weights, then save"
+        )
     values = values_of(file)
     if broken := [name for name, value in values.items() if not value.finite]:
-        raise BadInput(f"{file}: {listed(broken)}: NaN or infinity: training went wrong; take an earlier checkpoint")
+        raise BadInput(
+            f"{file}: {listed(broken)}: NaN or infinity: training went wrong; take an earlier checkpoint"
+        )
     zero = {name for name, value in values.items() if value.zero}
-    whole = [roles["whole"] for target, roles in parts.items() if "whole" in roles and not target.endswith("bias")]
+    whole = [
+        roles["whole"]
+        for target, roles in parts.items()
+        if "whole" in roles and not target.endswith("bias")
+    ]
     if wiped := zero.intersection(whole):
-        raise BadInput(f"{file}: {listed(wiped)}: nothing but zeros in place of a trained weight; {_SAVE_AGAIN}")
-    pairs = {target: [roles[role] for role in PAIR_ROLES if role in roles] for target, roles in parts.items()}
+        raise BadInput(
+            f"{file}: {listed(wiped)}: nothing but zeros in place of a trained weight; {_SAVE_AGAIN}"
+        )
+    pairs = {
+        target: [roles[role] for role in PAIR_ROLES if role in roles]
+        for target, roles in parts.items()
+    }
     pairs = {target: names for target, names in pairs.items() if names}
-    idle = [target for target, names in pairs.items() if zero.intersection(names) and "magnitude" not in parts[target]]
+    idle = [
+        target
+        for target, names in pairs.items()
+        if zero.intersection(names) and "magnitude" not in parts[target]
+    ]
     if idle and len(idle) == len(parts):
-        raise BadInput(f"{file}: every B or A is zero, so it changes nothing: it is not trained; train it, or leave it out")
-    return [f"{file}: {len(idle)} of {len(pairs)} LoRA pairs are zero and change nothing ({idle[0]})"] if idle else []
+        raise BadInput(
+            f"{file}: every B or A is zero, so it changes nothing: it is not trained; train it, or leave it out"
+        )
+    return (
+        [f"{file}: {len(idle)} of {len(pairs)} LoRA pairs are zero and change nothing ({idle[0]})"]
+        if idle
+        else []
+    )
 
 
 def check_complete(adapter: Path, parts: Parts, config: Mapping[str, Any]) -> None:
@@ -151,9 +188,16 @@ def check_complete(adapter: Path, parts: Parts, config: Mapping[str, Any]) -> No
     file = adapter / WEIGHTS
     headers = headers_of(file)
     for target, roles in parts.items():
-        for one, other in (("A", "B"), ("B", "A"), ("embedding_A", "embedding_B"), ("embedding_B", "embedding_A")):
+        for one, other in (
+            ("A", "B"),
+            ("B", "A"),
+            ("embedding_A", "embedding_B"),
+            ("embedding_B", "embedding_A"),
+        ):
             if one in roles and other not in roles:
-                raise BadInput(f"{file}: {roles[one]} is there, its lora_{other} is not; {_SAVE_AGAIN}")
+                raise BadInput(
+                    f"{file}: {roles[one]} is there, its lora_{other} is not; {_SAVE_AGAIN}"
+                )
         pair = [headers[roles[role]] for role in PAIR_ROLES if role in roles]
         if pair:
             _check_rank(file, target, pair, config)
@@ -164,9 +208,13 @@ def check_complete(adapter: Path, parts: Parts, config: Mapping[str, Any]) -> No
             )
 
 
-def _check_rank(file: Path, target: str, pair: list[StoredTensor], config: Mapping[str, Any]) -> None:
+def _check_rank(
+    file: Path, target: str, pair: list[StoredTensor], config: Mapping[str, Any]
+) -> None:
     if any(len(tensor.shape) != 2 for tensor in pair):
-        raise BadInput(f"{file}: the LoRA pair of {target} is no pair of matrices; only linear layers and embeddings are merged")
+        raise BadInput(
+            f"{file}: the LoRA pair of {target} is no pair of matrices; only linear layers and embeddings are merged"
+        )
     ranks = pair[0].shape[0], pair[1].shape[1]
     wanted = of_module(config.get("rank_pattern"), target.rpartition(".")[0], config.get("r"))
     if ranks[0] != ranks[1] or ranks[0] != wanted:

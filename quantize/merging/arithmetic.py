@@ -71,17 +71,30 @@ def expected(
     value = value.float()
     module = target.rpartition(".")[0]
     if "tokens" in parts:
-        return Expected(value.index_copy(0, torch.tensor(token_indices(config, module)), parts["tokens"].float()), None)
+        return Expected(
+            value.index_copy(
+                0, torch.tensor(token_indices(config, module)), parts["tokens"].float()
+            ),
+            None,
+        )
     if "bias" in parts:
-        scale = _scale(config, module, int(of_module(config.get("rank_pattern"), module, config["r"])))
+        scale = _scale(
+            config, module, int(of_module(config.get("rank_pattern"), module, config["r"]))
+        )
         added = scale * parts["bias"].float()
         return Expected(value + added, _ROUNDING * (value.abs() + added.abs()))
     pair = [parts[role].float() for role in PAIR_ROLES if role in parts]
     if not pair:
         return Expected(value, None)
     turned = is_turned(target, model_type)
-    result = _with_pair(value.T if turned else value, pair[0], pair[1], parts.get("magnitude"), config, module)
-    return Expected(result.value.T, None if result.slack is None else result.slack.T) if turned else result
+    result = _with_pair(
+        value.T if turned else value, pair[0], pair[1], parts.get("magnitude"), config, module
+    )
+    return (
+        Expected(result.value.T, None if result.slack is None else result.slack.T)
+        if turned
+        else result
+    )
 
 
 def _with_pair(
@@ -128,5 +141,12 @@ def token_indices(config: Mapping[str, Any], module: str) -> list[int]:
     """The rows of an embedding that are trained one by one; none where `trainable_token_indices` does not tell."""
     indices = config.get("trainable_token_indices")
     if isinstance(indices, dict):
-        indices = next((numbers for name, numbers in indices.items() if f".{module}".endswith(f".{name}")), None)
-    return indices if isinstance(indices, list) and all(isinstance(number, int) for number in indices) else []
+        indices = next(
+            (numbers for name, numbers in indices.items() if f".{module}".endswith(f".{name}")),
+            None,
+        )
+    return (
+        indices
+        if isinstance(indices, list) and all(isinstance(number, int) for number in indices)
+        else []
+    )

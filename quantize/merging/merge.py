@@ -91,7 +91,13 @@ def check_merge(base: ModelRef) -> None:
 
 
 def _add(
-    base: ModelRef, adapter: Path, parts: Parts, rows: int | None, prompt: torch.Tensor, out: Path, progress: Progress
+    base: ModelRef,
+    adapter: Path,
+    parts: Parts,
+    rows: int | None,
+    prompt: torch.Tensor,
+    out: Path,
+    progress: Progress,
 ) -> tuple[torch.Tensor, str]:
     """Merge with PEFT and write. The adapter's logits, and the base's commonest dtype."""
     import torch
@@ -115,7 +121,9 @@ def _add(
 def _trains_one_of_two(base: ModelRef, parts: Parts) -> bool:
     """Whether the adapter changes tied embeddings as input or as head alone: merged, they are two matrices."""
     return is_tied(base) and any(
-        "A" in roles or "embedding_A" in roles for target, roles in parts.items() if is_embedding(target) or is_head(target)
+        "A" in roles or "embedding_A" in roles
+        for target, roles in parts.items()
+        if is_embedding(target) or is_head(target)
     )
 
 
@@ -130,14 +138,20 @@ def _untie(model: Any) -> None:
 def _embedding_rows(adapter: Path, parts: Parts) -> int | None:
     """The size of the vocabulary of an adapter that brings embeddings of its own (tokens were added); None for the usual one."""
     shapes = shapes_of(adapter / WEIGHTS)
-    whole = (shapes[roles["whole"]] for target, roles in parts.items() if "whole" in roles and is_embedding(target))
+    whole = (
+        shapes[roles["whole"]]
+        for target, roles in parts.items()
+        if "whole" in roles and is_embedding(target)
+    )
     return next((shape[0] for shape in whole), None)
 
 
 def _dtypes(base: ModelRef) -> dict[str, str]:
     """By the name in the base's files, as torch calls it."""
     headers = {name: tensor for file in base.shards() for name, tensor in headers_of(file).items()}
-    return {name: _DTYPES[tensor.dtype] for name, tensor in headers.items() if tensor.dtype in _DTYPES}
+    return {
+        name: _DTYPES[tensor.dtype] for name, tensor in headers.items() if tensor.dtype in _DTYPES
+    }
 
 
 def _cast(model: Any, dtypes: Mapping[str, str], *, tied: bool) -> str:
@@ -164,7 +178,9 @@ def _write_dtype(out: Path, base: ModelRef, commonest: str) -> None:
     write_whole(file, json.dumps(config, indent=2) + "\n")
 
 
-def _logit_difference(merged: ModelRef, prompt: torch.Tensor, wanted: torch.Tensor, what: str) -> dict[str, float]:
+def _logit_difference(
+    merged: ModelRef, prompt: torch.Tensor, wanted: torch.Tensor, what: str
+) -> dict[str, float]:
     """Of the written model, loaded again in float32, from the adapter's: what the cast to the base's dtype costs."""
     import torch
 
@@ -177,11 +193,17 @@ def _logit_difference(merged: ModelRef, prompt: torch.Tensor, wanted: torch.Tens
             f"{what} it does not give the adapter's logits (mean difference {difference.mean():.3g} where they vary by "
             f"{spread:.3g})"
         )
-    return {"max": float(difference.max()), "mean": float(difference.mean()), "prompt_tokens": prompt.size(1)}
+    return {
+        "max": float(difference.max()),
+        "mean": float(difference.mean()),
+        "prompt_tokens": prompt.size(1),
+    }
 
 
 def _prompt(base: ModelRef) -> torch.Tensor:
     from transformers import AutoTokenizer
 
-    tokens: torch.Tensor = AutoTokenizer.from_pretrained(base.path)(PROBE, return_tensors="pt")["input_ids"]
+    tokens: torch.Tensor = AutoTokenizer.from_pretrained(base.path)(PROBE, return_tensors="pt")[
+        "input_ids"
+    ]
     return tokens

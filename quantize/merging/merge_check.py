@@ -12,7 +12,14 @@ from foundation.models.lora import WEIGHTS
 from foundation.models.model import ModelRef
 from foundation.models.tensors import Tensors
 from quantize.merging.adapter_check import is_tied, read_adapter_config
-from quantize.merging.adapter_tensors import Parts, Role, TensorNames, is_embedding, is_head, parts_of
+from quantize.merging.adapter_tensors import (
+    Parts,
+    Role,
+    TensorNames,
+    is_embedding,
+    is_head,
+    parts_of,
+)
 from quantize.merging.arithmetic import Expected, expected
 
 if TYPE_CHECKING:
@@ -27,7 +34,11 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     nothing of the adapter.
     """
     config, model_type = read_adapter_config(adapter), base.config().get("model_type")
-    before, added, after = Tensors(base.shards()), Tensors([adapter / WEIGHTS]), Tensors(merged.shards())
+    before, added, after = (
+        Tensors(base.shards()),
+        Tensors([adapter / WEIGHTS]),
+        Tensors(merged.shards()),
+    )
     tied, parts = is_tied(base), parts_of(adapter)
     names = TensorNames(before.names, tied=tied)
     targets = TensorNames(parts, tied=tied and bool(config.get("ensure_weight_tying")))
@@ -35,7 +46,9 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     for name in after.names:
         source = names.find(name)
         if source is None:
-            raise SystemFailed(f"{merged.path}: {name} was written, and {base.id} has no such tensor")
+            raise SystemFailed(
+                f"{merged.path}: {name} was written, and {base.id} has no such tensor"
+            )
         kept.add(source)
         written, original = after[name], before[source]
         target = targets.find(name)
@@ -43,13 +56,21 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
             wanted = Expected(original, None)
         else:
             applied.add(target)
-            tensors: dict[Role, torch.Tensor] = {role: added[key] for role, key in parts[target].items()}
+            tensors: dict[Role, torch.Tensor] = {
+                role: added[key] for role, key in parts[target].items()
+            }
             wanted = expected(target, original, tensors, config, model_type)
             changed += not _is_same(written, original)
         _hold_against(written, wanted, original.dtype, f"{merged.path}: {name}")
     left = [target for target in parts if target not in applied]
-    if left := [target for target in left if not _is_written_as_embeddings(target, parts, added, after, merged)]:
-        raise SystemFailed(f"{merged.path}: nothing was written for {listed(left)}, which {adapter} changes")
+    if left := [
+        target
+        for target in left
+        if not _is_written_as_embeddings(target, parts, added, after, merged)
+    ]:
+        raise SystemFailed(
+            f"{merged.path}: nothing was written for {listed(left)}, which {adapter} changes"
+        )
     _check_kept(before, kept, base, merged)
     if not changed:
         raise BadInput(
@@ -58,12 +79,18 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     return changed
 
 
-def _is_written_as_embeddings(target: str, parts: Parts, added: Tensors, after: Tensors, merged: ModelRef) -> bool:
+def _is_written_as_embeddings(
+    target: str, parts: Parts, added: Tensors, after: Tensors, merged: ModelRef
+) -> bool:
     """Whether a head that the adapter brings is the embeddings, which the merged model has for its head."""
     if not is_head(target) or "whole" not in parts[target] or not is_tied(merged):
         return False
     head = added[parts[target]["whole"]]
-    return any(_is_same(after[name], head.to(after[name].dtype)) for name in after.names if is_embedding(name))
+    return any(
+        _is_same(after[name], head.to(after[name].dtype))
+        for name in after.names
+        if is_embedding(name)
+    )
 
 
 def _hold_against(written: torch.Tensor, wanted: Expected, dtype: torch.dtype, where: str) -> None:
@@ -75,10 +102,16 @@ def _hold_against(written: torch.Tensor, wanted: Expected, dtype: torch.dtype, w
         )
     if wanted.slack is None:
         if not _is_same(written, wanted.value.to(dtype)):
-            raise SystemFailed(f"{where} is not a copy of what the base, or the adapter, has for it")
+            raise SystemFailed(
+                f"{where} is not a copy of what the base, or the adapter, has for it"
+            )
         return
     rounding = torch.finfo(dtype)
-    allowed = wanted.slack + 0.501 * rounding.eps * wanted.value.abs() + rounding.smallest_normal * rounding.eps
+    allowed = (
+        wanted.slack
+        + 0.501 * rounding.eps * wanted.value.abs()
+        + rounding.smallest_normal * rounding.eps
+    )
     off = (written.float() - wanted.value).abs()
     # Asked so that NaN fails too.
     if not bool((off <= allowed).all()):
@@ -93,7 +126,10 @@ def _check_kept(before: Tensors, kept: Collection[str], base: ModelRef, merged: 
     lost = [name for name in before.names if name not in kept]
     if is_tied(base):
         lost = [name for name in lost if not is_head(name)]
-    copies = (is_head(name) and any(_is_same(before[name], before[k]) for k in kept if is_embedding(k)) for name in lost)
+    copies = (
+        is_head(name) and any(_is_same(before[name], before[k]) for k in kept if is_embedding(k))
+        for name in lost
+    )
     lost = [name for name, copy in zip(lost, copies, strict=True) if not copy]
     if lost:
         passed_over = names_left_out(base.path)

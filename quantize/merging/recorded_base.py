@@ -8,7 +8,9 @@ from pathlib import Path
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 
-_COPIES = re.compile(r"(-unsloth)?-(bnb-)?[48]bit$|-(gptq|awq)(-int[48])?$|-(bf16|fp16|safetensors)$")
+_COPIES = re.compile(
+    r"(-unsloth)?-(bnb-)?[48]bit$|-(gptq|awq)(-int[48])?$|-(bf16|fp16|safetensors)$"
+)
 """What the name of a mirror, or of the same model quantized for training, adds to the model's own."""
 
 _FOLDERS = {
@@ -26,12 +28,18 @@ def check_base(adapter: Path, recorded: str, fingerprint: str | None, base: Mode
     """
     fingerprint = fingerprint or _fingerprint_of(recorded)
     if fingerprint is not None and fingerprint != base.fingerprint():
-        raise BadInput(f"{adapter}: trained on {recorded}, whose weights are not those of {base.id} ({base.path})")
+        raise BadInput(
+            f"{adapter}: trained on {recorded}, whose weights are not those of {base.id} ({base.path})"
+        )
     if not recorded or recorded.lower() == base.id.lower() or _same_path(recorded, base.path):
         return None
     if fingerprint is not None:
         return f"{adapter}: records {recorded} as its base, which has the weights of {base.id}"
-    if _is_hub_id(recorded) and _is_hub_id(base.id) and _model_name(recorded) != _model_name(base.id):
+    if (
+        _is_hub_id(recorded)
+        and _is_hub_id(base.id)
+        and _model_name(recorded) != _model_name(base.id)
+    ):
         raise BadInput(
             f"{adapter}: trained on {recorded}, not on {base.id}; name that model, or an adapter trained on this one (where both "
             f"have the same weights, write {base.id} for base_model_name_or_path in its adapter_config.json)"
@@ -42,7 +50,11 @@ def check_base(adapter: Path, recorded: str, fingerprint: str | None, base: Mode
 def _fingerprint_of(recorded: str) -> str | None:
     """Of a base that is recorded by its path, where that is a model folder here."""
     folder = Path(recorded).expanduser()
-    if not recorded or not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+    if (
+        not recorded
+        or not (folder / "config.json").is_file()
+        or not any(folder.glob("*.safetensors"))
+    ):
         return None
     return ModelRef(recorded, None, folder).fingerprint()
 
@@ -53,7 +65,12 @@ def _same_path(recorded: str, folder: Path) -> bool:
 
 def _is_hub_id(name: str) -> bool:
     account, _, model = name.partition("/")
-    path = name.startswith(("/", ".", "~")) or "/" in model or "\\" in name or account.lower() in _FOLDERS
+    path = (
+        name.startswith(("/", ".", "~"))
+        or "/" in model
+        or "\\" in name
+        or account.lower() in _FOLDERS
+    )
     return bool(model) and not path
 
 

@@ -13,7 +13,9 @@ from quantize.config import Method
 from quantize.layers import FUSED
 
 
-def write_bitsandbytes(source: ModelRef, method: Method, kept: Sequence[str], out: Path, progress: Progress) -> dict[str, Any]:
+def write_bitsandbytes(
+    source: ModelRef, method: Method, kept: Sequence[str], out: Path, progress: Progress
+) -> dict[str, Any]:
     """Write the checkpoint, saved before any forward pass: on some processors the first one repacks NF4 weights for good."""
     progress.stage(f"quantize {method}", None, "layer")
     import torch
@@ -29,7 +31,9 @@ def write_bitsandbytes(source: ModelRef, method: Method, kept: Sequence[str], ou
         )
     else:
         settings = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
-    model = load_causal_lm(source.path, dtype="auto", quantization_config=settings, device_map={"": "cpu"})
+    model = load_causal_lm(
+        source.path, dtype="auto", quantization_config=settings, device_map={"": "cpu"}
+    )
     model.eval().save_pretrained(out)
     return {"format": "bitsandbytes"} | ({"block_size": 64} if method == "bnb-nf4" else {})
 

@@ -22,11 +22,21 @@ if TYPE_CHECKING:
 
 # Names of compressed-tensors' preset schemes. All are symmetric; weights per output channel (W4A16, NVFP4A16: per group of
 # inputs), activations per token as they come. NVFP4A16 rounds the weights alone: rounding activations too takes calibration.
-PRESETS: dict[Method, str] = {"w8a8-int8": "W8A8", "w4a16": "W4A16", "fp8-dynamic": "FP8_DYNAMIC", "nvfp4": "NVFP4A16"}
+PRESETS: dict[Method, str] = {
+    "w8a8-int8": "W8A8",
+    "w4a16": "W4A16",
+    "fp8-dynamic": "FP8_DYNAMIC",
+    "nvfp4": "NVFP4A16",
+}
 
 
 def write_rounded(
-    source: ModelRef, method: Method, group_size: int | None, kept: Sequence[str], out: Path, progress: Progress
+    source: ModelRef,
+    method: Method,
+    group_size: int | None,
+    kept: Sequence[str],
+    out: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Write the checkpoint; what the recipe has to tell of it. Raises BadInput as `quantized_layers` does."""
     layers = quantized_layers(source, kept)
@@ -57,11 +67,24 @@ def description(method: Method, group_size: int | None, kept: Sequence[str]) -> 
         "w8a8-int8": {"num_bits": 8, "type": "int", "strategy": "channel"},
         "w4a16": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": group_size},
         "fp8-dynamic": {"num_bits": 8, "type": "float", "strategy": "channel"},
-        "nvfp4": {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": group_size}
+        "nvfp4": {
+            "num_bits": 4,
+            "type": "float",
+            "strategy": "tensor_group",
+            "group_size": group_size,
+        }
         | {"scale_dtype": "torch.float8_e4m3fn"},
     }[method]
-    packed = {"w8a8-int8": "int", "w4a16": "pack", "fp8-dynamic": "float", "nvfp4": "nvfp4-pack"}[method] + "-quantized"
-    rest = {"actorder": None, "block_structure": None, "group_size": None, "observer_kwargs": {}, "scale_dtype": None}
+    packed = {"w8a8-int8": "int", "w4a16": "pack", "fp8-dynamic": "float", "nvfp4": "nvfp4-pack"}[
+        method
+    ] + "-quantized"
+    rest = {
+        "actorder": None,
+        "block_structure": None,
+        "group_size": None,
+        "observer_kwargs": {},
+        "scale_dtype": None,
+    }
     rest |= {"symmetric": True, "zp_dtype": None}
     weights = rest | {"dynamic": False, "observer": "memoryless_minmax"} | number
     activations = rest | {"dynamic": True, "observer": None} | number | {"strategy": "token"}
@@ -103,12 +126,18 @@ def _as_served(weight: torch.Tensor, dtype: object) -> torch.Tensor:
     return weight.to(getattr(torch, dtype)) if isinstance(dtype, str) else weight
 
 
-def _global_scales(source: ModelRef, layers: Collection[str], dtype: object) -> dict[str, torch.Tensor]:
+def _global_scales(
+    source: ModelRef, layers: Collection[str], dtype: object
+) -> dict[str, torch.Tensor]:
     """By layer; what vLLM multiplies as one matrix shares one."""
     import torch
 
     names = {f"{layer}.weight": layer for layer in layers}
-    ends = {names[name]: torch.stack(_as_served(weight, dtype).aminmax()) for name, weight in tensors_of(source) if name in names}
+    ends = {
+        names[name]: torch.stack(_as_served(weight, dtype).aminmax())
+        for name, weight in tensors_of(source)
+        if name in names
+    }
     scales = {}
     for layer in layers:
         parent, _, last = layer.rpartition(".")

@@ -27,7 +27,10 @@ def int8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     import torch
 
     scale = _scale(weight, INT8)
-    return {"weight": (weight / scale).clamp(-128, 127).round().to(torch.int8), "weight_scale": scale}
+    return {
+        "weight": (weight / scale).clamp(-128, 127).round().to(torch.int8),
+        "weight_scale": scale,
+    }
 
 
 def fp8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -35,7 +38,10 @@ def fp8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
     import torch
 
     scale = _scale(weight, FP8)
-    return {"weight": (weight / scale).clamp(-FP8, FP8).to(torch.float8_e4m3fn), "weight_scale": scale}
+    return {
+        "weight": (weight / scale).clamp(-FP8, FP8).to(torch.float8_e4m3fn),
+        "weight_scale": scale,
+    }
 
 
 def int4(weight: torch.Tensor, group_size: int) -> dict[str, torch.Tensor]:
@@ -47,7 +53,11 @@ def int4(weight: torch.Tensor, group_size: int) -> dict[str, torch.Tensor]:
     values = (grouped / scale).clamp(-8, 7).round().flatten(1).to(torch.int32) + 8
     words = torch.nn.functional.pad(values, (0, -values.size(1) % 8)).unflatten(1, (-1, 8))
     packed = (words << torch.arange(0, 32, 4, dtype=torch.int32)).sum(dim=2, dtype=torch.int32)
-    return {"weight_packed": packed, "weight_scale": scale[..., 0], "weight_shape": torch.tensor(weight.shape)}
+    return {
+        "weight_packed": packed,
+        "weight_scale": scale[..., 0],
+        "weight_shape": torch.tensor(weight.shape),
+    }
 
 
 def fp4(weight: torch.Tensor, global_scale: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -55,7 +65,9 @@ def fp4(weight: torch.Tensor, global_scale: torch.Tensor) -> dict[str, torch.Ten
     import torch
 
     grouped = weight.unflatten(1, (-1, _FP4_GROUP))
-    scale = (global_scale * (grouped.abs().amax(dim=-1) / FP4)).clamp(-FP8, FP8).to(torch.float8_e4m3fn)
+    scale = (
+        (global_scale * (grouped.abs().amax(dim=-1) / FP4)).clamp(-FP8, FP8).to(torch.float8_e4m3fn)
+    )
     scale = torch.where(scale.float() == 0, 0.125, scale.float())
     values = (grouped / (scale / global_scale)[..., None]).flatten(1)
     size = values.abs()

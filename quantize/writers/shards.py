@@ -13,7 +13,9 @@ from foundation.models.model import ModelRef
 if TYPE_CHECKING:
     import torch
 
-SHARD_BYTES = 1 << 30  # a file is written when it holds this much, so that this much is kept in memory
+SHARD_BYTES = (
+    1 << 30
+)  # a file is written when it holds this much, so that this much is kept in memory
 
 
 def tensors_of(model: ModelRef) -> Iterator[tuple[str, torch.Tensor]]:
@@ -53,10 +55,14 @@ class ShardWriter:
             return
         places: dict[str, str] = {}
         for number, (file, names) in enumerate(self._written, start=1):
-            named = file.rename(self._folder / f"model-{number:05}-of-{len(self._written):05}.safetensors")
+            named = file.rename(
+                self._folder / f"model-{number:05}-of-{len(self._written):05}.safetensors"
+            )
             places |= dict.fromkeys(names, named.name)
         index = {"metadata": {"total_size": self._total}, "weight_map": places}
-        write_whole(self._folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
+        write_whole(
+            self._folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n"
+        )
 
     def _write(self) -> None:
         from safetensors.torch import save_file

@@ -20,7 +20,18 @@ _FRACTIONS = regex.compile(rf"(?<={_DIGIT})(?={_FRACTION})")
 _OTHER_DIGIT = regex.compile(r"[^\P{Nd}0-9]")
 # Casefolding makes i and a dot of the Turkish İ; ı is the small letter of its I. All four are one letter here.
 _SAME = str.maketrans(
-    {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "‐": "-", "‒": "-", "–": "-", "−": "-"}
+    {
+        "‘": "'",
+        "’": "'",
+        "‚": "'",
+        "“": '"',
+        "”": '"',
+        "„": '"',
+        "‐": "-",
+        "‒": "-",
+        "–": "-",
+        "−": "-",
+    }
     | {"٫": ".", "٬": ",", "٪": "%", "⁄": "/", "ı": "i"}
 )
 _WRAPPERS = [
@@ -29,7 +40,9 @@ _WRAPPERS = [
     regex.compile(rf"{left}(?P<inner>[^{left}{right}]+){right}")
     for left, right in ("«»", "»«", "‹›", "「」", "『』")
 ]  # fmt: skip
-_END = regex.compile(r"(?<=[\p{L}\p{M}])\p{Sentence_Terminal}+$|(?<=[^\s\p{Sentence_Terminal}])[.。।۔]+$")
+_END = regex.compile(
+    r"(?<=[\p{L}\p{M}])\p{Sentence_Terminal}+$|(?<=[^\s\p{Sentence_Terminal}])[.。।۔]+$"
+)
 
 
 def fold(text: str) -> str:

@@ -21,7 +21,9 @@ _GROUPED = (
     r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?|[1-9]\d?(?:,\d{2})+,\d{3}(?:\.\d+)?"
     r"|[1-9]\d{0,2}(?:[ ]\d{3})+(?:\.\d+)?|[1-9]\d{0,2}(?:'\d{3})+(?:\.\d+)?"
 )
-_EUROPEAN = r"[1-9]\d{0,2}(?:\.\d{3})+,\d+|[1-9]\d{0,2}(?:[ ]\d{3})+,\d+|[1-9]\d{0,2}(?:\.\d{3}){2,}"
+_EUROPEAN = (
+    r"[1-9]\d{0,2}(?:\.\d{3})+,\d+|[1-9]\d{0,2}(?:[ ]\d{3})+,\d+|[1-9]\d{0,2}(?:\.\d{3}){2,}"
+)
 _PLAIN = r"\d+,\d+|\d*\.\d+|\d+"
 _WORDS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _EXPONENT_MAX = 10_000
@@ -53,7 +55,9 @@ class Number:
             return False
         if self.value == other.value:
             return True
-        return tolerance is not None and abs(self.value - other.value) <= tolerance.around(other.value)
+        return tolerance is not None and abs(self.value - other.value) <= tolerance.around(
+            other.value
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,9 @@ def _value(number: regex.Match[str]) -> Decimal:
     if number["under"]:
         value = Decimal(number["whole"] or 0) + Decimal(number["over"]) / Decimal(number["under"])
     else:
-        value = Decimal(f"{_plain(number)}e{number['e'] or number['power'] or 0}")  # exact, as scaleb would not be
+        value = Decimal(
+            f"{_plain(number)}e{number['e'] or number['power'] or 0}"
+        )  # exact, as scaleb would not be
     _, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     exponent += -2 if number["percent"] else _WORDS.get(number["times"], 0)
@@ -99,7 +105,11 @@ def _plain(number: regex.Match[str]) -> str:
     if european := number["european"]:
         return str(european).replace(".", "").replace(" ", "").replace(",", ".")
     digits = str(number["digits"])
-    return digits.translate(_SEPARATORS) if regex.fullmatch(_GROUPED, digits) else digits.replace(",", ".")
+    return (
+        digits.translate(_SEPARATORS)
+        if regex.fullmatch(_GROUPED, digits)
+        else digits.replace(",", ".")
+    )
 
 
 def parse_tolerance(value: object) -> Tolerance:
@@ -110,5 +120,7 @@ def parse_tolerance(value: object) -> Tolerance:
     except InvalidOperation:
         amount = None
     if amount is None or not amount.is_finite() or amount < 0 or not text.isascii() or "_" in text:
-        raise ValueError(f"write an amount such as 0.01, or a share of the reference such as 1%, not {value!r}")
+        raise ValueError(
+            f"write an amount such as 0.01, or a share of the reference such as 1%, not {value!r}"
+        )
     return Tolerance(amount.scaleb(-2), True) if text.endswith("%") else Tolerance(amount, False)

@@ -35,7 +35,9 @@ _NO_END = regex.compile(
     rf"|(?<=\d)(?=[%‰°\p{{Sc}}])|(?<={WORD})(?=[+#](?!\d)|\+\+)|(?<=[+#])(?=[+#])|(?<={_LETTER})(?=-(?![-\p{{Pd}}{_IN_WORDS}]))"
     rf"|(?<={_LETTER})(?='\p{{L}}(?!(?<='s)(?!{WORD})))"
 )
-_WORDS = regex.compile(rf"{_SPACELESS}\p{{M}}*|{_KATAKANA}+|(?:(?!{_SPACELESS}|{_KATAKANA})[\p{{L}}\p{{M}}\p{{N}}])+")
+_WORDS = regex.compile(
+    rf"{_SPACELESS}\p{{M}}*|{_KATAKANA}+|(?:(?!{_SPACELESS}|{_KATAKANA})[\p{{L}}\p{{M}}\p{{N}}])+"
+)
 _TERMS = regex.compile(
     rf"(?:(?<![{_IN_WORDS})\]])[-+])?\d+(?:[.,]\d+)*(?!{WORD})%?|(?:{_WORDS.pattern})(?:[+#]+(?!\d))?"
 )  # fmt: skip

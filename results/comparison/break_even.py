@@ -23,7 +23,11 @@ def break_evens(inputs: RunInputs, variants: Sequence[VariantSummary]) -> dict[s
     """By variant; only of those that were tuned, and only where a budget gives prices."""
     kinds = {record.name: record.kind for record in inputs.variants}
     tuned = [v for v in variants if kinds[v.variant] in TUNED and v.variant != inputs.baseline]
-    return {v.variant: _break_even(v, inputs.budget, tuning_seconds(inputs.run)) for v in tuned} if inputs.budget else {}
+    return (
+        {v.variant: _break_even(v, inputs.budget, tuning_seconds(inputs.run)) for v in tuned}
+        if inputs.budget
+        else {}
+    )
 
 
 class _Trained(msgspec.Struct):
@@ -36,32 +40,50 @@ def tuning_seconds(run: Path) -> float | Damage | None:
     trained = [read_json(run, name, _Trained) for name in names]
     if damaged := [each for each in trained if isinstance(each, Damage)]:
         return damaged[0]
-    known = [each.seconds for each in trained if isinstance(each, _Trained) and each.seconds is not None]
+    known = [
+        each.seconds for each in trained if isinstance(each, _Trained) and each.seconds is not None
+    ]
     return sum(known) if known else None
 
 
-def _break_even(variant: VariantSummary, budget: BudgetConfig, seconds: float | Damage | None) -> BreakEven:
+def _break_even(
+    variant: VariantSummary, budget: BudgetConfig, seconds: float | Damage | None
+) -> BreakEven:
     cost = _tuning_cost(variant, budget, None if isinstance(seconds, Damage) else seconds)
     change = (
-        variant.differences["cost_per_request"].absolute if "cost_per_request" in variant.differences else absent("not compared")
+        variant.differences["cost_per_request"].absolute
+        if "cost_per_request" in variant.differences
+        else absent("not compared")
     )
     if cost is None:
         why = f" ({seconds})" if isinstance(seconds, Damage) else ""
-        return _never(None, f"{variant.variant}: what tuning cost is not known{why}; write budget.tuning, in dollars")
+        return _never(
+            None,
+            f"{variant.variant}: what tuning cost is not known{why}; write budget.tuning, in dollars",
+        )
     if change.value is None:
-        return _never(cost, f"{variant.variant}: the cost per request was not compared ({change.reason})")
+        return _never(
+            cost, f"{variant.variant}: the cost per request was not compared ({change.reason})"
+        )
     if change.value >= 0:
         return _never(
-            cost, f"{variant.variant} saves nothing per request, so tuning ({dollars(cost)}) is not earned back by cost"
+            cost,
+            f"{variant.variant} saves nothing per request, so tuning ({dollars(cost)}) is not earned back by cost",
         )
     requests = Estimate(
         value=-cost / change.value,
         low=-cost / change.low if change.low is not None and change.low < 0 else None,
         high=-cost / change.high if change.high is not None and change.high < 0 else None,
         n=change.n,
-        reason=None if change.high is not None and change.high < 0 else "it is not shown that anything is saved",
+        reason=None
+        if change.high is not None and change.high < 0
+        else "it is not shown that anything is saved",
     )
-    months = requests.value / budget.requests_per_month if budget.requests_per_month and requests.value else None
+    months = (
+        requests.value / budget.requests_per_month
+        if budget.requests_per_month and requests.value
+        else None
+    )
     when = f", {months:.1f} months of the stated traffic" if months is not None else ""
     return BreakEven(
         tuning_cost=cost,
@@ -75,7 +97,9 @@ def _break_even(variant: VariantSummary, budget: BudgetConfig, seconds: float | 
     )
 
 
-def _tuning_cost(variant: VariantSummary, budget: BudgetConfig, seconds: float | None) -> float | None:
+def _tuning_cost(
+    variant: VariantSummary, budget: BudgetConfig, seconds: float | None
+) -> float | None:
     """The stated cost, else training and the variant's own measurement at the price of an hour."""
     if budget.tuning is not None:
         return budget.tuning

@@ -46,14 +46,30 @@ def spread_of(pairs: Sequence[tuple[Floats, Floats]], statistic: str) -> Spread 
     if pairs and len(pairs) < LEAST_PAIRS:
         fewest = min(len(side) for both in pairs for side in both)
         parts = max(2, min(PARTS, fewest // LEAST_IN_PART))
-    cut = (zip(np.array_split(ours, parts), np.array_split(theirs, parts), strict=True) for ours, theirs in pairs)
-    both = [(_statistic(a, statistic), _statistic(b, statistic)) for block in cut for a, b in block if len(a) and len(b)]
+    cut = (
+        zip(np.array_split(ours, parts), np.array_split(theirs, parts), strict=True)
+        for ours, theirs in pairs
+    )
+    both = [
+        (_statistic(a, statistic), _statistic(b, statistic))
+        for block in cut
+        for a, b in block
+        if len(a) and len(b)
+    ]
     ratios = [log(a / b) for a, b in both if a > 0 and b > 0]
-    return Spread(float(np.std(ratios, ddof=1)) / sqrt(parts), len(ratios) - 1) if len(ratios) > 1 else None
+    return (
+        Spread(float(np.std(ratios, ddof=1)) / sqrt(parts), len(ratios) - 1)
+        if len(ratios) > 1
+        else None
+    )
 
 
 def _statistic(values: Floats, statistic: str) -> float:
-    return float(np.mean(values)) if statistic == "mean" else float(np.percentile(values, float(statistic[1:])))
+    return (
+        float(np.mean(values))
+        if statistic == "mean"
+        else float(np.percentile(values, float(statistic[1:])))
+    )
 
 
 def smallest_change(spread: Spread, blocks: int, power: float = POWER) -> float:
@@ -76,11 +92,17 @@ def blocks_needed(spread: Spread, wanted: float, power: float = POWER) -> int:
 def pairs_spread(pairing: Pairing, metric: str) -> Spread | None:
     """The spread of a time's statistic, such as "latency_p95", between paired blocks; None where too little was measured."""
     name, _, statistic = metric.rpartition("_")
-    return spread_of([(values_in(a, name), values_in(b, name)) for a, b in pairing.blocks], statistic)
+    return spread_of(
+        [(values_in(a, name), values_in(b, name)) for a, b in pairing.blocks], statistic
+    )
 
 
 def resolution(
-    spread: Spread | None, blocks: int, names: tuple[str, str], wanted: ResolutionConfig | None, round_s: float
+    spread: Spread | None,
+    blocks: int,
+    names: tuple[str, str],
+    wanted: ResolutionConfig | None,
+    round_s: float,
 ) -> Resolution:
     """What `blocks` pairs of blocks show of `names`, a variant and the baseline, and how many it takes to show what is wanted.
 
@@ -92,10 +114,16 @@ def resolution(
         sentence = f"{of}: too little was measured to tell how much blocks differ"
         return Resolution(metric=metric, power=power, blocks=blocks, sentence=sentence)
     there = smallest_change(spread, blocks, power) if blocks > 1 else None
-    shows = "one block shows no change" if there is None else f"{blocks} blocks show a change from {percent(there)} on"
+    shows = (
+        "one block shows no change"
+        if there is None
+        else f"{blocks} blocks show a change from {percent(there)} on"
+    )
     if wanted is None:
         sentence = f"{of}: {shows} (power {power * 100:g} %)"
-        return Resolution(metric=metric, power=power, blocks=blocks, smallest=there, sentence=sentence)
+        return Resolution(
+            metric=metric, power=power, blocks=blocks, smallest=there, sentence=sentence
+        )
     needed = blocks_needed(spread, wanted.change, power)
     seconds = needed * round_s if needed and round_s else None
     takes = f"about {needed:,} blocks" if needed else "more blocks than can be run"
@@ -114,7 +142,11 @@ def resolution(
 
 def round_seconds(measured: Sequence[Measured], stage: str) -> float:
     """How long one block of every variant takes at a stage, from beginning to end; 0 where the journals do not say."""
-    spans = [[end - begin for begin, end in (b.span for b in m.stages[stage].blocks)] for m in measured if stage in m.stages]
+    spans = [
+        [end - begin for begin, end in (b.span for b in m.stages[stage].blocks)]
+        for m in measured
+        if stage in m.stages
+    ]
     return sum(float(np.median(each)) for each in spans if each)
 
 
@@ -146,7 +178,9 @@ def plan_blocks(inputs: RunInputs) -> Planned:
             continue
         if (needed := found.needed or MOST_BLOCKS) > most:
             shown = percent(smallest_change(spread, most, wanted.power))
-            sentences.append(f"{names[0]}: {duration(wanted.max_time)} are enough for {most:,} blocks, which show {shown}")
+            sentences.append(
+                f"{names[0]}: {duration(wanted.max_time)} are enough for {most:,} blocks, which show {shown}"
+            )
         blocks = max(blocks, min(needed, most))
     return Planned(blocks, sentences)
 
@@ -157,20 +191,34 @@ def forecast(inputs: RunInputs, blocks: int) -> list[str]:
     return [each.sentence for each in found.values()]
 
 
-def _pairings(inputs: RunInputs, measured: Sequence[Measured], first: int | None = None) -> list[tuple[tuple[str, str], Pairing]]:
+def _pairings(
+    inputs: RunInputs, measured: Sequence[Measured], first: int | None = None
+) -> list[tuple[tuple[str, str], Pairing]]:
     """Every variant paired with the baseline at the judged stage, or only the `first` blocks of both; with their names."""
-    stages = {m.record.name: m.stages[inputs.judged_stage] for m in measured if inputs.judged_stage in m.stages}
+    stages = {
+        m.record.name: m.stages[inputs.judged_stage]
+        for m in measured
+        if inputs.judged_stage in m.stages
+    }
     stages = {name: replace(stage, blocks=stage.blocks[:first]) for name, stage in stages.items()}
     base = stages.pop(inputs.baseline, None)
     names = [(name, inputs.baseline) for name in stages]
     return [(both, pair(stages[both[0]], base, both)) for both in names] if base else []
 
 
-def resolutions(inputs: RunInputs, measured: Sequence[Measured], blocks: int | None = None) -> dict[str, Resolution]:
+def resolutions(
+    inputs: RunInputs, measured: Sequence[Measured], blocks: int | None = None
+) -> dict[str, Resolution]:
     """What change of each variant the blocks of the judged stage show, or what `blocks` like them would."""
     each = round_seconds(measured, inputs.judged_stage)
     metric = inputs.resolution.metric if inputs.resolution else METRIC
     return {
-        names[0]: resolution(pairs_spread(pairing, metric), blocks or len(pairing.blocks), names, inputs.resolution, each)
+        names[0]: resolution(
+            pairs_spread(pairing, metric),
+            blocks or len(pairing.blocks),
+            names,
+            inputs.resolution,
+            each,
+        )
         for names, pairing in _pairings(inputs, measured)
     }

@@ -28,9 +28,16 @@ def noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
     notes = []
     if reach:
         words = " and ".join(f"{percent(x)} in {label}" for label, x in reach.items())
-        notes.append(f"{baseline}'s own blocks differ from one another by up to {words}: less than that is no news")
+        notes.append(
+            f"{baseline}'s own blocks differ from one another by up to {words}: less than that is no news"
+        )
     median = floor.get("latency_p50")  # one number only: of many, some would differ by chance
-    if median and median.low is not None and median.high is not None and not median.low <= 0 <= median.high:
+    if (
+        median
+        and median.low is not None
+        and median.high is not None
+        and not median.low <= 0 <= median.high
+    ):
         notes.append(
             f"{baseline}'s median latency differs from itself by more than chance: the machine changed its pace during the run"
         )
@@ -39,39 +46,74 @@ def noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
 
 def turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[str]:
     """Which variants were not measured by turns with the baseline, and what that means."""
-    apart = [v.variant for v in variants if any(s.stage == v.judged_stage and s.alternated is False for s in v.stages)]
-    means = "so differences to it hold whatever the machine did in between, which no interval covers"
-    return [f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"] if apart else []
+    apart = [
+        v.variant
+        for v in variants
+        if any(s.stage == v.judged_stage and s.alternated is False for s in v.stages)
+    ]
+    means = (
+        "so differences to it hold whatever the machine did in between, which no interval covers"
+    )
+    return (
+        [
+            f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"
+        ]
+        if apart
+        else []
+    )
 
 
 def _strays(inputs: RunInputs) -> list[str]:
     """Folders beside those of the variants that hold journals."""
     names = {record.name for record in inputs.variants}
-    folders = sorted(folder for folder in (inputs.run / "load").iterdir() if folder.is_dir() and folder.name not in names)
+    folders = sorted(
+        folder
+        for folder in (inputs.run / "load").iterdir()
+        if folder.is_dir() and folder.name not in names
+    )
     return [folder.name for folder in folders if journal_files(folder)]
 
 
-def run_notes(inputs: RunInputs, measured: Sequence[Measured], prompts: Prompts, ceiling: Ceiling | Damage | None) -> list[str]:
+def run_notes(
+    inputs: RunInputs,
+    measured: Sequence[Measured],
+    prompts: Prompts,
+    ceiling: Ceiling | Damage | None,
+) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
         f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
         for variant in measured
         if inputs.judged_stage not in variant.stages
     ]
-    notes += [f"{variant.record.name}: {named(variant.unread)}" for variant in measured if variant.unread]
+    notes += [
+        f"{variant.record.name}: {named(variant.unread)}" for variant in measured if variant.unread
+    ]
     if prompts.damage:
         notes.append(named(prompts.damage))
-    notes += [f"{variant.record.name}: {note}" for variant in measured for note in variant.score_notes]
+    notes += [
+        f"{variant.record.name}: {note}" for variant in measured for note in variant.score_notes
+    ]
     if strays := _strays(inputs):
-        notes.append(f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number holds them")
+        notes.append(
+            f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number holds them"
+        )
     if not prompts:
         notes.append("the run has no prompts.jsonl: quality can't be scored")
     if isinstance(ceiling, Damage):
-        notes.append(f"{ceiling}: the load generator's ceiling on the machine of this run is not known")
+        notes.append(
+            f"{ceiling}: the load generator's ceiling on the machine of this run is not known"
+        )
     elif ceiling is None:
-        notes.append("the load generator's ceiling on this machine is not known: `dyno calibrate` measures it, once, in a minute")
+        notes.append(
+            "the load generator's ceiling on this machine is not known: `dyno calibrate` measures it, once, in a minute"
+        )
     price = inputs.budget.price if inputs.budget else None
     if price and is_metered(price):
-        free = [side for side, each in (("input", price.input_price), ("output", price.output_price)) if each is None]
+        free = [
+            side
+            for side, each in (("input", price.input_price), ("output", price.output_price))
+            if each is None
+        ]
         notes += [f"{side} tokens have no price: they count as free" for side in free]
     return notes

@@ -31,7 +31,12 @@ from results.statistics.intervals import (
     t_bounds,
     t_p,
 )
-from results.statistics.prompt_totals import PromptTotals, prompt_mean, prompt_ratio_bounds, totals_of_both
+from results.statistics.prompt_totals import (
+    PromptTotals,
+    prompt_mean,
+    prompt_ratio_bounds,
+    totals_of_both,
+)
 from results.summary import Decomposition, Difference, Estimate, Interval
 
 _ONE_PAIR = "an interval needs at least two pairs of blocks"
@@ -52,16 +57,27 @@ def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing
     ours = {block.number: block for block in variant.blocks}
     both = sorted(ours.keys() & theirs.keys())
     notes = []
-    for missing, name in ((theirs.keys() - ours.keys(), names[0]), (ours.keys() - theirs.keys(), names[1])):
+    for missing, name in (
+        (theirs.keys() - ours.keys(), names[0]),
+        (ours.keys() - theirs.keys(), names[1]),
+    ):
         if missing:
             numbers = ", ".join(map(str, sorted(missing)))
             notes.append(f"{name} has no block {numbers}: left out of the comparison")
-    blocks = [(ours[i], theirs[i]) for i in both if len(ours[i].requests) and len(theirs[i].requests)]
+    blocks = [
+        (ours[i], theirs[i]) for i in both if len(ours[i].requests) and len(theirs[i].requests)
+    ]
     if both and any(ours[i].seed != theirs[i].seed for i in both):
-        notes.append("paired blocks were driven with different seeds: their arrivals differ, so the comparison is less sharp")
-    asked, base_asked = ({p for pair in blocks for p in pair[side].requests.prompt_id} for side in (0, 1))
+        notes.append(
+            "paired blocks were driven with different seeds: their arrivals differ, so the comparison is less sharp"
+        )
+    asked, base_asked = (
+        {p for pair in blocks for p in pair[side].requests.prompt_id} for side in (0, 1)
+    )
     if blocks and not asked & base_asked:
-        notes.append(f"{names[0]} and {names[1]} were asked different prompts, none in common: no quality or tokens compared")
+        notes.append(
+            f"{names[0]} and {names[1]} were asked different prompts, none in common: no quality or tokens compared"
+        )
     elif blocks and len(asked & base_asked) < 0.9 * max(len(asked), len(base_asked), 1):
         notes.append(
             f"{names[0]} was asked {len(asked)} prompts and {names[1]} {len(base_asked)}, "
@@ -78,10 +94,13 @@ def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing
 
 def took_turns(blocks: Sequence[tuple[Block, Block]]) -> bool | None:
     """Whether the blocks of the two lay between one another in time. None for a single pair, or where nobody noted the time."""
-    if len(blocks) < 2 or any(span == (0.0, 0.0) for both in blocks for span in (both[0].span, both[1].span)):
+    if len(blocks) < 2 or any(
+        span == (0.0, 0.0) for both in blocks for span in (both[0].span, both[1].span)
+    ):
         return None
     (first, last), (base_first, base_last) = (
-        (min(both[side].span[0] for both in blocks), max(both[side].span[1] for both in blocks)) for side in (0, 1)
+        (min(both[side].span[0] for both in blocks), max(both[side].span[1] for both in blocks))
+        for side in (0, 1)
     )
     return first < base_last and base_first < last
 
@@ -101,8 +120,14 @@ def differences(
             ours_, theirs_ = ([pair[side].requests for pair in pairing.blocks] for side in (0, 1))
             found[key] = paired_by_prompt(*totals_of_both(ours_, theirs_, TOKEN_MEANS[key]))
         else:
-            pairs = [(s[key], t[key]) for s, t in zip(ours, theirs, strict=True) if key in s and not isnan(s[key] + t[key])]
-            found[key] = _paired_by_block(pairs, value, base_value, is_share=key in (*SHARES, *ANSWER_SHARES))
+            pairs = [
+                (s[key], t[key])
+                for s, t in zip(ours, theirs, strict=True)
+                if key in s and not isnan(s[key] + t[key])
+            ]
+            found[key] = _paired_by_block(
+                pairs, value, base_value, is_share=key in (*SHARES, *ANSWER_SHARES)
+            )
     return found
 
 
@@ -132,28 +157,59 @@ def reach_of(found: Estimate) -> float | None:
     return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
 
 
-NOISE_METRICS = ("latency_mean", "latency_p50", "latency_p95", "ttft_mean", "ttft_p50", "ttft_p95", "tpot_mean", "requests_per_s")
+NOISE_METRICS = (
+    "latency_mean",
+    "latency_p50",
+    "latency_p95",
+    "ttft_mean",
+    "ttft_p50",
+    "ttft_p95",
+    "tpot_mean",
+    "requests_per_s",
+)
 
 
 def no_difference(reason: str) -> Difference:
     return Difference(absolute=absent(reason), relative=absent(reason))
 
 
-def _paired_by_block(pairs: Sequence[tuple[float, float]], value: float, base: float, is_share: bool) -> Difference:
+def _paired_by_block(
+    pairs: Sequence[tuple[float, float]], value: float, base: float, is_share: bool
+) -> Difference:
     """Positive numbers by log-ratios, from which the absolute interval follows; shares, which may be zero, by differences."""
     n = len(pairs)
     ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]
     if is_share:
         changes = np.subtract(ours, theirs)
         bounds = t_bounds(value - base, changes, TAIL, TAIL) if n > 1 else _UNBOUNDED
-        return _difference(value, base, bounds, None, n, t_p(changes) if n > 1 else None, bootstrap_bounds(changes, TAIL, TAIL))
-    ratio = paired_log_bounds(ours, theirs, value / base, TAIL, TAIL) if n > 1 and base > 0 else _UNBOUNDED
+        return _difference(
+            value,
+            base,
+            bounds,
+            None,
+            n,
+            t_p(changes) if n > 1 else None,
+            bootstrap_bounds(changes, TAIL, TAIL),
+        )
+    ratio = (
+        paired_log_bounds(ours, theirs, value / base, TAIL, TAIL)
+        if n > 1 and base > 0
+        else _UNBOUNDED
+    )
     if not isfinite(ratio.high):
         return _difference(value, base, _UNBOUNDED, ratio, n)
     logs = np.log(ours) - np.log(theirs)
     resampled = bootstrap_bounds(logs, TAIL, TAIL)
     bootstrap = Bounds(*((exp_(end) - 1) * base for end in (resampled.low, resampled.high)))
-    return _difference(value, base, Bounds((ratio.low - 1) * base, (ratio.high - 1) * base), ratio, n, t_p(logs), bootstrap)
+    return _difference(
+        value,
+        base,
+        Bounds((ratio.low - 1) * base, (ratio.high - 1) * base),
+        ratio,
+        n,
+        t_p(logs),
+        bootstrap,
+    )
 
 
 def paired_by_prompt(ours: PromptTotals, theirs: PromptTotals) -> Difference:
@@ -178,7 +234,9 @@ def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Dif
     x, y = np.array([ours[p] for p in common]), np.array([theirs[p] for p in common])
     bounds = paired_score_bounds(x - y, TAIL, TAIL)
     bootstrap = bootstrap_bounds(x - y, TAIL, TAIL)
-    return _difference(float(np.mean(x)), float(np.mean(y)), bounds, None, len(common), score_p(x - y), bootstrap)
+    return _difference(
+        float(np.mean(x)), float(np.mean(y)), bounds, None, len(common), score_p(x - y), bootstrap
+    )
 
 
 def exact_difference(value: float, base: float) -> Difference:
@@ -192,26 +250,42 @@ def plain_difference(value: float, base: float, n: int, reason: str) -> Differen
     change = Estimate(value=value - base, n=n, reason=reason)
     if base == 0:
         return Difference(absolute=change, relative=absent("the baseline's value is zero", n))
-    return Difference(absolute=change, relative=Estimate(value=value / base - 1, n=n, reason=reason))
+    return Difference(
+        absolute=change, relative=Estimate(value=value / base - 1, n=n, reason=reason)
+    )
 
 
 def cost_difference(pairing: Pairing, price: Price, base: float) -> Difference:
     """Of the cost per request: metered prompt by prompt, self-hosted by blocks. `base`: the baseline's, dollars."""
     ratio = cost_ratio(pairing.blocks, price)
     if ratio is None:
-        return no_difference("the paired blocks have no cost on both sides, or the baseline costs nothing")
+        return no_difference(
+            "the paired blocks have no cost on both sides, or the baseline costs nothing"
+        )
     if is_metered(price):
         return paired_by_prompt(*paired_costs(pairing.blocks, price))
-    held = [(a.window_s / a.completed, b.window_s / b.completed) for a, b in pairing.blocks if a.completed and b.completed]
+    held = [
+        (a.window_s / a.completed, b.window_s / b.completed)
+        for a, b in pairing.blocks
+        if a.completed and b.completed
+    ]
     return _paired_by_block(held, ratio.value * base, base, is_share=False)
 
 
 def times(change: Difference, factor: float) -> Difference:
     """The difference of two numbers that are both `factor` as large."""
     absolute = change.absolute
-    scaled = [None if x is None else x * factor for x in (absolute.value, absolute.low, absolute.high)]
-    whole = Estimate(value=scaled[0], low=scaled[1], high=scaled[2], n=absolute.n, reason=absolute.reason)
-    bootstrap = Interval(change.bootstrap.low * factor, change.bootstrap.high * factor) if change.bootstrap else None
+    scaled = [
+        None if x is None else x * factor for x in (absolute.value, absolute.low, absolute.high)
+    ]
+    whole = Estimate(
+        value=scaled[0], low=scaled[1], high=scaled[2], n=absolute.n, reason=absolute.reason
+    )
+    bootstrap = (
+        Interval(change.bootstrap.low * factor, change.bootstrap.high * factor)
+        if change.bootstrap
+        else None
+    )
     return Difference(absolute=whole, relative=change.relative, p=change.p, bootstrap=bootstrap)
 
 
@@ -230,11 +304,29 @@ def _difference(
     """`ratio` None: that of the absolute bounds over the baseline's value."""
     reason = None if isfinite(absolute.low) and isfinite(absolute.high) else _ONE_PAIR
     change = estimate(value - base, absolute, n, reason, scale=abs(base))
-    resampled = Interval(bootstrap.low, bootstrap.high) if bootstrap and isfinite(bootstrap.high - bootstrap.low) else None
+    resampled = (
+        Interval(bootstrap.low, bootstrap.high)
+        if bootstrap and isfinite(bootstrap.high - bootstrap.low)
+        else None
+    )
     if base == 0:
-        return Difference(absolute=change, relative=absent("the baseline's value is zero", n), p=p, bootstrap=resampled)
-    ends = Bounds(ratio.low - 1, ratio.high - 1) if ratio else Bounds(absolute.low / base, absolute.high / base)
-    return Difference(absolute=change, relative=estimate(value / base - 1, ends, n, reason, scale=1.0), p=p, bootstrap=resampled)
+        return Difference(
+            absolute=change,
+            relative=absent("the baseline's value is zero", n),
+            p=p,
+            bootstrap=resampled,
+        )
+    ends = (
+        Bounds(ratio.low - 1, ratio.high - 1)
+        if ratio
+        else Bounds(absolute.low / base, absolute.high / base)
+    )
+    return Difference(
+        absolute=change,
+        relative=estimate(value / base - 1, ends, n, reason, scale=1.0),
+        p=p,
+        bootstrap=resampled,
+    )
 
 
 def decompose(pairing: Pairing) -> Decomposition | None:
@@ -251,7 +343,10 @@ def decompose(pairing: Pairing) -> Decomposition | None:
     units = np.array([part.mean(axis=0) for part in parts]) if len(parts) > 1 else everything
     means = everything.mean(axis=0)
     whole, first, verbosity, speed = (
-        estimate(float(means[i]), t_bounds(float(means[i]), units[:, i], TAIL, TAIL), len(everything)) for i in range(4)
+        estimate(
+            float(means[i]), t_bounds(float(means[i]), units[:, i], TAIL, TAIL), len(everything)
+        )
+        for i in range(4)
     )
     return Decomposition(
         latency=whole,

@@ -14,7 +14,11 @@ from results.summary import Advice, Objective, StageSummary, Summary, VariantSum
 
 
 def advise(
-    variant: VariantSummary, binding: Objective, summary: Summary, inputs: RunInputs, passing: Sequence[str]
+    variant: VariantSummary,
+    binding: Objective,
+    summary: Summary,
+    inputs: RunInputs,
+    passing: Sequence[str],
 ) -> list[Advice]:
     """Remedies for one variant: a measured variant that passes first, then more data if it is missing, then the rest.
 
@@ -42,12 +46,17 @@ def _measured(name: str, binding: Objective, summary: Summary) -> list[Advice]:
     found = stage.metrics.get(binding.metric) or other.metrics.get(binding.metric)
     effect = "it meets every objective"
     if found is not None and found.value is not None and binding.value.value is not None:
-        theirs, ours = quantity(found.value, binding.unit), quantity(binding.value.value, binding.unit)
+        theirs, ours = (
+            quantity(found.value, binding.unit),
+            quantity(binding.value.value, binding.unit),
+        )
         effect = f"{binding.label} {theirs} where this one has {ours}"
     keep = name == summary.baseline
     return [
         Advice(
-            remedy=f"Keep {name}, the baseline, for now" if keep else f"Take {name} instead: {other.what}",
+            remedy=f"Keep {name}, the baseline, for now"
+            if keep
+            else f"Take {name} instead: {other.what}",
             why="It was measured beside this one and every objective holds.",
             effect=effect,
             source="this run",
@@ -80,7 +89,9 @@ def _more_data_for(case: Case) -> Advice | None:
             effect="the interval of a score shrinks with the number of different prompts, not with asking them again",
             source="this run",
         )
-    blocks = more.total if more.unit == "blocks" else ceil(more.total * stage.blocks / stage.planned)
+    blocks = (
+        more.total if more.unit == "blocks" else ceil(more.total * stage.blocks / stage.planned)
+    )
     return Advice(
         remedy="Measure longer",
         why=why,
@@ -107,7 +118,9 @@ def worth_it(variant: VariantSummary, binding: Objective, summary: Summary) -> s
     base = next((v for v in summary.variants if v.variant == summary.baseline), None)
     if base is None or base is variant:
         return None
-    stages = [next((s for s in v.stages if s.stage == v.judged_stage), None) for v in (base, variant)]
+    stages = [
+        next((s for s in v.stages if s.stage == v.judged_stage), None) for v in (base, variant)
+    ]
     scores = [v.metrics["quality"].value for v in (base, variant)]
     metric, label, unit = binding.metric, binding.label, binding.unit
     if binding.kind == "budget":

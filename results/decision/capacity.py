@@ -9,7 +9,15 @@ from math import ceil, inf
 from foundation.format import dollars
 from results.decision.objectives import Asked, asked_of, outcome_of
 from results.inputs import RunInputs
-from results.summary import SCHEMA_VERSION, CapacityPlan, Outcome, StageSummary, Summary, VariantCapacity, VariantSummary
+from results.summary import (
+    SCHEMA_VERSION,
+    CapacityPlan,
+    Outcome,
+    StageSummary,
+    Summary,
+    VariantCapacity,
+    VariantSummary,
+)
 
 HOURS_PER_MONTH = 730.0
 
@@ -77,7 +85,9 @@ class _Load:
 
 def _load(stage: StageSummary, slos: Sequence[Asked], inputs: RunInputs) -> _Load:
     outcome = stage_outcome(stage, slos)
-    return _Load(stage.stage, stage.offered_rate or 0.0, outcome, _unfit(stage, inputs), stage.held is False)
+    return _Load(
+        stage.stage, stage.offered_rate or 0.0, outcome, _unfit(stage, inputs), stage.held is False
+    )
 
 
 def _unfit(stage: StageSummary, inputs: RunInputs) -> str | None:
@@ -91,22 +101,31 @@ def _unfit(stage: StageSummary, inputs: RunInputs) -> str | None:
 
 def _broken_rate(loads: Sequence[_Load]) -> float:
     """The lowest rate shown to break the SLO or to be more than the server holds; infinite where none was."""
-    return min((load.rate for load in loads if load.unfit is None and load.outcome == "fails"), default=inf)
+    return min(
+        (load.rate for load in loads if load.unfit is None and load.outcome == "fails"), default=inf
+    )
 
 
 def _held_rate(loads: Sequence[_Load]) -> float | None:
     """The highest rate shown to be held within the SLO, below any that was shown not to be."""
     broken = _broken_rate(loads)
-    return max((load.rate for load in loads if load.outcome == "holds" and load.rate < broken), default=None)
+    return max(
+        (load.rate for load in loads if load.outcome == "holds" and load.rate < broken),
+        default=None,
+    )
 
 
 def _why(rate: float, loads: Sequence[_Load]) -> str:
     """What is known beyond the rate that is held."""
     fit = [load for load in loads if load.unfit is None]
     broken = _broken_rate(loads)
-    left_out = "".join(f"; {load.stage} does not count: {load.unfit}" for load in loads if load.unfit is not None)
+    left_out = "".join(
+        f"; {load.stage} does not count: {load.unfit}" for load in loads if load.unfit is not None
+    )
     if broken < inf:
-        overloaded = all(load.overloaded for load in fit if load.rate == broken and load.outcome == "fails")
+        overloaded = all(
+            load.overloaded for load in fit if load.rate == broken and load.outcome == "fails"
+        )
         what = "the load is not held: the queue grows" if overloaded else "it breaks the SLO"
         return f"at {broken:g} requests/s {what}{left_out}"
     if higher := [load.rate for load in fit if load.rate > rate]:

@@ -59,11 +59,19 @@ def judged_values(metric: str, stage: StageData) -> JudgedValues:
     return _percentile(name, float(statistic[1:]), steady)
 
 
-def paired_values(metric: str, stages: tuple[StageData, StageData]) -> tuple[JudgedValues, JudgedValues]:
+def paired_values(
+    metric: str, stages: tuple[StageData, StageData]
+) -> tuple[JudgedValues, JudgedValues]:
     """Of two stages whose blocks are pairs, over the pairs in which both have a value."""
     name = metric.rpartition("_")[0]
-    both = [p for p in zip(*(s.blocks for s in stages), strict=True) if all(len(values_of(b.steady, name)) for b in p)]
-    ours, theirs = (judged_values(metric, replace(s, blocks=[p[i] for p in both])) for i, s in enumerate(stages))
+    both = [
+        p
+        for p in zip(*(s.blocks for s in stages), strict=True)
+        if all(len(values_of(b.steady, name)) for b in p)
+    ]
+    ours, theirs = (
+        judged_values(metric, replace(s, blocks=[p[i] for p in both])) for i, s in enumerate(stages)
+    )
     return ours, theirs
 
 
@@ -75,9 +83,7 @@ def too_many_failed(stage: StageData) -> str | None:
 def _too_many(missing: int, n: int) -> str | None:
     if missing <= FAILED_SHARE * n:
         return None
-    return (
-        f"{missing:,} of {n:,} requests failed, more than the {FAILED_SHARE * 100:g} % that a mean over the others may leave out"
-    )
+    return f"{missing:,} of {n:,} requests failed, more than the {FAILED_SHARE * 100:g} % that a mean over the others may leave out"
 
 
 def _mean(name: str, steady: Sequence[Requests]) -> JudgedValues:
@@ -106,12 +112,18 @@ def _percentile(name: str, q: float, steady: Sequence[Requests]) -> JudgedValues
     if (value := upper_percentile(pooled, q)) == inf:
         requests = sum(map(len, steady))
         return JudgedValues(
-            absent(f"{missing:,} of {requests:,} requests failed, and p{q:g} leaves out less than {100 - q:g} %", n)
+            absent(
+                f"{missing:,} of {requests:,} requests failed, and p{q:g} leaves out less than {100 - q:g} %",
+                n,
+            )
         )
     if name == "itl" and value == 0:
         together = float(np.mean(pooled == 0))
         return JudgedValues(
-            absent(f"{together * 100:.0f} % of the tokens came in one chunk with the token before, at no time of their own", n)
+            absent(
+                f"{together * 100:.0f} % of the tokens came in one chunk with the token before, at no time of their own",
+                n,
+            )
         )
     bounds = (
         order_statistic_bounds(pooled, q, TAIL, TAIL)

@@ -15,7 +15,14 @@ from results.comparison.variants import Pairing
 from results.config import SHARE_METRICS, BudgetConfig, Price
 from results.decision.judged_values import judged_values, paired_values, too_many_failed
 from results.decision.objectives import Asked, Tails, fixed_limit, outcome_of, undecided
-from results.measures.cost import FEWEST_PROMPTS, CostRatio, cost_bounds, cost_ratio, is_metered, no_cost_reason
+from results.measures.cost import (
+    FEWEST_PROMPTS,
+    CostRatio,
+    cost_bounds,
+    cost_ratio,
+    is_metered,
+    no_cost_reason,
+)
 from results.measures.metrics import ANSWER_SHARES, PER_REQUEST
 from results.measures.shares import counts_of
 from results.measures.steady_state import StageData
@@ -42,7 +49,11 @@ class Baseline:
     def invalid(self) -> str | None:
         """Why nothing at all can be held against it, None where something can."""
         valid = self.validity.level != "INVALID"
-        return None if valid else "the limit is relative to the baseline, whose measurement is not valid"
+        return (
+            None
+            if valid
+            else "the limit is relative to the baseline, whose measurement is not valid"
+        )
 
     @property
     def doubt(self) -> str | None:
@@ -53,9 +64,15 @@ class Baseline:
         return f"the limit is relative to the baseline, which {did} this load"
 
 
-def judge_slo(asked: Asked, stage: StageData, shown: Estimate, base: Baseline | None, tails: Tails) -> Judged:
+def judge_slo(
+    asked: Asked, stage: StageData, shown: Estimate, base: Baseline | None, tails: Tails
+) -> Judged:
     """An SLO at one stage. `shown`: the metric there; `base`: the baseline under the same load, for a relative limit."""
-    judged = _relative_slo(asked, stage, base, tails) if asked.relative else _slo(asked, stage, shown, tails)
+    judged = (
+        _relative_slo(asked, stage, base, tails)
+        if asked.relative
+        else _slo(asked, stage, shown, tails)
+    )
     return unless_it_grew(asked, judged, stage)
 
 
@@ -85,7 +102,9 @@ def _slo(asked: Asked, stage: StageData, shown: Estimate, tails: Tails) -> Judge
         if asked.metric in ANSWER_SHARES and failed > asked.limit * stage.n:
             reason = f"{failed:,} of {stage.n:,} requests failed, more than the limit allows of the answers"
             return undecided(shown, asked.limit, reason)
-        return _judged(asked, shown, asked.limit, block_share_bounds(*_events(asked.metric, stage), low, high))
+        return _judged(
+            asked, shown, asked.limit, block_share_bounds(*_events(asked.metric, stage), low, high)
+        )
     of = judged_values(asked.metric, stage)
     if of.value.value is None:
         return undecided(of.value, asked.limit, of.value.reason or "not measured")
@@ -107,7 +126,12 @@ def _one_block(stage: StageData) -> str:
 
 def _events(metric: str, stage: StageData) -> tuple[list[int], list[int]]:
     """How many requests of each block count against a share, and of how many."""
-    blocks = [(count, n) for block in stage.blocks for count, n in [counts_of(metric, block.requests)] if n]
+    blocks = [
+        (count, n)
+        for block in stage.blocks
+        for count, n in [counts_of(metric, block.requests)]
+        if n
+    ]
     return [count for count, _ in blocks], [n for _, n in blocks]
 
 
@@ -115,7 +139,10 @@ def _relative_slo(asked: Asked, stage: StageData, base: Baseline | None, tails: 
     if base is None:
         reason = "the limit is relative to the baseline, which was not measured at this load"
         return undecided(absent(reason), fixed_limit(asked), reason)
-    sides = tuple(replace(side, blocks=[pair[i] for pair in base.pairing.blocks]) for i, side in enumerate((stage, base.stage)))
+    sides = tuple(
+        replace(side, blocks=[pair[i] for pair in base.pairing.blocks])
+        for i, side in enumerate((stage, base.stage))
+    )
     if asked.metric in SHARE_METRICS:
         return _relative_share(asked, sides[0], sides[1], base.doubt, tails)
     ours, theirs = paired_values(asked.metric, (sides[0], sides[1]))
@@ -123,33 +150,59 @@ def _relative_slo(asked: Asked, stage: StageData, base: Baseline | None, tails: 
     if value.value is None:
         return undecided(value, fixed_limit(asked), value.reason or "not measured")
     if base.doubt or not base_value:
-        reason = base.doubt or f"the limit is relative to the baseline: {theirs.value.reason or 'its value is zero'}"
+        reason = (
+            base.doubt
+            or f"the limit is relative to the baseline: {theirs.value.reason or 'its value is zero'}"
+        )
         return undecided(value, fixed_limit(asked), reason)
     limit = asked.limit * base_value
     if len(ours.blocks) < 2:
         return undecided(value, limit, "a limit relative to the baseline needs two pairs of blocks")
     statistic = asked.metric.rpartition("_")[2]
-    ratio = block_ratio_bounds((ours.blocks, theirs.blocks), statistic, tails.optimistic, tails.pessimistic)
+    ratio = block_ratio_bounds(
+        (ours.blocks, theirs.blocks), statistic, tails.optimistic, tails.pessimistic
+    )
     return _judged(asked, value, limit, Bounds(ratio.low * base_value, ratio.high * base_value))
 
 
-def _relative_share(asked: Asked, stage: StageData, base: StageData, doubt: str | None, tails: Tails) -> Judged:
+def _relative_share(
+    asked: Asked, stage: StageData, base: StageData, doubt: str | None, tails: Tails
+) -> Judged:
     """Each side bounded with half of the error: the worst end of one over the best end of the other."""
-    (counts, sizes), (base_counts, base_sizes) = (_events(asked.metric, side) for side in (stage, base))
+    (counts, sizes), (base_counts, base_sizes) = (
+        _events(asked.metric, side) for side in (stage, base)
+    )
     if not sizes or not base_sizes:
-        return undecided(absent("not measured"), fixed_limit(asked), "no request of a pair of blocks was measured for both")
+        return undecided(
+            absent("not measured"),
+            fixed_limit(asked),
+            "no request of a pair of blocks was measured for both",
+        )
     share, base_share = sum(counts) / sum(sizes), sum(base_counts) / sum(base_sizes)
     value = estimate(share, block_share_bounds(counts, sizes, TAIL, TAIL), sum(sizes))
     if doubt or base_share == 0:
-        reason = doubt or "the limit is relative to the baseline, whose value is zero; write a share such as 1%"
+        reason = (
+            doubt
+            or "the limit is relative to the baseline, whose value is zero; write a share such as 1%"
+        )
         return undecided(value, fixed_limit(asked), reason)
     low, high = tails.optimistic / 2, tails.pessimistic / 2
-    ours, theirs = block_share_bounds(counts, sizes, low, high), block_share_bounds(base_counts, base_sizes, high, low)
+    ours, theirs = (
+        block_share_bounds(counts, sizes, low, high),
+        block_share_bounds(base_counts, base_sizes, high, low),
+    )
     worst = base_share / theirs.low if theirs.low > 0 else inf
-    return _judged(asked, value, asked.limit * base_share, Bounds(ours.low * base_share / theirs.high, ours.high * worst))
+    return _judged(
+        asked,
+        value,
+        asked.limit * base_share,
+        Bounds(ours.low * base_share / theirs.high, ours.high * worst),
+    )
 
 
-def judge_quality(asked: Asked, value: Estimate, scores: Mapping[str, float], tails: Tails) -> Judged:
+def judge_quality(
+    asked: Asked, value: Estimate, scores: Mapping[str, float], tails: Tails
+) -> Judged:
     """A floor under the mean score of the prompts."""
     if value.value is None:
         return undecided(value, asked.limit, value.reason or "not measured")
@@ -175,8 +228,15 @@ def judge_change(
     if doubt := doubt or (_failed(base) if base else None):
         return undecided(change, asked.limit, doubt)
     ours, theirs = scores
-    differences = np.array([ours[prompt] - theirs[prompt] for prompt in sorted(ours.keys() & theirs.keys())])
-    return _judged(asked, change, asked.limit, paired_score_bounds(differences, tails.pessimistic, tails.optimistic))
+    differences = np.array(
+        [ours[prompt] - theirs[prompt] for prompt in sorted(ours.keys() & theirs.keys())]
+    )
+    return _judged(
+        asked,
+        change,
+        asked.limit,
+        paired_score_bounds(differences, tails.pessimistic, tails.optimistic),
+    )
 
 
 def _failed(base: StageData) -> str | None:
@@ -184,7 +244,9 @@ def _failed(base: StageData) -> str | None:
     return f"the limit is relative to the baseline: {failed}" if failed else None
 
 
-def judge_month(asked: Asked, value: Estimate, stage: StageData, budget: BudgetConfig, tails: Tails) -> Judged:
+def judge_month(
+    asked: Asked, value: Estimate, stage: StageData, budget: BudgetConfig, tails: Tails
+) -> Judged:
     """The cost of a month's requests."""
     if value.value is None or budget.requests_per_month is None:
         return undecided(value, asked.limit, value.reason or "not measured")
@@ -195,7 +257,9 @@ def judge_month(asked: Asked, value: Estimate, stage: StageData, budget: BudgetC
     return _judged(asked, value, asked.limit, Bounds(each.low * months, each.high * months))
 
 
-def judge_increase(asked: Asked, stage: StageData, base: Baseline, price: Price, tails: Tails) -> Judged:
+def judge_increase(
+    asked: Asked, stage: StageData, base: Baseline, price: Price, tails: Tails
+) -> Judged:
     """The cost per request over the baseline's, less one: metered by prompt, self-hosted by blocks."""
     if reason := no_cost_reason(stage, price) or no_cost_reason(base.stage, price):
         return undecided(absent(reason), asked.limit, reason)
@@ -206,12 +270,18 @@ def judge_increase(asked: Asked, stage: StageData, base: Baseline, price: Price,
     value = estimate(ratio.value - 1, _less_one(ratio.bounds(TAIL, TAIL)), ratio.n, scale=1.0)
     if doubt := base.doubt or _failed(base.stage) or _too_few(ratio):
         return undecided(value, asked.limit, doubt)
-    return _judged(asked, value, asked.limit, _less_one(ratio.bounds(tails.optimistic, tails.pessimistic)))
+    return _judged(
+        asked, value, asked.limit, _less_one(ratio.bounds(tails.optimistic, tails.pessimistic))
+    )
 
 
 def _too_few(ratio: CostRatio) -> str | None:
     if not is_metered(ratio.price):
-        return None if ratio.n > 1 else "costs by the hour are compared block by block: that needs two pairs of blocks"
+        return (
+            None
+            if ratio.n > 1
+            else "costs by the hour are compared block by block: that needs two pairs of blocks"
+        )
     if ratio.n >= FEWEST_PROMPTS:
         return None
     return f"metered costs are compared prompt by prompt: that needs at least {FEWEST_PROMPTS} prompts, there are {ratio.n}"
@@ -228,4 +298,6 @@ def _judged(asked: Asked, value: Estimate, limit: float, bounds: Bounds) -> Judg
     low, high = (x if isfinite(x) else None for x in (held_.low, held_.high))
     pessimistic, optimistic = (high, low) if asked.better == "lower" else (low, high)
     reason = "the data bound it on neither side" if low is None and high is None else None
-    return Judged(value=value, limit=limit, pessimistic=pessimistic, optimistic=optimistic, reason=reason)
+    return Judged(
+        value=value, limit=limit, pessimistic=pessimistic, optimistic=optimistic, reason=reason
+    )

@@ -62,10 +62,23 @@ def asked_of(inputs: RunInputs, variant: str) -> list[Asked]:
                 if drop == 0
                 else f"no more than {drop * 100:g} percentage point{'' if drop == 0.01 else 's'} under the baseline",
             )
-            found.append(Asked(key, "quality", key, label, "share", "higher", -drop, text, relative=True))
+            found.append(
+                Asked(key, "quality", key, label, "share", "higher", -drop, text, relative=True)
+            )
     if budget and budget.per_month is not None:
         text = f"{limit_text(budget.per_month, dollars)} a month"
-        found.append(Asked("cost_per_month", "budget", "cost_per_month", "cost per month", "$", "lower", budget.per_month, text))
+        found.append(
+            Asked(
+                "cost_per_month",
+                "budget",
+                "cost_per_month",
+                "cost per month",
+                "$",
+                "lower",
+                budget.per_month,
+                text,
+            )
+        )
     if budget and budget.max_increase is not None:
         text = f"at most {limit_text(budget.max_increase, change)}"
         found.append(
@@ -82,7 +95,15 @@ def _slo(metric: str, limit: Limit) -> Asked:
     value = limit.absolute if limit.absolute is not None else limit.relative
     assert value is not None
     return Asked(
-        metric, "slo", metric, definition.label, definition.unit, "lower", value, limit.text, relative=limit.absolute is None
+        metric,
+        "slo",
+        metric,
+        definition.label,
+        definition.unit,
+        "lower",
+        value,
+        limit.text,
+        relative=limit.absolute is None,
     )
 
 

@@ -33,7 +33,11 @@ class Case:
     def about(self) -> str:
         """What binds: "latency", "ttft", ..., "error_rate", "quality", "change" (quality lost) or "cost"."""
         if self.binding.kind == "slo":
-            return "error_rate" if self.binding.metric == "error_rate" else self.binding.metric.rpartition("_")[0]
+            return (
+                "error_rate"
+                if self.binding.metric == "error_rate"
+                else self.binding.metric.rpartition("_")[0]
+            )
         if self.binding.kind == "budget":
             return "cost"
         return "quality" if self.binding.metric == "quality" else "change"
@@ -76,7 +80,11 @@ class Case:
     def prompt_share(self) -> float:
         """What part of the binding value the prompt makes: of the mean latency until the first token, or of a metered price."""
         if self.slow:
-            return min(1.0, self.mean("ttft_mean") / self.mean("latency_mean")) if self.mean("latency_mean") else 0.0
+            return (
+                min(1.0, self.mean("ttft_mean") / self.mean("latency_mean"))
+                if self.mean("latency_mean")
+                else 0.0
+            )
         price = self.inputs.budget.price if self.inputs.budget else None
         if price is None or not is_metered(price):
             return 0.0
@@ -158,16 +166,21 @@ def _fewer_tokens(case: Case) -> Remedy | None:
     grown = case.stage.differences.get("output_tokens_mean")
     extra = grown.absolute.value if grown else None
     tokens = case.mean("output_tokens_mean")
-    if not extra or extra <= 0 or not tokens or case.about in ("quality", "change", "error_rate", *_FIRST_TOKEN, "tpot", "itl"):
+    if (
+        not extra
+        or extra <= 0
+        or not tokens
+        or case.about in ("quality", "change", "error_rate", *_FIRST_TOKEN, "tpot", "itl")
+    ):
         return None
     parts = case.stage.decomposition
     share = (1 - case.prompt_share) * extra / tokens
-    effect = f"back to the baseline's {tokens - extra:.0f} tokens an answer: about {percent(share)} off"
+    effect = (
+        f"back to the baseline's {tokens - extra:.0f} tokens an answer: about {percent(share)} off"
+    )
     if case.slow and parts and parts.verbosity.value and case.mean("latency_mean"):
         share = min(0.99, max(0.0, parts.verbosity.value / case.mean("latency_mean")))
-        effect = (
-            f"the {extra:.0f} tokens more than the baseline's make {quantity(parts.verbosity.value, 'ms')} of the mean latency"
-        )
+        effect = f"the {extra:.0f} tokens more than the baseline's make {quantity(parts.verbosity.value, 'ms')} of the mean latency"
     return Remedy(
         1 - share,
         Advice(
@@ -182,9 +195,18 @@ def _fewer_tokens(case: Case) -> Remedy | None:
 
 def _shorter_prompt(case: Case) -> Remedy | None:
     tokens, share = case.mean("input_tokens_mean"), case.prompt_share
-    if not tokens or share < 0.1 or not (case.slow or case.about == "cost") or case.about in ("tpot", "itl"):
+    if (
+        not tokens
+        or share < 0.1
+        or not (case.slow or case.about == "cost")
+        or case.about in ("tpot", "itl")
+    ):
         return None
-    of = "of the mean latency passes before the first token" if case.slow else "of the price is input tokens"
+    of = (
+        "of the mean latency passes before the first token"
+        if case.slow
+        else "of the price is input tokens"
+    )
     return Remedy(
         1 - share / 2,
         Advice(
@@ -222,13 +244,25 @@ _OVERLOAD = ("timeout_connect", "timeout_first", "timeout_stall", "timeout_total
 def _replicas(case: Case) -> Remedy | None:
     """Takes away waiting: where times bind, or where requests fail because they waited too long."""
     rate, overloaded = case.stage.offered_rate, case.stage.held is False
-    late = sum(case.stage.failures.get(name, 0) for name in _OVERLOAD) > sum(case.stage.failures.values()) / 2
-    wanted = case.about in ("latency", "ttft") or (case.about == "error_rate" and (overloaded or late))
+    late = (
+        sum(case.stage.failures.get(name, 0) for name in _OVERLOAD)
+        > sum(case.stage.failures.values()) / 2
+    )
+    wanted = case.about in ("latency", "ttft") or (
+        case.about == "error_rate" and (overloaded or late)
+    )
     if rate is None or not wanted:
         return None
     waited = max(0.0, case.mean("ttft_mean") - case.mean("service_ttft_mean"))
-    keeps_up = {True: "one replica keeps up", False: "one replica does not keep up: its queue grows"}
-    facts = [f"At {rate:g} requests/s {keeps_up[case.stage.held]}"] if case.stage.held is not None else []
+    keeps_up = {
+        True: "one replica keeps up",
+        False: "one replica does not keep up: its queue grows",
+    }
+    facts = (
+        [f"At {rate:g} requests/s {keeps_up[case.stage.held]}"]
+        if case.stage.held is not None
+        else []
+    )
     facts += [f"{quantity(waited, 'ms')} pass before a request is sent"] if waited > 1 else []
     return Remedy(
         0.4 if overloaded else 0.9,
@@ -245,7 +279,11 @@ def _replicas(case: Case) -> Remedy | None:
 def _gentler_quantization(case: Case) -> Remedy | None:
     if case.about not in ("quality", "change") or case.record.kind != "quantized":
         return None
-    again = {"suffix": "merged"} if "int8" in case.record.what else {"suffix": "int8", "quantize": "w8a8-int8"}
+    again = (
+        {"suffix": "merged"}
+        if "int8" in case.record.what
+        else {"suffix": "int8", "quantize": "w8a8-int8"}
+    )
     return Remedy(
         0.5,
         Advice(
@@ -288,7 +326,9 @@ def _more_data(case: Case) -> Remedy | None:
     )
 
 
-_SERVER = "the server's log tells the cause; an error rate is brought down there, not by more hardware"
+_SERVER = (
+    "the server's log tells the cause; an error rate is brought down there, not by more hardware"
+)
 _REFUSED = "a refused request is refused again: its words tell what to change in model, prompt or parameters"
 _UNREAD = "the answer itself tells whether it breaks the API's format or tunedyno reads it wrongly"
 _NETWORK = "look for what closes or refuses connections between here and the server: proxies, limits, restarts"

@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from math import ceil
 
-from foundation.format import Write, beside, change, duration, limit_text, percent, points, shortened, written
+from foundation.format import (
+    Write,
+    beside,
+    change,
+    duration,
+    limit_text,
+    percent,
+    points,
+    shortened,
+    written,
+)
 from results.decision.objectives import Asked
 from results.summary import Decision, Judged, Objective, Outcome, StageSummary
 
@@ -18,7 +28,9 @@ def writer(asked: Asked) -> Write:
     return change if asked.kind == "budget" and asked.relative else partial(written, asked.unit)
 
 
-def objective_sentence(asked: Asked, judged: Judged, outcome: Outcome, stage: StageSummary | None) -> str:
+def objective_sentence(
+    asked: Asked, judged: Judged, outcome: Outcome, stage: StageSummary | None
+) -> str:
     """The value, the limit, the outcome, and the bound that decided it or what would settle it."""
     write, value, limit = writer(asked), judged.value.value, judged.limit
     if value is None or judged.reason is not None or limit is None:
@@ -27,7 +39,11 @@ def objective_sentence(asked: Asked, judged: Judged, outcome: Outcome, stage: St
     if outcome == "unsettled":
         ends = [judged.optimistic, judged.pessimistic]
         texts, said = beside([value, *sorted(end for end in ends if end is not None)], limit, write)
-        span = f"{texts[1]} to {texts[2]}" if len(texts) == 3 else f"{_one_sided(asked, judged)} {texts[1]}"
+        span = (
+            f"{texts[1]} to {texts[2]}"
+            if len(texts) == 3
+            else f"{_one_sided(asked, judged)} {texts[1]}"
+        )
         open_ = f"{asked.label} is {texts[0]} (limit: {_limit(asked, said)}), not settled"
         return f"{open_}: the data allow {span}{_more(asked, judged, stage)}"
     deciding = judged.pessimistic if outcome == "holds" else judged.optimistic
@@ -47,7 +63,9 @@ def _limit(asked: Asked, said: str) -> str:
     """The limit as it was asked for; of an SLO in numbers too, which of a relative one are the baseline's."""
     if asked.kind != "slo":
         return asked.text
-    return ", ".join(part for part in (f"{asked.text} of the baseline's" if asked.relative else "", said) if part)
+    return ", ".join(
+        part for part in (f"{asked.text} of the baseline's" if asked.relative else "", said) if part
+    )
 
 
 def _more(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
@@ -66,7 +84,11 @@ def _more(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
         at = "failing at this rate" if asked.metric == "error_rate" else "with this share"
         return f"; about {total:,} requests {at} would settle it ({blocks})"
     blocks = _blocks(more.total - stage.blocks, stage)
-    return f"; {blocks} would be enough to judge it" if more.to == "judge" else f"; {blocks} would settle it"
+    return (
+        f"; {blocks} would be enough to judge it"
+        if more.to == "judge"
+        else f"; {blocks} would settle it"
+    )
 
 
 def _blocks(count: float, stage: StageSummary) -> str:
@@ -94,11 +116,17 @@ def headline(
         return f"INCONCLUSIVE on {name}: nothing is asked of it; write slo, quality or budget into the experiment"
     if decision == "SHIP":
         many = len(objectives)
-        which = f"all {many} objectives hold; the tightest" if many > 1 else "its one objective holds"
+        which = (
+            f"all {many} objectives hold; the tightest" if many > 1 else "its one objective holds"
+        )
         return f"SHIP {name}: {which}: {binding.sentence}"
     if decision == "DON'T SHIP":
         others = sum(objective.outcome == "fails" for objective in objectives) - 1
-        more = f"; {others} more objective{'s' if others > 1 else ''} fail{'s' if others == 1 else ''}" if others else ""
+        more = (
+            f"; {others} more objective{'s' if others > 1 else ''} fail{'s' if others == 1 else ''}"
+            if others
+            else ""
+        )
         return f"DON'T SHIP {name}: {binding.sentence}{more}"
     return f"INCONCLUSIVE on {name}: {binding.sentence}"
 
@@ -113,16 +141,22 @@ def reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list
     failed = stage.planned - stage.succeeded
     if failed and not any(o.metric == "error_rate" for o in objectives):
         rest = "nothing else was measured" if failed == stage.planned else _of_failed(objectives)
-        said.append(f"{failed:,} of {stage.planned:,} requests failed, and the slo names no error_rate: {rest}")
+        said.append(
+            f"{failed:,} of {stage.planned:,} requests failed, and the slo names no error_rate: {rest}"
+        )
     if stage.failures and stage.examples:
         most = max(stage.examples, key=lambda name: stage.failures.get(name, 0))
-        said.append(f"{most}, the first of {stage.failures[most]:,}: {shortened(stage.examples[most])}")
+        said.append(
+            f"{most}, the first of {stage.failures[most]:,}: {shortened(stage.examples[most])}"
+        )
     return said
 
 
 def _of_failed(objectives: Sequence[Objective]) -> str:
     """What failed requests are in the times that are judged; the metrics themselves are of those that succeeded."""
-    statistics = {o.metric.rpartition("_")[2] for o in objectives if o.kind == "slo" and o.unit == "ms"}
+    statistics = {
+        o.metric.rpartition("_")[2] for o in objectives if o.kind == "slo" and o.unit == "ms"
+    }
     parts = ["judged percentiles count them as infinite"] if statistics - {"mean"} else []
     parts += ["judged means leave them out"] if "mean" in statistics else []
     return " and ".join(parts) or "times are of those that succeeded"

@@ -52,11 +52,15 @@ def to_settle(
     if asked.metric in SHARE_METRICS and not asked.relative:
         return More(unit="requests", total=_requests(asked, judged, stage, tails))
     if asked.kind == "quality" and len(scores):
-        return More(unit="prompts", total=prompts_to_settle(asked, np.asarray(scores), judged.limit, tails))
+        return More(
+            unit="prompts", total=prompts_to_settle(asked, np.asarray(scores), judged.limit, tails)
+        )
     units = judged.value.n if unit == "prompts" else len(stage.blocks)
     if unit is None or units < 2 or (reach := reach_of(judged)) is None:
         return None
-    tail = tails.pessimistic if _within(asked, judged.value.value, judged.limit) else tails.optimistic
+    tail = (
+        tails.pessimistic if _within(asked, judged.value.value, judged.limit) else tails.optimistic
+    )
     return More(unit=unit, total=units_to_settle(reach, units, tail))
 
 
@@ -103,7 +107,11 @@ def reach_of(judged: Judged) -> float | None:
     assert value is not None and limit is not None
     if value == limit:
         return inf
-    bounds = [b for b in (judged.pessimistic, judged.optimistic) if b is not None and (b - value) * (limit - value) > 0]
+    bounds = [
+        b
+        for b in (judged.pessimistic, judged.optimistic)
+        if b is not None and (b - value) * (limit - value) > 0
+    ]
     if not bounds:
         return None
     if min(value, limit, *bounds) > 0:
@@ -153,11 +161,16 @@ def prompts_to_settle(asked: Asked, scores: Floats, limit: float, tails: Tails) 
     n, mean, deviation = len(scores), float(np.mean(scores)), float(np.std(scores))
     if mean == limit:
         return None
-    bounds_of, ordered = score_bounds if asked.key == "quality" else paired_score_bounds, np.sort(scores)
+    bounds_of, ordered = (
+        score_bounds if asked.key == "quality" else paired_score_bounds,
+        np.sort(scores),
+    )
 
     def enough(m: int, power: float) -> bool:
         """Of m scores spread as those there are, moved to the limit as far as chance moves their mean."""
-        bounds = bounds_of(ordered[(np.arange(m) * 2 + 1) * n // (2 * m)], tails.pessimistic, tails.optimistic)
+        bounds = bounds_of(
+            ordered[(np.arange(m) * 2 + 1) * n // (2 * m)], tails.pessimistic, tails.optimistic
+        )
         moved = float(ndtri(power)) * deviation / sqrt(m)
         return bounds.low - moved >= limit if mean > limit else bounds.high + moved < limit
 

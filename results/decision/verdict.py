@@ -33,7 +33,10 @@ from results.summary import (
 def judge(summary: Summary, inputs: RunInputs) -> Verdicts:
     """A verdict for every variant, the baseline's own among them, and which of them to ship."""
     judged = {variant.variant: _objectives(variant, inputs) for variant in summary.variants}
-    decisions = {variant.variant: _decide(judged[variant.variant], _stage(variant)) for variant in summary.variants}
+    decisions = {
+        variant.variant: _decide(judged[variant.variant], _stage(variant))
+        for variant in summary.variants
+    }
     ranked = _ranked(summary, decisions)
     return Verdicts(
         schema_version=SCHEMA_VERSION,
@@ -41,7 +44,10 @@ def judge(summary: Summary, inputs: RunInputs) -> Verdicts:
         baseline=summary.baseline,
         recommended=next(iter(ranked), None),
         headline=_overall(summary, judged, decisions, ranked),
-        variants=[_verdict(variant, summary, inputs, judged, decisions, ranked) for variant in summary.variants],
+        variants=[
+            _verdict(variant, summary, inputs, judged, decisions, ranked)
+            for variant in summary.variants
+        ],
     )
 
 
@@ -66,12 +72,21 @@ def _verdict(
         variant=variant.variant,
         decision=decision,
         is_baseline=variant.variant == summary.baseline,
-        headline=headline(variant.variant, decision, objectives, binding, stage, inputs.failed.get(variant.variant)),
+        headline=headline(
+            variant.variant,
+            decision,
+            objectives,
+            binding,
+            stage,
+            inputs.failed.get(variant.variant),
+        ),
         reasons=[*reasons(objectives, stage), *_shown(variant, decision, objectives, summary)],
         objectives=objectives,
         binding=binding.label if binding else None,
         question=worth_it(variant, binding, summary) if binding and decision != "SHIP" else None,
-        advice=advise(variant, binding, summary, inputs, passing) if binding and decision != "SHIP" else [],
+        advice=advise(variant, binding, summary, inputs, passing)
+        if binding and decision != "SHIP"
+        else [],
     )
 
 
@@ -84,7 +99,11 @@ def _objectives(variant: VariantSummary, inputs: RunInputs) -> list[Objective]:
     found = []
     for asked in asked_of(inputs, variant.variant):
         of = variant.judged.get(asked.key) or (stage.judged.get(asked.key) if stage else None)
-        of = of or undecided(absent("not measured"), fixed_limit(asked), f"stage {variant.judged_stage} was not measured")
+        of = of or undecided(
+            absent("not measured"),
+            fixed_limit(asked),
+            f"stage {variant.judged_stage} was not measured",
+        )
         found.append(_objective(asked, of, stage))
     return found
 
@@ -109,7 +128,11 @@ def _objective(asked: Asked, judged: Judged, stage: StageSummary | None) -> Obje
 
 def _between_bounds(asked: Asked, judged: Judged) -> Estimate:
     """The value with the bounds that decide, in place of its interval: a report shows why something is not settled."""
-    low, high = (judged.optimistic, judged.pessimistic) if asked.better == "lower" else (judged.pessimistic, judged.optimistic)
+    low, high = (
+        (judged.optimistic, judged.pessimistic)
+        if asked.better == "lower"
+        else (judged.pessimistic, judged.optimistic)
+    )
     return replace(judged.value, low=low, high=high)
 
 
@@ -136,10 +159,14 @@ def _decide(objectives: Sequence[Objective], stage: StageSummary | None) -> Deci
     return "INCONCLUSIVE" if "unsettled" in outcomes else "SHIP"
 
 
-def _shown(variant: VariantSummary, decision: Decision, objectives: Sequence[Objective], summary: Summary) -> list[str]:
+def _shown(
+    variant: VariantSummary, decision: Decision, objectives: Sequence[Objective], summary: Summary
+) -> list[str]:
     """Where more data may decide: what change against the baseline the blocks could have shown."""
     found = summary.resolution.get(variant.variant)
-    measured = not objectives or any(o.outcome == "unsettled" and o.value.value is not None for o in objectives)
+    measured = not objectives or any(
+        o.outcome == "unsettled" and o.value.value is not None for o in objectives
+    )
     return [found.sentence] if found is not None and decision == "INCONCLUSIVE" and measured else []
 
 
@@ -164,6 +191,16 @@ def _ranked(summary: Summary, decisions: dict[str, Decision]) -> list[str]:
     return [variant.variant for variant in sorted(ready, key=rank)]
 
 
-def _overall(summary: Summary, judged: dict[str, list[Objective]], decisions: dict[str, Decision], ranked: Sequence[str]) -> str:
+def _overall(
+    summary: Summary,
+    judged: dict[str, list[Objective]],
+    decisions: dict[str, Decision],
+    ranked: Sequence[str],
+) -> str:
     asked = {name: decisions[name] for name, objectives in judged.items() if objectives}
-    return overall(summary.baseline, asked, ranked, {v.variant: v.metrics["quality"].value for v in summary.variants})
+    return overall(
+        summary.baseline,
+        asked,
+        ranked,
+        {v.variant: v.metrics["quality"].value for v in summary.variants},
+    )

@@ -18,22 +18,39 @@ SHORT_SHARE = 0.1
 
 def answer_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt]) -> list[Doubt]:
     """Of what came back, whatever it was asked for."""
-    asked = {name: tokens for name, prompt in prompts.items() if (tokens := prompt.output_tokens) is not None}
+    asked = {
+        name: tokens
+        for name, prompt in prompts.items()
+        if (tokens := prompt.output_tokens) is not None
+    }
     found: list[Doubt] = []
     answered = sum(int(block.ok.sum()) for block in blocks)
     if empty := sum(int(block.empty.sum()) for block in blocks):
         found.append(("SUSPECT", f"{empty} of {some(answered, 'answer')} were empty"))
     answers = [(block.ok & (block.chunks.count > 0), block.chunks) for block in blocks]
     if odd := sum(int((there & (chunks.tokens_of == 0)).sum()) for there, chunks in answers):
-        found.append(("SUSPECT", f"{some(odd, 'answer')} without one token count a chunk: left out of ITL"))
-    lagging = [(int((there & (chunks.lags == 0)).sum()), int(there.sum())) for there, chunks in answers]
-    if any(chunks.lags.any() for _, chunks in answers) and (odd := sum(count for count, _ in lagging)):
-        found.append(("SUSPECT", f"{some(odd, 'answer')} without one client lag a chunk: left out of it"))
+        found.append(
+            ("SUSPECT", f"{some(odd, 'answer')} without one token count a chunk: left out of ITL")
+        )
+    lagging = [
+        (int((there & (chunks.lags == 0)).sum()), int(there.sum())) for there, chunks in answers
+    ]
+    if any(chunks.lags.any() for _, chunks in answers) and (
+        odd := sum(count for count, _ in lagging)
+    ):
+        found.append(
+            ("SUSPECT", f"{some(odd, 'answer')} without one client lag a chunk: left out of it")
+        )
     lengths = [_lengths(block, asked) for block in blocks]
-    wanted, there, cut = (np.concatenate([np.empty(0), *parts]) for parts in zip(*lengths, strict=True))
+    wanted, there, cut = (
+        np.concatenate([np.empty(0), *parts]) for parts in zip(*lengths, strict=True)
+    )
     if short := int((there < wanted - np.maximum(1, SHORT_SHARE * wanted)).sum()):
         found.append(
-            ("SUSPECT", f"{short} of {some(len(wanted), 'answer')} were shorter than asked by more than {SHORT_SHARE:.0%}")
+            (
+                "SUSPECT",
+                f"{short} of {some(len(wanted), 'answer')} were shorter than asked by more than {SHORT_SHARE:.0%}",
+            )
         )
     free = np.isnan(wanted)
     if (cut[free].sum() > 0) and cut[free].mean() >= CUT_SHARE:
@@ -42,19 +59,29 @@ def answer_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt]) -> 
     return found
 
 
-def _lengths(block: Requests, asked: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _lengths(
+    block: Requests, asked: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of every answer: the tokens asked for, those there (NaN where not known), and whether it was cut."""
     wanted = np.array([asked.get(prompt, np.nan) for prompt in block.prompt_id], dtype=np.float64)
-    return wanted[block.ok], block.output_tokens[block.ok], block.cut_short[block.ok].astype(np.float64)
+    return (
+        wanted[block.ok],
+        block.output_tokens[block.ok],
+        block.cut_short[block.ok].astype(np.float64),
+    )
 
 
-def scoring_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt], scoring: Scoring) -> list[Doubt]:
+def scoring_doubts(
+    blocks: Sequence[Requests], prompts: Mapping[str, Prompt], scoring: Scoring
+) -> list[Doubt]:
     """`prompts`: those of the question set. `scoring`: as the experiment writes it."""
     asked = list(dict.fromkeys(prompt for block in blocks for prompt in block.prompt_id))
     found: list[Doubt] = []
     if prompts and (unknown := [prompt for prompt in asked if prompt not in prompts]):
         words = f"{len(unknown)} of {some(len(asked), 'prompt')} that were asked are not in prompts.jsonl"
-        found.append(("SUSPECT", f"{words} ({', '.join(unknown[:3])}): their answers are not scored"))
+        found.append(
+            ("SUSPECT", f"{words} ({', '.join(unknown[:3])}): their answers are not scored")
+        )
     references = {prompt: prompts[prompt].reference for prompt in asked if prompt in prompts}
     with_one = [reference for reference in references.values() if reference is not None]
     if scoring.scorer not in NEEDS_NO_REFERENCE and 0 < len(with_one) < len(references):

@@ -33,7 +33,11 @@ def read_counters(run: Path, variant: str) -> Counters | Damage | None:
         return None
     try:
         table = pq.read_table(run / name, columns=list(columns))
-        whole = table.cast(pa.schema([(column, pa.int64()) for column in columns])).drop_null().sort_by("monotonic_ns")
+        whole = (
+            table.cast(pa.schema([(column, pa.int64()) for column in columns]))
+            .drop_null()
+            .sort_by("monotonic_ns")
+        )
     except (OSError, pa.ArrowException, ValueError) as error:
         return Damage(name, 0, f"can't be read ({str(error).splitlines()[0]})")
     return Counters(*(whole.column(column).to_numpy() for column in columns))

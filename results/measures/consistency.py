@@ -33,19 +33,25 @@ def prompt_consistency(blocks: Sequence[Requests]) -> dict[str, float]:
     alike = np.zeros(len(order), np.bool_)
     alike[order[:-1][like_the_next]] = alike[order[1:][like_the_next]] = True
     counts = Counter(
-        (prompt, normalise(text)) for (prompt, text), is_alike in zip(_answers(blocks), alike, strict=True) if is_alike
+        (prompt, normalise(text))
+        for (prompt, text), is_alike in zip(_answers(blocks), alike, strict=True)
+        if is_alike
     )
     same: dict[str, int] = {}
     for (prompt, _), k in counts.items():
         same[prompt] = same.get(prompt, 0) + k * (k - 1)
-    pairs = {prompt: n * (n - 1) for prompt, n in zip(number, np.bincount(prompts).tolist(), strict=True)}
+    pairs = {
+        prompt: n * (n - 1) for prompt, n in zip(number, np.bincount(prompts).tolist(), strict=True)
+    }
     return {prompt: same.get(prompt, 0) / n for prompt, n in pairs.items() if n}
 
 
 def _answers(blocks: Sequence[Requests]) -> Iterator[tuple[str, str]]:
     """Prompt and text of every answer."""
     for requests in blocks:
-        yield from compress(zip(requests.prompt_id, requests.text, strict=True), requests.ok.tolist())
+        yield from compress(
+            zip(requests.prompt_id, requests.text, strict=True), requests.ok.tolist()
+        )
 
 
 def looks_of(text: str) -> int:

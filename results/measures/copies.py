@@ -35,10 +35,15 @@ def _mark(block: Block) -> tuple[int, bytes] | None:
     return trace.origin_unix_ns, sha256(trace.due.tobytes() + trace.latency.tobytes()).digest()
 
 
-def _doubted(stage: StageData, own: tuple[str, str], shared: Sequence[Sequence[tuple[str, str]]]) -> StageData:
+def _doubted(
+    stage: StageData, own: tuple[str, str], shared: Sequence[Sequence[tuple[str, str]]]
+) -> StageData:
     others = {place for places in shared if own in places for place in places if place != own}
     if not others:
         return stage
     where = "; ".join(f"{variant}, {name}" for variant, name in sorted(others))
-    doubt: Doubt = ("INVALID", f"blocks of it are also those of {where}: one of the two was not measured")
+    doubt: Doubt = (
+        "INVALID",
+        f"blocks of it are also those of {where}: one of the two was not measured",
+    )
     return replace(stage, findings=[*stage.findings, doubt])

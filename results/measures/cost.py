@@ -53,11 +53,21 @@ def is_metered(price: Price) -> bool:
 
 def request_costs(requests: Requests, price: Price) -> Floats:
     """Dollars per request (n,), metered; NaN where its tokens are not known."""
-    priced = ((price.input_price, requests.input_tokens), (price.output_price, requests.output_tokens))
-    return np.asarray(sum((tokens * each for each, tokens in priced if each is not None), start=np.zeros(len(requests))))
+    priced = (
+        (price.input_price, requests.input_tokens),
+        (price.output_price, requests.output_tokens),
+    )
+    return np.asarray(
+        sum(
+            (tokens * each for each, tokens in priced if each is not None),
+            start=np.zeros(len(requests)),
+        )
+    )
 
 
-def cost_metrics(stage: StageData, quality: Estimate, budget: BudgetConfig | None) -> dict[str, Estimate]:
+def cost_metrics(
+    stage: StageData, quality: Estimate, budget: BudgetConfig | None
+) -> dict[str, Estimate]:
     """Every cost of a variant at one stage."""
     if budget is None:
         return dict.fromkeys(COSTS, absent("the experiment names no budget with prices"))
@@ -69,7 +79,9 @@ def cost_metrics(stage: StageData, quality: Estimate, budget: BudgetConfig | Non
         "cost_per_success": _per_success(stage, budget.price, each),
         "cost_per_correct": _over_quality(each, quality),
         "cost_per_million_output_tokens": _per_million_output_tokens(stage, budget.price, each),
-        "cost_per_month": _times(each, months) if months else absent("the budget names no requests_per_month"),
+        "cost_per_month": _times(each, months)
+        if months
+        else absent("the budget names no requests_per_month"),
     }
 
 
@@ -94,16 +106,18 @@ def cost_per_request(stage: StageData, price: Price) -> Estimate:
 def no_cost_reason(stage: StageData, price: Price) -> str | None:
     """Why the stage has no cost, None where it has one."""
     if is_metered(price):
-        return None if any(len(c) for c in _known_costs(stage, price)) else "no request has its tokens counted"
+        return (
+            None
+            if any(len(c) for c in _known_costs(stage, price))
+            else "no request has its tokens counted"
+        )
     if stage.succeeded == 0:
         return "no request succeeded, so no rate was held"
     if stage.held.value is not True:
         return f"no load was shown to be held ({stage.held.reason}), and at saturation a cost per request means nothing"
     ended = sum(block.ended for block in stage.blocks)
     if ended < ENDED_SHARE * stage.timed - 2 * sqrt(stage.timed * (1 - ENDED_SHARE)):
-        return (
-            f"of {stage.timed} requests that arrived in the windows {ended} ended there: too short to show the rate that is held"
-        )
+        return f"of {stage.timed} requests that arrived in the windows {ended} ended there: too short to show the rate that is held"
     return None
 
 
@@ -130,7 +144,10 @@ def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: floa
     value, _ = _cost(stage, price)
     if is_metered(price):
         bounds = Bounds(value, value)
-        costs, totals = [c for c in _known_costs(stage, price) if len(c)], _totals(stage.blocks, price)
+        costs, totals = (
+            [c for c in _known_costs(stage, price) if len(c)],
+            _totals(stage.blocks, price),
+        )
         if len(costs) > 1:
             bounds = bounds.widest(block_mean_bounds(costs, low_tail, high_tail))
         if len(totals) > 1:
@@ -139,7 +156,11 @@ def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: floa
     if len(stage.blocks) > 1:
         rates = [block.completed / block.window_s for block in stage.blocks if block.window_s > 0]
         rate = log_t_bounds(_hourly(price) / value, rates, high_tail, low_tail)
-        return Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low) if rate.low > 0 else UNBOUNDED
+        return (
+            Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low)
+            if rate.low > 0
+            else UNBOUNDED
+        )
     # One block has no spread; arrivals are at their most irregular when they are Poisson.
     completed = stage.blocks[0].completed
     count = count_bounds(completed, high_tail, low_tail)
@@ -147,10 +168,14 @@ def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: floa
 
 
 def _totals(blocks: Sequence[Block], price: Price) -> PromptTotals:
-    return prompt_totals([block.requests for block in blocks], lambda r: request_costs(r, price), failed_too=True)
+    return prompt_totals(
+        [block.requests for block in blocks], lambda r: request_costs(r, price), failed_too=True
+    )
 
 
-def paired_costs(pairs: Sequence[tuple[Block, Block]], price: Price) -> tuple[PromptTotals, PromptTotals]:
+def paired_costs(
+    pairs: Sequence[tuple[Block, Block]], price: Price
+) -> tuple[PromptTotals, PromptTotals]:
     """Dollars by prompt of either side, over the requests whose tokens are known, failed ones too."""
     ours, theirs = ([pair[side].requests for pair in pairs] for side in (0, 1))
     return totals_of_both(ours, theirs, lambda r: request_costs(r, price), failed_too=True)
@@ -186,13 +211,17 @@ def cost_ratio(pairs: Sequence[tuple[Block, Block]], price: Price) -> CostRatio 
             return None
         prompts = sorted(ours.keys() | theirs.keys())
         values = [prompt_mean(totals, prompts).value for totals in (ours, theirs)]
-        return CostRatio(pairs, price, values[0] / values[1], len(prompts)) if values[1] > 0 else None
+        return (
+            CostRatio(pairs, price, values[0] / values[1], len(prompts)) if values[1] > 0 else None
+        )
     pairs = [pair for pair in pairs if pair[0].window_s > 0 and pair[1].window_s > 0]
     completed = [sum(pair[side].completed for pair in pairs) for side in (0, 1)]
     if not all(completed):
         return None
     windows = [sum(pair[side].window_s for pair in pairs) for side in (0, 1)]
-    return CostRatio(pairs, price, windows[0] / completed[0] / (windows[1] / completed[1]), len(pairs))
+    return CostRatio(
+        pairs, price, windows[0] / completed[0] / (windows[1] / completed[1]), len(pairs)
+    )
 
 
 def _known_costs(stage: StageData, price: Price) -> Sequence[Floats]:
@@ -235,12 +264,23 @@ def _per_million_output_tokens(stage: StageData, price: Price, each: Estimate) -
         tokens, costs = tokens[known], costs[known]
         if tokens.sum() == 0:
             return absent("no output tokens")
-        return _times(estimate(float(costs.sum() / tokens.sum()), ratio_bounds(costs, tokens, TAIL, TAIL), len(tokens)), 1e6)
+        return _times(
+            estimate(
+                float(costs.sum() / tokens.sum()),
+                ratio_bounds(costs, tokens, TAIL, TAIL),
+                len(tokens),
+            ),
+            1e6,
+        )
     tokens_out = sum(block.output_tokens for block in stage.blocks)
     if not tokens_out > 0:
         return absent("no output tokens")
     value = _hourly(price) * stage.window_s / tokens_out
     blocks = [block.output_tokens / block.window_s for block in stage.blocks if block.window_s > 0]
-    rate = log_t_bounds(_hourly(price) / value, blocks, TAIL, TAIL) if len(blocks) > 1 else UNBOUNDED
-    bounds = Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low) if rate.low > 0 else UNBOUNDED
+    rate = (
+        log_t_bounds(_hourly(price) / value, blocks, TAIL, TAIL) if len(blocks) > 1 else UNBOUNDED
+    )
+    bounds = (
+        Bounds(_hourly(price) / rate.high, _hourly(price) / rate.low) if rate.low > 0 else UNBOUNDED
+    )
     return _times(estimate(value, bounds, each.n), 1e6)

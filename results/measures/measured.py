@@ -55,7 +55,9 @@ class Measured:
     unread: Sequence[Damage] = ()
 
 
-def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt], *, parquet: bool = False) -> list[Measured]:
+def read_measured(
+    inputs: RunInputs, prompts: Mapping[str, Prompt], *, parquet: bool = False
+) -> list[Measured]:
     """Every variant of a run; with `parquet` each stage's journals become `requests.parquet` beside them as they are read.
 
     Raises BadInput for a run without a journal that can be read.
@@ -67,9 +69,15 @@ def read_measured(inputs: RunInputs, prompts: Mapping[str, Prompt], *, parquet: 
     return [replace(variant, stages=stages[variant.record.name]) for variant in measured]
 
 
-def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt], parquet: bool) -> Measured:
+def _read(
+    inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt], parquet: bool
+) -> Measured:
     folder = inputs.run / "load" / record.name
-    paths = sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl"))) if folder.is_dir() else []
+    paths = (
+        sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl")))
+        if folder.is_dir()
+        else []
+    )
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
     counters = read_counters(inputs.run, record.name)
@@ -81,21 +89,43 @@ def _read(inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt
         if not journals:
             unread += damage
         else:
-            probe = next((probe for probe in inputs.quality.probes if path.name == f"probe-{probe.name}"), None)
-            stage = _stage(record, path.name, own, damage, Settling() if probe else settling_of(journals), prompts)
+            probe = next(
+                (probe for probe in inputs.quality.probes if path.name == f"probe-{probe.name}"),
+                None,
+            )
+            stage = _stage(
+                record,
+                path.name,
+                own,
+                damage,
+                Settling() if probe else settling_of(journals),
+                prompts,
+            )
             if probe or path.name == inputs.judged_stage:
                 group, scoring = (probe.name, probe) if probe else (EVAL, inputs.quality)
-                more = scoring_doubts([b.requests for b in stage.blocks], _of_set(prompts, group), scoring)
+                more = scoring_doubts(
+                    [b.requests for b in stage.blocks], _of_set(prompts, group), scoring
+                )
                 stage = replace(stage, findings=[*stage.findings, *more])
             stages[path.name] = stage
             cache = cache_metrics(journals, counters if isinstance(counters, Counters) else None)
             tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
-    probes = {p.name: stages.pop(f"probe-{p.name}") for p in inputs.quality.probes if f"probe-{p.name}" in stages}
+    probes = {
+        p.name: stages.pop(f"probe-{p.name}")
+        for p in inputs.quality.probes
+        if f"probe-{p.name}" in stages
+    }
     order = {name: i for i, name in enumerate(inputs.stages)}
-    ordered = dict(sorted(stages.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+    ordered = dict(
+        sorted(stages.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
+    )
     judged = stages.get(inputs.judged_stage)
     scored = _scores(judged, EVAL, inputs.quality, prompts) if judged else PromptScores({}, 0)
-    probed = {p.name: _scores(probes[p.name], p.name, p, prompts) for p in inputs.quality.probes if p.name in probes}
+    probed = {
+        p.name: _scores(probes[p.name], p.name, p, prompts)
+        for p in inputs.quality.probes
+        if p.name in probes
+    }
     return Measured(
         record=record,
         stages=ordered,
@@ -132,7 +162,9 @@ def _stage(
         damage=damage,
         findings=[*header_findings(own, record.prompt_style), *answer_doubts(requests, prompts)],
         differs=load_differs(headers),
-        begun=[sum(prompt not in following for prompt in block.steady.prompt_id) for block in blocks],
+        begun=[
+            sum(prompt not in following for prompt in block.steady.prompt_id) for block in blocks
+        ],
         sessions=any(not following.isdisjoint(each.prompt_id) for each in requests),
     )
 
@@ -141,6 +173,10 @@ def _of_set(prompts: Mapping[str, Prompt], group: str) -> dict[str, Prompt]:
     return {prompt.id: prompt for prompt in prompts.values() if prompt.set == group}
 
 
-def _scores(stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]) -> PromptScores:
+def _scores(
+    stage: StageData, group: str, scoring: Scoring, prompts: Mapping[str, Prompt]
+) -> PromptScores:
     mine = _of_set(prompts, group)
-    return prompt_scores([block.requests for block in stage.blocks], mine, with_labels(scoring, mine.values()))
+    return prompt_scores(
+        [block.requests for block in stage.blocks], mine, with_labels(scoring, mine.values())
+    )

@@ -43,12 +43,19 @@ PER_REQUEST: dict[str, tuple[str, str, Callable[[Requests], Floats]]] = {
     "service_latency": ("service latency", "last chunk - sent", lambda r: r.service_latency),
     "ttft": ("TTFT", "first chunk - scheduled time", lambda r: r.ttft),
     "service_ttft": ("service TTFT", "first chunk - sent", lambda r: r.service_ttft),
-    "tpot": ("TPOT", "(last chunk - first chunk) / (output tokens - 1), of answers with two tokens or more", lambda r: r.tpot),
+    "tpot": (
+        "TPOT",
+        "(last chunk - first chunk) / (output tokens - 1), of answers with two tokens or more",
+        lambda r: r.tpot,
+    ),
     "slip": ("schedule slip", "sent - scheduled time", lambda r: r.slip),
 }
 # Many values a request.
 _PER_CHUNK: dict[str, tuple[str, str]] = {
-    "itl": ("ITL", "gaps between successive tokens; tokens that share a chunk have gap 0 after its first"),
+    "itl": (
+        "ITL",
+        "gaps between successive tokens; tokens that share a chunk have gap 0 after its first",
+    ),
     "icl": (
         "ICL",
         "gaps between successive chunks",
@@ -79,7 +86,9 @@ def _definitions() -> dict[str, Metric]:
     times = {name: (label, text) for name, (label, text, _) in PER_REQUEST.items()} | _PER_CHUNK
     for name, (label, text) in times.items():
         for stat in STATISTICS:
-            found[f"{name}_{stat}"] = Metric(f"{label} {stat}", "ms", f"{stat} {_OVER} of {text}", "lower")
+            found[f"{name}_{stat}"] = Metric(
+                f"{label} {stat}", "ms", f"{stat} {_OVER} of {text}", "lower"
+            )
     for name in ADJUSTED:
         for q in QUANTILES:
             label, text = times[name]
@@ -187,12 +196,20 @@ def block_statistics(block: Block, limits: Limits) -> dict[str, float]:
             numbers = [block.by_chunk[name].mean, *block.by_chunk[name].percentiles]
         else:
             numbers = _mean_and_percentiles(values_in(block, name))
-        found |= {key: x for stat, x in zip(STATISTICS, numbers, strict=True) if (key := f"{name}_{stat}") in METRICS}
+        found |= {
+            key: x
+            for stat, x in zip(STATISTICS, numbers, strict=True)
+            if (key := f"{name}_{stat}") in METRICS
+        }
     return found | counted([block], limits)
 
 
 def _mean_and_percentiles(values: Floats) -> list[float]:
-    return [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()] if len(values) else [nan] * len(STATISTICS)
+    return (
+        [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()]
+        if len(values)
+        else [nan] * len(STATISTICS)
+    )
 
 
 def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
@@ -201,13 +218,21 @@ def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
     good = sum(int(met(b.steady, limits).sum()) for b in blocks)
     sent = sum(int((~np.isnan(b.steady.sent)).sum()) for b in blocks)
     counts = {"goodput": good, "achieved_rate": sent}
-    found = {key: count / window if window > 0 else nan for key, count in counts.items()} | throughput(blocks)
-    found["slo_attainment"] = sum(int(met(b.requests, limits).sum()) for b in blocks) / n if n else nan
+    found = {
+        key: count / window if window > 0 else nan for key, count in counts.items()
+    } | throughput(blocks)
+    found["slo_attainment"] = (
+        sum(int(met(b.requests, limits).sum()) for b in blocks) / n if n else nan
+    )
     found["error_rate"] = sum(int((~b.requests.ok).sum()) for b in blocks) / n if n else nan
     answered = sum(int(b.requests.ok.sum()) for b in blocks)
     for key, which in ANSWER_SHARES.items():
-        found[key] = sum(int(which(b.requests).sum()) for b in blocks) / answered if answered else nan
-    found["in_flight"] = sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
+        found[key] = (
+            sum(int(which(b.requests).sum()) for b in blocks) / answered if answered else nan
+        )
+    found["in_flight"] = (
+        sum(b.in_flight * b.window_s for b in blocks) / window if window > 0 else nan
+    )
     gaps = [b.by_chunk["icl"] for b in blocks]
     after_another = sum(each.n for each in gaps)
     found["coalesced"] = sum(each.zeros for each in gaps) / after_another if after_another else nan
@@ -255,7 +280,11 @@ def stage_metrics(stage: StageData, limits: Limits) -> dict[str, Estimate]:
 def _sessions(stage: StageData) -> Estimate:
     if not stage.sessions:
         return absent("every arrival is a single request")
-    rates = [begun / block.window_s for begun, block in zip(stage.begun, stage.blocks, strict=True) if block.window_s > 0]
+    rates = [
+        begun / block.window_s
+        for begun, block in zip(stage.begun, stage.blocks, strict=True)
+        if block.window_s > 0
+    ]
     pooled = sum(stage.begun) / stage.window_s if stage.window_s > 0 else nan
     return _over_blocks(pooled, rates, sum(stage.begun), inf)
 
@@ -266,18 +295,24 @@ def _no_token_times(stage: StageData) -> dict[str, str]:
     return {name: reason for name in ("tpot", "itl") if (reason := unmeasured(name, steady, MOST))}
 
 
-def _distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
+def _distribution(
+    stage: StageData, per_block: Sequence[Mapping[str, float]], name: str
+) -> dict[str, Estimate]:
     values = np.concatenate([values_in(b, name) for b in stage.blocks])
     found = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
     keys = [f"{name}_p{q:g}" for q in QUANTILES]
     return found | dict(zip(keys, percentiles(values, QUANTILES), strict=True))
 
 
-def _chunk_distribution(stage: StageData, per_block: Sequence[Mapping[str, float]], name: str) -> dict[str, Estimate]:
+def _chunk_distribution(
+    stage: StageData, per_block: Sequence[Mapping[str, float]], name: str
+) -> dict[str, Estimate]:
     """Tokens of one answer hang together, so ranks of tokens would promise too much: only blocks tell the spread."""
     pooled = stage.by_chunk[name]
     if not pooled.n:
-        return {f"{name}_{stat}": absent("no successful request has this value") for stat in STATISTICS}
+        return {
+            f"{name}_{stat}": absent("no successful request has this value") for stat in STATISTICS
+        }
     found = {}
     for stat, value in zip(STATISTICS, (pooled.mean, *pooled.percentiles), strict=True):
         key = f"{name}_{stat}"
@@ -298,7 +333,11 @@ def _around_mean(stage: StageData, name: str, mean: float, blocks: Sequence[floa
     if len(blocks) > 1:
         return t_bounds(mean, blocks, TAIL, TAIL)
     times = chunk_times(stage.blocks, name)
-    return t_bounds_of(mean, times.deviation(), len(times), TAIL, TAIL) if len(times) > 1 else Bounds(-inf, inf)
+    return (
+        t_bounds_of(mean, times.deviation(), len(times), TAIL, TAIL)
+        if len(times) > 1
+        else Bounds(-inf, inf)
+    )
 
 
 def _mean(values: Floats, per_block: Sequence[float]) -> Estimate:
@@ -309,7 +348,9 @@ def _mean(values: Floats, per_block: Sequence[float]) -> Estimate:
     units = blocks if len(blocks) > 1 else values
     mean = float(np.mean(values))
     bounds = t_bounds(mean, units, TAIL, TAIL)
-    return estimate(mean, Bounds(max(bounds.low, min(0.0, float(values.min()))), bounds.high), len(values))
+    return estimate(
+        mean, Bounds(max(bounds.low, min(0.0, float(values.min()))), bounds.high), len(values)
+    )
 
 
 def _over_blocks(pooled: float, per_block: Sequence[float], n: int, most: float) -> Estimate:
@@ -319,7 +360,12 @@ def _over_blocks(pooled: float, per_block: Sequence[float], n: int, most: float)
     blocks = [x for x in per_block if not isnan(x)]
     reason = None if len(blocks) > 1 else "an interval needs at least two blocks"
     bounds = t_bounds(pooled, blocks, TAIL, TAIL)
-    return estimate(pooled, bounds if reason else Bounds(max(bounds.low, 0.0), min(bounds.high, most)), n, reason)
+    return estimate(
+        pooled,
+        bounds if reason else Bounds(max(bounds.low, 0.0), min(bounds.high, most)),
+        n,
+        reason,
+    )
 
 
 def _share(share: float, n: int, of: str = "was scheduled inside the window") -> Estimate:
@@ -338,5 +384,7 @@ def _adjusted(stage: StageData, name: str) -> dict[str, Estimate]:
         if floor_reason(q, len(values)) or upper_percentile(values, q) < inf:
             found[key] = percentile(values, q)
         else:
-            found[key] = absent(f"infinite: more than {100 - q:g} % of the requests failed", len(values))
+            found[key] = absent(
+                f"infinite: more than {100 - q:g} % of the requests failed", len(values)
+            )
     return found

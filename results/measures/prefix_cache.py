@@ -16,10 +16,16 @@ from results.summary import Estimate, Metric
 _OF = "of the tokens of all requests of the blocks, warm-up included"
 CACHE = {
     "cache_hit_share": Metric(
-        "prefix cache hits", "share", f"input tokens that the server's prefix cache answered, {_OF}", "higher"
+        "prefix cache hits",
+        "share",
+        f"input tokens that the server's prefix cache answered, {_OF}",
+        "higher",
     ),
     "intended_cache_hit_share": Metric(
-        "prefix cache hits intended", "share", f"input tokens shared with earlier prompts by intent, {_OF}", "higher"
+        "prefix cache hits intended",
+        "share",
+        f"input tokens shared with earlier prompts by intent, {_OF}",
+        "higher",
     ),
 }
 
@@ -39,7 +45,11 @@ def cache_metrics(journals: Sequence[Journal], counters: Counters | None) -> dic
 
 def _intended(journals: Sequence[Journal]) -> Estimate | None:
     inputs, shared = _known(journals, lambda requests: requests.shared_tokens)
-    return None if np.isnan(shared).all() else _share(np.minimum(np.nan_to_num(shared), inputs), inputs)
+    return (
+        None
+        if np.isnan(shared).all()
+        else _share(np.minimum(np.nan_to_num(shared), inputs), inputs)
+    )
 
 
 def _told(journals: Sequence[Journal]) -> Estimate | None:
@@ -48,7 +58,9 @@ def _told(journals: Sequence[Journal]) -> Estimate | None:
     return None if np.isnan(cached).all() else _share(np.nan_to_num(cached), inputs)
 
 
-def _known(journals: Sequence[Journal], column: Callable[[Requests], Floats]) -> tuple[Floats, Floats]:
+def _known(
+    journals: Sequence[Journal], column: Callable[[Requests], Floats]
+) -> tuple[Floats, Floats]:
     """Input tokens and another column of all requests whose input tokens are known."""
     everything = [(journal.requests.input_tokens, column(journal.requests)) for journal in journals]
     inputs, values = (np.concatenate(parts) for parts in zip(*everything, strict=True))
@@ -61,10 +73,14 @@ def _observed(journals: Sequence[Journal], counters: Counters) -> Estimate | Non
     for journal in journals:
         origin_ns, end = journal.header.origin_monotonic_ns, journal.end
         before = int(np.searchsorted(at_ns, origin_ns, side="right")) - 1
-        after = int(np.searchsorted(at_ns, origin_ns + end.ended_ns)) if end is not None else len(at_ns)
+        after = (
+            int(np.searchsorted(at_ns, origin_ns + end.ended_ns)) if end is not None else len(at_ns)
+        )
         if before < 0 or after == len(at_ns):
             return None
-        hits, queries = (int(each[after] - each[before]) for each in (counters.hits, counters.queries))
+        hits, queries = (
+            int(each[after] - each[before]) for each in (counters.hits, counters.queries)
+        )
         if not 0 <= hits <= queries:  # the server began again
             return None
         counted.append((hits, queries))
@@ -72,4 +88,6 @@ def _observed(journals: Sequence[Journal], counters: Counters) -> Estimate | Non
 
 
 def _share(parts: Floats, wholes: Floats) -> Estimate | None:
-    return Estimate(value=float(parts.sum() / wholes.sum()), n=len(wholes)) if wholes.sum() else None
+    return (
+        Estimate(value=float(parts.sum() / wholes.sum()), n=len(wholes)) if wholes.sum() else None
+    )

@@ -60,13 +60,20 @@ def _score(scoring: Scoring, answer: str, reference: str | None) -> float:
 def statement(quality: QualityConfig) -> str:
     """How the answers of a run are scored, and those of its probes."""
     said = [f"{quality.scorer}: {STATEMENTS[quality.scorer]}."]
-    said += [f"Probe {probe.name}, {probe.scorer}: {STATEMENTS[probe.scorer]}." for probe in quality.probes]
+    said += [
+        f"Probe {probe.name}, {probe.scorer}: {STATEMENTS[probe.scorer]}."
+        for probe in quality.probes
+    ]
     return " ".join(said)
 
 
 def why_no_reference(scoring: Scoring, reference: str) -> str | None:
     """Why no answer could ever be right by this reference, with what to write instead; None where one could."""
-    if scoring.scorer == "choice" and scoring.labels and normalise(reference) not in map(normalise, scoring.labels):
+    if (
+        scoring.scorer == "choice"
+        and scoring.labels
+        and normalise(reference) not in map(normalise, scoring.labels)
+    ):
         return f"{reference!r} is none of the labels ({', '.join(scoring.labels)}); write one of them, or add it to labels"
     if scoring.scorer == "number" and last_number(reference) is None:
         return f"{reference!r} holds no number that can be read; write one such as 1234.5"
@@ -90,7 +97,11 @@ def _contains(_: Scoring, answer: str, reference: str) -> float:
 
 def _number(scoring: Scoring, answer: str, reference: str) -> float:
     ours, wanted = last_number(answer), last_number(reference)
-    return float(ours is not None and wanted is not None and ours.equals(wanted, _tolerance(scoring.tolerance)))
+    return float(
+        ours is not None
+        and wanted is not None
+        and ours.equals(wanted, _tolerance(scoring.tolerance))
+    )
 
 
 @lru_cache
@@ -147,12 +158,18 @@ def _regex(scoring: Scoring, answer: str, reference: str) -> float:
     match = pattern.search(scoring.pattern or "", answer)
     if match is None:
         return 0.0
-    return float(not match.groups() or not reference or normalise(match[1] or "") == normalise(reference))
+    return float(
+        not match.groups() or not reference or normalise(match[1] or "") == normalise(reference)
+    )
 
 
 def _choice(scoring: Scoring, answer: str, reference: str) -> float:
     text = fold(answer)
-    places = [(at, -len(label), label) for label in map(normalise, scoring.labels) if (at := find(label, text)) is not None]
+    places = [
+        (at, -len(label), label)
+        for label in map(normalise, scoring.labels)
+        if (at := find(label, text)) is not None
+    ]
     return float(bool(places) and min(places)[2] == normalise(reference))
 
 
@@ -173,7 +190,9 @@ def with_labels(scoring: Scoring, prompts: Iterable[Prompt]) -> Scoring:
     """The scoring of a question set: `choice` without labels chooses among the references of the set."""
     if scoring.scorer != "choice" or scoring.labels:
         return scoring
-    return scoring.model_copy(update={"labels": tuple(sorted({p.reference for p in prompts if p.reference is not None}))})
+    return scoring.model_copy(
+        update={"labels": tuple(sorted({p.reference for p in prompts if p.reference is not None}))}
+    )
 
 
 class PromptScores(NamedTuple):
@@ -189,18 +208,28 @@ class PromptScores(NamedTuple):
         """What a reader of the scores has to know."""
         if not self.slow:
             return None
-        means = "nothing is scored by it; write a simpler one" if self.slow >= MANY_SLOW else "they count as wrong"
+        means = (
+            "nothing is scored by it; write a simpler one"
+            if self.slow >= MANY_SLOW
+            else "they count as wrong"
+        )
         return f"the pattern's search was given up after {pattern.SECONDS:g} s on {self.slow} answers: {means}"
 
 
-def prompt_scores(blocks: Iterable[Requests], prompts: Mapping[str, Prompt], scoring: Scoring) -> PromptScores:
+def prompt_scores(
+    blocks: Iterable[Requests], prompts: Mapping[str, Prompt], scoring: Scoring
+) -> PromptScores:
     """The mean score of each prompt over its requests; a failed request scores 0. Prompts that can't be scored are left out."""
     scores: dict[str, list[float]] = {}
     slow = 0
     for requests in blocks:
-        for prompt_id, text, ok in zip(requests.prompt_id, requests.text, requests.ok.tolist(), strict=True):
+        for prompt_id, text, ok in zip(
+            requests.prompt_id, requests.text, requests.ok.tolist(), strict=True
+        ):
             prompt = prompts.get(prompt_id)
-            if prompt is None or (prompt.reference is None and scoring.scorer not in NEEDS_NO_REFERENCE):
+            if prompt is None or (
+                prompt.reference is None and scoring.scorer not in NEEDS_NO_REFERENCE
+            ):
                 continue
             try:
                 value = _score(scoring, text, prompt.reference) if ok else 0.0
@@ -209,4 +238,6 @@ def prompt_scores(blocks: Iterable[Requests], prompts: Mapping[str, Prompt], sco
                 if slow >= MANY_SLOW:
                     return PromptScores({}, slow)
             scores.setdefault(prompt_id, []).append(value)
-    return PromptScores({prompt_id: float(np.mean(values)) for prompt_id, values in scores.items()}, slow)
+    return PromptScores(
+        {prompt_id: float(np.mean(values)) for prompt_id, values in scores.items()}, slow
+    )

@@ -62,9 +62,17 @@ def held(blocks: Sequence[Requests], offered: bool) -> Held:
     if offered and (why := too_short(blocks)):
         return Held(None, why, lag)
     if not offered:
-        return Held(None, "a closed loop offers no rate: the server sets its pace, which is that of a full server", lag)
+        return Held(
+            None,
+            "a closed loop offers no rate: the server sets its pace, which is that of a full server",
+            lag,
+        )
     if np.isnan(lag):
-        return Held(None, f"fewer than {FEWEST} requests came to an end: too few to tell whether the queue grew", lag)
+        return Held(
+            None,
+            f"fewer than {FEWEST} requests came to an end: too few to tell whether the queue grew",
+            lag,
+        )
     return Held(True, None, lag)
 
 
@@ -131,8 +139,14 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
     if typical <= OUTLASTS * span:
         return None
     levels = [took - took.mean() for _, took in stays]
-    quarters = [np.minimum((at - at.min()) / max(float(np.ptp(at)), 1e-9) * 4, 3).astype(int) for at, _ in stays]
-    groups = [np.concatenate([level[q == k] for level, q in zip(levels, quarters, strict=True)]) for k in range(4)]
+    quarters = [
+        np.minimum((at - at.min()) / max(float(np.ptp(at)), 1e-9) * 4, 3).astype(int)
+        for at, _ in stays
+    ]
+    groups = [
+        np.concatenate([level[q == k] for level, q in zip(levels, quarters, strict=True)])
+        for k in range(4)
+    ]
     groups = [group for group in groups if len(group)]
     from scipy.stats import kruskal  # takes a second to load, and is seldom needed
 
@@ -147,7 +161,9 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
 
 def _stays(requests: Requests) -> tuple[Floats, Floats]:
     """Scheduled time and time until the end, in s, of requests that were served, or that waited until a deadline."""
-    waited = np.array([f is not None and f.startswith("timeout_") for f in requests.failure], dtype=np.bool_)
+    waited = np.array(
+        [f is not None and f.startswith("timeout_") for f in requests.failure], dtype=np.bool_
+    )
     took = (requests.done - requests.scheduled) / 1e3
     known = (requests.ok | waited) & ~np.isnan(took)
     return requests.scheduled[known] / 1e3, took[known]

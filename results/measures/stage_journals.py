@@ -34,7 +34,9 @@ def journals_of(folder: Path, each: Each | None = None) -> tuple[dict[Path, Jour
             words = f"a journal of variant {header.variant!r}, stage {header.stage!r}, which this folder is not"
             left_out.append(Damage(file, 1, f"{words}: the whole block is left out"))
         elif all(origin) and origin in begun:
-            left_out.append(Damage(file, 1, f"a copy of {begun[origin].name}: the block is counted once"))
+            left_out.append(
+                Damage(file, 1, f"a copy of {begun[origin].name}: the block is counted once")
+            )
         else:
             begun[origin] = file
             own[file] = journal
@@ -48,7 +50,12 @@ def header_findings(journals: Mapping[Path, Journal], style: str) -> list[Doubt]
     # prompts that were cut to length by a variant's own count bear the variant's name
     own = {header.variant for header in headers.values()}
     if others := sorted({header.prompt_style for header in headers.values()} - {style} - own):
-        found.append(("SUSPECT", f"asked in prompt style {', '.join(others)}, and variants.json says {style}"))
+        found.append(
+            (
+                "SUSPECT",
+                f"asked in prompt style {', '.join(others)}, and variants.json says {style}",
+            )
+        )
     seeds = [header.seed for header in headers.values()]
     if 1 < len(set(seeds)) < len(seeds):
         words = "some blocks share a seed and others have one of their own: they come from different runs"
@@ -59,7 +66,9 @@ def header_findings(journals: Mapping[Path, Journal], style: str) -> list[Doubt]
 def load_differs(headers: Sequence[JournalHeader]) -> str | None:
     """Why the blocks are not of one offered load, None where they are."""
     differing = [words for name in LOAD if (words := _values(headers, name))]
-    return f"the blocks were not offered the same load ({'; '.join(differing)})" if differing else None
+    return (
+        f"the blocks were not offered the same load ({'; '.join(differing)})" if differing else None
+    )
 
 
 def _disagreements(headers: Sequence[JournalHeader]) -> list[Doubt]:
@@ -67,7 +76,9 @@ def _disagreements(headers: Sequence[JournalHeader]) -> list[Doubt]:
     if words := load_differs(headers):
         found.append(("INVALID", words))
     if asked := [words for name in QUESTION if (words := _values(headers, name))]:
-        found.append(("INVALID", f"the blocks were not asked of one thing in one way ({'; '.join(asked)})"))
+        found.append(
+            ("INVALID", f"the blocks were not asked of one thing in one way ({'; '.join(asked)})")
+        )
     if identities := {header.identity for header in headers} - {headers[0].identity}:
         others = sum(header.identity in identities for header in headers)
         words = f"{some(others, 'block')} of {len(headers)} measured something else (settings, contents or versions changed)"
@@ -88,10 +99,21 @@ def _numbers(headers: Mapping[Path, JournalHeader]) -> list[Doubt]:
     numbers = [header.block for header in headers.values()]
     found: list[Doubt] = []
     if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
-        found.append(("SUSPECT", f"several journals say they are block {', '.join(map(str, twice))}"))
-    renamed = [f"{file.name} is block {header.block}" for file, header in headers.items() if _number_of(file) != header.block]
+        found.append(
+            ("SUSPECT", f"several journals say they are block {', '.join(map(str, twice))}")
+        )
+    renamed = [
+        f"{file.name} is block {header.block}"
+        for file, header in headers.items()
+        if _number_of(file) != header.block
+    ]
     if renamed:
-        found.append(("SUSPECT", f"journals whose name says another block than they do: {'; '.join(renamed[:3])}"))
+        found.append(
+            (
+                "SUSPECT",
+                f"journals whose name says another block than they do: {'; '.join(renamed[:3])}",
+            )
+        )
     return found
 
 

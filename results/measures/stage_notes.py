@@ -31,23 +31,41 @@ def doubts(stage: StageData) -> list[str]:
     notes = [note for block in stage.blocks for note in block.notes]
     requests = [block.requests for block in stage.blocks]
     if stage.n == 0:
-        return [*notes, "no request was scheduled inside the steady window; lengthen the stage or shorten its warm-up"]
+        return [
+            *notes,
+            "no request was scheduled inside the steady window; lengthen the stage or shorten its warm-up",
+        ]
     if stage.succeeded == 0:
-        notes.append(f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was measured")
+        notes.append(
+            f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was measured"
+        )
     elif stage.succeeded < stage.n:
-        notes.append(f"{stage.n - stage.succeeded} of {stage.n} requests failed ({_classes(requests)})")
+        notes.append(
+            f"{stage.n - stage.succeeded} of {stage.n} requests failed ({_classes(requests)})"
+        )
     notes += _first_errors(stage)
     if silent := sum(int((r.ok & np.isnan(r.last)).sum()) for r in requests):
         notes.append(f"{silent} answers were empty: they have no first token and so no latency")
-    for reason, words in (("length", "cut at the token limit"), ("content_filter", "ended by a content filter")):
-        if ended := sum(int(r.ok[i]) for r in requests for i, why in enumerate(r.finish_reason) if why == reason):
+    for reason, words in (
+        ("length", "cut at the token limit"),
+        ("content_filter", "ended by a content filter"),
+    ):
+        if ended := sum(
+            int(r.ok[i]) for r in requests for i, why in enumerate(r.finish_reason) if why == reason
+        ):
             notes.append(f"{some(ended, 'answer')} {words}")
     noted = Counter(chain.from_iterable(notes for r in requests for notes in r.notes if notes))
-    notes += [f"{some(noted[note], 'answer')} {words}" for note, words in _NOTES.items() if noted[note]]
+    notes += [
+        f"{some(noted[note], 'answer')} {words}" for note, words in _NOTES.items() if noted[note]
+    ]
     if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
-        notes.append(f"{some(uncounted, 'answer')} without a token count: left out of every number made of tokens")
+        notes.append(
+            f"{some(uncounted, 'answer')} without a token count: left out of every number made of tokens"
+        )
     if stage.held.value is False:
-        notes.append(f"the offered load was not held: {stage.held.reason}, so latencies depend on how long the stage lasted")
+        notes.append(
+            f"the offered load was not held: {stage.held.reason}, so latencies depend on how long the stage lasted"
+        )
     return [*notes, *_left_out(stage)]
 
 
@@ -71,14 +89,20 @@ def _first_errors(stage: StageData) -> list[str]:
 def _left_out(stage: StageData) -> list[str]:
     """What warm-up, ramp-down and the cut of the beginning leave out of which numbers."""
     outside = [block.left_out for block in stage.blocks]
-    warm_up, ramp_down, failed = (sum(getattr(o, name) for o in outside) for name in ("warm_up", "ramp_down", "failed"))
+    warm_up, ramp_down, failed = (
+        sum(getattr(o, name) for o in outside) for name in ("warm_up", "ramp_down", "failed")
+    )
     parts = ((warm_up, "of the warm-up"), (ramp_down, "that came after the windows (ramp-down)"))
     notes = []
     if there := [f"{some(count, 'request')} {which}" for count, which in parts if count]:
         failures = f"; {failed} of them failed" if failed else ""
         notes.append(f"left out of every number: {' and '.join(there)}{failures}")
-    if late := sum(int((b.requests.ok & (b.requests.done >= b.window_ms[1])).sum()) for b in stage.blocks):
-        notes.append(f"{some(late, 'answer')} ended after the windows: counted in everything but throughput")
+    if late := sum(
+        int((b.requests.ok & (b.requests.done >= b.window_ms[1])).sum()) for b in stage.blocks
+    ):
+        notes.append(
+            f"{some(late, 'answer')} ended after the windows: counted in everything but throughput"
+        )
     if stage.settling.cut_ns:
         notes.append(
             f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet (MSER-5): their "
@@ -89,7 +113,9 @@ def _left_out(stage: StageData) -> list[str]:
 
 def _classes(requests: Sequence[Requests]) -> str:
     counts = failures(requests)
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+    return ", ".join(
+        f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1])
+    )
 
 
 def failures(requests: Sequence[Requests]) -> dict[str, int]:

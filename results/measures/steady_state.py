@@ -170,12 +170,18 @@ class StageData:
 def _by_chunk(blocks: Sequence[Block]) -> dict[str, Statistics]:
     times = {name: chunk_times(blocks, name) for name in CHUNK_TIMES}
     found = {name: statistics_of(times[name], QUANTILES) for name in CHUNK_TIMES if name != "itl"}
-    return found | {"itl": found["icl"] if times["itl"].same_as(times["icl"]) else statistics_of(times["itl"], QUANTILES)}
+    return found | {
+        "itl": found["icl"]
+        if times["itl"].same_as(times["icl"])
+        else statistics_of(times["itl"], QUANTILES)
+    }
 
 
 def chunk_times(blocks: Sequence[Block], name: str) -> Times:
     """The times of single chunks or tokens, of one kind, of the answers in the steady parts of some blocks."""
-    parts = [(b.requests.chunks, b.requests.ok & (b.requests.scheduled >= b.steady_ms)) for b in blocks]
+    parts = [
+        (b.requests.chunks, b.requests.ok & (b.requests.scheduled >= b.steady_ms)) for b in blocks
+    ]
     return pooled([chunks.times(name, of) for chunks, of in parts])
 
 
@@ -195,7 +201,11 @@ def window_of(journal: Journal) -> tuple[int, int]:
     """The window in ns from the origin: up to where it was stopped, if it was. A block that was cut off ends with the last thing
     it saw."""
     header, end = journal.header, journal.end
-    seen = [_last(journal.requests.scheduled_ns), _last(journal.requests.done_ns), header.window_start_ns]
+    seen = [
+        _last(journal.requests.scheduled_ns),
+        _last(journal.requests.done_ns),
+        header.window_start_ns,
+    ]
     ended_ns = max(seen) if end is None else end.window_end_ns
     ends = [at for at in (header.window_end_ns, ended_ns) if at is not None]
     return header.window_start_ns, max(header.window_start_ns, min(ends))
@@ -213,7 +223,11 @@ def settling_of(journals: Sequence[Journal]) -> Settling:
     batches = min((len(one) for one in series), default=0) // BATCH
     if batches < BATCHES:
         return Settling()
-    mean = np.mean([one[: batches * BATCH] for one in series], axis=0).reshape(batches, BATCH).mean(axis=1)
+    mean = (
+        np.mean([one[: batches * BATCH] for one in series], axis=0)
+        .reshape(batches, BATCH)
+        .mean(axis=1)
+    )
     errors = [float(mean[d:].var() / (batches - d)) for d in range(batches // 2 + 1)]
     best = int(np.argmin(errors))
     if not best:
@@ -271,8 +285,12 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
         span=_span(journal),
         steady_ms=low if cut_ns else -inf,
         window_ms=(window_start / 1e6, high),
-        left_out=LeftOut(int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())),
-        trace=Trace(journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok),
+        left_out=LeftOut(
+            int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())
+        ),
+        trace=Trace(
+            journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok
+        ),
         missing=_missing(journal, before, following),
         clock_step_ms=_clock_step_ms(journal),
     )
@@ -291,7 +309,11 @@ def _missing(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) 
 
 def _clock_step_ms(journal: Journal) -> float:
     """Chunks have the kernel's stamps where the clock is the kernel's; CLOCK_MONOTONIC, the user's, is never set."""
-    return abs(journal.end.clock_step_ns) / 1e6 if journal.end is not None and journal.header.clock == "kernel" else 0.0
+    return (
+        abs(journal.end.clock_step_ns) / 1e6
+        if journal.end is not None and journal.header.clock == "kernel"
+        else 0.0
+    )
 
 
 def _span(journal: Journal) -> tuple[float, float]:
@@ -321,14 +343,18 @@ def _block_notes(journal: Journal) -> list[str]:
     if end is None:
         notes.append(f"block {header.block} was cut off after {some(n, 'request')}; they are used")
     elif end.end == "interrupted":
-        notes.append(f"block {header.block} was interrupted after {some(n, 'request')}; they are used")
+        notes.append(
+            f"block {header.block} was interrupted after {some(n, 'request')}; they are used"
+        )
     return notes
 
 
 def client_late(stage: StageData) -> str | None:
     """Why the load generator, and not the server, set the latencies; None where it did not."""
     slip = np.concatenate([b.requests.slip[~np.isnan(b.requests.slip)] for b in stage.blocks])
-    latency = np.concatenate([b.requests.latency[b.requests.ok & ~np.isnan(b.requests.latency)] for b in stage.blocks])
+    latency = np.concatenate(
+        [b.requests.latency[b.requests.ok & ~np.isnan(b.requests.latency)] for b in stage.blocks]
+    )
     if len(slip) == 0 or len(latency) == 0:
         return None
     late, typical = float(np.percentile(slip, 95)), float(np.percentile(latency, 50))

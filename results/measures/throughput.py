@@ -24,18 +24,29 @@ def throughput(blocks: Sequence[Block]) -> dict[str, float]:
     """
     if not none_ended_inside(blocks):
         seconds = sum(block.window_s for block in blocks)
-        counts = [float(sum(getattr(b, name) for b in blocks)) for name in ("completed", "output_tokens", "total_tokens")]
+        counts = [
+            float(sum(getattr(b, name) for b in blocks))
+            for name in ("completed", "output_tokens", "total_tokens")
+        ]
     else:
         answered = [block.requests for block in blocks if block.requests.ok.any()]
         seconds = sum(float(np.nanmax(r.done[r.ok]) - r.scheduled.min()) for r in answered) / 1e3
         counts = [float(sum(r.ok.sum() for r in answered))]
-        counts += [_sum([r.output_tokens[r.ok] for r in answered]), _sum([r.total_tokens[r.ok] for r in answered])]
-    return {key: count / seconds if seconds > 0 else nan for key, count in zip(THROUGHPUT, counts, strict=True)}
+        counts += [
+            _sum([r.output_tokens[r.ok] for r in answered]),
+            _sum([r.total_tokens[r.ok] for r in answered]),
+        ]
+    return {
+        key: count / seconds if seconds > 0 else nan
+        for key, count in zip(THROUGHPUT, counts, strict=True)
+    }
 
 
 def none_ended_inside(blocks: Sequence[Block]) -> bool:
     """Whether there were answers, and all of them ended after the windows."""
-    return not any(block.completed for block in blocks) and any(block.requests.ok.any() for block in blocks)
+    return not any(block.completed for block in blocks) and any(
+        block.requests.ok.any() for block in blocks
+    )
 
 
 def _sum(parts: Sequence[Floats]) -> float:

@@ -33,7 +33,10 @@ _DOUBTS: dict[str, Sequence[tuple[Callable[[Requests], NDArray[np.bool_]], str]]
     "itl": (
         (_uncounted, "have no token count"),
         (at_once, "came all at once, so that no time between tokens can be had"),
-        (miscounted, "came in chunks that carried another number of tokens than the server counted"),
+        (
+            miscounted,
+            "came in chunks that carried another number of tokens than the server counted",
+        ),
     ),
 }
 

@@ -77,7 +77,14 @@ def probe_validity(stage: StageData) -> Validity:
 
 def unread_validity(unread: Sequence[Damage]) -> Validity:
     """Of stages that have no journal of their own that can be read."""
-    return _validity([("SUSPECT", f"{some(len(unread), 'journal')} left out, and nothing else there: {named(unread)}")])
+    return _validity(
+        [
+            (
+                "SUSPECT",
+                f"{some(len(unread), 'journal')} left out, and nothing else there: {named(unread)}",
+            )
+        ]
+    )
 
 
 def failed_validity(why: str) -> Validity:
@@ -88,13 +95,18 @@ def failed_validity(why: str) -> Validity:
 def _validity(doubts: Sequence[Doubt]) -> Validity:
     return Validity(
         level=worst_level(level for level, _ in doubts),
-        reasons=[f"{level}: {words}" for level, words in sorted(doubts, key=lambda doubt: doubt[0])],
+        reasons=[
+            f"{level}: {words}" for level, words in sorted(doubts, key=lambda doubt: doubt[0])
+        ],
     )
 
 
 def too_much_to_send(validity: Validity) -> bool:
     """Whether the load generator could not send what was planned, when it was planned."""
-    return any(reason.startswith((f"INVALID: {SENT_LATE}", f"INVALID: {NOT_ALL_SENT}")) for reason in validity.reasons)
+    return any(
+        reason.startswith((f"INVALID: {SENT_LATE}", f"INVALID: {NOT_ALL_SENT}"))
+        for reason in validity.reasons
+    )
 
 
 def worst(parts: Sequence[tuple[str, Validity]]) -> Validity:
@@ -112,14 +124,23 @@ def _recorded(stage: StageData) -> list[Doubt]:
 
 def _damaged(stage: StageData) -> list[Doubt]:
     """Whole journals, whose first line says why, and single lines."""
-    journals, lines = ([d for d in stage.damage if (d.line <= 1) is whole] for whole in (True, False))
+    journals, lines = (
+        [d for d in stage.damage if (d.line <= 1) is whole] for whole in (True, False)
+    )
     found: list[Doubt] = []
     if journals:
         found.append(("SUSPECT", f"{some(len(journals), 'journal')} left out: {named(journals)}"))
     if lines:
-        everything = sum(len(b.requests) + b.left_out.warm_up + b.left_out.ramp_down for b in stage.blocks) + len(lines)
+        everything = sum(
+            len(b.requests) + b.left_out.warm_up + b.left_out.ramp_down for b in stage.blocks
+        ) + len(lines)
         words = f"{some(len(lines), 'line')} of its journals can't be, or can't be read, and no number holds them"
-        found.append(("INVALID" if len(lines) > LOST_SHARE * everything else "SUSPECT", f"{words}: {named(lines)}"))
+        found.append(
+            (
+                "INVALID" if len(lines) > LOST_SHARE * everything else "SUSPECT",
+                f"{words}: {named(lines)}",
+            )
+        )
     return found
 
 
@@ -130,8 +151,12 @@ def _missing(stage: StageData) -> list[Doubt]:
     missing = sum(block.missing for block in blocks)
     numbers = ", ".join(str(block.number) for block in blocks)
     words = f"{some(missing, 'planned request')} left no record (block {numbers}): whether they failed is not known"
-    whole = all(not block.notes for block in blocks)  # one that was cut off says so, and its window ends there
-    return [("INVALID" if whole and missing > LOST_SHARE * (stage.n + missing) else "SUSPECT", words)]
+    whole = all(
+        not block.notes for block in blocks
+    )  # one that was cut off says so, and its window ends there
+    return [
+        ("INVALID" if whole and missing > LOST_SHARE * (stage.n + missing) else "SUSPECT", words)
+    ]
 
 
 def _clock_steps(stage: StageData) -> list[Doubt]:
@@ -142,8 +167,17 @@ def _clock_steps(stage: StageData) -> list[Doubt]:
     most = max(block.clock_step_ms for block in stepped)
     words = f"the clock of the chunks was set by up to {most:,.0f} ms during {some(len(stepped), 'block')}"
     typical = _joined([block.steady.latency[block.steady.ok] for block in stage.blocks])
-    matters = len(typical) > 0 and most > LATE_SHARE * float(np.median(typical)) and len(stepped) > LOST_SHARE * len(stage.blocks)
-    return [("INVALID" if matters else "SUSPECT", f"{words}: times of a second around it are off by as much")]
+    matters = (
+        len(typical) > 0
+        and most > LATE_SHARE * float(np.median(typical))
+        and len(stepped) > LOST_SHARE * len(stage.blocks)
+    )
+    return [
+        (
+            "INVALID" if matters else "SUSPECT",
+            f"{words}: times of a second around it are off by as much",
+        )
+    ]
 
 
 def _early(stage: StageData) -> list[Doubt]:
@@ -165,7 +199,9 @@ def _not_sent(stage: StageData) -> list[Doubt]:
     achieved = 1 - (dropped + failed.count("cancelled")) / max(len(failed), 1)
     if stage.offered_rate is not None and achieved < ACHIEVED_SHARE:
         more = f", {dropped} dropped over max_in_flight" if dropped else ""
-        return [("INVALID", f"{NOT_ALL_SENT} {achieved:.1%} of the offered arrivals were sent{more}")]
+        return [
+            ("INVALID", f"{NOT_ALL_SENT} {achieved:.1%} of the offered arrivals were sent{more}")
+        ]
     return [("SUSPECT", f"{dropped} arrivals were dropped over max_in_flight")] if dropped else []
 
 
@@ -173,10 +209,17 @@ def _slip(stage: StageData, limits: Limits) -> list[Doubt]:
     if late := client_late(stage):
         return [("INVALID", late)]
     slips = _joined([block.steady.slip for block in stage.blocks])
-    tightest = min((limit for name, limit in limits.items() if name in ("latency", "ttft")), default=np.inf)
+    tightest = min(
+        (limit for name, limit in limits.items() if name in ("latency", "ttft")), default=np.inf
+    )
     limit = min(SLIP_MS, SLIP_SLO_SHARE * tightest)
     if len(slips) and (p99 := float(np.percentile(slips, 99))) > limit:
-        return [("SUSPECT", f"requests went out late: schedule slip p99 is {p99:.1f} ms, and should be under {limit:.1f} ms")]
+        return [
+            (
+                "SUSPECT",
+                f"requests went out late: schedule slip p99 is {p99:.1f} ms, and should be under {limit:.1f} ms",
+            )
+        ]
     return []
 
 
@@ -186,15 +229,28 @@ def _near_ceiling(stage: StageData, ceiling: Ceiling) -> list[Doubt]:
         return []
     workers = min((block.workers for block in stage.blocks), default=1)
     loads = (
-        ("events/s", sum(int(block.steady.chunks.count.sum()) for block in stage.blocks) / window_s, ceiling.events_per_s),
+        (
+            "events/s",
+            sum(int(block.steady.chunks.count.sum()) for block in stage.blocks) / window_s,
+            ceiling.events_per_s,
+        ),
         ("requests/s", stage.timed / window_s, ceiling.requests_per_s),
         ("open streams", max(block.in_flight for block in stage.blocks), float(ceiling.streams)),
     )
     found: list[Doubt] = []
     for what, load, most in loads:
         if load > CEILING_SHARE * most * workers:
-            beyond = f"{load / (most * workers):.0%} of the calibrated {most * workers:,.0f}" if most else "and none was held"
-            found.append(("SUSPECT", f"the load generator is near its ceiling: {load:,.0f} {what}, {beyond}; use more workers"))
+            beyond = (
+                f"{load / (most * workers):.0%} of the calibrated {most * workers:,.0f}"
+                if most
+                else "and none was held"
+            )
+            found.append(
+                (
+                    "SUSPECT",
+                    f"the load generator is near its ceiling: {load:,.0f} {what}, {beyond}; use more workers",
+                )
+            )
     return found
 
 
@@ -207,7 +263,12 @@ def _away(stage: StageData) -> list[Doubt]:
     lag = stage.by_chunk["client_lag"].mean
     service = _joined([values_in(block, "service_latency") for block in stage.blocks])
     if len(service) and (share := lag / float(np.mean(service))) > LAG_SHARE:
-        found.append(("SUSPECT", f"chunks waited {lag:.1f} ms to be read, {share:.0%} of the mean latency (client lag)"))
+        found.append(
+            (
+                "SUSPECT",
+                f"chunks waited {lag:.1f} ms to be read, {share:.0%} of the mean latency (client lag)",
+            )
+        )
     return found
 
 
@@ -222,7 +283,10 @@ def _token_counts(stage: StageData) -> list[Doubt]:
     if odd <= MISCOUNT_SHARE * counted:
         return []
     return [
-        ("SUSPECT", f"in {odd} of {counted} answers the chunks carried another number of tokens than the server counted: no ITL")
+        (
+            "SUSPECT",
+            f"in {odd} of {counted} answers the chunks carried another number of tokens than the server counted: no ITL",
+        )
     ]
 
 
@@ -230,15 +294,24 @@ def _not_steady(stage: StageData) -> list[Doubt]:
     found: list[Doubt] = []
     if stage.held.value is False:
         found.append(("SUSPECT", f"no steady state: {stage.held.reason}"))
-    elif stage.held.value is None and stage.offered_rate is not None and stage.differs is None and stage.n:
+    elif (
+        stage.held.value is None
+        and stage.offered_rate is not None
+        and stage.differs is None
+        and stage.n
+    ):
         found.append(("SUSPECT", f"not known whether the load was held: {stage.held.reason}"))
     if not stage.settling.found:
-        found.append(("SUSPECT", "no steady state in the first half of the windows (MSER-5 on seconds)"))
+        found.append(
+            ("SUSPECT", "no steady state in the first half of the windows (MSER-5 on seconds)")
+        )
     for block in stage.blocks:
         off = abs(counted([block], {})["little_ratio"] - 1)
         # What is under way at the ends of a window is in one side only: at most the mean time under way, of its length.
         stays = block.steady.in_flight[~np.isnan(block.steady.in_flight)]
-        ends = float(np.mean(stays)) / 1e3 / block.window_s if len(stays) and block.window_s else 0.0
+        ends = (
+            float(np.mean(stays)) / 1e3 / block.window_s if len(stays) and block.window_s else 0.0
+        )
         if not found and off > max(LITTLE_SHARE, 3 / sqrt(max(len(block.steady), 1))) + ends:
             words = f"no steady state: in flight is {off:.0%} away from what Little's law expects in block {block.number}"
             found.append(("SUSPECT", words))

@@ -13,7 +13,10 @@ from results.summary import Objective, Summary, VariantVerdict, Verdicts
 def cards(summary: Summary, verdicts: Verdicts) -> list[dict[str, Any]]:
     """What to ship first, then what else passes, what is open, what fails; the baseline last."""
     rank = {"SHIP": 0, "INCONCLUSIVE": 1, "DON'T SHIP": 2}
-    ordered = sorted(verdicts.variants, key=lambda v: (v.variant != verdicts.recommended, v.is_baseline, rank[v.decision]))
+    ordered = sorted(
+        verdicts.variants,
+        key=lambda v: (v.variant != verdicts.recommended, v.is_baseline, rank[v.decision]),
+    )
     return [_card(summary, verdict) for verdict in ordered]
 
 
@@ -22,9 +25,14 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
     variant = next((v for v in summary.variants if v.variant == verdict.variant), None)
     what = "" if variant is None else f"{variant.what} · prompt {variant.prompt_style}"
     headline = verdict.headline
-    for lead in (f"{verdict.decision} {verdict.variant}: ", f"{verdict.decision} on {verdict.variant}: "):
+    for lead in (
+        f"{verdict.decision} {verdict.variant}: ",
+        f"{verdict.decision} on {verdict.variant}: ",
+    ):
         headline = headline.removeprefix(lead)
-    told = {o.sentence for o in verdict.objectives if o.outcome == "holds" or o.sentence in headline}
+    told = {
+        o.sentence for o in verdict.objectives if o.outcome == "holds" or o.sentence in headline
+    }
     return {
         "variant": verdict.variant,
         "decision": verdict.decision,
@@ -60,7 +68,9 @@ def _texts(objective: Objective) -> tuple[str | None, str | None, str | None, st
     if objective.limit is None:
         value, low, high = (None if number is None else write(number, 0) for number in numbers)
         return value, low, high, None
-    texts, limit = beside([number for number in numbers if number is not None], objective.limit, write)
+    texts, limit = beside(
+        [number for number in numbers if number is not None], objective.limit, write
+    )
     written = iter(texts)
     value, low, high = (None if number is None else next(written) for number in numbers)
     return value, low, high, limit
@@ -84,7 +94,9 @@ def _margin(objective: Objective, floor: bool) -> str:
 
 def _is_change(objective: Objective) -> bool:
     """Whether the objective is on a difference to the baseline, which has no unit of its own."""
-    return objective.metric == "cost_increase" or (objective.kind == "quality" and objective.metric != "quality")
+    return objective.metric == "cost_increase" or (
+        objective.kind == "quality" and objective.metric != "quality"
+    )
 
 
 def objective_writer(objective: Objective) -> Write:

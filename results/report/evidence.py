@@ -51,10 +51,16 @@ def gather(measured: Sequence[Measured], summary: Summary) -> dict[str, VariantE
 def _traces(variant: Measured) -> list[tuple[str, int, Trace]]:
     """Stage and number of every block, and its requests."""
     every = [(stage, block) for stage in variant.stages.values() for block in stage.blocks]
-    return [(stage.stage, block.number, block.trace) for stage, block in every if block.trace is not None]
+    return [
+        (stage.stage, block.number, block.trace)
+        for stage, block in every
+        if block.trace is not None
+    ]
 
 
-def _of_variant(summary: VariantSummary, variant: Measured | None, slot: int, origin_ns: int) -> VariantEvidence:
+def _of_variant(
+    summary: VariantSummary, variant: Measured | None, slot: int, origin_ns: int
+) -> VariantEvidence:
     due: list[Floats] = []
     took: list[Floats] = []
     lost: list[Floats] = []
@@ -70,15 +76,21 @@ def _of_variant(summary: VariantSummary, variant: Measured | None, slot: int, or
     lane = Lane(summary.variant, slot, _join(due), _join(took), _join(lost), tuple(spans))
     judged = variant.stages.get(summary.judged_stage) if variant else None
     blocks = judged.blocks if judged else ()
-    latency, ttft = (_join([values_in(block, name) for block in blocks]) for name in ("latency", "ttft"))
-    return VariantEvidence(latency, ttft, sum(int((~b.requests.ok).sum()) for b in blocks), _answers(blocks), lane)
+    latency, ttft = (
+        _join([values_in(block, name) for block in blocks]) for name in ("latency", "ttft")
+    )
+    return VariantEvidence(
+        latency, ttft, sum(int((~b.requests.ok).sum()) for b in blocks), _answers(blocks), lane
+    )
 
 
 def _answers(blocks: Sequence[Block]) -> dict[str, str]:
     """The first successful answer to each prompt."""
     answers: dict[str, str] = {}
     for requests in (block.requests for block in blocks):
-        for i, (prompt, ok) in enumerate(zip(requests.prompt_id, requests.ok.tolist(), strict=True)):
+        for i, (prompt, ok) in enumerate(
+            zip(requests.prompt_id, requests.ok.tolist(), strict=True)
+        ):
             if ok and prompt not in answers:
                 answers[prompt] = requests.text[i]
     return answers
@@ -96,12 +108,24 @@ def trainings(run: Path) -> list[Training]:
     """
     found = []
     for log in sorted((run / "adapters").glob("*/training.jsonl")):
-        lines = [read for line in log.read_bytes().splitlines() if isinstance(read := _read(line), dict)]
+        lines = [
+            read for line in log.read_bytes().splitlines() if isinstance(read := _read(line), dict)
+        ]
         loss = [(float(x["step"]), float(x["loss"])) for x in lines if _has(x, "step", "loss")]
-        held = [(float(x["step"]), float(x["heldout_loss"])) for x in lines if _has(x, "step", "heldout_loss")]
+        held = [
+            (float(x["step"]), float(x["heldout_loss"]))
+            for x in lines
+            if _has(x, "step", "heldout_loss")
+        ]
         if loss or held:
             found.append(
-                Training(log.parent.name, [s for s, _ in loss], [v for _, v in loss], [s for s, _ in held], [v for _, v in held])
+                Training(
+                    log.parent.name,
+                    [s for s, _ in loss],
+                    [v for _, v in loss],
+                    [s for s, _ in held],
+                    [v for _, v in held],
+                )
             )
     return found
 

@@ -28,26 +28,38 @@ def junit(summary: Summary, verdicts: Verdicts) -> str:
             name = clean(f"{objective.label} {objective.limit_text}")
             case = Tree.SubElement(suite, "testcase", classname=place, name=name)
             if objective.outcome == "fails":
-                failure = Tree.SubElement(case, "failure", message=clean(objective.sentence), type=objective.kind)
+                failure = Tree.SubElement(
+                    case, "failure", message=clean(objective.sentence), type=objective.kind
+                )
                 failure.text = clean("\n".join(verdict.reasons))
             elif objective.outcome == "unsettled":
                 Tree.SubElement(case, "error", message=clean(objective.sentence), type="unsettled")
         if not _is_only_compared_with(verdict, verdicts):
-            _add_verdict(Tree.SubElement(suite, "testcase", classname=place, name="verdict"), verdict)
+            _add_verdict(
+                Tree.SubElement(suite, "testcase", classname=place, name="verdict"), verdict
+            )
         for stage in stages.get(verdict.variant, ()):
-            case = Tree.SubElement(suite, "testcase", classname=place, name=clean(f"measurement {stage.stage}"))
+            case = Tree.SubElement(
+                suite, "testcase", classname=place, name=clean(f"measurement {stage.stage}")
+            )
             if stage.validity.level == "INVALID":
                 message = clean("; ".join(stage.validity.reasons))
                 Tree.SubElement(case, "error", message=message, type="INVALID")
         count(suite, [suite])
     count(root, list(root))
     Tree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + Tree.tostring(root, encoding="unicode") + "\n"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n' + Tree.tostring(root, encoding="unicode") + "\n"
+    )
 
 
 def _is_only_compared_with(verdict: VariantVerdict, verdicts: Verdicts) -> bool:
     """A baseline of which nothing is asked, since every objective is of the others against it."""
-    return verdict.is_baseline and not verdict.objectives and any(other.objectives for other in verdicts.variants)
+    return (
+        verdict.is_baseline
+        and not verdict.objectives
+        and any(other.objectives for other in verdicts.variants)
+    )
 
 
 def _add_verdict(case: Tree.Element, verdict: VariantVerdict) -> None:

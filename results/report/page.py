@@ -22,7 +22,15 @@ from results.report.cards import cards
 from results.report.evidence import gather, trainings
 from results.report.figures.time import loss_curve
 from results.report.page_figures import figures, legend
-from results.report.table import SHOWN, difference_text, effect_of, estimate_of, in_order, rows, stage_of
+from results.report.table import (
+    SHOWN,
+    difference_text,
+    effect_of,
+    estimate_of,
+    in_order,
+    rows,
+    stage_of,
+)
 from results.summary import (
     CapacityPlan,
     Difference,
@@ -45,7 +53,13 @@ def _environment(autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"quantity": quantity, "significant": significant, "plain": plain, "words": words, "capital": capital}
+    made.globals |= {
+        "quantity": quantity,
+        "significant": significant,
+        "plain": plain,
+        "words": words,
+        "capital": capital,
+    }
     return made
 
 
@@ -69,7 +83,9 @@ def html(
 ) -> str:
     """The whole page, one file that asks the network for nothing."""
     environment = _environment(True)
-    script, style = (environment.loader.get_source(environment, name)[0] for name in ("report.js", "report.css"))  # type: ignore[union-attr]
+    script, style = (
+        environment.loader.get_source(environment, name)[0] for name in ("report.js", "report.css")
+    )  # type: ignore[union-attr]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     evidence = gather(measured, summary)
     slots = {name: slot for slot, name in enumerate(evidence)}
@@ -83,7 +99,9 @@ def html(
             "legend": legend(slots),
             "trainings": [(t.name, loss_curve(t)) for t in trainings(run)],
             "recovered": recovery.section(run, summary, slots),
-            "samples": samples.choose(read_prompts(run), {name: found.answers for name, found in evidence.items()}),
+            "samples": samples.choose(
+                read_prompts(run), {name: found.answers for name, found in evidence.items()}
+            ),
             "plan": plan,
             "validity": validity(summary),
             "definitions": _definitions(summary),
@@ -129,7 +147,9 @@ def markdown_text(text: object) -> str:
 def fenced(text: str) -> str:
     """Text as a code block of a list item, behind a fence longer than any in the text."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return "\n".join(f"   {line}".rstrip() for line in (f"{fence}yaml", *visible(text).splitlines(), fence))
+    return "\n".join(
+        f"   {line}".rstrip() for line in (f"{fence}yaml", *visible(text).splitlines(), fence)
+    )
 
 
 def _text_of(file: Path) -> str:
@@ -143,14 +163,23 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
     sent, failed = sum(s.sent for s in stages), sum(sum(s.failures.values()) for s in stages)
     load = load_text(stage) if stage else "Nothing was measured"
     counted = f"{plain(sent, 0)} requests over {len(summary.variants)} variants, {plain(failed, 0)} failed"
-    best = next((v for v in summary.variants if v.variant == verdicts.recommended and v.variant != summary.baseline), None)
+    best = next(
+        (
+            v
+            for v in summary.variants
+            if v.variant == verdicts.recommended and v.variant != summary.baseline
+        ),
+        None,
+    )
     return {
         "summary": summary,
         "verdicts": verdicts,
         "facts": f"Baseline {summary.baseline}. {load}. {counted}. {_validity_text(summary)}.",
         "load": load,
         "merits": [] if best is None else _merits(summary, best),
-        "merits_of": "" if best is None else f"{best.variant} against {summary.baseline}; differences with their 95 % intervals.",
+        "merits_of": ""
+        if best is None
+        else f"{best.variant} against {summary.baseline}; differences with their 95 % intervals.",
     }
 
 
@@ -203,20 +232,32 @@ def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
 def _around(changed: Difference, unit: str) -> str:
     """The interval of a difference, in the words of `difference_text`."""
     said, shown = (changed.absolute, points) if unit == "share" else (changed.relative, change)
-    return "" if said.low is None or said.high is None else between(shown(said.low), shown(said.high))
+    return (
+        "" if said.low is None or said.high is None else between(shown(said.low), shown(said.high))
+    )
 
 
 def _other_stages(summary: Summary) -> list[str]:
     judged = {v.judged_stage for v in summary.variants}
-    return list(dict.fromkeys(s.stage for v in summary.variants for s in v.stages if s.stage not in judged))
+    return list(
+        dict.fromkeys(s.stage for v in summary.variants for s in v.stages if s.stage not in judged)
+    )
 
 
 def validity(summary: Summary) -> list[tuple[str, str]]:
     """What a careful reader should know: where it applies, and the note."""
     found = [("", note) for note in summary.notes]
     for variant in in_order(summary):
-        found += [(f"{variant.variant}, {stage.stage}", reason) for stage in variant.stages for reason in stage.validity.reasons]
-        found += [(f"{variant.variant}, {stage.stage}", note) for stage in variant.stages for note in stage.notes]
+        found += [
+            (f"{variant.variant}, {stage.stage}", reason)
+            for stage in variant.stages
+            for reason in stage.validity.reasons
+        ]
+        found += [
+            (f"{variant.variant}, {stage.stage}", note)
+            for stage in variant.stages
+            for note in stage.notes
+        ]
     return found
 
 

@@ -17,7 +17,12 @@ from results.summary import Estimate, Summary, VariantSummary, Verdicts
 _NONE = Estimate(value=None)
 
 
-def figures(summary: Summary, verdicts: Verdicts, evidence: dict[str, VariantEvidence], slots: dict[str, int]) -> dict[str, Any]:
+def figures(
+    summary: Summary,
+    verdicts: Verdicts,
+    evidence: dict[str, VariantEvidence],
+    slots: dict[str, int],
+) -> dict[str, Any]:
     variants = in_order(summary)
     drawn: dict[str, Any] = {}
     for name, label in (("latency", "Latency"), ("ttft", "Time to first token")):
@@ -31,10 +36,16 @@ def figures(summary: Summary, verdicts: Verdicts, evidence: dict[str, VariantEvi
         f"{shown} of every stage at the moment it was due, its height the latency, each lane on a scale of its own; "
         "shaded: the variant's blocks, numbered. Crosses are failures. Drift shows as a slope across blocks."
     )
-    priced = any((e := estimate_of(v, "cost_per_1000")[0]) and e.value is not None for v in variants)
+    priced = any(
+        (e := estimate_of(v, "cost_per_1000")[0]) and e.value is not None for v in variants
+    )
     drawn["tradeoff_caption"] = (
         "Up and to the left is better. The shaded region meets the limits that are drawn; whiskers are 95 % intervals. "
-        + ("The size of a marker, and the number beside it, is the cost per 1,000 requests." if priced else "No price is given.")
+        + (
+            "The size of a marker, and the number beside it, is the cost per 1,000 requests."
+            if priced
+            else "No price is given."
+        )
     )
     return drawn | {
         "load_curve": _load_curve(summary, verdicts, variants, slots),
@@ -47,7 +58,15 @@ def figures(summary: Summary, verdicts: Verdicts, evidence: dict[str, VariantEvi
 
 def _limit(verdicts: Verdicts, key: str) -> spread.Limit | None:
     """The SLO on exactly this metric."""
-    found = next((o for v in verdicts.variants for o in v.objectives if o.metric == key and o.limit is not None), None)
+    found = next(
+        (
+            o
+            for v in verdicts.variants
+            for o in v.objectives
+            if o.metric == key and o.limit is not None
+        ),
+        None,
+    )
     if found is None or found.limit is None:
         return None
     name = key.rpartition("_")[2]
@@ -60,41 +79,80 @@ def _limit(verdicts: Verdicts, key: str) -> spread.Limit | None:
 
 def _limit_on(verdicts: Verdicts, time_name: str) -> spread.Limit | None:
     """The SLO on a time, that on p95 before any other."""
-    asked = [o.metric for v in verdicts.variants for o in v.objectives if o.metric.startswith(f"{time_name}_")]
+    asked = [
+        o.metric
+        for v in verdicts.variants
+        for o in v.objectives
+        if o.metric.startswith(f"{time_name}_")
+    ]
     keys = sorted(set(asked), key=lambda key: (not key.endswith("_p95"), key))
     return _limit(verdicts, keys[0]) if keys else None
 
 
-def _sample(variant: VariantSummary, slot: int, evidence: VariantEvidence, name: str) -> spread.Sample:
+def _sample(
+    variant: VariantSummary, slot: int, evidence: VariantEvidence, name: str
+) -> spread.Sample:
     p50, p95 = (estimate_of(variant, f"{name}_{stat}")[0] or _NONE for stat in ("p50", "p95"))
     return spread.Sample(
-        variant.variant, slot, evidence.latency if name == "latency" else evidence.ttft, evidence.failed, p50, p95
+        variant.variant,
+        slot,
+        evidence.latency if name == "latency" else evidence.ttft,
+        evidence.failed,
+        p50,
+        p95,
     )
 
 
 def _latency_key(summary: Summary, verdicts: Verdicts) -> str | None:
     """The latency that the trade-off is drawn in: the one an SLO names, else p95, else p50 where p95 could not be had."""
-    asked = [o.metric for v in verdicts.variants for o in v.objectives if o.metric.startswith(("latency_", "service_latency_"))]
+    asked = [
+        o.metric
+        for v in verdicts.variants
+        for o in v.objectives
+        if o.metric.startswith(("latency_", "service_latency_"))
+    ]
     known = [*asked, "latency_p95", "latency_p50"]
-    return next((k for k in known if any((e := estimate_of(v, k)[0]) and e.value is not None for v in summary.variants)), None)
+    return next(
+        (
+            k
+            for k in known
+            if any((e := estimate_of(v, k)[0]) and e.value is not None for v in summary.variants)
+        ),
+        None,
+    )
 
 
-def _tradeoff(summary: Summary, verdicts: Verdicts, variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
+def _tradeoff(
+    summary: Summary, verdicts: Verdicts, variants: list[VariantSummary], slots: dict[str, int]
+) -> Markup | None:
     key = _latency_key(summary, verdicts)
     if key is None or "quality" not in summary.metrics:
         return None
     points = [
-        tradeoff.Point(v.variant, slots[v.variant], *(estimate_of(v, k)[0] or _NONE for k in ("quality", key, "cost_per_1000")))
+        tradeoff.Point(
+            v.variant,
+            slots[v.variant],
+            *(estimate_of(v, k)[0] or _NONE for k in ("quality", key, "cost_per_1000")),
+        )
         for v in variants
     ]
     if not any(p.quality.value is not None for p in points):
         return None
-    floors = [o.limit for v in verdicts.variants for o in v.objectives if o.metric == "quality" and o.limit is not None]
+    floors = [
+        o.limit
+        for v in verdicts.variants
+        for o in v.objectives
+        if o.metric == "quality" and o.limit is not None
+    ]
     labels = (summary.metrics[key].label, "cost per 1,000 requests")
-    return tradeoff.quality_latency_cost(points, capital(labels[0]), labels[1], _limit(verdicts, key), max(floors, default=None))
+    return tradeoff.quality_latency_cost(
+        points, capital(labels[0]), labels[1], _limit(verdicts, key), max(floors, default=None)
+    )
 
 
-def _load_curve(summary: Summary, verdicts: Verdicts, variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
+def _load_curve(
+    summary: Summary, verdicts: Verdicts, variants: list[VariantSummary], slots: dict[str, int]
+) -> Markup | None:
     """Only where more than one rate was offered."""
     key = _latency_key(summary, verdicts)
     rates = {s.offered_rate for v in variants for s in v.stages if s.offered_rate is not None}
@@ -102,35 +160,64 @@ def _load_curve(summary: Summary, verdicts: Verdicts, variants: list[VariantSumm
         return None
     curves = []
     for variant in variants:
-        at = sorted((s.offered_rate, s.metrics.get(key, _NONE)) for s in variant.stages if s.offered_rate is not None)
-        curves.append(tradeoff.LoadCurve(variant.variant, slots[variant.variant], [r for r, _ in at], [e for _, e in at]))
+        at = sorted(
+            (s.offered_rate, s.metrics.get(key, _NONE))
+            for s in variant.stages
+            if s.offered_rate is not None
+        )
+        curves.append(
+            tradeoff.LoadCurve(
+                variant.variant, slots[variant.variant], [r for r, _ in at], [e for _, e in at]
+            )
+        )
     label = capital(summary.metrics[key].label)
-    return tradeoff.latency_by_load(curves, "Offered load, requests/s", label, _limit(verdicts, key))
+    return tradeoff.latency_by_load(
+        curves, "Offered load, requests/s", label, _limit(verdicts, key)
+    )
 
 
 def _tokens(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
     found: list[bars.TokenRow] = []
     for variant in variants:
         total, changed = estimate_of(variant, "total_tokens_mean")
-        given, written = (estimate_of(variant, f"{side}_tokens_mean")[0] or _NONE for side in ("input", "output"))
+        given, written = (
+            estimate_of(variant, f"{side}_tokens_mean")[0] or _NONE for side in ("input", "output")
+        )
         found.append(
-            bars.TokenRow(variant.variant, slots[variant.variant], given, written, total or _NONE, changed if found else None)
+            bars.TokenRow(
+                variant.variant,
+                slots[variant.variant],
+                given,
+                written,
+                total or _NONE,
+                changed if found else None,
+            )
         )
     return bars.tokens(found) if any(r.output.value is not None for r in found) else None
 
 
 def _decomposition(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
     found = [
-        (v.variant, slots[v.variant], s.decomposition) for v in variants if (s := stage_of(v)) is not None and s.decomposition
+        (v.variant, slots[v.variant], s.decomposition)
+        for v in variants
+        if (s := stage_of(v)) is not None and s.decomposition
     ]
     return bars.decomposition(found) if found else None
 
 
-def _probes(summary: Summary, variants: list[VariantSummary], slots: dict[str, int]) -> list[tuple[str, Markup]]:
+def _probes(
+    summary: Summary, variants: list[VariantSummary], slots: dict[str, int]
+) -> list[tuple[str, Markup]]:
     drawn = []
     for name in dict.fromkeys(name for v in variants for name in v.probes):
         scored = [
-            bars.ScoreRow(v.variant, slots[v.variant], v.probes.get(name, _NONE), v.probe_differences.get(name)) for v in variants
+            bars.ScoreRow(
+                v.variant,
+                slots[v.variant],
+                v.probes.get(name, _NONE),
+                v.probe_differences.get(name),
+            )
+            for v in variants
         ]
         baseline = next((row.score.value for row in scored if row.name == summary.baseline), None)
         drawn.append((name, bars.scores(name, scored, baseline)))
@@ -144,5 +231,9 @@ def legend(slots: dict[str, int]) -> Markup:
         drawing = Drawing(38, 14)
         drawing.line(0, 7, 38, 7, f"curve {variant_class(slot)}", dash=dash(slot))
         drawing.marker(19, 7, slot, 4.5)
-        items.append(Markup('<li data-slot="{}">{}{}</li>').format(slot % STYLES, drawing.render(name), escape(name)))
+        items.append(
+            Markup('<li data-slot="{}">{}{}</li>').format(
+                slot % STYLES, drawing.render(name), escape(name)
+            )
+        )
     return Markup('<ul class="legend">') + Markup("").join(items) + Markup("</ul>")

@@ -73,25 +73,41 @@ class Section:
 
 def section(run: Path, summary: Summary, slots: dict[str, int]) -> Section | None:
     """None where no checkpoint of the run has a recovery report; one that can't be read is among the warnings."""
-    read = {v.variant: read_json(run, f"checkpoints/{v.variant}/recovery.json", Recovery) for v in in_order(summary)}
+    read = {
+        v.variant: read_json(run, f"checkpoints/{v.variant}/recovery.json", Recovery)
+        for v in in_order(summary)
+    }
     found = {name: each for name, each in read.items() if isinstance(each, Recovery)}
     damaged = [(name, str(each)) for name, each in read.items() if isinstance(each, Damage)]
     if not found and not damaged:
         return None
     unquantized = _unquantized(run)
     by_name = {v.variant: v for v in summary.variants}
-    under_load = {name: _under_load(by_name[name], by_name.get(unquantized.get(name) or "")) for name in found}
+    under_load = {
+        name: _under_load(by_name[name], by_name.get(unquantized.get(name) or "")) for name in found
+    }
     return Section(
         COLUMNS,
         [Row(name, _cells(recovery, under_load[name])) for name, recovery in found.items()],
-        damaged + [(name, text) for name, each in found.items() for text in _warnings(each, under_load[name])],
-        error_by_layer([LayerError(name, slots[name], each.layer_error) for name, each in found.items()]) if found else None,
+        damaged
+        + [
+            (name, text)
+            for name, each in found.items()
+            for text in _warnings(each, under_load[name])
+        ],
+        error_by_layer(
+            [LayerError(name, slots[name], each.layer_error) for name, each in found.items()]
+        )
+        if found
+        else None,
     )
 
 
 def _unquantized(run: Path) -> dict[str, str | None]:
     records = read_json(run, "variants.json", list[VariantRecord])
-    return {record.name: record.unquantized for record in records} if isinstance(records, list) else {}
+    return (
+        {record.name: record.unquantized for record in records} if isinstance(records, list) else {}
+    )
 
 
 def _under_load(variant: VariantSummary, unquantized: VariantSummary | None) -> float | None:
@@ -103,12 +119,18 @@ def _under_load(variant: VariantSummary, unquantized: VariantSummary | None) -> 
 
 def _cells(recovery: Recovery, under_load: float | None) -> tuple[str, ...]:
     share, text = recovery.recovery, recovery.all_text
-    interval = "" if share.low is None or share.high is None else f" ({percent(share.low)} to {percent(share.high)})"
+    interval = (
+        ""
+        if share.low is None or share.high is None
+        else f" ({percent(share.low)} to {percent(share.high)})"
+    )
     exact, sizes, weight = recovery.exact_answers, recovery.bytes, recovery.bytes_per_weight
     return (
         percent(share.value) + interval,
         ABSENT if under_load is None else percent(under_load),
-        ABSENT if exact is None else f"{percent(exact.unquantized)} → {percent(exact.quantized)} of {recovery.texts}",
+        ABSENT
+        if exact is None
+        else f"{percent(exact.unquantized)} → {percent(exact.quantized)} of {recovery.texts}",
         f"{significant(text.perplexity.unquantized)} → {significant(text.perplexity.quantized)}",
         significant(text.kl_divergence),
         percent(text.top1_agreement),

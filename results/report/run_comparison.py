@@ -30,7 +30,9 @@ def sections(comparison: RunComparison) -> list[Section]:
 def news(comparison: RunComparison) -> list[RunChange]:
     """What a reader must see first: what is worse, what is not settled, what is better."""
     order = ("worse", "unsettled", "better")
-    return sorted((c for c in comparison.changes if c.outcome in order), key=lambda c: order.index(c.outcome))
+    return sorted(
+        (c for c in comparison.changes if c.outcome in order), key=lambda c: order.index(c.outcome)
+    )
 
 
 def cells(found: RunChange) -> tuple[str, str, str, str]:
@@ -59,7 +61,9 @@ def markdown(comparison: RunComparison) -> str:
         f"**{markdown_text(comparison.headline)}**",
         "",
     ]
-    lines += [f"- **{c.outcome}**: {markdown_text(f'{place(c)}: {c.sentence}')}" for c in news(comparison)]
+    lines += [
+        f"- **{c.outcome}**: {markdown_text(f'{place(c)}: {c.sentence}')}" for c in news(comparison)
+    ]
     if comparison.changes:
         lines += [
             "",
@@ -78,7 +82,9 @@ def junit(comparison: RunComparison) -> str:
     """
     suite = Tree.Element("testsuite", name=clean(f"{comparison.before} -> {comparison.after}"))
     for found in comparison.changes:
-        case = Tree.SubElement(suite, "testcase", classname=clean(place(found)), name=clean(found.label))
+        case = Tree.SubElement(
+            suite, "testcase", classname=clean(place(found)), name=clean(found.label)
+        )
         if found.outcome == "worse":
             Tree.SubElement(case, "failure", message=clean(found.sentence), type="worse")
         elif found.outcome in ("unsettled", "not compared"):
@@ -86,11 +92,15 @@ def junit(comparison: RunComparison) -> str:
     case = Tree.SubElement(suite, "testcase", classname="comparison", name="conclusion")
     if comparison.conclusion != "nothing worse":
         tag = "failure" if comparison.conclusion == "worse" else "error"
-        said = Tree.SubElement(case, tag, message=clean(comparison.headline), type=comparison.conclusion)
+        said = Tree.SubElement(
+            case, tag, message=clean(comparison.headline), type=comparison.conclusion
+        )
         said.text = clean("\n".join(line for _, lines in sections(comparison) for line in lines))
     count(suite, [suite])
     Tree.indent(suite)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + Tree.tostring(suite, encoding="unicode") + "\n"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n' + Tree.tostring(suite, encoding="unicode") + "\n"
+    )
 
 
 def _row(found: RunChange) -> str:

@@ -27,13 +27,25 @@ class Sample:
     answers: list[Answer]
 
 
-def choose(prompts: Mapping[str, Prompt], answers: Mapping[str, Mapping[str, str]], count: int = 5) -> list[Sample]:
+def choose(
+    prompts: Mapping[str, Prompt], answers: Mapping[str, Mapping[str, str]], count: int = 5
+) -> list[Sample]:
     """Up to `count` prompts: first those with the most different answers among variants, then in the order of the prompts file.
 
     `answers` is by variant, then by prompt id. A prompt that not every variant answered comes after those that all did.
     """
-    asked = [p for p in prompts.values() if p.set == "eval" and any(p.id in given for given in answers.values())]
-    ranked = sorted(asked, key=lambda p: (sum(p.id not in given for given in answers.values()), -_different(p, answers)))
+    asked = [
+        p
+        for p in prompts.values()
+        if p.set == "eval" and any(p.id in given for given in answers.values())
+    ]
+    ranked = sorted(
+        asked,
+        key=lambda p: (
+            sum(p.id not in given for given in answers.values()),
+            -_different(p, answers),
+        ),
+    )
     return [_sample(prompt, answers) for prompt in ranked[:count]]
 
 
@@ -48,11 +60,15 @@ def _plain(text: str) -> str:
 def _sample(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> Sample:
     alike: dict[str | None, list[str]] = {}
     for variant, given in answers.items():
-        alike.setdefault(_plain(given[prompt.id]) if prompt.id in given else None, []).append(variant)
+        alike.setdefault(_plain(given[prompt.id]) if prompt.id in given else None, []).append(
+            variant
+        )
     reference = None if prompt.reference is None else _plain(prompt.reference)
     shown = [
         Answer(
-            variants, None if text is None else excerpt(answers[variants[0]][prompt.id]), text is not None and text == reference
+            variants,
+            None if text is None else excerpt(answers[variants[0]][prompt.id]),
+            text is not None and text == reference,
         )
         for text, variants in alike.items()
     ]

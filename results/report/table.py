@@ -10,8 +10,28 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from foundation.format import ABSENT, Scale, beside, capital, change, difference, read, scale, side, written
-from results.summary import Difference, Estimate, Objective, Outcome, StageSummary, Summary, VariantSummary, Verdicts
+from foundation.format import (
+    ABSENT,
+    Scale,
+    beside,
+    capital,
+    change,
+    difference,
+    read,
+    scale,
+    side,
+    written,
+)
+from results.summary import (
+    Difference,
+    Estimate,
+    Objective,
+    Outcome,
+    StageSummary,
+    Summary,
+    VariantSummary,
+    Verdicts,
+)
 
 Effect = Literal["baseline", "better", "worse", "unclear", ""]
 
@@ -101,7 +121,14 @@ class Table:
 
     def texts(self) -> list[list[str]]:
         """One line a row, a text a column: what a terminal or a Markdown table prints."""
-        return [[row.title, *(cell.short for cell in row.cells), *([row.limit] if self.has_limits else [])] for row in self.rows]
+        return [
+            [
+                row.title,
+                *(cell.short for cell in row.cells),
+                *([row.limit] if self.has_limits else []),
+            ]
+            for row in self.rows
+        ]
 
 
 _Found = tuple[Estimate | None, Difference | None]
@@ -121,7 +148,9 @@ def stage_of(variant: VariantSummary, stage: str | None = None) -> StageSummary 
     return next((s for s in variant.stages if s.stage == (stage or variant.judged_stage)), None)
 
 
-def estimate_of(variant: VariantSummary, key: str, stage: str | None = None) -> tuple[Estimate | None, Difference | None]:
+def estimate_of(
+    variant: VariantSummary, key: str, stage: str | None = None
+) -> tuple[Estimate | None, Difference | None]:
     """A metric and its difference to the baseline, of the stage if it is one's, else of the variant."""
     at = stage_of(variant, stage)
     if at is not None and key in at.metrics:
@@ -131,7 +160,12 @@ def estimate_of(variant: VariantSummary, key: str, stage: str | None = None) -> 
     return variant.metrics.get(key), variant.differences.get(key)
 
 
-def rows(summary: Summary, verdicts: Verdicts | None = None, stage: str | None = None, shown: Sequence[str] = SHOWN) -> Table:
+def rows(
+    summary: Summary,
+    verdicts: Verdicts | None = None,
+    stage: str | None = None,
+    shown: Sequence[str] = SHOWN,
+) -> Table:
     """The table of one stage (the judged one where none is named); with `verdicts`, limits and their outcomes too.
 
     A metric that no variant has is a note and not a row, unless an objective asks for it.
@@ -144,14 +178,18 @@ def rows(summary: Summary, verdicts: Verdicts | None = None, stage: str | None =
     for key in (key for key in shown if key in summary.metrics):
         found = [estimate_of(variant, key, stage) for variant in variants]
         asked = [objectives.get((variant.variant, key)) for variant in variants]
-        if any(asked) or any(estimate is not None and estimate.value is not None for estimate, _ in found):
+        if any(asked) or any(
+            estimate is not None and estimate.value is not None for estimate, _ in found
+        ):
             table.append(_row(summary, variants, key, found, asked, notes))
             continue
         for reason in dict.fromkeys(e.reason for e, _ in found if e is not None and e.reason):
             left_out.setdefault(reason, []).append(capital(summary.metrics[key].label))
     notes += [f"Left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
     limits = [Column(LIMIT, "right")] if any(row.limit for row in table) else []
-    return Table([Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits], table, notes)
+    return Table(
+        [Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits], table, notes
+    )
 
 
 def _objectives(verdicts: Verdicts) -> dict[tuple[str, str], Objective]:
@@ -169,10 +207,21 @@ def _row(
 ) -> Row:
     metric = summary.metrics[key]
     limit = _limit(found, asked)
-    unit = _apart(scale((e.value for e, _ in found if e is not None), metric.unit), found, asked, limit)
+    unit = _apart(
+        scale((e.value for e, _ in found if e is not None), metric.unit), found, asked, limit
+    )
     better = "" if key in _NEITHER else metric.better
     cells = [
-        _cell(estimate, changed, unit, metric.unit, better, variant.variant == summary.baseline, objective, notes)
+        _cell(
+            estimate,
+            changed,
+            unit,
+            metric.unit,
+            better,
+            variant.variant == summary.baseline,
+            objective,
+            notes,
+        )
         for variant, (estimate, changed), objective in zip(variants, found, asked, strict=True)
     ]
     shown = "" if unit.unit in metric.label.split() else unit.unit
@@ -184,7 +233,11 @@ def _limit(found: Sequence[_Found], asked: Sequence[Objective | None]) -> str:
     objective = next((o for o in asked if o is not None and o.limit is not None), None)
     if objective is None or objective.limit is None:
         return ""
-    values = [estimate.value for estimate, _ in found if estimate is not None and estimate.value is not None]
+    values = [
+        estimate.value
+        for estimate, _ in found
+        if estimate is not None and estimate.value is not None
+    ]
     return beside(values, objective.limit, partial(written, objective.unit))[1]
 
 
@@ -192,7 +245,11 @@ def _limit_cell(limit: str, asked: Sequence[Objective | None], better: str) -> s
     """With its sign, and as it was asked for where it is relative to the baseline."""
     said = next((o.limit_text.strip() for o in asked if o is not None and o.limit is not None), "")
     relative = said.endswith("x") or said[:1] in ("+", "-")
-    return f"{'≤' if better == 'lower' else '≥'} {limit}{f' ({said})' if relative else ''}" if limit else ""
+    return (
+        f"{'≤' if better == 'lower' else '≥'} {limit}{f' ({said})' if relative else ''}"
+        if limit
+        else ""
+    )
 
 
 def _cell(
@@ -207,26 +264,42 @@ def _cell(
 ) -> Cell:
     outcome = objective.outcome if objective else None
     if estimate is None or estimate.value is None:
-        return Cell(ABSENT, outcome=outcome, note=_note(estimate.reason if estimate else None, notes))
+        return Cell(
+            ABSENT, outcome=outcome, note=_note(estimate.reason if estimate else None, notes)
+        )
     low, high = unit(estimate.low), unit(estimate.high)
     between = "" if low == high or ABSENT in (low, high) else f"{low} to {high}"
     if is_baseline:
         return Cell(unit(estimate.value), between, effect="baseline", outcome=outcome)
     said = difference_text(changed, name)
-    effect = effect_of(changed, better) if any(digit in said for digit in "123456789") else ""  # "0.0 % better" says nothing
+    effect = (
+        effect_of(changed, better) if any(digit in said for digit in "123456789") else ""
+    )  # "0.0 % better" says nothing
     return Cell(unit(estimate.value), between, said, effect, outcome)
 
 
-def _apart(unit: Scale, found: Sequence[_Found], asked: Sequence[Objective | None], limit: str) -> Scale:
+def _apart(
+    unit: Scale, found: Sequence[_Found], asked: Sequence[Objective | None], limit: str
+) -> Scale:
     """With as many decimals as show every value on its own side of the limit, as that is written."""
     pairs = [
         (estimate.value, objective.limit)
         for (estimate, _), objective in zip(found, asked, strict=True)
-        if estimate is not None and estimate.value is not None and objective is not None and objective.limit is not None
+        if estimate is not None
+        and estimate.value is not None
+        and objective is not None
+        and objective.limit is not None
     ]
     scales = (replace(unit, decimals=unit.decimals + more) for more in range(MOST_DECIMALS))
     said = read(limit) if pairs else 0.0
-    return next((each for each in scales if all(side(each.read(v), said) == side(v, exact) for v, exact in pairs)), unit)
+    return next(
+        (
+            each
+            for each in scales
+            if all(side(each.read(v), said) == side(v, exact) for v, exact in pairs)
+        ),
+        unit,
+    )
 
 
 def _note(reason: str | None, notes: list[str]) -> int | None:

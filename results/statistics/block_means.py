@@ -13,7 +13,9 @@ from results.statistics.bounded_means import extrapolated_mean_bounds
 from results.statistics.intervals import UNBOUNDED, Bounds, exp_, t_bounds
 
 HALVINGS = 40
-_EDGES = (np.arange(25) / 24) ** 3  # Of the chi-squared quantiles: densest where the spread is largest.
+_EDGES = (
+    np.arange(25) / 24
+) ** 3  # Of the chi-squared quantiles: densest where the spread is largest.
 _QUANTILES, _WEIGHTS = (_EDGES[1:] + _EDGES[:-1]) / 2, np.diff(_EDGES)
 
 
@@ -35,7 +37,11 @@ def block_mean_bounds(
     means = np.array([float(np.mean(block)) for block in blocks])
     bounds = t_bounds(float(np.mean(pooled)), means, low_tail, high_tail)
     bounds = bounds.widest(lognormal_mean_bounds(means, low_tail, high_tail))
-    return bounds.widest(extrapolated_mean_bounds(pooled, low_tail, high_tail)) if independent else bounds
+    return (
+        bounds.widest(extrapolated_mean_bounds(pooled, low_tail, high_tail))
+        if independent
+        else bounds
+    )
 
 
 def lognormal_mean_bounds(values: Floats, low_tail: float, high_tail: float) -> Bounds:
@@ -49,11 +55,15 @@ def lognormal_mean_bounds(values: Floats, low_tail: float, high_tail: float) -> 
     if len(values) < 2 or values.min() <= 0:
         return Bounds(mean, mean)
     logs = np.log(values)
-    spreads = max(float(np.std(logs, ddof=1)), 1e-12) * np.sqrt((k - 1) / chdtri(k - 1, 1 - _QUANTILES))
+    spreads = max(float(np.std(logs, ddof=1)), 1e-12) * np.sqrt(
+        (k - 1) / chdtri(k - 1, 1 - _QUANTILES)
+    )
     centres = float(np.mean(logs)) + spreads**2 / 2
 
     tails = np.array([low_tail, 1 - high_tail])
-    low, high = (np.full(2, end) for end in ((centres - 9 * spreads).min(), (centres + 9 * spreads).max()))
+    low, high = (
+        np.full(2, end) for end in ((centres - 9 * spreads).min(), (centres + 9 * spreads).max())
+    )
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         below = ndtr((middle[:, None] - centres) * sqrt(k) / spreads) @ _WEIGHTS < tails

@@ -9,15 +9,26 @@ import numpy as np
 from scipy.special import chdtri, ndtr, ndtri, stdtrit
 
 from foundation.arrays import Floats
-from results.statistics.intervals import UNBOUNDED, Bounds, exp_, log_t_bounds, order_statistic_bounds, upper_percentile
+from results.statistics.intervals import (
+    UNBOUNDED,
+    Bounds,
+    exp_,
+    log_t_bounds,
+    order_statistic_bounds,
+    upper_percentile,
+)
 
 BODY_POINTS, TAIL_POINTS, HALVINGS = 20, 36, 32
 PARTS, LEAST_IN_PART = 5, 25
-_EDGES = (np.arange(25) / 24) ** 3  # of the chi-squared quantiles: densest where the spread is largest
+_EDGES = (
+    np.arange(25) / 24
+) ** 3  # of the chi-squared quantiles: densest where the spread is largest
 _QUANTILES, _WEIGHTS = (_EDGES[1:] + _EDGES[:-1]) / 2, np.diff(_EDGES)
 
 
-def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
+def percentile_bounds(
+    blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds of the q-th percentile of all requests: the widest of three. A failed request is infinite.
 
     First, order statistics over as many requests as the pooled ones are worth: their number over the design effect, which is how
@@ -37,11 +48,16 @@ def percentile_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_
     around = log_t_bounds(upper_percentile(pooled, q), own, low_tail, high_tail)
     mixed = mixture_bounds(blocks, q, low_tail / 2, high_tail / 2)
     if mixed.high < inf:  # too few to be bounded by ranks are bounded by the model
-        ranked = Bounds(ranked.low if ranked.low > -inf else mixed.low, ranked.high if ranked.high < inf else mixed.high)
+        ranked = Bounds(
+            ranked.low if ranked.low > -inf else mixed.low,
+            ranked.high if ranked.high < inf else mixed.high,
+        )
     return ranked.widest(around).widest(mixed)
 
 
-def _ranked(pooled: Floats, blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
+def _ranked(
+    pooled: Floats, blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float
+) -> Bounds:
     worth = worths(len(pooled), len(blocks), design_effect(blocks, q), (low_tail, high_tail))
     return order_statistic_bounds(pooled, q, low_tail, high_tail, worth)
 
@@ -72,7 +88,9 @@ def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tai
         return np.asarray(ndtr((at[:, None] - points) / spreads[:, None]) @ weights - p)
 
     finite = points[np.isfinite(points)]
-    if np.sum(weights[points < inf]) <= p:  # among the slower blocks, more failed than the percentile leaves out
+    if (
+        np.sum(weights[points < inf]) <= p
+    ):  # among the slower blocks, more failed than the percentile leaves out
         return UNBOUNDED
     centres = mean + _roots(beyond, finite.min() - 9 * spreads, finite.max() + 9 * spreads)
     reach = 9 * spreads.max() / sqrt(k)
@@ -80,7 +98,13 @@ def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tai
     def chance(tail: float) -> float:
         """Where the percentile lies below with probability `tail`."""
         low, high = (np.array([end]) for end in (centres.min() - reach, centres.max() + reach))
-        return float(_roots(lambda at: np.array([ndtr((at - centres) * sqrt(k) / spreads) @ _WEIGHTS - tail]), low, high)[0])
+        return float(
+            _roots(
+                lambda at: np.array([ndtr((at - centres) * sqrt(k) / spreads) @ _WEIGHTS - tail]),
+                low,
+                high,
+            )[0]
+        )
 
     return Bounds(exp_(chance(low_tail)), exp_(chance(1 - high_tail)))
 
@@ -92,8 +116,13 @@ def _condensed(values: Floats, p: float) -> tuple[Floats, Floats]:
         split * (np.arange(BODY_POINTS) + 0.5) / BODY_POINTS,
         split + (1 - split) * (np.arange(TAIL_POINTS) + 0.5) / TAIL_POINTS,
     ]
-    weights = [np.full(BODY_POINTS, split / BODY_POINTS), np.full(TAIL_POINTS, (1 - split) / TAIL_POINTS)]
-    return np.asarray(np.quantile(values, np.concatenate(shares), method="inverted_cdf"), np.float64), np.concatenate(weights)
+    weights = [
+        np.full(BODY_POINTS, split / BODY_POINTS),
+        np.full(TAIL_POINTS, (1 - split) / TAIL_POINTS),
+    ]
+    return np.asarray(
+        np.quantile(values, np.concatenate(shares), method="inverted_cdf"), np.float64
+    ), np.concatenate(weights)
 
 
 def _roots(rising: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:

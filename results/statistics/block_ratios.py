@@ -9,7 +9,14 @@ import numpy as np
 
 from foundation.arrays import Floats
 from results.statistics.bounded_means import extrapolated_mean_bounds
-from results.statistics.intervals import UNBOUNDED, Bounds, exp_, order_statistic_bounds, t_bounds, upper_percentile
+from results.statistics.intervals import (
+    UNBOUNDED,
+    Bounds,
+    exp_,
+    order_statistic_bounds,
+    t_bounds,
+    upper_percentile,
+)
 
 Sides = tuple[Sequence[Floats], Sequence[Floats]]
 
@@ -34,14 +41,22 @@ def block_ratio_bounds(sides: Sides, statistic: str, low_tail: float, high_tail:
     logs = [_logs([of(block) for block in side]) for side in sides]
     pooled = [np.concatenate(side) for side in sides]
     values = [of(side) for side in pooled]
-    if len(sides[0]) < 2 or logs[0] is None or logs[1] is None or min(values) <= 0 or max(values) == inf:
+    if (
+        len(sides[0]) < 2
+        or logs[0] is None
+        or logs[1] is None
+        or min(values) <= 0
+        or max(values) == inf
+    ):
         return UNBOUNDED
     changes, ratio = logs[0] - logs[1], log(values[0] / values[1])
     bounds = t_bounds(ratio, changes, low_tail, high_tail)
     bounds = bounds.widest(t_bounds(float(np.mean(changes)), changes, low_tail, high_tail))
     ours, theirs = (
         _log_bounds(side, statistic, value, tails)
-        for side, value, tails in zip(pooled, values, ((low_tail, high_tail), (high_tail, low_tail)), strict=True)
+        for side, value, tails in zip(
+            pooled, values, ((low_tail, high_tail), (high_tail, low_tail)), strict=True
+        )
     )
     apart = Bounds(ratio - hypot(ours.low, theirs.high), ratio + hypot(ours.high, theirs.low))
     bounds = bounds.widest(apart)
@@ -52,12 +67,16 @@ def _logs(statistics: Sequence[float]) -> Floats | None:
     return np.log(statistics) if min(statistics) > 0 and max(statistics) < inf else None
 
 
-def _log_bounds(values: Floats, statistic: str, centre: float, tails: tuple[float, float]) -> Bounds:
+def _log_bounds(
+    values: Floats, statistic: str, centre: float, tails: tuple[float, float]
+) -> Bounds:
     """How far, in logarithms, the bounds of one side lie from its value."""
     if statistic == "mean":
         bounds = extrapolated_mean_bounds(values, *tails)
     else:
         worth = len(values)
-        bounds = order_statistic_bounds(np.sort(values), float(statistic[1:]), *tails, (worth, worth))
+        bounds = order_statistic_bounds(
+            np.sort(values), float(statistic[1:]), *tails, (worth, worth)
+        )
     low = log(bounds.low / centre) if bounds.low > 0 else -inf
     return Bounds(low, log(bounds.high / centre) if bounds.high < inf else inf)

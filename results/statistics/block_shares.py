@@ -10,7 +10,9 @@ from results.statistics.block_percentiles import worths
 from results.statistics.intervals import Bounds, share_bounds
 
 
-def block_share_bounds(counts: Sequence[int], sizes: Sequence[int], low_tail: float, high_tail: float) -> Bounds:
+def block_share_bounds(
+    counts: Sequence[int], sizes: Sequence[int], low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds of the share of all requests that are counted: `counts` (k,) of `sizes` (k,) in k blocks.
 
     Clopper and Pearson's exact bounds; where the blocks' shares spread more than chance makes them, those of as many requests as
@@ -22,7 +24,9 @@ def block_share_bounds(counts: Sequence[int], sizes: Sequence[int], low_tail: fl
     if len(counts) < 2 or not 0 < share < 1:
         return exact
     blocks, of = np.asarray(counts, float), np.asarray(sizes, float)
-    effect = float(np.sum((blocks - share * of) ** 2 / (of * share * (1 - share)))) / (len(blocks) - 1)
+    effect = float(np.sum((blocks - share * of) ** 2 / (of * share * (1 - share)))) / (
+        len(blocks) - 1
+    )
     if effect <= 1:
         return exact
     worth = worths(n, len(blocks), effect, (low_tail, high_tail))

@@ -25,7 +25,9 @@ _ROUNDING = 1e-12
 _CENTRE = 1e-3  # So near the mean, the series of the tail is all rounding.
 
 
-def bounded_mean_bounds(values: Floats, least: float, most: float, low_tail: float, high_tail: float) -> Bounds:
+def bounded_mean_bounds(
+    values: Floats, least: float, most: float, low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds of the mean of n independent values (n,), each from `least` to `most`."""
     if len(values) == 0:
         return Bounds(least, most)

@@ -46,14 +46,18 @@ class Bounds:
         ends = [abs(end) for end in (self.low, self.high) if abs(end) < inf]
         slack = (_ROUNDING - 1) * max(abs(value), scale, *ends)
         if not (abs(value) < inf and self.low - slack <= value <= self.high + slack):
-            raise ValueError(f"{value!r} lies outside its own bounds, {self.low!r} to {self.high!r}")
+            raise ValueError(
+                f"{value!r} lies outside its own bounds, {self.low!r} to {self.high!r}"
+            )
         return Bounds(min(self.low, value), max(self.high, value))
 
 
 UNBOUNDED = Bounds(-inf, inf)
 
 
-def estimate(value: float, bounds: Bounds, n: int, reason: str | None = None, scale: float = 0.0) -> Estimate:
+def estimate(
+    value: float, bounds: Bounds, n: int, reason: str | None = None, scale: float = 0.0
+) -> Estimate:
     """An `Estimate` with the bounds that are finite. Raises ValueError where the value lies outside them (`Bounds.around`)."""
     held = bounds.around(value, scale)
     return Estimate(value=value, low=_finite(held.low), high=_finite(held.high), n=n, reason=reason)
@@ -68,11 +72,17 @@ def floor_reason(q: float, n: int) -> str | None:
     """Why the q-th percentile of n values can't be stated, None where it can."""
     if n == 0:
         return "no successful request has this value"
-    return f"p{q:g} needs at least {FLOORS[q]:,} requests, there are {n:,}" if n < FLOORS[q] else None
+    return (
+        f"p{q:g} needs at least {FLOORS[q]:,} requests, there are {n:,}" if n < FLOORS[q] else None
+    )
 
 
 def order_statistic_bounds(
-    ordered: Floats, q: float, low_tail: float, high_tail: float, worth: tuple[float, float] | None = None
+    ordered: Floats,
+    q: float,
+    low_tail: float,
+    high_tail: float,
+    worth: tuple[float, float] | None = None,
 ) -> Bounds:
     """Bounds of the q-th percentile of independent values (n,), sorted, without assuming a distribution.
 
@@ -84,9 +94,13 @@ def order_statistic_bounds(
     n, p = len(ordered), q / 100
     sizes = worth or (float(n), float(n))
     low, high = (
-        (bdtrik(side, size, p) + 1) / (size + 1) * (n + 1) for side, size in zip((low_tail, 1 - high_tail), sizes, strict=True)
+        (bdtrik(side, size, p) + 1) / (size + 1) * (n + 1)
+        for side, size in zip((low_tail, 1 - high_tail), sizes, strict=True)
     )
-    bounded_below, bounded_above = (1 - p) ** sizes[0] <= low_tail * _ROUNDING, p ** sizes[1] <= high_tail * _ROUNDING
+    bounded_below, bounded_above = (
+        (1 - p) ** sizes[0] <= low_tail * _ROUNDING,
+        p ** sizes[1] <= high_tail * _ROUNDING,
+    )
     return Bounds(
         _at_rank(ordered, float(low)) if bounded_below else -inf,
         _at_rank(ordered, float(high)) if bounded_above else inf,
@@ -128,7 +142,9 @@ def _percentile_of_sorted(ordered: Floats, q: float) -> float:
     return inf if above == inf else interpolated(below, above, rank - floor(rank))
 
 
-def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_tail: float) -> Bounds:
+def log_t_bounds(
+    centre: float, blocks: Sequence[float], low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds around a positive value from the t distribution of the blocks' logarithms."""
     if centre <= 0 or min(blocks) <= 0 or max(centre, *blocks) == inf:
         return UNBOUNDED
@@ -136,21 +152,32 @@ def log_t_bounds(centre: float, blocks: Sequence[float], low_tail: float, high_t
     return Bounds(exp_(around.low), exp_(around.high))
 
 
-def t_bounds(centre: float, values: Sequence[float] | Floats, low_tail: float, high_tail: float) -> Bounds:
+def t_bounds(
+    centre: float, values: Sequence[float] | Floats, low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds around `centre`, the mean of k independent values or what estimates it, from Student's t with k - 1 degrees."""
     k = len(values)
-    return t_bounds_of(centre, float(np.std(values, ddof=1)) if k > 1 else inf, k, low_tail, high_tail)
+    return t_bounds_of(
+        centre, float(np.std(values, ddof=1)) if k > 1 else inf, k, low_tail, high_tail
+    )
 
 
-def t_bounds_of(centre: float, deviation: float, k: int, low_tail: float, high_tail: float) -> Bounds:
+def t_bounds_of(
+    centre: float, deviation: float, k: int, low_tail: float, high_tail: float
+) -> Bounds:
     """The same from the values' standard deviation and their number."""
     if k < 2:
         return UNBOUNDED
     error = deviation / sqrt(k)
-    return Bounds(centre + error * float(stdtrit(k - 1, low_tail)), centre - error * float(stdtrit(k - 1, high_tail)))
+    return Bounds(
+        centre + error * float(stdtrit(k - 1, low_tail)),
+        centre - error * float(stdtrit(k - 1, high_tail)),
+    )
 
 
-def paired_log_bounds(variant: Sequence[float], base: Sequence[float], ratio: float, low_tail: float, high_tail: float) -> Bounds:
+def paired_log_bounds(
+    variant: Sequence[float], base: Sequence[float], ratio: float, low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds of a ratio of positive statistics, variant over baseline: t on the log-ratios of paired blocks.
 
     `variant[i]` and `base[i]` are the statistic in the i-th pair; what is common to both (the machine's mood, a drift) drops out.
@@ -163,7 +190,9 @@ def paired_log_bounds(variant: Sequence[float], base: Sequence[float], ratio: fl
     return Bounds(min(exp_(around.low), ratio), max(exp_(around.high), ratio))
 
 
-def ratio_bounds(numerators: Floats, denominators: Floats, low_tail: float, high_tail: float) -> Bounds:
+def ratio_bounds(
+    numerators: Floats, denominators: Floats, low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds of mean(numerators) / mean(denominators) over n independent pairs: the delta method with Student's t."""
     n, below = len(numerators), float(np.mean(denominators)) if len(denominators) else 0.0
     if n < 2 or below <= 0:
@@ -202,7 +231,9 @@ def bootstrap_bounds(values: Sequence[float] | Floats, low_tail: float, high_tai
     if k >= MANY:
         low, high = np.quantile(means, [low_tail, 1 - high_tail])
         return Bounds(float(low), float(high))
-    errors = np.sqrt(np.maximum(drawn @ (distinct - mean) ** 2 / k - (means - mean) ** 2, 0) / (k - 1))
+    errors = np.sqrt(
+        np.maximum(drawn @ (distinct - mean) ** 2 / k - (means - mean) ** 2, 0) / (k - 1)
+    )
     if error == 0:
         return Bounds(mean, mean)
     alike = errors <= 1e-9 * error  # a resample of one value only, infinitely many errors away

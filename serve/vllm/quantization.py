@@ -19,7 +19,11 @@ _ON_CUDA: dict[str, tuple[float, float | None]] = {
     "bnb-int8": (7.5, None),
 }
 
-_FORMATS: dict[str, str] = {"fp8": "fp8-dynamic", "fbgemm-fp8": "fp8-dynamic", "modelopt-fp4": "nvfp4"}
+_FORMATS: dict[str, str] = {
+    "fp8": "fp8-dynamic",
+    "fbgemm-fp8": "fp8-dynamic",
+    "modelopt-fp4": "nvfp4",
+}
 
 
 def why_not_on_cpu(method: str) -> str | None:
@@ -33,7 +37,9 @@ def why_not_on_cuda(method: str, capability: float) -> str | None:
     if capability < first:
         return f"vLLM serves it from compute capability {first} on, and this GPU has {capability}"
     if end is not None and capability >= end:
-        return f"vLLM has no INT8 kernels from compute capability {end} on; write fp8-dynamic instead"
+        return (
+            f"vLLM has no INT8 kernels from compute capability {end} on; write fp8-dynamic instead"
+        )
     return None
 
 
@@ -58,5 +64,9 @@ def _of_group(group: Mapping[str, Any]) -> str | None:
     kind = weights.get("num_bits"), weights.get("type")
     if kind == (8, "int"):
         return "w8a8-int8" if group.get("input_activations") else None
-    kinds: dict[object, str] = {(8, "float"): "fp8-dynamic", (4, "float"): "nvfp4", (4, "int"): "w4a16"}
+    kinds: dict[object, str] = {
+        (8, "float"): "fp8-dynamic",
+        (4, "float"): "nvfp4",
+        (4, "int"): "w4a16",
+    }
     return kinds.get(kind)

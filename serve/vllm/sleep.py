@@ -44,13 +44,17 @@ async def wake_up(endpoint: Endpoint) -> None:
 
 async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, route: str) -> str:
     try:
-        async with web.request(method, address(endpoint, endpoint.beside(route)), allow_redirects=False) as answer:
+        async with web.request(
+            method, address(endpoint, endpoint.beside(route)), allow_redirects=False
+        ) as answer:
             text = await answer.text(errors="replace")
             if answer.status != 200:
                 raise _failed(endpoint, f"refused {route}: HTTP {answer.status}", text[:300])
             return text
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise _failed(endpoint, f"did not answer {route}", str(error) or type(error).__name__) from None
+        raise _failed(
+            endpoint, f"did not answer {route}", str(error) or type(error).__name__
+        ) from None
 
 
 def _failed(endpoint: Endpoint, what: str, detail: str = "") -> ServerFailed:
@@ -66,7 +70,9 @@ class OneAwake:
 
     def __init__(self, servers: Sequence[Sequence[Endpoint]]) -> None:
         """All of them asleep."""
-        self._servers = {endpoint.variant: endpoints[0] for endpoints in servers for endpoint in endpoints}
+        self._servers = {
+            endpoint.variant: endpoints[0] for endpoints in servers for endpoint in endpoints
+        }
         self._awake: Endpoint | None = None
 
     async def wake(self, variant: str) -> None:
@@ -82,6 +88,10 @@ class OneAwake:
 
     def forget(self, variants: Iterable[str]) -> None:
         """These are served no more."""
-        gone = {endpoint.variant for endpoint in map(self._servers.get, variants) if endpoint is not None}
+        gone = {
+            endpoint.variant
+            for endpoint in map(self._servers.get, variants)
+            if endpoint is not None
+        }
         if self._awake is not None and self._awake.variant in gone:
             self._awake = None

@@ -38,15 +38,25 @@ def architectures() -> dict[str, tuple[str, str]]:
     if not isinstance(value, ast.Dict):
         return {}
     pairs = zip(value.keys, value.values, strict=True)
-    return {ast.literal_eval(key): ast.literal_eval(place) for key, place in pairs if key is not None}
+    return {
+        ast.literal_eval(key): ast.literal_eval(place) for key, place in pairs if key is not None
+    }
 
 
 def may_serve(architecture: str) -> bool:
     """Whether vLLM has this architecture, or may serve it by way of transformers or a plugin."""
-    ours = [strings("vllm", f"{_MODELS}/registry.py", name) for name in ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS")]
+    ours = [
+        strings("vllm", f"{_MODELS}/registry.py", name)
+        for name in ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS")
+    ]
     ours += [strings("vllm", f"{_MODELS}/registry.py", "_TRANSFORMERS_SUPPORTED_MODELS")]
-    theirs = [strings("transformers", "models/auto/modeling_auto.py", f"MODEL_FOR_{kind}_MAPPING_NAMES") for kind in _KINDS]
-    return not ours[0] or other_plugins() or any(architecture in names for names in (*ours, *theirs))
+    theirs = [
+        strings("transformers", "models/auto/modeling_auto.py", f"MODEL_FOR_{kind}_MAPPING_NAMES")
+        for kind in _KINDS
+    ]
+    return (
+        not ours[0] or other_plugins() or any(architecture in names for names in (*ours, *theirs))
+    )
 
 
 @dataclass(frozen=True)
@@ -66,15 +76,28 @@ def adapter_support(architecture: str) -> AdapterSupport | None:
     classes = [base for base in bases if isinstance(base, ast.ClassDef)]
     if not any(_named(base) == _LORA for each in classes for base in each.bases):
         return AdapterSupport(any=False)
-    embeddings = next((value for each in classes if (value := assigned(each, "embedding_modules"))), None)
-    names = [key.value for key in embeddings.keys if isinstance(key, ast.Constant)] if isinstance(embeddings, ast.Dict) else []
+    embeddings = next(
+        (value for each in classes if (value := assigned(each, "embedding_modules"))), None
+    )
+    names = (
+        [key.value for key in embeddings.keys if isinstance(key, ast.Constant)]
+        if isinstance(embeddings, ast.Dict)
+        else []
+    )
     return AdapterSupport(True, frozenset(map(str, names)))
 
 
 def _lineage(module: str, name: str) -> Iterator[ast.ClassDef | None]:
     """A class and those of vLLM's models that it is made of, itself first; None for one that is not found."""
     tree = None if "." in module else source("vllm", f"{_MODELS}/{module}.py")
-    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None) if tree else None
+    found = (
+        next(
+            (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name),
+            None,
+        )
+        if tree
+        else None
+    )
     yield found
     if tree is None or found is None:
         return

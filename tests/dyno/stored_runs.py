@@ -34,7 +34,9 @@ def questions(n: int = PROMPTS) -> list[Prompt]:
     ]
 
 
-def dyno(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+def dyno(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
     """The entry point in this process: exit code, what it printed, and its error."""
     monkeypatch.setattr(sys, "argv", ["dyno", *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -84,15 +86,22 @@ class Made:
         """The run directory, its folder named as `run` says."""
         run.mkdir(parents=True)
         (run / "environment.json").write_text(json.dumps(self.environment))
-        records = [VariantRecord(name=name, what="served elsewhere", prompt_style="plain", kind="url") for name in self.variants]
+        records = [
+            VariantRecord(name=name, what="served elsewhere", prompt_style="plain", kind="url")
+            for name in self.variants
+        ]
         (run / "variants.json").write_bytes(msgspec.json.encode(records))
-        (run / "prompts.jsonl").write_bytes(b"".join(msgspec.json.encode(prompt) + b"\n" for prompt in self.prompts))
+        (run / "prompts.jsonl").write_bytes(
+            b"".join(msgspec.json.encode(prompt) + b"\n" for prompt in self.prompts)
+        )
         (run / "experiment.yaml").write_text(self._experiment())
         rng, at = np.random.default_rng(self.seed), 1_790_000_000 * 10**9
         for stage, rate in self.stages.items():
             for block in range(1, self.blocks + 1):
                 for variant in self.variants:
-                    self._write_block(run / "load" / variant / stage, variant, stage, block, rate, at, rng)
+                    self._write_block(
+                        run / "load" / variant / stage, variant, stage, block, rate, at, rng
+                    )
                     at += int(self.requests / rate * 2e9) + 10**9
         return run
 
@@ -101,7 +110,10 @@ class Made:
             f"{{name: {name}, {self.pace or f'rate: {rate}'}, requests: {self.requests}, warmup: 0s{self.load}}}"
             for name, rate in self.stages.items()
         )
-        variants = ", ".join(f"{{name: {name}, url: 'http://127.0.0.1:1/v1', model: m{self.variant}}}" for name in self.variants)
+        variants = ", ".join(
+            f"{{name: {name}, url: 'http://127.0.0.1:1/v1', model: m{self.variant}}}"
+            for name in self.variants
+        )
         return (
             f"name: made\nmodel: m\ndata: {{eval: questions.jsonl}}\nvariants: [{variants}]\nbaseline: {self.variants[0]}\n"
             f"workload: {{stages: [{stages}], blocks: {self.blocks}{self.workload}}}\n{self.sections}\n"
@@ -139,7 +151,9 @@ class Made:
             loop_stall_max_ns=int(self.stall * MS),
         )
         lines = [header, *records, end]
-        (folder / f"block-{block:02d}.jsonl").write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+        (folder / f"block-{block:02d}.jsonl").write_bytes(
+            b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
+        )
 
     def _request(self, i: int, block: int, rate: float, rng: np.random.Generator) -> RequestRecord:
         number = (block - 1) * self.requests + i

@@ -17,7 +17,16 @@ from tests.dyno.test_cli import dyno
 
 @pytest.fixture(scope="module")
 def aborting() -> Iterator[str]:
-    command = [sys.executable, "-m", "loadgen.emulator", *BEHAVIOUR, "--fault", "abort", "--fault-every", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "loadgen.emulator",
+        *BEHAVIOUR,
+        "--fault",
+        "abort",
+        "--fault-every",
+        "2",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}/v1"
@@ -37,8 +46,12 @@ slo: {{latency_p50: 2s, error_rate: 5%}}
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_every_second_answer_aborted_does_not_ship(url: str, aborting: str, tmp_path: Path, transport: str) -> None:
-    (tmp_path / "experiment.yaml").write_text(EXPERIMENT.format(healthy=url, aborting=aborting, transport=transport))
+def test_every_second_answer_aborted_does_not_ship(
+    url: str, aborting: str, tmp_path: Path, transport: str
+) -> None:
+    (tmp_path / "experiment.yaml").write_text(
+        EXPERIMENT.format(healthy=url, aborting=aborting, transport=transport)
+    )
     done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
     # A machine that is too busy to send on time makes it INCONCLUSIVE (2); it never ships.
     assert done.returncode in (1, 2), done.stdout + done.stderr
@@ -48,8 +61,14 @@ def test_every_second_answer_aborted_does_not_ship(url: str, aborting: str, tmp_
     stages = {variant["variant"]: variant["stages"][0] for variant in summary["variants"]}
     assert stages["healthy"]["failures"] == {}
     assert stages["aborting"]["failures"].keys() == {"aborted"}
-    assert stages["aborting"]["failures"]["aborted"] == pytest.approx(stages["aborting"]["planned"] / 2, abs=4)
+    assert stages["aborting"]["failures"]["aborted"] == pytest.approx(
+        stages["aborting"]["planned"] / 2, abs=4
+    )
     assert stages["aborting"]["metrics"]["error_rate"]["value"] == pytest.approx(0.5, abs=0.02)
-    lines = (tmp_path / "runs/aborted/load/aborting/rate-30/block-01.jsonl").read_text().splitlines()[1:-1]
+    lines = (
+        (tmp_path / "runs/aborted/load/aborting/rate-30/block-01.jsonl")
+        .read_text()
+        .splitlines()[1:-1]
+    )
     ends = {(record["failure"], record["finish_reason"]) for record in map(json.loads, lines)}
     assert ends == {(None, "stop"), ("aborted", "abort")}

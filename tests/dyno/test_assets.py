@@ -39,7 +39,9 @@ NAMES = ("model.safetensors", "config.json", "train.jsonl")
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", [cut, empty, Path.unlink])
-def test_a_damaged_file_of_a_bundled_model_is_noticed(folder: Path, damage: Callable[[Path], None], name: str) -> None:
+def test_a_damaged_file_of_a_bundled_model_is_noticed(
+    folder: Path, damage: Callable[[Path], None], name: str
+) -> None:
     mark(folder, MODEL)
     assert stands(folder, MODEL)
     damage(folder / name)
@@ -48,7 +50,9 @@ def test_a_damaged_file_of_a_bundled_model_is_noticed(folder: Path, damage: Call
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", [cut, empty])
-def test_what_an_older_version_cached_is_looked_at(folder: Path, damage: Callable[[Path], None], name: str) -> None:
+def test_what_an_older_version_cached_is_looked_at(
+    folder: Path, damage: Callable[[Path], None], name: str
+) -> None:
     damage(folder / name)
     assert not stands(folder, MODEL)
     assert state_of(folder, MODEL) == "unmarked"

@@ -53,14 +53,18 @@ def refusal(folder: Path, text: str = GOOD) -> str:
     (folder / "experiment.yaml").write_text(text)
     run = new_run(folder / "runs", "trial")
     with pytest.raises(BadInput) as error:
-        run_pipeline(prepare(load_experiment(folder / "experiment.yaml"), folder, Silent()), run, Silent())
+        run_pipeline(
+            prepare(load_experiment(folder / "experiment.yaml"), folder, Silent()), run, Silent()
+        )
     assert list(run.path.iterdir()) == []
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
 def test_a_model_that_does_not_exist(folder: Path) -> None:
-    assert "model: './other' is no folder" in refusal(folder, GOOD.replace("model: model", "model: ./other"))
+    assert "model: './other' is no folder" in refusal(
+        folder, GOOD.replace("model: model", "model: ./other")
+    )
 
 
 def test_a_malformed_line_of_data(folder: Path) -> None:
@@ -85,14 +89,28 @@ def test_an_example_longer_than_the_limit(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("quantize", "message"),
     [
-        ("{method: w4a16, group_size: 48}", "group_size: 48 does not divide the model's input widths (64, 128); write 64 or 32"),
-        ("{method: w4a16, keep: [lm_head, down]}", "keep: model has no linear layer 'down' (did you mean 'down_proj'?)"),
-        ("{method: w4a16, algorithm: gptq}", "gptq asks for 256 training examples, data.train has 20; write 32 examples at"),
-        ("fp8-dynamic", "variants.int8.quantize: fp8-dynamic can't be served here: vLLM's CPU backend loads FP8 weights but"),
+        (
+            "{method: w4a16, group_size: 48}",
+            "group_size: 48 does not divide the model's input widths (64, 128); write 64 or 32",
+        ),
+        (
+            "{method: w4a16, keep: [lm_head, down]}",
+            "keep: model has no linear layer 'down' (did you mean 'down_proj'?)",
+        ),
+        (
+            "{method: w4a16, algorithm: gptq}",
+            "gptq asks for 256 training examples, data.train has 20; write 32 examples at",
+        ),
+        (
+            "fp8-dynamic",
+            "variants.int8.quantize: fp8-dynamic can't be served here: vLLM's CPU backend loads FP8 weights but",
+        ),
     ],
 )
 def test_a_quantization_that_does_not_fit(folder: Path, quantize: str, message: str) -> None:
-    without_training = "\n".join(line for line in GOOD.splitlines() if "finetune:" not in line and "tuned" not in line)
+    without_training = "\n".join(
+        line for line in GOOD.splitlines() if "finetune:" not in line and "tuned" not in line
+    )
     text = without_training.replace("merge: finetune, quantize: w8a8-int8", f"quantize: {quantize}")
     assert message in refusal(folder, text.replace("serve: {", "serve: {device: cpu, "))
 
@@ -109,7 +127,8 @@ def test_an_adapter_for_another_base(folder: Path) -> None:
 
     other = build_tiny_model(folder / "wider", hidden=128, id="test/wider")
     peft = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(other.path), LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False)
+        AutoModelForCausalLM.from_pretrained(other.path),
+        LoraConfig(r=8, target_modules="all-linear", init_lora_weights=False),
     )
     peft.save_pretrained(folder / "old")
     message = refusal(folder, GOOD.replace("adapter: finetune", "adapter: old"))
@@ -148,19 +167,36 @@ def test_no_room_in_memory(folder: Path) -> None:
 
 def test_a_key_that_is_not_in_the_environment(folder: Path) -> None:
     variant = "{name: base, url: http://127.0.0.1:9/v1, model: m, api_key_env: NO_SUCH_KEY}"
-    assert "the environment has no NO_SUCH_KEY" in refusal(folder, GOOD.replace("{name: base}", variant))
+    assert "the environment has no NO_SUCH_KEY" in refusal(
+        folder, GOOD.replace("{name: base}", variant)
+    )
 
 
 @pytest.mark.parametrize(
     ("workload", "more", "message"),
     [
-        ("{rate: 5, requests: 10, mix: uniform}", "", "workload.stages: a mix needs all variants at once"),
-        ("{rate: 5, requests: 10}", "until_decided: {max_time: 1m}\n", "until_decided: the servers take turns"),
+        (
+            "{rate: 5, requests: 10, mix: uniform}",
+            "",
+            "workload.stages: a mix needs all variants at once",
+        ),
+        (
+            "{rate: 5, requests: 10}",
+            "until_decided: {max_time: 1m}\n",
+            "until_decided: the servers take turns",
+        ),
         ("{rate: 5, requests: 10}", "resolution: 3%\n", "resolution: the servers take turns"),
     ],
 )
-def test_what_servers_that_take_turns_can_not_do(folder: Path, workload: str, more: str, message: str) -> None:
-    text = GOOD.replace("{rate: 5, requests: 10}", workload).replace("serve: {", "serve: {residency: turns, ") + more
+def test_what_servers_that_take_turns_can_not_do(
+    folder: Path, workload: str, more: str, message: str
+) -> None:
+    text = (
+        GOOD.replace("{rate: 5, requests: 10}", workload).replace(
+            "serve: {", "serve: {residency: turns, "
+        )
+        + more
+    )
     assert message in refusal(folder, text)
 
 
@@ -168,15 +204,24 @@ def test_what_servers_that_take_turns_can_not_do(folder: Path, workload: str, mo
 def test_a_variant_that_is_none(folder: Path, command: str) -> None:
     (folder / "experiment.yaml").write_text(GOOD)
     done = dyno(command, "experiment.yaml", "--variant", "int", cwd=folder)
-    assert (done.returncode, done.stderr.strip()) == (3, "error: --variant: 'int' is no variant (did you mean 'int8'?)")
+    assert (done.returncode, done.stderr.strip()) == (
+        3,
+        "error: --variant: 'int' is no variant (did you mean 'int8'?)",
+    )
     assert not (folder / "runs").exists()
 
 
 @pytest.mark.parametrize(
     ("quality", "says"),
     [
-        ("{scorer: choice, labels: [yes, no]}", "eval.jsonl:1: the answer: '20' is none of the labels (yes, no)"),
-        ("{scorer: json_equal, probes: [{name: p, data: words.jsonl, scorer: number}]}", "words.jsonl:1: the answer: 'many'"),
+        (
+            "{scorer: choice, labels: [yes, no]}",
+            "eval.jsonl:1: the answer: '20' is none of the labels (yes, no)",
+        ),
+        (
+            "{scorer: json_equal, probes: [{name: p, data: words.jsonl, scorer: number}]}",
+            "words.jsonl:1: the answer: 'many'",
+        ),
     ],
 )
 def test_a_reference_that_no_answer_can_match(folder: Path, quality: str, says: str) -> None:

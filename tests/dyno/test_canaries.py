@@ -25,7 +25,10 @@ from aiohttp import web
 from tests.dyno.test_odd_urls import running
 from tests.loadgen.api import Api, Asked
 
-KEY, HEADER, QUERY, EXTRA = (f'{name}-{name[::-1]}/Zq+7"w{n}' for n, name in enumerate(("sk-canary", "headr", "query", "extra")))
+KEY, HEADER, QUERY, EXTRA = (
+    f'{name}-{name[::-1]}/Zq+7"w{n}'
+    for n, name in enumerate(("sk-canary", "headr", "query", "extra"))
+)
 USER, PASSWORD = "bobcanary7", 'pass/w0rd+"canary'
 SECRETS = (KEY, HEADER, QUERY, EXTRA, PASSWORD)
 STEERS = "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202e<img src=x onerror=alert(1)><script>alert(2)</script>|`*\n::error::PWNED\n"
@@ -51,7 +54,9 @@ def everything(asked: Asked) -> str:
     for line in asked.headers.values():
         if line.startswith("Basic "):
             sent.append(base64.b64decode(line.removeprefix("Basic ")).decode())
-    known = [secret for secret in SECRETS if any(form in text for form in forms(secret) for text in sent)]
+    known = [
+        secret for secret in SECRETS if any(form in text for form in forms(secret) for text in sent)
+    ]
     return STEERS + " ".join([*sent, *(form for secret in known for form in sorted(forms(secret)))])
 
 
@@ -75,7 +80,9 @@ class Echo:
         stream = [chunk, end | {"metrics": {"said": said, said: 1}}]
         kind = self.posts % 6
         if kind == 0:
-            return web.json_response({"error": {"message": f"Incorrect API key: {said}"}}, status=401)
+            return web.json_response(
+                {"error": {"message": f"Incorrect API key: {said}"}}, status=401
+            )
         if kind == 1:
             return web.Response(text="x" * 290 + said, status=500)  # cut in the middle of a key
         if kind == 2:
@@ -84,7 +91,10 @@ class Echo:
             stream = [chunk, {"error": {"message": said}}]
         if kind == 4:
             stream = [chunk, {"choices": [{"index": 0, "delta": {}, "finish_reason": said}]}]
-        body = b"".join(event % json.dumps(each, ensure_ascii=kind == 5).encode() for each in stream) + event % b"[DONE]"
+        body = (
+            b"".join(event % json.dumps(each, ensure_ascii=kind == 5).encode() for each in stream)
+            + event % b"[DONE]"
+        )
         return web.Response(body=body, content_type="text/event-stream")
 
 
@@ -152,7 +162,9 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
                 "--debug",
             ]
             url = f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{api.port}/v1?token={quote(QUERY, safe='')}"
-            printed += dyno(folder, "load", "--url", url, *flags, "--extra-body", json.dumps({"api_key": EXTRA}))
+            printed += dyno(
+                folder, "load", "--url", url, *flags, "--extra-body", json.dumps({"api_key": EXTRA})
+            )
             refused = ["--url", f"{url}#@", "--api-key-env", KEY]
             printed += dyno(folder, "load", *refused, *flags)
     yield Ran(folder, printed)
@@ -173,15 +185,32 @@ def test_the_server_was_told_and_did_repeat(ran: Ran) -> None:
     assert {"http_4xx", "http_5xx", "stream_error", "aborted", "malformed", None} <= failures
     assert '"masked"' in "".join(journals)
     summary = json.loads(held(ran.run / "summary.json"))
-    assert any("repeated a key of ours" in note for v in summary["variants"] for s in v["stages"] for note in s["notes"])
+    assert any(
+        "repeated a key of ours" in note
+        for v in summary["variants"]
+        for s in v["stages"]
+        for note in s["notes"]
+    )
 
 
 def test_no_secret_is_in_any_file_or_stream(ran: Ran) -> None:
-    texts = {str(path): held(path) for path in ran.folder.rglob("*") if path.is_file() and path.name != "experiment.yaml"}
+    texts = {
+        str(path): held(path)
+        for path in ran.folder.rglob("*")
+        if path.is_file() and path.name != "experiment.yaml"
+    }
     texts |= {str(path): held(path) for path in (ran.folder / "runs").rglob("experiment.yaml")}
-    assert {"requests.parquet", "report.html", "junit.xml", "environment.json"} <= {Path(name).name for name in texts}
+    assert {"requests.parquet", "report.html", "junit.xml", "environment.json"} <= {
+        Path(name).name for name in texts
+    }
     texts["printed"] = ran.printed
-    left = [(name, trace) for name, text in texts.items() for secret in SECRETS for trace in traces(secret) if trace in text]
+    left = [
+        (name, trace)
+        for name, text in texts.items()
+        for secret in SECRETS
+        for trace in traces(secret)
+        if trace in text
+    ]
     assert left == []
     # The user's name is no secret of an answer, which is scored; everywhere else it is gone.
     assert [name for name, text in texts.items() if USER in text and "/load/" not in name] == []

@@ -11,7 +11,12 @@ import pytest
 
 def dyno(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "dyno.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "dyno.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
 
 
@@ -51,18 +56,42 @@ def test_the_commands_show_an_example(tmp_path: Path, command: str) -> None:
         (["run", "--resume", "runs/none"], "error: runs/none: not a run directory"),
         (["report", "runs/none"], "error: runs/none: not a run directory"),
         (["plan", "runs/none", "--peak-rate", "5"], "error: runs/none: not a run directory"),
-        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompt", "Q"], "error: write --rate"),
-        (["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "5"], "error: write one of --prompt TEXT, --data"),
-        (["load", "--url", "127.0.0.1:1", "--model", "m", "--rate", "5", "--prompt", "Q"], "error: --url: '127.0.0.1:1': write"),
         (
-            ["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "no", "--prompt", "Q"],
+            ["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--prompt", "Q"],
+            "error: write --rate",
+        ),
+        (
+            ["load", "--url", "http://127.0.0.1:1/v1", "--model", "m", "--rate", "5"],
+            "error: write one of --prompt TEXT, --data",
+        ),
+        (
+            ["load", "--url", "127.0.0.1:1", "--model", "m", "--rate", "5", "--prompt", "Q"],
+            "error: --url: '127.0.0.1:1': write",
+        ),
+        (
+            [
+                "load",
+                "--url",
+                "http://127.0.0.1:1/v1",
+                "--model",
+                "m",
+                "--rate",
+                "no",
+                "--prompt",
+                "Q",
+            ],
             "error: --rate: write a rate",
         ),
-        (["baseline", "http://127.0.0.1:1/v1", "--prompt", "Q"], "error: with a URL, write --model"),
+        (
+            ["baseline", "http://127.0.0.1:1/v1", "--prompt", "Q"],
+            "error: with a URL, write --model",
+        ),
         (["baseline", "./no-model", "--prompt", "Q"], "error: model: './no-model' is no folder"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_3(tmp_path: Path, arguments: list[str], says: str) -> None:
+def test_a_mistake_is_one_line_and_exit_code_3(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
     done = dyno(*arguments, cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert done.stderr.startswith(says), done.stderr

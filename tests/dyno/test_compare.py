@@ -41,7 +41,10 @@ SWAPPED = [structs.replace(p, id=f"other-{i}") for i, p in enumerate(questions()
 RANDOM_WORDS = [structs.replace(p, messages=OTHER_WORDS["messages"]) for p in questions()]
 SYNTHETIC = ", dataset: {{synthetic: {{input_tokens: {}, output_tokens: 11}}}}"
 TRACE = replace(BASE, pace="trace: {file: /a/day.jsonl}", load="")
-MADE_UP = [Prompt(f"s{i}", "eval", {"plain": [{"role": "user", "content": "w " * i}]}, input_tokens=i) for i in range(10, 70)]
+MADE_UP = [
+    Prompt(f"s{i}", "eval", {"plain": [{"role": "user", "content": "w " * i}]}, input_tokens=i)
+    for i in range(10, 70)
+]
 SHAREGPT = ", dataset: {sharegpt: x.json}"
 CASES: dict[str, tuple[Made, Made, int, str]] = {
     # What is measured.
@@ -160,12 +163,18 @@ def test_the_gate_opens_only_for_what_is_known_to_be_no_worse(
     before, after, code, says = CASES[case]
     runs = [str(before.write(tmp_path / "before")), str(after.write(tmp_path / "after"))]
     junit = tmp_path / "junit.xml"
-    got, text, error = dyno(capsys, monkeypatch, "compare", *runs, "--gate", "--json", "--junit", str(junit))
+    got, text, error = dyno(
+        capsys, monkeypatch, "compare", *runs, "--gate", "--json", "--junit", str(junit)
+    )
     assert got == code, text + error
     comparison = json.loads(text)
     jsonschema.validate(comparison, schema_of("comparison"))
     sentences = [each["sentence"] for each in comparison["changes"]]
-    beside = [line for key in ("asked", "validity", "missing", "settings", "environment", "notes") for line in comparison[key]]
+    beside = [
+        line
+        for key in ("asked", "validity", "missing", "settings", "environment", "notes")
+        for line in comparison[key]
+    ]
     assert any(says in line for line in (comparison["headline"], *sentences, *beside)), text
     # CI sees what the gate says.
     cases = ElementTree.parse(junit).getroot()
@@ -177,30 +186,52 @@ def test_the_gate_opens_only_for_what_is_known_to_be_no_worse(
 def test_the_table_and_the_markdown_say_what_the_json_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing = replace(LATER, fails=lambda i: i % 20 == 0, sections="slo: {latency_p95: 2s}", stall=200.0, variants=("a", "b"))
+    failing = replace(
+        LATER,
+        fails=lambda i: i % 20 == 0,
+        sections="slo: {latency_p95: 2s}",
+        stall=200.0,
+        variants=("a", "b"),
+    )
     runs = [str(BASE.write(tmp_path / "before")), str(failing.write(tmp_path / "after"))]
     _, printed, _ = dyno(capsys, monkeypatch, "compare", *runs, "--json")
     comparison = json.loads(printed)
     code, table, _ = dyno(capsys, monkeypatch, "compare", *runs)
     assert code == 0  # without --gate
     _, text, _ = dyno(capsys, monkeypatch, "compare", *runs, "--markdown")
-    said = [c["sentence"] for c in comparison["changes"] if c["outcome"] in ("worse", "better", "unsettled")]
+    said = [
+        c["sentence"]
+        for c in comparison["changes"]
+        if c["outcome"] in ("worse", "better", "unsettled")
+    ]
     assert said
     kinds = ("validity", "settings", "notes")
     assert all(comparison[kind] for kind in kinds)
-    for line in (comparison["headline"], *said, *(line for kind in kinds for line in comparison[kind])):
+    for line in (
+        comparison["headline"],
+        *said,
+        *(line for kind in kinds for line in comparison[kind]),
+    ):
         assert line in table
         assert markdown_text(line) in text
     for change in comparison["changes"]:
         assert f"| a{', main' * bool(change['stage'])}: {change['label']} |" in text
-        assert text.count(f" | {change['outcome']} |") == sum(c["outcome"] == change["outcome"] for c in comparison["changes"])
+        assert text.count(f" | {change['outcome']} |") == sum(
+            c["outcome"] == change["outcome"] for c in comparison["changes"]
+        )
 
 
 def test_a_wider_margin_settles_and_a_narrower_one_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = [str(BASE.write(tmp_path / "before")), str(replace(LATER, latency=216.0).write(tmp_path / "after"))]
-    codes = {m: dyno(capsys, monkeypatch, "compare", *runs, "--gate", "--margin", m)[0] for m in ("15%", "5%", "0.1%")}
+    runs = [
+        str(BASE.write(tmp_path / "before")),
+        str(replace(LATER, latency=216.0).write(tmp_path / "after")),
+    ]
+    codes = {
+        m: dyno(capsys, monkeypatch, "compare", *runs, "--gate", "--margin", m)[0]
+        for m in ("15%", "5%", "0.1%")
+    }
     assert codes == {"15%": 0, "5%": WORSE, "0.1%": WORSE}
     code, _, error = dyno(capsys, monkeypatch, "compare", *runs, "--margin", "0%")
     assert code == NOTHING
@@ -217,7 +248,11 @@ def test_a_wider_margin_settles_and_a_narrower_one_does_not(
     ],
 )
 def test_what_can_not_be_read_is_bad_input(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, broken: str, says: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    says: str,
 ) -> None:
     made = replace(BASE, blocks=1)
     runs = [made.write(tmp_path / "before"), made.write(tmp_path / "after")]
@@ -233,7 +268,9 @@ def test_side_by_side_names_what_is_not_valid(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("good", "late", "stalled")
-    for name, made in zip(names, (BASE, replace(BASE, slip=30.0), replace(BASE, stall=200.0)), strict=True):
+    for name, made in zip(
+        names, (BASE, replace(BASE, slip=30.0), replace(BASE, stall=200.0)), strict=True
+    ):
         made.write(tmp_path / name)
         assert dyno(capsys, monkeypatch, "report", str(tmp_path / name))[0] == 0
     code, table, _ = dyno(capsys, monkeypatch, "compare", *(str(tmp_path / name) for name in names))

@@ -38,7 +38,9 @@ def experiment(folder: Path, data: str = "", more: str = TRAINED) -> Experiment:
 
 
 def write(file: Path, *rows: Any, encoding: str = "utf-8") -> None:
-    file.write_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(encoding))
+    file.write_bytes(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(encoding)
+    )
 
 
 def asked(question: str, answer: str = "A", **more: Any) -> dict[str, Any]:
@@ -54,7 +56,9 @@ def test_ignore_and_encoding_count_for_both_files_and_ignore_for_probes(tmp_path
     train, heldout = read_data(loaded, tmp_path, Silent())
     probe = read_probe(loaded, loaded.quality.probes[0], tmp_path, Silent())
     assert [e.fields["prompt"] for e in (*train, *heldout, *probe)] == ["é", "ü", "ö"]
-    with pytest.raises(BadInput, match=r"train.jsonl:1: nothing reads lang .*data.ignore: \[lang\]"):
+    with pytest.raises(
+        BadInput, match=r"train.jsonl:1: nothing reads lang .*data.ignore: \[lang\]"
+    ):
         read_data(experiment(tmp_path, ", encoding: utf-16"), tmp_path, Silent())
     with pytest.raises(BadInput, match=r"data.encoding: 'utf-99' is no text encoding"):
         experiment(tmp_path, ", encoding: utf-99")
@@ -71,7 +75,10 @@ def test_a_column_that_a_prompt_names_needs_no_mention(tmp_path: Path) -> None:
 def test_a_leak_is_refused_dropped_or_allowed(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", asked("Q1"), asked("Q2"))
     write(tmp_path / "eval.jsonl", asked("q2"))
-    with pytest.raises(BadInput, match=r"train.jsonl:2: the same question stands in the held-out split at .*eval.jsonl:1"):
+    with pytest.raises(
+        BadInput,
+        match=r"train.jsonl:2: the same question stands in the held-out split at .*eval.jsonl:1",
+    ):
         read_data(experiment(tmp_path), tmp_path, Silent())
     for on_leak, learned in (("drop", [1]), ("allow", [1, 2])):
         heard = Heard()
@@ -90,9 +97,13 @@ def test_a_leak_is_refused_dropped_or_allowed(tmp_path: Path) -> None:
         ("quality: {scorer: json_valid, min: 80%}\n", False),
     ],
 )
-def test_questions_need_answers_where_something_is_held_against_them(tmp_path: Path, more: str, needed: bool) -> None:
+def test_questions_need_answers_where_something_is_held_against_them(
+    tmp_path: Path, more: str, needed: bool
+) -> None:
     write(tmp_path / "train.jsonl", asked("Q1"))
-    write(tmp_path / "eval.jsonl", {"prompt": "Q2"}, {"messages": [{"role": "user", "content": "Q3"}]})
+    write(
+        tmp_path / "eval.jsonl", {"prompt": "Q2"}, {"messages": [{"role": "user", "content": "Q3"}]}
+    )
     loaded = experiment(tmp_path, more=more)
     if needed:
         with pytest.raises(BadInput, match=r"eval.jsonl:1: fields prompt; write"):
@@ -106,7 +117,10 @@ def test_questions_need_answers_where_something_is_held_against_them(tmp_path: P
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"messages": [{"role": "user", "content": "Q"}, CALL], "tools": TOOLS}, "tools: a load asks for texts"),
+        (
+            {"messages": [{"role": "user", "content": "Q"}, CALL], "tools": TOOLS},
+            "tools: a load asks for texts",
+        ),
         ({"messages": [{"role": "user", "content": "Q"}, CALL]}, "tools: a load asks for texts"),
         (
             {
@@ -120,12 +134,19 @@ def test_questions_need_answers_where_something_is_held_against_them(tmp_path: P
             "tools: a load asks for texts",
         ),
         (
-            {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A", "weight": 0}]},
+            {
+                "messages": [
+                    {"role": "user", "content": "Q"},
+                    {"role": "assistant", "content": "A", "weight": 0},
+                ]
+            },
             "the answer has weight 0, so it is no reference",
         ),
     ],
 )
-def test_what_a_load_can_not_ask_is_refused_where_it_is_asked(tmp_path: Path, row: dict[str, Any], says: str) -> None:
+def test_what_a_load_can_not_ask_is_refused_where_it_is_asked(
+    tmp_path: Path, row: dict[str, Any], says: str
+) -> None:
     write(tmp_path / "train.jsonl", asked("Q1"))
     write(tmp_path / "eval.jsonl", asked("Q2"), row)
     loaded = experiment(tmp_path)

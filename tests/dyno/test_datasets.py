@@ -24,13 +24,26 @@ from tests.tiny_model import write_word_tokenizer
 
 def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path) -> None:
     """No tokenizer is known of it: a word is taken for a token, which it is to the emulator."""
-    common = ("load", "--url", url, "--model", "m", "--concurrency", "4", "--requests", "24", "--synthetic")
+    common = (
+        "load",
+        "--url",
+        url,
+        "--model",
+        "m",
+        "--concurrency",
+        "4",
+        "--requests",
+        "24",
+        "--synthetic",
+    )
     lengths = ("--input-tokens", "uniform:40:60", "--output-tokens", "6", "--cache-hit", "50%")
     done = dyno(*common, *lengths, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "load"
     [stage] = json.loads((run / "summary.json").read_text())["variants"][0]["stages"]
-    assert stage["succeeded"] == 24 and not [note for note in stage["notes"] if "as long as" in note]
+    assert stage["succeeded"] == 24 and not [
+        note for note in stage["notes"] if "as long as" in note
+    ]
     assert 40 <= stage["metrics"]["input_tokens_p50"]["value"] <= 60
     assert stage["metrics"]["intended_cache_hit_share"]["value"] == pytest.approx(0.5, abs=0.01)
     assert stage["metrics"]["output_tokens_p50"]["value"] == 6
@@ -42,17 +55,42 @@ def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(url: str, tmp_path: Path) -> None:
+def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(
+    url: str, tmp_path: Path
+) -> None:
     """The words' template is 8 tokens that the emulator does not count: three marks, two names, three line ends."""
     write_word_tokenizer(tmp_path / "words")
-    common = ("load", "--url", url, "--model", "m", "--rate", "40", "--requests", "20", "--synthetic")
-    done = dyno(*common, "--input-tokens", "uniform:40:60", "--tokenizer", str(tmp_path / "words"), cwd=tmp_path)
+    common = (
+        "load",
+        "--url",
+        url,
+        "--model",
+        "m",
+        "--rate",
+        "40",
+        "--requests",
+        "20",
+        "--synthetic",
+    )
+    done = dyno(
+        *common,
+        "--input-tokens",
+        "uniform:40:60",
+        "--tokenizer",
+        str(tmp_path / "words"),
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "its server counts -8 tokens a prompt" in done.stdout
     run = tmp_path / "runs" / "load"
     wanted = {p.id: p.input_tokens for p in read_prompts(run).values()}
-    records = [json.loads(line) for line in (run / "load/url/rate-40/block-01.jsonl").read_text().splitlines()[1:-1]]
-    assert records and all(record["input_tokens"] == wanted[record["prompt_id"]] for record in records)
+    records = [
+        json.loads(line)
+        for line in (run / "load/url/rate-40/block-01.jsonl").read_text().splitlines()[1:-1]
+    ]
+    assert records and all(
+        record["input_tokens"] == wanted[record["prompt_id"]] for record in records
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,7 +112,13 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
         "offered_rate": None, "concurrency": 4, "planned": 8, "window_start_ns": 0, "window_end_ns": None,
     }  # fmt: skip
     rows = [
-        {"id": i, "prompt_id": p.id, "scheduled_ns": i, "input_tokens": counts(p.input_tokens or 0), "tokens_from": "server"}
+        {
+            "id": i,
+            "prompt_id": p.id,
+            "scheduled_ns": i,
+            "input_tokens": counts(p.input_tokens or 0),
+            "tokens_from": "server",
+        }
         for i, p in enumerate(prepared.prompts)
     ]
     journal = tmp_path / "warm-up.jsonl"
@@ -84,12 +128,17 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
         assert found is None
     else:
         assert found is not None
-        assert (found.extra, found.scale) == (pytest.approx(asked.extra, abs=1), pytest.approx(asked.scale, rel=0.01))
+        assert (found.extra, found.scale) == (
+            pytest.approx(asked.extra, abs=1),
+            pytest.approx(asked.scale, rel=0.01),
+        )
         wanted = [tokens for p in prepared.prompts if (tokens := p.input_tokens)]
         assert all(abs(counts(found.ours(tokens)) - tokens) <= 1 for tokens in wanted)
 
 
-def made(rate: str | None = "5", think: str | None = None, requests: int | None = 10, **asked: Any) -> Any:
+def made(
+    rate: str | None = "5", think: str | None = None, requests: int | None = 10, **asked: Any
+) -> Any:
     load = Load(rates=[rate] if rate else (), requests=requests, think=think)
     return load_experiment_for(Target(url="http://h/v1", model="m"), Asked(**asked), load, "x")
 
@@ -101,8 +150,14 @@ def made(rate: str | None = "5", think: str | None = None, requests: int | None 
         ({"prompt": "Q", "synthetic": True}, "write one of --prompt"),
         ({"synthetic": True}, "--synthetic: write --input-tokens"),
         ({"synthetic": True, "input_tokens": "gauss:3"}, "--input-tokens: write 512, uniform"),
-        ({"synthetic": True, "input_tokens": "64", "output_tokens": "0"}, "--output-tokens: lengths are 1 or more"),
-        ({"synthetic": True, "input_tokens": "64", "cache_hit": "half"}, "--cache-hit: write a share"),
+        (
+            {"synthetic": True, "input_tokens": "64", "output_tokens": "0"},
+            "--output-tokens: lengths are 1 or more",
+        ),
+        (
+            {"synthetic": True, "input_tokens": "64", "cache_hit": "half"},
+            "--cache-hit: write a share",
+        ),
         ({"prompt": "Q", "input_tokens": "64"}, "--input-tokens goes with --synthetic"),
         ({"prompt": "Q", "turns": "3"}, "--turns goes with"),
         ({"prompt": "Q", "ignore": ["lang"]}, "--ignore goes with --data"),
@@ -119,7 +174,9 @@ def test_flags_that_make_no_sense_are_told(asked: dict[str, Any], says: str) -> 
 
 def test_a_trace_is_replayed_at_its_own_times_unless_a_rate_says(tmp_path: Path) -> None:
     trace = tmp_path / "t.jsonl"
-    trace.write_text("".join(f'{{"at": {i}, "input_tokens": {20 + i}, "output_tokens": 2}}\n' for i in range(12)))
+    trace.write_text(
+        "".join(f'{{"at": {i}, "input_tokens": {20 + i}, "output_tokens": 2}}\n' for i in range(12))
+    )
     [stage] = made(rate=None, trace=trace).workload.stages
     assert stage.trace is not None and stage.trace.file == trace and stage.requests == 10
     assert made(trace=trace).workload.stages[0].rate == 5
@@ -149,7 +206,9 @@ workload: {{dataset: {dataset}, stages: [{{rate: 1, requests: 4}}]}}
         ("", "{sharegpt: none.json}", "none.json: no such file"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_one_line(tmp_path: Path, data: str, dataset: str, says: str) -> None:
+def test_what_is_wrong_in_the_file_is_one_line(
+    tmp_path: Path, data: str, dataset: str, says: str
+) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(EXPERIMENT.format(data=data, dataset=dataset))
     with pytest.raises(BadInput) as error:

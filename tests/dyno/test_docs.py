@@ -17,7 +17,9 @@ REFERENCE = (Path(__file__).resolve().parents[2] / "docs" / "experiment.md").rea
 
 def sections(annotation: Any) -> set[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
-        return {annotation}.union(*(sections(field.annotation) for field in annotation.model_fields.values()))
+        return {annotation}.union(
+            *(sections(field.annotation) for field in annotation.model_fields.values())
+        )
     return set().union(*(sections(inner) for inner in getattr(annotation, "__args__", ())), set())
 
 
@@ -29,4 +31,6 @@ def test_every_key_is_explained(section: type[Section]) -> None:
 
 def test_every_slo_metric_is_explained() -> None:
     words = set(re.findall(r"[\w.]+", REFERENCE))
-    assert not [name for name in SLO_METRICS if name not in words and not set(name.rsplit("_", 1)) <= words]
+    assert not [
+        name for name in SLO_METRICS if name not in words and not set(name.rsplit("_", 1)) <= words
+    ]

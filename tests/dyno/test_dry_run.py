@@ -29,9 +29,20 @@ def test_the_h100_example_checks_out(tmp_path: Path) -> None:
     folder = shutil.copytree(H100, tmp_path / "h100")
     done = dry_run(folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("finetune", "rate-32", "merged-finetune", "5 servers, sleep", "8 billion parameters", "nothing was started"):
+    for words in (
+        "finetune",
+        "rate-32",
+        "merged-finetune",
+        "5 servers, sleep",
+        "8 billion parameters",
+        "nothing was started",
+    ):
         assert words in done.stdout
-    assert [path.name for path in folder.iterdir() if path.name not in {p.name for p in H100.iterdir()} | {"hub"}] == []
+    assert [
+        path.name
+        for path in folder.iterdir()
+        if path.name not in {p.name for p in H100.iterdir()} | {"hub"}
+    ] == []
 
 
 @pytest.mark.parametrize(

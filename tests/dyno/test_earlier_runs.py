@@ -63,24 +63,37 @@ def test_the_report_has_the_numbers_of_then(
     for name, figures in METRICS.items():
         (stage,) = variants[name]["stages"]
         assert (stage["stage"], stage["planned"], stage["succeeded"]) == (STAGE, 104, 104)
-        assert {metric: stage["metrics"][metric]["value"] for metric in figures} == pytest.approx(figures, rel=1e-4)
+        assert {metric: stage["metrics"][metric]["value"] for metric in figures} == pytest.approx(
+            figures, rel=1e-4
+        )
         assert variants[name]["metrics"]["quality"]["value"] == pytest.approx(88 / 104)
         assert variants[name]["probes"]["general"]["value"] == pytest.approx(3 / 20)
     verdicts = json.loads((run / "verdict.json").read_text())
-    assert {verdict["variant"]: verdict["decision"] for verdict in verdicts["variants"]} == DECISIONS
+    assert {
+        verdict["variant"]: verdict["decision"] for verdict in verdicts["variants"]
+    } == DECISIONS
     assert verdicts["recommended"] == "int8"
     text = (run / "report.md").read_text()
     assert [sentence for sentence in SENTENCES if sentence not in text] == []
 
 
-def test_the_plan_has_the_numbers_of_then(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_has_the_numbers_of_then(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, printed, error = dyno(capsys, monkeypatch, "plan", str(run))
     assert code == 0, printed + error
     plan = json.loads((run / "plan.json").read_text())
     assert (plan["peak_rate"], plan["headroom"], plan["spare"]) == (20.0, 0.2, 1)
-    rows = [(row["variant"], row["rate_per_replica"], row["replicas"], row["cost_per_month"]) for row in plan["variants"]]
+    rows = [
+        (row["variant"], row["rate_per_replica"], row["replicas"], row["cost_per_month"])
+        for row in plan["variants"]
+    ]
     # 20 requests/s and 20 % over 4.55 a replica are 6 replicas; 7 of 73 dollars with the spare.
-    assert rows == [("tuned", None, None, None), ("merged", 4.55, 7, pytest.approx(511)), ("int8", 4.55, 7, pytest.approx(511))]
+    assert rows == [
+        ("tuned", None, None, None),
+        ("merged", 4.55, 7, pytest.approx(511)),
+        ("int8", 4.55, 7, pytest.approx(511)),
+    ]
 
 
 def test_two_copies_are_compared(
@@ -93,11 +106,15 @@ def test_two_copies_are_compared(
         for line in lines[1:-1:3]:
             line["text"] = "none"
         journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    code, printed, error = dyno(capsys, monkeypatch, "compare", "--gate", "--json", str(run), str(after))
+    code, printed, error = dyno(
+        capsys, monkeypatch, "compare", "--gate", "--json", str(run), str(after)
+    )
     assert code == 1, printed + error
     comparison = json.loads(printed)
     changes = {(change["variant"], change["metric"]): change for change in comparison["changes"]}
-    assert [key for key, change in changes.items() if change["outcome"] == "worse"] == [("int8", "quality")]
+    assert [key for key, change in changes.items() if change["outcome"] == "worse"] == [
+        ("int8", "quality")
+    ]
     worse = changes["int8", "quality"]
     # Counted by hand: 88 of 104 answers are right, and 58 of those are not among the changed.
     assert worse["before"]["value"] == pytest.approx(88 / 104)

@@ -24,7 +24,16 @@ MODEL_BYTES = 270_000_000
 
 
 def work(kind: Kind, amount: float, seconds: float, **more: object) -> Work:
-    return Work(**{"kind": kind, "device": "cpu", "model_bytes": MODEL_BYTES, "amount": amount, "seconds": seconds, **more})
+    return Work(
+        **{
+            "kind": kind,
+            "device": "cpu",
+            "model_bytes": MODEL_BYTES,
+            "amount": amount,
+            "seconds": seconds,
+            **more,
+        }
+    )
 
 
 def test_a_stage_takes_what_such_stages_took_here() -> None:
@@ -44,17 +53,24 @@ def test_a_server_s_start_does_not_grow_with_its_model() -> None:
 
 
 def test_a_load_that_left_the_server_idle_tells_nothing_of_its_speed() -> None:
-    assert Pace("cpu", [work("load", 100, 60, saturated=False)], None).of("load", 100, MODEL_BYTES) is None
+    assert (
+        Pace("cpu", [work("load", 100, 60, saturated=False)], None).of("load", 100, MODEL_BYTES)
+        is None
+    )
 
 
-def test_what_was_done_is_kept_and_damage_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_done_is_kept_and_damage_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
     assert machine_speed.read_works() == []
     done = work("finetune", 1000, 10)
     machine_speed.keep(done)
     machine_speed.keep(work("finetune", 0, 10))  # nothing was done
     with machine_speed.pace_file().open("ab") as file:
-        file.write(b'{"kind":"finetune","dev\n{"kind":"finetune","device":"cpu","model_bytes":1,"amount":-1,"seconds":5}\n')
+        file.write(
+            b'{"kind":"finetune","dev\n{"kind":"finetune","device":"cpu","model_bytes":1,"amount":-1,"seconds":5}\n'
+        )
     machine_speed.keep(done)
     assert machine_speed.read_works() == [done, done]
 
@@ -93,7 +109,9 @@ def test_a_closed_loop_takes_what_its_tokens_take(tmp_path: Path) -> None:
     assert load.basis == "seen here"
 
 
-def test_an_open_loop_takes_its_schedule_and_longer_where_the_server_can_t_keep_up(tmp_path: Path) -> None:
+def test_an_open_loop_takes_its_schedule_and_longer_where_the_server_can_t_keep_up(
+    tmp_path: Path,
+) -> None:
     made, plan = prepared(tmp_path, "open")
     [_, keeps_up] = estimate_stages(made, plan, Pace("cpu", [work("load", 200_000, 10)], None))
     assert keeps_up.seconds == Range(50.0, 50.0)
@@ -103,9 +121,15 @@ def test_an_open_loop_takes_its_schedule_and_longer_where_the_server_can_t_keep_
     assert too_slow.seconds.high == pytest.approx(2 * 50 * 2.0 * 1.25)
 
 
-def test_a_replay_takes_as_long_as_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replay_takes_as_long_as_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "t.jsonl").write_text("".join(f'{{"at": {30 * i}}}\n' for i in range(9)))
-    stage = {"trace": {"file": str(tmp_path / "t.jsonl"), "speed": 2}, "requests": 6, "warmup": "0s"}
+    stage = {
+        "trace": {"file": str(tmp_path / "t.jsonl"), "speed": 2},
+        "requests": 6,
+        "warmup": "0s",
+    }
     monkeypatch.setitem(STAGES, "replay", [stage])
     made, plan = prepared(tmp_path, "replay")
     [_, load] = estimate_stages(made, plan, Pace("cpu", [work("load", 200_000, 10)], None))
@@ -132,7 +156,9 @@ class Log(Silent):
         self.lines.append(line)
 
 
-def test_what_is_left_is_corrected_by_what_was_slower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_is_corrected_by_what_was_slower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
     stages = [
         StageEstimate("finetune", "finetune", "", Range(50, 100), "from this processor's speed"),
@@ -163,7 +189,11 @@ def test_a_stage_that_fails_is_not_kept(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(Range(40, 40.2), "about 40 s"), (Range(130, 700), "2 to 12 min"), (Range(40, 180), "40 s to 3 min")],
+    [
+        (Range(40, 40.2), "about 40 s"),
+        (Range(130, 700), "2 to 12 min"),
+        (Range(40, 180), "40 s to 3 min"),
+    ],
 )
 def test_a_span_in_words(seconds: Range, text: str) -> None:
     assert span(seconds) == text

@@ -22,7 +22,11 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/prompts.jsonl")
         (SystemFailed("the server died"), 4, "error: the server died"),
         (FULL, 4, "error: runs/a/prompts.jsonl: No space left on device; make room on its disk"),
         (GONE, 4, "error: BrokenPipeError: [Errno 32] Broken pipe (this is a fault of dyno"),
-        (ZeroDivisionError("by zero"), 4, "error: ZeroDivisionError: by zero (this is a fault of dyno"),
+        (
+            ZeroDivisionError("by zero"),
+            4,
+            "error: ZeroDivisionError: by zero (this is a fault of dyno",
+        ),
         (MemoryError(), 4, "error: MemoryError: "),
         (SystemExit(1), 4, "error: SystemExit: 1 (this is a fault of dyno"),
         (asyncio.CancelledError(), 4, "error: CancelledError: "),

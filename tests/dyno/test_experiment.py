@@ -71,13 +71,43 @@ def test_the_examples_load(name: str) -> None:
     ("old", "new", "line", "says"),
     [
         ("rank: 8", "ranks: 8", 6, "finetune.ranks: unknown key (did you mean 'rank'?)"),
-        ("baseline: base", "baseline: bass", 11, "baseline: 'bass' is no variant (did you mean 'base'?)"),
-        ("duration: 60s", "duration: 60", 13, "workload.stages.0.duration: write a duration with its unit"),
-        ("duration: 60s", "duration: 60 secs", 13, "workload.stages.0.duration: write a duration with its unit"),
-        ("latency_p95: 400ms", "latency_p95: 400", 14, "latency_p95: write a duration such as 400ms"),
-        ("latency_p95", "latency_p59", 14, "latency_p59: not a metric an SLO can name (did you mean"),
+        (
+            "baseline: base",
+            "baseline: bass",
+            11,
+            "baseline: 'bass' is no variant (did you mean 'base'?)",
+        ),
+        (
+            "duration: 60s",
+            "duration: 60",
+            13,
+            "workload.stages.0.duration: write a duration with its unit",
+        ),
+        (
+            "duration: 60s",
+            "duration: 60 secs",
+            13,
+            "workload.stages.0.duration: write a duration with its unit",
+        ),
+        (
+            "latency_p95: 400ms",
+            "latency_p95: 400",
+            14,
+            "latency_p95: write a duration such as 400ms",
+        ),
+        (
+            "latency_p95",
+            "latency_p59",
+            14,
+            "latency_p59: not a metric an SLO can name (did you mean",
+        ),
         ("quantize: w8a8-int8", "quantize: int7", 10, "variants.2.quantize.method"),
-        ("merge: finetune, ", "merge: finetune, adapter: finetune, ", 10, "adapter (served beside its base) or merge"),
+        (
+            "merge: finetune, ",
+            "merge: finetune, adapter: finetune, ",
+            10,
+            "adapter (served beside its base) or merge",
+        ),
         ("finetune: {rank: 8, prompt: short}\n", "", 8, "there is no section finetune"),
         (
             "name: tuned, adapter: finetune, prompt: short",
@@ -87,11 +117,21 @@ def test_the_examples_load(name: str) -> None:
         ),
         ("name: tuned,", "name: base,", 7, "two are named 'base'"),
         ("min: 85%", "min: 850%", 15, "quality.min: write a share"),
-        ("per_month: $5000, requests_per_month: 10M", "per_month: $5000", 16, "per_month needs requests_per_month"),
+        (
+            "per_month: $5000, requests_per_month: 10M",
+            "per_month: $5000",
+            16,
+            "per_month needs requests_per_month",
+        ),
         ("{accelerator_hour: $2.5}", "{}", 16, "write accelerator_hour"),
         ("peak_rate: 120/s", "peak_rate: fast", 17, "plan.peak_rate: write a rate"),
         ("name: trial", "name: my trial", 1, "name:"),
-        ("data: {train: train.jsonl, eval: eval.jsonl}", "data: {eval: eval.jsonl}", 3, "finetune needs examples"),
+        (
+            "data: {train: train.jsonl, eval: eval.jsonl}",
+            "data: {eval: eval.jsonl}",
+            3,
+            "finetune needs examples",
+        ),
         ("name: trial\n", "", 1, "name: missing"),
         (
             "{rate: 2.0, duration: 60s}",
@@ -102,7 +142,9 @@ def test_the_examples_load(name: str) -> None:
         ('"Topic: {input}"', '"Topic: {input"', 5, "prompts.short"),
     ],
 )
-def test_a_mistake_gets_one_line_with_file_line_and_field(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
+def test_a_mistake_gets_one_line_with_file_line_and_field(
+    tmp_path: Path, old: str, new: str, line: int, says: str
+) -> None:
     assert old in GOOD
     with pytest.raises(BadInput) as error:
         load(tmp_path, GOOD.replace(old, new))
@@ -112,7 +154,10 @@ def test_a_mistake_gets_one_line_with_file_line_and_field(tmp_path: Path, old: s
     assert "\n" not in message
 
 
-@pytest.mark.parametrize(("text", "says"), [("", "write an experiment"), ("a: [", "not YAML"), ("- 1", "write an experiment")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "write an experiment"), ("a: [", "not YAML"), ("- 1", "write an experiment")],
+)
 def test_a_file_that_is_no_experiment(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         load(tmp_path, text)
@@ -138,12 +183,20 @@ def test_the_command_line_says_how_long_to_measure(tmp_path: Path) -> None:
     experiment = load_experiment(tmp_path / "e.yaml")
     planned = experiment.measured_until(False, "3%", "5m").resolution
     assert planned is not None
-    assert (planned.change, planned.max_time, planned.metric, planned.power) == (0.03, 300, "latency_p95", 0.8)
+    assert (planned.change, planned.max_time, planned.metric, planned.power) == (
+        0.03,
+        300,
+        "latency_p95",
+        0.8,
+    )
     decided = experiment.measured_until(True, None, None).until_decided
     assert decided is not None
     assert decided.max_time == 1800
     (tmp_path / "f.yaml").write_text(LENGTHS + "resolution: 3%\n")
-    assert load_experiment(tmp_path / "f.yaml").resolution == experiment.measured_until(False, "3%", None).resolution
+    assert (
+        load_experiment(tmp_path / "f.yaml").resolution
+        == experiment.measured_until(False, "3%", None).resolution
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,7 +209,9 @@ def test_the_command_line_says_how_long_to_measure(tmp_path: Path) -> None:
         (True, "3%", None, "--resolution: until_decided adds blocks by the verdict"),
     ],
 )
-def test_a_length_that_can_not_be(tmp_path: Path, decided: bool, resolution: str | None, time: str | None, says: str) -> None:
+def test_a_length_that_can_not_be(
+    tmp_path: Path, decided: bool, resolution: str | None, time: str | None, says: str
+) -> None:
     (tmp_path / "e.yaml").write_text(LENGTHS)
     with pytest.raises(BadInput, match=says):
         load_experiment(tmp_path / "e.yaml").measured_until(decided, resolution, time)
@@ -168,16 +223,30 @@ def test_a_resolution_needs_something_to_compare(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="resolution: there is nothing to compare"):
         load_experiment(tmp_path / "e.yaml")
     (tmp_path / "e.yaml").write_text(LENGTHS + "resolution: {change: 3%, metric: latency_p96}\n")
-    with pytest.raises(BadInput, match=r"resolution\.metric: 'latency_p96' is not a time \(did you mean 'latency_p9"):
+    with pytest.raises(
+        BadInput,
+        match=r"resolution\.metric: 'latency_p96' is not a time \(did you mean 'latency_p9",
+    ):
         load_experiment(tmp_path / "e.yaml")
 
 
 @pytest.mark.parametrize(
     "labels",
-    [("yes", "no"), ("on", "Off"), ("1", "2"), ("1.0", "1.10"), ("null", "~"), ("true", "False"), ("010", "8"), ("1:30", "y")],
+    [
+        ("yes", "no"),
+        ("on", "Off"),
+        ("1", "2"),
+        ("1.0", "1.10"),
+        ("null", "~"),
+        ("true", "False"),
+        ("010", "8"),
+        ("1:30", "y"),
+    ],
 )
 def test_labels_are_the_words_that_stand_there(tmp_path: Path, labels: tuple[str, ...]) -> None:
-    text = GOOD.replace("{scorer: choice, min: 85%}", f"{{scorer: choice, labels: [{', '.join(labels)}]}}")
+    text = GOOD.replace(
+        "{scorer: choice, min: 85%}", f"{{scorer: choice, labels: [{', '.join(labels)}]}}"
+    )
     loaded = load_experiment(_written(tmp_path, text))
     assert loaded.quality.labels == labels
     assert load_experiment(_written(tmp_path, loaded.as_yaml())).quality.labels == labels
@@ -185,7 +254,9 @@ def test_labels_are_the_words_that_stand_there(tmp_path: Path, labels: tuple[str
 
 def test_minutes_and_seconds_are_not_taken_for_a_count(tmp_path: Path) -> None:
     text = GOOD.replace("requests: 200", "requests: 1:30")
-    with pytest.raises(BadInput, match=r"experiment.yaml:13: workload.stages.1.requests: write a whole number"):
+    with pytest.raises(
+        BadInput, match=r"experiment.yaml:13: workload.stages.1.requests: write a whole number"
+    ):
         load_experiment(_written(tmp_path, text))
 
 
@@ -195,7 +266,9 @@ def test_a_leading_zero_does_not_make_a_number_octal(tmp_path: Path) -> None:
 
 
 def test_shares_of_all_and_changes_past_it_read_back(tmp_path: Path) -> None:
-    text = GOOD.replace("min: 85%", "min: 100%").replace("{per_month:", "{max_increase: 150%, per_month:")
+    text = GOOD.replace("min: 85%", "min: 100%").replace(
+        "{per_month:", "{max_increase: 150%, per_month:"
+    )
     loaded = load_experiment(_written(tmp_path, text))
     assert (loaded.quality.min, loaded.budget and loaded.budget.max_increase) == (1.0, 1.5)
     assert load_experiment(_written(tmp_path, loaded.as_yaml())) == loaded
@@ -214,7 +287,9 @@ def test_shares_of_all_and_changes_past_it_read_back(tmp_path: Path) -> None:
         ("error_rate: '0,1%'", "decimal point"),
     ],
 )
-def test_a_limit_that_may_mean_something_else_is_questioned(tmp_path: Path, limit: str, says: str) -> None:
+def test_a_limit_that_may_mean_something_else_is_questioned(
+    tmp_path: Path, limit: str, says: str
+) -> None:
     with pytest.raises(BadInput, match=r"experiment.yaml:14: slo: ") as error:
         load(tmp_path, GOOD.replace("latency_p95: 400ms", limit).replace(", error_rate: 0.1%", ""))
     assert says in str(error.value)

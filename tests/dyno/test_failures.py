@@ -19,7 +19,10 @@ HEADER = {
 
 def write(run: RunDirectory, end: str, *failures: str | None) -> Path:
     """A journal whose requests came to these."""
-    rows = [{"id": i, "prompt_id": "0", "scheduled_ns": i, "failure": failure} for i, failure in enumerate(failures)]
+    rows = [
+        {"id": i, "prompt_id": "0", "scheduled_ns": i, "failure": failure}
+        for i, failure in enumerate(failures)
+    ]
     file = run.journal("a", "s", 1)
     file.parent.mkdir(parents=True)
     last = {"end": end, "ended_ns": 9, "window_end_ns": 9}
@@ -48,7 +51,13 @@ def test_a_whole_block_whose_last_requests_failed_is_measured_again(
     assert file.with_suffix(".jsonl.cut").exists() is not stays
 
 
-def test_a_block_ends_in_silence_where_its_last_requests_all_missed_a_deadline(tmp_path: Path) -> None:
-    assert ends_in_silence(write(RunDirectory(tmp_path / "1"), "complete", None, *["timeout_first"] * 4))
-    assert not ends_in_silence(write(RunDirectory(tmp_path / "2"), "complete", *["timeout_first"] * 4, None))
+def test_a_block_ends_in_silence_where_its_last_requests_all_missed_a_deadline(
+    tmp_path: Path,
+) -> None:
+    assert ends_in_silence(
+        write(RunDirectory(tmp_path / "1"), "complete", None, *["timeout_first"] * 4)
+    )
+    assert not ends_in_silence(
+        write(RunDirectory(tmp_path / "2"), "complete", *["timeout_first"] * 4, None)
+    )
     assert not ends_in_silence(write(RunDirectory(tmp_path / "3"), "complete", *["reset"] * 4))

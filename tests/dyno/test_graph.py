@@ -39,14 +39,42 @@ EXPERIMENT: dict[str, Any] = {
         {"name": "student", "prompt": "taught", "prune": "50%", "distil": "api"},
     ],
     "baseline": "plain",
-    "workload": {"stages": [{"name": "main", "rate": 5, "requests": 10}, {"name": "few", "concurrency": 2, "requests": 4}]},
+    "workload": {
+        "stages": [
+            {"name": "main", "rate": 5, "requests": 10},
+            {"name": "few", "concurrency": 2, "requests": 4},
+        ]
+    },
     "quality": {"probes": [{"name": "facts", "data": "facts.jsonl"}]},
 }
-SERVED = ["plain", "tuned", "merged", "int8", "gptq", "nf4", "theirs", "also-theirs", "small", "student"]
-PACKAGES = ("tunedyno", "vllm", "torch", "transformers", "peft", "trl", "bitsandbytes", "compressed-tensors", "numpy")
+SERVED = [
+    "plain",
+    "tuned",
+    "merged",
+    "int8",
+    "gptq",
+    "nf4",
+    "theirs",
+    "also-theirs",
+    "small",
+    "student",
+]
+PACKAGES = (
+    "tunedyno",
+    "vllm",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "compressed-tensors",
+    "numpy",
+)
 VERSIONS = dict.fromkeys(PACKAGES, "1")
 OUTSIDE = Outside(
-    models={"base": {"model.safetensors": "0" * 64, "tokenizer.json": "1" * 64, "config.json": "2" * 64}},
+    models={
+        "base": {"model.safetensors": "0" * 64, "tokenizer.json": "1" * 64, "config.json": "2" * 64}
+    },
     adapters={f"{name}/checkpoint-500": {"adapter_model.safetensors": name * 64} for name in "ab"},
     data={"train": "3" * 64, "eval": "4" * 64},
     addresses={"api": "5" * 64},
@@ -58,13 +86,20 @@ OUTSIDE = Outside(
 
 def prompts() -> list[Prompt]:
     def worded(number: int, group: str) -> Prompt:
-        styles = {name: [{"role": "user", "content": f"{name} {group} {number}"}] for name in ("short", "long", "taught")}
+        styles = {
+            name: [{"role": "user", "content": f"{name} {group} {number}"}]
+            for name in ("short", "long", "taught")
+        }
         return Prompt(f"{group}-{number}", group, styles, reference=f"answer {number}")
 
     return [worded(number, group) for group in ("eval", "facts") for number in range(3)]
 
 
-def graph(experiment: Mapping[str, Any] = EXPERIMENT, asked: list[Prompt] | None = None, outside: Outside = OUTSIDE) -> Graph:
+def graph(
+    experiment: Mapping[str, Any] = EXPERIMENT,
+    asked: list[Prompt] | None = None,
+    outside: Outside = OUTSIDE,
+) -> Graph:
     read = Experiment.model_validate(copy.deepcopy(dict(experiment)))
     wordings = {v.name: v.prompt or "plain" for v in read.variants}
     return Graph(read, asked or prompts(), wordings, frozenset(), {}, outside)
@@ -99,9 +134,15 @@ def load_of(*variants: str, parts: tuple[str, ...] = ("main", "few", "probe-fact
     return {f"load/{variant}/{part}" for variant in variants for part in parts}
 
 
-STUDENTS = {"small's adapter", "small", "student's adapter", "student"} | load_of("small", "student")
+STUDENTS = {"small's adapter", "small", "student's adapter", "student"} | load_of(
+    "small", "student"
+)
 """What healing and distilling train, and what is made and measured of it."""
-TRAINED = {"adapter", "merged", "merged for int8", "int8", "recovery of int8"} | load_of("tuned", "merged", "int8") | STUDENTS
+TRAINED = (
+    {"adapter", "merged", "merged for int8", "int8", "recovery of int8"}
+    | load_of("tuned", "merged", "int8")
+    | STUDENTS
+)
 QUANTIZED = {"int8", "recovery of int8", "gptq", "nf4"} | load_of("int8", "gptq", "nf4")
 MADE_OF_BASE = {*TRAINED, *QUANTIZED, "theirs", "also-theirs", "pruned"} | load_of(*SERVED)
 LOAD = load_of(*SERVED, "api")
@@ -166,7 +207,10 @@ WORKLOAD: dict[str, tuple[Any, set[str]]] = {
     "tokenizer": ("another", NOTHING),  # its contents count
     "cache_salt": ("word", LOAD),
     "api": ("completions", LOAD | TAUGHT),
-    "stages": ([{"name": "main", "rate": 6, "requests": 10}], load_of(*SERVED, "api", parts=("main",))),
+    "stages": (
+        [{"name": "main", "rate": 6, "requests": 10}],
+        load_of(*SERVED, "api", parts=("main",)),
+    ),
     "blocks": (4, NOTHING),
     "warmup": ("2s", TIMED),
     "seed": (1, LOAD | TAUGHT),
@@ -218,7 +262,11 @@ def test_the_tables_name_every_key() -> None:
 
 @pytest.mark.parametrize(
     ("section", "key"),
-    [(name, key) for name, table in (("finetune", FINETUNE), ("serve", SERVE), ("workload", WORKLOAD)) for key in table],
+    [
+        (name, key)
+        for name, table in (("finetune", FINETUNE), ("serve", SERVE), ("workload", WORKLOAD))
+        for key in table
+    ],
 )
 def test_a_changed_setting_makes_stale_what_depends_on_it(section: str, key: str) -> None:
     value, expected = {"finetune": FINETUNE, "serve": SERVE, "workload": WORKLOAD}[section][key]
@@ -232,10 +280,16 @@ def test_a_changed_setting_makes_stale_what_depends_on_it(section: str, key: str
     assert stale(graph(made), graph(before) if odd else None) == expected
 
 
-@pytest.mark.parametrize(("key", "expected"), [("chat_template", TRAINED | {"pruned"}), ("warm_start", TRAINED)])
-def test_what_a_file_of_the_training_holds_counts_and_not_where_it_lies(key: str, expected: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("key", "expected"), [("chat_template", TRAINED | {"pruned"}), ("warm_start", TRAINED)]
+)
+def test_what_a_file_of_the_training_holds_counts_and_not_where_it_lies(
+    key: str, expected: set[str]
+) -> None:
     def holding(path: str, contents: str) -> Graph:
-        return graph(changed("finetune", key, path), outside=replace(OUTSIDE, files={path: contents * 64}))
+        return graph(
+            changed("finetune", key, path), outside=replace(OUTSIDE, files={path: contents * 64})
+        )
 
     assert stale(holding("a", "1"), holding("a", "2")) == expected
     assert stale(holding("a", "1"), holding("b", "1")) == NOTHING
@@ -251,8 +305,18 @@ def test_a_changed_quantization_makes_stale_one_checkpoint(key: str) -> None:
 def test_every_key_of_a_request_counts(kind: type[Sampling] | type[Deadlines]) -> None:
     section = kind.__name__.lower()
     for key in kind.model_fields:
-        value: Any = ["x"] if key == "stop" else 0.5 if key == "top_p" else 1 if section == "sampling" else "500ms"
-        expected = TIMED | TAUGHT if key == "max_tokens" else LOAD | TAUGHT  # a probe says itself how many
+        value: Any = (
+            ["x"]
+            if key == "stop"
+            else 0.5
+            if key == "top_p"
+            else 1
+            if section == "sampling"
+            else "500ms"
+        )
+        expected = (
+            TIMED | TAUGHT if key == "max_tokens" else LOAD | TAUGHT
+        )  # a probe says itself how many
         assert stale(graph(changed("workload", section, {key: value}))) == expected, key
 
 
@@ -278,7 +342,9 @@ STAGE: dict[str, dict[str, Any]] = {
 def test_a_changed_stage_makes_stale_its_own_journals(key: str) -> None:
     made = copy.deepcopy(EXPERIMENT)
     stage = {"name": "main", "rate": 5, "requests": 10} | STAGE[key]
-    made["workload"]["stages"][0] = {name: value for name, value in stage.items() if value is not None}
+    made["workload"]["stages"][0] = {
+        name: value for name, value in stage.items() if value is not None
+    }
     assert stale(graph(made)) == load_of(*SERVED, "api", parts=("main",))
     assert STAGE.keys() | {"name"} == Stage.model_fields.keys()
 
@@ -311,7 +377,12 @@ CHANGES: dict[str, tuple[Callable[[], Graph], set[str]]] = {
     "the config": (lambda: model_file("config.json"), OF_BASE),
     "a file more": (lambda: model_file("chat_template.jinja"), OF_BASE),
     "an adapter's weight": (
-        lambda: outside(adapters={**OUTSIDE.adapters, "a/checkpoint-500": {"adapter_model.safetensors": "f" * 64}}),
+        lambda: outside(
+            adapters={
+                **OUTSIDE.adapters,
+                "a/checkpoint-500": {"adapter_model.safetensors": "f" * 64},
+            }
+        ),
         {"theirs"} | load_of("theirs"),
     ),
     "a line to learn": (
@@ -332,23 +403,50 @@ CHANGES: dict[str, tuple[Callable[[], Graph], set[str]]] = {
     "vLLM": (lambda: version("vllm"), load_of(*SERVED)),
     "torch": (lambda: version("torch"), OF_BASE),
     "transformers": (lambda: version("transformers"), OF_BASE),
-    "PEFT": (lambda: version("peft"), TRAINED | {"theirs", "also-theirs", "pruned"} | load_of("theirs", "also-theirs")),
+    "PEFT": (
+        lambda: version("peft"),
+        TRAINED | {"theirs", "also-theirs", "pruned"} | load_of("theirs", "also-theirs"),
+    ),
     "TRL": (lambda: version("trl"), TRAINED),
     "bitsandbytes": (lambda: version("bitsandbytes"), {"nf4"} | load_of("nf4")),
     "numpy": (lambda: version("numpy"), NOTHING),
-    "a question, in one style": (lambda: reworded("long", "eval"), {"prompts"} | load_of("plain", "api", parts=("main", "few"))),
+    "a question, in one style": (
+        lambda: reworded("long", "eval"),
+        {"prompts"} | load_of("plain", "api", parts=("main", "few")),
+    ),
     "a probe's question": (
         lambda: reworded("short", "facts"),
-        {"prompts"} | load_of("tuned", "merged", "int8", "gptq", "nf4", "theirs", "also-theirs", parts=("probe-facts",)),
+        {"prompts"}
+        | load_of(
+            "tuned",
+            "merged",
+            "int8",
+            "gptq",
+            "nf4",
+            "theirs",
+            "also-theirs",
+            parts=("probe-facts",),
+        ),
     ),
     "an answer it should get": (
-        lambda: graph(asked=[p if i else Prompt(p.id, p.set, p.messages, "other") for i, p in enumerate(prompts())]),
+        lambda: graph(
+            asked=[
+                p if i else Prompt(p.id, p.set, p.messages, "other")
+                for i, p in enumerate(prompts())
+            ]
+        ),
         {"prompts"},
     ),
     "a url": (lambda: graph(variant("api", url="http://127.0.0.1:8/v1")), load_of("api") | TAUGHT),
     "what a url is asked for": (lambda: graph(variant("api", model="n")), load_of("api") | TAUGHT),
-    "a request's form": (lambda: graph(variant("api", request={"extra": {"priority": 1}})), load_of("api") | TAUGHT),
-    "the epoch that is merged": (lambda: graph(variant("merged", merge="finetune")), {"merged"} | load_of("merged")),
+    "a request's form": (
+        lambda: graph(variant("api", request={"extra": {"priority": 1}})),
+        load_of("api") | TAUGHT,
+    ),
+    "the epoch that is merged": (
+        lambda: graph(variant("merged", merge="finetune")),
+        {"merged"} | load_of("merged"),
+    ),
     "the share that is pruned": (
         lambda: graph(variant("small", prune="25%")),
         {"pruned", "small's adapter", "small"} | load_of("small"),
@@ -356,7 +454,11 @@ CHANGES: dict[str, tuple[Callable[[], Graph], set[str]]] = {
     "an SLO": (lambda: graph({**EXPERIMENT, "slo": {"latency_p95": "1s"}}), NOTHING),
     "a scorer": (lambda: graph(changed("quality", "scorer", "contains")), NOTHING),
     "a probe's answers": (
-        lambda: graph(changed("quality", "probes", [{"name": "facts", "data": "facts.jsonl", "max_tokens": 5}])),
+        lambda: graph(
+            changed(
+                "quality", "probes", [{"name": "facts", "data": "facts.jsonl", "max_tokens": 5}]
+            )
+        ),
         load_of(*SERVED, "api", parts=("probe-facts",)),
     ),
     "the name": (lambda: graph({**EXPERIMENT, "name": "u"}), NOTHING),
@@ -381,31 +483,46 @@ def test_a_mix_depends_on_everybody_in_it() -> None:
     made["workload"]["stages"][0]["mix"] = "uniform"
     before = identities(graph(made))
     after = identities(graph(made, outside=replace(OUTSIDE, addresses={"api": "f" * 64})))
-    assert {n for n in before if before[n] != after[n]} == load_of(*SERVED, parts=("main",)) | load_of("api") | TAUGHT
+    assert {n for n in before if before[n] != after[n]} == load_of(
+        *SERVED, parts=("main",)
+    ) | load_of("api") | TAUGHT
 
 
 def folders(*variants: dict[str, Any], outside: Outside = OUTSIDE) -> list[str]:
-    made = graph({**EXPERIMENT, "variants": list(variants), "baseline": variants[0]["name"]}, outside=outside)
+    made = graph(
+        {**EXPERIMENT, "variants": list(variants), "baseline": variants[0]["name"]}, outside=outside
+    )
     return [made.place(each) for each in made.folders]
 
 
 def test_two_adapters_of_one_name_are_two_checkpoints() -> None:
-    merged = [{"name": "one", "merge": "a/checkpoint-500"}, {"name": "two", "merge": "b/checkpoint-500"}]
+    merged = [
+        {"name": "one", "merge": "a/checkpoint-500"},
+        {"name": "two", "merge": "b/checkpoint-500"},
+    ]
     [_, one, two] = folders(*merged)
     assert one != two and {one[:34], two[:34]} == {"checkpoints/merged-checkpoint-500-"}
     # Contents tell, not names: the same adapter in two places is one checkpoint.
-    [_, one, two] = folders(*merged, outside=replace(OUTSIDE, adapters={name: {"w": "a" * 64} for name in OUTSIDE.adapters}))
+    [_, one, two] = folders(
+        *merged,
+        outside=replace(OUTSIDE, adapters={name: {"w": "a" * 64} for name in OUTSIDE.adapters}),
+    )
     assert one == two == "checkpoints/merged-checkpoint-500"
 
 
 def test_one_adapter_on_two_bases_is_two_checkpoints() -> None:
     models = {**OUTSIDE.models, "other": {"model.safetensors": "e" * 64}}
-    merged = [{"name": "one", "merge": "a/checkpoint-500"}, {"name": "two", "model": "other", "merge": "a/checkpoint-500"}]
+    merged = [
+        {"name": "one", "merge": "a/checkpoint-500"},
+        {"name": "two", "model": "other", "merge": "a/checkpoint-500"},
+    ]
     [_, one, two] = folders(*merged, outside=replace(OUTSIDE, models=models))
     assert one != two
 
 
-@pytest.mark.parametrize("name", ["merged-default", "merged-finetune", "small-pruned", "merged-small"])
+@pytest.mark.parametrize(
+    "name", ["merged-default", "merged-finetune", "small-pruned", "merged-small"]
+)
 def test_no_name_of_a_variant_collides(name: str) -> None:
     adapters = {"default": {"w": "a" * 64}}
     several = [
@@ -420,15 +537,21 @@ def test_no_name_of_a_variant_collides(name: str) -> None:
 
 def test_a_change_is_named_once_and_by_its_key() -> None:
     def named(after: Graph) -> list[str]:
-        return changed_facts({name: each.recorded() for name, each in graph().all().items()}, after.all())
+        return changed_facts(
+            {name: each.recorded() for name, each in graph().all().items()}, after.all()
+        )
 
     assert named(graph()) == []
     assert named(graph(changed("finetune", "rank", 8))) == ["finetune.rank: was 16, is 8"]
-    assert named(graph(changed("workload", "sampling", {"max_tokens": 9}))) == ["workload.sampling.max_tokens: was 256, is 9"]
+    assert named(graph(changed("workload", "sampling", {"max_tokens": 9}))) == [
+        "workload.sampling.max_tokens: was 256, is 9"
+    ]
     assert named(version("vllm")) == ["version of vllm: was 1, is 2"]
     assert named(model_file("model.safetensors")) == ["model base: model.safetensors changed"]
     assert named(outside(machine={"cpu": "Xeon", "cores": 2})) == ["machine.cpu: was EPYC, is Xeon"]
-    assert named(outside(data={**OUTSIDE.data, "train": "f" * 64})) == ["data.train: contents changed"]
+    assert named(outside(data={**OUTSIDE.data, "train": "f" * 64})) == [
+        "data.train: contents changed"
+    ]
     assert named(graph(variant("int8", quantize={"method": "w4a16"}))) == [
         "checkpoints/int8: quantize.method: was w8a8-int8, is w4a16"
     ]

@@ -64,10 +64,17 @@ def never_ends(progress: Progress) -> None:
     time.sleep(600)
 
 
-def test_result_and_progress_come_back_and_noise_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_result_and_progress_come_back_and_noise_goes_to_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     told = Told()
     assert isolated(counts, 2, progress=told, log=tmp_path / "logs" / "count.log") != os.getpid()
-    assert told.calls == [("stage", "count", 2, "steps"), ("advance", 1, "on"), ("advance", 1, "on"), ("log", "done")]
+    assert told.calls == [
+        ("stage", "count", 2, "steps"),
+        ("advance", 1, "on"),
+        ("advance", 1, "on"),
+        ("log", "done"),
+    ]
     assert capfd.readouterr().out == ""
     assert "noise" in (tmp_path / "logs" / "count.log").read_text()
 
@@ -109,7 +116,9 @@ def fills_the_disk(progress: Progress) -> None:
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemFailed, match=r"^adapter: No space left on device; make room on its disk$"):
+    with pytest.raises(
+        SystemFailed, match=r"^adapter: No space left on device; make room on its disk$"
+    ):
         isolated(fills_the_disk, progress=Told(), log=tmp_path / "log")
 
 
@@ -128,7 +137,12 @@ def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> Non
         "    isolated(never_ends, progress=Prints(), log=Path('log'))\n"
     )
     with subprocess.Popen(
-        [sys.executable, script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=PATHS
+        [sys.executable, script],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=PATHS,
     ) as process:
         assert process.stdout is not None
         try:

@@ -10,12 +10,24 @@ from pathlib import Path
 import pytest
 
 from dyno.artifacts.artifact import Artifact
-from dyno.artifacts.stored import is_done, making, mark, read_mark, set_aside, state_of, take_its_place
+from dyno.artifacts.stored import (
+    is_done,
+    making,
+    mark,
+    read_mark,
+    set_aside,
+    state_of,
+    take_its_place,
+)
 from foundation.run.layout import RunDirectory
 
 BASE = Artifact("model base", {"model.safetensors": "a" * 64})
-ADAPTER = Artifact("adapters/finetune", {"made": "adapter", "finetune": {"rank": 8}}, {"model": BASE})
-OTHER = Artifact("adapters/finetune", {"made": "adapter", "finetune": {"rank": 16}}, {"model": BASE})
+ADAPTER = Artifact(
+    "adapters/finetune", {"made": "adapter", "finetune": {"rank": 8}}, {"model": BASE}
+)
+OTHER = Artifact(
+    "adapters/finetune", {"made": "adapter", "finetune": {"rank": 16}}, {"model": BASE}
+)
 
 
 def write(out: Path) -> None:
@@ -34,7 +46,11 @@ def made(folder: Path, artifact: Artifact = ADAPTER) -> Path:
 def test_a_folder_says_what_it_is_made_of(tmp_path: Path) -> None:
     folder = made(tmp_path)
     assert is_done(folder, ADAPTER)
-    assert sorted(file.name for file in folder.iterdir()) == ["adapter_model.safetensors", "epoch-1", "identity.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "adapter_model.safetensors",
+        "epoch-1",
+        "identity.json",
+    ]
     stored = json.loads((folder / "identity.json").read_text())
     assert stored["identity"] == ADAPTER.identity
     assert stored["made_of"]["adapters/finetune"]["finetune"] == {"rank": 8}
@@ -60,13 +76,17 @@ def flip(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "epoch-1/adapter_model.safetensors"])
-def test_a_damaged_file_is_noticed(tmp_path: Path, damage: Callable[[Path], None], name: str) -> None:
+def test_a_damaged_file_is_noticed(
+    tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
     folder = made(tmp_path)
     damage(folder / name)
     assert state_of(folder, ADAPTER) == "damaged"
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"identity": 7}', b"\xff", b"[" * 9_000])
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b"{}", b'{"identity": 7}', b"\xff", b"[" * 9_000]
+)
 def test_a_damaged_identity_is_none(tmp_path: Path, damage: bytes) -> None:
     folder = made(tmp_path)
     (folder / "identity.json").write_bytes(damage)
@@ -90,7 +110,10 @@ def test_training_goes_on_only_from_what_is_of_the_same_identity(tmp_path: Path)
 
     def begin(artifact: Artifact) -> bool:
         """Train a little and be killed; whether there was something to go on from."""
-        with pytest.raises(KeyboardInterrupt), making(run, "adapters/finetune", artifact, go_on=True) as out:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            making(run, "adapters/finetune", artifact, go_on=True) as out,
+        ):
             before = (out / "checkpoint-10").exists()
             (out / "checkpoint-10").mkdir(exist_ok=True)
             raise KeyboardInterrupt

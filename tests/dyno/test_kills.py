@@ -35,8 +35,15 @@ workload:
   deadlines: {first: 20s, stall: 20s}
 slo: {latency_p50: 60s, error_rate: 50%}
 """
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(FAKE), str(Path(__file__).parents[2])]), "OMP_NUM_THREADS": "1"}
-BLOCKS = [f"{name}/concurrency-2/block-0{number}.jsonl" for name in ("base", "other") for number in (1, 2, 3)]
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join([str(FAKE), str(Path(__file__).parents[2])]),
+    "OMP_NUM_THREADS": "1",
+}
+BLOCKS = [
+    f"{name}/concurrency-2/block-0{number}.jsonl"
+    for name in ("base", "other")
+    for number in (1, 2, 3)
+]
 WHOLE = {
     "records": dict.fromkeys(BLOCKS, 40),
     "counts": {"base/concurrency-2": [3, 120, 120], "other/concurrency-2": [3, 120, 120]},
@@ -84,7 +91,9 @@ def run_once(folder: Path, *arguments: str, **environment: str) -> tuple[int, st
     return code, (folder / "output.txt").read_text()
 
 
-def test_the_variant_whose_server_died_does_not_ship_and_the_other_is_whole(experiment: Path, tmp_path: Path) -> None:
+def test_the_variant_whose_server_died_does_not_ship_and_the_other_is_whole(
+    experiment: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(experiment, tmp_path / "run"))
     code, said = run_once(folder, "--gate", FAKE_VLLM_DIES="other:60")
     assert code == 2, said
@@ -100,7 +109,9 @@ def test_the_variant_whose_server_died_does_not_ship_and_the_other_is_whole(expe
     assert stages["other"][0]["planned"] < 80, "what was never sent is no failure of the server"
 
 
-def test_a_block_that_a_stranger_may_have_answered_is_put_aside(experiment: Path, tmp_path: Path) -> None:
+def test_a_block_that_a_stranger_may_have_answered_is_put_aside(
+    experiment: Path, tmp_path: Path
+) -> None:
     """It joins the server's port while a block is under way, and gets a part of the connections."""
     folder = Path(shutil.copytree(experiment, tmp_path / "run"))
     out = folder / "runs" / "kills"
@@ -115,7 +126,10 @@ def test_a_block_that_a_stranger_may_have_answered_is_put_aside(experiment: Path
         stranger.close()
     said = (folder / "output.txt").read_text()
     assert code == 2, said
-    assert re.search(rf"the server of other does not have its port \d+ for itself: process {os.getpid()} .*listens there", said)
+    assert re.search(
+        rf"the server of other does not have its port \d+ for itself: process {os.getpid()} .*listens there",
+        said,
+    )
     journals = sorted(out.glob("load/other/*/block-*"))
     assert [file.suffix for file in journals][-1] == ".cut" and len(journals) < 3
     assert "other: SHIP" not in said and "base (baseline): SHIP" in said

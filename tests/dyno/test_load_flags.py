@@ -29,16 +29,24 @@ from tests.dyno.test_cli import COMMANDS, dyno
 URL = "http://127.0.0.1:1/v1"
 
 
-def made(target: dict[str, Any] | None = None, asked: dict[str, Any] | None = None, **load: Any) -> Experiment:
+def made(
+    target: dict[str, Any] | None = None, asked: dict[str, Any] | None = None, **load: Any
+) -> Experiment:
     return load_experiment_for(
-        Target(**{"url": URL, "model": "m", **(target or {})}), Asked(**(asked or {"prompt": "Q"})), Load(**load), "load"
+        Target(**{"url": URL, "model": "m", **(target or {})}),
+        Asked(**(asked or {"prompt": "Q"})),
+        Load(**load),
+        "load",
     )
 
 
 def measured(experiment: Experiment) -> list[int]:
     """Requests that each block measures, warm-up left out."""
     stage, workload = experiment.workload.stages[0], experiment.workload
-    counts = [planned_requests(stage.in_block(b), workload.seed, b, 0.0) for b in range(1, workload.blocks + 1)]
+    counts = [
+        planned_requests(stage.in_block(b), workload.seed, b, 0.0)
+        for b in range(1, workload.blocks + 1)
+    ]
     return [count or 0 for count in counts]
 
 
@@ -55,7 +63,9 @@ def measured(experiment: Experiment) -> list[int]:
         ({"concurrencies": [64], "requests": 500, "blocks": 7}, [72, 72, 72, 71, 71, 71, 71]),
     ],
 )  # fmt: skip
-def test_requests_are_divided_fairly_and_their_sum_is_what_was_asked(load: dict[str, Any], blocks: list[int]) -> None:
+def test_requests_are_divided_fairly_and_their_sum_is_what_was_asked(
+    load: dict[str, Any], blocks: list[int]
+) -> None:
     assert measured(made(**load)) == blocks
 
 
@@ -79,11 +89,17 @@ def test_what_is_measured_is_said_before() -> None:
         "800 requests of each load are measured, in one block; "
         "dyno compare needs several blocks (--blocks) to tell two runs apart"
     )
-    assert plan_in_words(made(rates=["5"], duration="60s")).startswith("60 s of the load are measured, in 5 blocks; ")
+    assert plan_in_words(made(rates=["5"], duration="60s")).startswith(
+        "60 s of the load are measured, in 5 blocks; "
+    )
 
 
 def test_several_loads_are_stages_of_one_run() -> None:
-    assert [stage.label for stage in made(rates=["1", "2.5", "600/min"]).workload.stages] == ["rate-1", "rate-2.5", "rate-10"]
+    assert [stage.label for stage in made(rates=["1", "2.5", "600/min"]).workload.stages] == [
+        "rate-1",
+        "rate-2.5",
+        "rate-10",
+    ]
     assert [s.concurrency for s in made(concurrencies=[1, 8, 64]).workload.stages] == [1, 8, 64]
 
 
@@ -95,7 +111,14 @@ def test_the_other_flags_reach_their_fields(tmp_path: Path) -> None:
         "insecure": True,
         "api_key_env": "PROD",
     }
-    load = {"warmup": "250ms", "timeout": "90s", "seed": 3, "temperature": 0.5, "ignore_eos": True, "slo": ["latency_p95=400ms"]}
+    load = {
+        "warmup": "250ms",
+        "timeout": "90s",
+        "seed": 3,
+        "temperature": 0.5,
+        "ignore_eos": True,
+        "slo": ["latency_p95=400ms"],
+    }
     experiment = made(target, rates=["5"], **load)
     [variant] = experiment.variants
     assert variant.request is not None
@@ -103,8 +126,17 @@ def test_the_other_flags_reach_their_fields(tmp_path: Path) -> None:
     assert variant.request.extra == {"ignore_eos": True, "priority": 1}
     assert (variant.request.ca_file, variant.request.insecure) == (tmp_path / "ca.pem", True)
     workload = experiment.workload
-    assert (workload.warmup, workload.seed, workload.sampling.seed, workload.sampling.temperature) == (0.25, 3, 3, 0.5)
-    assert (workload.deadlines.first, workload.deadlines.stall, workload.deadlines.total) == (90, 90, 90)
+    assert (
+        workload.warmup,
+        workload.seed,
+        workload.sampling.seed,
+        workload.sampling.temperature,
+    ) == (0.25, 3, 3, 0.5)
+    assert (workload.deadlines.first, workload.deadlines.stall, workload.deadlines.total) == (
+        90,
+        90,
+        90,
+    )
     assert workload.deadlines.connect == 5
     assert list(experiment.slo.limits) == ["latency_p95"]
 
@@ -128,14 +160,23 @@ def test_the_api_goes_by_the_url_where_no_flag_says(url: str, api: str | None, f
     [
         (["--rate", "5", "--requests", "0"], "--requests: 0 measures nothing; write 1 or more"),
         (["--concurrency", "0"], "--concurrency: 0 measures nothing; write 1 or more"),
-        (["--concurrency", "8", "--concurrency", "-1"], "--concurrency: -1 measures nothing; write 1 or more"),
+        (
+            ["--concurrency", "8", "--concurrency", "-1"],
+            "--concurrency: -1 measures nothing; write 1 or more",
+        ),
         (["--rate", "0"], "--rate: write a rate above zero"),
         (["--rate", "5", "--blocks", "0"], "--blocks: 0 measures nothing; write 1 or more"),
         (["--rate", "5", "--blocks", "9", "--requests", "8"], "--blocks: 9 blocks need 9 requests"),
         (["--rate", "5", "--rate", "5"], "--rate: 5 is there twice"),
         (["--rate", "5", "--rate", "5.0/s"], "--rate: 5 is there twice"),
-        (["--rate", "5", "--concurrency", "5"], "write --rate (open loop, requests/s) or --concurrency (closed loop), not both"),
-        (["--rate", "5", "--requests", "5", "--duration", "5s"], "write --requests or --duration, not both"),
+        (
+            ["--rate", "5", "--concurrency", "5"],
+            "write --rate (open loop, requests/s) or --concurrency (closed loop), not both",
+        ),
+        (
+            ["--rate", "5", "--requests", "5", "--duration", "5s"],
+            "write --requests or --duration, not both",
+        ),
         (["--rate", "5", "--duration", "5"], "--duration: write a duration with its unit"),
         (["--rate", "5", "--duration", "0s"], "--duration: 0s measures nothing"),
         (["--rate", "5", "--warmup", "5"], "--warmup: write a duration with its unit"),
@@ -144,27 +185,49 @@ def test_the_api_goes_by_the_url_where_no_flag_says(url: str, api: str | None, f
         (["--rate", "5", "--header", "a b: sekret"], "--header: 'a b' is no header's name"),
         (["--rate", "5", "--extra-body", "{"], "--extra-body: write a JSON object"),
         (["--rate", "5", "--extra-body", "[]"], "--extra-body: write a JSON object"),
-        (["--rate", "5", "--extra-body", '{"stream": false}'], "--extra-body: stream stays as it is"),
+        (
+            ["--rate", "5", "--extra-body", '{"stream": false}'],
+            "--extra-body: stream stays as it is",
+        ),
         (["--rate", "5", "--slo", "latency_p95"], "--slo: write METRIC=LIMIT"),
         (["--rate", "5", "--slo", "latency_p95=soon"], "--slo: latency_p95: write a duration"),
         (["--rate", "5", "--slo", "speed=1s"], "--slo: "),
         (["--rate", "5", "--api", "soap"], "--api: "),
-        (["--rate", "5", "--url", "https://bob:sekret@h:x/v1"], "--url: 'https://h:x/v1': no host and port"),
-        (["--rate", "5", "--url", "https://bob:sekret@[::1/v1"], "--url: 'https://...': no host and port"),
-        (["--rate", "5", "--url", "https://h/v1/embeddings"], "--url: 'https://h/v1/embeddings': /embeddings is another API"),
+        (
+            ["--rate", "5", "--url", "https://bob:sekret@h:x/v1"],
+            "--url: 'https://h:x/v1': no host and port",
+        ),
+        (
+            ["--rate", "5", "--url", "https://bob:sekret@[::1/v1"],
+            "--url: 'https://...': no host and port",
+        ),
+        (
+            ["--rate", "5", "--url", "https://h/v1/embeddings"],
+            "--url: 'https://h/v1/embeddings': /embeddings is another API",
+        ),
     ],
 )
-def test_a_flag_that_is_wrong_is_refused_by_its_name(flags: Sequence[str], says: str, tmp_path: Path) -> None:
+def test_a_flag_that_is_wrong_is_refused_by_its_name(
+    flags: Sequence[str], says: str, tmp_path: Path
+) -> None:
     with pytest.raises(BadInput) as refused:
-        app(args=["load", "--url", URL, "--model", "m", "--prompt", "Q", *flags], standalone_mode=False)
+        app(
+            args=["load", "--url", URL, "--model", "m", "--prompt", "Q", *flags],
+            standalone_mode=False,
+        )
     assert str(refused.value).startswith(says)
     assert "sekret" not in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_a_baseline_of_flags() -> None:
-    experiment = baseline_experiment(model_or_target(URL, model="m", headers=("a: b",)), Questions(prompt="Q"), "baseline")
+    experiment = baseline_experiment(
+        model_or_target(URL, model="m", headers=("a: b",)), Questions(prompt="Q"), "baseline"
+    )
     assert measured(experiment) == [4] * 5
-    assert baseline_experiment("folder", Questions(prompt="Q", requests=3), "baseline").workload.blocks == 3
+    assert (
+        baseline_experiment("folder", Questions(prompt="Q", requests=3), "baseline").workload.blocks
+        == 3
+    )
     with pytest.raises(BadInput, match="--requests: 0 measures nothing"):
         baseline_experiment("folder", Questions(prompt="Q", requests=0), "baseline")
     with pytest.raises(BadInput, match="--header goes with a URL"):
@@ -177,12 +240,43 @@ def test_every_commands_help_has_an_example(tmp_path: Path, command: str) -> Non
 
 
 def test_every_load_is_shown_and_json_is_alone_on_standard_output(url: str, tmp_path: Path) -> None:
-    flags = ["load", "--url", url.removesuffix("/v1"), "--model", "m", "--prompt", "Hi", "--warmup", "100ms"]
-    done = dyno(*flags, "--concurrency", "2", "--concurrency", "4", "--requests", "20", "--blocks", "2", cwd=tmp_path)
+    flags = [
+        "load",
+        "--url",
+        url.removesuffix("/v1"),
+        "--model",
+        "m",
+        "--prompt",
+        "Hi",
+        "--warmup",
+        "100ms",
+    ]
+    done = dyno(
+        *flags,
+        "--concurrency",
+        "2",
+        "--concurrency",
+        "4",
+        "--requests",
+        "20",
+        "--blocks",
+        "2",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert "concurrency-2 *" in done.stdout and "concurrency-4" in done.stdout
     assert "the API is at" in done.stdout
-    done = dyno(*flags, "--rate", "50", "--duration", "1s", "--slo", "latency_p50=10s", "--json", cwd=tmp_path)
+    done = dyno(
+        *flags,
+        "--rate",
+        "50",
+        "--duration",
+        "1s",
+        "--slo",
+        "latency_p50=10s",
+        "--json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     stored = tmp_path / printed["run"]
@@ -193,7 +287,20 @@ def test_every_load_is_shown_and_json_is_alone_on_standard_output(url: str, tmp_
 
 def test_two_loads_can_be_compared(url: str, tmp_path: Path) -> None:
     for name in ("before", "after"):
-        flags = ["--url", url, "--model", "m", "--prompt", "Hi", "--concurrency", "4", "--requests", "100", "--warmup", "100ms"]
+        flags = [
+            "--url",
+            url,
+            "--model",
+            "m",
+            "--prompt",
+            "Hi",
+            "--concurrency",
+            "4",
+            "--requests",
+            "100",
+            "--warmup",
+            "100ms",
+        ]
         done = dyno("load", *flags, "--name", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "is no news" not in done.stdout  # two pairs of blocks tell nothing of the noise
@@ -205,7 +312,16 @@ def test_two_loads_can_be_compared(url: str, tmp_path: Path) -> None:
 def test_a_password_is_in_no_file_of_a_run(url: str, tmp_path: Path) -> None:
     secret = "correcthorse"
     address = url.replace("http://", f"http://bob:{secret}@")
-    flags = ["--header", f"x-key: {secret}", "--concurrency", "1", "--requests", "2", "--warmup", "0s"]
+    flags = [
+        "--header",
+        f"x-key: {secret}",
+        "--concurrency",
+        "1",
+        "--requests",
+        "2",
+        "--warmup",
+        "0s",
+    ]
     done = dyno("load", "--url", address, "--model", "m", "--prompt", "Hi", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
@@ -213,4 +329,6 @@ def test_a_password_is_in_no_file_of_a_run(url: str, tmp_path: Path) -> None:
     assert [file for file in files if secret.encode() in file.read_bytes()] == []
     assert secret not in done.stdout + done.stderr
     [variant] = load_experiment(tmp_path / "runs/load/experiment.yaml").variants
-    assert variant.url is not None and variant.url.startswith("http://${DYNO_URL_USER}:${DYNO_URL_PASSWORD}@127.0.0.1")
+    assert variant.url is not None and variant.url.startswith(
+        "http://${DYNO_URL_USER}:${DYNO_URL_PASSWORD}@127.0.0.1"
+    )

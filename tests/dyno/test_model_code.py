@@ -16,13 +16,23 @@ from tests.serve.adapter_bytes import write_base
 
 def experiment(variant: dict[str, Any], **more: Any) -> Experiment:
     workload = {"stages": [{"concurrency": 1, "requests": 1}]}
-    raw = {"name": "x", "model": "own", "data": {"eval": "e", "train": "t"}, "baseline": "v", "workload": workload}
+    raw = {
+        "name": "x",
+        "model": "own",
+        "data": {"eval": "e", "train": "t"},
+        "baseline": "v",
+        "workload": workload,
+    }
     return Experiment.model_validate({**raw, "variants": [{"name": "v", **variant}], **more})
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> dict[str, ModelRef]:
-    return {"own": write_base(tmp_path / "own", model_type="own", auto_map={"AutoModelForCausalLM": "own.Own"})}
+    return {
+        "own": write_base(
+            tmp_path / "own", model_type="own", auto_map={"AutoModelForCausalLM": "own.Own"}
+        )
+    }
 
 
 def test_one_setting_for_training_and_serving(own: dict[str, ModelRef]) -> None:
@@ -34,19 +44,32 @@ def test_one_setting_for_training_and_serving(own: dict[str, ModelRef]) -> None:
 
 def test_nothing_is_run_unasked(own: dict[str, ModelRef]) -> None:
     for more in ({}, {"finetune": {"trust_remote_code": True}}):
-        with pytest.raises(BadInput, match=r"variants\.v: .*config\.json: auto_map: .*write trust_remote_code: true at the top"):
+        with pytest.raises(
+            BadInput,
+            match=r"variants\.v: .*config\.json: auto_map: .*write trust_remote_code: true at the top",
+        ):
             check_model_code(experiment({}, **more), own)
 
 
 def test_own_code_that_vllm_finds_no_way_into(tmp_path: Path) -> None:
     asked = experiment({}, trust_remote_code=True)
-    for code, served in (({"AutoModel": "own.Own"}, True), ({"AutoModelForCausalLM": "own.OwnForCausalLM"}, False)):
+    for code, served in (
+        ({"AutoModel": "own.Own"}, True),
+        ({"AutoModelForCausalLM": "own.OwnForCausalLM"}, False),
+    ):
         folder = tmp_path / str(served)
-        own = {"own": write_base(folder, model_type="own", architectures=["OwnForCausalLM"], auto_map=code)}
+        own = {
+            "own": write_base(
+                folder, model_type="own", architectures=["OwnForCausalLM"], auto_map=code
+            )
+        }
         if served:
             check_model_code(asked, own)
         else:
-            with pytest.raises(BadInput, match=r"variants\.v: .*which vLLM loads by auto_map\.AutoModel, and it has none"):
+            with pytest.raises(
+                BadInput,
+                match=r"variants\.v: .*which vLLM loads by auto_map\.AutoModel, and it has none",
+            ):
                 check_model_code(asked, own)
 
 
@@ -59,7 +82,9 @@ def test_own_code_that_vllm_finds_no_way_into(tmp_path: Path) -> None:
         ("distil", {"distil": "base", "model": "own"}),
     ],
 )
-def test_a_stage_that_runs_no_code_is_refused_at_the_start(own: dict[str, ModelRef], key: str, variant: dict[str, Any]) -> None:
+def test_a_stage_that_runs_no_code_is_refused_at_the_start(
+    own: dict[str, ModelRef], key: str, variant: dict[str, Any]
+) -> None:
     made = [{"name": "base"}, {"name": "v", **variant}]
     for trusted in (True, False):
         asked = experiment({}, variants=made, finetune={"rank": 4}, trust_remote_code=trusted)
@@ -69,5 +94,7 @@ def test_a_stage_that_runs_no_code_is_refused_at_the_start(own: dict[str, ModelR
 
 def test_a_model_that_libraries_know_needs_no_code_of_its_own(tmp_path: Path) -> None:
     for known in ("llama", "chatglm"):  # of transformers, of vLLM
-        model = write_base(tmp_path / known, model_type=known, auto_map={"AutoModelForCausalLM": "own.Own"})
+        model = write_base(
+            tmp_path / known, model_type=known, auto_map={"AutoModelForCausalLM": "own.Own"}
+        )
         check_model_code(experiment({}), {"own": model})

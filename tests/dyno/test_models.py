@@ -40,7 +40,10 @@ def test_a_hub_id_may_name_its_revision(hub: Path) -> None:
 
 
 def test_a_hub_id_that_is_nowhere(hub: Path) -> None:
-    with pytest.raises(BadInput, match=r"model: test/other: not in the local hub cache, and the hub could not be reached"):
+    with pytest.raises(
+        BadInput,
+        match=r"model: test/other: not in the local hub cache, and the hub could not be reached",
+    ):
         resolve_model("test/other", Path.cwd(), Silent())
 
 
@@ -52,7 +55,9 @@ def test_a_folder_is_relative_to_the_experiment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["no such folder", "bundled:smollm3", "./missing"])
 def test_a_name_that_is_nothing(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadInput, match=r"no folder|no bundled model of that name \(known: smollm2|did you mean"):
+    with pytest.raises(
+        BadInput, match=r"no folder|no bundled model of that name \(known: smollm2|did you mean"
+    ):
         resolve_model(name, tmp_path, Silent())
 
 
@@ -75,7 +80,9 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
 
 
 def test_equal_weights_have_equal_fingerprints(tmp_path: Path) -> None:
-    one, same, other = (build_tiny_model(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    one, same, other = (
+        build_tiny_model(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
 
 
@@ -91,17 +98,29 @@ def test_an_adapter_is_a_folder_or_a_hub_id(hub: Path, monkeypatch: pytest.Monke
     (hub / "models--test--tuned" / "refs" / "main").write_text(REVISION)
     ours = adapter(hub / "home" / "mine")
     monkeypatch.setenv("HOME", str(hub / "home"))
-    for name, folder in (("test/tuned", snapshot), (f"test/tuned@{REVISION}", snapshot), ("~/mine", ours), ("mine", ours)):
+    for name, folder in (
+        ("test/tuned", snapshot),
+        (f"test/tuned@{REVISION}", snapshot),
+        ("~/mine", ours),
+        ("mine", ours),
+    ):
         assert resolve_adapter(name, hub / "home", Silent()) == folder
         assert adapter_folder(name, hub / "home") == folder
     with pytest.raises(BadInput, match=r"adapter: test/other: not in the local hub cache"):
         resolve_adapter("test/other", hub, Silent())
-    with pytest.raises(BadInput, match=r"missing: no such adapter folder, and './missing' is no hub id"):
+    with pytest.raises(
+        BadInput, match=r"missing: no such adapter folder, and './missing' is no hub id"
+    ):
         resolve_adapter("./missing", hub, Silent())
 
 
 def test_gpt_2_is_a_causal_model(tmp_path: Path) -> None:
     from tests.foundation.test_checkpoint import write
 
-    write(tmp_path / "gpt2", {"transformer.h.0.ln_1.weight": (8,)}, architectures=["GPT2LMHeadModel"], num_hidden_layers=1)
+    write(
+        tmp_path / "gpt2",
+        {"transformer.h.0.ln_1.weight": (8,)},
+        architectures=["GPT2LMHeadModel"],
+        num_hidden_layers=1,
+    )
     assert resolve_model("gpt2", tmp_path, Silent()).id == "gpt2"

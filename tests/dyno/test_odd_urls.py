@@ -52,7 +52,9 @@ def succeeded(folder: Path, run: str = "load") -> int:
     return int(stage["succeeded"])
 
 
-def test_azure_wants_its_key_in_a_header_and_a_version_in_every_query(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_azure_wants_its_key_in_a_header_and_a_version_in_every_query(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def azure(asked: Asked) -> web.Response | None:
         if "api-version=2024-10-21" not in asked.target:
             return web.json_response({"error": {"message": "Resource not found"}}, status=404)
@@ -68,15 +70,25 @@ def test_azure_wants_its_key_in_a_header_and_a_version_in_every_query(tmp_path: 
         posts = {asked.target for asked in api.posts}
         assert posts == {"/openai/deployments/gpt/chat/completions?api-version=2024-10-21"}
         assert all("api-version" in asked.target for asked in api.asked)  # telemetry too
-        assert any("/metrics?" in asked.target and asked.headers["api-key"] == "correcthorse" for asked in api.asked)
-    secret = [file for file in tmp_path.rglob("*") if file.is_file() and b"correcthorse" in file.read_bytes()]
+        assert any(
+            "/metrics?" in asked.target and asked.headers["api-key"] == "correcthorse"
+            for asked in api.asked
+        )
+    secret = [
+        file
+        for file in tmp_path.rglob("*")
+        if file.is_file() and b"correcthorse" in file.read_bytes()
+    ]
     assert secret == []
 
 
 def test_what_is_asked_otherwise_is_in_the_report_and_stays_there(tmp_path: Path) -> None:
     def new(asked: Asked) -> web.Response | None:
         if "max_tokens" in asked.body:
-            return refusal("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", "max_tokens")
+            return refusal(
+                "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+                "max_tokens",
+            )
         return None
 
     words = "url: max_tokens is sent as max_completion_tokens, as the server asks"
@@ -98,18 +110,30 @@ def test_a_certificate_of_their_own(tmp_path: Path) -> None:
         assert refused.returncode == 4 and "its certificate is not trusted" in refused.stderr
         assert api.asked == []
         load(url, "--ca-file", certificate.name, "--name", "signed", cwd=tmp_path)
-        assert "the server's certificate is not checked" in load(url, "--insecure", "--name", "unsure", cwd=tmp_path).stdout
+        assert (
+            "the server's certificate is not checked"
+            in load(url, "--insecure", "--name", "unsure", cwd=tmp_path).stdout
+        )
         assert succeeded(tmp_path, "signed") == succeeded(tmp_path, "unsure") == 3
-        assert {asked.headers["Authorization"] for asked in api.asked} == {"Basic Ym9iOnBhc3Mgd29yZA=="}  # telemetry too
+        assert {asked.headers["Authorization"] for asked in api.asked} == {
+            "Basic Ym9iOnBhc3Mgd29yZA=="
+        }  # telemetry too
 
 
-def test_all_requests_go_through_the_proxy_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_requests_go_through_the_proxy_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with running(Api()) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://me:correcthorse@127.0.0.1:{proxy.port}")
         done = load("http://llm.invalid/v1", cwd=tmp_path)
         assert succeeded(tmp_path) == 3
-        assert f"requests go through the proxy http://127.0.0.1:{proxy.port} (HTTP_PROXY)" in done.stdout
-        assert {asked.target.rpartition("/")[0] for asked in proxy.posts} == {"http://llm.invalid/v1/chat"}
+        assert (
+            f"requests go through the proxy http://127.0.0.1:{proxy.port} (HTTP_PROXY)"
+            in done.stdout
+        )
+        assert {asked.target.rpartition("/")[0] for asked in proxy.posts} == {
+            "http://llm.invalid/v1/chat"
+        }
         assert any(asked.target == "http://llm.invalid/metrics" for asked in proxy.asked)
         assert all("Proxy-Authorization" in asked.headers for asked in proxy.asked)
     assert "correcthorse" not in done.stdout + done.stderr

@@ -27,7 +27,9 @@ workload:
 """
 
 
-def experiment(folder: Path, url: str = "http://127.0.0.1:9/v1", most: int = 4, **changes: str) -> Path:
+def experiment(
+    folder: Path, url: str = "http://127.0.0.1:9/v1", most: int = 4, **changes: str
+) -> Path:
     text = EXPERIMENT.format(url=url, most=most)
     for old, new in changes.items():
         text = text.replace(old, new)
@@ -69,9 +71,15 @@ def test_concurrency_doubles_until_it_adds_too_little() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"of: fast": "of: fsat"}, "workload.stages.0.rate.of: 'fsat' is no variant (did you mean 'fast'?)"),
+        (
+            {"of: fast": "of: fsat"},
+            "workload.stages.0.rate.of: 'fsat' is no variant (did you mean 'fast'?)",
+        ),
         ({"share: 25%": "share: 0%"}, "workload.stages.0.rate.share: "),
-        ({"share: 25%": "shar: 25%"}, "workload.stages.0.rate.shar: unknown key (did you mean 'share'?)"),
+        (
+            {"share: 25%": "shar: 25%"},
+            "workload.stages.0.rate.shar: unknown key (did you mean 'share'?)",
+        ),
         ({"requests: 20": "duration: 5s, rate_to: 9"}, "rate_to needs a rate in requests/s"),
     ],
 )
@@ -93,7 +101,11 @@ def test_a_run_offers_the_share_that_was_measured(tmp_path: Path, url: str) -> N
     """The emulator answers in 50 ms and never faster, so four in flight are 80 requests/s at most."""
     file = experiment(tmp_path, url)
     done = subprocess.run(
-        [sys.executable, "-m", "dyno.cli", "run", str(file)], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dyno.cli", "run", str(file)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "runs" / "relative"
@@ -103,7 +115,11 @@ def test_a_run_offers_the_share_that_was_measured(tmp_path: Path, url: str) -> N
     assert measured["rate"] == pytest.approx(0.25 * measured["held"]["requests_per_s"], rel=0.01)
     for variant in ("fast", "other"):
         for block in ("01", "02"):
-            lines = (run / "load" / variant / "rate-0.25-of-fast" / f"block-{block}.jsonl").read_text().splitlines()
+            lines = (
+                (run / "load" / variant / "rate-0.25-of-fast" / f"block-{block}.jsonl")
+                .read_text()
+                .splitlines()
+            )
             assert json.loads(lines[0])["offered_rate"] == measured["rate"]
             assert len(lines) == 22
     summary = json.loads((run / "summary.json").read_text())
@@ -113,7 +129,10 @@ def test_a_run_offers_the_share_that_was_measured(tmp_path: Path, url: str) -> N
     (run / "load" / "other" / "rate-0.25-of-fast" / "block-02.jsonl").unlink()
     before = (run / "rates.json").read_bytes()
     again = subprocess.run(
-        [sys.executable, "-m", "dyno.cli", "run", "--resume", str(run)], cwd=tmp_path, capture_output=True, check=False
+        [sys.executable, "-m", "dyno.cli", "run", "--resume", str(run)],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
     )
     assert again.returncode == 0
     assert (run / "rates.json").read_bytes() == before

@@ -35,18 +35,27 @@ def loaded(folder: Path, url: str = "http://h:1/v1", request: str = "{}") -> Exp
 
 
 def variant(**fields: object) -> VariantConfig:
-    return VariantConfig.model_validate({"name": "prod", "url": "http://h:1/v1", "model": "m", **fields})
+    return VariantConfig.model_validate(
+        {"name": "prod", "url": "http://h:1/v1", "model": "m", **fields}
+    )
 
 
-def test_the_request_of_a_url_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_of_a_url_as_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AZURE_KEY", "sekret")
     request = """{omit: [stream_options], rename: {max_tokens: max_completion_tokens}, extra: {priority: 1},
       headers: {api-key: ${AZURE_KEY}, x-team: 7}}"""
     [prod] = loaded(tmp_path, "https://h/openai/deployments/gpt?api-version=1", request).variants
     endpoint = endpoint_of(prod, "chat")
-    assert (endpoint.base_url, endpoint.query) == ("https://h/openai/deployments/gpt", "api-version=1")
+    assert (endpoint.base_url, endpoint.query) == (
+        "https://h/openai/deployments/gpt",
+        "api-version=1",
+    )
     assert endpoint.headers == {"api-key": "sekret", "x-team": "7"}
-    assert endpoint.form == Form(("stream_options",), {"max_tokens": "max_completion_tokens"}, {"priority": 1})
+    assert endpoint.form == Form(
+        ("stream_options",), {"max_tokens": "max_completion_tokens"}, {"priority": 1}
+    )
     assert "sekret" not in repr(endpoint)
 
 
@@ -58,11 +67,15 @@ def test_an_unset_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"url": "${NO_SUCH}"}, "url"),
         ({"api_key_env": "NO_SUCH"}, "api_key_env"),
     ):
-        with pytest.raises(BadInput, match=rf"^variants\.prod\.{where}: the environment has no NO_SUCH; export it$"):
+        with pytest.raises(
+            BadInput, match=rf"^variants\.prod\.{where}: the environment has no NO_SUCH; export it$"
+        ):
             endpoint_of(variant(**fields), "chat")
 
 
-def test_user_and_password_become_a_header_and_are_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_and_password_become_a_header_and_are_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PASSWORD", "p@ss/word")
     for url in ("https://bob:p%40ss%2Fword@h:8443/v1", "https://bob:${PASSWORD}@h:8443/v1"):
         endpoint = endpoint_of(variant(url=url), "chat")
@@ -83,15 +96,24 @@ def test_a_whole_url_may_be_the_environments(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_whole_endpoint_in_the_url_must_be_of_the_api_that_is_asked() -> None:
-    assert endpoint_of(variant(url="https://h/v1/chat/completions"), "chat").base_url == "https://h/v1"
-    assert endpoint_of(variant(url="https://h/v1/completions"), "completions").base_url == "https://h/v1"
+    assert (
+        endpoint_of(variant(url="https://h/v1/chat/completions"), "chat").base_url == "https://h/v1"
+    )
+    assert (
+        endpoint_of(variant(url="https://h/v1/completions"), "completions").base_url
+        == "https://h/v1"
+    )
     with pytest.raises(BadInput, match="write api: completions"):
         endpoint_of(variant(url="https://h/v1/completions"), "chat")
 
 
-def test_a_run_keeps_references_in_place_of_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_keeps_references_in_place_of_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = "https://bob:hidden@h/v1?api-version=2&api_key=hidden"
-    kept = loaded(tmp_path, url, "{headers: {api-key: hidden, x-more: 'Bearer ${TOKEN}'}}").as_yaml()
+    kept = loaded(
+        tmp_path, url, "{headers: {api-key: hidden, x-more: 'Bearer ${TOKEN}'}}"
+    ).as_yaml()
     assert "hidden" not in kept and "bob" not in kept
     assert "api-version=2" in kept and "Bearer ${TOKEN}" in kept
     (tmp_path / "again.yaml").write_text(kept)
@@ -108,10 +130,16 @@ def test_a_run_keeps_references_in_place_of_secrets(tmp_path: Path, monkeypatch:
         monkeypatch.setenv(name, value)
     endpoint = endpoint_of(again, "chat")
     assert endpoint.query == "api-version=2&api_key=hidden"
-    assert endpoint.headers == {"api-key": "hidden", "x-more": "Bearer t", "Authorization": "Basic Ym9iOmhpZGRlbg=="}
+    assert endpoint.headers == {
+        "api-key": "hidden",
+        "x-more": "Bearer t",
+        "Authorization": "Basic Ym9iOmhpZGRlbg==",
+    }
 
 
-def test_a_header_that_would_not_stay_on_its_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_that_would_not_stay_on_its_line_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("KEY", "good\n")
     assert endpoint_of(variant(api_key_env="KEY"), "chat").api_key == "good"
     monkeypatch.setenv("KEY", "bad\r\nHost: evil")
@@ -150,7 +178,9 @@ def test_a_ca_file_is_found_beside_the_experiment(tmp_path: Path) -> None:
     assert endpoint_of(prod, "chat").ca_file == tmp_path / "ca.pem"
 
 
-def test_a_key_in_an_extra_body_is_sent_and_kept_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_in_an_extra_body_is_sent_and_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TENANT", "acme-4711")
     body = "{api_key: hidden, auth: {token: hidden2}, user: '${TENANT}', note: sk-0123456789abc, max_tokens_key: 5}"
     experiment = loaded(tmp_path, request=f"{{extra: {body}, headers: {{Accept: text/plain}}}}")
@@ -159,13 +189,18 @@ def test_a_key_in_an_extra_body_is_sent_and_kept_nowhere(tmp_path: Path, monkeyp
     assert endpoint.form.extra == {
         "api_key": "hidden", "auth": {"token": "hidden2"}, "user": "acme-4711", "note": "sk-0123456789abc", "max_tokens_key": 5
     }  # fmt: skip
-    assert endpoint.redacted("hidden2 acme-4711 sk-0123456789abc text/plain") == "*** ${TENANT} *** text/plain"
+    assert (
+        endpoint.redacted("hidden2 acme-4711 sk-0123456789abc text/plain")
+        == "*** ${TENANT} *** text/plain"
+    )
     assert "hidden" not in repr(endpoint)
     kept = experiment.as_yaml()
     assert not any(secret in kept for secret in ("hidden", "acme-4711", "sk-0123"))
     assert "${DYNO_EXTRA_AUTH_TOKEN}" in kept and "${TENANT}" in kept and "text/plain" in kept
     (tmp_path / "again.yaml").write_text(kept)
-    with pytest.raises(BadInput, match=r"extra\.api_key: the environment has no DYNO_EXTRA_API_KEY; export it"):
+    with pytest.raises(
+        BadInput, match=r"extra\.api_key: the environment has no DYNO_EXTRA_API_KEY; export it"
+    ):
         endpoint_of(load_experiment(tmp_path / "again.yaml").variants[0], "chat")
 
 
@@ -181,4 +216,7 @@ def test_where_a_server_is_may_stand_in_an_answer(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("TENANT", "acme-4711")
     endpoint = endpoint_of(variant(url="http://${HOST}:${PORT}/${TENANT}/v1"), "chat")
     assert endpoint.base_url == "http://llm-host-7:8000/acme-4711/v1"
-    assert endpoint.redacted_answer("open llm-host-7:8000/acme-4711") == "open llm-host-7:8000/${TENANT}"
+    assert (
+        endpoint.redacted_answer("open llm-host-7:8000/acme-4711")
+        == "open llm-host-7:8000/${TENANT}"
+    )

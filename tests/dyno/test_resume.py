@@ -24,7 +24,12 @@ workload:
     - {{name: s2, concurrency: 1, requests: 2, warmup: 0s}}
   blocks: 2
 """
-EVERYTHING = {f"{variant}/{stage}/block-{block:02d}" for variant in "ab" for stage in ("s1", "s2") for block in (1, 2)}
+EVERYTHING = {
+    f"{variant}/{stage}/block-{block:02d}"
+    for variant in "ab"
+    for stage in ("s1", "s2")
+    for block in (1, 2)
+}
 
 
 def dyno(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -33,7 +38,10 @@ def dyno(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def journals(run: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(run / "load").with_suffix("")): f.read_bytes() for f in run.glob("load/*/*/block-*.jsonl")}
+    return {
+        str(f.relative_to(run / "load").with_suffix("")): f.read_bytes()
+        for f in run.glob("load/*/*/block-*.jsonl")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,9 @@ def begun(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_questions(file: Path, word: str, answer: str = "yes") -> None:
-    rows = [{"instruction": "Say.", "input": f"{word} {i}", "output": f"{answer} {i}"} for i in range(5)]
+    rows = [
+        {"instruction": "Say.", "input": f"{word} {i}", "output": f"{answer} {i}"} for i in range(5)
+    ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -76,7 +86,11 @@ CHANGES: dict[str, tuple[Callable[[Path], None], set[str], str]] = {
         EVERYTHING,
         "since cut began: data.eval: contents changed",
     ),
-    "one stage": (edit("requests: 2", "requests: 3"), of("a/s2", "b/s2"), "workload.stages.s2.requests: was 2, is 3"),
+    "one stage": (
+        edit("requests: 2", "requests: 3"),
+        of("a/s2", "b/s2"),
+        "workload.stages.s2.requests: was 2, is 3",
+    ),
 }
 MORE_CHANGES: dict[str, tuple[Callable[[Path], None], set[str], str]] = {
     "nothing": (lambda folder: None, set(), ""),
@@ -85,9 +99,21 @@ MORE_CHANGES: dict[str, tuple[Callable[[Path], None], set[str], str]] = {
         set(),
         "since cut began: data.eval: contents changed",
     ),
-    "one variant's prompt": (edit("Please say", "Do say"), of("b/"), "since cut began: questions to b"),
-    "the seed": (edit("seed: 0\n  sampling", "seed: 1\n  sampling"), EVERYTHING, "workload.seed: was 0, is 1"),
-    "max_tokens": (edit("max_tokens: 256", "max_tokens: 7"), EVERYTHING, "workload.sampling.max_tokens: was 256, is 7"),
+    "one variant's prompt": (
+        edit("Please say", "Do say"),
+        of("b/"),
+        "since cut began: questions to b",
+    ),
+    "the seed": (
+        edit("seed: 0\n  sampling", "seed: 1\n  sampling"),
+        EVERYTHING,
+        "workload.seed: was 0, is 1",
+    ),
+    "max_tokens": (
+        edit("max_tokens: 256", "max_tokens: 7"),
+        EVERYTHING,
+        "workload.sampling.max_tokens: was 256, is 7",
+    ),
 }
 
 
@@ -107,8 +133,12 @@ def copied(begun: Path, to: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("change", [*CHANGES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_CHANGES)])
-def test_what_depends_on_a_change_is_measured_again(begun: Path, tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", [*CHANGES, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_CHANGES)]
+)
+def test_what_depends_on_a_change_is_measured_again(
+    begun: Path, tmp_path: Path, change: str
+) -> None:
     folder = copied(begun, tmp_path)
     make, again, says = {**CHANGES, **MORE_CHANGES}[change]
     before = journals(folder / "runs/cut")
@@ -128,10 +158,17 @@ def test_what_depends_on_a_change_is_measured_again(begun: Path, tmp_path: Path,
     # One identity a stage, and the questions of the report are those that were asked.
     for variant in "ab":
         for stage in ("s1", "s2"):
-            heads = [json.loads(after[f"{variant}/{stage}/block-0{n}"].splitlines()[0]) for n in (1, 2)]
+            heads = [
+                json.loads(after[f"{variant}/{stage}/block-0{n}"].splitlines()[0]) for n in (1, 2)
+            ]
             assert heads[0]["identity"] == heads[1]["identity"] and len(heads[0]["identity"]) == 64
-    references = [json.loads(line)["reference"] for line in (folder / "runs/cut/prompts.jsonl").read_text().splitlines()]
-    written = [json.loads(line)["output"] for line in (folder / "questions.jsonl").read_text().splitlines()]
+    references = [
+        json.loads(line)["reference"]
+        for line in (folder / "runs/cut/prompts.jsonl").read_text().splitlines()
+    ]
+    written = [
+        json.loads(line)["output"] for line in (folder / "questions.jsonl").read_text().splitlines()
+    ]
     assert references == written
     assert json.loads((folder / "runs/cut/environment.json").read_text())["hardware"]["cores"]
 
@@ -139,20 +176,38 @@ def test_what_depends_on_a_change_is_measured_again(begun: Path, tmp_path: Path,
 def test_a_dry_run_says_what_is_there_and_touches_nothing(begun: Path, tmp_path: Path) -> None:
     folder = copied(begun, tmp_path)
     edit("requests: 2", "requests: 3")(folder)
-    files = {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in (folder / "runs").rglob("*") if f.is_file()}
+    files = {
+        f: (f.stat().st_mtime_ns, f.read_bytes())
+        for f in (folder / "runs").rglob("*")
+        if f.is_file()
+    }
     done = dyno("run", "--resume", "runs/cut", "--dry-run", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert {f: (f.stat().st_mtime_ns, f.read_bytes()) for f in (folder / "runs").rglob("*") if f.is_file()} == files
+    assert {
+        f: (f.stat().st_mtime_ns, f.read_bytes())
+        for f in (folder / "runs").rglob("*")
+        if f.is_file()
+    } == files
     assert "workload.stages.s2.requests: was 2, is 3" in done.stdout
-    rows = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if line.count("│") == 4}
+    rows = {
+        line.split("│")[1].strip(): line
+        for line in done.stdout.splitlines()
+        if line.count("│") == 4
+    }
     assert "there" in rows["prompts.jsonl"] and "2 of 2 blocks there" in rows["load/a/s1"]
     assert "0 of 2 blocks there, 2 of something else" in rows["load/b/s2"]
 
 
-def test_flags_of_a_resume_hold_or_are_refused_and_an_edited_file_is_noticed(begun: Path, tmp_path: Path) -> None:
+def test_flags_of_a_resume_hold_or_are_refused_and_an_edited_file_is_noticed(
+    begun: Path, tmp_path: Path
+) -> None:
     folder = copied(begun, tmp_path)
     refused = dyno("run", "--resume", "runs/cut", "--out", "elsewhere", cwd=folder)
-    assert refused.returncode == 3 and refused.stderr.startswith("error: --out: ") and refused.stderr.count("\n") == 1
+    assert (
+        refused.returncode == 3
+        and refused.stderr.startswith("error: --out: ")
+        and refused.stderr.count("\n") == 1
+    )
     lonely = dyno("run", "--resume", "runs/cut", "--max-time", "1s", cwd=folder)
     assert lonely.returncode == 3 and "--max-time goes with --until-decided" in lonely.stderr
     file = folder / "experiment.yaml"

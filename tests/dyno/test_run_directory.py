@@ -26,7 +26,9 @@ def test_runs_of_one_name_that_begin_at_once_get_folders_of_their_own(tmp_path: 
         thread.start()
     for thread in threads:
         thread.join()
-    assert {path.name for path in made} == {"news", *(f"news-{n}" for n in range(2, 41))} and len(made) == 40
+    assert {path.name for path in made} == {"news", *(f"news-{n}" for n in range(2, 41))} and len(
+        made
+    ) == 40
 
 
 def test_a_name_that_is_a_dangling_link_is_taken(tmp_path: Path) -> None:
@@ -40,7 +42,9 @@ def test_what_is_no_folder_holds_no_runs(tmp_path: Path, kind: str, below: str) 
     place = tmp_path / "place"
     place.touch() if kind == "file" else place.symlink_to(place)
     for make in (check_root, lambda root: new_run(root, "news")):
-        with pytest.raises(BadInput, match=f"^{place}: not a folder; name another with --out$|can't be made"):
+        with pytest.raises(
+            BadInput, match=f"^{place}: not a folder; name another with --out$|can't be made"
+        ):
             make(place / below)
 
 
@@ -57,7 +61,9 @@ def test_a_run_that_is_gone_is_said(tmp_path: Path) -> None:
     run = RunDirectory(Made(blocks=1).write(tmp_path / "run"))
     run.check_there()
     run.path.rename(tmp_path / "elsewhere")
-    with pytest.raises(SystemFailed, match=f"^{run.path}: was moved or removed while the run went on$"):
+    with pytest.raises(
+        SystemFailed, match=f"^{run.path}: was moved or removed while the run went on$"
+    ):
         run.check_there()
 
 
@@ -70,7 +76,10 @@ def test_a_run_that_is_gone_is_said(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_run_that_another_process_works_on_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
 ) -> None:
     run = Made(blocks=1).write(tmp_path / "run")
     for other in ("other", "third"):
@@ -79,5 +88,7 @@ def test_a_run_that_another_process_works_on_is_left_alone(
     with locked(run):
         others = [str(tmp_path / word) if word in ("other", "third") else word for word in command]
         code, _, error = dyno(capsys, monkeypatch, *others, str(run))
-    assert code == 3 and error.startswith(f"error: {run}: process ") and error.count("\n") == 1, error
+    assert code == 3 and error.startswith(f"error: {run}: process ") and error.count("\n") == 1, (
+        error
+    )
     assert sorted(run.rglob("*")) == sorted([*before, run / ".lock"])

@@ -30,7 +30,11 @@ def test_a_damaged_environment_is_a_note(
     (run / "environment.json").write_bytes(DAMAGE[kind])
     code, _, error = dyno(capsys, monkeypatch, "report", str(run))
     assert code == 0, error
-    (note,) = (n for n in json.loads((run / "summary.json").read_text())["notes"] if "environment.json" in n)
+    (note,) = (
+        n
+        for n in json.loads((run / "summary.json").read_text())["notes"]
+        if "environment.json" in n
+    )
     assert note.startswith("environment.json: can't be read (") and "are not known" in note
     assert note in (run / "report.html").read_text().replace("&#39;", "'").replace("&#34;", '"')
 
@@ -43,7 +47,9 @@ def test_damaged_variants_are_one_line(
     (run / "variants.json").write_bytes(DAMAGE[kind])
     code, _, error = dyno(capsys, monkeypatch, "report", str(run))
     assert code == 3
-    assert error.startswith(f"error: {run}/variants.json: can't be read (") and error.count("\n") == 1
+    assert (
+        error.startswith(f"error: {run}/variants.json: can't be read (") and error.count("\n") == 1
+    )
     assert "--resume" in error
 
 
@@ -75,16 +81,31 @@ def test_two_reports_of_one_run_are_the_same_bytes(
     for _ in range(2):
         assert dyno(capsys, monkeypatch, "report", str(run))[0] == 0
         made.append(
-            [(run / name).read_bytes() for name in ("summary.json", "verdict.json", "report.html", "report.md", "junit.xml")]
+            [
+                (run / name).read_bytes()
+                for name in (
+                    "summary.json",
+                    "verdict.json",
+                    "report.html",
+                    "report.md",
+                    "junit.xml",
+                )
+            ]
         )
     assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_what_is_asked_otherwise_is_noted_beside_a_damaged_environment(tmp_path: Path, kind: str) -> None:
+def test_what_is_asked_otherwise_is_noted_beside_a_damaged_environment(
+    tmp_path: Path, kind: str
+) -> None:
     file = tmp_path / "environment.json"
     file.write_bytes(DAMAGE[kind])
     note_requests(file, {"a": ("no seed",), "b": ()})
     note_requests(file, {"a": ("no seed", "no top_p")})
     kept = read_environment(tmp_path)
-    assert kept.requests == {"a": ["no seed", "no top_p"]} and not kept.notes and "hardware" in kept.whole
+    assert (
+        kept.requests == {"a": ["no seed", "no top_p"]}
+        and not kept.notes
+        and "hardware" in kept.whole
+    )

@@ -35,7 +35,9 @@ def plain(console: Console) -> None:
         progress.log(HOSTILE)
 
 
-@pytest.mark.parametrize("show", [lambda c: c.print(HOSTILE), lambda c: c.print(Text(HOSTILE)), table, bar, plain])
+@pytest.mark.parametrize(
+    "show", [lambda c: c.print(HOSTILE), lambda c: c.print(Text(HOSTILE)), table, bar, plain]
+)
 def test_hostile_words_are_words(show: Callable[[Console], None]) -> None:
     console = SafeConsole(width=400)
     with console.capture() as shown:

@@ -58,10 +58,15 @@ def measure(of: Prepared, run: RunDirectory) -> None:
 
 
 def journals(run: RunDirectory) -> set[str]:
-    return {str(file.relative_to(run.path).parent) for file in (run.path / "load").rglob("block-*.jsonl")}
+    return {
+        str(file.relative_to(run.path).parent)
+        for file in (run.path / "load").rglob("block-*.jsonl")
+    }
 
 
-def test_an_adapter_that_was_lost_and_came_out_otherwise_is_merged_and_measured_again(tmp_path: Path) -> None:
+def test_an_adapter_that_was_lost_and_came_out_otherwise_is_merged_and_measured_again(
+    tmp_path: Path,
+) -> None:
     run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path)
     run.path.mkdir()
     reconcile(of, run, Silent())
@@ -106,7 +111,11 @@ def test_what_is_quantized_and_learned_of_it_goes_too_and_is_made_once(tmp_path:
     (run.path / "adapters/finetune").rename(tmp_path / "lost")
     make(of, run, b"second")
     assert settle_weights(of, run, Silent())
-    left = {str(path.relative_to(run.path)) for kind in ("adapters", "checkpoints") for path in (run.path / kind).iterdir()}
+    left = {
+        str(path.relative_to(run.path))
+        for kind in ("adapters", "checkpoints")
+        for path in (run.path / kind).iterdir()
+    }
     assert left == {"adapters/finetune", "checkpoints/taught-pruned"}
     assert not answers.exists() and journals(run) == {"load/base/s"}
     make(of, run, b"second")
@@ -120,22 +129,40 @@ def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: 
     stage = {"name": "s", "rate": {"of": "base", "share": 0.5}, "requests": 1}
     workload = WorkloadConfig.model_validate({"stages": [stage], "blocks": 1})
     asked = [Prompt("0", "eval", {"plain": [{"role": "user", "content": "a b"}]}, input_tokens=2)]
-    of = replace(of, prompts=asked, experiment=of.experiment.model_copy(update={"workload": workload}))
+    of = replace(
+        of, prompts=asked, experiment=of.experiment.model_copy(update={"workload": workload})
+    )
     reconcile(of, run, Silent())
     keep_prompts(of, run)
     own = {"plain": asked[0].messages["plain"], "base": [{"role": "user", "content": "a"}]}
-    known = replace(of, prompts=[replace_fields(asked[0], messages=own)], corrections={"base": Correction(extra=1.0)})
+    known = replace(
+        of,
+        prompts=[replace_fields(asked[0], messages=own)],
+        corrections={"base": Correction(extra=1.0)},
+    )
     keep_prompts(known, run)
     held = {"base": relative_rates.Held(requests_per_s=10.0, concurrency=4)}
     relative_rates.write_rates(relative_rates.measured_from(held, of.experiment), run.rates)
     mark(run.rates, known.graph.rates)
 
     again = taken_up(of, run)
-    assert again.rates == {"s": 5.0} and again.prompts == known.prompts and again.corrections == known.corrections
-    assert again.graph.measured()["load/base/s"].identity != of.graph.measured()["load/base/s"].identity
+    assert (
+        again.rates == {"s": 5.0}
+        and again.prompts == known.prompts
+        and again.corrections == known.corrections
+    )
+    assert (
+        again.graph.measured()["load/base/s"].identity
+        != of.graph.measured()["load/base/s"].identity
+    )
     assert changes(again, run) == []
     reconcile(again, run, Silent())
-    other = replace(of, experiment=of.experiment.model_copy(update={"workload": workload.model_copy(update={"seed": 1})}))
+    other = replace(
+        of,
+        experiment=of.experiment.model_copy(
+            update={"workload": workload.model_copy(update={"seed": 1})}
+        ),
+    )
     assert changes(taken_up(other, run), run) == ["since run began: workload.seed: was 0, is 1"]
 
 
@@ -156,10 +183,17 @@ def test_the_environment_is_a_second_witness(tmp_path: Path) -> None:
     run.path.mkdir()
     reconcile(of, run, Silent())
     measure(of, run)
-    environment = {"hardware": {"cpu": "another"}, "versions": {"vllm": "0.1"}, "models": {}, "seeds": {}}
+    environment = {
+        "hardware": {"cpu": "another"},
+        "versions": {"vllm": "0.1"},
+        "models": {},
+        "seeds": {},
+    }
     (run.path / "environment.json").write_text(json.dumps(environment))
     (run.path / "prompts.jsonl").write_text("{}\n")
     reconcile(of, run, Silent(), measures=False)
-    assert journals(run) == {"load/base/s", "load/merged/s"} and (run.path / "prompts.jsonl").exists()
+    assert (
+        journals(run) == {"load/base/s", "load/merged/s"} and (run.path / "prompts.jsonl").exists()
+    )
     reconcile(of, run, Silent())
     assert journals(run) == set() and not (run.path / "prompts.jsonl").exists()

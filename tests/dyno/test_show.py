@@ -37,9 +37,15 @@ def failing() -> Iterator[str]:
             served += 1
             self.rfile.read(int(self.headers["Content-Length"]))
             if served > WELL:
-                return self._answer(503, "application/json", json.dumps({"error": {"message": "EngineDeadError: no GPU left"}}))
+                return self._answer(
+                    503,
+                    "application/json",
+                    json.dumps({"error": {"message": "EngineDeadError: no GPU left"}}),
+                )
             lines = [json.dumps(CHUNK), json.dumps(USAGE), "[DONE]"]
-            return self._answer(200, "text/event-stream", "".join(f"data: {line}\n\n" for line in lines))
+            return self._answer(
+                200, "text/event-stream", "".join(f"data: {line}\n\n" for line in lines)
+            )
 
         def do_GET(self) -> None:
             self._answer(404, "text/plain", "")
@@ -60,8 +66,23 @@ def failing() -> Iterator[str]:
     server.shutdown()
 
 
-def test_a_run_in_which_nothing_succeeded_ends_with_4_and_the_servers_words(failing: str, tmp_path: Path) -> None:
-    done = dyno("load", "--url", failing, "--model", "m", "--rate", "20", "--requests", "40", "--prompt", "hi", cwd=tmp_path)
+def test_a_run_in_which_nothing_succeeded_ends_with_4_and_the_servers_words(
+    failing: str, tmp_path: Path
+) -> None:
+    done = dyno(
+        "load",
+        "--url",
+        failing,
+        "--model",
+        "m",
+        "--rate",
+        "20",
+        "--requests",
+        "40",
+        "--prompt",
+        "hi",
+        cwd=tmp_path,
+    )
     assert done.returncode == 4, done.stdout + done.stderr
     assert "nothing succeeded: all 40 requests failed (http_5xx 40)" in done.stderr
     assert "EngineDeadError: no GPU left" in done.stderr
@@ -82,23 +103,33 @@ def test_failures_come_with_one_example_of_each_class_worst_first(tmp_path: Path
         bad = [
             msgspec.structs.replace(request(i, "q", i * 100, 5, failure=failure), error=error)
             for i in range(60)
-            for failure, error in [("http_5xx", "upstream is gone") if i % 3 else ("http_4xx", "no such model: m")]
+            for failure, error in [
+                ("http_5xx", "upstream is gone") if i % 3 else ("http_4xx", "no such model: m")
+            ]
         ]
         write_journal(tmp_path, "good", block, good)
         write_journal(tmp_path, "bad", block, bad)
     shown, summary = said(tmp_path, "good", "bad")
     notes = [line for line in shown.splitlines() if line.startswith("note: bad, main: ")]
-    assert notes[0].endswith("all 120 requests failed (http_5xx 80, http_4xx 40): nothing but the failures was measured")
+    assert notes[0].endswith(
+        "all 120 requests failed (http_5xx 80, http_4xx 40): nothing but the failures was measured"
+    )
     assert notes[1].endswith("http_5xx, the first of 80: upstream is gone")
     assert notes[2].endswith("http_4xx, the first of 40: no such model: m")
-    assert summary.variants[1].stages[0].examples == {"http_5xx": "upstream is gone", "http_4xx": "no such model: m"}
+    assert summary.variants[1].stages[0].examples == {
+        "http_5xx": "upstream is gone",
+        "http_4xx": "no such model: m",
+    }
     assert outage(summary) is None  # the other variant answered
 
 
 def test_many_notes_are_cut_with_a_pointer_to_the_report(tmp_path: Path) -> None:
     for block in (1, 2):
         for number in range(NOTES + 5):
-            records = [request(i, "q", i * 100, 50, failure="reset" if i < number + 1 else None) for i in range(60)]
+            records = [
+                request(i, "q", i * 100, 50, failure="reset" if i < number + 1 else None)
+                for i in range(60)
+            ]
             write_journal(tmp_path, f"v{number}", block, records)
     shown, _ = said(tmp_path, *(f"v{number}" for number in range(NOTES + 5)))
     notes = [line for line in shown.splitlines() if line.startswith("note: ")]

@@ -18,10 +18,17 @@ LOAD = ["load", "--model", "m", "--prompt", "Say hello", "--warmup", "0s", "--bl
 
 
 @contextmanager
-def loading(folder: Path, url: str, *flags: str, before: Callable[[], object] | None = None) -> Iterator[subprocess.Popen[str]]:
+def loading(
+    folder: Path, url: str, *flags: str, before: Callable[[], object] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "dyno.cli", *LOAD, "--url", url, *flags]
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=before
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=before,
     )
     try:
         yield process
@@ -61,7 +68,9 @@ with ending_now(), ThreadPoolExecutor() as pool:
 
 
 def test_the_threads_of_a_library_are_not_waited_for() -> None:
-    with subprocess.Popen([sys.executable, "-c", FETCHES], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", FETCHES], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == "fetching\n"
             process.send_signal(signal.SIGINT)
@@ -86,7 +95,9 @@ def test_a_hang_up_that_is_ignored_stays_so(calm_url: str, tmp_path: Path) -> No
     def ignore() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    with loading(tmp_path, calm_url, "--concurrency", "2", "--requests", "16", before=ignore) as process:
+    with loading(
+        tmp_path, calm_url, "--concurrency", "2", "--requests", "16", before=ignore
+    ) as process:
         wait_for_records(tmp_path, process)
         process.send_signal(signal.SIGHUP)
         shown, _ = process.communicate(timeout=100)

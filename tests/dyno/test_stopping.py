@@ -47,7 +47,9 @@ async def told(*numbers: int, in_block: bool) -> tuple[bool, bool, list[str]]:
         ([signal.SIGHUP], True, False, True),
     ],
 )
-def test_only_the_first_ctrl_c_in_a_block_drains_it(numbers: list[int], in_block: bool, drained: bool, cancelled: bool) -> None:
+def test_only_the_first_ctrl_c_in_a_block_drains_it(
+    numbers: list[int], in_block: bool, drained: bool, cancelled: bool
+) -> None:
     end_as_ctrl_c()
     before = [signal.getsignal(number) for number in ENDING]
     got = asyncio.run(told(*numbers, in_block=in_block))

@@ -34,10 +34,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_no_terminal_loses_a_run_or_changes_a_verdict(run: Path, tmp_path: Path, how: str) -> None:
     (run / "summary.json").unlink(missing_ok=True)
     line = f"set -o pipefail; {AROUND[how]}"
-    done = subprocess.run(["bash", "-c", line, "bash", *DYNO, "report", str(run), "--gate"], cwd=tmp_path, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line, "bash", *DYNO, "report", str(run), "--gate"], cwd=tmp_path, check=False
+    )
     error = (tmp_path / "err").read_text() if (tmp_path / "err").exists() else ""
     assert done.returncode == 0, error
-    assert {v["variant"] for v in json.loads((run / "summary.json").read_bytes())["variants"]} == {"a", "b"}
+    assert {v["variant"] for v in json.loads((run / "summary.json").read_bytes())["variants"]} == {
+        "a",
+        "b",
+    }
     assert error == (
         "error: standard output can't be written (No space left on device); results are in the run directory\n"
         if how == "a full disk"
@@ -48,10 +53,14 @@ def test_no_terminal_loses_a_run_or_changes_a_verdict(run: Path, tmp_path: Path,
         assert "gate: open" in shown and "\n" in shown and "~ " in shown
 
 
-def script(text: str, *, shell: str = '"$@"', environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+def script(
+    text: str, *, shell: str = '"$@"', environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
     whole = f"from dyno import streams\nimport os, sys\nstreams.steady()\n{text}"
     command = ["bash", "-c", shell, "bash", sys.executable, "-c", whole]
-    return subprocess.run(command, capture_output=True, check=False, env={**os.environ, **(environment or {})})
+    return subprocess.run(
+        command, capture_output=True, check=False, env={**os.environ, **(environment or {})}
+    )
 
 
 def test_a_file_is_never_opened_as_a_closed_stream(tmp_path: Path) -> None:
@@ -61,5 +70,8 @@ def test_a_file_is_never_opened_as_a_closed_stream(tmp_path: Path) -> None:
 
 
 def test_signs_have_likes_in_ascii_and_json_stays_utf_8() -> None:
-    done = script("print('≈ 3 µs, 2 × 日')\nstreams.put('{\"name\": \"日\"}')", environment={"PYTHONIOENCODING": "ascii"})
+    done = script(
+        "print('≈ 3 µs, 2 × 日')\nstreams.put('{\"name\": \"日\"}')",
+        environment={"PYTHONIOENCODING": "ascii"},
+    )
     assert (done.stdout, done.stderr) == (b"~ 3 us, 2 x ?\n" + '{"name": "日"}\n'.encode(), b"")

@@ -16,7 +16,18 @@ def run(calm_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished `dyno load` of 250 requests."""
     folder = tmp_path_factory.mktemp("loaded")
     done = dyno(
-        "load", "--url", calm_url, "--model", "m", "--rate", "100", "--requests", "250", "--prompt", "Say hello", cwd=folder
+        "load",
+        "--url",
+        calm_url,
+        "--model",
+        "m",
+        "--rate",
+        "100",
+        "--requests",
+        "250",
+        "--prompt",
+        "Say hello",
+        cwd=folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "report: runs/load/report.html" in done.stdout
@@ -63,8 +74,12 @@ slo: {{latency_p95: {limit}}}
 """
 
 
-@pytest.mark.parametrize(("limit", "code", "decision"), [("10s", 0, "SHIP"), ("40ms", 1, "DON'T SHIP")])
-def test_with_gate_the_exit_code_is_the_verdict(calm_url: str, tmp_path: Path, limit: str, code: int, decision: str) -> None:
+@pytest.mark.parametrize(
+    ("limit", "code", "decision"), [("10s", 0, "SHIP"), ("40ms", 1, "DON'T SHIP")]
+)
+def test_with_gate_the_exit_code_is_the_verdict(
+    calm_url: str, tmp_path: Path, limit: str, code: int, decision: str
+) -> None:
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT.format(url=calm_url, limit=limit))
     done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
     assert done.returncode == code, done.stdout + done.stderr
@@ -78,7 +93,9 @@ def check_plan(run: Path) -> None:
     refused = dyno("plan", str(run), "--peak-rate", "1k/s", cwd=run)
     assert refused.returncode == 3
     assert "--peak-rate" in refused.stderr
-    planned = dyno("plan", str(run), "--peak-rate", "500", "--headroom", "50%", "--spare", "2", cwd=run)
+    planned = dyno(
+        "plan", str(run), "--peak-rate", "500", "--headroom", "50%", "--spare", "2", cwd=run
+    )
     assert planned.returncode == 0, planned.stderr
     for capacity in json.loads((run / "plan.json").read_text())["variants"]:
         assert capacity["lower_bound"] is True
@@ -94,7 +111,11 @@ def test_a_plan_goes_by_the_slo_as_it_is_now(run: Path) -> None:
     file = run / "experiment.yaml"
     written = file.read_text()
     try:
-        for slo, held in (("latency_p95: 10s", True), ("latency_p95: 1ms", False), ("latency_p95: 10s, ttft_p95: 1ms", False)):
+        for slo, held in (
+            ("latency_p95: 10s", True),
+            ("latency_p95: 1ms", False),
+            ("latency_p95: 10s, ttft_p95: 1ms", False),
+        ):
             file.write_text(written.replace("slo: {}", f"slo: {{{slo}}}"))
             planned = dyno("plan", str(run), "--peak-rate", "500", cwd=run)
             assert planned.returncode == 0, planned.stderr
@@ -114,7 +135,9 @@ def test_a_measurement_too_small_to_judge_gates_as_inconclusive(url: str, tmp_pa
 
 def test_a_load_that_was_not_sent_is_invalid_and_gates_so(url: str, tmp_path: Path) -> None:
     """One in flight at 50 ms or more a request is 20 requests/s at most, of the 60/s that are asked for."""
-    text = EXPERIMENT.format(url=url, limit="10s").replace("blocks: 4", "blocks: 4, max_in_flight: 1")
+    text = EXPERIMENT.format(url=url, limit="10s").replace(
+        "blocks: 4", "blocks: 4, max_in_flight: 1"
+    )
     (tmp_path / "experiment.yaml").write_text(text)
     done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -122,13 +145,20 @@ def test_a_load_that_was_not_sent_is_invalid_and_gates_so(url: str, tmp_path: Pa
     assert "new: SHIP" not in done.stdout
 
 
-def test_until_decided_adds_blocks_until_the_verdict_is_settled(calm_url: str, tmp_path: Path) -> None:
+def test_until_decided_adds_blocks_until_the_verdict_is_settled(
+    calm_url: str, tmp_path: Path
+) -> None:
     text = EXPERIMENT.format(url=calm_url, limit="10s").replace("requests: 60", "requests: 30")
     (tmp_path / "experiment.yaml").write_text(text)
-    done = dyno("run", "experiment.yaml", "--gate", "--until-decided", "--max-time", "2m", cwd=tmp_path)
+    done = dyno(
+        "run", "experiment.yaml", "--gate", "--until-decided", "--max-time", "2m", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     # Four blocks of 30 requests are under p95's floor of 200; of six blocks and nine, nine are the first to be enough.
-    journals = {name: len(list((tmp_path / "runs/gated/load" / name / "rate-60").glob("*.jsonl"))) for name in ("old", "new")}
+    journals = {
+        name: len(list((tmp_path / "runs/gated/load" / name / "rate-60").glob("*.jsonl")))
+        for name in ("old", "new")
+    }
     assert journals["old"] == journals["new"] >= 9
 
 
@@ -143,20 +173,58 @@ def test_a_resolution_plans_the_blocks_from_the_first_ones(url: str, tmp_path: P
     assert len(journals) == planned >= 3
     summary = json.loads((tmp_path / "runs/gated/summary.json").read_text())
     assert summary["resolution"]["new"]["blocks"] == planned
-    dry = dyno("run", "experiment.yaml", "--dry-run", "--resolution", "2%", "--pilot", "runs/gated", cwd=tmp_path)
+    dry = dyno(
+        "run",
+        "experiment.yaml",
+        "--dry-run",
+        "--resolution",
+        "2%",
+        "--pilot",
+        "runs/gated",
+        cwd=tmp_path,
+    )
     assert dry.returncode == 0, dry.stdout + dry.stderr
-    assert "if it goes as in runs/gated: latency p95 of new against old: 4 blocks show a change from" in dry.stdout
+    assert (
+        "if it goes as in runs/gated: latency p95 of new against old: 4 blocks show a change from"
+        in dry.stdout
+    )
 
 
 def test_a_baseline_of_a_url_shows_tokens_times_and_an_answer(url: str, tmp_path: Path) -> None:
-    done = dyno("baseline", url, "--model", "m", "--prompt", "Explain quantum computing in simple terms:", cwd=tmp_path)
+    done = dyno(
+        "baseline",
+        url,
+        "--model",
+        "m",
+        "--prompt",
+        "Explain quantum computing in simple terms:",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("Input tokens", "Output tokens", "Latency p50", "TTFT p50", "tokens/s", "an answer:"):
+    for words in (
+        "Input tokens",
+        "Output tokens",
+        "Latency p50",
+        "TTFT p50",
+        "tokens/s",
+        "an answer:",
+    ):
         assert words in done.stdout
     assert (tmp_path / "runs" / "baseline" / "summary.json").exists()
 
 
 def test_a_url_where_nobody_answers_is_the_systems_failure(tmp_path: Path) -> None:
-    done = dyno("load", "--url", "http://127.0.0.1:9/v1", "--model", "m", "--rate", "5", "--prompt", "Q", cwd=tmp_path)
+    done = dyno(
+        "load",
+        "--url",
+        "http://127.0.0.1:9/v1",
+        "--model",
+        "m",
+        "--rate",
+        "5",
+        "--prompt",
+        "Q",
+        cwd=tmp_path,
+    )
     assert done.returncode == 4
     assert done.stderr.startswith("error: url: no token could be generated")

@@ -100,7 +100,13 @@ def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(tmp_path: Path, li
 
 
 @pytest.mark.parametrize(
-    "url", ["http://bob:canary/x@h/v1", "http://bob:canary#x@h/v1", "http://[bob:canary@h/v1", "canary://bob"]
+    "url",
+    [
+        "http://bob:canary/x@h/v1",
+        "http://bob:canary#x@h/v1",
+        "http://[bob:canary@h/v1",
+        "canary://bob",
+    ],
 )
 def test_a_password_in_an_address_that_is_none_is_not_repeated(tmp_path: Path, url: str) -> None:
     from dyno.experiment.endpoints import endpoint_of

@@ -17,4 +17,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
 
 
 def example(question: str, answer: str, line: int = 1, file: str = "train.jsonl") -> Example:
-    return Example(Path(file), line, ({"role": "user", "content": question},), answer, {"input": question})
+    return Example(
+        Path(file), line, ({"role": "user", "content": question},), answer, {"input": question}
+    )

@@ -13,7 +13,9 @@ from finetune.foreign_names import ELSEWHERE
 from foundation.path_fields import resolved
 
 
-@pytest.mark.parametrize("key", ["rank", "epochs", "batch_size", "accumulation", "max_length", "limit"])
+@pytest.mark.parametrize(
+    "key", ["rank", "epochs", "batch_size", "accumulation", "max_length", "limit"]
+)
 def test_nothing_is_done_zero_times(key: str) -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         FinetuneConfig.model_validate({key: 0})
@@ -39,8 +41,14 @@ PATHS = [
         (("q_proj", "v_proj"), lambda path: path[-6:] in ("q_proj", "v_proj")),
         ("self_attn.q_proj", lambda path: path.endswith(".q_proj")),
         (".*(q|v)_proj", lambda path: path[-6:] in ("q_proj", "v_proj")),
-        (r"model\.layers\.[0-3]\..*q_proj", lambda path: path.endswith("q_proj") and int(path.split(".")[2]) < 4),
-        (("up_proj", r".*\.1[01]\..*"), lambda path: path.endswith("up_proj") or int(path.split(".")[2]) > 9),
+        (
+            r"model\.layers\.[0-3]\..*q_proj",
+            lambda path: path.endswith("q_proj") and int(path.split(".")[2]) < 4,
+        ),
+        (
+            ("up_proj", r".*\.1[01]\..*"),
+            lambda path: path.endswith("up_proj") or int(path.split(".")[2]) > 9,
+        ),
         ("q_pro.", lambda path: False),  # a pattern matches the whole path
         ("x|q_proj", lambda path: False),
     ],
@@ -90,13 +98,25 @@ def test_settings_that_can_not_be(settings: dict[str, Any], words: str) -> None:
 def test_how_long_a_training_is() -> None:
     assert FinetuneConfig(epochs=3, limit=50).examples_seen(80) == 150
     assert FinetuneConfig(max_steps=7, batch_size=4, limit=50).examples_seen(80) == 28
-    assert (FinetuneConfig(epochs=3).length, FinetuneConfig(max_steps=7).length) == ("3 epochs", "7 steps")
+    assert (FinetuneConfig(epochs=3).length, FinetuneConfig(max_steps=7).length) == (
+        "3 epochs",
+        "7 steps",
+    )
 
 
 def test_paths_are_the_experiment_s_own_and_not_recorded(tmp_path: Path) -> None:
-    config = resolved(FinetuneConfig.model_validate({"chat_template": "mine.jinja", "warm_start": "~/adapter"}), tmp_path)
-    assert config.files == {"chat_template": tmp_path / "mine.jinja", "warm_start": Path.home() / "adapter"}
-    assert (config.recorded["chat_template"], config.recorded["warm_start"]) == ("mine.jinja", "adapter")
+    config = resolved(
+        FinetuneConfig.model_validate({"chat_template": "mine.jinja", "warm_start": "~/adapter"}),
+        tmp_path,
+    )
+    assert config.files == {
+        "chat_template": tmp_path / "mine.jinja",
+        "warm_start": Path.home() / "adapter",
+    }
+    assert (config.recorded["chat_template"], config.recorded["warm_start"]) == (
+        "mine.jinja",
+        "adapter",
+    )
 
 
 def test_the_names_of_other_trainers_lead_to_ours() -> None:

@@ -48,27 +48,46 @@ STYLE = PromptStyle("Say: {input}")
 @pytest.mark.parametrize(
     ("config", "data", "style", "what"),
     [
-        pytest.param(CONFIG.model_copy(update={"learning_rate": 5e-3}), TRAIN, None, "config", marks=pytest.mark.slow),
+        pytest.param(
+            CONFIG.model_copy(update={"learning_rate": 5e-3}),
+            TRAIN,
+            None,
+            "config",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(CONFIG, ANSWERED, None, "data", marks=pytest.mark.slow),
         (CONFIG, TRAIN, STYLE, "data"),
     ],
     ids=["settings", "an answer", "the wording"],
 )
 def test_another_training_s_checkpoint_is_not_gone_on_from(
-    base: ModelRef, tmp_path: Path, config: FinetuneConfig, data: list[Any], style: PromptStyle | None, what: str
+    base: ModelRef,
+    tmp_path: Path,
+    config: FinetuneConfig,
+    data: list[Any],
+    style: PromptStyle | None,
+    what: str,
 ) -> None:
     whole = train(config, base, data, HELDOUT, style, tmp_path / "whole", Silent())
     heard = CutOff()
     begun_again = train(config, base, data, HELDOUT, style, cut_off(base, tmp_path / "cut"), heard)
-    assert f"finetune: checkpoint-4 was made with another {what}, so the training begins again" in heard.said
+    assert (
+        f"finetune: checkpoint-4 was made with another {what}, so the training begins again"
+        in heard.said
+    )
     assert same(begun_again.adapter, whole.adapter) and heard.steps == 12
 
 
-SELDOM = [pytest.param(name, marks=pytest.mark.slow) for name in ("tunedyno.json", "adapter_model.safetensors", "training.jsonl")]
+SELDOM = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("tunedyno.json", "adapter_model.safetensors", "training.jsonl")
+]
 
 
 @pytest.mark.parametrize("harm", ["optimizer.pt", *SELDOM])
-def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(base: ModelRef, tmp_path: Path, harm: str) -> None:
+def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
+    base: ModelRef, tmp_path: Path, harm: str
+) -> None:
     out = cut_off(base, tmp_path / "cut")
     file = out / harm if harm == "training.jsonl" else out / "checkpoint-4" / harm
     if harm == "training.jsonl":
@@ -91,4 +110,6 @@ def test_a_log_whose_last_line_was_cut_off_is_gone_on_with(base: ModelRef, tmp_p
     resumed = train(CONFIG, base, TRAIN, HELDOUT, None, out, heard)
     assert "finetune: going on from step 4" in heard.said
     assert same(resumed.adapter, whole.adapter) and resumed.heldout_loss == whole.heldout_loss
-    assert [line["step"] for line in lines(resumed.adapter)] == [line["step"] for line in lines(whole.adapter)]
+    assert [line["step"] for line in lines(resumed.adapter)] == [
+        line["step"] for line in lines(whole.adapter)
+    ]

@@ -34,7 +34,9 @@ def tokenizer(base: ModelRef):
     return AutoTokenizer.from_pretrained(base.path)
 
 
-def changed(base: ModelRef, folder: Path, template: str = CHAT_TEMPLATE, **config: object) -> ModelRef:
+def changed(
+    base: ModelRef, folder: Path, template: str = CHAT_TEMPLATE, **config: object
+) -> ModelRef:
     """A copy of the base with another template or configuration."""
     shutil.copytree(base.path, folder)
     (folder / "chat_template.jinja").write_text(template)
@@ -46,7 +48,10 @@ def changed(base: ModelRef, folder: Path, template: str = CHAT_TEMPLATE, **confi
 def test_the_loss_covers_the_answer_and_its_end_of_turn_and_nothing_else(tokenizer) -> None:
     [tokens] = encode([example("What is it?", "earn")], None, tokenizer, frozenset({IM_END}))
     assert tokenizer.decode(tokens.completion) == "earn<|im_end|>"
-    assert tokenizer.decode(tokens.prompt) == "<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        tokenizer.decode(tokens.prompt)
+        == "<|im_start|>user\nWhat is it?<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 @given(question=st.text(min_size=1), answer=st.text(min_size=1).filter(str.strip))
@@ -62,15 +67,23 @@ def test_any_text_comes_back_from_its_tokens(tokenizer, question: str, answer: s
 def test_the_prompt_is_what_a_server_will_be_sent(tokenizer) -> None:
     style = PromptStyle("Topic of: {input}", system="Be brief.")
     [tokens] = encode([example("oil", "crude")], style, tokenizer, frozenset({IM_END}))
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Topic of: oil"}]
-    assert tokens.prompt == tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Topic of: oil"},
+    ]
+    assert (
+        tokens.prompt
+        == tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    )
 
 
 @given(
     st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=30), min_size=2, max_size=6),
     st.lists(st.integers(0, 2), max_size=20),
 )
-def test_shared_prefix_is_the_longest_that_leaves_every_prompt_a_token(own: list[list[int]], common: list[int]) -> None:
+def test_shared_prefix_is_the_longest_that_leaves_every_prompt_a_token(
+    own: list[list[int]], common: list[int]
+) -> None:
     prompts = [common + tail for tail in own]
     expected = os.path.commonprefix([p[:-1] for p in prompts])  # noqa: RUF071
     found = shared_prefix([Tokens("x", p, [9]) for p in prompts])
@@ -79,10 +92,15 @@ def test_shared_prefix_is_the_longest_that_leaves_every_prompt_a_token(own: list
 
 def test_report_counts_what_is_there(base: ModelRef, tokenizer) -> None:
     report = check(CONFIG, base, [*TRAIN, example("Story  1", "acq", 5)], HELDOUT, None)
-    rendered = [f"<|im_start|>user\n{e.messages[0]['content']}<|im_end|>\n<|im_start|>assistant\nearn<|im_end|>" for e in TRAIN]
+    rendered = [
+        f"<|im_start|>user\n{e.messages[0]['content']}<|im_end|>\n<|im_start|>assistant\nearn<|im_end|>"
+        for e in TRAIN
+    ]
     lengths = [len(tokenizer(text)["input_ids"]) for text in rendered]
     assert (report.train, report.heldout, report.duplicates) == (5, 1, 1)
-    assert report.tokens == sum(lengths) + lengths[0]  # "Story  1" and "acq" weigh what "story 1" and "earn" do
+    assert (
+        report.tokens == sum(lengths) + lengths[0]
+    )  # "Story  1" and "acq" weigh what "story 1" and "earn" do
     assert report.trained_tokens == 4 * len("earn") + len("acq") + 5
     assert report.sample.endswith("⟦earn<|im_end|>⟧")
     assert report.labels == {"earn": 4, "acq": 1}
@@ -91,7 +109,10 @@ def test_report_counts_what_is_there(base: ModelRef, tokenizer) -> None:
 
 def test_held_out_questions_that_differ_in_numbers_only_are_counted(base: ModelRef) -> None:
     close = [*HELDOUT, example("Story... 99!", "earn", 2, "heldout.jsonl")]
-    assert (check(CONFIG, base, TRAIN, HELDOUT, None).leaks, check(CONFIG, base, TRAIN, close, None).leaks) == (0, 1)
+    assert (
+        check(CONFIG, base, TRAIN, HELDOUT, None).leaks,
+        check(CONFIG, base, TRAIN, close, None).leaks,
+    ) == (0, 1)
 
 
 def test_limit_is_a_seeded_sample_and_never_held_out(base: ModelRef) -> None:
@@ -113,7 +134,10 @@ def test_nothing_to_learn_from(base: ModelRef) -> None:
 
 def test_too_long_names_line_tokens_and_remedy(base: ModelRef) -> None:
     long = example("x" * 300, "earn", 9)
-    with pytest.raises(BadInput, match=r"^train\.jsonl:9: \d+ tokens, over finetune\.max_length 256; raise it or shorten"):
+    with pytest.raises(
+        BadInput,
+        match=r"^train\.jsonl:9: \d+ tokens, over finetune\.max_length 256; raise it or shorten",
+    ):
         check(CONFIG, base, [*TRAIN, long], HELDOUT, None)
     with pytest.raises(BadInput, match=r"over the context of test/tiny-chat 2048 \(and 1 more"):
         huge = [example("x" * 2100 + str(i), "earn", i) for i in (1, 2)]
@@ -128,10 +152,25 @@ def test_what_is_too_long_is_dropped_or_truncated_where_asked_for(base: ModelRef
     assert (cut.report.train, cut.report.dropped, cut.report.truncated) == (5, 0, 1)
     assert len(cut.train[4]) == 256 and IM_END not in cut.train[4].completion
     assert "1 completions truncated" in str(cut.report)
-    with pytest.raises(BadInput, match=r"^train\.jsonl:8: every label would be masked: the prompt alone has \d+ tokens"):
-        prepare(CONFIG.model_copy(update={"too_long": "truncate"}), base, [example("y" * 300, "x", 8)], [], None)
+    with pytest.raises(
+        BadInput,
+        match=r"^train\.jsonl:8: every label would be masked: the prompt alone has \d+ tokens",
+    ):
+        prepare(
+            CONFIG.model_copy(update={"too_long": "truncate"}),
+            base,
+            [example("y" * 300, "x", 8)],
+            [],
+            None,
+        )
     with pytest.raises(BadInput, match="drop leaves no example"):
-        prepare(CONFIG.model_copy(update={"too_long": "drop"}), base, [example("y" * 300, "x", 8)], [], None)
+        prepare(
+            CONFIG.model_copy(update={"too_long": "drop"}),
+            base,
+            [example("y" * 300, "x", 8)],
+            [],
+            None,
+        )
 
 
 TURNS = "{% for message in messages %}"
@@ -142,16 +181,22 @@ OPENING = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ("template", "message"),
     [
         (
-            TURNS + "{% if message['role'] != 'assistant' %}{{ message['content'] }}{% endif %}{% endfor %}",
+            TURNS
+            + "{% if message['role'] != 'assistant' %}{{ message['content'] }}{% endif %}{% endfor %}",
             "drops the assistant's answer",
         ),
         (TURNS + "{{ message['role'] + message['content'] }}{% endfor %}", "no end of turn"),
-        ("{{ messages | length }}" + TURNS + "{{ message['content'] }}<|im_end|>{% endfor %}", "words the question otherwise"),
+        (
+            "{{ messages | length }}" + TURNS + "{{ message['content'] }}<|im_end|>{% endfor %}",
+            "words the question otherwise",
+        ),
         ("{{ raise_exception('users only') }}", "refuses these messages .users only"),
         ("", "no chat template"),
     ],
 )
-def test_templates_that_can_not_teach(base: ModelRef, tmp_path: Path, template: str, message: str) -> None:
+def test_templates_that_can_not_teach(
+    base: ModelRef, tmp_path: Path, template: str, message: str
+) -> None:
     model = changed(base, tmp_path / "model", template)
     if not template:
         (model.path / "chat_template.jinja").unlink()
@@ -170,7 +215,9 @@ def test_templates_that_can_not_teach(base: ModelRef, tmp_path: Path, template: 
         ),
     ],
 )
-def test_bases_that_can_not_be_tuned(base: ModelRef, tmp_path: Path, config: dict[str, object], message: str) -> None:
+def test_bases_that_can_not_be_tuned(
+    base: ModelRef, tmp_path: Path, config: dict[str, object], message: str
+) -> None:
     with pytest.raises(BadInput, match=message):
         check(CONFIG, changed(base, tmp_path / "model", **config), TRAIN, HELDOUT, None)
 
@@ -183,9 +230,12 @@ def test_pickle_weights_are_refused(base: ModelRef, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "message"), [(("q_prj",), r"no module 'q_prj' .did you mean 'q_proj'"), ("lm_head", "no server takes")]
+    ("targets", "message"),
+    [(("q_prj",), r"no module 'q_prj' .did you mean 'q_proj'"), ("lm_head", "no server takes")],
 )
-def test_target_modules_are_checked_against_the_weights(base: ModelRef, targets: str | tuple[str, ...], message: str) -> None:
+def test_target_modules_are_checked_against_the_weights(
+    base: ModelRef, targets: str | tuple[str, ...], message: str
+) -> None:
     with pytest.raises(BadInput, match=message):
         check(FinetuneConfig(target_modules=targets), base, TRAIN, HELDOUT, None)
 

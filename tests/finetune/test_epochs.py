@@ -18,8 +18,12 @@ from foundation.progress import Silent
 from tests.finetune.conftest import LABELS, example
 from tests.finetune.test_train import HELDOUT, TRAIN, lines, same, weights
 
-CONTRADICTED = [example(f"another {label}", LABELS[i - 1], i, "heldout.jsonl") for i, label in enumerate(LABELS)]
-ALIKE = [example(f"{label} story {30 + i}", label, i, "heldout.jsonl") for i, label in enumerate(LABELS)]
+CONTRADICTED = [
+    example(f"another {label}", LABELS[i - 1], i, "heldout.jsonl") for i, label in enumerate(LABELS)
+]
+ALIKE = [
+    example(f"{label} story {30 + i}", label, i, "heldout.jsonl") for i, label in enumerate(LABELS)
+]
 
 
 def exact(answer: str, reference: str) -> float:
@@ -30,7 +34,9 @@ def wrong(answer: str, reference: str) -> float:
     return float(answer.strip() != reference)
 
 
-def test_the_best_epoch_is_the_adapter_and_training_stops_when_it_gets_no_better(base: ModelRef, tmp_path: Path) -> None:
+def test_the_best_epoch_is_the_adapter_and_training_stops_when_it_gets_no_better(
+    base: ModelRef, tmp_path: Path
+) -> None:
     config = FinetuneConfig(rank=8, epochs=8, batch_size=4, learning_rate=2e-2, patience=2)
     result = train(config, base, TRAIN, CONTRADICTED, None, tmp_path, Silent())
     losses = result.heldout_loss
@@ -46,7 +52,9 @@ def test_the_task_s_own_score_decides_where_it_is_watched(base: ModelRef, tmp_pa
     good = train(config, base, TRAIN, ALIKE, None, tmp_path / "good", Silent(), exact)
     assert max(good.heldout_score) >= 2 / 3
     assert good.best == 1 + good.heldout_score.index(max(good.heldout_score))
-    assert [x["heldout_score"] for x in lines(good.adapter) if x["heldout_score"] is not None] == good.heldout_score
+    assert [
+        x["heldout_score"] for x in lines(good.adapter) if x["heldout_score"] is not None
+    ] == good.heldout_score
     early = config.model_copy(update={"patience": 1, "epochs": 6})
     stopped = train(early, base, TRAIN, ALIKE, None, tmp_path / "wrong", Silent(), wrong)
     assert stopped.best == len(stopped.heldout_score) - 1 < 5
@@ -73,7 +81,9 @@ def test_batched_answers_are_those_of_single_questions(base: ModelRef) -> None:
     assert said[1] == said[3] and len(said[1]) == len(HELDOUT)
 
 
-@pytest.mark.parametrize(("method", "every", "cut_at"), [("lora", None, 9), ("lora", 4, 10), ("pissa", 4, 10)])
+@pytest.mark.parametrize(
+    ("method", "every", "cut_at"), [("lora", None, 9), ("lora", 4, 10), ("pissa", 4, 10)]
+)
 def test_a_training_that_was_cut_off_goes_on_to_the_same_curve(
     base: ModelRef, tmp_path: Path, method: str, every: int | None, cut_at: int
 ) -> None:
@@ -85,7 +95,13 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_curve(
             if self.steps == cut_at and amount:
                 raise KeyboardInterrupt
 
-    settings: dict[str, Any] = {"method": method, "rank": 4, "epochs": 3, "batch_size": 4, "learning_rate": 5e-3}
+    settings: dict[str, Any] = {
+        "method": method,
+        "rank": 4,
+        "epochs": 3,
+        "batch_size": 4,
+        "learning_rate": 5e-3,
+    }
     config = FinetuneConfig(dtype="float32", dropout=0.1, checkpoint_steps=every, **settings)
     whole = train(config, base, TRAIN, HELDOUT, None, tmp_path / "whole", Silent())
     with pytest.raises(KeyboardInterrupt):

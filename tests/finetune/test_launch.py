@@ -18,15 +18,29 @@ from tests.finetune.test_epochs import exact
 from tests.finetune.test_train import HELDOUT, TRAIN, Heard
 
 TWO = "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
-CONFIG = FinetuneConfig(rank=4, epochs=2, batch_size=8, accumulation=2, learning_rate=5e-3, dtype="float32", watch="score")
+CONFIG = FinetuneConfig(
+    rank=4,
+    epochs=2,
+    batch_size=8,
+    accumulation=2,
+    learning_rate=5e-3,
+    dtype="float32",
+    watch="score",
+)
 
 
 def curve(adapter: Path, key: str) -> list[float]:
-    return [x[key] for x in map(json.loads, (adapter / "training.jsonl").read_text().splitlines()) if x[key] is not None]
+    return [
+        x[key]
+        for x in map(json.loads, (adapter / "training.jsonl").read_text().splitlines())
+        if x[key] is not None
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"packing": True, "max_length": 64}], ids=["rows", "packed"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"packing": True, "max_length": 64}], ids=["rows", "packed"]
+)
 def test_two_processes_reach_the_loss_of_one(
     base: ModelRef, tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,31 +52,73 @@ def test_two_processes_reach_the_loss_of_one(
     examples = TRAIN if settings else TRAIN[:16]
     one = train(config, base, examples, HELDOUT, None, tmp_path / "one", Silent(), exact)
     heard = Heard()
-    launch(TWO, (config, base, examples, HELDOUT, None, tmp_path / "two"), exact, heard, tmp_path / "log")
-    if not settings:  # packed rows do not fall evenly on the processes here, and the last batch is filled up
-        assert curve(tmp_path / "two", "loss") == pytest.approx(curve(one.adapter, "loss"), rel=1e-3)
+    launch(
+        TWO,
+        (config, base, examples, HELDOUT, None, tmp_path / "two"),
+        exact,
+        heard,
+        tmp_path / "log",
+    )
+    if (
+        not settings
+    ):  # packed rows do not fall evenly on the processes here, and the last batch is filled up
+        assert curve(tmp_path / "two", "loss") == pytest.approx(
+            curve(one.adapter, "loss"), rel=1e-3
+        )
         assert curve(tmp_path / "two", "tokens") == curve(one.adapter, "tokens")
-    assert curve(tmp_path / "two", "heldout_loss") == pytest.approx(one.heldout_loss, rel=0.1 if settings else 1e-3)
+    assert curve(tmp_path / "two", "heldout_loss") == pytest.approx(
+        one.heldout_loss, rel=0.1 if settings else 1e-3
+    )
     assert heard.stages[0][0] == "finetune" and heard.steps == heard.stages[0][1]
     assert (tmp_path / "two" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.slow
 def test_what_stops_one_process_is_told(base: ModelRef, tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e9, "warmup": 0.0, "watch": "loss"})
+    config = CONFIG.model_copy(
+        update={"learning_rate": 1e30, "max_grad_norm": 1e9, "warmup": 0.0, "watch": "loss"}
+    )
     with pytest.raises(SystemFailed, match=r"the loss is nan at step \d+"):
-        launch(TWO, (config, base, TRAIN, HELDOUT, None, tmp_path / "two"), None, Silent(), tmp_path / "log")
+        launch(
+            TWO,
+            (config, base, TRAIN, HELDOUT, None, tmp_path / "two"),
+            None,
+            Silent(),
+            tmp_path / "log",
+        )
     with pytest.raises(BadInput, match="5 examples in 1 parts do not fall evenly on 2 processes"):
         config = CONFIG.model_copy(update={"batch_size": 5, "accumulation": 1})
-        launch(TWO, (config, base, TRAIN, HELDOUT, None, tmp_path / "odd"), exact, Silent(), tmp_path / "log")
+        launch(
+            TWO,
+            (config, base, TRAIN, HELDOUT, None, tmp_path / "odd"),
+            exact,
+            Silent(),
+            tmp_path / "log",
+        )
     with pytest.raises(BadInput, match=r"accelerate started 1 of 2 processes; write --multi_gpu"):
         launch(
-            TWO.replace("--multi_gpu", "--cpu"), (CONFIG, base, TRAIN, HELDOUT, None, tmp_path), exact, Silent(), tmp_path / "log"
+            TWO.replace("--multi_gpu", "--cpu"),
+            (CONFIG, base, TRAIN, HELDOUT, None, tmp_path),
+            exact,
+            Silent(),
+            tmp_path / "log",
         )
 
 
 def test_only_accelerate_launches(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match='write "accelerate" and its options'):
-        launch("torchrun --nproc 2", (CONFIG, base, TRAIN, HELDOUT, None, tmp_path), None, Silent(), tmp_path / "log")
+        launch(
+            "torchrun --nproc 2",
+            (CONFIG, base, TRAIN, HELDOUT, None, tmp_path),
+            None,
+            Silent(),
+            tmp_path / "log",
+        )
     with pytest.raises(BadInput, match="No closing quotation; close the quotes"):
-        launch("accelerate 'x", (CONFIG, base, TRAIN, HELDOUT, None, tmp_path), None, Silent(), tmp_path / "log")
+        launch(
+            "accelerate 'x",
+            (CONFIG, base, TRAIN, HELDOUT, None, tmp_path),
+            None,
+            Silent(),
+            tmp_path / "log",
+        )

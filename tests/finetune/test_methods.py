@@ -24,7 +24,9 @@ def loss_of_saved(base: ModelRef, adapter: Path, config: FinetuneConfig) -> floa
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.path, dtype="float32"), adapter).eval()
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base.path, dtype="float32"), adapter
+    ).eval()
     losses = []
     for t in prepare(config, base, TRAIN, HELDOUT, None).heldout:
         ids = torch.tensor([t.prompt + t.completion])
@@ -43,7 +45,10 @@ def loss_of_saved(base: ModelRef, adapter: Path, config: FinetuneConfig) -> floa
         ({"method": "dora", "dtype": "bfloat16"}, 0.3),
         ({"method": "pissa", "epochs": 2}, 1e-3),
         ({"method": "pissa", "dtype": "bfloat16"}, 0.3),
-        ({"method": "qlora", "base_format": "int8"}, 0.3),  # trained beside rounded weights, measured on the whole ones
+        (
+            {"method": "qlora", "base_format": "int8"},
+            0.3,
+        ),  # trained beside rounded weights, measured on the whole ones
         ({"method": "lora", "modules_to_save": ["norm"]}, 1e-3),
         ({"method": "lora", "gradient_checkpointing": True}, 1e-3),
     ],
@@ -52,16 +57,22 @@ def loss_of_saved(base: ModelRef, adapter: Path, config: FinetuneConfig) -> floa
 def test_the_saved_adapter_is_what_was_trained(
     base: ModelRef, tmp_path: Path, settings: dict[str, Any], tolerance: float
 ) -> None:
-    config = FinetuneConfig(rank=4, alpha=8, batch_size=8, learning_rate=1e-2, **{"dtype": "float32", **settings})
+    config = FinetuneConfig(
+        rank=4, alpha=8, batch_size=8, learning_rate=1e-2, **{"dtype": "float32", **settings}
+    )
     untrained = FinetuneConfig(rank=4, batch_size=8, learning_rate=1e-12, dtype="float32", limit=8)
-    before = train(untrained, base, TRAIN, HELDOUT, None, tmp_path / "before", Silent()).heldout_loss[-1]
+    before = train(
+        untrained, base, TRAIN, HELDOUT, None, tmp_path / "before", Silent()
+    ).heldout_loss[-1]
     result = train(config, base, TRAIN, HELDOUT, None, tmp_path / "adapter", Silent())
     assert result.heldout_loss[-1] < before - 1
     saved = loss_of_saved(base, result.epochs[-1], config)
     assert saved == pytest.approx(result.heldout_loss[-1], abs=tolerance)
 
 
-def test_pissa_starts_where_the_base_is_and_is_saved_as_a_plain_adapter(base: ModelRef, tmp_path: Path) -> None:
+def test_pissa_starts_where_the_base_is_and_is_saved_as_a_plain_adapter(
+    base: ModelRef, tmp_path: Path
+) -> None:
     config = FinetuneConfig(method="pissa", rank=4, batch_size=8, dtype="float32")
     result = train(config, base, TRAIN, HELDOUT, None, tmp_path, Silent())
     about = json.loads((result.adapter / "adapter_config.json").read_text())
@@ -73,11 +84,22 @@ def test_an_nf4_base_is_trained_but_not_evaluated_on_a_cpu(base: ModelRef, tmp_p
     config = FinetuneConfig(method="qlora", rank=4, batch_size=8, learning_rate=1e-2, epochs=2)
     result = train(config, base, TRAIN, HELDOUT, None, tmp_path / "adapter", Silent())
     assert result.heldout_loss == []
-    losses = [json.loads(line)["loss"] for line in (result.adapter / "training.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line)["loss"]
+        for line in (result.adapter / "training.jsonl").read_text().splitlines()
+    ]
     assert losses[-1] < losses[0] - 1
     assert loss_of_saved(base, result.adapter, config) < losses[0] - 1
     with pytest.raises(BadInput, match="nf4 can't be evaluated while it is trained on a CPU"):
-        train(config.model_copy(update={"patience": 1}), base, TRAIN, HELDOUT, None, tmp_path / "b", Silent())
+        train(
+            config.model_copy(update={"patience": 1}),
+            base,
+            TRAIN,
+            HELDOUT,
+            None,
+            tmp_path / "b",
+            Silent(),
+        )
 
 
 def test_modules_to_save_are_checked_against_the_weights(base: ModelRef, tmp_path: Path) -> None:
@@ -86,7 +108,15 @@ def test_modules_to_save_are_checked_against_the_weights(base: ModelRef, tmp_pat
         ("lm_head", "one matrix for embed_tokens and lm_head"),
     ):
         with pytest.raises(BadInput, match=message):
-            train(FinetuneConfig(modules_to_save=(module,)), base, TRAIN, HELDOUT, None, tmp_path, Silent())
+            train(
+                FinetuneConfig(modules_to_save=(module,)),
+                base,
+                TRAIN,
+                HELDOUT,
+                None,
+                tmp_path,
+                Silent(),
+            )
 
 
 def test_packed_rows_cost_and_teach_what_single_rows_do(base: ModelRef, tmp_path: Path) -> None:

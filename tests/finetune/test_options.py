@@ -22,18 +22,31 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] | upper }}: {{ message['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>ASSISTANT: {% endif %}"
 )
-STEADY: dict[str, Any] = {"rank": 4, "batch_size": 4, "schedule": "constant", "warmup": 0.0, "dtype": "float32"}
+STEADY: dict[str, Any] = {
+    "rank": 4,
+    "batch_size": 4,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "dtype": "float32",
+}
 ONE_STEP: dict[str, Any] = STEADY | {"limit": 4, "max_steps": 1}
 
 
-def test_a_template_of_one_s_own_words_what_is_learned_and_goes_with_the_adapter(base: ModelRef, tmp_path: Path) -> None:
+def test_a_template_of_one_s_own_words_what_is_learned_and_goes_with_the_adapter(
+    base: ModelRef, tmp_path: Path
+) -> None:
     file = tmp_path / "mine.jinja"
     file.write_text(TEMPLATE)
     config = FinetuneConfig.model_validate({**STEADY, "chat_template": str(file)})
     prepared = prepare(config, base, TRAIN, HELDOUT, None)
     for example, tokens in zip(TRAIN, prepared.train, strict=True):
-        prompt = jinja2.Template(TEMPLATE).render(messages=example.messages, add_generation_prompt=True)
-        spoken = prepared.tokenizer.decode(tokens.prompt), prepared.tokenizer.decode(tokens.completion)
+        prompt = jinja2.Template(TEMPLATE).render(
+            messages=example.messages, add_generation_prompt=True
+        )
+        spoken = (
+            prepared.tokenizer.decode(tokens.prompt),
+            prepared.tokenizer.decode(tokens.completion),
+        )
         assert spoken == (prompt, f"{example.completion}<|im_end|>")
     result = train(config, base, TRAIN, HELDOUT, None, tmp_path / "adapter", Silent())
     for folder in (result.adapter, *result.epochs):
@@ -50,12 +63,17 @@ def test_a_template_of_one_s_own_words_what_is_learned_and_goes_with_the_adapter
     [
         (None, "no such file; write the path of a jinja template"),
         ("  \n", "empty; write a jinja template"),
-        ("{% for message in messages %}\n{{ message.content }", "mine.jinja:2: not a jinja template"),
+        (
+            "{% for message in messages %}\n{{ message.content }",
+            "mine.jinja:2: not a jinja template",
+        ),
         ("{{ raise_exception('no') }}", "the model's chat template refuses these messages"),
         ("{% for m in messages %}{{ m.content }}{% endfor %}", "writes no end of turn"),
     ],
 )
-def test_a_template_that_can_not_be_trained_with_is_refused(base: ModelRef, tmp_path: Path, text: str | None, words: str) -> None:
+def test_a_template_that_can_not_be_trained_with_is_refused(
+    base: ModelRef, tmp_path: Path, text: str | None, words: str
+) -> None:
     file = tmp_path / "mine.jinja"
     if text is not None:
         file.write_text(text)
@@ -66,20 +84,34 @@ def test_a_template_that_can_not_be_trained_with_is_refused(base: ModelRef, tmp_
 @pytest.mark.parametrize(
     ("modules", "adapted"),
     [
-        (".*(q|v)_proj", {f"model.layers.{i}.self_attn.{part}" for i in (0, 1) for part in ("q_proj", "v_proj")}),
+        (
+            ".*(q|v)_proj",
+            {f"model.layers.{i}.self_attn.{part}" for i in (0, 1) for part in ("q_proj", "v_proj")},
+        ),
         (r"model\.layers\.1\..*_proj", None),
         (
             ("self_attn.k_proj", r".*\.0\.mlp\.up_proj"),
-            {"model.layers.0.mlp.up_proj", "model.layers.0.self_attn.k_proj", "model.layers.1.self_attn.k_proj"},
+            {
+                "model.layers.0.mlp.up_proj",
+                "model.layers.0.self_attn.k_proj",
+                "model.layers.1.self_attn.k_proj",
+            },
         ),
     ],
     ids=["pattern", "layer", "list"],
 )
-def test_modules_by_pattern(base: ModelRef, tmp_path: Path, modules: Any, adapted: set[str] | None) -> None:
+def test_modules_by_pattern(
+    base: ModelRef, tmp_path: Path, modules: Any, adapted: set[str] | None
+) -> None:
     config = FinetuneConfig(**ONE_STEP, target_modules=modules)
     result = train(config, base, TRAIN, [], None, tmp_path, Silent())
-    layers = {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in weights(result.adapter)}
-    assert layers == adapted or (adapted is None and len(layers) == 7 and all(".1." in layer for layer in layers))
+    layers = {
+        name.removeprefix("base_model.model.").partition(".lora_")[0]
+        for name in weights(result.adapter)
+    }
+    assert layers == adapted or (
+        adapted is None and len(layers) == 7 and all(".1." in layer for layer in layers)
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,13 +129,27 @@ def test_patterns_are_checked_against_the_weights(base: ModelRef, modules: Any, 
     assert words in str(refused.value)
 
 
-def test_evaluation_every_so_many_steps_is_a_finer_curve_of_the_same_training(base: ModelRef, tmp_path: Path) -> None:
+def test_evaluation_every_so_many_steps_is_a_finer_curve_of_the_same_training(
+    base: ModelRef, tmp_path: Path
+) -> None:
     config = FinetuneConfig(**STEADY, epochs=2)  # 6 steps an epoch
     coarse = train(config, base, TRAIN, HELDOUT, None, tmp_path / "coarse", Silent())
-    fine = train(config.model_copy(update={"eval_steps": 2}), base, TRAIN, HELDOUT, None, tmp_path / "fine", Silent())
+    fine = train(
+        config.model_copy(update={"eval_steps": 2}),
+        base,
+        TRAIN,
+        HELDOUT,
+        None,
+        tmp_path / "fine",
+        Silent(),
+    )
 
     def curve(adapter: Path) -> dict[int, float]:
-        return {line["step"]: line["heldout_loss"] for line in lines(adapter) if line["heldout_loss"] is not None}
+        return {
+            line["step"]: line["heldout_loss"]
+            for line in lines(adapter)
+            if line["heldout_loss"] is not None
+        }
 
     assert list(curve(fine.adapter)) == [2, 4, 6, 8, 10, 12]
     assert curve(coarse.adapter) == {step: curve(fine.adapter)[step] for step in (6, 12)}
@@ -114,8 +160,12 @@ def test_evaluation_every_so_many_steps_is_a_finer_curve_of_the_same_training(ba
 def test_so_many_steps_are_done_and_recorded(base: ModelRef, tmp_path: Path) -> None:
     config = FinetuneConfig(**STEADY, max_steps=8)  # an epoch of 6 and a third of one
     result = train(config, base, TRAIN, HELDOUT, None, tmp_path, Silent())
-    assert [line["step"] for line in lines(result.adapter) if line["loss"] is not None] == list(range(1, 9))
-    assert [folder.name for folder in result.epochs] == ["epoch-1", "epoch-2"] and len(result.heldout_loss) == 2
+    assert [line["step"] for line in lines(result.adapter) if line["loss"] is not None] == list(
+        range(1, 9)
+    )
+    assert [folder.name for folder in result.epochs] == ["epoch-1", "epoch-2"] and len(
+        result.heldout_loss
+    ) == 2
     about = json.loads((result.epochs[1] / "tunedyno.json").read_text())
     assert (about["steps"], about["epochs"], about["untouched_layers"]) == (8, 1.3333, [])
     assert "8 steps (1.3333 epochs)" in (result.adapter / "README.md").read_text()
@@ -143,21 +193,37 @@ def test_the_first_step_is_the_optimizer_s(base: ModelRef, tmp_path: Path) -> No
         torch.testing.assert_close(made["lion"][name], rate * gradient.sign(), rtol=1e-5, atol=0)
         clear = gradient.abs() > 1e-4 * rate
         assert clear.any()
-        torch.testing.assert_close(made["adamw"][name][clear], rate * gradient.sign()[clear], rtol=1e-2, atol=0)
+        torch.testing.assert_close(
+            made["adamw"][name][clear], rate * gradient.sign()[clear], rtol=1e-2, atol=0
+        )
         assert not torch.equal(made["adafactor"][name], gradient)
 
 
 @pytest.mark.slow
-def test_an_eight_bit_optimizer_goes_where_the_whole_one_goes(base: ModelRef, tmp_path: Path) -> None:
+def test_an_eight_bit_optimizer_goes_where_the_whole_one_goes(
+    base: ModelRef, tmp_path: Path
+) -> None:
     config = FinetuneConfig(**STEADY, epochs=2, learning_rate=1e-2)
     whole = train(config, base, TRAIN, HELDOUT, None, tmp_path / "whole", Silent())
-    eight = train(config.model_copy(update={"optimizer": "adamw_8bit"}), base, TRAIN, HELDOUT, None, tmp_path / "8", Silent())
-    assert eight.heldout_loss == pytest.approx(whole.heldout_loss, rel=0.2) and not same(eight.adapter, whole.adapter)
+    eight = train(
+        config.model_copy(update={"optimizer": "adamw_8bit"}),
+        base,
+        TRAIN,
+        HELDOUT,
+        None,
+        tmp_path / "8",
+        Silent(),
+    )
+    assert eight.heldout_loss == pytest.approx(whole.heldout_loss, rel=0.2) and not same(
+        eight.adapter, whole.adapter
+    )
 
 
 def test_a_paged_optimizer_needs_a_gpu(base: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(BadInput, match=r"finetune\.optimizer: paged_adamw_8bit pages .* write adamw"):
+    with pytest.raises(
+        BadInput, match=r"finetune\.optimizer: paged_adamw_8bit pages .* write adamw"
+    ):
         check(FinetuneConfig(optimizer="paged_adamw_8bit"), base, TRAIN, HELDOUT, None)
 
 
@@ -170,9 +236,21 @@ def test_a_training_of_one_step_is_not_all_warm_up(base: ModelRef, tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "heldout", "words"),
     [
-        ({"learning_rate": 1e-60}, [], "1 steps changed no weight of the adapter, so it is the base model; raise finetune.lear"),
-        ({"learning_rate": 1e39}, [], "holds values that are no numbers after step 1; lower finetune.learning_rate"),
-        ({"learning_rate": 1e30}, HELDOUT, "training stopped: the held-out loss is (nan|inf) after step 1; lower finetune"),
+        (
+            {"learning_rate": 1e-60},
+            [],
+            "1 steps changed no weight of the adapter, so it is the base model; raise finetune.lear",
+        ),
+        (
+            {"learning_rate": 1e39},
+            [],
+            "holds values that are no numbers after step 1; lower finetune.learning_rate",
+        ),
+        (
+            {"learning_rate": 1e30},
+            HELDOUT,
+            "training stopped: the held-out loss is (nan|inf) after step 1; lower finetune",
+        ),
     ],
     ids=["nothing learned", "no numbers", "held-out"],
 )
@@ -180,11 +258,21 @@ def test_a_training_that_came_to_nothing_fails(
     base: ModelRef, tmp_path: Path, settings: dict[str, Any], heldout: list[Any], words: str
 ) -> None:
     with pytest.raises(SystemFailed, match=words):
-        train(FinetuneConfig(**{**ONE_STEP, **settings}), base, TRAIN, heldout, None, tmp_path, Silent())
+        train(
+            FinetuneConfig(**{**ONE_STEP, **settings}),
+            base,
+            TRAIN,
+            heldout,
+            None,
+            tmp_path,
+            Silent(),
+        )
     assert not (tmp_path / "adapter_model.safetensors").exists()
 
 
-def test_layers_that_learn_nothing_are_named(base: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_that_learn_nothing_are_named(
+    base: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a base whose lower layers get no gradient would have it."""
     from finetune import build
 

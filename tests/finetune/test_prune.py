@@ -26,7 +26,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
     import torch
     from transformers import AutoModelForCausalLM
 
-    made = build_tiny_model(tmp_path_factory.mktemp("six"), layers=6, initializer_range=0.3, dtype="float32")
+    made = build_tiny_model(
+        tmp_path_factory.mktemp("six"), layers=6, initializer_range=0.3, dtype="float32"
+    )
     model = AutoModelForCausalLM.from_pretrained(made.path)
     with torch.no_grad():
         for index in IDLE:
@@ -56,7 +58,9 @@ def test_what_adds_nothing_goes_and_the_answers_stay(base: ModelRef, tmp_path: P
         with pytest.raises(SystemFailed, match=r"was written, and is not|was not written"):
             check_pruned(base, first, count, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(small.path)
-    asked = tokenizer.apply_chat_template(list(TRAIN[0].messages), add_generation_prompt=True, return_tensors="pt")
+    asked = tokenizer.apply_chat_template(
+        list(TRAIN[0].messages), add_generation_prompt=True, return_tensors="pt"
+    )
     models = [AutoModelForCausalLM.from_pretrained(path) for path in (base.path, small.path)]
     with torch.no_grad():
         whole, left = (model(**asked).logits for model in models)
@@ -68,9 +72,13 @@ def test_what_adds_nothing_goes_and_the_answers_stay(base: ModelRef, tmp_path: P
 def test_distance_is_the_angle_over_pi_averaged() -> None:
     import torch
 
-    angles = np.array([[0.0, 0.5, 2.0], [0.0, 1.5, 1.0]])  # of two examples' states before, between and behind two layers
+    angles = np.array(
+        [[0.0, 0.5, 2.0], [0.0, 1.5, 1.0]]
+    )  # of two examples' states before, between and behind two layers
     states = torch.tensor(np.stack([np.cos(angles), np.sin(angles)], axis=-1) * [[[3.0]], [[0.2]]])
-    assert angular_distances(states, 1).tolist() == pytest.approx([(0.5 + 1.5) / 2 / np.pi, (1.5 + 0.5) / 2 / np.pi])
+    assert angular_distances(states, 1).tolist() == pytest.approx(
+        [(0.5 + 1.5) / 2 / np.pi, (1.5 + 0.5) / 2 / np.pi]
+    )
     assert angular_distances(states, 2).tolist() == pytest.approx([(2.0 + 1.0) / 2 / np.pi])
 
 

@@ -29,7 +29,9 @@ def plain_loss(model: Any, rows: list[Tokens]) -> torch.Tensor:
     total, count = torch.zeros(()), 0
     for row in rows:
         ids = torch.tensor([row.prompt + row.completion])
-        predicted = torch.log_softmax(model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1], dim=-1)
+        predicted = torch.log_softmax(
+            model(input_ids=ids).logits[0, len(row.prompt) - 1 : -1], dim=-1
+        )
         total = total - predicted[range(len(row.completion)), row.completion].sum()
         count += len(row.completion)
     return total / count
@@ -38,7 +40,9 @@ def plain_loss(model: Any, rows: list[Tokens]) -> torch.Tensor:
 def gradients(trainer: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     trainer.model.zero_grad()
     loss.backward()
-    return {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    return {
+        name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None
+    }
 
 
 def check_against_the_plain_pass(trainer: Any, atol: float) -> None:
@@ -46,8 +50,12 @@ def check_against_the_plain_pass(trainer: Any, atol: float) -> None:
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.1)  # as it stands after some training: at zero, A would have no gradient
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(trainer.train_dataset))])
+                torch.nn.init.normal_(
+                    parameter, std=0.1
+                )  # as it stands after some training: at zero, A would have no gradient
+    batch = trainer.data_collator(
+        [trainer.train_dataset[i] for i in range(len(trainer.train_dataset))]
+    )
     trainer.model.train()
     loss = trainer.compute_loss(trainer.model, batch)
     ours = gradients(trainer, loss)
@@ -60,7 +68,9 @@ def check_against_the_plain_pass(trainer: Any, atol: float) -> None:
 
 
 @pytest.mark.parametrize("style", [SHARED, None], ids=["shared prefix", "nothing shared"])
-@pytest.mark.parametrize("answers", [["earn", "acq", "a longer answer"], ["x" * 150, "y" * 90]], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "answers", [["earn", "acq", "a longer answer"], ["x" * 150, "y" * 90]], ids=["short", "long"]
+)
 def test_loss_and_gradients_are_those_of_the_plain_forward_pass(
     base: ModelRef, tmp_path: Path, answers: list[str], style: PromptStyle | None
 ) -> None:
@@ -70,10 +80,15 @@ def test_loss_and_gradients_are_those_of_the_plain_forward_pass(
 
 
 @pytest.mark.parametrize("packing", [False, True], ids=["rows", "packed"])
-def test_heldout_loss_is_the_mean_over_tokens_however_they_are_batched(base: ModelRef, tmp_path: Path, packing: bool) -> None:
+def test_heldout_loss_is_the_mean_over_tokens_however_they_are_batched(
+    base: ModelRef, tmp_path: Path, packing: bool
+) -> None:
     config = FinetuneConfig(dtype="float32", batch_size=2, packing=packing, max_length=256)
     answers = ["earn", "a much longer answer", "acq", "grain", "x" * 90]
-    train, heldout = ([example(f"{split} {'word ' * i}", a, i) for i, a in enumerate(answers)] for split in ("one", "two"))
+    train, heldout = (
+        [example(f"{split} {'word ' * i}", a, i) for i, a in enumerate(answers)]
+        for split in ("one", "two")
+    )
     prepared = prepare(config, base, train, heldout, None)
     trainer = build_trainer(config, base, prepared, tmp_path)
     with torch.no_grad():

@@ -24,7 +24,9 @@ IM_END = 2
 
 def talk(*said: str, weights: dict[int, int] | None = None, line: int = 1) -> Example:
     """User and assistant in turns, the last the assistant's answer."""
-    turns = tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said[:-1]))
+    turns = tuple(
+        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said[:-1])
+    )
     fields = {"input": said[-2], "prompt": said[-2]}
     return Example(Path("train.jsonl"), line, turns, said[-1], fields, weights=weights or {})
 
@@ -41,7 +43,11 @@ def by_hand(tokenizer: Any, said: list[tuple[str, bool]]) -> tuple[list[int], li
     for place, (text, learned) in enumerate(said):
         role = ("user", "assistant")[place % 2]
         end = "" if place == len(said) - 1 else "\n"
-        for piece, counts in ((f"<|im_start|>{role}\n", False), (f"{text}<|im_end|>", learned), (end, False)):
+        for piece, counts in (
+            (f"<|im_start|>{role}\n", False),
+            (f"{text}<|im_end|>", learned),
+            (end, False),
+        ):
             new = tokenizer(piece, add_special_tokens=False)["input_ids"]
             ids += new
             labels += new if counts else [IGNORED] * len(new)
@@ -67,13 +73,19 @@ def test_the_mask_covers_each_learned_answer_with_its_end_and_nothing_else(
     base: ModelRef, train_on: TrainOn, weights: dict[int, int], learned: list[int]
 ) -> None:
     tokenizer = tokenizer_at(base.path)
-    [tokens] = encode([talk(*SAID, weights=weights)], None, tokenizer, frozenset({IM_END}), train_on)
+    [tokens] = encode(
+        [talk(*SAID, weights=weights)], None, tokenizer, frozenset({IM_END}), train_on
+    )
     pieces = [(text, place in learned) for place, text in enumerate(SAID[: learned[-1] + 1])]
-    assert ([*tokens.prompt, *tokens.completion], tokens.labels(IGNORED)) == by_hand(tokenizer, pieces)
+    assert ([*tokens.prompt, *tokens.completion], tokens.labels(IGNORED)) == by_hand(
+        tokenizer, pieces
+    )
 
 
 @pytest.mark.parametrize(("train_on", "weights"), [("last", {5: 0}), ("all", {1: 0, 3: 0, 5: 0})])
-def test_an_example_of_weight_0_teaches_nothing(base: ModelRef, train_on: TrainOn, weights: dict[int, int]) -> None:
+def test_an_example_of_weight_0_teaches_nothing(
+    base: ModelRef, train_on: TrainOn, weights: dict[int, int]
+) -> None:
     config = FinetuneConfig(train_on=train_on, max_length=256)
     bad = talk(*SAID, weights=weights, line=9)
     prepared = prepare(config, base, [example("story", "earn"), bad], [], None)
@@ -85,7 +97,9 @@ def test_an_example_of_weight_0_teaches_nothing(base: ModelRef, train_on: TrainO
 
 def test_weight_1_of_an_earlier_answer_asks_for_train_on_all(base: ModelRef) -> None:
     config = FinetuneConfig(max_length=256)
-    with pytest.raises(BadInput, match=r"weight: 1 asks .*write train_on: all, or data.ignore: \[weight\]"):
+    with pytest.raises(
+        BadInput, match=r"weight: 1 asks .*write train_on: all, or data.ignore: \[weight\]"
+    ):
         check(config, base, [talk(*SAID, weights={3: 1})], [], None)
 
 
@@ -100,7 +114,9 @@ def test_earlier_answers_that_are_not_learned_are_counted(base: ModelRef) -> Non
 
 
 def test_the_sample_marks_every_learned_answer(base: ModelRef) -> None:
-    report = check(FinetuneConfig(max_length=256, train_on="all"), base, [talk(*SAID[:4])], [], None)
+    report = check(
+        FinetuneConfig(max_length=256, train_on="all"), base, [talk(*SAID[:4])], [], None
+    )
     assert report.sample.count("⟦") == 2
     assert "⟦Ann é<|im_end|>⟧" in report.sample and report.sample.endswith("⟦Now<|im_end|>⟧")
 
@@ -116,12 +132,19 @@ def test_earlier_answers_of_a_llama_2_template(tmp_path: Path) -> None:
     tokenizer = tokenizer_at(tmp_path)
     [tokens] = encode([talk("a?", "earn", "b?", "acq")], None, tokenizer, frozenset({2}), "all")
     text = "<s>[INST] a? [/INST] earn </s><s>[INST] b? [/INST] acq </s>"
-    assert [*tokens.prompt, *tokens.completion] == tokenizer(text, add_special_tokens=False)["input_ids"]
-    learned = [tokenizer.convert_ids_to_tokens([*tokens.prompt, *tokens.completion][a:b]) for a, b in tokens.learned]
+    assert [*tokens.prompt, *tokens.completion] == tokenizer(text, add_special_tokens=False)[
+        "input_ids"
+    ]
+    learned = [
+        tokenizer.convert_ids_to_tokens([*tokens.prompt, *tokens.completion][a:b])
+        for a, b in tokens.learned
+    ]
     assert learned == [["▁earn", "▁", "</s>"], ["▁acq", "▁", "</s>"]]
 
 
-def test_a_template_that_words_earlier_answers_otherwise_is_refused(base: ModelRef, tmp_path: Path) -> None:
+def test_a_template_that_words_earlier_answers_otherwise_is_refused(
+    base: ModelRef, tmp_path: Path
+) -> None:
     """As one that leaves out the thoughts of earlier turns: a server never generates what then stands there."""
     tokenizer = tokenizer_at(base.path)
     tokenizer.chat_template = (
@@ -129,7 +152,10 @@ def test_a_template_that_words_earlier_answers_otherwise_is_refused(base: ModelR
         "{{ m.content if loop.last or m.role == 'user' else m.content | upper }}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
-    with pytest.raises(BadInput, match=r"words the answer in messages\[1\] otherwise .*write finetune.train_on: last"):
+    with pytest.raises(
+        BadInput,
+        match=r"words the answer in messages\[1\] otherwise .*write finetune.train_on: last",
+    ):
         encode([talk(*SAID)], None, tokenizer, frozenset({IM_END}), "all")
 
 
@@ -143,12 +169,21 @@ def test_one_question_with_two_answers_is_counted(base: ModelRef) -> None:
     report = check(FinetuneConfig(max_length=256), base, train, [], None)
     assert (report.conflicts, report.duplicates) == (1, 2)
     assert "1 questions have different answers (train.jsonl:1 and train.jsonl:3)" in str(report)
-    assert "| of them, with different answers | 1 (the first: train.jsonl:1 and train.jsonl:3) |" in report.text()
+    assert (
+        "| of them, with different answers | 1 (the first: train.jsonl:1 and train.jsonl:3) |"
+        in report.text()
+    )
 
 
 def test_control_tokens_in_the_texts_are_said(base: ModelRef) -> None:
     train = [example("story 1", "earn", 1), example("say <|im_end|>\n<|im_start|>system", "acq", 2)]
-    report = check(FinetuneConfig(max_length=256), base, train, [example("x", "y <|endoftext|>", 7, "held.jsonl")], None)
+    report = check(
+        FinetuneConfig(max_length=256),
+        base,
+        train,
+        [example("x", "y <|endoftext|>", 7, "held.jsonl")],
+        None,
+    )
     assert report.control == 2
     assert "2 examples hold control tokens (train.jsonl:2: <|im_end|>)" in str(report)
     assert check(FinetuneConfig(max_length=256), base, train[:1], [], None).control == 0
@@ -160,9 +195,13 @@ def test_the_loss_of_a_conversation_is_that_of_its_answers(base: ModelRef, tmp_p
 
     from finetune.build import build_trainer
 
-    said = [["Who wrote this?", "Ann", f"When, {when}?", f"In {when}"] for when in ("May", "June é")]
+    said = [
+        ["Who wrote this?", "Ann", f"When, {when}?", f"In {when}"] for when in ("May", "June é")
+    ]
     config = FinetuneConfig(train_on="all", dtype="float32", batch_size=2, max_length=256)
-    trainer = build_trainer(config, base, prepare(config, base, [talk(*each) for each in said], [], None), tmp_path)
+    trainer = build_trainer(
+        config, base, prepare(config, base, [talk(*each) for each in said], [], None), tmp_path
+    )
     assert len(trainer.prefix) >= 8
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
     total, count = 0.0, 0

@@ -30,11 +30,15 @@ def tokenizer(folder: Path, template: str = CHAT_TEMPLATE) -> Any:
 
 
 def example(answer: str = "earn", **more: Any) -> Example:
-    return Example(Path("d.jsonl"), 3, ({"role": "user", "content": "Q"},), answer, {"input": "Q"}, **more)
+    return Example(
+        Path("d.jsonl"), 3, ({"role": "user", "content": "Q"},), answer, {"input": "Q"}, **more
+    )
 
 
 def test_tools_and_calls_stand_where_the_template_puts_them(tmp_path: Path) -> None:
-    asked, whole = templated(example("", tools=TOOLS, answer_keys=CALLS), None, tokenizer(tmp_path, WITH_TOOLS))
+    asked, whole = templated(
+        example("", tools=TOOLS, answer_keys=CALLS), None, tokenizer(tmp_path, WITH_TOOLS)
+    )
     opening = "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"
     assert asked == 'tools: [{"type": "function", "function": {"name": "open"}}]\n' + opening
     assert whole.removeprefix(asked) == '{"name": "open", "arguments": {"n": 1}}<|im_end|>\n'
@@ -49,17 +53,23 @@ def test_tools_and_calls_stand_where_the_template_puts_them(tmp_path: Path) -> N
         ({"answer_keys": {"name": "bot"}}, "name"),
     ],
 )
-def test_what_the_template_leaves_out_is_refused_with_the_way_out(tmp_path: Path, more: dict[str, Any], key: str) -> None:
+def test_what_the_template_leaves_out_is_refused_with_the_way_out(
+    tmp_path: Path, more: dict[str, Any], key: str
+) -> None:
     says = rf"d.jsonl:3: the model's chat template leaves out '{key}'.*data.ignore: \[{key}\]"
     with pytest.raises(BadInput, match=says):
         templated(example(**more), None, tokenizer(tmp_path))
 
 
-def test_a_user_s_name_is_refused_where_the_template_leaves_it_out_and_kept_where_not(tmp_path: Path) -> None:
+def test_a_user_s_name_is_refused_where_the_template_leaves_it_out_and_kept_where_not(
+    tmp_path: Path,
+) -> None:
     named = Example(Path("d.jsonl"), 3, ({"role": "user", "content": "Q", "name": "ann"},), "A", {})
     with pytest.raises(BadInput, match="leaves out 'name'"):
         templated(named, None, tokenizer(tmp_path))
-    words_it = CHAT_TEMPLATE.replace("{{ message['content'] }}", "{{ message.name }}: {{ message['content'] }}")
+    words_it = CHAT_TEMPLATE.replace(
+        "{{ message['content'] }}", "{{ message.name }}: {{ message['content'] }}"
+    )
     assert "ann: Q" in templated(named, None, tokenizer(tmp_path, words_it))[0]
 
 
@@ -73,9 +83,14 @@ DEAF = (
 def test_a_template_that_leaves_out_a_message_is_refused(tmp_path: Path, role: str) -> None:
     messages = ({"role": role, "content": "assistant"}, {"role": "user", "content": "Q"})
     said = Example(Path("d.jsonl"), 3, messages, "A", {})
-    with pytest.raises(BadInput, match=f"d.jsonl:3: the model's chat template leaves out what the {role} says .'assistant'"):
+    with pytest.raises(
+        BadInput,
+        match=f"d.jsonl:3: the model's chat template leaves out what the {role} says .'assistant'",
+    ):
         templated(said, None, tokenizer(tmp_path, DEAF))
-    assert templated(said, None, tokenizer(tmp_path))[0].startswith(f"<|im_start|>{role}\nassistant<|im_end|>")
+    assert templated(said, None, tokenizer(tmp_path))[0].startswith(
+        f"<|im_start|>{role}\nassistant<|im_end|>"
+    )
 
 
 ZEPHYR = (
@@ -96,7 +111,9 @@ COLON = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% 
         (COLON, ["earn", "</s>"]),
     ],
 )
-def test_an_answer_has_no_space_that_its_template_does_not_write(tmp_path: Path, template: str | None, answer: list[str]) -> None:
+def test_an_answer_has_no_space_that_its_template_does_not_write(
+    tmp_path: Path, template: str | None, answer: list[str]
+) -> None:
     from transformers import AutoTokenizer
 
     write_llama2_tokenizer(tmp_path, *([template] if template else []))
@@ -107,11 +124,15 @@ def test_an_answer_has_no_space_that_its_template_does_not_write(tmp_path: Path,
     assert prompt == tokens(asked, add_special_tokens=False)["input_ids"]
     alone = tokens(whole.removeprefix(asked), add_special_tokens=False)["input_ids"]
     assert alone != learned, "this tokenizer shows the difference"
-    assert tokens.decode(prompt + learned) == tokens.decode(tokens(whole, add_special_tokens=False)["input_ids"])
+    assert tokens.decode(prompt + learned) == tokens.decode(
+        tokens(whole, add_special_tokens=False)["input_ids"]
+    )
 
 
 def test_bytes_are_tokenized_in_place_as_alone(tmp_path: Path) -> None:
     tokens = tokenizer(tmp_path)
     for answer in ("earn", " earn", "\nearn", "é\U0001f600", "\n\n"):
         [(prompt, learned)] = tokens_in_place(tokens, [("d.jsonl:3", "user\n", answer)])
-        assert (prompt, learned) == tuple(tokens(text, add_special_tokens=False)["input_ids"] for text in ("user\n", answer))
+        assert (prompt, learned) == tuple(
+            tokens(text, add_special_tokens=False)["input_ids"] for text in ("user\n", answer)
+        )

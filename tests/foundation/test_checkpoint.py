@@ -39,18 +39,24 @@ CONFIG = {
 
 
 def tensors() -> Shapes:
-    layers = {f"model.layers.{i}.{name}.weight": shape for i in (0, 1) for name, shape in LAYER.items()}
+    layers = {
+        f"model.layers.{i}.{name}.weight": shape for i in (0, 1) for name, shape in LAYER.items()
+    }
     return layers | {"model.embed_tokens.weight": (24, 8), "model.norm.weight": (8,)}
 
 
 def write(folder: Path, shapes: Shapes, name: str = "model.safetensors", **config: Any) -> ModelRef:
     folder.mkdir(exist_ok=True)
-    save_file({tensor: np.zeros(shape, np.float16) for tensor, shape in shapes.items()}, folder / name)
+    save_file(
+        {tensor: np.zeros(shape, np.float16) for tensor, shape in shapes.items()}, folder / name
+    )
     (folder / "config.json").write_text(json.dumps(CONFIG | config))
     return ModelRef("m", None, folder)
 
 
-@pytest.mark.parametrize("config", [{}, {"head_dim": 4}, {"num_nextn_predict_layers": 1, "num_hidden_layers": 1}])
+@pytest.mark.parametrize(
+    "config", [{}, {"head_dim": 4}, {"num_nextn_predict_layers": 1, "num_hidden_layers": 1}]
+)
 def test_a_whole_model(tmp_path: Path, config: dict[str, Any]):
     check_checkpoint(write(tmp_path / "m", tensors(), **config))
 
@@ -58,16 +64,33 @@ def test_a_whole_model(tmp_path: Path, config: dict[str, Any]):
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({"num_hidden_layers": 3}, r"num_hidden_layers is 3, and the weight files have no model\.layers\.2"),
-        ({"num_hidden_layers": 1}, r"num_hidden_layers is 1, and .* model\.layers\.1 too; write num_hidden_layers: 2"),
-        ({"vocab_size": 32}, r"vocab_size is 32, and model\.embed_tokens\.weight has 24 rows; write vocab_size: 24"),
-        ({"hidden_size": 16, "head_dim": 4}, r"down_proj\.weight is 16 x 16, and the file has 8 x 16"),
+        (
+            {"num_hidden_layers": 3},
+            r"num_hidden_layers is 3, and the weight files have no model\.layers\.2",
+        ),
+        (
+            {"num_hidden_layers": 1},
+            r"num_hidden_layers is 1, and .* model\.layers\.1 too; write num_hidden_layers: 2",
+        ),
+        (
+            {"vocab_size": 32},
+            r"vocab_size is 32, and model\.embed_tokens\.weight has 24 rows; write vocab_size: 24",
+        ),
+        (
+            {"hidden_size": 16, "head_dim": 4},
+            r"down_proj\.weight is 16 x 16, and the file has 8 x 16",
+        ),
         ({"num_key_value_heads": 2}, r"k_proj\.weight is 8 x 8, and the file has 4 x 8"),
         ({"intermediate_size": 32}, r"mlp\.\w+_proj\.weight is .*32"),
-        ({"tie_word_embeddings": False}, r"tie_word_embeddings is false, and the weight files have no lm_head\.weight"),
+        (
+            {"tie_word_embeddings": False},
+            r"tie_word_embeddings is false, and the weight files have no lm_head\.weight",
+        ),
     ],
 )
-def test_a_config_that_is_not_that_of_the_weights(tmp_path: Path, config: dict[str, Any], says: str):
+def test_a_config_that_is_not_that_of_the_weights(
+    tmp_path: Path, config: dict[str, Any], says: str
+):
     with pytest.raises(BadInput, match=says):
         check_checkpoint(write(tmp_path / "m", tensors(), **config))
 
@@ -77,7 +100,9 @@ def without(name: str) -> Shapes:
 
 
 def test_a_tensor_that_is_lost(tmp_path: Path):
-    with pytest.raises(BadInput, match=r"no model\.layers\.1\.mlp\.down_proj\.weight, which other layers have"):
+    with pytest.raises(
+        BadInput, match=r"no model\.layers\.1\.mlp\.down_proj\.weight, which other layers have"
+    ):
         check_checkpoint(write(tmp_path / "m", without("model.layers.1.mlp.down_proj.weight")))
 
 
@@ -85,18 +110,35 @@ def test_layers_that_differ_by_design_are_taken_as_they_are(tmp_path: Path):
     """A mixture whose first layer is dense: nothing is missing there."""
     mixture = {f"model.layers.1.mlp.experts.{e}.w1.weight": (16, 8) for e in (0, 1)}
     shapes = without("model.layers.1.mlp.down_proj.weight") | mixture
-    check_checkpoint(write(tmp_path / "m", shapes, model_type="mixture", num_key_value_heads=2, intermediate_size=None))
+    check_checkpoint(
+        write(
+            tmp_path / "m",
+            shapes,
+            model_type="mixture",
+            num_key_value_heads=2,
+            intermediate_size=None,
+        )
+    )
 
 
 def test_a_layer_kept_in_full_precision_is_no_loss(tmp_path: Path):
-    packed = {name.replace("1.mlp.up_proj.weight", "1.mlp.up_proj.weight_packed"): s for name, s in tensors().items()}
-    check_checkpoint(write(tmp_path / "m", packed, quantization_config={"quant_method": "compressed-tensors"}))
+    packed = {
+        name.replace("1.mlp.up_proj.weight", "1.mlp.up_proj.weight_packed"): s
+        for name, s in tensors().items()
+    }
+    check_checkpoint(
+        write(tmp_path / "m", packed, quantization_config={"quant_method": "compressed-tensors"})
+    )
 
 
 def test_layers_may_be_counted_under_two_names(tmp_path: Path):
     """One counts blocks, the other what is in them: the files hold to either."""
-    check_checkpoint(write(tmp_path / "m", tensors(), model_type="own", num_hidden_layers=4, num_layers=2))
-    with pytest.raises(BadInput, match=r"num_hidden_layers is 4, and the weight files have no model\.layers\.2"):
+    check_checkpoint(
+        write(tmp_path / "m", tensors(), model_type="own", num_hidden_layers=4, num_layers=2)
+    )
+    with pytest.raises(
+        BadInput, match=r"num_hidden_layers is 4, and the weight files have no model\.layers\.2"
+    ):
         check_checkpoint(write(tmp_path / "m", tensors(), model_type="own", num_hidden_layers=4))
 
 
@@ -108,7 +150,10 @@ def test_an_output_head_beside_tied_embeddings(tmp_path: Path):
     weights = {name: np.zeros(shape, np.float16) for name, shape in head.items()}
     weights["lm_head.weight"][23, 7] = 1
     save_file(weights, model.path / "model.safetensors")
-    with pytest.raises(BadInput, match=r"tie_word_embeddings is true, and .* another lm_head\.weight .*write tie_word_emb"):
+    with pytest.raises(
+        BadInput,
+        match=r"tie_word_embeddings is true, and .* another lm_head\.weight .*write tie_word_emb",
+    ):
         check_checkpoint(model)
     (model.path / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": False}))
     check_checkpoint(model)
@@ -117,7 +162,9 @@ def test_an_output_head_beside_tied_embeddings(tmp_path: Path):
 def test_an_adapter_left_in_the_folder(tmp_path: Path):
     model = write(tmp_path / "m", tensors())
     (model.path / "adapter_config.json").write_text("{}")
-    with pytest.raises(BadInput, match=r"adapter_config\.json beside the model.*a folder of their own"):
+    with pytest.raises(
+        BadInput, match=r"adapter_config\.json beside the model.*a folder of their own"
+    ):
         check_checkpoint(model)
 
 
@@ -125,7 +172,9 @@ def test_an_adapter_left_in_the_folder(tmp_path: Path):
 def test_other_weights_that_vllm_would_read(tmp_path: Path, name: str):
     model = write(tmp_path / "m", tensors())
     save_file({"w": np.zeros(1)}, model.path / name)
-    with pytest.raises(BadInput, match=rf"holds {name} beside model\.safetensors.*move it elsewhere"):
+    with pytest.raises(
+        BadInput, match=rf"holds {name} beside model\.safetensors.*move it elsewhere"
+    ):
         check_checkpoint(model)
 
 
@@ -166,8 +215,14 @@ def elsewhere(folder: Path) -> None:
     [
         (cut, r"model-00002-of-00002\.safetensors: not a safetensors file"),
         (unnamed, r"does not name model\.norm\.weight"),
-        (elsewhere, r"says that model\.norm\.weight is in model-00001-of-00002\.safetensors, where it is not"),
-        (lambda f: (f / "model-00001-of-00002.safetensors").unlink(), r"names model-00001-of-00002\.safetensors, which is not"),
+        (
+            elsewhere,
+            r"says that model\.norm\.weight is in model-00001-of-00002\.safetensors, where it is not",
+        ),
+        (
+            lambda f: (f / "model-00001-of-00002.safetensors").unlink(),
+            r"names model-00001-of-00002\.safetensors, which is not",
+        ),
         (lambda f: (f / "model.safetensors.index.json").write_text("{}"), r"no index of weights"),
     ],
 )
@@ -178,9 +233,15 @@ def test_a_model_in_parts(tmp_path: Path, damage: Callable[[Path], None], says: 
     }
     for number, shapes in parts.items():
         model = write(tmp_path / "m", shapes, f"model-0000{number}-of-00002.safetensors")
-    named = {tensor: f"model-0000{number}-of-00002.safetensors" for number, shapes in parts.items() for tensor in shapes}
+    named = {
+        tensor: f"model-0000{number}-of-00002.safetensors"
+        for number, shapes in parts.items()
+        for tensor in shapes
+    }
     (model.path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
-    save_file({"w": np.zeros(1)}, model.path / "consolidated.safetensors")  # not named by the index: not what is read
+    save_file(
+        {"w": np.zeros(1)}, model.path / "consolidated.safetensors"
+    )  # not named by the index: not what is read
     check_checkpoint(model)
     damage(model.path)
     with pytest.raises(BadInput, match=says):

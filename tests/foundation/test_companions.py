@@ -11,7 +11,9 @@ from foundation.models.companions import copy_companions, copy_tokenizer
 from foundation.models.template_file import read_template
 
 
-def folder(path: Path, *, file: str | None = None, inline: str | None = None, tokenizer: bool = True) -> Path:
+def folder(
+    path: Path, *, file: str | None = None, inline: str | None = None, tokenizer: bool = True
+) -> Path:
     path.mkdir()
     if tokenizer:
         settings = {"eos_token": path.name} | ({"chat_template": inline} if inline else {})
@@ -35,7 +37,9 @@ def folder(path: Path, *, file: str | None = None, inline: str | None = None, to
         ({}, {}, None),
     ],
 )
-def test_the_adapters_template_comes_before_the_bases(tmp_path: Path, base: dict, adapter: dict, merged: str | None):
+def test_the_adapters_template_comes_before_the_bases(
+    tmp_path: Path, base: dict, adapter: dict, merged: str | None
+):
     out = tmp_path / "out"
     out.mkdir()
     copy_companions(folder(tmp_path / "base", **base), out)

@@ -16,12 +16,21 @@ from foundation.files.content_hash import SMALL, file_sha256, folder_contents, i
 
 def model(folder: Path) -> Path:
     folder.mkdir()
-    for name in ("model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json", "code.py", "vocab.txt"):
+    for name in (
+        "model.safetensors",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "config.json",
+        "code.py",
+        "vocab.txt",
+    ):
         (folder / name).write_bytes(name.encode())
     return folder
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json", "code.py"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "chat_template.jinja", "config.json", "code.py"]
+)
 def test_a_changed_byte_changes_the_contents(tmp_path: Path, name: str) -> None:
     folder = model(tmp_path / "model")
     before = folder_contents(folder)
@@ -41,10 +50,14 @@ def test_what_no_loader_reads_is_no_contents(tmp_path: Path) -> None:
     assert folder_contents(folder) == before
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "tools.jinja").write_text("{{ tools }}")
-    assert folder_contents(folder).keys() - before.keys() == {"additional_chat_templates/tools.jinja"}
+    assert folder_contents(folder).keys() - before.keys() == {
+        "additional_chat_templates/tools.jinja"
+    }
 
 
-def test_a_large_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_hashed_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(content_hash, "SETTLED_S", -1.0)  # as if it had been written long ago
     file = tmp_path / "model.safetensors"
@@ -74,7 +87,9 @@ def test_a_large_file_is_hashed_once_until_it_changes(tmp_path: Path, monkeypatc
     assert file_sha256(file) == right
 
 
-def test_what_was_written_a_moment_ago_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_written_a_moment_ago_is_not_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(content_hash, "SETTLED_S", 3600.0)
     file = tmp_path / "model.safetensors"
@@ -85,5 +100,14 @@ def test_what_was_written_a_moment_ago_is_not_cached(tmp_path: Path, monkeypatch
 
 def test_equal_values_have_one_identity() -> None:
     assert identity_of({"a": 1, "b": [1, 2]}) == identity_of({"b": [1, 2], "a": 1})
-    different = [{"a": 1}, {"a": "1"}, {"a": True}, {"a": None}, {}, {"a": [1]}, {"a": 1.5}, {"b": 1}]
+    different = [
+        {"a": 1},
+        {"a": "1"},
+        {"a": True},
+        {"a": None},
+        {},
+        {"a": [1]},
+        {"a": 1.5},
+        {"b": 1},
+    ]
     assert len({identity_of(value) for value in different}) == len(different)

@@ -23,9 +23,15 @@ def written(rows: list[list[str]], separator: str, quoting: int) -> str:
     return out.getvalue()
 
 
-@given(st.data(), NAMES, st.sampled_from(",;\t"), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
-def test_any_table_comes_back(data: st.DataObject, names: list[str], separator: str, quoting: int) -> None:
-    row = st.lists(CELL, min_size=len(names), max_size=len(names)).filter(lambda cells: "".join(cells).strip())
+@given(
+    st.data(), NAMES, st.sampled_from(",;\t"), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+)
+def test_any_table_comes_back(
+    data: st.DataObject, names: list[str], separator: str, quoting: int
+) -> None:
+    row = st.lists(CELL, min_size=len(names), max_size=len(names)).filter(
+        lambda cells: "".join(cells).strip()
+    )
     rows = data.draw(st.lists(row, max_size=4))
     file = Path("d.tsv") if separator == "\t" else Path("d.csv")
     told = list(csv_rows(file, written([names, *rows], separator, quoting)))
@@ -57,7 +63,10 @@ def test_blank_lines_and_spaces_round_a_name_are_passed_over() -> None:
     [
         ("prompt;completion,label\na;b,c\n", "d.csv:1: the header holds commas and semicolons"),
         ("prompt,prompt\na,b\n", "d.csv:1: two columns are named 'prompt'"),
-        ("prompt;completion\na;b\na;b;c\n", "d.csv:3: not the 2 columns of the header; quote texts that hold semicolons"),
+        (
+            "prompt;completion\na;b\na;b;c\n",
+            "d.csv:3: not the 2 columns of the header; quote texts that hold semicolons",
+        ),
         ("prompt,completion\na\n", "d.csv:2: not the 2 columns"),
         ('prompt,completion\n"a" b,c\n', "d.csv:2: not CSV"),
         ('prompt,completion\n"a,b\nc', "d.csv:3: not CSV"),

@@ -38,7 +38,17 @@ def test_user_and_password_are_no_part_of_the_base() -> None:
     assert "bob" not in repr(found) and "p%40ss" not in repr(found)
 
 
-@pytest.mark.parametrize("url", ["h:8000/v1", "ftp://h/v1", "http:///v1", "http://[::1/v1", "http://h:99999/v1", "http://h:x/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "h:8000/v1",
+        "ftp://h/v1",
+        "http:///v1",
+        "http://[::1/v1",
+        "http://h:99999/v1",
+        "http://h:x/v1",
+    ],
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"such as http|write it as http"):
         read_address(url)
@@ -51,17 +61,33 @@ def test_another_api_is_refused_by_name() -> None:
 
 def test_a_form_leaves_out_renames_and_adds() -> None:
     form = Form(
-        ("seed", "stream_options.include_usage", "none", "no.ne"), {"max_tokens": "max_completion_tokens"}, {"top_p": 0.5}
+        ("seed", "stream_options.include_usage", "none", "no.ne"),
+        {"max_tokens": "max_completion_tokens"},
+        {"top_p": 0.5},
     )
-    body = {"max_tokens": 5, "seed": 1, "top_p": 1.0, "stream_options": {"include_usage": True, "other": 1}}
-    assert form.of(body) == {"max_completion_tokens": 5, "top_p": 0.5, "stream_options": {"other": 1}}
+    body = {
+        "max_tokens": 5,
+        "seed": 1,
+        "top_p": 1.0,
+        "stream_options": {"include_usage": True, "other": 1},
+    }
+    assert form.of(body) == {
+        "max_completion_tokens": 5,
+        "top_p": 0.5,
+        "stream_options": {"other": 1},
+    }
     assert body["stream_options"] == {"include_usage": True, "other": 1}
     assert Form().of(body) == body
 
 
 def test_later_headers_replace_earlier_ones_whatever_their_case() -> None:
-    assert merged_headers({"User-Agent": "a", "B": "1"}, {"user-agent": "c"}) == {"user-agent": "c", "B": "1"}
-    assert Endpoint("v", "http://h/v1", "m", "k", more_headers={"authorization": "mine"}).headers == {"authorization": "mine"}
+    assert merged_headers({"User-Agent": "a", "B": "1"}, {"user-agent": "c"}) == {
+        "user-agent": "c",
+        "B": "1",
+    }
+    assert Endpoint(
+        "v", "http://h/v1", "m", "k", more_headers={"authorization": "mine"}
+    ).headers == {"authorization": "mine"}
 
 
 def test_a_query_goes_with_every_target_and_metrics_lie_beside_the_api() -> None:
@@ -69,7 +95,10 @@ def test_a_query_goes_with_every_target_and_metrics_lie_beside_the_api() -> None
     assert endpoint.url(endpoint.target("/models")) == "https://h:1/a/v1/models?api-version=1"
     assert endpoint.beside("/metrics") == "/a/metrics?api-version=1"
     unix = Endpoint("v", "http+unix://%2Fs%2Fock/v1", "m")
-    assert (unix.unix_socket, unix.url(unix.target("/models"))) == ("/s/ock", "http://localhost/v1/models")
+    assert (unix.unix_socket, unix.url(unix.target("/models"))) == (
+        "/s/ock",
+        "http://localhost/v1/models",
+    )
 
 
 def test_a_key_is_neither_shown_nor_said() -> None:
@@ -78,7 +107,9 @@ def test_a_key_is_neither_shown_nor_said() -> None:
     assert endpoint.redacted("wrong key sk-1234!") == "wrong key ${KEY}!"
 
 
-def test_a_proxy_is_of_the_environment_and_its_password_is_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_of_the_environment_and_its_password_is_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("https_proxy", "http://me:p%40ss@proxy.example:3128")
     monkeypatch.setenv("no_proxy", "near.example")
     proxy = proxy_of(Endpoint("v", "https://far.example/v1", "m"))
@@ -88,5 +119,7 @@ def test_a_proxy_is_of_the_environment_and_its_password_is_apart(monkeypatch: py
     for direct in ("https://near.example/v1", "https://127.0.0.1/v1", "http://far.example/v1"):
         assert proxy_of(Endpoint("v", direct, "m")) is None
     monkeypatch.setenv("https_proxy", "socks5://proxy.example:1080")
-    with pytest.raises(BadInput, match=r"HTTPS_PROXY: socks5://proxy\.example:1080 is no HTTP proxy"):
+    with pytest.raises(
+        BadInput, match=r"HTTPS_PROXY: socks5://proxy\.example:1080 is no HTTP proxy"
+    ):
         proxy_of(Endpoint("v", "https://far.example/v1", "m"))

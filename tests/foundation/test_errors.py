@@ -12,30 +12,64 @@ from foundation.errors import BadInput, DynoError, SystemFailed, refused_by_syst
 
 
 def error_of(number: int, file: str | None = "runs/a/summary.json") -> OSError:
-    return OSError(number, os.strerror(number), file) if file else OSError(number, os.strerror(number))
+    return (
+        OSError(number, os.strerror(number), file) if file else OSError(number, os.strerror(number))
+    )
 
 
 @pytest.mark.parametrize(
     ("number", "kind", "line"),
     [
-        (errno.ENOSPC, SystemFailed, "runs/a/summary.json: No space left on device; make room on its disk"),
-        (errno.EDQUOT, SystemFailed, "runs/a/summary.json: Disk quota exceeded; make room on its disk"),
-        (errno.EMFILE, SystemFailed, "runs/a/summary.json: Too many open files; allow more open files (ulimit -n)"),
-        (errno.EROFS, BadInput, "runs/a/summary.json: Read-only file system; name a place that can be written"),
-        (errno.EACCES, BadInput, "runs/a/summary.json: Permission denied; name a place that can be read and written"),
-        (errno.ENOENT, SystemFailed, "runs/a/summary.json: No such file or directory; it was moved, removed or never there"),
+        (
+            errno.ENOSPC,
+            SystemFailed,
+            "runs/a/summary.json: No space left on device; make room on its disk",
+        ),
+        (
+            errno.EDQUOT,
+            SystemFailed,
+            "runs/a/summary.json: Disk quota exceeded; make room on its disk",
+        ),
+        (
+            errno.EMFILE,
+            SystemFailed,
+            "runs/a/summary.json: Too many open files; allow more open files (ulimit -n)",
+        ),
+        (
+            errno.EROFS,
+            BadInput,
+            "runs/a/summary.json: Read-only file system; name a place that can be written",
+        ),
+        (
+            errno.EACCES,
+            BadInput,
+            "runs/a/summary.json: Permission denied; name a place that can be read and written",
+        ),
+        (
+            errno.ENOENT,
+            SystemFailed,
+            "runs/a/summary.json: No such file or directory; it was moved, removed or never there",
+        ),
     ],
 )
-def test_a_refusal_names_the_file_and_what_to_do(number: int, kind: type[DynoError], line: str) -> None:
+def test_a_refusal_names_the_file_and_what_to_do(
+    number: int, kind: type[DynoError], line: str
+) -> None:
     said = refused_by_system(error_of(number))
     assert type(said) is kind and str(said) == line
 
 
 def test_without_a_file_the_reason_stands_alone() -> None:
-    assert str(refused_by_system(error_of(errno.EMFILE, None))) == "Too many open files; allow more open files (ulimit -n)"
+    assert (
+        str(refused_by_system(error_of(errno.EMFILE, None)))
+        == "Too many open files; allow more open files (ulimit -n)"
+    )
 
 
-@pytest.mark.parametrize("error", [error_of(errno.ECONNREFUSED), error_of(errno.EPIPE), OSError("odd"), RuntimeError("odd")])
+@pytest.mark.parametrize(
+    "error",
+    [error_of(errno.ECONNREFUSED), error_of(errno.EPIPE), OSError("odd"), RuntimeError("odd")],
+)
 def test_what_is_about_no_file_stays_a_fault(error: OSError | RuntimeError) -> None:
     assert refused_by_system(error) is None
 
@@ -46,4 +80,8 @@ def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
     with pytest.raises((OSError, RuntimeError)) as raised:
         loop.resolve(strict=True)
     said = refused_by_system(raised.value)
-    assert isinstance(said, BadInput) and str(said).startswith(f"{loop}: ") and "symbolic link" in str(said)
+    assert (
+        isinstance(said, BadInput)
+        and str(said).startswith(f"{loop}: ")
+        and "symbolic link" in str(said)
+    )

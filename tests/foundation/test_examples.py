@@ -13,7 +13,9 @@ from foundation.errors import BadInput
 
 def write(folder: Path, *rows: object) -> Path:
     file = folder / "examples.jsonl"
-    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    file.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    )
     return file
 
 
@@ -33,14 +35,19 @@ def test_the_three_shapes_read_alike(tmp_path: Path) -> None:
     )
     chat, pair, alpaca, bare = read_examples(file)
     assert [e.completion for e in (chat, pair, alpaca, bare)] == ["A"] * 4
-    assert chat.messages == ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"})
+    assert chat.messages == (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Q"},
+    )
     assert render(pair, None) == render(bare, None) == [{"role": "user", "content": "Q"}]
     assert render(alpaca, None) == [{"role": "user", "content": "Sort this.\n\nQ"}]
     assert [e.line for e in (chat, pair, alpaca, bare)] == [1, 2, 3, 4]
 
 
 def test_a_style_words_the_question(tmp_path: Path) -> None:
-    [example] = read_examples(write(tmp_path, {"instruction": "Sort.", "input": "a {b}", "output": "A"}))
+    [example] = read_examples(
+        write(tmp_path, {"instruction": "Sort.", "input": "a {b}", "output": "A"})
+    )
     style = PromptStyle("Label {{x}}: {input}", system="You sort.")
     assert style.render(example) == [
         {"role": "system", "content": "You sort."},
@@ -60,9 +67,28 @@ def test_a_style_words_the_question(tmp_path: Path) -> None:
         ({"prompt": "Q", "completion": "  "}, ":2: completion: write a text that is not empty"),
         ({"prompt": 3, "completion": "A"}, ":2: prompt: write a text"),
         ({"messages": []}, ":2: messages: write a list"),
-        ({"messages": [{"role": "user", "content": "Q"}, {"role": "user", "content": "Q"}]}, "end with the assistant's answer"),
-        ({"messages": [{"role": "robot", "content": "Q"}, {"role": "assistant", "content": "A"}]}, "messages[0].role: 'robot'"),
-        ({"messages": [{"role": "system", "content": "Q"}, {"role": "assistant", "content": "A"}]}, "no user message"),
+        (
+            {"messages": [{"role": "user", "content": "Q"}, {"role": "user", "content": "Q"}]},
+            "end with the assistant's answer",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "robot", "content": "Q"},
+                    {"role": "assistant", "content": "A"},
+                ]
+            },
+            "messages[0].role: 'robot'",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "system", "content": "Q"},
+                    {"role": "assistant", "content": "A"},
+                ]
+            },
+            "no user message",
+        ),
         ({"messages": ["Q", "A"]}, "messages[0]: write"),
     ],
 )
@@ -85,14 +111,29 @@ def test_no_file_and_an_empty_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "text"),
-    [("true", "true"), ("false", "false"), ("5", "5"), ("1.0", "1.0"), ("1e3", "1e3"), ("-0", "-0"), ('"null"', "null")],
+    [
+        ("true", "true"),
+        ("false", "false"),
+        ("5", "5"),
+        ("1.0", "1.0"),
+        ("1e3", "1e3"),
+        ("-0", "-0"),
+        ('"null"', "null"),
+    ],
 )
-def test_an_answer_that_is_no_text_counts_as_json_writes_it(tmp_path: Path, answer: str, text: str) -> None:
-    rows = f'{{"prompt": "Q", "completion": {answer}}}', f'{{"instruction": "Q", "output": {answer}}}'
+def test_an_answer_that_is_no_text_counts_as_json_writes_it(
+    tmp_path: Path, answer: str, text: str
+) -> None:
+    rows = (
+        f'{{"prompt": "Q", "completion": {answer}}}',
+        f'{{"instruction": "Q", "output": {answer}}}',
+    )
     assert [example.completion for example in read_examples(write(tmp_path, *rows))] == [text, text]
 
 
 @pytest.mark.parametrize("answer", ["null", "NaN", "[]", "{}", '""'])
 def test_an_answer_that_is_missing_is_refused(tmp_path: Path, answer: str) -> None:
-    with pytest.raises(BadInput, match=r"examples.jsonl:1: completion: write a text that is not empty, not "):
+    with pytest.raises(
+        BadInput, match=r"examples.jsonl:1: completion: write a text that is not empty, not "
+    ):
         read_examples(write(tmp_path, f'{{"prompt": "Q", "completion": {answer}}}'))

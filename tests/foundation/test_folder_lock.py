@@ -33,7 +33,9 @@ def test_the_second_process_is_told_who_holds_it_and_a_killed_one_holds_nothing(
     tmp_path: Path, use: Callable[[Path], None]
 ) -> None:
     command = [sys.executable, "-c", HOLDS, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as first:
         assert first.stdout is not None and first.stdout.readline() == "held\n"
         with pytest.raises(BadInput) as refused:
             use(tmp_path)

@@ -39,7 +39,9 @@ from foundation.format import beside, change, limit_text, points, written
         (None, "ms", "—"),
     ],
 )
-def test_a_quantity_has_its_unit_and_three_digits(value: float | None, unit: str, text: str) -> None:
+def test_a_quantity_has_its_unit_and_three_digits(
+    value: float | None, unit: str, text: str
+) -> None:
     assert fmt.quantity(value, unit) == text
 
 
@@ -49,7 +51,8 @@ def test_a_share_short_of_all_never_reads_as_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("relative", "text"), [(0.12, "+12 %"), (-0.031, "−3.1 %"), (4.19, "+419 %"), (0, "0.0 %"), (-0.0001, "0.0 %")]
+    ("relative", "text"),
+    [(0.12, "+12 %"), (-0.031, "−3.1 %"), (4.19, "+419 %"), (0, "0.0 %"), (-0.0001, "0.0 %")],
 )
 def test_a_change_has_its_sign(relative: float, text: str) -> None:
     assert fmt.change(relative) == text
@@ -77,7 +80,8 @@ def test_one_scale_a_row() -> None:
 
 
 @given(
-    st.lists(st.floats(1e-6, 1e9), min_size=1, max_size=8), st.sampled_from(["ms", "$", "share", "tokens", "bytes", "requests/s"])
+    st.lists(st.floats(1e-6, 1e9), min_size=1, max_size=8),
+    st.sampled_from(["ms", "$", "share", "tokens", "bytes", "requests/s"]),
 )
 def test_a_scale_keeps_two_digits_of_the_largest_value(values: list[float], unit: str) -> None:
     scale = fmt.scale(values, unit)
@@ -114,7 +118,9 @@ WRITERS = {
         ("ms", 304.9, 304.72834912, ("305 ms", "304.7 ms")),
     ],
 )
-def test_a_value_is_shown_on_its_own_side_of_its_limit(unit: str, value: float, limit: float, texts: tuple[str, str]) -> None:
+def test_a_value_is_shown_on_its_own_side_of_its_limit(
+    unit: str, value: float, limit: float, texts: tuple[str, str]
+) -> None:
     [said], bound = beside([value], limit, WRITERS[unit])
     assert (said, bound) == texts
 
@@ -125,7 +131,9 @@ def test_a_value_is_shown_on_its_own_side_of_its_limit(unit: str, value: float, 
     off=st.floats(1e-7, 3) | st.floats(-0.999, -1e-7),
     whole=st.booleans(),
 )
-def test_no_rounding_puts_a_value_past_its_limit(unit: str, limit: float, off: float, whole: bool) -> None:
+def test_no_rounding_puts_a_value_past_its_limit(
+    unit: str, limit: float, off: float, whole: bool
+) -> None:
     """The numbers are read back from the texts by arithmetic of their own."""
     limit = round(limit, 3) + 0.001 if whole else limit
     limit, value = (x / 1e4 if unit not in ("ms", "$") else x for x in (limit, limit * (1 + off)))

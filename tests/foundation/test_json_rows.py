@@ -15,7 +15,11 @@ from foundation.errors import BadInput
 
 FILE = Path("d.jsonl")
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -26,17 +30,28 @@ def read(text: str) -> list[tuple[int, Any]]:
     return [(line, plain(row)) for line, row in json_rows(FILE, text)]
 
 
-@given(ROWS, st.booleans(), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(["", "\n", "\n\n \n"]))
-def test_lines_come_back_however_they_end(rows: list[dict[str, Any]], ascii_only: bool, end: str, tail: str) -> None:
+@given(
+    ROWS,
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.sampled_from(["", "\n", "\n\n \n"]),
+)
+def test_lines_come_back_however_they_end(
+    rows: list[dict[str, Any]], ascii_only: bool, end: str, tail: str
+) -> None:
     rows = json.loads(json.dumps(rows))  # a half character that is its own
     if any("\\ud" in json.dumps(row) for row in rows):
         return
-    text = "".join(json.dumps(row, ensure_ascii=ascii_only) + end for row in rows) + tail.replace("\n", end)
+    text = "".join(json.dumps(row, ensure_ascii=ascii_only) + end for row in rows) + tail.replace(
+        "\n", end
+    )
     assert read(text) == list(enumerate(rows, start=1))
 
 
 @given(ROWS, st.sampled_from([None, 0, 2]))
-def test_a_list_gives_the_same_rows_and_the_lines_they_begin_on(rows: list[dict[str, Any]], indent: int | None) -> None:
+def test_a_list_gives_the_same_rows_and_the_lines_they_begin_on(
+    rows: list[dict[str, Any]], indent: int | None
+) -> None:
     text = "\n" + json.dumps(rows, indent=indent, ensure_ascii=False)
     if "\\ud" in json.dumps(rows):
         return

@@ -14,9 +14,13 @@ from foundation.errors import BadInput
 
 def example(line: int, *said: str, system: str = "", file: str = "train.jsonl") -> Example:
     """Messages of user and assistant in turns, the last the user's."""
-    turns = tuple({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said))
+    turns = tuple(
+        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)
+    )
     first = ({"role": "system", "content": system},) if system else ()
-    return Example(Path(file), line, (*first, *turns), "answer", {"input": said[-1], "prompt": said[-1]})
+    return Example(
+        Path(file), line, (*first, *turns), "answer", {"input": said[-1], "prompt": said[-1]}
+    )
 
 
 def held(line: int, *said: str, system: str = "") -> Example:
@@ -51,7 +55,9 @@ def test_composed_and_decomposed_characters_are_the_same() -> None:
         (example(1, "and now?"), held(1, "hello", "hi", "and now?")),
     ],
 )
-def test_system_text_and_earlier_turns_tell_two_prompts_apart(learned: Example, heldout: Example) -> None:
+def test_system_text_and_earlier_turns_tell_two_prompts_apart(
+    learned: Example, heldout: Example
+) -> None:
     assert find_leaks([learned], [heldout]) == []
 
 
@@ -72,8 +78,12 @@ def test_a_leak_is_refused_with_its_count_and_the_first_lines_of_both() -> None:
     with pytest.raises(BadInput) as error:
         without_leaks(TRAIN, HELDOUT, "refuse")
     said = str(error.value)
-    assert said.startswith("train.jsonl:2: the same question stands in the held-out split at heldout.jsonl:22 (and 6 more: ")
-    assert "train.jsonl:3 = heldout.jsonl:23, " in said and "train.jsonl:5 = heldout.jsonl:25" in said
+    assert said.startswith(
+        "train.jsonl:2: the same question stands in the held-out split at heldout.jsonl:22 (and 6 more: "
+    )
+    assert (
+        "train.jsonl:3 = heldout.jsonl:23, " in said and "train.jsonl:5 = heldout.jsonl:25" in said
+    )
     assert "data.on_leak: drop or allow" in said and "\n" not in said
 
 
@@ -86,7 +96,9 @@ def test_leaks_are_left_out_of_training_or_kept_where_asked_for_and_said() -> No
 
 
 def test_dropping_everything_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"^train.jsonl:1: the same .*drop leaves nothing to learn from"):
+    with pytest.raises(
+        BadInput, match=r"^train.jsonl:1: the same .*drop leaves nothing to learn from"
+    ):
         without_leaks(TRAIN, [held(n, f"story {n}") for n in range(1, 10)], "drop")
 
 

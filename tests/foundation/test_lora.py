@@ -10,7 +10,13 @@ import pytest
 from foundation.errors import BadInput
 from foundation.models.lora import check_settings, is_targeted, of_module
 
-PLAIN = {"r": 4, "lora_alpha": 8.0, "target_modules": ["q_proj"], "rank_pattern": {"(q|v)_proj": 2}, "exclude_modules": None}
+PLAIN = {
+    "r": 4,
+    "lora_alpha": 8.0,
+    "target_modules": ["q_proj"],
+    "rank_pattern": {"(q|v)_proj": 2},
+    "exclude_modules": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -43,5 +49,13 @@ def test_modules_are_named_as_peft_names_them() -> None:
     module = "model.layers.0.self_attn.q_proj"
     assert of_module({"v_proj": 1, "self_attn.q_proj": 2, "q_proj": 3}, module, 4) == 2
     assert of_module({"proj": 1}, module, 4) == of_module(None, module, 4) == 4
-    assert is_targeted(["q_proj"], module) and is_targeted(r".*\.(q|v)_proj", module) and is_targeted([module], module)
-    assert not is_targeted(["proj"], module) and not is_targeted("q_proj", module) and not is_targeted(None, module)
+    assert (
+        is_targeted(["q_proj"], module)
+        and is_targeted(r".*\.(q|v)_proj", module)
+        and is_targeted([module], module)
+    )
+    assert (
+        not is_targeted(["proj"], module)
+        and not is_targeted("q_proj", module)
+        and not is_targeted(None, module)
+    )

@@ -28,7 +28,9 @@ def test_its_weights_are_the_files_that_are_loaded(tmp_path: Path) -> None:
     assert model.shapes().keys() == {"w1", "w2"}
     assert (model.size_bytes(), model.fingerprint()) == (sum(sizes), before)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(BadInput, match=r"index\.json: names model-00002-of-00002\.safetensors, which is not there"):
+    with pytest.raises(
+        BadInput, match=r"index\.json: names model-00002-of-00002\.safetensors, which is not there"
+    ):
         model.shapes()
 
 
@@ -42,5 +44,7 @@ def test_one_file_comes_before_several(tmp_path: Path) -> None:
 def test_no_weights(tmp_path: Path) -> None:
     model = ModelRef("m", None, tmp_path)
     assert model.size_bytes() == 0
-    with pytest.raises(BadInput, match=r"no \*\.safetensors weights; pickle weights are not loaded"):
+    with pytest.raises(
+        BadInput, match=r"no \*\.safetensors weights; pickle weights are not loaded"
+    ):
         model.shards()

@@ -28,7 +28,9 @@ time.sleep(600)
 
 
 def test_a_killed_parent_takes_its_family_along() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout is not None
         try:
             family = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]

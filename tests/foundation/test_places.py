@@ -51,7 +51,11 @@ def test_paths_of_every_section_are_absolute(there: Experiment, tmp_path: Path) 
     assert there.model == str(folder / "models/base")
     # There is no such file yet, and it may be the name of something else: who reads it says so.
     assert (there.data.train, there.data.eval) == (str(home / "train.jsonl"), "data/eval.jsonl")
-    assert (hub.model, at_home.adapter, beside.merge) == ("org/name", str(home / "adapter"), str(folder / "adapter"))
+    assert (hub.model, at_home.adapter, beside.merge) == (
+        "org/name",
+        str(home / "adapter"),
+        str(folder / "adapter"),
+    )
     assert own.merge == "finetune"
     assert far.request is not None and far.request.ca_file == folder / "certs/ca.pem"
     assert there.serve.engine == {
@@ -59,11 +63,19 @@ def test_paths_of_every_section_are_absolute(there: Experiment, tmp_path: Path) 
         "tool-parser-plugin": str(home / "plugin.py"),
     }  # fmt: skip
     assert there.workload.tokenizer == str(tmp_path / "tok")
-    assert there.workload.stages[1].trace is not None and there.workload.stages[1].trace.file == home / "trace.jsonl"
-    assert [probe.data for probe in there.quality.probes] == [str(folder / "probe.jsonl"), "hub:org/x:test"]
+    assert (
+        there.workload.stages[1].trace is not None
+        and there.workload.stages[1].trace.file == home / "trace.jsonl"
+    )
+    assert [probe.data for probe in there.quality.probes] == [
+        str(folder / "probe.jsonl"),
+        "hub:org/x:test",
+    ]
 
 
-def test_a_resolved_experiment_means_the_same_from_any_folder(there: Experiment, tmp_path: Path) -> None:
+def test_a_resolved_experiment_means_the_same_from_any_folder(
+    there: Experiment, tmp_path: Path
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/experiment.yaml").write_text(there.as_yaml())
     again = load_experiment(tmp_path / "run/experiment.yaml")
@@ -94,11 +106,23 @@ def sections(annotation: Any) -> list[type[Section]]:
 
 def test_every_field_that_names_a_file_is_marked() -> None:
     """A field whose name speaks of files, or whose type is a Path."""
-    speaking = ("file", "path", "folder", "template", "tokenizer", "model", "adapter", "merge", "train", "eval")
+    speaking = (
+        "file",
+        "path",
+        "folder",
+        "template",
+        "tokenizer",
+        "model",
+        "adapter",
+        "merge",
+        "train",
+        "eval",
+    )
     unmarked = [
         path
         for path, field in fields(Experiment).items()
-        if ("Path" in repr(field.annotation) or path.rpartition(".")[2] in speaking) and "Place" not in repr(field)
+        if ("Path" in repr(field.annotation) or path.rpartition(".")[2] in speaking)
+        and "Place" not in repr(field)
         if not sections(field.annotation)
     ]
     assert unmarked == []

@@ -31,7 +31,9 @@ SAPPHIRE_RAPIDS = f"{XEON} avx512_bf16 avx512_fp16 amx_bf16 amx_tile amx_int8"
 def test_auto_is_what_has_instructions(
     flags: str, level: str | None, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\nflags\t\t: fpu {flags}\n")
+    (tmp_path / "cpuinfo").write_text(
+        f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\nflags\t\t: fpu {flags}\n"
+    )
     monkeypatch.setattr(processor, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     if level:
@@ -48,7 +50,9 @@ def test_arm_says_it_in_another_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert processor.fast_dtype() == "bfloat16"
 
 
-def test_a_system_that_says_nothing_gets_float32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_says_nothing_gets_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processor, "_CPUINFO", tmp_path / "missing")
     assert processor.instruction_sets() == ()
     assert processor.fast_dtype() == "float32"

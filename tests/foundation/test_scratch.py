@@ -14,7 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from foundation.files.scratch import own_temporary_files, processes_in, scratch, sweep_dead, temporary_root
+from foundation.files.scratch import (
+    own_temporary_files,
+    processes_in,
+    scratch,
+    sweep_dead,
+    temporary_root,
+)
 
 OWNER = """
 import subprocess, sys
@@ -32,7 +38,12 @@ with scratch(Path(sys.argv[1])) as folder:
 @contextmanager
 def owner(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path, int]]:
     """A process that owns a folder, in which a child of it works that outlives it."""
-    process = subprocess.Popen([sys.executable, "-c", OWNER, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         folder, pid = process.stdout.readline().split()
@@ -96,7 +107,9 @@ def test_what_a_dead_owner_left_may_clear_away_first(tmp_path: Path):
     folder, cleared = tmp_path / "tunedyno-12345678", tmp_path / "cleared"
     folder.mkdir()
     folder.with_suffix(".lock").touch()
-    with subprocess.Popen([sys.executable, "-c", CLEARS_AWAY, str(cleared)], cwd=folder, stdout=subprocess.PIPE) as left:
+    with subprocess.Popen(
+        [sys.executable, "-c", CLEARS_AWAY, str(cleared)], cwd=folder, stdout=subprocess.PIPE
+    ) as left:
         assert left.stdout is not None
         left.stdout.readline()
         sweep_dead(tmp_path)
@@ -112,7 +125,14 @@ def test_what_a_living_owner_has_is_left_alone(tmp_path: Path):
 
 
 def test_what_has_no_lock_of_ours_is_left_alone(tmp_path: Path):
-    names = ["tunedyno-12345678", "tunedyno-results", "tunedyno-results.lock", "tunedyno-notes.txt", "other.lock", "tmpabc"]
+    names = [
+        "tunedyno-12345678",
+        "tunedyno-results",
+        "tunedyno-results.lock",
+        "tunedyno-notes.txt",
+        "other.lock",
+        "tmpabc",
+    ]
     for name in names[:2]:
         (tmp_path / name).mkdir()
     for name in names[2:]:

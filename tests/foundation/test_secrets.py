@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.secrets import Mask, hide_keys, looks_like_key, masked, names_a_secret, remember, remember_environment
+from foundation.secrets import (
+    Mask,
+    hide_keys,
+    looks_like_key,
+    masked,
+    names_a_secret,
+    remember,
+    remember_environment,
+)
 
 KEY = 'sk-proj-aB3/+"x9&<Zq'
 KEYS = st.text(string.ascii_letters + string.digits + "-_/+=\"'&<>\\ é", min_size=8, max_size=60)
@@ -55,7 +63,12 @@ def test_base64_of_a_longer_text_that_holds_the_key(before: str) -> None:
     assert "***" in shown and len(shown.replace("***", "")) < len(whole) / 2
 
 
-@given(KEYS, AROUND, AROUND, st.sampled_from([str, quote, quote_plus, html.escape, lambda key: json.dumps(key)[1:-1]]))
+@given(
+    KEYS,
+    AROUND,
+    AROUND,
+    st.sampled_from([str, quote, quote_plus, html.escape, lambda key: json.dumps(key)[1:-1]]),
+)
 def test_no_key_is_left_in_any_text(key, before, after, form) -> None:
     shown = Mask({key: "\0"})(before + form(key) + after)
     assert form(key) not in shown or form(key) in before + after
@@ -98,22 +111,35 @@ def test_what_this_process_knows_is_masked_everywhere(monkeypatch: pytest.Monkey
     assert said == "ValueError: ${HORSE}, ${SOME_SERVICES_TOKEN} in folder-0123456789"
 
 
-@pytest.mark.parametrize("name", ["api_key", "api-key", "apikey", "token", "auth.token", "password", "hf-token"])
+@pytest.mark.parametrize(
+    "name", ["api_key", "api-key", "apikey", "token", "auth.token", "password", "hf-token"]
+)
 def test_names_of_secrets(name: str) -> None:
     assert names_a_secret(name)
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "prompt_cache_key", "tokenizer", "priority", "keys", "monkey"])
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "prompt_cache_key", "tokenizer", "priority", "keys", "monkey"]
+)
 def test_names_of_other_things(name: str) -> None:
     assert not names_a_secret(name)
 
 
-@pytest.mark.parametrize("key", ["sk-proj-0123456789abc", "hf_abcdefghijklmnop", "AKIAIOSFODNN7EXAMPLE", "xoxb-123456789"])
+@pytest.mark.parametrize(
+    "key",
+    ["sk-proj-0123456789abc", "hf_abcdefghijklmnop", "AKIAIOSFODNN7EXAMPLE", "xoxb-123456789"],
+)
 def test_keys_are_known_by_their_beginnings(key: str) -> None:
     assert looks_like_key(key)
-    assert hide_keys(f"model: {key!r} is none; http://me:{key}@h/v1") == "model: '***' is none; http://***@h/v1"
+    assert (
+        hide_keys(f"model: {key!r} is none; http://me:{key}@h/v1")
+        == "model: '***' is none; http://***@h/v1"
+    )
 
 
-@pytest.mark.parametrize("word", ["OPENAI_API_KEY", "skating", "hf-internal-testing", "task-force-of-many-words", "http://h/@x"])
+@pytest.mark.parametrize(
+    "word",
+    ["OPENAI_API_KEY", "skating", "hf-internal-testing", "task-force-of-many-words", "http://h/@x"],
+)
 def test_other_words_are_no_keys(word: str) -> None:
     assert not looks_like_key(word) and hide_keys(word) == word

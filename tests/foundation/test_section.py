@@ -43,7 +43,10 @@ def test_the_names_of_other_load_generators_lead_to_ours(section: type[Section])
     ours = section.model_fields.keys() | ({"speed"} if section is Recording else set())
     assert section.elsewhere and not set(section.elsewhere) & ours
     for theirs, words in section.elsewhere.items():
-        assert words.removeprefix("write ") in ours and unknown_key(theirs, section) == f"unknown key; {words}"
+        assert (
+            words.removeprefix("write ") in ours
+            and unknown_key(theirs, section) == f"unknown key; {words}"
+        )
 
 
 @pytest.mark.parametrize(
@@ -57,4 +60,6 @@ def test_the_names_of_other_load_generators_lead_to_ours(section: type[Section])
     ],
 )
 def test_only_a_slip_or_a_beginning_is_near(word: str, known: list[str], hint: str | None) -> None:
-    assert nearest(word, known) == (f" (did you mean {hint!r}?)" if hint else f" (known: {', '.join(sorted(known))})")
+    assert nearest(word, known) == (
+        f" (did you mean {hint!r}?)" if hint else f" (known: {', '.join(sorted(known))})"
+    )

@@ -17,7 +17,12 @@ from foundation.errors import BadInput
 
 SYSTEM, USER = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}
 ANSWER = {"role": "assistant", "content": "A"}
-TOOLS = [{"type": "function", "function": {"name": "open", "parameters": {"type": "object", "minimum": 0}}}]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {"name": "open", "parameters": {"type": "object", "minimum": 0}},
+    }
+]
 CALL = {"id": "c1", "type": "function", "function": {"name": "open", "arguments": '{"n": 1}'}}
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 PARTS = [{"type": "text", "text": "Q"}, {"type": "text", "text": "R"}]
@@ -67,9 +72,18 @@ def test_what_a_line_means(tmp_path: Path, row: dict[str, Any], conversation: li
 
 
 def test_tools_calls_and_reasoning_are_kept_as_a_template_takes_them(tmp_path: Path) -> None:
-    [example] = read(tmp_path, {"messages": [USER, CALLED, RESULT, {**ANSWER, "reasoning_content": "hm"}], "tools": TOOLS})
-    assert example.tools == tuple(TOOLS) and type(example.tools[0]["function"]["parameters"]["minimum"]) is int
-    assert example.messages[1]["tool_calls"][0]["function"] == {"name": "open", "arguments": {"n": 1}}
+    [example] = read(
+        tmp_path,
+        {"messages": [USER, CALLED, RESULT, {**ANSWER, "reasoning_content": "hm"}], "tools": TOOLS},
+    )
+    assert (
+        example.tools == tuple(TOOLS)
+        and type(example.tools[0]["function"]["parameters"]["minimum"]) is int
+    )
+    assert example.messages[1]["tool_calls"][0]["function"] == {
+        "name": "open",
+        "arguments": {"n": 1},
+    }
     assert example.messages[2]["role"] == "tool"
     assert example.answer == {**ANSWER, "reasoning_content": "hm"}
 
@@ -103,7 +117,9 @@ def test_tools_calls_and_reasoning_are_kept_as_a_template_takes_them(tmp_path: P
         ({"prompt": "Q", "completion": ["x" * 10**6]}, "completion"),
     ],
 )  # fmt: skip
-def test_what_has_no_meaning_is_an_error_of_one_short_line(tmp_path: Path, row: dict[str, Any], says: str) -> None:
+def test_what_has_no_meaning_is_an_error_of_one_short_line(
+    tmp_path: Path, row: dict[str, Any], says: str
+) -> None:
     with pytest.raises(BadInput, match=says) as error:
         read(tmp_path, row)
     assert str(error.value).startswith(f"{tmp_path / 'd.jsonl'}:1: ")
@@ -111,33 +127,58 @@ def test_what_has_no_meaning_is_an_error_of_one_short_line(tmp_path: Path, row: 
 
 
 def test_what_is_ignored_is_left_out_of_lines_and_messages(tmp_path: Path) -> None:
-    row = {"messages": [{**USER, "name": "ann"}, {**ANSWER, "weight": 0}], "tools": TOOLS, "lang": "en"}
+    row = {
+        "messages": [{**USER, "name": "ann"}, {**ANSWER, "weight": 0}],
+        "tools": TOOLS,
+        "lang": "en",
+    }
     [example] = read(tmp_path, row, ignore=["name", "weight", "tools", "lang"])
-    assert (example.messages, example.answer, example.tools, example.weights) == ((USER,), ANSWER, (), {})
+    assert (example.messages, example.answer, example.tools, example.weights) == (
+        (USER,),
+        ANSWER,
+        (),
+        {},
+    )
 
 
 def test_a_column_that_a_style_names_is_a_field(tmp_path: Path) -> None:
     row = {"prompt": "Q", "completion": "A", "title": "T", "year": 1999}
     [example] = read(tmp_path, row, fields={"title", "year", "input"})
-    assert PromptStyle("{title} ({year}): {input}").render(example) == [{"role": "user", "content": "T (1999): Q"}]
+    assert PromptStyle("{title} ({year}): {input}").render(example) == [
+        {"role": "user", "content": "T (1999): Q"}
+    ]
 
 
 def test_columns_take_the_place_of_ours_and_never_cover_another(tmp_path: Path) -> None:
     row = {"prompt": "old", "text": "Q", "label": 3}
     columns = {"prompt": "text", "completion": "label"}
-    with pytest.raises(BadInput, match=r"a column 'prompt' beside 'text', .*data.ignore: \[prompt\]"):
+    with pytest.raises(
+        BadInput, match=r"a column 'prompt' beside 'text', .*data.ignore: \[prompt\]"
+    ):
         read(tmp_path, row, columns=columns)
     [example] = read(tmp_path, row, columns=columns, ignore=["prompt"])
     assert (example.messages[0]["content"], example.completion) == ("Q", "3")
-    [swapped] = read(tmp_path, {"prompt": "A", "completion": "Q"}, columns={"prompt": "completion", "completion": "prompt"})
+    [swapped] = read(
+        tmp_path,
+        {"prompt": "A", "completion": "Q"},
+        columns={"prompt": "completion", "completion": "prompt"},
+    )
     assert (swapped.messages[0]["content"], swapped.completion) == ("Q", "A")
 
 
 @pytest.mark.parametrize(
     "row",
-    [{"prompt": "Q"}, {"prompt": "Q", "completion": None}, {"instruction": "Q"}, {"messages": [USER]}, {"prompt": [USER]}],
+    [
+        {"prompt": "Q"},
+        {"prompt": "Q", "completion": None},
+        {"instruction": "Q"},
+        {"messages": [USER]},
+        {"prompt": [USER]},
+    ],
 )
-def test_a_question_alone_is_enough_where_no_answer_is_needed(tmp_path: Path, row: dict[str, Any]) -> None:
+def test_a_question_alone_is_enough_where_no_answer_is_needed(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
     [example] = read(tmp_path, row, answers=False)
     assert (example.messages, example.reference) == ((USER,), None)
     with pytest.raises(BadInput):
@@ -154,14 +195,25 @@ def test_weights_stand_at_their_messages(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"messages": [SYSTEM, USER, ANSWER]}, "would drop this example's system text; name {system} in the style"),
+        (
+            {"messages": [SYSTEM, USER, ANSWER]},
+            "would drop this example's system text; name {system} in the style",
+        ),
         ({"messages": [USER, ANSWER, USER, ANSWER]}, "would drop the 2 messages that come before"),
-        ({"instruction": "Q", "output": "A", "history": [["a", "b"]]}, "would drop the 2 messages that come before"),
-        ({"instruction": "Q", "output": "A", "system": "S"}, "would drop this example's system text"),
+        (
+            {"instruction": "Q", "output": "A", "history": [["a", "b"]]},
+            "would drop the 2 messages that come before",
+        ),
+        (
+            {"instruction": "Q", "output": "A", "system": "S"},
+            "would drop this example's system text",
+        ),
         ({"messages": [{**USER, "name": "ann"}, ANSWER]}, "would drop 'name'"),
     ],
 )
-def test_a_style_that_would_drop_what_was_said_is_refused(tmp_path: Path, row: dict[str, Any], says: str) -> None:
+def test_a_style_that_would_drop_what_was_said_is_refused(
+    tmp_path: Path, row: dict[str, Any], says: str
+) -> None:
     [example] = read(tmp_path, row)
     with pytest.raises(BadInput) as error:
         PromptStyle("{input}").render(example)
@@ -175,7 +227,10 @@ def test_an_empty_system_text_is_nothing_to_drop(tmp_path: Path) -> None:
 
 def test_a_style_may_name_the_system_text(tmp_path: Path) -> None:
     [example] = read(tmp_path, {"messages": [SYSTEM, USER, ANSWER]})
-    assert PromptStyle("{input}!", system="{system}").render(example) == [SYSTEM, {"role": "user", "content": "Q!"}]
+    assert PromptStyle("{input}!", system="{system}").render(example) == [
+        SYSTEM,
+        {"role": "user", "content": "Q!"},
+    ]
 
 
 def test_nested_and_numeric_columns_of_parquet(tmp_path: Path) -> None:
@@ -209,9 +264,15 @@ def test_everyday_files_hold_the_same_examples(tmp_path: Path) -> None:
     for name, raw in files.items():
         (tmp_path / name).write_bytes(raw)
         told = read_examples(tmp_path / name)
-        assert [(e.messages[0]["content"], e.completion) for e in told] == [tuple(row.values()) for row in rows], name
+        assert [(e.messages[0]["content"], e.completion) for e in told] == [
+            tuple(row.values()) for row in rows
+        ], name
     (tmp_path / "utf16.jsonl").write_bytes(lines.encode("utf-16"))
-    assert [e.completion for e in read_examples(tmp_path / "utf16.jsonl", encoding="utf-16")] == ["A0", "A1", "A2"]
+    assert [e.completion for e in read_examples(tmp_path / "utf16.jsonl", encoding="utf-16")] == [
+        "A0",
+        "A1",
+        "A2",
+    ]
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
@@ -219,7 +280,9 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.
 
 @given(st.none() | TEXT, st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3))
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_conversation_is_the_same_in_every_shape(tmp_path: Path, system: str | None, turns: list[tuple[str, str]]) -> None:
+def test_a_conversation_is_the_same_in_every_shape(
+    tmp_path: Path, system: str | None, turns: list[tuple[str, str]]
+) -> None:
     chat = [{"role": "system", "content": system}] if system else []
     for question, answer in turns:
         chat += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
@@ -229,11 +292,17 @@ def test_a_conversation_is_the_same_in_every_shape(tmp_path: Path, system: str |
     rows = [
         {"messages": chat},
         {"conversations": [{"from": human[m["role"]], "value": m["content"]} for m in chat]},
-        {"messages": json.dumps([{**m, "content": [{"type": "text", "text": m["content"]}]} for m in chat])},
+        {
+            "messages": json.dumps(
+                [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in chat]
+            )
+        },
         {"prompt": chat[:-1], "completion": chat[-1:]},
         {"prompt": question, "completion": answer, **beside},
         {"instruction": question, "input": "", "output": answer, **beside},
     ]
     examples = read(tmp_path, *rows)
-    assert [said(example) for example in examples] == [[(m["role"], m["content"]) for m in chat]] * len(rows)
+    assert [said(example) for example in examples] == [
+        [(m["role"], m["content"]) for m in chat]
+    ] * len(rows)
     assert len({example.key for example in examples}) == 1

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from foundation.data.examples import read_examples
 from foundation.errors import BadInput
 
-ROWS = [{"prompt": "a, b", "completion": "one"}, {"prompt": 'says "c"\non two lines', "completion": "two"}]
+ROWS = [
+    {"prompt": "a, b", "completion": "one"},
+    {"prompt": 'says "c"\non two lines', "completion": "two"},
+]
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip)
 
 
@@ -27,14 +30,19 @@ def write_csv(file: Path, rows: list[dict[str, str]]) -> Path:
     return file
 
 
-@given(st.lists(st.fixed_dictionaries({"prompt": TEXT, "completion": TEXT}), min_size=1, max_size=5))
+@given(
+    st.lists(st.fixed_dictionaries({"prompt": TEXT, "completion": TEXT}), min_size=1, max_size=5)
+)
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_rows_come_back(tmp_path: Path, rows: list[dict[str, str]]) -> None:
     table = tmp_path / "t.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)
     lines = tmp_path / "t.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told = [[(e.messages, e.completion) for e in read_examples(f)] for f in (lines, write_csv(tmp_path / "t.csv", rows), table)]
+    told = [
+        [(e.messages, e.completion) for e in read_examples(f)]
+        for f in (lines, write_csv(tmp_path / "t.csv", rows), table)
+    ]
     assert told[0] == told[1] == told[2]
 
 
@@ -52,7 +60,10 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "t.csv", [{"text": "Is it?", "label": "yes"}])
     [found] = read_examples(file, {"prompt": "text", "completion": "label"})
     assert (found.messages[0]["content"], found.completion) == ("Is it?", "yes")
-    with pytest.raises(BadInput, match=r"t\.csv:2: data\.columns names 'lable', which is no column .did you mean 'label'"):
+    with pytest.raises(
+        BadInput,
+        match=r"t\.csv:2: data\.columns names 'lable', which is no column .did you mean 'label'",
+    ):
         read_examples(file, {"prompt": "text", "completion": "lable"})
 
 
@@ -66,7 +77,9 @@ def test_a_hub_data_set_with_class_labels(tmp_path: Path, monkeypatch: pytest.Mo
     """A folder laid out as on the hub, which `datasets` takes for the data set of that name."""
     folder = tmp_path / "org" / "topics"
     (folder / "data").mkdir(parents=True)
-    table = pyarrow.table({"text": ["oil", "wheat"], "label": pyarrow.array([1, 0], pyarrow.int64())})
+    table = pyarrow.table(
+        {"text": ["oil", "wheat"], "label": pyarrow.array([1, 0], pyarrow.int64())}
+    )
     pyarrow.parquet.write_table(table, folder / "data" / "train-00000-of-00001.parquet")
     (folder / "README.md").write_text(
         "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n"
@@ -76,9 +89,14 @@ def test_a_hub_data_set_with_class_labels(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     columns = {"prompt": "text", "completion": "label"}
     found = read_examples("hub:org/topics:train", columns)
-    assert [(e.messages[0]["content"], e.completion) for e in found] == [("oil", "crude"), ("wheat", "grain")]
+    assert [(e.messages[0]["content"], e.completion) for e in found] == [
+        ("oil", "crude"),
+        ("wheat", "grain"),
+    ]
     assert len(read_examples("hub:org/topics:train[:1]", columns)) == 1
-    with pytest.raises(BadInput, match="not in the local hub cache, and not to be had from the hub"):
+    with pytest.raises(
+        BadInput, match="not in the local hub cache, and not to be had from the hub"
+    ):
         read_examples("hub:org/nothing:train")
     with pytest.raises(BadInput, match="write hub:ORG/NAME:SPLIT"):
         read_examples("hub:topics")

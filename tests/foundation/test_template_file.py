@@ -17,7 +17,9 @@ CHAT = [{"role": "system", "content": "Be <brief>."}, {"role": "user", "content"
 
 def settings(folder: Path, template: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "eos_token": {"content": "</s>"}}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": template, "eos_token": {"content": "</s>"}})
+    )
     return folder
 
 
@@ -38,7 +40,9 @@ def test_the_default_one_of_several(tmp_path: Path):
 
 
 def test_settings_that_are_no_template(tmp_path: Path):
-    with pytest.raises(BadInput, match=r"tokenizer_config\.json: chat_template: write the template's text"):
+    with pytest.raises(
+        BadInput, match=r"tokenizer_config\.json: chat_template: write the template's text"
+    ):
         read_template(settings(tmp_path, {"default": "d"}))
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(BadInput, match=r"tokenizer_config\.json: not JSON"):
@@ -57,17 +61,25 @@ def test_settings_that_are_no_template(tmp_path: Path):
 def test_it_renders_as_transformers_does(template: str):
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    [theirs], _ = render_jinja_template([CHAT], chat_template=template, add_generation_prompt=True, eos_token="</s>")
+    [theirs], _ = render_jinja_template(
+        [CHAT], chat_template=template, add_generation_prompt=True, eos_token="</s>"
+    )
     assert render_chat(template, CHAT, {"eos_token": "</s>"}) == theirs
 
 
 def test_a_broken_template_and_one_that_refuses(tmp_path: Path):
     folder = settings(tmp_path / "a", "")
     (folder / "chat_template.jinja").write_text("{% for m in messages %}")
-    with pytest.raises(BadInput, match=r"chat_template\.jinja: the chat template is broken \(line 1: .*endfor"):
+    with pytest.raises(
+        BadInput, match=r"chat_template\.jinja: the chat template is broken \(line 1: .*endfor"
+    ):
         check_template(folder, "{% for m in messages %}", CHAT)
-    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
-    with pytest.raises(BadInput, match=r"refuses the first prompt, of system, user \(no system turns\)"):
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    )
+    with pytest.raises(
+        BadInput, match=r"refuses the first prompt, of system, user \(no system turns\)"
+    ):
         check_template(settings(tmp_path / "b", refusing), refusing, CHAT)
     check_template(folder, refusing, CHAT[1:])
     with pytest.raises(jinja2.TemplateError):

@@ -21,7 +21,12 @@ def write(folder: Path, raw: bytes) -> Path:
     return file
 
 
-@given(TEXT, st.sampled_from(["utf-8", "utf-8-sig", "UTF-16", "utf-16-le", "utf_32", "cp1252", "latin-1", "shift_jis"]))
+@given(
+    TEXT,
+    st.sampled_from(
+        ["utf-8", "utf-8-sig", "UTF-16", "utf-16-le", "utf_32", "cp1252", "latin-1", "shift_jis"]
+    ),
+)
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back(tmp_path: Path, text: str, encoding: str) -> None:
     text = f"~{text}".encode(encoding, "ignore").decode(encoding)
@@ -39,20 +44,46 @@ def test_any_text_comes_back(tmp_path: Path, text: str, encoding: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "encoding", "says"),
     [
-        ("a\nb".encode("utf-16"), None, r"d.txt:1: UTF-16 text, by its first bytes; .*data.encoding: utf-16\)"),
+        (
+            "a\nb".encode("utf-16"),
+            None,
+            r"d.txt:1: UTF-16 text, by its first bytes; .*data.encoding: utf-16\)",
+        ),
         ("a\nb".encode("utf-32"), None, r"d.txt:1: UTF-32 text"),
         ("a\nb".encode("utf-16-le"), None, r"d.txt:1: a zero byte.*data.encoding: utf-16-le"),
-        ("a\nb".encode("utf-16"), "latin-1", "d.txt:1: UTF-16 text, by its first bytes; data.encoding says latin-1"),
-        (b"\xef\xbb\xbfa", "utf-16", "d.txt:1: UTF-8 text, by its first bytes; data.encoding says utf-16"),
-        ("a\nCafé".encode("latin-1"), None, r"d.txt:2: byte 0xE9 is not UTF-8; .*data.encoding: latin-1\)"),
-        ("a\nCafé".encode(), "latin-1", "d.txt: UTF-8 text, and data.encoding says latin-1; leave it out"),
-        (b"ab\n\xff\xff\xff", "shift_jis", "d.txt:2: byte 0xFF is not shift_jis; write the encoding of the file"),
+        (
+            "a\nb".encode("utf-16"),
+            "latin-1",
+            "d.txt:1: UTF-16 text, by its first bytes; data.encoding says latin-1",
+        ),
+        (
+            b"\xef\xbb\xbfa",
+            "utf-16",
+            "d.txt:1: UTF-8 text, by its first bytes; data.encoding says utf-16",
+        ),
+        (
+            "a\nCafé".encode("latin-1"),
+            None,
+            r"d.txt:2: byte 0xE9 is not UTF-8; .*data.encoding: latin-1\)",
+        ),
+        (
+            "a\nCafé".encode(),
+            "latin-1",
+            "d.txt: UTF-8 text, and data.encoding says latin-1; leave it out",
+        ),
+        (
+            b"ab\n\xff\xff\xff",
+            "shift_jis",
+            "d.txt:2: byte 0xFF is not shift_jis; write the encoding of the file",
+        ),
         (gzip.compress(b"a", mtime=0), None, "d.txt: compressed with gzip; unpack it"),
         (b"PK\x03\x04rest", None, "d.txt: a ZIP archive"),
         (b"PAR1rest", None, "d.txt: a Parquet file; give it the ending .parquet"),
     ],
 )
-def test_what_is_no_such_text_is_named(tmp_path: Path, raw: bytes, encoding: str | None, says: str) -> None:
+def test_what_is_no_such_text_is_named(
+    tmp_path: Path, raw: bytes, encoding: str | None, says: str
+) -> None:
     with pytest.raises(BadInput, match=says):
         read_text(write(tmp_path, raw), encoding)
 

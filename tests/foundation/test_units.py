@@ -73,7 +73,9 @@ def test_reads(parse: Callable[[object], float], text: object, value: float) -> 
         (units.parse_bytes, "2 gigs", "2GiB"),
     ],
 )
-def test_refuses_and_says_what_to_write(parse: Callable[[object], float], text: object, says: str) -> None:
+def test_refuses_and_says_what_to_write(
+    parse: Callable[[object], float], text: object, says: str
+) -> None:
     with pytest.raises(ValueError, match="write") as error:
         parse(text)
     assert says in str(error.value)
@@ -139,7 +141,9 @@ PARSERS = (
         (units.parse_number, "nan", "64"),
     ],
 )
-def test_what_may_mean_two_things_or_none_is_refused(parse: Callable[[object], float], text: object, says: str) -> None:
+def test_what_may_mean_two_things_or_none_is_refused(
+    parse: Callable[[object], float], text: object, says: str
+) -> None:
     with pytest.raises(ValueError, match="write") as error:
         parse(text)
     assert says in str(error.value)
@@ -156,8 +160,14 @@ def test_shares_and_changes_read_back_exactly(share: float, change: float) -> No
     assert units.parse_change(units.format_share(change)) == change
 
 
-@given(st.sampled_from(["{}s", "{}%", "${}", "{}", "{}/s", "{}x", "{}k"]), st.integers(1, 9999), st.from_regex(r"\A[0-9]{1,4}\Z"))
-def test_a_decimal_comma_is_never_read_as_another_number(wording: str, whole: int, part: str) -> None:
+@given(
+    st.sampled_from(["{}s", "{}%", "${}", "{}", "{}/s", "{}x", "{}k"]),
+    st.integers(1, 9999),
+    st.from_regex(r"\A[0-9]{1,4}\Z"),
+)
+def test_a_decimal_comma_is_never_read_as_another_number(
+    wording: str, whole: int, part: str
+) -> None:
     """With a comma a number is read as thousands in groups of three, or refused; with a point it is itself."""
     for parse in PARSERS:
         try:

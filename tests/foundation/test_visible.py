@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from foundation.printable import json_printable, printable, visible
 
 # Texts of which most characters are worth a thought.
-ODD = st.text(st.one_of(st.sampled_from("\x1b\x9b\x90\x07[]m;:#\\\n\r\t\u202e\u200b\u2028\ud800 ab"), st.characters()))
+ODD = st.text(
+    st.one_of(
+        st.sampled_from("\x1b\x9b\x90\x07[]m;:#\\\n\r\t\u202e\u200b\u2028\ud800 ab"),
+        st.characters(),
+    )
+)
 
 TURNING = ("RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI")
 
@@ -60,7 +65,11 @@ def test_a_ci_takes_nothing_for_an_order(text: str, shown: str) -> None:
 @given(ODD)
 def test_no_control_character_is_left(text: str) -> None:
     shown = printable(text)
-    steering = [letter for letter in shown if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") and letter not in "\n\t"]
+    steering = [
+        letter
+        for letter in shown
+        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") and letter not in "\n\t"
+    ]
     turning = [letter for letter in shown if unicodedata.bidirectional(letter) in TURNING]
     assert steering == turning == []
     assert not re.search(r"^\s*::", shown, re.MULTILINE) and "##[" not in shown

@@ -39,7 +39,9 @@ def test_a_killed_writers_part_is_swept(tmp_path: Path) -> None:
     )
     below = tmp_path / "load" / "base"
     below.mkdir(parents=True)
-    subprocess.run([sys.executable, "-c", code, below / "requests.parquet"], check=False, env={**os.environ})
+    subprocess.run(
+        [sys.executable, "-c", code, below / "requests.parquet"], check=False, env={**os.environ}
+    )
     assert len(list(below.iterdir())) == 1 and not (below / "requests.parquet").exists()
     sweep(tmp_path)
     assert list(below.iterdir()) == []
@@ -55,7 +57,9 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
     write_whole(tmp_path / "link", "one")
     write_whole(tmp_path / "link", "two")
-    assert (tmp_path / "link").is_symlink() and (tmp_path / "elsewhere" / "file").read_text() == "two"
+    assert (tmp_path / "link").is_symlink() and (
+        tmp_path / "elsewhere" / "file"
+    ).read_text() == "two"
 
 
 def test_a_pipe_is_written_to(tmp_path: Path) -> None:
@@ -68,21 +72,32 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     shell = tmp_path / "shell.txt"
     with shell.open("w") as out:
         subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
-        assert shell.stat().st_ino == os.fstat(out.fileno()).st_ino  # what the shell has opened was not replaced
+        assert (
+            shell.stat().st_ino == os.fstat(out.fileno()).st_ino
+        )  # what the shell has opened was not replaced
     assert shell.read_text() == "to the pipe"
 
 
 def test_the_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as refused:
         write_whole(tmp_path / "none" / "file", "x")
-    assert (refused.value.errno, refused.value.filename) == (errno.ENOENT, str(tmp_path / "none" / "file"))
+    assert (refused.value.errno, refused.value.filename) == (
+        errno.ENOENT,
+        str(tmp_path / "none" / "file"),
+    )
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(OSError) as refused:
         write_whole(tmp_path / "loop" / "file", "x")
-    assert (refused.value.errno, refused.value.filename) == (errno.ELOOP, str(tmp_path / "loop" / "file"))
+    assert (refused.value.errno, refused.value.filename) == (
+        errno.ELOOP,
+        str(tmp_path / "loop" / "file"),
+    )
     (tmp_path / "full").mkdir()
     with pytest.raises(OSError) as refused, whole_file(tmp_path / "full" / "file") as place:
         place.touch()
         with Path("/dev/full").open("wb", buffering=0) as full:
             full.write(b"x")
-    assert (refused.value.errno, refused.value.filename) == (errno.ENOSPC, str(tmp_path / "full" / "file"))
+    assert (refused.value.errno, refused.value.filename) == (
+        errno.ENOSPC,
+        str(tmp_path / "full" / "file"),
+    )

@@ -67,7 +67,10 @@ async def serving(api: Api, tls: ssl.SSLContext | None = None) -> AsyncIterator[
 
 
 def refusal(message: str, param: str | None = None, status: int = 400) -> web.Response:
-    return web.json_response({"error": {"message": message, "param": param, "type": "invalid_request_error"}}, status=status)
+    return web.json_response(
+        {"error": {"message": message, "param": param, "type": "invalid_request_error"}},
+        status=status,
+    )
 
 
 def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
@@ -75,8 +78,26 @@ def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
         [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=127.0.0.1",
+            ),
+            *(
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-keyout",
+                str(key),
+                "-out",
+                str(certificate),
+            ),
         ],
         check=True,
         capture_output=True,

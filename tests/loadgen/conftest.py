@@ -107,7 +107,9 @@ def receiver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def need_compiled() -> None:
     """Skip without a C compiler. With one, an installation without the compiled part is a fault."""
     if KIND != "compiled":
-        assert shutil.which(os.environ.get("CC", "cc")) is None, "loadgen/_compiled.c was not compiled: install the project again"
+        assert shutil.which(os.environ.get("CC", "cc")) is None, (
+            "loadgen/_compiled.c was not compiled: install the project again"
+        )
         pytest.skip("no C compiler here")
 
 
@@ -139,7 +141,9 @@ def block(tmp_path: Path) -> Callable[..., Journal]:
         **workload: Any,
     ) -> Journal:
         config = WorkloadConfig.model_validate({"stages": [stage], "warmup": "0s", **workload})
-        plan = BlockPlan(endpoint, config.stages[0], 1, 0, asked or questions(1000), "plain", config)
+        plan = BlockPlan(
+            endpoint, config.stages[0], 1, 0, asked or questions(1000), "plain", config
+        )
         path = tmp_path / "block.jsonl"
 
         async def main() -> None:

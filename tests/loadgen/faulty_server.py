@@ -18,7 +18,10 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 def event(content: str | None, finish: str | None = None, **more: object) -> bytes:
-    data = {"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}], **more}
+    data = {
+        "choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}],
+        **more,
+    }
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
@@ -34,10 +37,17 @@ def chunk(data: bytes) -> bytes:
 
 
 def sized(body: bytes, more: bytes = b"", length: int | None = None) -> bytes:
-    return HEAD + more + b"Content-Length: %d\r\n\r\n" % (len(body) if length is None else length) + body
+    return (
+        HEAD
+        + more
+        + b"Content-Length: %d\r\n\r\n" % (len(body) if length is None else length)
+        + body
+    )
 
 
-def refusal(status: bytes, more: bytes = b"", body: bytes = b'{"error": {"message": "no"}}') -> bytes:
+def refusal(
+    status: bytes, more: bytes = b"", body: bytes = b'{"error": {"message": "no"}}'
+) -> bytes:
     return JSON % (status, more, len(body)) + body
 
 
@@ -142,7 +152,9 @@ class FaultyServer:
         self._tls = tls
 
     async def __aenter__(self) -> FaultyServer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24, backlog=1000, ssl=self._tls)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=1 << 24, backlog=1000, ssl=self._tls
+        )
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = self._server.sockets[0].getsockname()[1]
@@ -192,4 +204,8 @@ class FaultyServer:
         elif head.startswith(b"GET"):
             writer.write(refusal(b"200 OK", body=b'{"data": [{"id": "m"}]}'))
         else:
-            await says(CHUNKED, *map(chunk, [event("a "), event("b"), event(None, "stop"), DONE]), b"0\r\n\r\n")(self, writer)
+            await says(
+                CHUNKED,
+                *map(chunk, [event("a "), event("b"), event(None, "stop"), DONE]),
+                b"0\r\n\r\n",
+            )(self, writer)

@@ -23,7 +23,9 @@ def timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 def test_it_acts_at_each_time_it_is_given_and_ends_when_there_is_none() -> None:
     async def main() -> None:
         start_ns = time.monotonic_ns()
-        times = iter([start_ns + 5 * MS, start_ns + 5 * MS, start_ns + 1 * MS, start_ns + 30 * MS])  # one of them is past
+        times = iter(
+            [start_ns + 5 * MS, start_ns + 5 * MS, start_ns + 1 * MS, start_ns + 30 * MS]
+        )  # one of them is past
         acted: list[int] = []
         due: list[int] = [next(times)]
 

@@ -21,7 +21,14 @@ def stage(**fields: Any) -> Stage:
 
 def test_constant_arrivals_are_evenly_spaced_and_fill_the_window() -> None:
     made = schedule(stage(rate=4, arrivals="constant", duration="1s"), seed=1, block=1, warmup=0.5)
-    assert made.times_ns.tolist() == [0, 250_000_000, 500_000_000, 750_000_000, 1_000_000_000, 1_250_000_000]
+    assert made.times_ns.tolist() == [
+        0,
+        250_000_000,
+        500_000_000,
+        750_000_000,
+        1_000_000_000,
+        1_250_000_000,
+    ]
     assert (made.window_start_ns, made.window_end_ns) == (500_000_000, 1_500_000_000)
 
 
@@ -38,7 +45,9 @@ def test_a_counted_constant_window_is_exactly_count_over_rate_long() -> None:
     arrivals=st.sampled_from(["poisson", "constant"]),
     block=st.integers(1, 20),
 )
-def test_a_counted_window_holds_its_count(rate: float, requests: int, warmup: float, arrivals: str, block: int) -> None:
+def test_a_counted_window_holds_its_count(
+    rate: float, requests: int, warmup: float, arrivals: str, block: int
+) -> None:
     of = stage(rate=rate, arrivals=arrivals, requests=requests)
     made = schedule(of, seed=3, block=block, warmup=warmup)
     times = made.times_ns
@@ -70,12 +79,18 @@ def test_the_same_seed_and_block_give_the_same_schedule_and_others_do_not() -> N
 
 
 def test_the_stage_own_warmup_goes_before_the_workload_s() -> None:
-    assert schedule(stage(rate=10, duration="1s", warmup="3s"), 0, 1, 1.0).window_start_ns == 3_000_000_000
+    assert (
+        schedule(stage(rate=10, duration="1s", warmup="3s"), 0, 1, 1.0).window_start_ns
+        == 3_000_000_000
+    )
 
 
 def test_offered_load_of_counted_windows_is_unbiased() -> None:
     of = stage(rate=10, requests=5)
-    rates = [5e9 / (made.window_end_ns - made.window_start_ns) for made in (schedule(of, 0, block, 0.0) for block in range(4000))]
+    rates = [
+        5e9 / (made.window_end_ns - made.window_start_ns)
+        for made in (schedule(of, 0, block, 0.0) for block in range(4000))
+    ]
     assert np.mean(rates) == pytest.approx(10, abs=4 * np.std(rates) / len(rates) ** 0.5)
 
 
@@ -91,11 +106,19 @@ def test_offered_load_of_counted_windows_is_unbiased() -> None:
             {},
         ]
     ),
-    arrivals=st.sampled_from([{"arrivals": "constant"}, {"arrivals": "poisson"}, {"arrivals": "gamma", "burstiness": 0.3}]),
+    arrivals=st.sampled_from(
+        [
+            {"arrivals": "constant"},
+            {"arrivals": "poisson"},
+            {"arrivals": "gamma", "burstiness": 0.3},
+        ]
+    ),
     warmup=st.sampled_from([0.0, 1.3]),
     block=st.integers(1, 30),
 )
-def test_shaped_schedules_are_sorted_and_fill_their_window(shape: Any, arrivals: Any, warmup: float, block: int) -> None:
+def test_shaped_schedules_are_sorted_and_fill_their_window(
+    shape: Any, arrivals: Any, warmup: float, block: int
+) -> None:
     made = schedule(stage(rate=5, duration="20s", **shape, **arrivals), 2, block, warmup)
     assert (np.diff(made.times_ns) >= 0).all()
     assert made.times_ns[0] >= 0 and made.times_ns[-1] < made.window_end_ns
@@ -109,7 +132,12 @@ def test_a_ramp_s_clock_runs_both_ways(rate: float, to: float, start: float, at:
 
 
 def test_a_ramp_climbs_in_a_straight_line() -> None:
-    times = schedule(stage(rate=10, rate_to=100, arrivals="constant", duration="100s"), 0, 1, 0.0).times_ns / 1e9
+    times = (
+        schedule(
+            stage(rate=10, rate_to=100, arrivals="constant", duration="100s"), 0, 1, 0.0
+        ).times_ns
+        / 1e9
+    )
     counts = np.histogram(times, [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100])[0]
     expected = [10 * (10 + 90 * (i + 0.5) / 10) for i in range(10)]
     assert np.abs(counts - expected).max() <= 1
@@ -131,7 +159,12 @@ def test_bursts_keep_the_mean_rate_and_their_rests() -> None:
 
 
 def test_gamma_gaps_have_the_burstiness_named() -> None:
-    times = schedule(stage(rate=100, arrivals="gamma", burstiness=0.25, requests=20_000), 0, 1, 0.0).times_ns / 1e9
+    times = (
+        schedule(
+            stage(rate=100, arrivals="gamma", burstiness=0.25, requests=20_000), 0, 1, 0.0
+        ).times_ns
+        / 1e9
+    )
     assert stats.kstest(np.diff(times), stats.gamma(0.25, scale=0.04).cdf).pvalue > 0.01
 
 

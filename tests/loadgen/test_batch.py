@@ -26,7 +26,9 @@ def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         need_compiled()
 
 
-def with_pairs(count: int, go: Callable[[list[Connection], list[socket.socket], list[Connection]], object]) -> None:
+def with_pairs(
+    count: int, go: Callable[[list[Connection], list[socket.socket], list[Connection]], object]
+) -> None:
     """`go` gets connections, their other ends, and a list of those that were closed; what it returns is awaited."""
 
     async def main() -> None:
@@ -53,7 +55,9 @@ async def read(sock: socket.socket, count: int) -> bytes:
 
 
 def test_each_gets_its_own_and_the_times_are_in_order() -> None:
-    async def go(connections: list[Connection], ends: list[socket.socket], _: list[Connection]) -> None:
+    async def go(
+        connections: list[Connection], ends: list[socket.socket], _: list[Connection]
+    ) -> None:
         before_ns = time.monotonic_ns()
         stamps = batch.send_all(connections, pieces := [b"%d" % n for n in range(len(connections))])
         times = [before_ns, *stamps, time.monotonic_ns()]
@@ -64,7 +68,9 @@ def test_each_gets_its_own_and_the_times_are_in_order() -> None:
 
 
 def test_what_the_kernel_has_no_room_for_follows_in_order() -> None:
-    async def go(connections: list[Connection], ends: list[socket.socket], _: list[Connection]) -> None:
+    async def go(
+        connections: list[Connection], ends: list[socket.socket], _: list[Connection]
+    ) -> None:
         for piece in (LARGE, SMALL, LARGE, SMALL):
             batch.send_all(connections, [piece, SMALL])
         assert not connections[0].clear and connections[1].clear
@@ -76,7 +82,9 @@ def test_what_the_kernel_has_no_room_for_follows_in_order() -> None:
 
 
 def test_one_that_is_gone_is_closed_and_the_others_are_served() -> None:
-    async def go(connections: list[Connection], ends: list[socket.socket], closed: list[Connection]) -> None:
+    async def go(
+        connections: list[Connection], ends: list[socket.socket], closed: list[Connection]
+    ) -> None:
         ends[1].close()
         assert len(batch.send_all(connections, [SMALL] * 3)) == 3
         assert closed == [connections[1]]

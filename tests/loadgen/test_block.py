@@ -31,8 +31,12 @@ def arrivals_ns(record: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_an_open_block_s_journal_agrees_with_what_the_server_did(emulator: Any, block: Any, transport: str) -> None:
-    server = emulator("--ttft", "exponential:20ms", "--itl", "exponential:3ms", "--tokens", "uniform:1:20")
+def test_an_open_block_s_journal_agrees_with_what_the_server_did(
+    emulator: Any, block: Any, transport: str
+) -> None:
+    server = emulator(
+        "--ttft", "exponential:20ms", "--itl", "exponential:3ms", "--tokens", "uniform:1:20"
+    )
     of = {"rate": 40, "duration": "1s", "warmup": "0.5s"}
     journal = block(server.endpoint, of, transport=transport)
     truth = server.truth()
@@ -54,9 +58,19 @@ def test_an_open_block_s_journal_agrees_with_what_the_server_did(emulator: Any, 
         assert record.scheduled_ns <= record.sent_ns <= did["arrived_ns"] - origin
         assert (arrivals_ns(record) >= np.array(did["event_ns"]) - origin).all()
         assert record.done_ns >= arrivals_ns(record)[-1]
-    assert (header.transport, header.clock) == (transport, {"socket": "kernel", "aiohttp": "user"}[transport])
-    late = np.concatenate([arrivals_ns(r) + header.origin_monotonic_ns - truth[prompt(r)]["event_ns"] for r in journal.records])
-    assert np.median(late) < np.median(np.concatenate([np.diff(truth[prompt(r)]["event_ns"]) for r in journal.records]))
+    assert (header.transport, header.clock) == (
+        transport,
+        {"socket": "kernel", "aiohttp": "user"}[transport],
+    )
+    late = np.concatenate(
+        [
+            arrivals_ns(r) + header.origin_monotonic_ns - truth[prompt(r)]["event_ns"]
+            for r in journal.records
+        ]
+    )
+    assert np.median(late) < np.median(
+        np.concatenate([np.diff(truth[prompt(r)]["event_ns"]) for r in journal.records])
+    )
 
 
 def test_a_stalled_server_does_not_hold_back_the_schedule(emulator: Any, block: Any) -> None:
@@ -69,12 +83,19 @@ def test_a_stalled_server_does_not_hold_back_the_schedule(emulator: Any, block: 
     assert arrived[-1] < 10 * 100_000_000  # all had come when half had been served
     for record in journal.records:
         assert record.failure is None
-        assert record.chunk_ns[0] - record.scheduled_ns >= truth[prompt(record)]["event_ns"][0] - origin - record.scheduled_ns
-    latencies = [r.chunk_ns[0] - r.scheduled_ns for r in sorted(journal.records, key=lambda r: r.id)]
+        assert (
+            record.chunk_ns[0] - record.scheduled_ns
+            >= truth[prompt(record)]["event_ns"][0] - origin - record.scheduled_ns
+        )
+    latencies = [
+        r.chunk_ns[0] - r.scheduled_ns for r in sorted(journal.records, key=lambda r: r.id)
+    ]
     assert latencies[-1] > 15 * 70_000_000  # 20 services of 100 ms against arrivals 20 ms apart
 
 
-def test_a_closed_loop_keeps_its_concurrency_and_never_exceeds_it(emulator: Any, block: Any) -> None:
+def test_a_closed_loop_keeps_its_concurrency_and_never_exceeds_it(
+    emulator: Any, block: Any
+) -> None:
     server = emulator("--ttft", "5ms", "--itl", "2ms", "--tokens", "uniform:1:10")
     journal = block(server.endpoint, {"concurrency": 4, "requests": 60, "warmup": "0.1s"})
     truth = server.truth().values()
@@ -91,11 +112,16 @@ def test_a_closed_loop_keeps_its_concurrency_and_never_exceeds_it(emulator: Any,
 def test_a_closed_loop_of_a_duration(emulator: Any, block: Any) -> None:
     server = emulator("--ttft", "5ms", "--tokens", "2")
     journal = block(server.endpoint, {"concurrency": 2, "duration": "0.4s"})
-    assert journal.header.planned is None and journal.header.window_end_ns == journal.end.window_end_ns == 400_000_000
+    assert (
+        journal.header.planned is None
+        and journal.header.window_end_ns == journal.end.window_end_ns == 400_000_000
+    )
     assert all(r.scheduled_ns < 400_000_000 and r.failure is None for r in journal.records)
 
 
-def test_a_ramp_and_a_recording_say_what_they_offer(emulator: Any, block: Any, tmp_path: Path) -> None:
+def test_a_ramp_and_a_recording_say_what_they_offer(
+    emulator: Any, block: Any, tmp_path: Path
+) -> None:
     server = emulator("--tokens", "1")
     ramp = block(server.endpoint, {"rate": 10, "rate_to": 30, "duration": "1s"})
     assert ramp.header.offered_rate == 20
@@ -103,7 +129,9 @@ def test_a_ramp_and_a_recording_say_what_they_offer(emulator: Any, block: Any, t
     trace.write_text("".join(f'{{"at": {i / 10}}}\n' for i in range(30)))
     replay = block(server.endpoint, {"trace": {"file": str(trace), "speed": 2}, "requests": 10})
     assert replay.header.offered_rate == pytest.approx(20) and replay.header.arrivals == "trace"
-    assert [r.scheduled_ns for r in sorted(replay.records, key=lambda r: r.id)] == [i * 50_000_000 for i in range(10)]
+    assert [r.scheduled_ns for r in sorted(replay.records, key=lambda r: r.id)] == [
+        i * 50_000_000 for i in range(10)
+    ]
 
 
 def test_a_closed_loop_thinks_between_requests(emulator: Any, block: Any) -> None:
@@ -141,9 +169,13 @@ SHORT = {"connect": "1s", "first": "1s", "stall": "0.8s", "total": "2s"}
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_every_fault_ends_in_its_own_class_and_the_others_go_on(emulator: Any, block: Any, transport: str, receiver: str) -> None:
+def test_every_fault_ends_in_its_own_class_and_the_others_go_on(
+    emulator: Any, block: Any, transport: str, receiver: str
+) -> None:
     server = emulator("--ttft", "5ms", "--itl", "1ms", "--tokens", "30")
-    asked = [Question(name, [{"role": "user", "content": f"fault:{name}"}]) for name in [*FAULTS, "none"]] * 2
+    asked = [
+        Question(name, [{"role": "user", "content": f"fault:{name}"}]) for name in [*FAULTS, "none"]
+    ] * 2
     journal = block(
         server.endpoint,
         {"rate": 100, "arrivals": "constant", "requests": len(asked)},
@@ -160,7 +192,11 @@ def test_every_fault_ends_in_its_own_class_and_the_others_go_on(emulator: Any, b
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
 def test_a_connection_reset_at_once(emulator: Any, block: Any, transport: str) -> None:
-    journal = block(emulator("--fault", "reset-connect").endpoint, {"concurrency": 1, "requests": 2}, transport=transport)
+    journal = block(
+        emulator("--fault", "reset-connect").endpoint,
+        {"concurrency": 1, "requests": 2},
+        transport=transport,
+    )
     # Which of the two it is depends on whether the request was out before the reset came in.
     assert all(r.failure == ("connect" if r.sent_ns is None else "reset") for r in journal.records)
     assert len(journal.records) == 2
@@ -168,7 +204,11 @@ def test_a_connection_reset_at_once(emulator: Any, block: Any, transport: str) -
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
 def test_nobody_listens(block: Any, transport: str) -> None:
-    journal = block(Endpoint("variant", "http://127.0.0.1:9/v1", "m"), {"rate": 50, "requests": 3}, transport=transport)
+    journal = block(
+        Endpoint("variant", "http://127.0.0.1:9/v1", "m"),
+        {"rate": 50, "requests": 3},
+        transport=transport,
+    )
     assert [r.failure for r in journal.records] == ["connect"] * 3
     assert all(r.sent_ns is None for r in journal.records)
 
@@ -187,14 +227,18 @@ def test_a_name_that_does_not_resolve(block: Any, transport: str) -> None:
 def test_tls_to_a_server_that_speaks_none(emulator: Any, block: Any) -> None:
     server = emulator()
     journal = block(
-        Endpoint("variant", f"https://127.0.0.1:{server.port}/v1", "m"), {"concurrency": 1, "requests": 1}, deadlines=SHORT
+        Endpoint("variant", f"https://127.0.0.1:{server.port}/v1", "m"),
+        {"concurrency": 1, "requests": 1},
+        deadlines=SHORT,
     )
     assert journal.records[0].failure in ("tls", "timeout_connect")
 
 
 def test_arrivals_over_the_limit_are_dropped_and_counted(emulator: Any, block: Any) -> None:
     server = emulator("--ttft", "500ms", "--tokens", "1")
-    journal = block(server.endpoint, {"rate": 100, "arrivals": "constant", "requests": 10}, max_in_flight=3)
+    journal = block(
+        server.endpoint, {"rate": 100, "arrivals": "constant", "requests": 10}, max_in_flight=3
+    )
     failures = {r.id: r.failure for r in journal.records}
     assert [failures[i] for i in range(10)] == [None] * 3 + ["dropped"] * 7
     assert all(r.sent_ns is None for r in journal.records if r.failure == "dropped")
@@ -203,7 +247,9 @@ def test_arrivals_over_the_limit_are_dropped_and_counted(emulator: Any, block: A
 
 def test_stop_drains_what_is_in_flight_and_cancels_the_rest(emulator: Any, block: Any) -> None:
     server = emulator("--ttft", "400ms", "--tokens", "1")
-    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, stop_at=1)
+    journal = block(
+        server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, stop_at=1
+    )
     assert journal.end.end == "interrupted"
     assert sorted(r.id for r in journal.records) == list(range(40))
     sent = [r for r in journal.records if r.sent_ns is not None]
@@ -221,8 +267,13 @@ def test_stop_in_a_closed_loop(emulator: Any, block: Any) -> None:
     assert all(r.failure is None for r in journal.records if r.sent_ns is not None)
 
 
-@pytest.mark.parametrize("stage", [{"rate": 20, "arrivals": "constant", "requests": 40}, {"concurrency": 3, "requests": 40}])
-def test_a_cancelled_block_leaves_a_whole_journal(emulator: Any, block: Any, stage: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "stage",
+    [{"rate": 20, "arrivals": "constant", "requests": 40}, {"concurrency": 3, "requests": 40}],
+)
+def test_a_cancelled_block_leaves_a_whole_journal(
+    emulator: Any, block: Any, stage: dict[str, Any]
+) -> None:
     server = emulator("--ttft", "10s", "--tokens", "1")
     asked = questions(40)
     asked[2] = Question("q2", [{"role": "user", "content": "fault:http-500"}])
@@ -235,17 +286,26 @@ def test_a_cancelled_block_leaves_a_whole_journal(emulator: Any, block: Any, sta
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_a_server_killed_in_the_run_fails_the_rest(emulator: Any, block: Any, transport: str) -> None:
+def test_a_server_killed_in_the_run_fails_the_rest(
+    emulator: Any, block: Any, transport: str
+) -> None:
     server = emulator("--ttft", "10ms", "--itl", "20ms", "--tokens", "10")
     timer = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {server.process.pid}"])
-    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, deadlines=SHORT, transport=transport)
+    journal = block(
+        server.endpoint,
+        {"rate": 20, "arrivals": "constant", "requests": 40},
+        deadlines=SHORT,
+        transport=transport,
+    )
     timer.wait()
     failures = [r.failure for r in sorted(journal.records, key=lambda r: r.id)]
     assert failures[0] is None and failures[-1] == "connect"
     assert set(failures) <= {None, "connect", "reset", "truncated"}
 
 
-def test_tokens_that_share_a_chunk_are_counted_where_the_server_says_so(emulator: Any, block: Any) -> None:
+def test_tokens_that_share_a_chunk_are_counted_where_the_server_says_so(
+    emulator: Any, block: Any
+) -> None:
     args = ["--tokens", "10", "--tokens-per-chunk", "4"]
     told = block(emulator("--owned-by", "vllm", *args).endpoint, {"concurrency": 1, "requests": 2})
     assert [r.chunk_tokens for r in told.records] == [[4, 4, 2]] * 2
@@ -313,7 +373,10 @@ FAILING = CHILD.replace('"rate": 100, "duration": "60s"', '"rate": 2000, "durati
 def test_memory_stays_small_when_everything_fails(tmp_path: Path) -> None:
     """The garbage collector is held back in a block, and failed requests are garbage that only it finds."""
     # ru_maxrss would be this process's own, which a child inherits.
-    code = FAILING + "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    code = (
+        FAILING
+        + "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
     path = tmp_path / "failed.jsonl"
     command = [sys.executable, "-c", code, "http://127.0.0.1:9/v1", str(path)]
     peak_kb = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -346,10 +409,14 @@ def test_progress_hears_of_every_record(emulator: Any, tmp_path: Path) -> None:
 
         def log(self, line: str) -> None: ...
 
-    config = WorkloadConfig.model_validate({"stages": [{"concurrency": 2, "requests": 6}], "warmup": "0s"})
+    config = WorkloadConfig.model_validate(
+        {"stages": [{"concurrency": 2, "requests": 6}], "warmup": "0s"}
+    )
     asked = [*questions(5), Question("bad", [{"role": "user", "content": "fault:http-500"}])]
     progress = Counting()
-    plan = BlockPlan(emulator("--tokens", "1").endpoint, config.stages[0], 1, 0, asked, "plain", config)
+    plan = BlockPlan(
+        emulator("--tokens", "1").endpoint, config.stages[0], 1, 0, asked, "plain", config
+    )
     run(run_block(plan, tmp_path / "j.jsonl", progress, asyncio.Event()))
     assert len(progress.seen) == 6
     assert any("1 failed" in note for note in progress.seen)

@@ -14,13 +14,25 @@ from loadgen.event_loop import run
 
 def events(asked: float, error: float = 10.0, busy: float = 0.5, failed: int = 0) -> EventLevel:
     return EventLevel(
-        streams=1, asked=asked, sent=asked, error_p50_us=1.0, error_p99_us=error, coalesced=0.0, busy=busy, failed=failed
+        streams=1,
+        asked=asked,
+        sent=asked,
+        error_p50_us=1.0,
+        error_p99_us=error,
+        coalesced=0.0,
+        busy=busy,
+        failed=failed,
     )
 
 
 @pytest.mark.parametrize(
     ("level", "held"),
-    [(events(1), True), (events(1, error=2000), False), (events(1, busy=0.95), False), (events(1, failed=1), False)],
+    [
+        (events(1), True),
+        (events(1, error=2000), False),
+        (events(1, busy=0.95), False),
+        (events(1, failed=1), False),
+    ],
 )
 def test_what_counts_as_held(level: EventLevel, held: bool) -> None:
     assert level.held is held
@@ -28,16 +40,22 @@ def test_what_counts_as_held(level: EventLevel, held: bool) -> None:
     assert not slow.held
 
 
-def test_a_ladder_ends_at_the_first_load_not_held_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ladder_ends_at_the_first_load_not_held_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cores = os.sched_getaffinity(0)
     monkeypatch.setattr("loadgen.calibration._SLIP_LIMIT_MS", -1.0)
-    found = run(calibrate(Silent(), event_rates=(500,), request_rates=(50, 60), streams=(20,), seconds=0.2))
+    found = run(
+        calibrate(Silent(), event_rates=(500,), request_rates=(50, 60), streams=(20,), seconds=0.2)
+    )
     assert os.sched_getaffinity(0) == cores
     assert len(found.requests) == 1
     assert (found.requests_per_s, found.requests_lower_bound) == (0.0, False)
     level = found.events[0]
     assert level.failed == 0 and level.error_p50_us > -100 and 0 <= level.coalesced <= 1
-    assert (found.events_per_s, found.events_lower_bound) == ((level.sent, True) if level.held else (0.0, False))
+    assert (found.events_per_s, found.events_lower_bound) == (
+        (level.sent, True) if level.held else (0.0, False)
+    )
     assert found.open[0].streams == 20 and found.open[0].failed == 0
     save(found, tmp_path / "deep" / "calibration.json")
     assert load(tmp_path / "deep" / "calibration.json") == found

@@ -33,6 +33,10 @@ def test_each_worker_stays_under_its_ceiling(
     stage: dict[str, Any], ceiling: Ceiling | None, workers: int | None, expected: int
 ) -> None:
     workload = WorkloadConfig.model_validate(
-        {"stages": [{**stage, "duration": "10s"}], "workers": workers, "sampling": {"max_tokens": 100}}
+        {
+            "stages": [{**stage, "duration": "10s"}],
+            "workers": workers,
+            "sampling": {"max_tokens": 100},
+        }
     )
     assert workers_for(workload.stages[0], workload, ceiling, cores=8) == expected

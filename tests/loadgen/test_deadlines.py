@@ -12,7 +12,9 @@ from loadgen.protocol.reply import Reply
 from loadgen.sending.deadlines import overdue
 
 S = 1_000_000_000
-DEADLINES = Deadlines.model_validate({"connect": "1s", "first": "10s", "stall": "3s", "total": "30s"})
+DEADLINES = Deadlines.model_validate(
+    {"connect": "1s", "first": "10s", "stall": "3s", "total": "30s"}
+)
 
 
 class Exchange:
@@ -35,7 +37,9 @@ class Exchange:
         (True, [105, 128], 130, ("timeout_total", 130)),
     ],
 )
-def test_overdue(connected: bool, contents: list[int], now: float, expected: tuple[str | None, int]) -> None:
+def test_overdue(
+    connected: bool, contents: list[int], now: float, expected: tuple[str | None, int]
+) -> None:
     reply = Reply()
     reply.chunk_at_ns = [at * S for at in contents]
     failure, at_ns = overdue(Exchange(connected), reply, DEADLINES, int(now * S))  # type: ignore[arg-type]
@@ -55,7 +59,12 @@ def test_a_short_deadline_is_not_noticed_at_a_long_one_s_time(
 ) -> None:
     asked = [Question("q", [{"role": "user", "content": f"fault:{fault}"}])]
     long = {"connect": "60s", "first": "60s", "stall": "60s", "total": "60s"}
-    journal = block(emulator().endpoint, {"concurrency": 1, "requests": 1}, asked, deadlines={**long, **deadlines})
+    journal = block(
+        emulator().endpoint,
+        {"concurrency": 1, "requests": 1},
+        asked,
+        deadlines={**long, **deadlines},
+    )
     (record,) = journal.records
     assert record.failure == failure
     assert record.done_ns - record.scheduled_ns < 30 * S

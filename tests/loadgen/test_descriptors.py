@@ -55,4 +55,7 @@ def test_the_soft_limit_is_raised_as_far_as_needed_and_the_hard_one_is_told() ->
     assert 100 + 64 < more[0][0] < 300 and more[1] == ""
     assert too_many[0] == more[0]
     assert too_many[1].startswith("concurrency-399: up to 399 requests in flight need 4")
-    assert "and the system allows 400: allow more (ulimit -n), or write a lower concurrency" in too_many[1]
+    assert (
+        "and the system allows 400: allow more (ulimit -n), or write a lower concurrency"
+        in too_many[1]
+    )

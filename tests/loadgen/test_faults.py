@@ -36,18 +36,30 @@ def asked(names: Sequence[str], phase: str) -> list[Question]:
     healthy = [f"well-{number}" for number in range(20)]
     order = {
         "start": [*names, *healthy],
-        "load": [*healthy[:5], *(name for pair in zip(names, healthy * 9, strict=False) for name in pair), *healthy[5:]],
+        "load": [
+            *healthy[:5],
+            *(name for pair in zip(names, healthy * 9, strict=False) for name in pair),
+            *healthy[5:],
+        ],
         "drain": [*healthy, *names],
     }[phase]
     return [
-        Question(name, [{"role": "user", "content": name if name.startswith("well-") else f"fault:{name}"}]) for name in order
+        Question(
+            name,
+            [{"role": "user", "content": name if name.startswith("well-") else f"fault:{name}"}],
+        )
+        for name in order
     ]
 
 
-async def records_of(endpoint: Endpoint, questions: list[Question], transport: str, file: Path) -> list[RequestRecord]:
+async def records_of(
+    endpoint: Endpoint, questions: list[Question], transport: str, file: Path
+) -> list[RequestRecord]:
     """One block at 100 requests/s."""
     stage = {"rate": 100, "arrivals": "constant", "requests": len(questions)}
-    config = WorkloadConfig.model_validate({"stages": [stage], "warmup": "0s", "transport": transport, "deadlines": DEADLINES})
+    config = WorkloadConfig.model_validate(
+        {"stages": [stage], "warmup": "0s", "transport": transport, "deadlines": DEADLINES}
+    )
     plan = BlockPlan(endpoint, config.stages[0], 1, 0, questions, "plain", config)
     await asyncio.wait_for(run_block(plan, file, Silent(), asyncio.Event()), 60)
     journal = read_journal(file)
@@ -77,11 +89,17 @@ def test_every_fault_at_every_time_of_a_block(tmp_path: Path, receiver: str) -> 
     async def main() -> dict[str, list[str]]:
         async with FaultyServer() as server:
             blocks = [
-                records_of(server.endpoint, asked(ONE_BY_ONE, phase), transport, tmp_path / f"{transport}-{phase}")
+                records_of(
+                    server.endpoint,
+                    asked(ONE_BY_ONE, phase),
+                    transport,
+                    tmp_path / f"{transport}-{phase}",
+                )
                 for transport, phase in cases
             ]
             return {
-                str(case): judge(records, classes) for case, records in zip(cases, await asyncio.gather(*blocks), strict=True)
+                str(case): judge(records, classes)
+                for case, records in zip(cases, await asyncio.gather(*blocks), strict=True)
             }
 
     assert len(classes) >= 25
@@ -89,13 +107,19 @@ def test_every_fault_at_every_time_of_a_block(tmp_path: Path, receiver: str) -> 
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_a_redirect_in_the_middle_of_a_load_says_where_it_leads(tmp_path: Path, transport: str) -> None:
+def test_a_redirect_in_the_middle_of_a_load_says_where_it_leads(
+    tmp_path: Path, transport: str
+) -> None:
     async def main() -> list[RequestRecord]:
         async with FaultyServer() as server:
-            return await records_of(server.endpoint, asked(["redirect"], "drain"), transport, tmp_path / "block")
+            return await records_of(
+                server.endpoint, asked(["redirect"], "drain"), transport, tmp_path / "block"
+            )
 
     [record] = [record for record in run(main()) if record.prompt_id == "redirect"]
-    assert record.error.startswith("HTTP 302") and record.error.endswith("(it redirects to /v1/chat/completions)")
+    assert record.error.startswith("HTTP 302") and record.error.endswith(
+        "(it redirects to /v1/chat/completions)"
+    )
 
 
 WITHOUT_C = """
@@ -137,7 +161,9 @@ print(json.dumps([record.failure for record in records]))
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_requests_without_a_file_descriptor_fail_and_the_block_goes_on(emulator: Any, tmp_path: Path, transport: str) -> None:
+def test_requests_without_a_file_descriptor_fail_and_the_block_goes_on(
+    emulator: Any, tmp_path: Path, transport: str
+) -> None:
     url = emulator("--ttft", "1s", "--tokens", "1").endpoint.base_url
     command = [sys.executable, "-c", SCARCE, url, transport, str(tmp_path / "block")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -150,10 +176,18 @@ def test_the_emulator_s_faults_at_every_time_of_a_block(emulator: Any, tmp_path:
 
     async def main() -> dict[str, list[str]]:
         blocks = [
-            records_of(endpoint, asked(sorted(EMULATED), phase), transport, tmp_path / f"{transport}-{phase}")
+            records_of(
+                endpoint,
+                asked(sorted(EMULATED), phase),
+                transport,
+                tmp_path / f"{transport}-{phase}",
+            )
             for transport, phase in cases
         ]
-        return {str(case): judge(records, EMULATED) for case, records in zip(cases, await asyncio.gather(*blocks), strict=True)}
+        return {
+            str(case): judge(records, EMULATED)
+            for case, records in zip(cases, await asyncio.gather(*blocks), strict=True)
+        }
 
     assert run(main()) == {str(case): [] for case in cases}
 
@@ -173,7 +207,9 @@ def test_a_server_that_dies_at_any_time_of_a_block(tmp_path: Path, transport: st
 
     for phase, records in zip(PHASES, run(main()), strict=True):
         ended = [record.failure for record in sorted(records, key=lambda record: record.id)]
-        place = next(at for at, question in enumerate(asked(["die"], phase)) if question.id == "die")
+        place = next(
+            at for at, question in enumerate(asked(["die"], phase)) if question.id == "die"
+        )
         # On a connection that was kept it is asked again, once, and then there is nobody.
         assert ended[place] in ("reset", "connect"), phase
         assert set(ended) <= {None, "connect", "reset", "truncated"}, phase
@@ -201,7 +237,9 @@ def test_tls_to_a_server_that_speaks_plainly(tmp_path: Path) -> None:
 def test_plain_words_to_a_server_that_speaks_tls(tmp_path: Path, transport: str) -> None:
     async def main() -> list[RequestRecord]:
         async with FaultyServer(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as server:
-            return await records_of(server.endpoint, asked([], "drain"), transport, tmp_path / "block")
+            return await records_of(
+                server.endpoint, asked([], "drain"), transport, tmp_path / "block"
+            )
 
     # Some send an alert before they close.
     assert {record.failure for record in run(main())} <= {"reset", "malformed"}

@@ -47,13 +47,18 @@ def test_open_loop_workers_keep_one_schedule(emulator: Any, block: Any, tmp_path
     assert (np.diff([r.done_ns for r in journal.records]) >= 0).all()
     truth = server.truth()
     for record in journal.records:
-        assert truth[f"question {record.prompt_id[1:]}"]["arrived_ns"] >= record.sent_ns + journal.header.origin_monotonic_ns
+        assert (
+            truth[f"question {record.prompt_id[1:]}"]["arrived_ns"]
+            >= record.sent_ns + journal.header.origin_monotonic_ns
+        )
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
 
 def test_closed_loop_workers_share_the_slots_and_the_requests(emulator: Any, block: Any) -> None:
     server = emulator("--tokens", "4")
-    journal = block(server.endpoint, {"concurrency": 5, "requests": 40, "warmup": "0.2s"}, workers=2)
+    journal = block(
+        server.endpoint, {"concurrency": 5, "requests": 40, "warmup": "0.2s"}, workers=2
+    )
     assert max(did["active"] for did in server.truth().values()) == 5
     assert len({r.id for r in journal.records}) == len(journal.records)
     window = [r for r in journal.records if r.scheduled_ns >= journal.header.window_start_ns]
@@ -61,9 +66,16 @@ def test_closed_loop_workers_share_the_slots_and_the_requests(emulator: Any, blo
 
 
 @pytest.mark.parametrize("how", ["stop_at", "cancel_at"])
-def test_a_fleet_that_is_stopped_leaves_one_whole_journal(emulator: Any, block: Any, how: str) -> None:
+def test_a_fleet_that_is_stopped_leaves_one_whole_journal(
+    emulator: Any, block: Any, how: str
+) -> None:
     server = emulator("--ttft", "300ms", "--tokens", "1")
-    journal = block(server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 200}, workers=2, **{how: 5})
+    journal = block(
+        server.endpoint,
+        {"rate": 20, "arrivals": "constant", "requests": 200},
+        workers=2,
+        **{how: 5},
+    )
     assert journal.end.end == "interrupted"
     assert sorted(r.id for r in journal.records) == list(range(200))
     assert {r.failure for r in journal.records if r.sent_ns is None} == {"cancelled"}
@@ -88,14 +100,25 @@ HEADER = JournalHeader(
         ("missing", [1], False),  # and before it began
     ],
 )
-def test_parts_of_killed_workers_are_merged_as_far_as_they_go(tmp_path: Path, second: str, ids: list[int], ended: bool) -> None:
+def test_parts_of_killed_workers_are_merged_as_far_as_they_go(
+    tmp_path: Path, second: str, ids: list[int], ended: bool
+) -> None:
     end = msgspec.json.encode(JournalEnd(end="complete", ended_ns=9, window_end_ns=9)) + b"\n"
     parts = [tmp_path / "b.part-0", tmp_path / "b.part-1"]
     for number, (part, what) in enumerate(zip(parts, ("record end", second), strict=True), start=1):
-        record = msgspec.json.encode(RequestRecord(id=number, prompt_id="q", scheduled_ns=0, done_ns=number)) + b"\n"
+        record = (
+            msgspec.json.encode(
+                RequestRecord(id=number, prompt_id="q", scheduled_ns=0, done_ns=number)
+            )
+            + b"\n"
+        )
         pieces = {"record": record, "end": end, "torn": record[:20], "torn-end": end[:20]}
         if what != "missing":
-            part.write_bytes(msgspec.json.encode(HEADER) + b"\n" + b"".join(pieces[word] for word in what.split()))
+            part.write_bytes(
+                msgspec.json.encode(HEADER)
+                + b"\n"
+                + b"".join(pieces[word] for word in what.split())
+            )
     journal = tmp_path / "b.jsonl"
     assert (merge(parts, journal) is not None) is ended
     _, *lines = journal.read_bytes().splitlines()
@@ -107,7 +130,11 @@ def test_a_worker_that_dies_is_said(emulator: Any, block: Any) -> None:
     server = emulator("--tokens", "1")
 
     def kill_one() -> None:
-        while not (workers := [c for c in psutil.Process().children() if "loadgen.sending.worker" in c.cmdline()]):
+        while not (
+            workers := [
+                c for c in psutil.Process().children() if "loadgen.sending.worker" in c.cmdline()
+            ]
+        ):
             time.sleep(0.05)
         time.sleep(0.5)
         workers[0].kill()

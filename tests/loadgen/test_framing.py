@@ -20,14 +20,20 @@ def chunk(body: bytes, extension: bytes = b"") -> bytes:
 
 
 def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
-    return [stream[a:b] for a, b in pairwise(sorted({0, len(stream), *(c % (len(stream) + 1) for c in cuts)}))]
+    return [
+        stream[a:b]
+        for a, b in pairwise(sorted({0, len(stream), *(c % (len(stream) + 1) for c in cuts)}))
+    ]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     bodies=st.lists(
         st.tuples(
-            st.one_of(st.binary(min_size=1, max_size=60), st.sampled_from([b"\r\n", b"0\r\n\r\n", b"5\r\nab"])),
+            st.one_of(
+                st.binary(min_size=1, max_size=60),
+                st.sampled_from([b"\r\n", b"0\r\n\r\n", b"5\r\nab"]),
+            ),
             st.sampled_from([b"", b"", b"", b";a=b", b" ", b';q="\\""']),
         ),
         max_size=12,
@@ -38,20 +44,28 @@ def cut(stream: bytes, cuts: list[int]) -> list[bytes]:
     batch=st.integers(1, 8),
 )
 def test_chunks_cut_anywhere_carry_their_bytes(
-    receiver: str, bodies: list[tuple[bytes, bytes]], trailer: bytes, cuts: list[int], whole: bool, batch: int
+    receiver: str,
+    bodies: list[tuple[bytes, bytes]],
+    trailer: bytes,
+    cuts: list[int],
+    whole: bool,
+    batch: int,
 ) -> None:
     """Whole chunks first, then cut as well; every byte of a body comes out with the piece that it is in."""
     chunks = [chunk(*body) for body in bodies] + [b"0\r\n" + trailer + b"\r\n"]
     stream = b"".join(chunks)
     pieces = chunks if whole else cut(stream, cuts)
     carries = b"".join(
-        b"0" * (len(framed) - len(body) - 2) + b"1" * len(body) + b"00" for framed, (body, _) in zip(chunks, bodies, strict=False)
+        b"0" * (len(framed) - len(body) - 2) + b"1" * len(body) + b"00"
+        for framed, (body, _) in zip(chunks, bodies, strict=False)
     ).ljust(len(stream), b"0")
     ends = list(accumulate(map(len, pieces)))
     expected = [
         bytes(
             byte
-            for byte, is_body in zip(stream[end - len(piece) : end], carries[end - len(piece) : end], strict=True)
+            for byte, is_body in zip(
+                stream[end - len(piece) : end], carries[end - len(piece) : end], strict=True
+            )
             if is_body == 49
         )
         for piece, end in zip(pieces, ends, strict=True)
@@ -68,7 +82,17 @@ def test_chunks_cut_anywhere_carry_their_bytes(
 
 
 @pytest.mark.parametrize(
-    "stream", [b"zz\r\n", b"0x5\r\nhello\r\n", b"-1\r\n", b"1_0\r\n", b"3\r\nhello\r\n", b"\r\n", b"1" * 20_000, b"2\r\nabXY"]
+    "stream",
+    [
+        b"zz\r\n",
+        b"0x5\r\nhello\r\n",
+        b"-1\r\n",
+        b"1_0\r\n",
+        b"3\r\nhello\r\n",
+        b"\r\n",
+        b"1" * 20_000,
+        b"2\r\nabXY",
+    ],
 )
 def test_what_is_no_chunked_coding_is_refused(receiver: str, stream: bytes) -> None:
     decoder = ChunkedDecoder()

@@ -14,7 +14,17 @@ from benchmarks.fuzz.reference import may_succeed, unchunked
 from benchmarks.fuzz.run import SHARES
 from benchmarks.fuzz.targets import FRAGMENTS, TARGETS
 
-CHUNKS = [b"0\r\n", b"5\r\nabcde\r\n", b"5;x=1\r\nabcde\r\n", b"a\r\n", b"\r\n", b"X: y\r\n", b"zz\r\n", b"\r", b"1"]
+CHUNKS = [
+    b"0\r\n",
+    b"5\r\nabcde\r\n",
+    b"5;x=1\r\nabcde\r\n",
+    b"a\r\n",
+    b"\r\n",
+    b"X: y\r\n",
+    b"zz\r\n",
+    b"\r",
+    b"1",
+]
 HEADS = [
     b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 503\r\n", b"HTTP/1.1 2x0\r\n", b"Content-Length: 5\r\n", b"Content-Length: -5\r\n",
     b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n", b"Connection: close\r\n", b"X : y\r\n", b": y\r\n",
@@ -34,7 +44,9 @@ def test_every_target_has_its_share() -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_must_hold_of_any_bytes(name: str) -> None:
-    parts = st.lists(st.sampled_from(PARTS.get(name, FRAGMENTS)) | st.binary(max_size=8), max_size=25).map(b"".join)
+    parts = st.lists(
+        st.sampled_from(PARTS.get(name, FRAGMENTS)) | st.binary(max_size=8), max_size=25
+    ).map(b"".join)
     first = st.binary(min_size=1, max_size=1)
     check(TARGETS[name], st.binary(max_size=200) | st.builds(bytes.__add__, first, parts) | parts)
 
@@ -57,9 +69,21 @@ HEADER = (
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5-6,-],"chunk_tokens":[1,1]}\n'),
-        ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5,--6],"chunk_tokens":[1,1]}\n'),
-        ("journal", HEADER + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":"5-6","chunk_tokens":[1,1]}\n'),
+        (
+            "journal",
+            HEADER
+            + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5-6,-],"chunk_tokens":[1,1]}\n',
+        ),
+        (
+            "journal",
+            HEADER
+            + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5,--6],"chunk_tokens":[1,1]}\n',
+        ),
+        (
+            "journal",
+            HEADER
+            + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":"5-6","chunk_tokens":[1,1]}\n',
+        ),
         ("trace", b'{"at": 1, "hash_ids": 0}'),
         ("trace", b"Timestamp,Request tokens\n5,\x1f72\n"),
         ("reply", b'\x34\xef\xbb\xbfdata:{"choices": [{"text": "a", "finish_reason": "length"}]}'),
@@ -103,7 +127,10 @@ def test_the_judge_of_chunks(stream: bytes, carries: tuple[bytes, bool] | None) 
     ("file", "arrivals"),
     [
         (b'{"timestamp": 250, "input_length": 4}\n', [(0.25, [(4, None, (), None)])]),
-        (b"TIMESTAMP,ContextTokens,GeneratedTokens\n1970-01-01 01:00:02.5+01:00,7,0\n", [(2.5, [(7, 1, (), None)])]),
+        (
+            b"TIMESTAMP,ContextTokens,GeneratedTokens\n1970-01-01 01:00:02.5+01:00,7,0\n",
+            [(2.5, [(7, 1, (), None)])],
+        ),
         (
             b'{"at": 1, "session_id": 1}\n{"session_id": 1, "hash_ids": [2]}',
             [(1.0, [(None, None, (), None), (None, None, (2,), None)])],
@@ -113,14 +140,17 @@ def test_the_judge_of_chunks(stream: bytes, carries: tuple[bytes, bool] | None) 
         (b"\xff", None),
     ],
 )
-def test_the_judge_of_traces(file: bytes, arrivals: list[tuple[float, list[tuple[object, ...]]]] | None) -> None:
+def test_the_judge_of_traces(
+    file: bytes, arrivals: list[tuple[float, list[tuple[object, ...]]]] | None
+) -> None:
     assert next(traces(file), None) == arrivals
 
 
 def test_the_judge_of_examples() -> None:
     [rows] = [rows for rows in tables(b"prompt;completion\nQ;1\n") if "prompt" in rows[0][1]]
     assert spoken(rows[0][1]) == (["Q"], "1")
-    assert [spoken(row) for _, row in json_rows(b'[{"instruction": "I", "input": " ", "output": true}]') or []] == [
-        (["I"], "true")
-    ]
+    assert [
+        spoken(row)
+        for _, row in json_rows(b'[{"instruction": "I", "input": " ", "output": true}]') or []
+    ] == [(["I"], "true")]
     assert json_rows(b"[1]") is None and json_rows(b'{"a": 1}\n\n{"a": 2}') is None

@@ -32,8 +32,16 @@ CALL = {"index": 0, "id": "t1", "type": "function", "function": {"name": "find",
     ("first", "text", "content"),
     [
         (delta(content=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), "ab", True),
-        (delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]), "", True),
-        (delta(content=[{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}]), "a", True),
+        (
+            delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]),
+            "",
+            True,
+        ),
+        (
+            delta(content=[{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "a"}]),
+            "a",
+            True,
+        ),
         (delta(content=["a", "b"]), "ab", True),
         (delta(content={"type": "text", "text": "a"}), "a", True),
         (delta(content=[]), "", False),
@@ -44,7 +52,13 @@ CALL = {"index": 0, "id": "t1", "type": "function", "function": {"name": "find",
         (delta(content="", tool_calls=[]), "", False),
         (delta(content="", tool_calls=None, function_call=None, refusal=None), "", False),
         (delta(tool_calls=CALL), "", True),
-        (delta(tool_calls=[{"index": 0, "type": "custom", "custom": {"name": "f", "input": "x"}}]), "", True),
+        (
+            delta(
+                tool_calls=[{"index": 0, "type": "custom", "custom": {"name": "f", "input": "x"}}]
+            ),
+            "",
+            True,
+        ),
         (delta(function_call={"name": "f", "arguments": ""}), "", True),
         (delta(function_call={"arguments": "x"}), "", True),
         (delta(refusal="I can't"), "I can't", True),
@@ -64,7 +78,9 @@ def test_content_in_every_form(first: bytes, text: str, content: bool) -> None:
 
 
 def test_a_tool_call_is_content_chunk_by_chunk() -> None:
-    parts = [delta(tool_calls=[CALL])] + [delta(tool_calls=[{"index": 0, "function": {"arguments": word}}]) for word in "abc"]
+    parts = [delta(tool_calls=[CALL])] + [
+        delta(tool_calls=[{"index": 0, "function": {"arguments": word}}]) for word in "abc"
+    ]
     reply = read(*parts, said(None, "tool_calls"), event(choices=[], usage=usage(5, 9)), DONE)
     assert reply.chunk_at_ns == [100, 200, 300, 400]
     assert reply.tokens() == ([1, 1, 1, 1], [], 5, 9, None)
@@ -97,7 +113,11 @@ DEEP = "[" * 20_000 + "]" * 20_000
     ],
 )
 def test_what_is_not_needed_can_t_fail_an_answer(more: str) -> None:
-    odd = raw('{"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}], ' + more + "}")
+    odd = raw(
+        '{"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}], '
+        + more
+        + "}"
+    )
     reply = read(odd, END)
     assert reply.verdict(200, None, "") == (None, None)
     assert (reply.text, reply.chunk_at_ns) == ("a", [100])
@@ -122,7 +142,13 @@ def journal_holds(metrics: Any) -> bool:
     ],
 )
 def test_half_characters(parts: list[bytes], text: str) -> None:
-    reply = read(*(b'data: {"choices": [{"index": 0, "delta": {"content": %s}}]}\n\n' % part for part in parts), END)
+    reply = read(
+        *(
+            b'data: {"choices": [{"index": 0, "delta": {"content": %s}}]}\n\n' % part
+            for part in parts
+        ),
+        END,
+    )
     assert reply.verdict(200, None, "") == (None, None)
     assert reply.text == text and len(reply.chunk_at_ns) == len(parts)
     assert reply.notes() == (["bad_text"] if "�" in text else [])
@@ -156,7 +182,14 @@ def test_what_can_t_be_understood_is_malformed(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"event: ping\ndata: ok\n\n", b"event: ping\ndata: {}\n\n", b"data: \n\n", b"data:\n\n", b":\n\n"]
+    "line",
+    [
+        b"event: ping\ndata: ok\n\n",
+        b"event: ping\ndata: {}\n\n",
+        b"data: \n\n",
+        b"data:\n\n",
+        b":\n\n",
+    ],
 )
 def test_signs_of_life_are_no_part_of_the_answer(line: bytes) -> None:
     reply = read(line, said("a"), line, END)
@@ -168,7 +201,10 @@ def test_signs_of_life_are_no_part_of_the_answer(line: bytes) -> None:
     [
         event(error="it died"),
         event(error={"message": "it died", "code": 500}),
-        event(error={"message": "it died"}, choices=[{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]),
+        event(
+            error={"message": "it died"},
+            choices=[{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+        ),
         event(error=["it died"]),
         event(object="error", message="it died", code=50002),
         event(message="it died", type="Internal", code=500),
@@ -198,22 +234,39 @@ def test_a_json_error_instead_of_a_stream(end: bytes) -> None:
     body = json.dumps({"error": {"message": "it died", "more": "x" * 2000}}).encode()
     failure, words = read(body[:700], body[700:] + end).verdict(200, None, "")
     assert failure == "stream_error" and "it died" in (words or "")
-    assert error_in({"object": "chat.completion", "choices": [{"message": {"content": "fine"}}]}) is None
+    assert (
+        error_in({"object": "chat.completion", "choices": [{"message": {"content": "fine"}}]})
+        is None
+    )
 
 
 def test_events_without_empty_lines_are_stamped_by_their_own_lines() -> None:
-    lines = [part.rstrip() + b"\n" for part in (said("a"), said("b"), said("c"), said(None, "stop"), DONE)]
+    lines = [
+        part.rstrip() + b"\n"
+        for part in (said("a"), said("b"), said("c"), said(None, "stop"), DONE)
+    ]
     reply = read(*lines)
     assert reply.verdict(200, None, "") == (None, None)
     assert (reply.text, reply.chunk_at_ns, reply.notes()) == ("abc", [100, 200, 300], ["run_on"])
     together = read(b"".join(lines))
-    assert (together.text, together.chunk_at_ns, together.notes()) == ("abc", [100, 100, 100], ["run_on"])
+    assert (together.text, together.chunk_at_ns, together.notes()) == (
+        "abc",
+        [100, 100, 100],
+        ["run_on"],
+    )
 
 
 def counted(*counts: Any, total: Any = None, prompt: Any = 5) -> Any:
     """A stream whose chunks bring these counts along, then, if it is not None, one with the total."""
-    chunks = [said("x") if count is None else said("x", usage=usage(prompt, count)) for count in counts]
-    return read(*chunks, said(None, "stop"), *([] if total is None else [event(choices=[], usage=usage(prompt, total))]), DONE)
+    chunks = [
+        said("x") if count is None else said("x", usage=usage(prompt, count)) for count in counts
+    ]
+    return read(
+        *chunks,
+        said(None, "stop"),
+        *([] if total is None else [event(choices=[], usage=usage(prompt, total))]),
+        DONE,
+    )
 
 
 @pytest.mark.parametrize(
@@ -228,7 +281,13 @@ def counted(*counts: Any, total: Any = None, prompt: Any = 5) -> Any:
         ([1, 1, 1, 1], 4, [1, 1, 1, 1], 4, []),  # each chunk's own
         ([2, 3, 1], 7, [2, 3, 1], 7, []),
         ([1, 2, 3], 6, [1, 2, 3], 6, []),
-        ([1, 1, 1, 1], None, [1, 1, 1, 1], None, ["usage_odd"]),  # each its own, and nobody says the total
+        (
+            [1, 1, 1, 1],
+            None,
+            [1, 1, 1, 1],
+            None,
+            ["usage_odd"],
+        ),  # each its own, and nobody says the total
         ([8, 5], None, [1, 1], 5, ["usage_odd"]),  # falls
         ([8, 5], 5, [1, 1], 5, ["usage_odd"]),
         ([3, 6, 9], 5, [1, 1, 1], 5, ["usage_odd"]),  # beyond the total
@@ -263,13 +322,19 @@ def test_counts_that_can_be_believed(
     assert (told.chunks, told.output, told.notes) == (tokens, output, notes)
 
 
-@pytest.mark.parametrize(("prompt", "believed", "notes"), [(5, 5, []), (0, None, ["usage_zero"]), (-1, None, ["usage_odd"])])
+@pytest.mark.parametrize(
+    ("prompt", "believed", "notes"),
+    [(5, 5, []), (0, None, ["usage_zero"]), (-1, None, ["usage_odd"])],
+)
 def test_a_prompt_has_tokens(prompt: int, believed: int | None, notes: list[str]) -> None:
     told = counted(total=3, prompt=prompt).tokens()
     assert (told.input, told.output, told.notes) == (believed, 3, notes)
 
 
-@pytest.mark.parametrize(("cached", "believed"), [(0, 0), (5, 5), (6, None), (-1, None), (True, None), ("3", 3), (None, None)])
+@pytest.mark.parametrize(
+    ("cached", "believed"),
+    [(0, 0), (5, 5), (6, None), (-1, None), (True, None), ("3", 3), (None, None)],
+)
 def test_no_more_of_a_prompt_is_cached_than_it_has(cached: Any, believed: int | None) -> None:
     counts = usage(5, 1) | {"prompt_tokens_details": {"cached_tokens": cached}}
     told = read(said("a"), said(None, "stop"), event(choices=[], usage=counts), DONE).tokens()
@@ -284,7 +349,8 @@ def compressed(data: bytes, window: int, pieces: int = 7) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("coding", "window"), [(b"gzip", 31), (b"x-gzip", 31), (b"GZIP", 31), (b"deflate", 15), (b"deflate", -15)]
+    ("coding", "window"),
+    [(b"gzip", 31), (b"x-gzip", 31), (b"GZIP", 31), (b"deflate", 15), (b"deflate", -15)],
 )
 def test_compressed_bodies(coding: bytes, window: int) -> None:
     plain = said("a") * 50 + END
@@ -295,7 +361,12 @@ def test_compressed_bodies(coding: bytes, window: int) -> None:
 
 def test_what_is_not_compressed_as_it_says() -> None:
     assert inflater(b"") is inflater(b"identity") is None
-    for coding, data in ((b"gzip", b"data: plain\n\n"), (b"deflate", b"\x78\xffjunk"), (b"br", b"x"), (b"gzip, gzip", b"x")):
+    for coding, data in (
+        (b"gzip", b"data: plain\n\n"),
+        (b"deflate", b"\x78\xffjunk"),
+        (b"br", b"x"),
+        (b"gzip, gzip", b"x"),
+    ):
         packed = inflater(coding)
         assert packed is not None
         packed.take_off([data, data])

@@ -9,7 +9,9 @@ from loadgen.config import Sampling
 from loadgen.prompts.questions import Question
 from loadgen.protocol.openai import request_body, takes_extended
 
-QUESTION = Question("q", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why? é"}])
+QUESTION = Question(
+    "q", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why? é"}]
+)
 
 
 def body(api: Any = "chat", extended: bool = False, **sampling: Any) -> dict[str, Any]:
@@ -53,10 +55,15 @@ def test_who_takes_the_extended_form() -> None:
 def test_only_the_extended_form_fixes_lengths_and_salts_the_cache() -> None:
     exact = Question("q", QUESTION.messages, output_tokens=7)
     plain, extended = (
-        json.loads(request_body(exact, "m", "chat", Sampling(max_tokens="99"), form, "salt")) for form in (False, True)
+        json.loads(request_body(exact, "m", "chat", Sampling(max_tokens="99"), form, "salt"))
+        for form in (False, True)
     )
     assert plain["max_tokens"] == extended["max_tokens"] == 7
-    assert (extended["min_tokens"], extended["ignore_eos"], extended["cache_salt"]) == (7, True, "salt")
+    assert (extended["min_tokens"], extended["ignore_eos"], extended["cache_salt"]) == (
+        7,
+        True,
+        "salt",
+    )
     assert not {"min_tokens", "ignore_eos", "cache_salt"} & set(plain)
     assert not {"min_tokens", "ignore_eos", "cache_salt"} & set(body(extended=True))
     assert plain["messages"] == extended["messages"] == QUESTION.messages

@@ -61,7 +61,10 @@ def test_two_variants_alternate() -> None:
     rows = interleave(["a", "b"], 6, 0)
     assert rows[0] != rows[1] and rows == rows[:2] * 3
     assert sorted(rows[0]) == ["a", "b"]
-    assert {tuple(interleave(["a", "b"], 1, seed)[0]) for seed in range(20)} == {("a", "b"), ("b", "a")}
+    assert {tuple(interleave(["a", "b"], 1, seed)[0]) for seed in range(20)} == {
+        ("a", "b"),
+        ("b", "a"),
+    }
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 6, 7])

@@ -47,12 +47,17 @@ async def test_what_several_refusals_name_is_adapted_step_by_step_and_noted() ->
             if name in asked.body:
                 return refusal(f"Unsupported parameter: '{name}'", name)
         if "max_tokens" in asked.body:
-            return refusal("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.", "max_tokens")
+            return refusal(
+                "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+                "max_tokens",
+            )
         return None
 
     async with serving(Api(picky)) as api:
         found = await reached(at(api), sampling={"seed": 7})
-    assert found.form == Form(("stream_options", "temperature", "seed"), {"max_tokens": "max_completion_tokens"})
+    assert found.form == Form(
+        ("stream_options", "temperature", "seed"), {"max_tokens": "max_completion_tokens"}
+    )
     assert [note.split(",")[0] for note in found.notes] == [
         "requests leave out stream_options",
         "requests leave out temperature",
@@ -63,7 +68,9 @@ async def test_what_several_refusals_name_is_adapted_step_by_step_and_noted() ->
 
 
 async def test_a_server_that_refuses_for_ever_is_asked_a_bounded_number_of_times() -> None:
-    async with serving(Api(lambda asked: refusal("Unsupported: 'temperature'", "temperature"))) as api:
+    async with serving(
+        Api(lambda asked: refusal("Unsupported: 'temperature'", "temperature"))
+    ) as api:
         with pytest.raises(SystemFailed, match="v: no token could be generated") as failure:
             await reached(at(api))
     assert "Unsupported: 'temperature'" in failure.value.detail
@@ -71,20 +78,31 @@ async def test_a_server_that_refuses_for_ever_is_asked_a_bounded_number_of_times
 
 
 @pytest.mark.parametrize(
-    ("written", "found"), [("", "/v1"), ("/team", "/team/v1"), ("/openai/deployments/gpt", "/openai/deployments/gpt")]
+    ("written", "found"),
+    [("", "/v1"), ("/team", "/team/v1"), ("/openai/deployments/gpt", "/openai/deployments/gpt")],
 )
 async def test_an_address_without_its_version_is_found(written: str, found: str) -> None:
     def only_there(asked: Asked) -> web.Response | None:
-        return None if asked.target.startswith(f"{found}/chat/") else web.json_response({"detail": "Not Found"}, status=404)
+        return (
+            None
+            if asked.target.startswith(f"{found}/chat/")
+            else web.json_response({"detail": "Not Found"}, status=404)
+        )
 
     async with serving(Api(only_there)) as api:
         endpoint = await reached(at(api, written))
         assert endpoint.base_url == at(api, found).base_url
-        assert endpoint.notes == ((f"the API is at {endpoint.base_url}, which the address left out",) if written != found else ())
+        assert endpoint.notes == (
+            (f"the API is at {endpoint.base_url}, which the address left out",)
+            if written != found
+            else ()
+        )
 
 
 async def test_where_no_address_answers_each_is_named_with_the_servers_words() -> None:
-    async with serving(Api(lambda asked: web.json_response({"detail": "nothing here"}, status=404))) as api:
+    async with serving(
+        Api(lambda asked: web.json_response({"detail": "nothing here"}, status=404))
+    ) as api:
         with pytest.raises(SystemFailed, match="v: no token could be generated") as failure:
             await reached(at(api, "/team"))
         lines = failure.value.detail.splitlines()
@@ -97,7 +115,9 @@ async def test_where_no_address_answers_each_is_named_with_the_servers_words() -
 async def test_a_redirect_is_followed_once_for_all() -> None:
     def moved(asked: Asked) -> web.Response | None:
         if asked.target.startswith("/old/"):
-            return web.Response(status=307, headers={"Location": asked.target.replace("/old/", "/new/")})
+            return web.Response(
+                status=307, headers={"Location": asked.target.replace("/old/", "/new/")}
+            )
         return None
 
     async with serving(Api(moved)) as api:
@@ -110,20 +130,32 @@ async def test_a_redirect_is_followed_once_for_all() -> None:
 async def test_a_key_is_not_sent_to_another_host() -> None:
     async with serving(Api()) as other:
         there = f"http://127.0.0.1:{other.port}/v1"
-        away = Api(lambda asked: web.Response(status=308, headers={"Location": f"{there}/chat/completions"}))
+        away = Api(
+            lambda asked: web.Response(
+                status=308, headers={"Location": f"{there}/chat/completions"}
+            )
+        )
         async with serving(away) as api:
             for secret in ({"api_key": "k"}, {"more_headers": {"api-key": "k"}}):
-                with pytest.raises(SystemFailed, match=rf"redirects to another host.*write url: {there}"):
+                with pytest.raises(
+                    SystemFailed, match=rf"redirects to another host.*write url: {there}"
+                ):
                     await reached(at(api, **secret))
             assert other.asked == []
             found = await reached(at(api))  # no secret: the other host may be asked
             assert found.base_url == there
 
 
-@pytest.mark.parametrize("where", ["/login", "https://user:sekret@example.org/sso?token=sekret", "mailto:x", "http://["])
+@pytest.mark.parametrize(
+    "where", ["/login", "https://user:sekret@example.org/sso?token=sekret", "mailto:x", "http://["]
+)
 async def test_a_redirect_to_what_is_no_api_is_refused_by_name(where: str) -> None:
-    async with serving(Api(lambda asked: web.Response(status=302, headers={"Location": where}))) as api:
-        with pytest.raises(SystemFailed, match=r"/v1/chat/completions redirects to .*write the API's own url") as failure:
+    async with serving(
+        Api(lambda asked: web.Response(status=302, headers={"Location": where}))
+    ) as api:
+        with pytest.raises(
+            SystemFailed, match=r"/v1/chat/completions redirects to .*write the API's own url"
+        ) as failure:
             await reached(at(api))
     assert "sekret" not in str(failure.value)
 
@@ -142,17 +174,26 @@ async def test_a_busy_server_is_asked_again_and_that_is_said() -> None:
     states = iter([429, 503])
 
     def busy(asked: Asked) -> web.Response | None:
-        return web.json_response({"error": "busy"}, status=status) if asked.body and (status := next(states, 0)) else None
+        return (
+            web.json_response({"error": "busy"}, status=status)
+            if asked.body and (status := next(states, 0))
+            else None
+        )
 
     log: list[str] = []
     async with serving(Api(busy)) as api:
         await reached(at(api), log)
-    assert log == ["v: busy (HTTP 429); asked again in 1 s", "v: busy (HTTP 503); asked again in 2 s"]
+    assert log == [
+        "v: busy (HTTP 429); asked again in 1 s",
+        "v: busy (HTTP 503); asked again in 2 s",
+    ]
 
 
 async def test_a_key_that_the_server_repeats_is_not_repeated() -> None:
     def wrong(asked: Asked) -> web.Response:
-        return refusal(f"Incorrect API key provided: {asked.headers['Authorization'].split()[1]}", status=401)
+        return refusal(
+            f"Incorrect API key provided: {asked.headers['Authorization'].split()[1]}", status=401
+        )
 
     async with serving(Api(wrong)) as api:
         with pytest.raises(SystemFailed, match="the server wants a key it knows") as failure:
@@ -178,11 +219,15 @@ async def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
     certificate, context = self_signed(tmp_path)
     async with serving(Api(), context) as api:
         base = f"https://127.0.0.1:{api.port}/v1"
-        with pytest.raises(SystemFailed, match=r"its certificate is not trusted.*ca_file.*insecure"):
+        with pytest.raises(
+            SystemFailed, match=r"its certificate is not trusted.*ca_file.*insecure"
+        ):
             await reached(Endpoint("v", base, "m"))
         assert api.asked == []
         assert (await reached(Endpoint("v", base, "m", ca_file=certificate))).notes == ()
-        assert (await reached(Endpoint("v", base, "m", insecure=True))).notes == ("the server's certificate is not checked",)
+        assert (await reached(Endpoint("v", base, "m", insecure=True))).notes == (
+            "the server's certificate is not checked",
+        )
         with pytest.raises(BadInput, match=r"none\.pem: no file of PEM certificates"):
             await reached(Endpoint("v", base, "m", ca_file=tmp_path / "none.pem"))
         (tmp_path / "empty.pem").write_text("not PEM")
@@ -190,11 +235,15 @@ async def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
             await reached(Endpoint("v", base, "m", ca_file=tmp_path / "empty.pem"))
 
 
-async def test_a_proxy_with_a_password_is_asked_and_named_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_with_a_password_is_asked_and_named_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with serving(Api()) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:p%40ss@127.0.0.1:{proxy.port}")
         found = await reached(Endpoint("v", "http://far.example/v1", "m", "k"))
-        assert found.notes == (f"requests go through the proxy http://127.0.0.1:{proxy.port} (HTTP_PROXY)",)
+        assert found.notes == (
+            f"requests go through the proxy http://127.0.0.1:{proxy.port} (HTTP_PROXY)",
+        )
         [asked] = proxy.posts
         assert asked.target == "http://far.example/v1/chat/completions"
         assert asked.headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="  # me:p@ss
@@ -207,12 +256,18 @@ async def test_what_a_person_asks_otherwise_is_noted() -> None:
     form = Form(("seed",), {"max_tokens": "max_new"}, {"priority": 1})
     async with serving(Api()) as api:
         found = await reached(at(api, form=form))
-    assert found.notes == ("requests leave out seed", "max_tokens is sent as max_new", 'requests also hold {"priority":1}')
+    assert found.notes == (
+        "requests leave out seed",
+        "max_tokens is sent as max_new",
+        'requests also hold {"priority":1}',
+    )
     assert api.posts[0].body["priority"] == 1 and api.posts[0].body["max_new"] == 1
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_refuses_is_named_without_its_password(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_refuses_is_named_without_its_password(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with serving(Api(lambda asked: web.Response(status=407, text="who are you?"))) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", f"http://me:p%40ssword@127.0.0.1:{proxy.port}")
         with pytest.raises(SystemFailed, match="v: no token could be generated") as failure:
@@ -222,7 +277,9 @@ async def test_a_proxy_that_refuses_is_named_without_its_password(scheme: str, m
         assert secret not in failure.value.detail
 
 
-async def test_tls_goes_through_a_tunnel_that_sees_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_goes_through_a_tunnel_that_sees_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificate, context = self_signed(tmp_path)
     heads: list[str] = []
     async with serving(Api(), context) as api:
@@ -246,11 +303,19 @@ async def test_tls_goes_through_a_tunnel_that_sees_no_key(tmp_path: Path, monkey
             monkeypatch.setenv("https_proxy", f"http://me:p%40ss@127.0.0.1:{port}")
             unsigned = Endpoint("v", "https://far.example/v1", "m", "sk-12345", insecure=True)
             found = await reached(unsigned)
-            assert found.notes[1] == f"requests go through the proxy http://127.0.0.1:{port} (HTTPS_PROXY)"
-            with pytest.raises(SystemFailed, match="its certificate is not trusted"):  # it is 127.0.0.1's
+            assert (
+                found.notes[1]
+                == f"requests go through the proxy http://127.0.0.1:{port} (HTTPS_PROXY)"
+            )
+            with pytest.raises(
+                SystemFailed, match="its certificate is not trusted"
+            ):  # it is 127.0.0.1's
                 await reached(replace(unsigned, insecure=False, ca_file=certificate))
     assert heads[0].startswith("CONNECT far.example:443 HTTP/1.1\r\n")
     assert "Proxy-Authorization: Basic bWU6cEBzcw==" in heads[0]
     assert "sk-12345" not in "".join(heads)
     [asked] = api.posts
-    assert asked.headers["Authorization"] == "Bearer sk-12345" and "Proxy-Authorization" not in asked.headers
+    assert (
+        asked.headers["Authorization"] == "Bearer sk-12345"
+        and "Proxy-Authorization" not in asked.headers
+    )

@@ -79,7 +79,9 @@ def with_lines(count: int, go: Callable[[list[Line]], Awaitable[None]], each: bo
     run(main())
 
 
-def test_pieces_that_need_no_look_are_kept_with_their_stamps_and_nobody_is_told(receiver: str) -> None:
+def test_pieces_that_need_no_look_are_kept_with_their_stamps_and_nobody_is_told(
+    receiver: str,
+) -> None:
     async def go(lines: list[Line]) -> None:
         [line] = lines
         for number in range(1, ENOUGH + 3):
@@ -88,7 +90,10 @@ def test_pieces_that_need_no_look_are_kept_with_their_stamps_and_nobody_is_told(
             assert line.told == ([PLENTY] if number >= ENOUGH else [])
         assert line.pieces == [QUIET] * (ENOUGH + 2)
         assert line.arrived_ns == sorted(line.arrived_ns) and line.read_ns == sorted(line.read_ns)
-        assert all(arrived <= read <= time.monotonic_ns() for arrived, read in zip(line.arrived_ns, line.read_ns, strict=True))
+        assert all(
+            arrived <= read <= time.monotonic_ns()
+            for arrived, read in zip(line.arrived_ns, line.read_ns, strict=True)
+        )
 
     with_lines(1, go)
 
@@ -140,7 +145,9 @@ def test_megabytes_at_once_do_not_shut_out_the_others(receiver: str) -> None:
     async def go(lines: list[Line]) -> None:
         big, small = lines
         big.there.setblocking(False)
-        sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(big.there, b"x" * 8_000_000))
+        sending = asyncio.create_task(
+            asyncio.get_running_loop().sock_sendall(big.there, b"x" * 8_000_000)
+        )
         small.there.send(QUIET)
         await small.has(len(QUIET))
         await big.has(8_000_000)
@@ -173,7 +180,9 @@ def test_a_forgotten_socket_is_left_alone_and_its_number_can_be_used_again(recei
 def test_an_owner_that_fails_costs_the_others_nothing(receiver: str) -> None:
     async def go(lines: list[Line]) -> None:
         complaints: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(context["exception"])
+        )
         lines[0].notice = lambda what: 1 // 0  # type: ignore[method-assign,assignment]
         for _ in range(50):
             for line in lines:
@@ -187,8 +196,15 @@ def test_an_owner_that_fails_costs_the_others_nothing(receiver: str) -> None:
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([1, 5, 143, 5_000, 70_000]), st.booleans()), max_size=60))
-def test_every_byte_comes_in_order_however_it_is_sent(receiver: str, script: list[tuple[int, int, bool]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.sampled_from([1, 5, 143, 5_000, 70_000]), st.booleans()),
+        max_size=60,
+    )
+)
+def test_every_byte_comes_in_order_however_it_is_sent(
+    receiver: str, script: list[tuple[int, int, bool]]
+) -> None:
     async def go(lines: list[Line]) -> None:
         wrote = [b""] * len(lines)
         for which, size, wait in script:
@@ -214,9 +230,25 @@ def test_every_byte_comes_in_order_however_it_is_sent(receiver: str, script: lis
     st.lists(
         st.one_of(
             st.binary(max_size=12),
-            st.binary(min_size=1, max_size=300).map(lambda body: b"%x\r\n%b\r\n" % (len(body), body)),
+            st.binary(min_size=1, max_size=300).map(
+                lambda body: b"%x\r\n%b\r\n" % (len(body), body)
+            ),
             st.tuples(
-                st.sampled_from([b"0", b"3", b"A", b"00000003", b"000000003", b"0x3", b"3;a", b"+3", b"ffffffff", b"1_0", b""]),
+                st.sampled_from(
+                    [
+                        b"0",
+                        b"3",
+                        b"A",
+                        b"00000003",
+                        b"000000003",
+                        b"0x3",
+                        b"3;a",
+                        b"+3",
+                        b"ffffffff",
+                        b"1_0",
+                        b"",
+                    ]
+                ),
                 st.binary(max_size=12),
             ).map(lambda p: p[0] + b"\r\n" + p[1] + b"\r\n"),
         ),

@@ -19,13 +19,22 @@ BODY: dict[str, Any] = {
 STATS = "stream_options.continuous_usage_stats"
 
 
-def step(answer: object, status: int = 400, body: dict[str, Any] = BODY, form: Form = USUAL) -> Change | None:
+def step(
+    answer: object, status: int = 400, body: dict[str, Any] = BODY, form: Form = USUAL
+) -> Change | None:
     text = answer if isinstance(answer, str) else json.dumps(answer)
     return change_for(status, text.encode(), body, form)
 
 
 def openai(message: str, param: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": "unsupported_parameter"}}
+    return {
+        "error": {
+            "message": message,
+            "type": "invalid_request_error",
+            "param": param,
+            "code": "unsupported_parameter",
+        }
+    }
 
 
 EXTRA = "Extra inputs are not permitted"
@@ -67,14 +76,23 @@ def test_a_field_that_is_refused_is_left_out_and_said(answer: object, name: str)
 
 def test_the_bound_of_an_answer_is_renamed_and_never_left_out() -> None:
     said = openai(
-        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.", "max_tokens"
+        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "max_tokens",
     )
     change = step(said)
     assert change is not None
     assert change.form == Form(rename={"max_tokens": "max_completion_tokens"})
     assert "max_completion_tokens" in change.note
     renamed = change.form.of(BODY)
-    assert step(openai("Unknown parameter: 'max_completion_tokens'.", "max_completion_tokens"), 400, renamed, change.form) is None
+    assert (
+        step(
+            openai("Unknown parameter: 'max_completion_tokens'.", "max_completion_tokens"),
+            400,
+            renamed,
+            change.form,
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,27 +116,40 @@ def test_what_names_no_field_that_may_be_given_up_changes_nothing(answer: object
 
 @pytest.mark.parametrize("status", [200, 401, 404, 429, 503, None])
 def test_other_statuses_are_no_refusal_of_a_field(status: int | None) -> None:
-    assert change_for(status, json.dumps(openai("Unknown parameter: 'seed'.", "seed")).encode(), BODY, Form()) is None
+    assert (
+        change_for(
+            status, json.dumps(openai("Unknown parameter: 'seed'.", "seed")).encode(), BODY, Form()
+        )
+        is None
+    )
 
 
 def test_what_a_person_added_is_not_taken_out_again() -> None:
     added = Form(extra={"ignore_eos": True})
-    assert step(openai("Unknown parameter: 'ignore_eos'.", "ignore_eos"), 400, added.of(BODY), added) is None
+    assert (
+        step(openai("Unknown parameter: 'ignore_eos'.", "ignore_eos"), 400, added.of(BODY), added)
+        is None
+    )
 
 
 def test_a_field_that_is_not_sent_is_not_left_out_again() -> None:
     without = Form(omit=("seed",))
-    assert step(openai("Unknown parameter: 'seed'.", "seed"), 400, without.of(BODY), without) is None
+    assert (
+        step(openai("Unknown parameter: 'seed'.", "seed"), 400, without.of(BODY), without) is None
+    )
 
 
 WORDS = st.text() | st.sampled_from(["param", "loc", "error", "seed", "unknown", "stream_options"])
 REFUSALS = st.recursive(
-    st.none() | st.booleans() | st.floats() | WORDS, lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner)
+    st.none() | st.booleans() | st.floats() | WORDS,
+    lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner),
 )
 
 
 @given(REFUSALS, st.binary())
-def test_no_refusal_breaks_the_reader_or_gives_up_what_bounds_an_answer(answer: object, junk: bytes) -> None:
+def test_no_refusal_breaks_the_reader_or_gives_up_what_bounds_an_answer(
+    answer: object, junk: bytes
+) -> None:
     for text in (json.dumps(answer).encode(), junk, json.dumps(answer).encode() + junk):
         change = change_for(400, text, BODY, USUAL)
         assert change is None or set(change.form.omit) <= set(OPTIONAL)

@@ -20,7 +20,9 @@ def event(**data: Any) -> bytes:
 
 
 def said(content: str | None, finish: str | None = None, **more: Any) -> bytes:
-    return event(choices=[{"index": 0, "delta": {"content": content}, "finish_reason": finish}], **more)
+    return event(
+        choices=[{"index": 0, "delta": {"content": content}, "finish_reason": finish}], **more
+    )
 
 
 def usage(inputs: int, outputs: int) -> dict[str, int]:
@@ -38,7 +40,15 @@ def read(*pieces: bytes) -> Reply:
 
 def test_role_and_empty_chunks_are_not_content() -> None:
     role = event(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}])
-    reply = read(role, said("a"), said(""), said("b"), said(None, "stop"), event(choices=[], usage=usage(5, 3)), DONE)
+    reply = read(
+        role,
+        said("a"),
+        said(""),
+        said("b"),
+        said(None, "stop"),
+        event(choices=[], usage=usage(5, 3)),
+        DONE,
+    )
     assert reply.chunk_at_ns == [200, 400]
     assert reply.chunk_lag_ns == [7, 7]
     assert reply.text == "ab"
@@ -61,7 +71,9 @@ def test_a_running_count_says_how_many_tokens_a_chunk_carried() -> None:
 
 
 def test_without_a_running_count_a_chunk_is_one_token() -> None:
-    reply = read(said("a"), said("bcd"), said(None, "length"), event(choices=[], usage=usage(1, 4)), DONE)
+    reply = read(
+        said("a"), said("bcd"), said(None, "length"), event(choices=[], usage=usage(1, 4)), DONE
+    )
     assert reply.tokens() == ([1, 1], [], 1, 4, None)
 
 
@@ -83,12 +95,18 @@ def test_text_completions() -> None:
 
 
 def test_the_server_s_own_timings_are_kept() -> None:
-    reply = read(said("a", "stop"), event(choices=[], usage=usage(1, 1), metrics={"queue_time_ms": 1.5}), DONE)
+    reply = read(
+        said("a", "stop"),
+        event(choices=[], usage=usage(1, 1), metrics={"queue_time_ms": 1.5}),
+        DONE,
+    )
     assert reply.server_metrics == {"queue_time_ms": 1.5}
 
 
 @given(
-    st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), min_size=1, max_size=8),
+    st.lists(
+        st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), min_size=1, max_size=8
+    ),
     st.lists(st.integers(0, 10_000)),
 )
 def test_a_stream_cut_anywhere_reads_the_same(texts: list[str], cuts: list[int]) -> None:
@@ -115,7 +133,9 @@ def test_a_stream_cut_anywhere_reads_the_same(texts: list[str], cuts: list[int])
     cuts=st.lists(st.integers(0, 10_000), max_size=4),
     batch=st.integers(1, 9),
 )  # fmt: skip
-def test_pieces_read_together_read_as_one_by_one(receiver: str, events: list[bytes], cuts: list[int], batch: int) -> None:
+def test_pieces_read_together_read_as_one_by_one(
+    receiver: str, events: list[bytes], cuts: list[int], batch: int
+) -> None:
     stream = b"".join(events)
     places = sorted({0, *accumulate(map(len, events)), *(c % len(stream) for c in cuts)})
     pieces = [stream[a:b] for a, b in pairwise(places)]
@@ -165,15 +185,27 @@ WHOLE = said("a") + said(None, "stop") + DONE
         (200, b"data: {oops\n\n" + WHOLE, None, "malformed"),
         (200, b'data: {"choices": "none"}\n\n' + WHOLE, None, "malformed"),
         (200, b"<html>\n\n</html>", None, "malformed"),
-        (200, b'{"choices": [{"message": {"content": "not a stream"}, "finish_reason": "stop"}]}', None, "malformed"),
-        (200, b'{"choices": [{"message": {"content": "not a stream"}, "finish_reason": "stop"}]}\n\n', None, "malformed"),
+        (
+            200,
+            b'{"choices": [{"message": {"content": "not a stream"}, "finish_reason": "stop"}]}',
+            None,
+            "malformed",
+        ),
+        (
+            200,
+            b'{"choices": [{"message": {"content": "not a stream"}, "finish_reason": "stop"}]}\n\n',
+            None,
+            "malformed",
+        ),
         (404, b'{"error": "no such model"}', None, "http_4xx"),
         (503, b"", "reset", "http_5xx"),
         (302, b"", None, "malformed"),
         (None, b"", "timeout_first", "timeout_first"),
     ],
 )
-def test_each_ending_has_its_class(status: int | None, body: bytes, broken: Any, failure: str | None) -> None:
+def test_each_ending_has_its_class(
+    status: int | None, body: bytes, broken: Any, failure: str | None
+) -> None:
     found, words = read(body).verdict(status, broken, "as the transport says")
     assert found == failure
     assert (words is None) == (failure is None)
@@ -182,8 +214,24 @@ def test_each_ending_has_its_class(status: int | None, body: bytes, broken: Any,
 @pytest.mark.parametrize(
     ("reason", "failure"),
     [
-        *((reason, None) for reason in ("stop", "length", "tool_calls", "function_call", "content_filter")),
-        *((reason, "aborted") for reason in ("abort", "error", "", "cancelled", "STOP", "eos_token", 7, False, {"type": "stop"})),
+        *(
+            (reason, None)
+            for reason in ("stop", "length", "tool_calls", "function_call", "content_filter")
+        ),
+        *(
+            (reason, "aborted")
+            for reason in (
+                "abort",
+                "error",
+                "",
+                "cancelled",
+                "STOP",
+                "eos_token",
+                7,
+                False,
+                {"type": "stop"},
+            )
+        ),
     ],
 )
 def test_success_is_what_the_server_said(reason: Any, failure: str | None) -> None:
@@ -192,7 +240,11 @@ def test_success_is_what_the_server_said(reason: Any, failure: str | None) -> No
     assert found == failure
     assert reply.finish_reason == (reason if isinstance(reason, str) else json.dumps(reason))
     if failure is not None:
-        assert words is not None and "finish_reason" in words and (reply.finish_reason or "empty") in words
+        assert (
+            words is not None
+            and "finish_reason" in words
+            and (reply.finish_reason or "empty") in words
+        )
 
 
 @pytest.mark.parametrize("broken", [None, "reset", "truncated", "timeout_stall"])
@@ -207,19 +259,33 @@ def choice(index: int, content: str | None, finish: str | None = None) -> bytes:
 @pytest.mark.parametrize(
     ("events", "failure", "reason"),
     [
-        ([said("a", ""), said("b", ""), said(None, "stop")], None, "stop"),  # an empty reason in every chunk
+        (
+            [said("a", ""), said("b", ""), said(None, "stop")],
+            None,
+            "stop",
+        ),  # an empty reason in every chunk
         ([said("a", "stop"), said("b", "stop")], None, "stop"),
         ([said("a", "stop"), said("", "length")], None, "length"),
         ([said("a", "stop"), said("", "")], None, "stop"),
         ([said("a", "abort"), said("", "stop")], "aborted", "abort"),
         ([said("a", "stop"), said("", "error")], "aborted", "error"),
-        ([choice(0, "a"), choice(1, "b"), choice(1, None, "stop"), choice(0, None, "length")], None, "length"),
-        ([choice(0, "a"), choice(1, "b"), choice(1, None, "abort"), choice(0, None, "stop")], "aborted", "abort"),
+        (
+            [choice(0, "a"), choice(1, "b"), choice(1, None, "stop"), choice(0, None, "length")],
+            None,
+            "length",
+        ),
+        (
+            [choice(0, "a"), choice(1, "b"), choice(1, None, "abort"), choice(0, None, "stop")],
+            "aborted",
+            "abort",
+        ),
         ([choice(0, "a"), choice(1, "b"), choice(0, None, "stop")], "aborted", "stop"),
         ([choice(1, "b"), choice(1, None, "stop")], None, "stop"),
     ],
 )
-def test_which_of_several_finish_reasons_counts(events: list[bytes], failure: str | None, reason: str) -> None:
+def test_which_of_several_finish_reasons_counts(
+    events: list[bytes], failure: str | None, reason: str
+) -> None:
     reply = read(*events, DONE)
     assert reply.verdict(200, None, "")[0] == failure
     if len({event.count(b'"index": 1') for event in events}) == 1:

@@ -11,7 +11,15 @@ import pytest
 
 from benchmarks.measuring_path.executables import AIPerf, GuideLLM, VllmRustBench
 from benchmarks.measuring_path.run import measure
-from benchmarks.measuring_path.score import Score, errors_us, firsts_us, from_promptest, rate_of, span_ns, table
+from benchmarks.measuring_path.score import (
+    Score,
+    errors_us,
+    firsts_us,
+    from_promptest,
+    rate_of,
+    span_ns,
+    table,
+)
 from benchmarks.measuring_path.tool import Load
 from benchmarks.measuring_path.tools import Tunedyno
 
@@ -23,7 +31,9 @@ def test_errors_are_arrival_less_write_of_what_is_on_record() -> None:
     assert errors_us(TRUTH, arrivals).tolist() == [1.0, 5.0, 0.0]
     assert firsts_us(TRUTH, arrivals) == [1.0, 0.0]
     assert span_ns(TRUTH) == (500, 3000)
-    assert rate_of({"a": {"event_ns": [0, 1000, 2000]}, "b": {"event_ns": [500, 1500, 2500]}}) == pytest.approx(3 / 1500e-9)
+    assert rate_of(
+        {"a": {"event_ns": [0, 1000, 2000]}, "b": {"event_ns": [500, 1500, 2500]}}
+    ) == pytest.approx(3 / 1500e-9)
 
 
 def test_a_row_is_the_median_of_its_runs_with_the_best_p99() -> None:
@@ -31,11 +41,17 @@ def test_a_row_is_the_median_of_its_runs_with_the_best_p99() -> None:
         Score("t", 2, 100.0, 99.0, 10, cpu, 0.5, 6.0, 7.0, 1.0, p99, 9.0, 0, 50.0)
         for cpu, p99 in ((1.0, 10.0), (3.0, 30.0), (2.0, 5.0))
     ]
-    assert table(runs).splitlines()[-1] == "| 2 | 100 (99) | t | 2.0 (0.5) | 0.01 | 7 | 1 | 10 (5) | 9 | 50 |"
+    assert (
+        table(runs).splitlines()[-1]
+        == "| 2 | 100 (99) | t | 2.0 (0.5) | 0.01 | 7 | 1 | 10 (5) | 9 | 50 |"
+    )
 
 
 def test_a_table_says_below_what_a_record_leaves_out() -> None:
-    noted, plain = (Score(name, 2, 1.0, 1.0, 1, *[1.0] * 7, 0, 1.0, note) for name, note in (("t", "no clock"), ("u", "")))
+    noted, plain = (
+        Score(name, 2, 1.0, 1.0, 1, *[1.0] * 7, 0, 1.0, note)
+        for name, note in (("t", "no clock"), ("u", ""))
+    )
     assert table([noted, plain, noted]).splitlines()[4:] == ["", "t: no clock."]
 
 
@@ -49,14 +65,30 @@ def test_times_from_an_unknown_origin_are_moved_to_the_earliest_that_is_possible
     assert errors_us(TRUTH, from_promptest(TRUTH, arrivals)).tolist() == [2.0, 5.0, 0.0]
 
 
-def test_guidellm_is_read_by_the_first_and_last_event_of_those_that_succeeded(tmp_path: Path) -> None:
+def test_guidellm_is_read_by_the_first_and_last_event_of_those_that_succeeded(
+    tmp_path: Path,
+) -> None:
     out, wall, now = tmp_path / "result.json", time.time(), time.monotonic_ns()
     request = {
         "request_args": json.dumps({"body": {"prompt": "stream 0", "max_tokens": 3}}),
-        "info": {"timings": {"request_start": wall - 9, "first_token_iteration": wall - 2, "last_token_iteration": wall - 1}},
+        "info": {
+            "timings": {
+                "request_start": wall - 9,
+                "first_token_iteration": wall - 2,
+                "last_token_iteration": wall - 1,
+            }
+        },
     }
     failed = {"request_args": None, "info": {"timings": {"first_token_iteration": None}}}
-    out.write_text(json.dumps({"benchmarks": [{"requests": {"successful": [request], "errored": [failed], "incomplete": []}}]}))
+    out.write_text(
+        json.dumps(
+            {
+                "benchmarks": [
+                    {"requests": {"successful": [request], "errored": [failed], "incomplete": []}}
+                ]
+            }
+        )
+    )
     found = GuideLLM("guidellm").arrivals(Load(2, 3), out)
     assert found.keys() == {"stream 0"}
     assert np.isnan(found["stream 0"]).tolist() == [False, True, False]
@@ -64,19 +96,37 @@ def test_guidellm_is_read_by_the_first_and_last_event_of_those_that_succeeded(tm
 
 
 def test_aiperf_is_read_by_every_event_of_its_raw_records(tmp_path: Path) -> None:
-    heard = [{"perf_ns": at, "packets": [{"name": "data", "value": "{}"}]} for at in (5_000_000_100, 5_000_000_200)]
-    good = {"start_perf_ns": 5_000_000_000, "payload": {"prompt": "stream 1"}, "status": 200, "responses": heard}
-    bad = {"payload": {"prompt": "stream 0"}, "responses": [], "error": {"code": 500, "message": "no"}}
+    heard = [
+        {"perf_ns": at, "packets": [{"name": "data", "value": "{}"}]}
+        for at in (5_000_000_100, 5_000_000_200)
+    ]
+    good = {
+        "start_perf_ns": 5_000_000_000,
+        "payload": {"prompt": "stream 1"},
+        "status": 200,
+        "responses": heard,
+    }
+    bad = {
+        "payload": {"prompt": "stream 0"},
+        "responses": [],
+        "error": {"code": 500, "message": "no"},
+    }
     (tmp_path / "profile_export_raw.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
     found = AIPerf("aiperf").arrivals(Load(2, 2), tmp_path / "result.json")
-    assert {prompt: stamps.tolist() for prompt, stamps in found.items()} == {"stream 1": [5_000_000_100, 5_000_000_200]}
+    assert {prompt: stamps.tolist() for prompt, stamps in found.items()} == {
+        "stream 1": [5_000_000_100, 5_000_000_200]
+    }
 
 
 def test_vllms_rust_bench_is_read_by_its_start_and_gaps(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
-    out.write_text(json.dumps({"start_times": [0.5, 0.0], "ttfts": [0.25, 0.0], "itls": [[0.125, 0.5], []]}))
+    out.write_text(
+        json.dumps({"start_times": [0.5, 0.0], "ttfts": [0.25, 0.0], "itls": [[0.125, 0.5], []]})
+    )
     found = VllmRustBench("vllm-rs").arrivals(Load(2, 3), out)
-    assert {prompt: stamps.tolist() for prompt, stamps in found.items()} == {"stream 0": [0.75e9, 0.875e9, 1.375e9]}
+    assert {prompt: stamps.tolist() for prompt, stamps in found.items()} == {
+        "stream 0": [0.75e9, 0.875e9, 1.375e9]
+    }
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])

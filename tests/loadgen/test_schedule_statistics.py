@@ -25,7 +25,10 @@ RATE = 40.0
 def merged(stage: Stage, workers: int, seed: int = 11) -> Floats:
     """The arrivals in seconds as the fleet splits them, put together again in the order they are due."""
     times = schedule(stage, seed, 1, 0.0).times_ns
-    parts = [schedule(stage, seed, 1, 0.0).times_ns[list(Share(worker, workers).of(len(times)))] for worker in range(workers)]
+    parts = [
+        schedule(stage, seed, 1, 0.0).times_ns[list(Share(worker, workers).of(len(times)))]
+        for worker in range(workers)
+    ]
     return np.sort(np.concatenate(parts)) / 1e9
 
 
@@ -61,20 +64,33 @@ SHAPES: dict[str, tuple[dict[str, Any], Callable[[Floats], Floats]]] = {
 @pytest.mark.parametrize("workers", [1, 4, 16])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
-    ("arrivals", "gaps"), [({"arrivals": "poisson"}, POISSON), ({"arrivals": "gamma", "burstiness": 0.25}, CLUMPED)]
+    ("arrivals", "gaps"),
+    [({"arrivals": "poisson"}, POISSON), ({"arrivals": "gamma", "burstiness": 0.25}, CLUMPED)],
 )
-def test_gaps_and_counts_are_of_the_distribution_named(arrivals: Any, gaps: Any, shape: str, workers: int) -> None:
+def test_gaps_and_counts_are_of_the_distribution_named(
+    arrivals: Any, gaps: Any, shape: str, workers: int
+) -> None:
     fields, rate_at = SHAPES[shape]
     times = merged(Stage.model_validate({"rate": RATE, **fields, **arrivals}), workers)
     assert len(times) > 7000
     even = unwound(times, rate_at, times[-1] + 1e-9)
     assert stats.kstest(np.diff(even), gaps.cdf).pvalue > 0.01
     index, windows = dispersion(even, 50.0)
-    assert abs(stats.norm.ppf(stats.chi2(windows - 1).cdf(index * (windows - 1) / gaps.var()))) < stats.norm.ppf(0.995)
+    assert abs(
+        stats.norm.ppf(stats.chi2(windows - 1).cdf(index * (windows - 1) / gaps.var()))
+    ) < stats.norm.ppf(0.995)
 
 
 def test_the_tests_would_notice_a_wrong_distribution() -> None:
-    clumped = merged(Stage.model_validate({"rate": RATE, "requests": N, "arrivals": "gamma", "burstiness": 0.8}), 4) * RATE
+    clumped = (
+        merged(
+            Stage.model_validate(
+                {"rate": RATE, "requests": N, "arrivals": "gamma", "burstiness": 0.8}
+            ),
+            4,
+        )
+        * RATE
+    )
     assert stats.kstest(np.diff(clumped), POISSON.cdf).pvalue < 0.01
     index, windows = dispersion(clumped, 50.0)
     assert stats.chi2(windows - 1).sf(index * (windows - 1)) < 0.05
@@ -82,12 +98,19 @@ def test_the_tests_would_notice_a_wrong_distribution() -> None:
 
 @pytest.mark.parametrize("workers", [1, 4, 16])
 def test_constant_and_recorded_arrivals_are_what_they_are(workers: int, tmp_path: Path) -> None:
-    assert np.diff(merged(Stage.model_validate({"rate": RATE, "arrivals": "constant", "requests": 400}), workers)) == (
-        pytest.approx(1 / RATE)
-    )
+    assert np.diff(
+        merged(
+            Stage.model_validate({"rate": RATE, "arrivals": "constant", "requests": 400}), workers
+        )
+    ) == (pytest.approx(1 / RATE))
     at = np.cumsum(np.random.default_rng(5).pareto(2, 501))
     (tmp_path / "t.jsonl").write_text("".join(f'{{"at": {x}}}\n' for x in at))
-    replay = merged(Stage.model_validate({"trace": {"file": str(tmp_path / "t.jsonl"), "speed": 4}, "requests": 500}), workers)
+    replay = merged(
+        Stage.model_validate(
+            {"trace": {"file": str(tmp_path / "t.jsonl"), "speed": 4}, "requests": 500}
+        ),
+        workers,
+    )
     assert replay == pytest.approx((at[:500] - at[0]) / 4, abs=1e-9)
 
 

@@ -36,13 +36,24 @@ def by_id(journal: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "workers"), [({"rate": 60, "arrivals": "constant", "requests": 6}, 1), ({"concurrency": 2, "requests": 6}, 2)]
+    ("stage", "workers"),
+    [
+        ({"rate": 60, "arrivals": "constant", "requests": 6}, 1),
+        ({"concurrency": 2, "requests": 6}, 2),
+    ],
 )
-def test_a_turn_waits_for_the_answer_before_it_and_the_thought(emulator: Any, block: Any, stage: Any, workers: int) -> None:
+def test_a_turn_waits_for_the_answer_before_it_and_the_thought(
+    emulator: Any, block: Any, stage: Any, workers: int
+) -> None:
     server = emulator("--ttft", "20ms", "--itl", "2ms", "--tokens", "40")
     dataset = {"synthetic": {"input_tokens": 9, "output_tokens": 3, "turns": 3}}
-    journal = block(server.endpoint, {**stage, "think": "50ms"}, SESSIONS, dataset=dataset, workers=workers)
-    assert journal.end.end == "complete" and len({r.id for r in journal.records}) == len(journal.records) == 18
+    journal = block(
+        server.endpoint, {**stage, "think": "50ms"}, SESSIONS, dataset=dataset, workers=workers
+    )
+    assert (
+        journal.end.end == "complete"
+        and len({r.id for r in journal.records}) == len(journal.records) == 18
+    )
     turns = {record.prompt_id: record for record in journal.records}
     for i in range(6):
         first, second, third = (turns[f"s{i}.{n}"] for n in (3, 2, 1))
@@ -53,17 +64,26 @@ def test_a_turn_waits_for_the_answer_before_it_and_the_thought(emulator: Any, bl
         assert first.shared_tokens is None
     end_ns = journal.end.window_end_ns
     if "rate" in stage:  # whole sessions are in the window
-        assert journal.header.window_end_ns is None and max(r.scheduled_ns for r in journal.records) < end_ns
+        assert (
+            journal.header.window_end_ns is None
+            and max(r.scheduled_ns for r in journal.records) < end_ns
+        )
     else:
-        sessions = sorted((turns[f"s{i}.3"].scheduled_ns, turns[f"s{i}.1"].done_ns) for i in range(6))
+        sessions = sorted(
+            (turns[f"s{i}.3"].scheduled_ns, turns[f"s{i}.1"].done_ns) for i in range(6)
+        )
         assert max(sum(a <= b <= c for a, c in sessions) for b, _ in sessions) == 2
 
 
-def test_a_recorded_turn_waits_as_recorded_at_the_speed_of_the_replay(emulator: Any, block: Any, tmp_path: Path) -> None:
+def test_a_recorded_turn_waits_as_recorded_at_the_speed_of_the_replay(
+    emulator: Any, block: Any, tmp_path: Path
+) -> None:
     (tmp_path / "trace.jsonl").write_text('{"at": 0}\n{"at": 0.01}\n')
     session = talk("s", "one", "two", "three")
     second, third = session.then
-    session = replace(session, then=(replace(second, delay_s=0.2), replace(third, delay_s=0.02, at_s=0.6)))
+    session = replace(
+        session, then=(replace(second, delay_s=0.2), replace(third, delay_s=0.02, at_s=0.6))
+    )
     stage = {"trace": {"file": str(tmp_path / "trace.jsonl"), "speed": 2}, "requests": 1}
     journal = block(emulator("--ttft", "5ms", "--tokens", "40").endpoint, stage, [session])
     one, two, three = by_id(journal)
@@ -85,7 +105,9 @@ def test_who_waits_through_a_quiet_time_is_told_when_it_ends(
 
     stage = {"trace": {"file": str(tmp_path / "trace.jsonl")}, "requests": 2, "warmup": "0s"}
     config = WorkloadConfig.model_validate({"stages": [stage]})
-    plan = BlockPlan(emulator("--ttft", "5ms").endpoint, config.stages[0], 1, 0, questions(9), "plain", config)
+    plan = BlockPlan(
+        emulator("--ttft", "5ms").endpoint, config.stages[0], 1, 0, questions(9), "plain", config
+    )
 
     async def main() -> None:
         await run_block(plan, tmp_path / "block.jsonl", Noted(), asyncio.Event())
@@ -94,14 +116,20 @@ def test_who_waits_through_a_quiet_time_is_told_when_it_ends(
     assert notes[0] == "1 in flight, the next in 1 s" and notes[1:] == ["a record"] * 2
 
 
-def test_a_failed_turn_ends_its_session_and_a_duration_ends_them_all(emulator: Any, block: Any) -> None:
+def test_a_failed_turn_ends_its_session_and_a_duration_ends_them_all(
+    emulator: Any, block: Any
+) -> None:
     server = emulator("--ttft", "30ms", "--tokens", "40")
     asked = [talk("bad", "one", "fault:http-500", "three"), talk("good", "one", "two", "three")]
     journal = block(server.endpoint, {"rate": 50, "arrivals": "constant", "requests": 2}, asked)
     assert {r.prompt_id: r.failure for r in journal.records} == {
         "bad.3": None, "bad.2": "http_5xx", "good.3": None, "good.2": None, "good.1": None,
     }  # fmt: skip
-    timed = block(server.endpoint, {"concurrency": 1, "duration": "0.2s"}, [talk("long", *map(str, range(90)))])
+    timed = block(
+        server.endpoint,
+        {"concurrency": 1, "duration": "0.2s"},
+        [talk("long", *map(str, range(90)))],
+    )
     assert 1 < len(timed.records) < 20 and max(r.scheduled_ns for r in timed.records) < 200_000_000
 
 
@@ -116,7 +144,9 @@ def test_stopped_and_cancelled_sessions_leave_a_whole_journal(emulator: Any, blo
 
 
 def test_an_answer_is_as_long_as_its_question_asks(emulator: Any, block: Any) -> None:
-    asked = [Question(f"q{n}", [{"role": "user", "content": "say"}], output_tokens=n) for n in (1, 7, 30)]
+    asked = [
+        Question(f"q{n}", [{"role": "user", "content": "say"}], output_tokens=n) for n in (1, 7, 30)
+    ]
     journal = block(emulator("--tokens", "500").endpoint, {"concurrency": 1, "requests": 3}, asked)
     assert {r.prompt_id: r.output_tokens for r in journal.records} == {"q1": 1, "q7": 7, "q30": 30}
 
@@ -127,8 +157,19 @@ def test_a_tokenizer_counts_where_the_server_does_not(emulator: Any, tmp_path: P
     (tmp_path / "model").mkdir()
     write_tokenizer(tmp_path / "model")
     server = emulator("--no-usage", "--tokens", "2")
-    config = WorkloadConfig.model_validate({"stages": [{"concurrency": 1, "requests": 2}], "warmup": "0s"})
-    plan = BlockPlan(server.endpoint, config.stages[0], 1, 0, questions(2, "é"), "plain", config, tokenizer=tmp_path / "model")
+    config = WorkloadConfig.model_validate(
+        {"stages": [{"concurrency": 1, "requests": 2}], "warmup": "0s"}
+    )
+    plan = BlockPlan(
+        server.endpoint,
+        config.stages[0],
+        1,
+        0,
+        questions(2, "é"),
+        "plain",
+        config,
+        tokenizer=tmp_path / "model",
+    )
     path = tmp_path / "block.jsonl"
     run(run_mix({path: plan}, Silent(), asyncio.Event()))
     for record in read_journal(path).records:
@@ -145,7 +186,14 @@ def test_a_mix_is_one_schedule_at_one_time(emulator: Any, tmp_path: Path, worker
     names = ("a", "b", "c")
     plans = {
         tmp_path / f"{name}.jsonl": BlockPlan(
-            server.endpoint, config.stages[0], 1, 0, questions(50, name), "plain", config, Place(number, len(names))
+            server.endpoint,
+            config.stages[0],
+            1,
+            0,
+            questions(50, name),
+            "plain",
+            config,
+            Place(number, len(names)),
         )
         for number, name in enumerate(names)
     }
@@ -156,11 +204,16 @@ def test_a_mix_is_one_schedule_at_one_time(emulator: Any, tmp_path: Path, worker
     assert merged == list(enumerate(whole))
     assert len({journal.header.origin_monotonic_ns for journal in journals}) == 1
     assert sum(journal.header.offered_rate for journal in journals) == pytest.approx(100)
-    assert [journal.header.planned for journal in journals] == [len(journal.records) for journal in journals]
+    assert [journal.header.planned for journal in journals] == [
+        len(journal.records) for journal in journals
+    ]
 
 
 def test_a_zipf_mix_keeps_its_shares_and_a_uniform_one_is_even() -> None:
-    for mix, weights in (("uniform", [1, 1, 1, 1]), ({"zipf": 1.5}, [n**-1.5 for n in (1, 2, 3, 4)])):
+    for mix, weights in (
+        ("uniform", [1, 1, 1, 1]),
+        ({"zipf": 1.5}, [n**-1.5 for n in (1, 2, 3, 4)]),
+    ):
         stage = Stage.model_validate({"rate": 100, "requests": 20_000, "mix": mix})
         counts = np.array([len(schedule(stage, 1, 1, 0.0, Place(n, 4)).times_ns) for n in range(4)])
         expected = np.array(weights) / sum(weights) * 20_000
@@ -172,8 +225,12 @@ def test_blocks_and_variants_do_not_share_a_prefix_cache() -> None:
     def salt(variant: str, block: int, word: object) -> str | None:
         from foundation.http.endpoint import Endpoint
 
-        config = WorkloadConfig.model_validate({"stages": [{"rate": 1, "requests": 1}], "cache_salt": word})
-        return BlockPlan(Endpoint(variant, "http://h/v1", "m"), config.stages[0], block, 0, [], "plain", config).cache_salt
+        config = WorkloadConfig.model_validate(
+            {"stages": [{"rate": 1, "requests": 1}], "cache_salt": word}
+        )
+        return BlockPlan(
+            Endpoint(variant, "http://h/v1", "m"), config.stages[0], block, 0, [], "plain", config
+        ).cache_salt
 
     salts = {salt(variant, block, word) for variant in "ab" for block in (1, 2) for word in "xy"}
     assert len(salts) == 8 and None not in salts

@@ -18,7 +18,9 @@ from loadgen.prompts.questions import questions_of
 
 
 def workload(dataset: Any, **fields: Any) -> WorkloadConfig:
-    return WorkloadConfig.model_validate({"stages": [{"rate": 1, "requests": 10}], "warmup": "0s", "dataset": dataset, **fields})
+    return WorkloadConfig.model_validate(
+        {"stages": [{"rate": 1, "requests": 10}], "warmup": "0s", "dataset": dataset, **fields}
+    )
 
 
 def prompts(dataset: Any, needed: int = 40, **fields: Any) -> list[Prompt]:
@@ -39,12 +41,27 @@ def test_synthetic_prompts_are_as_long_as_they_say_and_all_different() -> None:
 
 
 def test_the_intended_share_of_cache_hits_is_the_share_of_words_in_common() -> None:
-    made = prompts({"synthetic": {"input_tokens": "uniform:100:200", "output_tokens": 1, "cache_hit": "60%", "prefixes": 4}})
-    assert sum(p.shared_tokens for p in made) / sum(p.input_tokens for p in made) == pytest.approx(0.6, abs=0.01)
+    made = prompts(
+        {
+            "synthetic": {
+                "input_tokens": "uniform:100:200",
+                "output_tokens": 1,
+                "cache_hit": "60%",
+                "prefixes": 4,
+            }
+        }
+    )
+    assert sum(p.shared_tokens for p in made) / sum(p.input_tokens for p in made) == pytest.approx(
+        0.6, abs=0.01
+    )
     beginnings = {tuple(words(p)[:60]) for p in made}
     assert len(beginnings) == 4
     for prompt in made:
-        twins = [other for other in made if other is not prompt and words(other)[:60] == words(prompt)[:60]]
+        twins = [
+            other
+            for other in made
+            if other is not prompt and words(other)[:60] == words(prompt)[:60]
+        ]
         for other in twins:
             shared = min(prompt.shared_tokens, other.shared_tokens)
             assert words(prompt)[:shared] == words(other)[:shared]
@@ -52,7 +69,9 @@ def test_the_intended_share_of_cache_hits_is_the_share_of_words_in_common() -> N
 
 
 def test_a_salt_draws_other_words_of_the_same_lengths() -> None:
-    of = {"synthetic": {"input_tokens": "uniform:40:80", "output_tokens": "uniform:1:9", "turns": 2}}
+    of = {
+        "synthetic": {"input_tokens": "uniform:40:80", "output_tokens": "uniform:1:9", "turns": 2}
+    }
     one, again, other = (prompts(of, cache_salt=salt) for salt in ("a", "a", "b"))
     assert one == again
     assert [p.messages for p in one] != [p.messages for p in other]
@@ -66,13 +85,24 @@ def test_turns_are_linked_and_add_what_they_are_asked_to() -> None:
     sessions = questions_of(made, "plain")
     assert len(sessions) == 40
     lengths = [1 + len(first.then) for first in sessions]
-    assert {len(turn.messages[-1]["content"].split()) for first in sessions for turn in first.then} == {30}
+    assert {
+        len(turn.messages[-1]["content"].split()) for first in sessions for turn in first.then
+    } == {30}
     assert set(lengths) == {1, 2, 3, 4} and sum(lengths) == len(made)
 
 
 def test_the_next_turn_holds_the_real_answer_and_knows_what_went_through_the_server() -> None:
     sharegpt = [
-        Prompt("0.1", "eval", {"plain": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One?"}]}),
+        Prompt(
+            "0.1",
+            "eval",
+            {
+                "plain": [
+                    {"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": "One?"},
+                ]
+            },
+        ),
         Prompt("0.2", "eval", {"plain": [{"role": "user", "content": "Two?"}]}, after="0.1"),
     ]
     [first] = questions_of(sharegpt, "plain")
@@ -86,20 +116,41 @@ def test_the_next_turn_holds_the_real_answer_and_knows_what_went_through_the_ser
 SHAREGPT = [
     {
         "id": "a",
-        "conversations": [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}, {"from": "human", "value": "Q2"}],
+        "conversations": [
+            {"from": "human", "value": "Q1"},
+            {"from": "gpt", "value": "A1"},
+            {"from": "human", "value": "Q2"},
+        ],
     },
     {"id": "b", "conversations": [{"from": "gpt", "value": "goes on"}]},
     {
         "id": "c",
-        "conversations": [{"from": "system", "value": "S"}, {"from": "user", "value": "Q3"}, {"from": "bing", "value": "A3"}],
+        "conversations": [
+            {"from": "system", "value": "S"},
+            {"from": "user", "value": "Q3"},
+            {"from": "bing", "value": "A3"},
+        ],
     },
 ]
 
 
 def test_sharegpt_and_messages_give_the_same_sessions(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(SHAREGPT))
-    names = {"human": "user", "user": "user", "gpt": "assistant", "bing": "assistant", "system": "system"}
-    rows = [{"messages": [{"role": names[m["from"]], "content": m["value"]} for m in row["conversations"]]} for row in SHAREGPT]
+    names = {
+        "human": "user",
+        "user": "user",
+        "gpt": "assistant",
+        "bing": "assistant",
+        "system": "system",
+    }
+    rows = [
+        {
+            "messages": [
+                {"role": names[m["from"]], "content": m["value"]} for m in row["conversations"]
+            ]
+        }
+        for row in SHAREGPT
+    ]
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
     sessions = read_sessions(tmp_path / "a.json", None)
     assert sessions == read_sessions(tmp_path / "b.jsonl", None)
@@ -117,13 +168,18 @@ def test_sharegpt_and_messages_give_the_same_sessions(tmp_path: Path) -> None:
         ("[1]", "file:1: not a JSON object"),
         ("[{", "file:1: not JSON"),
         ('{"messages": []}\n{"prompt": "x"}', "file:2: no conversation"),
-        ('{"messages": [{"role": "tool", "content": "x"}]}', "1 of 1 conversations can't be asked .*file:1: messages: tools"),
+        (
+            '{"messages": [{"role": "tool", "content": "x"}]}',
+            "1 of 1 conversations can't be asked .*file:1: messages: tools",
+        ),
         ('[{"conversations": [{"from": "human"}]}]', r"1 of 1 .*file:1: conversations\[0\]: write"),
         ('{"messages": [{"role": "assistant", "content": "x"}]}', "no conversation with a user"),
         ("", "no conversation with a user"),
     ],
 )
-def test_what_is_no_conversation_is_named_by_its_place(tmp_path: Path, text: str, says: str) -> None:
+def test_what_is_no_conversation_is_named_by_its_place(
+    tmp_path: Path, text: str, says: str
+) -> None:
     (tmp_path / "file").write_text(text)
     with pytest.raises(BadInput, match=says):
         read_sessions(tmp_path / "file", None)
@@ -147,22 +203,43 @@ def test_a_trace_s_prompts_have_its_lengths_and_share_its_blocks(tmp_path: Path)
         (700, 5, 0),  # the same blocks in another order are another prefix
         (1600, 4, 1024),
     ]
-    assert words(first)[:1024] == words(third)[:1024] and words(first)[1024:1100] != words(third)[1024:1100]
+    assert (
+        words(first)[:1024] == words(third)[:1024]
+        and words(first)[1024:1100] != words(third)[1024:1100]
+    )
     assert [len(words(p)) for p in (first, second, third)] == [1200, 700, 1600]
     assert words(second)[:512] == words(first)[512:1024]
 
 
 def test_a_bailian_trace_s_blocks_are_16_tokens(tmp_path: Path) -> None:
-    rows = [{"chat_id": i, "timestamp": i, "input_length": 60, "output_length": 3, "hash_ids": [7, 8]} for i in range(2)]
+    rows = [
+        {"chat_id": i, "timestamp": i, "input_length": 60, "output_length": 3, "hash_ids": [7, 8]}
+        for i in range(2)
+    ]
     first, second = prompts(trace(tmp_path, rows))
-    assert second.shared_tokens == 32 and words(first)[:32] == words(second)[:32] and words(first)[32:] != words(second)[32:]
+    assert (
+        second.shared_tokens == 32
+        and words(first)[:32] == words(second)[:32]
+        and words(first)[32:] != words(second)[32:]
+    )
 
 
 def test_a_trace_s_own_texts_are_asked(tmp_path: Path) -> None:
-    rows = [{"timestamp": i, "text_input": f"Tell me\u2028about {i}", "hash_ids": [1]} for i in range(3)]
-    made = prompts(trace(tmp_path, [*rows, {"timestamp": 3, "input_length": 30, "output_length": 4, "hash_ids": [1]}]))
-    assert [p.messages["plain"][-1]["content"] for p in made[:3]] == [f"Tell me\u2028about {i}" for i in range(3)]
-    assert {(p.input_tokens, p.output_tokens, p.shared_tokens) for p in made[:3]} == {(None, None, None)}
+    rows = [
+        {"timestamp": i, "text_input": f"Tell me\u2028about {i}", "hash_ids": [1]} for i in range(3)
+    ]
+    made = prompts(
+        trace(
+            tmp_path,
+            [*rows, {"timestamp": 3, "input_length": 30, "output_length": 4, "hash_ids": [1]}],
+        )
+    )
+    assert [p.messages["plain"][-1]["content"] for p in made[:3]] == [
+        f"Tell me\u2028about {i}" for i in range(3)
+    ]
+    assert {(p.input_tokens, p.output_tokens, p.shared_tokens) for p in made[:3]} == {
+        (None, None, None)
+    }
     assert (made[3].input_tokens, made[3].output_tokens, made[3].shared_tokens) == (30, 4, 0)
 
 
@@ -196,7 +273,10 @@ def test_a_part_of_a_trace_is_asked_in_the_same_words(tmp_path: Path) -> None:
 def test_a_trace_without_lengths_can_not_be_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=":1: a prompt lacks input or output tokens"):
         prompts(trace(tmp_path, [{"at": 1.5, "input_tokens": 10}]))
-    for row, says in (({"at": 0, "input_tokens": "x"}, "1: input_tokens: 'x'"), ({"at": 0, "hash_ids": 4}, "1: hash_ids")):
+    for row, says in (
+        ({"at": 0, "input_tokens": "x"}, "1: input_tokens: 'x'"),
+        ({"at": 0, "hash_ids": 4}, "1: hash_ids"),
+    ):
         with pytest.raises(BadInput, match=says):
             prompts(trace(tmp_path, [row]))
 

@@ -30,22 +30,36 @@ FRAGMENTS = st.sampled_from(
 
 
 @given(st.lists(FRAGMENTS, max_size=40), st.lists(st.integers(0, 10_000), max_size=30))
-def test_any_stream_cut_anywhere_gives_the_events_of_the_standard(fragments: list[bytes], cuts: list[int]) -> None:
+def test_any_stream_cut_anywhere_gives_the_events_of_the_standard(
+    fragments: list[bytes], cuts: list[int]
+) -> None:
     stream = b"".join(fragments)
     assert parse(cut(stream, cuts)) == events_of(stream)
 
 
 @given(
-    st.lists(st.one_of(st.binary(max_size=30), FRAGMENTS.map(lambda data: b"data: " + data + b"\n\n")), max_size=12),
+    st.lists(
+        st.one_of(st.binary(max_size=30), FRAGMENTS.map(lambda data: b"data: " + data + b"\n\n")),
+        max_size=12,
+    ),
     st.integers(0, 3),
 )
-def test_whole_events_are_those_that_the_standard_finds_in_one_line(pieces: list[bytes], start: int) -> None:
+def test_whole_events_are_those_that_the_standard_finds_in_one_line(
+    pieces: list[bytes], start: int
+) -> None:
     found = whole_events(pieces, start)
     assert found == whole_events_in_python(pieces, start)
-    assert found == [data for piece in pieces[start : start + len(found)] for _, data in events_of(piece)]
+    assert found == [
+        data for piece in pieces[start : start + len(found)] for _, data in events_of(piece)
+    ]
     if start + len(found) < len(pieces):
         after = pieces[start + len(found)]
-        assert not after.startswith(b"data: ") or after.count(b"\n") != 2 or b"\r" in after or after[-2:] != b"\n\n"
+        assert (
+            not after.startswith(b"data: ")
+            or after.count(b"\n") != 2
+            or b"\r" in after
+            or after[-2:] != b"\n\n"
+        )
 
 
 @given(
@@ -78,7 +92,9 @@ def test_an_event_is_given_out_with_the_bytes_that_end_it(newline: bytes) -> Non
 
 def test_objects_without_an_empty_line_between_them_are_events() -> None:
     parser = SseParser()
-    assert [parser.feed(line) for line in (b'data: {"a": 1}\n', b"data: {}\n", b"data: [DONE]\n", b"\n")] == [
+    assert [
+        parser.feed(line) for line in (b'data: {"a": 1}\n', b"data: {}\n", b"data: [DONE]\n", b"\n")
+    ] == [
         [],
         [(b"", b'{"a": 1}'), (b"", b"{}")],
         [],

@@ -23,7 +23,17 @@ def on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def kept(**changed: object) -> Path:
     file = calibration_file()
-    file.write_text(json.dumps({"machine": HERE.words, "events_per_s": 9e3, "requests_per_s": 900, "streams": 90, **changed}))
+    file.write_text(
+        json.dumps(
+            {
+                "machine": HERE.words,
+                "events_per_s": 9e3,
+                "requests_per_s": 900,
+                "streams": 90,
+                **changed,
+            }
+        )
+    )
     return file
 
 
@@ -41,7 +51,13 @@ def test_it_counts_on_its_own_machine() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"processor": "Xeon"}, {"cores": 4}, {"kernel": "Linux 6.8"}, {"python": "3.12.1"}, {"dyno": "0.2.0"}],
+    [
+        {"processor": "Xeon"},
+        {"cores": 4},
+        {"kernel": "Linux 6.8"},
+        {"python": "3.12.1"},
+        {"dyno": "0.2.0"},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_it_does_not_count_where_anything_else_bears_the_same_name(
@@ -67,16 +83,31 @@ def test_one_that_was_copied_from_another_machine_does_not_count() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"\xff\xfe", b"null", b"[" * 100_000, b'{"machine":"m","events_per_s":"many"}', b'{"a":1}' + b" " * (2 << 20)],
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"[" * 100_000,
+        b'{"machine":"m","events_per_s":"many"}',
+        b'{"a":1}' + b" " * (2 << 20),
+    ],
     ids=["empty", "cut", "binary", "null", "deep", "words", "large"],
 )
 def test_a_damaged_one_is_said_in_one_line_and_does_not_count(content: bytes) -> None:
     calibration_file().write_bytes(content)
     found, [line] = heard()
-    assert found is None and "\n" not in line and len(line) < 300 and line.startswith(str(calibration_file()))
+    assert (
+        found is None
+        and "\n" not in line
+        and len(line) < 300
+        and line.startswith(str(calibration_file()))
+    )
 
 
-@pytest.mark.parametrize("changed", [{"events_per_s": -1}, {"requests_per_s": 1e999}, {"streams": -5}, {"streams": 1.5}])
+@pytest.mark.parametrize(
+    "changed", [{"events_per_s": -1}, {"requests_per_s": 1e999}, {"streams": -5}, {"streams": 1.5}]
+)
 def test_a_ceiling_that_can_not_be_does_not_count(changed: dict[str, object]) -> None:
     kept(**changed)
     assert heard()[0] is None
@@ -89,4 +120,6 @@ def test_a_folder_in_its_place_does_not_end_a_run() -> None:
 
 def test_a_host_whose_name_is_no_files(tmp_path: Path) -> None:
     assert replace(HERE, host="../a b").file("speed", ".json").parent == tmp_path
-    assert this_machine().words and replace(HERE, host="").file("pace", ".jsonl").name.startswith("pace-here-")
+    assert this_machine().words and replace(HERE, host="").file("pace", ".jsonl").name.startswith(
+        "pace-here-"
+    )

@@ -43,12 +43,23 @@ Script = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[N
 
 async def request_of(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
-    length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+    length = next(
+        (
+            int(line.split(b":")[1])
+            for line in head.split(b"\r\n")
+            if line.lower().startswith(b"content-length")
+        ),
+        0,
+    )
     return head + await reader.readexactly(length)
 
 
 def converse(
-    script: Script, requests: int = 1, host: str = "127.0.0.1", body: bytes = b"{}", pause: float = 0.0
+    script: Script,
+    requests: int = 1,
+    host: str = "127.0.0.1",
+    body: bytes = b"{}",
+    pause: float = 0.0,
 ) -> list[tuple[str, Body]]:
     """Ask a scripted server `requests` times over one socket transport: how each ended, and its body."""
 
@@ -69,7 +80,9 @@ def converse(
         port = server.sockets[0].getsockname()[1]
         name = f"[{host}]" if ":" in host else host
         ended = []
-        async with open_transport(Endpoint("v", f"http://{name}:{port}/v1", "m"), "socket") as transport:
+        async with open_transport(
+            Endpoint("v", f"http://{name}:{port}/v1", "m"), "socket"
+        ) as transport:
             for _ in range(requests):
                 sink = Body()
                 exchange = Exchange(sink, time.monotonic_ns(), Backlog())
@@ -108,9 +121,9 @@ WHOLE = HEAD + chunk(b"data: \xc3\xa9\n\n", b";ext=1") + chunk(b"data: 2\n\n") +
 
 def test_a_response_split_at_every_place() -> None:
     for place in range(1, len(WHOLE), 3):
-        assert [(how, sink.data) for how, sink in converse(answers(WHOLE[:place], WHOLE[place:]))] == [
-            ("200", "data: é\n\ndata: 2\n\n".encode())
-        ]
+        assert [
+            (how, sink.data) for how, sink in converse(answers(WHOLE[:place], WHOLE[place:]))
+        ] == [("200", "data: é\n\ndata: 2\n\n".encode())]
 
 
 def test_an_end_split_at_its_last_bytes() -> None:
@@ -122,7 +135,9 @@ def test_an_end_split_at_its_last_bytes() -> None:
 def test_a_connection_is_used_again() -> None:
     connections = []
 
-    async def script(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def script(
+        number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         connections.append(number)
         await answers(WHOLE)(number, reader, writer)
 
@@ -131,7 +146,9 @@ def test_a_connection_is_used_again() -> None:
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.02])
-def test_a_word_that_comes_again_later_costs_no_connection(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_that_comes_again_later_costs_no_connection(
+    pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A receiver tells its owners in turn, so that the end of an answer may be found before the word on it is passed on."""
     connections = []
     at_once = Connection.notice
@@ -142,31 +159,40 @@ def test_a_word_that_comes_again_later_costs_no_connection(pause: float, monkeyp
             for delay in (0.0, 0.001, 0.01):
                 asyncio.get_running_loop().call_later(delay, at_once, self, what)
 
-    async def script(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def script(
+        number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         connections.append(number)
         await answers(WHOLE)(number, reader, writer)
 
     monkeypatch.setattr(Connection, "notice", notice)
     ended = converse(script, requests=5, pause=pause)
-    assert [(how, sink.data) for how, sink in ended] == [("200", "data: é\n\ndata: 2\n\n".encode())] * 5
+    assert [(how, sink.data) for how, sink in ended] == [
+        ("200", "data: é\n\ndata: 2\n\n".encode())
+    ] * 5
     assert connections == [1]
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.05])
 def test_a_server_that_closes_after_each_answer_costs_no_failure(pause: float) -> None:
     """With no pause the next request crosses the close; with one the close is seen on the idle connection."""
-    assert [how for how, _ in converse(answers(WHOLE, close=True), requests=4, pause=pause)] == ["200"] * 4
+    assert [how for how, _ in converse(answers(WHOLE, close=True), requests=4, pause=pause)] == [
+        "200"
+    ] * 4
 
 
 def test_connection_close_is_heeded() -> None:
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n"
-    assert [(how, sink.data) for how, sink in converse(answers(head, b"ab"), requests=2)] == [("200", b"ab")] * 2
+    assert [(how, sink.data) for how, sink in converse(answers(head, b"ab"), requests=2)] == [
+        ("200", b"ab")
+    ] * 2
 
 
 def test_a_body_that_ends_with_the_connection() -> None:
-    assert [(how, s.data) for how, s in converse(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"ab", b"cd", close=True))] == [
-        ("200", b"abcd")
-    ]
+    assert [
+        (how, s.data)
+        for how, s in converse(answers(b"HTTP/1.1 200 OK\r\n\r\n", b"ab", b"cd", close=True))
+    ] == [("200", b"abcd")]
 
 
 def test_a_half_closed_connection_still_answers() -> None:
@@ -182,7 +208,9 @@ def test_a_half_closed_connection_still_answers() -> None:
 
 
 def test_interim_responses_are_skipped() -> None:
-    assert converse(answers(b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE[:30], WHOLE[30:]))[0][0] == "200"
+    assert (
+        converse(answers(b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE[:30], WHOLE[30:]))[0][0] == "200"
+    )
 
 
 def test_a_megabyte_event_and_a_megabyte_request() -> None:
@@ -210,7 +238,9 @@ def test_responses_that_break_off_or_are_none(pieces: list[bytes], failure: str)
 
 
 def test_a_dead_connection_is_retried_once_and_no_more() -> None:
-    async def script(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def script(
+        number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         await request_of(reader)
         if number == 1:
             writer.write(WHOLE)
@@ -229,18 +259,26 @@ def test_ipv6() -> None:
 def test_unix_sockets(emulator: Any, block: Any, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     emulator("--unix", str(path))
-    journal = block(Endpoint("v", f"http+unix://{str(path).replace('/', '%2F')}/v1", "m"), {"concurrency": 2, "requests": 6})
+    journal = block(
+        Endpoint("v", f"http+unix://{str(path).replace('/', '%2F')}/v1", "m"),
+        {"concurrency": 2, "requests": 6},
+    )
     assert [r.failure for r in journal.records] == [None] * 6
     assert (journal.header.transport, journal.header.clock) == ("socket", "user")
 
 
-def test_kernel_stamps_lie_between_the_server_s_write_and_the_client_s_read(emulator: Any, block: Any) -> None:
+def test_kernel_stamps_lie_between_the_server_s_write_and_the_client_s_read(
+    emulator: Any, block: Any
+) -> None:
     server = emulator("--tokens", "20", "--itl", "2ms")
     journal = block(server.endpoint, {"concurrency": 4, "requests": 20})
     truth = server.truth()
     tolerance = 100_000  # two readings of the offset between the kernel's clocks
     for record in journal.records:
-        arrived, written = journal.header.origin_monotonic_ns, truth[f"question {record.prompt_id[1:]}"]["event_ns"]
+        arrived, written = (
+            journal.header.origin_monotonic_ns,
+            truth[f"question {record.prompt_id[1:]}"]["event_ns"],
+        )
         for gap, lag, wrote in zip(record.chunk_ns, record.client_lag_ns, written, strict=True):
             arrived += gap
             assert wrote - tolerance <= arrived
@@ -256,7 +294,9 @@ def test_a_late_reader_does_not_move_a_kernel_stamp(emulator: Any) -> None:
         async with open_transport(server.endpoint, "socket") as transport:
             exchange = Exchange(sink, time.monotonic_ns(), Backlog())
             asking = asyncio.create_task(
-                transport.send(exchange, "/completions", b'{"model": "m", "prompt": "p", "max_tokens": 2}')
+                transport.send(
+                    exchange, "/completions", b'{"model": "m", "prompt": "p", "max_tokens": 2}'
+                )
             )
             await asyncio.sleep(0.02)
             time.sleep(0.4)  # noqa: ASYNC251 - the stall is the test

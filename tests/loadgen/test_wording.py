@@ -43,10 +43,15 @@ def test_a_chat_is_counted_as_its_template_words_it(bytewise: ModelTokenizer) ->
 
 @pytest.mark.parametrize("kind", ["bytewise", "wordwise"])
 @pytest.mark.parametrize("api", ["chat", "completions"])
-def test_prompts_are_exactly_as_long_as_asked(kind: str, api: str, request: pytest.FixtureRequest) -> None:
+def test_prompts_are_exactly_as_long_as_asked(
+    kind: str, api: str, request: pytest.FixtureRequest
+) -> None:
     tokenizer = request.getfixturevalue(kind)
     wording = Wording(tokenizer, api, [0])
-    drafts = [Draft(tokens, (1, tokens), (((0,), tokens // 2),)) for tokens in range(wording.shortest, wording.shortest + 60)]
+    drafts = [
+        Draft(tokens, (1, tokens), (((0,), tokens // 2),))
+        for tokens in range(wording.shortest, wording.shortest + 60)
+    ]
     texts = wording.prompts(drafts)
     prompts = [[{"role": "user", "content": text}] for text in texts]
     assert tokenizer.prompt_counts(prompts, api) == [draft.tokens for draft in drafts]
@@ -55,8 +60,12 @@ def test_prompts_are_exactly_as_long_as_asked(kind: str, api: str, request: pyte
     assert len(set(texts)) == len(texts)
 
 
-def test_prompts_with_a_beginning_in_common_begin_with_its_words_and_go_on_differently(wordwise: ModelTokenizer) -> None:
-    one, other = Wording(wordwise, "chat", [0]).prompts([Draft(60, (1, i), (((0,), 30),)) for i in range(2)])
+def test_prompts_with_a_beginning_in_common_begin_with_its_words_and_go_on_differently(
+    wordwise: ModelTokenizer,
+) -> None:
+    one, other = Wording(wordwise, "chat", [0]).prompts(
+        [Draft(60, (1, i), (((0,), 30),)) for i in range(2)]
+    )
     assert one.split()[:30] == other.split()[:30]
     assert one.split()[30] != other.split()[30] or one.split()[31:] != other.split()[31:]
 
@@ -69,7 +78,10 @@ def test_a_correction_makes_the_server_count_what_was_asked(wordwise: ModelToken
 
 
 def test_another_seed_draws_other_words(wordwise: ModelTokenizer) -> None:
-    drawn = {Wording(wordwise, "chat", seed).prompts([Draft(80, (1,))])[0] for seed in ([0, 1], [0, 1], [0, 2], [1, 1])}
+    drawn = {
+        Wording(wordwise, "chat", seed).prompts([Draft(80, (1,))])[0]
+        for seed in ([0, 1], [0, 1], [0, 2], [1, 1])
+    }
     assert len(drawn) == 3
 
 
@@ -81,9 +93,15 @@ def test_a_folder_without_a_tokenizer_is_said(tmp_path: Path) -> None:
 @given(
     text=st.one_of(
         st.integers(1, 4000).map(str),
-        st.tuples(st.integers(1, 500), st.integers(0, 500)).map(lambda p: f"uniform:{p[0]}:{p[0] + p[1]}"),
-        st.tuples(st.integers(20, 900), st.floats(0, 50)).map(lambda p: f"normal:{p[0]}:{p[1]:.3f}"),
-        st.tuples(st.integers(20, 900), st.floats(0, 1)).map(lambda p: f"lognormal:{p[0]}:{p[1]:.3f}:10:2k"),
+        st.tuples(st.integers(1, 500), st.integers(0, 500)).map(
+            lambda p: f"uniform:{p[0]}:{p[0] + p[1]}"
+        ),
+        st.tuples(st.integers(20, 900), st.floats(0, 50)).map(
+            lambda p: f"normal:{p[0]}:{p[1]:.3f}"
+        ),
+        st.tuples(st.integers(20, 900), st.floats(0, 1)).map(
+            lambda p: f"lognormal:{p[0]}:{p[1]:.3f}:10:2k"
+        ),
     ),
     seed=st.integers(0, 9),
 )
@@ -92,9 +110,10 @@ def test_lengths_read_back_and_keep_their_bounds(text: str, seed: int) -> None:
     assert Lengths.parse(str(lengths)) == lengths
     drawn = lengths.draw(np.random.default_rng(seed), 50)
     assert drawn == lengths.draw(np.random.default_rng(seed), 50)
-    low, high = {"uniform": (lengths.first, lengths.second), "fixed": (lengths.first, lengths.first)}.get(
-        lengths.kind, (lengths.least, lengths.most or float("inf"))
-    )
+    low, high = {
+        "uniform": (lengths.first, lengths.second),
+        "fixed": (lengths.first, lengths.first),
+    }.get(lengths.kind, (lengths.least, lengths.most or float("inf")))
     assert low <= min(drawn) <= max(drawn) <= high
 
 
@@ -104,11 +123,24 @@ def test_lengths_have_the_distribution_named() -> None:
     assert np.median(lognormal) == pytest.approx(500, rel=0.02)
     assert np.log(lognormal).std() == pytest.approx(0.4, rel=0.03)
     normal = np.array(Lengths.parse("normal:500:40").draw(rng, 20_000))
-    assert (normal.mean(), normal.std()) == (pytest.approx(500, rel=0.01), pytest.approx(40, rel=0.03))
+    assert (normal.mean(), normal.std()) == (
+        pytest.approx(500, rel=0.01),
+        pytest.approx(40, rel=0.03),
+    )
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "-4", "many", "uniform:9:3", "normal:5", "lognormal:50:0.5:60:90", "gauss:5:1", "normal:5:-1"]
+    "text",
+    [
+        "0",
+        "-4",
+        "many",
+        "uniform:9:3",
+        "normal:5",
+        "lognormal:50:0.5:60:90",
+        "gauss:5:1",
+        "normal:5:-1",
+    ],
 )
 def test_what_is_no_length_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"write|lengths|least"):

@@ -21,14 +21,17 @@ def adapter(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_adapter(base, tmp_path_factory.mktemp("adapters") / "tuned")
 
 
-def build_adapter(base: ModelRef, folder: Path, *, fingerprint: bool = True, named: str | None = None) -> Path:
+def build_adapter(
+    base: ModelRef, folder: Path, *, fingerprint: bool = True, named: str | None = None
+) -> Path:
     """A LoRA adapter of random weights (B too, which training starts at zero), rank 4, alpha 8."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     model = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(base.path), LoraConfig(r=4, lora_alpha=8, target_modules=list(MODULES))
+        AutoModelForCausalLM.from_pretrained(base.path),
+        LoraConfig(r=4, lora_alpha=8, target_modules=list(MODULES)),
     )
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
@@ -37,6 +40,8 @@ def build_adapter(base: ModelRef, folder: Path, *, fingerprint: bool = True, nam
     model.peft_config["default"].base_model_name_or_path = named or base.id
     model.save_pretrained(folder, save_embedding_layers=False)
     if fingerprint:
-        about = {"base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()}}
+        about = {
+            "base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()}
+        }
         (folder / "tunedyno.json").write_text(json.dumps(about))
     return folder

@@ -22,17 +22,29 @@ def test_the_adapter_of_this_base_passes(adapter: Path, base: ModelRef) -> None:
     check_adapter(adapter, base)
 
 
-def test_a_base_of_equal_shape_and_other_weights_is_told_apart(adapter: Path, base: ModelRef, tmp_path: Path) -> None:
+def test_a_base_of_equal_shape_and_other_weights_is_told_apart(
+    adapter: Path, base: ModelRef, tmp_path: Path
+) -> None:
     other = build_tiny_model(tmp_path / "other", seed=1, id="test/other")
-    with pytest.raises(BadInput, match=f"{adapter}: trained on test/tiny-chat, whose weights are not those of test/other"):
+    with pytest.raises(
+        BadInput,
+        match=f"{adapter}: trained on test/tiny-chat, whose weights are not those of test/other",
+    ):
         check_adapter(adapter, other)
 
 
-def test_an_adapter_from_elsewhere_is_judged_by_name_and_shapes(base: ModelRef, tmp_path: Path) -> None:
+def test_an_adapter_from_elsewhere_is_judged_by_name_and_shapes(
+    base: ModelRef, tmp_path: Path
+) -> None:
     check_adapter(build_adapter(base, tmp_path / "same", fingerprint=False), base)
-    check_adapter(build_adapter(base, tmp_path / "local", fingerprint=False, named="/home/somebody/model"), base)
+    check_adapter(
+        build_adapter(base, tmp_path / "local", fingerprint=False, named="/home/somebody/model"),
+        base,
+    )
     with pytest.raises(BadInput, match="trained on other/model, not on test/tiny-chat"):
-        check_adapter(build_adapter(base, tmp_path / "named", fingerprint=False, named="other/model"), base)
+        check_adapter(
+            build_adapter(base, tmp_path / "named", fingerprint=False, named="other/model"), base
+        )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +56,9 @@ def test_an_adapter_from_elsewhere_is_judged_by_name_and_shapes(base: ModelRef, 
         ({"layers": 1}, r"adapts model\.layers\.1\..*, which test/tiny-chat does not have"),
     ],
 )
-def test_shapes_that_do_not_fit(base: ModelRef, tmp_path: Path, shape: dict[str, int], message: str) -> None:
+def test_shapes_that_do_not_fit(
+    base: ModelRef, tmp_path: Path, shape: dict[str, int], message: str
+) -> None:
     adapter = build_adapter(base, tmp_path / "adapter", fingerprint=False)
     with pytest.raises(BadInput, match=f"{message}.*trained on another model"):
         check_adapter(adapter, build_tiny_model(tmp_path / "other", **shape))
@@ -58,9 +72,20 @@ def test_tensors_that_the_base_has_no_place_for(copy: Path, base: ModelRef) -> N
     file, config = copy / "adapter_model.safetensors", copy / "adapter_config.json"
     layer, tensors = "base_model.model.model.layers.0", load_file(file)
     pair = tensors[f"{layer}.mlp.down_proj.lora_A.weight"]
-    lengths = {name.replace("lora_A.weight", "lora_magnitude_vector"): np.ones(3, "f4") for name in tensors if "lora_A" in name}
-    rows = {"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": np.ones((1, 64), "f4")}
-    norm = {f"{layer}.input_layernorm.lora_A.weight": pair, f"{layer}.input_layernorm.lora_B.weight": pair.T.copy()}
+    lengths = {
+        name.replace("lora_A.weight", "lora_magnitude_vector"): np.ones(3, "f4")
+        for name in tensors
+        if "lora_A" in name
+    }
+    rows = {
+        "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": np.ones(
+            (1, 64), "f4"
+        )
+    }
+    norm = {
+        f"{layer}.input_layernorm.lora_A.weight": pair,
+        f"{layer}.input_layernorm.lora_B.weight": pair.T.copy(),
+    }
     for more, settings, says in (
         (norm, {}, r"adapts model\.layers\.0\.input_layernorm, which is no matrix"),
         (lengths, {"use_dora": True}, "has no lora_magnitude_vector of 64 lengths"),
@@ -95,7 +120,9 @@ def test_pickle_weights_are_refused(copy: Path, base: ModelRef) -> None:
 def test_what_is_no_lora_adapter(copy: Path, base: ModelRef) -> None:
     file = copy / "adapter_config.json"
     file.write_text(json.dumps({"peft_type": "PREFIX_TUNING"}))
-    with pytest.raises(BadInput, match=r"adapter_config\.json: peft_type: 'PREFIX_TUNING'; only LoRA"):
+    with pytest.raises(
+        BadInput, match=r"adapter_config\.json: peft_type: 'PREFIX_TUNING'; only LoRA"
+    ):
         check_adapter(copy, base)
     file.write_text("{")
     with pytest.raises(BadInput, match=r"adapter_config\.json: not JSON"):
@@ -119,7 +146,10 @@ def test_tokens_that_were_added_without_their_embeddings(copy: Path, base: Model
         added = [*tokenizer["added_tokens"], {"id": number, "content": "<|call|>"}]
         (copy / "tokenizer.json").write_text(json.dumps({**tokenizer, "added_tokens": added}))
         if refused:
-            with pytest.raises(BadInput, match=rf"<\|call\|> is token {rows}, and {rows} is how many have embeddings"):
+            with pytest.raises(
+                BadInput,
+                match=rf"<\|call\|> is token {rows}, and {rows} is how many have embeddings",
+            ):
                 check_adapter(copy, base)
         else:
             check_adapter(copy, base)  # an embedding that the base has and does not use

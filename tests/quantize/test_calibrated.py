@@ -23,7 +23,13 @@ from quantize.llmcompressor import calibrated, environment
 
 STYLE = PromptStyle("Sort: {input}")
 LEARNED = [
-    Example(Path("train.jsonl"), n, ({"role": "user", "content": f"w{n}"},), ("vowel", "consonant")[n % 2], {"input": f"w{n}"})
+    Example(
+        Path("train.jsonl"),
+        n,
+        ({"role": "user", "content": f"w{n}"},),
+        ("vowel", "consonant")[n % 2],
+        {"input": f"w{n}"},
+    )
     for n in range(40)
 ]
 CONFIG = QuantizeConfig(method="w4a16", algorithm="gptq", calibration=32)
@@ -74,26 +80,40 @@ def test_what_is_asked_and_what_is_told(stand_in: Path, base: ModelRef, tmp_path
     texts = {AutoTokenizer.from_pretrained(base.path).decode(ids) for ids in samples}
     assert len(texts) == 32  # a sample of the 40, each once, worded and answered as in training
     assert texts < {
-        f"<|im_start|>user\nSort: w{n}<|im_end|>\n<|im_start|>assistant\n{LEARNED[n].completion}<|im_end|>" for n in range(40)
+        f"<|im_start|>user\nSort: w{n}<|im_end|>\n<|im_start|>assistant\n{LEARNED[n].completion}<|im_end|>"
+        for n in range(40)
     }
     assert (progress.total, progress.done) == (3, 3)
     recipe = json.loads((out.path / "recipe.json").read_text())
-    assert (recipe["algorithm"], recipe["calibration"]["texts"], recipe["group_size"]) == ("gptq", 32, 64)
+    assert (recipe["algorithm"], recipe["calibration"]["texts"], recipe["group_size"]) == (
+        "gptq",
+        32,
+        64,
+    )
     assert recipe["calibration"]["tokens"] == sum(map(len, samples))
-    assert (out.path / "tokenizer_config.json").read_bytes() == (base.path / "tokenizer_config.json").read_bytes()
+    assert (out.path / "tokenizer_config.json").read_bytes() == (
+        base.path / "tokenizer_config.json"
+    ).read_bytes()
 
 
 def test_awq_keeps_no_layer_that_it_scales(base: ModelRef, tmp_path: Path) -> None:
-    config = QuantizeConfig(method="w4a16", algorithm="awq", calibration=32, keep=("lm_head", "down_proj"))
+    config = QuantizeConfig(
+        method="w4a16", algorithm="awq", calibration=32, keep=("lm_head", "down_proj")
+    )
     with pytest.raises(
-        BadInput, match=r"keep: awq scales every layer but the head .*layers\.0\.mlp\.down_proj too; keep only lm_head"
+        BadInput,
+        match=r"keep: awq scales every layer but the head .*layers\.0\.mlp\.down_proj too; keep only lm_head",
     ):
         quantize(base, config, tmp_path / "out", Silent(), LEARNED, STYLE)
 
 
-def test_its_failure_is_told_with_its_last_lines(stand_in: Path, base: ModelRef, tmp_path: Path) -> None:
+def test_its_failure_is_told_with_its_last_lines(
+    stand_in: Path, base: ModelRef, tmp_path: Path
+) -> None:
     stand_in.write_text("import sys; sys.exit('RuntimeError: the Hessian is singular')")
-    with pytest.raises(SystemFailed, match=r"quantize w4a16: llm-compressor failed \(exit code 1\)") as failure:
+    with pytest.raises(
+        SystemFailed, match=r"quantize w4a16: llm-compressor failed \(exit code 1\)"
+    ) as failure:
         quantize(base, CONFIG, tmp_path / "out", Silent(), LEARNED, STYLE)
     assert "the Hessian is singular" in failure.value.detail
 
@@ -104,7 +124,9 @@ def test_the_script_ends_with_whoever_started_it(tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text("{}")
     script = Path(calibrated.__file__).with_name("oneshot.py")
     run = f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); runpy.run_path({str(script)!r}, run_name='__main__')"
-    process = subprocess.Popen([sys.executable, "-c", run, str(tmp_path / "request.json")], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", run, str(tmp_path / "request.json")], stdin=subprocess.PIPE
+    )
     assert process.stdin is not None
     time.sleep(0.5)
     assert process.poll() is None
@@ -112,7 +134,9 @@ def test_the_script_ends_with_whoever_started_it(tmp_path: Path) -> None:
     assert process.wait(timeout=20) == 1
 
 
-def test_the_environment_is_made_once_and_wholly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_made_once_and_wholly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path / "cache"))
     made: list[Path] = []
 
@@ -126,7 +150,11 @@ def test_the_environment_is_made_once_and_wholly(tmp_path: Path, monkeypatch: py
     with pytest.raises(SystemFailed, match="no network"):
         environment.python(Silent())
     assert not list((tmp_path / "cache").iterdir())
-    assert environment.python(Silent()) == environment.python(Silent()) == environment.folder() / "bin" / "python"
+    assert (
+        environment.python(Silent())
+        == environment.python(Silent())
+        == environment.folder() / "bin" / "python"
+    )
     assert len(made) == 2
     assert list((tmp_path / "cache").iterdir()) == [environment.folder()]
 
@@ -134,32 +162,45 @@ def test_the_environment_is_made_once_and_wholly(tmp_path: Path, monkeypatch: py
 def test_the_lock_pins_every_package() -> None:
     lines = [line for line in environment.LOCK.read_text().splitlines() if not line.startswith("#")]
     assert all(line.count("==") == 1 for line in lines)
-    assert {"torch", "llmcompressor", "compressed-tensors", "transformers"} <= {line.partition("==")[0] for line in lines}
+    assert {"torch", "llmcompressor", "compressed-tensors", "transformers"} <= {
+        line.partition("==")[0] for line in lines
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("method", "algorithm"), [("w4a16", "gptq"), ("w4a16", "awq"), ("w8a8-int8", "gptq"), ("w8a8-int8", "smoothquant")]
+    ("method", "algorithm"),
+    [("w4a16", "gptq"), ("w4a16", "awq"), ("w8a8-int8", "gptq"), ("w8a8-int8", "smoothquant")],
 )
-def test_llm_compressor_writes_what_transformers_reads(method: str, algorithm: str, base: ModelRef, tmp_path: Path) -> None:
+def test_llm_compressor_writes_what_transformers_reads(
+    method: str, algorithm: str, base: ModelRef, tmp_path: Path
+) -> None:
     """Sets up its environment the first time: minutes, and the package index must be reachable."""
     keep = ("lm_head",) if algorithm == "awq" else ("lm_head", "layers.1.mlp.down_proj")
     config = QuantizeConfig(method=method, algorithm=algorithm, calibration=32, keep=keep)
     progress = Watched()
     out = quantize(base, config, tmp_path / "out", progress, LEARNED, STYLE)
-    assert progress.total == progress.done == (3 if algorithm == "gptq" else 4)  # two layers, the head; then the rounding
+    assert (
+        progress.total == progress.done == (3 if algorithm == "gptq" else 4)
+    )  # two layers, the head; then the rounding
     stored = load_file(out.path / "model.safetensors")
     if algorithm != "awq":
         assert stored["model.layers.1.mlp.down_proj.weight"].dtype is torch.bfloat16
     assert "lm_head.weight" not in stored  # tied
     packed = "weight_packed" if method == "w4a16" else "weight"
-    assert stored[f"model.layers.0.mlp.down_proj.{packed}"].dtype is (torch.int32 if method == "w4a16" else torch.int8)
+    assert stored[f"model.layers.0.mlp.down_proj.{packed}"].dtype is (
+        torch.int32 if method == "w4a16" else torch.int8
+    )
     found = measure_recovery(base, out, LEARNED[32:], STYLE, Silent()).all_text
-    if algorithm == "awq":  # random weights have nothing that matters more, so that scaling gains nothing, and loses nothing
+    if (
+        algorithm == "awq"
+    ):  # random weights have nothing that matters more, so that scaling gains nothing, and loses nothing
         rounded = quantize(base, QuantizeConfig(method=method), tmp_path / "rtn", Silent())
         plain = measure_recovery(base, rounded, LEARNED[32:], STYLE, Silent()).all_text
         assert found.kl_divergence < 1.25 * plain.kl_divergence
     else:
         assert found.top1_agreement > 0.5
-    assert not [child for child in psutil.Process().children() if "oneshot" in " ".join(child.cmdline())]
+    assert not [
+        child for child in psutil.Process().children() if "oneshot" in " ".join(child.cmdline())
+    ]

@@ -39,7 +39,9 @@ def settings(method: Method) -> QuantizeConfig:
 @pytest.fixture(scope="module")
 def written(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> dict[Method, ModelRef]:
     folder = tmp_path_factory.mktemp("quantized")
-    return {method: quantize(base, settings(method), folder / method, Silent()) for method in METHODS}
+    return {
+        method: quantize(base, settings(method), folder / method, Silent()) for method in METHODS
+    }
 
 
 def damaged(model: ModelRef, folder: Path, change: Callable[[Weights], object]) -> ModelRef:
@@ -76,12 +78,22 @@ def test_what_was_written_passes_and_damage_does_not(
 
     refused("gate_proj is further from the source than", lambda w: negate_one(w, weight))
     refused(
-        "gate_proj is further from the source than", lambda w: w.update({scale: (1.25 * w[scale].float()).to(w[scale].dtype)})
+        "gate_proj is further from the source than",
+        lambda w: w.update({scale: (1.25 * w[scale].float()).to(w[scale].dtype)}),
     )
-    refused("gate_proj is further from the source than", lambda w: w.update({weight: w[weight].roll(1, dims=0)}))
+    refused(
+        "gate_proj is further from the source than",
+        lambda w: w.update({weight: w[weight].roll(1, dims=0)}),
+    )
     refused(r"gate_proj.* is not there|gate_proj.*was not written", lambda w: w.pop(scale))
-    refused("gate_proj.*(was not written|is not there)", lambda w: [w.pop(n) for n in list(w) if n.startswith(LAYER)])
-    refused("down_proj.weight is kept in full precision, and is not the source's own", lambda w: w[KEPT].mul_(1.01))
+    refused(
+        "gate_proj.*(was not written|is not there)",
+        lambda w: [w.pop(n) for n in list(w) if n.startswith(LAYER)],
+    )
+    refused(
+        "down_proj.weight is kept in full precision, and is not the source's own",
+        lambda w: w[KEPT].mul_(1.01),
+    )
     refused(r"norm\.weight of the source was not written", lambda w: w.pop("model.norm.weight"))
     refused("model.extra was written, and", lambda w: w.update({"model.extra": torch.ones(1)}))
 
@@ -96,7 +108,9 @@ def test_the_config_says_what_was_asked_for(
     }  # fmt: skip
     with pytest.raises(SystemFailed, match=r"config\.json: \w+ is .*, and .* was asked for"):
         check(base, others[method], written[method])
-    with pytest.raises(SystemFailed, match=r"layers.1.* is kept in full precision, and not named there"):
+    with pytest.raises(
+        SystemFailed, match=r"layers.1.* is kept in full precision, and not named there"
+    ):
         check(base, method, written[method], keep=("lm_head", "layers.0.mlp", "layers.1.mlp"))
     copy = damaged(written[method], tmp_path, lambda weights: None)
     (copy.path / "config.json").write_text(json.dumps(base.config()))
@@ -109,19 +123,31 @@ def test_group_sizes_have_to_agree(written: dict[Method, ModelRef], base: ModelR
         check(base, "w4a16", written["w4a16"], group_size=32)
 
 
-def test_a_learned_rounding_is_near_as_a_whole_but_for_rows_and_columns_that_were_scaled(base: ModelRef, tmp_path: Path) -> None:
+def test_a_learned_rounding_is_near_as_a_whole_but_for_rows_and_columns_that_were_scaled(
+    base: ModelRef, tmp_path: Path
+) -> None:
     """By what GPTQ, AWQ and SmoothQuant may do to a weight, and what no algorithm does."""
     generator = torch.Generator().manual_seed(1)
     rows, columns = (0.5 + torch.rand(size, generator=generator) for size in ((128, 1), (1, 64)))
     weights = load_file(base.path / "model.safetensors")
-    scaled = {n: (rows * w * columns).bfloat16() if n == f"{LAYER}.weight" else w for n, w in weights.items()}
+    scaled = {
+        n: (rows * w * columns).bfloat16() if n == f"{LAYER}.weight" else w
+        for n, w in weights.items()
+    }
     other = ModelRef("scaled", None, Path(shutil.copytree(base.path, tmp_path / "scaled")))
     save_file(scaled, other.path / "model.safetensors", metadata={"format": "pt"})
     model = quantize(other, settings("w8a8-int8"), tmp_path / "out", Silent())
     check(base, "w8a8-int8", model, algorithm="smoothquant")
-    with pytest.raises(SystemFailed, match=r"gate_proj is off by \d+% of the source's weight; gptq leaves 5% at most"):
+    with pytest.raises(
+        SystemFailed,
+        match=r"gate_proj is off by \d+% of the source's weight; gptq leaves 5% at most",
+    ):
         check(base, "w8a8-int8", model, algorithm="gptq")
-    copy = damaged(model, tmp_path, lambda w: w.update({f"{LAYER}.weight": w[f"{LAYER}.weight"].roll(1, dims=1)}))
+    copy = damaged(
+        model,
+        tmp_path,
+        lambda w: w.update({f"{LAYER}.weight": w[f"{LAYER}.weight"].roll(1, dims=1)}),
+    )
     with pytest.raises(SystemFailed, match="gate_proj is off by"):
         check(base, "w8a8-int8", copy, algorithm="smoothquant")
     shutil.rmtree(copy.path)
@@ -130,7 +156,9 @@ def test_a_learned_rounding_is_near_as_a_whole_but_for_rows_and_columns_that_wer
     with pytest.raises(SystemFailed, match=r"input_layernorm\.weight is kept in full precision"):
         check(other, "w8a8-int8", copy, algorithm="gptq")
     shutil.rmtree(copy.path)
-    copy = damaged(model, tmp_path, lambda w: w["model.layers.0.input_layernorm.weight"].mul_(float("nan")))
+    copy = damaged(
+        model, tmp_path, lambda w: w["model.layers.0.input_layernorm.weight"].mul_(float("nan"))
+    )
     with pytest.raises(SystemFailed, match=r"input_layernorm\.weight is kept in full precision"):
         check(base, "w8a8-int8", copy, algorithm="smoothquant")
 
@@ -143,7 +171,13 @@ def leftover(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> ModelR
     for file in build_adapter(base, folder.parent / "adapter").iterdir():
         if file.is_file():
             shutil.copy(file, folder / file.name)
-    for name in ("optimizer.pt", "trainer_state.json", "recovery.json", "training_args.bin", "README.md"):
+    for name in (
+        "optimizer.pt",
+        "trainer_state.json",
+        "recovery.json",
+        "training_args.bin",
+        "README.md",
+    ):
         (folder / name).write_text("{}")
     return ModelRef(base.id, None, folder)
 
@@ -156,7 +190,11 @@ FILES = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_was_left_in_a_model_folder_is_neither_loaded_nor_carried_along(
-    leftover: ModelRef, base: ModelRef, written: dict[Method, ModelRef], tmp_path: Path, method: Method
+    leftover: ModelRef,
+    base: ModelRef,
+    written: dict[Method, ModelRef],
+    tmp_path: Path,
+    method: Method,
 ) -> None:
     model = quantize(leftover, settings(method), tmp_path / "out", Silent())
     assert {file.name for file in model.path.iterdir()} == FILES
@@ -165,37 +203,70 @@ def test_what_was_left_in_a_model_folder_is_neither_loaded_nor_carried_along(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_recovery_reads_the_folders_own_weights(leftover: ModelRef, base: ModelRef, written: dict[Method, ModelRef]) -> None:
+def test_recovery_reads_the_folders_own_weights(
+    leftover: ModelRef, base: ModelRef, written: dict[Method, ModelRef]
+) -> None:
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy(leftover.path / file, written["w4a16"].path / file)
     clean = measure_recovery(base, written["w8a8-int8"], HELDOUT, STYLE, Silent())
-    assert measure_recovery(leftover, written["w8a8-int8"], HELDOUT, STYLE, Silent()).all_text == clean.all_text
+    assert (
+        measure_recovery(leftover, written["w8a8-int8"], HELDOUT, STYLE, Silent()).all_text
+        == clean.all_text
+    )
     with_adapter = measure_recovery(base, written["w4a16"], HELDOUT, STYLE, Silent())
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         (written["w4a16"].path / file).unlink()
     assert measure_recovery(base, written["w4a16"], HELDOUT, STYLE, Silent()) == with_adapter
 
 
-def test_an_adapter_is_merged_into_the_base_and_not_into_what_was_left_beside_it(leftover: ModelRef, tmp_path: Path) -> None:
+def test_an_adapter_is_merged_into_the_base_and_not_into_what_was_left_beside_it(
+    leftover: ModelRef, tmp_path: Path
+) -> None:
     # The merge is held against the files: one on top of the left adapter would be refused.
-    merged = merge(leftover, build_adapter(leftover, tmp_path / "adapter"), tmp_path / "out", Silent())
+    merged = merge(
+        leftover, build_adapter(leftover, tmp_path / "adapter"), tmp_path / "out", Silent()
+    )
     assert {file.name for file in merged.path.iterdir()} == FILES
 
 
 @pytest.mark.parametrize(
     ("name", "tensor", "words"),
     [
-        ("model.layers.1.mlp.up_proj.weight", None, "lack model.layers.1.mlp.up_proj.weight, which LlamaForCausalLM needs"),
-        ("model.extra.weight", torch.ones(2), "hold model.extra.weight, which LlamaForCausalLM has no place for"),
-        ("model.norm.weight", torch.ones(63), r"hold model.norm.weight .63,. .not .64,.., which does not fit its config.json"),
+        (
+            "model.layers.1.mlp.up_proj.weight",
+            None,
+            "lack model.layers.1.mlp.up_proj.weight, which LlamaForCausalLM needs",
+        ),
+        (
+            "model.extra.weight",
+            torch.ones(2),
+            "hold model.extra.weight, which LlamaForCausalLM has no place for",
+        ),
+        (
+            "model.norm.weight",
+            torch.ones(63),
+            r"hold model.norm.weight .63,. .not .64,.., which does not fit its config.json",
+        ),
     ],
 )
 def test_a_model_that_would_begin_with_random_weights_is_refused(
-    base: ModelRef, adapter: Path, tmp_path: Path, name: str, tensor: torch.Tensor | None, words: str
+    base: ModelRef,
+    adapter: Path,
+    tmp_path: Path,
+    name: str,
+    tensor: torch.Tensor | None,
+    words: str,
 ) -> None:
-    model = damaged(base, tmp_path, lambda w: w.pop(name) if tensor is None else w.update({name: tensor}))
+    model = damaged(
+        base, tmp_path, lambda w: w.pop(name) if tensor is None else w.update({name: tensor})
+    )
     with pytest.raises(BadInput, match=words):
-        merge(model, build_adapter(base, tmp_path / "adapter", fingerprint=False), tmp_path / "out", Silent())
+        merge(
+            model,
+            build_adapter(base, tmp_path / "adapter", fingerprint=False),
+            tmp_path / "out",
+            Silent(),
+        )
     with pytest.raises(BadInput, match=words):
         quantize(model, QuantizeConfig(method="bnb-nf4"), tmp_path / "out", Silent())
 
@@ -206,9 +277,16 @@ def test_gpt2_in_the_formats_of_bitsandbytes(tmp_path: Path) -> None:
 
     folder = tmp_path / "gpt2"
     folder.mkdir()
-    GPT2LMHeadModel(GPT2Config(vocab_size=write_tokenizer(folder), n_embd=64, n_layer=1, n_head=2)).save_pretrained(folder)
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=write_tokenizer(folder), n_embd=64, n_layer=1, n_head=2)
+    ).save_pretrained(folder)
     for method in ("bnb-nf4", "bnb-int8"):
-        quantize(ModelRef("gpt2", None, folder), QuantizeConfig(method=method), tmp_path / method, Silent())
+        quantize(
+            ModelRef("gpt2", None, folder),
+            QuantizeConfig(method=method),
+            tmp_path / method,
+            Silent(),
+        )
 
 
 def test_layers_that_bitsandbytes_passes_over_are_not_taken_for_quantized(tmp_path: Path) -> None:
@@ -217,10 +295,23 @@ def test_layers_that_bitsandbytes_passes_over_are_not_taken_for_quantized(tmp_pa
 
     folder = tmp_path / "falcon"
     folder.mkdir()
-    config = FalconConfig(vocab_size=write_tokenizer(folder), hidden_size=64, num_hidden_layers=1, num_attention_heads=2)
+    config = FalconConfig(
+        vocab_size=write_tokenizer(folder),
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+    )
     FalconForCausalLM(config).save_pretrained(folder)
-    with pytest.raises(BadInput, match=r"keep: bnb-nf4 leaves transformer\.h\.0\..* and 3 more of falcon in full precision"):
-        quantize(ModelRef("falcon", None, folder), QuantizeConfig(method="bnb-nf4"), tmp_path / "out", Silent())
+    with pytest.raises(
+        BadInput,
+        match=r"keep: bnb-nf4 leaves transformer\.h\.0\..* and 3 more of falcon in full precision",
+    ):
+        quantize(
+            ModelRef("falcon", None, folder),
+            QuantizeConfig(method="bnb-nf4"),
+            tmp_path / "out",
+            Silent(),
+        )
 
 
 def test_weights_that_are_stored_otherwise_than_the_config_says(tmp_path: Path) -> None:

@@ -37,7 +37,11 @@ def sharded(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> ModelRe
 
 def by_compressed_tensors(source: ModelRef, method: Method, kept: list[str], out: Path) -> ModelRef:
     from compressed_tensors.compressors import ModelCompressor
-    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config, preset_name_to_scheme
+    from compressed_tensors.quantization import (
+        QuantizationConfig,
+        apply_quantization_config,
+        preset_name_to_scheme,
+    )
     from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
     from transformers import AutoModelForCausalLM
 
@@ -45,7 +49,9 @@ def by_compressed_tensors(source: ModelRef, method: Method, kept: list[str], out
     scheme = preset_name_to_scheme(PRESETS[method], targets=["Linear"])
     if method == "w4a16":
         scheme.weights.group_size = 64
-    apply_quantization_config(model, QuantizationConfig(config_groups={"group_0": scheme}, ignore=kept))
+    apply_quantization_config(
+        model, QuantizationConfig(config_groups={"group_0": scheme}, ignore=kept)
+    )
     for name, module in model.named_modules():
         if not hasattr(module, "weight_scale"):
             continue
@@ -54,12 +60,25 @@ def by_compressed_tensors(source: ModelRef, method: Method, kept: list[str], out
             parent = model.get_submodule(name.rpartition(".")[0])
             names = [n for n, _ in parent.named_children()]
             last = name.rpartition(".")[2]
-            fused = next((g for g in (["q_proj", "k_proj", "v_proj"], ["gate_proj", "up_proj"]) if last in g), [last])
-            matrix = torch.cat([parent.get_submodule(n).weight.detach().flatten() for n in fused if n in names]).float()
+            fused = next(
+                (
+                    g
+                    for g in (["q_proj", "k_proj", "v_proj"], ["gate_proj", "up_proj"])
+                    if last in g
+                ),
+                [last],
+            )
+            matrix = torch.cat(
+                [parent.get_submodule(n).weight.detach().flatten() for n in fused if n in names]
+            ).float()
             whole = generate_gparam(matrix.min(), matrix.max())
             module.weight_global_scale.data.copy_(whole)
-        grouped = module.weight.detach().unflatten(1, (-1, module.quantization_scheme.weights.group_size or module.in_features))
-        scale, _ = calculate_qparams(grouped.amin(-1), grouped.amax(-1), module.quantization_scheme.weights, whole)
+        grouped = module.weight.detach().unflatten(
+            1, (-1, module.quantization_scheme.weights.group_size or module.in_features)
+        )
+        scale, _ = calculate_qparams(
+            grouped.amin(-1), grouped.amax(-1), module.quantization_scheme.weights, whole
+        )
         module.weight_scale.data.copy_(scale)
     compressor = ModelCompressor.from_pretrained_model(model)
     compressor.compress_model(model)
@@ -69,7 +88,11 @@ def by_compressed_tensors(source: ModelRef, method: Method, kept: list[str], out
 
 
 def tensors(model: ModelRef) -> dict[str, torch.Tensor]:
-    return {name: tensor for file in model.path.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    return {
+        name: tensor
+        for file in model.path.glob("*.safetensors")
+        for name, tensor in load_file(file).items()
+    }
 
 
 def described(model: ModelRef) -> dict[str, Any]:
@@ -78,42 +101,64 @@ def described(model: ModelRef) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", PRESETS)
-def test_every_bit_is_that_of_compressed_tensors(method: Method, base: ModelRef, sharded: ModelRef, tmp_path: Path) -> None:
+def test_every_bit_is_that_of_compressed_tensors(
+    method: Method, base: ModelRef, sharded: ModelRef, tmp_path: Path
+) -> None:
     kept = ["lm_head", *(f"model.layers.1.mlp.{part}_proj" for part in ("gate", "up", "down"))]
     expected = by_compressed_tensors(base, method, kept, tmp_path / "expected")
     for source in (base, sharded):
-        made = quantize(source, QuantizeConfig(method=method, keep=KEEP), tmp_path / source.path.name, Silent())
+        made = quantize(
+            source, QuantizeConfig(method=method, keep=KEEP), tmp_path / source.path.name, Silent()
+        )
         assert described(made) == described(expected)
         found, wanted = tensors(made), tensors(expected)
         assert found.keys() == wanted.keys()
         for name, tensor in wanted.items():
             assert found[name].dtype == tensor.dtype, name
             assert torch.equal(found[name].view(torch.uint8), tensor.view(torch.uint8)), name
-    assert {**made.config(), "quantization_config": None} == {**sharded.config(), "quantization_config": None}
+    assert {**made.config(), "quantization_config": None} == {
+        **sharded.config(),
+        "quantization_config": None,
+    }
 
 
-def test_what_is_written_in_several_files_is_read_as_one(base: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_in_several_files_is_read_as_one(
+    base: ModelRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import AutoModelForCausalLM
 
     whole = quantize(base, QuantizeConfig(method="w8a8-int8"), tmp_path / "whole", Silent())
     monkeypatch.setattr(compressed_tensors, "ShardWriter", lambda out: ShardWriter(out, 20_000))
     parts = quantize(base, QuantizeConfig(method="w8a8-int8"), tmp_path / "parts", Silent())
     index = json.loads((parts.path / "model.safetensors.index.json").read_text())
-    assert set(index["weight_map"].values()) == {file.name for file in parts.path.glob("*.safetensors")}
+    assert set(index["weight_map"].values()) == {
+        file.name for file in parts.path.glob("*.safetensors")
+    }
     assert len(set(index["weight_map"].values())) > 2
-    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in tensors(parts).values())
+    assert index["metadata"]["total_size"] == sum(
+        tensor.nbytes for tensor in tensors(parts).values()
+    )
     ids = torch.arange(20)[None]
-    logits = [AutoModelForCausalLM.from_pretrained(model.path)(ids).logits for model in (whole, parts)]
+    logits = [
+        AutoModelForCausalLM.from_pretrained(model.path)(ids).logits for model in (whole, parts)
+    ]
     assert torch.equal(*logits)
 
 
-def test_weights_are_rounded_in_the_dtype_they_are_served_in(base: ModelRef, tmp_path: Path) -> None:
+def test_weights_are_rounded_in_the_dtype_they_are_served_in(
+    base: ModelRef, tmp_path: Path
+) -> None:
     """A checkpoint in float32 whose config says bfloat16: transformers and vLLM load it in bfloat16."""
     wide = ModelRef("test/wide", None, tmp_path / "wide")
     wide.path.mkdir()
-    save_file({name: tensor.float() for name, tensor in tensors(base).items()}, wide.path / "model.safetensors")
+    save_file(
+        {name: tensor.float() for name, tensor in tensors(base).items()},
+        wide.path / "model.safetensors",
+    )
     (wide.path / "config.json").write_text(json.dumps(base.config()))
-    made, expected = (quantize(m, QuantizeConfig(method="w4a16"), tmp_path / m.id, Silent()) for m in (wide, base))
+    made, expected = (
+        quantize(m, QuantizeConfig(method="w4a16"), tmp_path / m.id, Silent()) for m in (wide, base)
+    )
     for name, tensor in tensors(expected).items():
         assert torch.equal(tensors(made)[name].to(tensor.dtype), tensor), name
 
@@ -162,12 +207,20 @@ def test_what_is_quantized_are_the_linear_layers_of_transformers(kind: str, tmp_
 
 def test_matrices_that_are_no_linear_layers_are_refused_or_kept(tmp_path: Path) -> None:
     experts = {"intermediate_size": 32, "num_key_value_heads": 2, "num_local_experts": 2}
-    for kind, settings, matrix in (("gpt2", {}, "attn.c_attn"), ("mixtral", experts, "gate|experts")):
+    for kind, settings, matrix in (
+        ("gpt2", {}, "attn.c_attn"),
+        ("mixtral", experts, "gate|experts"),
+    ):
         source = build(tmp_path / kind, kind, **settings)
-        with pytest.raises(BadInput, match=rf"keep: \S*({matrix})\S* of test/{kind} is no linear layer of .* add it"):
+        with pytest.raises(
+            BadInput,
+            match=rf"keep: \S*({matrix})\S* of test/{kind} is no linear layer of .* add it",
+        ):
             quantize(source, QuantizeConfig(method="w8a8-int8"), tmp_path / "out", Silent())
     keep = ("lm_head", "re:.*(gate|experts).*")
-    made = quantize(source, QuantizeConfig(method="w8a8-int8", keep=keep), tmp_path / "out", Silent())
+    made = quantize(
+        source, QuantizeConfig(method="w8a8-int8", keep=keep), tmp_path / "out", Silent()
+    )
     assert {name.rpartition(".")[0].rpartition(".")[2] for name, t in tensors(made).items() if t.dtype is torch.int8} == {
         "q_proj", "k_proj", "v_proj", "o_proj"
     }  # fmt: skip
@@ -176,14 +229,22 @@ def test_matrices_that_are_no_linear_layers_are_refused_or_kept(tmp_path: Path) 
 def test_a_checkpoint_under_other_names_is_refused(base: ModelRef, tmp_path: Path) -> None:
     renamed = ModelRef("test/renamed", None, tmp_path / "renamed")
     renamed.path.mkdir()
-    save_file({name.removeprefix("model."): t for name, t in tensors(base).items()}, renamed.path / "model.safetensors")
+    save_file(
+        {name.removeprefix("model."): t for name, t in tensors(base).items()},
+        renamed.path / "model.safetensors",
+    )
     (renamed.path / "config.json").write_text(json.dumps(base.config()))
-    with pytest.raises(BadInput, match=r"its weight files have no model\.layers\.0\.\S+\.weight, a linear layer of LlamaFor"):
+    with pytest.raises(
+        BadInput,
+        match=r"its weight files have no model\.layers\.0\.\S+\.weight, a linear layer of LlamaFor",
+    ):
         quantize(renamed, QuantizeConfig(method="w8a8-int8"), tmp_path / "out", Silent())
 
 
 def test_a_head_of_its_own_may_be_quantized(tmp_path: Path) -> None:
     source = build_tiny_model(tmp_path / "untied", tied=False)
-    made = tensors(quantize(source, QuantizeConfig(method="w8a8-int8", keep=()), tmp_path / "out", Silent()))
+    made = tensors(
+        quantize(source, QuantizeConfig(method="w8a8-int8", keep=()), tmp_path / "out", Silent())
+    )
     assert made["lm_head.weight"].dtype is torch.int8
     assert made["model.embed_tokens.weight"].dtype is torch.bfloat16

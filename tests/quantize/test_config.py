@@ -10,11 +10,22 @@ from quantize.config import QuantizeConfig
 
 def test_a_name_alone_is_a_method() -> None:
     config = QuantizeConfig.model_validate("w8a8-int8")
-    assert (config.method, config.algorithm, config.calibrated, config.keep) == ("w8a8-int8", "rtn", False, ("lm_head",))
+    assert (config.method, config.algorithm, config.calibrated, config.keep) == (
+        "w8a8-int8",
+        "rtn",
+        False,
+        ("lm_head",),
+    )
 
 
 def test_the_long_form() -> None:
-    asked = {"method": "w4a16", "algorithm": "gptq", "group_size": 64, "keep": ["lm_head", "down_proj"], "calibration": "1k"}
+    asked = {
+        "method": "w4a16",
+        "algorithm": "gptq",
+        "group_size": 64,
+        "keep": ["lm_head", "down_proj"],
+        "calibration": "1k",
+    }
     config = QuantizeConfig.model_validate(asked)
     assert (config.calibrated, config.group_size, config.calibration) == (True, 64, 1000)
 
@@ -22,9 +33,15 @@ def test_the_long_form() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"method": "w8a8-int8", "algorithm": "awq"}, "awq is not for w8a8-int8; write rtn or gptq or smoothquant"),
+        (
+            {"method": "w8a8-int8", "algorithm": "awq"},
+            "awq is not for w8a8-int8; write rtn or gptq or smoothquant",
+        ),
         ({"method": "bnb-nf4", "algorithm": "gptq"}, "gptq is not for bnb-nf4; write rtn"),
-        ({"method": "w8a8-int8", "group_size": 64}, "group_size: w8a8-int8 has none to choose; it belongs to w4a16"),
+        (
+            {"method": "w8a8-int8", "group_size": 64},
+            "group_size: w8a8-int8 has none to choose; it belongs to w4a16",
+        ),
         ({"method": "w4a16", "algorithm": "gptq", "calibration": 8}, "greater than or equal to 32"),
     ],
 )

@@ -35,8 +35,14 @@ def recipe(model: ModelRef) -> dict[str, Any]:
     return dict(json.loads((model.path / "recipe.json").read_text()))
 
 
-def test_every_weight_is_base_plus_scaled_product_added_in_float32(merged: ModelRef, base: ModelRef, adapter: Path) -> None:
-    before, after, low_rank = weights(base.path), weights(merged.path), load_file(adapter / "adapter_model.safetensors")
+def test_every_weight_is_base_plus_scaled_product_added_in_float32(
+    merged: ModelRef, base: ModelRef, adapter: Path
+) -> None:
+    before, after, low_rank = (
+        weights(base.path),
+        weights(merged.path),
+        load_file(adapter / "adapter_model.safetensors"),
+    )
     assert after.keys() == before.keys()
     for name, weight in before.items():
         module = f"base_model.model.{name.removesuffix('.weight')}"
@@ -50,7 +56,9 @@ def test_every_weight_is_base_plus_scaled_product_added_in_float32(merged: Model
             assert torch.equal(after[name], weight), name
 
 
-def test_tied_embeddings_stay_tied_and_untied_ones_apart(merged: ModelRef, adapter: Path, tmp_path: Path) -> None:
+def test_tied_embeddings_stay_tied_and_untied_ones_apart(
+    merged: ModelRef, adapter: Path, tmp_path: Path
+) -> None:
     assert "lm_head.weight" not in weights(merged.path)
     assert merged.config()["tie_word_embeddings"] is True
     untied = build_tiny_model(tmp_path / "untied", tied=False, dtype="float32")
@@ -64,30 +72,42 @@ def test_a_prompt_gives_the_same_tokens_as_for_the_base(merged: ModelRef, base: 
 
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Héllo €?"}]
     ids = [
-        AutoTokenizer.from_pretrained(m.path).apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+        AutoTokenizer.from_pretrained(m.path).apply_chat_template(
+            messages, add_generation_prompt=True
+        )["input_ids"]
         for m in (base, merged)
     ]
     assert ids[0] == ids[1]
     assert GenerationConfig.from_pretrained(merged.path).eos_token_id == 2
 
 
-def test_recipe_tells_where_it_came_from_and_how_near_it_is(merged: ModelRef, base: ModelRef, adapter: Path) -> None:
+def test_recipe_tells_where_it_came_from_and_how_near_it_is(
+    merged: ModelRef, base: ModelRef, adapter: Path
+) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     told = recipe(merged)
-    assert told["from"] == {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()}
+    assert told["from"] == {
+        "id": base.id,
+        "revision": base.revision,
+        "fingerprint": base.fingerprint(),
+    }
     assert (told["method"], told["merged_in"], told["dtype"]) == ("merge", "float32", "bfloat16")
     assert told["bytes_before"] == told["bytes_after"] == base.size_bytes()
     assert told["versions"].keys() == {"tunedyno", "torch", "transformers", "peft"}
 
     tokenizer = AutoTokenizer.from_pretrained(base.path)
-    prompt = tokenizer("Explain quantum computing in simple terms:", return_tensors="pt")["input_ids"]
+    prompt = tokenizer("Explain quantum computing in simple terms:", return_tensors="pt")[
+        "input_ids"
+    ]
     with torch.no_grad():
         model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
         plain = model(prompt).logits
         adapted = PeftModel.from_pretrained(model, adapter)(prompt).logits
-        written = AutoModelForCausalLM.from_pretrained(merged.path, dtype=torch.float32)(prompt).logits
+        written = AutoModelForCausalLM.from_pretrained(merged.path, dtype=torch.float32)(
+            prompt
+        ).logits
     difference = (written - adapted).abs()
     assert told["adapter"]["changed_tensors"] == 2 * len(MODULES)
     assert told["adapter"]["warnings"] == []
@@ -107,15 +127,22 @@ def test_tokens_that_the_adapter_adds_are_kept(tmp_path: Path) -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|call|>", "<|result|>"]})
     model = AutoModelForCausalLM.from_pretrained(base.path)
     model.resize_token_embeddings(before + 2, mean_resizing=False)
-    trained = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]))
+    trained = get_peft_model(
+        model,
+        LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"]),
+    )
     for name, parameter in trained.named_parameters():
         if "modules_to_save" in name or "lora_B" in name:
-            parameter.data += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+            parameter.data += 0.1 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(2)
+            )
     trained.save_pretrained(tmp_path / "adapter")
     tokenizer.save_pretrained(tmp_path / "adapter")
 
     out = merge(base, tmp_path / "adapter", tmp_path / "out", Silent())
-    asked = AutoTokenizer.from_pretrained(out.path)("<|call|>f()<|result|>", return_tensors="pt")["input_ids"]
+    asked = AutoTokenizer.from_pretrained(out.path)("<|call|>f()<|result|>", return_tensors="pt")[
+        "input_ids"
+    ]
     assert asked[0, 0] == before and asked[0, -1] == before + 1
     with torch.no_grad():
         plain = AutoModelForCausalLM.from_pretrained(base.path)
@@ -131,10 +158,14 @@ def test_an_adapter_that_trains_the_head_of_tied_embeddings_unties_them(tmp_path
 
     base = build_tiny_model(tmp_path / "base", dtype="float32")
     model = AutoModelForCausalLM.from_pretrained(base.path)
-    trained = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"]))
+    trained = get_peft_model(
+        model, LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    )
     for name, parameter in trained.named_parameters():
         if "modules_to_save" in name:
-            parameter.data += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+            parameter.data += 0.2 * torch.randn(
+                parameter.shape, generator=torch.Generator().manual_seed(2)
+            )
     trained.save_pretrained(tmp_path / "adapter")
     out = merge(base, tmp_path / "adapter", tmp_path / "out", Silent())
     assert out.config()["tie_word_embeddings"] is False
@@ -152,7 +183,9 @@ def test_files_that_do_not_hold_base_plus_adapter_are_not_taken_for_merged(
     from peft.tuners.lora import LoraModel
 
     monkeypatch.setattr(LoraModel, "merge_and_unload", LoraModel.unload)  # forgets what it is for
-    with pytest.raises(SystemFailed, match=r"down_proj\.weight is not base \+ adapter: off by up to"):
+    with pytest.raises(
+        SystemFailed, match=r"down_proj\.weight is not base \+ adapter: off by up to"
+    ):
         merge(base, adapter, tmp_path / "out", Silent())
 
 
@@ -169,7 +202,9 @@ def test_a_model_that_answers_otherwise_is_not_taken_for_merged_though_its_weigh
         merge(base, adapter, tmp_path / "out", Silent())
 
 
-def test_a_weight_that_is_two_steps_off_is_seen(merged: ModelRef, base: ModelRef, adapter: Path, tmp_path: Path) -> None:
+def test_a_weight_that_is_two_steps_off_is_seen(
+    merged: ModelRef, base: ModelRef, adapter: Path, tmp_path: Path
+) -> None:
     copy = ModelRef("copy", None, Path(shutil.copytree(merged.path, tmp_path / "copy")))
     stored = weights(copy.path)
     name = "model.layers.0.mlp.down_proj.weight"
@@ -195,6 +230,8 @@ def test_a_wrong_base_and_a_full_disk_are_refused_before_anything_is_written(
     with pytest.raises(BadInput, match="whose weights are not those"):
         merge(build_tiny_model(tmp_path / "other", seed=1), adapter, out, Silent())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(BadInput, match=rf"{out}: 1,000 bytes free on its disk, {base.size_bytes():,} needed"):
+    with pytest.raises(
+        BadInput, match=rf"{out}: 1,000 bytes free on its disk, {base.size_bytes():,} needed"
+    ):
         merge(base, adapter, out, Silent())
     assert not out.parent.exists()

@@ -23,7 +23,13 @@ WORDS = ("vowel", "consonant")
 
 def example(number: int, length: int = 1) -> Example:
     asked = f"word {number} " * length
-    return Example(Path("heldout.jsonl"), number, ({"role": "user", "content": asked},), WORDS[number % 2], {"input": asked})
+    return Example(
+        Path("heldout.jsonl"),
+        number,
+        ({"role": "user", "content": asked},),
+        WORDS[number % 2],
+        {"input": asked},
+    )
 
 
 HELDOUT = [example(number) for number in range(6)]
@@ -31,7 +37,9 @@ HELDOUT = [example(number) for number in range(6)]
 
 @pytest.fixture(scope="module")
 def int8(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
-    return quantize(base, QuantizeConfig(method="w8a8-int8"), tmp_path_factory.mktemp("int8"), Silent())
+    return quantize(
+        base, QuantizeConfig(method="w8a8-int8"), tmp_path_factory.mktemp("int8"), Silent()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +52,32 @@ def test_a_text_is_what_a_server_sees_and_the_answer_through_its_end(base: Model
 
     [text] = tokenize(base, HELDOUT[:1], STYLE, 1000)
     decode = AutoTokenizer.from_pretrained(base.path).decode
-    assert decode(text.ids[: text.answer]) == "<|im_start|>user\nSort: word 0 <|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        decode(text.ids[: text.answer])
+        == "<|im_start|>user\nSort: word 0 <|im_end|>\n<|im_start|>assistant\n"
+    )
     assert decode(text.ids[text.answer :]) == "vowel<|im_end|>"
     [cut] = tokenize(base, HELDOUT[:1], STYLE, 10)
     assert cut.ids == text.ids[:10]
     assert cut.answer == 10
 
 
-def test_numbers_are_those_of_the_two_models(measured: Recovery, base: ModelRef, int8: ModelRef) -> None:
+def test_numbers_are_those_of_the_two_models(
+    measured: Recovery, base: ModelRef, int8: ModelRef
+) -> None:
     """Against a computation of its own: all texts one by one, straight from the definitions. What they share counts once."""
     from transformers import AutoModelForCausalLM
 
     dtype = getattr(torch, fast_dtype())
-    models = [AutoModelForCausalLM.from_pretrained(m.path, dtype=dtype).eval() for m in (base, int8)]
+    models = [
+        AutoModelForCausalLM.from_pretrained(m.path, dtype=dtype).eval() for m in (base, int8)
+    ]
     nll, divergence, agree, right, seen = [0.0, 0.0], 0.0, 0, [0.0, 0.0], set()
     for text in tokenize(base, HELDOUT, STYLE, MAX_TOKENS):
         with torch.no_grad():
-            p, q = (m(input_ids=torch.tensor([text.ids])).logits[0].double().softmax(-1) for m in models)
+            p, q = (
+                m(input_ids=torch.tensor([text.ids])).logits[0].double().softmax(-1) for m in models
+            )
         for place in range(len(text.ids) - 1):
             token = text.ids[place + 1]
             if place + 1 >= text.answer:
@@ -84,12 +101,18 @@ def test_numbers_are_those_of_the_two_models(measured: Recovery, base: ModelRef,
     assert measured.texts == len(HELDOUT)
 
 
-def test_sizes_are_per_weight_of_the_unquantized_model(measured: Recovery, base: ModelRef, int8: ModelRef) -> None:
+def test_sizes_are_per_weight_of_the_unquantized_model(
+    measured: Recovery, base: ModelRef, int8: ModelRef
+) -> None:
     from transformers import AutoModelForCausalLM
 
-    weights = AutoModelForCausalLM.from_pretrained(base.path).num_parameters()  # tied embeddings once
+    weights = AutoModelForCausalLM.from_pretrained(
+        base.path
+    ).num_parameters()  # tied embeddings once
     assert measured.bytes == Both(base.size_bytes(), int8.size_bytes())
-    assert measured.bytes_per_weight.unquantized == pytest.approx(2.0, rel=0.05)  # bfloat16, and the file's header
+    assert measured.bytes_per_weight.unquantized == pytest.approx(
+        2.0, rel=0.05
+    )  # bfloat16, and the file's header
     assert measured.bytes_per_weight.quantized == pytest.approx(int8.size_bytes() / weights)
 
 
@@ -100,23 +123,34 @@ def test_a_layer_that_is_spoilt_shows_from_there_on(base: ModelRef, tmp_path: Pa
     with torch.no_grad():
         spoilt.model.layers[1].mlp.down_proj.weight.neg_()
     spoilt.save_pretrained(tmp_path / "spoilt")
-    found = measure_recovery(base, ModelRef("spoilt", None, tmp_path / "spoilt"), HELDOUT, STYLE, Silent())
+    found = measure_recovery(
+        base, ModelRef("spoilt", None, tmp_path / "spoilt"), HELDOUT, STYLE, Silent()
+    )
     assert found.layer_error[0] == 0
     assert found.layer_error[1] > 0.05
     assert found.all_text.kl_divergence > 0.05
 
 
-def test_the_same_checkpoint_loses_nothing_and_a_loss_is_warned_of(base: ModelRef, tmp_path: Path) -> None:
+def test_the_same_checkpoint_loses_nothing_and_a_loss_is_warned_of(
+    base: ModelRef, tmp_path: Path
+) -> None:
     import shutil
 
     copy = ModelRef("copy", None, Path(shutil.copytree(base.path, tmp_path / "copy")))
     same = measure_recovery(base, copy, HELDOUT, STYLE, Silent())
-    assert (same.recovery.value, same.all_text.kl_divergence, same.all_text.top1_agreement) == (1.0, 0.0, 1.0)
+    assert (same.recovery.value, same.all_text.kl_divergence, same.all_text.top1_agreement) == (
+        1.0,
+        0.0,
+        1.0,
+    )
     assert set(same.layer_error) == {0.0}
     assert same.warning is None
     assert same.answers is not None
     of = f"on {same.answers.tokens} held-out tokens"
-    lost, open_ = (replace(same, recovery=Share(0.952, low, high)).warning for low, high in ((0.93, 0.975), (0.9, 1.002)))
+    lost, open_ = (
+        replace(same, recovery=Share(0.952, low, high)).warning
+        for low, high in ((0.93, 0.975), (0.9, 1.002))
+    )
     assert lost == f"recovery is 95.2% (93.0% to 97.5%), under 99%, {of}"
     assert open_ == f"recovery is 95.2% (90.0% to 100.2%), under 99%, {of}: too few to settle it"
 

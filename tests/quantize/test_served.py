@@ -34,7 +34,9 @@ DEADLINE_S = 600
 QUESTIONS = 16
 TEXTS, SHORTEST = 96, 24
 BOUND = 0.03
-STYLE = PromptStyle("Topic of this news story (acq, crude, earn, grain, interest, money-fx, ship or trade):\n\n{input}")
+STYLE = PromptStyle(
+    "Topic of this news story (acq, crude, earn, grain, interest, money-fx, ship or trade):\n\n{input}"
+)
 EIGHT_BITS, FOUR_BITS = 0.6, 0.15
 """The least share of answers that begin as the unquantized model's. It is not tuned for these: its first words are near ties."""
 WAYS = [
@@ -58,7 +60,10 @@ def model() -> ModelRef:
 def examples() -> dict[str, list[Example]]:
     from dyno.experiment.bundled import bundled_file
 
-    return {split: read_examples(bundled_file(f"news-topics/{split}.jsonl", Silent())) for split in ("train", "heldout")}
+    return {
+        split: read_examples(bundled_file(f"news-topics/{split}.jsonl", Silent()))
+        for split in ("train", "heldout")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +72,19 @@ def texts(model: ModelRef, examples: dict[str, list[Example]]) -> list[list[int]
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model.path)
-    stories = [tokenizer(example.fields["input"], add_special_tokens=False)["input_ids"] for example in examples["heldout"]]
+    stories = [
+        tokenizer(example.fields["input"], add_special_tokens=False)["input_ids"]
+        for example in examples["heldout"]
+    ]
     return list({ids[0]: ids for ids in reversed(stories) if len(ids) >= SHORTEST}.values())[:TEXTS]
 
 
 @pytest.fixture(scope="module")
 def unquantized(
-    model: ModelRef, examples: dict[str, list[Example]], texts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
+    model: ModelRef,
+    examples: dict[str, list[Example]],
+    texts: list[list[int]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> list[list[str]]:
     with served(model, tmp_path_factory.mktemp("unquantized") / "log") as ask:
         check_perplexity("unquantized", model, ask, texts)
@@ -99,11 +110,15 @@ def check_perplexity(way: str, model: ModelRef, ask: Any, texts: list[list[int]]
     """That of transformers within 3 %. The standard error of their ratio, over texts, is printed: it has to be far less."""
     expected, found = read_by_transformers(model, texts), read_by_server(ask, texts)
     lengths = np.array([len(logs) for logs in found])
-    difference = np.array([sum(ours) - sum(theirs) for ours, theirs in zip(found, expected, strict=True)])
+    difference = np.array(
+        [sum(ours) - sum(theirs) for ours, theirs in zip(found, expected, strict=True)]
+    )
     mean = difference.sum() / lengths.sum()
     error = np.sqrt(((difference - mean * lengths) ** 2).sum()) / lengths.sum()
     served, read = (math.exp(-sum(map(sum, logs)) / lengths.sum()) for logs in (found, expected))
-    print(f"{way}: perplexity served {served:.2f}, by transformers {read:.2f}, standard error of the ratio {error:.2%}")
+    print(
+        f"{way}: perplexity served {served:.2f}, by transformers {read:.2f}, standard error of the ratio {error:.2%}"
+    )
     assert error < BOUND / 3
     assert served == pytest.approx(read, rel=BOUND)
 
@@ -113,7 +128,9 @@ def read_by_transformers(model: ModelRef, texts: list[list[int]]) -> list[list[f
     import torch
     from transformers import AutoModelForCausalLM
 
-    loaded = AutoModelForCausalLM.from_pretrained(model.path, dtype="auto", device_map={"": "cpu"}).eval()
+    loaded = AutoModelForCausalLM.from_pretrained(
+        model.path, dtype="auto", device_map={"": "cpu"}
+    ).eval()
     found = []
     with torch.no_grad():
         for ids in texts:
@@ -125,9 +142,13 @@ def read_by_transformers(model: ModelRef, texts: list[list[int]]) -> list[list[f
 def read_by_server(ask: Any, texts: list[list[int]]) -> list[list[float]]:
     found = []
     for ids in texts:
-        reply = ask("completions", {"prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0})
+        reply = ask(
+            "completions", {"prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        )
         per_place = reply["choices"][0]["prompt_logprobs"][1:]
-        found.append([place[str(token)]["logprob"] for place, token in zip(per_place, ids[1:], strict=True)])
+        found.append(
+            [place[str(token)]["logprob"] for place, token in zip(per_place, ids[1:], strict=True)]
+        )
     return found
 
 
@@ -135,7 +156,13 @@ def answers(ask: Any, heldout: list[Example]) -> list[list[str]]:
     """The greedy answers' tokens."""
     found = []
     for example in heldout[:QUESTIONS]:
-        body = {"messages": STYLE.render(example), "max_tokens": 8, "temperature": 0, "logprobs": True, "top_logprobs": 1}
+        body = {
+            "messages": STYLE.render(example),
+            "max_tokens": 8,
+            "temperature": 0,
+            "logprobs": True,
+            "top_logprobs": 1,
+        }
         choice = ask("chat/completions", body)["choices"][0]
         found.append([token["token"] for token in choice["logprobs"]["content"]])
     return found
@@ -147,11 +174,34 @@ def served(model: ModelRef, log_file: Path) -> Iterator[Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model.path), "--served-model-name", "m"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--max-model-len", "512"]
-    settings = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(model.path),
+        "--served-model-name",
+        "m",
+    ]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--enforce-eager",
+        "--max-model-len",
+        "512",
+    ]
+    settings = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
     with log_file.open("w") as log:
-        server = subprocess.Popen(command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         yield lambda path, body: _ask(f"http://127.0.0.1:{port}/v1/{path}", body, server, log_file)
     finally:
@@ -162,8 +212,12 @@ def served(model: ModelRef, log_file: Path) -> Iterator[Any]:
             os.killpg(server.pid, signal.SIGKILL)
 
 
-def _ask(url: str, body: dict[str, Any], server: subprocess.Popen[bytes], log: Path) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps({"model": "m", **body}).encode(), {"Content-Type": "application/json"})
+def _ask(
+    url: str, body: dict[str, Any], server: subprocess.Popen[bytes], log: Path
+) -> dict[str, Any]:
+    request = urllib.request.Request(
+        url, json.dumps({"model": "m", **body}).encode(), {"Content-Type": "application/json"}
+    )
     until = time.monotonic() + DEADLINE_S
     while time.monotonic() < until and server.poll() is None:
         try:

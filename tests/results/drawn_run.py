@@ -40,10 +40,25 @@ class Made:
 BENCH = (
     Made("base", "base model", "long", 269e6, 700, 0.32, 0.40, 412, 6.1, 0.58, 0.0121, 0.004),
     Made("base-short", "base model", "short", 269e6, 930, 0.35, 0.15, 152, 31.0, 0.22, 0.0132),
-    Made("tuned", "base + LoRA adapter", "short", 271e6, 860, 0.42, 0.45, 152, 2.7, 0.868, 0.0119, 0.02),
+    Made(
+        "tuned",
+        "base + LoRA adapter",
+        "short",
+        271e6,
+        860,
+        0.42,
+        0.45,
+        152,
+        2.7,
+        0.868,
+        0.0119,
+        0.02,
+    ),
     Made("merged", "merged", "short", 269e6, 205, 0.30, 0.62, 152, 2.7, 0.868, 0.0049),
     Made("int8", "merged, W8A8 INT8", "short", 141e6, 162, 0.28, 0.62, 152, 2.7, 0.872, 0.0042),
-    Made("nf4", "merged, bitsandbytes NF4", "short", 117e6, 318, 0.30, 0.60, 152, 2.7, 0.824, 0.0068),
+    Made(
+        "nf4", "merged, bitsandbytes NF4", "short", 117e6, 318, 0.30, 0.60, 152, 2.7, 0.824, 0.0068
+    ),
 )
 
 Drawn = dict[str, list[list[RequestRecord]]]
@@ -83,11 +98,17 @@ def _prompts(rng: np.random.Generator) -> list[Prompt]:
                 }
             ],
         }
-        found.append(Prompt(id=f"eval-{i:04d}", set="eval", messages=styles, reference=LABELS[i % len(LABELS)]))
+        found.append(
+            Prompt(
+                id=f"eval-{i:04d}", set="eval", messages=styles, reference=LABELS[i % len(LABELS)]
+            )
+        )
     return found
 
 
-def _records(made: Made, prompts: list[Prompt], block: int, rng: np.random.Generator) -> list[RequestRecord]:
+def _records(
+    made: Made, prompts: list[Prompt], block: int, rng: np.random.Generator
+) -> list[RequestRecord]:
     records, due = [], 0.0
     for i in range(REQUESTS):
         due += rng.exponential(0.4)
@@ -126,7 +147,11 @@ def _records(made: Made, prompts: list[Prompt], block: int, rng: np.random.Gener
                 input_tokens=made.tokens_in + i % 9,
                 output_tokens=tokens,
                 tokens_from="server",
-                text=str(prompt.reference) if right else f"The topic is {wrong}." if made.tokens_out > 20 else wrong,
+                text=str(prompt.reference)
+                if right
+                else f"The topic is {wrong}."
+                if made.tokens_out > 20
+                else wrong,
             )
         )
     return records
@@ -157,7 +182,11 @@ def _write(run: Path, made: Made, block: int, at: int, records: list[RequestReco
         window_start_ns=0,
         window_end_ns=end,
     )
-    lines = [header, *sorted(records, key=lambda r: r.done_ns or 0), JournalEnd(end="complete", ended_ns=end, window_end_ns=end)]
+    lines = [
+        header,
+        *sorted(records, key=lambda r: r.done_ns or 0),
+        JournalEnd(end="complete", ended_ns=end, window_end_ns=end),
+    ]
     file.write_bytes(b"\n".join(map(msgspec.json.encode, lines)) + b"\n")
     return end
 
@@ -166,7 +195,12 @@ def _training(run: Path, rng: np.random.Generator) -> None:
     folder = run / "adapters" / "finetune"
     folder.mkdir(parents=True)
     lines = [
-        {"step": s, "loss": float(0.25 + 2.4 * np.exp(-s / 25) + rng.normal(0, 0.05)), "epoch": s / 125} for s in range(1, 251, 3)
+        {
+            "step": s,
+            "loss": float(0.25 + 2.4 * np.exp(-s / 25) + rng.normal(0, 0.05)),
+            "epoch": s / 125,
+        }
+        for s in range(1, 251, 3)
     ]
     lines += [{"step": 125, "heldout_loss": 0.41}, {"step": 250, "heldout_loss": 0.36}]
     (folder / "training.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, lines)) + b"\n")

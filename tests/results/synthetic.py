@@ -9,7 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from foundation.run.records import SCHEMA_VERSION, JournalEnd, JournalHeader, Prompt, RequestRecord, VariantRecord
+from foundation.run.records import (
+    SCHEMA_VERSION,
+    JournalEnd,
+    JournalHeader,
+    Prompt,
+    RequestRecord,
+    VariantRecord,
+)
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from results.inputs import RunInputs
 
@@ -33,7 +40,9 @@ def request(
     sent = at + round(slip_ms * MS)
     if failure is not None:
         done = at + round(latency_ms * MS)
-        return RequestRecord(id=id, prompt_id=prompt_id, scheduled_ns=at, sent_ns=sent, done_ns=done, failure=failure)
+        return RequestRecord(
+            id=id, prompt_id=prompt_id, scheduled_ns=at, sent_ns=sent, done_ns=done, failure=failure
+        )
     first = at + round((latency_ms if ttft_ms is None else ttft_ms) * MS)
     last = at + round(latency_ms * MS)
     stamps = [first + (last - first) * i // max(output_tokens - 1, 1) for i in range(output_tokens)]
@@ -98,7 +107,11 @@ def write_journal(
     )
     lines = [msgspec.json.encode(header), *map(msgspec.json.encode, records)]
     if end is not None:
-        lines.append(msgspec.json.encode(JournalEnd(end=end, ended_ns=ended_ns, window_end_ns=round(window_ms[1] * MS))))
+        lines.append(
+            msgspec.json.encode(
+                JournalEnd(end=end, ended_ns=ended_ns, window_end_ns=round(window_ms[1] * MS))
+            )
+        )
     file = run / "load" / variant / stage / f"block-{block:02d}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"\n".join(lines) + b"\n")
@@ -107,7 +120,12 @@ def write_journal(
 
 def write_prompts(run: Path, references: Mapping[str, str], group: str = "eval") -> None:
     prompts = [
-        Prompt(id=id, set=group, messages={"short": [{"role": "user", "content": id}]}, reference=reference)
+        Prompt(
+            id=id,
+            set=group,
+            messages={"short": [{"role": "user", "content": id}]},
+            reference=reference,
+        )
         for id, reference in references.items()
     ]
     run.mkdir(parents=True, exist_ok=True)
@@ -125,10 +143,15 @@ class Asked:
     plan: dict[str, object] | None = None
 
 
-def inputs(run: Path, variants: Sequence[str | VariantRecord], asked: Asked | None = None) -> RunInputs:
+def inputs(
+    run: Path, variants: Sequence[str | VariantRecord], asked: Asked | None = None
+) -> RunInputs:
     """The first variant is the baseline, and "main" the judged stage."""
     asked = asked or Asked()
-    records = [v if isinstance(v, VariantRecord) else VariantRecord(name=v, what=v, prompt_style="short") for v in variants]
+    records = [
+        v if isinstance(v, VariantRecord) else VariantRecord(name=v, what=v, prompt_style="short")
+        for v in variants
+    ]
     return RunInputs(
         name="synthetic",
         baseline=records[0].name,

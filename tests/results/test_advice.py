@@ -42,7 +42,9 @@ def pasted(change: str) -> dict[str, Any]:
     return merged(experiment, lines)
 
 
-def verdicts_on(run: Path, kind: str, asked: Asked, what: str = "", style: str = "short") -> VariantVerdict:
+def verdicts_on(
+    run: Path, kind: str, asked: Asked, what: str = "", style: str = "short"
+) -> VariantVerdict:
     """A tuned variant that is worse than its baseline in everything: latency, tokens, score, failures."""
     write_prompts(run, {f"q{i}": "yes" for i in range(90)})
     for block in range(1, 5):
@@ -66,14 +68,20 @@ ASKED = {
     "quality": Asked({}, {"min": "80%"}),
     "quality lost": Asked({}, {"max_drop": "1%"}),
     "token prices": Asked({}, {}, {"price": {"output_per_token": "$0.001"}, "max_increase": "10%"}),
-    "hourly price": Asked({}, {}, {"price": {"accelerator_hour": "$2"}, "per_month": "$1", "requests_per_month": "100M"}),
+    "hourly price": Asked(
+        {},
+        {},
+        {"price": {"accelerator_hour": "$2"}, "per_month": "$1", "requests_per_month": "100M"},
+    ),
     "not settled": Asked({"error_rate": "9%"}),
 }
 
 
 @pytest.mark.parametrize("kind", ["model", "adapter", "merged", "quantized", "url"])
 @pytest.mark.parametrize("asked", ASKED)
-def test_what_is_to_be_pasted_is_valid_and_every_figure_has_a_source(tmp_path: Path, kind: str, asked: str) -> None:
+def test_what_is_to_be_pasted_is_valid_and_every_figure_has_a_source(
+    tmp_path: Path, kind: str, asked: str
+) -> None:
     verdict = verdicts_on(tmp_path, kind, ASKED[asked], style=PLAIN if kind == "model" else "short")
     assert verdict.decision != "SHIP"
     assert verdict.advice or kind in ("model", "url")  # of which nothing was tuned here
@@ -89,9 +97,19 @@ def remedies(verdict: VariantVerdict) -> list[str]:
 
 def test_each_binding_objective_has_its_own_remedies(tmp_path: Path) -> None:
     slow = remedies(verdicts_on(tmp_path / "a", "adapter", ASKED["latency"]))
-    for remedy in ("Merge", "Quantize", "Limit the answer", "Prune layers", "Distil", "Tune the engine", "Shorten the prompt"):
+    for remedy in (
+        "Merge",
+        "Quantize",
+        "Limit the answer",
+        "Prune layers",
+        "Distil",
+        "Tune the engine",
+        "Shorten the prompt",
+    ):
         assert any(found.startswith(remedy) for found in slow), remedy
-    assert "Find out why requests fail with http_5xx" in remedies(verdicts_on(tmp_path / "b", "adapter", ASKED["failures"]))
+    assert "Find out why requests fail with http_5xx" in remedies(
+        verdicts_on(tmp_path / "b", "adapter", ASKED["failures"])
+    )
     lost = remedies(verdicts_on(tmp_path / "c", "quantized", ASKED["quality lost"]))
     assert lost[:2] == ["Quantize less", "Tune more gently"]
     assert remedies(verdicts_on(tmp_path / "d", "merged", ASKED["not settled"]))[:2] == [
@@ -109,11 +127,15 @@ def test_what_is_8_bit_already_is_not_told_to_be_8_bit(tmp_path: Path) -> None:
     assert msgspec.to_builtins(less("base, w8a8-int8"))["source"]
 
 
-def failing(run: Path, failure: str, share: int, took_ms: float, asked: Asked, growing: float = 0.0) -> VariantVerdict:
+def failing(
+    run: Path, failure: str, share: int, took_ms: float, asked: Asked, growing: float = 0.0
+) -> VariantVerdict:
     """One request in `share` fails with this class after so long; `growing`: ms that every answer takes longer than the last."""
     for block in range(1, 5):
         records = [
-            msgspec.structs.replace(request(i, "q", 100 * i, took_ms, failure=failure), error="said so")
+            msgspec.structs.replace(
+                request(i, "q", 100 * i, took_ms, failure=failure), error="said so"
+            )
             if i % share == 0
             else request(i, "q", 100 * i, 50 + growing * i)
             for i in range(90)
@@ -142,7 +164,10 @@ def test_a_server_that_falls_behind_needs_more_of_it(tmp_path: Path) -> None:
 def test_an_answer_that_was_read_wrongly_is_not_the_servers_fault(tmp_path: Path) -> None:
     verdict = failing(tmp_path, "malformed", 2, 3, ERRORS)
     assert len(verdict.advice) == 1
-    assert "server's log" not in verdict.advice[0].effect and "reads it wrongly" in verdict.advice[0].effect
+    assert (
+        "server's log" not in verdict.advice[0].effect
+        and "reads it wrongly" in verdict.advice[0].effect
+    )
 
 
 def test_what_more_data_can_not_settle_is_not_told_to_be_measured_longer(tmp_path: Path) -> None:
@@ -158,11 +183,20 @@ def test_what_more_data_can_not_settle_is_not_told_to_be_measured_longer(tmp_pat
 
 def test_measuring_longer_names_the_blocks_that_settle_it(tmp_path: Path) -> None:
     for block in range(1, 5):
-        write_journal(tmp_path, "base", block, [request(i, "q", 100 * i, 50 + 10 * block + i) for i in range(90)])
+        write_journal(
+            tmp_path,
+            "base",
+            block,
+            [request(i, "q", 100 * i, 50 + 10 * block + i) for i in range(90)],
+        )
     asked_of = inputs(tmp_path, ["base"], Asked({"latency_mean": "130ms"}))
     verdict = judge(analyse(asked_of), asked_of).variants[0]
     [objective] = verdict.objectives
-    assert objective.more is not None and objective.more.unit == "blocks" and objective.more.total is not None
+    assert (
+        objective.more is not None
+        and objective.more.unit == "blocks"
+        and objective.more.total is not None
+    )
     assert verdict.advice[0].remedy == "Measure longer"
     assert verdict.advice[0].change == f"workload:\n  blocks: {objective.more.total}"
     assert f"about {objective.more.total - 4} more blocks" in objective.sentence

@@ -25,7 +25,9 @@ def with_finish(reason: str, count: int) -> list[RequestRecord]:
     return records
 
 
-def measured(run: Path, records: list[RequestRecord], slo: dict[str, str]) -> tuple[StageSummary, VariantVerdict]:
+def measured(
+    run: Path, records: list[RequestRecord], slo: dict[str, str]
+) -> tuple[StageSummary, VariantVerdict]:
     write_journal(run, "base", 1, records)
     asked = inputs(run, ["base"], Asked(slo))
     summary = analyse(asked)
@@ -34,7 +36,9 @@ def measured(run: Path, records: list[RequestRecord], slo: dict[str, str]) -> tu
 
 def exact(count: int, n: int) -> tuple[float, float]:
     """Clopper and Pearson."""
-    return float(beta.ppf(0.025, count, n - count + 1)), float(beta.ppf(0.975, count + 1, n - count))
+    return float(beta.ppf(0.025, count, n - count + 1)), float(
+        beta.ppf(0.975, count + 1, n - count)
+    )
 
 
 def test_answers_that_were_cut_short_are_counted(tmp_path: Path) -> None:
@@ -46,7 +50,9 @@ def test_answers_that_were_cut_short_are_counted(tmp_path: Path) -> None:
 
 
 def test_no_answer_cut_short_keeps_the_limit(tmp_path: Path) -> None:
-    stage, verdict = measured(tmp_path, with_finish("length", 0), {"length_share": "5%", "empty_rate": "5%"})
+    stage, verdict = measured(
+        tmp_path, with_finish("length", 0), {"length_share": "5%", "empty_rate": "5%"}
+    )
     assert (stage.metrics["length_share"].value, stage.metrics["empty_rate"].value) == (0, 0)
     assert verdict.decision == "SHIP"
 
@@ -74,7 +80,9 @@ def test_failures_are_not_answers(tmp_path: Path) -> None:
     share = stage.metrics["length_share"]
     assert (share.value, share.n) == (pytest.approx(0.1), 270)
     assert verdict.decision == "INCONCLUSIVE"
-    assert "30 of 300 requests failed, more than the limit allows of the answers" in " ".join(verdict.reasons)
+    assert "30 of 300 requests failed, more than the limit allows of the answers" in " ".join(
+        verdict.reasons
+    )
 
 
 def test_where_nothing_succeeded_there_are_no_answers(tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import beta, binomtest
 
-from results.statistics.bounded_means import bounded_mean_bounds, extrapolated_mean_bounds, paired_score_bounds, score_bounds
+from results.statistics.bounded_means import (
+    bounded_mean_bounds,
+    extrapolated_mean_bounds,
+    paired_score_bounds,
+    score_bounds,
+)
 
 levels = st.sampled_from([0.0, 0.25, 0.5, 2 / 3, 1.0])
 scores = arrays(np.float64, st.integers(2, 40), elements=levels | st.floats(0, 1))
@@ -39,12 +44,18 @@ def test_of_losses_only_the_lower_bound_is_exact() -> None:
     ids=["won, lost or even", "four scores", "graded", "all equal"],
 )
 @pytest.mark.parametrize("tail", [0.05, 0.005])
-def test_of_graded_scores_they_are_quantiles_of_a_randomly_weighted_mean(values: np.ndarray, tail: float) -> None:
+def test_of_graded_scores_they_are_quantiles_of_a_randomly_weighted_mean(
+    values: np.ndarray, tail: float
+) -> None:
     found = bounded_mean_bounds(values, -1, 1, tail, tail)
     weights = np.random.default_rng(2).dirichlet(np.ones(len(values) + 1), 200_000)
     reach = found.high - found.low
-    assert found.low == pytest.approx(np.quantile(weights @ np.append(values, -1), tail), abs=0.01 * reach)
-    assert found.high == pytest.approx(np.quantile(weights @ np.append(values, 1), 1 - tail), abs=0.01 * reach)
+    assert found.low == pytest.approx(
+        np.quantile(weights @ np.append(values, -1), tail), abs=0.01 * reach
+    )
+    assert found.high == pytest.approx(
+        np.quantile(weights @ np.append(values, 1), 1 - tail), abs=0.01 * reach
+    )
 
 
 @given(scores)
@@ -64,8 +75,13 @@ def test_paired_scores_turn_round_with_the_pair(x: np.ndarray) -> None:
 
 
 @given(scores, st.floats(0.01, 100), st.floats(-50, 50))
-def test_without_a_range_they_move_and_scale_with_the_values(x: np.ndarray, scale: float, shift: float) -> None:
-    bounds, moved = extrapolated_mean_bounds(x, 0.05, 0.05), extrapolated_mean_bounds(scale * x + shift, 0.05, 0.05)
+def test_without_a_range_they_move_and_scale_with_the_values(
+    x: np.ndarray, scale: float, shift: float
+) -> None:
+    bounds, moved = (
+        extrapolated_mean_bounds(x, 0.05, 0.05),
+        extrapolated_mean_bounds(scale * x + shift, 0.05, 0.05),
+    )
     assert moved.low == pytest.approx(scale * bounds.low + shift, rel=1e-5, abs=1e-5 * scale)
     assert moved.high == pytest.approx(scale * bounds.high + shift, rel=1e-5, abs=1e-5 * scale)
 

@@ -22,7 +22,11 @@ def journal(origin_s: int, records: list[RequestRecord], lasted_s: int = 10) -> 
         origin_monotonic_ns=origin_s * 10**9, origin_unix_ns=0, model="m", prompt_style="plain", api="chat", arrivals="poisson",
         offered_rate=1.0, concurrency=None, planned=len(records), window_start_ns=0, window_end_ns=10**10,
     )  # fmt: skip
-    return Journal(header, requests_of(records), JournalEnd(end="complete", ended_ns=lasted_s * 10**9, window_end_ns=10**10))
+    return Journal(
+        header,
+        requests_of(records),
+        JournalEnd(end="complete", ended_ns=lasted_s * 10**9, window_end_ns=10**10),
+    )
 
 
 def record(number: int, **fields: Any) -> RequestRecord:
@@ -31,33 +35,55 @@ def record(number: int, **fields: Any) -> RequestRecord:
 
 def sample(at_s: float, hits: int | None, queries: int | None) -> TelemetrySample:
     return TelemetrySample(
-        monotonic_ns=int(at_s * 1e9), unix_ns=0, rss_bytes=None, cpu_s=None, prefix_cache_hits=hits, prefix_cache_queries=queries
+        monotonic_ns=int(at_s * 1e9),
+        unix_ns=0,
+        rss_bytes=None,
+        cpu_s=None,
+        prefix_cache_hits=hits,
+        prefix_cache_queries=queries,
     )
 
 
-RECORDS = [record(i, input_tokens=100, shared_tokens=shared) for i, shared in enumerate((None, 50, 70, 200))]
+RECORDS = [
+    record(i, input_tokens=100, shared_tokens=shared)
+    for i, shared in enumerate((None, 50, 70, 200))
+]
 
 
 def test_the_intended_share_is_of_all_input_and_never_more_than_it() -> None:
     found = cache_metrics([journal(100, RECORDS)], None)
     assert found["intended_cache_hit_share"].value == pytest.approx((50 + 70 + 100) / 400)
-    assert found["cache_hit_share"].value is None and found["cache_hit_share"].reason == "the server does not tell"
+    assert (
+        found["cache_hit_share"].value is None
+        and found["cache_hit_share"].reason == "the server does not tell"
+    )
 
 
 def test_the_observed_share_is_what_the_counters_moved_by_during_the_blocks(tmp_path: Path) -> None:
     file = tmp_path / "telemetry" / "v.parquet"
     # Between the two blocks somebody else asked: 1,000 tokens, all hits.
-    samples = [(99.0, 5, 100), (99.9, 10, 200), (105, 40, 300), (110.1, 60, 400), (119.9, 1060, 1400), (130.5, 1090, 1500)]
+    samples = [
+        (99.0, 5, 100),
+        (99.9, 10, 200),
+        (105, 40, 300),
+        (110.1, 60, 400),
+        (119.9, 1060, 1400),
+        (130.5, 1090, 1500),
+    ]
     write_samples([sample(*each) for each in samples] + [sample(112, None, None)], file)
     counters = read_counters(tmp_path, "v")
     assert isinstance(counters, Counters)
-    found = cache_metrics([journal(100, RECORDS), journal(120, RECORDS)], counters)["cache_hit_share"]
+    found = cache_metrics([journal(100, RECORDS), journal(120, RECORDS)], counters)[
+        "cache_hit_share"
+    ]
     assert found.value == pytest.approx((60 - 10 + 1090 - 1060) / (400 - 200 + 1500 - 1400))
     assert cache_metrics([journal(140, RECORDS)], counters)["cache_hit_share"].value is None
 
 
 def test_without_counters_the_usage_of_each_request_tells() -> None:
-    told = [record(i, input_tokens=100, cached_tokens=cached) for i, cached in enumerate((None, 64, 96))]
+    told = [
+        record(i, input_tokens=100, cached_tokens=cached) for i, cached in enumerate((None, 64, 96))
+    ]
     found = cache_metrics([journal(0, told)], None)
     assert found["cache_hit_share"].value == pytest.approx(160 / 300)
     assert "intended_cache_hit_share" not in found
@@ -65,10 +91,15 @@ def test_without_counters_the_usage_of_each_request_tells() -> None:
 
 
 def test_lengths_that_differ_from_what_was_asked_are_said() -> None:
-    prompts = {f"p{i}": Prompt(f"p{i}", "eval", {}, input_tokens=100, output_tokens=20) for i in range(3)}
+    prompts = {
+        f"p{i}": Prompt(f"p{i}", "eval", {}, input_tokens=100, output_tokens=20) for i in range(3)
+    }
     good = [record(i, input_tokens=100, output_tokens=20, tokens_from="server") for i in range(3)]
     assert length_notes([journal(0, good)], prompts) == []
-    off = [record(i, input_tokens=100 + i, output_tokens=20 - 5 * i, tokens_from="tokenizer") for i in range(3)]
+    off = [
+        record(i, input_tokens=100 + i, output_tokens=20 - 5 * i, tokens_from="tokenizer")
+        for i in range(3)
+    ]
     failed = record(9, input_tokens=1, output_tokens=1, failure="reset")
     counted, asked, answered = length_notes([journal(0, [*off, failed])], prompts)
     assert counted.startswith("the tokens of 3 answers were counted with the model's own tokenizer")

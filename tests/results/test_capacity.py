@@ -22,9 +22,17 @@ SLO = {"latency_p95": "200ms"}
 
 @pytest.mark.parametrize(
     ("peak", "rate", "headroom", "spare", "replicas"),
-    [(120, 10, 0.2, 1, 16), (10, 10, 0, 0, 1), (8, 10, 0.2, 0, 1), (8.1, 10, 0.2, 0, 2), (0.5, 10, 0.2, 1, 2)],
+    [
+        (120, 10, 0.2, 1, 16),
+        (10, 10, 0, 0, 1),
+        (8, 10, 0.2, 0, 1),
+        (8.1, 10, 0.2, 0, 2),
+        (0.5, 10, 0.2, 1, 2),
+    ],
 )
-def test_replicas_by_hand(peak: float, rate: float, headroom: float, spare: int, replicas: int) -> None:
+def test_replicas_by_hand(
+    peak: float, rate: float, headroom: float, spare: int, replicas: int
+) -> None:
     assert replicas_for(peak, rate, headroom, spare) == replicas
 
 
@@ -34,9 +42,23 @@ def planned(run: Path, latencies: dict[float, float], slo: dict[str, str] = SLO)
         for block in (1, 2, 3):
             records = [request(i, "q", i * 1000 / rate, latency + i % 7, 20) for i in range(100)]
             stage = "main" if rate == min(latencies) else f"rate-{rate:g}"
-            write_journal(run, "base", block, records, stage=stage, offered_rate=rate, window_ms=(0, 100_000 / rate))
+            write_journal(
+                run,
+                "base",
+                block,
+                records,
+                stage=stage,
+                offered_rate=rate,
+                window_ms=(0, 100_000 / rate),
+            )
     asked = inputs(
-        run, ["base"], Asked(slo, budget={"price": {"accelerator_hour": "$2"}}, plan={"peak_rate": "100/s", "headroom": 0.2})
+        run,
+        ["base"],
+        Asked(
+            slo,
+            budget={"price": {"accelerator_hour": "$2"}},
+            plan={"peak_rate": "100/s", "headroom": 0.2},
+        ),
     )
     return plan_capacity(analyse(asked), asked).variants[0]
 
@@ -61,15 +83,22 @@ def test_a_rate_above_one_that_failed_does_not_count(tmp_path: Path) -> None:
 def test_no_rate_held_no_plan(tmp_path: Path) -> None:
     plan = planned(tmp_path, {5: 400})
     assert (plan.rate_per_replica, plan.replicas) == (None, None)
-    assert "none of the measured rates (5 requests/s) is held within the SLO; measure lower ones" in plan.sentence
+    assert (
+        "none of the measured rates (5 requests/s) is held within the SLO; measure lower ones"
+        in plan.sentence
+    )
     assert "names no slo" in planned(tmp_path / "without", {5: 100}, {}).sentence
 
 
-def one_stage(run: Path, records: list[RequestRecord], uneven: dict[str, str] | None = None, **how: Any) -> VariantCapacity:
+def one_stage(
+    run: Path, records: list[RequestRecord], uneven: dict[str, str] | None = None, **how: Any
+) -> VariantCapacity:
     """The plan of three equal blocks of one stage, for 100 requests/s."""
     for block in (1, 2, 3):
         write_journal(run, "base", block, records, **{"offered_rate": 10.0, **how})
-    asked = dataclasses.replace(inputs(run, ["base"], Asked(SLO, plan={"peak_rate": "100/s"})), uneven=uneven or {})
+    asked = dataclasses.replace(
+        inputs(run, ["base"], Asked(SLO, plan={"peak_rate": "100/s"})), uneven=uneven or {}
+    )
     return plan_capacity(analyse(asked), asked).variants[0]
 
 
@@ -92,7 +121,9 @@ def test_what_is_not_one_rate_of_requests_is_no_capacity(tmp_path: Path) -> None
     assert ramp.replicas is None and "main: its rate goes from 5 to 15 requests/s" in ramp.sentence
     closed = one_stage(tmp_path / "closed", STEADY, offered_rate=None, concurrency=4)
     assert closed.replicas is None and closed.sentence.startswith("no stage has an offered rate")
-    late = one_stage(tmp_path / "late", [request(i, "q", i * 100, 90, 80, slip_ms=40) for i in range(100)])
+    late = one_stage(
+        tmp_path / "late", [request(i, "q", i * 100, 90, 80, slip_ms=40) for i in range(100)]
+    )
     assert late.replicas is None and "main: the measurement is INVALID" in late.sentence
     write_prompts(tmp_path / "sessions", {"q": "a"})
     following = Prompt(id="next", set="eval", messages={"short": []}, after="q")
@@ -101,21 +132,30 @@ def test_what_is_not_one_rate_of_requests_is_no_capacity(tmp_path: Path) -> None
     turns = [request(i, "q" if i % 2 else "next", i * 100, 50 + i % 7) for i in range(100)]
     sessions = one_stage(tmp_path / "sessions", turns)
     assert sessions.replicas is None and "main: its arrivals are sessions" in sessions.sentence
-    assert one_stage(tmp_path / "even", STEADY).replicas == 14  # 100 / (10 x 0.8) is 12.5; and a spare
+    assert (
+        one_stage(tmp_path / "even", STEADY).replicas == 14
+    )  # 100 / (10 x 0.8) is 12.5; and a spare
 
 
 def test_limits_relative_to_the_baseline_say_nothing_of_the_baseline(tmp_path: Path) -> None:
     asked = inputs(tmp_path, ["base"], Asked({"latency_p95": "1.1x"}, plan={"peak_rate": "100/s"}))
     for block in (1, 2, 3):
         write_journal(tmp_path, "base", block, STEADY)
-    assert "relative to this variant, the baseline" in plan_capacity(analyse(asked), asked).variants[0].sentence
+    assert (
+        "relative to this variant, the baseline"
+        in plan_capacity(analyse(asked), asked).variants[0].sentence
+    )
 
 
 def test_a_rate_that_is_not_settled_is_told_from_one_that_fails(tmp_path: Path) -> None:
-    scattered = [request(i, "q", i * 100, 10 + i * 37 % 100 * 2) for i in range(100)]  # p95 is 198 of 200 ms
+    scattered = [
+        request(i, "q", i * 100, 10 + i * 37 % 100 * 2) for i in range(100)
+    ]  # p95 is 198 of 200 ms
     plan = one_stage(tmp_path, scattered)
     assert plan.replicas is None
-    assert plan.sentence.startswith("at 10 requests/s it is not settled whether it meets the SLO; measure longer")
+    assert plan.sentence.startswith(
+        "at 10 requests/s it is not settled whether it meets the SLO; measure longer"
+    )
 
 
 @pytest.mark.parametrize("headroom", ["100%", 1, "120%"])

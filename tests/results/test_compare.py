@@ -47,12 +47,23 @@ shapes = st.tuples(st.floats(1, 1e4), st.floats(0, 1), st.integers(1, 50))
 
 
 @given(st.lists(st.tuples(shapes, shapes), min_size=1, max_size=20))
-def test_the_parts_add_up_whatever_the_requests(pairs: list[tuple[tuple[float, float, int], tuple[float, float, int]]]) -> None:
+def test_the_parts_add_up_whatever_the_requests(
+    pairs: list[tuple[tuple[float, float, int], tuple[float, float, int]]],
+) -> None:
     def side(which: int) -> Block:
         records = []
         for i, pair in enumerate(pairs):
             latency, share, tokens = pair[which]
-            records.append(request(i, f"p{i}", 0, latency, latency * share if tokens > 1 else latency, output_tokens=tokens))
+            records.append(
+                request(
+                    i,
+                    f"p{i}",
+                    0,
+                    latency,
+                    latency * share if tokens > 1 else latency,
+                    output_tokens=tokens,
+                )
+            )
         return block_of_requests(1, records)
 
     parts = decompose(Pairing([(side(0), side(1))], ()))
@@ -64,23 +75,37 @@ def test_the_parts_add_up_whatever_the_requests(pairs: list[tuple[tuple[float, f
 
 
 def test_failures_and_empty_answers_are_in_no_pair() -> None:
-    base = block_of_requests(1, [request(0, "a", 0, 10), request(1, "b", 0, 10), request(2, "c", 0, 10)])
+    base = block_of_requests(
+        1, [request(0, "a", 0, 10), request(1, "b", 0, 10), request(2, "c", 0, 10)]
+    )
     variant = block_of_requests(
-        1, [request(0, "a", 0, 30), request(1, "b", 0, 1, failure="reset"), request(2, "c", 0, 1, output_tokens=0)]
+        1,
+        [
+            request(0, "a", 0, 30),
+            request(1, "b", 0, 1, failure="reset"),
+            request(2, "c", 0, 1, output_tokens=0),
+        ],
     )
     parts = decompose(Pairing([(variant, base)], ()))
     assert parts is not None
     assert (parts.latency.value, parts.latency.n) == (pytest.approx(20), 1)
-    assert decompose(Pairing([(variant, block_of_requests(1, [request(0, "z", 0, 10)]))], ())) is None
+    assert (
+        decompose(Pairing([(variant, block_of_requests(1, [request(0, "z", 0, 10)]))], ())) is None
+    )
 
 
-def write_pair(run: Path, blocks: int, factor: float, drift: float = 0.0, prompts: tuple[str, str] = ("q", "q")) -> None:
+def write_pair(
+    run: Path, blocks: int, factor: float, drift: float = 0.0, prompts: tuple[str, str] = ("q", "q")
+) -> None:
     """Latencies scatter by 10 %, the variant's are `factor` times the baseline's, and each block is slower by `drift`."""
     scatter = random.Random(3)
     for block in range(1, blocks + 1):
         moods = [scatter.uniform(0.9, 1.1) * (1 + drift * block) for _ in range(50)]
         for variant, times, prompt in (("base", 1.0, prompts[0]), ("tuned", factor, prompts[1])):
-            records = [request(i, f"{prompt}{i}", 100 * i, 100 * m * times, 50 * m * times) for i, m in enumerate(moods)]
+            records = [
+                request(i, f"{prompt}{i}", 100 * i, 100 * m * times, 50 * m * times)
+                for i, m in enumerate(moods)
+            ]
             write_journal(run, variant, block, records)
 
 
@@ -114,7 +139,9 @@ def test_holm_asks_more_of_several_variants(tmp_path: Path) -> None:
     for name in ("same-1", "same-2"):
         shutil.copytree(tmp_path / "load/base", tmp_path / "load" / name)
         for file in (tmp_path / "load" / name).rglob("*.jsonl"):
-            file.write_bytes(file.read_bytes().replace(b'"variant":"base"', f'"variant":"{name}"'.encode()))
+            file.write_bytes(
+                file.read_bytes().replace(b'"variant":"base"', f'"variant":"{name}"'.encode())
+            )
     variants = analyse(inputs(tmp_path, ["base", "tuned", "same-1", "same-2"])).variants
     shown = [v.stages[0].differences["latency_mean"].differs for v in variants[1:]]
     assert shown == [True, False, False]
@@ -126,9 +153,13 @@ def test_the_noise_of_a_run_is_seen_in_the_baseline_itself(tmp_path: Path) -> No
     assert found.low is not None
     assert found.high is not None
     assert found.low <= 0 <= found.high
-    assert "base's own blocks differ" in " ".join(analyse(inputs(tmp_path, ["base", "tuned"])).notes)
+    assert "base's own blocks differ" in " ".join(
+        analyse(inputs(tmp_path, ["base", "tuned"])).notes
+    )
     write_pair(tmp_path / "short", 3, 1.25)
-    assert "four blocks" in (analyse(inputs(tmp_path / "short", ["base", "tuned"])).noise["latency_p50"].reason or "")
+    assert "four blocks" in (
+        analyse(inputs(tmp_path / "short", ["base", "tuned"])).noise["latency_p50"].reason or ""
+    )
 
 
 def test_a_missing_block_is_named_and_left_out(tmp_path: Path) -> None:
@@ -150,7 +181,9 @@ def test_different_prompts_are_not_compared_prompt_by_prompt(tmp_path: Path) -> 
 
 def test_different_seeds_are_noted(tmp_path: Path) -> None:
     write_pair(tmp_path, 2, 1.5)
-    write_journal(tmp_path, "tuned", 2, [request(i, f"q{i}", 100 * i, 100, 50) for i in range(50)], seed=99)
+    write_journal(
+        tmp_path, "tuned", 2, [request(i, f"q{i}", 100 * i, 100, 50) for i in range(50)], seed=99
+    )
     assert "different seeds" in " ".join(tuned_against_base(tmp_path).stages[0].notes)
 
 
@@ -163,7 +196,10 @@ def test_the_bootstrap_agrees_with_t_where_there_is_much_to_resample(tmp_path: P
     assert change.bootstrap.low == pytest.approx(change.absolute.low, rel=0.1)
     few = analyse(inputs(tmp_path, ["base", "tuned"])).variants[1].differences["quality"]
     assert few.bootstrap is not None
-    assert (few.bootstrap.low, few.bootstrap.high) == (0, 0)  # no prompt changed, so no resample does
+    assert (few.bootstrap.low, few.bootstrap.high) == (
+        0,
+        0,
+    )  # no prompt changed, so no resample does
 
 
 def test_scores_are_compared_on_the_prompts_in_common() -> None:

@@ -13,7 +13,11 @@ from tests.results.synthetic import Asked, inputs, request, write_journal, write
 
 
 def measured(
-    run: Path, budget: dict[str, object] | None, latency_ms: float = 50, rate: float | None = 10.0, behind_ms: float = 0
+    run: Path,
+    budget: dict[str, object] | None,
+    latency_ms: float = 50,
+    rate: float | None = 10.0,
+    behind_ms: float = 0,
 ) -> Summary:
     """100 requests of 10 tokens in and 4 out, 10 a second for 10 s, in two blocks; three of four answers are right.
 
@@ -22,15 +26,27 @@ def measured(
     write_prompts(run, {f"q{i}": "yes" for i in range(100)})
     for block in (1, 2):
         records = [
-            request(i, f"q{i}", 100 * i, latency_ms + i * behind_ms, 20, output_tokens=4, text="yes" if i % 4 else "no")
+            request(
+                i,
+                f"q{i}",
+                100 * i,
+                latency_ms + i * behind_ms,
+                20,
+                output_tokens=4,
+                text="yes" if i % 4 else "no",
+            )
             for i in range(100)
         ]
-        write_journal(run, "base", block, records, offered_rate=rate, concurrency=None if rate else 4)
+        write_journal(
+            run, "base", block, records, offered_rate=rate, concurrency=None if rate else 4
+        )
     return analyse(inputs(run, ["base"], Asked(budget=budget)))
 
 
 def costs(summary: Summary) -> dict[str, float | None]:
-    return {key: e.value for key, e in summary.variants[0].metrics.items() if key.startswith("cost")}
+    return {
+        key: e.value for key, e in summary.variants[0].metrics.items() if key.startswith("cost")
+    }
 
 
 def test_metered(tmp_path: Path) -> None:
@@ -54,14 +70,21 @@ def test_failed_tries_are_paid_for(tmp_path: Path) -> None:
         record.failure = "stream_error"
     write_journal(tmp_path, "base", 1, records)
     budget = {"price": {"output_per_token": "$0.001"}}
-    assert costs(analyse(inputs(tmp_path, ["base"], Asked(budget=budget))))["cost_per_success"] == pytest.approx(0.005)
+    assert costs(analyse(inputs(tmp_path, ["base"], Asked(budget=budget))))[
+        "cost_per_success"
+    ] == pytest.approx(0.005)
 
 
-def tuned_after_training(run: Path, base_tokens: int, tuned_tokens: int, budget: dict[str, object]) -> BreakEven:
+def tuned_after_training(
+    run: Path, base_tokens: int, tuned_tokens: int, budget: dict[str, object]
+) -> BreakEven:
     write_prompts(run, {f"q{i}": "yes" for i in range(60)})
     for variant, tokens in (("base", base_tokens), ("tuned", tuned_tokens)):
         for block in (1, 2):
-            records = [request(i, f"q{i}", 100 * i, 50, 20, output_tokens=tokens + i % 2) for i in range(60)]
+            records = [
+                request(i, f"q{i}", 100 * i, 50, 20, output_tokens=tokens + i % 2)
+                for i in range(60)
+            ]
             write_journal(run, variant, block, records)
     tuned = VariantRecord(name="tuned", what="tuned", prompt_style="short", kind="merged")
     return analyse(inputs(run, ["base", tuned], Asked(budget=budget))).break_even["tuned"]
@@ -69,7 +92,11 @@ def tuned_after_training(run: Path, base_tokens: int, tuned_tokens: int, budget:
 
 def test_tuning_is_earned_back(tmp_path: Path) -> None:
     """$30 of tuning, 20 tokens saved a request at $0.0001 each: 15,000 requests, half a month."""
-    budget = {"price": {"output_per_token": "$0.0001"}, "tuning": "$30", "requests_per_month": 30_000}
+    budget = {
+        "price": {"output_per_token": "$0.0001"},
+        "tuning": "$30",
+        "requests_per_month": 30_000,
+    }
     found = tuned_after_training(tmp_path, 30, 10, budget)
     assert found.requests.value == pytest.approx(15_000)
     assert found.months == pytest.approx(0.5)
@@ -107,7 +134,9 @@ def test_one_block_has_the_spread_of_its_count(tmp_path: Path) -> None:
     asked = Asked(budget={"price": {"accelerator_hour": "$36"}})
     cost = analyse(inputs(tmp_path, ["base"], asked)).variants[0].metrics["cost_per_request"]
     assert cost.value == pytest.approx(1e-3)
-    assert cost.low == pytest.approx(1e-3 * 100 / 121.6, rel=1e-3)  # Garwood's table: 100 counted, 81.4 to 121.6
+    assert cost.low == pytest.approx(
+        1e-3 * 100 / 121.6, rel=1e-3
+    )  # Garwood's table: 100 counted, 81.4 to 121.6
     assert cost.high == pytest.approx(1e-3 * 100 / 81.4, rel=1e-3)
 
 
@@ -124,13 +153,21 @@ def test_a_closed_loop_has_no_cost_by_the_hour(tmp_path: Path) -> None:
     cost = measured(tmp_path, {"price": hourly}, rate=None).variants[0].metrics["cost_per_request"]
     assert cost.value is None
     assert "a closed loop offers no rate" in (cost.reason or "")
-    cost = measured(tmp_path / "metered", {"price": by_token}, rate=None).variants[0].metrics["cost_per_request"]
+    cost = (
+        measured(tmp_path / "metered", {"price": by_token}, rate=None)
+        .variants[0]
+        .metrics["cost_per_request"]
+    )
     assert cost.value == pytest.approx(0.004)
 
 
 def test_windows_shorter_than_their_answers_show_no_rate(tmp_path: Path) -> None:
     """Each answer takes 9 s of a window of 10 s: the server keeps up, and 11 of 100 end in the window."""
-    cost = measured(tmp_path, {"price": {"accelerator_hour": "$1"}}, latency_ms=8_950).variants[0].metrics["cost_per_request"]
+    cost = (
+        measured(tmp_path, {"price": {"accelerator_hour": "$1"}}, latency_ms=8_950)
+        .variants[0]
+        .metrics["cost_per_request"]
+    )
     assert cost.value is None
     assert "of 200 requests that arrived in the windows 22 ended there" in (cost.reason or "")
 
@@ -152,37 +189,69 @@ def test_a_rise_in_cost_by_the_hour_is_the_ratio_of_what_is_done_in_an_hour(tmp_
     for name, failing in (("base", 0), ("tuned", 5)):
         for block in (1, 2, 3):
             records = [
-                request(i, f"q{i}", 100 * i, 50, 20, failure="http_5xx" if failing and i % failing == 0 else None)
+                request(
+                    i,
+                    f"q{i}",
+                    100 * i,
+                    50,
+                    20,
+                    failure="http_5xx" if failing and i % failing == 0 else None,
+                )
                 for i in range(100)
             ]
             write_journal(tmp_path, name, block, records)
     asked = Asked(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
-    rise = analyse(inputs(tmp_path, ["base", "tuned"], asked)).variants[1].judged["cost_increase"].value.value
+    rise = (
+        analyse(inputs(tmp_path, ["base", "tuned"], asked))
+        .variants[1]
+        .judged["cost_increase"]
+        .value.value
+    )
     assert rise == pytest.approx(0.25)
 
 
-def test_costs_of_windows_of_another_length_are_compared_by_what_is_done_in_an_hour(tmp_path: Path) -> None:
+def test_costs_of_windows_of_another_length_are_compared_by_what_is_done_in_an_hour(
+    tmp_path: Path,
+) -> None:
     """10 are answered a second in both, for 10 s and for 5 s."""
     for name, seconds in (("base", 10), ("tuned", 5)):
         for block in (1, 2, 3):
             records = [request(i, f"q{i}", 100 * i, 50, 20) for i in range(10 * seconds)]
             write_journal(tmp_path, name, block, records, window_ms=(0, 1000 * seconds))
     asked = Asked(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
-    rise = analyse(inputs(tmp_path, ["base", "tuned"], asked)).variants[1].judged["cost_increase"].value.value
+    rise = (
+        analyse(inputs(tmp_path, ["base", "tuned"], asked))
+        .variants[1]
+        .judged["cost_increase"]
+        .value.value
+    )
     assert rise == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_month_of_twice_the_requests_is_bounded_by_twice_the_dollars(tmp_path: Path) -> None:
     """Answers of 5, 6 and 7 tokens by turns, a tenth of a cent a token."""
     for block in (1, 2, 3):
-        records = [request(i, f"q{i}", 100 * i, 50, 20, output_tokens=5 + (i + block) % 3) for i in range(99)]
+        records = [
+            request(i, f"q{i}", 100 * i, 50, 20, output_tokens=5 + (i + block) % 3)
+            for i in range(99)
+        ]
         write_journal(tmp_path, "base", block, records)
     months = []
     for requests in ("1M", "2M"):
-        budget = {"price": {"output_per_token": "$0.001"}, "per_month": "$5000", "requests_per_month": requests}
-        months.append(analyse(inputs(tmp_path, ["base"], Asked(budget=budget))).variants[0].judged["cost_per_month"])
+        budget = {
+            "price": {"output_per_token": "$0.001"},
+            "per_month": "$5000",
+            "requests_per_month": requests,
+        }
+        months.append(
+            analyse(inputs(tmp_path, ["base"], Asked(budget=budget)))
+            .variants[0]
+            .judged["cost_per_month"]
+        )
     once, twice = months
     assert once.value.value == pytest.approx(6_000)
     assert once.optimistic is not None and once.pessimistic is not None
     assert once.optimistic < 6_000 < once.pessimistic
-    assert (twice.optimistic, twice.pessimistic) == pytest.approx((2 * once.optimistic, 2 * once.pessimistic))
+    assert (twice.optimistic, twice.pessimistic) == pytest.approx(
+        (2 * once.optimistic, 2 * once.pessimistic)
+    )

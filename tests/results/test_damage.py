@@ -31,17 +31,25 @@ WRONG = {
     "binary zeros": lambda line: b"\0" * 64,
     "NaN": lambda line: line.replace(b'"output_tokens":3', b'"output_tokens":NaN'),
     "infinity": lambda line: line.replace(b'"output_tokens":3', b'"output_tokens":1e999'),
-    "a huge integer": lambda line: line.replace(b'"output_tokens":3', b'"output_tokens":' + HUGE.encode()),
+    "a huge integer": lambda line: line.replace(
+        b'"output_tokens":3', b'"output_tokens":' + HUGE.encode()
+    ),
     "a negative count": lambda line: line.replace(b'"output_tokens":3', b'"output_tokens":-3'),
     "a negative time": lambda line: line.replace(b'"sent_ns":', b'"sent_ns":-1'),
     "a negative gap": lambda line: line.replace(b'"chunk_ns":[', b'"chunk_ns":[-5,'),
-    "a huge gap": lambda line: line.replace(b'"chunk_ns":[', b'"chunk_ns":[' + HUGE.encode() + b","),
-    "gaps that add up to years": lambda line: line.replace(b'"chunk_ns":[', b'"chunk_ns":[9007199254740992,1,'),
+    "a huge gap": lambda line: line.replace(
+        b'"chunk_ns":[', b'"chunk_ns":[' + HUGE.encode() + b","
+    ),
+    "gaps that add up to years": lambda line: line.replace(
+        b'"chunk_ns":[', b'"chunk_ns":[9007199254740992,1,'
+    ),
     "a gap that is a float": lambda line: line.replace(b'"chunk_ns":[', b'"chunk_ns":[1.5,'),
     "a gap that is null": lambda line: line.replace(b'"chunk_ns":[', b'"chunk_ns":[null,'),
     "a list in the list": lambda line: line.replace(b'"chunk_ns":[', b'"chunk_ns":[[1],'),
     "no list": lambda line: line.replace(b'"chunk_tokens":[1,1,1]', b'"chunk_tokens":null'),
-    "deep nesting": lambda line: line[:-1] + b',"server_metrics":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    "deep nesting": lambda line: (
+        line[:-1] + b',"server_metrics":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
+    ),
     "wrong types": lambda line: line.replace(b'"prompt_id":"p"', b'"prompt_id":7'),
     "a failure that is none": lambda line: line.replace(b'"failure":null', b'"failure":"sunspots"'),
     "no newline": lambda line: line + line,
@@ -70,7 +78,9 @@ def read(file: Path) -> Journal:
 
 @pytest.mark.parametrize("kind", WRONG)
 @pytest.mark.parametrize("place", [1, 20, 40])
-def test_a_damaged_line_is_named_and_no_other_is_lost(tmp_path: Path, kind: str, place: int) -> None:
+def test_a_damaged_line_is_named_and_no_other_is_lost(
+    tmp_path: Path, kind: str, place: int
+) -> None:
     file = journal(tmp_path)
     lines = lines_of(file)
     changed = WRONG[kind](lines[place])
@@ -79,7 +89,9 @@ def test_a_damaged_line_is_named_and_no_other_is_lost(tmp_path: Path, kind: str,
     found = read(file)
     assert found.requests.id.tolist() == [i for i in range(40) if i != place - 1]
     assert [(each.file, each.line) for each in found.damage] == [(file, place + 1)]
-    assert f"base/main/block-01.jsonl:{place + 1}: " in str(found.damage[0]) and "\n" not in str(found.damage[0])
+    assert f"base/main/block-01.jsonl:{place + 1}: " in str(found.damage[0]) and "\n" not in str(
+        found.damage[0]
+    )
     assert found.end is not None
 
 
@@ -114,9 +126,16 @@ def test_fields_that_are_not_known_or_not_there_do_no_harm(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("header", "says"),
-    [(b"", "not the first line"), (b"{", "not the first line"), (b'{"schema_version":1}', "variant"), (b"\0\0", "not the first")],
+    [
+        (b"", "not the first line"),
+        (b"{", "not the first line"),
+        (b'{"schema_version":1}', "variant"),
+        (b"\0\0", "not the first"),
+    ],
 )
-def test_without_its_header_a_journal_is_named_and_left_out(tmp_path: Path, header: bytes, says: str) -> None:
+def test_without_its_header_a_journal_is_named_and_left_out(
+    tmp_path: Path, header: bytes, says: str
+) -> None:
     damaged, whole = journal(tmp_path), journal(tmp_path, block=2)
     write(damaged, [header, *lines_of(damaged)[1:]])
     found = read_journal(damaged)
@@ -136,8 +155,13 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "load" / "base" / "main" / "block-03.jsonl").symlink_to(tmp_path / "gone")
     (tmp_path / "prompts.jsonl").mkdir()
     summary = analyse(inputs(tmp_path, ["base"]))
-    (reason,) = (each for each in summary.variants[0].stages[0].validity.reasons if "block-02.jsonl" in each)
-    assert "block-02.jsonl: can't be opened (Is a directory)" in reason and "block-03.jsonl: can't be opened" in reason
+    (reason,) = (
+        each for each in summary.variants[0].stages[0].validity.reasons if "block-02.jsonl" in each
+    )
+    assert (
+        "block-02.jsonl: can't be opened (Is a directory)" in reason
+        and "block-03.jsonl: can't be opened" in reason
+    )
     assert any(note.startswith("prompts.jsonl: can't be read") for note in summary.notes)
 
 
@@ -157,7 +181,9 @@ def test_of_two_requests_with_one_id_the_first_counts(tmp_path: Path) -> None:
     write(file, [*lines[:5], lines[2], *lines[5:]])
     found = read(file)
     assert len(found.requests) == 40
-    assert [(each.line, each.why) for each in found.damage] == [(6, "there is a request 1 before it")]
+    assert [(each.line, each.why) for each in found.damage] == [
+        (6, "there is a request 1 before it")
+    ]
 
 
 def test_blank_lines_and_windows_line_ends_are_no_damage(tmp_path: Path) -> None:
@@ -169,7 +195,9 @@ def test_blank_lines_and_windows_line_ends_are_no_damage(tmp_path: Path) -> None
 
 @settings(max_examples=60)
 @given(st.data())
-def test_bytes_that_rot_anywhere_never_stop_the_reader(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_bytes_that_rot_anywhere_never_stop_the_reader(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     file = journal(tmp_path_factory.mktemp("run"))
     rotten = bytearray(file.read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(rotten) - 1), max_size=8)):
@@ -183,20 +211,30 @@ def test_bytes_that_rot_anywhere_never_stop_the_reader(tmp_path_factory: pytest.
 
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(range(40)), max_size=12), st.integers(0, 2**31), st.booleans())
-def test_both_ways_of_parsing_give_the_same_columns(chosen: list[int], seed: int, lags: bool) -> None:
+def test_both_ways_of_parsing_give_the_same_columns(
+    chosen: list[int], seed: int, lags: bool
+) -> None:
     draw = random.Random(seed)
     records = []
     for number, i in enumerate(chosen):
         lag = [draw.randint(-9, 10**6) for _ in RECORDS[i].chunk_ns] if lags else None
         tokens = [draw.choice((0, 1, 1, 12)) for _ in RECORDS[i].chunk_ns]
-        records.append(msgspec.structs.replace(RECORDS[i], id=number, client_lag_ns=lag, chunk_tokens=tokens))
+        records.append(
+            msgspec.structs.replace(RECORDS[i], id=number, client_lag_ns=lag, chunk_tokens=tokens)
+        )
     lines = [(number, msgspec.json.encode(record)) for number, record in enumerate(records)]
     fast, failed = parse(lines)
     assert not failed
-    spaced = [(number, line.replace(b",", b" , ")) for number, line in lines]  # not as it is written: one by one
+    spaced = [
+        (number, line.replace(b",", b" , ")) for number, line in lines
+    ]  # not as it is written: one by one
     slow, failed = parse(spaced)
     assert not failed
-    assert columns(columns_of(fast)) == columns(columns_of(slow)) == columns(columns_of(batch_of(records, range(len(records)))))
+    assert (
+        columns(columns_of(fast))
+        == columns(columns_of(slow))
+        == columns(columns_of(batch_of(records, range(len(records)))))
+    )
 
 
 def test_a_damaged_prompt_is_named_and_the_others_are_scored(tmp_path: Path) -> None:
@@ -204,20 +242,34 @@ def test_a_damaged_prompt_is_named_and_the_others_are_scored(tmp_path: Path) -> 
     lines = lines_of(tmp_path / "prompts.jsonl")
     write(tmp_path / "prompts.jsonl", [lines[0], lines[1][:-9], lines[2]])
     write_journal(
-        tmp_path, "base", 1, [request(i, "pqr"[i % 3], 20 * i, 10, 5, text="yes") for i in range(60)], window_ms=(0, 1200)
+        tmp_path,
+        "base",
+        1,
+        [request(i, "pqr"[i % 3], 20 * i, 10, 5, text="yes") for i in range(60)],
+        window_ms=(0, 1200),
     )
     summary = analyse(inputs(tmp_path, ["base"]))
-    assert summary.variants[0].metrics["quality"].value == 1 and summary.variants[0].metrics["quality"].n == 2
-    assert any(note.startswith("prompts.jsonl:2: not a prompt") and "can't be scored" in note for note in summary.notes)
+    assert (
+        summary.variants[0].metrics["quality"].value == 1
+        and summary.variants[0].metrics["quality"].n == 2
+    )
+    assert any(
+        note.startswith("prompts.jsonl:2: not a prompt") and "can't be scored" in note
+        for note in summary.notes
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\0\0\0", b'{"machine":"m","events_per_s":"many"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\0\0\0", b'{"machine":"m","events_per_s":"many"}']
+)
 def test_a_damaged_calibration_is_named(tmp_path: Path, content: bytes) -> None:
     journal(tmp_path)
     (tmp_path / "calibration.json").write_bytes(content)
     assert isinstance(read_json(tmp_path, "calibration.json", Ceiling), Damage)
     notes = analyse(inputs(tmp_path, ["base"])).notes
-    assert any(note.startswith("calibration.json: can't be read") and "ceiling" in note for note in notes)
+    assert any(
+        note.startswith("calibration.json: can't be read") and "ceiling" in note for note in notes
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 but no more", b"\0" * 100])
@@ -226,7 +278,10 @@ def test_damaged_telemetry_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "telemetry").mkdir()
     (tmp_path / "telemetry" / "base.parquet").write_bytes(content)
     assert isinstance(read_counters(tmp_path, "base"), Damage)
-    assert any("telemetry/base.parquet: can't be read" in note for note in analyse(inputs(tmp_path, ["base"])).notes)
+    assert any(
+        "telemetry/base.parquet: can't be read" in note
+        for note in analyse(inputs(tmp_path, ["base"])).notes
+    )
 
 
 def test_telemetry_of_other_columns_is_named(tmp_path: Path) -> None:
@@ -234,7 +289,10 @@ def test_telemetry_of_other_columns_is_named(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     (tmp_path / "telemetry").mkdir()
-    for table in ({"weather": [1]}, {"monotonic_ns": ["x"], "prefix_cache_hits": [1], "prefix_cache_queries": [2]}):
+    for table in (
+        {"weather": [1]},
+        {"monotonic_ns": ["x"], "prefix_cache_hits": [1], "prefix_cache_queries": [2]},
+    ):
         pq.write_table(pa.table(table), tmp_path / "telemetry" / "base.parquet")
         assert isinstance(read_counters(tmp_path, "base"), Damage)
 
@@ -249,9 +307,13 @@ def test_every_column_of_a_record_is_in_parquet(tmp_path: Path) -> None:
         finish_reason="stop", input_tokens=5, output_tokens=3, tokens_from="server", text="yes", server_metrics={"queue_ms": 1.5},
         client_lag_ns=[7, -8], shared_tokens=4, cached_tokens=2,
     )  # fmt: skip
-    empty = RequestRecord(id=1, prompt_id="p", scheduled_ns=5, failure="dropped", error="over max_in_flight")
+    empty = RequestRecord(
+        id=1, prompt_id="p", scheduled_ns=5, failure="dropped", error="over max_in_flight"
+    )
     write_journal(tmp_path, "base", 3, [full, empty], offered_rate=2.5)
-    rows = pq.read_table(write_parquet(tmp_path / "load", tmp_path / "requests.parquet")).to_pylist()
+    rows = pq.read_table(
+        write_parquet(tmp_path / "load", tmp_path / "requests.parquet")
+    ).to_pylist()
     block = {"variant": "base", "stage": "main", "block": 3, "offered_rate": 2.5}
     assert rows[0] == block | msgspec.structs.asdict(full) | {"server_metrics": '{"queue_ms":1.5}'}
     assert rows[1] == block | msgspec.structs.asdict(empty)

@@ -26,7 +26,9 @@ ODD: list[Any] = [
 def damage(file: Path, rng: random.Random) -> None:
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     for _ in range(rng.randint(1, 12)):
-        line = lines[rng.choice([0, len(lines) - 1, *(rng.randrange(len(lines)) for _ in range(6))])]
+        line = lines[
+            rng.choice([0, len(lines) - 1, *(rng.randrange(len(lines)) for _ in range(6))])
+        ]
         what = rng.random()
         if what < 0.8:
             line[rng.choice(list(line))] = rng.choice(ODD)
@@ -44,7 +46,11 @@ def damage(file: Path, rng: random.Random) -> None:
 
 def estimates(summary: Summary) -> list[Estimate]:
     of_stages = [stage.metrics for variant in summary.variants for stage in variant.stages]
-    return [e for metrics in (*of_stages, *(v.metrics for v in summary.variants)) for e in metrics.values()]
+    return [
+        e
+        for metrics in (*of_stages, *(v.metrics for v in summary.variants))
+        for e in metrics.values()
+    ]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -53,17 +59,32 @@ def test_a_damaged_run_is_analysed(tmp_path: Path, seed: int) -> None:
     write_prompts(tmp_path, {f"q{i}": "ok" for i in range(30)})
     for variant in ("base", "tuned"):
         for block in (1, 2, 3):
-            records = [request(i, f"q{i % 30}", i * 100, 50 + rng.random() * 50, 30) for i in range(40)]
-            file = write_journal(tmp_path, variant, block, records, concurrency=4 if seed % 3 == 0 else None)
+            records = [
+                request(i, f"q{i % 30}", i * 100, 50 + rng.random() * 50, 30) for i in range(40)
+            ]
+            file = write_journal(
+                tmp_path, variant, block, records, concurrency=4 if seed % 3 == 0 else None
+            )
             if rng.random() < 0.7:
                 damage(file, rng)
     asked = inputs(
         tmp_path,
         ("base", "tuned"),
         Asked(
-            {"latency_p95": "500ms", "ttft_p50": "1.2x", "itl_mean": "50ms", "error_rate": "5%", "empty_rate": "1%"},
+            {
+                "latency_p95": "500ms",
+                "ttft_p50": "1.2x",
+                "itl_mean": "50ms",
+                "error_rate": "5%",
+                "empty_rate": "1%",
+            },
             {"min": 0.5, "max_drop": "5%"},
-            {"price": {"accelerator_hour": "$1"}, "per_month": "$100", "requests_per_month": "1M", "max_increase": "10%"},
+            {
+                "price": {"accelerator_hour": "$1"},
+                "per_month": "$100",
+                "requests_per_month": "1M",
+                "max_increase": "10%",
+            },
             {"peak_rate": 20},
         ),
     )

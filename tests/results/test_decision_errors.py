@@ -19,7 +19,11 @@ CHOSEN = [
         ("latency mean", "lognormal, sigma 1", "10 blocks of 50"),
         ("latency mean", "lognormal, sigma 0.5, blocks differ by 30 %", "3 blocks of 60"),
         ("latency p95", "autocorrelation 0.5", "1 block of 500"),
-        ("latency mean relative to the baseline", "lognormal, sigma 1 against lognormal, sigma 0.3", "10 blocks of 50"),
+        (
+            "latency mean relative to the baseline",
+            "lognormal, sigma 1 against lognormal, sigma 0.3",
+            "10 blocks of 50",
+        ),
         ("error rate", "10 %, in bursts (correlation 0.05)", "10 blocks of 60"),
         ("quality", "five grades", "50 prompts"),
         ("quality", "1, and one in thirty 0.1", "300 prompts"),
@@ -57,9 +61,20 @@ def test_well_inside_its_limit_it_is_seen_to_hold(case: Case) -> None:
 
 def test_every_kind_of_objective_has_a_row() -> None:
     kinds = {case.kind for case in at_the_limit()}
-    times = {f"{name} {statistic}" for name in ("latency", "ttft", "tpot", "itl") for statistic in ("mean", "p95")}
-    relative = {f"{name} relative to the baseline" for name in ("latency mean", "latency p50", "latency p95", "error rate")}
+    times = {
+        f"{name} {statistic}"
+        for name in ("latency", "ttft", "tpot", "itl")
+        for statistic in ("mean", "p95")
+    }
+    relative = {
+        f"{name} relative to the baseline"
+        for name in ("latency mean", "latency p50", "latency p95", "error rate")
+    }
     scores = {"quality", "quality against the baseline", "probe against the baseline"}
-    costs = {f"cost {what}, {how}" for what in ("per month", "increase") for how in ("metered", "self-hosted")}
+    costs = {
+        f"cost {what}, {how}"
+        for what in ("per month", "increase")
+        for how in ("metered", "self-hosted")
+    }
     shares = {metric.replace("_", " ") for metric in SHARE_METRICS}
     assert times | relative | scores | costs | shares <= kinds

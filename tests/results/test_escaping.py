@@ -25,13 +25,20 @@ HOSTILE = (
     "`code` ```fence [x](javascript:alert(1)) ![x](http://evil) http://evil www.evil.org a@b.c @team #1 |a|b| **b** _i_ ~~s~~ "
     "$x$ \\ \x1b[31m \x00\x0b\ufffe \u202e\u200b \r\n\n- list\n# title\n===\n1. one"
 )
-ODD = st.text(st.one_of(st.sampled_from("\\`*_[](){}<>|~#$!&@:;/.-+=0123\"'\r\n\t wW\x1b\x00\u202e\ufffe"), st.characters()))
+ODD = st.text(
+    st.one_of(
+        st.sampled_from("\\`*_[](){}<>|~#$!&@:;/.-+=0123\"'\r\n\t wW\x1b\x00\u202e\ufffe"),
+        st.characters(),
+    )
+)
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 def said(tokens: Iterable[Any]) -> str:
     """The text of inline tokens; any other token shows that Markdown made more of it."""
-    return "".join(token.content if token.type == "text" else f"\0{token.type}\0" for token in tokens)
+    return "".join(
+        token.content if token.type == "text" else f"\0{token.type}\0" for token in tokens
+    )
 
 
 @given(ODD)
@@ -43,7 +50,11 @@ def test_markdown_shows_a_text_as_it_was(text: str) -> None:
         inline = [token for token in MARKDOWN.parse(line) if token.type == "inline"]
         if not expected:
             continue
-        shown = said(token for token in inline[0].children or () if token.type not in ("strong_open", "strong_close"))
+        shown = said(
+            token
+            for token in inline[0].children or ()
+            if token.type not in ("strong_open", "strong_close")
+        )
         assert len(inline) == 1 and shown.replace("@\u200b", "@") == expected
     row = MARKDOWN.parse(f"| a | b |\n|---|---|\n| {safe} | x |")
     assert [token.type for token in row].count("td_open") == 2
@@ -86,8 +97,12 @@ def page_of(folder: Path, words: str) -> tuple[str, str, str]:
         variant="base", what=words, prompt_style=words, judged_stage=words, metrics={}, differences={}, probes={},
         probe_differences={}, stages=[],
     )  # fmt: skip
-    summary = Summary(schema_version=1, name=words, baseline="base", metrics={}, variants=[variant], notes=[words])
-    verdicts = Verdicts(schema_version=1, name=words, baseline="base", recommended=None, headline=words, variants=[])
+    summary = Summary(
+        schema_version=1, name=words, baseline="base", metrics={}, variants=[variant], notes=[words]
+    )
+    verdicts = Verdicts(
+        schema_version=1, name=words, baseline="base", recommended=None, headline=words, variants=[]
+    )
     files = write(folder, summary, verdicts, None, {"models": {words: words}, "commit": words}, [])
     html, markdown, junit = (file.read_text(encoding="utf-8") for file in files)
     return html, markdown, junit
@@ -98,7 +113,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, str]:
     return page_of(tmp_path_factory.mktemp("report") / "hostile", HOSTILE)
 
 
-def test_a_report_has_no_element_or_attribute_by_its_words(hostile: tuple[str, str, str], tmp_path: Path) -> None:
+def test_a_report_has_no_element_or_attribute_by_its_words(
+    hostile: tuple[str, str, str], tmp_path: Path
+) -> None:
     plain = page_of(tmp_path / "plain", "words")[0]
     assert Shape(hostile[0]).elements == Shape(plain).elements
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", hostile[0])
@@ -110,7 +127,9 @@ def test_markdown_and_junit_of_hostile_words(hostile: tuple[str, str, str], tmp_
     plain = page_of(tmp_path / "plain", "words")
     kinds = [[token.type for token in MARKDOWN.parse(text)] for text in (hostile[1], plain[1])]
     assert kinds[0] == kinds[1]
-    cases = [[element.tag for element in Tree.fromstring(text).iter()] for text in (hostile[2], plain[2])]
+    cases = [
+        [element.tag for element in Tree.fromstring(text).iter()] for text in (hostile[2], plain[2])
+    ]
     assert cases[0] == cases[1]
     for text in hostile[1:]:
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)

@@ -25,13 +25,31 @@ def block(number: int, failing: int = 0, wrong: int = 0) -> list[RequestRecord]:
         latency = (3000 if i < SLOW else 200) + (7 * i + number) % 20
         text, tokens = ("no", 9) if i < wrong else ("yes", 3)
         failure = "http_5xx" if i < failing else None
-        records.append(request(i, f"q{i}", i * 1000 / RATE, latency, latency / 2, tokens, text=text, failure=failure))
+        records.append(
+            request(
+                i,
+                f"q{i}",
+                i * 1000 / RATE,
+                latency,
+                latency / 2,
+                tokens,
+                text=text,
+                failure=failure,
+            )
+        )
     return records
 
 
 def written(run: Path, asked: Asked, **each: int) -> Summary:
     for number in (1, 2):
-        write_journal(run, "base", number, block(number, **each), window_ms=(0, SECONDS * 1000), offered_rate=RATE)
+        write_journal(
+            run,
+            "base",
+            number,
+            block(number, **each),
+            window_ms=(0, SECONDS * 1000),
+            offered_rate=RATE,
+        )
     write_prompts(run, {f"q{i}": "yes" for i in range(SECONDS * RATE)})
     return analyse(inputs(run, ["base"], asked))
 
@@ -65,16 +83,29 @@ def test_quality_tokens_and_attainment_are_of_the_whole_window(tmp_path: Path) -
     summary = written(tmp_path, Asked({"latency_p95": "1s"}), wrong=30)
     quality, stage = summary.variants[0].metrics["quality"], main(summary)
     assert (quality.value, quality.n) == (pytest.approx(0.9), 300)
-    assert stage.metrics["output_tokens_mean"].value == pytest.approx(3.6)  # (30 x 9 + 270 x 3) / 300
-    assert stage.metrics["slo_attainment"].value == pytest.approx(250 / 300)  # the 50 slow ones of each block missed it
+    assert stage.metrics["output_tokens_mean"].value == pytest.approx(
+        3.6
+    )  # (30 x 9 + 270 x 3) / 300
+    assert stage.metrics["slo_attainment"].value == pytest.approx(
+        250 / 300
+    )  # the 50 slow ones of each block missed it
     assert stage.metrics["slo_attainment"].n == 600
 
 
 def test_a_probe_is_never_cut(tmp_path: Path) -> None:
     """Four at a time, the first 40 slow and right, the next 20 wrong: 380 of 400 are right."""
-    asked = Asked(quality={"probes": [{"name": "facts", "data": "facts.jsonl", "scorer": "exact_match"}]})
+    asked = Asked(
+        quality={"probes": [{"name": "facts", "data": "facts.jsonl", "scorer": "exact_match"}]}
+    )
     records = [
-        request(i, f"f{i}", 1000 * (i // 4) if i < 40 else 10_000 + 200 * (i - 40), 950 if i < 40 else 150, 50, text=text)
+        request(
+            i,
+            f"f{i}",
+            1000 * (i // 4) if i < 40 else 10_000 + 200 * (i - 40),
+            950 if i < 40 else 150,
+            50,
+            text=text,
+        )
         for i in range(400)
         for text in ["B" if 40 <= i < 60 else "A"]
     ]
@@ -95,14 +126,19 @@ def test_each_exclusion_says_how_many_and_of_what(tmp_path: Path) -> None:
         "left out of every number: 20 requests of the warm-up and 10 requests that came after the windows (ramp-down); "
         "1 of them failed"
     )
-    assert late == "2 answers ended after the windows: counted in everything but throughput"  # those of 8.8 s and 8.9 s
+    assert (
+        late == "2 answers ended after the windows: counted in everything but throughput"
+    )  # those of 8.8 s and 8.9 s
 
 
 def test_the_cut_says_what_it_leaves_in(tmp_path: Path) -> None:
     stage = main(written(tmp_path, Asked()))
     gone = 600 - (stage.metrics["latency_mean"].n)
     (note,) = [note for note in stage.notes if "MSER-5" in note]
-    assert f"their {gone} requests are left out of times and rates, and count in everything else" in note
+    assert (
+        f"their {gone} requests are left out of times and rates, and count in everything else"
+        in note
+    )
 
 
 def test_without_a_cut_nothing_is_said(tmp_path: Path) -> None:
@@ -127,8 +163,12 @@ def test_a_closed_loop_of_an_even_pace_has_nothing_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("window_s", "cut_s"), [(39, 0), (40, 10)])
-def test_a_window_of_40_s_is_the_first_that_is_looked_at(tmp_path: Path, window_s: int, cut_s: int) -> None:
+def test_a_window_of_40_s_is_the_first_that_is_looked_at(
+    tmp_path: Path, window_s: int, cut_s: int
+) -> None:
     ends = [i * 500 for i in range(1, 20)] + [10_000 + i * 100 for i in range((window_s - 10) * 10)]
     records = [request(i, f"q{i}", end - 50, 50) for i, end in enumerate(ends)]
-    file = write_journal(tmp_path, "base", 1, records, concurrency=4, window_ms=(0, window_s * 1000))
+    file = write_journal(
+        tmp_path, "base", 1, records, concurrency=4, window_ms=(0, window_s * 1000)
+    )
     assert settling_of(read_journals(file.parent)[0]) == Settling(cut_s * 1_000_000_000)

@@ -63,7 +63,9 @@ class TestWhoseBlocksTheseAre:
         for block in (1, 2):
             write_journal(tmp_path, "base", block, steady())
             write_journal(tmp_path, "tuned", block, steady())
-        shutil.copy(tmp_path / "load/base/main/block-01.jsonl", tmp_path / "load/tuned/main/block-01.jsonl")
+        shutil.copy(
+            tmp_path / "load/base/main/block-01.jsonl", tmp_path / "load/tuned/main/block-01.jsonl"
+        )
         stage = summary_of(tmp_path, ("base", "tuned")).variants[1].stages[0]
         assert (stage.blocks, stage.planned) == (1, N)
         assert stage.validity.level == "SUSPECT"
@@ -90,7 +92,10 @@ class TestWhoseBlocksTheseAre:
             shutil.copy(file, file.with_name(f"block-{number:02d}.jsonl"))
         stage = main(tmp_path)
         assert (stage.blocks, stage.planned) == (1, N)
-        assert stage.validity.level == "SUSPECT" and "a copy of block-01.jsonl: the block is counted once" in said(stage)
+        assert (
+            stage.validity.level == "SUSPECT"
+            and "a copy of block-01.jsonl: the block is counted once" in said(stage)
+        )
 
     def test_a_copy_with_another_number_is_one_block_too(self, tmp_path: Path) -> None:
         for number in (1, 2):
@@ -101,14 +106,19 @@ class TestWhoseBlocksTheseAre:
     def test_journals_of_no_variant_are_named(self, tmp_path: Path) -> None:
         for variant in ("base", "old"):
             write_journal(tmp_path, variant, 1, steady())
-        assert "load/ holds journals of no variant of this run: old" in " ".join(summary_of(tmp_path).notes)
+        assert "load/ holds journals of no variant of this run: old" in " ".join(
+            summary_of(tmp_path).notes
+        )
 
     def test_two_journals_that_say_they_are_one_block(self, tmp_path: Path) -> None:
         for number in (1, 2):
             write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18)
         with_header(tmp_path / "load/base/main/block-02.jsonl", block=1)
         words = said(main(tmp_path))
-        assert "several journals say they are block 1" in words and "block-02.jsonl is block 1" in words
+        assert (
+            "several journals say they are block 1" in words
+            and "block-02.jsonl is block 1" in words
+        )
 
     def test_blocks_that_two_variants_share_are_nobodys(self, tmp_path: Path) -> None:
         """A copy whose header names the other variant. Blocks of a mix begin together too, and are not the same."""
@@ -138,8 +148,13 @@ class TestWhetherTheyWereAskedOneThing:
             ({"clock": "kernel"}, "SUSPECT", "clock user, kernel"),
         ],
     )
-    def test_a_block_of_something_else(self, tmp_path: Path, change: dict[str, Any], level: str, words: str) -> None:
-        files = [write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18) for number in (1, 2, 3)]
+    def test_a_block_of_something_else(
+        self, tmp_path: Path, change: dict[str, Any], level: str, words: str
+    ) -> None:
+        files = [
+            write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18)
+            for number in (1, 2, 3)
+        ]
         with_header(files[2], **change)
         stage = main(tmp_path)
         assert stage.validity.level == level and words in said(stage)
@@ -149,7 +164,9 @@ class TestWhetherTheyWereAskedOneThing:
             file = write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18)
             with_header(file, identity=identity)
         stage = main(tmp_path)
-        assert stage.validity.level == "INVALID" and "1 block of 3 measured something else" in said(stage)
+        assert stage.validity.level == "INVALID" and "1 block of 3 measured something else" in said(
+            stage
+        )
         for file in tmp_path.rglob("block-*.jsonl"):
             with_header(file, identity="a" * 64)
         assert "something else" not in said(main(tmp_path))
@@ -158,32 +175,49 @@ class TestWhetherTheyWereAskedOneThing:
         with_header(write_journal(tmp_path, "base", 1, steady()), prompt_style="long")
         assert "asked in prompt style long, and variants.json says short" in said(main(tmp_path))
 
-    def test_prompts_cut_to_length_by_a_variants_own_count_are_its_own(self, tmp_path: Path) -> None:
+    def test_prompts_cut_to_length_by_a_variants_own_count_are_its_own(
+        self, tmp_path: Path
+    ) -> None:
         with_header(write_journal(tmp_path, "base", 1, steady()), prompt_style="base")
         assert "asked in prompt style" not in said(main(tmp_path))
 
     def test_a_load_that_is_not_one_was_not_held(self, tmp_path: Path) -> None:
-        files = [write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18) for number in (1, 2)]
+        files = [
+            write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18)
+            for number in (1, 2)
+        ]
         with_header(files[1], offered_rate=20.0)
         stage = main(tmp_path)
         assert stage.held is None and "not offered the same load" in (stage.held_reason or "")
 
-    @pytest.mark.parametrize(("seeds", "level"), [((1, 2, 3), "VALID"), ((7, 7, 7), "VALID"), ((7, 7, 8), "SUSPECT")])
-    def test_seeds_are_all_one_or_all_their_own(self, tmp_path: Path, seeds: tuple[int, ...], level: str) -> None:
+    @pytest.mark.parametrize(
+        ("seeds", "level"), [((1, 2, 3), "VALID"), ((7, 7, 7), "VALID"), ((7, 7, 8), "SUSPECT")]
+    )
+    def test_seeds_are_all_one_or_all_their_own(
+        self, tmp_path: Path, seeds: tuple[int, ...], level: str
+    ) -> None:
         for number, seed in enumerate(seeds, start=1):
             write_journal(tmp_path, "base", number, steady(), began_ns=number * 10**18, seed=seed)
         assert main(tmp_path).validity.level == level
 
 
 class TestWhetherTheRecordsAreThere:
-    @pytest.mark.parametrize(("planned", "level"), [(N, "VALID"), (N + 2, "SUSPECT"), (2 * N, "INVALID")])
-    def test_planned_requests_without_a_record(self, tmp_path: Path, planned: int, level: str) -> None:
+    @pytest.mark.parametrize(
+        ("planned", "level"), [(N, "VALID"), (N + 2, "SUSPECT"), (2 * N, "INVALID")]
+    )
+    def test_planned_requests_without_a_record(
+        self, tmp_path: Path, planned: int, level: str
+    ) -> None:
         with_header(write_journal(tmp_path, "base", 1, steady()), planned=planned)
         stage = main(tmp_path)
         assert stage.validity.level == level
-        assert planned == N or f"{planned - N} planned requests left no record (block 1)" in said(stage)
+        assert planned == N or f"{planned - N} planned requests left no record (block 1)" in said(
+            stage
+        )
 
-    def test_a_line_that_can_not_be_read_is_not_counted_again_as_missing(self, tmp_path: Path) -> None:
+    def test_a_line_that_can_not_be_read_is_not_counted_again_as_missing(
+        self, tmp_path: Path
+    ) -> None:
         journal = write_journal(tmp_path, "base", 1, steady())
         lines = journal.read_bytes().split(b"\n")
         lines[5], lines[9] = b"garbage", b"{}"
@@ -198,21 +232,37 @@ class TestWhetherTheRecordsAreThere:
             for i in range(N):
                 after = None if i < 18 else f"q{i - 18}"
                 messages = {"short": [{"role": "user", "content": "x"}]}
-                file.write(msgspec.json.encode(Prompt(id=f"q{i}", set="eval", messages=messages, after=after)) + b"\n")
+                file.write(
+                    msgspec.json.encode(
+                        Prompt(id=f"q{i}", set="eval", messages=messages, after=after)
+                    )
+                    + b"\n"
+                )
         with_header(write_journal(tmp_path, "base", 1, steady()), planned=20)
         assert "2 planned requests left no record" in said(main(tmp_path))
 
     def test_a_closed_loops_warm_up_comes_on_top(self, tmp_path: Path) -> None:
         """100 planned; 10 of the 100 records are of the warm-up."""
         with_header(
-            write_journal(tmp_path, "base", 1, steady(), offered_rate=None, concurrency=4, window_ms=(1_000, 10_000)), planned=N
+            write_journal(
+                tmp_path,
+                "base",
+                1,
+                steady(),
+                offered_rate=None,
+                concurrency=4,
+                window_ms=(1_000, 10_000),
+            ),
+            planned=N,
         )
         assert "10 planned requests left no record" in said(main(tmp_path))
 
     def test_a_block_that_was_cut_off_says_what_is_missing(self, tmp_path: Path) -> None:
         with_header(write_journal(tmp_path, "base", 1, steady(), end=None), planned=150)
         stage = main(tmp_path)
-        assert stage.validity.level == "SUSPECT" and "50 planned requests left no record" in said(stage)
+        assert stage.validity.level == "SUSPECT" and "50 planned requests left no record" in said(
+            stage
+        )
 
     def test_duplicate_ids_are_counted_once_and_named(self, tmp_path: Path) -> None:
         records = steady()
@@ -232,29 +282,44 @@ class TestWhatCantBe:
     @pytest.mark.parametrize(
         ("changes", "why"),
         [
-            ({"sent_ns": lambda r: r.scheduled_ns + 50 * MS}, "its first chunk came before it was sent"),
-            ({"done_ns": lambda r: r.scheduled_ns + 40 * MS}, "it ended before its last chunk came"),
+            (
+                {"sent_ns": lambda r: r.scheduled_ns + 50 * MS},
+                "its first chunk came before it was sent",
+            ),
+            (
+                {"done_ns": lambda r: r.scheduled_ns + 40 * MS},
+                "it ended before its last chunk came",
+            ),
             ({"sent_ns": None}, "an answer came to a request that was never sent"),
-            ({"chunk_ns": lambda r: [90_000_000_000_000, 10]}, "it ended before its last chunk came"),
+            (
+                {"chunk_ns": lambda r: [90_000_000_000_000, 10]},
+                "it ended before its last chunk came",
+            ),
             ({"done_ns": lambda r: 90_000_000_000_000}, "it took more than a day"),
             ({"output_tokens": 2_000_000_000}, "it has more than 10,000,000 tokens"),
             ({"chunk_tokens": [5_000_000, 6_000_000]}, "it has more than 10,000,000 tokens"),
         ],
     )
-    def test_a_record_that_cant_be_is_left_out_and_named(self, tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    def test_a_record_that_cant_be_is_left_out_and_named(
+        self, tmp_path: Path, changes: dict[str, Any], why: str
+    ) -> None:
         records = steady()
         self.change(**changes)(records[42])
         stage = written(tmp_path, records)
         assert (stage.planned, stage.succeeded) == (N - 1, N - 1)
         assert stage.validity.level == "SUSPECT"
-        assert f"base/main/block-01.jsonl:44: {why}" in said(stage)  # a header, and 42 records before it
+        assert f"base/main/block-01.jsonl:44: {why}" in said(
+            stage
+        )  # a header, and 42 records before it
         assert stage.metrics["latency_mean"].value == pytest.approx(63, abs=1)
         assert stage.metrics["output_tokens_mean"].value == 2
 
     def test_a_stamp_after_the_block_has_ended(self, tmp_path: Path) -> None:
         records = steady()
         records[7].done_ns = 60_000 * MS
-        assert "it ended after the block had ended" in said(written(tmp_path, records, ended_ns=11_000 * MS))
+        assert "it ended after the block had ended" in said(
+            written(tmp_path, records, ended_ns=11_000 * MS)
+        )
 
     def test_many_of_them_leave_nothing_to_believe(self, tmp_path: Path) -> None:
         records = steady()
@@ -285,14 +350,23 @@ class TestTheClient:
     def test_requests_that_went_out_before_they_were_due(self, tmp_path: Path) -> None:
         stage = written(tmp_path / "all", _early(N))
         assert stage.validity.level == "INVALID"
-        assert "99 requests went out before they were due, by up to 20 ms" in said(stage)  # the first was due at 0
+        assert "99 requests went out before they were due, by up to 20 ms" in said(
+            stage
+        )  # the first was due at 0
         assert written(tmp_path / "two", _early(3)).validity.level == "SUSPECT"
 
     @pytest.mark.parametrize(
         ("clock", "step_ms", "level"),
-        [("kernel", 0.5, "VALID"), ("kernel", -3, "SUSPECT"), ("kernel", -150, "INVALID"), ("user", 150, "VALID")],
+        [
+            ("kernel", 0.5, "VALID"),
+            ("kernel", -3, "SUSPECT"),
+            ("kernel", -150, "INVALID"),
+            ("user", 150, "VALID"),
+        ],
     )
-    def test_a_clock_that_was_set(self, tmp_path: Path, clock: str, step_ms: float, level: str) -> None:
+    def test_a_clock_that_was_set(
+        self, tmp_path: Path, clock: str, step_ms: float, level: str
+    ) -> None:
         file = write_journal(tmp_path, "base", 1, steady())
         rewritten(
             file,
@@ -301,7 +375,9 @@ class TestTheClient:
         )
         stage = main(tmp_path)
         assert stage.validity.level == level
-        assert level == "VALID" or f"was set by up to {abs(step_ms):.0f} ms during 1 block" in said(stage)
+        assert level == "VALID" or f"was set by up to {abs(step_ms):.0f} ms during 1 block" in said(
+            stage
+        )
 
 
 def _early(count: int) -> list[RequestRecord]:
@@ -313,13 +389,19 @@ def _early(count: int) -> list[RequestRecord]:
 
 class TestTheAnswers:
     def test_empty_ones(self, tmp_path: Path) -> None:
-        records = [request(i, f"q{i}", i * 100, 60, 30, text="" if i < 3 else "ok") for i in range(N)]
+        records = [
+            request(i, f"q{i}", i * 100, 60, 30, text="" if i < 3 else "ok") for i in range(N)
+        ]
         stage = written(tmp_path, records)
         assert stage.validity.level == "SUSPECT" and "3 of 100 answers were empty" in said(stage)
 
-    def test_an_answer_that_the_server_broke_off_failed_however_it_was_recorded(self, tmp_path: Path) -> None:
+    def test_an_answer_that_the_server_broke_off_failed_however_it_was_recorded(
+        self, tmp_path: Path
+    ) -> None:
         records = steady()
-        for record, reason in zip(records, ("abort", "error", "", None, "content_filter", "tool_calls"), strict=False):
+        for record, reason in zip(
+            records, ("abort", "error", "", None, "content_filter", "tool_calls"), strict=False
+        ):
             record.finish_reason = reason
         stage = written(tmp_path, records)
         assert stage.failures == {"aborted": 4}
@@ -338,7 +420,10 @@ class TestTheAnswers:
         for record in records[:50]:
             record.input_tokens = record.output_tokens = 0
         stage = written(tmp_path, records)
-        assert (stage.metrics["output_tokens_mean"].value, stage.metrics["output_tokens_mean"].n) == (2, 50)
+        assert (
+            stage.metrics["output_tokens_mean"].value,
+            stage.metrics["output_tokens_mean"].n,
+        ) == (2, 50)
         assert "50 answers without a token count" in " ".join(stage.notes)
 
     def test_half_of_them_cut_at_the_limit(self, tmp_path: Path) -> None:
@@ -346,42 +431,72 @@ class TestTheAnswers:
         for record in records[:50]:
             record.finish_reason = "length"
         stage = written(tmp_path, records)
-        assert stage.validity.level == "SUSPECT" and "50 of 100 answers were cut at max_tokens" in said(stage)
+        assert (
+            stage.validity.level == "SUSPECT"
+            and "50 of 100 answers were cut at max_tokens" in said(stage)
+        )
         for record in records[:10]:
             record.finish_reason = "stop"
         stage = written(tmp_path, records)
-        assert stage.validity.level == "VALID" and "40 answers cut at the token limit" in " ".join(stage.notes)
+        assert stage.validity.level == "VALID" and "40 answers cut at the token limit" in " ".join(
+            stage.notes
+        )
 
     def test_answers_of_a_length_that_was_asked_for(self, tmp_path: Path) -> None:
         """All are cut at the 10 tokens they were to have, but for 3 that end early."""
         with (tmp_path / "prompts.jsonl").open("wb") as file:
             for i in range(N):
-                prompt = Prompt(id=f"q{i}", set="eval", messages={"short": [{"role": "user", "content": "x"}]}, output_tokens=10)
+                prompt = Prompt(
+                    id=f"q{i}",
+                    set="eval",
+                    messages={"short": [{"role": "user", "content": "x"}]},
+                    output_tokens=10,
+                )
                 file.write(msgspec.json.encode(prompt) + b"\n")
-        records = [request(i, f"q{i}", i * 100, 60, 30, output_tokens=4 if i < 3 else 10) for i in range(N)]
+        records = [
+            request(i, f"q{i}", i * 100, 60, 30, output_tokens=4 if i < 3 else 10) for i in range(N)
+        ]
         for record in records:
             record.finish_reason = "length"
         stage = written(tmp_path, records)
-        assert stage.validity.reasons == ["SUSPECT: 3 of 100 answers were shorter than asked by more than 10%"]
+        assert stage.validity.reasons == [
+            "SUSPECT: 3 of 100 answers were shorter than asked by more than 10%"
+        ]
 
     @pytest.mark.parametrize(("there", "short"), [(3, False), (2, True)])
-    def test_of_short_answers_one_token_less_is_let_pass(self, tmp_path: Path, there: int, short: bool) -> None:
+    def test_of_short_answers_one_token_less_is_let_pass(
+        self, tmp_path: Path, there: int, short: bool
+    ) -> None:
         """All were to have 4 tokens; one token is more than 10 % of them."""
         with (tmp_path / "prompts.jsonl").open("wb") as file:
             for i in range(N):
-                prompt = Prompt(id=f"q{i}", set="eval", messages={"short": [{"role": "user", "content": "x"}]}, output_tokens=4)
+                prompt = Prompt(
+                    id=f"q{i}",
+                    set="eval",
+                    messages={"short": [{"role": "user", "content": "x"}]},
+                    output_tokens=4,
+                )
                 file.write(msgspec.json.encode(prompt) + b"\n")
-        stage = written(tmp_path, [request(i, f"q{i}", i * 100, 60, 30, output_tokens=there) for i in range(N)])
+        stage = written(
+            tmp_path, [request(i, f"q{i}", i * 100, 60, 30, output_tokens=there) for i in range(N)]
+        )
         assert ("were shorter than asked" in " ".join(stage.validity.reasons)) is short
 
 
 class TestWhatTheyAreScoredBy:
-    def scored(self, run: Path, references: dict[str, str | None], quality: dict[str, Any]) -> tuple[Summary, str]:
+    def scored(
+        self, run: Path, references: dict[str, str | None], quality: dict[str, Any]
+    ) -> tuple[Summary, str]:
         run.mkdir(exist_ok=True)
         with (run / "prompts.jsonl").open("wb") as file:
             for name, reference in references.items():
                 messages = {"short": [{"role": "user", "content": name}]}
-                file.write(msgspec.json.encode(Prompt(id=name, set="eval", messages=messages, reference=reference)) + b"\n")
+                file.write(
+                    msgspec.json.encode(
+                        Prompt(id=name, set="eval", messages=messages, reference=reference)
+                    )
+                    + b"\n"
+                )
         write_journal(run, "base", 1, steady(text="yes"))
         summary = summary_of(run, asked=Asked(quality=quality))
         return summary, said(summary.variants[0].stages[0])
@@ -391,22 +506,40 @@ class TestWhatTheyAreScoredBy:
         summary, words = self.scored(tmp_path, references, {"min": 0.5})
         assert "10 of 100 prompts have a reference: quality is of their answers only" in words
         assert summary.validity.level == "SUSPECT"
-        assert self.scored(tmp_path / "all", dict.fromkeys(references, "yes"), {"min": 0.5})[1] == ""
+        assert (
+            self.scored(tmp_path / "all", dict.fromkeys(references, "yes"), {"min": 0.5})[1] == ""
+        )
         assert self.scored(tmp_path / "none", dict.fromkeys(references, None), {})[1] == ""
 
     def test_prompts_that_nobody_knows(self, tmp_path: Path) -> None:
         _, words = self.scored(tmp_path, {f"q{i}": "yes" for i in range(95)}, {"min": 0.5})
-        assert "5 of 100 prompts that were asked are not in prompts.jsonl (q95, q96, q97): their answers are not scored" in words
+        assert (
+            "5 of 100 prompts that were asked are not in prompts.jsonl (q95, q96, q97): their answers are not scored"
+            in words
+        )
 
     def test_references_that_are_no_label(self, tmp_path: Path) -> None:
         references = {f"q{i}": "yes" if i % 2 else "maybe" for i in range(N)}
         _, words = self.scored(tmp_path, references, {"scorer": "choice", "labels": ["yes", "no"]})
-        assert "50 of 100 references can't be met by any answer: 'maybe' is none of the labels (yes, no)" in words
+        assert (
+            "50 of 100 references can't be met by any answer: 'maybe' is none of the labels (yes, no)"
+            in words
+        )
 
     def test_a_probe_is_looked_at_too(self, tmp_path: Path) -> None:
-        asked = Asked(quality={"probes": [{"name": "facts", "data": "f.jsonl", "scorer": "exact_match"}]})
+        asked = Asked(
+            quality={"probes": [{"name": "facts", "data": "f.jsonl", "scorer": "exact_match"}]}
+        )
         write_journal(tmp_path, "base", 1, steady())
-        file = write_journal(tmp_path, "base", 1, steady(text="A"), stage="probe-facts", offered_rate=None, concurrency=4)
+        file = write_journal(
+            tmp_path,
+            "base",
+            1,
+            steady(text="A"),
+            stage="probe-facts",
+            offered_rate=None,
+            concurrency=4,
+        )
         with_header(file, planned=N + 20)
         write_prompts(tmp_path, {f"q{i}": "A" for i in range(N)}, "facts")
         reasons = " ".join(summary_of(tmp_path, asked=asked).validity.reasons)

@@ -28,10 +28,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = tmp_path_factory.mktemp("seen") / "run"
         if fuzz(folder, seed) or not (folder / "plan.json").exists():
             continue
-        verdicts, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("verdict", "summary"))
+        verdicts, summary = (
+            json.loads((folder / f"{name}.json").read_text()) for name in ("verdict", "summary")
+        )
         decisions = {v["decision"] for v in verdicts["variants"]}
         failed = any(
-            note.endswith(")") for v in summary["variants"] for s in v["stages"] for note in s["notes"] if "failed" in note
+            note.endswith(")")
+            for v in summary["variants"]
+            for s in v["stages"]
+            for note in s["notes"]
+            if "failed" in note
         )
         if {"SHIP", "DON'T SHIP"} <= decisions and failed:
             return folder
@@ -57,7 +63,9 @@ def say_otherwise(verdicts: Any) -> None:
 
 
 def recommend_another(verdicts: Any) -> None:
-    verdicts["recommended"] = next(v["variant"] for v in verdicts["variants"] if v["decision"] != "SHIP")
+    verdicts["recommended"] = next(
+        v["variant"] for v in verdicts["variants"] if v["decision"] != "SHIP"
+    )
 
 
 def ship_none(verdicts: Any) -> None:
@@ -79,7 +87,11 @@ def leave_the_interval(summary: Any) -> None:
 
 
 def be_quicker(summary: Any) -> None:
-    summary["variants"][0]["stages"][0]["metrics"]["latency_mean"] |= {"value": 1.0, "low": 0.5, "high": 2.0}
+    summary["variants"][0]["stages"][0]["metrics"]["latency_mean"] |= {
+        "value": 1.0,
+        "low": 0.5,
+        "high": 2.0,
+    }
 
 
 def one_replica_less(plan: Any) -> None:
@@ -102,7 +114,9 @@ def one_replica_less(plan: Any) -> None:
         ("plan", one_replica_less),
     ],
 )
-def test_the_checker_finds_what_is_wrong(run: Path, document: str, spoil: Callable[[Any], None]) -> None:
+def test_the_checker_finds_what_is_wrong(
+    run: Path, document: str, spoil: Callable[[Any], None]
+) -> None:
     file = run / f"{document}.json"
     right = file.read_text()
     spoiled = json.loads(right)

@@ -23,10 +23,14 @@ from tests.results.synthetic import Asked, inputs, request, write_journal, write
 
 
 def served(latencies_ms: Sequence[float], every_ms: float = 100) -> Requests:
-    return requests_of(request(i, "q", i * every_ms, latency) for i, latency in enumerate(latencies_ms))
+    return requests_of(
+        request(i, "q", i * every_ms, latency) for i, latency in enumerate(latencies_ms)
+    )
 
 
-def queue(rng: random.Random, servers: int, load: float, n: int, work: Callable[[], float]) -> Requests:
+def queue(
+    rng: random.Random, servers: int, load: float, n: int, work: Callable[[], float]
+) -> Requests:
     """An open queue that begins empty: Poisson arrivals, first come first served; `work` in s, 1 on average."""
     free, at, latencies, times = [0.0] * servers, 0.0, [], []
     for _ in range(n):
@@ -36,7 +40,8 @@ def queue(rng: random.Random, servers: int, load: float, n: int, work: Callable[
         times.append(at)
         latencies.append(ends - at)
     return requests_of(
-        request(i, "q", at * 1e3, latency * 1e3) for i, (at, latency) in enumerate(zip(times, latencies, strict=True))
+        request(i, "q", at * 1e3, latency * 1e3)
+        for i, (at, latency) in enumerate(zip(times, latencies, strict=True))
     )
 
 
@@ -67,13 +72,21 @@ def test_requests_that_waited_until_their_deadline_count() -> None:
     """8 of 10 a second are answered, and what is later than 2 s times out."""
     latencies = [200 + 25 * i for i in range(120)]
     records = [
-        request(i, "q", i * 100, min(latency, 2_000), failure="timeout_total" if latency > 2_000 else None)
+        request(
+            i,
+            "q",
+            i * 100,
+            min(latency, 2_000),
+            failure="timeout_total" if latency > 2_000 else None,
+        )
         for i, latency in enumerate(latencies)
     ]
     assert held([requests_of(records)], offered=True).value is False
 
 
-@pytest.mark.parametrize(("servers", "n", "blocks"), [(1, 60, 10), (8, 200, 5), (32, 600, 1), (4, 600, 3)])
+@pytest.mark.parametrize(
+    ("servers", "n", "blocks"), [(1, 60, 10), (8, 200, 5), (32, 600, 1), (4, 600, 3)]
+)
 def test_queues_that_are_stable_and_that_are_not(servers: int, n: int, blocks: int) -> None:
     """40 runs each, loads of 0.8 and of 1.3: at most one run wrong (benchmarks/steadiness has the rates)."""
     rng, runs = random.Random(servers), 40
@@ -83,7 +96,9 @@ def test_queues_that_are_stable_and_that_are_not(servers: int, n: int, blocks: i
 
     grew = {
         load: sum(
-            held([queue(rng, servers, load, n, work) for _ in range(blocks)], offered=True).value is False for _ in range(runs)
+            held([queue(rng, servers, load, n, work) for _ in range(blocks)], offered=True).value
+            is False
+            for _ in range(runs)
         )
         for load in (0.8, 1.3)
     }
@@ -97,7 +112,9 @@ def stage_of(run: Path, records: list[RequestRecord], **more: object) -> StageSu
 
 def test_long_answers_in_a_short_window_are_not_suspect(tmp_path: Path) -> None:
     """Answers of 5 s in a window of 20 s: 50 of 200 end after it, and the server kept up."""
-    stage = stage_of(tmp_path, [request(i, "q", i * 100, 5_000, 100) for i in range(200)], window_ms=(0, 20_000))
+    stage = stage_of(
+        tmp_path, [request(i, "q", i * 100, 5_000, 100) for i in range(200)], window_ms=(0, 20_000)
+    )
     assert (stage.held, stage.held_reason) == (True, None)
     assert (stage.validity.level, stage.validity.reasons) == ("VALID", [])
 
@@ -105,7 +122,9 @@ def test_long_answers_in_a_short_window_are_not_suspect(tmp_path: Path) -> None:
 def test_an_overloaded_stage_says_so(tmp_path: Path) -> None:
     stage = stage_of(tmp_path, [request(i, "q", i * 100, 200 + 20 * i, 100) for i in range(100)])
     assert stage.held is False
-    assert stage.validity.level == "SUSPECT" and "the queue grew" in " ".join(stage.validity.reasons)
+    assert stage.validity.level == "SUSPECT" and "the queue grew" in " ".join(
+        stage.validity.reasons
+    )
     assert "so latencies depend on how long the stage lasted" in " ".join(stage.notes)
 
 
@@ -116,13 +135,24 @@ def test_an_overloaded_stage_says_so(tmp_path: Path) -> None:
         Asked({"latency_p50": "60s"}),
         Asked({"error_rate": "10%"}),
         Asked(quality={"min": 0.5}),
-        Asked(budget={"per_month": "$100", "requests_per_month": 100, "price": {"output_per_million": "$1"}}),
+        Asked(
+            budget={
+                "per_month": "$100",
+                "requests_per_month": 100,
+                "price": {"output_per_million": "$1"},
+            }
+        ),
     ],
 )
-def test_nothing_ships_on_a_stage_whose_queue_grew(tmp_path: Path, asked: Asked, growing: bool) -> None:
+def test_nothing_ships_on_a_stage_whose_queue_grew(
+    tmp_path: Path, asked: Asked, growing: bool
+) -> None:
     write_prompts(tmp_path, {f"q{i}": "yes" for i in range(100)})
     for block in (1, 2, 3):
-        records = [request(i, f"q{i}", i * 100, 200 + 20 * i * growing + i % 3, 100, text="yes") for i in range(100)]
+        records = [
+            request(i, f"q{i}", i * 100, 200 + 20 * i * growing + i % 3, 100, text="yes")
+            for i in range(100)
+        ]
         write_journal(tmp_path, "base", block, records)
     of = inputs(tmp_path, ["base"], asked)
     decision = judge(analyse(of), of).variants[0].decision
@@ -131,16 +161,28 @@ def test_nothing_ships_on_a_stage_whose_queue_grew(tmp_path: Path, asked: Asked,
 
 def test_what_fails_at_a_stage_whose_queue_grew_fails(tmp_path: Path) -> None:
     write_prompts(tmp_path, {f"q{i}": "yes" for i in range(100)})
-    write_journal(tmp_path, "base", 1, [request(i, f"q{i}", i * 100, 200 + 20 * i, 100, text="no") for i in range(100)])
+    write_journal(
+        tmp_path,
+        "base",
+        1,
+        [request(i, f"q{i}", i * 100, 200 + 20 * i, 100, text="no") for i in range(100)],
+    )
     of = inputs(tmp_path, ["base"], Asked(quality={"min": 0.5}))
     assert judge(analyse(of), of).variants[0].decision == "DON'T SHIP"
 
 
 def test_a_block_that_was_cut_off_counts_the_time_it_ran(tmp_path: Path) -> None:
     """It was to run for 60 s, and was killed when the answer to the request of 9.9 s came, at 10 s."""
-    stage = stage_of(tmp_path, [request(i, "q", i * 100, 100, 50) for i in range(100)], window_ms=(0, 60_000), end=None)
+    stage = stage_of(
+        tmp_path,
+        [request(i, "q", i * 100, 100, 50) for i in range(100)],
+        window_ms=(0, 60_000),
+        end=None,
+    )
     assert stage.window_s == pytest.approx(10)
-    assert stage.metrics["requests_per_s"].value == pytest.approx(9.9)  # the last one ends as the window does
+    assert stage.metrics["requests_per_s"].value == pytest.approx(
+        9.9
+    )  # the last one ends as the window does
     assert stage.metrics["achieved_rate"].value == pytest.approx(10)
 
 
@@ -154,7 +196,9 @@ def test_a_server_that_catches_up_when_nothing_more_arrives_did_not_hold_the_loa
     those pairs of an arrival and a latency that fit: 21 x 22 / 2 of 26 x 26, so 8.9 of 26, in eight blocks 71 of 208."""
     found = held([together(6.0)] * 8, offered=True)
     assert found.value is False
-    assert "0 of 208 requests ended before the last arrival, where 71 would have" in (found.reason or "")
+    assert "0 of 208 requests ended before the last arrival, where 71 would have" in (
+        found.reason or ""
+    )
 
 
 def test_windows_shorter_than_the_answers_do_not_tell_whether_a_queue_grew() -> None:
@@ -186,18 +230,27 @@ def shared(rng: random.Random, capacity: int, load: float, n: int) -> Requests:
         else:
             left[following] = 1.0
             following += 1
-    return requests_of(request(i, "q", a * 1e3, (e - a) * 1e3) for i, (a, e) in enumerate(zip(arrivals, ends, strict=True)))
+    return requests_of(
+        request(i, "q", a * 1e3, (e - a) * 1e3)
+        for i, (a, e) in enumerate(zip(arrivals, ends, strict=True))
+    )
 
 
 def test_a_shared_server_is_told_to_be_overloaded_and_a_calm_one_is_not() -> None:
     rng = random.Random(5)
-    overloaded = [held([shared(rng, 4, 1.5, 200) for _ in range(5)], offered=True).value for _ in range(10)]
-    calm = [held([shared(rng, 8, 0.7, 200) for _ in range(5)], offered=True).value for _ in range(10)]
+    overloaded = [
+        held([shared(rng, 4, 1.5, 200) for _ in range(5)], offered=True).value for _ in range(10)
+    ]
+    calm = [
+        held([shared(rng, 8, 0.7, 200) for _ in range(5)], offered=True).value for _ in range(10)
+    ]
     assert overloaded.count(False) >= 9
     assert calm.count(True) >= 9
 
 
-def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(tmp_path: Path) -> None:
+def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(
+    tmp_path: Path,
+) -> None:
     write_prompts(tmp_path, {"q": "yes"})
     for block in range(1, 11):
         requests = [request(i, "q", 200.0 * i, 12_000 - 200.0 * i) for i in range(26)]
@@ -208,11 +261,16 @@ def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(tmp
     assert stage.held is None and stage.validity.level == "SUSPECT"
     [verdict] = judge(summary, run).variants
     assert verdict.decision == "INCONCLUSIVE"
-    assert "it is not known whether the load was held: requests arrived for 5.0 s a block" in verdict.objectives[0].sentence
+    assert (
+        "it is not known whether the load was held: requests arrived for 5.0 s a block"
+        in verdict.objectives[0].sentence
+    )
 
 
 @pytest.mark.parametrize(("t", "grew"), [(2.6, True), (2.1, False)])
-def test_a_slope_is_a_queues_where_it_is_beyond_chance_at_one_per_cent(t: float, grew: bool) -> None:
+def test_a_slope_is_a_queues_where_it_is_beyond_chance_at_one_per_cent(
+    t: float, grew: bool
+) -> None:
     """Latency rises by 0.1 s a second, 400 requests; noise that has no slope of its own makes the slope `t` standard errors."""
     at = np.arange(400) / 10
     basis = np.linalg.qr(np.column_stack([np.ones(400), at]))[0]

@@ -25,13 +25,26 @@ LIMITS = {
     "empty_rate": ("2%",),
     "length_share": ("5%",),
 }
-PRICES = ({"output_per_million": "$10"}, {"input_per_million": "$1", "output_per_million": "$10"}, {"accelerator_hour": "$2"})
+PRICES = (
+    {"output_per_million": "$10"},
+    {"input_per_million": "$1", "output_per_million": "$10"},
+    {"accelerator_hour": "$2"},
+)
 
 
-def random_request(rng: random.Random, i: int, prompts: int, failing: float, slower: float) -> RequestRecord:
+def random_request(
+    rng: random.Random, i: int, prompts: int, failing: float, slower: float
+) -> RequestRecord:
     latency = 200 * slower * rng.lognormvariate(0, rng.choice([0.1, 0.5, 1.5]))
     record = request(
-        i, f"q{i % prompts}", 100 * i, latency, latency * rng.random(), rng.choice([1, 5, 40]), 10, rng.choice(["yes", "no"])
+        i,
+        f"q{i % prompts}",
+        100 * i,
+        latency,
+        latency * rng.random(),
+        rng.choice([1, 5, 40]),
+        10,
+        rng.choice(["yes", "no"]),
     )
     if rng.random() < 0.05:
         record.output_tokens = None
@@ -61,7 +74,14 @@ def random_questions(rng: random.Random) -> Asked:
     slo = {metric: rng.choice(limits) for metric, limits in LIMITS.items()}
     quality = {"min": 0.4, "max_drop": "3%"}
     return Asked(
-        slo, quality, {"price": rng.choice(PRICES), "per_month": "$5", "requests_per_month": 1000, "max_increase": "20%"}
+        slo,
+        quality,
+        {
+            "price": rng.choice(PRICES),
+            "per_month": "$5",
+            "requests_per_month": 1000,
+            "max_increase": "20%",
+        },
     )
 
 
@@ -98,9 +118,15 @@ def test_every_value_lies_in_its_own_interval(tmp_path: Path, seed: int) -> None
         assert found.low is None or found.low <= found.value, where
         assert found.high is None or found.value <= found.high, where
     assert seen > 20
-    for objective in (o for verdict in verdicts.variants for o in verdict.objectives if o.outcome != "unsettled"):
+    for objective in (
+        o for verdict in verdicts.variants for o in verdict.objectives if o.outcome != "unsettled"
+    ):
         assert objective.value.value is not None
         assert objective.limit is not None
         lower_is_better = objective.kind != "quality"
-        keeps = objective.value.value <= objective.limit if lower_is_better else objective.value.value >= objective.limit
+        keeps = (
+            objective.value.value <= objective.limit
+            if lower_is_better
+            else objective.value.value >= objective.limit
+        )
         assert keeps == (objective.outcome == "holds"), objective.sentence

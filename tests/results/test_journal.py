@@ -16,7 +16,11 @@ from foundation.run.parquet import write_parquet
 from foundation.run.requests import Requests, requests_of
 from tests.results.synthetic import request, write_journal, write_prompts
 
-RECORDS = [request(0, "a", 0, 10, 5), request(1, "b", 100, 20, 5, failure="reset"), request(2, "c", 200, 30, 5)]
+RECORDS = [
+    request(0, "a", 0, 10, 5),
+    request(1, "b", 100, 20, 5, failure="reset"),
+    request(2, "c", 200, 30, 5),
+]
 
 
 def read(file: Path) -> Journal:
@@ -32,7 +36,11 @@ def columns(requests: Requests) -> dict[str, list[object]]:
         values = column.tolist() if isinstance(column, np.ndarray) else list(column)
         return [None if value != value else value for value in values]
 
-    own = {each.name: getattr(requests, each.name) for each in fields(requests) if each.name != "chunks"}
+    own = {
+        each.name: getattr(requests, each.name)
+        for each in fields(requests)
+        if each.name != "chunks"
+    }
     by_chunk = {each.name: getattr(requests.chunks, each.name) for each in fields(requests.chunks)}
     return {name: plain(column) for name, column in (own | by_chunk).items()}
 
@@ -47,7 +55,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 
 @given(st.data())
-def test_a_kill_costs_no_more_than_the_line_it_cut(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_kill_costs_no_more_than_the_line_it_cut(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     file = write_journal(tmp_path_factory.mktemp("run"), "base", 1, RECORDS)
     whole = file.read_bytes()
     kept = whole[: data.draw(st.integers(0, len(whole) - 2))]
@@ -61,7 +71,10 @@ def test_a_kill_costs_no_more_than_the_line_it_cut(tmp_path_factory: pytest.Temp
     assert journal.end is None
     assert not is_whole(file)
     n = len(journal.requests)
-    assert n - (complete_lines - 1) in (0, 1)  # the cut line counts where only its newline is missing
+    assert n - (complete_lines - 1) in (
+        0,
+        1,
+    )  # the cut line counts where only its newline is missing
     assert columns(journal.requests) == columns(requests_of(RECORDS[:n]))
 
 
@@ -92,7 +105,10 @@ def test_a_newer_journal_is_refused(tmp_path: Path) -> None:
 def test_prompts_by_id(tmp_path: Path) -> None:
     assert read_prompts(tmp_path) == {}
     write_prompts(tmp_path, {"a": "yes", "b": "no"})
-    assert {id: prompt.reference for id, prompt in read_prompts(tmp_path).items()} == {"a": "yes", "b": "no"}
+    assert {id: prompt.reference for id, prompt in read_prompts(tmp_path).items()} == {
+        "a": "yes",
+        "b": "no",
+    }
     (tmp_path / "prompts.jsonl").write_text("{}\n")
     damaged = read_prompts(tmp_path)
     assert damaged == {} and [each.line for each in damaged.damage] == [1]
@@ -104,7 +120,9 @@ def test_parquet_holds_every_request(tmp_path: Path) -> None:
 
     write_journal(tmp_path, "base", 1, RECORDS)
     write_journal(tmp_path, "tuned", 2, RECORDS[:2])
-    rows = pq.read_table(write_parquet(tmp_path / "load", tmp_path / "requests.parquet")).to_pylist()
+    rows = pq.read_table(
+        write_parquet(tmp_path / "load", tmp_path / "requests.parquet")
+    ).to_pylist()
     assert [(row["variant"], row["block"], row["id"]) for row in rows] == [
         ("base", 1, 0), ("base", 1, 1), ("base", 1, 2), ("tuned", 2, 0), ("tuned", 2, 1),
     ]  # fmt: skip

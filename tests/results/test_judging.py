@@ -33,7 +33,13 @@ def every(k: int, failure: str = "http_5xx") -> Change:
     return fail
 
 
-def measure(run: Path, variant: str, change: Change = unchanged, latency_ms: float = 100.0, blocks: int = BLOCKS) -> None:
+def measure(
+    run: Path,
+    variant: str,
+    change: Change = unchanged,
+    latency_ms: float = 100.0,
+    blocks: int = BLOCKS,
+) -> None:
     rng = np.random.default_rng(len(variant))
     for block in range(1, blocks + 1):
         records = []
@@ -97,7 +103,10 @@ def test_failed_answers_count_in_times_between_tokens(tmp_path: Path, metric: st
     [
         (Asked({"latency_p95": "1.1x"}), "latency_p95"),
         (Asked({"ttft_mean": "+10%"}), "ttft_mean"),
-        (Asked({}, {}, {"price": {"output_per_million": "$10"}, "max_increase": "20%"}), "cost_increase"),
+        (
+            Asked({}, {}, {"price": {"output_per_million": "$10"}, "max_increase": "20%"}),
+            "cost_increase",
+        ),
     ],
     ids=["percentile", "mean", "cost"],
 )
@@ -126,8 +135,14 @@ def queueing(record: RequestRecord, i: int) -> None:
     record.done_ns += 100_000_000 * i
 
 
-@pytest.mark.parametrize(("what", "reason"), [(late, "not valid"), (queueing, "did not hold")], ids=["invalid", "overloaded"])
-def test_a_baseline_that_was_not_measured_well_is_no_measure(tmp_path: Path, what: Change, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [(late, "not valid"), (queueing, "did not hold")],
+    ids=["invalid", "overloaded"],
+)
+def test_a_baseline_that_was_not_measured_well_is_no_measure(
+    tmp_path: Path, what: Change, reason: str
+) -> None:
     measure(tmp_path, "base", what)
     measure(tmp_path, "tuned")
     found = judged(tmp_path, Asked({"latency_p95": "1.1x"}), "latency_p95", ("base", "tuned"))
@@ -159,7 +174,11 @@ def miscounted(record: RequestRecord, _: int) -> None:
         (at_once, "tpot_p95", "400 of 400 answers came all at once"),
         (at_once, "itl_mean", "400 of 400 answers came all at once"),
         (four_a_chunk, "itl_p50", "80 % of the tokens came in one chunk with the token before"),
-        (miscounted, "itl_p95", "400 of 400 answers came in chunks that carried another number of tokens"),
+        (
+            miscounted,
+            "itl_p95",
+            "400 of 400 answers came in chunks that carried another number of tokens",
+        ),
     ],
 )
 def test_a_time_between_tokens_that_can_not_be_had_is_not_judged(
@@ -171,9 +190,13 @@ def test_a_time_between_tokens_that_can_not_be_had_is_not_judged(
     assert reason in (found.reason or "")
 
 
-def test_what_most_answers_do_not_have_is_absent_and_so_is_the_goodput_that_rests_on_it(tmp_path: Path) -> None:
+def test_what_most_answers_do_not_have_is_absent_and_so_is_the_goodput_that_rests_on_it(
+    tmp_path: Path,
+) -> None:
     measure(tmp_path, "base", miscounted)
-    metrics = analyse(inputs(tmp_path, ["base"], Asked({"itl_p95": "1s"}))).variants[0].stages[0].metrics
+    metrics = (
+        analyse(inputs(tmp_path, ["base"], Asked({"itl_p95": "1s"}))).variants[0].stages[0].metrics
+    )
     for key in ("itl_p50", "itl_mean", "goodput", "slo_attainment"):
         assert metrics[key].value is None, key
         assert "another number of tokens" in (metrics[key].reason or "")
@@ -189,7 +212,10 @@ def test_one_block_decides_no_mean_and_no_time_between_tokens(tmp_path: Path, me
 def test_few_requests_decide_no_mean(tmp_path: Path) -> None:
     for block in (1, 2):
         write_journal(tmp_path, "base", block, [request(i, "q", 100 * i, 50) for i in range(20)])
-    assert "a mean needs at least 60 requests, there are 40" in verdict(tmp_path, Asked({"latency_mean": "1s"})).headline
+    assert (
+        "a mean needs at least 60 requests, there are 40"
+        in verdict(tmp_path, Asked({"latency_mean": "1s"})).headline
+    )
 
 
 PRICES = {"price": {"output_per_million": "$10"}, "max_increase": "20%"}
@@ -230,7 +256,10 @@ def test_a_difference_is_of_the_requests_its_interval_is_of(tmp_path: Path) -> N
 def test_metered_costs_of_few_prompts_are_not_compared(tmp_path: Path) -> None:
     for variant in ("base", "tuned"):
         for block in (1, 2):
-            records = [request(i, f"q{i % 30}", 100 * i, 50, 20, output_tokens=5 + i % 3) for i in range(100)]
+            records = [
+                request(i, f"q{i % 30}", 100 * i, 50, 20, output_tokens=5 + i % 3)
+                for i in range(100)
+            ]
             write_journal(tmp_path, variant, block, records)
     found = judged(tmp_path, Asked({}, {}, PRICES), "cost_increase", ("base", "tuned"))
     assert "at least 60 prompts, there are 30" in (found.reason or "")
@@ -243,11 +272,16 @@ def test_an_error_rate_in_bursts_is_known_less_well_than_one_that_is_spread(tmp_
         run = tmp_path / name
         for block in range(1, 5):
             failing = range(20 if block == 1 else 0) if name == "bursts" else range(5)
-            records = [request(i, "q", 100 * i, 50, failure="http_5xx" if i in failing else None) for i in range(N)]
+            records = [
+                request(i, "q", 100 * i, 50, failure="http_5xx" if i in failing else None)
+                for i in range(N)
+            ]
             write_journal(run, "base", block, records)
         bounds.append(judged(run, Asked({"error_rate": "10%"}), "error_rate"))
     assert bounds[0].pessimistic is not None
-    assert bounds[1].pessimistic == pytest.approx(0.0718, abs=1e-4)  # Clopper and Pearson, 20 of 400 at 95 %
+    assert bounds[1].pessimistic == pytest.approx(
+        0.0718, abs=1e-4
+    )  # Clopper and Pearson, 20 of 400 at 95 %
     assert bounds[0].pessimistic > 2 * bounds[1].pessimistic
 
 
@@ -266,7 +300,9 @@ def test_an_error_rate_relative_to_one_of_zero_is_not_judged(tmp_path: Path) -> 
         ({}, "times are of those that succeeded"),
     ],
 )
-def test_the_verdict_says_what_failures_are_in_what_was_judged(tmp_path: Path, slo: dict[str, str], said: str) -> None:
+def test_the_verdict_says_what_failures_are_in_what_was_judged(
+    tmp_path: Path, slo: dict[str, str], said: str
+) -> None:
     measure(tmp_path, "base", every(200))
     assert any(reason.endswith(said) for reason in verdict(tmp_path, Asked(slo)).reasons)
 
@@ -277,7 +313,10 @@ def test_an_error_rate_relative_to_the_baselines_is_bounded_by_the_worst_end_of_
     """20 of 400 in both, the same in each block; Clopper and Pearson's bounds with half of the 5 % a side."""
     for variant in ("base", "tuned"):
         for block in range(1, 5):
-            records = [request(i, "q", 100 * i, 50, failure="http_5xx" if i < 5 else None) for i in range(N)]
+            records = [
+                request(i, "q", 100 * i, 50, failure="http_5xx" if i < 5 else None)
+                for i in range(N)
+            ]
             write_journal(tmp_path, variant, block, records)
     found = judged(tmp_path, Asked({"error_rate": "3x"}), "error_rate", ("base", "tuned"))
     high, low = stats.beta.ppf(0.975, 21, 380), stats.beta.ppf(0.025, 20, 381)

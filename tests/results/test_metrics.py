@@ -18,11 +18,17 @@ from tests.results.synthetic import MS, Asked, inputs, request, write_journal
 
 
 def stage_of(
-    run: Path, records: list[RequestRecord], limits: dict[str, float] | None = None, **journal: object
+    run: Path,
+    records: list[RequestRecord],
+    limits: dict[str, float] | None = None,
+    **journal: object,
 ) -> dict[str, Estimate]:
     read = read_journal(write_journal(run, "base", 1, records, **journal))
     assert isinstance(read, Journal)
-    return stage_metrics(StageData("main", read.header.offered_rate, read.header.concurrency, [block_of(read)]), limits or {})
+    return stage_metrics(
+        StageData("main", read.header.offered_rate, read.header.concurrency, [block_of(read)]),
+        limits or {},
+    )
 
 
 def test_one_request_by_hand(tmp_path: Path) -> None:
@@ -84,8 +90,14 @@ def test_only_the_steady_window_counts(tmp_path: Path) -> None:
 
 def test_a_closed_loop_ends_with_its_end_line_or_with_what_was_seen(tmp_path: Path) -> None:
     records = [request(0, "a", 0, 100), request(1, "b", 100, 150)]
-    whole = read_journal(write_journal(tmp_path, "base", 1, records, offered_rate=None, concurrency=1, window_ms=(0, 250)))
-    cut = read_journal(write_journal(tmp_path, "base", 2, records, offered_rate=None, concurrency=1, end=None))
+    whole = read_journal(
+        write_journal(
+            tmp_path, "base", 1, records, offered_rate=None, concurrency=1, window_ms=(0, 250)
+        )
+    )
+    cut = read_journal(
+        write_journal(tmp_path, "base", 2, records, offered_rate=None, concurrency=1, end=None)
+    )
     assert isinstance(whole, Journal) and isinstance(cut, Journal)
     assert window_of(whole) == (0, 250 * MS)
     assert window_of(cut) == (0, 250 * MS)
@@ -94,7 +106,10 @@ def test_a_closed_loop_ends_with_its_end_line_or_with_what_was_seen(tmp_path: Pa
 def test_percentiles_are_of_successes_and_adjusted_ones_of_all(tmp_path: Path) -> None:
     """100 requests of 1 to 100 ms; then the slowest 10 fail."""
     fine = [request(i, f"p{i}", 10 * i, i + 1, 1) for i in range(100)]
-    failed = [r if i < 90 else request(i, f"p{i}", 10 * i, i + 1, failure="timeout_total") for i, r in enumerate(fine)]
+    failed = [
+        r if i < 90 else request(i, f"p{i}", 10 * i, i + 1, failure="timeout_total")
+        for i, r in enumerate(fine)
+    ]
 
     found = stage_of(tmp_path, fine)
     assert found["latency_p50"].value == pytest.approx(50.5)
@@ -113,7 +128,9 @@ def test_percentiles_are_of_successes_and_adjusted_ones_of_all(tmp_path: Path) -
 
 
 def test_goodput_and_attainment_count_failures_as_missed(tmp_path: Path) -> None:
-    records = [request(i, f"p{i}", 100 * i, 10 if i < 6 else 90, 5, output_tokens=3) for i in range(9)]
+    records = [
+        request(i, f"p{i}", 100 * i, 10 if i < 6 else 90, 5, output_tokens=3) for i in range(9)
+    ]
     records.append(request(9, "p9", 900, 10, failure="http_5xx"))
     found = stage_of(tmp_path, records, {"latency": 50.0}, window_ms=(0, 2000))
     assert found["slo_attainment"].value == pytest.approx(0.6)
@@ -148,7 +165,9 @@ def test_an_answer_without_tokens_has_no_latency(tmp_path: Path) -> None:
     assert found["slo_attainment"].value == 0
     read = read_journal(write_journal(tmp_path, "base", 1, records))
     assert isinstance(read, Journal)
-    assert "20 answers were empty" in " ".join(doubts(StageData("main", 10.0, None, [block_of(read)])))
+    assert "20 answers were empty" in " ".join(
+        doubts(StageData("main", 10.0, None, [block_of(read)]))
+    )
 
 
 def summary_of(run: Path, asked: Asked | None = None) -> StageSummary:
@@ -156,7 +175,9 @@ def summary_of(run: Path, asked: Asked | None = None) -> StageSummary:
 
 
 def test_a_variant_that_only_fails_is_said_to(tmp_path: Path) -> None:
-    write_journal(tmp_path, "base", 1, [request(i, "p", 10 * i, 1, failure="connect") for i in range(30)])
+    write_journal(
+        tmp_path, "base", 1, [request(i, "p", 10 * i, 1, failure="connect") for i in range(30)]
+    )
     stage = summary_of(tmp_path)
     assert stage.failures == {"connect": 30}
     assert stage.metrics["latency_mean"].value is None
@@ -165,15 +186,21 @@ def test_a_variant_that_only_fails_is_said_to(tmp_path: Path) -> None:
 
 
 def test_a_late_client_makes_the_measurement_invalid(tmp_path: Path) -> None:
-    write_journal(tmp_path, "base", 1, [request(i, "p", 10 * i, 100, 50, slip_ms=40) for i in range(30)])
+    write_journal(
+        tmp_path, "base", 1, [request(i, "p", 10 * i, 100, 50, slip_ms=40) for i in range(30)]
+    )
     assert summary_of(tmp_path).validity.level == "INVALID"
-    write_journal(tmp_path, "base", 1, [request(i, "p", 10 * i, 100, 50, slip_ms=1) for i in range(30)])
+    write_journal(
+        tmp_path, "base", 1, [request(i, "p", 10 * i, 100, 50, slip_ms=1) for i in range(30)]
+    )
     assert summary_of(tmp_path).validity.level == "VALID"
 
 
 def test_a_queue_that_grows_is_noted(tmp_path: Path) -> None:
     """10 arrive a second, 5 are answered."""
-    write_journal(tmp_path, "base", 1, [request(i, "p", 100 * i, 100 * i + 200, 50) for i in range(100)])
+    write_journal(
+        tmp_path, "base", 1, [request(i, "p", 100 * i, 100 * i + 200, 50) for i in range(100)]
+    )
     assert "was not held" in " ".join(summary_of(tmp_path).notes)
     write_journal(tmp_path, "base", 1, [request(i, "p", 100 * i, 200, 50) for i in range(100)])
     assert "was not held" not in " ".join(summary_of(tmp_path).notes)
@@ -183,7 +210,9 @@ def test_every_number_of_a_stage_has_its_definition(tmp_path: Path) -> None:
     found = stage_of(tmp_path, [request(i, "p", 100 * i, 50, 20) for i in range(30)])
     assert found.keys() <= METRICS.keys()
     for key, estimate in found.items():
-        assert (estimate.value is None) == (estimate.reason is not None) or "interval" in (estimate.reason or ""), key
+        assert (estimate.value is None) == (estimate.reason is not None) or "interval" in (
+            estimate.reason or ""
+        ), key
         assert estimate.value is None or math.isfinite(estimate.value)
         if estimate.low is not None and estimate.high is not None and estimate.value is not None:
             assert estimate.low <= estimate.value <= estimate.high, key

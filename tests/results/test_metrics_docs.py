@@ -17,13 +17,19 @@ def table() -> str:
     for key, metric in METRICS.items():
         stat = key.rpartition("_")[2]
         pattern = rf"\b{re.escape(stat)}\b"
-        definition = re.sub(pattern, "STAT", metric.definition) if re.fullmatch(r"mean|p[\d.]+", stat) else metric.definition
+        definition = (
+            re.sub(pattern, "STAT", metric.definition)
+            if re.fullmatch(r"mean|p[\d.]+", stat)
+            else metric.definition
+        )
         name = key.removesuffix(stat) + "STAT" if definition != metric.definition else key
         rows.setdefault((name, metric.unit, definition), []).append(stat)
     lines = ["| key | unit | definition |", "|---|---|---|"]
     for (name, unit, definition), stats in rows.items():
         shown = name.replace("STAT", "{" + ",".join(stats) + "}") if "STAT" in name else name
-        lines.append(f"| `{shown}` | {unit} | {definition.replace('STAT over', 'over').replace('|', '')} |")
+        lines.append(
+            f"| `{shown}` | {unit} | {definition.replace('STAT over', 'over').replace('|', '')} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -10,15 +10,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from scipy import stats
-from scipy.optimize import brentq
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.proportion import proportion_confint
-from statsmodels.stats.rates import confint_poisson
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
-
 from results.block_means import lognormal_mean_bounds
 from results.block_percentiles import design_effect, mixture_bounds
 from results.planner import Spread, smallest_change
@@ -37,6 +28,14 @@ from results.stats import (
     t_p,
 )
 from results.unpaired import Counted, Welch, fisher_p
+from scipy import stats
+from scipy.optimize import brentq
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.rates import confint_poisson
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 Floats = NDArray[np.float64]
 TAILS = some.sampled_from([0.1, 0.05, 0.025, 0.005, 0.0005])
@@ -54,12 +53,18 @@ def spreads(values: Floats) -> bool:
 
 
 @given(some.integers(0, 5000), some.integers(1, 5000), TAILS, TAILS)
-def test_a_share_is_bounded_as_by_clopper_and_pearson(count: int, n: int, low: float, high: float) -> None:
+def test_a_share_is_bounded_as_by_clopper_and_pearson(
+    count: int, n: int, low: float, high: float
+) -> None:
     """Each side has a tail of its own: statsmodels' interval at twice the tail has that bound."""
     count = min(count, n)
     bounds = share_bounds(count, n, low, high)
-    assert bounds.low == pytest.approx(proportion_confint(count, n, 2 * low, method="beta")[0], rel=1e-9)
-    assert bounds.high == pytest.approx(proportion_confint(count, n, 2 * high, method="beta")[1], rel=1e-9)
+    assert bounds.low == pytest.approx(
+        proportion_confint(count, n, 2 * low, method="beta")[0], rel=1e-9
+    )
+    assert bounds.high == pytest.approx(
+        proportion_confint(count, n, 2 * high, method="beta")[1], rel=1e-9
+    )
     # And by what makes it exact, the binomial itself.
     if 0 < count < n:
         assert stats.binom.sf(count - 1, n, bounds.low) == pytest.approx(low, rel=1e-6)
@@ -79,19 +84,27 @@ def test_a_count_is_bounded_as_by_garwood(count: int, low: float, high: float) -
 def test_won_and_lost_answers_are_tested_as_by_mcnemar(won: int, lost: int, even: int) -> None:
     assume(won + lost + even > 0)
     differences = np.array([1.0] * won + [-1.0] * lost + [0.0] * even)
-    assert score_p(differences) == pytest.approx(mcnemar([[even, won], [lost, 0]], exact=True).pvalue, rel=1e-9)
+    assert score_p(differences) == pytest.approx(
+        mcnemar([[even, won], [lost, 0]], exact=True).pvalue, rel=1e-9
+    )
     if won + lost:
-        assert score_p(differences) == pytest.approx(stats.binomtest(won, won + lost).pvalue, rel=1e-9)
+        assert score_p(differences) == pytest.approx(
+            stats.binomtest(won, won + lost).pvalue, rel=1e-9
+        )
 
 
 @given(arrays(np.float64, some.integers(2, 40), elements=some.floats(-1, 1)))
 def test_graded_answers_are_tested_as_by_student(differences: Floats) -> None:
     assume(spreads(differences) and not np.isin(differences, [-1, 0, 1]).all())
-    assert score_p(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, rel=1e-6, abs=1e-12)
+    assert score_p(differences) == pytest.approx(
+        stats.ttest_1samp(differences, 0).pvalue, rel=1e-6, abs=1e-12
+    )
 
 
 # Of up to twelve, no step's limit (0.05, 0.025, ...) itself, where the two may round differently.
-P_VALUES = some.sampled_from([0.0, 0.001, 0.0043, 0.0051, 0.0066, 0.0084, 0.012, 0.016, 0.024, 0.03, 0.049, 0.2, 1.0])
+P_VALUES = some.sampled_from(
+    [0.0, 0.001, 0.0043, 0.0051, 0.0066, 0.0084, 0.012, 0.016, 0.024, 0.03, 0.049, 0.2, 1.0]
+)
 
 
 @settings(max_examples=12)  # statsmodels collects garbage at every call
@@ -107,8 +120,12 @@ def test_a_mean_is_bounded_as_by_student(values: Floats, low: float, high: float
     assume(spreads(values))
     bounds = t_bounds(float(np.mean(values)), values, low, high)
     described = DescrStatsW(values)
-    assert bounds.low == pytest.approx(described.tconfint_mean(low, "larger")[0], rel=1e-7, abs=1e-7)
-    assert bounds.high == pytest.approx(described.tconfint_mean(high, "smaller")[1], rel=1e-7, abs=1e-7)
+    assert bounds.low == pytest.approx(
+        described.tconfint_mean(low, "larger")[0], rel=1e-7, abs=1e-7
+    )
+    assert bounds.high == pytest.approx(
+        described.tconfint_mean(high, "smaller")[1], rel=1e-7, abs=1e-7
+    )
     assert t_p(values) == pytest.approx(described.ttest_mean(0)[1], rel=1e-6, abs=1e-12)
     # Of positive values, by their logarithms.
     logs = np.log(values)
@@ -122,8 +139,13 @@ def test_a_mean_is_bounded_as_by_student(values: Floats, low: float, high: float
     assert geometric.high == pytest.approx(exp(expected.high), rel=1e-6)
 
 
-@given(some.lists(some.tuples(some.floats(1, 1e3), some.floats(1, 1e3)), min_size=3, max_size=20), TAILS)
-def test_the_ratio_of_paired_blocks_is_bounded_as_by_paired_t(pairs: list[tuple[float, float]], tail: float) -> None:
+@given(
+    some.lists(some.tuples(some.floats(1, 1e3), some.floats(1, 1e3)), min_size=3, max_size=20),
+    TAILS,
+)
+def test_the_ratio_of_paired_blocks_is_bounded_as_by_paired_t(
+    pairs: list[tuple[float, float]], tail: float
+) -> None:
     variant, base = np.array(pairs).T
     logs = np.log(variant) - np.log(base)
     assume(float(np.std(logs)) > SPREAD)
@@ -133,8 +155,13 @@ def test_the_ratio_of_paired_blocks_is_bounded_as_by_paired_t(pairs: list[tuple[
     assert ends(bounds) == pytest.approx((exp(interval.low), exp(interval.high)), rel=1e-6)
 
 
-@given(some.lists(some.tuples(some.floats(0, 100), some.floats(1, 100)), min_size=3, max_size=30), TAILS)
-def test_a_ratio_of_means_is_bounded_by_the_delta_method(pairs: list[tuple[float, float]], tail: float) -> None:
+@given(
+    some.lists(some.tuples(some.floats(0, 100), some.floats(1, 100)), min_size=3, max_size=30),
+    TAILS,
+)
+def test_a_ratio_of_means_is_bounded_by_the_delta_method(
+    pairs: list[tuple[float, float]], tail: float
+) -> None:
     """The gradient of y / x at the means, and the covariance of the means."""
     above, below = np.array(pairs).T
     gradient = np.array([1 / below.mean(), -above.mean() / below.mean() ** 2])
@@ -142,7 +169,9 @@ def test_a_ratio_of_means_is_bounded_by_the_delta_method(pairs: list[tuple[float
     assume(variance > 1e-12)
     reach = sqrt(variance) * stats.t.ppf(1 - tail, len(pairs) - 1)
     ratio = above.mean() / below.mean()
-    assert ends(ratio_bounds(above, below, tail, tail)) == pytest.approx((ratio - reach, ratio + reach), rel=1e-6, abs=1e-9)
+    assert ends(ratio_bounds(above, below, tail, tail)) == pytest.approx(
+        (ratio - reach, ratio + reach), rel=1e-6, abs=1e-9
+    )
 
 
 @given(some.integers(20, 400), some.sampled_from([50.0, 90.0, 95.0]), TAILS)
@@ -173,8 +202,12 @@ def test_two_samples_are_compared_as_by_welch(after: Floats, before: Floats, tai
     assert ends(ours.bounds(tail)) == pytest.approx(interval, rel=1e-6, abs=1e-6)
 
 
-@given(some.lists(some.tuples(some.integers(0, 30), some.integers(30, 60)), min_size=2, max_size=12))
-def test_bursts_are_what_the_test_of_equal_shares_calls_unequal(blocks: list[tuple[int, int]]) -> None:
+@given(
+    some.lists(some.tuples(some.integers(0, 30), some.integers(30, 60)), min_size=2, max_size=12)
+)
+def test_bursts_are_what_the_test_of_equal_shares_calls_unequal(
+    blocks: list[tuple[int, int]],
+) -> None:
     counts, sizes = zip(*blocks, strict=True)
     assume(0 < sum(counts) < sum(sizes))
     table = [counts, np.subtract(sizes, counts)]
@@ -201,7 +234,9 @@ def test_what_blocks_show_is_the_power_of_t(blocks: int, power: float) -> None:
 
 @pytest.mark.parametrize(("q", "k"), [(50, 4), (90, 10), (95, 10), (95, 40), (99, 12)])
 @pytest.mark.parametrize("tail", [0.05, 0.025])
-def test_equal_requests_in_blocks_have_the_normal_tolerance_limit(q: float, k: int, tail: float) -> None:
+def test_equal_requests_in_blocks_have_the_normal_tolerance_limit(
+    q: float, k: int, tail: float
+) -> None:
     """The percentile of lognormal values, one level a block: k1 = t'(n - 1, z sqrt(n)) / sqrt(n)."""
     levels = np.random.default_rng(k).normal(size=k)
     logs = (levels - levels.mean()) / levels.std(ddof=1)
@@ -231,7 +266,13 @@ def test_many_values_are_resampled_as_by_scipy(seed: int, n: int) -> None:
     values = np.random.default_rng(seed).lognormal(size=n)
     ours = bootstrap_bounds(values, 0.05, 0.05)
     theirs = stats.bootstrap(
-        (values,), np.mean, confidence_level=0.9, n_resamples=4000, method="percentile", rng=seed, vectorized=True
+        (values,),
+        np.mean,
+        confidence_level=0.9,
+        n_resamples=4000,
+        method="percentile",
+        rng=seed,
+        vectorized=True,
     ).confidence_interval
     width = theirs.high - theirs.low
     assert ends(ours) == pytest.approx((theirs.low, theirs.high), abs=0.1 * width)
@@ -247,14 +288,18 @@ def test_few_values_are_resampled_by_their_t(k: int) -> None:
     far = stats.ttest_1samp(resamples, values.mean(), axis=1).statistic
     error = stats.sem(values)
     low, high = (values.mean() - error * np.quantile(far, each) for each in (0.95, 0.05))
-    assert ends(bootstrap_bounds(values, 0.05, 0.05)) == pytest.approx((low, high), abs=0.12 * (high - low))
+    assert ends(bootstrap_bounds(values, 0.05, 0.05)) == pytest.approx(
+        (low, high), abs=0.12 * (high - low)
+    )
 
 
 @given(some.lists(some.integers(0, 3), min_size=2, max_size=12).filter(any))
 def test_the_design_effect_is_the_dispersion_of_shares(late: list[int]) -> None:
     """Of blocks of 40 requests, up to 3 are late: p90 is not, and the late lie above it."""
     blocks = [np.array([2.0] * count + [1.0] * (40 - count)) for count in late]
-    chi2 = stats.chi2_contingency([late, [40 - count for count in late]], correction=False).statistic
+    chi2 = stats.chi2_contingency(
+        [late, [40 - count for count in late]], correction=False
+    ).statistic
     share = sum(late) / (40 * len(late))
     expected = chi2 / (len(late) - 1) * share * (1 - share) / (0.9 * 0.1)
     assert design_effect(blocks, 90) == pytest.approx(expected, rel=1e-6, abs=1e-9)

@@ -12,7 +12,14 @@ import pytest
 
 from benchmarks.decision.simulate import Machine, planned_power
 from results.analysis import analyse
-from results.comparison.resolution import Spread, blocks_needed, forecast, plan_blocks, smallest_change, spread_of
+from results.comparison.resolution import (
+    Spread,
+    blocks_needed,
+    forecast,
+    plan_blocks,
+    smallest_change,
+    spread_of,
+)
 from results.config import ResolutionConfig
 from results.inputs import RunInputs
 from tests.results.synthetic import inputs, request, write_journal
@@ -30,15 +37,22 @@ def test_what_is_needed_shows_what_was_wanted_and_one_less_does_not() -> None:
     assert smallest_change(spread, needed) <= 0.05 < smallest_change(spread, needed - 1)
     assert blocks_needed(spread, 0.1) < needed < blocks_needed(Spread(0.2, freedom=3), 0.05)
     assert blocks_needed(spread, 0.05, power=0.95) > needed
-    assert blocks_needed(Spread(0.1, freedom=100), 0.05) < needed  # the better known, the fewer it takes
+    assert (
+        blocks_needed(Spread(0.1, freedom=100), 0.05) < needed
+    )  # the better known, the fewer it takes
 
 
 def test_the_spread_is_that_of_the_pairs() -> None:
     moods = [1.0, 3.0, 0.5, 2.0]
-    pairs = [(np.full(10, mood * change), np.full(10, mood)) for mood, change in zip(moods, (1.0, 1.1, 1.2, 1.3), strict=True)]
+    pairs = [
+        (np.full(10, mood * change), np.full(10, mood))
+        for mood, change in zip(moods, (1.0, 1.1, 1.2, 1.3), strict=True)
+    ]
     found = spread_of(pairs, "p95")
     assert found is not None
-    assert found.deviation == pytest.approx(np.std([log(1.0), log(1.1), log(1.2), log(1.3)], ddof=1))
+    assert found.deviation == pytest.approx(
+        np.std([log(1.0), log(1.1), log(1.2), log(1.3)], ddof=1)
+    )
     assert found.freedom == 3
 
 
@@ -54,7 +68,11 @@ def test_a_single_block_is_cut_into_parts() -> None:
 @pytest.mark.parametrize("pilot", [1, 4])
 def test_planned_measurements_have_their_power(pilot: int) -> None:
     """On average over pilots, which know the spread but roughly."""
-    assert 0.7 <= planned_power(Machine(), 95, 0.1, pilot, comparisons=200, seed=21, per_block=100) <= 0.97
+    assert (
+        0.7
+        <= planned_power(Machine(), 95, 0.1, pilot, comparisons=200, seed=21, per_block=100)
+        <= 0.97
+    )
 
 
 SECOND = 1_000_000_000
@@ -66,9 +84,18 @@ def a_run(folder: Path, scatter: float, blocks: int, apart: bool = False) -> Run
     for variant, first in (("base", 0), ("tuned", 1)):
         for block in range(blocks):
             level = 100 * (1 + first / 10) * rng.uniform(1 - scatter, 1 + scatter)
-            records = [request(i, f"q{i}", 100 * i, level * rng.uniform(0.9, 1.1), 50) for i in range(50)]
+            records = [
+                request(i, f"q{i}", 100 * i, level * rng.uniform(0.9, 1.1), 50) for i in range(50)
+            ]
             turn = block + first * blocks if apart else 2 * block + first
-            write_journal(folder, variant, block + 1, records, began_ns=(1 + turn * 10) * SECOND, ended_ns=10 * SECOND)
+            write_journal(
+                folder,
+                variant,
+                block + 1,
+                records,
+                began_ns=(1 + turn * 10) * SECOND,
+                ended_ns=10 * SECOND,
+            )
     return inputs(folder, ["base", "tuned"])
 
 
@@ -81,23 +108,35 @@ def test_the_plan_of_a_run_stays_what_its_pilot_made_it(tmp_path: Path) -> None:
     for turn, variant in enumerate(("base", "tuned") * 3, start=6):
         records = [request(i, f"q{i}", 100 * i, 900 if turn % 3 else 20, 10) for i in range(50)]
         write_journal(
-            tmp_path / "short", variant, 1 + turn // 2, records, began_ns=(1 + turn * 10) * SECOND, ended_ns=10 * SECOND
+            tmp_path / "short",
+            variant,
+            1 + turn // 2,
+            records,
+            began_ns=(1 + turn * 10) * SECOND,
+            ended_ns=10 * SECOND,
         )
     grown = plan_blocks(wanted(inputs(tmp_path / "short", ["base", "tuned"])))
     assert short.blocks == grown.blocks > 3
-    assert f"takes about {short.blocks} blocks, {round(short.blocks * 20 / 60)} min of load" in short.sentences[0]
+    assert (
+        f"takes about {short.blocks} blocks, {round(short.blocks * 20 / 60)} min of load"
+        in short.sentences[0]
+    )
 
 
 def test_too_little_time_says_what_it_shows(tmp_path: Path) -> None:
     plan = plan_blocks(wanted(a_run(tmp_path, 0.3, 4), max_time="2m"))
     assert plan.blocks == 6
     assert "2 min are enough for 6 blocks, which show" in plan.sentences[1]
-    assert plan_blocks(wanted(a_run(tmp_path, 0.3, 4), max_time="1s")).blocks == 3  # the pilot itself
+    assert (
+        plan_blocks(wanted(a_run(tmp_path, 0.3, 4), max_time="1s")).blocks == 3
+    )  # the pilot itself
 
 
 def test_an_earlier_run_tells_what_another_would_show(tmp_path: Path) -> None:
     run = a_run(tmp_path, 0.05, 6)
-    few, many = (float(forecast(run, blocks)[0].split("from ")[1].split(" %")[0]) for blocks in (5, 50))
+    few, many = (
+        float(forecast(run, blocks)[0].split("from ")[1].split(" %")[0]) for blocks in (5, 50)
+    )
     assert many < few / 2
     assert "100 blocks" in forecast(wanted(run), 100)[0]
 
@@ -114,8 +153,14 @@ def test_every_summary_says_what_its_blocks_show(tmp_path: Path) -> None:
 
 
 def test_variants_that_did_not_take_turns_are_named(tmp_path: Path) -> None:
-    by_turns, apart = analyse(a_run(tmp_path / "a", 0.05, 4)), analyse(a_run(tmp_path / "b", 0.05, 4, apart=True))
-    assert [s.alternated for run in (by_turns, apart) for s in run.variants[1].stages] == [True, False]
+    by_turns, apart = (
+        analyse(a_run(tmp_path / "a", 0.05, 4)),
+        analyse(a_run(tmp_path / "b", 0.05, 4, apart=True)),
+    )
+    assert [s.alternated for run in (by_turns, apart) for s in run.variants[1].stages] == [
+        True,
+        False,
+    ]
     assert not any("by turns" in note for note in by_turns.notes)
     assert any(note.startswith("tuned: not measured by turns with base") for note in apart.notes)
     assert any("did not alternate" in note for note in apart.variants[1].stages[0].notes)
@@ -124,7 +169,9 @@ def test_variants_that_did_not_take_turns_are_named(tmp_path: Path) -> None:
 def test_a_run_notes_what_it_resolves_only_where_a_resolution_is_asked_for(tmp_path: Path) -> None:
     for variant, latency in (("base", 100), ("tuned", 102)):
         for block in (1, 2, 3, 4):
-            records = [request(i, f"q{i}", i * 25, latency + (i * 7 + block) % 11) for i in range(300)]
+            records = [
+                request(i, f"q{i}", i * 25, latency + (i * 7 + block) % 11) for i in range(300)
+            ]
             write_journal(tmp_path, variant, block, records)
     plain = inputs(tmp_path, ["base", "tuned"])
     wanted = replace(plain, resolution=ResolutionConfig.model_validate("3%"))

@@ -23,7 +23,9 @@ def test_pooled_statistics_are_those_of_one_array(parts: list[list[int]], zeros:
     assert len(times) == len(together)
     if not len(together):
         return
-    assert times.percentiles(QUANTILES) == np.percentile(together, QUANTILES).tolist()  # to the last bit
+    assert (
+        times.percentiles(QUANTILES) == np.percentile(together, QUANTILES).tolist()
+    )  # to the last bit
     assert times.mean() == pytest.approx(together.mean(), rel=1e-12)
     assert times.count_of_zeros() == np.count_nonzero(together == 0)
     if len(together) > 1:
@@ -46,15 +48,24 @@ def test_one_time_far_out_leaves_the_others_apart() -> None:
     assert times.percentiles((50, 99.9)) == np.percentile(values / 1e6, (50, 99.9)).tolist()
 
 
-chunks = st.lists(st.tuples(st.integers(0, 2**33), st.integers(0, 3), st.integers(-5, 2**20)), max_size=6)
-answers = st.lists(st.tuples(chunks, st.sampled_from(["all", "no tokens", "no lags", "odd lags"]), st.booleans()), max_size=6)
+chunks = st.lists(
+    st.tuples(st.integers(0, 2**33), st.integers(0, 3), st.integers(-5, 2**20)), max_size=6
+)
+answers = st.lists(
+    st.tuples(chunks, st.sampled_from(["all", "no tokens", "no lags", "odd lags"]), st.booleans()),
+    max_size=6,
+)
 
 
 def by_hand(record: RequestRecord, name: str) -> list[float]:
     """The times of one request, one step after another."""
     count = len(record.chunk_ns)
     if name == "client_lag":
-        return [lag / 1e6 for lag in record.client_lag_ns or ()] if len(record.client_lag_ns or ()) == count else []
+        return (
+            [lag / 1e6 for lag in record.client_lag_ns or ()]
+            if len(record.client_lag_ns or ()) == count
+            else []
+        )
     if name == "icl":
         return [gap / 1e6 for gap in record.chunk_ns[1:]]
     times, at, last = [], 0, None
@@ -68,7 +79,9 @@ def by_hand(record: RequestRecord, name: str) -> list[float]:
 
 
 @given(answers)
-def test_times_of_chunks_are_those_of_a_plain_loop(drawn: list[tuple[list[tuple[int, int, int]], str, bool]]) -> None:
+def test_times_of_chunks_are_those_of_a_plain_loop(
+    drawn: list[tuple[list[tuple[int, int, int]], str, bool]],
+) -> None:
     records = []
     for number, (each, kind, failed) in enumerate(drawn):
         gaps, tokens, lags = ([part[i] for part in each] for i in range(3))
@@ -85,24 +98,40 @@ def test_times_of_chunks_are_those_of_a_plain_loop(drawn: list[tuple[list[tuple[
     requests = requests_of(records)
     for name in CHUNK_TIMES:
         told = [by_hand(record, name) for record in records]
-        good = [time for times, record in zip(told, records, strict=True) if record.failure is None for time in times]
+        good = [
+            time
+            for times, record in zip(told, records, strict=True)
+            if record.failure is None
+            for time in times
+        ]
         assert requests.chunks.values(name, requests.ok).tolist() == good
         times = requests.chunks.times(name, requests.ok)
         assert len(times) == len(good)
         if good:
             assert times.percentiles(QUANTILES) == np.percentile(good, QUANTILES).tolist()
         means = requests.chunks.means(name).tolist()
-        assert means == pytest.approx([np.mean(each) if each else np.nan for each in told], nan_ok=True)
+        assert means == pytest.approx(
+            [np.mean(each) if each else np.nan for each in told], nan_ok=True
+        )
 
 
 def test_chunks_are_taken_with_their_requests() -> None:
     counts = [3, 0, 1, 2]
     records = [
-        RequestRecord(id=i, prompt_id="p", scheduled_ns=0, chunk_ns=[10 * i + k for k in range(n)], chunk_tokens=[1] * n)
+        RequestRecord(
+            id=i,
+            prompt_id="p",
+            scheduled_ns=0,
+            chunk_ns=[10 * i + k for k in range(n)],
+            chunk_tokens=[1] * n,
+        )
         for i, n in enumerate(counts)
     ]
     index = np.array([3, 0, 2, 1])
-    taken, fresh = requests_of(records).chunks.take(index), requests_of(records[i] for i in range(4)).chunks
+    taken, fresh = (
+        requests_of(records).chunks.take(index),
+        requests_of(records[i] for i in range(4)).chunks,
+    )
     assert isinstance(taken, Chunks)
     assert taken.count.tolist() == [2, 3, 1, 0]
     assert taken.gap_ns.tolist() == [31, 1, 2]

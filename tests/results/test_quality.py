@@ -30,7 +30,12 @@ SCORED: list[tuple[Scorer, str, str, float]] = [
     ("f1", "a a a", "a", 2 * 1 / 4),
     ("f1", "", "", 1),
     ("f1", "dog", "cat", 0),
-    ("rouge_l", "police killed the gunman", "police kill the gunman", 0.75),  # police the gunman: 3 of 4 and 4
+    (
+        "rouge_l",
+        "police killed the gunman",
+        "police kill the gunman",
+        0.75,
+    ),  # police the gunman: 3 of 4 and 4
     ("rouge_l", "the gunman police killed", "police killed the gunman", 0.5),
     ("json_valid", '{"a": [1, 2]}', "", 1),
     ("json_valid", '```json\n{"a": 1}\n```', "", 1),
@@ -62,7 +67,9 @@ def test_choice_prefers_the_longer_label_at_one_place() -> None:
 
 
 def test_choice_without_labels_chooses_among_the_references() -> None:
-    prompts = [Prompt(id=i, set="eval", messages={}, reference=r) for i, r in (("1", "yes"), ("2", "no"))]
+    prompts = [
+        Prompt(id=i, set="eval", messages={}, reference=r) for i, r in (("1", "yes"), ("2", "no"))
+    ]
     assert with_labels(Scoring(scorer="choice"), prompts).labels == ("no", "yes")
 
 
@@ -85,7 +92,9 @@ def test_regex_needs_a_pattern_that_compiles(config: type[Scoring], pattern: str
 @given(st.sampled_from(sorted(STATEMENTS)), st.text(), st.text())
 def test_any_answer_scores_from_0_to_1(scorer: Scorer, answer: str, reference: str) -> None:
     labels = (reference,) if normalise(reference) else ()
-    assert 0 <= score(Scoring(scorer=scorer, labels=labels, pattern="a(b)?"), answer, reference) <= 1
+    assert (
+        0 <= score(Scoring(scorer=scorer, labels=labels, pattern="a(b)?"), answer, reference) <= 1
+    )
 
 
 @given(st.sampled_from(["exact_match", "f1", "rouge_l"]), st.text())
@@ -110,21 +119,29 @@ def test_consistency_is_the_share_of_equal_pairs() -> None:
     """Three answers, two alike: one pair of three."""
     answers = ["Yes.", "yes", "no"]
     requests = requests_of(
-        [request(i, "a", 0, 1, text=text) for i, text in enumerate(answers)] + [request(9, "b", 0, 1, text="x")]
+        [request(i, "a", 0, 1, text=text) for i, text in enumerate(answers)]
+        + [request(9, "b", 0, 1, text="x")]
     )
     assert prompt_consistency([requests]) == {"a": pytest.approx(1 / 3)}
 
 
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_texts_that_are_the_same_look_the_same(a: str, b: str) -> None:
-    for one, other in ((a, b), (a, f" {a.upper()}."), (a, f'"{a}"'), (a, unicodedata.normalize("NFKD", a))):
+    for one, other in (
+        (a, b),
+        (a, f" {a.upper()}."),
+        (a, f'"{a}"'),
+        (a, unicodedata.normalize("NFKD", a)),
+    ):
         if normalise(one) == normalise(other):
             assert looks_of(one) == looks_of(other)
 
 
 def test_answers_that_look_alike_are_told_apart_by_their_signs() -> None:
     """C, C++ and -1, 1 have the same letters and digits; six pairs, of which one is the same."""
-    requests = requests_of([request(i, "a", 0, 1, text=text) for i, text in enumerate(["C", "C++", "c++", "C#"])])
+    requests = requests_of(
+        [request(i, "a", 0, 1, text=text) for i, text in enumerate(["C", "C++", "c++", "C#"])]
+    )
     assert prompt_consistency([requests]) == {"a": pytest.approx(1 / 6)}
 
 
@@ -143,7 +160,9 @@ def test_a_pattern_that_explodes_everywhere_leaves_quality_absent_with_the_reaso
     slow = ",".join(map(str, range(60)))
     write_prompts(tmp_path, {str(i): "x" for i in range(25)})
     write_journal(tmp_path, "base", 1, [request(i, str(i), i, 1, text=slow) for i in range(25)])
-    summary = analyse(inputs(tmp_path, ["base"], Asked(quality={"scorer": "regex", "pattern": r"^(.*?,){12}P$"})))
+    summary = analyse(
+        inputs(tmp_path, ["base"], Asked(quality={"scorer": "regex", "pattern": r"^(.*?,){12}P$"}))
+    )
     quality = summary.variants[0].metrics["quality"]
     assert quality.value is None and "given up" in str(quality.reason)
     assert any("given up" in note for note in summary.notes)

@@ -79,7 +79,9 @@ def test_the_cumulative_curve_ends_at_the_share_that_was_answered() -> None:
         for line in figure.iter("line")
         if line.get("class") == "grid" and line.get("y1") == line.get("y2")
     )
-    assert min(heights) == pytest.approx((grid[0] + grid[-1]) / 2, abs=0.2)  # half-way between 0 % and 100 %
+    assert min(heights) == pytest.approx(
+        (grid[0] + grid[-1]) / 2, abs=0.2
+    )  # half-way between 0 % and 100 %
 
 
 def test_the_limit_is_drawn_at_its_place_and_named() -> None:
@@ -93,7 +95,10 @@ def test_the_limit_is_drawn_at_its_place_and_named() -> None:
 
 @pytest.mark.parametrize("values", [[], [5.0], [5.0, 5.0], [0.0, 0.0], [1.0, 1e6]])
 def test_odd_samples_can_be_drawn(values: list[float]) -> None:
-    for figure in (spread.rows([sample("a", values)], None, "L"), spread.cumulative([sample("a", values)], None, "L")):
+    for figure in (
+        spread.rows([sample("a", values)], None, "L"),
+        spread.cumulative([sample("a", values)], None, "L"),
+    ):
         assert drawn(figure).tag == "svg" and "nan" not in figure
 
 
@@ -102,37 +107,70 @@ def test_the_allowed_region_is_where_limit_and_floor_allow() -> None:
         tradeoff.Point("in", 0, around(0.9, 0.02), around(200, 10), around(1.0, 0.1)),
         tradeoff.Point("out", 1, around(0.5, 0.02), around(800, 10), around(4.0, 0.1)),
     ]
-    figure = drawn(tradeoff.quality_latency_cost(points, "Latency p95", "cost", spread.Limit(400.0, 95.0, "SLO"), 0.8))
+    figure = drawn(
+        tradeoff.quality_latency_cost(
+            points, "Latency p95", "cost", spread.Limit(400.0, 95.0, "SLO"), 0.8
+        )
+    )
     allowed = next(e for e in figure.iter("rect") if e.get("class") == "allowed")
     x, y, width, height = (float(allowed.get(k, 0)) for k in ("x", "y", "width", "height"))
     inside = next(e for e in figure.iter("circle"))
-    assert x < float(inside.get("cx", 0)) < x + width and y < float(inside.get("cy", 0)) < y + height
+    assert (
+        x < float(inside.get("cx", 0)) < x + width and y < float(inside.get("cy", 0)) < y + height
+    )
     square = next(e for e in figure.iter("rect") if "mark" in e.get("class", ""))
     assert float(square.get("x", 0)) > x + width and float(square.get("y", 0)) > y + height
-    assert float(square.get("width", 0)) / 1.76 > float(inside.get("r", 0))  # the dearer one is larger
+    assert float(square.get("width", 0)) / 1.76 > float(
+        inside.get("r", 0)
+    )  # the dearer one is larger
 
 
 def test_names_in_the_scatter_do_not_cover_one_another() -> None:
     points = [
-        tradeoff.Point(f"variant-{i}", i, around(0.8 + i / 1000, 0.001), around(300 + i, 1), around(1, 0)) for i in range(6)
+        tradeoff.Point(
+            f"variant-{i}", i, around(0.8 + i / 1000, 0.001), around(300 + i, 1), around(1, 0)
+        )
+        for i in range(6)
     ]
     figure = drawn(tradeoff.quality_latency_cost(points, "Latency p95", "cost", None, None))
-    names = [(float(t.get("x", 0)), float(t.get("y", 0))) for t in figure.iter("text") if "name" in t.get("class", "")]
+    names = [
+        (float(t.get("x", 0)), float(t.get("y", 0)))
+        for t in figure.iter("text")
+        if "name" in t.get("class", "")
+    ]
     assert len(names) == 6
-    assert all(abs(a[0] - b[0]) > 60 or abs(a[1] - b[1]) > 12 for i, a in enumerate(names) for b in names[:i])
+    assert all(
+        abs(a[0] - b[0]) > 60 or abs(a[1] - b[1]) > 12
+        for i, a in enumerate(names)
+        for b in names[:i]
+    )
 
 
 def test_a_missing_value_draws_no_marker_and_gives_the_reason() -> None:
     point = tradeoff.Point("a", 0, NONE, around(5), NONE)
-    assert not list(drawn(tradeoff.quality_latency_cost([point], "L", "c", None, None)).iter("circle"))
+    assert not list(
+        drawn(tradeoff.quality_latency_cost([point], "L", "c", None, None)).iter("circle")
+    )
     row = bars.ScoreRow("a", 0, NONE, None)
     assert "too few requests" in texts(bars.scores("general", [row], None))
 
 
 def test_decomposition_prints_a_residual_only_where_there_is_one() -> None:
     ten, twenty, thirty = around(10), around(20), around(30)
-    exact = Decomposition(latency=around(60), prefill_and_queueing=ten, verbosity=twenty, speed_per_token=thirty, residual=0.0)
-    off = Decomposition(latency=around(65), prefill_and_queueing=ten, verbosity=twenty, speed_per_token=thirty, residual=5.0)
+    exact = Decomposition(
+        latency=around(60),
+        prefill_and_queueing=ten,
+        verbosity=twenty,
+        speed_per_token=thirty,
+        residual=0.0,
+    )
+    off = Decomposition(
+        latency=around(65),
+        prefill_and_queueing=ten,
+        verbosity=twenty,
+        speed_per_token=thirty,
+        residual=5.0,
+    )
     assert "residual" not in texts(bars.decomposition([("a", 1, exact)]))
     said = texts(bars.decomposition([("a", 1, off)]))
     assert "residual" in said and {"+65.0", "+10.0", "+20.0", "+30.0", "+5.0"} <= set(said)
@@ -153,7 +191,14 @@ def test_tokens_are_stacked_and_their_difference_stated() -> None:
 
 def lane(n: int, failed: int) -> time.Lane:
     due = np.linspace(0, 60, n)
-    return time.Lane("a", 0, due, np.full(n, 100.0), np.linspace(0, 60, failed), (time.Block("main", 1, 0.0, 61.0),))
+    return time.Lane(
+        "a",
+        0,
+        due,
+        np.full(n, 100.0),
+        np.linspace(0, 60, failed),
+        (time.Block("main", 1, 0.0, 61.0),),
+    )
 
 
 def test_the_timeline_draws_every_request_and_every_failure() -> None:
@@ -179,7 +224,9 @@ def test_the_gauge_shades_the_allowed_side() -> None:
     below = drawn(gauge(objective(around(300), 400.0), at_least=False))
     above = drawn(gauge(objective(around(300), 200.0), at_least=True))
     for figure, left in ((below, True), (above, False)):
-        mark = next(float(e.get("x1", 0)) for e in figure.iter("line") if e.get("class") == "limit-mark")
+        mark = next(
+            float(e.get("x1", 0)) for e in figure.iter("line") if e.get("class") == "limit-mark"
+        )
         shaded = next(float(e.get("x", 0)) for e in figure.iter("rect"))
         assert (shaded < mark - 1) == left
     assert gauge(objective(NONE, 400.0), at_least=False) == ""
@@ -218,9 +265,15 @@ def test_an_axis_of_scores_ends_at_100_per_cent() -> None:
 def test_the_timeline_draws_blocks_requests_and_failures_at_their_minute() -> None:
     """A block from minute 2 to 4 of a run of 8: its edges, a request at minute 3 and a failure at minute 4 are on the grid."""
     blocks = (time.Block("main", 1, 120.0, 240.0), time.Block("main", 2, 300.0, 480.0))
-    figure = time.timeline([time.Lane("a", 0, np.array([180.0]), np.array([100.0]), np.array([240.0]), blocks)])[0]
-    grid = sorted({float(e.get("x1", "")) for e in drawn(figure).iter("line") if e.get("class") == "grid"})
-    [first, _] = [e for e in drawn(figure).iter("rect") if (e.get("class") or "").startswith("block")]
+    figure = time.timeline(
+        [time.Lane("a", 0, np.array([180.0]), np.array([100.0]), np.array([240.0]), blocks)]
+    )[0]
+    grid = sorted(
+        {float(e.get("x1", "")) for e in drawn(figure).iter("line") if e.get("class") == "grid"}
+    )
+    [first, _] = [
+        e for e in drawn(figure).iter("rect") if (e.get("class") or "").startswith("block")
+    ]
     paths = {(e.get("class") or "").split()[0]: e.get("d", "") for e in drawn(figure).iter("path")}
     assert len(grid) == 9  # minutes 0 to 8
     assert float(first.get("x", "")) == pytest.approx(grid[2], abs=0.1)
@@ -239,7 +292,9 @@ def test_markers_of_all_variants_are_about_equally_large(slot: int) -> None:
     elif shape.tag == "rect":
         area = float(shape.get("width", "")) * float(shape.get("height", ""))
     else:
-        corners = np.array([point.split() for point in re.split("[ML]", shape.get("d", "").rstrip("Z"))[1:]], float)
+        corners = np.array(
+            [point.split() for point in re.split("[ML]", shape.get("d", "").rstrip("Z"))[1:]], float
+        )
         x, y = corners.T
         area = abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
     assert area == pytest.approx(np.pi * 50**2, rel=0.25)

@@ -104,8 +104,12 @@ def test_it_asks_the_network_for_nothing(html: str, page: Page) -> None:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
     assert "url(" not in html and "@import" not in html
-    assert not re.search(r"\bfetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", "".join(page.scripts))
-    policy = next(a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert not re.search(
+        r"\bfetch\(|XMLHttpRequest|WebSocket|sendBeacon|import\(", "".join(page.scripts)
+    )
+    policy = next(
+        a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy.startswith("default-src 'none'")
 
 
@@ -123,7 +127,11 @@ def test_the_verdict_comes_first_then_the_rest_in_order(page: Page) -> None:
         "verdict", "reasons", "comparison", "latency", "tradeoff", "tokens", "why", "timeline", "probes", "training", "answers",
         "capacity", "validity", "definitions", "provenance",
     ]  # fmt: skip
-    assert page.shown.index("Ship int8") < page.shown.index("Comparison") < page.shown.index("Definitions")
+    assert (
+        page.shown.index("Ship int8")
+        < page.shown.index("Comparison")
+        < page.shown.index("Definitions")
+    )
 
 
 def test_headings_nest_ids_are_unique_and_links_lead_somewhere(page: Page) -> None:
@@ -177,18 +185,30 @@ def test_what_users_wrote_is_text_everywhere(made: Made, tmp_path: Path) -> None
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "load" / "tuned").rename(copy / "load" / "evil")
-    prompts = [msgspec.json.decode(line, type=Prompt) for line in (copy / "prompts.jsonl").read_bytes().splitlines()]
-    wild = [msgspec.structs.replace(p, messages={"short": [{"role": "user", "content": EVIL}]}, reference=EVIL) for p in prompts]
+    prompts = [
+        msgspec.json.decode(line, type=Prompt)
+        for line in (copy / "prompts.jsonl").read_bytes().splitlines()
+    ]
+    wild = [
+        msgspec.structs.replace(
+            p, messages={"short": [{"role": "user", "content": EVIL}]}, reference=EVIL
+        )
+        for p in prompts
+    ]
     (copy / "prompts.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, wild)) + b"\n")
     for journal in copy.glob("load/evil/*/*.jsonl"):
-        journal.write_bytes(re.sub(rb'"text":"[^"]*"', b'"text":' + msgspec.json.encode(EVIL), journal.read_bytes()))
+        journal.write_bytes(
+            re.sub(rb'"text":"[^"]*"', b'"text":' + msgspec.json.encode(EVIL), journal.read_bytes())
+        )
     (copy / "experiment.yaml").write_text(f"name: {EVIL}\n")
     (copy / "adapters" / "finetune").rename(copy / "adapters" / "<b>bold<")
 
     def spoil(told: Any) -> Any:
         data = msgspec.json.encode(told).decode()
         # A variant's name is also the name of its folder, so this one stays a name; all other words turn evil.
-        data = data.replace('"tuned"', '"evil"').replace("base + LoRA adapter", msgspec.json.encode(EVIL).decode()[1:-1])
+        data = data.replace('"tuned"', '"evil"').replace(
+            "base + LoRA adapter", msgspec.json.encode(EVIL).decode()[1:-1]
+        )
         for words in (
             "Every objective is shown",
             "Quantize to 8 bits",
@@ -204,14 +224,20 @@ def test_what_users_wrote_is_text_everywhere(made: Made, tmp_path: Path) -> None
     provenance = {"hardware": {EVIL: [EVIL, {"deep": EVIL}]}, EVIL: EVIL}
     spoiled = spoil(summary)
     measured = measured_of(copy, spoiled)
-    html_file, md_file, junit_file = write(copy, spoiled, spoil(verdicts), plan, provenance, measured)
+    html_file, md_file, junit_file = write(
+        copy, spoiled, spoil(verdicts), plan, provenance, measured
+    )
     page = Page(html_file.read_text())
     assert page.shown.count(EVIL) >= 12
     assert len(page.scripts) == 1 and not [a for tag, a in page.elements if tag == "img"]
     assert not [a for _, attributes in page.elements for a in attributes if a.startswith("on")]
     Tree.parse(junit_file)
     lines = md_file.read_text().splitlines()
-    fenced = {i for i, line in enumerate(lines) if line.strip().startswith("<script>") or line.strip().startswith("<img")}
+    fenced = {
+        i
+        for i, line in enumerate(lines)
+        if line.strip().startswith("<script>") or line.strip().startswith("<img")
+    }
     outside = [line for i, line in enumerate(lines) if i not in fenced and "<script>" in line]
     assert outside == []
 
@@ -221,11 +247,15 @@ def test_a_script_in_a_variants_name_is_text(tmp_path: Path) -> None:
     name = "a<script>b"
 
     def renamed(told: Any) -> Any:
-        return msgspec.json.decode(msgspec.json.encode(told).decode().replace('"merged"', f'"{name}"'), type=type(told))
+        return msgspec.json.decode(
+            msgspec.json.encode(told).decode().replace('"merged"', f'"{name}"'), type=type(told)
+        )
 
     (tmp_path / "load" / "merged").rename(tmp_path / "load" / name)
     told = renamed(summary)
-    html_file, _, _ = write(tmp_path, told, renamed(verdicts), renamed(plan), {}, measured_of(tmp_path, told))
+    html_file, _, _ = write(
+        tmp_path, told, renamed(verdicts), renamed(plan), {}, measured_of(tmp_path, told)
+    )
     page = Page(html_file.read_text())
     assert name in page.shown and len(page.scripts) == 1
 
@@ -244,20 +274,37 @@ def test_the_journals_are_shown_whole(made: Made) -> None:
 
 
 def prompt(id: str, reference: str | None = "yes", group: str = "eval") -> Prompt:
-    return Prompt(id=id, set=group, messages={"plain": [{"role": "user", "content": f"question {id}"}]}, reference=reference)
+    return Prompt(
+        id=id,
+        set=group,
+        messages={"plain": [{"role": "user", "content": f"question {id}"}]},
+        reference=reference,
+    )
 
 
 def test_samples_are_those_where_variants_disagree_most() -> None:
-    prompts = {p.id: p for p in (prompt("a"), prompt("b"), prompt("c"), prompt("d", group="general"), prompt("e"))}
+    prompts = {
+        p.id: p
+        for p in (prompt("a"), prompt("b"), prompt("c"), prompt("d", group="general"), prompt("e"))
+    }
     answers = {
         "base": {"a": "yes", "b": "no", "c": "no", "d": "x", "e": "1"},
         "tuned": {"a": " YES ", "b": "yes", "c": "maybe", "d": "y", "e": "2"},
         "int8": {"a": "yes", "b": "yes", "c": "perhaps", "d": "z"},
     }
     chosen = choose(prompts, answers, count=4)
-    assert [sample.prompt for sample in chosen] == ["c", "b", "a", "e"]  # probes aside; the one not all answered last
+    assert [sample.prompt for sample in chosen] == [
+        "c",
+        "b",
+        "a",
+        "e",
+    ]  # probes aside; the one not all answered last
     together = chosen[2].answers
-    assert len(together) == 1 and together[0].variants == ["base", "tuned", "int8"] and together[0].matches
+    assert (
+        len(together) == 1
+        and together[0].variants == ["base", "tuned", "int8"]
+        and together[0].matches
+    )
     assert [(a.variants, a.text, a.matches) for a in chosen[1].answers] == [
         (["base"], "no", False),
         (["tuned", "int8"], "yes", True),
@@ -267,44 +314,77 @@ def test_samples_are_those_where_variants_disagree_most() -> None:
 
 def test_markdown_begins_with_the_verdict_table(made: Made) -> None:
     text = (made[0] / "report.md").read_text()
-    assert text.index("| Variant | Decision") < text.index("## Comparison") < text.index("## Validity")
+    assert (
+        text.index("| Variant | Decision") < text.index("## Comparison") < text.index("## Validity")
+    )
     tables = [block for block in text.split("\n\n") if block.startswith("|")]
     for table in tables:
-        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.strip().splitlines()}) == 1, table
+        assert (
+            len({len(re.findall(r"(?<!\\)\|", line)) for line in table.strip().splitlines()}) == 1
+        ), table
     assert "**SHIP**" in tables[0] and "**DON'T SHIP**" in tables[0]
 
 
-@pytest.mark.parametrize("text", ["a|b", "<b>", "`code`", "line\nbreak", "@team", "[x](http://y)", "# no", "*a*", "&lt;"])
+@pytest.mark.parametrize(
+    "text", ["a|b", "<b>", "`code`", "line\nbreak", "@team", "[x](http://y)", "# no", "*a*", "&lt;"]
+)
 def test_markdown_text_stays_text(text: str) -> None:
     safe = markdown_text(text)
-    assert "\n" not in safe and "<" not in safe and not re.search(r"(?<!\\)[|`*\[\]#]", safe) and "@t" not in safe
+    assert (
+        "\n" not in safe
+        and "<" not in safe
+        and not re.search(r"(?<!\\)[|`*\[\]#]", safe)
+        and "@t" not in safe
+    )
 
 
-def test_junit_has_a_case_for_every_objective_one_for_the_verdict_and_one_for_each_measurement(made: Made) -> None:
+def test_junit_has_a_case_for_every_objective_one_for_the_verdict_and_one_for_each_measurement(
+    made: Made,
+) -> None:
     run, summary, verdicts, _ = made
-    stages = {v.variant: ["holds"] * len(v.stages) for v in summary.variants}  # none of them is INVALID
+    stages = {
+        v.variant: ["holds"] * len(v.stages) for v in summary.variants
+    }  # none of them is INVALID
     root = Tree.parse(run / "junit.xml").getroot()
     tags = {"SHIP": "holds", "DON'T SHIP": "fails", "INCONCLUSIVE": "unsettled"}
     for suite, verdict in zip(root.iter("testsuite"), verdicts.variants, strict=True):
         outcomes = [
-            "fails" if case.find("failure") is not None else "unsettled" if case.find("error") is not None else "holds"
+            "fails"
+            if case.find("failure") is not None
+            else "unsettled"
+            if case.find("error") is not None
+            else "holds"
             for case in suite.iter("testcase")
         ]
         objectives = [objective.outcome for objective in verdict.objectives]
         assert outcomes == [*objectives, tags[verdict.decision], *stages[verdict.variant]]
-        assert suite.get("failures") == str(outcomes.count("fails")) and suite.get("errors") == str(outcomes.count("unsettled"))
-    assert root.get("tests") == str(sum(len(v.objectives) + 1 + len(stages[v.variant]) for v in verdicts.variants))
+        assert suite.get("failures") == str(outcomes.count("fails")) and suite.get("errors") == str(
+            outcomes.count("unsettled")
+        )
+    assert root.get("tests") == str(
+        sum(len(v.objectives) + 1 + len(stages[v.variant]) for v in verdicts.variants)
+    )
 
 
 def test_a_run_with_next_to_nothing_still_has_a_report(tmp_path: Path) -> None:
-    summary = Summary(schema_version=1, name="empty", baseline="base", metrics={}, variants=[], notes=["nothing was measured"])
+    summary = Summary(
+        schema_version=1,
+        name="empty",
+        baseline="base",
+        metrics={},
+        variants=[],
+        notes=["nothing was measured"],
+    )
     bare = make_bare(summary)
     html_file, md_file, junit_file = write(tmp_path, bare, Verdicts(
         schema_version=1, name="empty", baseline="base", recommended=None, headline="No variant may ship yet.", variants=[]
     ), None, {}, [])  # fmt: skip
     page = Page(html_file.read_text())
     assert "No variant may ship yet." in page.shown and "nothing was measured" in page.shown
-    assert md_file.read_text().startswith("# empty") and Tree.parse(junit_file).getroot().get("tests") == "0"
+    assert (
+        md_file.read_text().startswith("# empty")
+        and Tree.parse(junit_file).getroot().get("tests") == "0"
+    )
 
 
 def make_bare(summary: Summary) -> Summary:
@@ -323,11 +403,21 @@ def test_it_shows_what_the_analysis_makes_of_journals(tmp_path: Path) -> None:
         name="news-topics",
         baseline="base",
         judged_stage=STAGE,
-        variants=[VariantRecord(name=m.name, what=m.what, prompt_style=m.style, size_bytes=int(m.size)) for m in BENCH],
+        variants=[
+            VariantRecord(name=m.name, what=m.what, prompt_style=m.style, size_bytes=int(m.size))
+            for m in BENCH
+        ],
         slo=Slo.model_validate({"latency_p95": "600ms", "ttft_p95": "1.1x", "error_rate": "5%"}),
-        quality=QualityConfig.model_validate({"scorer": "exact_match", "min": 0.8, "max_drop": 0.01}),
+        quality=QualityConfig.model_validate(
+            {"scorer": "exact_match", "min": 0.8, "max_drop": 0.01}
+        ),
         budget=BudgetConfig.model_validate(
-            {"price": {"accelerator_hour": "$0.10"}, "per_month": "$500", "requests_per_month": "5M", "max_increase": "20%"}
+            {
+                "price": {"accelerator_hour": "$0.10"},
+                "per_month": "$500",
+                "requests_per_month": "5M",
+                "max_increase": "20%",
+            }
         ),
         plan=PlanConfig.model_validate({"peak_rate": "20/s"}),
         run=tmp_path,
@@ -353,13 +443,19 @@ def test_it_shows_what_the_analysis_makes_of_journals(tmp_path: Path) -> None:
     assert "nan" not in re.sub(r"[a-z]+nan|nan[a-z]+", "", page.shown.lower())
 
 
-def test_junit_has_an_error_for_a_measurement_that_is_not_valid_and_for_no_other(made: Made) -> None:
+def test_junit_has_an_error_for_a_measurement_that_is_not_valid_and_for_no_other(
+    made: Made,
+) -> None:
     _, summary, verdicts, _ = made
     variant = summary.variants[0]
-    spoiled = msgspec.structs.replace(variant.stages[0], validity=Validity(level="INVALID", reasons=["sent late"]))
+    spoiled = msgspec.structs.replace(
+        variant.stages[0], validity=Validity(level="INVALID", reasons=["sent late"])
+    )
     variants = [msgspec.structs.replace(variant, stages=[spoiled]), *summary.variants[1:]]
     root = Tree.fromstring(junit(msgspec.structs.replace(summary, variants=variants), verdicts))
-    measurements = [case for case in root.iter("testcase") if (case.get("name") or "").startswith("measurement")]
+    measurements = [
+        case for case in root.iter("testcase") if (case.get("name") or "").startswith("measurement")
+    ]
     errors = [case.find("error") for case in measurements]
     assert len(errors) > 1
     assert [error is not None for error in errors] == [True] + [False] * (len(errors) - 1)
@@ -379,20 +475,30 @@ def test_a_rise_in_cost_is_written_as_a_change_and_a_cost_as_money() -> None:
     assert objective_writer(objective("cost_per_month", "$"))(0.2, 0) == "$0.20"
 
 
-def test_the_distributions_of_latency_and_of_ttft_are_drawn_from_their_own_values(made: Made) -> None:
+def test_the_distributions_of_latency_and_of_ttft_are_drawn_from_their_own_values(
+    made: Made,
+) -> None:
     run, summary, verdicts, _ = made
     slots = {variant.variant: slot for slot, variant in enumerate(summary.variants)}
     evidence = gather(measured_of(run, summary), summary)
-    slower = {name: dataclasses.replace(each, latency=each.latency**1.1) for name, each in evidence.items()}
+    slower = {
+        name: dataclasses.replace(each, latency=each.latency**1.1)
+        for name, each in evidence.items()
+    }
     before, after = (figures(summary, verdicts, each, slots) for each in (evidence, slower))
-    assert {name for name in before if before[name] != after[name]} == {"latency_rows", "latency_curve"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "latency_rows",
+        "latency_curve",
+    }
 
 
 def test_a_card_says_nothing_twice(made: Made) -> None:
     _, summary, verdicts, _ = made
     by_name = {verdict.variant: verdict for verdict in verdicts.variants}
     for card in cards(summary, verdicts):
-        assert not [reason for reason in card["reasons"] if reason.lower() in card["headline"].lower()]
+        assert not [
+            reason for reason in card["reasons"] if reason.lower() in card["headline"].lower()
+        ]
         said = " ".join([card["headline"], *card["reasons"]]).lower()
         open_ = [o.sentence for o in by_name[card["variant"]].objectives if o.outcome != "holds"]
         assert all(sentence.lower() in said for sentence in open_)
@@ -405,7 +511,9 @@ def test_a_bound_on_one_side_is_written_as_such(made: Made) -> None:
 
     def bounds(low: float | None, high: float | None) -> str:
         value = Estimate(value=0.3, low=low, high=high, n=9)
-        one = msgspec.structs.replace(verdict, objectives=[msgspec.structs.replace(objective, value=value, unit="ms")])
+        one = msgspec.structs.replace(
+            verdict, objectives=[msgspec.structs.replace(objective, value=value, unit="ms")]
+        )
         [card] = cards(summary, msgspec.structs.replace(verdicts, variants=[one]))
         return str(card["objectives"][0]["bounds"])
 

@@ -24,7 +24,13 @@ WARNING = "recovery is low on 60 held-out tokens"
 
 def told(share: float, layers: list[float]) -> dict[str, object]:
     both = {"unquantized": 12.5, "quantized": 12.75}
-    text = {"tokens": 2000, "perplexity": both, "kl_divergence": 0.0123, "top1_agreement": 0.95, "probability": both}
+    text = {
+        "tokens": 2000,
+        "perplexity": both,
+        "kl_divergence": 0.0123,
+        "top1_agreement": 0.95,
+        "probability": both,
+    }
     return {
         "schema_version": 1, "texts": 20, "recovery": {"value": share, "low": share - 0.02, "high": share + 0.02},
         "all_text": text, "answers": {**text, "tokens": 60}, "exact_answers": {"unquantized": 0.9, "quantized": 0.85},
@@ -42,13 +48,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, str, s
         checkpoint = folder / "checkpoints" / name
         checkpoint.mkdir(parents=True)
         (checkpoint / "recovery.json").write_text(json.dumps(told(share, [0.01, 0.02, 0.05])))
-    records = [VariantRecord(name=m.name, what=m.what, prompt_style=m.style) for m in BENCH if m not in (INT8, NF4)]
-    records += [VariantRecord(name=m.name, what=m.what, prompt_style=m.style, unquantized=MERGED.name) for m in (INT8, NF4)]
+    records = [
+        VariantRecord(name=m.name, what=m.what, prompt_style=m.style)
+        for m in BENCH
+        if m not in (INT8, NF4)
+    ]
+    records += [
+        VariantRecord(name=m.name, what=m.what, prompt_style=m.style, unquantized=MERGED.name)
+        for m in (INT8, NF4)
+    ]
     (folder / "variants.json").write_bytes(msgspec.json.encode(records))
-    return folder, summary, without, html(folder, summary, verdicts, plan, PROVENANCE, measured_of(folder, summary))
+    return (
+        folder,
+        summary,
+        without,
+        html(folder, summary, verdicts, plan, PROVENANCE, measured_of(folder, summary)),
+    )
 
 
-def test_the_section_is_there_only_where_something_was_measured(run: tuple[Path, Summary, str, str]) -> None:
+def test_the_section_is_there_only_where_something_was_measured(
+    run: tuple[Path, Summary, str, str],
+) -> None:
     _, _, without, page = run
     assert 'id="recovery"' not in without
     assert 'id="recovery"' in page
@@ -68,7 +88,9 @@ def test_a_row_tells_both_models_numbers(run: tuple[Path, Summary, str, str]) ->
     assert row["Bytes a weight"] == "2.00 → 1.05"
 
 
-def test_under_99_per_cent_there_is_a_warning_on_text_and_under_load(run: tuple[Path, Summary, str, str]) -> None:
+def test_under_99_per_cent_there_is_a_warning_on_text_and_under_load(
+    run: tuple[Path, Summary, str, str],
+) -> None:
     folder, summary, _, _ = run
     section = recovery.section(folder, summary, SLOTS)
     assert section is not None
@@ -79,9 +101,13 @@ def test_under_99_per_cent_there_is_a_warning_on_text_and_under_load(run: tuple[
     assert (NF4.name, WARNING) in section.warnings
 
 
-def test_without_the_unquantized_variant_nothing_is_said_of_the_load(run: tuple[Path, Summary, str, str], tmp_path: Path) -> None:
+def test_without_the_unquantized_variant_nothing_is_said_of_the_load(
+    run: tuple[Path, Summary, str, str], tmp_path: Path
+) -> None:
     (tmp_path / "checkpoints" / INT8.name).mkdir(parents=True)
-    (tmp_path / "checkpoints" / INT8.name / "recovery.json").write_text(json.dumps(told(1.01, [0.1])))
+    (tmp_path / "checkpoints" / INT8.name / "recovery.json").write_text(
+        json.dumps(told(1.01, [0.1]))
+    )
     section = recovery.section(tmp_path, run[1], SLOTS)
     assert section is not None
     assert dict(zip(section.columns, section.rows[0].cells, strict=True))["Under load"] == "—"

@@ -32,11 +32,15 @@ def estimate(value: float, half: float = 0.0) -> Estimate:
 
 
 def differs(absolute: float, half: float, base: float) -> Difference:
-    relative = estimate(absolute / base, half / base) if base else Estimate(value=None, reason="zero")
+    relative = (
+        estimate(absolute / base, half / base) if base else Estimate(value=None, reason="zero")
+    )
     return Difference(absolute=estimate(absolute, half), relative=relative)
 
 
-def variant(name: str, values: dict[str, Estimate], changes: dict[str, Difference]) -> VariantSummary:
+def variant(
+    name: str, values: dict[str, Estimate], changes: dict[str, Difference]
+) -> VariantSummary:
     stage = StageSummary(
         stage="main",
         offered_rate=2.0,
@@ -119,11 +123,20 @@ def verdicts(outcome: str = "fails") -> Verdicts:
         question=None,
         advice=[],
     )
-    return Verdicts(schema_version=1, name="t", baseline="base", recommended=None, headline="", variants=[verdict])
+    return Verdicts(
+        schema_version=1,
+        name="t",
+        baseline="base",
+        recommended=None,
+        headline="",
+        variants=[verdict],
+    )
 
 
 def texts(table: Table, label: str) -> list[str]:
-    return next(line for row, line in zip(table.rows, table.texts(), strict=True) if row.label == label)
+    return next(
+        line for row, line in zip(table.rows, table.texts(), strict=True) if row.label == label
+    )
 
 
 def test_the_baseline_comes_first_and_numbers_are_set_right() -> None:
@@ -165,7 +178,12 @@ def test_a_missing_value_points_to_its_reason() -> None:
 def test_verdicts_add_the_limit_and_mark_what_misses_it() -> None:
     table = rows(summary(), verdicts())
     assert table.has_limits and table.columns[-1].title == "limit"
-    assert texts(table, "Latency p95") == ["Latency p95, ms", "200", "800 ! (+300 %)", "≤ 400 ms (2x)"]
+    assert texts(table, "Latency p95") == [
+        "Latency p95, ms",
+        "200",
+        "800 ! (+300 %)",
+        "≤ 400 ms (2x)",
+    ]
     assert texts(rows(summary(), verdicts("holds")), "Latency p95")[2] == "800 (+300 %)"
 
 
@@ -183,8 +201,13 @@ def test_another_stage_shows_only_what_was_measured_there() -> None:
     assert texts(table, "Latency p95")[1:] == ["—", "900 (+300 %)"]
 
 
-@pytest.mark.parametrize(("asked", "said"), [("2x", "≤ 400 ms (2x)"), ("+20 %", "≤ 400 ms (+20 %)"), ("400ms", "≤ 400 ms")])
-def test_a_limit_relative_to_the_baseline_is_written_as_it_was_asked_for_too(asked: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [("2x", "≤ 400 ms (2x)"), ("+20 %", "≤ 400 ms (+20 %)"), ("400ms", "≤ 400 ms")],
+)
+def test_a_limit_relative_to_the_baseline_is_written_as_it_was_asked_for_too(
+    asked: str, said: str
+) -> None:
     of = verdicts()
     objective = msgspec.structs.replace(of.variants[0].objectives[0], limit_text=asked)
     variant = msgspec.structs.replace(of.variants[0], objectives=[objective])

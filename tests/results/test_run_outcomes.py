@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from results.comparison.runs.conclusion import conclude
-from results.comparison.runs.evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
+from results.comparison.runs.evidence import (
+    Evidence,
+    by_blocks,
+    by_counts,
+    by_prompts,
+    by_scores,
+    not_comparable,
+)
 from results.comparison.runs.outcomes import Compared, margin_of, outcomes
 from results.measures.metrics import METRICS
 from results.statistics.bounded_means import paired_score_bounds
@@ -29,7 +36,9 @@ def concluded(
     evidence = Evidence(before, (low + high) / 2, sides, sides, p, 10)
     values = Estimate(value=before, n=10), Estimate(value=before + (low + high) / 2, n=10)
     margin = margin_of(key, key == "error_rate")
-    [change] = outcomes([Compared("a", "main", key, METRICS[key], *values, evidence, margin, barred, held)])
+    [change] = outcomes(
+        [Compared("a", "main", key, METRICS[key], *values, evidence, margin, barred, held)]
+    )
     return change
 
 
@@ -67,12 +76,16 @@ def concluded(
 def test_an_outcome_at_its_edges(key: str, low: float, high: float, p: float, outcome: str) -> None:
     change = concluded(key, low, high, p)
     assert change.outcome == outcome
-    words = {"equivalent": "no difference beyond", "no worse": "not worse by more than"}.get(outcome, outcome)
+    words = {"equivalent": "no difference beyond", "no worse": "not worse by more than"}.get(
+        outcome, outcome
+    )
     assert words in change.sentence
 
 
 def test_what_is_barred_or_held_is_never_called_anything() -> None:
-    assert concluded("latency_p50", 50, 60, 1e-9, barred="another dataset").outcome == "not compared"
+    assert (
+        concluded("latency_p50", 50, 60, 1e-9, barred="another dataset").outcome == "not compared"
+    )
     held = concluded("latency_p50", 50, 60, 1e-9, held="blocks are longer")
     assert held.outcome == "unsettled"
     assert held.sentence.endswith("unsettled: blocks are longer")
@@ -86,7 +99,8 @@ def test_ten_numbers_need_a_tenth_of_the_p_value() -> None:
 
     def outcome(others: int) -> str:
         each = [
-            Compared("a", "main", "latency_p50", METRICS["latency_p50"], value, value, e, 0.05) for e in (one, *[none] * others)
+            Compared("a", "main", "latency_p50", METRICS["latency_p50"], value, value, e, 0.05)
+            for e in (one, *[none] * others)
         ]
         return outcomes(each)[0].outcome
 
@@ -130,7 +144,9 @@ def test_rates_of_the_same_arrivals_are_paired() -> None:
     """Arrivals make a rate differ from block to block by half, and 2 % from run to run."""
     before = [8.0, 10.0, 12.0, 9.0, 11.0, 13.0]
     after = [x * (0.98 + 0.001 * i) for i, x in enumerate(before)]
-    apart, together = (by_blocks(10.5, 10.32, before, after, paired=paired) for paired in (False, True))
+    apart, together = (
+        by_blocks(10.5, 10.32, before, after, paired=paired) for paired in (False, True)
+    )
     assert apart.sides.low < -1.0
     assert -0.3 < together.sides.low < together.sides.high < -0.1
 
@@ -195,7 +211,10 @@ def test_the_conclusion_is_that_of_the_worst_that_is_known(
     assert all(line in headline for line in missing) or conclusion == "worse"
 
 
-@pytest.mark.parametrize(("open_", "says"), [(0, "p50."), (1, "; one more is not settled."), (2, "; 2 more are not settled.")])
+@pytest.mark.parametrize(
+    ("open_", "says"),
+    [(0, "p50."), (1, "; one more is not settled."), (2, "; 2 more are not settled.")],
+)
 def test_a_worse_number_is_told_with_how_many_are_open(open_: int, says: str) -> None:
     worse = concluded("latency_p50", 20, 30, 1e-9)
     _, headline = conclude([worse, *[concluded("latency_p50", -20, 30, 0.5)] * open_], [], False)
@@ -208,7 +227,11 @@ def test_the_p_value_of_graded_scores_is_twice_the_tail_at_which_their_bounds_re
     before = {f"q{i}": 0.4 for i in range(400)}
     p = by_scores(0.4, before, {f"q{i}": 0.4 + change for i, change in enumerate(changes)}).p
     assert p is not None
-    assert paired_score_bounds(changes, 0.49 * p, 0.49 * p).low < 0 < paired_score_bounds(changes, 0.51 * p, 0.51 * p).low
+    assert (
+        paired_score_bounds(changes, 0.49 * p, 0.49 * p).low
+        < 0
+        < paired_score_bounds(changes, 0.51 * p, 0.51 * p).low
+    )
 
 
 def test_a_share_has_a_relative_change_too() -> None:

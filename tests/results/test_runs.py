@@ -40,7 +40,18 @@ def a_run(
         for i in range(60):
             time, text = level * rng.uniform(0.9, 1.1), "yes" if i < correct * 60 else "no"
             failure = "http_5xx" if i >= 60 - failing else None
-            records.append(request(i, f"q{i}", 100 * i, time, time / 2, output_tokens=tokens, text=text, failure=failure))
+            records.append(
+                request(
+                    i,
+                    f"q{i}",
+                    100 * i,
+                    time,
+                    time / 2,
+                    output_tokens=tokens,
+                    text=text,
+                    failure=failure,
+                )
+            )
         write_journal(folder, name, block, records, offered_rate=rate)
     return inputs(folder, [name])
 
@@ -62,7 +73,9 @@ def test_the_same_twice_is_shown_to_be_no_different(tmp_path: Path) -> None:
 
 
 def test_a_slower_run_is_worse_and_a_better_score_better(tmp_path: Path) -> None:
-    found = compared(a_run(tmp_path / "a", 100, 1, correct=0.6), a_run(tmp_path / "b", 150, 2, correct=0.9))
+    found = compared(
+        a_run(tmp_path / "a", 100, 1, correct=0.6), a_run(tmp_path / "b", 150, 2, correct=0.9)
+    )
     latency = of(found, "latency_p50")
     assert latency.outcome == "worse"
     assert latency.difference.relative.value == pytest.approx(0.5, abs=0.06)
@@ -74,7 +87,9 @@ def test_a_slower_run_is_worse_and_a_better_score_better(tmp_path: Path) -> None
 
 
 def test_blocks_that_differ_by_half_do_not_settle_a_twentieth(tmp_path: Path) -> None:
-    found = compared(a_run(tmp_path / "a", 100, 1, mood=0.5), a_run(tmp_path / "b", 105, 2, mood=0.5))
+    found = compared(
+        a_run(tmp_path / "a", 100, 1, mood=0.5), a_run(tmp_path / "b", 105, 2, mood=0.5)
+    )
     latency = of(found, "latency_p50")
     assert latency.outcome == "unsettled"
     assert latency.bounds is not None
@@ -89,12 +104,19 @@ def test_other_loads_and_other_variants_are_not_compared(tmp_path: Path) -> None
     assert {change.outcome for change in found.changes} == {"not compared"}
     assert found.asked == ["tuned, main: offered_rate: 10.0 -> 20.0"]
     assert found.conclusion == "nothing compared"
-    assert compared(one, a_run(tmp_path / "c", 100, 2, name="other")).changes[0].variant == "tuned / other"
+    assert (
+        compared(one, a_run(tmp_path / "c", 100, 2, name="other")).changes[0].variant
+        == "tuned / other"
+    )
 
 
 def test_what_differs_in_the_environment() -> None:
     before = {"hardware": {"cpu": "A", "cores": 2}, "versions": {"vllm": "0.31"}, "commit": "abc"}
-    after = {"hardware": {"cpu": "A", "cores": 4}, "versions": {"vllm": "0.32", "torch": "2.13"}, "commit": "abc"}
+    after = {
+        "hardware": {"cpu": "A", "cores": 4},
+        "versions": {"vllm": "0.32", "torch": "2.13"},
+        "commit": "abc",
+    }
     assert lines(setting_changes(before, after)) == [
         "hardware.cores: 2 -> 4",
         "versions.torch: none -> 2.13",
@@ -111,7 +133,10 @@ def test_in_words(tmp_path: Path) -> None:
     assert text.count("\n| ") == 1 + len(found.changes)
     cases = ElementTree.fromstring(junit(found))
     worse = [change.label for change in found.changes if change.outcome == "worse"]
-    assert [case.get("name") for case in cases if case.find("failure") is not None] == [*worse, "conclusion"]
+    assert [case.get("name") for case in cases if case.find("failure") is not None] == [
+        *worse,
+        "conclusion",
+    ]
     assert cases.get("failures") == str(len(worse) + 1)
     assert cases.get("errors") == "0"
 
@@ -119,15 +144,27 @@ def test_in_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tokens", [(5, 1), (1, 5)], ids=["the earlier", "the later"])
 def test_what_only_one_run_has_is_not_settled(tmp_path: Path, tokens: tuple[int, int]) -> None:
     """Answers of one token have no time between tokens."""
-    runs = [a_run(tmp_path / name, 100, 1, tokens=count) for name, count in zip("ab", tokens, strict=True)]
-    outcomes = {change.metric: change.outcome for change in compared(*runs).changes if change.metric.startswith("tpot")}
+    runs = [
+        a_run(tmp_path / name, 100, 1, tokens=count)
+        for name, count in zip("ab", tokens, strict=True)
+    ]
+    outcomes = {
+        change.metric: change.outcome
+        for change in compared(*runs).changes
+        if change.metric.startswith("tpot")
+    }
     assert outcomes == {"tpot_mean": "unsettled"}
 
 
 @pytest.mark.parametrize(("failing", "outcome"), [((0, 3), "worse"), ((3, 0), "better")])
-def test_new_failures_are_worse_and_fewer_are_better(tmp_path: Path, failing: tuple[int, int], outcome: str) -> None:
+def test_new_failures_are_worse_and_fewer_are_better(
+    tmp_path: Path, failing: tuple[int, int], outcome: str
+) -> None:
     """24 of 480 against none: Fisher's exact test has p = 5e-8."""
-    runs = [a_run(tmp_path / name, 100, 1, failing=count) for name, count in zip("ab", failing, strict=True)]
+    runs = [
+        a_run(tmp_path / name, 100, 1, failing=count)
+        for name, count in zip("ab", failing, strict=True)
+    ]
     change = of(compared(*runs), "error_rate")
     assert change.outcome == outcome
     assert abs(change.difference.absolute.value or 0) == pytest.approx(0.05)
@@ -140,4 +177,7 @@ def test_the_first_prompt_that_asks_something_else_is_named(tmp_path: Path) -> N
     for prompt in ("q3", "q5"):
         text = text.replace(f'"content":"{prompt}"', f'"content":"{prompt}!"')
     file.write_text(text)
-    assert any("2 of 60 prompts ask something else (the first: q3)" in line for line in compared(before, after).asked)
+    assert any(
+        "2 of 60 prompts ask something else (the first: q3)" in line
+        for line in compared(before, after).asked
+    )

@@ -21,7 +21,9 @@ from tests.results.synthetic import Asked, inputs, request, write_journal, write
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_change_of_shape_is_seen(document: str) -> None:
-    assert (FOLDER / f"{document}.json").read_text() == schema_text(document), "if the change is meant: python -m results.schema"
+    assert (FOLDER / f"{document}.json").read_text() == schema_text(document), (
+        "if the change is meant: python -m results.schema"
+    )
 
 
 def schema(document: str) -> dict[str, object]:
@@ -32,7 +34,12 @@ def test_outputs_fit_their_schemas(tmp_path: Path) -> None:
     write_prompts(tmp_path, {"q": "yes"})
     for variant in ("base", "tuned"):
         for block in (1, 2):
-            write_journal(tmp_path, variant, block, [request(i, "q", i * 100, 50, 20, text="yes") for i in range(90)])
+            write_journal(
+                tmp_path,
+                variant,
+                block,
+                [request(i, "q", i * 100, 50, 20, text="yes") for i in range(90)],
+            )
     asked = inputs(
         tmp_path,
         ["base", "tuned"],
@@ -44,7 +51,11 @@ def test_outputs_fit_their_schemas(tmp_path: Path) -> None:
         ),
     )
     summary = analyse(asked)
-    for document, output in (("summary", summary), ("verdict", judge(summary, asked)), ("plan", plan_capacity(summary, asked))):
+    for document, output in (
+        ("summary", summary),
+        ("verdict", judge(summary, asked)),
+        ("plan", plan_capacity(summary, asked)),
+    ):
         written = json.loads(msgspec.json.encode(output))
         jsonschema.Draft202012Validator(schema(document)).validate(written)
         assert msgspec.json.decode(msgspec.json.encode(output), type=DOCUMENTS[document]) == output
@@ -56,5 +67,7 @@ def test_outputs_fit_their_schemas(tmp_path: Path) -> None:
 
 def test_the_room_is_cheap_to_enter() -> None:
     code = "import results, sys; print([m for m in ('numpy', 'scipy', 'pyarrow', 'pydantic', 'plotly') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
     assert out.stdout.strip() == "[]"

@@ -17,7 +17,14 @@ from results.answer_text.normal_form import fold, normalise
 from results.answer_text.numbers import last_number
 from results.answer_text.pattern import SECONDS
 from results.config import QualityConfig, Scorer, Scoring
-from results.measures.quality import MANY_SLOW, STATEMENTS, prompt_scores, score, statement, why_no_reference
+from results.measures.quality import (
+    MANY_SLOW,
+    STATEMENTS,
+    prompt_scores,
+    score,
+    statement,
+    why_no_reference,
+)
 from tests.results.synthetic import request
 
 SAME = [
@@ -95,9 +102,13 @@ def test_contains_finds_no_part_of_a_token(reference: str, answer: str) -> None:
         (("A", "B"), "", None),
     ],
 )
-def test_choice_takes_the_label_that_is_named_first(labels: tuple[str, ...], answer: str, chosen: str | None) -> None:
+def test_choice_takes_the_label_that_is_named_first(
+    labels: tuple[str, ...], answer: str, chosen: str | None
+) -> None:
     scoring = Scoring(scorer="choice", labels=labels)
-    assert [label for label in labels if score(scoring, answer, label)] == ([chosen] if chosen else [])
+    assert [label for label in labels if score(scoring, answer, label)] == (
+        [chosen] if chosen else []
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,7 +136,9 @@ def test_numbers_are_read_in_one_way_or_not_at_all(text: str, value: str | None)
         ("9" * 400 + "1", "9" * 400 + "2", None, 0), ("no idea", "5", None, 0),
     ],
 )  # fmt: skip
-def test_number_compares_values(answer: str, reference: str, tolerance: str | None, expected: float) -> None:
+def test_number_compares_values(
+    answer: str, reference: str, tolerance: str | None, expected: float
+) -> None:
     assert score(Scoring(scorer="number", tolerance=tolerance), answer, reference) == expected
 
 
@@ -159,7 +172,11 @@ def test_json_equal_compares_numbers_exactly(answer: str, reference: str, equal:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -200,7 +217,9 @@ def test_rouge_l_agrees_with_the_textbook_table(a: list[str], b: list[str]) -> N
     table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
     for i, x in enumerate(a):
         for j, y in enumerate(b):
-            table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+            table[i + 1][j + 1] = (
+                table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+            )
     expected = 2 * table[-1][-1] / (len(a) + len(b)) if a or b else 1
     assert score(Scoring(scorer="rouge_l"), " ".join(a), " ".join(b)) == pytest.approx(expected)
 
@@ -211,7 +230,9 @@ SLOW_ANSWER = "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25
 
 def _asked(answers: list[str]) -> tuple[list[object], dict[str, Prompt]]:
     prompts = {f"p{i}": Prompt(id=f"p{i}", set="eval", messages={}) for i in range(len(answers))}
-    return [requests_of([request(i, f"p{i}", 0, 1, text=text) for i, text in enumerate(answers)])], prompts
+    return [
+        requests_of([request(i, f"p{i}", 0, 1, text=text) for i, text in enumerate(answers)])
+    ], prompts
 
 
 def test_a_pattern_that_explodes_is_given_up_and_counted() -> None:
@@ -219,14 +240,18 @@ def test_a_pattern_that_explodes_is_given_up_and_counted() -> None:
     blocks, prompts = _asked(["1,2,3,4,5,6,7,8,9,10,11,12,P", SLOW_ANSWER])
     found = prompt_scores(blocks, prompts, Scoring(scorer="regex", pattern=EXPLODES))
     assert found == ({"p0": 1.0, "p1": 0.0}, 1)
-    assert "given up" in str(found.note()) and "on 1 answers: they count as wrong" in str(found.note())
+    assert "given up" in str(found.note()) and "on 1 answers: they count as wrong" in str(
+        found.note()
+    )
     assert score(Scoring(scorer="regex", pattern=EXPLODES), SLOW_ANSWER, None) == 0
     assert time.monotonic() - began < 60 * SECONDS
 
 
 def test_a_pattern_that_explodes_everywhere_scores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("results.answer_text.pattern.SECONDS", 0.01)
-    found = prompt_scores(*_asked([SLOW_ANSWER] * (MANY_SLOW + 5)), Scoring(scorer="regex", pattern=EXPLODES))
+    found = prompt_scores(
+        *_asked([SLOW_ANSWER] * (MANY_SLOW + 5)), Scoring(scorer="regex", pattern=EXPLODES)
+    )
     assert found == ({}, MANY_SLOW)
     assert "nothing is scored by it" in str(found.note())
 
@@ -234,7 +259,11 @@ def test_a_pattern_that_explodes_everywhere_scores_nothing(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("scoring", "reference", "says"),
     [
-        ({"scorer": "choice", "labels": ["yes", "no"]}, "maybe", "'maybe' is none of the labels (yes, no)"),
+        (
+            {"scorer": "choice", "labels": ["yes", "no"]},
+            "maybe",
+            "'maybe' is none of the labels (yes, no)",
+        ),
         ({"scorer": "choice", "labels": ["yes", "no"]}, "YES.", None),
         ({"scorer": "choice"}, "maybe", None),
         ({"scorer": "number"}, "many", "no number"),
@@ -245,7 +274,9 @@ def test_a_pattern_that_explodes_everywhere_scores_nothing(monkeypatch: pytest.M
         ({"scorer": "exact_match"}, "anything", None),
     ],
 )
-def test_a_reference_that_no_answer_can_match_is_named(scoring: dict[str, object], reference: str, says: str | None) -> None:
+def test_a_reference_that_no_answer_can_match_is_named(
+    scoring: dict[str, object], reference: str, says: str | None
+) -> None:
     why = why_no_reference(Scoring.model_validate(scoring), reference)
     assert why is None if says is None else says in str(why)
 

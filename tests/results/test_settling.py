@@ -11,7 +11,12 @@ from scipy import stats
 from foundation.arrays import Floats
 from results.analysis import analyse
 from results.decision.objectives import Asked, Tails, outcome_of
-from results.decision.settling import prompts_to_settle, reach_of, requests_to_settle, units_to_settle
+from results.decision.settling import (
+    prompts_to_settle,
+    reach_of,
+    requests_to_settle,
+    units_to_settle,
+)
 from results.statistics.block_means import block_mean_bounds
 from results.statistics.bounded_means import score_bounds
 from results.statistics.intervals import Bounds, share_bounds
@@ -27,7 +32,10 @@ def decided(bounds: Bounds, limit: float) -> bool:
     return bounds.high <= limit or bounds.low > limit
 
 
-@pytest.mark.parametrize(("share", "limit", "n"), [(0.005, 0.01, 600), (0.02, 0.01, 300), (0.3, 0.25, 100), (0.0, 0.001, 200)])
+@pytest.mark.parametrize(
+    ("share", "limit", "n"),
+    [(0.005, 0.01, 600), (0.02, 0.01, 300), (0.3, 0.25, 100), (0.0, 0.001, 200)],
+)
 def test_so_many_requests_settle_a_share(share: float, limit: float, n: int) -> None:
     """Repeats of a share that is what was seen; `scipy.stats.beta` is the exact bound."""
     rng = np.random.default_rng(1)
@@ -60,7 +68,9 @@ def test_so_many_blocks_settle_a_mean(blocks: int, ratio: float) -> None:
     asked = Asked("latency_mean", "slo", "latency_mean", "latency mean", "ms", "lower", ratio, "")
 
     def sample(k: int, level: float) -> list[Floats]:
-        around = np.exp(0.3 * rng.normal(size=(k, 60)) - 0.045) * np.exp(0.05 * rng.normal(size=(k, 1)) - 0.00125)
+        around = np.exp(0.3 * rng.normal(size=(k, 60)) - 0.045) * np.exp(
+            0.05 * rng.normal(size=(k, 1)) - 0.00125
+        )
         return list(level * around)
 
     settled = tried = 0
@@ -70,18 +80,24 @@ def test_so_many_blocks_settle_a_mean(blocks: int, ratio: float) -> None:
             continue
         reach = reach_of(judged)
         assert reach is not None and judged.value.value is not None
-        needed = units_to_settle(reach, blocks, TAILS.pessimistic if judged.value.value <= ratio else TAILS.optimistic)
+        needed = units_to_settle(
+            reach, blocks, TAILS.pessimistic if judged.value.value <= ratio else TAILS.optimistic
+        )
         if needed is None:
             assert reach > 2  # nearer to its limit than half of what the data leave open
             tried += 1
             settled += 1
             continue
         tried += 1
-        settled += outcome_of(asked, mean_judged(sample(needed, judged.value.value), ratio)) != "unsettled"
+        settled += (
+            outcome_of(asked, mean_judged(sample(needed, judged.value.value), ratio)) != "unsettled"
+        )
     assert settled >= 0.6 * REPEATS
 
 
-@pytest.mark.parametrize(("right", "n", "limit"), [(0.9, 100, 0.85), (1.0, 40, 0.95), (0.8, 200, 0.82)])
+@pytest.mark.parametrize(
+    ("right", "n", "limit"), [(0.9, 100, 0.85), (1.0, 40, 0.95), (0.8, 200, 0.82)]
+)
 def test_so_many_prompts_settle_a_score(right: float, n: int, limit: float) -> None:
     rng = np.random.default_rng(3)
     asked = Asked("quality", "quality", "quality", "quality", "share", "higher", limit, "")
@@ -96,7 +112,9 @@ def test_so_many_prompts_settle_a_score(right: float, n: int, limit: float) -> N
         if needed is None:
             settled += 1
             continue
-        bounds = score_bounds((rng.random(needed) < scores.mean()).astype(float), TAILS.pessimistic, TAILS.optimistic)
+        bounds = score_bounds(
+            (rng.random(needed) < scores.mean()).astype(float), TAILS.pessimistic, TAILS.optimistic
+        )
         settled += bounds.low >= limit or bounds.high < limit
     assert settled >= 0.6 * REPEATS
 
@@ -108,13 +126,19 @@ def test_near_its_limit_twenty_times_the_data_hardly_settle_it() -> None:
     asked = Asked("quality", "quality", "quality", "quality", "share", "higher", 0.801, "")
     assert prompts_to_settle(asked, scores, 0.801, TAILS) is None
     rng = np.random.default_rng(4)
-    again = [score_bounds((rng.random(2000) < 0.8).astype(float), 0.05, 0.025) for _ in range(REPEATS)]
+    again = [
+        score_bounds((rng.random(2000) < 0.8).astype(float), 0.05, 0.025) for _ in range(REPEATS)
+    ]
     assert sum(b.low >= 0.801 or b.high < 0.801 for b in again) < 0.5 * REPEATS
     assert requests_to_settle(6, 600, 0.01, TAILS) is None  # on its limit
 
 
-@pytest.mark.parametrize(("ratio", "tail"), [(1.02, 0.05), (0.98, 0.025)], ids=["within its limit", "beyond it"])
-def test_what_settles_an_objective_is_the_bound_on_the_limits_side(tmp_path: Path, ratio: float, tail: float) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "tail"), [(1.02, 0.05), (0.98, 0.025)], ids=["within its limit", "beyond it"]
+)
+def test_what_settles_an_objective_is_the_bound_on_the_limits_side(
+    tmp_path: Path, ratio: float, tail: float
+) -> None:
     """One of two objectives: it ships with 5 % of error, and is refused with half of that.
 
     The number of blocks is the first with which the bound and a value that moves by chance leave the limit aside in four of
@@ -123,17 +147,28 @@ def test_what_settles_an_objective_is_the_bound_on_the_limits_side(tmp_path: Pat
     rng = np.random.default_rng(1)
     for block in range(1, 5):
         level = 100 * (1 + 0.04 * (block - 2.5))
-        records = [request(i, "q", 100 * i, level * rng.uniform(0.98, 1.02), 20) for i in range(100)]
+        records = [
+            request(i, "q", 100 * i, level * rng.uniform(0.98, 1.02), 20) for i in range(100)
+        ]
         write_journal(tmp_path, "base", block, records)
     mean = analyse(inputs(tmp_path, ["base"])).variants[0].stages[0].metrics["latency_mean"].value
     assert mean is not None
     slo = Synthetic({"latency_mean": f"{mean * ratio:.4f}ms", "error_rate": "50%"})
     judged = analyse(inputs(tmp_path, ["base"], slo)).variants[0].stages[0].judged["latency_mean"]
     bound = judged.pessimistic if ratio > 1 else judged.optimistic
-    assert judged.more is not None and judged.limit is not None and judged.value.value is not None and bound is not None
+    assert (
+        judged.more is not None
+        and judged.limit is not None
+        and judged.value.value is not None
+        and bound is not None
+    )
     reach = np.log(bound / judged.value.value) / np.log(judged.limit / judged.value.value)
     now = stats.t.isf(tail, 3) / np.sqrt(4)
-    needed = next(k for k in range(4, 1000) if reach * (stats.norm.ppf(0.8) + stats.t.isf(tail, k - 1)) / np.sqrt(k) <= now)
+    needed = next(
+        k
+        for k in range(4, 1000)
+        if reach * (stats.norm.ppf(0.8) + stats.t.isf(tail, k - 1)) / np.sqrt(k) <= now
+    )
     assert judged.more.total == needed
 
 

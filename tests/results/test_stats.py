@@ -83,7 +83,9 @@ def test_no_percentile_under_its_floor(q: float, floor: int) -> None:
 
 
 @given(values, st.sampled_from([50.0, 90.0]))
-def test_percentile_bounds_hold_the_percentile_and_scale_with_the_values(x: np.ndarray, q: float) -> None:
+def test_percentile_bounds_hold_the_percentile_and_scale_with_the_values(
+    x: np.ndarray, q: float
+) -> None:
     bounds = order_statistic_bounds(np.sort(x), q, 0.025, 0.025)
     assert bounds.low <= np.percentile(x, q) + 1e-9
     assert bounds.high >= np.percentile(x, q) - 1e-9
@@ -135,7 +137,10 @@ def test_the_bootstrap_of_many_values_is_as_wide_as_t_and_holds_the_truth_of_few
     x = np.random.default_rng(1).normal(5, 1, 200)
     found, theory = bootstrap_bounds(x, 0.025, 0.025), t_bounds(float(np.mean(x)), x, 0.025, 0.025)
     assert found.high - found.low == pytest.approx(theory.high - theory.low, rel=0.1)
-    assert differences_by_bootstrap(Machine(), 95, comparisons=500, seed=16, per_block=100) <= NOMINAL + 0.006  # 2 errors of 500
+    assert (
+        differences_by_bootstrap(Machine(), 95, comparisons=500, seed=16, per_block=100)
+        <= NOMINAL + 0.006
+    )  # 2 errors of 500
     assert bootstrap_bounds([1.0, 2.0, 3.0], 0.025, 0.025).high == inf
     assert bootstrap_bounds([2.0] * 8, 0.025, 0.025).high == 2
 
@@ -178,7 +183,9 @@ def test_rounding_is_put_right(value: float, below: float, above: float) -> None
 
 
 @pytest.mark.parametrize(
-    "machine", [Machine(), Machine(0.5), Machine(0.9), Machine(drift=0.5)], ids=["iid", "rho 0.5", "rho 0.9", "drift"]
+    "machine",
+    [Machine(), Machine(0.5), Machine(0.9), Machine(drift=0.5)],
+    ids=["iid", "rho 0.5", "rho 0.9", "drift"],
 )
 def test_two_equal_variants_are_seldom_called_different(machine: Machine) -> None:
     assert differences(machine, 95, comparisons=2000, seed=11, per_block=200) <= NOMINAL
@@ -187,18 +194,25 @@ def test_two_equal_variants_are_seldom_called_different(machine: Machine) -> Non
 @pytest.mark.parametrize("autocorrelation", [0.0, 0.5, 0.9])
 def test_a_variant_at_its_limit_seldom_ships(autocorrelation: float) -> None:
     assert (
-        false_ships(Machine(autocorrelation), 95, comparisons=400, seed=12, per_block=100) <= NOMINAL + 0.008
+        false_ships(Machine(autocorrelation), 95, comparisons=400, seed=12, per_block=100)
+        <= NOMINAL + 0.008
     )  # 2 errors of 400
 
 
 @pytest.mark.parametrize("effect", [0.1, 0.3, 0.6])
 def test_nor_does_one_whose_blocks_differ(effect: float) -> None:
     machine = Machine(0.5, block_effect=effect)
-    assert false_ships(machine, 95, comparisons=300, seed=17, blocks=8, per_block=26) <= NOMINAL + 0.011  # 2 errors of 300
+    assert (
+        false_ships(machine, 95, comparisons=300, seed=17, blocks=8, per_block=26)
+        <= NOMINAL + 0.011
+    )  # 2 errors of 300
 
 
 def test_peeking_after_every_block_adds_no_errors() -> None:
-    assert differences_when_peeking(Machine(0.5), 95, comparisons=1000, seed=15, per_block=100) <= NOMINAL
+    assert (
+        differences_when_peeking(Machine(0.5), 95, comparisons=1000, seed=15, per_block=100)
+        <= NOMINAL
+    )
 
 
 def test_ten_percent_slower_is_seen() -> None:
@@ -234,8 +248,12 @@ def test_bounds_of_many_blocks_close_in_on_the_percentile() -> None:
 
 
 @given(st.lists(values, min_size=2, max_size=5), st.floats(0.1, 10))
-def test_mixture_bounds_scale_with_the_values_and_widen_with_confidence(blocks: list[np.ndarray], factor: float) -> None:
-    bounds, scaled = (mixture_bounds([times * b for b in blocks], 95, 0.05, 0.05) for times in (1, factor))
+def test_mixture_bounds_scale_with_the_values_and_widen_with_confidence(
+    blocks: list[np.ndarray], factor: float
+) -> None:
+    bounds, scaled = (
+        mixture_bounds([times * b for b in blocks], 95, 0.05, 0.05) for times in (1, factor)
+    )
     if bounds.low > 0 and bounds.high < inf and scaled.low > 0 and scaled.high < inf:
         assert scaled.low == pytest.approx(factor * bounds.low, rel=1e-3)
         assert scaled.high == pytest.approx(factor * bounds.high, rel=1e-3)

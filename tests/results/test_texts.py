@@ -16,7 +16,9 @@ def test_texts_are_a_list_of_strings(drawn: list[list[str]], data: st.DataObject
     together = [text for lot in drawn for text in lot]
     texts = Texts.joined([Texts.of([]), *map(Texts.of, drawn)])
     assert list(texts) == together and len(texts) == len(together)
-    places = data.draw(st.lists(st.integers(0, len(together) - 1), max_size=9) if together else st.just([]))
+    places = data.draw(
+        st.lists(st.integers(0, len(together) - 1), max_size=9) if together else st.just([])
+    )
     taken = texts.take(np.array(places, dtype=np.int64))
     assert list(taken) == [together[place] for place in places]
     assert taken[1:] == [together[place] for place in places][1:]
@@ -24,7 +26,9 @@ def test_texts_are_a_list_of_strings(drawn: list[list[str]], data: st.DataObject
 
 
 def test_many_texts_take_less_memory_than_they_are_long() -> None:
-    strings = [f"answer {i} says that the company's shares rose by {i % 7} dollars" for i in range(2_000)]
+    strings = [
+        f"answer {i} says that the company's shares rose by {i % 7} dollars" for i in range(2_000)
+    ]
     texts = Texts.of(strings)
     assert list(texts) == strings and texts[1_999] == strings[-1]
     assert sum(len(page.packed) for page in texts._pages) < sum(map(len, strings)) / 2

@@ -17,7 +17,9 @@ def stage_of(run: Path, asked: Asked | None = None) -> StageSummary:
     return analyse(inputs(run, ["base"], asked)).variants[0].stages[0]
 
 
-def test_where_nothing_can_end_inside_the_window_the_answers_are_over_the_time_they_took(tmp_path: Path) -> None:
+def test_where_nothing_can_end_inside_the_window_the_answers_are_over_the_time_they_took(
+    tmp_path: Path,
+) -> None:
     """20 requests in 2 s; the first ends after 5 s and one a second from then on: 20 over 24 s, in either block."""
     records = [request(i, "q", i * 100, 5_000 + i * 900, 100, output_tokens=6) for i in range(20)]
     for block in (1, 2):
@@ -32,7 +34,9 @@ def test_where_nothing_can_end_inside_the_window_the_answers_are_over_the_time_t
 
 
 def test_a_server_that_only_fails_does_nothing_a_second(tmp_path: Path) -> None:
-    write_journal(tmp_path, "base", 1, [request(i, "q", i * 100, 50, failure="http_5xx") for i in range(20)])
+    write_journal(
+        tmp_path, "base", 1, [request(i, "q", i * 100, 50, failure="http_5xx") for i in range(20)]
+    )
     assert stage_of(tmp_path).metrics["requests_per_s"].value == 0
 
 
@@ -42,7 +46,14 @@ def test_no_rate_is_below_zero_and_no_share_above_one(tmp_path: Path) -> None:
         records = [request(i, "q", i * 50, 100 if i < ending else 9_000, 50) for i in range(40)]
         write_journal(tmp_path, "base", block, records, window_ms=(0, 4_000))
     stage = stage_of(tmp_path, Asked({"latency_p95": "1s"}))
-    for key in ("requests_per_s", "output_tokens_per_s", "goodput", "achieved_rate", "in_flight", "coalesced"):
+    for key in (
+        "requests_per_s",
+        "output_tokens_per_s",
+        "goodput",
+        "achieved_rate",
+        "in_flight",
+        "coalesced",
+    ):
         found = stage.metrics[key]
         assert found.low is not None and found.high is not None, key
         assert 0 <= found.low <= found.high, key
@@ -58,9 +69,18 @@ def test_sessions_stand_beside_requests(tmp_path: Path) -> None:
             for turn in range(3):
                 after = f"s{i}-{turn - 1}" if turn else None
                 messages = {"short": [{"role": "user", "content": "x"}]}
-                file.write(msgspec.json.encode(Prompt(id=f"s{i}-{turn}", set="eval", messages=messages, after=after)) + b"\n")
+                file.write(
+                    msgspec.json.encode(
+                        Prompt(id=f"s{i}-{turn}", set="eval", messages=messages, after=after)
+                    )
+                    + b"\n"
+                )
     for block in (1, 2):
-        records = [request(3 * i + turn, f"s{i}-{turn}", i * 1_000 + turn * 300, 100, 50) for i in range(10) for turn in range(3)]
+        records = [
+            request(3 * i + turn, f"s{i}-{turn}", i * 1_000 + turn * 300, 100, 50)
+            for i in range(10)
+            for turn in range(3)
+        ]
         write_journal(tmp_path, "base", block, records, offered_rate=1.0)
     stage = stage_of(tmp_path)
     assert stage.sessions
@@ -79,10 +99,24 @@ def test_single_requests_are_no_sessions(tmp_path: Path) -> None:
     assert stage_of(tmp_path).metrics["sessions_per_s"].value is None
 
 
-@pytest.mark.parametrize(("offered", "known"), [(10.0, True), (12.0, True), (100.0, False), (1.0, False)])
-def test_arrivals_are_held_against_the_rate_that_was_offered(tmp_path: Path, offered: float, known: bool) -> None:
+@pytest.mark.parametrize(
+    ("offered", "known"), [(10.0, True), (12.0, True), (100.0, False), (1.0, False)]
+)
+def test_arrivals_are_held_against_the_rate_that_was_offered(
+    tmp_path: Path, offered: float, known: bool
+) -> None:
     """100 requests in 10 s."""
-    write_journal(tmp_path, "base", 1, [request(i, "q", i * 100, 50, 20) for i in range(100)], offered_rate=offered)
+    write_journal(
+        tmp_path,
+        "base",
+        1,
+        [request(i, "q", i * 100, 50, 20) for i in range(100)],
+        offered_rate=offered,
+    )
     stage = stage_of(tmp_path)
     assert (stage.held is True, stage.validity.level == "VALID") == (known, known)
-    assert known or stage.held_reason == f"10 requests/s arrived, and the journals say that {offered:g} were offered"
+    assert (
+        known
+        or stage.held_reason
+        == f"10 requests/s arrived, and the journals say that {offered:g} were offered"
+    )

@@ -19,14 +19,18 @@ def test_welch_is_scipys(after: list[float], before: list[float]) -> None:
     ours, theirs = Welch.of(after, before), stats.ttest_ind(after, before, equal_var=False)
     assert ours.p == pytest.approx(theirs.pvalue, rel=1e-6, abs=1e-12)
     interval = theirs.confidence_interval(0.9)
-    assert (ours.bounds(0.05).low, ours.bounds(0.05).high) == pytest.approx((interval.low, interval.high), rel=1e-6, abs=1e-9)
+    assert (ours.bounds(0.05).low, ours.bounds(0.05).high) == pytest.approx(
+        (interval.low, interval.high), rel=1e-6, abs=1e-9
+    )
 
 
 @given(some.lists(some.tuples(some.floats(1, 1e3), some.floats(1, 1e3)), min_size=3, max_size=12))
 def test_pairs_are_scipys(pairs: list[tuple[float, float]]) -> None:
     after, before = zip(*pairs, strict=True)
     assume(np.std(np.subtract(after, before)) > 1e-3)
-    assert Welch.of_pairs(after, before).p == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-6, abs=1e-12)
+    assert Welch.of_pairs(after, before).p == pytest.approx(
+        stats.ttest_rel(after, before).pvalue, rel=1e-6, abs=1e-12
+    )
 
 
 def test_equal_blocks_are_certain() -> None:
@@ -44,7 +48,9 @@ def test_fishers_test_is_scipys(count: int, n: int, other: int, m: int) -> None:
 
 def test_fishers_test_of_large_counts() -> None:
     assert fisher_p(0, 100_000, 100_000, 100_000) == 0
-    assert fisher_p(500, 100_000, 520, 100_000) == pytest.approx(stats.fisher_exact([[500, 99_500], [520, 99_480]])[1], rel=1e-6)
+    assert fisher_p(500, 100_000, 520, 100_000) == pytest.approx(
+        stats.fisher_exact([[500, 99_500], [520, 99_480]])[1], rel=1e-6
+    )
 
 
 def test_without_an_event_the_bounds_are_closed_forms() -> None:
@@ -57,7 +63,9 @@ def test_without_an_event_the_bounds_are_closed_forms() -> None:
 def test_bounds_of_a_difference_hold_it_in_nearly_all_samples() -> None:
     rng, missed = np.random.default_rng(3), 0
     for _ in range(400):
-        now, then = (Counted.of([(int(c), 40) for c in rng.binomial(40, p, 8)]) for p in (0.05, 0.02))
+        now, then = (
+            Counted.of([(int(c), 40) for c in rng.binomial(40, p, 8)]) for p in (0.05, 0.02)
+        )
         bounds = share_change_bounds(now, then, 0.05)
         missed += not bounds.low <= 0.03 <= bounds.high
     assert missed <= 0.1 * 400

@@ -48,7 +48,9 @@ def test_a_clean_run_is_valid_also_without_a_calibration(tmp_path: Path) -> None
         ({"slip_ms": 7.0}, "SUSPECT", "schedule slip p99 is 7.0 ms"),
     ],
 )
-def test_late_and_missing_sends(tmp_path: Path, change: dict[str, Any], level: str, words: str) -> None:
+def test_late_and_missing_sends(
+    tmp_path: Path, change: dict[str, Any], level: str, words: str
+) -> None:
     """One request in twelve is so."""
     records = steady()
     for i in range(0, len(records), 12):
@@ -66,7 +68,10 @@ def test_a_single_drop_is_looked_at_only(tmp_path: Path) -> None:
 
 def test_a_tight_slo_asks_for_a_better_schedule(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, steady(slip_ms=3.0))
-    loose, tight = (summary_of(tmp_path, Asked({"latency_p95": limit})).validity.level for limit in ("500ms", "120ms"))
+    loose, tight = (
+        summary_of(tmp_path, Asked({"latency_p95": limit})).validity.level
+        for limit in ("500ms", "120ms")
+    )
     assert (loose, tight) == ("VALID", "SUSPECT")
 
 
@@ -77,7 +82,9 @@ def test_counts_that_disagree_with_the_server(tmp_path: Path) -> None:
 
 
 def test_chunks_that_waited_long_to_be_read(tmp_path: Path) -> None:
-    records = [msgspec.structs.replace(r, client_lag_ns=[30_000_000] * len(r.chunk_ns)) for r in steady()]
+    records = [
+        msgspec.structs.replace(r, client_lag_ns=[30_000_000] * len(r.chunk_ns)) for r in steady()
+    ]
     level, words = reasons(tmp_path, records)
     assert level == "SUSPECT" and "client lag" in words
 
@@ -85,13 +92,17 @@ def test_chunks_that_waited_long_to_be_read(tmp_path: Path) -> None:
 def test_a_load_generator_that_was_away(tmp_path: Path) -> None:
     file = write_journal(tmp_path, "base", 1, steady())
     lines = file.read_bytes().splitlines()
-    end = msgspec.structs.replace(msgspec.json.decode(lines[-1], type=JournalEnd), loop_stall_max_ns=300_000_000)
+    end = msgspec.structs.replace(
+        msgspec.json.decode(lines[-1], type=JournalEnd), loop_stall_max_ns=300_000_000
+    )
     file.write_bytes(b"\n".join([*lines[:-1], msgspec.json.encode(end)]) + b"\n")
     assert "away from its work for 300 ms" in " ".join(summary_of(tmp_path).validity.reasons)
 
 
 @pytest.mark.parametrize(("requests", "level"), [(100.0, "VALID"), (50.0, "SUSPECT")])
-def test_a_load_near_the_ceiling_of_this_machine(tmp_path: Path, requests: float, level: str) -> None:
+def test_a_load_near_the_ceiling_of_this_machine(
+    tmp_path: Path, requests: float, level: str
+) -> None:
     """40 requests/s are offered."""
     ceiling = {"machine": "m", "events_per_s": 1e5, "requests_per_s": requests, "streams": 1000}
     tmp_path.joinpath("calibration.json").write_bytes(msgspec.json.encode(ceiling))
@@ -103,7 +114,10 @@ def warming(seconds: int, until: float, rng: random.Random) -> list[RequestRecor
     """Latency comes down from 2 s to 0.2 s until the given second, and stays there."""
     times = [i / 20 for i in range(seconds * 20)]
     latencies = [200 + 1800 * max(0.0, 1 - at / until) + rng.uniform(0, 40) for at in times]
-    return [request(i, f"q{i}", at * 1e3, latency) for i, (at, latency) in enumerate(zip(times, latencies, strict=True))]
+    return [
+        request(i, f"q{i}", at * 1e3, latency)
+        for i, (at, latency) in enumerate(zip(times, latencies, strict=True))
+    ]
 
 
 def test_what_was_not_steady_yet_is_cut(tmp_path: Path) -> None:
@@ -120,7 +134,9 @@ def test_what_never_settles_is_said(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, warming(60, 58, random.Random(1)), window_ms=(0, 60_000))
     stage = summary_of(tmp_path).variants[0].stages[0]
     assert stage.window_s == 60
-    assert stage.validity.level == "SUSPECT" and "no steady state" in " ".join(stage.validity.reasons)
+    assert stage.validity.level == "SUSPECT" and "no steady state" in " ".join(
+        stage.validity.reasons
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -144,7 +160,9 @@ def test_nothing_is_decided_on_an_invalid_measurement(tmp_path: Path) -> None:
 def test_a_format_that_the_processor_emulates_is_looked_at_first(tmp_path: Path) -> None:
     doubt = "served in bfloat16, which this processor emulates"
     write_journal(tmp_path, "base", 1, steady())
-    record = VariantRecord(name="base", what="base", prompt_style="short", dtype="bfloat16", dtype_doubt=doubt)
+    record = VariantRecord(
+        name="base", what="base", prompt_style="short", dtype="bfloat16", dtype_doubt=doubt
+    )
     found = analyse(inputs(tmp_path, [record], SLO)).variants[0].stages[0].validity
     assert (found.level, found.reasons) == ("SUSPECT", [f"SUSPECT: {doubt}"])
 
@@ -158,7 +176,9 @@ def test_a_measurement_that_is_not_one_is_put_right_and_not_slowed_down(tmp_path
     assert "the blocks were not offered the same load" in advice.why
 
 
-def test_requests_of_conversations_are_not_held_against_the_rate_of_their_sessions(tmp_path: Path) -> None:
+def test_requests_of_conversations_are_not_held_against_the_rate_of_their_sessions(
+    tmp_path: Path,
+) -> None:
     """Sessions begin at 10/s, each has four turns, and 40 requests/s arrive."""
     said = {}
     for name in ("sessions", "single"):
@@ -166,7 +186,9 @@ def test_requests_of_conversations_are_not_held_against_the_rate_of_their_sessio
         write_prompts(run, {f"q{i}": "a" for i in range(400)})
         if name == "sessions":
             lines = [json.loads(line) for line in (run / "prompts.jsonl").read_text().splitlines()]
-            turns = [line | ({"after": f"q{i - 1}"} if i % 4 else {}) for i, line in enumerate(lines)]
+            turns = [
+                line | ({"after": f"q{i - 1}"} if i % 4 else {}) for i, line in enumerate(lines)
+            ]
             (run / "prompts.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
         write_journal(run, "base", 1, steady(), offered_rate=10)
         said[name] = " ".join(summary_of(run).variants[0].stages[0].validity.reasons)

@@ -41,7 +41,11 @@ def measure(
             time = latency * rng.uniform(1 - scatter, 1 + scatter) * (1 + drift * block)
             failure = "http_5xx" if rng.random() < failing else None
             text = "yes" if i < correct * n else "no"
-            records.append(request(i, prompt, i * 100, time, time / 2, output_tokens=5, text=text, failure=failure))
+            records.append(
+                request(
+                    i, prompt, i * 100, time, time / 2, output_tokens=5, text=text, failure=failure
+                )
+            )
         write_journal(run, variant, block, records)
 
 
@@ -61,7 +65,11 @@ def only(verdicts: Verdicts) -> VariantVerdict:
 
 @pytest.mark.parametrize(
     ("limit", "outcome", "decision"),
-    [("150ms", "holds", "SHIP"), ("80ms", "fails", "DON'T SHIP"), ("136ms", "unsettled", "INCONCLUSIVE")],
+    [
+        ("150ms", "holds", "SHIP"),
+        ("80ms", "fails", "DON'T SHIP"),
+        ("136ms", "unsettled", "INCONCLUSIVE"),
+    ],
 )
 def test_three_outcomes(tmp_path: Path, limit: str, outcome: str, decision: str) -> None:
     """Latencies from 60 to 140 ms: p95 is about 136, known to a few ms."""
@@ -78,7 +86,9 @@ def test_three_outcomes(tmp_path: Path, limit: str, outcome: str, decision: str)
 def test_the_objective_that_fails_binds_however_narrow_the_others(tmp_path: Path) -> None:
     prompts(tmp_path)
     measure(tmp_path, "base", 100, correct=0.9)
-    verdict = only(decide(tmp_path, Asked({"latency_p95": "50ms", "ttft_p95": "52ms"}, {"min": "50%"})))
+    verdict = only(
+        decide(tmp_path, Asked({"latency_p95": "50ms", "ttft_p95": "52ms"}, {"min": "50%"}))
+    )
     assert verdict.decision == "DON'T SHIP"
     assert verdict.binding == "latency p95"
     assert verdict.reasons[0].startswith("latency p95")
@@ -105,7 +115,10 @@ def test_percentiles_of_the_lucky_ones_do_not_ship(tmp_path: Path) -> None:
     verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "requests failed" in verdict.headline
-    assert only(decide(tmp_path, Asked({"latency_p95": "1s", "error_rate": "1%"}))).decision == "DON'T SHIP"
+    assert (
+        only(decide(tmp_path, Asked({"latency_p95": "1s", "error_rate": "1%"}))).decision
+        == "DON'T SHIP"
+    )
 
 
 def test_all_failures(tmp_path: Path) -> None:
@@ -114,7 +127,9 @@ def test_all_failures(tmp_path: Path) -> None:
     verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "can't be judged" in verdict.headline
-    assert only(decide(tmp_path, Asked({}, {"min": "50%"}))).decision == "DON'T SHIP"  # a failed request scores 0
+    assert (
+        only(decide(tmp_path, Asked({}, {"min": "50%"}))).decision == "DON'T SHIP"
+    )  # a failed request scores 0
 
 
 def test_nothing_asked_nothing_decided(tmp_path: Path) -> None:
@@ -127,7 +142,12 @@ def test_nothing_asked_nothing_decided(tmp_path: Path) -> None:
 def test_what_was_not_measured_is_not_decided(tmp_path: Path) -> None:
     """TPOT of one-token answers, quality without references, a cost without a rate held, a probe that was not run."""
     for block in range(1, 4):
-        write_journal(tmp_path, "base", block, [request(i, "q", i * 100, 50, output_tokens=1) for i in range(80)])
+        write_journal(
+            tmp_path,
+            "base",
+            block,
+            [request(i, "q", i * 100, 50, output_tokens=1) for i in range(80)],
+        )
     probes = [{"name": "general", "data": "x.jsonl", "max_drop": "5%"}]
     asked = Asked({"tpot_p95": "10ms"}, {"min": "50%", "max_drop": "1%", "probes": probes})
     write_journal(tmp_path, "tuned", 1, [request(0, "q", 0, 50)], stage="elsewhere")
@@ -185,12 +205,22 @@ def test_many_looks_need_more_evidence_each(tmp_path: Path) -> None:
 def test_what_is_said_to_settle_it_does(tmp_path: Path) -> None:
     """A bound 1.5 times as far as the limit with 8 blocks, 1.895 / 2.828 errors from the value: (1.694 + 0.842) / 5.745
     is 1.5 times less; 0.842 is what leaves four in five runs inside."""
-    assert [units_to_settle(*of) for of in ((1.5, 8), (1.0, 8), (30, 8), (2, 1))] == [33, 16, None, None]
+    assert [units_to_settle(*of) for of in ((1.5, 8), (1.0, 8), (30, 8), (2, 1))] == [
+        33,
+        16,
+        None,
+        None,
+    ]
 
 
 def test_an_invalid_measurement_gives_no_verdict(tmp_path: Path) -> None:
     for block in range(1, 5):
-        write_journal(tmp_path, "base", block, [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)])
+        write_journal(
+            tmp_path,
+            "base",
+            block,
+            [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)],
+        )
     verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "not valid" in verdict.headline
@@ -202,7 +232,12 @@ def test_a_run_where_everything_went_wrong_ships_nothing(tmp_path: Path) -> None
     measure(tmp_path, "base", 100, failing=1.1)
     measure(tmp_path, "cut", 100)
     for block in (1, 2, 3, 4):
-        write_journal(tmp_path, "silent", block, [request(i, f"q{block}-{i}", i * 100, 90, output_tokens=0) for i in range(60)])
+        write_journal(
+            tmp_path,
+            "silent",
+            block,
+            [request(i, f"q{block}-{i}", i * 100, 90, output_tokens=0) for i in range(60)],
+        )
     for block in (2, 3, 4, 5):
         (tmp_path / f"load/cut/main/block-{block:02d}.jsonl").unlink()
     (tmp_path / "load/empty/main").mkdir(parents=True)
@@ -210,7 +245,12 @@ def test_a_run_where_everything_went_wrong_ships_nothing(tmp_path: Path) -> None
     asked = Asked(
         {"latency_p95": "1.1x", "tpot_p95": "50ms", "itl_mean": "10ms", "ttft_p99": "+5%"},
         {"min": 0.5, "max_drop": "1%"},
-        {"price": {"accelerator_hour": "$1"}, "per_month": "$1", "requests_per_month": "1M", "max_increase": "10%"},
+        {
+            "price": {"accelerator_hour": "$1"},
+            "per_month": "$1",
+            "requests_per_month": "1M",
+            "max_increase": "10%",
+        },
         {"peak_rate": 20},
     )
     asked_of = inputs(tmp_path, ["base", "silent", "cut", "empty", "never"], asked)
@@ -218,8 +258,14 @@ def test_a_run_where_everything_went_wrong_ships_nothing(tmp_path: Path) -> None
     verdicts = judge(summary, asked_of)
     assert not any(verdict.decision == "SHIP" for verdict in verdicts.variants)
     assert all(verdict.headline and verdict.objectives for verdict in verdicts.variants)
-    assert all(plan.replicas is None and plan.sentence for plan in plan_capacity(summary, asked_of).variants)
-    notes = " ".join(summary.notes + [note for variant in summary.variants for stage in variant.stages for note in stage.notes])
+    assert all(
+        plan.replicas is None and plan.sentence
+        for plan in plan_capacity(summary, asked_of).variants
+    )
+    notes = " ".join(
+        summary.notes
+        + [note for variant in summary.variants for stage in variant.stages for note in stage.notes]
+    )
     for said in (
         "all 300 requests failed",
         "240 answers were empty",
@@ -244,36 +290,65 @@ def test_a_baseline_of_which_nothing_is_asked_leaves_nothing_open(tmp_path: Path
     measure(tmp_path, "base", 100)
     measure(tmp_path, "tuned", 103)
     measure(tmp_path, "near", 110)
-    base, tuned, near = decide(tmp_path, Asked({"latency_p95": "1.1x"}), "base", "tuned", "near").variants
+    base, tuned, near = decide(
+        tmp_path, Asked({"latency_p95": "1.1x"}), "base", "tuned", "near"
+    ).variants
     assert [v.decision for v in (base, tuned, near)] == ["INCONCLUSIVE", "SHIP", "INCONCLUSIVE"]
     assert [is_settled(v) for v in (base, tuned, near)] == [True, True, False]
 
 
 def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
     for block in range(1, 5):
-        write_journal(tmp_path, "base", block, [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)])
+        write_journal(
+            tmp_path,
+            "base",
+            block,
+            [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)],
+        )
     assert not is_settled(only(decide(tmp_path, Asked({"latency_p95": "1s"}))))
 
 
 @pytest.mark.parametrize(
     ("decisions", "passing", "sentence"),
     [
-        ({}, [], "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget into the experiment."),
+        (
+            {},
+            [],
+            "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget into the experiment.",
+        ),
         ({"base": "SHIP"}, ["base"], "Keep base: it meets every objective."),
-        ({"base": "SHIP", "b": "DON'T SHIP"}, ["base"], "Keep base: it meets every objective, and no other variant is shown to."),
+        (
+            {"base": "SHIP", "b": "DON'T SHIP"},
+            ["base"],
+            "Keep base: it meets every objective, and no other variant is shown to.",
+        ),
         (
             {"base": "SHIP", "b": "SHIP", "c": "SHIP"},
             ["base", "b", "c"],
             "Keep base: it meets every objective with the best quality (90.0 %); b and c would pass too (80.0 % and not known).",
         ),
-        ({"base": "SHIP", "b": "SHIP"}, ["b", "base"], "Ship b: it meets every objective (base would pass too)."),
+        (
+            {"base": "SHIP", "b": "SHIP"},
+            ["b", "base"],
+            "Ship b: it meets every objective (base would pass too).",
+        ),
         ({"b": "SHIP"}, ["b"], "Ship b: it meets every objective."),
-        ({"base": "DON'T SHIP", "b": "INCONCLUSIVE"}, [], "No variant may ship yet; not settled: b."),
+        (
+            {"base": "DON'T SHIP", "b": "INCONCLUSIVE"},
+            [],
+            "No variant may ship yet; not settled: b.",
+        ),
         ({"b": "DON'T SHIP"}, [], "No variant may ship: b breaks an objective."),
-        ({"base": "DON'T SHIP", "b": "DON'T SHIP"}, [], "No variant may ship: base and b break an objective."),
+        (
+            {"base": "DON'T SHIP", "b": "DON'T SHIP"},
+            [],
+            "No variant may ship: base and b break an objective.",
+        ),
     ],
 )
-def test_the_first_line_says_what_the_decisions_are(decisions: dict[str, Decision], passing: list[str], sentence: str) -> None:
+def test_the_first_line_says_what_the_decisions_are(
+    decisions: dict[str, Decision], passing: list[str], sentence: str
+) -> None:
     assert overall("base", decisions, passing, {"base": 0.9, "b": 0.8, "c": None}) == sentence
 
 
@@ -302,8 +377,12 @@ def test_what_blocks_could_show_is_said_where_more_of_them_may_decide(tmp_path: 
 def test_a_settled_objective_names_the_bound_that_decided_it(
     better: Literal["lower", "higher"], outcome: Outcome, said: str
 ) -> None:
-    asked = AskedOf("latency_p95", "slo", "latency_p95", "latency p95", "ms", better, 500.0, "500ms")
-    judged = Judged(value=Estimate(value=300.0, n=9), limit=500.0, pessimistic=350.0, optimistic=250.0)
+    asked = AskedOf(
+        "latency_p95", "slo", "latency_p95", "latency p95", "ms", better, 500.0, "500ms"
+    )
+    judged = Judged(
+        value=Estimate(value=300.0, n=9), limit=500.0, pessimistic=350.0, optimistic=250.0
+    )
     assert said in objective_sentence(asked, judged, outcome, None)
 
 

@@ -15,17 +15,28 @@ from foundation.models.model import ModelRef
 Shape = tuple[int, ...]
 
 HIDDEN, INNER, ROWS = 8, 16, 24
-MATRICES = {"self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.v_proj": (HIDDEN, HIDDEN), "mlp.down_proj": (HIDDEN, INNER)}
+MATRICES = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.v_proj": (HIDDEN, HIDDEN),
+    "mlp.down_proj": (HIDDEN, INNER),
+}
 TARGETS = ["q_proj", "v_proj", "down_proj"]
 
 
 def write_base(folder: Path, **about: Any) -> ModelRef:
     """A Llama's names and shapes in two layers, with what else `config.json` says."""
     folder.mkdir(parents=True, exist_ok=True)
-    shapes = {f"model.layers.{i}.{name}.weight": shape for i in (0, 1) for name, shape in MATRICES.items()}
+    shapes = {
+        f"model.layers.{i}.{name}.weight": shape for i in (0, 1) for name, shape in MATRICES.items()
+    }
     shapes["model.embed_tokens.weight"] = (ROWS, HIDDEN)
     write_tensors(folder / "model.safetensors", shapes)
-    config = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 2, "tie_word_embeddings": True, **about}
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": 2,
+        "tie_word_embeddings": True,
+        **about,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text("{}")
     return ModelRef("base", None, folder)
@@ -43,7 +54,9 @@ def write_adapter(folder: Path, shapes: Mapping[str, Shape], **config: Any) -> P
 def matrices(rank: int = 4, prefix: str = "base_model.model.") -> dict[str, Shape]:
     """A and B for every matrix of `write_base`, as PEFT names them."""
     return {
-        f"{prefix}model.layers.{i}.{name}.lora_{part}.weight": (rank, inputs) if part == "A" else (outputs, rank)
+        f"{prefix}model.layers.{i}.{name}.lora_{part}.weight": (rank, inputs)
+        if part == "A"
+        else (outputs, rank)
         for i in (0, 1)
         for name, (outputs, inputs) in MATRICES.items()
         for part in "AB"

@@ -26,7 +26,15 @@ def build_adapter(tiny: ModelRef) -> Callable[..., Path]:
         from transformers import AutoModelForCausalLM
 
         model = AutoModelForCausalLM.from_pretrained(tiny.path, dtype=torch.float32)
-        config = LoraConfig(**{"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **fields})
+        config = LoraConfig(
+            **{
+                "r": 4,
+                "lora_alpha": 8,
+                "target_modules": "all-linear",
+                "task_type": "CAUSAL_LM",
+                **fields,
+            }
+        )
         adapted = get_peft_model(model, config)
         generator = torch.Generator().manual_seed(0)
         for name, weight in adapted.named_parameters():

@@ -23,7 +23,9 @@ def base(tmp_path: Path) -> ModelRef:
 
 def check(folder: Path, shapes: dict[str, Shape], base: ModelRef, **config: Any) -> None:
     adapter = write_adapter(folder, shapes, **config)
-    check_adapter_file("tuned", adapter, json.loads((adapter / "adapter_config.json").read_text()), base)
+    check_adapter_file(
+        "tuned", adapter, json.loads((adapter / "adapter_config.json").read_text()), base
+    )
 
 
 @pytest.mark.parametrize(
@@ -31,18 +33,27 @@ def check(folder: Path, shapes: dict[str, Shape], base: ModelRef, **config: Any)
     [
         {},
         {"target_modules": r".*(q_proj|v_proj|down_proj)"},
-        {"target_modules": ["q_proj", "v_proj", "down_proj", "k_proj"]},  # none of its modules is called k_proj
+        {
+            "target_modules": ["q_proj", "v_proj", "down_proj", "k_proj"]
+        },  # none of its modules is called k_proj
     ],
 )
 def test_an_adapter_that_fits(tmp_path: Path, base: ModelRef, config: dict[str, Any]):
     check(tmp_path / "a", matrices(), base, **config)
-    check(tmp_path / "b", matrices(prefix=""), base, **config)  # vLLM takes names without PEFT's prefix
+    check(
+        tmp_path / "b", matrices(prefix=""), base, **config
+    )  # vLLM takes names without PEFT's prefix
 
 
 def test_a_pattern_of_ranks_is_followed_as_peft_and_vllm_do(tmp_path: Path, base: ModelRef):
-    shapes = {name: tuple(2 if n == 4 and "q_proj" in name else n for n in shape) for name, shape in matrices().items()}
+    shapes = {
+        name: tuple(2 if n == 4 and "q_proj" in name else n for n in shape)
+        for name, shape in matrices().items()
+    }
     check(tmp_path / "a", shapes, base, rank_pattern={"self_attn.q_proj": 2})
-    with pytest.raises(BadInput, match=r"layers\.0\.self_attn\.q_proj has rank 2 and adapter_config\.json says 4"):
+    with pytest.raises(
+        BadInput, match=r"layers\.0\.self_attn\.q_proj has rank 2 and adapter_config\.json says 4"
+    ):
         check(tmp_path / "b", shapes, base)
     with pytest.raises(BadInput, match=r"v_proj has rank 4 and adapter_config\.json says 2"):
         check(tmp_path / "c", shapes, base, rank_pattern={"(q|v)_proj": 2})
@@ -65,14 +76,24 @@ def test_a_pattern_of_ranks_is_followed_as_peft_and_vllm_do(tmp_path: Path, base
         (lambda t: t | {"base_model.model.model.norm.weight": (HIDDEN,)}, "no LoRA matrix; write merge"),
     ],
 )  # fmt: skip
-def test_a_file_that_vllm_would_refuse_or_serve_in_part(tmp_path: Path, base: ModelRef, change: Any, says: str):
-    with pytest.raises(BadInput, match=rf"variants\.tuned\.adapter: .*adapter_model\.safetensors: .*{says}"):
+def test_a_file_that_vllm_would_refuse_or_serve_in_part(
+    tmp_path: Path, base: ModelRef, change: Any, says: str
+):
+    with pytest.raises(
+        BadInput, match=rf"variants\.tuned\.adapter: .*adapter_model\.safetensors: .*{says}"
+    ):
         check(tmp_path / "a", change(matrices()), base)
 
 
-@pytest.mark.parametrize("config", [{"target_modules": "(q_proj"}, {"rank_pattern": {"(q_proj": 2}}])
-def test_a_pattern_that_is_no_regular_expression(tmp_path: Path, base: ModelRef, config: dict[str, Any]):
-    with pytest.raises(BadInput, match=r"adapter_config\.json: (target_modules|rank_pattern): .*\(q_proj.*; write"):
+@pytest.mark.parametrize(
+    "config", [{"target_modules": "(q_proj"}, {"rank_pattern": {"(q_proj": 2}}]
+)
+def test_a_pattern_that_is_no_regular_expression(
+    tmp_path: Path, base: ModelRef, config: dict[str, Any]
+):
+    with pytest.raises(
+        BadInput, match=r"adapter_config\.json: (target_modules|rank_pattern): .*\(q_proj.*; write"
+    ):
         check(tmp_path / "a", matrices(), base, **config)
 
 
@@ -84,9 +105,14 @@ def test_what_a_narrowed_adapter_leaves_out_is_not_missing(tmp_path: Path, base:
 
 
 def test_the_base_decides_which_embeddings_can_be_adapted(tmp_path: Path):
-    head = {f"base_model.model.lm_head.lora_{p}.weight": s for p, s in (("A", (4, HIDDEN)), ("B", (ROWS, 4)))}
+    head = {
+        f"base_model.model.lm_head.lora_{p}.weight": s
+        for p, s in (("A", (4, HIDDEN)), ("B", (ROWS, 4)))
+    }
     mistral = write_base(tmp_path / "mistral", architectures=["MistralForCausalLM"])
-    with pytest.raises(BadInput, match="vLLM does not adapt lm_head of a MistralForCausalLM; write merge"):
+    with pytest.raises(
+        BadInput, match="vLLM does not adapt lm_head of a MistralForCausalLM; write merge"
+    ):
         check(tmp_path / "a", matrices() | head, mistral)
 
 
@@ -94,18 +120,31 @@ def test_tokens_that_the_base_lacks(tmp_path: Path, base: ModelRef):
     for folder, tokens in ((base.path, ["<s>"]), (tmp_path / "a", ["<s>", "<|call|>"])):
         folder.mkdir(exist_ok=True)
         added = [{"id": i, "content": token} for i, token in enumerate(tokens)]
-        (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added, "model": {"vocab": {"a": 5}}}))
+        (folder / "tokenizer.json").write_text(
+            json.dumps({"added_tokens": added, "model": {"vocab": {"a": 5}}})
+        )
     with pytest.raises(BadInput, match=r"tokens that base lacks \(<\|call\|>\).*write merge"):
         check(tmp_path / "a", matrices(), base)
 
 
 def test_a_model_that_vllm_serves_without_adapters_only(tmp_path: Path, base: ModelRef):
     check_architecture("tuned", base)
-    check_architecture("tuned", write_base(tmp_path / "own", architectures=["OwnForCausalLM"]))  # who knows
-    with pytest.raises(BadInput, match=r"variants\.tuned\.adapter: vLLM serves no adapter of a GPT2LMHeadModel; write merge"):
-        check_architecture("tuned", write_base(tmp_path / "gpt2", architectures=["GPT2LMHeadModel"]))
+    check_architecture(
+        "tuned", write_base(tmp_path / "own", architectures=["OwnForCausalLM"])
+    )  # who knows
+    with pytest.raises(
+        BadInput,
+        match=r"variants\.tuned\.adapter: vLLM serves no adapter of a GPT2LMHeadModel; write merge",
+    ):
+        check_architecture(
+            "tuned", write_base(tmp_path / "gpt2", architectures=["GPT2LMHeadModel"])
+        )
 
 
 def test_a_quantized_base_is_held_against_names_alone(tmp_path: Path):
     packed = write_base(tmp_path / "base", quantization_config={"quant_method": "gptq"})
-    check(tmp_path / "a", {n: (4, 9) if n == f"{P}.lora_A.weight" else s for n, s in matrices().items()}, packed)
+    check(
+        tmp_path / "a",
+        {n: (4, 9) if n == f"{P}.lora_A.weight" else s for n, s in matrices().items()},
+        packed,
+    )

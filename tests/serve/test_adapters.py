@@ -63,7 +63,9 @@ def test_a_rank_over_vllms_limit_is_refused(adapter: Path, tmp_path: Path):
         ({"rank_pattern": ["q_proj"]}, None),
     ],
 )
-def test_settings_that_vllm_can_not_read(adapter: Path, tmp_path: Path, fields: dict[str, Any], reason: str | None):
+def test_settings_that_vllm_can_not_read(
+    adapter: Path, tmp_path: Path, fields: dict[str, Any], reason: str | None
+):
     edited = _edited(adapter, tmp_path, **fields)
     if reason is None:
         assert lora_rank("tuned", edited) == 4
@@ -104,7 +106,9 @@ def test_the_ranks_are_the_installed_vllms():
     named = next(
         node.value
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "MaxLoRARanks"
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "MaxLoRARanks"
     )
     assert isinstance(named, ast.Subscript)
     assert ast.literal_eval(named.slice) == RANKS

@@ -13,7 +13,13 @@ from foundation.models.model import ModelRef
 from serve import ServedVariant, check
 from serve.config import ServeConfig
 from serve.device import Device
-from serve.vllm.arguments import check_checkpoint, command_line, environment, serves_bitsandbytes, template_option
+from serve.vllm.arguments import (
+    check_checkpoint,
+    command_line,
+    environment,
+    serves_bitsandbytes,
+    template_option,
+)
 from serve.vllm.options import ask_parser
 
 CPU, CUDA = Device("cpu", None, 1), Device("cuda", None, 1)
@@ -25,7 +31,12 @@ def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path
         "max_model_len": 1024,
         "enforce_eager": True,
         "tensor_parallel": 2,
-        "engine": {"max-num-seqs": 8, "enable_prefix_caching": False, "compilation-config.mode": 0, "async-scheduling": True},
+        "engine": {
+            "max-num-seqs": 8,
+            "enable_prefix_caching": False,
+            "compilation-config.mode": 0,
+            "async-scheduling": True,
+        },
     }
     full = ServeConfig.model_validate(fields)
     awkward = tmp_path / "a=b, c"
@@ -48,11 +59,16 @@ def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
-        ({"max-num-seq": 64}, r"serve\.engine\.max-num-seq: vLLM [\d.]+ has no such option \(did you mean 'max-num-seqs'\?\)"),
+        (
+            {"max-num-seq": 64},
+            r"serve\.engine\.max-num-seq: vLLM [\d.]+ has no such option \(did you mean 'max-num-seqs'\?\)",
+        ),
         ({"max-num-seqs": "many"}, r"serve\.engine: vLLM [\d.]+ refuses it: .*max-num-seqs.*many"),
     ],
 )
-def test_an_option_that_vllm_does_not_know_or_take(tiny: ModelRef, engine: dict[str, object], message: str):
+def test_an_option_that_vllm_does_not_know_or_take(
+    tiny: ModelRef, engine: dict[str, object], message: str
+):
     config = ServeConfig.model_validate({"engine": engine, "memory": "64GB"})
     with pytest.raises(BadInput, match=message):
         check([ServedVariant("base", tiny)], config)
@@ -69,11 +85,18 @@ def test_an_option_that_vllm_does_not_know_or_take(tiny: ModelRef, engine: dict[
 )
 def test_an_option_that_has_its_own_field_or_is_ours(tiny: ModelRef, option: str, message: str):
     with pytest.raises(BadInput, match=message):
-        check([ServedVariant("base", tiny)], ServeConfig.model_validate({"engine": {option: 1}, "memory": "64GB"}))
+        check(
+            [ServedVariant("base", tiny)],
+            ServeConfig.model_validate({"engine": {option: 1}, "memory": "64GB"}),
+        )
 
 
-def test_a_bitsandbytes_checkpoint_needs_the_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
+def test_a_bitsandbytes_checkpoint_needs_the_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "config.json").write_text(
+        '{"quantization_config": {"quant_method": "bitsandbytes"}}'
+    )
     model = ModelRef("m", None, tmp_path)
     check_checkpoint("nf4", model)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -81,7 +104,9 @@ def test_a_bitsandbytes_checkpoint_needs_the_plugin(tmp_path: Path, monkeypatch:
         check_checkpoint("nf4", model)
 
 
-def test_a_vllm_that_loads_bitsandbytes_itself_needs_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_vllm_that_loads_bitsandbytes_itself_needs_no_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     vllm = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: vllm if name == "vllm" else None)
     assert not serves_bitsandbytes()
@@ -90,11 +115,17 @@ def test_a_vllm_that_loads_bitsandbytes_itself_needs_no_plugin(tmp_path: Path, m
     assert serves_bitsandbytes()
 
 
-def test_the_environment_is_ours_with_the_key_and_without_what_outvotes_the_command_line(monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_is_ours_with_the_key_and_without_what_outvotes_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     env = environment("secret")
-    assert env["VLLM_API_KEY"] == "secret" and env["HF_HUB_OFFLINE"] == "1" and env["CUDA_VISIBLE_DEVICES"] == "3"
+    assert (
+        env["VLLM_API_KEY"] == "secret"
+        and env["HF_HUB_OFFLINE"] == "1"
+        and env["CUDA_VISIBLE_DEVICES"] == "3"
+    )
     assert "VLLM_CPU_KVCACHE_SPACE" not in env
 
 
@@ -102,7 +133,9 @@ def test_weights_in_mistrals_own_form_are_not_read_in_place_of_the_others(tmp_pa
     model = ModelRef("m", None, tmp_path)
     (tmp_path / "model.safetensors").touch()
     plain = [ServedVariant("base", model)]
-    assert not any("load-format" in argument for argument in command_line(model, plain, {}, ServeConfig(), CPU))
+    assert not any(
+        "load-format" in argument for argument in command_line(model, plain, {}, ServeConfig(), CPU)
+    )
     (tmp_path / "consolidated.safetensors").touch()
     assert "--load-format=safetensors" in command_line(model, plain, {}, ServeConfig(), CPU)
 
@@ -112,9 +145,14 @@ def test_weights_in_mistrals_own_form_are_not_read_in_place_of_the_others(tmp_pa
     [("hqq", True), ("gguf", True), ("gptq", False), ("compressed_tensors", False), ("FP8", False)],
 )
 def test_a_format_that_vllm_does_not_know(tmp_path: Path, method: str, refused: bool):
-    (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"quantization_config": {"quant_method": method}})
+    )
     if refused:
-        with pytest.raises(BadInput, match=rf"variants\.q: .*config\.json: quant_method: .* knows no format '{method}'"):
+        with pytest.raises(
+            BadInput,
+            match=rf"variants\.q: .*config\.json: quant_method: .* knows no format '{method}'",
+        ):
             check_checkpoint("q", ModelRef("m", None, tmp_path))
     else:
         check_checkpoint("q", ModelRef("m", None, tmp_path))
@@ -127,15 +165,28 @@ def test_a_template_is_handed_over_in_a_file(tmp_path: Path):
     assert file.read_bytes() == "é {{ messages }}\n".encode()
 
 
-def test_a_server_that_works_elsewhere_finds_the_files_that_are_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_server_that_works_elsewhere_finds_the_files_that_are_named_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     for name in ("plain.jinja", "half"):
         (tmp_path / name).touch()
     long = json.dumps({"note": "x." * 400})
-    engine = {"chat-template": "plain.jinja", "kv-cache-dtype": "half", "tokenizer": "org/name", "seed": 3, "hf-overrides": long}
+    engine = {
+        "chat-template": "plain.jinja",
+        "kv-cache-dtype": "half",
+        "tokenizer": "org/name",
+        "seed": 3,
+        "hf-overrides": long,
+    }
     config = ServeConfig.model_validate({"engine": engine})
     model = ModelRef("m", None, Path("runs/x/checkpoints/m"))
     line = command_line(model, [ServedVariant("base", model)], {}, config, CPU)
     assert f"--chat-template={tmp_path}/plain.jinja" in line
-    assert {"--kv-cache-dtype=half", "--tokenizer=org/name", "--seed=3", f"--hf-overrides={long}"} <= set(line)
+    assert {
+        "--kv-cache-dtype=half",
+        "--tokenizer=org/name",
+        "--seed=3",
+        f"--hf-overrides={long}",
+    } <= set(line)
     assert f"--model={tmp_path}/runs/x/checkpoints/m" in line

@@ -27,10 +27,21 @@ def test_the_shell_puts_the_secrets_in() -> None:
     line = curl_line(endpoint, "It's")
     assert "abcd1234" not in line and "c`d" not in line
     made = words(line, KEY='a"b$c`d\\e', OTHER="abcd1234")
-    assert made[:6] == ["curl", "-s", "--insecure", "--cacert", "/ca files/ca.pem", "https://h/v1/chat/completions?key=abcd1234"]
+    assert made[:6] == [
+        "curl",
+        "-s",
+        "--insecure",
+        "--cacert",
+        "/ca files/ca.pem",
+        "https://h/v1/chat/completions?key=abcd1234",
+    ]
     assert 'api-key: a"b$c`d\\e' in made and "x: plain" in made
     body = json.loads(made[made.index("-d") + 1])
-    assert body == {"model": "m", "messages": [{"role": "user", "content": "It's"}], "max_completion_tokens": 64}
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "It's"}],
+        "max_completion_tokens": 64,
+    }
 
 
 def test_a_key_of_our_own_server_and_a_unix_socket() -> None:

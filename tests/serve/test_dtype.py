@@ -32,7 +32,9 @@ def model(folder: Path, quantization: dict[str, object] | None = None) -> ModelR
 
 
 def config(dtype: str = "auto", **more: object) -> ServeConfig:
-    return ServeConfig.model_validate({"device": "cpu", "dtype": dtype, "kv_cache": "64MiB", "memory": "64GB", **more})
+    return ServeConfig.model_validate(
+        {"device": "cpu", "dtype": dtype, "kv_cache": "64MiB", "memory": "64GB", **more}
+    )
 
 
 def test_auto_takes_what_the_processor_does_at_speed(fast: bool, tmp_path: Path) -> None:
@@ -43,7 +45,9 @@ def test_auto_takes_what_the_processor_does_at_speed(fast: bool, tmp_path: Path)
 
 
 @pytest.mark.parametrize("asked", ["bfloat16", "float32"])
-def test_what_is_emulated_is_doubted_where_it_was_asked_for(fast: bool, asked: str, tmp_path: Path) -> None:
+def test_what_is_emulated_is_doubted_where_it_was_asked_for(
+    fast: bool, asked: str, tmp_path: Path
+) -> None:
     found = served_dtype(ServedVariant("v", model(tmp_path)), config(asked), on_cpu=True)
     assert found.dtype == asked
     assert (found.doubt is not None) is (asked == "bfloat16" and not fast)
@@ -52,16 +56,24 @@ def test_what_is_emulated_is_doubted_where_it_was_asked_for(fast: bool, asked: s
 FOUR_BITS = [
     {"quant_method": "bitsandbytes", "load_in_4bit": True},
     {"quant_method": "gptq", "bits": 4},
-    {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}},
+    {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"weights": {"num_bits": 4}}},
+    },
 ]
 EIGHT_BITS = [
     {"quant_method": "bitsandbytes", "load_in_8bit": True, "load_in_4bit": False},
-    {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 8}}}},
+    {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"weights": {"num_bits": 8}}},
+    },
 ]
 
 
 @pytest.mark.parametrize("quantization", FOUR_BITS)
-def test_weights_of_four_bits_stay_in_16_bits(fast: bool, quantization: dict[str, object], tmp_path: Path) -> None:
+def test_weights_of_four_bits_stay_in_16_bits(
+    fast: bool, quantization: dict[str, object], tmp_path: Path
+) -> None:
     variant = ServedVariant("v", model(tmp_path, quantization))
     assert has_four_bits(variant)
     found = served_dtype(variant, config(), on_cpu=True)
@@ -71,7 +83,9 @@ def test_weights_of_four_bits_stay_in_16_bits(fast: bool, quantization: dict[str
 
 
 @pytest.mark.parametrize("quantization", EIGHT_BITS)
-def test_weights_of_eight_bits_are_served_like_any_other(quantization: dict[str, object], tmp_path: Path) -> None:
+def test_weights_of_eight_bits_are_served_like_any_other(
+    quantization: dict[str, object], tmp_path: Path
+) -> None:
     assert not has_four_bits(ServedVariant("v", model(tmp_path, quantization)))
 
 
@@ -91,10 +105,14 @@ def test_float32_takes_twice_the_memory_of_16_bit_weights(tmp_path: Path) -> Non
     assert estimate_memory(int8, config(), device, "float32").weights == int8.size_bytes()
 
 
-def test_the_plan_says_which_format_each_server_gets(fast: bool, tiny: ModelRef, tmp_path: Path) -> None:
+def test_the_plan_says_which_format_each_server_gets(
+    fast: bool, tiny: ModelRef, tmp_path: Path
+) -> None:
     quantized = ServedVariant("nf4", ModelRef("q", None, tmp_path / "missing"), four_bits=True)
     plan = check([ServedVariant("base", tiny), quantized], config())
     wanted = ["bfloat16" if fast else "float32", "bfloat16"]
     assert [server.dtype.dtype for server in plan.servers] == wanted
-    assert [next(a for a in s.arguments if a.startswith("--dtype")) for s in plan.servers] == [f"--dtype={d}" for d in wanted]
+    assert [next(a for a in s.arguments if a.startswith("--dtype")) for s in plan.servers] == [
+        f"--dtype={d}" for d in wanted
+    ]
     assert any("no instructions for bfloat16" in note for note in plan.notes) is not fast

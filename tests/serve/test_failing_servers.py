@@ -60,17 +60,28 @@ class Bench:
 
     def __init__(self, hosting: Hosting, endpoints: dict[str, Endpoint]) -> None:
         self.hosting, self.endpoints = hosting, endpoints
-        self.shared = set[Path]().union(*(shared_memory(p.pid) for name in endpoints for p in self.processes(name)))
+        self.shared = set[Path]().union(
+            *(shared_memory(p.pid) for name in endpoints for p in self.processes(name))
+        )
         assert len(self.shared) == len(endpoints), "each engine has some"
 
     def processes(self, variant: str) -> list[psutil.Process]:
         """First warden, second warden, API server, engine; the resource tracker may be one more."""
         root = psutil.Process(next(s for s in self.hosting._up if s.plan.name == variant).pid)
-        return [root, *(p for p in root.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline()))]
+        return [
+            root,
+            *(
+                p
+                for p in root.children(recursive=True)
+                if "resource_tracker" not in " ".join(p.cmdline())
+            ),
+        ]
 
 
 @asynccontextmanager
-async def bench(a: ModelRef, b: ModelRef, logs: Path, partly: bool = False, patience: float = 60.0) -> AsyncIterator[Bench]:
+async def bench(
+    a: ModelRef, b: ModelRef, logs: Path, partly: bool = False, patience: float = 60.0
+) -> AsyncIterator[Bench]:
     config = ServeConfig.model_validate(SECTION)
     plan = check([ServedVariant("a", a), ServedVariant("b", b)], config)
     hosting = Hosting(plan, config, logs, Silent(), unreached, patience=patience)
@@ -82,7 +93,9 @@ async def bench(a: ModelRef, b: ModelRef, logs: Path, partly: bool = False, pati
         assert not any(file.exists() for file in up.shared)
     finally:
         left = [
-            p for p in psutil.Process().children(recursive=True) if p not in before and "tracker" not in " ".join(p.cmdline())
+            p
+            for p in psutil.Process().children(recursive=True)
+            if p not in before and "tracker" not in " ".join(p.cmdline())
         ]
         for process in left:
             with suppress(psutil.NoSuchProcess):
@@ -98,7 +111,9 @@ async def failing(hosting: Hosting) -> ServerFailed:
 
 
 @pytest.mark.parametrize("which", ["API server", "engine"])
-async def test_a_death_is_the_failure_of_one_server(model: ModelRef, others: ModelRef, tmp_path: Path, which: str):
+async def test_a_death_is_the_failure_of_one_server(
+    model: ModelRef, others: ModelRef, tmp_path: Path, which: str
+):
     async with bench(model, others, tmp_path) as up:
         family = up.processes("a")
         family[2 if which == "API server" else 3].kill()
@@ -119,7 +134,9 @@ async def test_a_death_is_the_failure_of_one_server(model: ModelRef, others: Mod
 
 
 @pytest.mark.parametrize("which", [2, 3], ids=["API server", "engine"])
-async def test_a_server_that_was_stopped_is_noticed_once_and_soon(model: ModelRef, others: ModelRef, tmp_path: Path, which: int):
+async def test_a_server_that_was_stopped_is_noticed_once_and_soon(
+    model: ModelRef, others: ModelRef, tmp_path: Path, which: int
+):
     async with bench(model, others, tmp_path, patience=1.0) as up:
         family = up.processes("b")
         family[which].suspend()
@@ -131,7 +148,9 @@ async def test_a_server_that_was_stopped_is_noticed_once_and_soon(model: ModelRe
 
 
 @pytest.mark.parametrize("killed", [[0], [1], [0, 1]], ids=["first", "second", "both"])
-async def test_a_warden_that_is_killed_leaves_nothing(model: ModelRef, others: ModelRef, tmp_path: Path, killed: list[int]):
+async def test_a_warden_that_is_killed_leaves_nothing(
+    model: ModelRef, others: ModelRef, tmp_path: Path, killed: list[int]
+):
     async with bench(model, others, tmp_path) as up:
         family = up.processes("a")
         for place in killed:
@@ -150,7 +169,10 @@ async def test_one_server_does_not_start_and_the_other_is_served(
         assert list(up.endpoints) == ["a"]
         assert "died while it started" in str(up.hosting.failed["b"])
         assert up.hosting.failed["b"].detail == "ValueError: this model is broken"
-    with pytest.raises(ServerFailed, match="the server of b died while it started: ValueError: this model is broken"):
+    with pytest.raises(
+        ServerFailed,
+        match="the server of b died while it started: ValueError: this model is broken",
+    ):
         async with bench(model, others, tmp_path):
             pass
 
@@ -169,7 +191,9 @@ async def test_a_stranger_on_the_port_hears_nothing(model: ModelRef, tmp_path: P
         port = free.getsockname()[1]
     stranger = Stranger(port)
     config = ServeConfig.model_validate({**SECTION, "ports": f"{port}-{port}"})
-    hosting = Hosting(check([ServedVariant("a", model)], config), config, tmp_path, Silent(), unreached)
+    hosting = Hosting(
+        check([ServedVariant("a", model)], config), config, tmp_path, Silent(), unreached
+    )
 
     async def serve() -> None:
         async with hosting.round(["a"]):
@@ -179,14 +203,17 @@ async def test_a_stranger_on_the_port_hears_nothing(model: ModelRef, tmp_path: P
     await _started(hosting)
     stranger.start()
     with pytest.raises(
-        ServerFailed, match=rf"its port {port} for itself: process {os.getpid()} .* listens there|its port was taken"
+        ServerFailed,
+        match=rf"its port {port} for itself: process {os.getpid()} .* listens there|its port was taken",
     ):
         await serving
     assert stranger.heard == b""
     stranger.close()
 
 
-async def test_a_server_whose_port_a_stranger_takes_over_gets_no_more_requests(model: ModelRef, others: ModelRef, tmp_path: Path):
+async def test_a_server_whose_port_a_stranger_takes_over_gets_no_more_requests(
+    model: ModelRef, others: ModelRef, tmp_path: Path
+):
     async with bench(model, others, tmp_path) as up:
         port = int(up.endpoints["a"].base_url.rpartition(":")[2].removesuffix("/v1"))
         with pytest.raises(OSError):

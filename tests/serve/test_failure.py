@@ -36,10 +36,16 @@ def test_the_cause_of_a_real_death_is_named(log: Path):
             "RuntimeError: Quantization scheme is not supported for the current GPU. Min capability: 75.",
             "unsupported_quantization",
         ),
-        ("ValueError: Failed to find a kernel that can implement the WNA16 linear layer. Reasons:", "unsupported_quantization"),
+        (
+            "ValueError: Failed to find a kernel that can implement the WNA16 linear layer. Reasons:",
+            "unsupported_quantization",
+        ),
         ("ValueError: LoRA rank 64 is greater than max_lora_rank 16.", "unsupported_adapter"),
         ("ValueError: vLLM does not yet support DoRA.", "unsupported_adapter"),
-        ("ValueError: While loading x, expected target modules in {'qkv_proj'} but received ['lm_head'].", "unsupported_adapter"),
+        (
+            "ValueError: While loading x, expected target modules in {'qkv_proj'} but received ['lm_head'].",
+            "unsupported_adapter",
+        ),
     ],
 )
 def test_messages_of_paths_that_need_an_accelerator_or_a_bad_adapter(line: str, kind: str):
@@ -84,7 +90,11 @@ def test_telling_lines_are_few_and_hold_no_chatter(log: Path):
     assert len(lines) <= MOST_LINES
     assert len(set(lines)) == len(lines)
     assert all(line.strip() and len(line) <= LINE_LENGTH for line in lines)
-    assert not any(word in line for line in lines for word in ('  File "', "nanobind", " INFO ", "Loading safetensors"))
+    assert not any(
+        word in line
+        for line in lines
+        for word in ('  File "', "nanobind", " INFO ", "Loading safetensors")
+    )
 
 
 @pytest.mark.parametrize(("name", "words"), ESSENTIAL.items())
@@ -94,8 +104,12 @@ def test_telling_lines_hold_the_error_that_matters(name: str, words: str):
 
 
 def test_an_error_among_hundreds_of_lines_of_chatter_is_what_is_shown():
-    chatter = "".join(f"(APIServer pid=7) INFO 11-21 22:44:{n:02d} [a.py:1] request {n}\n" for n in range(60))
-    error = "(EngineCore pid=8) ERROR 11-21 22:44:45 [core.py:9] RuntimeError: the wheels came off\n"
+    chatter = "".join(
+        f"(APIServer pid=7) INFO 11-21 22:44:{n:02d} [a.py:1] request {n}\n" for n in range(60)
+    )
+    error = (
+        "(EngineCore pid=8) ERROR 11-21 22:44:45 [core.py:9] RuntimeError: the wheels came off\n"
+    )
     assert telling_lines(chatter + error + error + chatter) == "RuntimeError: the wheels came off"
 
 

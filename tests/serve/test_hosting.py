@@ -42,7 +42,9 @@ def _remember_what_ran_before() -> None:
 
 def children() -> list[psutil.Process]:
     """What this test has started."""
-    return [process for process in psutil.Process().children(recursive=True) if process not in _others]
+    return [
+        process for process in psutil.Process().children(recursive=True) if process not in _others
+    ]
 
 
 def left(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -56,19 +58,38 @@ async def unreached(endpoint: Endpoint) -> Endpoint:
 
 async def ask(endpoint: Endpoint, **headers: str) -> tuple[int, Any]:
     """Status, and the answer to one greedy question."""
-    body = {"model": endpoint.model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16, "temperature": 0}
+    body = {
+        "model": endpoint.model,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 16,
+        "temperature": 0,
+    }
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{endpoint.base_url}/chat/completions", json=body, headers={**endpoint.headers, **headers}) as answer,
+        session.post(
+            f"{endpoint.base_url}/chat/completions",
+            json=body,
+            headers={**endpoint.headers, **headers},
+        ) as answer,
     ):
         parsed = await answer.json()
-        return answer.status, parsed["choices"][0]["message"]["content"] if answer.status == 200 else parsed
+        return answer.status, parsed["choices"][0]["message"][
+            "content"
+        ] if answer.status == 200 else parsed
 
 
-async def test_a_round_of_servers_from_start_to_a_death_in_the_run(tiny: ModelRef, adapter: Path, tmp_path: Path):
-    variants = [ServedVariant("base", tiny), ServedVariant("base-short", tiny), ServedVariant("tuned", tiny, adapter=adapter)]
+async def test_a_round_of_servers_from_start_to_a_death_in_the_run(
+    tiny: ModelRef, adapter: Path, tmp_path: Path
+):
+    variants = [
+        ServedVariant("base", tiny),
+        ServedVariant("base-short", tiny),
+        ServedVariant("tuned", tiny, adapter=adapter),
+    ]
     plan = check(variants, CONFIG)
-    hosting = Hosting(plan, CONFIG, tmp_path / "logs", Silent(), unreached, telemetry=tmp_path / "telemetry")
+    hosting = Hosting(
+        plan, CONFIG, tmp_path / "logs", Silent(), unreached, telemetry=tmp_path / "telemetry"
+    )
     with pytest.raises(SystemFailed) as failure:
         async with hosting.round(plan.rounds[0]) as endpoints:
             assert list(endpoints) == ["base", "base-short", "tuned"]
@@ -77,23 +98,36 @@ async def test_a_round_of_servers_from_start_to_a_death_in_the_run(tiny: ModelRe
             answers = {name: await ask(endpoint) for name, endpoint in endpoints.items()}
             assert all(status == 200 for status, _ in answers.values())
             assert answers["base"] == answers["base-short"] != answers["tuned"]
-            pasted = await asyncio.create_subprocess_shell(curl_line(endpoints["tuned"]), stdout=subprocess.PIPE)
+            pasted = await asyncio.create_subprocess_shell(
+                curl_line(endpoints["tuned"]), stdout=subprocess.PIPE
+            )
             assert b'"model":"tuned"' in (await pasted.communicate())[0]
 
             status, _ = await ask(endpoints["base"], Authorization="Bearer guessed")
             assert status == 401
-            listening = [c for p in children() for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+            listening = [
+                c
+                for p in children()
+                for c in p.net_connections("tcp")
+                if c.status == psutil.CONN_LISTEN
+            ]
             serving = {endpoint.base_url for endpoint in endpoints.values()}
             assert {f"http://{c.laddr.ip}:{c.laddr.port}/v1" for c in listening} >= serving
             assert not any(endpoints["base"].api_key in " ".join(p.cmdline()) for p in children())
-            assert not any(endpoints["base"].api_key in log.read_text() for log in (tmp_path / "logs").iterdir())
+            assert not any(
+                endpoints["base"].api_key in log.read_text()
+                for log in (tmp_path / "logs").iterdir()
+            )
 
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(hosting.watch(), 2)
             family = children()
             next(p for p in family if "Worker" in p.name()).kill()
             await asyncio.wait_for(hosting.watch(), 60)
-    assert re.match(r"the server of (base, base-short|tuned) died while it was under load: .*killed", str(failure.value))
+    assert re.match(
+        r"the server of (base, base-short|tuned) died while it was under load: .*killed",
+        str(failure.value),
+    )
     assert "died unexpectedly" in failure.value.detail
     assert left(family) == []
     _check_telemetry(tmp_path / "telemetry", {"base", "base-short", "tuned"})
@@ -109,7 +143,10 @@ def _check_telemetry(folder: Path, variants: set[str]) -> None:
     assert abs(samples[-1]["unix_ns"] - time.time_ns()) < 600e9
     assert samples[0]["rss_bytes"] > 500 * 2**20 and samples[0]["cpu_s"] > 1
     answered = [s for s in samples if s["generation_tokens"] is not None]
-    assert answered[-1]["generation_tokens"] >= 1 and answered[-1]["prompt_tokens"] > answered[-1]["generation_tokens"] - 40
+    assert (
+        answered[-1]["generation_tokens"] >= 1
+        and answered[-1]["prompt_tokens"] > answered[-1]["generation_tokens"] - 40
+    )
     assert {s["running"] for s in answered} <= {0, 1}, "one request at a time was asked"
     assert answered[0]["preemptions"] == 0
 
@@ -119,7 +156,9 @@ async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
     file = model.path / "config.json"
     file.write_text(file.read_text().replace("LlamaForCausalLM", "MadeUpForCausalLM"))
     plan = check([ServedVariant("odd", model)], CONFIG)
-    with pytest.raises(SystemFailed, match=r"the server of odd died while it started: .*architecture.*odd\.log") as failure:
+    with pytest.raises(
+        SystemFailed, match=r"the server of odd died while it started: .*architecture.*odd\.log"
+    ) as failure:
         async with Hosting(plan, CONFIG, tmp_path / "logs", Silent(), unreached).round(["odd"]):
             pass
     assert "MadeUpForCausalLM" in failure.value.detail
@@ -129,7 +168,9 @@ async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
 async def test_a_server_that_is_not_ready_in_time(tiny: ModelRef, tmp_path: Path):
     config = CONFIG.model_copy(update={"start_timeout": 1.0})
     plan = check([ServedVariant("base", tiny)], config)
-    with pytest.raises(SystemFailed, match=r"the server of base not ready after 1 s \(serve\.start_timeout\)"):
+    with pytest.raises(
+        SystemFailed, match=r"the server of base not ready after 1 s \(serve\.start_timeout\)"
+    ):
         async with Hosting(plan, config, tmp_path, Silent(), unreached).round(["base"]):
             pass
     assert children() == []
@@ -161,7 +202,10 @@ def test_a_program_that_is_ended_by_a_signal_leaves_no_server(tiny: ModelRef, tm
     """SIGINT and SIGTERM while vLLM starts, SIGKILL when it is up; `test_warden` has the other combinations."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
     command = [sys.executable, "-c", PROGRAM, str(tiny.path), str(tmp_path)]
-    programs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in numbers]
+    programs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in numbers
+    ]
     for program, number in zip(programs, numbers, strict=True):
         assert program.stdout is not None
         if number == signal.SIGKILL:
@@ -180,7 +224,10 @@ def _family_of(program: subprocess.Popen[str], at_least: int) -> list[psutil.Pro
 
 
 async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path):
-    plan = check([ServedVariant("prod", None, elsewhere=Endpoint("prod", "http://127.0.0.1:9", "m", "k"))], CONFIG)
+    plan = check(
+        [ServedVariant("prod", None, elsewhere=Endpoint("prod", "http://127.0.0.1:9", "m", "k"))],
+        CONFIG,
+    )
     said: list[str] = []
 
     class Heard(Silent):
@@ -200,7 +247,10 @@ async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path)
 
 
 async def test_an_api_elsewhere_that_can_not_be_reached_ends_the_round(tmp_path: Path):
-    plan = check([ServedVariant("prod", None, elsewhere=Endpoint("prod", "http://127.0.0.1:9/v1", "m"))], CONFIG)
+    plan = check(
+        [ServedVariant("prod", None, elsewhere=Endpoint("prod", "http://127.0.0.1:9/v1", "m"))],
+        CONFIG,
+    )
 
     async def refuse(endpoint: Endpoint) -> Endpoint:
         raise SystemFailed(f"{endpoint.variant}: no token could be generated")

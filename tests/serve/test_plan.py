@@ -29,7 +29,9 @@ def absent(model_id: str) -> ModelRef:
     return ModelRef(model_id, None, Path("/nonexistent") / model_id)
 
 
-def test_variants_of_one_checkpoint_share_a_server_and_adapters_share_another(tiny: ModelRef, adapter: Path):
+def test_variants_of_one_checkpoint_share_a_server_and_adapters_share_another(
+    tiny: ModelRef, adapter: Path
+):
     other = absent("merged-1B")
     plan = check(
         [
@@ -51,7 +53,10 @@ def test_variants_of_one_checkpoint_share_a_server_and_adapters_share_another(ti
 
 
 def test_every_server_has_the_same_flags_but_for_its_adapters(tiny: ModelRef, adapter: Path):
-    plan = check([ServedVariant("base", tiny), ServedVariant("tuned", tiny, adapter=adapter)], config(enforce_eager=True))
+    plan = check(
+        [ServedVariant("base", tiny), ServedVariant("tuned", tiny, adapter=adapter)],
+        config(enforce_eager=True),
+    )
     base, tuned = (set(server.arguments) for server in plan.servers)
     assert "--enable-lora" in tuned - base
     assert not any("lora" in argument for argument in base)
@@ -85,14 +90,21 @@ def test_the_ports_must_be_enough_for_those_up_together(tiny: ModelRef, adapter:
 
 
 def test_a_model_that_is_not_here_is_estimated_by_its_name_and_said_so():
-    plan = check([ServedVariant("base", absent("meta-llama/Llama-3.1-8B-Instruct"))], config(device="cuda", memory="80GB"))
+    plan = check(
+        [ServedVariant("base", absent("meta-llama/Llama-3.1-8B-Instruct"))],
+        config(device="cuda", memory="80GB"),
+    )
     assert plan.servers[0].memory.weights == 16 * GB
-    assert any("Llama-3.1-8B-Instruct: not on this machine; 8 billion" in note for note in plan.notes)
+    assert any(
+        "Llama-3.1-8B-Instruct: not on this machine; 8 billion" in note for note in plan.notes
+    )
     unknown = check([ServedVariant("base", absent("org/mystery"))], config())
     assert any("not counted" in note for note in unknown.notes)
 
 
-def test_an_adapter_still_to_be_trained_is_served_with_the_rank_it_will_have(tiny: ModelRef, tmp_path: Path):
+def test_an_adapter_still_to_be_trained_is_served_with_the_rank_it_will_have(
+    tiny: ModelRef, tmp_path: Path
+):
     plan = check([ServedVariant("tuned", tiny, adapter=tmp_path / "later", rank=24)], config())
     assert "--max-lora-rank=32" in plan.servers[0].arguments
     with pytest.raises(BadInput, match="rank 600"):
@@ -113,15 +125,22 @@ def test_an_accelerator_is_shared_only_as_far_as_its_memory_is_claimed():
     h100, little_host = Device("cuda", 80 * GB, 1, 128 * GB), Device("cuda", 80 * GB, 1, 24 * GB)
 
     def server(share: float) -> MemoryEstimate:
-        return MemoryEstimate(weights=16 * GB, kv_cache=int(80 * GB * share) - 19 * GB, runtime=3 * GB)
+        return MemoryEstimate(
+            weights=16 * GB, kv_cache=int(80 * GB * share) - 19 * GB, runtime=3 * GB
+        )
 
-    whole, third = ServeConfig(device="cuda"), ServeConfig.model_validate({"device": "cuda", "gpu_memory_utilization": 0.3})
+    whole, third = (
+        ServeConfig(device="cuda"),
+        ServeConfig.model_validate({"device": "cuda", "gpu_memory_utilization": 0.3}),
+    )
     assert choose_residency([server(0.9)], whole, h100)[0] == "resident"
     assert choose_residency([server(0.9)] * 2, whole, h100)[0] == "sleep"
     assert choose_residency([server(0.9)] * 2, whole, little_host)[0] == "turns"
     assert choose_residency([server(0.3)] * 3, third, h100)[0] == "resident"
     with pytest.raises(BadInput, match="tensor_parallel"):
-        choose_residency([MemoryEstimate(weights=140 * GB, kv_cache=0, runtime=3 * GB)], whole, h100)
+        choose_residency(
+            [MemoryEstimate(weights=140 * GB, kv_cache=0, runtime=3 * GB)], whole, h100
+        )
     residency, note = choose_residency([server(0.9)] * 2, whole, Device("cuda", None, 1))
     assert residency == "sleep" and note is not None and "not checked" in note
 
@@ -131,7 +150,9 @@ def test_the_server_that_is_awake_leaves_room_for_what_the_sleepers_keep():
     small = check(variants, config(device="cuda", memory="24GB", residency="sleep"))
     assert all("--gpu-memory-utilization=0.75" in server.arguments for server in small.servers)
     assert any("75%" in note for note in small.notes)
-    with pytest.raises(BadInput, match=r"serve\.residency: .* about 5\.0 GB, and 6 of them asleep leave 2\.0 GB"):
+    with pytest.raises(
+        BadInput, match=r"serve\.residency: .* about 5\.0 GB, and 6 of them asleep leave 2\.0 GB"
+    ):
         check(variants, config(device="cuda", memory="8GB", residency="sleep"))
     large = check(variants, config(device="cuda", memory="80GB", residency="sleep"))
     assert all("--gpu-memory-utilization=0.9" in server.arguments for server in large.servers)

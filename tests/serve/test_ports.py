@@ -40,7 +40,10 @@ def test_a_held_port_is_free_for_a_server_that_shares_and_for_nobody_else():
 def test_a_range_is_used_up_and_then_refused(two_free: str):
     with held_port(two_free) as one, held_port(two_free) as other:
         assert f"{one.number}-{other.number}" == two_free
-        with pytest.raises(BadInput, match=rf"serve\.ports: every port of {two_free} is taken"), held_port(two_free):
+        with (
+            pytest.raises(BadInput, match=rf"serve\.ports: every port of {two_free} is taken"),
+            held_port(two_free),
+        ):
             pass
     with held_port(two_free) as again:
         assert again.number == one.number
@@ -84,7 +87,11 @@ def bound(port: int, *options: int) -> socket.socket:
     return made
 
 
-SHARING = [(socket.SO_REUSEADDR,), (socket.SO_REUSEPORT,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT)]
+SHARING = [
+    (socket.SO_REUSEADDR,),
+    (socket.SO_REUSEPORT,),
+    (socket.SO_REUSEADDR, socket.SO_REUSEPORT),
+]
 
 
 @pytest.mark.parametrize("options", SHARING)

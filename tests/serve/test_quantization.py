@@ -11,7 +11,10 @@ from serve.vllm.quantization import stored_method, why_not_on_cpu
 
 
 def packed(bits: int, kind: str, activations: bool) -> dict[str, Any]:
-    group = {"weights": {"num_bits": bits, "type": kind}, "input_activations": {"num_bits": bits} if activations else None}
+    group = {
+        "weights": {"num_bits": bits, "type": kind},
+        "input_activations": {"num_bits": bits} if activations else None,
+    }
     return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
 
 
@@ -37,4 +40,7 @@ def test_what_a_checkpoint_is_quantized_as(settings: dict[str, Any], method: Met
 
 
 def test_what_a_processor_has_no_kernel_for():
-    assert [m for m in ("fp8-dynamic", "nvfp4", "w4a16") if why_not_on_cpu(m)] == ["fp8-dynamic", "nvfp4"]
+    assert [m for m in ("fp8-dynamic", "nvfp4", "w4a16") if why_not_on_cpu(m)] == [
+        "fp8-dynamic",
+        "nvfp4",
+    ]

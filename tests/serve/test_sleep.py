@@ -45,10 +45,18 @@ class Imitation:
 
         async def complete(request: web.Request) -> web.Response:
             self.asked.append((name, "token"))
-            return web.json_response({"choices": [{"text": "x"}]}, status=200 if name in self.awake else 500)
+            return web.json_response(
+                {"choices": [{"text": "x"}]}, status=200 if name in self.awake else 500
+            )
 
         made = web.Application()
-        made.add_routes([web.post("/sleep", sleep), web.post("/wake_up", wake), web.get("/is_sleeping", is_sleeping)])
+        made.add_routes(
+            [
+                web.post("/sleep", sleep),
+                web.post("/wake_up", wake),
+                web.get("/is_sleeping", is_sleeping),
+            ]
+        )
         made.add_routes([web.post("/v1/completions", complete)])
         return made
 
@@ -101,7 +109,10 @@ async def test_what_does_not_sleep_or_does_not_answer_is_said() -> None:
 
 
 def test_the_plan_of_servers_that_sleep() -> None:
-    variants = [ServedVariant(name, ModelRef(f"org/{name}-8B", None, Path("/nonexistent") / name)) for name in ("base", "tuned")]
+    variants = [
+        ServedVariant(name, ModelRef(f"org/{name}-8B", None, Path("/nonexistent") / name))
+        for name in ("base", "tuned")
+    ]
     config = ServeConfig.model_validate({"device": "cuda", "memory": "80GB", "residency": "sleep"})
     plan = check(variants, config)
     assert (plan.residency, plan.rounds) == ("sleep", (("base", "tuned"),))

@@ -54,7 +54,9 @@ def test_a_damaged_file_is_put_aside_and_named(tmp_path: Path, damage: str):
 
         pq.write_table(pa.table({"running": ["many"]}), file)
     else:
-        file.write_bytes({"truncated": file.read_bytes()[:-9], "garbage": b"\x00" * 99, "empty": b""}[damage])
+        file.write_bytes(
+            {"truncated": file.read_bytes()[:-9], "garbage": b"\x00" * 99, "empty": b""}[damage]
+        )
     before = file.read_bytes()
     said = write_samples([sample(2)], file)
     assert said is not None and "a.parquet" in said and "\n" not in said
@@ -85,7 +87,10 @@ async def answering(body: bytes, ends: bool) -> AsyncIterator[Endpoint]:
 
 async def test_garbage_from_a_server_is_no_sample_and_no_error(tmp_path: Path):
     body = b"\xff\xfe\x00 vllm:num_requests_running NaN\nvllm:num_requests_running{\nvllm:num_requests_waiting 4\n"
-    async with answering(body, ends=True) as endpoint, Telemetry([endpoint], None, tmp_path) as taking:
+    async with (
+        answering(body, ends=True) as endpoint,
+        Telemetry([endpoint], None, tmp_path) as taking,
+    ):
         assert await taking.sample()
     assert taking.trouble is None
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
@@ -93,7 +98,10 @@ async def test_garbage_from_a_server_is_no_sample_and_no_error(tmp_path: Path):
 
 
 async def test_metrics_without_end_are_cut_off_and_not_asked_for_again(tmp_path: Path):
-    async with answering(b"x" * (1 << 16), ends=False) as endpoint, Telemetry([endpoint], None, tmp_path) as taking:
+    async with (
+        answering(b"x" * (1 << 16), ends=False) as endpoint,
+        Telemetry([endpoint], None, tmp_path) as taking,
+    ):
         taking._samples.append(sample(1))  # as if it had answered before
         for _ in range(telemetry._MISSES + 1):
             await taking.sample()

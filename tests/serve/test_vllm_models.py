@@ -10,7 +10,14 @@ import pytest
 
 from serve.vllm.supported_models import adapter_support, architectures, quantization_formats
 
-ASKED = ("LlamaForCausalLM", "GPT2LMHeadModel", "MistralForCausalLM", "Qwen2ForCausalLM", "Phi3ForCausalLM", "OPTForCausalLM")
+ASKED = (
+    "LlamaForCausalLM",
+    "GPT2LMHeadModel",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Phi3ForCausalLM",
+    "OPTForCausalLM",
+)
 _ASK = f"""
 import importlib, json
 from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
@@ -31,7 +38,9 @@ def test_what_is_not_in_the_source_is_not_known():
 
 @pytest.mark.slow
 def test_vllm_says_the_same_of_itself():
-    done = subprocess.run([sys.executable, "-P", "-c", _ASK], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _ASK], capture_output=True, text=True, check=True
+    )
     formats, models, adapters = json.loads(done.stdout.splitlines()[-1])
     assert quantization_formats() == set(formats)
     assert sorted(architectures()) == models

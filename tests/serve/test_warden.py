@@ -51,7 +51,11 @@ class Guarded:
             "sys.stdin.readline(); p.stdin.close(); sys.exit(p.wait())\n"
         )
         self.parent = subprocess.Popen(
-            [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            [sys.executable, "-c", parent],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert self.parent.stdout is not None
         assert self.parent.stdout.readline() == "ready\n"
@@ -96,7 +100,9 @@ def guarding(folder: Path, **program: str) -> Iterator[Guarded]:
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Guarded]:
     with guarding(tmp_path) as started:
-        assert len(started.family) == 5, "two wardens, command, its child, and the orphan that the second warden adopted"
+        assert len(started.family) == 5, (
+            "two wardens, command, its child, and the orphan that the second warden adopted"
+        )
         yield started
 
 

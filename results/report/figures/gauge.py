@@ -17,7 +17,9 @@ def gauge(objective: Objective, at_least: bool, width: float = 220) -> Markup:
         return Markup("")
     ends = [value.value, value.low, value.high, objective.limit]
     low, high = span([v for v in ends if v is not None], pad=0.25)
-    x = Axis(low if low > 0 or min(v for v in ends if v is not None) < 0 else 0.0, high, 6, width - 6)
+    x = Axis(
+        low if low > 0 or min(v for v in ends if v is not None) < 0 else 0.0, high, 6, width - 6
+    )
     drawing = Drawing(width, 22)
     at = x(objective.limit)
     start, end = (at, x.end) if at_least else (x.start, at)

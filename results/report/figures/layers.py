@@ -33,7 +33,12 @@ def error_by_layer(variants: Sequence[LayerError], width: float = 1000) -> Marku
     for variant in variants:
         trace = [(x(float(layer)), y(error)) for layer, error in enumerate(variant.errors, start=1)]
         last = f"{percent(variant.errors[-1])} after the last layer"
-        drawing.path(trace, f"curve {variant_class(variant.slot)}", f"{variant.name}: {last}", dash(variant.slot))
+        drawing.path(
+            trace,
+            f"curve {variant_class(variant.slot)}",
+            f"{variant.name}: {last}",
+            dash(variant.slot),
+        )
         drawing.marker(*trace[-1], variant.slot, 4.5, f"{variant.name}: {last}")
         ends.append(trace[-1][1])
     for variant, at in zip(variants, spread_labels(ends, 15.0), strict=True):

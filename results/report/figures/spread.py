@@ -61,7 +61,9 @@ def rows(samples: Sequence[Sample], limit: Limit | None, label: str, width: floa
     drawing.text(width, top - 12, "p50 · p95", "tick", "end")
     for index, sample in enumerate(samples):
         foot = top + step * (index + 1) - 17
-        drawing.text(left - 10, foot + 2, shorten(sample.name, left - 12), "name", "end", title=sample.name)
+        drawing.text(
+            left - 10, foot + 2, shorten(sample.name, left - 12), "name", "end", title=sample.name
+        )
         drawing.text(width, foot - 8, quantity(sample.p50.value, "ms"), "value", "end")
         drawing.text(width, foot + 8, quantity(sample.p95.value, "ms"), "value strong", "end")
         if sample.values.size:
@@ -79,23 +81,36 @@ def _row(drawing: Drawing, x: Axis, sample: Sample, foot: float) -> None:
     tall = 30.0 / max(1, counts.max())
     outline = [(x(float(edges[0])), foot)]
     for i, count in enumerate(counts):
-        outline += [(x(float(edges[i])), foot - count * tall), (x(float(edges[i + 1])), foot - count * tall)]
+        outline += [
+            (x(float(edges[i])), foot - count * tall),
+            (x(float(edges[i + 1])), foot - count * tall),
+        ]
     drawing.path([*outline, (x(float(edges[-1])), foot)], f"shape {css}", closed=True)
     q25, q50, q75 = (float(q) for q in np.percentile(sample.values, (25, 50, 75)))
     n = sample.values.size
     hover = f"{sample.name}: middle half {quantity(q25, 'ms')} to {quantity(q75, 'ms')}, median {quantity(q50, 'ms')}, n = {n:,}"
-    drawing.rect(x.clamp(q25), foot + 3, max(1.0, x.clamp(q75) - x.clamp(q25)), 6, f"box {css}", hover)
+    drawing.rect(
+        x.clamp(q25), foot + 3, max(1.0, x.clamp(q75) - x.clamp(q25)), 6, f"box {css}", hover
+    )
     drawing.line(x.clamp(q50), foot + 1, x.clamp(q50), foot + 11, "median", hover)
     if sample.p95.value is not None:
         said = f"{sample.name}: p95 {quantity(sample.p95.value, 'ms')}"
         if around := interval(sample.p95.low, sample.p95.high, "ms"):
             said += f", 95 % interval {around}"
         if sample.p95.low is not None and sample.p95.high is not None:
-            drawing.whisker(x.clamp(sample.p95.low), x.clamp(sample.p95.high), foot + 6, f"whisker {css}", said)
+            drawing.whisker(
+                x.clamp(sample.p95.low), x.clamp(sample.p95.high), foot + 6, f"whisker {css}", said
+            )
         drawing.marker(x.clamp(sample.p95.value), foot + 6, sample.slot, 4.5, said)
 
 
-def cumulative(samples: Sequence[Sample], limit: Limit | None, label: str, width: float = 500, height: float = 330) -> Markup:
+def cumulative(
+    samples: Sequence[Sample],
+    limit: Limit | None,
+    label: str,
+    width: float = 500,
+    height: float = 330,
+) -> Markup:
     """Share of requests answered within a time. A failed request never is, so a variant with failures stays under 100 %."""
     left, right, top, bottom = 46.0, width - 12.0, 34.0, height - 46.0
     drawing = Drawing(width, height)
@@ -107,7 +122,9 @@ def cumulative(samples: Sequence[Sample], limit: Limit | None, label: str, width
         if not sample.values.size:
             continue
         ordered = np.sort(sample.values)
-        picks = np.unique(np.linspace(0, ordered.size - 1, min(_CURVE_POINTS, ordered.size)).round().astype(int))
+        picks = np.unique(
+            np.linspace(0, ordered.size - 1, min(_CURVE_POINTS, ordered.size)).round().astype(int)
+        )
         points = [(float(ordered[i]), (int(i) + 1) / total) for i in picks]
         shown = [(x(t), y(share)) for t, share in points if x.low <= t <= x.high]
         if shown:
@@ -118,13 +135,20 @@ def cumulative(samples: Sequence[Sample], limit: Limit | None, label: str, width
                 if limit is None
                 else f": {np.count_nonzero(ordered <= limit.value) / total:.1%} within {quantity(limit.value, 'ms')}"
             )
-            drawing.path(trace, f"curve {variant_class(sample.slot)}", f"{sample.name}{within}", dash(sample.slot))
+            drawing.path(
+                trace,
+                f"curve {variant_class(sample.slot)}",
+                f"{sample.name}{within}",
+                dash(sample.slot),
+            )
     if limit:
         limit_line(drawing, x.clamp(limit.value), top, bottom, limit.text, right, low=True)
         if limit.percentile is not None:
             target = y(limit.percentile / 100)
             drawing.line(left, target, x.clamp(limit.value), target, "limit")
-    return drawing.render(f"{label}: share of requests answered within a time, by variant", _spoken(samples))
+    return drawing.render(
+        f"{label}: share of requests answered within a time, by variant", _spoken(samples)
+    )
 
 
 def _spoken(samples: Sequence[Sample]) -> str:

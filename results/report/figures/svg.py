@@ -67,7 +67,10 @@ class Axis:
             decades = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
             steps = (1, 2, 5) if self.high / self.low < 1000 else (1,)
             return [
-                x for d in decades for x in (m * 10.0**d for m in steps) if self.low <= x * 1.0001 and x <= self.high * 1.0001
+                x
+                for d in decades
+                for x in (m * 10.0**d for m in steps)
+                if self.low <= x * 1.0001 and x <= self.high * 1.0001
             ]
         span = self.high - self.low
         if span <= 0:
@@ -96,13 +99,24 @@ class Drawing:
         body = f"<title>{escape(title)}</title></{tag}>" if title else ""
         self._parts.append(f'<{tag} class="{css}"{shown}{">" + body if body else "/>"}')
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, css: str, title: str = "", dash: str = "") -> None:
+    def line(
+        self, x1: float, y1: float, x2: float, y2: float, css: str, title: str = "", dash: str = ""
+    ) -> None:
         self._add("line", css, title, x1=x1, y1=y1, x2=x2, y2=y2, stroke_dasharray=dash)
 
-    def rect(self, x: float, y: float, width: float, height: float, css: str, title: str = "") -> None:
+    def rect(
+        self, x: float, y: float, width: float, height: float, css: str, title: str = ""
+    ) -> None:
         self._add("rect", css, title, x=x, y=y, width=max(0.0, width), height=max(0.0, height))
 
-    def path(self, points: list[tuple[float, float]], css: str, title: str = "", dash: str = "", closed: bool = False) -> None:
+    def path(
+        self,
+        points: list[tuple[float, float]],
+        css: str,
+        title: str = "",
+        dash: str = "",
+        closed: bool = False,
+    ) -> None:
         d = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points) + ("Z" if closed else "")
         self._add("path", css, title, d=d, stroke_dasharray=dash)
 
@@ -118,12 +132,16 @@ class Drawing:
         )
         self._add("path", css, d="".join(strokes))
 
-    def marker(self, x: float, y: float, slot: int, radius: float = 5, title: str = "", css: str = "mark") -> None:
+    def marker(
+        self, x: float, y: float, slot: int, radius: float = 5, title: str = "", css: str = "mark"
+    ) -> None:
         """The variant's own shape, of about the area of a circle of `radius`."""
         css, r = f"{css} {variant_class(slot)}", radius
         shape = _MARKERS[slot % len(_MARKERS)]
         if shape in ("circle", "ring"):
-            return self._add("circle", css + (" hollow" if shape == "ring" else ""), title, cx=x, cy=y, r=r)
+            return self._add(
+                "circle", css + (" hollow" if shape == "ring" else ""), title, cx=x, cy=y, r=r
+            )
         if shape == "square":
             return self.rect(x - 0.88 * r, y - 0.88 * r, 1.76 * r, 1.76 * r, css, title)
         corners = {
@@ -137,7 +155,9 @@ class Drawing:
         }[shape]
         return self.path([(x + r * dx, y + r * dy) for dx, dy in corners], css, title, closed=True)
 
-    def whisker(self, x1: float, x2: float, y: float, css: str, title: str = "", cap: float = 4) -> None:
+    def whisker(
+        self, x1: float, x2: float, y: float, css: str, title: str = "", cap: float = 4
+    ) -> None:
         """A horizontal interval with end caps."""
         d = (
             "".join(f"M{number(x)} {number(y - cap)}v{number(2 * cap)}" for x in (x1, x2))
@@ -153,13 +173,24 @@ class Drawing:
         self._add("path", css, d=d)
 
     def text(
-        self, x: float, y: float, text: str, css: str = "", anchor: str = "", title: str = "", turn: float | None = None
+        self,
+        x: float,
+        y: float,
+        text: str,
+        css: str = "",
+        anchor: str = "",
+        title: str = "",
+        turn: float | None = None,
     ) -> None:
-        turned = "" if turn is None else f' transform="rotate({number(turn)} {number(x)} {number(y)})"'
+        turned = (
+            "" if turn is None else f' transform="rotate({number(turn)} {number(x)} {number(y)})"'
+        )
         anchored = f' text-anchor="{anchor}"' if anchor else ""
         styled = f' class="{css}"' if css else ""
         hover = f"<title>{escape(title)}</title>" if title else ""
-        self._parts.append(f'<text{styled} x="{number(x)}" y="{number(y)}"{anchored}{turned}>{hover}{escape(text)}</text>')
+        self._parts.append(
+            f'<text{styled} x="{number(x)}" y="{number(y)}"{anchored}{turned}>{hover}{escape(text)}</text>'
+        )
 
     def render(self, label: str, description: str = "") -> Markup:
         """The finished figure. `label` and `description` are what a screen reader says of it."""

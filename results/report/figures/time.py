@@ -56,26 +56,55 @@ def timeline(lanes: Sequence[Lane], width: float = 1000) -> tuple[Markup, int]:
         foot = top + step * (index + 1) - 4
         _lane(drawing, x, lane, head, foot, left, width, thinning)
     spoken = "; ".join(
-        f"{lane.name}: {len(lane.blocks)} blocks, {lane.due.size} answered, {lane.failed.size} failed" for lane in lanes
+        f"{lane.name}: {len(lane.blocks)} blocks, {lane.due.size} answered, {lane.failed.size} failed"
+        for lane in lanes
     )
-    return drawing.render("Requests over the time of the run, by variant and block", spoken), thinning
+    return drawing.render(
+        "Requests over the time of the run, by variant and block", spoken
+    ), thinning
 
 
-def _lane(drawing: Drawing, x: Axis, lane: Lane, head: float, foot: float, left: float, width: float, thinning: int) -> None:
+def _lane(
+    drawing: Drawing,
+    x: Axis,
+    lane: Lane,
+    head: float,
+    foot: float,
+    left: float,
+    width: float,
+    thinning: int,
+) -> None:
     css = variant_class(lane.slot)
-    drawing.text(left - 10, (head + foot) / 2 + 4, shorten(lane.name, left - 14), "name", "end", title=lane.name)
+    drawing.text(
+        left - 10,
+        (head + foot) / 2 + 4,
+        shorten(lane.name, left - 14),
+        "name",
+        "end",
+        title=lane.name,
+    )
     for block in lane.blocks:
         wide = x(block.end / 60) - x(block.start / 60)
         drawing.rect(
-            x(block.start / 60), head, wide, foot - head, f"block {css}", f"{lane.name}, {block.stage}, block {block.number}"
+            x(block.start / 60),
+            head,
+            wide,
+            foot - head,
+            f"block {css}",
+            f"{lane.name}, {block.stage}, block {block.number}",
         )
         if wide > 6 + 5 * len(str(block.number)):
-            drawing.text(x(block.start / 60) + wide / 2, head - 3, str(block.number), "tiny", "middle")
+            drawing.text(
+                x(block.start / 60) + wide / 2, head - 3, str(block.number), "tiny", "middle"
+            )
     highest = float(np.percentile(lane.latency, 99)) if lane.latency.size else 1.0
     drawing.text(width, (head + foot) / 2 + 4, quantity(highest, "ms"), "tick", "end")
     y = Axis(0.0, highest or 1.0, foot - 2, head + 3)
     order = np.argsort(lane.due, kind="stable")[::thinning]
-    drawing.specks([(x(float(lane.due[i]) / 60), y.clamp(float(lane.latency[i]))) for i in order], f"specks {css}")
+    drawing.specks(
+        [(x(float(lane.due[i]) / 60), y.clamp(float(lane.latency[i]))) for i in order],
+        f"specks {css}",
+    )
     failed = np.sort(lane.failed)[: 2 * _LANE_POINTS]
     if failed.size:
         drawing.crosses([(x(float(t) / 60), head + 6) for t in failed], "failure")
@@ -106,11 +135,21 @@ def loss_curve(training: Training, width: float = 1000) -> Markup:
         drawing.path(trace, "curve v1", f"training loss, last {plain(training.losses[-1], 3)}")
         ends.append((f"training {plain(training.losses[-1], 3)}", trace[-1][1]))
     if training.heldout_losses:
-        held = [(x(s), y(v)) for s, v in zip(training.heldout_steps, training.heldout_losses, strict=True)]
+        held = [
+            (x(s), y(v))
+            for s, v in zip(training.heldout_steps, training.heldout_losses, strict=True)
+        ]
         drawing.path(held, "curve v2", dash="7 3")
         for (mark_x, mark_y), value in zip(held, training.heldout_losses, strict=True):
-            drawing.rect(mark_x - 4.5, mark_y - 4.5, 9, 9, "mark v2", f"held-out loss {plain(value, 3)}")
+            drawing.rect(
+                mark_x - 4.5, mark_y - 4.5, 9, 9, "mark v2", f"held-out loss {plain(value, 3)}"
+            )
         ends.append((f"held-out {plain(training.heldout_losses[-1], 3)}", held[-1][1]))
     for offset, (text, at) in enumerate(sorted(ends, key=lambda e: e[1])):
-        drawing.text(right + 12, at + 4 + (14 * offset if abs(ends[0][1] - ends[-1][1]) < 14 else 0), text, "name")
+        drawing.text(
+            right + 12,
+            at + 4 + (14 * offset if abs(ends[0][1] - ends[-1][1]) < 14 else 0),
+            text,
+            "name",
+        )
     return drawing.render(f"Loss over the training of {training.name}")

@@ -28,7 +28,10 @@ class Engine:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "vllm.engine"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-P", "-m", "vllm.engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._lock = threading.Lock()
         assert self._process.stdout is not None
@@ -44,7 +47,10 @@ class Engine:
             except OSError:
                 answer = ""
         if not answer:
-            log("ERROR", "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.")
+            log(
+                "ERROR",
+                "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.",
+            )
             os._exit(1)
         return answer
 
@@ -74,7 +80,12 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(body)
         else:
             word = self.engine.token()
-            choice = {"index": 0, "text": word, "message": {"content": word}, "finish_reason": "length"}
+            choice = {
+                "index": 0,
+                "text": word,
+                "message": {"content": word},
+                "finish_reason": "length",
+            }
             self._send(200, json.dumps({"choices": [choice]}).encode())
 
     def _stream(self, body: dict[str, object]) -> None:
@@ -87,7 +98,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
-        for choice in ({"delta": {"content": self.engine.token()}}, {"delta": {}, "finish_reason": "stop"}):
+        for choice in (
+            {"delta": {"content": self.engine.token()}},
+            {"delta": {}, "finish_reason": "stop"},
+        ):
             self._event(json.dumps({"choices": [{"index": 0, **choice}]}))
             time.sleep(0.01)
         self._event(json.dumps({"choices": [], "usage": usage}))
