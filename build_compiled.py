@@ -1,7 +1,8 @@
 """Build hook: the compiled part of the load generator, where there are Linux and a C compiler.
 
-It belongs to the Python that builds it, and bears its name (`_compiled.cpython-311-x86_64-linux-gnu.so`): no other Python loads
-it. An installation in place gets it beside its source; a wheel gets it from a folder of its own, and the source tree stays clean.
+It belongs to the Python that builds it, and bears its name
+(`_compiled.cpython-311-x86_64-linux-gnu.so`): no other Python loads it. An installation in place
+gets it beside its source; a wheel gets it from a folder of its own. The source tree stays clean.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class CompiledPart(BuildHookInterface[Any]):
         except (OSError, subprocess.CalledProcessError) as error:
             why = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[0]
             self.app.display_warning(
-                f"the load generator's reader was not compiled ({why}); the one in Python does its work"
+                f"the load generator's reader was not compiled ({why}); "
+                "the one in Python does its work"
             )
             return
         build_data["pure_python"] = False
