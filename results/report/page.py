@@ -43,10 +43,13 @@ from results.summary import (
 MERITS = ("quality", "latency_p95", "latency_p50", "total_tokens_mean", "cost_per_1000")
 
 
+_LOADER = PackageLoader("results.report")
+
+
 @cache
 def _environment(autoescape: bool) -> Environment:
     made = Environment(
-        loader=PackageLoader("results.report"),
+        loader=_LOADER,
         autoescape=autoescape,
         undefined=StrictUndefined,
         finalize=_shown if autoescape else None,
@@ -84,8 +87,8 @@ def html(
     """The whole page, one file that asks the network for nothing."""
     environment = _environment(True)
     script, style = (
-        environment.loader.get_source(environment, name)[0] for name in ("report.js", "report.css")
-    )  # type: ignore[union-attr]
+        _LOADER.get_source(environment, name)[0] for name in ("report.js", "report.css")
+    )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     evidence = gather(measured, summary)
     slots = {name: slot for slot, name in enumerate(evidence)}

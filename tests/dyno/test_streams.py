@@ -56,7 +56,7 @@ def test_no_terminal_loses_a_run_or_changes_a_verdict(run: Path, tmp_path: Path,
 def script(
     text: str, *, shell: str = '"$@"', environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    whole = f"from dyno import streams\nimport os, sys\nstreams.steady()\n{text}"
+    whole = f"from dyno.terminal import streams\nimport os, sys\nstreams.steady()\n{text}"
     command = ["bash", "-c", shell, "bash", sys.executable, "-c", whole]
     return subprocess.run(
         command, capture_output=True, check=False, env={**os.environ, **(environment or {})}
