@@ -6,62 +6,64 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-all test-pythons check bench-finetune bench-quantize bench-loadgen bench-mutation bench-decision bench-steadiness fuzz-runs fuzz clean
+.PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-loadgen bench-mutation \
+	bench-analysis bench-decision bench-steadiness bench-kills fuzz-runs fuzz clean
 
-demo: .venv/.cpu
+help: ## Lists the targets (this is what `make` alone does)
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-17s %s\n", $$1, $$2 }'
+
+demo: .venv/.cpu ## Fine-tunes, quantizes, serves, loads and judges a small real model on 2 CPU cores
 	$(BIN)/dyno demo
 
-test: .venv/.dev
+test: .venv/.dev ## Runs the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
-test-all: .venv/.dev
+test-all: .venv/.dev ## Runs every test
 	$(BIN)/python -m pytest
 
-# The compiled part, built and run by each of Python 3.11, 3.12 and 3.13 that is on this machine.
-test-pythons: .venv/.dev
+test-pythons: .venv/.dev ## Builds and runs the compiled part with each of Python 3.11 to 3.13 on this machine
 	$(BIN)/python -m pytest -p no:cacheprovider tests/loadgen/test_pythons.py
 
-check: .venv/.dev
+check: .venv/.dev ## Checks format, lint, types and the walls between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench-finetune: .venv/.cpu
+format: .venv/.dev ## Formats the code and mends what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-finetune: .venv/.cpu ## Compares training with SFTTrainer and the plain Trainer: speed and held-out loss
 	$(BIN)/python -m benchmarks.finetune.run
 
-bench-quantize: .venv/.cpu
+bench-quantize: .venv/.cpu ## Compares our W8A8 writer with llm-compressor: time, memory, answers
 	$(BIN)/python -m benchmarks.quantize.run
 
-bench-loadgen: .venv/.cpu
+bench-loadgen: .venv/.cpu ## Holds the load generator and its peers against an emulator of known times
 	$(BIN)/python -m benchmarks.measuring_path.run
 
-bench-mutation: .venv/.dev
+bench-mutation: .venv/.dev ## Changes the code in small ways and counts the changes that no test notices
 	$(BIN)/python -m benchmarks.mutation.run
 
-# A run of a million requests, drawn, and what its report costs.
-.PHONY: bench-analysis
-bench-analysis: .venv/.cpu
+bench-analysis: .venv/.cpu ## Measures what a report of a million requests costs
 	$(BIN)/python -m benchmarks.analysis.run
 
-bench-decision: .venv/.cpu
+bench-decision: .venv/.cpu ## Simulates objectives at their limits and counts wrong verdicts
 	$(BIN)/python -m benchmarks.decision.run
 
-bench-steadiness: .venv/.cpu
+bench-steadiness: .venv/.cpu ## Simulates queues that grow and counts those that are seen
 	$(BIN)/python -m benchmarks.steadiness.run
 
-# Kills each kind of process of a run at random moments, with the real vLLM; a kill takes some minutes.
-.PHONY: bench-kills
 MOMENTS ?= 20
-bench-kills: .venv/.cpu
+bench-kills: .venv/.cpu ## Kills the processes of real runs at MOMENTS=20 random moments; minutes each
 	$(BIN)/python -m benchmarks.kills.run $(MOMENTS)
 
-fuzz-runs: .venv/.cpu
+fuzz-runs: .venv/.cpu ## Analyses runs made by chance and checks what every command says of them
 	$(BIN)/python -m benchmarks.fuzzed_runs.run
 
-# Ten million inputs take hours; `make fuzz INPUTS=100000` some minutes.
 INPUTS ?= 10000000
-fuzz: .venv/.fuzz
+fuzz: .venv/.fuzz ## Feeds INPUTS=10000000 broken inputs to all that reads foreign bytes; hours
 	$(BIN)/python -m benchmarks.fuzz.run --inputs $(INPUTS)
 
 .venv/.cpu: requirements/cpu.lock pyproject.toml build_compiled.py loadgen/_compiled.c
@@ -81,5 +83,5 @@ fuzz: .venv/.fuzz
 	$(PIP) install --quiet --no-deps --requirement requirements/fuzz.lock
 	touch $@
 
-clean:
+clean: ## Removes .venv
 	rm -rf .venv
