@@ -124,10 +124,8 @@ def _reads(file: Path) -> bool:
         elif file.suffix == ".json":
             json.loads(file.read_text(encoding="utf-8"))
         elif file.suffix == ".jsonl":
-            return [
+            for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n"):
                 json.loads(line)
-                for line in file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-            ] != []
     except (BadInput, ValueError, RecursionError):
         return False
     return file.stat().st_size > 0

@@ -13,7 +13,7 @@ import pytest
 from dyno.commands.load import Asked, Load, Target, load_experiment_for
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.prepare import prepare
-from dyno.pipeline.prompt_lengths import correction
+from dyno.pipeline.prompt_lengths import correction, reworded
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.journal import read_prompts
@@ -94,17 +94,22 @@ def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(
 
 
 @pytest.mark.parametrize(
-    ("known", "counts", "asked"),
+    ("known", "lengths", "counts", "asked"),
     [
-        (True, lambda written: written, None),
-        (True, lambda written: written + 5, Correction(5, 1)),
-        (False, lambda written: round(1.5 * written + 12), Correction(12, 1.5)),
+        (True, "uniform:100:400", lambda written: written, None),
+        (True, "uniform:100:400", lambda written: written + 5, Correction(5, 1)),
+        (True, "100", lambda written: written + 5, Correction(5, 1)),
+        (False, "uniform:100:400", lambda written: round(1.5 * written + 12), Correction(12, 1.5)),
     ],
 )
 def test_how_a_server_counts_is_found_from_its_first_answers(
-    known: bool, counts: Callable[[int], int], asked: Correction | None, tmp_path: Path
+    known: bool,
+    lengths: str,
+    counts: Callable[[int], int],
+    asked: Correction | None,
+    tmp_path: Path,
 ) -> None:
-    prepared = prepare(made(synthetic=True, input_tokens="uniform:100:400"), tmp_path, Silent())
+    prepared = prepare(made(synthetic=True, input_tokens=lengths), tmp_path, Silent())
     prepared = replace(prepared, tokenizer=tmp_path if known else None)
     header = {
         "schema_version": 1, "variant": "url", "stage": "warm-up", "block": 1, "seed": 0, "transport": "socket", "clock": "user",
@@ -134,6 +139,17 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
         )
         wanted = [tokens for p in prepared.prompts if (tokens := p.input_tokens)]
         assert all(abs(counts(found.ours(tokens)) - tokens) <= 1 for tokens in wanted)
+
+
+def test_only_the_server_that_counts_otherwise_is_asked_other_words(tmp_path: Path) -> None:
+    """Without a tokenizer a word counts as a token: a server that counts 5 more is asked 5 fewer."""
+    prepared = prepare(made(synthetic=True, input_tokens="uniform:40:60"), tmp_path, Silent())
+    corrected = reworded(prepared, {"url": Correction(5, 1)}, Silent())
+    before, after = ([p.messages["plain"] for p in each.prompts] for each in (prepared, corrected))
+    assert after == before
+    words = [len(prompt.messages["url"][0]["content"].split()) for prompt in corrected.prompts]
+    assert words == [(prompt.input_tokens or 0) - 5 for prompt in prepared.prompts]
+    assert corrected.corrections == {"url": Correction(5, 1)}
 
 
 def made(
@@ -180,6 +196,7 @@ def test_a_trace_is_replayed_at_its_own_times_unless_a_rate_says(tmp_path: Path)
     [stage] = made(rate=None, trace=trace).workload.stages
     assert stage.trace is not None and stage.trace.file == trace and stage.requests == 10
     assert made(trace=trace).workload.stages[0].rate == 5
+    assert made(trace=trace, requests=40).workload.stages[0].requests == 10  # of four blocks
     assert made(rate=None, trace=trace, requests=None).workload.stages[0].requests == 11
     prompts = prepare(made(rate=None, trace=trace), tmp_path, Silent()).prompts
     assert [p.input_tokens for p in prompts] == list(range(20, 30))

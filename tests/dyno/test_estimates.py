@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -71,8 +73,9 @@ def test_what_was_done_is_kept_and_damage_is_passed_over(
         file.write(
             b'{"kind":"finetune","dev\n{"kind":"finetune","device":"cpu","model_bytes":1,"amount":-1,"seconds":5}\n'
         )
-    machine_speed.keep(done)
-    assert machine_speed.read_works() == [done, done]
+    small = work("server", 0.5, 0.5, model_bytes=1)
+    machine_speed.keep(small)
+    assert machine_speed.read_works() == [done, small]
 
 
 def prepared(folder: Path, stages: str) -> tuple[Prepared, ServePlan]:
@@ -97,6 +100,16 @@ STAGES: dict[str, list[dict[str, object]]] = {
     "closed": [{"concurrency": 4, "requests": 50, "warmup": "0s"}],
     "open": [{"rate": 2, "requests": 50, "arrivals": "constant", "warmup": "0s"}],
 }
+
+
+def test_a_server_starts_in_what_starts_took_here_or_in_what_they_take_elsewhere(
+    tmp_path: Path,
+) -> None:
+    made, plan = prepared(tmp_path, "closed")
+    [here, _] = estimate_stages(made, plan, Pace("cpu", [work("server", 2, 60)], None))
+    assert here.seconds == Range(30 / 1.25, 30 * 1.25)
+    [elsewhere, _] = estimate_stages(made, plan, Pace("cpu", [], None))
+    assert elsewhere.seconds == Range(15.0, 90.0)
 
 
 def test_a_closed_loop_takes_what_its_tokens_take(tmp_path: Path) -> None:
@@ -217,5 +230,12 @@ def test_what_a_busy_machine_shows_of_its_speed_is_not_kept_for_later_runs(
 ) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
     monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    reads = count()
+    clock = SimpleNamespace(perf_counter=lambda: next(reads) / 32)
+    monkeypatch.setattr(machine_speed, "time", clock)
     speed = machine_speed.measure_speed(progress=Silent())
+    # Each read of the clock is 1/32 s later. A look of 0.08 s ends at its third, after two products.
+    # Weights are 2048 x 2048 of 2 bytes; a large product has 512 rows, 2 operations each a weight.
+    assert speed.bytes_per_s == pytest.approx(2 / (3 / 32) * 2 * 2048**2)
+    assert speed.flops == pytest.approx(2 / (3 / 32) * 2 * 512 * 2048**2)
     assert machine_speed.stored_speed() == (speed if kept else None)

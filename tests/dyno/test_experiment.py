@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import UntilDecided
 from foundation.errors import BadInput
 from foundation.path_fields import resolved
 
@@ -42,6 +43,12 @@ def test_the_resolved_file_reads_back_as_the_same_experiment(tmp_path: Path) -> 
     loaded = load_experiment(_written(tmp_path, GOOD))
     again = load_experiment(_written(tmp_path, loaded.as_yaml()))
     assert again == loaded
+
+
+def test_the_resolved_file_is_one_to_read(tmp_path: Path) -> None:
+    text = load_experiment(_written(tmp_path, GOOD.replace("Topic:", "Thème :"))).as_yaml()
+    assert "Thème :" in text
+    assert "null" not in text
 
 
 def _written(folder: Path, text: str) -> Path:
@@ -140,6 +147,7 @@ def test_the_examples_load(name: str) -> None:
             "either rate (open loop) or concurrency",
         ),
         ('"Topic: {input}"', '"Topic: {input"', 5, "prompts.short"),
+        ('"Topic: {input}"', '"Topic: {input"', 5, "write a literal brace twice"),
     ],
 )
 def test_a_mistake_gets_one_line_with_file_line_and_field(
@@ -176,6 +184,12 @@ variants: [{name: a, url: "http://127.0.0.1:9/v1", model: m}, {name: b, url: "ht
 baseline: a
 workload: {stages: [{rate: 10, requests: 10}]}
 """
+
+
+def test_a_run_until_decided_grows_by_half_at_each_look() -> None:
+    # 10 x 1.5, 1.5^2, 1.5^3 and 1.5^4 are 15, 22.5, 33.75 and 50.6: never fewer blocks.
+    assert UntilDecided(looks=5).block_counts(10) == [15, 23, 34, 51]
+    assert UntilDecided(looks=2).block_counts(3) == [5]
 
 
 def test_the_command_line_says_how_long_to_measure(tmp_path: Path) -> None:

@@ -130,11 +130,14 @@ def test_training_goes_on_only_from_what_is_of_the_same_identity(tmp_path: Path)
     assert not begin(OTHER)
 
 
-def test_what_was_finished_and_not_renamed_is_not_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_was_finished_and_not_renamed_is_not_made_again(tmp_path: Path, begun: bool) -> None:
+    """Killed before `begun.json` was removed, or after."""
     folder = made(tmp_path)
     run, partial = RunDirectory(tmp_path), RunDirectory.partial(folder)
     folder.rename(partial)
-    (partial / "begun.json").write_text(json.dumps({"identity": ADAPTER.identity}))
+    if begun:
+        (partial / "begun.json").write_text(json.dumps({"identity": ADAPTER.identity}))
     take_its_place(run, "adapters/finetune", OTHER)
     assert state_of(folder, ADAPTER) == "missing"
     take_its_place(run, "adapters/finetune", ADAPTER)
@@ -156,3 +159,6 @@ def test_nothing_that_is_set_aside_covers_what_was_before(tmp_path: Path) -> Non
     assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("rates.json")) == [
         f"set-aside/{number}/rates.json" for number in (1, 2, 3)
     ]
+    for name in ("base", "tuned"):
+        (tmp_path / "load" / name).mkdir(parents=True)
+        assert set_aside(run, tmp_path / "load" / name) == tmp_path / "set-aside/1/load" / name

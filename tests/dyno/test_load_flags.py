@@ -224,6 +224,7 @@ def test_a_baseline_of_flags() -> None:
         model_or_target(URL, model="m", headers=("a: b",)), Questions(prompt="Q"), "baseline"
     )
     assert measured(experiment) == [4] * 5
+    assert [stage.concurrency for stage in experiment.workload.stages] == [1]
     assert (
         baseline_experiment("folder", Questions(prompt="Q", requests=3), "baseline").workload.blocks
         == 3

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dyno.experiment.models import adapter_folder, resolve_adapter, resolve_model
+from dyno.experiment.models import (
+    adapter_folder,
+    resolve_adapter,
+    resolve_model,
+    tokenizer_folder,
+)
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from tests.tiny_model import build_tiny_model
@@ -59,6 +64,16 @@ def test_a_name_that_is_nothing(tmp_path: Path, name: str) -> None:
         BadInput, match=r"no folder|no bundled model of that name \(known: smollm2|did you mean"
     ):
         resolve_model(name, tmp_path, Silent())
+
+
+@pytest.mark.parametrize("name", ["bare", "./bare", "no such model!"])
+def test_a_tokenizer_that_is_nothing(tmp_path: Path, name: str) -> None:
+    """A folder without `tokenizer.json` is not looked for on the hub, though its name could be an id there."""
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(
+        BadInput, match=r"workload\.tokenizer: '.*' is no folder with a tokenizer\.json"
+    ):
+        tokenizer_folder(name, tmp_path, Silent())
 
 
 def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -66,3 +67,21 @@ def test_a_key_that_this_process_knows_is_not_shown() -> None:
         console.print(Table("what", title=HOSTILE, caption=HOSTILE))
     letters = "".join(filter(str.isalnum, shown.get()))
     assert letters.count("KEY") == 3 and "canary" not in letters
+
+
+def test_plain_lines_say_what_is_done_of_what_and_how_long_it_takes_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("dyno.terminal.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    console = SafeConsole(width=200)
+    with console.capture() as shown, PlainProgress(console) as progress:
+        for total in (100, None):
+            progress.stage("load", total, "requests")
+            now[0] += 4
+            progress.advance(10)  # too early for a line
+            now[0] += 6
+            progress.advance(40)  # 50 in 10 s
+    assert shown.get().splitlines() == [
+        "load: 100 requests", "load: 50/100 requests, 5/s, 10 s left", "load", "load: 50 requests, 5/s",
+    ]  # fmt: skip

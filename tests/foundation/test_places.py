@@ -9,7 +9,7 @@ import pytest
 
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
-from foundation.path_fields import Place, resolved
+from foundation.path_fields import Place, resolved, there_is
 from foundation.section import Section
 
 FILE = """\
@@ -126,3 +126,12 @@ def test_every_field_that_names_a_file_is_marked() -> None:
         if not sections(field.annotation)
     ]
     assert unmarked == []
+
+
+def test_a_text_is_the_name_of_a_file_only_where_there_is_one(tmp_path: Path) -> None:
+    assert there_is(tmp_path)
+    assert [there_is(Path(name)) for name in ("x" * 5_000, "a\0b", "/no/such/file")] == [
+        False,
+        False,
+        False,
+    ]

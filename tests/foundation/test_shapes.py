@@ -103,6 +103,8 @@ def test_tools_calls_and_reasoning_are_kept_as_a_template_takes_them(tmp_path: P
         ({"messages": [SYSTEM, USER, ANSWER], "system": "S"}, "the messages have a system message too"),
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, r"messages\[1\]: content: the answer is empty"),
         ({"messages": [{"role": "user", "content": ""}, ANSWER]}, r"messages\[0\]: content: an empty message"),
+        ({"messages": [{"role": "user", "content": []}, ANSWER]}, r"messages\[0\]: write"),
+        ({"messages": [{"role": "user", "content": 3}, ANSWER]}, r"messages\[0\]: write"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}, ANSWER]}, "a part of type 'image_url'"),
         ({"messages": [USER, {"role": "assistant", "content": None}]}, r"messages\[1\]: write"),
         ({"messages": [USER, {**CALLED, "tool_calls": [{"function": {"name": "f", "arguments": "["}}]}]}, "arguments: not JSON"),

@@ -41,6 +41,16 @@ def test_a_chat_is_counted_as_its_template_words_it(bytewise: ModelTokenizer) ->
     assert bytewise.prompt_counts([said, [*said, *said]], "completions") == [6, 6 + 2 + 6]
 
 
+def test_a_chat_without_a_template_can_not_be_counted(tmp_path: Path) -> None:
+    write_word_tokenizer(tmp_path)
+    for file in ("tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / file).unlink(missing_ok=True)
+    silent, said = ModelTokenizer(tmp_path), [{"role": "user", "content": "one two"}]
+    with pytest.raises(BadInput, match=r"no chat template; write workload\.api: completions"):
+        silent.prompt_counts([said], "chat")
+    assert silent.prompt_counts([said], "completions") == [2]
+
+
 @pytest.mark.parametrize("kind", ["bytewise", "wordwise"])
 @pytest.mark.parametrize("api", ["chat", "completions"])
 def test_prompts_are_exactly_as_long_as_asked(
