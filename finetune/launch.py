@@ -22,6 +22,7 @@ from finetune.score import Scorer
 from finetune.train import train
 from foundation.errors import BadInput, DynoError, SystemFailed
 from foundation.processes.end_with_parent import end_with
+from foundation.processes.python_child import SAFE, run_module
 from foundation.progress import Progress, Silent
 
 _MARK = "\x1etunedyno "
@@ -50,24 +51,16 @@ def launch(
     with tempfile.TemporaryDirectory() as folder, log.open("a", encoding="utf-8") as file:
         job = Path(folder) / "job.pickle"
         job.write_bytes(pickle.dumps((arguments, scorer, asked)))
-        whole = [
-            sys.executable,
-            "-P",
-            "-m",
-            "accelerate.commands.launch",
-            *command[1:],
-            "-m",
-            "finetune.launch",
-            str(job),
-        ]
         process = subprocess.Popen(
-            whole,
+            run_module(
+                "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(job)
+            ),
             stdout=subprocess.PIPE,
             stderr=file,
             encoding="utf-8",
             errors="replace",
-            env=os.environ
-            | {"PYTHONSAFEPATH": "1"},  # none of them imports from the folder they run in
+            # None of them imports from the folder they run in.
+            env=os.environ | {SAFE: "1"},
             preexec_fn=partial(end_with, os.getpid()),
         )
         try:

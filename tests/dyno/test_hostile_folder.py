@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_model import build_tiny_model
+from tests.weightless_model import write_weightless_model
 
 ROOT = Path(__file__).parents[2]
+FAKE_VLLM = ROOT / "tests" / "serve" / "fake_vllm"
 NAMES = (
     "dyno", "finetune", "foundation", "quantize", "results", "serve",
     "socket", "signal", "json", "typing", "asyncio", "aiohttp", "numpy", "msgspec", "pip", "torch", "accelerate",
+    "vllm", "llmcompressor",
 )  # fmt: skip
 # Both stand outside the hostile folder, as console scripts do: what they start must not look into it either.
 DYNO = "from dyno.cli import main\nif __name__ == '__main__':\n    main()\n"
@@ -56,11 +59,15 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
-def run(folder: Path, script: str, *arguments: str, here: bool = False) -> str:
-    """Run a script in the folder. `here`: PYTHONPATH names the current folder, as a shell's `PYTHONPATH=$PYTHONPATH:/x` does."""
+def run(
+    folder: Path, script: str, *arguments: str, here: bool = False, installed: Path = ROOT
+) -> str:
+    """Run a script in the folder. `here`: PYTHONPATH names the current folder, as a shell's
+    `PYTHONPATH=$PYTHONPATH:/x` does. `installed`: what stands in for a package.
+    """
     file = folder.with_name("script.py")
     file.write_text(script)
-    paths = [str(ROOT), *(["", "."] if here else [])]
+    paths = [str(installed), str(ROOT), *(["", "."] if here else [])]
     done = subprocess.run(
         [sys.executable, str(file), *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=400, check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
@@ -81,7 +88,17 @@ def test_a_load_with_two_workers(hostile: Path, url: str) -> None:
 def test_the_current_folder_in_pythonpath_is_left_out(hostile: Path, url: str) -> None:
     (hostile / "sitecustomize.py").unlink()  # the interpreter's own start is not ours to guard
     for name in NAMES:  # nor are the modules that are imported before a line of ours runs
-        if name not in ("finetune", "quantize", "results", "serve", "pip", "torch", "accelerate"):
+        if name not in (
+            "finetune",
+            "quantize",
+            "results",
+            "serve",
+            "pip",
+            "torch",
+            "accelerate",
+            "vllm",
+            "llmcompressor",
+        ):
             (hostile / f"{name}.py").unlink()
     (hostile / "experiment.yaml").write_text(EXPERIMENT.format(url=url))
     run(hostile, DYNO, "run", "experiment.yaml", here=True)
@@ -91,6 +108,51 @@ def test_stages_in_processes_of_their_own_and_the_calibration(hostile: Path) -> 
     imported = run(hostile, PARTS).splitlines()
     assert imported[0] == str(ROOT / "foundation/run/records.py")
     assert not any(str(hostile) in file for file in imported)
+
+
+SERVED = """\
+name: served
+model: model
+data: {eval: eval.jsonl}
+variants: [{name: base}]
+baseline: base
+serve: {device: cpu, kv_cache: 1MiB, memory: 64GiB, dtype: float32}
+workload: {stages: [{concurrency: 1, requests: 20}], blocks: 1, warmup: 0s, sampling: {max_tokens: 4}}
+"""
+
+
+def test_a_server_its_supervisor_and_its_engine(hostile: Path) -> None:
+    """A stand-in for vLLM is installed; vLLM's command line is checked by a process, too."""
+    write_weightless_model(hostile / "model")
+    (hostile / "eval.jsonl").write_text('{"prompt": "Say 1", "completion": "yes"}\n')
+    (hostile / "experiment.yaml").write_text(SERVED)
+    run(hostile, DYNO, "run", "experiment.yaml", installed=FAKE_VLLM)
+    [journal] = (hostile / "runs/served/load").rglob("block-01.jsonl")
+    assert len(journal.read_text().splitlines()) == 22
+
+
+QUANTIZED = """\
+import sys
+from pathlib import Path
+from foundation.errors import SystemFailed
+from foundation.models.model import ModelRef
+from foundation.progress import Silent
+from quantize.config import QuantizeConfig
+from quantize.llmcompressor import calibrated, environment
+
+environment.python = lambda progress: Path(sys.executable)
+try:
+    config = QuantizeConfig(method="w4a16", algorithm="rtn")
+    calibrated.write_calibrated(ModelRef("model", None, Path("model")), config, 64, [], [], None, Path("out"), Silent())
+except SystemFailed as error:
+    print(error.detail)
+"""
+
+
+def test_the_process_of_llm_compressor(hostile: Path) -> None:
+    """It runs by our own Python, which has no llm-compressor: it does not take the folder's."""
+    write_weightless_model(hostile / "model")
+    assert "No module named 'llmcompressor'" in run(hostile, QUANTIZED)
 
 
 LAUNCHED = """\

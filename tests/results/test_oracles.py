@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from results.block_means import lognormal_mean_bounds
-from results.block_percentiles import design_effect, mixture_bounds
-from results.planner import Spread, smallest_change
-from results.stats import (
+from results.statistics.block_means import lognormal_mean_bounds
+from results.statistics.block_percentiles import design_effect, mixture_bounds
+from results.comparison.resolution import Spread, smallest_change
+from results.statistics.intervals import (
     Bounds,
     bootstrap_bounds,
     count_bounds,
@@ -27,7 +27,7 @@ from results.stats import (
     t_bounds,
     t_p,
 )
-from results.unpaired import Counted, Welch, fisher_p
+from results.statistics.unpaired import Counted, Welch, fisher_p
 from scipy import stats
 from scipy.optimize import brentq
 from statsmodels.stats.contingency_tables import mcnemar
