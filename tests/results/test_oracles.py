@@ -10,9 +10,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import brentq
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.rates import confint_poisson
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
+
+from results.comparison.resolution import Spread, smallest_change
 from results.statistics.block_means import lognormal_mean_bounds
 from results.statistics.block_percentiles import design_effect, mixture_bounds
-from results.comparison.resolution import Spread, smallest_change
 from results.statistics.intervals import (
     Bounds,
     bootstrap_bounds,
@@ -28,14 +37,6 @@ from results.statistics.intervals import (
     t_p,
 )
 from results.statistics.unpaired import Counted, Welch, fisher_p
-from scipy import stats
-from scipy.optimize import brentq
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.proportion import proportion_confint
-from statsmodels.stats.rates import confint_poisson
-from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 Floats = NDArray[np.float64]
 TAILS = some.sampled_from([0.1, 0.05, 0.025, 0.005, 0.0005])
