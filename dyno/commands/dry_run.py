@@ -11,6 +11,7 @@ from rich.table import Table
 from dyno.artifacts.record import edited
 from dyno.artifacts.resume import changes, standings, taken_up
 from dyno.checks.templates import template_notes
+from dyno.commands.run import MeasureUntil
 from dyno.estimates.stages import estimate_stages, total
 from dyno.estimates.timeline import span
 from dyno.experiment.loading import load_experiment
@@ -27,6 +28,19 @@ from foundation.run.layout import RunDirectory, existing_run
 from loadgen.sending.descriptors import allow_connections
 from results.comparison.resolution import forecast
 from serve import ServePlan
+
+
+def dry_run_file(file: Path, until: MeasureUntil, pilot: Path | None) -> None:
+    """Checks an experiment file and prints what would run."""
+    experiment = until.applied(load_experiment(file))
+    show_dry_run(experiment, file.resolve().parent, pilot)
+
+
+def dry_run_resumed(run: Path, until: MeasureUntil, pilot: Path | None) -> None:
+    """Checks a run that was cut off and prints what would still be done."""
+    directory = existing_run(run)
+    experiment = until.applied(load_experiment(directory.experiment))
+    show_dry_run(experiment, directory.path.resolve(), pilot, directory)
 
 
 def show_dry_run(

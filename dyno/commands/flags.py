@@ -163,3 +163,118 @@ Json = Annotated[
     typer.Option("--json", help="Print the results as JSON, and nothing else, on standard output."),
 ]
 Name = Annotated[str, typer.Option(help="The run's name.")]
+
+ExperimentOrRun = Annotated[
+    Path,
+    typer.Argument(
+        metavar="EXPERIMENT.YAML|RUN",
+        help="The experiment file, or a run directory whose adapters and checkpoints are then used.",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A run directory, such as runs/news-topics.", show_default=False
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", help="The folder that run directories are made in.")]
+Gate = Annotated[
+    bool,
+    typer.Option(
+        "--gate",
+        help="Exit 0 only where a variant is to ship, 1 where none is, 2 where that is not settled.",
+    ),
+]
+Variant = Annotated[
+    list[str] | None,
+    typer.Option("--variant", help="Only these variants (repeatable).", show_default=False),
+]
+ExperimentFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[EXPERIMENT.YAML]", help="The experiment file.", show_default=False),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut off."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, print the stages, start nothing.")
+]
+UntilDecided = Annotated[
+    bool, typer.Option("--until-decided", help="Add blocks until every verdict is settled.")
+]
+Resolution = Annotated[
+    str | None,
+    typer.Option(
+        "--resolution",
+        metavar="CHANGE",
+        help="Plan the blocks so that this change of p95 shows, such as 3%.",
+    ),
+]
+MaxTime = Annotated[
+    str | None,
+    typer.Option(
+        "--max-time",
+        help="With --until-decided or --resolution: how long to load at most (30m).",
+    ),
+]
+Pilot = Annotated[
+    Path | None,
+    typer.Option("--pilot", metavar="RUN", help="With --dry-run: plan from an earlier run."),
+]
+Launch = Annotated[
+    str | None,
+    typer.Option(
+        "--launch",
+        help="accelerate and its options: train in several processes.",
+        show_default=False,
+    ),
+]
+ModelOrUrl = Annotated[
+    str,
+    typer.Argument(
+        help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1."
+    ),
+]
+BaselinePrompt = Annotated[str, typer.Option(help="What to ask.")]
+BaselineRequests = Annotated[
+    int, typer.Option(help="How many times to ask, all blocks together; p95 needs 200.")
+]
+BaselineTokens = Annotated[int, typer.Option(help="The most tokens an answer may have.")]
+ModelAtUrl = Annotated[
+    str | None, typer.Option(help="With a URL: the name its server knows the model by.")
+]
+KeyAtUrl = Annotated[
+    str | None, typer.Option(help="With a URL: the environment variable that holds the key.")
+]
+PeakRate = Annotated[
+    str | None, typer.Option(help="The peak to plan for, requests/s (such as 120 or 600/min).")
+]
+Headroom = Annotated[str, typer.Option(help="The share of each replica kept free.")]
+Spare = Annotated[int, typer.Option(help="Replicas beyond the need.")]
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)
+]
+Markdown = Annotated[
+    bool, typer.Option("--markdown", help="With two runs: print Markdown, for a pull request.")
+]
+ComparisonJson = Annotated[bool, typer.Option("--json", help="With two runs: print JSON.")]
+JUnit = Annotated[
+    Path | None, typer.Option("--junit", metavar="FILE", help="With two runs: write JUnit XML.")
+]
+Margin = Annotated[
+    str | None,
+    typer.Option(
+        "--margin",
+        help="With two runs: the largest change that counts as none (5%).",
+        show_default=False,
+    ),
+]
+ComparisonGate = Annotated[
+    bool,
+    typer.Option(
+        "--gate",
+        help="With two runs: exit 0 only where all is compared and nothing worse; 1 worse, 2 unsettled, 3 nothing compared.",
+    ),
+]

@@ -1,66 +1,29 @@
-"""What is made of a stored run: the report again, a capacity plan. Nothing is measured."""
+"""`dyno report`: summary, verdict and report of a stored run, made again from its journals."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import msgspec
-from pydantic import ValidationError
 
 from dyno.experiment.loading import load_experiment
-from dyno.experiment.schema import Experiment
-from dyno.pipeline.decide import decide, run_inputs, write_json
+from dyno.pipeline.decide import decide
 from dyno.terminal.progress import open_console, progress_for
-from dyno.terminal.results import show_capacity, show_results
+from dyno.terminal.results import show_results
 from foundation.errors import BadInput
 from foundation.files.folder_lock import locked
 from foundation.run.layout import RunDirectory, existing_run
-from results.analysis import analyse
-from results.config import PlanConfig
-from results.decision.capacity import plan_capacity
 from results.summary import Summary, Verdicts
 
 
 def rebuild(run: Path) -> tuple[Summary, Verdicts]:
-    """Summary, verdict and report anew from the journals."""
+    """Makes summary, verdict and report again from the journals."""
     directory = existing_run(run)
     console = open_console()
     with progress_for(console) as progress, locked(directory.path):
         summary, verdicts = decide(directory, load_experiment(directory.experiment), progress)
     show_results(console, directory, summary, verdicts)
     return summary, verdicts
-
-
-def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> None:
-    """Print the capacity plan and write `plan.json`. Without a peak, the experiment's own section plan counts.
-
-    The journals are judged by the experiment as it is now: an slo that was changed since the run counts.
-    """
-    directory = existing_run(run)
-    experiment = load_experiment(directory.experiment)
-    plan = _plan_config(experiment, peak_rate, headroom, spare)
-    with locked(directory.path):
-        inputs = run_inputs(directory, experiment.model_copy(update={"plan": plan}))
-        made = plan_capacity(analyse(inputs), inputs)
-        write_json(made, directory.path / "plan.json")
-    show_capacity(open_console(), made)
-
-
-def _plan_config(
-    experiment: Experiment, peak_rate: str | None, headroom: str, spare: int
-) -> PlanConfig:
-    if peak_rate is None:
-        if experiment.plan is None:
-            raise BadInput("write --peak-rate, the requests/s to plan for, such as --peak-rate 120")
-        return experiment.plan
-    try:
-        return PlanConfig.model_validate(
-            {"peak_rate": peak_rate, "headroom": headroom, "spare": spare}
-        )
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = str(problem["loc"][0]).replace("_", "-")
-        raise BadInput(f"--{field}: {problem['msg'].removeprefix('Value error, ')}") from None
 
 
 def read_summary(directory: RunDirectory) -> Summary:
@@ -74,5 +37,5 @@ def read_summary(directory: RunDirectory) -> Summary:
         ) from None
     except msgspec.MsgspecError as error:
         raise BadInput(
-            f"{file}: {error}; make it anew with: dyno report {directory.path}"
+            f"{file}: {error}; make it again with: dyno report {directory.path}"
         ) from None

@@ -6,40 +6,41 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import serve
-from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.checkpoints import make_checkpoints
+from dyno.pipeline.opened_run import OpenedRun, opened_run
 from dyno.pipeline.serving import served_variant
 from dyno.pipeline.stopping import handled
+from dyno.pipeline.training import make_adapter
 from dyno.terminal.signals import ENDING
-from foundation.progress import Progress
-from foundation.run.layout import RunDirectory
 from loadgen import reach
-from loadgen.event_loop import run
+from loadgen.event_loop import run as run_loop
 from serve import Hosting
 
 
-def keep_up(
-    prepared: Prepared, directory: RunDirectory, progress: Progress, only: Sequence[str]
-) -> None:
-    """Serve all variants (or those named) until Ctrl-C, SIGTERM or SIGHUP. Raises SystemFailed where a server dies."""
-    wanted = [
-        served_variant(prepared, v, directory)
-        for v in prepared.experiment.variants
-        if not only or v.name in only
-    ]
-    plan = serve.check(
-        wanted, prepared.experiment.serve.model_copy(update={"residency": "resident"})
-    )
-    run(_keep_up(plan, prepared, directory, progress))
+def serve_variants(experiment: Path, out: Path, variants: Sequence[str]) -> None:
+    """Serves all variants, or those named, until Ctrl-C, SIGTERM or SIGHUP.
+
+    Makes what they lack first. Raises SystemFailed where a server dies.
+    """
+    with opened_run(experiment, out, variants) as run:
+        make_adapter(run.prepared, run.directory, run.progress, variants)
+        make_checkpoints(run.prepared, run.directory, run.progress, variants)
+        served = [
+            served_variant(run.prepared, variant, run.directory)
+            for variant in run.prepared.experiment.variants
+            if not variants or variant.name in variants
+        ]
+        config = run.prepared.experiment.serve.model_copy(update={"residency": "resident"})
+        run_loop(_keep_up(serve.check(served, config), run))
 
 
-async def _keep_up(
-    plan: serve.ServePlan, prepared: Prepared, directory: RunDirectory, progress: Progress
-) -> None:
-    experiment = prepared.experiment
+async def _keep_up(plan: serve.ServePlan, run: OpenedRun) -> None:
+    experiment, progress = run.prepared.experiment, run.progress
     answers = partial(reach, workload=experiment.workload, log=progress.log)
-    hosting = Hosting(plan, experiment.serve, directory.logs, progress, answers)
+    hosting = Hosting(plan, experiment.serve, run.directory.logs, progress, answers)
     async with hosting.round(plan.rounds[0]) as endpoints:
         for endpoint in endpoints.values():
             progress.log(f"{endpoint.variant}:\n  {serve.curl_line(endpoint)}")

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from dyno.commands.load import Asked, Load, Target, load_experiment_for
+from dyno.commands.load import load_experiment_for
+from dyno.experiment.from_flags.load_shape import LoadShape
+from dyno.experiment.from_flags.prompt_source import PromptSource
+from dyno.experiment.from_flags.target import Target
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prompt_lengths import correction, reworded
@@ -155,8 +158,10 @@ def test_only_the_server_that_counts_otherwise_is_asked_other_words(tmp_path: Pa
 def made(
     rate: str | None = "5", think: str | None = None, requests: int | None = 10, **asked: Any
 ) -> Any:
-    load = Load(rates=[rate] if rate else (), requests=requests, think=think)
-    return load_experiment_for(Target(url="http://h/v1", model="m"), Asked(**asked), load, "x")
+    load = LoadShape(rates=[rate] if rate else (), requests=requests, think=think)
+    return load_experiment_for(
+        Target(url="http://h/v1", model="m"), PromptSource(**asked), load, "x"
+    )
 
 
 @pytest.mark.parametrize(

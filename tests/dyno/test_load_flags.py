@@ -10,16 +10,11 @@ from typing import Any
 import pytest
 
 from dyno.cli import app
-from dyno.commands.load import (
-    Asked,
-    Load,
-    Questions,
-    Target,
-    baseline_experiment,
-    load_experiment_for,
-    model_or_target,
-    plan_in_words,
-)
+from dyno.commands.baseline import BaselineRequests, baseline_experiment
+from dyno.commands.load import load_experiment_for
+from dyno.experiment.from_flags.load_shape import LoadShape, plan_in_words
+from dyno.experiment.from_flags.prompt_source import PromptSource
+from dyno.experiment.from_flags.target import Target, model_or_target
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
@@ -34,8 +29,8 @@ def made(
 ) -> Experiment:
     return load_experiment_for(
         Target(**{"url": URL, "model": "m", **(target or {})}),
-        Asked(**(asked or {"prompt": "Q"})),
-        Load(**load),
+        PromptSource(**(asked or {"prompt": "Q"})),
+        LoadShape(**load),
         "load",
     )
 
@@ -221,18 +216,22 @@ def test_a_flag_that_is_wrong_is_refused_by_its_name(
 
 def test_a_baseline_of_flags() -> None:
     experiment = baseline_experiment(
-        model_or_target(URL, model="m", headers=("a: b",)), Questions(prompt="Q"), "baseline"
+        model_or_target(Target(url=URL, model="m", headers=("a: b",))),
+        BaselineRequests(prompt="Q"),
+        "baseline",
     )
     assert measured(experiment) == [4] * 5
     assert [stage.concurrency for stage in experiment.workload.stages] == [1]
     assert (
-        baseline_experiment("folder", Questions(prompt="Q", requests=3), "baseline").workload.blocks
+        baseline_experiment(
+            "folder", BaselineRequests(prompt="Q", requests=3), "baseline"
+        ).workload.blocks
         == 3
     )
     with pytest.raises(BadInput, match="--requests: 0 measures nothing"):
-        baseline_experiment("folder", Questions(prompt="Q", requests=0), "baseline")
+        baseline_experiment("folder", BaselineRequests(prompt="Q", requests=0), "baseline")
     with pytest.raises(BadInput, match="--header goes with a URL"):
-        model_or_target("folder", model=None, headers=("a: b",))
+        model_or_target(Target(url="folder", model=None, headers=("a: b",)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,18 @@
+"""`dyno finetune`: the experiment's adapter, trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dyno.pipeline.opened_run import opened_run
+from dyno.pipeline.training import make_adapter
+from foundation.errors import BadInput
+
+
+def train_adapter(experiment: Path, out: Path, launch: str | None) -> None:
+    """Trains the adapter; `launch` is accelerate with its options. Raises BadInput without a section finetune."""
+    with opened_run(experiment, out) as run:
+        adapter = make_adapter(run.prepared, run.directory, run.progress, launch_with=launch)
+        if adapter is None:
+            raise BadInput(f"{experiment}: there is no section finetune")
+        run.progress.log(f"adapter: {adapter}")

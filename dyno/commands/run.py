@@ -1,0 +1,113 @@
+"""`dyno run`: the whole pipeline of an experiment, and its results on the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dyno.artifacts.record import edited, source_of
+from dyno.experiment.examples import example
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.measure import Interrupted
+from dyno.pipeline.prepare import prepare
+from dyno.pipeline.run import run_pipeline
+from dyno.terminal import streams
+from dyno.terminal.loads_table import results_json
+from dyno.terminal.progress import open_console, progress_for
+from dyno.terminal.results import outage, show_results
+from foundation.errors import SystemFailed
+from foundation.files.scratch import own_temporary_files
+from foundation.run.layout import RunDirectory, existing_run, held_run
+from loadgen.sending.descriptors import allow_connections
+from results.summary import Summary, Verdicts
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureUntil:
+    """How long the command line wants a run to measure, as the flags of `dyno run` say it."""
+
+    decided: bool = False
+    resolution: str | None = None
+    max_time: str | None = None
+
+    def applied(self, experiment: Experiment) -> Experiment:
+        """The experiment, measured so long. Raises BadInput for flags that do not go together."""
+        return experiment.measured_until(self.decided, self.resolution, self.max_time)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What is printed beside the results.
+
+    `first` is said before anything starts. `excerpt` shows one answer. With `as_json`, results go
+    to standard output as JSON, and everything for people to standard error.
+    """
+
+    first: str = ""
+    excerpt: bool = False
+    as_json: bool = False
+
+
+def run_file(
+    file: Path, out: Path, until: MeasureUntil = MeasureUntil()
+) -> tuple[Summary, Verdicts]:
+    """Runs an experiment file in a new run directory under `out`."""
+    experiment = until.applied(load_experiment(file))
+    return run_experiment(experiment, file.resolve().parent, out, file=file)
+
+
+def run_demo(out: Path) -> tuple[Summary, Verdicts]:
+    """Runs the example experiment on a small real model."""
+    return run_file(example("news-topics"), out)
+
+
+def resume_run(run: Path, until: MeasureUntil) -> tuple[Summary, Verdicts]:
+    """Goes on with a run that was cut off."""
+    directory = existing_run(run)
+    experiment = until.applied(load_experiment(directory.experiment))
+    return run_experiment(experiment, directory.path.resolve(), directory)
+
+
+def run_experiment(
+    experiment: Experiment,
+    where: Path,
+    at: RunDirectory | Path,
+    *,
+    file: Path | None = None,
+    shown: Shown = Shown(),
+) -> tuple[Summary, Verdicts]:
+    """Runs the pipeline, then prints the results.
+
+    `where`: the folder that relative paths start from. `at`: the run to go on with, or the folder
+    in which a run directory is made once everything was checked. `file`: the experiment's, for a
+    new run. Raises SystemFailed where not one request succeeded.
+    """
+    console = open_console(stderr=shown.as_json)
+    with own_temporary_files(), progress_for(console) as progress, held_run(at) as folder:
+        if shown.first:
+            progress.log(shown.first)
+        if isinstance(at, RunDirectory) and (note := edited(at, experiment)):
+            progress.log(f"warning: {note}")
+        prepared = prepare(experiment, where, progress)
+        allow_connections(prepared.experiment.workload, len(experiment.variants))
+        directory = folder(experiment.name)
+        source = source_of(file) if file else None
+        try:
+            summary, verdicts = run_pipeline(prepared, directory, progress, source)
+        except (Interrupted, KeyboardInterrupt):
+            progress.log(f"interrupted; go on with: dyno run --resume {directory.path}")
+            raise KeyboardInterrupt from None
+        except (SystemFailed, OSError):
+            if directory.experiment.exists():
+                progress.log(
+                    f"what is whole is kept; go on with: dyno run --resume {directory.path}"
+                )
+            raise
+    if shown.as_json:
+        streams.put(results_json(directory, summary, verdicts))
+    else:
+        show_results(console, directory, summary, verdicts, excerpt=shown.excerpt)
+    if words := outage(summary):
+        raise SystemFailed(words)
+    return summary, verdicts

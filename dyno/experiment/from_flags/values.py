@@ -1,0 +1,74 @@
+"""Values of flags, read and checked; errors name the flag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from dyno.experiment.schema import Experiment
+from foundation.errors import BadInput
+from foundation.units import format_seconds, parse_seconds
+from loadgen.config import RATE_KINDS
+
+CONNECT_S = 5.0
+
+# The flag of a field whose name is another.
+FLAGS = {
+    "extra": "extra-body",
+    "headers": "header",
+    "max_tokens": "output-tokens",
+    "eval": "data",
+    "connect": "timeout",
+    "first": "timeout",
+    "stall": "timeout",
+    "total": "timeout",
+}
+
+
+def check_counts(counts: Mapping[str, int | None]) -> None:
+    for flag, count in counts.items():
+        if count is not None and count < 1:
+            raise BadInput(f"{flag}: {count} measures nothing; write 1 or more")
+
+
+def seconds_of(flag: str, value: str) -> float:
+    return parsed(flag, parse_seconds, value)
+
+
+def parsed(flag: str, parse: Callable[[object], float], value: str) -> float:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise BadInput(f"{flag}: {error}") from None
+
+
+def deadlines(timeout: str | None) -> dict[str, Any]:
+    """One time for all of an answer: neither its first token nor a pause in it has a limit of its own."""
+    if timeout is None:
+        return {}
+    if not (seconds := seconds_of("--timeout", timeout)):
+        raise BadInput("--timeout: no answer comes in no time; write such as 60s")
+    connect = format_seconds(min(CONNECT_S, seconds))
+    return {"deadlines": {"connect": connect, "first": timeout, "stall": timeout, "total": timeout}}
+
+
+def objective(text: str) -> tuple[str, str]:
+    metric, equals, limit = text.partition("=")
+    if not equals:
+        raise BadInput(f"--slo: write METRIC=LIMIT, such as latency_p95=400ms, not {text!r}")
+    return metric.strip(), limit.strip()
+
+
+def checked_experiment(fields: dict[str, Any]) -> Experiment:
+    try:
+        return Experiment.model_validate(fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        named = [
+            part for part in problem["loc"] if isinstance(part, str) and part not in RATE_KINDS
+        ]
+        field = "slo" if "slo" in named else named[-1] if named else "name"
+        flag = FLAGS.get(field, field.replace("_", "-"))
+        raise BadInput(f"--{flag}: {problem['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,56 @@
+"""A run directory with one process at work in it, for commands that take a part of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dyno.artifacts.resume import taken_up
+from dyno.experiment.loading import load_experiment
+from dyno.pipeline.begin import begin_stage
+from dyno.pipeline.prepare import prepare
+from dyno.pipeline.prepared import Prepared
+from dyno.terminal.progress import open_console, progress_for
+from foundation.errors import BadInput
+from foundation.files.scratch import own_temporary_files
+from foundation.progress import Progress
+from foundation.run.layout import RunDirectory, existing_run, held_run
+from foundation.section import nearest
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A prepared experiment, its run directory, and who watches."""
+
+    prepared: Prepared
+    directory: RunDirectory
+    progress: Progress
+
+
+@contextmanager
+def opened_run(
+    experiment_or_run: Path, out: Path, variants: Collection[str] = ()
+) -> Iterator[OpenedRun]:
+    """Prepares an experiment in a new run directory under `out`, or in the run that is named.
+
+    `variants`: names that must be variants of it. Raises BadInput for what can't be prepared.
+    """
+    begun = existing_run(experiment_or_run) if experiment_or_run.is_dir() else None
+    file = begun.experiment if begun else experiment_or_run
+    experiment = load_experiment(file)
+    names = [variant.name for variant in experiment.variants]
+    for name in variants:
+        if name not in names:
+            raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
+    with (
+        own_temporary_files(),
+        progress_for(open_console()) as progress,
+        held_run(begun or out) as folder,
+    ):
+        prepared = prepare(experiment, file.resolve().parent, progress)
+        directory = folder(experiment.name)
+        prepared = taken_up(prepared, directory)
+        begin_stage(prepared, directory, progress)
+        yield OpenedRun(prepared, directory, progress)

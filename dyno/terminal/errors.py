@@ -1,0 +1,41 @@
+"""Errors as a person meets them: one clear line on standard error, and an exit code."""
+
+from __future__ import annotations
+
+import traceback
+
+from foundation.errors import DynoError, Exit, refused_by_system
+from foundation.printable import printable
+from foundation.secrets import hide_keys
+
+
+def explain(error: BaseException, *, debug: bool) -> int:
+    """Prints what went wrong in one line, with `debug` the traceback too. Returns the exit code."""
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
+        return Exit.INTERRUPTED
+    if isinstance(error, BaseExceptionGroup):  # several tasks failed: the first ended them all
+        return explain(error.exceptions[0], debug=debug)
+    if callable(show := getattr(error, "show", None)):  # click's words for a wrong option
+        vars(error).update(message=printable(hide_keys(str(getattr(error, "message", "")))))
+        show()
+        return Exit.BAD_INPUT
+    known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else error
+    if isinstance(known, DynoError):
+        fail(str(known), getattr(known, "detail", ""), error if debug else None)
+        return known.exit_code
+    words = f"{type(error).__name__}: {error} (this is a fault of dyno; --debug shows where)"
+    fail(words, "", error if debug else None)
+    return Exit.SYSTEM_FAILED
+
+
+def fail(message: str, detail: str = "", traced: BaseException | None = None) -> None:
+    """Prints an error on standard error: its line, lines of a log, and a traceback."""
+    from dyno.terminal.progress import SafeConsole
+
+    console = SafeConsole(stderr=True)
+    console.print("error:", style="bold red", end=" ")
+    console.print(hide_keys(" ".join(message.splitlines())), soft_wrap=True)
+    if detail:
+        console.print(hide_keys(detail.rstrip()), style="dim", soft_wrap=True)
+    if traced is not None:  # plain, since a key that a frame around it folds is not found
+        console.print(hide_keys("".join(traceback.format_exception(traced))), soft_wrap=True)
