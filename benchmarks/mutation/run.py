@@ -3,9 +3,10 @@
     python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/decision/verdict.py] [--reach FILE] [--part 1/2]
     python -m benchmarks.mutation.run --code foundation quantize/merging --tests tests/foundation tests/quantize/test_merge.py
 
-Works on a copy of the tree. A first run notes which tests call which functions; then each change gets a process of its own,
-forked from one that has loaded the libraries, which runs the tests that call the changed function, the most specific first. A
-change that no test fails on survives, and is printed. Prints how many were killed, and exits 1 where any survived.
+Works on a copy of the tree. A first run notes which functions each test calls, itself or in a Python
+that it starts. Then each change gets a process of its own, forked from one that has loaded the
+libraries, which runs the tests that call the changed function, the most specific first. A change that
+no test fails on survives, and is printed. Prints how many were killed, and exits 1 where any survived.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from benchmarks.mutation import calls
 from benchmarks.mutation.mutants import Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,25 +61,36 @@ class Failed:
 
 
 class Calls:
-    """A pytest plugin that notes which functions of `code` each test calls."""
+    """A pytest plugin that notes which functions of `code` each test calls, and the Pythons that it starts.
 
-    def __init__(self, tree: Path, code: Sequence[str]) -> None:
-        self._prefixes = tuple(str(tree / part) for part in code)
-        self._tree = len(str(tree)) + 1
-        self.reach: dict[str, dict[str, set[int]]] = {}
-        self._now: dict[str, set[int]] = {}
+    A folder at the head of PYTHONPATH holds `calls.py` as `sitecustomize`, so that every Python has it.
+    """
 
-    def _event(self, frame: FrameType, event: str, argument: object) -> None:
-        code = frame.f_code
-        if event == "call" and code.co_filename.startswith(self._prefixes):
-            self._now.setdefault(code.co_filename[self._tree :], set()).add(code.co_firstlineno)
+    def __init__(self, tree: Path, code: Sequence[str], folder: Path) -> None:
+        self._reach: dict[str, dict[str, set[int]]] = {}
+        self._file = folder / "calls.txt"
+        shutil.copy(Path(calls.__file__), folder / "sitecustomize.py")
+        os.environ["PYTHONPATH"] = f"{folder}{os.pathsep}{os.environ['PYTHONPATH']}"
+        os.environ[calls.FILE], os.environ[calls.TREE] = str(self._file), str(tree)
+        os.environ[calls.CODE] = os.pathsep.join(str(tree / part) for part in code)
 
     def pytest_runtest_protocol(self, item: Any) -> None:
-        self._now = self.reach.setdefault(item.nodeid, {})
-        sys.setprofile(self._event)
+        self._file.write_text("")
+        calls.note_calls()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         sys.setprofile(None)
+        files = self._reach.setdefault(nodeid, {})
+        for line in self._file.read_text().splitlines():
+            file, _, first = line.rpartition(":")
+            files.setdefault(file, set()).add(int(first))
+
+    @property
+    def reach(self) -> Reach:
+        return {
+            test: {file: sorted(at) for file, at in files.items()}
+            for test, files in self._reach.items()
+        }
 
 
 def forked(work: Callable[[], int], timeout_s: float) -> int | None:
@@ -136,13 +148,10 @@ def reach_of(tree: Path, code: Sequence[str], tests: Sequence[str]) -> Reach:
     found, failing = tree / "reach.json", tree / "failed.txt"
 
     def work() -> int:
-        calls = Calls(tree, code)
-        status = run_tests(tests, [calls, Failed(failing)], all_of_them=True)
-        found.write_text(
-            json.dumps(
-                {t: {f: sorted(at) for f, at in files.items()} for t, files in calls.reach.items()}
-            )
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            noted = Calls(tree, code, Path(folder))
+            status = run_tests(tests, [noted, Failed(failing)], all_of_them=True)
+        found.write_text(json.dumps(noted.reach))
         return status
 
     forked(work, 3600)
@@ -268,6 +277,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(Path(folder).resolve())
         os.chdir(tree)
+        os.environ["PYTHONPATH"] = str(tree)
         sys.path[:] = [
             str(tree),
             *(path for path in sys.path if Path(path or ".").resolve() != ROOT),
