@@ -101,7 +101,7 @@ def test_a_template_that_can_not_be_trained_with_is_refused(
     ids=["pattern", "layer", "list"],
 )
 def test_modules_by_pattern(
-    base: ModelRef, tmp_path: Path, modules: Any, adapted: set[str] | None
+    base: ModelRef, tmp_path: Path, modules: object, adapted: set[str] | None
 ) -> None:
     config = FinetuneConfig(**ONE_STEP, target_modules=modules)
     result = train(config, base, TRAIN, [], None, tmp_path, Silent())
@@ -123,7 +123,9 @@ def test_modules_by_pattern(
         ("self_atn.q_proj", "has no module 'self_atn.q_proj'"),
     ],
 )
-def test_patterns_are_checked_against_the_weights(base: ModelRef, modules: Any, words: str) -> None:
+def test_patterns_are_checked_against_the_weights(
+    base: ModelRef, modules: object, words: str
+) -> None:
     with pytest.raises(BadInput) as refused:
         check(FinetuneConfig(target_modules=modules), base, TRAIN, HELDOUT, None)
     assert words in str(refused.value)

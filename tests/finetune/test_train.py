@@ -8,6 +8,7 @@ import pytest
 
 from finetune import train
 from finetune.config import FinetuneConfig
+from finetune.train import TrainingResult
 from foundation.errors import SystemFailed
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
@@ -32,8 +33,11 @@ class Heard(Silent):
         self.notes.append(note)
 
 
+Training = tuple[TrainingResult, Heard]
+
+
 @pytest.fixture(scope="module")
-def trained(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def trained(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Training:
     heard = Heard()
     return train(
         CONFIG, base, TRAIN, HELDOUT, None, tmp_path_factory.mktemp("adapter"), heard
@@ -55,7 +59,7 @@ def same(a: Path, b: Path) -> bool:
     return first.keys() == second.keys() and all((first[k] == second[k]).all() for k in first)
 
 
-def test_one_adapter_an_epoch_and_the_best_on_top(trained: Any) -> None:
+def test_one_adapter_an_epoch_and_the_best_on_top(trained: Training) -> None:
     result, _ = trained
     assert [folder.name for folder in result.epochs] == ["epoch-1", "epoch-2", "epoch-3"]
     assert same(result.adapter, result.epochs[result.best - 1])
@@ -63,7 +67,7 @@ def test_one_adapter_an_epoch_and_the_best_on_top(trained: Any) -> None:
 
 
 def test_the_base_is_recorded_by_name_and_weights_and_never_by_path(
-    trained: Any, base: ModelRef
+    trained: Training, base: ModelRef
 ) -> None:
     result, _ = trained
     for folder in (result.adapter, *result.epochs):
@@ -83,7 +87,7 @@ def test_the_base_is_recorded_by_name_and_weights_and_never_by_path(
         assert not any(str(base.path) in text or str(result.adapter) in text for text in texts)
 
 
-def test_the_adapter_is_one_a_server_takes(trained: Any) -> None:
+def test_the_adapter_is_one_a_server_takes(trained: Training) -> None:
     result, _ = trained
     names = weights(result.adapter).keys()
     assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
@@ -100,7 +104,7 @@ def test_the_adapter_is_one_a_server_takes(trained: Any) -> None:
     }
 
 
-def test_what_was_learned_is_said_by_plain_transformers(trained: Any, base: ModelRef) -> None:
+def test_what_was_learned_is_said_by_plain_transformers(trained: Training, base: ModelRef) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -118,7 +122,7 @@ def test_what_was_learned_is_said_by_plain_transformers(trained: Any, base: Mode
     assert tokenizer.decode(said) in {f"{label}<|im_end|>" for label in LABELS}
 
 
-def test_training_log(trained: Any) -> None:
+def test_training_log(trained: Training) -> None:
     result, heard = trained
     log = lines(result.adapter)
     steps = [line for line in log if line["loss"] is not None]

@@ -11,6 +11,7 @@ import pytest
 
 from finetune import check, train
 from finetune.config import FinetuneConfig
+from finetune.train import TrainingResult
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
@@ -22,12 +23,12 @@ CONFIG = FinetuneConfig(**STEADY, epochs=2, learning_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
-def trained(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def trained(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
     return train(CONFIG, base, TRAIN, HELDOUT, None, tmp_path_factory.mktemp("first"), Silent())
 
 
 def test_a_warm_start_begins_where_the_adapter_was(
-    base: ModelRef, trained: Any, tmp_path: Path
+    base: ModelRef, trained: TrainingResult, tmp_path: Path
 ) -> None:
     """At a rate too small to move it, it is the adapter still; at a usual one, the loss goes on from the adapter's."""
     import torch
@@ -74,7 +75,7 @@ def changed(adapter: Path, to: Path, **about: Any) -> Path:
     ],
 )
 def test_an_adapter_of_another_shape_is_refused(
-    base: ModelRef, trained: Any, settings: dict[str, Any], words: str
+    base: ModelRef, trained: TrainingResult, settings: dict[str, Any], words: str
 ) -> None:
     config = CONFIG.model_copy(update={"warm_start": trained.adapter, **settings})
     with pytest.raises(BadInput, match=words):
@@ -82,7 +83,7 @@ def test_an_adapter_of_another_shape_is_refused(
 
 
 def test_what_is_no_adapter_of_this_base_is_refused(
-    base: ModelRef, trained: Any, tmp_path: Path
+    base: ModelRef, trained: TrainingResult, tmp_path: Path
 ) -> None:
     def refused(folder: Path, words: str, of: ModelRef = base) -> None:
         with pytest.raises(BadInput, match=words):
@@ -107,7 +108,9 @@ def test_what_is_no_adapter_of_this_base_is_refused(
     refused(cut, r"no adapter_model\.safetensors in it")
 
 
-def test_a_tensor_too_few_is_no_start(base: ModelRef, trained: Any, tmp_path: Path) -> None:
+def test_a_tensor_too_few_is_no_start(
+    base: ModelRef, trained: TrainingResult, tmp_path: Path
+) -> None:
     from safetensors.torch import save_file
 
     part = changed(trained.adapter, tmp_path / "part")

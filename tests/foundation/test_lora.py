@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,7 +36,7 @@ PLAIN = {
         ("r", 10**400),
     ],
 )
-def test_a_setting_of_another_kind_is_refused(key: str, value: Any) -> None:
+def test_a_setting_of_another_kind_is_refused(key: str, value: object) -> None:
     file = Path("adapter/adapter_config.json")
     check_settings(file, PLAIN)
     check_settings(file, {})

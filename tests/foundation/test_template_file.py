@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pytest
@@ -15,7 +14,7 @@ from foundation.models.template_file import check_template, read_template, rende
 CHAT = [{"role": "system", "content": "Be <brief>."}, {"role": "user", "content": "Hé?"}]
 
 
-def settings(folder: Path, template: Any) -> Path:
+def settings(folder: Path, template: object) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"chat_template": template, "eos_token": {"content": "</s>"}})

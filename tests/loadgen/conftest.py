@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import pytest
@@ -74,8 +74,28 @@ def questions(count: int, word: str = "question") -> list[Question]:
     return [Question(f"q{i}", [{"role": "user", "content": f"{word} {i}"}]) for i in range(count)]
 
 
+class StartEmulator(Protocol):
+    """Starts an emulator with command-line arguments."""
+
+    def __call__(self, *args: str) -> Emulator: ...
+
+
+class RunBlock(Protocol):
+    """Runs one block of a one-stage workload and reads its journal."""
+
+    def __call__(
+        self,
+        endpoint: Endpoint,
+        stage: dict[str, Any],
+        asked: list[Question] | None = None,
+        stop_at: int = 0,
+        cancel_at: int = 0,
+        **workload: Any,
+    ) -> Journal: ...
+
+
 @pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[Callable[..., Emulator]]:
+def emulator(tmp_path: Path) -> Iterator[StartEmulator]:
     """Starts emulators with command-line arguments; stops them at the end."""
     started: list[Emulator] = []
 
@@ -126,7 +146,7 @@ class Bell(Silent):
 
 
 @pytest.fixture
-def block(tmp_path: Path) -> Callable[..., Journal]:
+def block(tmp_path: Path) -> RunBlock:
     """Runs one block of a one-stage workload and reads its journal.
 
     `stop_at`, `cancel_at`: after so many records the stop event is set, or the block is cancelled.

@@ -117,7 +117,7 @@ def test_offered_load_of_counted_windows_is_unbiased() -> None:
     block=st.integers(1, 30),
 )
 def test_shaped_schedules_are_sorted_and_fill_their_window(
-    shape: Any, arrivals: Any, warmup: float, block: int
+    shape: dict[str, object], arrivals: dict[str, object], warmup: float, block: int
 ) -> None:
     made = schedule(stage(rate=5, duration="20s", **shape, **arrivals), 2, block, warmup)
     assert (np.diff(made.times_ns) >= 0).all()

@@ -16,23 +16,24 @@ import numpy as np
 import pytest
 
 from foundation.http.endpoint import Endpoint
+from foundation.run.records import RequestRecord
 from loadgen import Question
 from loadgen.config import Stage
 from loadgen.schedule.arrivals import schedule
-from tests.loadgen.conftest import questions, read_journal
+from tests.loadgen.conftest import RunBlock, StartEmulator, questions, read_journal
 
 
-def prompt(record: Any) -> str:
+def prompt(record: RequestRecord) -> str:
     return f"question {record.prompt_id[1:]}"
 
 
-def arrivals_ns(record: Any) -> np.ndarray:
+def arrivals_ns(record: RequestRecord) -> np.ndarray:
     return np.cumsum(record.chunk_ns)
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
 def test_an_open_block_s_journal_agrees_with_what_the_server_did(
-    emulator: Any, block: Any, transport: str
+    emulator: StartEmulator, block: RunBlock, transport: str
 ) -> None:
     server = emulator(
         "--ttft", "exponential:20ms", "--itl", "exponential:3ms", "--tokens", "uniform:1:20"
@@ -73,7 +74,9 @@ def test_an_open_block_s_journal_agrees_with_what_the_server_did(
     )
 
 
-def test_a_stalled_server_does_not_hold_back_the_schedule(emulator: Any, block: Any) -> None:
+def test_a_stalled_server_does_not_hold_back_the_schedule(
+    emulator: StartEmulator, block: RunBlock
+) -> None:
     """No coordinated omission: the one slot is always busy, requests go out at their times, and their wait is latency."""
     server = emulator("--slots", "1", "--ttft", "100ms", "--tokens", "1")
     journal = block(server.endpoint, {"rate": 50, "arrivals": "constant", "requests": 20})
@@ -94,7 +97,7 @@ def test_a_stalled_server_does_not_hold_back_the_schedule(emulator: Any, block: 
 
 
 def test_a_closed_loop_keeps_its_concurrency_and_never_exceeds_it(
-    emulator: Any, block: Any
+    emulator: StartEmulator, block: RunBlock
 ) -> None:
     server = emulator("--ttft", "5ms", "--itl", "2ms", "--tokens", "uniform:1:10")
     journal = block(server.endpoint, {"concurrency": 4, "requests": 60, "warmup": "0.1s"})
@@ -109,7 +112,7 @@ def test_a_closed_loop_keeps_its_concurrency_and_never_exceeds_it(
     assert max(r.scheduled_ns for r in window) < end <= max(r.done_ns for r in window)
 
 
-def test_a_closed_loop_of_a_duration(emulator: Any, block: Any) -> None:
+def test_a_closed_loop_of_a_duration(emulator: StartEmulator, block: RunBlock) -> None:
     server = emulator("--ttft", "5ms", "--tokens", "2")
     journal = block(server.endpoint, {"concurrency": 2, "duration": "0.4s"})
     assert (
@@ -120,7 +123,7 @@ def test_a_closed_loop_of_a_duration(emulator: Any, block: Any) -> None:
 
 
 def test_a_ramp_and_a_recording_say_what_they_offer(
-    emulator: Any, block: Any, tmp_path: Path
+    emulator: StartEmulator, block: RunBlock, tmp_path: Path
 ) -> None:
     server = emulator("--tokens", "1")
     ramp = block(server.endpoint, {"rate": 10, "rate_to": 30, "duration": "1s"})
@@ -134,7 +137,7 @@ def test_a_ramp_and_a_recording_say_what_they_offer(
     ]
 
 
-def test_a_closed_loop_thinks_between_requests(emulator: Any, block: Any) -> None:
+def test_a_closed_loop_thinks_between_requests(emulator: StartEmulator, block: RunBlock) -> None:
     server = emulator("--ttft", "5ms", "--tokens", "1")
     journal = block(server.endpoint, {"concurrency": 1, "requests": 4, "think": "150ms"})
     asked = sorted(journal.records, key=lambda r: r.id)
@@ -170,7 +173,7 @@ SHORT = {"connect": "1s", "first": "1s", "stall": "0.8s", "total": "2s"}
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
 def test_every_fault_ends_in_its_own_class_and_the_others_go_on(
-    emulator: Any, block: Any, transport: str, receiver: str
+    emulator: StartEmulator, block: RunBlock, transport: str, receiver: str
 ) -> None:
     server = emulator("--ttft", "5ms", "--itl", "1ms", "--tokens", "30")
     asked = [
@@ -191,7 +194,9 @@ def test_every_fault_ends_in_its_own_class_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_a_connection_reset_at_once(emulator: Any, block: Any, transport: str) -> None:
+def test_a_connection_reset_at_once(
+    emulator: StartEmulator, block: RunBlock, transport: str
+) -> None:
     journal = block(
         emulator("--fault", "reset-connect").endpoint,
         {"concurrency": 1, "requests": 2},
@@ -203,7 +208,7 @@ def test_a_connection_reset_at_once(emulator: Any, block: Any, transport: str) -
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_nobody_listens(block: Any, transport: str) -> None:
+def test_nobody_listens(block: RunBlock, transport: str) -> None:
     journal = block(
         Endpoint("variant", "http://127.0.0.1:9/v1", "m"),
         {"rate": 50, "requests": 3},
@@ -214,7 +219,7 @@ def test_nobody_listens(block: Any, transport: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
-def test_a_name_that_does_not_resolve(block: Any, transport: str) -> None:
+def test_a_name_that_does_not_resolve(block: RunBlock, transport: str) -> None:
     journal = block(
         Endpoint("variant", "http://no-such-host.invalid/v1", "m"),
         {"rate": 50, "requests": 1},
@@ -224,7 +229,7 @@ def test_a_name_that_does_not_resolve(block: Any, transport: str) -> None:
     assert [r.failure for r in journal.records] == ["connect"]
 
 
-def test_tls_to_a_server_that_speaks_none(emulator: Any, block: Any) -> None:
+def test_tls_to_a_server_that_speaks_none(emulator: StartEmulator, block: RunBlock) -> None:
     server = emulator()
     journal = block(
         Endpoint("variant", f"https://127.0.0.1:{server.port}/v1", "m"),
@@ -234,7 +239,9 @@ def test_tls_to_a_server_that_speaks_none(emulator: Any, block: Any) -> None:
     assert journal.records[0].failure in ("tls", "timeout_connect")
 
 
-def test_arrivals_over_the_limit_are_dropped_and_counted(emulator: Any, block: Any) -> None:
+def test_arrivals_over_the_limit_are_dropped_and_counted(
+    emulator: StartEmulator, block: RunBlock
+) -> None:
     server = emulator("--ttft", "500ms", "--tokens", "1")
     journal = block(
         server.endpoint, {"rate": 100, "arrivals": "constant", "requests": 10}, max_in_flight=3
@@ -245,7 +252,9 @@ def test_arrivals_over_the_limit_are_dropped_and_counted(emulator: Any, block: A
     assert len(server.truth()) == 3
 
 
-def test_stop_drains_what_is_in_flight_and_cancels_the_rest(emulator: Any, block: Any) -> None:
+def test_stop_drains_what_is_in_flight_and_cancels_the_rest(
+    emulator: StartEmulator, block: RunBlock
+) -> None:
     server = emulator("--ttft", "400ms", "--tokens", "1")
     journal = block(
         server.endpoint, {"rate": 20, "arrivals": "constant", "requests": 40}, stop_at=1
@@ -259,7 +268,7 @@ def test_stop_drains_what_is_in_flight_and_cancels_the_rest(emulator: Any, block
     assert max(r.done_ns for r in sent) > journal.end.window_end_ns
 
 
-def test_stop_in_a_closed_loop(emulator: Any, block: Any) -> None:
+def test_stop_in_a_closed_loop(emulator: StartEmulator, block: RunBlock) -> None:
     server = emulator("--ttft", "50ms", "--tokens", "1")
     journal = block(server.endpoint, {"concurrency": 2, "requests": 500}, stop_at=3)
     assert journal.end.end == "interrupted" and len(journal.records) == 500
@@ -272,7 +281,7 @@ def test_stop_in_a_closed_loop(emulator: Any, block: Any) -> None:
     [{"rate": 20, "arrivals": "constant", "requests": 40}, {"concurrency": 3, "requests": 40}],
 )
 def test_a_cancelled_block_leaves_a_whole_journal(
-    emulator: Any, block: Any, stage: dict[str, Any]
+    emulator: StartEmulator, block: RunBlock, stage: dict[str, Any]
 ) -> None:
     server = emulator("--ttft", "10s", "--tokens", "1")
     asked = questions(40)
@@ -287,7 +296,7 @@ def test_a_cancelled_block_leaves_a_whole_journal(
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
 def test_a_server_killed_in_the_run_fails_the_rest(
-    emulator: Any, block: Any, transport: str
+    emulator: StartEmulator, block: RunBlock, transport: str
 ) -> None:
     server = emulator("--ttft", "10ms", "--itl", "20ms", "--tokens", "10")
     timer = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {server.process.pid}"])
@@ -304,7 +313,7 @@ def test_a_server_killed_in_the_run_fails_the_rest(
 
 
 def test_tokens_that_share_a_chunk_are_counted_where_the_server_says_so(
-    emulator: Any, block: Any
+    emulator: StartEmulator, block: RunBlock
 ) -> None:
     args = ["--tokens", "10", "--tokens-per-chunk", "4"]
     told = block(emulator("--owned-by", "vllm", *args).endpoint, {"concurrency": 1, "requests": 2})
@@ -314,14 +323,16 @@ def test_tokens_that_share_a_chunk_are_counted_where_the_server_says_so(
     assert {r.output_tokens for r in told.records + untold.records} == {10}
 
 
-def test_a_server_without_usage_leaves_the_counts_open(emulator: Any, block: Any) -> None:
+def test_a_server_without_usage_leaves_the_counts_open(
+    emulator: StartEmulator, block: RunBlock
+) -> None:
     journal = block(emulator("--no-usage").endpoint, {"concurrency": 1, "requests": 2})
     for record in journal.records:
         assert record.failure is None
         assert record.input_tokens is record.output_tokens is record.tokens_from is None
 
 
-def test_text_completions(emulator: Any, block: Any) -> None:
+def test_text_completions(emulator: StartEmulator, block: RunBlock) -> None:
     server = emulator("--tokens", "3")
     journal = block(server.endpoint, {"concurrency": 1, "requests": 2}, api="completions")
     assert [r.text for r in journal.records] == ["t0 t1 t2 "] * 2
@@ -343,7 +354,9 @@ run(run_block(plan, Path(sys.argv[2]), Silent(), asyncio.Event()))
 """
 
 
-def test_a_killed_load_generator_loses_at_most_a_second(emulator: Any, tmp_path: Path) -> None:
+def test_a_killed_load_generator_loses_at_most_a_second(
+    emulator: StartEmulator, tmp_path: Path
+) -> None:
     server = emulator("--ttft", "5ms", "--tokens", "2")
     path = tmp_path / "killed.jsonl"
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.endpoint.base_url, str(path)])
@@ -391,7 +404,7 @@ def test_importing_loadgen_brings_nothing_heavy() -> None:
     assert json.loads(found.stdout) == []
 
 
-def test_progress_hears_of_every_record(emulator: Any, tmp_path: Path) -> None:
+def test_progress_hears_of_every_record(emulator: StartEmulator, tmp_path: Path) -> None:
     import asyncio
 
     from loadgen import BlockPlan, run_block

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from loadgen.config import Deadlines
 from loadgen.prompts.questions import Question
 from loadgen.protocol.reply import Reply
 from loadgen.sending.deadlines import overdue
+from tests.loadgen.conftest import RunBlock, StartEmulator
 
 S = 1_000_000_000
 DEADLINES = Deadlines.model_validate(
@@ -55,7 +54,7 @@ def test_overdue(
     ],
 )
 def test_a_short_deadline_is_not_noticed_at_a_long_one_s_time(
-    emulator: Any, block: Any, fault: str, deadlines: dict[str, str], failure: str
+    emulator: StartEmulator, block: RunBlock, fault: str, deadlines: dict[str, str], failure: str
 ) -> None:
     asked = [Question("q", [{"role": "user", "content": f"fault:{fault}"}])]
     long = {"connect": "60s", "first": "60s", "stall": "60s", "total": "60s"}

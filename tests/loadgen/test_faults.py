@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ from foundation.run.records import RequestRecord
 from loadgen import BlockPlan, Question, run_block
 from loadgen.config import WorkloadConfig
 from loadgen.event_loop import run
-from tests.loadgen.conftest import read_journal
+from tests.loadgen.conftest import StartEmulator, read_journal
 from tests.loadgen.faulty_server import FAULTS, FaultyServer
 from tests.loadgen.test_block import FAULTS as EMULATED
 
@@ -162,7 +161,7 @@ print(json.dumps([record.failure for record in records]))
 
 @pytest.mark.parametrize("transport", ["socket", "aiohttp"])
 def test_requests_without_a_file_descriptor_fail_and_the_block_goes_on(
-    emulator: Any, tmp_path: Path, transport: str
+    emulator: StartEmulator, tmp_path: Path, transport: str
 ) -> None:
     url = emulator("--ttft", "1s", "--tokens", "1").endpoint.base_url
     command = [sys.executable, "-c", SCARCE, url, transport, str(tmp_path / "block")]
@@ -170,7 +169,9 @@ def test_requests_without_a_file_descriptor_fail_and_the_block_goes_on(
     assert set(json.loads(done.stdout or "[]")) == {None, "connect"}, done.stderr
 
 
-def test_the_emulator_s_faults_at_every_time_of_a_block(emulator: Any, tmp_path: Path) -> None:
+def test_the_emulator_s_faults_at_every_time_of_a_block(
+    emulator: StartEmulator, tmp_path: Path
+) -> None:
     endpoint = emulator("--ttft", "5ms", "--itl", "1ms", "--tokens", "30").endpoint
     cases = [(transport, phase) for transport in ("socket", "aiohttp") for phase in PHASES]
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +23,7 @@ from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
 from loadgen.config import Stage
 from loadgen.schedule.arrivals import Share, schedule
 from loadgen.sending.fleet import merge
+from tests.loadgen.conftest import RunBlock, StartEmulator
 from tests.loadgen.test_block import CHILD
 
 
@@ -33,7 +33,9 @@ def test_shares_are_disjoint_and_whole(count: int, workers: int) -> None:
     assert sorted(parts) == list(range(count))
 
 
-def test_open_loop_workers_keep_one_schedule(emulator: Any, block: Any, tmp_path: Path) -> None:
+def test_open_loop_workers_keep_one_schedule(
+    emulator: StartEmulator, block: RunBlock, tmp_path: Path
+) -> None:
     server = emulator("--tokens", "2")
     of = {"rate": 60, "requests": 60}
     journal = block(server.endpoint, of, workers=3)
@@ -54,7 +56,9 @@ def test_open_loop_workers_keep_one_schedule(emulator: Any, block: Any, tmp_path
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
 
-def test_closed_loop_workers_share_the_slots_and_the_requests(emulator: Any, block: Any) -> None:
+def test_closed_loop_workers_share_the_slots_and_the_requests(
+    emulator: StartEmulator, block: RunBlock
+) -> None:
     server = emulator("--tokens", "4")
     journal = block(
         server.endpoint, {"concurrency": 5, "requests": 40, "warmup": "0.2s"}, workers=2
@@ -67,7 +71,7 @@ def test_closed_loop_workers_share_the_slots_and_the_requests(emulator: Any, blo
 
 @pytest.mark.parametrize("how", ["stop_at", "cancel_at"])
 def test_a_fleet_that_is_stopped_leaves_one_whole_journal(
-    emulator: Any, block: Any, how: str
+    emulator: StartEmulator, block: RunBlock, how: str
 ) -> None:
     server = emulator("--ttft", "300ms", "--tokens", "1")
     journal = block(
@@ -126,7 +130,7 @@ def test_parts_of_killed_workers_are_merged_as_far_as_they_go(
     assert not any(part.exists() for part in parts)
 
 
-def test_a_worker_that_dies_is_said(emulator: Any, block: Any) -> None:
+def test_a_worker_that_dies_is_said(emulator: StartEmulator, block: RunBlock) -> None:
     server = emulator("--tokens", "1")
 
     def kill_one() -> None:
@@ -144,7 +148,7 @@ def test_a_worker_that_dies_is_said(emulator: Any, block: Any) -> None:
         block(server.endpoint, {"rate": 20, "duration": "20s"}, workers=2)
 
 
-def test_workers_end_when_their_parent_is_gone(emulator: Any, tmp_path: Path) -> None:
+def test_workers_end_when_their_parent_is_gone(emulator: StartEmulator, tmp_path: Path) -> None:
     server = emulator("--tokens", "1")
     code = CHILD.replace('"warmup": "0s"', '"warmup": "0s", "workers": 2')
     path = tmp_path / "killed.jsonl"

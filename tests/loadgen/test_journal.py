@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from foundation.errors import SystemFailed
+from tests.loadgen.conftest import RunBlock, StartEmulator
 
 LONG = {"rate": 100, "duration": "60s"}
 
@@ -39,7 +39,12 @@ def remove_soon(path: Path) -> None:
     ],
 )
 def test_a_lost_journal_ends_the_load(
-    emulator: Any, block: Any, tmp_path: Path, harm: Callable[[Path], None], workers: int, says: str
+    emulator: StartEmulator,
+    block: RunBlock,
+    tmp_path: Path,
+    harm: Callable[[Path], None],
+    workers: int,
+    says: str,
 ) -> None:
     server = emulator("--tokens", "1")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -335,7 +335,7 @@ def test_a_prompt_has_tokens(prompt: int, believed: int | None, notes: list[str]
     ("cached", "believed"),
     [(0, 0), (5, 5), (6, None), (-1, None), (True, None), ("3", 3), (None, None)],
 )
-def test_no_more_of_a_prompt_is_cached_than_it_has(cached: Any, believed: int | None) -> None:
+def test_no_more_of_a_prompt_is_cached_than_it_has(cached: object, believed: int | None) -> None:
     counts = usage(5, 1) | {"prompt_tokens_details": {"cached_tokens": cached}}
     told = read(said("a"), said(None, "stop"), event(choices=[], usage=counts), DONE).tokens()
     assert told.cached == believed

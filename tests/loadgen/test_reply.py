@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from foundation.run.records import Failure
 from loadgen.protocol.reply import Reply
 
 DONE = b"data: [DONE]\n\n"
@@ -19,7 +20,7 @@ def event(**data: Any) -> bytes:
     return b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
-def said(content: str | None, finish: str | None = None, **more: Any) -> bytes:
+def said(content: str | None, finish: object = None, **more: Any) -> bytes:
     return event(
         choices=[{"index": 0, "delta": {"content": content}, "finish_reason": finish}], **more
     )
@@ -234,7 +235,7 @@ def test_each_ending_has_its_class(
         ),
     ],
 )
-def test_success_is_what_the_server_said(reason: Any, failure: str | None) -> None:
+def test_success_is_what_the_server_said(reason: object, failure: str | None) -> None:
     reply = read(said("a"), said(None, reason), event(choices=[], usage=usage(5, 1)), DONE)
     found, words = reply.verdict(200, None, "")
     assert found == failure
@@ -248,7 +249,7 @@ def test_success_is_what_the_server_said(reason: Any, failure: str | None) -> No
 
 
 @pytest.mark.parametrize("broken", [None, "reset", "truncated", "timeout_stall"])
-def test_what_the_server_aborted_is_not_blamed_on_the_connection(broken: Any) -> None:
+def test_what_the_server_aborted_is_not_blamed_on_the_connection(broken: Failure | None) -> None:
     assert read(said("a"), said(None, "abort")).verdict(200, broken, "gone")[0] == "aborted"
 
 

@@ -17,6 +17,7 @@ from scipy import stats
 from foundation.arrays import Floats
 from loadgen.config import Stage
 from loadgen.schedule.arrivals import Share, schedule
+from tests.loadgen.conftest import RunBlock, StartEmulator
 
 N = 8000
 RATE = 40.0
@@ -68,7 +69,7 @@ SHAPES: dict[str, tuple[dict[str, Any], Callable[[Floats], Floats]]] = {
     [({"arrivals": "poisson"}, POISSON), ({"arrivals": "gamma", "burstiness": 0.25}, CLUMPED)],
 )
 def test_gaps_and_counts_are_of_the_distribution_named(
-    arrivals: Any, gaps: Any, shape: str, workers: int
+    arrivals: dict[str, object], gaps: stats.distributions.rv_frozen, shape: str, workers: int
 ) -> None:
     fields, rate_at = SHAPES[shape]
     times = merged(Stage.model_validate({"rate": RATE, **fields, **arrivals}), workers)
@@ -116,7 +117,9 @@ def test_constant_and_recorded_arrivals_are_what_they_are(workers: int, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4, 16])
-def test_journals_hold_that_same_schedule(emulator: Any, block: Any, workers: int) -> None:
+def test_journals_hold_that_same_schedule(
+    emulator: StartEmulator, block: RunBlock, workers: int
+) -> None:
     of = {"rate": 200, "duration": "8s"}
     journal = block(emulator("--tokens", "1").endpoint, of, workers=workers)
     due = np.sort([record.scheduled_ns for record in journal.records])

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from foundation.progress import Silent
+from foundation.run.records import RequestRecord
 from loadgen import BlockPlan, Question, run_block, run_mix
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.event_loop import run
 from loadgen.schedule.arrivals import Place, schedule
-from tests.loadgen.conftest import questions, read_journal
+from tests.loadgen.conftest import Journal, RunBlock, StartEmulator, questions, read_journal
 
 
 def talk(name: str, *said: str, answer: int = 3) -> Question:
@@ -31,7 +32,7 @@ def talk(name: str, *said: str, answer: int = 3) -> Question:
 SESSIONS = [talk(f"s{i}", f"ask {i}", f"go on {i}", f"bye {i}") for i in range(6)]
 
 
-def by_id(journal: Any) -> list[Any]:
+def by_id(journal: Journal) -> list[RequestRecord]:
     return sorted(journal.records, key=lambda record: record.id)
 
 
@@ -43,7 +44,7 @@ def by_id(journal: Any) -> list[Any]:
     ],
 )
 def test_a_turn_waits_for_the_answer_before_it_and_the_thought(
-    emulator: Any, block: Any, stage: Any, workers: int
+    emulator: StartEmulator, block: RunBlock, stage: Any, workers: int
 ) -> None:
     server = emulator("--ttft", "20ms", "--itl", "2ms", "--tokens", "40")
     dataset = {"synthetic": {"input_tokens": 9, "output_tokens": 3, "turns": 3}}
@@ -76,7 +77,7 @@ def test_a_turn_waits_for_the_answer_before_it_and_the_thought(
 
 
 def test_a_recorded_turn_waits_as_recorded_at_the_speed_of_the_replay(
-    emulator: Any, block: Any, tmp_path: Path
+    emulator: StartEmulator, block: RunBlock, tmp_path: Path
 ) -> None:
     (tmp_path / "trace.jsonl").write_text('{"at": 0}\n{"at": 0.01}\n')
     session = talk("s", "one", "two", "three")
@@ -93,7 +94,7 @@ def test_a_recorded_turn_waits_as_recorded_at_the_speed_of_the_replay(
 
 
 def test_who_waits_through_a_quiet_time_is_told_when_it_ends(
-    emulator: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: StartEmulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "trace.jsonl").write_text('{"at": 0}\n{"at": 0.6}\n{"at": 0.7}\n')
     monkeypatch.setattr("loadgen.sending.pacing._QUIET_NS", 300_000_000)
@@ -117,7 +118,7 @@ def test_who_waits_through_a_quiet_time_is_told_when_it_ends(
 
 
 def test_a_failed_turn_ends_its_session_and_a_duration_ends_them_all(
-    emulator: Any, block: Any
+    emulator: StartEmulator, block: RunBlock
 ) -> None:
     server = emulator("--ttft", "30ms", "--tokens", "40")
     asked = [talk("bad", "one", "fault:http-500", "three"), talk("good", "one", "two", "three")]
@@ -133,7 +134,9 @@ def test_a_failed_turn_ends_its_session_and_a_duration_ends_them_all(
     assert 1 < len(timed.records) < 20 and max(r.scheduled_ns for r in timed.records) < 200_000_000
 
 
-def test_stopped_and_cancelled_sessions_leave_a_whole_journal(emulator: Any, block: Any) -> None:
+def test_stopped_and_cancelled_sessions_leave_a_whole_journal(
+    emulator: StartEmulator, block: RunBlock
+) -> None:
     server = emulator("--ttft", "50ms", "--tokens", "40")
     stage = {"rate": 20, "arrivals": "constant", "requests": 6}
     for how in ("stop_at", "cancel_at"):
@@ -143,7 +146,9 @@ def test_stopped_and_cancelled_sessions_leave_a_whole_journal(emulator: Any, blo
         assert set(counts) >= set(range(6)) and set(counts.values()) == {1}
 
 
-def test_an_answer_is_as_long_as_its_question_asks(emulator: Any, block: Any) -> None:
+def test_an_answer_is_as_long_as_its_question_asks(
+    emulator: StartEmulator, block: RunBlock
+) -> None:
     asked = [
         Question(f"q{n}", [{"role": "user", "content": "say"}], output_tokens=n) for n in (1, 7, 30)
     ]
@@ -151,7 +156,9 @@ def test_an_answer_is_as_long_as_its_question_asks(emulator: Any, block: Any) ->
     assert {r.prompt_id: r.output_tokens for r in journal.records} == {"q1": 1, "q7": 7, "q30": 30}
 
 
-def test_a_tokenizer_counts_where_the_server_does_not(emulator: Any, tmp_path: Path) -> None:
+def test_a_tokenizer_counts_where_the_server_does_not(
+    emulator: StartEmulator, tmp_path: Path
+) -> None:
     from tests.tiny_model import write_tokenizer
 
     (tmp_path / "model").mkdir()
@@ -179,7 +186,9 @@ def test_a_tokenizer_counts_where_the_server_does_not(emulator: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_mix_is_one_schedule_at_one_time(emulator: Any, tmp_path: Path, workers: int) -> None:
+def test_a_mix_is_one_schedule_at_one_time(
+    emulator: StartEmulator, tmp_path: Path, workers: int
+) -> None:
     server = emulator("--tokens", "1")
     of = {"name": "m", "rate": 100, "duration": "1s", "mix": {"zipf": 1}}
     config = WorkloadConfig.model_validate({"stages": [of], "warmup": "0s", "workers": workers})

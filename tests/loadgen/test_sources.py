@@ -295,6 +295,6 @@ def test_a_prompt_shorter_than_its_template_is_refused() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["synthetic", {}, {"trace": "a", "sharegpt": "b"}])
-def test_a_dataset_is_one_thing(dataset: Any) -> None:
+def test_a_dataset_is_one_thing(dataset: str | dict[str, object]) -> None:
     with pytest.raises(ValueError, match="write eval"):
         workload(dataset)

@@ -17,6 +17,7 @@ from loadgen.transport import open_transport
 from loadgen.transport.connection import Connection
 from loadgen.transport.exchange import Backlog, Broken, Exchange
 from loadgen.transport.receiver import CLOSED
+from tests.loadgen.conftest import RunBlock, StartEmulator
 from tests.loadgen.test_framing import chunk
 
 pytestmark = pytest.mark.usefixtures("receiver")
@@ -256,7 +257,7 @@ def test_ipv6() -> None:
         pytest.skip("no IPv6 here")
 
 
-def test_unix_sockets(emulator: Any, block: Any, tmp_path: Path) -> None:
+def test_unix_sockets(emulator: StartEmulator, block: RunBlock, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     emulator("--unix", str(path))
     journal = block(
@@ -268,7 +269,7 @@ def test_unix_sockets(emulator: Any, block: Any, tmp_path: Path) -> None:
 
 
 def test_kernel_stamps_lie_between_the_server_s_write_and_the_client_s_read(
-    emulator: Any, block: Any
+    emulator: StartEmulator, block: RunBlock
 ) -> None:
     server = emulator("--tokens", "20", "--itl", "2ms")
     journal = block(server.endpoint, {"concurrency": 4, "requests": 20})
@@ -285,7 +286,7 @@ def test_kernel_stamps_lie_between_the_server_s_write_and_the_client_s_read(
             assert lag >= -tolerance
 
 
-def test_a_late_reader_does_not_move_a_kernel_stamp(emulator: Any) -> None:
+def test_a_late_reader_does_not_move_a_kernel_stamp(emulator: StartEmulator) -> None:
     """The event loop is kept from reading while the tokens come; they bear the time when they came all the same."""
     server = emulator("--tokens", "2", "--ttft", "50ms", "--itl", "1ms")
 

@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_served(
     assert same >= least * QUESTIONS
 
 
-def check_perplexity(way: str, model: ModelRef, ask: Any, texts: list[list[int]]) -> None:
+def check_perplexity(way: str, model: ModelRef, ask: Ask, texts: list[list[int]]) -> None:
     """That of transformers within 3 %. The standard error of their ratio, over texts, is printed: it has to be far less."""
     expected, found = read_by_transformers(model, texts), read_by_server(ask, texts)
     lengths = np.array([len(logs) for logs in found])
@@ -139,7 +139,7 @@ def read_by_transformers(model: ModelRef, texts: list[list[int]]) -> list[list[f
     return found
 
 
-def read_by_server(ask: Any, texts: list[list[int]]) -> list[list[float]]:
+def read_by_server(ask: Ask, texts: list[list[int]]) -> list[list[float]]:
     found = []
     for ids in texts:
         reply = ask(
@@ -152,7 +152,7 @@ def read_by_server(ask: Any, texts: list[list[int]]) -> list[list[float]]:
     return found
 
 
-def answers(ask: Any, heldout: list[Example]) -> list[list[str]]:
+def answers(ask: Ask, heldout: list[Example]) -> list[list[str]]:
     """The greedy answers' tokens."""
     found = []
     for example in heldout[:QUESTIONS]:
@@ -168,8 +168,14 @@ def answers(ask: Any, heldout: list[Example]) -> list[list[str]]:
     return found
 
 
+class Ask(Protocol):
+    """Posts a body to a path of the server and returns its answer."""
+
+    def __call__(self, path: str, body: dict[str, Any]) -> dict[str, Any]: ...
+
+
 @contextmanager
-def served(model: ModelRef, log_file: Path) -> Iterator[Any]:
+def served(model: ModelRef, log_file: Path) -> Iterator[Ask]:
     """A server of the checkpoint, ended afterwards; yields `ask(path, body)`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
