@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import compileall
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("foundation", "finetune", "quantize", "serve", "loadgen", "results", "dyno")
 
 # A busy machine is no failure.
 settings.register_profile("untimed", deadline=None)
@@ -13,6 +18,13 @@ settings.load_profile("untimed")
 # starts and sends one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile our modules once: where Python keeps no bytecode, each process of a test would do it again."""
+    if not hasattr(config, "workerinput"):  # xdist's workers start after this process has done it
+        for room in ROOMS:
+            compileall.compile_dir(ROOT / room, quiet=2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

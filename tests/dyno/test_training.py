@@ -84,6 +84,7 @@ def test_what_can_not_be_trained_or_served_is_refused(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("method", ["dora", "pissa"])
 def test_a_method_that_no_server_takes_is_merged(tmp_path: Path, method: str) -> None:
     file = write(
@@ -100,6 +101,7 @@ def test_a_method_that_no_server_takes_is_merged(tmp_path: Path, method: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_student_is_pruned_taught_what_its_teacher_said_and_merged(
     tmp_path: Path, url: str
 ) -> None:
