@@ -10,8 +10,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from foundation.errors import BadInput
+from foundation.run.ceiling import Ceiling
 from foundation.run.journal import Prompts, read_prompts
-from foundation.run.records import Ceiling
 from foundation.section import nearest
 from results.comparison.break_even import break_evens
 from results.comparison.resolution import resolutions

@@ -25,8 +25,8 @@ from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.relative_rates import read_rates
 from foundation.files.content_hash import identity_of
 from foundation.progress import Progress
-from foundation.run.description import read_environment
 from foundation.run.journal import identity_in, is_whole, journal_files, read_prompts
+from foundation.run.json_files import read_environment
 from foundation.run.layout import RunDirectory
 from loadgen.prompts.exact_length import Correction
 

@@ -14,7 +14,7 @@ from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
 from foundation.files.atomic_write import write_whole
 from foundation.progress import Progress
-from foundation.run.description import read_environment
+from foundation.run.json_files import read_environment
 from foundation.run.layout import RunDirectory, keep_private
 from loadgen.sending.workers_needed import stored_ceiling
 

@@ -12,7 +12,7 @@ from dyno.pipeline.relative_rates import read_rates
 from foundation.files.atomic_write import write_whole
 from foundation.printable import json_printable
 from foundation.progress import Progress
-from foundation.run.description import read_environment, read_variants
+from foundation.run.json_files import read_environment, read_variants
 from foundation.run.layout import RunDirectory
 from results.analysis import analyse
 from results.decision.capacity import plan_capacity

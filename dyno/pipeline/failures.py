@@ -11,9 +11,9 @@ from foundation.errors import SystemFailed
 from foundation.files.atomic_write import write_whole
 from foundation.progress import Progress
 from foundation.run.journal import UNREADABLE, Damage, is_whole
+from foundation.run.json_files import read_json
 from foundation.run.layout import RunDirectory
 from foundation.run.records import RequestRecord
-from foundation.run.side_files import read_json
 
 FAILURES = "failures.json"
 # What so many requests at a block's end came to tells whether its server was still there.

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: where it lies, its schemas, and how it is written and read back."""
+"""What a run leaves on disk: its paths, its schemas, and how its files are written and read."""

@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.arrays import Flags, Floats, Ints
-from foundation.run.pooled import Times
+from foundation.run.pooled_times import Times
 
 CHUNK_TIMES = ("itl", "icl", "client_lag")
-_SLICE = 1 << 16  # requests that are gathered at a time, so that an index array stays small
+_SLICE = 1 << 16  # requests gathered at a time, which keeps the index array small
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """What came chunk by chunk for n requests, request after request. Integers in the smallest type
-    that holds them exactly.
+    """The content chunks of n requests, request after request, in the smallest exact integers.
 
     `count` (n,): chunks of each request. `gap_ns`: gaps between the successive chunks of a request,
-    one less than its chunks. `tokens`: one number a chunk, 0 where they were not counted. `lags`
-    (n,): how many client lags a request has, all its chunks' or none. `lag_ns`: those lags.
+    one less than its chunks. `tokens`: one number a chunk, 0 where the tokens were not counted.
+    `lags` (n,): client lags of each request: one for each of its chunks, or none. `lag_ns`: those
+    lags.
     """
 
     count: Ints
@@ -35,16 +35,16 @@ class Chunks:
 
     @cached_property
     def gaps(self) -> Ints:
-        """(n,): gaps of each request."""
+        """The number of gaps of each request, (n,)."""
         return np.maximum(self.count - 1, 0)
 
     @cached_property
     def tokens_of(self) -> Ints:
-        """(n,): tokens of each request by its chunks."""
+        """The tokens of each request's chunks, (n,)."""
         return sums(self.tokens, self.count)
 
     def times(self, name: str, of: Flags) -> Times:
-        """The times of one kind, of the requests that `of` (n,) marks."""
+        """The times of one kind (`CHUNK_TIMES`) of the requests in the mask `of` (n,)."""
         if name == "client_lag":
             return Times([(self.lag_ns, _each(of, self.lags))])
         if name == "icl":
@@ -64,7 +64,7 @@ class Chunks:
         return np.asarray(self.take(np.flatnonzero(of)).token_gaps()[0] / 1e6)
 
     def means(self, name: str) -> Floats:
-        """(n,): the mean of each request's times in ms, NaN where it has none."""
+        """The mean of each request's times in ms, (n,), NaN for a request without any."""
         if name == "client_lag":
             total, count = sums(self.lag_ns, self.lags), self.lags
         elif name == "icl":
@@ -79,9 +79,10 @@ class Chunks:
         return np.asarray(np.where(count > 0, total, np.nan) / np.maximum(count, 1) / 1e6)
 
     def token_gaps(self) -> tuple[Ints, Ints]:
-        """Gaps between the successive tokens of each request, ns, and how many it has.
+        """The gaps between successive tokens of each request in ns, and their number for each
+        request.
 
-        Tokens of one chunk have gap 0 after the first; a chunk without a token only passes time.
+        Tokens of one chunk have gap 0 after the first. A chunk without a token only passes time.
         """
         request = np.repeat(np.arange(len(self.count)), self.count)
         at_ns = np.zeros(len(request), np.int64)
@@ -93,30 +94,33 @@ class Chunks:
 
     @cached_property
     def _odd(self) -> Flags:
-        """Requests of which some chunk has no token though others have."""
+        """Requests in which some chunks have a token and some have none, (n,)."""
         return (sums(self.tokens == 0, self.count) > 0) & (self.tokens_of > 0)
 
     @cached_property
     def _plain(self) -> Flags:
-        """Requests of which every chunk has a token: between its chunks lie its gaps between
-        tokens, but for zeros.
+        """Requests in which every chunk has a token, (n,).
+
+        Their gaps between tokens are their gaps between chunks and zeros.
         """
         return (self.tokens_of > 0) & ~self._odd
 
     def take(self, index: Ints) -> Chunks:
         """The chunks of the requests at `index`, in that order."""
         return Chunks(
-            count=self.count[run_of(index)],
+            count=self.count[as_slice(index)],
             gap_ns=_gather(self.gap_ns, self.gaps, index),
             tokens=_gather(self.tokens, self.count, index),
-            lags=self.lags[run_of(index)],
+            lags=self.lags[as_slice(index)],
             lag_ns=_gather(self.lag_ns, self.lags, index),
         )
 
 
 def chunks_of(count: Ints, chunk_ns: Ints, tokens: Ints, lags: Ints, lag_ns: Ints) -> Chunks:
-    """Chunks from a journal's numbers: `chunk_ns` and `tokens` one a chunk, the first stamp of each
-    request from the origin.
+    """Chunks from a journal's numbers.
+
+    `chunk_ns` and `tokens` have one value a chunk. The first stamp of each request counts from the
+    origin.
     """
     return Chunks(
         count, compact(chunk_ns[_not_first(count)]), compact(tokens), lags, compact(lag_ns)
@@ -124,7 +128,7 @@ def chunks_of(count: Ints, chunk_ns: Ints, tokens: Ints, lags: Ints, lag_ns: Int
 
 
 def joined(parts: Sequence[Chunks]) -> Chunks:
-    """The chunks of several lots of requests, one lot after the other."""
+    """The chunks of several groups of requests, one group after another."""
     columns = [
         _together([getattr(part, name) for part in parts])
         for name in ("count", "gap_ns", "tokens", "lags", "lag_ns")
@@ -133,8 +137,9 @@ def joined(parts: Sequence[Chunks]) -> Chunks:
 
 
 def _together(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """In one array; where all values are the same, as most chunks have one token, it is a view of a
-    single one.
+    """The parts as one array.
+
+    Where all values are equal, as most chunks have one token, it is a view of a single value.
     """
     values = np.concatenate(parts)
     return (
@@ -154,7 +159,7 @@ def compact(values: Ints) -> NDArray[Any]:
 
 
 def sums(values: NDArray[Any], counts: Ints) -> Ints:
-    """(n,): exact sums of the first counts[0] values, of the next counts[1], and so on."""
+    """The exact sums of the first counts[0] values, of the next counts[1], and so on, (n,)."""
     total = np.zeros(len(counts), np.int64)
     filled = counts > 0
     if filled.any():
@@ -164,29 +169,29 @@ def sums(values: NDArray[Any], counts: Ints) -> Ints:
 
 
 def _each(of: Flags, counts: Ints) -> Flags | None:
-    """Which values belong to requests that `of` marks; None where all do."""
+    """A mask of the values that belong to requests in `of`; None where all do."""
     return None if not counts[~of].any() else np.repeat(of, counts)
 
 
 def _not_first(count: Ints) -> NDArray[np.bool_]:
-    """For every chunk whether one of the same request came before it."""
+    """A mask of the chunks that are not the first of their request."""
     later = np.ones(int(count.sum()), np.bool_)
     later[(np.cumsum(count) - count)[count > 0]] = False
     return later
 
 
-def run_of(index: Ints) -> Ints | slice:
-    """The same places as a slice where they follow one another: what a slice takes is not copied."""
+def as_slice(index: Ints) -> Ints | slice:
+    """`index` as a slice where its places are consecutive: numpy then copies nothing."""
     if len(index) and index[-1] - index[0] == len(index) - 1 and bool((np.diff(index) == 1).all()):
         return slice(int(index[0]), int(index[-1]) + 1)
     return index
 
 
 def _gather(values: NDArray[Any], counts: Ints, index: Ints) -> NDArray[Any]:
-    """The values of the requests at `index`, where request i has counts[i] of them."""
+    """The values of the requests at `index`, where request i has counts[i] values."""
     ends = np.cumsum(counts)
     starts, chosen = ends - counts, counts[index]
-    if isinstance(run_of(index), slice):
+    if isinstance(as_slice(index), slice):
         return values[starts[index[0]] : ends[index[-1]]]
     gathered = np.empty(int(chosen.sum()), values.dtype)
     at = 0

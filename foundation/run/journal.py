@@ -1,6 +1,6 @@
-"""Journals and prompts read back from a run directory, and journals written on as Parquet.
+"""Reads journals and prompts of a run.
 
-A line that can't be read never costs the others: it is left out and named (`Damage`).
+A line that can't be read is left out and named (`Damage`). The other lines still count.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 
 from foundation.errors import BadInput
+from foundation.run.layout import PROMPTS
 from foundation.run.parsing import Batch, Failed, parse
-from foundation.run.possible import believed, impossible
+from foundation.run.plausibility import corrected, impossible_requests
 from foundation.run.records import SCHEMA_VERSION, JournalEnd, JournalHeader, Prompt
 from foundation.run.requests import Requests, columns_of, joined, requests_of
 
@@ -28,7 +29,7 @@ _BATCH = 1 << 23  # bytes of a journal that are parsed at a time
 
 @dataclass(frozen=True)
 class Damage:
-    """A line that was left out, and why; line 0 is a whole file."""
+    """A line that was left out, and why. Line 0 stands for the whole file."""
 
     file: Path
     line: int
@@ -41,8 +42,9 @@ class Damage:
 
 @dataclass(frozen=True)
 class Journal:
-    """One block. `end` is None where it was cut off. `damage`: the lines that are not among its
-    requests.
+    """One block. `end` is None where the journal was cut off.
+
+    `damage`: the lines that are missing from `requests`.
     """
 
     header: JournalHeader
@@ -56,14 +58,15 @@ class _Version(msgspec.Struct):
 
 
 _version = msgspec.json.Decoder(_Version)
-Each = Callable[[JournalHeader, Batch], None]
+OnBatch = Callable[[JournalHeader, Batch], None]
+"""Called with each batch of records as it is read."""
 
 
-def read_journal(file: Path, each: Each | None = None) -> Journal | Damage:
-    """A journal of one block, or the damage that leaves nothing of it: no whole header line.
+def read_journal(file: Path, on_batch: OnBatch | None = None) -> Journal | Damage:
+    """Reads the journal of one block; returns a Damage where it has no whole header line.
 
-    `each` is shown its records as they are read. The first end line ends a journal; a kill can cut
-    it off. Raises BadInput for a journal of a newer tunedyno.
+    The first end line ends a journal; a kill can cut it off. Raises BadInput for a journal of a
+    newer tunedyno.
     """
     try:
         stream = file.open("rb")
@@ -75,21 +78,26 @@ def read_journal(file: Path, each: Each | None = None) -> Journal | Damage:
         header = _read_header(file, stream.readline())
         if isinstance(header, Damage):
             return header
-        body = _Body(file)
+        body = _JournalBody(file)
         for lines in _batches(stream):
             batch = body.take(lines)
-            if each is not None:
-                each(header, batch)
+            if on_batch is not None:
+                on_batch(header, batch)
     return Journal(header, body.requests(), body.end, body.damage)
 
 
-def read_journals(directory: Path, each: Each | None = None) -> tuple[list[Journal], list[Damage]]:
-    """The journals below a directory in the order of their names, and what could not be read of
-    them, whole files included.
+def read_journals(
+    directory: Path, on_batch: OnBatch | None = None
+) -> tuple[list[Journal], list[Damage]]:
+    """Reads the journals below a directory, in the order of their names.
+
+    Also returns the damage: lines that were left out, and whole files.
     """
-    found = [read_journal(file, each) for file in journal_files(directory)]
-    damage = [part for one in found for part in (one.damage if isinstance(one, Journal) else [one])]
-    return [one for one in found if isinstance(one, Journal)], damage
+    results = [read_journal(file, on_batch) for file in journal_files(directory)]
+    damage = [
+        part for one in results for part in (one.damage if isinstance(one, Journal) else [one])
+    ]
+    return [one for one in results if isinstance(one, Journal)], damage
 
 
 def _read_header(file: Path, line: bytes) -> JournalHeader | Damage:
@@ -101,7 +109,8 @@ def _read_header(file: Path, line: bytes) -> JournalHeader | Damage:
         version = _version.decode(line).schema_version
         if version > SCHEMA_VERSION:
             raise BadInput(
-                f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; use the newer one"
+                f"{file}:1: schema_version {version}, this tunedyno reads up to {SCHEMA_VERSION}; "
+                "use the newer one"
             )
         return _header.decode(line)
     except UNREADABLE as error:
@@ -110,8 +119,8 @@ def _read_header(file: Path, line: bytes) -> JournalHeader | Damage:
         )
 
 
-class _Body:
-    """What has been read of a journal after its header."""
+class _JournalBody:
+    """Reads the lines of a journal after its header."""
 
     def __init__(self, file: Path) -> None:
         self.end: JournalEnd | None = None
@@ -121,40 +130,43 @@ class _Body:
         self._lines = [np.empty(0, np.int64)]
 
     def take(self, lines: Sequence[tuple[int, bytes]]) -> Batch:
-        """Reads some more lines and returns the records among them."""
+        """Parses some more lines and returns the records among them."""
         before, after = (lines, lines[:0]) if self.end is None else (lines[:0], lines)
         batch, failed = parse(before)
         if (place := self._find_end(before, failed)) is not None:
             before, after = before[:place], before[place + 1 :]
             batch, failed = parse(before)
-        self._lose(failed)
-        self._lose([(number, "it stands after the end of the journal") for number, _ in after])
+        self._leave_out(failed)
+        self._leave_out([(number, "it stands after the end of the journal") for number, _ in after])
         self._parts.append(columns_of(batch))
         self._lines.append(batch.lines)
         return batch
 
     def requests(self) -> Requests:
-        """All that can be, in the order of their ids. Of two with one id the first counts."""
-        everything, lines = joined(self._parts), np.concatenate(self._lines)
-        order = np.argsort(everything.id, kind="stable")
-        again = np.zeros(len(order), np.bool_)
-        again[1:] = np.diff(everything.id[order]) == 0
-        self._lose(
+        """All requests that can be true, in the order of their ids.
+
+        Of two records with one id the first counts.
+        """
+        requests, lines = joined(self._parts), np.concatenate(self._lines)
+        order = np.argsort(requests.id, kind="stable")
+        is_repeated = np.zeros(len(order), np.bool_)
+        is_repeated[1:] = np.diff(requests.id[order]) == 0
+        self._leave_out(
             [
-                (int(lines[i]), f"there is a request {everything.id[i]} before it")
-                for i in order[again]
+                (int(lines[i]), f"there is a request {requests.id[i]} before it")
+                for i in order[is_repeated]
             ]
         )
-        if again.any() or (np.diff(order) < 0).any():
-            everything, lines = everything.take(order[~again]), lines[order[~again]]
-        wrong = impossible(everything, 0 if self.end is None else self.end.ended_ns)
-        self._lose([(int(lines[place]), why) for place, why in wrong])
-        keep = np.ones(len(everything), np.bool_)
-        keep[np.array([place for place, _ in wrong], dtype=np.int64)] = False
-        return believed(everything.where(keep))
+        if is_repeated.any() or (np.diff(order) < 0).any():
+            requests, lines = requests.take(order[~is_repeated]), lines[order[~is_repeated]]
+        problems = impossible_requests(requests, 0 if self.end is None else self.end.ended_ns)
+        self._leave_out([(int(lines[place]), why) for place, why in problems])
+        keep = np.ones(len(requests), np.bool_)
+        keep[np.array([place for place, _ in problems], dtype=np.int64)] = False
+        return corrected(requests.where(keep))
 
     def _find_end(self, lines: Sequence[tuple[int, bytes]], failed: Sequence[Failed]) -> int | None:
-        """Where the first end line stands among `lines`: one that is no record."""
+        """The place of the first end line in `lines`, found among those that failed as records."""
         suspects = {number for number, _ in failed}
         for place, (number, line) in enumerate(lines):
             if number in suspects:
@@ -165,13 +177,13 @@ class _Body:
                 return place
         return None
 
-    def _lose(self, lines: Sequence[Failed]) -> None:
+    def _leave_out(self, lines: Sequence[Failed]) -> None:
         self.damage += [Damage(self._file, number, why) for number, why in lines]
 
 
 def _batches(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
-    """The numbered lines of a journal after its first, some megabytes at a time; empty ones hold
-    nothing and are passed over.
+    """The numbered lines of a journal after its first, some megabytes at a time, without empty
+    lines.
     """
     number = 2
     while lines := stream.readlines(_BATCH):
@@ -180,11 +192,11 @@ def _batches(stream: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
 
 
 def is_whole(file: Path, identity: str | None = None) -> bool:
-    """Whether the block was measured to its end: nothing of it has to be asked again.
+    """Whether the block was measured to its end, so that no request need be sent again.
 
-    `identity`: the one that the journal must bear, None where any will do.
+    `identity`: the identity that the journal must have, None for any.
     """
-    if (kept := identity_in(file)) is None or identity not in (None, kept):
+    if (recorded := identity_in(file)) is None or identity not in (None, recorded):
         return False
     journal = read_journal(file)
     return (
@@ -193,7 +205,7 @@ def is_whole(file: Path, identity: str | None = None) -> bool:
 
 
 def identity_in(file: Path) -> str | None:
-    """The identity in a journal's header; None where there is no journal with a header."""
+    """The identity in a journal's header; None without a journal that has a header."""
     try:
         with file.open("rb") as stream:
             header = _read_header(file, stream.readline())
@@ -203,42 +215,28 @@ def identity_in(file: Path) -> str | None:
 
 
 class Prompts(dict[str, Prompt]):
-    """The questions of a run by id. `damage`: the lines of its file that hold none."""
+    """The prompts of a run by id. `damage`: the lines of the file that hold no prompt."""
 
     damage: Sequence[Damage] = ()
 
 
 def read_prompts(run: Path) -> Prompts:
-    """The questions of a run; none where it has no `prompts.jsonl`."""
-    file = run / "prompts.jsonl"
+    """Reads the prompts of a run; there are none where it has no `prompts.jsonl`."""
     prompts, damage = Prompts(), []
     try:
-        lines = file.read_bytes().split(b"\n")
+        lines = (run / PROMPTS).read_bytes().split(b"\n")
     except FileNotFoundError:
         lines = []
     except OSError as error:
-        lines, damage = (
-            [],
-            [
-                Damage(
-                    Path(file.name),
-                    0,
-                    f"can't be read ({error.strerror}), so no answer can be scored",
-                )
-            ],
-        )
+        why = f"can't be read ({error.strerror}), so no answer can be scored"
+        lines, damage = [], [Damage(Path(PROMPTS), 0, why)]
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 prompt = _prompt.decode(line)
             except UNREADABLE as error:
-                damage.append(
-                    Damage(
-                        Path(file.name),
-                        number,
-                        f"not a prompt ({error}), so its answers can't be scored",
-                    )
-                )
+                why = f"not a prompt ({error}), so its answers can't be scored"
+                damage.append(Damage(Path(PROMPTS), number, why))
             else:
                 prompts.setdefault(prompt.id, prompt)
     prompts.damage = damage
@@ -250,7 +248,7 @@ def journal_files(directory: Path) -> list[Path]:
     return sorted(directory.rglob("block-*.jsonl"))
 
 
-def named(damage: Sequence[Damage], most: int = 3) -> str:
-    """The first few of them in words, and how many more there are."""
+def damage_in_words(damage: Sequence[Damage], most: int = 3) -> str:
+    """The first `most` damages in words, and how many more there are."""
     words = "; ".join(map(str, damage[:most]))
     return f"{words}; and {len(damage) - most} more" if len(damage) > most else words

@@ -1,4 +1,7 @@
-"""The journal on disk: JSON lines, flushed at least every second, whole after a kill but for the last second."""
+"""Writes a journal: JSON lines, flushed at least every second.
+
+After a kill the file is whole except for the last second.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ _FLUSH_NS = 500_000_000
 
 
 class JournalWriter:
-    """Writes the header at once, then records, then the end line. `tick` is to be called several times a second.
+    """Writes the header at once, then records, then the end line. Call `tick` several times a
+    second.
 
-    Everything raises SystemFailed where the file can't be written any more, or is no longer in its place.
+    Every method raises SystemFailed where the file can't be written any more, or was moved or
+    removed.
     """
 
     def __init__(self, path: Path, header: JournalHeader) -> None:
@@ -50,13 +55,16 @@ class JournalWriter:
                 raise self._lost(problem) from None
 
     def record(self, record: RequestRecord) -> None:
+        """Writes the line of one request."""
         self._line(record)
 
     def end(self, end: JournalEnd) -> None:
+        """Writes the end line and flushes it to the operating system."""
         self._line(end)
         self._flush()
 
     def tick(self) -> None:
+        """Flushes the file when it is due, and checks that it is still in its place."""
         now_ns = time.monotonic_ns()
         if now_ns - self._flushed_ns >= _FLUSH_NS:
             self._flush()
@@ -76,7 +84,7 @@ class JournalWriter:
             raise self._lost(problem) from None
 
     def _check_place(self) -> None:
-        """A file that was removed takes what is written, and nobody will ever read it."""
+        """A removed file still takes what is written, but nobody will ever read it."""
         try:
             is_there = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
         except OSError:

@@ -1,4 +1,4 @@
-"""Where everything of a run lies."""
+"""The paths of a run directory, and how a process makes, opens and locks one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from foundation.errors import BadInput, SystemFailed
 from foundation.files.folder_lock import locked
 from foundation.path_fields import expanded
 
+EXPERIMENT, ENVIRONMENT, VARIANTS = "experiment.yaml", "environment.json", "variants.json"
+PROMPTS = "prompts.jsonl"
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -22,46 +25,54 @@ class RunDirectory:
 
     @property
     def experiment(self) -> Path:
-        return self.path / "experiment.yaml"
+        """The experiment as it was run."""
+        return self.path / EXPERIMENT
 
     @property
     def environment(self) -> Path:
-        return self.path / "environment.json"
+        """Hardware, versions, seeds and settings that differ from the usual."""
+        return self.path / ENVIRONMENT
 
     @property
     def calibration(self) -> Path:
+        """The calibration of the load generator on this machine."""
         return self.path / "calibration.json"
 
     @property
     def variants(self) -> Path:
-        return self.path / "variants.json"
+        """One `VariantRecord` for each variant."""
+        return self.path / VARIANTS
 
     @property
     def prompts(self) -> Path:
-        return self.path / "prompts.jsonl"
+        """One `Prompt` a line."""
+        return self.path / PROMPTS
 
     @property
     def logs(self) -> Path:
+        """The folder of servers' and trainers' logs."""
         return self.path / "logs"
 
     @property
     def telemetry(self) -> Path:
+        """The folder of server telemetry, a file a variant."""
         return self.path / "telemetry"
 
     @staticmethod
     def partial(folder: Path) -> Path:
-        """Where the folder is written until it is whole."""
+        """Where a folder is written until it is whole."""
         return folder.with_name(folder.name + ".partial")
 
     def journal(self, variant: str, stage: str, block: int) -> Path:
+        """The journal of one block (from 1)."""
         return self.path / "load" / variant / stage / f"block-{block:02d}.jsonl"
 
     def warm_up(self, variant: str) -> Path:
-        """The journal of what a variant was asked before anything counted."""
+        """The journal of a variant's warm-up, before anything counted."""
         return self.logs / f"warm-up-{variant}.jsonl"
 
     def check_there(self) -> None:
-        """Raises SystemFailed where the folder was moved or removed under the run."""
+        """Raises SystemFailed where the folder was moved or removed during the run."""
         if not self.experiment.exists():
             raise SystemFailed(f"{self.path}: was moved or removed while the run went on")
 
@@ -71,24 +82,29 @@ class RunDirectory:
         return self.path / "rates.json"
 
     def closed_loop(self, variant: str, concurrency: int) -> Path:
-        """The journal of a short closed loop that a relative rate is measured by."""
+        """The journal of the short closed loop that measures a relative rate."""
         return self.logs / f"rate-{variant}-{concurrency}-in-flight.jsonl"
 
 
 def check_root(root: Path) -> None:
-    """Raises BadInput where no run directory can be made in `root`: before anything slow, and without making one."""
+    """Raises BadInput where no run directory can be made in `root`.
+
+    It runs before anything slow, and makes no folder.
+    """
     root = expanded(root)
-    standing = next(
+    existing = next(
         folder for folder in (root, *root.absolute().parents) if os.path.lexists(folder)
     )
-    if not standing.is_dir():
-        raise BadInput(f"{standing}: not a folder; name another with --out")
-    if not os.access(standing, os.W_OK | os.X_OK):
-        raise BadInput(f"{standing}: can't be written; name another folder with --out")
+    if not existing.is_dir():
+        raise BadInput(f"{existing}: not a folder; name another with --out")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise BadInput(f"{existing}: can't be written; name another folder with --out")
 
 
 def new_run(root: Path, name: str) -> RunDirectory:
-    """`root/name`, or `root/name-2`, ... where that is taken. No other process gets the same one."""
+    """Makes `root/name`, or `root/name-2`, ... where that is taken. No other process gets the same
+    one.
+    """
     root = expanded(root)
     names = (name if n == 1 else f"{name}-{n}" for n in count(1))
     while True:
@@ -108,10 +124,11 @@ def new_run(root: Path, name: str) -> RunDirectory:
 
 @contextmanager
 def held_run(at: RunDirectory | Path) -> Iterator[Callable[[str], RunDirectory]]:
-    """A run directory that this process alone works in, by its name: the one that is there, or a new one in the folder `at`.
+    """A run directory locked to this process: the existing run `at`, or a new one in the folder
+    `at`.
 
-    One that is there is held at once, a new one from when it is made. Raises BadInput where another process holds it, or
-    where none can be made.
+    The caller gives the name of a new run. An existing run is locked at once, a new one when it is
+    made. Raises BadInput where another process holds it, or where none can be made.
     """
     with ExitStack() as stack:
         if isinstance(at, RunDirectory):
@@ -122,25 +139,31 @@ def held_run(at: RunDirectory | Path) -> Iterator[Callable[[str], RunDirectory]]
         def directory(name: str) -> RunDirectory:
             if isinstance(at, RunDirectory):
                 return at
-            made = new_run(at, name)
-            stack.enter_context(locked(made.path))
-            return made
+            new = new_run(at, name)
+            stack.enter_context(locked(new.path))
+            return new
 
         yield directory
 
 
 def existing_run(path: Path) -> RunDirectory:
-    """A run directory that is there; what only its owner may read stays so. Raises BadInput where the folder is none."""
+    """The run directory at `path`. Raises BadInput where that is no run.
+
+    If only its owner may read it, new files stay private too.
+    """
     path = expanded(path)
-    if not (path / "experiment.yaml").is_file():
-        raise BadInput(f"{path}: not a run directory, it has no experiment.yaml")
+    if not (path / EXPERIMENT).is_file():
+        raise BadInput(f"{path}: not a run directory, it has no {EXPERIMENT}")
     if not path.stat().st_mode & 0o077:
         keep_private(path)
     return RunDirectory(path)
 
 
 def keep_private(run: Path) -> None:
-    """Let only the owner read a run, now and while this process goes on: a server's answers to a key are nobody else's."""
+    """Lets only the owner read a run, now and while this process goes on.
+
+    A server's answers to somebody's key are nobody else's.
+    """
     os.umask(0o077)
     for path in (run, *run.rglob("*")):
         if not path.is_symlink():

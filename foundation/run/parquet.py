@@ -1,5 +1,6 @@
-"""Journals written on as Parquet: a row a request, every field of its record, with its variant,
-stage and block.
+"""Writes journals as Parquet.
+
+A row is a request: every field of its record, with its variant, stage and block.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from foundation.run.parsing import BY_CHUNK, KEPT_AS_TEXT, Batch
 from foundation.run.records import JournalHeader, RequestRecord
 
 _NULL = b"null"
-_EACH_ANOTHER = ("text", *KEPT_AS_TEXT)
-_OF_THE_BLOCK = ("variant", "stage", "block", "offered_rate")
+_ALL_DIFFERENT = ("text", *KEPT_AS_TEXT)
+_BLOCK_COLUMNS = ("variant", "stage", "block", "offered_rate")
 
 
 def write_parquet(directory: Path, out: Path) -> Path:
-    """Every journal below `directory` as one Parquet file, in the order of its lines. Returns
-    `out`.
+    """Writes every journal below `directory` as one Parquet file, in the order of its lines.
+
+    Returns `out`.
     """
-    with parquet_writer(out) as each:
-        read_journals(directory, each)
+    with parquet_writer(out) as write:
+        read_journals(directory, write)
     return out
 
 
@@ -41,10 +43,10 @@ def parquet_writer(out: Path) -> Iterator[Callable[[JournalHeader, Batch], None]
     kinds = _kinds()
     schema = pa.schema(list(kinds.items()))
     words = [
-        name for name, kind in kinds.items() if kind == pa.string() and name not in _EACH_ANOTHER
+        name for name, kind in kinds.items() if kind == pa.string() and name not in _ALL_DIFFERENT
     ]
     numbers = {f"{name}.list.element": "DELTA_BINARY_PACKED" for name in BY_CHUNK}
-    # The journals hold it all, so the disk may take its time.
+    # The journals hold everything, so this file need not be forced to the disk.
     with (
         whole_file(out, durable=False) as place,
         pq.ParquetWriter(
@@ -52,22 +54,23 @@ def parquet_writer(out: Path) -> Iterator[Callable[[JournalHeader, Batch], None]
         ) as writer,
     ):
 
-        def each(header: JournalHeader, batch: Batch) -> None:
+        def write(header: JournalHeader, batch: Batch) -> None:
             columns = [
                 pa.array([getattr(header, name)] * len(batch), kinds[name])
-                for name in _OF_THE_BLOCK
+                for name in _BLOCK_COLUMNS
             ]
             columns += [
                 _column(batch, name, kinds[name]) for name in RequestRecord.__struct_fields__
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
-        yield each
+        yield write
 
 
 def _kinds() -> dict[str, Any]:
-    """The Arrow type of every column, from the schema of headers and records; what has no type of
-    its own is JSON text.
+    """The Arrow type of every column, from the types of headers and records.
+
+    A field without an Arrow type of its own is JSON text.
     """
     import pyarrow as pa
 
@@ -85,12 +88,12 @@ def _kinds() -> dict[str, Any]:
     )
     return {
         name: kind(of)
-        for name, of in ({name: header[name] for name in _OF_THE_BLOCK} | record).items()
+        for name, of in ({name: header[name] for name in _BLOCK_COLUMNS} | record).items()
     }
 
 
-def _fields(of: type[msgspec.Struct]) -> Sequence[inspect.Field]:
-    known = inspect.type_info(of)
+def _fields(type_: type[msgspec.Struct]) -> Sequence[inspect.Field]:
+    known = inspect.type_info(type_)
     assert isinstance(known, inspect.StructType)
     return known.fields
 

@@ -1,9 +1,9 @@
-"""Lines of a journal to columns, many lines at a time.
+"""Parses lines of a journal into columns, many lines at a time.
 
-Most of a journal is lists of numbers, one a chunk. msgspec checks the lines and leaves those lists
-as text, which numpy turns into arrays for a whole batch at once: an eighth of the time of decoding
-them number by number. A batch in which anything is out of the ordinary is decoded record by record;
-both ways give the same columns.
+Most of a journal is lists of numbers, one number a chunk. msgspec checks the lines and leaves those
+lists as text. numpy turns the text of a whole batch into arrays, in an eighth of the time of
+decoding number by number. A batch with anything unusual in it is decoded record by record. Both
+ways give the same columns.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from foundation.arrays import Ints
 from foundation.run.records import EXACT, RequestRecord
 
 BY_CHUNK = ("chunk_ns", "chunk_tokens", "client_lag_ns")
-_WHOLE = [name for name in RequestRecord.__struct_fields__ if name not in BY_CHUNK]
+_SCALARS = [name for name in RequestRecord.__struct_fields__ if name not in BY_CHUNK]
 KEPT_AS_TEXT = ("server_metrics",)
 
 
-def _rows_with(text: Sequence[str]) -> type[msgspec.Struct]:
-    """`RequestRecord` with the named fields left as JSON text."""
-    made: list[Any] = []
+def _rows_with(names: Sequence[str]) -> type[msgspec.Struct]:
+    """A `RequestRecord` type whose named fields stay JSON text."""
+    fields: list[Any] = []
     for field in msgspec.structs.fields(RequestRecord):
-        if field.name in text:
-            made.append(
+        if field.name in names:
+            fields.append(
                 (field.name, msgspec.Raw, msgspec.Raw(b"null" if field.default is None else b"[]"))
             )
         elif field.required:
-            made.append((field.name, field.type))
+            fields.append((field.name, field.type))
         elif field.default is msgspec.NODEFAULT:
-            made.append(
+            fields.append(
                 (field.name, field.type, msgspec.field(default_factory=field.default_factory))
             )
         else:
-            made.append((field.name, field.type, field.default))
-    # A row holds no other: Python need not look for circles of them.
-    return msgspec.defstruct("Row", made, kw_only=True, gc=False)
+            fields.append((field.name, field.type, field.default))
+    # A row refers to no other row, so Python need not look for reference cycles.
+    return msgspec.defstruct("Row", fields, kw_only=True, gc=False)
 
 
 _text_rows = msgspec.json.Decoder(_rows_with([*BY_CHUNK, *KEPT_AS_TEXT]))
@@ -50,8 +50,9 @@ _rows = msgspec.json.Decoder(_rows_with(KEPT_AS_TEXT))
 
 @dataclass(frozen=True)
 class Numbers:
-    """Lists of numbers as one array: `values`, and how many of them each row has (`counts`, -1:
-    null instead of a list).
+    """Lists of numbers as one array.
+
+    `values`: all numbers. `counts`: how many numbers each row has, -1 for null instead of a list.
     """
 
     values: Ints
@@ -60,10 +61,10 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Batch:
-    """n records: `lines` (n,) says on which line of the file each stands.
+    """n records. `lines` (n,): the line of each record in its file.
 
-    `columns` have the fields of a record, those `KEPT_AS_TEXT` as JSON; the fields `BY_CHUNK` are
-    in `numbers`.
+    `columns` has the fields of a record, those in `KEPT_AS_TEXT` as JSON. The fields in `BY_CHUNK`
+    are in `numbers`.
     """
 
     lines: Ints
@@ -75,50 +76,53 @@ class Batch:
 
 
 Failed = tuple[int, str]
+"""The number of a line, and what is wrong with it."""
 
 
 def parse(lines: Sequence[tuple[int, bytes]]) -> tuple[Batch, list[Failed]]:
-    """The records among some numbered lines, and the numbers of the others with what is wrong with
-    them.
-    """
-    rows, kept, failed = [], [], []
+    """The records among some numbered lines, and the lines that failed."""
+    rows, good_lines, failed = [], [], []
     for number, line in lines:
         try:
             rows.append(_text_rows.decode(line))
-            kept.append((number, line))
+            good_lines.append((number, line))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             failed.append((number, str(error)))
     numbers = {name: _numbers([bytes(getattr(row, name)) for row in rows]) for name in BY_CHUNK}
     if all(each is not None for each in numbers.values()):
-        whole = {name: each for name, each in numbers.items() if each is not None}
-        if _ordinary(whole):
-            return Batch(_ints([number for number, _ in kept]), _columns(rows), whole), failed
-    batch, irregular = _one_by_one(kept)
+        complete = {name: each for name, each in numbers.items() if each is not None}
+        if _ordinary(complete):
+            return Batch(
+                _ints([number for number, _ in good_lines]), _columns(rows), complete
+            ), failed
+    batch, irregular = _one_by_one(good_lines)
     return batch, sorted([*failed, *irregular])
 
 
 def _numbers(texts: Sequence[bytes]) -> Numbers | None:
-    """Lists of integers as they stand in JSON; None where one of them is not plainly that."""
+    """Lists of integers in JSON text as one array; None where a list holds anything else."""
     counts = _ints(
         [-1 if text == b"null" else 0 if text == b"[]" else text.count(b",") + 1 for text in texts]
     )
-    together = b",".join(
+    digits = b",".join(
         [text[1:-1] for text, count in zip(texts, counts.tolist(), strict=True) if count > 0]
     )
-    if together.translate(None, b"0123456789,-"):
+    if digits.translate(None, b"0123456789,-"):
         return None
     total = int(np.maximum(counts, 0).sum())
-    if len(together) == 2 * total - 1:  # each has one digit, as the tokens of most chunks do
-        return Numbers(np.frombuffer(together, np.uint8)[::2].astype(np.int64) - ord("0"), counts)
+    if len(digits) == 2 * total - 1:  # one digit each, as the tokens of most chunks
+        return Numbers(np.frombuffer(digits, np.uint8)[::2].astype(np.int64) - ord("0"), counts)
     try:
-        values = np.fromstring(together, np.int64, sep=",") if together else np.empty(0, np.int64)
-    except ValueError:  # digits and signs, but no numbers
+        values = np.fromstring(digits, np.int64, sep=",") if digits else np.empty(0, np.int64)
+    except ValueError:  # digits and signs that are no numbers
         return None
     return Numbers(values, counts) if len(values) == total else None
 
 
 def _ordinary(numbers: Mapping[str, Numbers]) -> bool:
-    """Whether all numbers are in the range of their field, and no sum of stamps can leave its."""
+    """Whether all numbers are in the range of their field, and no sum of stamps can exceed its
+    range.
+    """
     stamps, tokens, lags = (numbers[name] for name in BY_CHUNK)
     longest = int(stamps.counts.max(initial=0))
     return (
@@ -135,8 +139,9 @@ def _within(values: Ints, low: int, high: int) -> bool:
 
 
 def _one_by_one(lines: Sequence[tuple[int, bytes]]) -> tuple[Batch, list[Failed]]:
+    """The records among some numbered lines, decoded with all their lists, and the failed lines."""
     rows: list[Any] = []
-    kept, failed = [], []
+    numbers, failed = [], []
     for number, line in lines:
         try:
             row: Any = _rows.decode(line)
@@ -147,12 +152,12 @@ def _one_by_one(lines: Sequence[tuple[int, bytes]]) -> tuple[Batch, list[Failed]
             failed.append((number, f"Expected `chunk_ns` to add up to <= {EXACT}"))
             continue
         rows.append(row)
-        kept.append(number)
-    return batch_of(rows, kept), failed
+        numbers.append(number)
+    return batch_of(rows, numbers), failed
 
 
 def batch_of(rows: Sequence[Any], lines: Sequence[int]) -> Batch:
-    """A batch of records whose lists are lists."""
+    """A batch of records whose lists are Python lists."""
     numbers = {}
     for name in BY_CHUNK:
         lists = [getattr(row, name) for row in rows]
@@ -164,7 +169,7 @@ def batch_of(rows: Sequence[Any], lines: Sequence[int]) -> Batch:
 
 
 def _columns(rows: Sequence[Any]) -> dict[str, Sequence[Any]]:
-    return {name: [getattr(row, name) for row in rows] for name in _WHOLE}
+    return {name: [getattr(row, name) for row in rows] for name in _SCALARS}
 
 
 def _ints(values: Sequence[int]) -> Ints:

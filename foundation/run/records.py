@@ -1,9 +1,9 @@
-"""The schema of what a measurement leaves behind: prompts, and a journal's header, records and end line.
+"""The schema of a run's files: prompts, and a journal's header, records and end line.
 
-A journal is JSON lines: one `JournalHeader`, then one `RequestRecord` a planned arrival (in the order they ended),
-then one `JournalEnd`. A journal without an end line was cut off; its records still hold.
-All times are integer nanoseconds from the journal's origin, on CLOCK_MONOTONIC. The types say which numbers can be: a reader
-refuses a line with any other.
+A journal is JSON lines: one `JournalHeader`, then a `RequestRecord` for each planned arrival, in
+the order of their ends, then one `JournalEnd`. A journal without an end line was cut off; its
+records still hold. All times are integer nanoseconds from the journal's origin, on CLOCK_MONOTONIC.
+The types bound the numbers: a reader refuses a line with a number out of bounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 SCHEMA_VERSION = 1
 MOST_TOKENS = 10_000_000
-"""No model has a context of more tokens: a larger count is no count."""
+"""No model has a context of more tokens, so a larger count is wrong."""
 
 EXACT = 2**53
 """A float holds every whole number up to here; as nanoseconds it is 104 days."""
@@ -23,7 +23,7 @@ Stamp = Annotated[int, msgspec.Meta(ge=0, le=EXACT)]
 Whole = Annotated[int, msgspec.Meta(ge=-EXACT, le=EXACT)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 Clock = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""What a clock showed, in nanoseconds."""
+"""A reading of a clock, in nanoseconds."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 Failure = Literal[
@@ -32,14 +32,15 @@ Failure = Literal[
     "reset", "truncated", "aborted", "malformed", "stream_error", "dropped", "cancelled",
 ]  # fmt: skip
 ENDS_WELL = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
-"""The finish reasons that mean a whole answer, `content_filter` one that somebody cut on purpose."""
+"""The finish reasons of a whole answer. `content_filter` is one that somebody cut on purpose."""
 Note = Literal["no_done", "run_on", "bad_text", "compressed", "usage_zero", "usage_odd", "masked"]
-"""What is odd about an answer and no failure.
+"""An oddity of an answer that is no failure.
 
-`no_done`: the body ended well and `[DONE]` was missing. `run_on`: no empty lines between events. `bad_text`: half a character,
-U+FFFD in the text. `compressed`: the server compressed the body unasked, so that chunks may share an arrival. `usage_zero`: zero
-tokens beside text, or for a prompt. `usage_odd`: counts that are none (negative, NaN, too large) or contradict one another.
-`masked`: the text held a key of the request; what is kept, and scored, has a reference in its place.
+- `no_done`: the body ended well and `[DONE]` was missing. - `run_on`: no empty lines between
+events. - `bad_text`: half a character, U+FFFD in the text. - `compressed`: the server compressed
+the body unasked, so chunks may share an arrival. - `usage_zero`: zero tokens beside text, or for a
+prompt. - `usage_odd`: counts that are invalid (negative, NaN, too large) or contradict one another.
+- `masked`: the text held a key of the request. The kept and scored text has a placeholder for it.
 """
 
 
@@ -48,17 +49,19 @@ Kind = Literal["model", "adapter", "merged", "quantized", "url"]
 
 
 PLAIN = "plain"
-"""The style of prompts where the experiment names none: each line as it stands."""
+"""The style of prompts where the experiment names none: each line as it is."""
 
 
 class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of `prompts.jsonl`: one question, as every prompt style words it, and the answer it should get.
+    """A line of `prompts.jsonl`: one prompt in every style, and the answer it should get.
 
-    `set` is "eval" or the name of a probe. `messages` maps a style ("short", "long"; "plain" where the experiment names none)
-    to chat messages; for text completions a style holds one message of role "user". A turn that follows another (`after`, its
-    id) holds only what it adds. `input_tokens` and `output_tokens`: the lengths it was made for, where it was.
-    `shared_tokens`: how many of its first tokens a prefix cache should know already. A recorded turn goes out `delay_s` seconds
-    after the answer before it, and not before `at_s` seconds of its session are over.
+    `set` is "eval" or the name of a probe. `messages` maps a style ("short", "long"; "plain" where
+    the experiment names none) to chat messages. For text completions a style holds one message of
+    role "user". A turn that follows another (`after`, the id of that one) holds only its own
+    messages. `input_tokens` and `output_tokens`: the lengths of a prompt made to length.
+    `shared_tokens`: how many of its first tokens a prefix cache should know already. A recorded
+    turn goes out `delay_s` seconds after the answer before it, and at the earliest `at_s` seconds
+    after its session began.
     """
 
     id: str
@@ -74,16 +77,17 @@ class Prompt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line of a journal: what was sent where, by which clock, and which part of it counts.
+    """The first line of a journal: the load, the clock, and the window that counts.
 
-    Of `offered_rate` (requests/s, open loop) and `concurrency` (closed loop) exactly one is set.
-    `planned` is the number of arrivals of an open loop or requests of a closed one, None where a duration decides. Where
-    arrivals are sessions of several turns both count sessions, and a window whose end is None takes in the last turn.
-    The steady window is [`window_start_ns`, `window_end_ns`): after warm-up, up to the end of the schedule; a closed
-    loop's end is known when it is over, so there it is None and stands in the end line. `workers`: processes that sent it.
-    `receiver`: what read the sockets, None where that was not ours to choose.
-    `identity`: a hash of all that the stage's measurement depends on, the same in all of its blocks;
-    empty where nobody wrote it down.
+    Exactly one of `offered_rate` (requests/s, open loop) and `concurrency` (closed loop) is set.
+    `planned` is the number of arrivals of an open loop or requests of a closed one, None where a
+    duration decides. Where arrivals are sessions of several turns both count sessions, and a window
+    whose end is None includes the last turn. The steady window is [`window_start_ns`,
+    `window_end_ns`): after warm-up, up to the end of the schedule. The end of a closed loop is
+    known only when it is over, so it is None here and is in the end line. `workers`: processes that
+    sent the block. `receiver`: the code that read the sockets, None where the transport decides
+    that. `identity`: a hash of everything that the stage's measurement depends on, the same in all
+    of its blocks; empty where the caller gave none.
     """
 
     schema_version: int
@@ -110,14 +114,16 @@ class JournalHeader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
-    """One planned arrival and what became of it.
+    """One planned arrival and its outcome.
 
-    `chunk_ns`: arrival of each content chunk, the first from the origin, the others as gaps to the one before;
-    `chunk_tokens`: output tokens in each. `failure` None means success as metrics.md defines it. `sent_ns` is None for a
-    request that never reached the wire. `tokens_from` says who counted: the server's `usage`, or the model's own tokenizer.
-    `client_lag_ns`, per chunk, only where the clock is the kernel's. `shared_tokens`: the first tokens of the input that a prefix
-    cache should know already, None where nothing is intended; `cached_tokens`: those the server says it did know.
-    `finish_reason` as the server wrote it, of failures too. `notes`: what is odd about the answer and no failure.
+    `chunk_ns`: arrivals of the content chunks, the first from the origin, each other as the gap to
+    the one before it. `chunk_tokens`: output tokens in each. `failure` None is a success as
+    metrics.md defines it. `sent_ns` is None for a request that never reached the wire.
+    `tokens_from`: whether the server's `usage` or the model's own tokenizer counted.
+    `client_lag_ns`, one a chunk, only where the clock is the kernel's. `shared_tokens`: the first
+    tokens of the input that a prefix cache should know, None where nothing is intended;
+    `cached_tokens`: those that the server says it knew. `finish_reason` as the server wrote it, of
+    failures too. `notes`: oddities of the answer that are no failure.
     """
 
     id: Whole
@@ -145,8 +151,9 @@ class RequestRecord(msgspec.Struct, kw_only=True):
 class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The last line: how the block ended, and the client's own condition while it ran.
 
-    `loop_stall_max_ns`: the longest time the event loop was away from its work. `clock_step_ns`: how far the kernel's receive
-    clock was set against CLOCK_MONOTONIC meanwhile (0 unless somebody set the time of day).
+    `loop_stall_max_ns`: the longest time that the event loop was late. `clock_step_ns`: how far the
+    kernel's receive clock was set against CLOCK_MONOTONIC meanwhile (0 unless somebody set the time
+    of day).
     """
 
     end: Literal["complete", "interrupted"]
@@ -157,21 +164,13 @@ class JournalEnd(msgspec.Struct, frozen=True, kw_only=True):
     clock_step_ns: Whole = 0
 
 
-class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process of the load generator was shown to keep up with on a machine: `calibration.json`, in its short form."""
-
-    machine: str
-    events_per_s: Annotated[float, msgspec.Meta(ge=0)]
-    requests_per_s: Annotated[float, msgspec.Meta(ge=0)]
-    streams: Count
-
-
 class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What stood on the bench: `what` in a few words ("merged, W8A8 INT8"), `size_bytes` of its weight files, None where unknown.
+    """One variant: `what` in a few words ("merged, W8A8 INT8"), and facts that advice needs.
 
-    `kind` tells the advice which remedies are already in place: an adapter can be merged, a quantized model is quantized.
-    `unquantized` names the variant on the bench that differs from a quantized one in nothing else. `dtype` is what its server
-    computed in, `dtype_doubt` why another would have been faster on that processor.
+    `size_bytes`: size of its weight files, None where unknown. `kind` says which remedies are in
+    place: an adapter can be merged, a quantized model is quantized. `unquantized`: the variant that
+    differs from a quantized one in nothing else. `dtype`: the number format its server computed in.
+    `dtype_doubt`: why another would have been faster on that processor.
     """
 
     name: str
@@ -187,9 +186,10 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):
     """A row of `telemetry/VARIANT.parquet`: the variant's server, once a second from ready to stop.
 
-    `monotonic_ns` is on the journals' clock (CLOCK_MONOTONIC). Counts of tokens, preemptions and `cpu_s` run from the server's
-    start. The server's own numbers are None where it did not answer, those of its processes where somebody else runs it.
-    `rss_bytes` adds up its processes, shared pages every time.
+    `monotonic_ns` is on the journals' clock (CLOCK_MONOTONIC). Counts of tokens, preemptions and
+    `cpu_s` run from the server's start. The server's own numbers are None where it did not answer.
+    Those of its processes are None where somebody else runs it. `rss_bytes` is the sum over its
+    processes and counts shared pages every time.
     """
 
     monotonic_ns: int

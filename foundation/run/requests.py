@@ -1,4 +1,4 @@
-"""The requests of one block as columns: what a journal holds, one array or sequence a field."""
+"""The requests of one block as columns: one array or sequence for each field of a journal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _TOOLS = ("tool_calls", "function_call")
 
 @dataclass(frozen=True)
 class Requests:
-    """n requests in the order of their ids. Fields are a journal's (`RequestRecord`), stamps
-    integer ns from its origin.
+    """n requests in the order of their ids.
 
-    Where a request has no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104
-    days. `first_ns` and `last_ns` are the stamps of its first and last content chunk; `silent` are
-    those whose text is empty or blank. The properties are in ms.
+    Fields are a journal's (`RequestRecord`), stamps integer ns from its origin. Where a request has
+    no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104 days. `first_ns` and
+    `last_ns` are the stamps of its first and last content chunk. `silent` marks requests whose text
+    is empty or blank. The properties are in ms.
     """
 
     id: Ints
@@ -57,15 +57,15 @@ class Requests:
         return len(self.id)
 
     def where(self, keep: NDArray[np.bool_]) -> Self:
-        """The requests that `keep` (n,) marks."""
+        """The requests in the mask `keep` (n,)."""
         return self if keep.all() else self.take(np.flatnonzero(keep))
 
     def take(self, index: Ints) -> Self:
         """The requests at `index`, in that order."""
 
-        place = chunk.run_of(index)
+        place = chunk.as_slice(index)
 
-        def taken(column: Any) -> Any:
+        def rows_of(column: Any) -> Any:
             if isinstance(column, Chunks):
                 return column.take(index)
             if isinstance(column, Texts):
@@ -76,42 +76,50 @@ class Requests:
                 column[place] if isinstance(place, slice) else [column[i] for i in index.tolist()]
             )
 
-        return type(self)(**{each.name: taken(getattr(self, each.name)) for each in fields(self)})
+        return type(self)(**{each.name: rows_of(getattr(self, each.name)) for each in fields(self)})
 
     @cached_property
     def ok(self) -> NDArray[np.bool_]:
+        """Whether each request succeeded, (n,)."""
         return np.array([failure is None for failure in self.failure], dtype=np.bool_)
 
     @cached_property
     def empty(self) -> NDArray[np.bool_]:
-        """Which succeeded and brought nothing: no chunk, or no text where no tool was called."""
-        called = np.array([why in _TOOLS for why in self.finish_reason], dtype=np.bool_)
-        return np.asarray(self.ok & (np.isnan(self.last_ns) | (self.silent & ~called)))
+        """Whether each request succeeded with an empty answer, (n,).
+
+        An empty answer has no chunk, or no text and no tool call.
+        """
+        calls_tool = np.array([why in _TOOLS for why in self.finish_reason], dtype=np.bool_)
+        return np.asarray(self.ok & (np.isnan(self.last_ns) | (self.silent & ~calls_tool)))
 
     @cached_property
     def cut_short(self) -> NDArray[np.bool_]:
-        """Which succeeded and were cut at the most tokens that an answer may have."""
+        """Whether each request succeeded and was cut at its limit of tokens, (n,)."""
         return self.ok & np.array([why == "length" for why in self.finish_reason], dtype=np.bool_)
 
     @cached_property
     def scheduled(self) -> Floats:
+        """The scheduled time."""
         return self.scheduled_ns / 1e6
 
     @cached_property
     def sent(self) -> Floats:
+        """The time of sending."""
         return self.sent_ns / 1e6
 
     @cached_property
     def first(self) -> Floats:
+        """The arrival of the first content chunk."""
         return self.first_ns / 1e6
 
     @cached_property
     def last(self) -> Floats:
+        """The arrival of the last content chunk."""
         return self.last_ns / 1e6
 
     @cached_property
     def done(self) -> Floats:
-        """The end of the stream, or the last chunk where that is not known."""
+        """The end of the stream, or the last chunk where that end is not known."""
         return np.where(np.isnan(self.done_ns), self.last_ns, self.done_ns) / 1e6
 
     @cached_property
@@ -121,26 +129,30 @@ class Requests:
 
     @cached_property
     def service_latency(self) -> Floats:
+        """`last - sent`."""
         return self.last - self.sent
 
     @cached_property
     def in_flight(self) -> Floats:
-        """`done - sent`: as long as the server has it. The answer's end comes a step or more after
-        its last text.
+        """`done - sent`: how long the server holds the request.
+
+        The end of an answer comes a step or more after its last text.
         """
         return self.done - self.sent
 
     @cached_property
     def ttft(self) -> Floats:
+        """`first - scheduled`."""
         return self.first - self.scheduled
 
     @cached_property
     def service_ttft(self) -> Floats:
+        """`first - sent`."""
         return self.first - self.sent
 
     @cached_property
     def tpot(self) -> Floats:
-        """`(last - first) / (output_tokens - 1)`, NaN under two tokens."""
+        """`(last - first) / (output_tokens - 1)`, NaN below two tokens."""
         after_first = np.where(self.output_tokens >= 2, self.output_tokens - 1, np.nan)
         return np.asarray((self.last - self.first) / after_first)
 
@@ -151,24 +163,25 @@ class Requests:
 
     @cached_property
     def total_tokens(self) -> Floats:
+        """Input and output tokens together."""
         return self.input_tokens + self.output_tokens
 
 
 def requests_of(records: Iterable[RequestRecord]) -> Requests:
-    """Records to columns, in the order of their ids."""
+    """Records as columns, in the order of their ids."""
     rows = list(records)
     return in_order(columns_of(batch_of(rows, range(len(rows)))))
 
 
 def columns_of(batch: Batch) -> Requests:
-    """The columns of a batch, in its order."""
+    """The columns of a batch, in the batch's order."""
     rows = batch.columns
     stamps, tokens, lags = (batch.numbers[name] for name in BY_CHUNK)
     count = stamps.counts
-    answered = count > 0
+    has_chunks = count > 0
     first, last = np.full(len(batch), np.nan), np.full(len(batch), np.nan)
-    first[answered] = stamps.values[(np.cumsum(count) - count)[answered]]
-    last[answered] = chunk.sums(stamps.values, count)[answered]
+    first[has_chunks] = stamps.values[(np.cumsum(count) - count)[has_chunks]]
+    last[has_chunks] = chunk.sums(stamps.values, count)[has_chunks]
     return Requests(
         id=np.array(rows["id"], dtype=np.int64),
         prompt_id=list(map(intern, rows["prompt_id"])),
@@ -190,13 +203,13 @@ def columns_of(batch: Batch) -> Requests:
         silent=np.array([not text.strip() for text in rows["text"]], dtype=np.bool_),
         notes=rows["notes"],
         chunks=chunk.chunks_of(
-            count, stamps.values, _of_all(tokens, count), *_of_whole(lags, count)
+            count, stamps.values, _tokens_of_chunks(tokens, count), *_whole_lags(lags, count)
         ),
     )
 
 
-def _of_all(tokens: Numbers, count: Ints) -> Ints:
-    """The tokens of every chunk: zeros for a request that has not one number a chunk."""
+def _tokens_of_chunks(tokens: Numbers, count: Ints) -> Ints:
+    """The tokens of every chunk, zeros for a request without one number a chunk."""
     agrees = tokens.counts == count
     if agrees.all():
         return tokens.values
@@ -205,14 +218,14 @@ def _of_all(tokens: Numbers, count: Ints) -> Ints:
     return filled
 
 
-def _of_whole(lags: Numbers, count: Ints) -> tuple[Ints, Ints]:
-    """How many lags each request has, and the lags: only of requests that have one a chunk."""
+def _whole_lags(lags: Numbers, count: Ints) -> tuple[Ints, Ints]:
+    """How many lags each request has, and the lags, only of requests with one lag a chunk."""
     agrees = lags.counts == count
     return np.where(agrees, count, 0), lags.values[np.repeat(agrees, np.maximum(lags.counts, 0))]
 
 
 def joined(parts: Sequence[Requests]) -> Requests:
-    """Several lots of requests as one."""
+    """Several groups of requests as one."""
     if len(parts) == 1:
         return parts[0]
 
@@ -236,7 +249,7 @@ def joined(parts: Sequence[Requests]) -> Requests:
 
 
 def in_order(requests: Requests) -> Requests:
-    """The same, in the order of their ids."""
+    """The same requests in the order of their ids."""
     order = np.argsort(requests.id, kind="stable")
     return requests if (np.diff(requests.id) >= 0).all() else requests.take(order)
 

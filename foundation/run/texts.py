@@ -1,5 +1,5 @@
-"""The answers of many requests, compressed: as Python strings they would take more memory than
-everything else of a run.
+"""The answers of many requests, compressed. As Python strings they would take more memory than the
+rest of a run.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ import numpy as np
 
 from foundation.arrays import Ints
 
-_TOGETHER = 256  # texts that are compressed together
+_TOGETHER = 256  # texts in one compressed page
 
 
 @dataclass(frozen=True, eq=False)
 class _Page:
+    """At most `_TOGETHER` texts. `size`: bytes unpacked. `ends`: where each text ends, in bytes."""
+
     packed: bytes
     size: int
     ends: Sequence[int]
 
 
 class Texts(Sequence[str]):
-    """Strings that can be read one after another, in any order, and not be changed. Going back and
-    forth over many is slow.
+    """A read-only sequence of strings. Reading them in order is fast, jumping between pages is
+    slow.
     """
 
     def __init__(self, pages: Sequence[_Page], places: Ints | None = None) -> None:
@@ -63,6 +65,7 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, strings: Sequence[str]) -> Texts:
+        """Compresses some strings."""
         return cls(
             [
                 _packed(strings[begin : begin + _TOGETHER])
@@ -71,16 +74,17 @@ class Texts(Sequence[str]):
         )
 
     @classmethod
-    def joined(cls, several: Sequence[Texts]) -> Texts:
-        sizes = [texts._ends[-1] if texts._ends else 0 for texts in several]
+    def joined(cls, parts: Sequence[Texts]) -> Texts:
+        """Several sequences one after another."""
+        sizes = [texts._ends[-1] if texts._ends else 0 for texts in parts]
         places = [
             texts._places + before
-            for texts, before in zip(several, accumulate([0, *sizes]), strict=False)
+            for texts, before in zip(parts, accumulate([0, *sizes]), strict=False)
         ]
-        return cls([page for texts in several for page in texts._pages], np.concatenate(places))
+        return cls([page for texts in parts for page in texts._pages], np.concatenate(places))
 
     def take(self, index: Ints) -> Texts:
-        """The strings at some places, in that order."""
+        """The strings at the places `index`, in that order."""
         return Texts(self._pages, self._places[index])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from foundation.machine import this_machine
-from foundation.run.records import Ceiling
+from foundation.run.ceiling import Ceiling
 from loadgen.config import Stage, WorkloadConfig
 
 # Of its ceiling a process is used to this share: beyond it, its stamps and sends begin to suffer now and then.

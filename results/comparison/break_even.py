@@ -10,7 +10,7 @@ import msgspec
 
 from foundation.format import dollars
 from foundation.run.journal import Damage
-from foundation.run.side_files import read_json
+from foundation.run.json_files import read_json
 from results.config import BudgetConfig
 from results.inputs import RunInputs
 from results.statistics.intervals import absent

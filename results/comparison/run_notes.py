@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from foundation.format import percent
-from foundation.run.journal import Damage, Prompts, journal_files, named
-from foundation.run.records import Ceiling
+from foundation.run.ceiling import Ceiling
+from foundation.run.journal import Damage, Prompts, damage_in_words, journal_files
 from results.comparison.variants import reach_of
 from results.inputs import RunInputs
 from results.measures.cost import is_metered
@@ -87,10 +87,12 @@ def run_notes(
         if inputs.judged_stage not in variant.stages
     ]
     notes += [
-        f"{variant.record.name}: {named(variant.unread)}" for variant in measured if variant.unread
+        f"{variant.record.name}: {damage_in_words(variant.unread)}"
+        for variant in measured
+        if variant.unread
     ]
     if prompts.damage:
-        notes.append(named(prompts.damage))
+        notes.append(damage_in_words(prompts.damage))
     notes += [
         f"{variant.record.name}: {note}" for variant in measured for note in variant.score_notes
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from foundation.run.journal import Damage, Each, Journal, journal_files, read_journal
+from foundation.run.journal import Damage, Journal, OnBatch, journal_files, read_journal
 from foundation.run.records import JournalHeader
 from results.measures.doubt import Doubt, some
 
@@ -14,7 +14,9 @@ QUESTION = ("model", "api", "prompt_style")
 CLOCKS = ("clock", "transport")
 
 
-def journals_of(folder: Path, each: Each | None = None) -> tuple[dict[Path, Journal], list[Damage]]:
+def journals_of(
+    folder: Path, each: OnBatch | None = None
+) -> tuple[dict[Path, Journal], list[Damage]]:
     """The blocks in `load/VARIANT/STAGE`, by file, and what is left out: damage, other folders' journals, and copies.
 
     Two blocks of one variant can't begin in the same nanosecond: those that did are one, whatever their names.

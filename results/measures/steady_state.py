@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.arrays import Floats
+from foundation.run.ceiling import SLIP_LIMIT_MS
 from foundation.run.chunks import CHUNK_TIMES
 from foundation.run.journal import Damage, Journal
-from foundation.run.pooled import Statistics, Times, pooled, statistics_of
+from foundation.run.pooled_times import Statistics, Times, pooled, statistics_of
 from foundation.run.requests import Requests
 from results.measures.doubt import Doubt, some
 from results.measures.saturation import Held, held
 from results.statistics.intervals import QUANTILES
 
 LATE_SHARE = 0.1
-LATE_MS = 5.0
 SENT_LATE = "the load generator sent late"
 # MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
 BATCH = 5
@@ -358,7 +358,7 @@ def client_late(stage: StageData) -> str | None:
     if len(slip) == 0 or len(latency) == 0:
         return None
     late, typical = float(np.percentile(slip, 95)), float(np.percentile(latency, 50))
-    if late <= LATE_MS or late <= LATE_SHARE * typical:
+    if late <= SLIP_LIMIT_MS or late <= LATE_SHARE * typical:
         return None
     return (
         f"{SENT_LATE}: one request in 20 by more than {late:.0f} ms, with a median latency of {typical:.0f} ms; "

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from foundation.arrays import Floats
-from foundation.run.journal import Damage, named
-from foundation.run.records import Ceiling
-from foundation.run.side_files import read_json
+from foundation.run.ceiling import CEILING_SHARE, SLIP_LIMIT_MS, Ceiling
+from foundation.run.journal import Damage, damage_in_words
+from foundation.run.json_files import read_json
 from results.measures.doubt import Doubt, Level, some, worst_level
 from results.measures.metrics import Limits, counted, values_in
 from results.measures.steady_state import LATE_SHARE, SENT_LATE, StageData, client_late
@@ -24,8 +24,6 @@ from results.measures.token_times import miscounted
 from results.summary import Validity
 
 CEILING_FILE = "calibration.json"
-CEILING_SHARE = 0.7
-SLIP_MS = 5.0
 SLIP_SLO_SHARE = 0.02
 ACHIEVED_SHARE = 0.99
 LAG_SHARE = 0.05
@@ -81,7 +79,7 @@ def unread_validity(unread: Sequence[Damage]) -> Validity:
         [
             (
                 "SUSPECT",
-                f"{some(len(unread), 'journal')} left out, and nothing else there: {named(unread)}",
+                f"{some(len(unread), 'journal')} left out, and nothing else there: {damage_in_words(unread)}",
             )
         ]
     )
@@ -129,7 +127,9 @@ def _damaged(stage: StageData) -> list[Doubt]:
     )
     found: list[Doubt] = []
     if journals:
-        found.append(("SUSPECT", f"{some(len(journals), 'journal')} left out: {named(journals)}"))
+        found.append(
+            ("SUSPECT", f"{some(len(journals), 'journal')} left out: {damage_in_words(journals)}")
+        )
     if lines:
         everything = sum(
             len(b.requests) + b.left_out.warm_up + b.left_out.ramp_down for b in stage.blocks
@@ -138,7 +138,7 @@ def _damaged(stage: StageData) -> list[Doubt]:
         found.append(
             (
                 "INVALID" if len(lines) > LOST_SHARE * everything else "SUSPECT",
-                f"{words}: {named(lines)}",
+                f"{words}: {damage_in_words(lines)}",
             )
         )
     return found
@@ -212,7 +212,7 @@ def _slip(stage: StageData, limits: Limits) -> list[Doubt]:
     tightest = min(
         (limit for name, limit in limits.items() if name in ("latency", "ttft")), default=np.inf
     )
-    limit = min(SLIP_MS, SLIP_SLO_SHARE * tightest)
+    limit = min(SLIP_LIMIT_MS, SLIP_SLO_SHARE * tightest)
     if len(slips) and (p99 := float(np.percentile(slips, 99))) > limit:
         return [
             (

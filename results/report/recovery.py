@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from foundation.format import ABSENT, percent, quantity, significant
 from foundation.run.journal import Damage
+from foundation.run.json_files import read_json
 from foundation.run.records import VariantRecord
-from foundation.run.side_files import read_json
 from results.report.figures.layers import LayerError, error_by_layer
 from results.report.table import estimate_of, in_order
 from results.summary import Summary, VariantSummary

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, stdtr, stdtrit
 
 from foundation.arrays import Floats
-from foundation.run.pooled import interpolated
+from foundation.run.pooled_times import interpolated
 from results.summary import Estimate
 
 TAIL = 0.025

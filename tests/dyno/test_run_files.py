@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dyno.pipeline.environment import note_requests
-from foundation.run.description import read_environment
+from foundation.run.json_files import read_environment
 from tests.dyno.stored_runs import Made, dyno
 
 MADE = Made(blocks=2, variants=("a", "b"))

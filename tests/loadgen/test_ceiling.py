@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from foundation.run.records import Ceiling
+from foundation.run.ceiling import Ceiling
 from loadgen.config import WorkloadConfig
 from loadgen.sending.workers_needed import workers_for
 

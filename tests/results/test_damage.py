@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
+from foundation.run.ceiling import Ceiling
 from foundation.run.journal import Damage, Journal, read_journal
+from foundation.run.json_files import read_json
 from foundation.run.parsing import batch_of, parse
-from foundation.run.records import Ceiling, RequestRecord
+from foundation.run.records import RequestRecord
 from foundation.run.requests import columns_of
-from foundation.run.side_files import read_json
 from results.analysis import analyse
 from results.measures.cache_counters import read_counters
 from tests.results.synthetic import inputs, request, write_journal, write_prompts

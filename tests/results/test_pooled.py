@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.run.chunks import CHUNK_TIMES, Chunks, compact
-from foundation.run.pooled import Times, order_statistics
+from foundation.run.pooled_times import Times, order_statistics
 from foundation.run.records import RequestRecord
 from foundation.run.requests import requests_of
 

@@ -1,5 +1,6 @@
-"""Means and percentiles of very many times, kept in several compact arrays that are never joined,
-copied or sorted.
+"""Means and percentiles of very many times.
+
+The times lie in several compact arrays, which are never joined, copied or sorted.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Part = tuple[NDArray[Any], NDArray[np.bool_] | None]
-_SLICE = 1 << 20  # values that are looked at together: they stay in the processor's cache
+_SLICE = 1 << 20  # values that are processed together: they stay in the processor's cache
 _BINS = 1 << 17
 _DROPPED_BITS = 14  # of a float32's 31 without its sign: 17 remain, 9 of them of the mantissa
 
 
 @dataclass(frozen=True)
 class Times:
-    """Times in integer ns: those of `parts`, and `zeros` more that are 0; where there are such,
-    none is negative.
+    """Times in integer ns: the values of `parts`, and `zeros` values of 0.
 
-    A part is an array and which of its values count, None where all do.
+    A part is an array and a mask of the values that count, None where all count. If `zeros` is
+    above 0, no value is negative.
     """
 
     parts: Sequence[Part]
@@ -36,39 +37,46 @@ class Times:
         )
 
     def same_as(self, other: Times) -> bool:
-        """Whether the arrays of the other are these very ones, and the same of their values count."""
+        """Whether `other` has the same array objects, and the same of their values count."""
         return (
             self.zeros == other.zeros
             and len(self.parts) == len(other.parts)
             and all(
-                values is others
+                values is other_values
                 and (
-                    keep is also
-                    or (keep is not None and also is not None and np.array_equal(keep, also))
+                    keep is other_keep
+                    or (
+                        keep is not None
+                        and other_keep is not None
+                        and np.array_equal(keep, other_keep)
+                    )
                 )
-                for (values, keep), (others, also) in zip(self.parts, other.parts, strict=True)
+                for (values, keep), (other_values, other_keep) in zip(
+                    self.parts, other.parts, strict=True
+                )
             )
         )
 
     def mean(self) -> float:
-        """In ms, from an exact sum. There must be a value."""
+        """The mean in ms, from an exact sum. There must be a value."""
         return (
             sum(int(values.sum(dtype=np.int64)) for values in _slices(self.parts)) / len(self) / 1e6
         )
 
     def deviation(self) -> float:
-        """The standard deviation of a sample, ms. There must be two values."""
+        """The sample standard deviation in ms. There must be two values."""
         mean = self.mean()
         squares = sum(float(np.square(values / 1e6 - mean).sum()) for values in _slices(self.parts))
         return sqrt((squares + self.zeros * mean**2) / (len(self) - 1))
 
     def count_of_zeros(self) -> int:
+        """How many of the times are 0."""
         return self.zeros + sum(
             len(values) - int(np.count_nonzero(values)) for values in _slices(self.parts)
         )
 
     def percentiles(self, quantiles: Sequence[float]) -> list[float]:
-        """In ms: numpy's linear percentiles, to the last bit. There must be a value."""
+        """Percentiles in ms, to the last bit numpy's linear ones. There must be a value."""
         last = len(self) - 1
         places = [last * (q / 100) for q in quantiles]
         ranks = sorted({min(int(place) + step, last) for place in places for step in (0, 1)})
@@ -79,46 +87,47 @@ class Times:
         ]
 
     def _ordered(self, ranks: Sequence[int]) -> list[int]:
-        """The values that would stand at some ranks (from 0, rising) if all were sorted."""
-        among = [rank - self.zeros for rank in ranks if rank >= self.zeros]
-        return [0] * (len(ranks) - len(among)) + (
-            order_statistics(self.parts, among) if among else []
+        """The values at some ranks (from 0, rising) of the sorted times."""
+        in_parts = [rank - self.zeros for rank in ranks if rank >= self.zeros]
+        return [0] * (len(ranks) - len(in_parts)) + (
+            order_statistics(self.parts, in_parts) if in_parts else []
         )
 
 
 def pooled(several: Sequence[Times]) -> Times:
+    """The times of several together."""
     return Times(
         [part for times in several for part in times.parts], sum(times.zeros for times in several)
     )
 
 
 def order_statistics(parts: Sequence[Part], ranks: Sequence[int]) -> list[int]:
-    """The integers at some ranks (from 0, rising) of all `parts` together, were they sorted.
+    """The integers at some ranks (from 0, rising) of all `parts` together, if they were sorted.
 
-    Values fall into bins as floating-point numbers have them, narrow where values are small, so
-    that a few far out do not make all others share a bin. Only the bins that hold a rank are
-    gathered and parted.
+    The bins are those of floating-point numbers: narrow where values are small. So a few far values
+    do not push all others into one bin. Only the bins that hold a rank are gathered and
+    partitioned.
     """
     low = min(int(values.min()) for values in _slices(parts) if len(values))
     counts = np.zeros(_BINS, np.int64)
     for values in _slices(parts):
         counts += np.bincount(_bins(values, low), minlength=_BINS)
     ends = np.cumsum(counts)
-    of = np.searchsorted(ends, ranks, side="right")
-    wanted = np.zeros(_BINS, np.bool_)
-    wanted[of] = True
-    inside = np.concatenate([values[wanted[_bins(values, low)]] for values in _slices(parts)])
-    before = (
-        ends[of] - np.cumsum(np.where(wanted, counts, 0))[of]
-    )  # values in bins that were not gathered
-    places = np.asarray(ranks) - before
-    parted = np.partition(inside, np.unique(places))
-    return [int(value) for value in parted[places]]
+    bins = np.searchsorted(ends, ranks, side="right")
+    is_needed = np.zeros(_BINS, np.bool_)
+    is_needed[bins] = True
+    inside = np.concatenate([values[is_needed[_bins(values, low)]] for values in _slices(parts)])
+    # Values in bins that were not gathered.
+    before = ends[bins] - np.cumsum(np.where(is_needed, counts, 0))[bins]
+    inner_ranks = np.asarray(ranks) - before
+    partitioned = np.partition(inside, np.unique(inner_ranks))
+    return [int(value) for value in partitioned[inner_ranks]]
 
 
 def _bins(values: NDArray[Any], low: int) -> NDArray[np.int32]:
-    """A number under `_BINS` for each value, never falling as values rise: the leading bits of its
-    distance from `low`.
+    """A bin below `_BINS` for each value: the leading bits of its distance from `low`.
+
+    The bins never fall as values rise.
     """
     distance = np.subtract(values, low, dtype=np.int64).astype(np.float32)
     return np.asarray(distance.view(np.int32) >> _DROPPED_BITS)
@@ -132,14 +141,15 @@ def _slices(parts: Sequence[Part]) -> Iterator[NDArray[Any]]:
 
 
 def interpolated(low: float, high: float, share: float) -> float:
-    """numpy's interpolation, which meets `high` exactly."""
+    """numpy's linear interpolation, which meets `high` exactly."""
     return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is asked of n pooled times, in ms; NaN where there is none. `percentiles` are in the
-    order they were asked for.
+    """Statistics of n pooled times in ms, NaN without a time.
+
+    `percentiles` are in the order of the quantiles that were requested.
     """
 
     n: int
@@ -149,6 +159,7 @@ class Statistics:
 
 
 def statistics_of(times: Times, quantiles: Sequence[float]) -> Statistics:
+    """Count, mean, percentiles and zeros of some times; `quantiles` in percent."""
     n = len(times)
     if not n:
         return Statistics(0, nan, [nan] * len(quantiles), 0)

@@ -1,7 +1,7 @@
-"""Records that can't be, whatever wrote them: they are left out, and said to be.
+"""Finds records that can't be true, whoever wrote them.
 
-A request is sent before its first chunk comes, which comes before its last, which comes before the end of the
-stream. Nothing comes after the block has ended.
+A request is sent before its first chunk comes. The first chunk comes before the last, and the last
+before the stream ends. No chunk comes after the block has ended.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from foundation.run.records import ENDS_WELL, MOST_TOKENS
 from foundation.run.requests import Requests
 
-# Stamps come from two clocks, the kernel's and CLOCK_MONOTONIC, that are compared once a second.
+# Stamps come from two clocks, the kernel's and CLOCK_MONOTONIC, which are compared once a second.
 RESOLUTION_NS = 1_000_000
 AFTER_END_NS = 1_000_000_000
 LONGEST_NS = 86_400_000_000_000
 
 
-def impossible(requests: Requests, ended_ns: int) -> list[tuple[int, str]]:
-    """The requests that can't be, by their place, each with why. `ended_ns`: the end of the block, 0 where it is not known."""
+def impossible_requests(requests: Requests, ended_ns: int) -> list[tuple[int, str]]:
+    """The place of each request that can't be true, and the reason, in order of the places.
+
+    `ended_ns`: the end of the block, 0 where it is not known.
+    """
     sent, first, last, done = (
         requests.sent_ns,
         requests.first_ns,
@@ -42,11 +45,11 @@ def impossible(requests: Requests, ended_ns: int) -> list[tuple[int, str]]:
     ]
     if ended_ns:
         reasons.append((end_ns > ended_ns + AFTER_END_NS, "it ended after the block had ended"))
-    found: dict[int, str] = {}
-    for where, why in reasons:
-        for place in np.flatnonzero(where).tolist():
-            found.setdefault(place, why)
-    return sorted(found.items())
+    reason_at: dict[int, str] = {}
+    for mask, why in reasons:
+        for place in np.flatnonzero(mask).tolist():
+            reason_at.setdefault(place, why)
+    return sorted(reason_at.items())
 
 
 def _tokens(requests: Requests) -> NDArray[np.float64]:
@@ -54,8 +57,11 @@ def _tokens(requests: Requests) -> NDArray[np.float64]:
     return np.asarray(np.fmax.reduce([np.asarray(column, dtype=np.float64) for column in columns]))
 
 
-def believed(requests: Requests) -> Requests:
-    """The same as the server said it: an answer that it broke off failed, and no tokens beside a text were not counted."""
+def corrected(requests: Requests) -> Requests:
+    """The requests without two errors that servers write.
+
+    An answer that the server broke off has failed. A count of 0 tokens beside a text is no count.
+    """
     failure: Sequence[str | None] = [
         "aborted" if failure is None and reason not in ENDS_WELL else failure
         for failure, reason in zip(requests.failure, requests.finish_reason, strict=True)
