@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -27,6 +27,19 @@ def sections(annotation: Any) -> set[type[Section]]:
 def test_every_key_is_explained(section: type[Section]) -> None:
     missing = [key for key in section.model_fields if key not in REFERENCE]
     assert not missing
+
+
+def choices(annotation: Any) -> set[str]:
+    """The words that a field may be, wherever in its type they stand."""
+    if get_origin(annotation) is Literal:
+        return {word for word in get_args(annotation) if isinstance(word, str)}
+    return {word for inner in get_args(annotation) for word in choices(inner)}
+
+
+@pytest.mark.parametrize("section", sorted(sections(Experiment), key=lambda s: s.__name__))
+def test_every_choice_is_explained(section: type[Section]) -> None:
+    words = {w for field in section.model_fields.values() for w in choices(field.annotation)}
+    assert not [w for w in words if not re.search(rf"(?<![\w-]){re.escape(w)}(?![\w-])", REFERENCE)]
 
 
 def test_every_slo_metric_is_explained() -> None:
