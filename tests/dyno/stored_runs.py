@@ -16,6 +16,7 @@ import pytest
 
 from dyno.cli import main
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord, VariantRecord
+from tests.run_files import write_block
 
 MS = 1_000_000
 RATE = 10.0
@@ -99,9 +100,7 @@ class Made:
         for stage, rate in self.stages.items():
             for block in range(1, self.blocks + 1):
                 for variant in self.variants:
-                    self._write_block(
-                        run / "load" / variant / stage, variant, stage, block, rate, at, rng
-                    )
+                    self._write_block(run, variant, stage, block, rate, at, rng)
                     at += int(self.requests / rate * 2e9) + 10**9
         return run
 
@@ -121,7 +120,7 @@ class Made:
 
     def _write_block(
         self,
-        folder: Path,
+        run: Path,
         variant: str,
         stage: str,
         block: int,
@@ -129,7 +128,6 @@ class Made:
         at: int,
         rng: np.random.Generator,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         window = int(self.requests / rate * 1e9)
         header = JournalHeader(
             schema_version=1, variant=variant, stage=stage, block=block, seed=block, transport="socket", clock="user",
@@ -150,10 +148,7 @@ class Made:
             window_end_ns=window,
             loop_stall_max_ns=int(self.stall * MS),
         )
-        lines = [header, *records, end]
-        (folder / f"block-{block:02d}.jsonl").write_bytes(
-            b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
-        )
+        write_block(run, header, records, end)
 
     def _request(self, i: int, block: int, rate: float, rng: np.random.Generator) -> RequestRecord:
         number = (block - 1) * self.requests + i

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from tests.run_files import write_block
 
 STAGE = "rate-2.5"
 BLOCKS = 8
@@ -159,8 +160,6 @@ def _records(
 
 def _write(run: Path, made: Made, block: int, at: int, records: list[RequestRecord]) -> int:
     """The journal of a block; returns how long it took in ns."""
-    file = run / "load" / made.name / STAGE / f"block-{block:02d}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
     end = max(sum(r.chunk_ns) or r.done_ns or 0 for r in records) + 10**8
     header = JournalHeader(
         schema_version=1,
@@ -182,12 +181,8 @@ def _write(run: Path, made: Made, block: int, at: int, records: list[RequestReco
         window_start_ns=0,
         window_end_ns=end,
     )
-    lines = [
-        header,
-        *sorted(records, key=lambda r: r.done_ns or 0),
-        JournalEnd(end="complete", ended_ns=end, window_end_ns=end),
-    ]
-    file.write_bytes(b"\n".join(map(msgspec.json.encode, lines)) + b"\n")
+    complete = JournalEnd(end="complete", ended_ns=end, window_end_ns=end)
+    write_block(run, header, sorted(records, key=lambda r: r.done_ns or 0), complete)
     return end
 
 

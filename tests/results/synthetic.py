@@ -19,6 +19,7 @@ from foundation.run.records import (
 )
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from results.inputs import RunInputs
+from tests.run_files import write_block
 
 MS = 1_000_000
 
@@ -105,17 +106,12 @@ def write_journal(
         window_start_ns=round(window_ms[0] * MS),
         window_end_ns=None if concurrency else round(window_ms[1] * MS),
     )
-    lines = [msgspec.json.encode(header), *map(msgspec.json.encode, records)]
-    if end is not None:
-        lines.append(
-            msgspec.json.encode(
-                JournalEnd(end=end, ended_ns=ended_ns, window_end_ns=round(window_ms[1] * MS))
-            )
-        )
-    file = run / "load" / variant / stage / f"block-{block:02d}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(b"\n".join(lines) + b"\n")
-    return file
+    ended = (
+        JournalEnd(end=end, ended_ns=ended_ns, window_end_ns=round(window_ms[1] * MS))
+        if end
+        else None
+    )
+    return write_block(run, header, records, ended)
 
 
 def write_prompts(run: Path, references: Mapping[str, str], group: str = "eval") -> None:
