@@ -32,7 +32,6 @@ from results.comparison.variants import (
     plain_difference,
     times,
 )
-from results.config import SHARE_METRICS
 from results.decision.judging import (
     Baseline,
     judge_change,
@@ -48,8 +47,8 @@ from results.inputs import RunInputs
 from results.measures.consistency import prompt_consistency
 from results.measures.cost import COSTS, cost_metrics, is_metered
 from results.measures.measured import Measured, Scores, read_measured
-from results.measures.metrics import METRICS, Limits, stage_metrics
 from results.measures.quality import NEEDS_NO_REFERENCE, statement
+from results.measures.stage_metrics import stage_metrics
 from results.measures.stage_notes import doubts, examples, failures
 from results.measures.steady_state import StageData
 from results.measures.validity import (
@@ -60,6 +59,8 @@ from results.measures.validity import (
     validity_of,
     worst,
 )
+from results.measures.values import Limits
+from results.metrics import METRICS, RECORDS
 from results.statistics.bounded_means import score_bounds
 from results.statistics.intervals import TAIL, absent, estimate, holm
 from results.summary import (
@@ -404,7 +405,7 @@ def _request_limits(inputs: RunInputs, base: Mapping[str, Estimate]) -> Limits:
     """What a single request may take: of each time metric the widest limit the SLO names, so that a p50's does not bind all."""
     found: dict[str, float] = {}
     for metric, limit in inputs.slo.limits.items():
-        name = metric.rpartition("_")[0]
+        record = RECORDS[metric]
         value = limit.absolute
         if (
             limit.relative is not None
@@ -412,8 +413,8 @@ def _request_limits(inputs: RunInputs, base: Mapping[str, Estimate]) -> Limits:
             and (base_value := base[metric].value) is not None
         ):
             value = limit.relative * base_value
-        if metric not in SHARE_METRICS and value is not None:
-            found[name] = max(value, found.get(name, 0.0))
+        if record.kind == "time" and value is not None:
+            found[record.family] = max(value, found.get(record.family, 0.0))
     return found
 
 

@@ -31,6 +31,7 @@ from foundation.units import (
 from results.answer_text.normal_form import normalise
 from results.answer_text.numbers import parse_tolerance
 from results.answer_text.pattern import compiled
+from results.metrics import RECORDS, SLO_METRICS, keys
 
 Scorer = Literal[
     "exact_match",
@@ -43,11 +44,6 @@ Scorer = Literal[
     "regex",
     "choice",
 ]
-
-_TIMES = ("latency", "service_latency", "ttft", "service_ttft", "tpot", "itl")
-_STATISTICS = ("mean", "p50", "p90", "p95", "p99", "p99.9")
-SHARE_METRICS = ("error_rate", "empty_rate", "length_share")
-SLO_METRICS = (*(f"{metric}_{stat}" for metric in _TIMES for stat in _STATISTICS), *SHARE_METRICS)
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def parse_limit(metric: str, value: object) -> Limit:
     text = str(value).strip()
     if text.endswith("x") or text[:1] in ("+", "-"):
         return Limit(text, relative=parse_factor(text))
-    if metric in SHARE_METRICS:
+    if RECORDS[metric].kind == "share":
         return Limit(text, absolute=parse_share(value))
     try:
         seconds = parse_seconds(value)
@@ -272,7 +268,7 @@ class ResolutionConfig(Section):
     @field_validator("metric")
     @classmethod
     def _a_time(cls, metric: str) -> str:
-        times = [name for name in SLO_METRICS if name not in SHARE_METRICS]
+        times = keys("slo", "time")
         if metric not in times:
             raise ValueError(
                 f"{metric!r} is not a time{nearest(metric, times)}; write one such as latency_p95"

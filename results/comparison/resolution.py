@@ -22,7 +22,8 @@ from results.comparison.variants import Pairing, pair
 from results.config import ResolutionConfig
 from results.inputs import RunInputs
 from results.measures.measured import Measured, read_measured
-from results.measures.metrics import METRICS, values_in
+from results.measures.values import values_in
+from results.metrics import METRICS
 from results.statistics.intervals import TAIL, smallest
 from results.summary import Resolution
 

@@ -11,7 +11,7 @@ from results.comparison.variants import reach_of
 from results.inputs import RunInputs
 from results.measures.cost import is_metered
 from results.measures.measured import Measured
-from results.measures.metrics import METRICS
+from results.metrics import METRICS
 from results.summary import Estimate, VariantSummary
 
 # Of fewer pairs of blocks an A/A comparison says only that they are too few: two give an interval 13 standard errors wide.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf, isfinite, isnan, log
 
 import numpy as np
@@ -16,8 +17,9 @@ from foundation.arrays import Floats
 from foundation.run.requests import Requests
 from results.config import Price
 from results.measures.cost import cost_ratio, is_metered, paired_costs
-from results.measures.metrics import ANSWER_SHARES, SHARES, TOKEN_MEANS, Limits, block_statistics
 from results.measures.steady_state import Block, StageData
+from results.measures.values import Limits, block_statistics, per_request
+from results.metrics import RECORDS, keys
 from results.statistics.bounded_means import paired_score_bounds
 from results.statistics.intervals import (
     TAIL,
@@ -39,6 +41,7 @@ from results.statistics.prompt_totals import (
 )
 from results.summary import Decomposition, Difference, Estimate, Interval
 
+NOISE_METRICS = keys("noise")
 _ONE_PAIR = "an interval needs at least two pairs of blocks"
 
 
@@ -116,18 +119,17 @@ def differences(
         value, base_value = estimate_.value, base[key].value
         if value is None or base_value is None:
             found[key] = no_difference(f"{estimate_.reason or base[key].reason}")
-        elif key in TOKEN_MEANS:
+        elif (record := RECORDS[key]).kind == "tokens" and record.statistic == "mean":
             ours_, theirs_ = ([pair[side].requests for pair in pairing.blocks] for side in (0, 1))
-            found[key] = paired_by_prompt(*totals_of_both(ours_, theirs_, TOKEN_MEANS[key]))
+            tokens = partial(per_request, family=record.family)
+            found[key] = paired_by_prompt(*totals_of_both(ours_, theirs_, tokens))
         else:
             pairs = [
                 (s[key], t[key])
                 for s, t in zip(ours, theirs, strict=True)
                 if key in s and not isnan(s[key] + t[key])
             ]
-            found[key] = _paired_by_block(
-                pairs, value, base_value, is_share=key in (*SHARES, *ANSWER_SHARES)
-            )
+            found[key] = _paired_by_block(pairs, value, base_value, is_share=record.kind == "share")
     return found
 
 
@@ -155,18 +157,6 @@ def noise(base: StageData) -> dict[str, Estimate]:
 def reach_of(found: Estimate) -> float | None:
     """The largest difference that the interval of an A/A comparison allows."""
     return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
-
-
-NOISE_METRICS = (
-    "latency_mean",
-    "latency_p50",
-    "latency_p95",
-    "ttft_mean",
-    "ttft_p50",
-    "ttft_p95",
-    "tpot_mean",
-    "requests_per_s",
-)
 
 
 def no_difference(reason: str) -> Difference:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from foundation.arrays import Floats
 from foundation.run.requests import Requests
-from results.measures.metrics import PER_REQUEST, values_of
 from results.measures.steady_state import StageData
 from results.measures.token_times import at_once, unmeasured
+from results.measures.values import PER_REQUEST, per_request, values_of
 from results.statistics.intervals import (
     TAIL,
     absent,
@@ -148,7 +148,7 @@ def _with_failures(name: str, requests: Requests) -> Floats:
         values = values_of(requests, name)
         each = len(values) / max(int(requests.ok.sum()), 1)
         return np.append(values, np.full(round(int(missing.sum()) * each), inf))
-    values = np.where(missing, inf, PER_REQUEST[name][2](requests))
+    values = np.where(missing, inf, per_request(requests, name))
     if name == "tpot":
         values[at_once(requests) & ~missing] = np.nan
     return np.asarray(values[~np.isnan(values)])

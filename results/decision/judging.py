@@ -12,7 +12,7 @@ from math import inf, isfinite
 import numpy as np
 
 from results.comparison.variants import Pairing
-from results.config import SHARE_METRICS, BudgetConfig, Price
+from results.config import BudgetConfig, Price
 from results.decision.judged_values import judged_values, paired_values, too_many_failed
 from results.decision.objectives import Asked, Tails, fixed_limit, outcome_of, undecided
 from results.measures.cost import (
@@ -23,9 +23,10 @@ from results.measures.cost import (
     is_metered,
     no_cost_reason,
 )
-from results.measures.metrics import ANSWER_SHARES, PER_REQUEST
-from results.measures.shares import counts_of
+from results.measures.shares import ANSWER_SHARES, counts_of
 from results.measures.steady_state import StageData
+from results.measures.values import PER_REQUEST
+from results.metrics import RECORDS
 from results.statistics.block_means import block_mean_bounds
 from results.statistics.block_percentiles import percentile_bounds
 from results.statistics.block_ratios import block_ratio_bounds
@@ -95,7 +96,7 @@ def _not_held(stage: StageData) -> str | None:
 
 def _slo(asked: Asked, stage: StageData, shown: Estimate, tails: Tails) -> Judged:
     low, high = tails.optimistic, tails.pessimistic
-    if asked.metric in SHARE_METRICS:
+    if RECORDS[asked.metric].kind == "share":
         if shown.value is None:
             return undecided(shown, asked.limit, shown.reason or "not measured")
         failed = stage.n - stage.succeeded
@@ -143,7 +144,7 @@ def _relative_slo(asked: Asked, stage: StageData, base: Baseline | None, tails: 
         replace(side, blocks=[pair[i] for pair in base.pairing.blocks])
         for i, side in enumerate((stage, base.stage))
     )
-    if asked.metric in SHARE_METRICS:
+    if RECORDS[asked.metric].kind == "share":
         return _relative_share(asked, sides[0], sides[1], base.doubt, tails)
     ours, theirs = paired_values(asked.metric, (sides[0], sides[1]))
     value, base_value = ours.value, theirs.value.value

@@ -14,7 +14,7 @@ from typing import Literal
 from foundation.format import change, dollars, limit_text, percent
 from results.config import Limit
 from results.inputs import RunInputs
-from results.measures.metrics import METRICS
+from results.metrics import METRICS
 from results.summary import Estimate, Judged, Outcome
 
 ALPHA = 0.05

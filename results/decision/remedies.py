@@ -13,9 +13,9 @@ from foundation.format import percent, quantity
 from foundation.run.records import PLAIN, VariantRecord
 from results.inputs import RunInputs
 from results.measures.cost import is_metered
+from results.metrics import RECORDS
 from results.summary import Advice, Objective, StageSummary, VariantSummary
 
-_TIMES = ("latency", "service_latency", "ttft", "service_ttft", "tpot", "itl")
 _FIRST_TOKEN = ("ttft", "service_ttft")
 
 
@@ -33,11 +33,7 @@ class Case:
     def about(self) -> str:
         """What binds: "latency", "ttft", ..., "error_rate", "quality", "change" (quality lost) or "cost"."""
         if self.binding.kind == "slo":
-            return (
-                "error_rate"
-                if self.binding.metric == "error_rate"
-                else self.binding.metric.rpartition("_")[0]
-            )
+            return RECORDS[self.binding.metric].family
         if self.binding.kind == "budget":
             return "cost"
         return "quality" if self.binding.metric == "quality" else "change"
@@ -54,7 +50,7 @@ class Case:
 
     @property
     def slow(self) -> bool:
-        return self.about in _TIMES
+        return self.binding.kind == "slo" and RECORDS[self.binding.metric].kind == "time"
 
     @property
     def hardware(self) -> bool:

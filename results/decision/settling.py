@@ -15,12 +15,12 @@ import numpy as np
 from scipy.special import bdtr, bdtrik, ndtri, stdtrit
 
 from foundation.arrays import Floats
-from results.config import SHARE_METRICS
 from results.decision.objectives import Asked, Tails, outcome_of
 from results.measures.shares import share_counts
 from results.measures.steady_state import StageData
+from results.metrics import FLOORS, RECORDS
 from results.statistics.bounded_means import paired_score_bounds, score_bounds
-from results.statistics.intervals import FLOORS, floor_reason, share_bounds, smallest
+from results.statistics.intervals import floor_reason, share_bounds, smallest
 from results.summary import Judged, More
 
 Unit = Literal["blocks", "prompts"]
@@ -49,7 +49,7 @@ def to_settle(
         return _to_judge(asked, judged, len(stage.blocks))
     if judged.reason is not None or judged.limit is None:
         return None
-    if asked.metric in SHARE_METRICS and not asked.relative:
+    if asked.kind == "slo" and RECORDS[asked.metric].kind == "share" and not asked.relative:
         return More(unit="requests", total=_requests(asked, judged, stage, tails))
     if asked.kind == "quality" and len(scores):
         return More(

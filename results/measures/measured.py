@@ -16,10 +16,10 @@ from results.inputs import RunInputs
 from results.measures.answer_doubts import answer_doubts, scoring_doubts
 from results.measures.cache_counters import Counters, read_counters
 from results.measures.copies import without_copies
-from results.measures.metrics import stage_metrics
 from results.measures.prefix_cache import cache_metrics
 from results.measures.quality import PromptScores, prompt_scores, with_labels
 from results.measures.stage_journals import header_findings, journals_of, load_differs
+from results.measures.stage_metrics import stage_metrics
 from results.measures.steady_state import Settling, StageData, block_of, settling_of
 from results.measures.token_counts import length_notes
 from results.summary import Estimate

@@ -11,23 +11,7 @@ from foundation.run.journal import Journal
 from foundation.run.requests import Requests
 from results.measures.cache_counters import Counters
 from results.statistics.intervals import absent
-from results.summary import Estimate, Metric
-
-_OF = "of the tokens of all requests of the blocks, warm-up included"
-CACHE = {
-    "cache_hit_share": Metric(
-        "prefix cache hits",
-        "share",
-        f"input tokens that the server's prefix cache answered, {_OF}",
-        "higher",
-    ),
-    "intended_cache_hit_share": Metric(
-        "prefix cache hits intended",
-        "share",
-        f"input tokens shared with earlier prompts by intent, {_OF}",
-        "higher",
-    ),
-}
+from results.summary import Estimate
 
 
 def cache_metrics(journals: Sequence[Journal], counters: Counters | None) -> dict[str, Estimate]:

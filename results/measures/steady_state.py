@@ -19,7 +19,7 @@ from foundation.run.pooled_times import Statistics, Times, pooled, statistics_of
 from foundation.run.requests import Requests
 from results.measures.doubt import Doubt, some
 from results.measures.saturation import Held, held
-from results.statistics.intervals import QUANTILES
+from results.metrics import QUANTILES
 
 LATE_SHARE = 0.1
 SENT_LATE = "the load generator sent late"

@@ -18,9 +18,9 @@ from foundation.run.ceiling import CEILING_SHARE, SLIP_LIMIT_MS, Ceiling
 from foundation.run.journal import Damage, damage_in_words
 from foundation.run.json_files import read_json
 from results.measures.doubt import Doubt, Level, some, worst_level
-from results.measures.metrics import Limits, counted, values_in
 from results.measures.steady_state import LATE_SHARE, SENT_LATE, StageData, client_late
 from results.measures.token_times import miscounted
+from results.measures.values import Limits, counted, values_in
 from results.summary import Validity
 
 CEILING_FILE = "calibration.json"

@@ -13,8 +13,8 @@ import numpy as np
 from foundation.arrays import Floats
 from foundation.run.journal import UNREADABLE
 from results.measures.measured import Measured
-from results.measures.metrics import values_in
 from results.measures.steady_state import Block, Trace
+from results.measures.values import values_in
 from results.report.figures.time import Block as Span
 from results.report.figures.time import Lane, Training
 from results.report.table import in_order

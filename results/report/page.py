@@ -17,6 +17,7 @@ from foundation.format import between, capital, change, plain, points, quantity,
 from foundation.printable import visible
 from foundation.run.journal import read_prompts
 from results.measures.measured import Measured
+from results.metrics import keys
 from results.report import recovery, samples
 from results.report.cards import cards
 from results.report.evidence import gather, trainings
@@ -39,9 +40,6 @@ from results.summary import (
     VariantSummary,
     Verdicts,
 )
-
-MERITS = ("quality", "latency_p95", "latency_p50", "total_tokens_mean", "cost_per_1000")
-
 
 _LOADER = PackageLoader("results.report")
 
@@ -210,11 +208,12 @@ def load_text(stage: StageSummary) -> str:
 def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
     """The few numbers that a reader wants beside the headline: those that were measured, p50 only where there is no p95."""
     found: list[dict[str, str]] = []
-    for key in MERITS:
+    for key in keys("headline"):
         estimate, changed = estimate_of(variant, key)
         if key not in summary.metrics or estimate is None or estimate.value is None:
             continue
-        if key == "latency_p50" and any(f["key"] == "latency_p95" for f in found):
+        p95 = estimate_of(variant, "latency_p95")[0] if key == "latency_p50" else None
+        if p95 is not None and p95.value is not None:
             continue
         metric = summary.metrics[key]
         effect = effect_of(changed, metric.better)

@@ -22,6 +22,7 @@ from foundation.format import (
     side,
     written,
 )
+from results.metrics import keys
 from results.summary import (
     Difference,
     Estimate,
@@ -35,28 +36,8 @@ from results.summary import (
 
 Effect = Literal["baseline", "better", "worse", "unclear", ""]
 
-# The metrics of the table, in its order; those a run has not measured are left out.
-SHOWN = (
-    "quality",
-    "latency_p50",
-    "latency_p95",
-    "ttft_p50",
-    "ttft_p95",
-    "tpot_p50",
-    "tpot_p95",
-    "requests_per_s",
-    "output_tokens_per_s",
-    "input_tokens_mean",
-    "output_tokens_mean",
-    "total_tokens_mean",
-    "cache_hit_share",
-    "intended_cache_hit_share",
-    "cost_per_1000",
-    "cost_per_correct",
-    "cost_per_month",
-    "error_rate",
-    "size_bytes",
-)
+SHOWN = keys("table")
+"""A metric that no variant of a run has is left out."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,12 @@ from scipy.special import bdtr, bdtrik, betaincinv, gammaincinv, stdtr, stdtrit
 
 from foundation.arrays import Floats
 from foundation.run.pooled_times import interpolated
+from results.metrics import FLOORS
 from results.summary import Estimate
 
 TAIL = 0.025
 RESAMPLES, MANY = 2000, 30
 _ROUNDING = 1 + 1e-9
-FLOORS = {50.0: 20, 90.0: 100, 95.0: 200, 99.0: 1_000, 99.9: 10_000}
-QUANTILES = tuple(FLOORS)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from results.measures.metrics import METRICS
+from results.metrics import METRICS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 BEGIN, END = "<!-- the metrics of the code -->\n", "<!-- end -->\n"

@@ -10,9 +10,10 @@ import pytest
 from foundation.run.journal import Journal, read_journal
 from foundation.run.records import RequestRecord
 from results.analysis import analyse
-from results.measures.metrics import METRICS, stage_metrics
+from results.measures.stage_metrics import stage_metrics
 from results.measures.stage_notes import doubts
 from results.measures.steady_state import StageData, block_of, window_of
+from results.metrics import METRICS
 from results.summary import Estimate, StageSummary
 from tests.results.synthetic import MS, Asked, inputs, request, write_journal
 

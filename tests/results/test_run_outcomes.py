@@ -15,7 +15,7 @@ from results.comparison.runs.evidence import (
     not_comparable,
 )
 from results.comparison.runs.outcomes import Compared, margin_of, outcomes
-from results.measures.metrics import METRICS
+from results.metrics import METRICS
 from results.statistics.bounded_means import paired_score_bounds
 from results.statistics.intervals import Bounds, absent
 from results.statistics.unpaired import Counted

@@ -19,9 +19,9 @@ from benchmarks.decision.simulate import (
     differences_when_peeking,
     false_ships,
 )
+from results.metrics import FLOORS
 from results.statistics.block_percentiles import design_effect, mixture_bounds, percentile_bounds
 from results.statistics.intervals import (
-    FLOORS,
     Bounds,
     bootstrap_bounds,
     count_bounds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 from foundation.arrays import Floats
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import nan
 
 import numpy as np
@@ -14,7 +15,8 @@ from results.config import Price
 from results.measures.cost import cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
 from results.measures.measured import Scores
-from results.measures.metrics import METRICS, RATES, TOKEN_MEANS, block_statistics
+from results.measures.values import block_statistics, per_request
+from results.metrics import METRICS, RECORDS, keys
 from results.measures.shares import counts_of
 from results.statistics.prompt_totals import prompt_totals
 from foundation.format import change
@@ -27,21 +29,9 @@ from results.measures.steady_state import StageData
 from results.summary import Estimate
 from results.statistics.unpaired import Counted
 
-# Compared whatever was asked for; the last six only where a run has them.
-_ALWAYS = ("error_rate", "latency_p50", "requests_per_s")
-_USUAL = (
-    "latency_p95",
-    "ttft_p50",
-    "ttft_p95",
-    "tpot_mean",
-    "input_tokens_mean",
-    "output_tokens_mean",
-)
-
-
 def stage_metrics_of(before: Side, after: Side) -> tuple[str, ...]:
     """What is compared of a stage: the usual, and every SLO of either run."""
-    return tuple(dict.fromkeys((*_ALWAYS, *_USUAL, *before.inputs.slo.limits, *after.inputs.slo.limits)))
+    return tuple(dict.fromkeys((*keys("always compared"), *keys("compared"), *before.inputs.slo.limits, *after.inputs.slo.limits)))
 
 
 def stage_changes(name: str, stage: str, before: Side, after: Side, question: Question, margin: float) -> Iterator[Compared]:
@@ -53,19 +43,19 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
     metrics = [side.stage(stage).metrics for side in (before, after)]
     for key in stage_metrics_of(before, after):
         values = metrics[0][key], metrics[1][key]
-        needed = key in _ALWAYS or key in before.inputs.slo.limits or key in after.inputs.slo.limits
+        needed = "always compared" in RECORDS[key].places or key in before.inputs.slo.limits or key in after.inputs.slo.limits
         if values[0].value is None and values[1].value is None and not needed:
             continue
         evidence = not_comparable(*values, (before.run, after.run))
-        if evidence is None and METRICS[key].unit == "share":
+        if evidence is None and RECORDS[key].kind == "share":
             counted = [Counted.of([counts_of(key, block.requests) for block in side.blocks]) for side in (old, new)]
             evidence = by_counts(counted[0], counted[1])
-        if evidence is None and key in TOKEN_MEANS:
+        if evidence is None and RECORDS[key].kind == "tokens":
             evidence = _tokens(key, old, new, values, question)
         if evidence is None:
             assert values[0].value is not None and values[1].value is not None
             each = [[block.get(key, nan) for block in side] for side in blocks]
-            paired = key in RATES and _same_arrivals(old, new)
+            paired = RECORDS[key].kind == "rate" and _same_arrivals(old, new)
             evidence = by_blocks(values[0].value, values[1].value, each[0], each[1], paired=paired)
         yield Compared(
             name,
@@ -76,7 +66,7 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
             evidence,
             margin_of(
                 key,
-                METRICS[key].unit == "share",
+                RECORDS[key].kind == "share",
                 margin,
                 [_slo_allows(s.inputs, key) for s in (before, after)],
             ),
@@ -94,7 +84,7 @@ def _same_arrivals(old: StageData, new: StageData) -> bool:
 
 
 def _tokens(key: str, old: StageData, new: StageData, values: tuple[Estimate, Estimate], question: Question) -> Evidence | None:
-    each = [prompt_totals([block.requests for block in side.blocks], TOKEN_MEANS[key]) for side in (old, new)]
+    each = [prompt_totals([block.requests for block in side.blocks], partial(per_request, family=RECORDS[key].family)) for side in (old, new)]
     totals = question.before.totals_by_question(each[0]), question.after.totals_by_question(each[1])
     assert values[0].value is not None and values[1].value is not None
     return by_prompts(values[0].value, values[1].value, *totals)
@@ -109,7 +99,7 @@ def _slo_allows(inputs: RunInputs, key: str) -> float | None:
         return None
     if limit.relative is not None:
         return limit.relative - 1
-    return limit.absolute if METRICS[key].unit == "share" else None
+    return limit.absolute if RECORDS[key].kind == "share" else None
 
 
 def variant_changes(name: str, before: Side, after: Side, question: Question, margin: float) -> Iterator[Compared]:
