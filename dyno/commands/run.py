@@ -9,7 +9,7 @@ from dyno.artifacts.record import edited, source_of
 from dyno.experiment.examples import example
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
-from dyno.pipeline.measure import Interrupted
+from dyno.pipeline.block_runner import Interrupted
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.run import run_pipeline
 from dyno.terminal import streams

@@ -1,4 +1,7 @@
-"""The ring: fine-tune, quantize, serve and load, decide. Each stage reads and writes files; what is whole is skipped."""
+"""The pipeline: fine-tune, quantize, serve and load, decide.
+
+Each stage reads and writes files; what is whole is skipped.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from dyno.pipeline.begin import begin
 from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.decide import decide, run_inputs, settled
 from dyno.pipeline.environment import accelerators, note_requests
-from dyno.pipeline.measure import measure
+from dyno.pipeline.measure import Decisions, measure
 from dyno.pipeline.prepare import check_disk
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import plan_serving
@@ -54,17 +57,11 @@ def run_pipeline(
         make_checkpoints(prepared, run, progress)
     serving = plan_serving(prepared, run)
     write_variants(prepared, run, serving)
-    times = run_loop(
-        measure(
-            prepared,
-            serving,
-            run,
-            progress,
-            timeline,
-            settled=lambda: settled(run, prepared.experiment),
-            plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
-        )
+    decisions = Decisions(
+        settled=lambda: settled(run, prepared.experiment),
+        plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
     )
+    times = run_loop(measure(prepared, serving, run, progress, timeline, decisions))
     summary, verdicts = decide(run, prepared.experiment, progress)
     keep_loads(prepared, serving, pace.device, times, summary)
     return summary, verdicts

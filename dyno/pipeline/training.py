@@ -18,7 +18,7 @@ import serve
 from dyno.artifacts.stored import is_done, making, set_aside
 from dyno.experiment.schema import VariantConfig, is_own
 from dyno.own_process import isolated
-from dyno.pipeline.measure import guarded
+from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
 from finetune.config import FinetuneConfig

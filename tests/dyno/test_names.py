@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dyno.experiment.loading import load_experiment
-from dyno.pipeline.measure import _probe_load
+from dyno.pipeline.blocks import probe_load
 from foundation.errors import BadInput
 from foundation.names import checked_name, name_from, twin
 from foundation.run.records import Prompt
@@ -133,7 +133,7 @@ def test_a_variant_is_not_named_like_the_wording_that_all_of_them_are_asked_in(
 def test_the_longest_names_are_taken(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text(EXPERIMENT.format(**dict.fromkeys(FINE, "x" * 100)))
     experiment = load_experiment(tmp_path / "e.yaml")
-    stage, _ = _probe_load(
+    stage, _ = probe_load(
         experiment.quality.probes[0], [Prompt("x", "x" * 100, {})], experiment.workload
     )
     assert stage.label == f"probe-{'x' * 100}"
