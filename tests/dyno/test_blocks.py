@@ -14,7 +14,7 @@ from dyno.pipeline.prepared import Prepared
 from foundation.run.layout import RunDirectory
 from foundation.run.records import Prompt
 
-WHOLE = Path(__file__).parents[1] / "data/run-0.1/load/int8/probe-general/block-01.jsonl"
+WHOLE = Path(__file__).resolve().parents[1] / "data/run-0.1/load/int8/probe-general/block-01.jsonl"
 RATE = {"name": "open", "rate": 5, "requests": 4}
 MIX = {"name": "both", "rate": 5, "requests": 4, "mix": "uniform"}
 
@@ -52,7 +52,9 @@ def places(blocks: list[LoadBlock | MixedBlock]) -> list[tuple[str, str, int]]:
 
 
 def test_blocks_come_by_stage_and_in_turns_and_probes_last(tmp_path: Path) -> None:
-    probes = {"quality": {"scorer": "exact_match", "probes": [{"name": "facts", "data": "f.jsonl"}]}}
+    probes = {
+        "quality": {"scorer": "exact_match", "probes": [{"name": "facts", "data": "f.jsonl"}]}
+    }
     loop = {"name": "loop", "concurrency": 2, "requests": 4}
     run = RunDirectory(tmp_path / "run")
     blocks = missing_blocks(prepared(tmp_path, [RATE, loop], **probes), ["a", "b"], run)
