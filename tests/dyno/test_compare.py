@@ -278,3 +278,23 @@ def test_side_by_side_names_what_is_not_valid(
     heading = table.split("┡")[0]
     assert heading.count("INVALID") == heading.count("SUSPECT") == 1
     assert "late: a, main: INVALID: the load generator sent late" in table
+
+
+def test_side_by_side_leaves_a_place_where_a_run_lacks_the_metric(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {
+        "unpriced": BASE,
+        "priced": replace(BASE, sections=TOKEN_PRICE.format(2)),
+        "other": BASE,
+    }
+    for name, run in runs.items():
+        run.write(tmp_path / name)
+        assert dyno(capsys, monkeypatch, "report", str(tmp_path / name))[0] == 0
+    code, table, _ = dyno(capsys, monkeypatch, "compare", *(str(tmp_path / name) for name in runs))
+    assert code == 0
+    (cost,) = [line for line in table.splitlines() if "Cost per 1,000 requests" in line]
+    cells = [cell.strip() for cell in cost.strip("│ ").split("│")][1:]
+    variants = len(cells) // 3
+    assert cells[:variants] == cells[-variants:] == ["-"] * variants
+    assert all("$" in cell for cell in cells[variants:-variants])
