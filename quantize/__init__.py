@@ -6,16 +6,20 @@ and, where it was asked for, `recovery.json` (what quantizing lost). Start at `m
 torch.
 """
 
+from quantize.layers import count_weights
 from quantize.merging.adapter_check import check_adapter
 from quantize.merging.merge import check_merge, merge
 from quantize.methods import check_quantize, quantize
+from quantize.planned import planned_weights
 from quantize.recovery import measure_recovery
 
 __all__ = [
     "check_adapter",
     "check_merge",
     "check_quantize",
+    "count_weights",
     "measure_recovery",
     "merge",
+    "planned_weights",
     "quantize",
 ]

@@ -20,7 +20,15 @@ ALGORITHMS: dict[Method, tuple[Algorithm, ...]] = {
     "bnb-nf4": ("rtn",),
     "bnb-int8": ("rtn",),
 }
-FOUR_BITS: tuple[Method, ...] = ("w4a16", "nvfp4", "bnb-nf4")
+BITS: dict[Method, Literal[4, 8]] = {
+    "w8a8-int8": 8,
+    "w4a16": 4,
+    "fp8-dynamic": 8,
+    "nvfp4": 4,
+    "bnb-nf4": 4,
+    "bnb-int8": 8,
+}
+"""Of a quantized weight."""
 MIN_CALIBRATION = 32
 
 

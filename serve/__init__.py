@@ -8,11 +8,12 @@ from serve.curl import curl_line
 from serve.hosting import Hosting
 from serve.plan import ServePlan, ServerPlan, check
 from serve.telemetry import Telemetry
-from serve.variant import ServedVariant
+from serve.variant import PlannedWeights, ServedVariant
 from serve.vllm.failures import ServerFailed, TakenOver
 
 __all__ = [
     "Hosting",
+    "PlannedWeights",
     "ServePlan",
     "ServedVariant",
     "ServerFailed",

@@ -61,7 +61,7 @@ def served_dtype(variant: ServedVariant, config: ServeConfig, on_cpu: bool) -> S
 
 def has_four_bits(variant: ServedVariant) -> bool:
     """Whether the weights of its layers are, or will be, quantized to four bits."""
-    return variant.four_bits or (variant.model is not None and _four_bits_there(variant.model))
+    return variant.bits == 4 or (variant.model is not None and _four_bits_there(variant.model))
 
 
 def _four_bits_there(model: ModelRef) -> bool:

@@ -67,8 +67,8 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
         arguments.check_installed()
     dtypes = [served_dtype(group[0], config, device.kind == "cpu") for _, group in groups]
     needs = [
-        estimate_memory(model, config, device, dtype.dtype)
-        for (model, _), dtype in zip(groups, dtypes, strict=True)
+        estimate_memory(group[0], config, device, dtype.dtype)
+        for (_, group), dtype in zip(groups, dtypes, strict=True)
     ]
     residency, why = choose_residency(needs, config, device)
     config, room = _as_settled(config, residency, len(groups), device)
@@ -207,7 +207,7 @@ def _server(
     line = arguments.command_line(
         model, variants, ranks, config.model_copy(update={"dtype": dtype.dtype}), device
     )
-    memory = estimate_memory(model, config, device, dtype.dtype)
+    memory = estimate_memory(variants[0], config, device, dtype.dtype)
     return ServerPlan(variants[0].name, variants, line, memory, dtype, variants[0].template)
 
 

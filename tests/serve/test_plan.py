@@ -8,7 +8,7 @@ import pytest
 from foundation.errors import BadInput
 from foundation.http.endpoint import Endpoint
 from foundation.models.model import ModelRef
-from serve import ServedVariant, check
+from serve import PlannedWeights, ServedVariant, check
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.plan import choose_residency
@@ -100,6 +100,24 @@ def test_a_model_that_is_not_here_is_estimated_by_its_name_and_said_so():
     )
     unknown = check([ServedVariant("base", absent("org/mystery"))], config())
     assert any("not counted" in note for note in unknown.notes)
+
+
+def test_a_quantized_model_that_is_not_here_is_not_refused_for_its_unquantized_size():
+    nf4 = ServedVariant("nf4", absent("org/model-70B"), bits=4)
+    card = config(device="cuda", memory="80GB")
+    plan = check([nf4], card)
+    assert plan.servers[0].memory.weights == 35 * GB
+    assert any("35 GB or more in 4 bits" in note for note in plan.notes)
+    with pytest.raises(BadInput, match="one server needs about 143"):
+        check([ServedVariant("plain", absent("org/model-70B"))], card)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("bfloat16", 2), ("float32", 4)])
+def test_a_checkpoint_still_to_be_made_counts_by_what_it_will_hold(dtype: str, size: int):
+    made = ServedVariant("merged", absent("org/mystery"), planned=PlannedWeights(GB, 5))
+    plan = check([made], config(dtype=dtype))
+    assert plan.servers[0].memory.weights == size * GB + 5
+    assert not any("mystery" in note for note in plan.notes)
 
 
 def test_an_adapter_still_to_be_trained_is_served_with_the_rank_it_will_have(
