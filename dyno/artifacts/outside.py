@@ -22,7 +22,7 @@ from foundation.path_fields import there_is
 _MACHINE = ("cpu", "cores", "instruction_sets", "accelerators")
 # The files of a model folder that decide how text becomes tokens.
 _TOKENIZER = ("tokenizer", "chat_template", "vocab", "merges", "special_tokens", "added_tokens")
-_rows = msgspec.json.Encoder(enc_hook=str, order="deterministic")
+_rows = msgspec.json.Encoder(order="deterministic")
 
 
 def look(
@@ -66,7 +66,11 @@ def examples_sha256(examples: Iterable[Example]) -> str:
     """Of what examples say, wherever they stand."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(_rows.encode(replace(example, file=Path(), line=0)) + b"\n")
+        # Weights are kept by place, and only text keys have an order.
+        row = msgspec.to_builtins(
+            replace(example, file=Path(), line=0), str_keys=True, enc_hook=str
+        )
+        digest.update(_rows.encode(row) + b"\n")
     return digest.hexdigest()
 
 

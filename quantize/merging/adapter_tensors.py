@@ -110,23 +110,26 @@ def parts_of(adapter: Path) -> Parts:
 
 
 def _check_names(file: Path, names: Collection[str]) -> None:
-    def refuse(wrong: list[str], why: str) -> None:
+    def refuse(wrong: list[str], why: str, remedy: str) -> None:
         if wrong:
             raise BadInput(
-                f"{file}: {len(wrong)} of {len(names)} names {why}, and PEFT would pass over them ({wrong[0]})"
+                f"{file}: {len(wrong)} of {len(names)} names {why} ({wrong[0]}); PEFT would pass over them; {remedy}"
             )
 
     refuse(
         [name for name in names if not name.startswith(PREFIX)],
-        f"do not begin with {PREFIX}; write that before each, or {_SAVE_AGAIN}",
+        f"do not begin with {PREFIX}",
+        f"write that before each, or {_SAVE_AGAIN}",
     )
     refuse(
         [name for name in names if "_orig_mod." in name],
-        f"hold _orig_mod., which torch.compile adds; leave it out, or {_SAVE_AGAIN}",
+        "hold _orig_mod., which torch.compile adds",
+        f"leave it out, or {_SAVE_AGAIN}",
     )
     refuse(
         [name for name in names if _NAMED.search(_DEFAULT.sub(r"\1", name))],
-        f"hold a name of the adapter's own, as lora_A.mine.weight does; write lora_A.weight, or {_SAVE_AGAIN}",
+        "hold a name of the adapter's own, as lora_A.mine.weight does",
+        f"write lora_A.weight, or {_SAVE_AGAIN}",
     )
 
 

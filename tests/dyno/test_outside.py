@@ -6,8 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from dyno.artifacts.outside import look
+from dyno.artifacts.outside import examples_sha256, look
 from dyno.experiment.schema import Experiment
+from foundation.data.examples import Example, read_examples
 
 
 def test_options_that_are_files_and_one_that_is_a_long_text(tmp_path: Path) -> None:
@@ -27,3 +28,24 @@ def test_options_that_are_files_and_one_that_is_a_long_text(tmp_path: Path) -> N
     assert look(experiment, {}, {}, {}, None).files == {
         str(template): hashlib.sha256(b"{{ messages }}").hexdigest()
     }
+
+
+def conversation(folder: Path, *weights: int) -> list[Example]:
+    """Two answers of the assistant, with these weights."""
+    folder.mkdir()
+    messages: list[dict[str, object]] = []
+    for weight in weights:
+        messages.append({"role": "user", "content": "Please?"})
+        messages.append({"role": "assistant", "content": "Yes.", "weight": weight})
+    (folder / "train.jsonl").write_text(json.dumps({"messages": messages}) + "\n")
+    return read_examples(folder / "train.jsonl")
+
+
+def test_which_answers_are_learned_belongs_to_what_examples_say(tmp_path: Path) -> None:
+    all_pairs = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    digests = {
+        examples_sha256(conversation(tmp_path / str(n), *pair)) for n, pair in enumerate(all_pairs)
+    }
+    assert len(digests) == len(all_pairs)
+    again = conversation(tmp_path / "again", 0, 1)
+    assert examples_sha256(again) in digests
