@@ -1,8 +1,9 @@
-"""Workload and endpoint in, a request journal out: concurrent streaming traffic on an honest schedule.
+"""Concurrent streaming traffic on an exact schedule: workload and endpoint in, journals out.
 
-In: an `Endpoint`, a `Stage`, prompts, a seed. Out: one journal a block (`foundation.run.records` is its schema).
-Start at `schedule` (when), `sending.block` (one block of traffic, end to end), `transport` (how bytes get stamped).
-`emulator` is a server of known behaviour, the oracle; `calibration` measures the load generator against it.
+Input: an `Endpoint`, a `Stage`, prompts, a seed. Output: one journal a block, with the schema in
+`foundation.run.records`. Start with `schedule` (the times), `sending.block` (one block of traffic
+from end to end) and `transport` (how bytes get stamps). `emulator` is a server of known behaviour,
+the oracle. `calibration` measures the load generator against it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,13 @@ from loadgen.sending.fleet import run_block, run_mix
 from loadgen.sending.readiness import reach
 
 __all__ = [
-    "BlockPlan", "Question", "interleave", "pick_questions", "planned_requests", "questions_of", "reach", "run_block",
+    "BlockPlan",
+    "Question",
+    "interleave",
+    "pick_questions",
+    "planned_requests",
+    "questions_of",
+    "reach",
+    "run_block",
     "run_mix",
-]  # fmt: skip
+]

@@ -1,6 +1,7 @@
-/* The inner loops of the measuring path. Linux only and optional: transport/receiver.py, transport/chunked.py, sse.py and
- * emulator/batch.py say what each does, and have the same in Python. For the Python whose headers it is built with: those of 3.12
- * leave out references that 3.11 counts, so no stable ABI is claimed. */
+/* The inner loops of the measuring path, for Linux and optional. The same code in Python, and what each function does, is in
+ * transport/receiver.py, transport/chunked_coding.py, protocol/sse.py and emulator/batch.py.
+ * A build is for the Python whose headers it used: those of 3.12 leave out references that 3.11 counts, so it claims no stable
+ * ABI. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -11,20 +12,20 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READY 256 /* sockets read before a request that is due has its turn */
+#define READY 256 /* most sockets read before a request that is due has its turn */
 #define PIECE (64 * 1024)
-#define ROUNDS 16 /* of reading one socket before the others have their turn */
-#define MORE 256 /* lines beyond the one that is needed */
+#define ROUNDS 16 /* most reads of one socket before the others have their turn */
+#define MORE 256 /* spare lines when the table grows */
 #define EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
-/* What an owner is told, as in receiver.py; above 0 it is an errno. */
+/* Notices to an owner, as in receiver.py. Above 0 a notice is an errno. */
 enum { CLOSED = 0, LOOK = -1, PLENTY = -2, NOTHING = -3 };
 
-/* Receiver: what comes in on many sockets, read and stamped without Python being asked about each piece.
+/* Receiver: reads and stamps the bytes of many sockets without running Python code for each piece.
  *
- * Sockets are told apart by their descriptors. epoll is edge-triggered, so each ready one is read until nothing is left.
- * References to owners and lists are held while a descriptor is watched; no pointer into the table outlives a call that
- * could run other Python code. */
+ * A socket is known by its descriptor. epoll is edge-triggered, so each ready socket is read until it is empty.
+ * The table holds references to owners and lists while a descriptor is watched. No pointer into the table outlives a call
+ * that could run other Python code. */
 
 typedef struct {
     PyObject *owner; /* NULL: not watched */
@@ -53,17 +54,17 @@ static Line *line_of(Receiver *self, int fd)
     return &self->lines[fd];
 }
 
-static void drop(PyObject *const *them, int count)
+static void drop(PyObject *const *objects, int count)
 {
     while (count--)
-        Py_XDECREF(them[count]);
+        Py_XDECREF(objects[count]);
 }
 
-static void let_go(Line *line)
+static void clear_line(Line *line)
 {
-    PyObject *them[] = {line->owner, line->pieces, line->arrived_ns, line->read_ns};
+    PyObject *objects[] = {line->owner, line->pieces, line->arrived_ns, line->read_ns};
     memset(line, 0, sizeof *line);
-    drop(them, 4); /* last, since it may run anything */
+    drop(objects, 4); /* last, because it may run any code */
 }
 
 static long long now_ns(void)
@@ -73,17 +74,17 @@ static long long now_ns(void)
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* Put a piece into the line's lists; what its owner should be told. */
+/* Puts a piece into the line's lists and returns the notice for its owner. */
 static int keep(Receiver *self, Line *line, Py_ssize_t size, long long arrived_ns, long long read_ns)
 {
     if (line->pieces == NULL)
         return LOOK;
-    PyObject *made[] = {
+    PyObject *objects[] = {
         PyBytes_FromStringAndSize(self->data, size), PyLong_FromLongLong(arrived_ns), PyLong_FromLongLong(read_ns)
     };
-    int failed = made[0] == NULL || made[1] == NULL || made[2] == NULL || PyList_Append(line->pieces, made[0]) < 0 ||
-                 PyList_Append(line->arrived_ns, made[1]) < 0 || PyList_Append(line->read_ns, made[2]) < 0;
-    drop(made, 3);
+    int failed = objects[0] == NULL || objects[1] == NULL || objects[2] == NULL || PyList_Append(line->pieces, objects[0]) < 0 ||
+                 PyList_Append(line->arrived_ns, objects[1]) < 0 || PyList_Append(line->read_ns, objects[2]) < 0;
+    drop(objects, 3);
     if (failed) {
         PyErr_Clear();
         return ENOMEM;
@@ -95,7 +96,7 @@ static int keep(Receiver *self, Line *line, Py_ssize_t size, long long arrived_n
     return count == self->enough ? PLENTY : NOTHING;
 }
 
-/* Read a ready socket until it is empty; what its owner should be told. */
+/* Reads a ready socket until it is empty and returns the notice for its owner. */
 static int take(Receiver *self, int fd, unsigned events, long long offset_ns)
 {
     int what = NOTHING;
@@ -108,12 +109,12 @@ static int take(Receiver *self, int fd, unsigned events, long long offset_ns)
         struct msghdr message = {
             .msg_iov = &into, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
         };
-        ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT);
-        if (got < 0 && errno == EINTR)
+        ssize_t count = recvmsg(fd, &message, MSG_DONTWAIT);
+        if (count < 0 && errno == EINTR)
             continue;
-        if (got < 0)
+        if (count < 0)
             return errno == EAGAIN || errno == EWOULDBLOCK ? what : errno;
-        if (got == 0)
+        if (count == 0)
             return CLOSED;
         long long read_ns = now_ns(), arrived_ns = read_ns;
         struct cmsghdr *first = CMSG_FIRSTHDR(&message);
@@ -123,16 +124,16 @@ static int take(Receiver *self, int fd, unsigned events, long long offset_ns)
             memcpy(&stamp, CMSG_DATA(first), sizeof stamp);
             arrived_ns = stamp.tv_sec * 1000000000LL + stamp.tv_nsec + offset_ns;
         }
-        int found = keep(self, &self->lines[fd], got, arrived_ns, read_ns);
-        if (found > 0)
-            return found;
-        if (what != LOOK && found != NOTHING)
-            what = found;
-        /* A stream that gave less than there was room for is empty; its end may stand behind what it gave. */
-        if (got < PIECE && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+        int notice = keep(self, &self->lines[fd], count, arrived_ns, read_ns);
+        if (notice > 0)
+            return notice;
+        if (what != LOOK && notice != NOTHING)
+            what = notice;
+        /* A read that did not fill the buffer emptied the socket, but the end of the stream may follow. */
+        if (count < PIECE && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
             return what;
     }
-    struct epoll_event again = {.events = EVENTS, .data.fd = fd}; /* more is there: a new edge */
+    struct epoll_event again = {.events = EVENTS, .data.fd = fd}; /* there is more: ask for a new edge */
     return epoll_ctl(self->epoll, EPOLL_CTL_MOD, fd, &again) < 0 ? errno : what;
 }
 
@@ -153,7 +154,7 @@ static PyObject *drain(Receiver *self, PyObject *offset)
         int what = take(self, fd, self->ready[i].events, offset_ns);
         if (what == NOTHING)
             continue;
-        PyObject *owner = Py_NewRef(self->lines[fd].owner); /* making the tuple may collect garbage, and so run anything */
+        PyObject *owner = Py_NewRef(self->lines[fd].owner); /* making the tuple may collect garbage, which may run any code */
         PyObject *notice = Py_BuildValue("(Ni)", owner, what);
         if (notice == NULL || PyList_Append(notices, notice) < 0)
             Py_CLEAR(notices);
@@ -173,7 +174,7 @@ static PyObject *watch(Receiver *self, PyObject *args)
     struct epoll_event event = {.events = EVENTS, .data.fd = fd};
     if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    if (fd >= self->size) { /* the kernel knows it, so it is not beyond the limit of descriptors */
+    if (fd >= self->size) { /* epoll took it, so it is below the limit of descriptors */
         int size = fd + MORE;
         Line *lines = PyMem_Realloc(self->lines, (size_t)size * sizeof *lines);
         if (lines == NULL) {
@@ -219,8 +220,8 @@ static PyObject *forget(Receiver *self, PyObject *args)
     Line *line = line_of(self, fd);
     if (line == NULL)
         return NULL;
-    epoll_ctl(self->epoll, EPOLL_CTL_DEL, fd, NULL); /* a closed descriptor has left by itself */
-    let_go(line);
+    epoll_ctl(self->epoll, EPOLL_CTL_DEL, fd, NULL); /* a closed descriptor was removed by the kernel */
+    clear_line(line);
     Py_RETURN_NONE;
 }
 
@@ -244,7 +245,7 @@ static int visit_lines(Receiver *self, visitproc visit, void *arg)
 static int clear_lines(Receiver *self)
 {
     for (int fd = 0; fd < self->size; fd++)
-        let_go(&self->lines[fd]);
+        clear_line(&self->lines[fd]);
     return 0;
 }
 
@@ -300,26 +301,26 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-/* Pieces that are all of one form, each without what encloses its contents. */
+/* The contents of pieces that all have one form. */
 
 typedef int (*Form)(const char *data, Py_ssize_t size, Py_ssize_t *start, Py_ssize_t *length);
 
 /* A whole chunk of chunked transfer coding: its size in hexadecimal digits, CRLF, contents, CRLF. */
 static int is_chunk(const char *data, Py_ssize_t size, Py_ssize_t *start, Py_ssize_t *length)
 {
-    Py_ssize_t at = 0, told = 0;
+    Py_ssize_t at = 0, chunk_size = 0;
     for (; at < size && at < 8; at++) {
         char c = data[at], lower = c | 0x20;
         if (c >= '0' && c <= '9')
-            told = told * 16 + (c - '0');
+            chunk_size = chunk_size * 16 + (c - '0');
         else if (lower >= 'a' && lower <= 'f')
-            told = told * 16 + (lower - 'a' + 10);
+            chunk_size = chunk_size * 16 + (lower - 'a' + 10);
         else
             break;
     }
     *start = at + 2;
-    *length = told;
-    return at > 0 && told > 0 && size == at + told + 4 && memcmp(data + at, "\r\n", 2) == 0 &&
+    *length = chunk_size;
+    return at > 0 && chunk_size > 0 && size == at + chunk_size + 4 && memcmp(data + at, "\r\n", 2) == 0 &&
            memcmp(data + size - 2, "\r\n", 2) == 0;
 }
 
@@ -332,7 +333,7 @@ static int is_event(const char *data, Py_ssize_t size, Py_ssize_t *start, Py_ssi
            memchr(data + 6, '\n', (size_t)size - 8) == NULL && memchr(data + 6, '\r', (size_t)size - 8) == NULL;
 }
 
-/* A list of the contents of the pieces from `start` on that are of a form, up to the first that is not. */
+/* A list of the contents of the pieces from `start` on that have a form, up to the first that has not. */
 static PyObject *contents(PyObject *args, Form is)
 {
     PyObject *pieces;
@@ -348,7 +349,7 @@ static PyObject *contents(PyObject *args, Form is)
     for (; at < count && all != NULL; at++) {
         char *data;
         Py_ssize_t size, start, length;
-        PyObject *piece = PyList_GetItem(pieces, at); /* borrowed; nothing below runs other Python code */
+        PyObject *piece = PyList_GetItem(pieces, at); /* borrowed: nothing below runs other Python code */
         if (piece == NULL || PyBytes_AsStringAndSize(piece, &data, &size) < 0) {
             Py_CLEAR(all);
             break;
@@ -373,8 +374,8 @@ static PyObject *whole_events(PyObject *Py_UNUSED(module), PyObject *args)
     return contents(args, is_event);
 }
 
-/* Write one piece to each socket: when each was about to be written, and (place, bytes taken or -errno) of those that were
- * not taken whole. */
+/* Writes one piece to each socket. Returns the time just before each write, and (place, bytes taken or -errno) of the pieces
+ * that the kernel did not take whole. */
 static PyObject *send_each(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *fds, *pieces;

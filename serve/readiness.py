@@ -9,10 +9,10 @@ import aiohttp
 
 from foundation.errors import SystemFailed
 from foundation.http.aiohttp_session import address, open_session
+from foundation.http.connections import TOKEN_TIMEOUT_S
 from foundation.http.endpoint import Endpoint
 
 Api = Literal["chat", "completions"]
-TOKEN_TIMEOUT_S = 120.0
 _BODIES: dict[Api, tuple[str, dict[str, object]]] = {
     "chat": ("chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}),
     "completions": ("completions", {"prompt": "Hello"}),

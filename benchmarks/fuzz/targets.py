@@ -18,8 +18,8 @@ from foundation.run.journal import Journal, read_journal, read_prompts
 from foundation.run.records import MOST_TOKENS, Failure, RequestRecord
 from loadgen.protocol.reply import Reply
 from loadgen.protocol.sse import SseParser, whole_events, whole_events_in_python
-from loadgen.transport.chunked import ChunkedDecoder, whole_chunks, whole_chunks_in_python
-from loadgen.transport.coding import Inflater
+from loadgen.transport.chunked_coding import ChunkedDecoder, whole_chunks, whole_chunks_in_python
+from loadgen.transport.content_coding import Inflater
 from loadgen.transport.head import parse_head
 
 _KEPT = tempfile.TemporaryDirectory(prefix="fuzz-")

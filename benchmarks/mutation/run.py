@@ -35,7 +35,7 @@ CODE = ("results", "loadgen/protocol/reply.py")
 TESTS = (
     "tests/results",
     "tests/loadgen/test_reply.py",
-    "tests/loadgen/test_lenient.py",
+    "tests/loadgen/test_lenient_parser.py",
     "tests/test_worked_example.py",
 )
 LIBRARIES = (

@@ -28,7 +28,7 @@ from loadgen import (
     run_mix,
 )  # fmt: skip
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.schedule.arrivals import ALONE, Place
+from loadgen.schedule.arrivals import ALONE, MixPlace
 from results.config import Probe
 
 PROBE_CONCURRENCY = 4
@@ -49,7 +49,7 @@ class LoadBlock:
     questions: Sequence[Question]
     workload: WorkloadConfig
     journal: Path
-    place: Place = ALONE
+    place: MixPlace = ALONE
     tokenizer: Path | None = None
     identity: str = ""
 
@@ -183,7 +183,7 @@ def stage_blocks(
     found: list[LoadBlock | MixedBlock] = []
     for number, order in enumerate(interleave(names, blocks, workload.seed), start=1):
         places = {
-            name: Place(names.index(name), len(names)) if stage.mix else ALONE for name in order
+            name: MixPlace(names.index(name), len(names)) if stage.mix else ALONE for name in order
         }
         made = [
             LoadBlock(

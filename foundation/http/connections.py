@@ -12,6 +12,8 @@ from foundation.http.endpoint import Endpoint
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
 KEEP_ALIVE_S = 3.0
+# A server that is ready generates one token within this time.
+TOKEN_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Bytes to meaning: the OpenAI API, server-sent events, and the answers they carry."""
+"""Turns bytes into meaning: the OpenAI API, server-sent events, and the answers in them."""

@@ -1,4 +1,7 @@
-"""How many tokens each content chunk carried, from the counts that came beside the chunks: which of them can be believed."""
+"""How many tokens each content chunk carried.
+
+Servers send token counts beside the chunks. This module decides which of them are credible.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,34 @@ from foundation.run.records import MOST_TOKENS
 
 
 def is_count(value: int | None) -> bool:
+    """Whether a number can be a count of tokens."""
     return value is not None and 0 <= value <= MOST_TOKENS
 
 
-def tokens_of_chunks(given: Sequence[int | None], total: int | None) -> tuple[list[int], bool]:
-    """Tokens of each chunk, never negative, and whether the counts agree with one another and with the `total`.
+def tokens_of_chunks(
+    usage_counts: Sequence[int | None], total: int | None
+) -> tuple[list[int], bool]:
+    """The tokens of each chunk, never negative, and whether the counts agree.
 
-    `given`: what the usage beside each chunk said, None or 0 where it said nothing (a chunk of content has a token). Most servers
-    that say something there give a running count; some give each chunk's own. Where it can be neither, a chunk is one token.
+    `usage_counts`: the count in the usage beside each chunk, None or 0 where there is none. A chunk
+    of content has a token. The counts must agree with one another and with the `total`. Most
+    servers that send counts give a running count; some give each chunk's own. Where the counts can
+    be neither, each chunk is one token.
     """
-    if not any(given):
-        return [1] * len(given), True
-    counts = list(filter(None, given)) if all(given) else [count or 0 for count in given]
+    if not any(usage_counts):
+        return [1] * len(usage_counts), True
+    counts = (
+        list(filter(None, usage_counts))
+        if all(usage_counts)
+        else [count or 0 for count in usage_counts]
+    )
     running = list(map(sub, counts, chain((0,), counts)))
-    if min(running) > 0:  # as most are, and as cheap as it can be
-        told = most = counts[-1]
+    if min(running) > 0:  # the usual case, and the cheapest
+        sum_of_steps = largest = counts[-1]
     else:
         running = _steps(counts)
-        told, most = sum(running), max(counts)
-    if running and is_count(most) and (total is None or told <= total):
+        sum_of_steps, largest = sum(running), max(counts)
+    if running and is_count(largest) and (total is None or sum_of_steps <= total):
         hidden = 0 if total is None else total - counts[-1]
         if hidden < 2 or not _own(counts, total):
             return running, True
@@ -38,16 +50,22 @@ def tokens_of_chunks(given: Sequence[int | None], total: int | None) -> tuple[li
 
 
 def _own(counts: Sequence[int], total: int | None) -> bool:
-    """Whether the counts are each chunk's own: they add up to the total, of which the end token has no text."""
+    """Whether the counts are each chunk's own.
+
+    Then they add up to the total, or to one less, because the end token has no text.
+    """
     return total is not None and min(counts) > 0 and total - 1 <= sum(counts) <= total
 
 
 def _steps(counts: Sequence[int]) -> list[int]:
-    """The differences of a running count, a chunk without one being a token. Empty where it falls, or mostly stands still."""
-    steps, told = [], 0
+    """The differences of a running count. A chunk without a count is one token.
+
+    Empty where the count falls, or mostly stays the same.
+    """
+    steps, total = [], 0
     for count in counts:
-        steps.append(count - told if count else 1)
-        told += steps[-1]
-    given = [count for count in counts if count]
-    rises = 1 + sum(later > earlier for earlier, later in pairwise(given))
-    return steps if min(steps) >= 0 and 2 * rises > len(given) else []
+        steps.append(count - total if count else 1)
+        total += steps[-1]
+    positive = [count for count in counts if count]
+    rises = 1 + sum(later > earlier for earlier, later in pairwise(positive))
+    return steps if min(steps) >= 0 and 2 * rises > len(positive) else []

@@ -1,7 +1,7 @@
-"""What a server's refusal says it does not take, and the request that it would.
+"""Reads a server's refusal: which field it refuses, and which request it would take.
 
-OpenAI, Azure, vLLM, TGI, Ollama, Groq, Mistral, Gemini, LiteLLM and whatever checks with pydantic or serde all name
-the field that they refuse: in a `param`, in a `loc`, or in a sentence.
+OpenAI, Azure, vLLM, TGI, Ollama, Groq, Mistral, Gemini, LiteLLM and servers that check with
+pydantic or serde all name the field that they refuse: in a `param`, in a `loc`, or in a sentence.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import msgspec
 
 from foundation.http.endpoint import Form
 
-# Statuses of a request that was understood and not taken. Some servers fall over a field they do not know.
+# The statuses of a refusal. Some servers crash on a field that they do not know.
 STATUSES = frozenset({400, 422, 500, 501})
 _REFUSES = re.compile(
-    r"unsupported|not supported|n't support|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|invalid|"
-    r"must be|forbidden|extra|not a valid|can ?not|only the default|no such|not available|deprecated",
+    r"unsupported|not supported|n't support|not support|unknown|unrecogni[sz]ed|unexpected|"
+    r"not permitted|not allowed|invalid|must be|forbidden|extra|not a valid|can ?not|"
+    r"only the default|no such|not available|deprecated",
     re.IGNORECASE,
 )
 _TOO_LARGE = re.compile(
@@ -28,7 +29,8 @@ _TOO_LARGE = re.compile(
 )
 _STATS = "stream_options.continuous_usage_stats"
 _USAGE = "the server then reports no usage: the model's tokenizer counts, where one is known"
-# A field that can be left out, and what follows from that. What bounds an answer (max_tokens, stop) is never left out.
+# Each field that a request can do without, and the consequence. The fields that bound an answer
+# (max_tokens, stop) always stay.
 OPTIONAL = {
     _STATS: "chunks then don't say how many tokens they carry",
     "stream_options": _USAGE,
@@ -48,7 +50,7 @@ _BOUND, _NEW_BOUND = "max_tokens", "max_completion_tokens"
 
 @dataclass(frozen=True)
 class Change:
-    """The next form to try, and a sentence that says what is asked otherwise."""
+    """The next form to try, and a sentence that says how requests differ from the usual ones."""
 
     form: Form
     note: str
@@ -57,9 +59,9 @@ class Change:
 def change_for(
     status: int | None, answer: bytes, body: Mapping[str, Any], form: Form
 ) -> Change | None:
-    """The form that goes one step towards what the refusal asks for; None where it asks for nothing that may be given.
+    """The form that is one step closer to what the refusal demands; None where no step is possible.
 
-    `body` is what was refused, in `form`. What a person wrote into `form.extra` is not taken out again.
+    `body` is the refused request, in `form`. Fields that a person wrote into `form.extra` stay.
     """
     if status not in STATUSES:
         return None
@@ -97,7 +99,7 @@ def _named(answer: bytes, names: list[str]) -> str | None:
     if not _REFUSES.search(sentences):
         return None
     if "both" in sentences and "top_p" in names and _at("top_p", sentences) is not None:
-        return "top_p"  # "temperature and top_p can't both be given": 1.0 is what top_p is without
+        return "top_p"  # its default is 1.0, which changes nothing
     name = _first(sentences, names)
     if name == _BOUND and _TOO_LARGE.search(sentences):
         return None
@@ -105,25 +107,25 @@ def _named(answer: bytes, names: list[str]) -> str | None:
 
 
 def _first(words: str, names: list[str]) -> str | None:
-    """The name that comes first in a text; an inner field's own name means that field."""
-    words_of = [*((name, name) for name in names), *_INNER.items()]
+    """The name that comes first in a text. The name of an inner field stands for that field."""
+    meanings = [*((name, name) for name in names), *_INNER.items()]
     places = [
         (place, name)
-        for word, name in words_of
+        for word, name in meanings
         if name in names and (place := _at(word, words)) is not None
     ]
     if any(name == _STATS for _, name in places):
-        return _STATS  # a refusal of it names stream_options too
+        return _STATS  # its refusal names stream_options too
     return min(places, default=(0, None))[1]
 
 
 def _at(word: str, text: str) -> int | None:
-    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
-    return found.start() if found else None
+    match = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
+    return match.start() if match else None
 
 
 def _pointers(parsed: Any) -> Iterator[str]:
-    """What a refusal gives as the place of the mistake: OpenAI's `param`, pydantic's `loc`."""
+    """The places of the mistake that a refusal names: OpenAI's `param`, pydantic's `loc`."""
     for node in _nodes(parsed):
         if not isinstance(node, Mapping):
             continue
@@ -134,7 +136,7 @@ def _pointers(parsed: Any) -> Iterator[str]:
 
 
 def _nodes(parsed: Any) -> Iterator[Any]:
-    """Every value of a JSON document in its order, however deep."""
+    """Every value of a JSON document in order, at any depth."""
     waiting = [parsed]
     while waiting:
         yield (node := waiting.pop())

@@ -1,4 +1,7 @@
-"""Server-sent events out of bytes that come in any pieces (WHATWG HTML, 9.2.6 "Interpreting an event stream")."""
+"""Parses server-sent events from bytes in pieces of any size.
+
+Source: WHATWG HTML, 9.2.6 "Interpreting an event stream".
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,24 @@ import re
 from itertools import islice
 
 Event = tuple[bytes, bytes]
-"""(type, data): the `event:` field, empty where there was none, and the `data:` lines joined by newlines."""
+"""(type, data): the `event:` field, empty without one, and the `data:` lines joined by newlines."""
 
 BARE = b"bare"
 _BOM = b"\xef\xbb\xbf"
-# Where one JSON object ends and the next begins, no JSON goes on: the empty line between two events is missing.
+# JSON can't go on where one object ends and the next begins, so the empty line between two events
+# is missing there.
 _RUN_ON = re.compile(rb"\}\ndata: ?(?:\{|\[DONE\])")
 _OBJECT_LINE = re.compile(rb"^(data: ?\{.*\}\n)", re.MULTILINE)
 _LONGEST_RUN_ON = 14
 
 
 class SseParser:
-    """Feed it bytes as they arrive; it gives back each event once its closing empty line is there. Bytes are never decoded.
+    """Takes bytes as they arrive and returns each event once its closing empty line has come.
 
-    Three things go beyond the standard, since servers do them: an `error:` field is an error event, an event without data that
-    has a line of bare JSON is one of type BARE, and where events follow one another without an empty line (`run_on`), each line
-    that is a JSON object is one.
+    It never decodes the bytes. Three things go beyond the standard, because servers do them. An
+    `error:` field is an error event. An event without data that has a line of bare JSON has the
+    type BARE. Where events follow one another without an empty line (`run_on`), each line that is a
+    JSON object is an event.
     """
 
     def __init__(self) -> None:
@@ -32,31 +37,39 @@ class SseParser:
 
     @property
     def held(self) -> bytes:
-        """What came after the last whole event."""
+        """The bytes after the last whole event."""
         return bytes(self._held)
 
     @property
     def held_bytes(self) -> int:
+        """How many bytes are held."""
         return len(self._held)
 
     @property
     def ends_line(self) -> bool:
+        """Whether the held bytes end with a line end."""
         return self._held.endswith(b"\n")
 
     def last_line(self) -> bytes:
-        """The data of what is held, if it is one line of it: an event whose end is missing, or its middle."""
+        """The data of the held bytes if they are one `data:` line, else empty.
+
+        Such a line is an event without its end, or the middle of one.
+        """
         line = bytes(self._held).strip()
         return (
             line[5:].removeprefix(b" ") if line.startswith(b"data:") and b"\n" not in line else b""
         )
 
     def drop(self) -> None:
-        """Forget what is held."""
+        """Forgets the held bytes."""
         self._held.clear()
 
     def take_whole(self, pieces: list[bytes], start: int) -> list[bytes]:
-        """The data of the pieces from `start` on that are one whole event of a single `data: ` line each, as most are; of the
-        first others `feed` makes something."""
+        """The data of pieces from `start` on that are whole events of one `data: ` line, as most
+        are.
+
+        It stops at the first other piece, which `feed` takes.
+        """
         if self._held or not (data := whole_events(pieces, start)):
             return []
         self._after_cr = False
@@ -64,6 +77,7 @@ class SseParser:
         return data
 
     def feed(self, data: bytes) -> list[Event]:
+        """Takes one piece and returns the events that it completes."""
         if not self._begun:
             data = bytes(self._held) + data
             self._held.clear()
@@ -76,7 +90,7 @@ class SseParser:
             data = self._one_newline(data)
         held = self._held
         if b"\n" in data if self.run_on else b"}\ndata:" in bytes(held[-_LONGEST_RUN_ON:]) + data:
-            data = self._opened(data)
+            data = self._separated(data)
         if held:
             seen = max(0, len(held) - 1)
             held += data
@@ -100,8 +114,10 @@ class SseParser:
                 events.append(event)
         return events
 
-    def _opened(self, data: bytes) -> bytes:
-        """What is held and `data`, with an empty line after each object, if events run on; else `data`."""
+    def _separated(self, data: bytes) -> bytes:
+        """The held bytes and `data`, with an empty line after each object, if events run on; else
+        `data`.
+        """
         whole, start = bytes(self._held) + data, 0
         if not self.run_on:
             if (place := _RUN_ON.search(whole)) is None:
@@ -116,7 +132,7 @@ class SseParser:
         return whole[:start] + _OBJECT_LINE.sub(rb"\1\n", whole[start:])
 
     def _one_newline(self, data: bytes) -> bytes:
-        r"""`\r\n` and `\r` turned into `\n`, also where a `\r\n` is split over two pieces."""
+        r"""Turns `\r\n` and `\r` into `\n`, also where a `\r\n` is split over two pieces."""
         if self._after_cr and data.startswith(b"\n"):
             data, self._after_cr = data[1:], False
         if data:
@@ -125,7 +141,7 @@ class SseParser:
 
 
 def whole_events_in_python(pieces: list[bytes], start: int) -> list[bytes]:
-    """The data of the pieces from `start` on, up to the first that is not one whole event of a single `data: ` line."""
+    """The data of the pieces from `start` on, up to the first that is no whole one-line event."""
     data = []
     for piece in islice(pieces, start, None):
         if (

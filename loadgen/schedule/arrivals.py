@@ -37,7 +37,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerShare:
     """Which part of a block one of several worker processes sends: every `workers`-th request, from `worker` on."""
 
     worker: int = 0
@@ -47,11 +47,11 @@ class Share:
         return range(self.worker, count, self.workers)
 
 
-WHOLE = Share()
+WHOLE = WorkerShare()
 
 
 @dataclass(frozen=True)
-class Place:
+class MixPlace:
     """Which of the variants of a mix this is, counted from 0."""
 
     variant: int = 0
@@ -62,7 +62,7 @@ class Place:
         return float(_weights(mix, self.variants)[self.variant])
 
 
-ALONE = Place()
+ALONE = MixPlace()
 
 
 def _weights(mix: Mix, variants: int) -> NDArray[np.float64]:
@@ -76,7 +76,9 @@ def warmup_of(stage: Stage, warmup: float) -> float:
     return stage.warmup if stage.warmup is not None else warmup
 
 
-def schedule(stage: Stage, seed: int, block: int, warmup: float, place: Place = ALONE) -> Schedule:
+def schedule(
+    stage: Stage, seed: int, block: int, warmup: float, place: MixPlace = ALONE
+) -> Schedule:
     """The arrivals of one block of an open-loop stage, over warm-up and window; of a mix, those for the variant in `place`.
 
     A window given by `requests` ends where the arrival after its last one would be: the load offered over the window is then
@@ -153,7 +155,7 @@ def _schedule(times: NDArray[np.float64], start: float, end: float) -> Schedule:
 
 
 def planned_requests(
-    stage: Stage, seed: int, block: int, warmup: float, place: Place = ALONE
+    stage: Stage, seed: int, block: int, warmup: float, place: MixPlace = ALONE
 ) -> int | None:
     """How many records a block will leave: all arrivals of an open loop, warm-up included; the requests of a closed loop,
     whose warm-up ones come on top. None where a closed loop's duration decides, or a rate that is not measured yet."""

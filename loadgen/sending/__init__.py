@@ -1,1 +1,1 @@
-"""Blocks of traffic: sessions paced on a schedule, requests sent and watched, by one process or several."""
+"""Sends blocks of traffic, by one process or several: pacing, sessions, requests, deadlines."""

@@ -1,4 +1,4 @@
-"""One block of traffic: one variant, one stage, one journal."""
+"""Sends one block of traffic: one variant, one stage, one journal."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from foundation.run.journal_writer import JournalWriter
 from foundation.run.records import SCHEMA_VERSION, JournalEnd, JournalHeader
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.prompts.questions import Question
+from loadgen.protocol.openai import RequestFormat
 from loadgen.schedule.arrivals import (
     ALONE,
     SECOND,
     WHOLE,
-    Place,
+    MixPlace,
     Schedule,
-    Share,
+    WorkerShare,
     schedule,
     warmup_of,
 )
@@ -40,10 +41,14 @@ _NEW_OBJECTS = 2_000
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """What one block sends where. `questions` are asked in this order, from the start again when they run out; a closed loop's
-    warm-up takes them from the end, so that its window asks the same ones whatever the warm-up took. `place` is the variant's in
-    a mix. `tokenizer`: the model folder that counts tokens where the server does not. `identity`: what the journal says it is a
-    measurement of. `share` is the part that this process sends; `run_block` sets it for the workers it starts."""
+    """What one block sends where.
+
+    `questions` are asked in this order, and from the start again when they run out. A closed loop's
+    warm-up takes them from the end, so its window asks the same ones whatever the warm-up took.
+    `place`: the variant's in a mix. `tokenizer`: the model folder that counts tokens where the
+    server does not. `identity`: what the journal is a measurement of. `share`: the part that this
+    process sends; `run_block` sets it for the workers it starts.
+    """
 
     endpoint: Endpoint
     stage: Stage
@@ -52,10 +57,10 @@ class BlockPlan:
     questions: Sequence[Question]
     prompt_style: str
     workload: WorkloadConfig
-    place: Place = ALONE
+    place: MixPlace = ALONE
     tokenizer: Path | None = None
     identity: str = ""
-    share: Share = WHOLE
+    share: WorkerShare = WHOLE
 
     @property
     def timetable(self) -> Schedule | None:
@@ -66,16 +71,26 @@ class BlockPlan:
 
     @property
     def cache_salt(self) -> str | None:
-        """The word under which the server's prefix cache keeps this block's prompts, apart from every other block's.
+        """The salt that separates this block's prompts from all others in the server's prefix
+        cache.
 
-        Hashed, since vLLM takes neither all characters nor any length.
+        It is a hash, because vLLM takes neither all characters nor any length.
         """
         if not isinstance(self.workload.cache_salt, str):
             return None
-        named = (
-            f"{self.workload.cache_salt}/{self.endpoint.variant}/{self.stage.label}/{self.block}"
+        name = f"{self.workload.cache_salt}/{self.endpoint.variant}/{self.stage.label}/{self.block}"
+        return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+    def request_format(self, extended: bool) -> RequestFormat:
+        """How the block's requests are written. `extended`: in the form of vLLM and SGLang."""
+        return RequestFormat(
+            self.endpoint.model,
+            self.workload.api,
+            self.workload.sampling,
+            extended,
+            self.cache_salt,
+            self.endpoint.form,
         )
-        return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
 async def send_block(
@@ -85,14 +100,15 @@ async def send_block(
     stop: asyncio.Event,
     start: Callable[[], Awaitable[int]],
 ) -> JournalEnd:
-    """Send this process's share of a block and leave its journal. `start` gives the origin, CLOCK_MONOTONIC ns.
+    """Sends this process's share of a block and leaves its journal. `start` returns the origin.
 
-    When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
-    recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
+    The origin is on CLOCK_MONOTONIC, ns. When `stop` is set no more requests are sent, those in
+    flight finish, and planned requests that were never sent are recorded as cancelled. Cancelling
+    the coroutine also ends those in flight. The journal is whole either way.
     """
     workload, timetable = plan.workload, plan.timetable
     tokenizer = ModelTokenizer(plan.tokenizer) if plan.tokenizer else None
-    with _collector_brief():
+    with _short_collections():
         async with open_transport(plan.endpoint, workload.transport) as transport:
             extended = await extended_form(transport, workload.deadlines.connect)
             origin_ns = await start()
@@ -102,17 +118,16 @@ async def send_block(
                     transport,
                     plan.endpoint,
                     workload,
-                    extended,
+                    plan.request_format(extended),
                     origin_ns,
                     writer,
                     progress,
-                    plan.cache_salt,
                     tokenizer,
                 )
                 return await _drive(plan, traffic, timetable, header.window_start_ns, stop)
 
 
-async def soon() -> int:
+async def near_origin() -> int:
     """An origin a little ahead, so that an arrival at 0 is not late from the start."""
     return time.monotonic_ns() + _LEAD_NS
 
@@ -124,7 +139,7 @@ async def _drive(
     window_start_ns: int,
     stop: asyncio.Event,
 ) -> JournalEnd:
-    """Let the loop run and write the end line, with the client's own condition."""
+    """Runs the loop and writes the end line, with the client's own condition."""
     cpu_s = time.process_time()
 
     def end(window_end_ns: int, interrupted: bool) -> JournalEnd:
@@ -132,26 +147,25 @@ async def _drive(
             end="interrupted" if interrupted else "complete",
             ended_ns=traffic.now_ns(),
             window_end_ns=window_end_ns,
-            loop_stall_max_ns=heart.longest_ns,
+            loop_stall_max_ns=stall.longest_ns,
             client_cpu_s=time.process_time() - cpu_s,
             clock_step_ns=traffic.transport.clock_step_ns,
         )
         traffic.writer.end(line)
         return line
 
-    async with _heartbeat(traffic.writer) as heart:
+    async with _heartbeat(traffic.writer) as stall:
         try:
             if timetable is not None:
-                room = len(plan.share.of(plan.workload.max_in_flight))
                 window_end_ns = await open_loop(
-                    traffic, plan.questions, plan.stage, timetable, plan.share, room, stop
+                    traffic, plan.questions, plan.stage, timetable, plan.share, stop
                 )
             else:
                 window_end_ns = await closed_loop(
                     traffic, plan.questions, plan.stage, plan.share, window_start_ns, stop
                 )
         except asyncio.CancelledError:
-            stopped_ns = traffic.stopped_ns  # what was never sent lies outside the window
+            stopped_ns = traffic.stopped_ns  # requests that were never sent lie outside the window
             traffic.close()
             end(traffic.now_ns() if stopped_ns is None else stopped_ns, interrupted=True)
             raise
@@ -181,7 +195,7 @@ def _header(
         prompt_style=plan.prompt_style,
         api=plan.workload.api,
         arrivals="closed" if timetable is None else "trace" if stage.trace else stage.arrivals,
-        offered_rate=None if timetable is None else _offered(stage, timetable, plan.place),
+        offered_rate=None if timetable is None else _offered_rate(stage, timetable, plan.place),
         concurrency=stage.concurrency,
         planned=stage.requests if timetable is None else len(timetable.times_ns),
         window_start_ns=start_ns,
@@ -194,8 +208,8 @@ def _header(
     )
 
 
-def _offered(stage: Stage, timetable: Schedule, place: Place) -> float:
-    """Arrivals/s over the window: what the stage names, on average, or what its recording held."""
+def _offered_rate(stage: Stage, timetable: Schedule, place: MixPlace) -> float:
+    """Arrivals/s over the window: the stage's rate, on average, or the rate in its recording."""
     if (rate := stage.fixed_rate) is not None:
         whole = rate if stage.rate_to is None else (rate + stage.rate_to) / 2
         return whole * place.share(stage.mix) if stage.mix else whole
@@ -204,13 +218,14 @@ def _offered(stage: Stage, timetable: Schedule, place: Place) -> float:
 
 
 @contextmanager
-def _collector_brief() -> Iterator[None]:
-    """Garbage collection only of what is new, in small portions.
+def _short_collections() -> Iterator[None]:
+    """Limits garbage collection to new objects, in small portions.
 
-    A full one stops the event loop for tens of milliseconds, one of 50,000 new objects for nine. None at all would let failed
-    requests through aiohttp, whose tracebacks are cycles, fill the memory.
+    A full collection stops the event loop for tens of milliseconds, one of 50,000 new objects for
+    nine. Without any, failed requests through aiohttp would fill the memory, because their
+    tracebacks are reference cycles.
     """
-    if gc.get_freeze_count():  # another block of a mix has seen to it
+    if gc.get_freeze_count():  # another block of a mix did it
         yield
         return
     usual = gc.get_threshold()
@@ -225,24 +240,27 @@ def _collector_brief() -> Iterator[None]:
 
 
 @dataclass
-class _Heart:
+class _Stall:
+    """The longest time that the event loop was late."""
+
     longest_ns: int = 0
 
 
 @asynccontextmanager
-async def _heartbeat(writer: JournalWriter) -> AsyncIterator[_Heart]:
-    """Flushes the journal, and measures how long the event loop was ever away from its work.
+async def _heartbeat(writer: JournalWriter) -> AsyncIterator[_Stall]:
+    """Flushes the journal, and measures how late the event loop is at most.
 
-    Where the journal can't be written any more, what goes on within ends at once, and that is raised.
+    Where the journal can't be written any more, the block inside is cancelled at once and the error
+    raised.
     """
-    heart = _Heart()
+    stall = _Stall()
 
     async def beat() -> None:
         while True:
             before_ns = time.monotonic_ns()
             await asyncio.sleep(_BEAT_S)
             late_ns = time.monotonic_ns() - before_ns - int(_BEAT_S * SECOND)
-            heart.longest_ns = max(heart.longest_ns, late_ns)
+            stall.longest_ns = max(stall.longest_ns, late_ns)
             writer.tick()
 
     driving = asyncio.current_task()
@@ -255,7 +273,7 @@ async def _heartbeat(writer: JournalWriter) -> AsyncIterator[_Heart]:
     beating = asyncio.create_task(beat())
     beating.add_done_callback(end_all)
     try:
-        yield heart
+        yield stall
         if beating.done():
             beating.result()
     except asyncio.CancelledError:

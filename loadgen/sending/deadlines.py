@@ -1,4 +1,4 @@
-"""Which deadline a request has missed, if any."""
+"""The first deadline that a request missed, or None."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _NS = 1_000_000_000
 def overdue(
     exchange: Exchange, reply: Reply, deadlines: Deadlines, now_ns: int
 ) -> tuple[Failure | None, int]:
-    """The class of the deadline missed at `now_ns`, or None and the time (ns) to look again.
+    """The failure class of the deadline missed at `now_ns`, or None and the time (ns) to look
+    again.
 
-    `connect`, `first` and `total` run from the start of the exchange, `stall` from the last content chunk: a server that keeps
-    a dead stream open with comments stalls all the same.
+    `connect`, `first` and `total` run from the start of the exchange, `stall` from the last content
+    chunk. So a server stalls even if it keeps a dead stream open with comments.
     """
     total = exchange.started_ns + int(deadlines.total * _NS)
     if not exchange.connected:
@@ -35,9 +36,9 @@ def overdue(
 
 
 class Watch:
-    """Cancels a task when its exchange misses a deadline, and remembers which.
+    """Cancels a task when its exchange misses a deadline. `missed`: the class of that deadline.
 
-    It looks when one may have been missed, so a request that goes well and fast costs one timer.
+    It looks only when a deadline may have passed, so a fast and successful request costs one timer.
     """
 
     def __init__(
@@ -50,16 +51,17 @@ class Watch:
         self._look_at(exchange.started_ns + int(soonest * _NS), exchange.started_ns)
 
     def stop(self) -> None:
+        """Stops looking."""
         self._timer.cancel()
 
     def _look_at(self, at_ns: int, now_ns: int) -> None:
         self._timer = self._loop.call_later(max(0, at_ns - now_ns) / _NS, self._look)
 
     def _look(self) -> None:
-        self._exchange.digest()  # what saves it may not have been parsed yet
+        self._exchange.digest()  # the chunk that keeps the deadline may not be parsed yet
         now_ns = time.monotonic_ns()
         failure, at_ns = overdue(self._exchange, self._reply, self._deadlines, now_ns)
-        if failure is None:  # a stream that begins and stalls meanwhile is overdue before `at_ns`
+        if failure is None:  # a stream may begin and stall before `at_ns`
             self._look_at(min(at_ns, now_ns + int(self._deadlines.stall * _NS)), now_ns)
         else:
             self.missed = failure

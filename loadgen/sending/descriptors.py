@@ -1,4 +1,7 @@
-"""File descriptors: each request in flight has a connection of its own, and a process may open only so many files."""
+"""Raises the limit of open files.
+
+Each request in flight has a connection of its own, and a process may open only so many files.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from loadgen.config import Stage, WorkloadConfig
 from loadgen.schedule.arrivals import planned_requests
 from loadgen.sending.workers_needed import stored_ceiling, workers_for
 
-# Journals, logs, pipes to servers and workers, what libraries open.
+# Journals, logs, pipes to servers and workers, and files that libraries open.
 _SPARE = 64
 _OPEN = Path("/proc/self/fd")
 
 
 def most_in_flight(stage: Stage, workload: WorkloadConfig, variants: int) -> int:
-    """The most requests that a block of the stage can have in flight, all variants of a mix together."""
+    """The most requests that a block of the stage can have in flight, over all variants of a
+    mix.
+    """
     if stage.concurrency is not None:
         return stage.concurrency
     most = workload.max_in_flight * (variants if stage.mix else 1)
@@ -26,7 +31,7 @@ def most_in_flight(stage: Stage, workload: WorkloadConfig, variants: int) -> int
 
 
 def allow_connections(workload: WorkloadConfig, variants: int) -> None:
-    """Let this process, and the workers it will start, open as many files as the load needs.
+    """Lets this process, and the workers it will start, open as many files as the load needs.
 
     Raises BadInput where the system does not allow it.
     """
@@ -40,8 +45,9 @@ def allow_connections(workload: WorkloadConfig, variants: int) -> None:
         needed = ceil(most / workers) + is_open + _SPARE
         if resource.RLIM_INFINITY != hard < needed:
             raise BadInput(
-                f"{stage.label}: up to {most:,} requests in flight need {needed:,} open files, and the system allows {hard:,}: "
-                "allow more (ulimit -n), or write a lower concurrency, rate or workload.max_in_flight"
+                f"{stage.label}: up to {most:,} requests in flight need {needed:,} open files, "
+                f"and the system allows {hard:,}: allow more (ulimit -n), or write a lower "
+                "concurrency, rate or workload.max_in_flight"
             )
         if resource.RLIM_INFINITY != soft < needed:
             soft = needed

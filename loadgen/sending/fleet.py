@@ -1,4 +1,8 @@
-"""A block sent by several worker processes: one schedule, one origin, each its share, and one journal in the end."""
+"""Sends a block with several worker processes.
+
+They share one schedule and one origin. Each sends its share, and their journals are merged at the
+end.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +25,20 @@ from foundation.files.atomic_write import whole_file
 from foundation.processes.python_child import run_module
 from foundation.progress import Progress
 from foundation.run.records import JournalEnd, JournalHeader
-from loadgen.schedule.arrivals import Share
-from loadgen.sending.block import BlockPlan, send_block, soon
+from loadgen.schedule.arrivals import WorkerShare
+from loadgen.sending.block import BlockPlan, near_origin, send_block
 from loadgen.sending.workers_needed import stored_ceiling, workers_for
 
-# Workers learn the origin this long before it.
+# Workers get the origin this long before it.
 _LEAD_NS = 100_000_000
 
 
-class Said(msgspec.Struct, omit_defaults=True):
-    """A line from a worker: ready to start; how many requests have ended since the last one, and its note on them; its error."""
+class WorkerMessage(msgspec.Struct, omit_defaults=True):
+    """A line from a worker.
+
+    `ready`: it can start. `ended`: requests that ended since the last line, with a `note` on them.
+    `error`: why it ends.
+    """
 
     ready: bool = False
     ended: int = 0
@@ -39,7 +47,7 @@ class Said(msgspec.Struct, omit_defaults=True):
 
 
 async def run_mix(plans: Mapping[Path, BlockPlan], progress: Progress, stop: asyncio.Event) -> None:
-    """Run the blocks of a mix, by journal, at the same time from one origin; as `run_block` otherwise."""
+    """Runs the blocks of a mix, by journal, at the same time from one origin, like `run_block`."""
     ready, origin_ns = asyncio.Barrier(len(plans)), 0
 
     async def start() -> int:
@@ -63,51 +71,29 @@ async def run_block(
     stop: asyncio.Event,
     start: Callable[[], Awaitable[int]] | None = None,
 ) -> JournalEnd:
-    """Run a block and leave its journal. `progress` is advanced by 1 for every record, `start` gives the origin when asked.
+    """Runs a block and leaves its journal. `progress` advances by 1 for every record.
 
-    When `stop` is set nothing more is sent, what is in flight gets to finish, and planned requests that were never sent are
-    recorded as cancelled. Cancelling the coroutine ends what is in flight too; the journal is whole either way.
-    With more workers than one each writes a part (`NAME.part-0`, ...), and the journal is made of them at the end.
+    `start` returns the origin. When `stop` is set no more requests are sent, those in flight
+    finish, and planned requests that were never sent are recorded as cancelled. Cancelling the
+    coroutine also ends those in flight. The journal is whole either way. With several workers each
+    writes a part (`NAME.part-0`, ...), and the parts are merged at the end.
     """
-    if left := sorted(
-        journal.parent.glob(f"{journal.stem}.part-*")
-    ):  # of workers whose parent was killed
-        merge(left, journal.with_suffix(".jsonl.cut"))
-        for part in left:
-            part.unlink(missing_ok=True)
+    _merge_leftovers(journal)
     workers = workers_for(plan.stage, plan.workload, stored_ceiling(), os.cpu_count() or 1)
     workers = min(workers, plan.workload.max_in_flight, plan.stage.concurrency or workers)
     if workers == 1:
-        return await send_block(plan, journal, progress, stop, start or soon)
+        return await send_block(plan, journal, progress, stop, start or near_origin)
     journal.parent.mkdir(parents=True, exist_ok=True)
     parts = [journal.with_suffix(f".part-{worker}") for worker in range(workers)]
     fleet = [
-        _Worker(replace(plan, share=Share(worker, workers)), part)
+        _Worker(replace(plan, share=WorkerShare(worker, workers)), part)
         for worker, part in enumerate(parts)
     ]
-    folder = ExitStack()
     try:
-        nowhere = folder.enter_context(tempfile.TemporaryDirectory(prefix="tunedyno-"))
-        await asyncio.gather(*(worker.start(nowhere) for worker in fleet))
-        origin_ns = await start() if start else time.monotonic_ns() + _LEAD_NS
-        for worker in fleet:
-            worker.say(f"origin {origin_ns}")
-        stopper = asyncio.create_task(_tell_when(stop, fleet))
-        try:
-            await asyncio.gather(*(worker.follow(progress) for worker in fleet))
-        finally:
-            stopper.cancel()
+        await _run_fleet(fleet, progress, stop, start)
     except asyncio.CancelledError:
-        for worker in fleet:
-            worker.say("cancel")
-        await asyncio.gather(*(worker.wait() for worker in fleet))
         merge(parts, journal)
         raise
-    finally:
-        for worker in fleet:
-            worker.kill()
-        await asyncio.gather(*(worker.wait() for worker in fleet))
-        folder.close()
     end = merge(parts, journal)
     if end is None:
         raise SystemFailed(
@@ -116,10 +102,51 @@ async def run_block(
     return end
 
 
-def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
-    """One journal of the workers' parts, which are then removed: records in the order they ended, never averages of averages.
+def _merge_leftovers(journal: Path) -> None:
+    """Merges the parts of workers whose parent was killed, into a file beside the journal."""
+    if parts := sorted(journal.parent.glob(f"{journal.stem}.part-*")):
+        merge(parts, journal.with_suffix(".jsonl.cut"))
+        for part in parts:
+            part.unlink(missing_ok=True)
 
-    It has no end line, and None is returned, where a worker was killed before it wrote its own.
+
+async def _run_fleet(
+    fleet: Sequence[_Worker],
+    progress: Progress,
+    stop: asyncio.Event,
+    start: Callable[[], Awaitable[int]] | None,
+) -> None:
+    """Runs the workers to their end. No worker process is left, whatever happens."""
+    folder = ExitStack()
+    try:
+        empty = folder.enter_context(tempfile.TemporaryDirectory(prefix="tunedyno-"))
+        await asyncio.gather(*(worker.start(empty) for worker in fleet))
+        origin_ns = await start() if start else time.monotonic_ns() + _LEAD_NS
+        for worker in fleet:
+            worker.order(f"origin {origin_ns}")
+        stopper = asyncio.create_task(_stop_fleet(stop, fleet))
+        try:
+            await asyncio.gather(*(worker.follow(progress) for worker in fleet))
+        finally:
+            stopper.cancel()
+    except asyncio.CancelledError:
+        for worker in fleet:
+            worker.order("cancel")
+        await asyncio.gather(*(worker.wait() for worker in fleet))
+        raise
+    finally:
+        for worker in fleet:
+            worker.kill()
+        await asyncio.gather(*(worker.wait() for worker in fleet))
+        folder.close()
+
+
+def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
+    """Merges the workers' parts into one journal and removes them: records in the order they
+    ended.
+
+    Where a worker was killed before it wrote its end line, the journal has none either, and None is
+    returned.
     """
     with ExitStack() as stack:
         files = [stack.enter_context(part.open("rb")) for part in parts if part.is_file()]
@@ -133,7 +160,7 @@ def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
                 *(_records(file, ends) for file in files), key=lambda row: row[0]
             ):
                 out.write(line)
-            end = _end_of(ends, headers[0]) if len(ends) == len(parts) else None
+            end = _joint_end(ends, headers[0]) if len(ends) == len(parts) else None
             if end is not None:
                 out.write(msgspec.json.encode(end) + b"\n")
     for part in parts:
@@ -141,12 +168,13 @@ def merge(parts: Sequence[Path], journal: Path) -> JournalEnd | None:
     return end
 
 
-def _end_of(ends: Sequence[JournalEnd], header: bytes) -> JournalEnd:
-    ended = min if msgspec.json.decode(header, type=JournalHeader).concurrency else max
+def _joint_end(ends: Sequence[JournalEnd], header: bytes) -> JournalEnd:
+    """The end line of the merged journal."""
+    window_end = min if msgspec.json.decode(header, type=JournalHeader).concurrency else max
     return JournalEnd(
         end="complete" if all(end.end == "complete" for end in ends) else "interrupted",
         ended_ns=max(end.ended_ns for end in ends),
-        window_end_ns=ended(end.window_end_ns for end in ends),
+        window_end_ns=window_end(end.window_end_ns for end in ends),
         loop_stall_max_ns=max(end.loop_stall_max_ns for end in ends),
         client_cpu_s=sum(end.client_cpu_s for end in ends),
         clock_step_ns=max(end.clock_step_ns for end in ends),
@@ -158,10 +186,10 @@ class _Ended(msgspec.Struct):
 
 
 def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, bytes]]:
-    """The records of a part with the time each ended; its end line goes to `ends`."""
+    """The records of a part with the time each ended. Its end line goes to `ends`."""
     at_ns = 0
     for line in file:
-        if not line.endswith(b"\n"):  # its worker was killed while it wrote, or its disk lost it
+        if not line.endswith(b"\n"):  # the worker was killed while it wrote, or the disk lost it
             return
         try:
             if line.startswith(b'{"end":'):
@@ -173,22 +201,23 @@ def _records(file: IO[bytes], ends: list[JournalEnd]) -> Iterator[tuple[int, byt
         yield at_ns, line
 
 
-def _understood(line: bytes) -> Said:
-    """What a worker says. Raises SystemFailed where that is why it ends."""
-    said = msgspec.json.decode(line, type=Said)
-    if said.error:
-        raise SystemFailed(said.error)
-    return said
+def _decoded(line: bytes) -> WorkerMessage:
+    """A worker's message. Raises SystemFailed where it reports an error."""
+    message = msgspec.json.decode(line, type=WorkerMessage)
+    if message.error:
+        raise SystemFailed(message.error)
+    return message
 
 
-async def _tell_when(stop: asyncio.Event, fleet: Sequence[_Worker]) -> None:
+async def _stop_fleet(stop: asyncio.Event, fleet: Sequence[_Worker]) -> None:
+    """Orders the workers to stop once `stop` is set."""
     await stop.wait()
     for worker in fleet:
-        worker.say("stop")
+        worker.order("stop")
 
 
 class _Worker:
-    """One `python -m loadgen.sending.worker`, told what to do on its standard input."""
+    """One `python -m loadgen.sending.worker`, which gets its orders on standard input."""
 
     def __init__(self, plan: BlockPlan, part: Path) -> None:
         self._plan, self._part = plan, part
@@ -196,7 +225,7 @@ class _Worker:
         self._complaints: asyncio.Task[bytes] | None = None
 
     async def start(self, folder: str) -> None:
-        """Start the process in `folder` and wait until it has a connection."""
+        """Starts the process in `folder` and waits until it has a connection."""
         self._process = await asyncio.create_subprocess_exec(
             *run_module("loadgen.sending.worker"),
             cwd=folder,
@@ -209,13 +238,14 @@ class _Worker:
         work = pickle.dumps((self._plan, self._part.absolute()))
         self._process.stdin.write(len(work).to_bytes(8, "big") + work)
         assert self._process.stderr is not None
-        # Read all the while: a worker that complains more than a pipe holds would else wait for us, and we for it.
+        # Read all the time. A worker whose complaints fill the pipe would wait for us, and we for
+        # it.
         self._complaints = asyncio.create_task(self._process.stderr.read())
         self._pin()
-        if not (await self._said()).ready:
+        if not (await self._next_message()).ready:
             raise SystemFailed(f"load generator worker {self._plan.share.worker} did not start")
 
-    def say(self, line: str) -> None:
+    def order(self, line: str) -> None:
         if (
             self._process is not None
             and self._process.stdin is not None
@@ -224,12 +254,12 @@ class _Worker:
             self._process.stdin.write(line.encode() + b"\n")
 
     async def follow(self, progress: Progress) -> None:
-        """Pass on what the worker says until it is done."""
+        """Passes on the worker's progress until it has ended."""
         assert self._process is not None and self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            said = _understood(line)
-            for _ in range(said.ended):
-                progress.advance(1, f"worker {self._plan.share.worker}: {said.note}")
+            message = _decoded(line)
+            for _ in range(message.ended):
+                progress.advance(1, f"worker {self._plan.share.worker}: {message.note}")
         await self._check()
 
     async def wait(self) -> None:
@@ -240,24 +270,24 @@ class _Worker:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    async def _said(self) -> Said:
+    async def _next_message(self) -> WorkerMessage:
         assert self._process is not None and self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
             await self._check()
-        return _understood(line) if line else Said()
+        return _decoded(line) if line else WorkerMessage()
 
     async def _check(self) -> None:
         assert self._process is not None and self._complaints is not None
         complaints = (await self._complaints).decode("utf-8", "replace")
         if code := await self._process.wait():
-            said = self._plan.endpoint.redacted(complaints)[-2000:]
+            complaint = self._plan.endpoint.redacted(complaints)[-2000:]
             raise SystemFailed(
-                f"load generator worker {self._plan.share.worker} ended with {code}", said
+                f"load generator worker {self._plan.share.worker} ended with {code}", complaint
             )
 
     def _pin(self) -> None:
-        """A core of its own, where there are enough and the OS lets us."""
+        """Gives the process a core of its own, where there are enough and the OS allows it."""
         if self._process is not None and hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
             if self._plan.share.workers <= len(cores):

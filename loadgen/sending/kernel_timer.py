@@ -1,4 +1,7 @@
-"""Acting at absolute times. An event loop's own timers are a millisecond coarse; the kernel's are not."""
+"""Calls functions at absolute times.
+
+An event loop's own timers are accurate to a millisecond, the kernel's are better.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,11 @@ class _Itimerspec(ctypes.Structure):
 
 
 async def act_at(at_ns: int, act: Callable[[], int | None], stop: asyncio.Event) -> None:
-    """Call `act` at `at_ns` (CLOCK_MONOTONIC), then at each time it returns, until that is None or `stop` is set.
+    """Calls `act` at `at_ns` (CLOCK_MONOTONIC), then at each time it returns, until that is None or
+    `stop` is set.
 
-    The event loop itself calls it: a task that waits would have its turn behind whatever else is ready. Raises what `act` raises.
+    The event loop itself calls it: a waiting task would run only after everything else that is
+    ready. Raises what `act` raises.
     """
     over = asyncio.get_running_loop().create_future()
 
@@ -57,7 +62,10 @@ async def act_at(at_ns: int, act: Callable[[], int | None], stop: asyncio.Event)
 
 
 class Alarm:
-    """Calls `expired` at the time it was set to: by a timerfd where there is one (Linux), else by the loop's timers."""
+    """Calls `expired` at the time set.
+
+    It uses a timerfd (Linux), or the loop's timers where there is none.
+    """
 
     def __init__(self, expired: Callable[[], None]) -> None:
         self._expired = expired
@@ -88,7 +96,7 @@ class Alarm:
             os.close(self._fd)
 
     def set(self, at_ns: int) -> None:
-        """The time of the next call, CLOCK_MONOTONIC; soon where that is past."""
+        """Sets the time of the next call, CLOCK_MONOTONIC. A past time means soon."""
         if self._fd >= 0:
             value = self._setting.value
             value.sec, value.nsec = divmod(at_ns, _NS)

@@ -1,4 +1,4 @@
-"""Requests of one block: each is asked once, watched, and leaves one record."""
+"""Sends the requests of one block. Each is sent once, watched, and leaves one record."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from foundation.http.endpoint import Endpoint
 from foundation.models.tokenizer import ModelTokenizer
@@ -16,151 +16,165 @@ from foundation.run.journal_writer import JournalWriter
 from foundation.run.records import Failure, RequestRecord
 from loadgen.config import WorkloadConfig
 from loadgen.prompts.questions import Question
-from loadgen.protocol.lenient import excerpt
-from loadgen.protocol.openai import PATHS, request_body
-from loadgen.protocol.reply import Reply, Tokens
+from loadgen.protocol.lenient_parser import excerpt
+from loadgen.protocol.openai import PATHS, RequestFormat, request_body
+from loadgen.protocol.reply import Reply, TokenCounts
 from loadgen.sending.deadlines import Watch
 from loadgen.transport import Transport
-from loadgen.transport.exchange import Backlog, Broken, Exchange
+from loadgen.transport.exchange import Backlog, BrokenExchange, Exchange
+
+
+class PlannedRequest(NamedTuple):
+    """A request with its number in the block and its scheduled time, ns from the origin."""
+
+    number: int
+    question: Question
+    scheduled_ns: int
 
 
 @dataclass
 class Traffic:
-    """What the requests of a block share. `extended`: the server takes vLLM's form of the API; `tokenizer` counts for it.
+    """The state that the requests of a block share.
 
-    `stopped_ns`: when the first planned request was given up, from the origin; None where none was.
+    `tokenizer` counts where the server does not. `stopped_ns`: when the first planned request was
+    given up, from the origin; None where none was.
     """
 
     transport: Transport
     endpoint: Endpoint
     workload: WorkloadConfig
-    extended: bool
+    request_format: RequestFormat
     origin_ns: int
     writer: JournalWriter
     progress: Progress
-    cache_salt: str | None = None
     tokenizer: ModelTokenizer | None = None
     failed: int = 0
     last_scheduled_ns: int = 0
     stopped_ns: int | None = None
-    _open: dict[int, tuple[Question, int]] = field(default_factory=dict)
+    _open: dict[int, PlannedRequest] = field(default_factory=dict)
     _backlog: Backlog = field(default_factory=Backlog)
 
     @property
     def in_flight(self) -> int:
+        """Requests that have no record yet."""
         return len(self._open)
 
     def now_ns(self) -> int:
-        """Time from the block's origin."""
+        """Time since the block's origin."""
         return time.monotonic_ns() - self.origin_ns
 
-    def ask(
-        self, number: int, question: Question, scheduled_ns: int
-    ) -> Coroutine[None, None, RequestRecord]:
-        """Send one request and record it. It counts as in flight from now, not from when its task first runs."""
-        self._open[number] = question, scheduled_ns
-        self.last_scheduled_ns = max(self.last_scheduled_ns, scheduled_ns)
-        return self._ask(number, question, scheduled_ns)
+    def send(self, request: PlannedRequest) -> Coroutine[None, None, RequestRecord]:
+        """Sends one request and records it.
 
-    def never_sent(
-        self, number: int, question: Question, scheduled_ns: int, failure: Failure, why: str
-    ) -> None:
+        It counts as in flight from this call, not from when its task first runs.
+        """
+        self._open[request.number] = request
+        self.last_scheduled_ns = max(self.last_scheduled_ns, request.scheduled_ns)
+        return self._send(request)
+
+    def never_sent(self, request: PlannedRequest, failure: Failure, why: str) -> None:
+        """Records a request that was planned and never sent."""
         if failure == "cancelled" and self.stopped_ns is None:
-            self.stopped_ns = min(scheduled_ns, self.now_ns())
+            self.stopped_ns = min(request.scheduled_ns, self.now_ns())
         self._record(
             RequestRecord(
-                id=number,
-                prompt_id=question.id,
-                scheduled_ns=scheduled_ns,
+                id=request.number,
+                prompt_id=request.question.id,
+                scheduled_ns=request.scheduled_ns,
                 failure=failure,
                 error=why,
             )
         )
 
     def close(self) -> None:
-        """Record the requests whose tasks were cancelled before they first ran."""
-        for number, (question, scheduled_ns) in list(self._open.items()):
-            self.never_sent(number, question, scheduled_ns, "cancelled", "the block was cancelled")
+        """Records the requests whose tasks were cancelled before they first ran."""
+        for request in list(self._open.values()):
+            self.never_sent(request, "cancelled", "the block was cancelled")
 
-    async def _ask(self, number: int, question: Question, scheduled_ns: int) -> RequestRecord:
-        api = self.workload.api
-        endpoint, sampling = self.endpoint, self.workload.sampling
-        body = request_body(
-            question, endpoint.model, api, sampling, self.extended, self.cache_salt, endpoint.form
-        )
+    async def _send(self, request: PlannedRequest) -> RequestRecord:
+        body = request_body(request.question, self.request_format)
         task = asyncio.current_task()
         assert task is not None
         reply = Reply()
         exchange = Exchange(reply, time.monotonic_ns(), self._backlog)
         watch = Watch(task, exchange, reply, self.workload.deadlines)
-        broken: Failure | None = None
-        detail = ""
+        # Kept as text: an exception in a local variable of its own frame is a reference cycle.
+        problem: tuple[Failure | None, str] = (None, "")
         try:
-            await self.transport.send(exchange, PATHS[api], body)
+            await self.transport.send(exchange, PATHS[self.request_format.api], body)
             await self._backlog.turn()
-        except Broken as error:
-            broken, detail = error.failure, str(error)
+        except BrokenExchange as error:
+            problem = error.failure, str(error)
         except asyncio.CancelledError:
             if watch.missed is None or task.uncancel() > 0:
-                broken, detail = "cancelled", "the block was cancelled"
+                problem = "cancelled", "the block was cancelled"
                 raise
-            broken, detail = (
-                watch.missed,
-                f"missed the deadline {watch.missed.removeprefix('timeout_')!r}",
-            )
+            name = watch.missed.removeprefix("timeout_")
+            problem = watch.missed, f"missed the deadline {name!r}"
         finally:
             watch.stop()
-            exchange.digest()
-            if exchange.garbled is not None:
-                broken, detail = "malformed", exchange.garbled
-            ended_ns = time.monotonic_ns()
-            reply.close()
-            failure, error_text = reply.verdict(exchange.status, broken, detail)
-            if error_text is not None and exchange.location is not None:
-                error_text += f" (it redirects to {excerpt(exchange.location)})"
-            told = reply.tokens()
-            input_tokens, output_tokens, counted_by = self._tokens(question, reply, told, failure)
-            over_ns = reply.ended_at_ns if failure is None else reply.done_at_ns
-            notes = told.notes if failure else [*reply.notes(), *exchange.notes, *told.notes]
-            said = reply.text
-            if (text := endpoint.redacted_answer(said)) != said:
-                notes.append("masked")
-            record = RequestRecord(
-                id=number,
-                prompt_id=question.id,
-                scheduled_ns=scheduled_ns,
-                sent_ns=None if exchange.sent_ns is None else exchange.sent_ns - self.origin_ns,
-                chunk_ns=_gaps(reply.chunk_at_ns, self.origin_ns),
-                chunk_tokens=told.chunks,
-                done_ns=max(0, (over_ns or ended_ns) - self.origin_ns),
-                status=exchange.status,
-                finish_reason=reply.finish_reason and endpoint.redacted(reply.finish_reason),
-                failure=failure,
-                error=None if error_text is None else endpoint.redacted(error_text),
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                tokens_from=counted_by,
-                text=text,
-                server_metrics=_without_secrets(reply.server_metrics, endpoint),
-                client_lag_ns=reply.chunk_lag_ns if self.transport.clock == "kernel" else None,
-                shared_tokens=question.shared_tokens,
-                cached_tokens=told.cached,
-                notes=notes or None,
-            )
+            record = self._record_of(request, exchange, reply, problem)
             self._record(record)
         return record
 
+    def _record_of(
+        self,
+        request: PlannedRequest,
+        exchange: Exchange,
+        reply: Reply,
+        problem: tuple[Failure | None, str],
+    ) -> RequestRecord:
+        """The record of a request that is over. `problem`: the transport's or a deadline's."""
+        exchange.digest()
+        ended_ns = time.monotonic_ns()
+        reply.close()
+        failure, error = _verdict(exchange, reply, problem)
+        counts = reply.tokens()
+        input_tokens, output_tokens, counter = self._tokens(
+            request.question, reply, counts, failure
+        )
+        notes = counts.notes if failure else [*reply.notes(), *exchange.notes, *counts.notes]
+        redacted, answer = self.endpoint.redacted, reply.text
+        if (text := self.endpoint.redacted_answer(answer)) != answer:
+            notes.append("masked")
+        over_ns = (reply.ended_at_ns if failure is None else reply.done_at_ns) or ended_ns
+        return RequestRecord(
+            id=request.number,
+            prompt_id=request.question.id,
+            scheduled_ns=request.scheduled_ns,
+            sent_ns=None if exchange.sent_ns is None else exchange.sent_ns - self.origin_ns,
+            chunk_ns=_gaps(reply.chunk_at_ns, self.origin_ns),
+            chunk_tokens=counts.chunks,
+            done_ns=max(0, over_ns - self.origin_ns),
+            status=exchange.status,
+            finish_reason=reply.finish_reason and redacted(reply.finish_reason),
+            failure=failure,
+            error=None if error is None else redacted(error),
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            tokens_from=counter,
+            text=text,
+            server_metrics=_without_secrets(reply.server_metrics, self.endpoint),
+            client_lag_ns=reply.chunk_lag_ns if self.transport.clock == "kernel" else None,
+            shared_tokens=request.question.shared_tokens,
+            cached_tokens=counts.cached,
+            notes=notes or None,
+        )
+
     def _tokens(
-        self, question: Question, reply: Reply, told: Tokens, failure: Failure | None
+        self, question: Question, reply: Reply, counts: TokenCounts, failure: Failure | None
     ) -> tuple[int | None, int | None, Literal["server", "tokenizer"] | None]:
-        """Input and output tokens, and who counted them. A tokenizer can count no thoughts and no tool calls."""
-        if told.output is not None:
-            return told.input, told.output, "server"
+        """Input and output tokens, and who counted them.
+
+        A tokenizer can't count thoughts or tool calls.
+        """
+        if counts.output is not None:
+            return counts.input, counts.output, "server"
         if self.tokenizer is None or failure is not None:
             return None, None, None
-        [taken] = self.tokenizer.prompt_counts([question.messages], self.workload.api)
-        given = self.tokenizer.counts([reply.text])[0] if reply.only_text else None
-        return taken, given, "tokenizer"
+        [prompt] = self.tokenizer.prompt_counts([question.messages], self.workload.api)
+        output = self.tokenizer.counts([reply.text])[0] if reply.only_text else None
+        return prompt, output, "tokenizer"
 
     def _record(self, record: RequestRecord) -> None:
         self._open.pop(record.id, None)
@@ -171,8 +185,20 @@ class Traffic:
         )
 
 
+def _verdict(
+    exchange: Exchange, reply: Reply, problem: tuple[Failure | None, str]
+) -> tuple[Failure | None, str | None]:
+    """The failure class and its text, or (None, None) for a success."""
+    if exchange.garbled is not None:
+        problem = "malformed", exchange.garbled
+    failure, error = reply.verdict(exchange.status, *problem)
+    if error is not None and exchange.location is not None:
+        error += f" (it redirects to {excerpt(exchange.location)})"
+    return failure, error
+
+
 def _without_secrets(metrics: dict[str, Any] | None, endpoint: Endpoint) -> dict[str, Any] | None:
-    """What a server says of itself, in whose words may stand what it was sent."""
+    """A server's own metrics, with the client's secrets masked: it may repeat what it got."""
     if not metrics or not endpoint.secrets:
         return metrics
     mask = endpoint.redacted
@@ -183,7 +209,10 @@ def _without_secrets(metrics: dict[str, Any] | None, endpoint: Endpoint) -> dict
 
 
 def _gaps(at_ns: list[int], origin_ns: int) -> list[int]:
-    """The first from the origin, the others from the one before. Where the clock was set back meanwhile, none is negative."""
+    """The first stamp from the origin, each other as the gap to the one before it.
+
+    Where the clock was set back meanwhile, no gap is negative.
+    """
     gaps = [later - earlier for earlier, later in zip([origin_ns, *at_ns], at_ns, strict=False)]
     if gaps and min(gaps) < 0:
         gaps = _gaps(list(accumulate(at_ns, max, initial=origin_ns))[1:], origin_ns)

@@ -1,6 +1,7 @@
-"""`python -m loadgen.sending.worker`: one process of a fleet. The plan comes in on standard input, lines of orders after it.
+"""`python -m loadgen.sending.worker`: one process of a fleet.
 
-Orders: `origin NS` starts, `stop` drains, `cancel` (or the end of input: the parent is gone) ends at once.
+It reads a pickled plan from standard input, then lines of orders: `origin NS` starts, `stop`
+drains, `cancel` ends at once. The end of input means that the parent is gone, and ends it too.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import msgspec
 from foundation.errors import DynoError
 from loadgen.event_loop import run
 from loadgen.sending.block import send_block
-from loadgen.sending.fleet import Said
+from loadgen.sending.fleet import WorkerMessage
 
-_EVERY_S = 0.1
+_REPORT_EVERY_S = 0.1
 
 
 class _Reporter:
-    """Progress as lines on standard output, a few a second."""
+    """Sends the progress as lines on standard output, a few a second."""
 
     def __init__(self) -> None:
         self._ended = 0
@@ -36,12 +37,12 @@ class _Reporter:
 
     def report(self) -> None:
         if self._ended:
-            _say(Said(ended=self._ended, note=self._note))
+            _send(WorkerMessage(ended=self._ended, note=self._note))
             self._ended = 0
 
 
-def _say(said: Said) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
+def _send(message: WorkerMessage) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 
 
@@ -57,7 +58,7 @@ async def _main() -> None:
     reporter = _Reporter()
 
     async def start() -> int:
-        _say(Said(ready=True))
+        _send(WorkerMessage(ready=True))
         return int(await origin)
 
     async def obey(sending: asyncio.Task[object]) -> None:
@@ -72,7 +73,7 @@ async def _main() -> None:
 
     async def report() -> None:
         while True:
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(_REPORT_EVERY_S)
             reporter.report()
 
     sending = asyncio.create_task(send_block(plan, part, reporter, stop, start))
@@ -82,7 +83,7 @@ async def _main() -> None:
     except asyncio.CancelledError:
         pass
     except DynoError as error:
-        _say(Said(error=str(error)))
+        _send(WorkerMessage(error=str(error)))
     finally:
         for task in others:
             task.cancel()

@@ -1,4 +1,4 @@
-"""What one process of the load generator keeps up with on this machine, and how many a load therefore needs."""
+"""How many processes a load needs, from this machine's calibration."""
 
 from __future__ import annotations
 
@@ -9,48 +9,56 @@ from pathlib import Path
 import msgspec
 
 from foundation.machine import this_machine
-from foundation.run.ceiling import Ceiling
+from foundation.run.ceiling import CEILING_SHARE, Ceiling
 from loadgen.config import Stage, WorkloadConfig
 
-# Of its ceiling a process is used to this share: beyond it, its stamps and sends begin to suffer now and then.
-_ROOM = 0.7
-# Events/s of one stream in a closed loop, where no rate is known beforehand: more than today's servers give to one of many.
+# Events/s of one stream in a closed loop, where no rate is known beforehand. Today's servers give
+# less to one stream of many.
 _STREAM_RATE = 100.0
-_LARGEST = 1 << 20
+_MAX_BYTES = 1 << 20
 
 
 def calibration_file() -> Path:
-    """Where this machine's calibration is kept."""
+    """The file of this machine's calibration."""
     return this_machine().file("calibration", ".json")
 
 
 def stored_ceiling(log: Callable[[str], None] = lambda line: None) -> Ceiling | None:
-    """This machine's ceiling; None where it was never calibrated as it is now. `log` hears why another one does not count."""
+    """This machine's ceiling; None where it was never calibrated as it is now.
+
+    `log` gets the reason why another calibration does not count.
+    """
     file, machine = calibration_file(), this_machine()
     try:
-        with file.open("rb") as opened:
-            found = msgspec.json.decode(opened.read(_LARGEST), type=Ceiling)
+        with file.open("rb") as stream:
+            ceiling = msgspec.json.decode(stream.read(_MAX_BYTES), type=Ceiling)
     except FileNotFoundError:
         if machine.others("calibration", ".json"):
             log(
-                "calibrated with another processor, kernel, Python or dyno, which does not count here; run dyno calibrate"
+                "calibrated with another processor, kernel, Python or dyno, "
+                "which does not count here; run dyno calibrate"
             )
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log(
-            f"{file}: no calibration that can be read ({error}), so none counts; dyno calibrate writes it again"
+            f"{file}: no calibration that can be read ({error}), so none counts; "
+            "dyno calibrate writes it again"
         )
         return None
-    if found.machine != machine.words:
+    if ceiling.machine != machine.words:
         log(
-            f"{file}: it is of another machine ({found.machine}), so it does not count; dyno calibrate writes it again"
+            f"{file}: it is of another machine ({ceiling.machine}), so it does not count; "
+            "dyno calibrate writes it again"
         )
         return None
-    return found
+    return ceiling
 
 
 def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None, cores: int) -> int:
-    """As many as keep each under its ceiling if answers are as long as may be, at most one a core; one where none is known."""
+    """How many processes keep each one below its ceiling, at most one a core.
+
+    Answers are assumed to be as long as allowed. It is one where no ceiling is known.
+    """
     if workload.workers is not None:
         return workload.workers
     if ceiling is None:
@@ -66,5 +74,7 @@ def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None,
         (peak, ceiling.requests_per_s),
         (stage.concurrency or 0, ceiling.streams),
     )
-    needed = [ceil(load / (_ROOM * most)) if most else cores for load, most in loads if load]
+    needed = [
+        ceil(load / (CEILING_SHARE * limit)) if limit else cores for load, limit in loads if load
+    ]
     return min(max(needed, default=1), cores)

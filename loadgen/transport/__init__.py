@@ -1,6 +1,7 @@
-"""How bytes get onto the wire and come back stamped. A transport knows HTTP and clocks, and nothing of tokens.
+"""Puts requests on the wire and stamps the bytes that come back. It knows HTTP and clocks, no
+tokens.
 
-`Transport` is the interface; `open_transport` picks one for an endpoint.
+`Transport` is the interface; `open_transport` chooses one for an endpoint.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ Choice = Literal["auto", "socket", "aiohttp"]
 
 
 class Transport(Protocol):
-    """Connections to one endpoint, kept alive between requests. `clock` says whose the arrival stamps are.
+    """Connections to one endpoint, kept alive between requests.
 
-    `clock_step_ns`: how far that clock was set against CLOCK_MONOTONIC so far. `receiver`: what reads the sockets, once they are
-    open, where that is ours to choose.
+    `clock`: whose clock stamps the arrivals. `clock_step_ns`: how far that clock was set against
+    CLOCK_MONOTONIC so far. `receiver`: the code that reads the sockets, once they are open; None
+    where the transport has no choice.
     """
 
     name: str
@@ -31,7 +33,8 @@ class Transport(Protocol):
     receiver: ReceiverKind | None
 
     @property
-    def clock_step_ns(self) -> int: ...
+    def clock_step_ns(self) -> int:
+        """How far the clock was set against CLOCK_MONOTONIC so far, ns."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -43,33 +46,37 @@ class Transport(Protocol):
     ) -> None: ...
 
     async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
-        """Send one request (POST with a JSON body, GET without) and fill `exchange` until the response has ended.
+        """Sends one request and fills `exchange` until the response has ended.
 
-        `path` is below the endpoint's base URL. Raises Broken. Cancelling it closes the connection.
+        With a body it is a POST of JSON, without one a GET. `path` is below the endpoint's base
+        URL. Raises BrokenExchange. Cancelling it closes the connection.
         """
 
 
 def open_transport(endpoint: Endpoint, choice: Choice = "auto") -> Transport:
-    """The transport for an endpoint: `socket` for plain HTTP that goes straight there, `aiohttp` for TLS and through proxies.
+    """The transport for an endpoint.
 
-    Raises BadInput where the one chosen can't do it.
+    `socket` is for plain HTTP without a proxy, `aiohttp` for TLS and proxies. Raises BadInput where
+    the chosen one can't reach the endpoint.
     """
     secure, proxy = urlsplit(endpoint.base_url).scheme == "https", proxy_of(endpoint)
     if choice == "socket" and secure:
         raise BadInput(
-            f"workload.transport: socket has no TLS, and {endpoint.base_url} needs it; write aiohttp or auto"
+            f"workload.transport: socket has no TLS, and {endpoint.base_url} needs it; "
+            "write aiohttp or auto"
         )
     if choice == "socket" and proxy:
         raise BadInput(
-            f"workload.transport: socket goes straight to {endpoint.base_url}, and {proxy.variable} names a proxy; "
+            f"workload.transport: socket goes straight to {endpoint.base_url}, "
+            f"and {proxy.variable} names a proxy; "
             "write aiohttp or auto, or add the host to NO_PROXY"
         )
     if choice == "socket" or (
         choice == "auto" and not secure and not proxy and sys.platform != "win32"
     ):
-        from loadgen.transport.over_socket import SocketTransport
+        from loadgen.transport.socket_transport import SocketTransport
 
         return SocketTransport(endpoint)
-    from loadgen.transport.over_aiohttp import AiohttpTransport
+    from loadgen.transport.aiohttp_transport import AiohttpTransport
 
     return AiohttpTransport(endpoint)

@@ -1,4 +1,4 @@
-"""From the kernel's clock to ours: receive stamps are on CLOCK_REALTIME, journals on CLOCK_MONOTONIC."""
+"""Converts the kernel's receive stamps (CLOCK_REALTIME) to CLOCK_MONOTONIC, the journals' clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 def offset_ns() -> int:
-    """What to add to a CLOCK_REALTIME time to get CLOCK_MONOTONIC's, ns: the tightest of a few readings."""
+    """CLOCK_MONOTONIC less CLOCK_REALTIME, ns, from the tightest of a few readings."""
     readings = []
     for _ in range(5):
         before = time.monotonic_ns()
@@ -17,13 +17,17 @@ def offset_ns() -> int:
 
 
 class KernelClock:
-    """The offset, measured anew by `refresh`. Both clocks are slewed alike, so it changes only when somebody sets the time;
-    `step_ns` is the largest change seen."""
+    """The offset between the clocks, measured again by `refresh`.
+
+    Both clocks are slewed alike, so the offset changes only when somebody sets the time. `step_ns`:
+    the largest change so far.
+    """
 
     def __init__(self) -> None:
         self.offset_ns = self._first_ns = offset_ns()
         self.step_ns = 0
 
     def refresh(self) -> None:
+        """Measures the offset again."""
         self.offset_ns = offset_ns()
         self.step_ns = max(self.step_ns, abs(self.offset_ns - self._first_ns))

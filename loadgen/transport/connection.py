@@ -1,4 +1,7 @@
-"""One keep-alive connection of the socket transport: a request at a time, its response handed to the exchange as raw pieces."""
+"""One keep-alive connection of the socket transport.
+
+It carries one request at a time and passes the response to the exchange as raw pieces.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,22 @@ import socket
 import time
 
 from foundation.run.records import Failure
-from loadgen.transport.chunked import ChunkedDecoder
-from loadgen.transport.coding import inflater
-from loadgen.transport.exchange import Broken, Exchange
+from loadgen.transport.chunked_coding import ChunkedDecoder
+from loadgen.transport.content_coding import inflater
+from loadgen.transport.exchange import BrokenExchange, Exchange
 from loadgen.transport.head import HEAD_LIMIT, Head, parse_head
 from loadgen.transport.receiver import CLOSED, PLENTY, Receiver, may_end
 
 
-class Stale(Exception):
-    """A kept connection turned out to be closed before any answer came."""
+class StaleConnection(Exception):
+    """The server closed a kept connection before any answer came."""
 
 
 class Connection:
-    """Heads, and bodies that are not chunked, pass through here piece by piece. Of a chunked body only what may end it does."""
+    """Parses heads, and bodies that are not chunked, piece by piece.
+
+    Of a chunked body it sees only the pieces that may end it.
+    """
 
     def __init__(self, sock: socket.socket, receiver: Receiver) -> None:
         self.reusable = False
@@ -32,14 +38,14 @@ class Connection:
         self._exchange: Exchange | None = None
         self._over: asyncio.Future[None]
         self._unsent = b""
-        # Pieces to be looked at, their arrivals, and when they were read.
+        # Pieces that are still to be parsed here, their arrivals, and when they were read.
         self._fresh: tuple[list[bytes], list[int], list[int]] = ([], [], [])
         receiver.watch(sock, self)
         receiver.deliver(sock, *self._fresh, True)
         self._start()
 
     def _start(self) -> None:
-        """Ready for the next response."""
+        """Makes ready for the next response."""
         self._head: Head | None = None
         self._head_bytes = b""
         self._left = 0
@@ -47,7 +53,9 @@ class Connection:
         self._answered = False
 
     async def ask(self, exchange: Exchange, message: bytes) -> None:
-        """Send `message` and return when the response is over. Raises Broken or Stale."""
+        """Sends `message` and returns when the response is over. Raises BrokenExchange or
+        StaleConnection.
+        """
         self._start()
         self.reusable = False
         self._exchange, self._over = exchange, self._loop.create_future()
@@ -61,6 +69,7 @@ class Connection:
             self._used = True
 
     def close(self) -> None:
+        """Closes the socket."""
         if self._open:
             self._open = self.reusable = False
             self._receiver.forget(self._socket)
@@ -89,12 +98,11 @@ class Connection:
                 self._fail(self._lost(error))
 
     def notice(self, what: int) -> None:
-        """The receiver's word on what came in."""
+        """Called by the receiver when bytes came in, or the connection ended."""
         exchange = self._exchange
         if exchange is None or self._over.done():
-            if (
-                what >= CLOSED or self._fresh[0]
-            ):  # an idle connection ended, or said something; else the word is an old one
+            # An idle connection ended, or got bytes. Any other notice here is a late one.
+            if what >= CLOSED or self._fresh[0]:
                 self.close()
             return
         if self._fresh[0]:
@@ -130,7 +138,7 @@ class Connection:
             self._look_for_end(exchange, self._chunks)
 
     def _read_head(self, exchange: Exchange, data: bytes) -> bytes:
-        """Take the head off; what is left is body. Interim (1xx) responses are skipped."""
+        """Parses the head and returns the bytes after it. Interim (1xx) responses are skipped."""
         data = self._head_bytes + data
         while self._head is None:
             end = data.find(b"\r\n\r\n")
@@ -169,7 +177,7 @@ class Connection:
             self._finish(surplus=chunks.surplus)
 
     def _read_plain(self, exchange: Exchange, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        """A body that is not chunked: of a known length, or as long as the connection."""
+        """Takes a body that is not chunked: of known length, or as long as the connection."""
         if self._head is None or self._head.length is None:
             exchange.received(data, arrived_ns, read_ns)
             return
@@ -181,7 +189,7 @@ class Connection:
             self._finish(surplus)
 
     def _finish(self, surplus: bool = False) -> None:
-        """The response is whole. Bytes beyond it are nobody's, and end the connection's usefulness."""
+        """Ends a whole response. Bytes after it belong to none, so the connection is closed."""
         assert self._head is not None
         if surplus:
             self._break("malformed", "the server sent more than its response")
@@ -198,9 +206,9 @@ class Connection:
             self._fail(self._lost(OSError(what, os.strerror(what))))
         elif self._head is None:
             self._fail(
-                Stale()
+                StaleConnection()
                 if self._used and not self._answered
-                else Broken("reset", "closed before the response")
+                else BrokenExchange("reset", "closed before the response")
             )
         elif self._chunks is not None or self._head.length is not None:
             self._break("truncated", "closed before the end of the response")
@@ -208,12 +216,12 @@ class Connection:
             self._finish()
 
     def _break(self, failure: Failure, detail: str) -> None:
-        self._fail(Broken(failure, detail))
+        self._fail(BrokenExchange(failure, detail))
 
     def _lost(self, error: OSError) -> Exception:
         if self._used and not self._answered:
-            return Stale()
-        return Broken("reset", f"{type(error).__name__}: {error}")
+            return StaleConnection()
+        return BrokenExchange("reset", f"{type(error).__name__}: {error}")
 
     def _fail(self, error: Exception) -> None:
         exchange = self._exchange

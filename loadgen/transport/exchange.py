@@ -1,4 +1,4 @@
-"""What a transport hands over: one request's life on the wire, as stamped pieces of the response body."""
+"""One request and its response on the wire, as stamped pieces of the response body."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Protocol
 
 from foundation.run.records import Failure, Note
 
-# Pieces parsed at a time, where nothing needs the answer sooner: a stream's objects then come into the CPU's cache once for all.
+# Pieces that are parsed together where nothing needs the answer sooner. A stream's objects then
+# enter the CPU's cache only once.
 ENOUGH = 32
-# Bytes held unparsed per request, at most: parsing waits until the event loop has read what there is, memory does not wait.
+# The most unparsed bytes that a request may hold. Parsing waits until the event loop has read the
+# sockets, but memory has a bound.
 HOLD = 64 * 1024
 _SLICE_NS = 200_000
 _SETTLE_S = 0.002
 _SOON_NS = 30_000_000
-# Requests that may be wound up between two looks at the sockets.
+# Requests that may be finished between two reads of the sockets.
 _AT_ONCE = 4
 
 
@@ -24,20 +26,25 @@ class Sink(Protocol):
     """Takes the body of a response, in order."""
 
     def feed(self, pieces: list[bytes], arrived_ns: list[int], read_ns: list[int]) -> None:
-        """The next pieces, the arrival of each (of its last byte), and when the event loop had it."""
+        """Takes the next pieces, the arrival of each (of its last byte), and when the event loop
+        had it.
+        """
 
 
 class Coding(Protocol):
     """A transfer or content coding of a body."""
 
     def take_off(self, pieces: list[bytes]) -> list[bytes]:
-        """What each piece carries. Fewer than the pieces where the coding is wrong, and `wrong` then says how."""
+        """The contents of each piece. Fewer than the pieces where the coding is wrong.
+
+        Then `wrong` says how.
+        """
 
     wrong: str | None
 
 
-class Broken(Exception):
-    """The exchange did not end as HTTP says it should. `failure` is its class."""
+class BrokenExchange(Exception):
+    """The exchange did not end properly as HTTP. `failure` is its class."""
 
     def __init__(self, failure: Failure, detail: str) -> None:
         super().__init__(detail)
@@ -45,11 +52,12 @@ class Broken(Exception):
 
 
 class Backlog:
-    """Work that can wait until the sockets were read: exchanges with bytes to parse, and requests to wind up.
+    """Work that waits until the sockets were read: bytes to parse, and requests to finish.
 
-    An engine step sends its batch at once, and answers of one length end at once: what is done before all of it was read keeps
-    the rest waiting. Parsing begins a moment later, or, while a transport hands over pieces one by one, when none came for a
-    moment, but soon in any case; it works in short slices.
+    An engine step sends its batch at once, and answers of one length end at once. Work done before
+    all of it was read would delay the rest. Parsing begins a moment later. While a transport
+    delivers single pieces, it begins when none came for a moment, but soon in any case. It works in
+    short slices.
     """
 
     def __init__(self) -> None:
@@ -61,13 +69,17 @@ class Backlog:
         self._let_through = 0
 
     def add(self, exchange: Exchange) -> None:
+        """Puts an exchange in the queue to be parsed."""
         if not self._waiting:
             self._soon_ns = time.monotonic_ns() + _SOON_NS
             self._loop.call_later(_SETTLE_S, self._begin)
         self._waiting.append(exchange)
 
     async def turn(self) -> None:
-        """Wait until few others do what their caller is about to do. Of requests that end one by one, none waits."""
+        """Waits while many other requests are being finished.
+
+        A request that ends alone does not wait.
+        """
         if not self._let_through:
             self._loop.call_soon(self._next_turn)
         if self._let_through < _AT_ONCE:
@@ -102,16 +114,18 @@ class Backlog:
 
 
 class Exchange:
-    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), the status and where it redirects to.
+    """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), status and
+    redirect.
 
-    Pieces of the body lie in `pieces`, the arrivals of their last bytes and the times they were read beside them, until `digest`
-    hands them to the sink: a transport appends to these very lists, or calls `received`. `chunks` takes the transfer coding off
-    where there is one, `compression` then the content coding; like parsing, that waits.
+    Pieces of the body lie in `pieces`, beside them the arrivals of their last bytes and the times
+    they were read, until `digest` passes them to the sink. A transport appends to these very lists,
+    or calls `received`. `chunks` decodes the transfer coding if there is one, then `compression`
+    the content coding. Both wait, like parsing.
     """
 
     __slots__ = (
-        "_backlog", "_held", "_sink",
-        "arrived_ns", "chunks", "compression", "connected", "location", "pieces", "read_ns", "sent_ns", "started_ns", "status",
+        "_backlog", "_held", "_sink", "arrived_ns", "chunks", "compression", "connected",
+        "location", "pieces", "read_ns", "sent_ns", "started_ns", "status",
     )  # fmt: skip
 
     def __init__(self, sink: Sink, started_ns: int, backlog: Backlog) -> None:
@@ -122,7 +136,8 @@ class Exchange:
         self.location: str | None = None
         self.chunks: Coding | None = None
         self.compression: Coding | None = None
-        # Three lists of plain values, since the garbage collector would count a tuple for each piece.
+        # Three lists of plain values, because the garbage collector would count a tuple for each
+        # piece.
         self.pieces: list[bytes] = []
         self.arrived_ns: list[int] = []
         self.read_ns: list[int] = []
@@ -132,17 +147,18 @@ class Exchange:
 
     @property
     def garbled(self) -> str | None:
-        """How a coding of the body is wrong; nothing goes to the sink from there on."""
+        """Why a coding of the body is wrong, or None. The sink gets nothing after that point."""
         if self.chunks is not None and self.chunks.wrong is not None:
             return self.chunks.wrong
         return None if self.compression is None else self.compression.wrong
 
     @property
     def notes(self) -> list[Note]:
+        """Oddities of the body that are no failure."""
         return [] if self.compression is None else ["compressed"]
 
     def received(self, data: bytes, arrived_ns: int, read_ns: int) -> None:
-        """A piece of the body, from a transport that has them one by one."""
+        """Takes a piece of the body from a transport that reads pieces one by one."""
         self._backlog.calm = False
         self.pieces.append(data)
         self.arrived_ns.append(arrived_ns)
@@ -154,10 +170,11 @@ class Exchange:
             self.digest()
 
     def digest_soon(self) -> None:
+        """Puts the held pieces in the queue to be parsed."""
         self._backlog.add(self)
 
     def digest(self) -> None:
-        """Hand what is held to the sink."""
+        """Passes the held pieces to the sink."""
         pieces, arrived_ns, read_ns = self.pieces[:], self.arrived_ns[:], self.read_ns[:]
         if not pieces or self.garbled is not None:
             return

@@ -1,4 +1,6 @@
-"""The head of an HTTP/1.1 response, and how its body is framed (RFC 9112, sections 4 to 6.3)."""
+"""Parses the head of an HTTP/1.1 response and the framing of its body (RFC 9112, sections 4 to
+6.3).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,11 @@ _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*")
 
 @dataclass(frozen=True)
 class Head:
-    """`length`: bytes of the body, None where it is chunked or ends with the connection. `location`: of a redirect.
-    `compression`: the content coding of the body, empty where there is none."""
+    """The facts of a head that matter for its body.
+
+    `length`: bytes of the body, None where it is chunked or ends with the connection. `location`:
+    the target of a redirect. `compression`: the content coding of the body, empty for none.
+    """
 
     status: int
     chunked: bool
@@ -26,7 +31,10 @@ class Head:
 
 @lru_cache(maxsize=64)
 def parse_head(data: bytes) -> Head:
-    """Read a head without its closing empty line. Raises ValueError. Within a second a server's heads are mostly the same."""
+    """Parses a head without its closing empty line. Raises ValueError.
+
+    The cache pays because most heads that a server sends within a second are equal.
+    """
     first, *lines = data.split(b"\r\n")
     status = _STATUS.fullmatch(first)
     if status is None:

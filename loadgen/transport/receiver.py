@@ -1,7 +1,7 @@
-"""Who reads the sockets: a compiled reader where it could be built (Linux), else the same in Python on the event loop's readers.
+"""Reads the sockets: a compiled reader where it could be built (Linux), else the same in Python.
 
-Both put what comes in on a socket, with its stamps, into lists, and tell the socket's owner only what it has to know. Most
-pieces of a stream are nobody's business until they are parsed.
+Both put the bytes of a socket, with their stamps, into lists. They notify the socket's owner only
+when it has something to do: most pieces of a stream can wait until they are parsed.
 """
 
 from __future__ import annotations
@@ -24,39 +24,46 @@ try:
 except ImportError:
     KIND = "python"
 
-# What an owner is told, beside the number of an error: the stream ended, there may be something to look at, there is enough to
-# parse. The compiled reader has the same numbers.
+# Notices to an owner, beside the number of an error: the stream ended, there may be something to
+# parse now, there is enough to parse. The compiled reader has the same numbers.
 CLOSED, LOOK, PLENTY = 0, -1, -2
 
 _STAMP = struct.Struct("@ll")
 _STAMP_SPACE = socket.CMSG_SPACE(_STAMP.size) if hasattr(socket, "CMSG_SPACE") else 0
 _READ = 32 * 1024
-# So many looks within so short a time cost more than what they find: then there is one a millisecond, while that finds more.
+# After `_LOOKS` reads within `_BUSY_NS`, reading costs more than it brings. Then there is one read
+# a millisecond, as long as that finds many ready sockets.
 _LOOKS = 4
 _BUSY_NS = 250_000
 _REST_S = 0.001
-# How long owners are told before whatever else is due has its turn.
+# How long owners are notified before other work of the event loop has its turn.
 _SLICE_NS = 100_000
 
 
 class Owner(Protocol):
-    def notice(self, what: int) -> None:
-        """CLOSED, LOOK, PLENTY or an errno. Pieces that came before an end are in the lists already.
+    """Owns a socket and takes the receiver's notices about it."""
 
-        It may come a moment after the bytes, and be about some that an earlier one led to."""
+    def notice(self, what: int) -> None:
+        """Takes CLOSED, LOOK, PLENTY or an errno. Pieces before an end are in the lists already.
+
+        A notice may come a moment after the bytes, and be about bytes that an earlier notice led
+        to.
+        """
 
 
 class Receiver(Protocol):
-    """Reads the sockets it was told to `watch`, until it is to `forget` them.
+    """Reads sockets between `watch` and `forget`.
 
-    `deliver` sets the lists that a socket's pieces, their arrivals and the times they were read (CLOCK_MONOTONIC, ns) go into.
-    Its owner then hears of every piece (`each`), or of those that may end a chunked body, of ENOUGH of them, and of one that
-    brings the bytes held over HOLD.
+    `deliver` sets the lists for a socket's pieces, their arrivals and the times they were read
+    (CLOCK_MONOTONIC, ns). With `each` the owner is notified of every piece. Without it, of pieces
+    that may end a chunked body, of ENOUGH pieces, and of a piece that brings the held bytes over
+    HOLD.
     """
 
     kind: ReceiverKind
 
-    def watch(self, sock: socket.socket, owner: Owner) -> None: ...
+    def watch(self, sock: socket.socket, owner: Owner) -> None:
+        """Starts to read a socket."""
 
     def deliver(
         self,
@@ -65,19 +72,23 @@ class Receiver(Protocol):
         arrived_ns: list[int],
         read_ns: list[int],
         each: bool,
-    ) -> None: ...
+    ) -> None:
+        """Sets the lists that a socket's pieces and stamps go into."""
 
-    def forget(self, sock: socket.socket) -> None: ...
+    def forget(self, sock: socket.socket) -> None:
+        """Stops reading a socket."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stops reading all sockets."""
 
 
 def may_end(data: bytes) -> bool:
-    """Whether a chunked body may end with this piece. Every one ends so; looking closer waits for it."""
+    """Whether a chunked body may end with this piece: a last chunk always ends so."""
     return data[-4:] == b"\r\n\r\n" or len(data) < 4
 
 
 def open_receiver(clock: KernelClock) -> Receiver:
+    """The receiver of this installation."""
     return CompiledReceiver(clock) if KIND == "compiled" else PythonReceiver(clock)
 
 
@@ -89,7 +100,7 @@ class CompiledReceiver:
     def __init__(self, clock: KernelClock) -> None:
         self._clock = clock
         self._core = _Core(ENOUGH, HOLD)
-        self._looked_ns = deque([0] * _LOOKS, maxlen=_LOOKS)
+        self._read_at_ns = deque([0] * _LOOKS, maxlen=_LOOKS)
         self._notices: deque[tuple[Owner, int]] = deque()
         self._due = self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -97,6 +108,7 @@ class CompiledReceiver:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, sock: socket.socket, owner: Owner) -> None:
+        """Starts to read a socket."""
         self._core.watch(sock.fileno(), owner)
 
     def deliver(
@@ -107,20 +119,25 @@ class CompiledReceiver:
         read_ns: list[int],
         each: bool,
     ) -> None:
+        """Sets the lists that a socket's pieces and stamps go into."""
         self._core.deliver(sock.fileno(), pieces, arrived_ns, read_ns, each)
 
     def forget(self, sock: socket.socket) -> None:
+        """Stops reading a socket."""
         self._core.forget(sock.fileno())
 
     def close(self) -> None:
+        """Stops reading all sockets."""
         self._closed = True
         self._loop.remove_reader(self._core.fileno())
         if self._timer is not None:
             self._timer.cancel()
 
     def _ready(self) -> None:
-        """Reading waits for what else this turn of the event loop brings, and what that sets off: bytes have their stamps, and a
-        request that is due would be late."""
+        """Reads after the other work of this turn of the event loop, and what that work starts.
+
+        The bytes have their stamps already, but a request that is due would be late.
+        """
         if not self._due:
             self._due = True
             self._loop.call_soon(self._loop.call_soon, self._read)
@@ -131,10 +148,10 @@ class CompiledReceiver:
             return
         self._drain()
         now_ns = time.monotonic_ns()
-        if now_ns - self._looked_ns[0] < _BUSY_NS:
+        if now_ns - self._read_at_ns[0] < _BUSY_NS:
             self._loop.remove_reader(self._core.fileno())
             self._timer = self._loop.call_later(_REST_S, self._look)
-        self._looked_ns.append(now_ns)
+        self._read_at_ns.append(now_ns)
 
     def _look(self) -> None:
         if self._drain() < _LOOKS:
@@ -144,29 +161,31 @@ class CompiledReceiver:
 
     def _drain(self) -> int:
         ready, notices = self._core.drain(self._clock.offset_ns)
-        told = not self._notices
+        is_idle = not self._notices
         self._notices += notices
-        if told:
-            self._tell()
+        if is_idle:
+            self._notify()
         return ready
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         until_ns = time.monotonic_ns() + _SLICE_NS
         while self._notices:
             owner, what = self._notices.popleft()
             try:
                 owner.notice(what)
-            except Exception as error:  # the others are told all the same, as an event loop does
+            except (
+                Exception
+            ) as error:  # the others are notified all the same, as an event loop does
                 self._loop.call_exception_handler(
                     {"message": "a connection failed to take what came in", "exception": error}
                 )
             if self._notices and time.monotonic_ns() > until_ns:
-                self._loop.call_soon(self._tell)
+                self._loop.call_soon(self._notify)
                 return
 
 
 class _Line:
-    """A socket as the receiver in Python knows it."""
+    """A socket of the Python receiver."""
 
     __slots__ = ("arrived_ns", "each", "held", "owner", "pieces", "read_ns", "receive")
 
@@ -197,6 +216,7 @@ class PythonReceiver:
         self._loop = asyncio.get_running_loop()
 
     def watch(self, sock: socket.socket, owner: Owner) -> None:
+        """Starts to read a socket."""
         self._lines[sock] = line = _Line(sock, owner)
         self._loop.add_reader(sock, self._read, line)
 
@@ -208,14 +228,16 @@ class PythonReceiver:
         read_ns: list[int],
         each: bool,
     ) -> None:
+        """Sets the lists that a socket's pieces and stamps go into."""
         self._lines[sock].deliver(pieces, arrived_ns, read_ns, each)
 
     def forget(self, sock: socket.socket) -> None:
+        """Stops reading a socket."""
         self._loop.remove_reader(sock)
         del self._lines[sock]
 
     def close(self) -> None:
-        """There is nothing to close but what was watched."""
+        """Does nothing: every socket was forgotten by its owner."""
 
     def _read(self, line: _Line) -> None:
         try:

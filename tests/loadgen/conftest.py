@@ -23,7 +23,7 @@ from loadgen import BlockPlan, Question, run_block
 from loadgen.config import WorkloadConfig
 from loadgen.event_loop import run
 from loadgen.protocol.sse import whole_events_in_python
-from loadgen.transport.chunked import whole_chunks_in_python
+from loadgen.transport.chunked_coding import whole_chunks_in_python
 from loadgen.transport.receiver import KIND
 
 
@@ -117,7 +117,7 @@ def receiver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Sockets are read by this one, and parsed in the same language."""
     if request.param == "python":
         monkeypatch.setattr("loadgen.transport.receiver.KIND", "python")
-        monkeypatch.setattr("loadgen.transport.chunked.whole_chunks", whole_chunks_in_python)
+        monkeypatch.setattr("loadgen.transport.chunked_coding.whole_chunks", whole_chunks_in_python)
         monkeypatch.setattr("loadgen.protocol.sse.whole_events", whole_events_in_python)
     else:
         need_compiled()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from foundation.errors import SystemFailed
 from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
 from loadgen.config import Stage
-from loadgen.schedule.arrivals import Share, schedule
+from loadgen.schedule.arrivals import WorkerShare, schedule
 from loadgen.sending.fleet import merge
 from tests.loadgen.conftest import RunBlock, StartEmulator
 from tests.loadgen.test_block import CHILD
@@ -29,7 +29,9 @@ from tests.loadgen.test_block import CHILD
 
 @given(count=st.integers(0, 300), workers=st.integers(1, 16))
 def test_shares_are_disjoint_and_whole(count: int, workers: int) -> None:
-    parts = [number for worker in range(workers) for number in Share(worker, workers).of(count)]
+    parts = [
+        number for worker in range(workers) for number in WorkerShare(worker, workers).of(count)
+    ]
     assert sorted(parts) == list(range(count))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loadgen.transport.chunked import ChunkedDecoder
+from loadgen.transport.chunked_coding import ChunkedDecoder
 from loadgen.transport.clocks import offset_ns
 from loadgen.transport.head import parse_head
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadgen.config import Sampling
 from loadgen.prompts.questions import Question
-from loadgen.protocol.openai import request_body, takes_extended
+from loadgen.protocol.openai import RequestFormat, request_body, takes_extended
 
 QUESTION = Question(
     "q", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why? é"}]
@@ -15,7 +15,9 @@ QUESTION = Question(
 
 
 def body(api: Any = "chat", extended: bool = False, **sampling: Any) -> dict[str, Any]:
-    return json.loads(request_body(QUESTION, "m", api, Sampling(**sampling), extended))
+    return json.loads(
+        request_body(QUESTION, RequestFormat("m", api, Sampling(**sampling), extended))
+    )
 
 
 def test_a_chat_body_holds_only_what_openai_knows() -> None:
@@ -55,8 +57,12 @@ def test_who_takes_the_extended_form() -> None:
 def test_only_the_extended_form_fixes_lengths_and_salts_the_cache() -> None:
     exact = Question("q", QUESTION.messages, output_tokens=7)
     plain, extended = (
-        json.loads(request_body(exact, "m", "chat", Sampling(max_tokens="99"), form, "salt"))
-        for form in (False, True)
+        json.loads(
+            request_body(
+                exact, RequestFormat("m", "chat", Sampling(max_tokens="99"), extended, "salt")
+            )
+        )
+        for extended in (False, True)
     )
     assert plain["max_tokens"] == extended["max_tokens"] == 7
     assert (extended["min_tokens"], extended["ignore_eos"], extended["cache_salt"]) == (

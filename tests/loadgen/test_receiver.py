@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadgen.event_loop import run
-from loadgen.transport.chunked import whole_chunks, whole_chunks_in_python
+from loadgen.transport.chunked_coding import whole_chunks, whole_chunks_in_python
 from loadgen.transport.clocks import KernelClock
 from loadgen.transport.exchange import ENOUGH, HOLD
 from loadgen.transport.receiver import CLOSED, LOOK, PLENTY, open_receiver

@@ -16,7 +16,7 @@ from scipy import stats
 
 from foundation.arrays import Floats
 from loadgen.config import Stage
-from loadgen.schedule.arrivals import Share, schedule
+from loadgen.schedule.arrivals import WorkerShare, schedule
 from tests.loadgen.conftest import RunBlock, StartEmulator
 
 N = 8000
@@ -27,7 +27,7 @@ def merged(stage: Stage, workers: int, seed: int = 11) -> Floats:
     """The arrivals in seconds as the fleet splits them, put together again in the order they are due."""
     times = schedule(stage, seed, 1, 0.0).times_ns
     parts = [
-        schedule(stage, seed, 1, 0.0).times_ns[list(Share(worker, workers).of(len(times)))]
+        schedule(stage, seed, 1, 0.0).times_ns[list(WorkerShare(worker, workers).of(len(times)))]
         for worker in range(workers)
     ]
     return np.sort(np.concatenate(parts)) / 1e9

@@ -16,7 +16,7 @@ from foundation.run.records import RequestRecord
 from loadgen import BlockPlan, Question, run_block, run_mix
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.event_loop import run
-from loadgen.schedule.arrivals import Place, schedule
+from loadgen.schedule.arrivals import MixPlace, schedule
 from tests.loadgen.conftest import Journal, RunBlock, StartEmulator, questions, read_journal
 
 
@@ -202,7 +202,7 @@ def test_a_mix_is_one_schedule_at_one_time(
             questions(50, name),
             "plain",
             config,
-            Place(number, len(names)),
+            MixPlace(number, len(names)),
         )
         for number, name in enumerate(names)
     }
@@ -224,7 +224,9 @@ def test_a_zipf_mix_keeps_its_shares_and_a_uniform_one_is_even() -> None:
         ({"zipf": 1.5}, [n**-1.5 for n in (1, 2, 3, 4)]),
     ):
         stage = Stage.model_validate({"rate": 100, "requests": 20_000, "mix": mix})
-        counts = np.array([len(schedule(stage, 1, 1, 0.0, Place(n, 4)).times_ns) for n in range(4)])
+        counts = np.array(
+            [len(schedule(stage, 1, 1, 0.0, MixPlace(n, 4)).times_ns) for n in range(4)]
+        )
         expected = np.array(weights) / sum(weights) * 20_000
         assert counts.sum() == 20_000
         assert (np.abs(counts - expected) < 4 * np.sqrt(expected)).all()

@@ -15,7 +15,7 @@ from foundation.http.endpoint import Endpoint
 from loadgen.event_loop import run
 from loadgen.transport import open_transport
 from loadgen.transport.connection import Connection
-from loadgen.transport.exchange import Backlog, Broken, Exchange
+from loadgen.transport.exchange import Backlog, BrokenExchange, Exchange
 from loadgen.transport.receiver import CLOSED
 from tests.loadgen.conftest import RunBlock, StartEmulator
 from tests.loadgen.test_framing import chunk
@@ -90,7 +90,7 @@ def converse(
                 try:
                     await asyncio.wait_for(transport.send(exchange, "/chat/completions", body), 10)
                     how = str(exchange.status)
-                except Broken as broken:
+                except BrokenExchange as broken:
                     how = broken.failure
                 exchange.digest()
                 ended.append((how, sink))

@@ -1,4 +1,4 @@
-"""Chunked transfer coding taken off bytes that come in any pieces (RFC 9112, section 7.1)."""
+"""Decodes chunked transfer coding from bytes in pieces of any size (RFC 9112, section 7.1)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ _HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 class ChunkedDecoder:
-    """Give it raw bytes; it gives back what they carry. Chunk extensions and trailers are skipped.
+    """Takes raw bytes and returns their contents. Chunk extensions and trailers are skipped.
 
-    `finished`: the last chunk was read. `surplus`: bytes came after it. `wrong`: how the bytes are no chunked coding.
+    `finished`: the last chunk was read. `surplus`: bytes came after it. `wrong`: why the bytes are
+    no chunked coding.
     """
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class ChunkedDecoder:
         self._at_rest = True
 
     def take_off(self, pieces: list[bytes]) -> list[bytes]:
-        """What each piece carries. Fewer than the pieces where one is `wrong`."""
+        """The contents of each piece. Fewer than the pieces where one is `wrong`."""
         bodies: list[bytes] = []
         try:
             while len(bodies) < len(pieces):
@@ -41,7 +42,7 @@ class ChunkedDecoder:
         return bodies
 
     def feed(self, data: bytes) -> bytes:
-        """What one piece carries. Raises ValueError where the bytes are no chunked coding."""
+        """The contents of one piece. Raises ValueError where the bytes are no chunked coding."""
         if self._held:
             data, self._held = self._held + data, b""
         pieces = []
@@ -79,7 +80,10 @@ class ChunkedDecoder:
 
 
 def whole_chunks_in_python(pieces: list[bytes], start: int) -> list[bytes]:
-    """What the pieces from `start` on carry, up to the first that is not one whole chunk without extension. Most are."""
+    """The contents of the pieces from `start` on that are one whole chunk without extension.
+
+    Most are. It stops at the first other piece.
+    """
     bodies = []
     for piece in islice(pieces, start, None):
         size, _, rest = piece.partition(b"\r\n")

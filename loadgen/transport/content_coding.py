@@ -1,4 +1,7 @@
-"""Content codings taken off a body (RFC 9110, section 8.4.1): some proxies compress although `identity` was asked for."""
+"""Decodes content codings of a body (RFC 9110, section 8.4.1).
+
+Some proxies compress although the request accepts only `identity`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ _RAW = -15
 
 
 class Inflater:
-    """Give it the pieces of a compressed body; it gives back what they carry. `wrong`: how the bytes are not so coded."""
+    """Takes the pieces of a compressed body and returns their contents.
+
+    `wrong`: why the bytes are not in that coding.
+    """
 
     def __init__(self, coding: bytes) -> None:
         self.wrong: str | None = None
@@ -23,7 +29,7 @@ class Inflater:
         self._fresh = True
 
     def take_off(self, pieces: list[bytes]) -> list[bytes]:
-        """What each piece carries. Fewer than the pieces where one is `wrong`."""
+        """The contents of each piece. Fewer than the pieces where one is `wrong`."""
         bodies: list[bytes] = []
         try:
             while len(bodies) < len(pieces) and self._window is not None:
@@ -40,7 +46,7 @@ class Inflater:
             and self._window == _WINDOW[b"deflate"]
             and data[0] & 0x0F != zlib.DEFLATED
         ):
-            self._window = _RAW  # what many servers take "deflate" for
+            self._window = _RAW  # many servers send raw deflate under that name
             self._member = zlib.decompressobj(_RAW)
         self._fresh = self._fresh and not data
         body = self._member.decompress(data)
@@ -52,6 +58,6 @@ class Inflater:
 
 
 def inflater(coding: bytes) -> Inflater | None:
-    """For the value of a `Content-Encoding` field, None where nothing is to be taken off."""
+    """The decoder for the value of a `Content-Encoding` field; None where the body is not coded."""
     coding = coding.strip().lower()
     return None if coding in (b"", b"identity") else Inflater(coding)

@@ -1,7 +1,7 @@
-"""Plain HTTP/1.1 over own sockets, so that the kernel's receive stamp comes with the bytes.
+"""Plain HTTP/1.1 over our own sockets, which gives the kernel's receive stamp of the bytes.
 
-An engine step sends its whole batch at once, and an event loop reads the last of it milliseconds after it arrived. The stamp
-that the kernel put on the bytes does not wait for the loop.
+An engine step sends its whole batch at once. An event loop reads the last of it milliseconds after
+its arrival. The kernel's stamp does not depend on the loop.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from foundation.http.connections import KEEP_ALIVE_S
 from foundation.http.endpoint import Endpoint, merged_headers
 from foundation.run.records import ReceiverKind
 from loadgen.transport.clocks import KernelClock
-from loadgen.transport.connection import Connection, Stale
-from loadgen.transport.exchange import Broken, Exchange
+from loadgen.transport.connection import Connection, StaleConnection
+from loadgen.transport.exchange import BrokenExchange, Exchange
 from loadgen.transport.receiver import open_receiver
 
 _SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
@@ -39,13 +39,13 @@ class SocketTransport:
         self._unix = endpoint.unix_socket
         self._host, self._port = url.hostname or "", url.port or 80
         self._addresses: list[Address] = []
-        ours = {
+        own_fields = {
             "Host": "localhost" if self._unix else url.netloc,
             "User-Agent": "tunedyno",
             "Accept": "text/event-stream",
             "Accept-Encoding": "identity",
         }
-        fields = merged_headers(ours, endpoint.headers)
+        fields = merged_headers(own_fields, endpoint.headers)
         self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         self._idle: list[Connection] = []
         self.clock: Literal["kernel", "user"] = (
@@ -73,10 +73,12 @@ class SocketTransport:
 
     @property
     def clock_step_ns(self) -> int:
+        """How far the kernel's clock was set against CLOCK_MONOTONIC so far, ns."""
         self._kernel_clock.refresh()
         return self._kernel_clock.step_ns
 
     async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
+        """Sends one request, as `Transport.send` says."""
         message = self._message(path, body)
         connection = self._reusable()
         if connection is not None:
@@ -84,8 +86,8 @@ class SocketTransport:
             try:
                 await self._converse(connection, exchange, message)
                 return
-            except Stale:
-                pass  # the server closed it while the request was on its way: nothing was answered, so ask again
+            except StaleConnection:
+                pass  # the server closed it before it answered anything, so send again
         connection = await self._connect()
         exchange.connected = True
         await self._converse(connection, exchange, message)
@@ -108,7 +110,7 @@ class SocketTransport:
         return f"POST {target} HTTP/1.1\r\n{self._fields}{length}".encode() + body
 
     def _reusable(self) -> Connection | None:
-        """The connection used last, less those that were closed or have been idle for too long."""
+        """The connection used last that is still open and was not idle for too long."""
         oldest = self._loop.time() - KEEP_ALIVE_S
         while self._idle:
             connection = self._idle.pop()
@@ -123,7 +125,7 @@ class SocketTransport:
             try:
                 sock = socket.socket(address[0], socket.SOCK_STREAM)
             except OSError as error:  # this process has no file descriptor left
-                raise Broken("connect", f"{type(error).__name__}: {error}") from error
+                raise BrokenExchange("connect", f"{type(error).__name__}: {error}") from error
             sock.setblocking(False)
             try:
                 if self._unix is None:
@@ -140,20 +142,23 @@ class SocketTransport:
             else:
                 self._addresses = [address]
                 return Connection(sock, self._receiver)
-        raise Broken("connect", f"{self._unix or f'{self._host}:{self._port}'}: {problem}")
+        raise BrokenExchange("connect", f"{self._unix or f'{self._host}:{self._port}'}: {problem}")
 
     async def _resolve(self) -> list[Address]:
-        """The addresses of the host, in the resolver's order; asked once, and then only the one that answered is kept."""
+        """The addresses of the host, in the resolver's order.
+
+        They are resolved once. After that only the address that answered is kept.
+        """
         if self._unix is not None:
             return [(socket.AF_UNIX, self._unix)]
         if not self._addresses:
             try:
-                found = await self._loop.getaddrinfo(
+                entries = await self._loop.getaddrinfo(
                     self._host, self._port, type=socket.SOCK_STREAM
                 )
             except (OSError, UnicodeError) as error:
-                raise Broken("connect", f"{self._host}: {error}") from error
-            self._addresses = [(family, address) for family, _, _, _, address in found]
+                raise BrokenExchange("connect", f"{self._host}: {error}") from error
+            self._addresses = [(family, address) for family, _, _, _, address in entries]
         return self._addresses
 
     def _check_clock(self) -> None:

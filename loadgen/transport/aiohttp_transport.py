@@ -1,4 +1,7 @@
-"""Requests through aiohttp: TLS, proxies and any server. Bytes are stamped when the event loop hands them over."""
+"""Sends requests through aiohttp: TLS, proxies and any server.
+
+Bytes are stamped when the event loop passes them on.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from foundation.http.aiohttp_session import address, open_session
 from foundation.http.endpoint import Endpoint
 from foundation.run.records import Failure, ReceiverKind
-from loadgen.transport.coding import inflater
-from loadgen.transport.exchange import Broken, Exchange
+from loadgen.transport.content_coding import inflater
+from loadgen.transport.exchange import BrokenExchange, Exchange
 
 
 class AiohttpTransport:
-    """One aiohttp session without limits or timeouts of its own: pacing and deadlines are the caller's."""
+    """One aiohttp session without limits or timeouts: the caller has pacing and deadlines."""
 
     name = "aiohttp"
     clock: Literal["kernel", "user"] = "user"
@@ -45,6 +48,7 @@ class AiohttpTransport:
         await self._session.close()
 
     async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
+        """Sends one request, as `Transport.send` says."""
         method, headers = ("GET", None) if body is None else ("POST", self._json)
         try:
             async with self._session.request(
@@ -65,17 +69,21 @@ class AiohttpTransport:
                         now = time.monotonic_ns()
                         exchange.received(data, now, now)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-            raise Broken(_failure(error, exchange), _words(error)) from error
+            raise BrokenExchange(_failure(error, exchange), _words(error)) from error
 
 
 @contextmanager
 def _ended_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[None]:
-    """aiohttp closes a connection whose body is wrongly coded, and tells nobody who waits for more of that body."""
+    """Ends the body when its connection ends.
+
+    aiohttp closes a connection whose body is wrongly coded, and leaves a reader of that body
+    waiting.
+    """
 
     def end_body(_: asyncio.Future[None] | None = None) -> None:
         if not response.content.is_eof() and response.content.exception() is None:
             response.content.set_exception(
-                Broken("malformed", "the body is not coded as its head says")
+                BrokenExchange("malformed", "the body is not coded as its head says")
             )
 
     protocol = None if response.connection is None else response.connection.protocol
@@ -84,7 +92,7 @@ def _ended_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[Non
         end_body()
         yield
         return
-    lost.remove_done_callback(_note_why)  # one of them a connection, which is used many times
+    lost.remove_done_callback(_note_why)  # one a connection, which serves many requests
     lost.add_done_callback(_note_why)
     lost.add_done_callback(end_body)
     try:
@@ -94,13 +102,13 @@ def _ended_with_its_connection(response: aiohttp.ClientResponse) -> Iterator[Non
 
 
 def _note_why(lost: asyncio.Future[None]) -> None:
-    """An exception that nobody has asked for would be logged."""
+    """Retrieves the exception, because asyncio logs one that nobody retrieved."""
     if not lost.cancelled():
         lost.exception()
 
 
 def _words(error: Exception) -> str:
-    """aiohttp shows a proxy's address with user and password."""
+    """The text of an error. aiohttp's own shows a proxy's address with user and password."""
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy answered {error.status} {error.message}"
     return f"{type(error).__name__}: {error}"
@@ -123,7 +131,7 @@ def _failure(error: Exception, exchange: Exchange) -> Failure:
 
 
 def _stamps() -> aiohttp.TraceConfig:
-    """Tells the exchange when its connection stood and when its last byte went out."""
+    """Tells the exchange when its connection was open and when its last byte was sent."""
     trace = aiohttp.TraceConfig()
 
     async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:

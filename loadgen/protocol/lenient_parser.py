@@ -1,7 +1,8 @@
-"""What servers write in other forms than most: read where its meaning is clear, and nothing else is asked of it.
+"""Reads chunks in the unusual forms of some servers, wherever the meaning is clear.
 
-Content in parts, counts as floats or strings, NaN, half characters, nesting without end in what is not used, errors in every
-known form. It is slow, and called only for what `decode_chunk` refuses.
+Such forms are content in parts, counts as floats or strings, NaN, half characters, deep nesting in
+fields that are not used, and errors in every known form. This parser is slow. It gets only the
+events that `decode_chunk` refuses.
 """
 
 from __future__ import annotations
@@ -24,29 +25,32 @@ from loadgen.protocol.chunk import (
     Usage,
 )
 
-_LONG = 300
-_DEEP = 100
-_DIGITS = 18
+_EXCERPT_LENGTH = 300
+_MAX_DEPTH = 100
+_MAX_DIGITS = 18
 _COMPLAINTS = ("message", "detail", "errors", "msg", "error_msg", "error_message")
 _THOUGHTS = ("thinking", "reasoning")
-# A string that never ends is one token too, so that the search stays linear.
+# A string without an end is one token too, which keeps the search linear.
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _HALVES = re.compile("[\ud800-\udfff]+")
 _ESCAPED = range(0xDC80, 0xDD00)
 
 
-class Odd(ValueError):
-    """The event's data is nothing that a measurement could use."""
+class MalformedEvent(ValueError):
+    """The event's data holds nothing that a measurement could use."""
 
 
 def read_chunk(payload: bytes) -> tuple[Chunk, bool]:
-    """The chunk, and whether a count in its usage is no whole number. Raises Odd."""
+    """The chunk, and whether its usage has a count that is no whole number.
+
+    Raises MalformedEvent.
+    """
     data = _json(payload)
     if not isinstance(data, dict):
-        raise Odd("not a JSON object")
+        raise MalformedEvent("not a JSON object")
     error, choices, numbers = error_in(data), data.get("choices"), _Counts()
     if not isinstance(choices, list | None):
-        raise Odd("choices is not a list")
+        raise MalformedEvent("choices is not a list")
     usage = numbers.usage(data.get("usage"))
     chunk = Chunk(
         [_choice(choice) for choice in choices or ()], usage, _metrics(data.get("metrics")), error
@@ -55,7 +59,7 @@ def read_chunk(payload: bytes) -> tuple[Chunk, bool]:
 
 
 def error_in(data: Any) -> str | None:
-    """The words of an error that a server wrote instead of a chunk or an answer; None where there is none."""
+    """The text of an error that a server sent instead of a chunk or an answer; None without one."""
     if not isinstance(data, dict):
         return None
     if error := data.get("error"):
@@ -68,27 +72,28 @@ def error_in(data: Any) -> str | None:
 
 
 def whole_json(body: bytes) -> Any:
-    """The value of a body that is one JSON document, None where it is not."""
+    """The value of a body that is one JSON document, else None."""
     try:
         return _json(body)
-    except Odd:
+    except MalformedEvent:
         return None
 
 
 def excerpt(words: bytes | str) -> str:
-    """The beginning, on one line, of what a server said, as text that every journal can hold."""
+    """The beginning of a server's text, on one line, in characters that every journal can hold."""
     text = (
-        words[:_LONG].decode("utf-8", "replace")
+        words[:_EXCERPT_LENGTH].decode("utf-8", "replace")
         if isinstance(words, bytes)
-        else mended(words[:_LONG])
+        else repaired(words[:_EXCERPT_LENGTH])
     )
     return " ".join(text.split())
 
 
-def mended(text: str) -> str:
-    """Text in which halves of characters are joined, or U+FFFD where the other half never came.
+def repaired(text: str) -> str:
+    """The text with half characters joined, or replaced by U+FFFD where the other half is missing.
 
-    Halves are UTF-16 surrogates that were escaped one by one, and bytes of UTF-8 that `surrogateescape` kept.
+    Half characters are UTF-16 surrogates that were escaped one by one, and bytes of UTF-8 that
+    `surrogateescape` kept.
     """
     if text.isascii() or not _HALVES.search(text):
         return text
@@ -97,10 +102,10 @@ def mended(text: str) -> str:
 
 
 def _whole_or_replaced(halves: re.Match[str]) -> str:
-    kept = bytearray()
+    joined_bytes = bytearray()
     for half in map(ord, halves[0]):
-        kept += bytes([half - 0xDC00]) if half in _ESCAPED else b"\xff"
-    return kept.decode("utf-8", "replace")
+        joined_bytes += bytes([half - 0xDC00]) if half in _ESCAPED else b"\xff"
+    return joined_bytes.decode("utf-8", "replace")
 
 
 def _json(payload: bytes) -> Any:
@@ -109,51 +114,54 @@ def _json(payload: bytes) -> Any:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         pass
     text = payload.decode("utf-8", "surrogateescape")
-    if text.count("[") + text.count("{") > _DEEP:
-        text = _without_the_deep(text)
+    if text.count("[") + text.count("{") > _MAX_DEPTH:
+        text = _without_deep_nesting(text)
     try:
         return _decoder.decode(text)
     except ValueError as problem:
-        raise Odd(f"not JSON ({problem})") from None
+        raise MalformedEvent(f"not JSON ({problem})") from None
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _DIGITS else float(digits)
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
 _decoder = json.JSONDecoder(strict=False, parse_int=_integer)
 
 
-def _without_the_deep(text: str) -> str:
-    """JSON with null in place of what is nested more than `_DEEP` deep. Nothing that is used lies there."""
+def _without_deep_nesting(text: str) -> str:
+    """JSON with null in place of values nested more than `_MAX_DEPTH` deep.
+
+    No field that is used lies so deep.
+    """
     kept: list[str] = []
     depth, at = 0, 0
     for token in _BRACKETS.finditer(text):
         if token[0] in "[{":
             depth += 1
-            if depth == _DEEP:
+            if depth == _MAX_DEPTH:
                 kept.append(text[at : token.start()])
                 kept.append("null")
         elif token[0] in "]}":
-            if depth == _DEEP:
+            if depth == _MAX_DEPTH:
                 at = token.end()
             depth -= 1
-    return "".join(kept) + (text[at:] if depth < _DEEP else "")
+    return "".join(kept) + (text[at:] if depth < _MAX_DEPTH else "")
 
 
 def _choice(choice: Any) -> Choice:
     if not isinstance(choice, dict):
-        raise Odd("a choice is not an object")
+        raise MalformedEvent("a choice is not an object")
     delta, reason = choice.get("delta") or choice.get("message"), choice.get("finish_reason")
     text, index = choice.get("text"), choice.get("index")
     if not isinstance(delta, dict | None):
-        raise Odd("delta is not an object")
+        raise MalformedEvent("delta is not an object")
     return Choice(
         delta=None if delta is None else _delta(delta),
-        text=None if text is None else _said(text),
+        text=None if text is None else _answer_text(text),
         finish_reason=None
         if reason is None
-        else mended(reason if isinstance(reason, str) else json.dumps(reason)),
+        else repaired(reason if isinstance(reason, str) else json.dumps(reason)),
         index=index if isinstance(index, int) else 0,
     )
 
@@ -167,7 +175,7 @@ def _delta(delta: dict[str, Any]) -> Delta:
     ]
     calls = [delta.get("tool_calls"), {"function": delta.get("function_call")}]
     return Delta(
-        content=("" if content is None else _said(content))
+        content=("" if content is None else _answer_text(content))
         + "".join(_texts(delta.get("refusal"), "refusal", "text")),
         reasoning="".join(
             (
@@ -178,15 +186,15 @@ def _delta(delta: dict[str, Any]) -> Delta:
     )
 
 
-def _said(content: Any) -> str:
+def _answer_text(content: Any) -> str:
     """The answer's own text, without thoughts."""
     if not isinstance(content, str | list | dict):
-        raise Odd("content is neither text nor parts of text")
+        raise MalformedEvent("content is neither text nor parts of text")
     return "".join(_texts(content, "text", "refusal"))
 
 
 def _texts(content: Any, *keys: str) -> Iterator[str]:
-    """The text of content that is a string, a part with text under one of `keys`, or a list of such."""
+    """The text of content: a string, a part with text under one of `keys`, or a list of these."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
@@ -198,7 +206,7 @@ def _texts(content: Any, *keys: str) -> Iterator[str]:
 
 
 class _Counts:
-    """Reads token counts; `odd` says that one of them is no whole number."""
+    """Reads token counts. `odd`: one of them was no whole number."""
 
     def __init__(self) -> None:
         self.odd = False
@@ -211,13 +219,18 @@ class _Counts:
             return None
         details = usage.get("prompt_tokens_details")
         cached = self.count(details.get("cached_tokens")) if isinstance(details, dict) else None
-        given = self.count(usage.get("prompt_tokens")), self.count(usage.get("completion_tokens"))
-        return Usage(*given, None if cached is None else PromptTokensDetails(cached))
+        counts = self.count(usage.get("prompt_tokens")), self.count(usage.get("completion_tokens"))
+        return Usage(*counts, None if cached is None else PromptTokensDetails(cached))
 
     def count(self, value: Any) -> int | None:
         if value is None:
             return None
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
+        if (
+            isinstance(value, str)
+            and value.isascii()
+            and value.isdigit()
+            and len(value) <= _MAX_DIGITS
+        ):
             value = int(value)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
@@ -228,17 +241,19 @@ class _Counts:
 
 
 def _metrics(metrics: Any) -> Metrics | None:
-    """A server's own numbers and words, without what no journal could hold or no reader could use."""
+    """A server's own numbers and texts, without the values that no journal could hold or no reader
+    use.
+    """
     if not isinstance(metrics, dict):
         return None
     return {
-        mended(key): mended(value) if isinstance(value, str) else value
+        repaired(key): repaired(value) if isinstance(value, str) else value
         for key, value in metrics.items()
-        if _plain(value)
+        if _is_storable(value)
     }
 
 
-def _plain(value: Any) -> bool:
+def _is_storable(value: Any) -> bool:
     if isinstance(value, int):
         return abs(value) <= MOST_NUMBER
     return isinstance(value, str | None) or (isinstance(value, float) and math.isfinite(value))

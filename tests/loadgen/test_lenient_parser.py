@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from foundation.run.records import RequestRecord
-from loadgen.protocol.lenient import error_in, mended
-from loadgen.transport.coding import inflater
+from loadgen.protocol.lenient_parser import error_in, repaired
+from loadgen.transport.content_coding import inflater
 from tests.loadgen.test_reply import DONE, event, read, said, usage
 
 END = said(None, "stop") + DONE
@@ -156,8 +156,8 @@ def test_half_characters(parts: list[bytes], text: str) -> None:
 
 
 def test_mended_text_is_text() -> None:
-    assert mended("ab\ud83d\ude42\udcff\ud800") == "ab🙂��"
-    assert mended("plain é") == "plain é"
+    assert repaired("ab\ud83d\ude42\udcff\ud800") == "ab🙂��"
+    assert repaired("plain é") == "plain é"
 
 
 @pytest.mark.parametrize(
