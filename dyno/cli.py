@@ -1,4 +1,4 @@
-"""The commands: each declares its arguments, and calls its file in `dyno/commands`."""
+"""The command line: each command declares its arguments and calls its file in `dyno/commands`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The entry point: exit codes of `foundation.errors.Exit`, one clear line for an error.
+    """Runs a command; ends with a code of `foundation.errors.Exit`, and one line for an error.
 
     1 and 2 are verdicts, so no fault and no broken pipe may end a command with them.
     """
     import_nothing_from_here()
     remember_environment()
-    streams.steady()
+    streams.make_safe()
     signals.end_as_ctrl_c()
     debug = "--debug" in sys.argv
     try:
@@ -46,17 +46,18 @@ def main() -> None:
             prog_name="dyno",
             standalone_mode=False,
         )
-    except SystemExit as left:  # a library's own way out, such as typer's where a pipe broke
-        code = explain(left.__context__ or left, debug=debug) if left.code else Exit.DONE
+    except SystemExit as end:  # a library's own way out, such as typer's when a pipe broke
+        code = explain(end.__context__ or end, debug=debug) if end.code else Exit.DONE
     except BaseException as error:
         code = explain(error, debug=debug)
-    if words := streams.lost():
-        fail(words)
+    if problem := streams.output_problem():
+        fail(problem)
     sys.exit(int(code or 0))
 
 
 @app.command(
-    epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   dyno run --resume runs/news-topics"
+    epilog="Examples:  dyno run experiment.yaml   dyno run experiment.yaml --gate   "
+    "dyno run --resume runs/news-topics"
 )
 def run(
     context: typer.Context,
@@ -70,9 +71,9 @@ def run(
     pilot: flags.Pilot = None,
     out: flags.Out = Path("runs"),
 ) -> None:
-    """The whole ring: fine-tune, quantize, serve, load, decide."""
+    """Run the whole pipeline: fine-tune, quantize, serve, load, decide."""
     from dyno.commands.dry_run import dry_run_file, dry_run_resumed
-    from dyno.commands.run import MeasureUntil, resume_run, run_file
+    from dyno.commands.run import StoppingRule, resume_run, run_file
 
     if (experiment is None) == (resume is None):
         raise BadInput(
@@ -81,7 +82,7 @@ def run(
         )
     if pilot is not None and not dry_run:
         raise BadInput("--pilot goes with --dry-run; a run has its own first blocks for a pilot")
-    until = MeasureUntil(decided=until_decided, resolution=resolution, max_time=max_time)
+    rule = StoppingRule(decided=until_decided, resolution=resolution, max_time=max_time)
     if resume is not None:
         source = context.get_parameter_source("out")
         if source is not None and source.name != "DEFAULT":
@@ -89,26 +90,27 @@ def run(
                 f"--out: a run that goes on stays where it is, {resume}; leave --out out"
             )
         if dry_run:
-            dry_run_resumed(resume, until, pilot)
+            dry_run_resumed(resume, rule, pilot)
         else:
-            _finish(*resume_run(resume, until), gate)
+            _finish(*resume_run(resume, rule), gate)
     elif experiment is not None:
         if dry_run:
-            dry_run_file(experiment, until, pilot)
+            dry_run_file(experiment, rule, pilot)
         else:
-            _finish(*run_file(experiment, out, until), gate)
+            _finish(*run_file(experiment, out, rule), gate)
 
 
 @app.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
 def demo(gate: flags.Gate = False, out: flags.Out = Path("runs")) -> None:
-    """The example experiment on a small real model, on a laptop CPU, offline. About 15 minutes on 2 cores."""
+    """Run the example experiment on a small real model, offline. About 15 minutes on 2 cores."""
     from dyno.commands.run import run_demo
 
     _finish(*run_demo(out), gate)
 
 
 @app.command(
-    epilog="Examples:  dyno finetune experiment.yaml   dyno finetune runs/news-topics (goes on from its last checkpoint)   "
+    epilog="Examples:  dyno finetune experiment.yaml   "
+    "dyno finetune runs/news-topics (goes on from its last checkpoint)   "
     "dyno finetune experiment.yaml --launch 'accelerate --multi_gpu --num_processes 4'"
 )
 def finetune(
@@ -123,19 +125,24 @@ def finetune(
 
 
 @app.command(
-    epilog="Examples:  dyno quantize experiment.yaml --variant int8   dyno quantize runs/news-topics"
+    epilog="Examples:  dyno quantize experiment.yaml --variant int8   "
+    "dyno quantize runs/news-topics"
 )
 def quantize(
     experiment: flags.ExperimentOrRun, variant: flags.Variant = None, out: flags.Out = Path("runs")
 ) -> None:
-    """Merge and quantize the experiment's variants, the adapter trained first where one is needed; tell what it lost."""
+    """Merge and quantize the experiment's variants, and print what quantizing lost.
+
+    Trains the adapter first if a variant needs it.
+    """
     from dyno.commands.quantize import quantize_variants
 
     quantize_variants(experiment, out, variant or ())
 
 
 @app.command(
-    epilog="Examples:  dyno serve experiment.yaml --variant base   dyno serve runs/news-topics --variant int8"
+    epilog="Examples:  dyno serve experiment.yaml --variant base   "
+    "dyno serve runs/news-topics --variant int8"
 )
 def serve(
     experiment: flags.ExperimentOrRun, variant: flags.Variant = None, out: flags.Out = Path("runs")
@@ -148,13 +155,16 @@ def serve(
 
 @app.command(
     epilog="Examples, each after dyno load --url http://127.0.0.1:8000/v1 --model M:\n\n"
-    "--rate 10 --prompt 'Say hello'\n\n--concurrency 1 --concurrency 8 --concurrency 64 --duration 60s --data eval.jsonl\n\n"
+    "--rate 10 --prompt 'Say hello'\n\n"
+    "--concurrency 1 --concurrency 8 --concurrency 64 --duration 60s --data eval.jsonl\n\n"
     "--rate 4 --synthetic --input-tokens lognormal:512:0.4 --output-tokens 128 --cache-hit 50%\n\n"
-    "--concurrency 8 --sharegpt ShareGPT.json --turns 4 --think 2s\n\n--trace conversation_trace.jsonl --speed 2\n\n"
+    "--concurrency 8 --sharegpt ShareGPT.json --turns 4 --think 2s\n\n"
+    "--trace conversation_trace.jsonl --speed 2\n\n"
     "--rate 10 --prompt Hi --slo latency_p95=400ms --slo error_rate=0.1% --json\n\n"
-    "--rate 1 --prompt Hi --header 'api-key: ${AZURE_KEY}' --extra-body '{\"priority\": 1}' --ca-file ca.pem\n\n"
-    "A load is measured in several blocks, each after a short warm-up, so that dyno compare can tell two runs apart. "
-    "HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold."
+    "--rate 1 --prompt Hi --header 'api-key: ${AZURE_KEY}' --extra-body '{\"priority\": 1}' "
+    "--ca-file ca.pem\n\n"
+    "A load is measured in several blocks, each after a short warm-up, so that dyno compare can "
+    "tell two runs apart. HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold."
 )
 def load(
     url: flags.Url,
@@ -196,7 +206,7 @@ def load(
     name: flags.Name = "load",
     out: flags.Out = Path("runs"),
 ) -> None:
-    """Load a URL that is already serving, and report what was measured."""
+    """Load a URL that is already serving, and report the measurement."""
     from dyno.commands.load import LoadShape, PromptSource, Target, load_url
 
     target = Target(
@@ -244,9 +254,11 @@ def load(
 
 
 @app.command(
-    epilog="Examples:  dyno baseline HuggingFaceTB/SmolLM2-135M-Instruct --prompt 'Explain quantum computing in simple terms'\n\n"
+    epilog="Examples:  dyno baseline HuggingFaceTB/SmolLM2-135M-Instruct "
+    "--prompt 'Explain quantum computing in simple terms'\n\n"
     "dyno baseline http://127.0.0.1:8000/v1 --model M --prompt Hi --requests 200\n\n"
-    "The requests go out one at a time, in several blocks, so that dyno compare can tell two runs apart."
+    "The requests go out one at a time, in several blocks, so that dyno compare can tell two runs "
+    "apart."
 )
 def baseline(
     model_or_url: flags.ModelOrUrl,
@@ -268,7 +280,7 @@ def baseline(
     name: flags.Name = "baseline",
     out: flags.Out = Path("runs"),
 ) -> None:
-    """The measurement to take before tuning anything: tokens, latency, TTFT, tokens/s, kept as a run to compare with."""
+    """Measure before you tune anything: tokens, latency, TTFT, tokens/s, kept as a run."""
     from dyno.commands.baseline import BaselineRequests, Target, measure_baseline
 
     target = Target(
@@ -300,7 +312,7 @@ def plan(
     headroom: flags.Headroom = "20%",
     spare: flags.Spare = 1,
 ) -> None:
-    """How much hardware the peak needs with each variant, from what was measured."""
+    """Plan how much hardware the peak needs with each variant, from a stored run."""
     from dyno.commands.plan import show_plan
 
     show_plan(run, peak_rate, headroom, spare)
@@ -308,14 +320,15 @@ def plan(
 
 @app.command(epilog="Examples:  dyno report runs/news-topics   dyno report runs/news-topics --gate")
 def report(run: flags.RunFolder, gate: flags.Gate = False) -> None:
-    """Make the summary, verdict and report again from a run's journals; nothing is measured."""
+    """Make the summary, verdict and report again from a run's journals; measure nothing."""
     from dyno.commands.report import rebuild
 
     _finish(*rebuild(run), gate)
 
 
 @app.command(
-    epilog="Examples:  dyno compare runs/monday runs/tuesday --gate   dyno compare runs/baseline runs/a runs/b"
+    epilog="Examples:  dyno compare runs/monday runs/tuesday --gate   "
+    "dyno compare runs/baseline runs/a runs/b"
 )
 def compare(
     runs: flags.Runs,
@@ -325,13 +338,14 @@ def compare(
     margin: flags.Margin = None,
     gate: flags.ComparisonGate = False,
 ) -> None:
-    """Stored runs: of two, what got worse or better; of more, every variant side by side. Nothing is measured."""
+    """Compare stored runs: two for what got worse or better, more for all variants side by side."""
     from dyno.commands.compare import compare_two, show_side_by_side
 
     if len(runs) != 2:
         if markdown or as_json or junit or margin or gate:
             raise BadInput(
-                "--markdown, --json, --junit, --margin and --gate go with two runs: dyno compare BEFORE AFTER"
+                "--markdown, --json, --junit, --margin and --gate go with two runs: "
+                "dyno compare BEFORE AFTER"
             )
         show_side_by_side(runs)
         return
@@ -345,10 +359,11 @@ def compare(
 
 
 @app.command(
-    epilog="Example:  dyno calibrate (once on each machine; later runs know how many processes a load needs)"
+    epilog="Example:  dyno calibrate (once on each machine; later runs know how many processes a "
+    "load needs)"
 )
 def calibrate() -> None:
-    """What this machine's load generator can measure: its ceiling and timestamp error, against the emulator. Takes a minute."""
+    """Measure this machine's load generator: its ceiling and timestamp error. Takes a minute."""
     from dyno.commands.calibrate import calibrate_here
 
     calibrate_here()
@@ -356,17 +371,17 @@ def calibrate() -> None:
 
 @app.command(epilog="Example:  dyno doctor")
 def doctor() -> None:
-    """What is installed, which accelerator there is, which features work here, and how to get the rest."""
+    """Show the hardware, the features that work here, and how to get the rest."""
     from dyno.commands.doctor import examine
 
     examine()
 
 
 def _finish(summary: Summary, verdicts: Verdicts, gate: bool) -> None:
-    """With `--gate`, the exit code is the verdict, with its reason as the last line."""
+    """With `--gate`, prints the gate's reason as the last line and exits with its code."""
     if not gate:
         return
-    from dyno.commands.gate import gate_of
+    from dyno.terminal.gate import gate_of
     from dyno.terminal.progress import open_console
 
     outcome = gate_of(summary, verdicts)

@@ -41,7 +41,7 @@ def look(
     options = [Path(value) for value in experiment.serve.engine.values() if isinstance(value, str)]
     named += [file for file in options if there_is(file) and file.is_file()]
     named += experiment.finetune.files.values() if experiment.finetune else ()
-    machine = hardware()
+    machine: dict[str, object] = {**hardware()}
     return Outside(
         models={
             name: folder_contents(model.path)

@@ -32,12 +32,12 @@ from loadgen.prompts.exact_length import Correction
 
 
 @dataclass(frozen=True)
-class Standing:
-    """An artifact, and how it stands in a run, in words."""
+class ArtifactState:
+    """The place and identity of an artifact, and its state in a run, in words."""
 
     place: str
     identity: str
-    words: str
+    state: str
 
 
 _WORDS: dict[State, str] = {
@@ -49,12 +49,12 @@ _WORDS: dict[State, str] = {
 }
 
 
-def taken_up(prepared: Prepared, run: RunDirectory) -> Prepared:
-    """The experiment with what an earlier try of this run measured for it: prompts cut to length, and relative rates."""
-    if is_done(run.prompts, prepared.graph.prompts_file) and (kept := read_mark(run.prompts)):
+def with_earlier_measurements(prepared: Prepared, run: RunDirectory) -> Prepared:
+    """The experiment with prompts of corrected length and relative rates from an earlier try."""
+    if is_done(run.prompts, prepared.graph.prompts_file) and (stored := read_mark(run.prompts)):
         corrections = {
             name: msgspec.convert(each, Correction)
-            for name, each in kept.more.get("corrections", {}).items()
+            for name, each in stored.more.get("corrections", {}).items()
         }
         prompts = list(read_prompts(run.path).values())
         prepared = replace(prepared, prompts=prompts, corrections=corrections)
@@ -72,29 +72,28 @@ def keep_prompts(prepared: Prepared, run: RunDirectory) -> None:
     mark(run.prompts, prepared.graph.prompts_file, {"corrections": corrections})
 
 
-def standings(prepared: Prepared, run: RunDirectory) -> list[Standing]:
-    """How every artifact of the experiment stands in a run."""
+def artifact_states(prepared: Prepared, run: RunDirectory) -> list[ArtifactState]:
+    """The state of every artifact of the experiment in a run."""
     graph = prepared.graph
-    made = {graph.place(each): each for each in graph.folders} | {
-        run.prompts.name: graph.prompts_file
-    }
-    folders = [
-        Standing(place, a.identity, _WORDS[state_of(run.path / place, a)])
-        for place, a in made.items()
+    stored = {graph.place(artifact): artifact for artifact in graph.folders}
+    stored[run.prompts.name] = graph.prompts_file
+    states = [
+        ArtifactState(place, artifact.identity, _WORDS[state_of(run.path / place, artifact)])
+        for place, artifact in stored.items()
     ]
-    return folders + [
-        Standing(name, a.identity, _blocks(prepared, run, name, a))
-        for name, a in graph.measured().items()
+    return states + [
+        ArtifactState(name, artifact.identity, _block_state(prepared, run, name, artifact))
+        for name, artifact in graph.measured().items()
     ]
 
 
-def _blocks(prepared: Prepared, run: RunDirectory, folder: str, artifact: Artifact) -> str:
+def _block_state(prepared: Prepared, run: RunDirectory, folder: str, artifact: Artifact) -> str:
+    """How many of a measurement's blocks a run has, in words."""
     files = journal_files(run.path / folder)
     whole = sum(is_whole(file, artifact.identity) for file in files)
     others = sum(identity_in(file) not in (None, artifact.identity) for file in files)
-    planned = (
-        1 if folder.rpartition("/")[2].startswith("probe-") else prepared.experiment.workload.blocks
-    )
+    is_probe = folder.rpartition("/")[2].startswith("probe-")
+    planned = 1 if is_probe else prepared.experiment.workload.blocks
     if not files:
         return f"{planned} block{'s' if planned > 1 else ''} to be measured"
     return f"{whole} of {planned} blocks there" + (

@@ -1,1 +1,1 @@
-"""One file a command, of the name of the command."""
+"""One file a command, named like the command; `flags` holds their arguments and options."""

@@ -1,12 +1,11 @@
-"""`dyno baseline`: one model or URL, asked one thing at a time."""
+"""`dyno baseline`: one prompt, sent to a model or URL one request at a time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dyno.commands.run import Shown, run_experiment
+from dyno.commands.run import RunOutput, run_experiment
 from dyno.experiment.from_flags.load_shape import BLOCKS, plan_in_words
 from dyno.experiment.from_flags.target import Target, model_or_target
 from dyno.experiment.from_flags.values import check_counts, checked_experiment, deadlines
@@ -18,7 +17,7 @@ __all__ = ["BaselineRequests", "Target", "baseline_experiment", "measure_baselin
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineRequests:
-    """What `dyno baseline` asks, one request at a time, divided among blocks."""
+    """The requests of `dyno baseline`: one prompt, one request at a time, divided among blocks."""
 
     prompt: str
     requests: int = 20
@@ -32,57 +31,61 @@ class BaselineRequests:
 def measure_baseline(
     target: Target, requests: BaselineRequests, name: str, out: Path, *, as_json: bool
 ) -> None:
-    """Measures a model or URL in a new run directory under `out`, and prints what was measured."""
+    """Measures a model or URL in a new run directory under `out`, and prints the results."""
     experiment = baseline_experiment(model_or_target(target), requests, name)
-    shown = Shown(first=plan_in_words(experiment), excerpt=True, as_json=as_json)
-    run_experiment(experiment, Path.cwd(), out, shown=shown)
+    output = RunOutput(first=plan_in_words(experiment), excerpt=True, as_json=as_json)
+    run_experiment(experiment, Path.cwd(), out, output=output)
 
 
-def baseline_experiment(subject: str | Target, wanted: BaselineRequests, name: str) -> Experiment:
-    """One model or URL, asked one thing at a time."""
+def baseline_experiment(subject: str | Target, requests: BaselineRequests, name: str) -> Experiment:
+    """The experiment that sends `requests` to a model or URL, one at a time."""
     check_counts(
         {
-            "--requests": wanted.requests,
-            "--blocks": wanted.blocks,
-            "--output-tokens": wanted.output_tokens,
+            "--requests": requests.requests,
+            "--blocks": requests.blocks,
+            "--output-tokens": requests.output_tokens,
         }
     )
-    blocks = wanted.blocks or min(BLOCKS, wanted.requests)
-    if blocks > wanted.requests:
+    blocks = requests.blocks or min(BLOCKS, requests.requests)
+    if blocks > requests.requests:
         raise BadInput(
-            f"--blocks: {blocks} blocks need {blocks} requests, and --requests says {wanted.requests}"
+            f"--blocks: {blocks} blocks need {blocks} requests, "
+            f"and --requests says {requests.requests}"
         )
-    requests, more = divmod(wanted.requests, blocks)
-    sampling: dict[str, Any] = {"max_tokens": wanted.output_tokens}
-    sampling |= {"seed": wanted.seed} if wanted.seed is not None else {}
-    sampling |= {"temperature": wanted.temperature} if wanted.temperature is not None else {}
+    per_block, one_more_in = divmod(requests.requests, blocks)
+    sampling: dict[str, int | float] = {"max_tokens": requests.output_tokens}
+    if requests.seed is not None:
+        sampling["seed"] = requests.seed
+    if requests.temperature is not None:
+        sampling["temperature"] = requests.temperature
+    variant: dict[str, object]
     if isinstance(subject, Target):
-        api, model = subject.asked_api(), subject.model
+        api, model = subject.effective_api(), subject.model
         variant = subject.variant("baseline", {})
     else:
         api, model, variant = "chat", subject, {"name": "baseline"}
     stage = {
         "name": "one-at-a-time",
         "concurrency": 1,
-        "requests": requests,
-        "one_more_in": more,
+        "requests": per_block,
+        "one_more_in": one_more_in,
         "warmup": "0s",
     }
     return checked_experiment(
         {
             "name": name,
             "model": model,
-            "data": {"prompt": wanted.prompt},
+            "data": {"prompt": requests.prompt},
             "variants": [variant],
             "baseline": "baseline",
-            # The one prompt must be read anew each time, as a user's first question would be.
+            # The server must compute the one prompt each time, as it would a user's first question.
             "serve": {"engine": {"enable-prefix-caching": False}},
             "workload": {
                 "api": api,
                 "stages": [stage],
                 "blocks": blocks,
                 "sampling": sampling,
-                **deadlines(wanted.timeout),
+                **deadlines(requests.timeout),
             },
         }
     )

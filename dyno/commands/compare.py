@@ -1,6 +1,4 @@
-"""`dyno compare`: two stored runs against each other, or any number of them side by side. Nothing
-is measured.
-"""
+"""`dyno compare`: two stored runs against each other, or several side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.decide import run_inputs
 from dyno.terminal.progress import open_console
-from dyno.terminal.streams import put
+from dyno.terminal.streams import print_utf8
 from foundation.errors import BadInput, Exit
 from foundation.files.atomic_write import write_whole
 from foundation.files.folder_lock import check_free
@@ -31,6 +29,7 @@ from results.comparison.runs.compare import StoredRun, compare_runs
 from results.comparison.runs.conclusion import place
 from results.comparison.runs.outcomes import MARGIN
 from results.report.run_comparison import cells, junit, markdown, news, sections
+from results.report.table import Table as MetricsTable
 from results.report.table import in_order, rows, stage_of
 from results.summary import RunComparison
 
@@ -46,10 +45,10 @@ _COLOURS = {"worse": "red", "better": "green", "unsettled": "yellow", "not compa
 def compare_two(
     before: Path, after: Path, margin: str | None, junit_file: Path | None, form: str
 ) -> Exit:
-    """Show what differs between two runs, and return the exit code that a gate ends with.
+    """Shows what differs between two runs, and returns the exit code for `--gate`.
 
-    `form` is "table", "markdown" or "json". Raises BadInput for what is no run, or has nothing
-    measured.
+    `form` is "table", "markdown" or "json". Raises BadInput for a folder that is no run, and for a
+    run without measurements.
     """
     names = (before.resolve().name, after.resolve().name)
     if names[0] == names[1]:
@@ -71,24 +70,22 @@ def _write(file: Path, text: str) -> None:
 def _stored(run: Path, name: str) -> StoredRun:
     directory = existing_run(run)
     check_free(run)
-    experiment, environment = (
-        load_experiment(directory.experiment),
-        _environment(directory.environment),
-    )
+    experiment = load_experiment(directory.experiment)
+    environment = _environment(directory.environment)
     inputs = replace(run_inputs(directory, experiment), name=name)
     return read_run(inputs, environment, settings_of(experiment))
 
 
 def _environment(file: Path) -> dict[str, Any]:
     try:
-        read = json.loads(file.read_text(encoding="utf-8"))
+        contents = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(
-            f"{file}: can't be read ({error}); a run has one, {{}} where nothing is known"
+            f"{file}: can't be read ({error}); a run has one, {{}} if nothing is known"
         ) from None
-    if not isinstance(read, dict):
+    if not isinstance(contents, dict):
         raise BadInput(f"{file}: write a JSON object")
-    return read
+    return contents
 
 
 def _margin(text: str | None) -> float:
@@ -100,17 +97,18 @@ def _margin(text: str | None) -> float:
         raise BadInput(f"--margin: {error}") from None
     if margin <= 0:
         raise BadInput(
-            "--margin: write the largest change that counts as none, such as 5%; no data show a change of exactly 0"
+            "--margin: write the largest change that counts as none, such as 5%; "
+            "no data show a change of exactly 0"
         )
     return margin
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """The sections of an experiment, with lists of named things by their names, and without what is
-    only a place.
+    """The settings of an experiment that two runs are compared by.
 
-    What stands in the files of a dataset or a trace is in the run's prompts and journals; of a
-    cache's salt it matters only whether there is one.
+    Stages, variants and probes are keyed by their names. The files of a dataset or a trace are left
+    out, since the run's prompts and journals hold their contents. Of a cache's salt, only its
+    presence counts.
     """
     settings = experiment.model_dump(mode="json", exclude={"name"})
     workload = settings["workload"]
@@ -119,12 +117,10 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
         for stage, each in zip(experiment.workload.stages, workload["stages"], strict=True)
     }
     workload["cache_salt"] = bool(workload["cache_salt"])
-    for place_ in (*workload["stages"].values(), workload["dataset"] or {}):
+    for section in (*workload["stages"].values(), workload["dataset"] or {}):
         for key in ("trace", "sharegpt"):
-            if place_.get(key) is not None:
-                place_[key] = {
-                    name: value for name, value in _section(place_[key]).items() if name != "file"
-                }
+            if section.get(key) is not None:
+                section[key] = _without_file(section[key])
     settings["variants"] = {each.pop("name"): each for each in settings["variants"]}
     settings["quality"]["probes"] = {
         each.pop("name"): each for each in settings["quality"]["probes"]
@@ -132,8 +128,11 @@ def settings_of(experiment: Experiment) -> dict[str, Any]:
     return settings
 
 
-def _section(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {"file": value}
+def _without_file(source: object) -> dict[str, Any]:
+    """A trace or ShareGPT section less its file; its short form is the file alone."""
+    if not isinstance(source, dict):
+        return {}
+    return {name: value for name, value in source.items() if name != "file"}
 
 
 def _show_table(comparison: RunComparison) -> None:
@@ -156,24 +155,27 @@ def _show_table(comparison: RunComparison) -> None:
 
 
 def _show_json(comparison: RunComparison) -> None:
-    put(json_printable(msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode()))
+    print_utf8(
+        json_printable(msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode())
+    )
 
 
 _FORMS: dict[str, Callable[[RunComparison], None]] = {
     "table": _show_table,
-    "markdown": lambda comparison: put(markdown(comparison)),
+    "markdown": lambda comparison: print_utf8(markdown(comparison)),
     "json": _show_json,
 }
 
 
 def show_side_by_side(runs: Sequence[Path]) -> None:
-    """Every variant of every run, a column each, under its run's judged load; columns that are not
-    VALID say so.
+    """Shows every variant of every run in a column, at its run's judged load.
+
+    A column whose measurement is not VALID says so.
     """
     for run in runs:
         check_free(existing_run(run).path)
     summaries = [(run.name, read_summary(RunDirectory(run))) for run in runs]
-    made = [(name, rows(summary)) for name, summary in summaries]
+    tables = [rows(summary) for _, summary in summaries]
     table = Table(header_style="bold")
     table.add_column("")
     for name, summary in summaries:
@@ -184,19 +186,20 @@ def show_side_by_side(runs: Sequence[Path]) -> None:
             table.add_column(
                 Text(f"{name}\n{variant.variant}{doubt}"), justify="right", overflow="fold"
             )
-    titles = {row.key: row.label for _, one in made for row in one.rows}
-    for key, label in titles.items():
-        texts = []
-        for _, one in made:
-            row = next((row for row in one.rows if row.key == key), None)
-            texts += (
-                [f"{cell.value} {row.unit}" for cell in row.cells]
-                if row
-                else ["-"] * len(one.variants)
-            )
-        table.add_row(label, *map(Text, texts))
+    labels = {row.key: row.label for metrics in tables for row in metrics.rows}
+    for key, label in labels.items():
+        cells_of_row = [text for metrics in tables for text in _row_cells(metrics, key)]
+        table.add_row(label, *map(Text, cells_of_row))
     console = open_console()
     console.print(table)
     for name, summary in summaries:
         for reason in summary.validity.reasons:
             console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _row_cells(metrics: MetricsTable, key: str) -> list[str]:
+    """A run's values of one metric, "-" if the run has not measured it."""
+    row = next((row for row in metrics.rows if row.key == key), None)
+    if row is None:
+        return ["-"] * len(metrics.variants)
+    return [f"{cell.value} {row.unit}" for cell in row.cells]

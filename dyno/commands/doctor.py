@@ -7,13 +7,14 @@ from typing import get_args
 
 from rich.table import Table
 
-from dyno.pipeline.environment import accelerators, compute_capability, environment
+from dyno.pipeline.environment import Hardware, compute_capability, environment
 from dyno.terminal.progress import open_console
 from finetune.config import FinetuneConfig
 from foundation.processor import computes_bfloat16, fast_dtype
 from quantize.config import ALGORITHMS, Method
 
-_ROOMS = {
+# A feature, the packages that it needs, and how to get them.
+_FEATURES: dict[str, tuple[tuple[str, ...], str]] = {
     "load, measure, decide": ((), ""),
     "fine-tune": (
         ("torch", "transformers", "peft", "trl", "datasets"),
@@ -31,47 +32,51 @@ _ROOMS = {
 
 
 def examine() -> None:
-    """Print hardware, packages, rooms and quantization methods with what each can do here."""
+    """Prints hardware, features, fine-tuning and quantization methods, and what works here."""
     console = open_console()
-    found = environment()
-    console.print(_hardware(found["hardware"]))
-    console.print(_rooms())
+    here = environment()
+    gpus = here["hardware"]["accelerators"]
+    console.print(_hardware(here["hardware"]))
+    console.print(_features())
     console.print(_receiver())
-    console.print(_training())
-    console.print(_methods())
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    console.print(_finetuning(has_gpu=bool(gpus)))
+    console.print(_quantization())
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     console.print(f"versions: {versions}", highlight=False, soft_wrap=True)
 
 
-def _hardware(hardware: dict[str, object]) -> str:
-    gpus = accelerators()
-    memory = hardware["memory_bytes"]
-    assert isinstance(memory, int)
+def _hardware(hardware: Hardware) -> str:
     lines = [
-        f"{hardware['cpu']}, {hardware['cores']} cores, {memory / 2**30:.0f} GiB, {hardware['system']}"
+        f"{hardware['cpu']}, {hardware['cores']} cores, "
+        f"{hardware['memory_bytes'] / 2**30:.0f} GiB, {hardware['system']}"
     ]
     lines += [_dtype(hardware["instruction_sets"])]
-    lines += [f"accelerator: {gpu}" for gpu in gpus] or [
+    lines += [f"accelerator: {gpu}" for gpu in hardware["accelerators"]] or [
         "no NVIDIA accelerator: vLLM's CPU backend serves, which suits small models"
     ]
     return "\n".join(lines)
 
 
-def _dtype(sets: object) -> str:
-    """The processor's instruction sets, and what `dtype: auto` makes of them."""
-    assert isinstance(sets, list)
+def _dtype(sets: list[str]) -> str:
+    """The processor's instruction sets, and the dtype that `dtype: auto` picks for them."""
     emulated = "" if computes_bfloat16(sets) else "; bfloat16 is emulated, about three times slower"
-    return f"instruction sets: {', '.join(sets) or 'not known'}; dtype auto on the processor: {fast_dtype()}{emulated}"
+    return (
+        f"instruction sets: {', '.join(sets) or 'not known'}; "
+        f"dtype auto on the processor: {fast_dtype()}{emulated}"
+    )
 
 
-def _rooms() -> Table:
-    table = Table("what", "here", "how to get it", title="Rooms", title_justify="left")
-    for room, (packages, how) in _ROOMS.items():
-        missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        table.add_row(
-            room, f"no: {', '.join(missing)} missing" if missing else "yes", how if missing else ""
-        )
+def _features() -> Table:
+    table = Table("what", "here", "how to get it", title="Features", title_justify="left")
+    for feature, (packages, how) in _FEATURES.items():
+        missing = [package for package in packages if not _is_installed(package)]
+        here = f"no: {', '.join(missing)} missing" if missing else "yes"
+        table.add_row(feature, here, how if missing else "")
     return table
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _receiver() -> str:
@@ -79,10 +84,13 @@ def _receiver() -> str:
 
     if KIND == "compiled":
         return "load generator: compiled receiver"
-    return "load generator: receiver in Python, which costs more CPU; on Linux, an installation with a C compiler has another"
+    return (
+        "load generator: receiver in Python, which costs more CPU; "
+        "on Linux, an installation with a C compiler has another"
+    )
 
 
-def _training() -> Table:
+def _finetuning(has_gpu: bool) -> Table:
     table = Table(
         "method",
         "trained here",
@@ -90,24 +98,19 @@ def _training() -> Table:
         title="Fine-tuning",
         title_justify="left",
     )
-    has_gpu, can_train = bool(accelerators()), importlib.util.find_spec("peft") is not None
     for method in get_args(FinetuneConfig.model_fields["method"].annotation):
-        how = (
-            "yes, an nf4 base without evaluation inside"
-            if method == "qlora" and not has_gpu
-            else "yes"
-        )
+        trained = "yes"
+        if not _is_installed("peft"):
+            trained = "no: peft missing"
+        elif method == "qlora" and not has_gpu:
+            trained = "yes, an nf4 base without evaluation inside"
         why_not = FinetuneConfig(method=method).why_only_merged
-        table.add_row(
-            method,
-            how if can_train else "no: peft missing",
-            f"no, merged: {why_not}" if why_not else "yes",
-        )
+        table.add_row(method, trained, f"no, merged: {why_not}" if why_not else "yes")
     return table
 
 
-def _methods() -> Table:
-    from quantize.llmcompressor import environment
+def _quantization() -> Table:
+    from quantize.llmcompressor import environment as llmcompressor
     from serve.vllm.arguments import serves_bitsandbytes
     from serve.vllm.quantization import why_not_on_cpu, why_not_on_cuda
 
@@ -119,17 +122,17 @@ def _methods() -> Table:
         title="Quantization",
         title_justify="left",
     )
+    calibrated = "yes, in llm-compressor's environment"
+    if not llmcompressor.folder().is_dir():
+        calibrated += ", which the first use sets up (1.5 GB)"
     capability = compute_capability()
-    is_there = environment.folder().is_dir()
-    calibrated = "yes, in llm-compressor's environment" + (
-        "" if is_there else ", which the first use sets up (1.5 GB)"
-    )
     for method in get_args(Method):
         package = "bitsandbytes" if method.startswith("bnb") else "compressed_tensors"
-        written = "yes" if importlib.util.find_spec(package) else f"no: {package} missing"
-        why_not = (
-            why_not_on_cpu(method) if capability is None else why_not_on_cuda(method, capability)
-        )
+        written = "yes" if _is_installed(package) else f"no: {package} missing"
+        if capability is None:
+            why_not = why_not_on_cpu(method)
+        else:
+            why_not = why_not_on_cuda(method, capability)
         if method.startswith("bnb") and not why_not and not serves_bitsandbytes():
             why_not = "pip install --no-deps vllm-bnb-plugin"
         served = f"no: {why_not}" if why_not else "yes"

@@ -1,4 +1,4 @@
-"""`dyno finetune`: the experiment's adapter, trained."""
+"""`dyno finetune`: trains the experiment's adapter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from foundation.errors import BadInput
 
 
 def train_adapter(experiment: Path, out: Path, launch: str | None) -> None:
-    """Trains the adapter; `launch` is accelerate with its options. Raises BadInput without a section finetune."""
+    """Trains the adapter. `launch`: accelerate and its options, or None for this process.
+
+    Raises BadInput for an experiment without a section finetune.
+    """
     with opened_run(experiment, out) as run:
         adapter = make_adapter(run.prepared, run.directory, run.progress, launch_with=launch)
         if adapter is None:

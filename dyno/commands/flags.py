@@ -1,4 +1,4 @@
-"""The flags of `dyno load` and `dyno baseline`: what each is called, and what --help says of it."""
+"""Arguments and options of the commands, with the text that --help prints for each."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ Concurrencies = Annotated[
 Requests = Annotated[
     int | None,
     typer.Option(
-        help="Requests (or sessions) measured at each load, all blocks together; 500 if left out. Warm-up comes on top."
+        help="Requests (or sessions) measured at each load, all blocks together; 500 if left out. "
+        "Warm-up comes on top."
     ),
 ]
 Duration = Annotated[
     str | None,
     typer.Option(
-        help="Instead of --requests: how long each load is measured, all blocks together, such as 60s."
+        help="Instead of --requests: how long each load is measured, all blocks together, "
+        "such as 60s."
     ),
 ]
 Blocks = Annotated[
     int | None,
     typer.Option(
-        help="Into how many blocks a measurement is divided: what two runs are compared by. 5, or fewer where one would be too "
-        "short; a trace is replayed once in each.",
+        help="Into how many blocks a measurement is divided; two runs are compared by their "
+        "blocks. 5, or fewer if one would be too short; a trace is replayed once in each.",
         show_default=False,
     ),
 ]
@@ -53,9 +55,7 @@ Warmup = Annotated[
 Prompt = Annotated[str | None, typer.Option(help="One prompt, repeated.")]
 Data = Annotated[
     Path | None,
-    typer.Option(
-        help="Prompts from JSON, CSV or Parquet; their answers, where they have some, are references."
-    ),
+    typer.Option(help="Prompts from JSON, CSV or Parquet; answers in it, if any, are references."),
 ]
 Ignore = Annotated[
     list[str] | None,
@@ -72,7 +72,8 @@ ShareGpt = Annotated[
 Trace = Annotated[
     Path | None,
     typer.Option(
-        help="Prompts as long as recorded, at the recorded times unless --rate or --concurrency says."
+        help="Prompts as long as recorded, at the recorded times unless --rate or --concurrency "
+        "says otherwise."
     ),
 ]
 InputTokens = Annotated[
@@ -84,29 +85,30 @@ InputTokens = Annotated[
 OutputTokens = Annotated[
     str,
     typer.Option(
-        help="The most tokens an answer may have; with --synthetic exactly so many, or a distribution."
+        help="The most tokens an answer may have; with --synthetic its exact length, or a "
+        "distribution."
     ),
 ]
 CacheHit = Annotated[
     str | None,
-    typer.Option(help="With --synthetic: the share of input a prefix cache should know."),
+    typer.Option(help="With --synthetic: the share of input that a prefix cache should hold."),
 ]
 Prefixes = Annotated[
-    int | None, typer.Option(help="With --cache-hit: how many different beginnings.")
+    int | None, typer.Option(help="With --cache-hit: how many different prefixes.")
 ]
 Turns = Annotated[
     str | None,
-    typer.Option(help="Turns of a session: as --input-tokens, or ShareGPT's first so many."),
+    typer.Option(help="Turns of a session: as --input-tokens, or ShareGPT's first ones."),
 ]
 Think = Annotated[
     str | None, typer.Option(help="How long a user waits after an answer, such as 2s.")
 ]
 Speed = Annotated[float, typer.Option(help="With --trace: 2 is twice as fast as recorded.")]
 Offset = Annotated[
-    str | None, typer.Option(help="With --trace: its beginning that is skipped, such as 10m.")
+    str | None, typer.Option(help="With --trace: how much of its beginning to skip, such as 10m.")
 ]
 Length = Annotated[
-    str | None, typer.Option(help="With --trace: how much of it is taken, such as 5m.")
+    str | None, typer.Option(help="With --trace: how much of it to replay, such as 5m.")
 ]
 IgnoreEos = Annotated[
     bool,
@@ -115,7 +117,7 @@ IgnoreEos = Annotated[
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(help="Of arrivals and prompts, and sent with every request.")
+    int | None, typer.Option(help="Seeds arrivals and prompts; sent with every request.")
 ]
 Temperature = Annotated[float | None, typer.Option(help="Sent with every request; 0 if left out.")]
 Timeout = Annotated[
@@ -125,7 +127,7 @@ Timeout = Annotated[
 Slo = Annotated[
     list[str] | None,
     typer.Option(
-        "--slo", metavar="METRIC=LIMIT", help="What is promised: latency_p95=400ms. Repeatable."
+        "--slo", metavar="METRIC=LIMIT", help="An objective: latency_p95=400ms. Repeatable."
     ),
 ]
 Headers = Annotated[
@@ -149,11 +151,11 @@ Insecure = Annotated[
 Tokenizer = Annotated[
     str | None,
     typer.Option(
-        help="The model whose tokenizer counts, a folder or hub id; --model's where it is found here."
+        help="The model whose tokenizer counts tokens, a folder or hub id; --model's if it is here."
     ),
 ]
 Api = Annotated[
-    str | None, typer.Option(help="chat or completions; what the url ends in, else chat.")
+    str | None, typer.Option(help="chat or completions; what the URL ends in, else chat.")
 ]
 ApiKeyEnv = Annotated[
     str | None, typer.Option(help="The environment variable that holds the API key.")
@@ -168,7 +170,7 @@ ExperimentOrRun = Annotated[
     Path,
     typer.Argument(
         metavar="EXPERIMENT.YAML|RUN",
-        help="The experiment file, or a run directory whose adapters and checkpoints are then used.",
+        help="The experiment file, or a run directory, whose adapters and checkpoints are used.",
         show_default=False,
     ),
 ]
@@ -178,12 +180,12 @@ RunFolder = Annotated[
         metavar="RUN", help="A run directory, such as runs/news-topics.", show_default=False
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="The folder that run directories are made in.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder for run directories.")]
 Gate = Annotated[
     bool,
     typer.Option(
         "--gate",
-        help="Exit 0 only where a variant is to ship, 1 where none is, 2 where that is not settled.",
+        help="Exit 0 only if a variant is to ship, 1 if none is, 2 if that is not settled.",
     ),
 ]
 Variant = Annotated[
@@ -237,9 +239,9 @@ ModelOrUrl = Annotated[
         help="A model to serve (bundled:, folder or hub id), or the URL of an API, up to /v1."
     ),
 ]
-BaselinePrompt = Annotated[str, typer.Option(help="What to ask.")]
+BaselinePrompt = Annotated[str, typer.Option(help="The prompt.")]
 BaselineRequests = Annotated[
-    int, typer.Option(help="How many times to ask, all blocks together; p95 needs 200.")
+    int, typer.Option(help="How many requests to send, all blocks together; p95 needs 200.")
 ]
 BaselineTokens = Annotated[int, typer.Option(help="The most tokens an answer may have.")]
 ModelAtUrl = Annotated[
@@ -252,7 +254,7 @@ PeakRate = Annotated[
     str | None, typer.Option(help="The peak to plan for, requests/s (such as 120 or 600/min).")
 ]
 Headroom = Annotated[str, typer.Option(help="The share of each replica kept free.")]
-Spare = Annotated[int, typer.Option(help="Replicas beyond the need.")]
+Spare = Annotated[int, typer.Option(help="Replicas beyond those needed.")]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)
 ]
@@ -275,6 +277,7 @@ ComparisonGate = Annotated[
     bool,
     typer.Option(
         "--gate",
-        help="With two runs: exit 0 only where all is compared and nothing worse; 1 worse, 2 unsettled, 3 nothing compared.",
+        help="With two runs: exit 0 only if all is compared and nothing is worse; 1 worse, "
+        "2 unsettled, 3 nothing compared.",
     ),
 ]

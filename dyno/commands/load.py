@@ -1,11 +1,10 @@
-"""`dyno load`: a load on a URL that is already serving."""
+"""`dyno load`: loads on a URL that is already serving."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from dyno.commands.run import Shown, run_experiment
+from dyno.commands.run import RunOutput, run_experiment
 from dyno.experiment.from_flags.load_shape import LoadShape, plan_in_words
 from dyno.experiment.from_flags.prompt_source import PromptSource
 from dyno.experiment.from_flags.target import Target
@@ -18,22 +17,28 @@ __all__ = ["LoadShape", "PromptSource", "Target", "load_experiment_for", "load_u
 def load_url(
     target: Target, source: PromptSource, shape: LoadShape, name: str, out: Path, *, as_json: bool
 ) -> None:
-    """Loads a URL in a new run directory under `out`, and prints what was measured."""
+    """Loads a URL in a new run directory under `out`, and prints the results."""
     experiment = load_experiment_for(target, source, shape, name)
-    shown = Shown(first=plan_in_words(experiment), as_json=as_json)
-    run_experiment(experiment, Path.cwd(), out, shown=shown)
+    output = RunOutput(first=plan_in_words(experiment), as_json=as_json)
+    run_experiment(experiment, Path.cwd(), out, output=output)
 
 
 def load_experiment_for(
     target: Target, source: PromptSource, shape: LoadShape, name: str
 ) -> Experiment:
-    """One URL under one load or several. A trace without rate and concurrency is replayed at its own times."""
+    """The experiment that measures one URL under one or several loads.
+
+    A trace without a rate or concurrency is replayed at its recorded times.
+    """
     source.check()
     shape.check(source.recording)
-    api = target.asked_api()
-    sampling: dict[str, Any] = {} if source.synthetic else {"max_tokens": source.output_tokens}
-    sampling |= {"seed": shape.seed} if shape.seed is not None else {}
-    sampling |= {"temperature": shape.temperature} if shape.temperature is not None else {}
+    sampling: dict[str, str | int | float] = {}
+    if not source.synthetic:
+        sampling["max_tokens"] = source.output_tokens
+    if shape.seed is not None:
+        sampling["seed"] = shape.seed
+    if shape.temperature is not None:
+        sampling["temperature"] = shape.temperature
     extra = {"ignore_eos": True} if shape.ignore_eos else {}
     return checked_experiment(
         {
@@ -43,7 +48,7 @@ def load_experiment_for(
             "variants": [target.variant("url", extra)],
             "baseline": "url",
             "workload": {
-                "api": api,
+                "api": target.effective_api(),
                 "dataset": source.dataset() or "eval",
                 "tokenizer": shape.tokenizer,
                 "stages": shape.stages(source.recording),

@@ -20,18 +20,19 @@ from results.decision.capacity import plan_capacity
 
 
 def show_plan(run: Path, peak_rate: str | None, headroom: str, spare: int) -> None:
-    """Print the capacity plan and write `plan.json`. Without a peak, the experiment's own section plan counts.
+    """Prints the capacity plan and writes `plan.json`.
 
-    The journals are judged by the experiment as it is now: an slo that was changed since the run counts.
+    Without `peak_rate`, the experiment's own section plan counts. The plan uses the experiment as
+    it is now, with an slo that was changed since the run.
     """
     directory = existing_run(run)
     experiment = load_experiment(directory.experiment)
     plan = _plan_config(experiment, peak_rate, headroom, spare)
     with locked(directory.path):
         inputs = run_inputs(directory, experiment.model_copy(update={"plan": plan}))
-        made = plan_capacity(analyse(inputs), inputs)
-        write_json(made, directory.path / "plan.json")
-    show_capacity(open_console(), made)
+        capacity = plan_capacity(analyse(inputs), inputs)
+        write_json(capacity, directory.path / "plan.json")
+    show_capacity(open_console(), capacity)
 
 
 def _plan_config(

@@ -1,4 +1,4 @@
-"""`dyno quantize`: the checkpoints of the experiment's variants, and what quantizing lost."""
+"""`dyno quantize`: writes the variants' checkpoints and measures what quantizing lost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dyno.pipeline.training import make_adapter
 
 
 def quantize_variants(experiment: Path, out: Path, variants: Sequence[str]) -> None:
-    """Makes the checkpoints of all variants, or of those named; trains their adapter first."""
+    """Writes the checkpoints of all variants, or of those named; trains their adapter first."""
     with opened_run(experiment, out, variants) as run:
         make_adapter(run.prepared, run.directory, run.progress, variants)
         checkpoints = make_checkpoints(

@@ -1,4 +1,4 @@
-"""`dyno report`: summary, verdict and report of a stored run, made again from its journals."""
+"""`dyno report`: makes summary, verdict and report of a stored run again from its journals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rebuild(run: Path) -> tuple[Summary, Verdicts]:
 
 
 def read_summary(directory: RunDirectory) -> Summary:
-    """`summary.json` of a run. Raises BadInput where there is none, or one that is not readable."""
+    """The contents of a run's `summary.json`. Raises BadInput if it is missing or unreadable."""
     file = directory.path / "summary.json"
     try:
         return msgspec.json.decode(file.read_bytes(), type=Summary)

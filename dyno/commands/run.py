@@ -1,4 +1,4 @@
-"""`dyno run`: the whole pipeline of an experiment, and its results on the terminal."""
+"""`dyno run`: runs an experiment's pipeline and prints its results."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from dyno.pipeline.block_runner import Interrupted
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.run import run_pipeline
 from dyno.terminal import streams
-from dyno.terminal.loads_table import results_json
 from dyno.terminal.progress import open_console, progress_for
-from dyno.terminal.results import outage, show_results
+from dyno.terminal.results import outage, results_json, show_results
 from foundation.errors import SystemFailed
 from foundation.files.scratch import own_temporary_files
 from foundation.run.layout import RunDirectory, existing_run, held_run
@@ -24,24 +23,24 @@ from results.summary import Summary, Verdicts
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureUntil:
-    """How long the command line wants a run to measure, as the flags of `dyno run` say it."""
+class StoppingRule:
+    """When a run stops to measure, from the flags of `dyno run`; None leaves it to the file."""
 
     decided: bool = False
     resolution: str | None = None
     max_time: str | None = None
 
     def applied(self, experiment: Experiment) -> Experiment:
-        """The experiment, measured so long. Raises BadInput for flags that do not go together."""
+        """The experiment with this rule. Raises BadInput for flags that do not go together."""
         return experiment.measured_until(self.decided, self.resolution, self.max_time)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What is printed beside the results.
+class RunOutput:
+    """What a run prints beside the results.
 
-    `first` is said before anything starts. `excerpt` shows one answer. With `as_json`, results go
-    to standard output as JSON, and everything for people to standard error.
+    `first`: a line before anything starts. `excerpt`: whether to print one answer. `as_json`:
+    whether results go to standard output as JSON, and everything for people to standard error.
     """
 
     first: str = ""
@@ -50,10 +49,10 @@ class Shown:
 
 
 def run_file(
-    file: Path, out: Path, until: MeasureUntil = MeasureUntil()
+    file: Path, out: Path, rule: StoppingRule = StoppingRule()
 ) -> tuple[Summary, Verdicts]:
     """Runs an experiment file in a new run directory under `out`."""
-    experiment = until.applied(load_experiment(file))
+    experiment = rule.applied(load_experiment(file))
     return run_experiment(experiment, file.resolve().parent, out, file=file)
 
 
@@ -62,10 +61,10 @@ def run_demo(out: Path) -> tuple[Summary, Verdicts]:
     return run_file(example("news-topics"), out)
 
 
-def resume_run(run: Path, until: MeasureUntil) -> tuple[Summary, Verdicts]:
-    """Goes on with a run that was cut off."""
+def resume_run(run: Path, rule: StoppingRule) -> tuple[Summary, Verdicts]:
+    """Resumes a run that was cut off."""
     directory = existing_run(run)
-    experiment = until.applied(load_experiment(directory.experiment))
+    experiment = rule.applied(load_experiment(directory.experiment))
     return run_experiment(experiment, directory.path.resolve(), directory)
 
 
@@ -75,18 +74,18 @@ def run_experiment(
     at: RunDirectory | Path,
     *,
     file: Path | None = None,
-    shown: Shown = Shown(),
+    output: RunOutput = RunOutput(),
 ) -> tuple[Summary, Verdicts]:
     """Runs the pipeline, then prints the results.
 
-    `where`: the folder that relative paths start from. `at`: the run to go on with, or the folder
-    in which a run directory is made once everything was checked. `file`: the experiment's, for a
-    new run. Raises SystemFailed where not one request succeeded.
+    `where`: the folder that relative paths start from. `at`: the run to resume, or the folder for
+    a new run directory, which is made once everything was checked. `file`: the experiment file of
+    a new run. Raises SystemFailed if no request succeeded.
     """
-    console = open_console(stderr=shown.as_json)
+    console = open_console(stderr=output.as_json)
     with own_temporary_files(), progress_for(console) as progress, held_run(at) as folder:
-        if shown.first:
-            progress.log(shown.first)
+        if output.first:
+            progress.log(output.first)
         if isinstance(at, RunDirectory) and (note := edited(at, experiment)):
             progress.log(f"warning: {note}")
         prepared = prepare(experiment, where, progress)
@@ -104,10 +103,10 @@ def run_experiment(
                     f"what is whole is kept; go on with: dyno run --resume {directory.path}"
                 )
             raise
-    if shown.as_json:
-        streams.put(results_json(directory, summary, verdicts))
+    if output.as_json:
+        streams.print_utf8(results_json(directory, summary, verdicts))
     else:
-        show_results(console, directory, summary, verdicts, excerpt=shown.excerpt)
-    if words := outage(summary):
-        raise SystemFailed(words)
+        show_results(console, directory, summary, verdicts, excerpt=output.excerpt)
+    if problem := outage(summary):
+        raise SystemFailed(problem)
     return summary, verdicts

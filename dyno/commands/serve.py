@@ -1,4 +1,4 @@
-"""`dyno serve`: the variants' servers, up until Ctrl-C."""
+"""`dyno serve`: keeps the variants' servers up until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from serve import Hosting
 def serve_variants(experiment: Path, out: Path, variants: Sequence[str]) -> None:
     """Serves all variants, or those named, until Ctrl-C, SIGTERM or SIGHUP.
 
-    Makes what they lack first. Raises SystemFailed where a server dies.
+    Trains and writes missing checkpoints first. Raises SystemFailed if a server dies.
     """
     with opened_run(experiment, out, variants) as run:
         make_adapter(run.prepared, run.directory, run.progress, variants)
         make_checkpoints(run.prepared, run.directory, run.progress, variants)
-        served = [
+        variants_to_serve = [
             served_variant(run.prepared, variant, run.directory)
             for variant in run.prepared.experiment.variants
             if not variants or variant.name in variants
         ]
         config = run.prepared.experiment.serve.model_copy(update={"residency": "resident"})
-        run_loop(_keep_up(serve.check(served, config), run))
+        run_loop(_keep_up(serve.check(variants_to_serve, config), run))
 
 
 async def _keep_up(plan: serve.ServePlan, run: OpenedRun) -> None:

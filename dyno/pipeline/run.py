@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import serve
 from dyno.artifacts.record import Source
-from dyno.artifacts.resume import settle_weights, taken_up
+from dyno.artifacts.resume import settle_weights, with_earlier_measurements
 from dyno.checks.templates import template_notes
 from dyno.estimates.machine_speed import Pace, Work, keep, pace_of
 from dyno.estimates.stages import estimate_stages, model_bytes, training_tokens
@@ -40,7 +40,7 @@ def run_pipeline(
 
     `source`: the experiment file that a new run is of.
     """
-    prepared = taken_up(prepared, run)
+    prepared = with_earlier_measurements(prepared, run)
     check_disk(prepared, run)
     plan_serving(prepared, run)
     begin(prepared, run, progress, source)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from dyno.terminal.signals import counts
+from dyno.terminal.signals import ends_command
 
 Actions = Mapping[signal.Signals, Callable[[], object]]
 
@@ -16,7 +16,7 @@ Actions = Mapping[signal.Signals, Callable[[], object]]
 def handled(actions: Actions) -> Iterator[None]:
     """Have the running event loop call these; afterwards each signal does what it did before."""
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in actions if counts(number)}
+    before = {number: signal.getsignal(number) for number in actions if ends_command(number)}
     for number in before:
         loop.add_signal_handler(number, actions[number])
     try:

@@ -1,4 +1,4 @@
-"""Errors as a person meets them: one clear line on standard error, and an exit code."""
+"""Prints an error as one clear line on standard error, and picks the exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def explain(error: BaseException, *, debug: bool) -> int:
         return Exit.INTERRUPTED
     if isinstance(error, BaseExceptionGroup):  # several tasks failed: the first ended them all
         return explain(error.exceptions[0], debug=debug)
-    if callable(show := getattr(error, "show", None)):  # click's words for a wrong option
+    if callable(show := getattr(error, "show", None)):  # click's own message for a wrong option
         vars(error).update(message=printable(hide_keys(str(getattr(error, "message", "")))))
         show()
         return Exit.BAD_INPUT
@@ -23,13 +23,13 @@ def explain(error: BaseException, *, debug: bool) -> int:
     if isinstance(known, DynoError):
         fail(str(known), getattr(known, "detail", ""), error if debug else None)
         return known.exit_code
-    words = f"{type(error).__name__}: {error} (this is a fault of dyno; --debug shows where)"
-    fail(words, "", error if debug else None)
+    message = f"{type(error).__name__}: {error} (this is a fault of dyno; --debug shows where)"
+    fail(message, "", error if debug else None)
     return Exit.SYSTEM_FAILED
 
 
 def fail(message: str, detail: str = "", traced: BaseException | None = None) -> None:
-    """Prints an error on standard error: its line, lines of a log, and a traceback."""
+    """Prints an error's message, lines of a log and a traceback on standard error."""
     from dyno.terminal.progress import SafeConsole
 
     console = SafeConsole(stderr=True)
@@ -37,5 +37,5 @@ def fail(message: str, detail: str = "", traced: BaseException | None = None) ->
     console.print(hide_keys(" ".join(message.splitlines())), soft_wrap=True)
     if detail:
         console.print(hide_keys(detail.rstrip()), style="dim", soft_wrap=True)
-    if traced is not None:  # plain, since a key that a frame around it folds is not found
+    if traced is not None:  # without a frame, which could break a key in two and hide it from us
         console.print(hide_keys("".join(traceback.format_exception(traced))), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a person sees while it runs: one bar with stage, rate and time left; plain lines where nobody watches a terminal."""
+"""Shows progress: a live bar with rate and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,34 +30,37 @@ PIPE_WIDTH = 140
 
 
 class SafeConsole(Console):
-    """A terminal or a CI's log that obeys nobody but us: what servers, data and file names say is text in it, without keys.
+    """A console that prints text from servers, data and file names as text, and hides keys in it.
 
-    Neither brackets nor colons in a text are a style or a picture.
+    Control characters in it do nothing. Brackets and colons in it are no style and no emoji.
     """
 
     def __init__(self, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
-    def render_str(self, text: str, **how: Any) -> Text:
-        return super().render_str(printable(masked(text)), **how)
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text without keys and control characters, as rich's own method renders it."""
+        return super().render_str(printable(masked(text)), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
+        """The segments of anything printed, less control characters in its text."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 def open_console(stderr: bool = False) -> Console:
-    """The terminal; in a pipe, wide enough that a table need not fold. `stderr`: where standard output is for results only."""
+    """A console on standard output, or on `stderr`; in a pipe, wide enough for a table."""
     console = SafeConsole(stderr)
     return console if console.is_terminal else SafeConsole(stderr, PIPE_WIDTH)
 
 
 class _Rate(ProgressColumn):
-    """Units per second, or seconds per unit where that reads better."""
+    """Units per second, or seconds per unit if that reads better."""
 
     def render(self, task: Task) -> Text:
+        """The rate of a stage, empty until it is known."""
         unit = task.fields.get("unit", "")
         if not task.speed:
             return Text("")
@@ -72,11 +75,19 @@ class TerminalProgress:
 
     def __init__(self, console: Console) -> None:
         self._bar = Bar(
-            SpinnerColumn(), TextColumn("{task.description}", "bold", markup=False), BarColumn(bar_width=28),
-            MofNCompleteColumn(), _Rate(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            SpinnerColumn(),
+            TextColumn("{task.description}", "bold", markup=False),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", "dim", markup=False),
-            console=console, transient=True, speed_estimate_period=60,
-        )  # fmt: skip
+            console=console,
+            transient=True,
+            speed_estimate_period=60,
+        )
         self._task = self._bar.add_task("starting", total=None, note="", unit="")
 
     def __enter__(self) -> TerminalProgress:
@@ -92,15 +103,18 @@ class TerminalProgress:
         self._bar.stop()
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
+        """Starts a stage of `total` units, None if unknown."""
         self._bar.remove_task(self._task)
         self._task = self._bar.add_task(printable(masked(name)), total=total, note="", unit=unit)
 
     def advance(self, amount: float = 1, note: str = "") -> None:
+        """Adds finished units; `note` is shown beside the bar."""
         self._bar.update(self._task, advance=amount)
         if note:
             self._bar.update(self._task, note=printable(masked(note)))
 
     def log(self, line: str) -> None:
+        """Prints a line."""
         self._bar.console.print(line, markup=False, highlight=False)
 
 
@@ -110,7 +124,7 @@ class PlainProgress:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._name, self._unit, self._total, self._done = "", "", 0.0, 0.0
-        self._began = self._told = time.monotonic()
+        self._began = self._logged_at = time.monotonic()
 
     def __enter__(self) -> PlainProgress:
         return self
@@ -118,24 +132,26 @@ class PlainProgress:
     def __exit__(self, *_: object) -> None: ...
 
     def stage(self, name: str, total: float | None, unit: str) -> None:
+        """Starts a stage of `total` units, None if unknown."""
         self._name, self._unit, self._total, self._done = name, unit, total or 0.0, 0.0
-        self._began = self._told = time.monotonic()
+        self._began = self._logged_at = time.monotonic()
         self.log(f"{name}: {total:g} {unit}" if total else name)
 
     def advance(self, amount: float = 1, note: str = "") -> None:
+        """Adds finished units; `note` is shown beside the bar."""
         self._done += amount
         now = time.monotonic()
-        if now - self._told < PLAIN_EVERY_S:
+        if now - self._logged_at < PLAIN_EVERY_S:
             return
-        self._told = now
+        self._logged_at = now
         rate = self._done / (now - self._began)
         left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
         of = f"/{self._total:g}" if self._total else ""
-        self.log(
-            f"{self._name}: {self._done:g}{of} {self._unit}, {rate:.3g}/s{left}{'  ' + note if note else ''}"
-        )
+        end = f"  {note}" if note else ""
+        self.log(f"{self._name}: {self._done:g}{of} {self._unit}, {rate:.3g}/s{left}{end}")
 
     def log(self, line: str) -> None:
+        """Prints a line."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

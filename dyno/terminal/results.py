@@ -1,18 +1,29 @@
-"""Results on the terminal: the table, the verdicts with their reasons, and where the report lies."""
+"""Prints a run's results: tables, verdicts with their reasons, and the path of the report."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dyno.terminal.loads_table import loads_table
+from dyno.terminal.load_table import load_table
+from foundation.printable import json_printable
+from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory
 from results.report.table import Cell, in_order, rows
-from results.summary import CapacityPlan, Summary, Validity, VariantVerdict, Verdicts
+from results.summary import (
+    CapacityPlan,
+    StageSummary,
+    Summary,
+    Validity,
+    VariantVerdict,
+    Verdicts,
+)
 
 _COLOURS = {"SHIP": "bold green", "DON'T SHIP": "bold red", "INCONCLUSIVE": "bold yellow"}
 _EFFECTS = {"better": "green", "worse": "red"}
@@ -29,10 +40,10 @@ def show_results(
     *,
     excerpt: bool = False,
 ) -> None:
-    """Everything a person wants to see when a run is done."""
+    """Prints what a person wants to see when a run is done; with `excerpt`, one answer too."""
     console.print()
     console.print(comparison_table(summary, verdicts))
-    if loads := loads_table(summary):
+    if loads := load_table(summary):
         console.print(loads)
     _show_validity(console, summary.validity)
     _show_notes(console, summary)
@@ -50,16 +61,14 @@ def show_results(
 
 
 def _show_notes(console: Console, summary: Summary) -> None:
-    """What the report says of each measurement, where most failed first; then what holds for the whole run."""
+    """Prints notes on measurements, those with most failures first, then notes on the whole run."""
     stages = [(f"{v.variant}, {s.stage}", s) for v in in_order(summary) for s in v.stages]
-    worst_first = sorted(
-        stages, key=lambda at: at[1].succeeded / at[1].planned if at[1].planned else 0.0
-    )
-    places: dict[str, list[str]] = {}
+    worst_first = sorted(stages, key=lambda place: _success_rate(place[1]))
+    places_of: dict[str, list[str]] = {}
     for place, stage in worst_first:
         for note in stage.notes:
-            places.setdefault(note, []).append(place)
-    lines = [f"{_some(where)}: {note}" for note, where in places.items()] + summary.notes
+            places_of.setdefault(note, []).append(place)
+    lines = [f"{_first_few(places)}: {note}" for note, places in places_of.items()] + summary.notes
     for line in lines[:NOTES]:
         console.print(
             f"note: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True
@@ -70,32 +79,34 @@ def _show_notes(console: Console, summary: Summary) -> None:
         )
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first few of many."""
-    return "; ".join(names[:PLACES]) + (
-        f" and {len(names) - PLACES} more" if len(names) > PLACES else ""
-    )
+def _success_rate(stage: StageSummary) -> float:
+    return stage.succeeded / stage.planned if stage.planned else 0.0
+
+
+def _first_few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - PLACES} more" if len(names) > PLACES else ""
+    return "; ".join(names[:PLACES]) + more
 
 
 def outage(summary: Summary) -> str | None:
-    """What a run says in which not one request succeeded, with an example of its most frequent failure, or no server lived
-    to the end; None for any other.
+    """Why a run has no result: every request failed, or every server died. None for other runs.
+
+    It holds an example of the most frequent failure.
     """
     if {variant.variant for variant in summary.variants} <= summary.failed.keys():
-        return (
-            f"nothing was measured to the end: {'; '.join(dict.fromkeys(summary.failed.values()))}"
-        )
+        reasons = "; ".join(dict.fromkeys(summary.failed.values()))
+        return f"nothing was measured to the end: {reasons}"
     stages = [stage for variant in summary.variants for stage in variant.stages]
     planned = sum(stage.planned for stage in stages)
     if not planned or any(stage.succeeded for stage in stages):
         return None
     counts: Counter[str] = sum((Counter(stage.failures) for stage in stages), Counter())
-    examples = {name: words for stage in reversed(stages) for name, words in stage.examples.items()}
+    examples = {name: text for stage in reversed(stages) for name, text in stage.examples.items()}
     classes = ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
-    said = next(
+    example = next(
         (f"; {name}: {examples[name]}" for name, _ in counts.most_common() if name in examples), ""
     )
-    return f"nothing succeeded: all {planned:,} requests failed ({classes}){said}"
+    return f"nothing succeeded: all {planned:,} requests failed ({classes}){example}"
 
 
 def _show_validity(console: Console, validity: Validity) -> None:
@@ -105,27 +116,26 @@ def _show_validity(console: Console, validity: Validity) -> None:
 
 
 def comparison_table(summary: Summary, verdicts: Verdicts | None) -> Table:
-    """A row a metric, a column a variant, each with its difference to the baseline."""
-    made = rows(summary, verdicts)
+    """A row for each metric, a column for each variant, with differences to the baseline."""
+    metrics = rows(summary, verdicts)
     table = Table(
         header_style="bold",
         title=f"{summary.name}: baseline {summary.baseline}",
         title_justify="left",
     )
-    for column in made.columns:
+    for column in metrics.columns:
         table.add_column(column.title, justify=column.align, overflow="fold")
-    for row in made.rows:
-        table.add_row(row.title, *map(_cell, row.cells), *([row.limit] if made.has_limits else []))
-    table.caption = (
-        "\n".join(f"{number}: {reason}" for number, reason in enumerate(made.notes, start=1))
-        or None
-    )
+    for row in metrics.rows:
+        limit = [row.limit] if metrics.has_limits else []
+        table.add_row(row.title, *map(_cell, row.cells), *limit)
+    notes = [f"{number}: {reason}" for number, reason in enumerate(metrics.notes, start=1)]
+    table.caption = "\n".join(notes) or None
     table.caption_justify = "left"
     return table
 
 
 def _cell(cell: Cell) -> Text:
-    """The value, and below it the difference to the baseline: coloured where it is shown, "≈" where it is within noise."""
+    """A value above its difference to the baseline: coloured if clear, "≈" if within noise."""
     value = Text(
         cell.value + (f" [{cell.note}]" if cell.note else ""),
         "bold red" if cell.outcome == "fails" else "",
@@ -155,8 +165,6 @@ def _lines(console: Console, lines: Sequence[str]) -> None:
 
 
 def _show_excerpt(console: Console, run: RunDirectory, variant: str) -> None:
-    from foundation.run.journal import Journal, read_journal
-
     for file in sorted((run.path / "load" / variant).glob("*/block-*.jsonl")):
         journal = read_journal(file)
         answers = (
@@ -173,24 +181,30 @@ def _show_excerpt(console: Console, run: RunDirectory, variant: str) -> None:
 
 
 def show_capacity(console: Console, plan: CapacityPlan) -> None:
-    """A line a variant: what one replica holds, how many replicas, what they cost."""
-    title = f"{plan.name}: {plan.peak_rate:g} requests/s at the peak, {plan.headroom:.0%} headroom, {plan.spare} spare"
+    """Prints a row for each variant: what one replica holds, how many replicas, and their cost."""
+    title = (
+        f"{plan.name}: {plan.peak_rate:g} requests/s at the peak, "
+        f"{plan.headroom:.0%} headroom, {plan.spare} spare"
+    )
     table = Table("variant", title=title, title_justify="left")
     for heading in ("one replica holds", "replicas", "per month"):
         table.add_column(heading, justify="right")
     for variant in plan.variants:
-        held = (
-            "-"
-            if variant.rate_per_replica is None
-            else f"{'at least ' * variant.lower_bound}{variant.rate_per_replica:.3g}/s"
-        )
+        rate, bound = variant.rate_per_replica, "at least " * variant.lower_bound
+        held = "-" if rate is None else f"{bound}{rate:.3g}/s"
+        replicas = "-" if variant.replicas is None else str(variant.replicas)
         cost = "-" if variant.cost_per_month is None else f"${variant.cost_per_month:,.0f}"
-        table.add_row(
-            Text(variant.variant),
-            held,
-            "-" if variant.replicas is None else str(variant.replicas),
-            cost,
-        )
+        table.add_row(Text(variant.variant), held, replicas, cost)
     console.print(table)
     _lines(console, [f"{v.variant}: {v.sentence}" for v in plan.variants])
     _show_validity(console, plan.validity)
+
+
+def results_json(run: RunDirectory, summary: Summary, verdicts: Verdicts) -> str:
+    """The contents of `summary.json` and `verdict.json` in one object, and the run's path."""
+    results = {
+        "run": os.fsencode(run.path).decode("utf-8", "replace"),
+        "summary": summary,
+        "verdict": verdicts,
+    }
+    return json_printable(msgspec.json.format(msgspec.json.encode(results), indent=2).decode())

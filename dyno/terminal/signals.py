@@ -1,4 +1,4 @@
-"""Signals that end a command as Ctrl-C does: cleanly, with exit code 130 and no process left behind."""
+"""Ends a command on a signal as on Ctrl-C: exit code 130, and no process left behind."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def end_as_ctrl_c() -> None:
-    """Have each of `ENDING` raise KeyboardInterrupt.
+    """Makes each signal of `ENDING` raise KeyboardInterrupt.
 
-    SIGINT does so in the background of a script too, where the shell has it ignored.
+    SIGINT does so in the background of a script too, although the shell ignores it there.
     """
     for number in ENDING:
-        if counts(number):
-            signal.signal(
-                number, signal.default_int_handler
-            )  # for SIGINT, asyncio takes its place and cancels the task
+        if ends_command(number):
+            # For SIGINT, asyncio replaces this handler by one that cancels the task.
+            signal.signal(number, signal.default_int_handler)
 
 
-def counts(number: int) -> bool:
-    """False for a SIGHUP that is ignored, as under `nohup`: it stays so."""
+def ends_command(number: int) -> bool:
+    """Whether the signal ends a command: all do but a SIGHUP that is ignored, as under `nohup`."""
     return number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 
 
 @contextmanager
 def ending_now() -> Iterator[None]:
-    """Within it, such a signal ends the process then and there: the threads of a library would first fetch all that they began.
+    """Ends the process at once on a signal of `ENDING`; use it for work that needs no clean-up.
 
-    For what leaves nothing to clean up.
+    Python would first wait for a library's threads to finish their downloads.
     """
 
     def end(number: int, frame: object) -> None:
@@ -43,7 +42,7 @@ def ending_now() -> Iterator[None]:
             sys.stdout.flush()
         os._exit(Exit.INTERRUPTED)
 
-    before = {number: signal.signal(number, end) for number in ENDING if counts(number)}
+    before = {number: signal.signal(number, end) for number in ENDING if ends_command(number)}
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Standard streams that are open, take every character and never end a run: what was measured is on the disk."""
+"""Makes the standard streams safe: open, able to print every character, never the end of a run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PLAIN = str.maketrans(
 
 
 class _Outlet(io.FileIO):
-    """A descriptor whose reader may go away, or whose disk may fill: the first `problem` is kept, what follows is dropped."""
+    """A descriptor that drops everything after its first `problem`, such as a closed pipe."""
 
     problem: OSError | None = None
 
@@ -43,32 +43,30 @@ class _Outlet(io.FileIO):
         return memoryview(data).nbytes
 
 
-def steady() -> None:
-    """Open the standard streams that are closed, and have the two that are written to lose no run.
+def make_safe() -> None:
+    """Opens closed standard streams, and lets no failed write to one end a run.
 
-    A closed one would be the number of the next file that is opened, and what a library prints would go into it. Streams
-    that somebody has put in their place, such as a test, are left as they are.
+    The next file to be opened would get a closed stream's number, and a library's prints would go
+    into it. Streams that replace the standard ones, as in a test, stay as they are.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(
-                os.open(os.devnull, os.O_RDWR), True
-            )  # gets the lowest number that is free: this one
+            # The new file gets the lowest free number, which is `descriptor`.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
         sys.stdin = io.TextIOWrapper(
             io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8"
         )
     codecs.register_error("plain", _plain)
     if sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__:
-        sys.stdout, sys.stderr = _steadied(sys.stdout, 1), _steadied(sys.stderr, 2)
-        os.environ["PYTHONIOENCODING"] = (
-            "utf-8:replace"  # of child processes, which write into files and to us
-        )
+        sys.stdout, sys.stderr = _safe(sys.stdout, 1), _safe(sys.stderr, 2)
+        # For child processes, which write to files and to us.
+        os.environ["PYTHONIOENCODING"] = "utf-8:replace"
 
 
-def _steadied(stream: TextIO | None, descriptor: int) -> TextIO:
+def _safe(stream: TextIO | None, descriptor: int) -> TextIO:
     out = io.BufferedWriter(_Outlet(descriptor, "w", closefd=False))
     if not isinstance(stream, io.TextIOWrapper):
         return io.TextIOWrapper(out, encoding="utf-8", errors="plain")
@@ -88,15 +86,15 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
     return "".join(c if c.isascii() else "?" for c in text), error.end
 
 
-def put(text: str) -> None:
-    """A line for another program on standard output: UTF-8, whatever the terminal takes."""
+def print_utf8(text: str) -> None:
+    """Prints a line for another program on standard output, in UTF-8 whatever the locale says."""
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
     sys.stdout.buffer.flush()
 
 
-def lost() -> str | None:
-    """Why standard output did not take everything; None where it did, or where its reader chose to go."""
+def output_problem() -> str | None:
+    """Why standard output is incomplete; None if it is complete, or if its reader closed it."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     problem = raw.problem if isinstance(raw, _Outlet) else None

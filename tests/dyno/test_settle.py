@@ -10,7 +10,13 @@ from typing import Any
 from msgspec.structs import replace as replace_fields
 
 from dyno.artifacts.graph import Outside
-from dyno.artifacts.resume import changes, keep_prompts, reconcile, settle_weights, taken_up
+from dyno.artifacts.resume import (
+    changes,
+    keep_prompts,
+    reconcile,
+    settle_weights,
+    with_earlier_measurements,
+)
 from dyno.artifacts.stored import making, mark
 from dyno.experiment.schema import Experiment
 from dyno.pipeline import relative_rates
@@ -145,7 +151,7 @@ def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: 
     relative_rates.write_rates(relative_rates.measured_from(held, of.experiment), run.rates)
     mark(run.rates, known.graph.rates)
 
-    again = taken_up(of, run)
+    again = with_earlier_measurements(of, run)
     assert (
         again.rates == {"s": 5.0}
         and again.prompts == known.prompts
@@ -163,7 +169,9 @@ def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: 
             update={"workload": workload.model_copy(update={"seed": 1})}
         ),
     )
-    assert changes(taken_up(other, run), run) == ["since run began: workload.seed: was 0, is 1"]
+    assert changes(with_earlier_measurements(other, run), run) == [
+        "since run began: workload.seed: was 0, is 1"
+    ]
 
 
 def test_other_settings_are_another_thing_and_no_surprise(tmp_path: Path) -> None:

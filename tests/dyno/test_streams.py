@@ -56,7 +56,7 @@ def test_no_terminal_loses_a_run_or_changes_a_verdict(run: Path, tmp_path: Path,
 def script(
     text: str, *, shell: str = '"$@"', environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    whole = f"from dyno.terminal import streams\nimport os, sys\nstreams.steady()\n{text}"
+    whole = f"from dyno.terminal import streams\nimport os, sys\nstreams.make_safe()\n{text}"
     command = ["bash", "-c", shell, "bash", sys.executable, "-c", whole]
     return subprocess.run(
         command, capture_output=True, check=False, env={**os.environ, **(environment or {})}
@@ -71,7 +71,7 @@ def test_a_file_is_never_opened_as_a_closed_stream(tmp_path: Path) -> None:
 
 def test_signs_have_likes_in_ascii_and_json_stays_utf_8() -> None:
     done = script(
-        "print('≈ 3 µs, 2 × 日')\nstreams.put('{\"name\": \"日\"}')",
+        "print('≈ 3 µs, 2 × 日')\nstreams.print_utf8('{\"name\": \"日\"}')",
         environment={"PYTHONIOENCODING": "ascii"},
     )
     assert (done.stdout, done.stderr) == (b"~ 3 us, 2 x ?\n" + '{"name": "日"}\n'.encode(), b"")

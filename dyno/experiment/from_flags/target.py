@@ -46,7 +46,7 @@ class Target:
         }
         return {**made, "request": given or None}
 
-    def asked_api(self) -> str:
+    def effective_api(self) -> str:
         """The API that is named, or that the url's end names. Raises BadInput for what is no address."""
         if self.url.startswith("${"):
             return self.api or "chat"

@@ -1,20 +1,15 @@
-"""Every load of a run on one screen, and a run's results for other programs."""
+"""A table of every load of a run."""
 
 from __future__ import annotations
 
-import os
-
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
 from foundation.format import capital, scale
-from foundation.printable import json_printable
-from foundation.run.layout import RunDirectory
 from results.report.table import in_order
-from results.summary import StageSummary, Summary, Verdicts
+from results.summary import StageSummary, Summary
 
-# The columns of the table: enough to see where latency leaves the floor and throughput stops growing.
+# Enough to see where latency leaves the floor and throughput stops growing.
 _COLUMNS = (
     "latency_p50",
     "latency_p95",
@@ -26,8 +21,8 @@ _COLUMNS = (
 )
 
 
-def loads_table(summary: Summary) -> Table | None:
-    """A row for each load and variant, the judged load marked; None where there is one load."""
+def load_table(summary: Summary) -> Table | None:
+    """A row for each load and variant, the judged load marked; None for a single load."""
     stages = [(variant, stage) for variant in in_order(summary) for stage in variant.stages]
     if len({stage.stage for _, stage in stages}) < 2:
         return None
@@ -55,13 +50,3 @@ def loads_table(summary: Summary) -> Table | None:
 
 def _value(stage: StageSummary, key: str) -> float | None:
     return stage.metrics[key].value if key in stage.metrics else None
-
-
-def results_json(run: RunDirectory, summary: Summary, verdicts: Verdicts) -> str:
-    """`summary.json` and `verdict.json` in one object, and where the run lies."""
-    made = {
-        "run": os.fsencode(run.path).decode("utf-8", "replace"),
-        "summary": summary,
-        "verdict": verdicts,
-    }
-    return json_printable(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
