@@ -22,7 +22,8 @@ def test_the_walls_between_packages_hold() -> None:
 def test_help_and_loading_a_url_import_no_heavy_library() -> None:
     heavy = ("torch", "transformers", "vllm", "pyarrow", "pandas", "scipy.stats")
     code = (
-        "import sys, dyno.cli, dyno.pipeline.measure, dyno.commands.load, loadgen, serve, finetune, quantize, results\n"
+        "import sys, dyno.cli, dyno.pipeline.measure, dyno.commands.load, loadgen, serve, "
+        "finetune, quantize, results\n"
         f"print([name for name in {heavy!r} if name in sys.modules])"
     )
     done = subprocess.run(
@@ -32,7 +33,10 @@ def test_help_and_loading_a_url_import_no_heavy_library() -> None:
 
 
 def test_help_reads_no_configuration_library() -> None:
-    code = "import sys, dyno.cli; print([name for name in ('pydantic', 'numpy', 'aiohttp', 'yaml') if name in sys.modules])"
+    code = (
+        "import sys, dyno.cli; print([name for name in ('pydantic', 'numpy', 'aiohttp', "
+        "'yaml') if name in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -68,7 +68,8 @@ def opens_text(call: ast.Call, name: str) -> bool:
 
 def is_descriptor(call: ast.Call) -> bool:
     """`os.open`, which has no encoding."""
-    return isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) and call.func.value.id == "os" and (
+    return isinstance(call.func, ast.Attribute) and isinstance(call.func.value,
+        ast.Name) and call.func.value.id == "os" and (
         call.func.attr == "open"
     )  # fmt: skip
 

@@ -75,4 +75,7 @@ def said(found: Difference) -> str:
     if found.absolute.value is None:
         return f"none ({found.absolute.reason})"
     low, high = found.absolute.low, found.absolute.high
-    return f"{found.absolute.value:+.4g} ({low:+.4g} to {high:+.4g}), p {found.p}, differs {found.differs}"
+    return (
+        f"{found.absolute.value:+.4g} ({low:+.4g} to {high:+.4g}), p {found.p}, "
+        f"differs {found.differs}"
+    )

@@ -64,9 +64,12 @@ def _experiment(names: list[str], size: Size) -> str:
         f'{{name: {name}, url: "http://127.0.0.1:1/v1", model: m}}' for name in names
     )
     return (
-        f"name: drawn\nmodel: m\ndata: {{prompt: hi}}\nvariants: [{variants}]\nbaseline: {names[0]}\n"
-        f"workload: {{stages: [{{rate: {_RATE:g}, requests: {size.in_block}, warmup: 0s}}], blocks: {size.blocks}}}\n"
-        "slo: {ttft_p95: 500ms, latency_p95: 5s, tpot_p95: 40ms, error_rate: 1%}\nquality: {scorer: contains, min: 0.5}\n"
+        f"name: drawn\nmodel: m\ndata: {{prompt: hi}}\nvariants: [{variants}]\n"
+        f"baseline: {names[0]}\n"
+        f"workload: {{stages: [{{rate: {_RATE:g}, requests: {size.in_block}, warmup: 0s}}], "
+        f"blocks: {size.blocks}}}\n"
+        "slo: {ttft_p95: 500ms, latency_p95: 5s, tpot_p95: 40ms, error_rate: 1%}\n"
+        "quality: {scorer: contains, min: 0.5}\n"
     )
 
 
@@ -91,10 +94,11 @@ def _journal(
     window_ns = round(n / _RATE * 1e9)
     began_ns = (block * size.variants + variant) * (window_ns + 60 * 10**9)
     header: dict[str, Any] = {
-        "schema_version": 1, "variant": name, "stage": f"rate-{_RATE:g}", "block": block, "seed": block, "model": "m",
-        "transport": "socket", "clock": "kernel", "prompt_style": "plain", "api": "chat", "arrivals": "constant",
-        "offered_rate": _RATE, "concurrency": None, "planned": n, "window_start_ns": 0, "window_end_ns": window_ns,
-        "workers": 1, "receiver": "compiled",
+        "schema_version": 1, "variant": name, "stage": f"rate-{_RATE:g}", "block": block,
+        "seed": block, "model": "m", "transport": "socket", "clock": "kernel",
+        "prompt_style": "plain", "api": "chat", "arrivals": "constant",
+        "offered_rate": _RATE, "concurrency": None, "planned": n, "window_start_ns": 0,
+        "window_end_ns": window_ns, "workers": 1, "receiver": "compiled",
     }  # fmt: skip
     yield _line(
         {**header, "origin_monotonic_ns": 10**12 + began_ns, "origin_unix_ns": _EPOCH_NS + began_ns}
@@ -141,10 +145,11 @@ def _record(
         [_label(prompt if generator.random() < 0.8 else prompt + 1), *_said(chunks - 1, generator)]
     )
     return record | {
-        "chunk_ns": gaps, "chunk_tokens": [1] * chunks, "done_ns": sum(gaps) + 50_000, "status": 200, "finish_reason": "stop",
-        "failure": None, "error": None, "input_tokens": 120, "output_tokens": chunks, "tokens_from": "server", "text": answer,
-        "server_metrics": None, "client_lag_ns": _ns(generator.exponential(_LAG_US * 1e3, chunks)), "shared_tokens": None,
-        "cached_tokens": None,
+        "chunk_ns": gaps, "chunk_tokens": [1] * chunks, "done_ns": sum(gaps) + 50_000,
+        "status": 200, "finish_reason": "stop", "failure": None, "error": None, "input_tokens": 120,
+        "output_tokens": chunks, "tokens_from": "server", "text": answer,
+        "server_metrics": None, "client_lag_ns": _ns(generator.exponential(_LAG_US * 1e3, chunks)),
+        "shared_tokens": None, "cached_tokens": None,
     }  # fmt: skip
 
 

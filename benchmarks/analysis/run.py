@@ -38,15 +38,18 @@ def main() -> int:
         write_run(run, size)
         journals = sum(file.stat().st_size for file in run.rglob("*.jsonl")) / 1e9
         print(
-            f"{size.variants} variants x {size.blocks} blocks x {size.in_block:,} requests x {size.chunks} chunks, "
-            f"{journals:.2f} GB of journals\n{_processor()}, one core, load average {os.getloadavg()[0]:.1f}\n"
+            f"{size.variants} variants x {size.blocks} blocks x {size.in_block:,} requests x "
+            f"{size.chunks} chunks, "
+            f"{journals:.2f} GB of journals\n"
+            f"{_processor()}, one core, load average {os.getloadavg()[0]:.1f}\n"
         )
         print("| | wall | CPU | peak memory |\n|---|---|---|---|")
         costs, digests = [], []
         for number in (1, 2):
             cost = report(run)
             print(
-                f"| dyno report, {number} | {cost.wall_s:.1f} s | {cost.cpu_s:.1f} s | {cost.peak_gb:.2f} GB |",
+                f"| dyno report, {number} | {cost.wall_s:.1f} s | {cost.cpu_s:.1f} s | "
+                f"{cost.peak_gb:.2f} GB |",
                 flush=True,
             )
             costs.append(cost)

@@ -139,7 +139,10 @@ def objectives(runs: int, only: str) -> bool:
                 must = f"<= {ALLOWED:.1%}" if case.power is None else f">= {case.power:.0%}"
                 good = good and kept
                 rates = f"{found['holds']:.1%} | {found['fails']:.1%}"
-                line = f"| {case.kind} | {case.shape} | {case.data} | {rates} | {must} | {'ok' if kept else 'MISSED'} |"
+                line = (
+                    f"| {case.kind} | {case.shape} | {case.data} | {rates} | {must} | "
+                    f"{'ok' if kept else 'MISSED'} |"
+                )
                 print(re.sub(r"(?<=\d)%", " %", line), flush=True)
     return good
 
@@ -157,14 +160,16 @@ def main() -> int:
 def comparisons(runs: int) -> bool:
     """The bounds themselves, on simulated measurements. Returns whether all rows are as they must be."""
     print(
-        f"{runs:,} comparisons a row; ten interleaved blocks of 500 requests a variant where nothing else is said.\n"
+        f"{runs:,} comparisons a row; ten interleaved blocks of 500 requests a variant where "
+        "nothing else is said.\n"
     )
     print("| simulated | of | share | must be | |\n|---|---|---|---|---|")
     good = True
     for what, of, rate, must, holds in rows(runs):
         good = good and holds
         print(
-            f"| {what} | {of} | {rate:.1%} | {must} | {'' if not must else 'ok' if holds else 'MISSED'} |",
+            f"| {what} | {of} | {rate:.1%} | {must} | "
+            f"{'' if not must else 'ok' if holds else 'MISSED'} |",
             flush=True,
         )
     return good

@@ -62,7 +62,8 @@ def main() -> int:
                 settings |= {"prompt": None, **_chat(settings, Path(folder))}
             scores = _rounds(kind, args.rounds, settings, recipe)
         print(
-            f"\n{kind}: {recipe.batch_size} {'packed rows' if recipe.packing else 'examples'} a step\n\n{table(scores)}\n"
+            f"\n{kind}: {recipe.batch_size} {'packed rows' if recipe.packing else 'examples'} a "
+            f"step\n\n{table(scores)}\n"
         )
         failed |= verdict(kind, scores)
     return int(failed)

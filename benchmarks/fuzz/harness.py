@@ -21,9 +21,11 @@ SEEDS = {
     ],
     "reply": [
         b'\x00data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n'
-        b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
+        b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}], '
+        b'"usage": {"prompt_tokens": 5, "completion_tokens": 2}}\n\n'
         b"data: [DONE]\n\n",
-        b'\x07data: {"choices": [{"text": "a", "finish_reason": "length"}], "metrics": {"x": 1.5}}\n\ndata: [DONE]\n\n',
+        b'\x07data: {"choices": [{"text": "a", "finish_reason": "length"}], '
+        b'"metrics": {"x": 1.5}}\n\ndata: [DONE]\n\n',
         b'\x09data: {"error": {"message": "died"}}\n\n',
     ],
     "chunked": [b"\x005\r\nabcde\r\n0\r\n\r\n", b"\x04a;x=1\r\n0123456789\r\n0\r\nX: y\r\n\r\n"],
@@ -46,18 +48,22 @@ SEEDS = {
     "trace": [
         b'{"timestamp": 250, "input_length": 40, "output_length": 6, "hash_ids": [1, 2]}\n'
         b'{"timestamp": 500, "text_input": "x"}\n',
-        b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04Z,3,8\n",
+        b"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n"
+        b"2023-11-16 18:17:04Z,3,8\n",
         b"Timestamp,Model,Request tokens,Response tokens\n5,GPT-4,472,18\n5.5,GPT-4,1.0,0\n",
         b'{"at": 1}\n{"at": 2.5, "session_id": "a"}\n{"session_id": "a", "delay": 3}\n',
     ],
     "examples": [
-        b'\x00{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}\n',
-        b'\x01[{"instruction": "I", "input": "X", "output": "A"}, {"prompt": "Q", "completion": 1.0}]',
+        b'\x00{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", '
+        b'"content": "A"}]}\n',
+        b'\x01[{"instruction": "I", "input": "X", "output": "A"}, {"prompt": "Q", '
+        b'"completion": 1.0}]',
         b'\x02prompt,completion\nQ,A\n"Q\nQ","A ""A"""\n',
         b"\x03prompt\tcompletion\nQ\tA\n",
     ],
     "conversations": [
-        b'[{"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, {"messages": []}]'
+        b'[{"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}, '
+        b'{"messages": []}]'
     ],
     "prompts": [
         b'{"id":"q","set":"eval","messages":{"plain":[{"role":"user","content":"x"}]},"reference":"y"}\n'

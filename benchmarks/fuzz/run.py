@@ -18,8 +18,8 @@ from pathlib import Path
 SHARES = {
     "sse": 16, "sse_of_fragments": 4, "reply": 5, "reply_of_fragments": 2,
     "chunked": 17, "head": 17, "compressed": 10, "journal": 10, "prompts": 9,
-    "trace": 2, "trace_of_fragments": 2, "examples": 2, "examples_of_fragments": 2, "conversations": 1,
-    "conversations_of_fragments": 1,
+    "trace": 2, "trace_of_fragments": 2, "examples": 2, "examples_of_fragments": 2,
+    "conversations": 1, "conversations_of_fragments": 1,
 }  # fmt: skip
 _SECONDS_AN_INPUT = 10
 _LONGEST = {"journal": 2000}
@@ -78,7 +78,8 @@ def fuzz(name: str, inputs: int, corpus: Path) -> tuple[str, int, float, str]:
     tried = [int(number) for number in re.findall(r"^(?:#|Done )(\d+)", done.stdout, re.MULTILINE)]
     found = "" if done.returncode == 0 else done.stdout[-2000:]
     print(
-        f"{name}: {max(tried, default=0):,} inputs in {seconds:.0f} s{': ' + found if found else ''}",
+        f"{name}: {max(tried, default=0):,} inputs in {seconds:.0f} "
+        f"s{': ' + found if found else ''}",
         flush=True,
     )
     return name, max(tried, default=0), seconds, found.strip().splitlines()[-1] if found else ""

@@ -31,10 +31,11 @@ BROKEN: tuple[Failure | None, ...] = ("reset", None)
 FRAGMENTS = [
     b"data: ", b"data:", b"event: error", b"event: ping", b"error: ", b"id: 1", b"retry: 5", b": ",
     b"\n", b"\n\n", b"\r\n", b"\r", b"[DONE]", b"data: [DONE]\n\n", b"\xef\xbb\xbf",
-    b"{", b"}", b"[", b"]", b",", b":", b'"', b"null", b"true", b"NaN", b"1e999", b"-1", b"99999999999999999999", b"0", b"7",
-    b" ", b"\\", b"\xff", b"\xf0\x9f", b"\\ud83d", b"\\ude42", b'"choices"', b'"delta"', b'"content"', b'"text"',
-    b'"finish_reason"', b'"stop"', b'"abort"', b'"tool_calls"', b'"usage"', b'"error"', b'"message"',
-    b'{"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}',
+    b"{", b"}", b"[", b"]", b",", b":", b'"', b"null", b"true", b"NaN", b"1e999", b"-1",
+    b"99999999999999999999", b"0", b"7", b" ", b"\\", b"\xff", b"\xf0\x9f", b"\\ud83d", b"\\ude42",
+    b'"choices"', b'"delta"', b'"content"', b'"text"',
+    b'"finish_reason"', b'"stop"', b'"abort"', b'"tool_calls"', b'"usage"', b'"error"',
+    b'"message"', b'{"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}',
     b'{"choices": [{"index": 1, "delta": {"content": "b"}}]}',
     b'{"choices": [{"delta": {"content": "a"}}], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}',
     b'{"choices": [{"delta": {}, "finish_reason": "stop"}]}',
@@ -123,8 +124,9 @@ def _record(answer: Reply, verdict: tuple[Failure | None, str | None]) -> Reques
     assert len(told.chunks) == len(answer.chunk_at_ns)
     assert told.output is None or told.output or not answer.chunk_at_ns, "no token beside text"
     return RequestRecord(
-        id=1, prompt_id="q", scheduled_ns=0, chunk_ns=answer.chunk_at_ns, chunk_tokens=told.chunks, failure=verdict[0],
-        finish_reason=answer.finish_reason, error=verdict[1], input_tokens=told.input, output_tokens=told.output,
+        id=1, prompt_id="q", scheduled_ns=0, chunk_ns=answer.chunk_at_ns, chunk_tokens=told.chunks,
+        failure=verdict[0], finish_reason=answer.finish_reason, error=verdict[1],
+        input_tokens=told.input, output_tokens=told.output,
         text=answer.text, server_metrics=answer.server_metrics, cached_tokens=told.cached,
         notes=[*answer.notes(), *told.notes] or None,
     )  # fmt: skip

@@ -146,7 +146,10 @@ def _values(
                     if said is not None and (
                         true is None or abs(said - true) > NEAR * max(abs(true), 1e-3)
                     ):
-                        yield f"{variant['variant']}, {stage['stage']}: {key} {statistic} is {true}, not {said}"
+                        yield (
+                            f"{variant['variant']}, {stage['stage']}: {key} {statistic} is "
+                            f"{true}, not {said}"
+                        )
         at = facts.get((variant["variant"], variant["judged_stage"]), Facts())
         said, true = variant["metrics"]["quality"]["value"], at.quality(references)
         if said is not None and (true is None or abs(said - true) > NEAR):
@@ -214,7 +217,10 @@ def _own_value(objective: Json, at: Facts, asked: Json) -> Iterator[str]:
         (_beyond(objective, own) > NEAR * own) != fails
         and abs(_beyond(objective, own)) > NEAR * own
     ):
-        yield f"{objective['label']} {objective['outcome']} at {objective['limit']}, and is {own} by the journals"
+        yield (
+            f"{objective['label']} {objective['outcome']} at {objective['limit']}, "
+            f"and is {own} by the journals"
+        )
 
 
 def _claim(said: Claim | None, objective: Json) -> Iterator[str]:

@@ -36,7 +36,8 @@ def main() -> None:
         took_s = (max(row[-1] for row in stamps) - min(row[0] for row in stamps)) / 1e9
         events, writes = STREAMS * tokens, sum(len(set(row)) for row in stamps)
         print(
-            f"{rate:,} events/s asked: {events / took_s:,.0f} sent in {writes / took_s:,.0f} writes/s, "
+            f"{rate:,} events/s asked: {events / took_s:,.0f} sent in {writes / took_s:,.0f} "
+            "writes/s, "
             f"{cpu_s / events * 1e6:.1f} µs of CPU an event",
             flush=True,
         )

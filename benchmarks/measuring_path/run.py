@@ -43,7 +43,8 @@ def main() -> None:
         args.rates, args.streams, args.runs = [40_000], [800, 1000], 2
     tools = [tool for tool in installed() if not args.tools or tool.name in args.tools]
     print(
-        f"{_machine()}; client on core {_CLIENT_CORE}, emulator on core {_EMULATOR_CORE}; load average {os.getloadavg()[0]:.1f}\n"
+        f"{_machine()}; client on core {_CLIENT_CORE}, emulator on core {_EMULATOR_CORE}; "
+        f"load average {os.getloadavg()[0]:.1f}\n"
     )
     scores = []
     loads = [(rate, streams, args.seconds) for rate in args.rates for streams in args.streams]
@@ -56,7 +57,10 @@ def main() -> None:
                     score = measure(tool, rate, streams, seconds, args.ttft)
                     scores.append(score)
                     out.write(json.dumps(asdict(score)) + "\n")
-                    found = f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event, emulator {score.emulator_us:.1f}"
+                    found = (
+                        f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event, "
+                        f"emulator {score.emulator_us:.1f}"
+                    )
                     print(
                         f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {found}",
                         flush=True,
@@ -65,7 +69,8 @@ def main() -> None:
     for _ in range(args.runs if args.request_rate else 0):
         sends = run(measure_requests(args.request_rate, args.seconds, _EMULATOR_CORE))
         print(
-            f"{sends.asked:,.0f} requests/s, constant: p99 of sent - scheduled {sends.slip_p99_ms:.3f} ms, "
+            f"{sends.asked:,.0f} requests/s, constant: p99 of sent - scheduled "
+            f"{sends.slip_p99_ms:.3f} ms, "
             f"{sends.achieved:.2%} sent, {sends.failed} failed, core {sends.busy:.0%} busy",
             flush=True,
         )
@@ -81,7 +86,8 @@ def main() -> None:
         )
     if least := floor(args.rates[-1], args.streams[-1], args.seconds):
         print(
-            f"the kernel alone, {args.streams[-1]} streams of {args.rates[-1]:,.0f} events/s in all, in C: {least}"
+            f"the kernel alone, {args.streams[-1]} streams of {args.rates[-1]:,.0f} events/s in "
+            f"all, in C: {least}"
         )
     print(f"\nload average {os.getloadavg()[0]:.1f} at the end")
 
@@ -152,7 +158,10 @@ def _machine() -> str:
         ),
         "",
     )
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, {KIND} receiver"
+    return (
+        f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, {KIND} receiver"
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -30,7 +30,8 @@ def main(core: str = "0", rate: str = "2000", seconds: str = "5") -> None:
     os.sched_setaffinity(0, {int(core)})
     p99, p999, most = lateness_ms(float(rate), float(seconds))
     print(
-        f"sleeping alone, {float(rate):,.0f} times/s: woken late by p99 {p99:.3f} ms, p99.9 {p999:.3f}, at most {most:.1f}"
+        f"sleeping alone, {float(rate):,.0f} times/s: woken late by p99 {p99:.3f} ms, "
+        f"p99.9 {p999:.3f}, at most {most:.1f}"
     )
 
 

@@ -39,8 +39,8 @@ TESTS = (
     "tests/test_worked_example.py",
 )
 LIBRARIES = (
-    "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp", "regex", "pytest",
-    "hypothesis",
+    "numpy", "scipy.stats", "pyarrow.parquet", "pydantic", "msgspec", "yaml", "jinja2", "aiohttp",
+    "regex", "pytest", "hypothesis",
 )  # fmt: skip
 
 Reach = dict[str, dict[str, list[int]]]

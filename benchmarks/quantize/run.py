@@ -68,7 +68,8 @@ def main() -> int:
     print(f"\n{os.cpu_count()} cores, {model.name}, load average {os.getloadavg()[0]:.1f}\n")
     print(table(costs, found))
     print(
-        f"\nours against theirs: top-1 agreement {between.all_text.top1_agreement:.2%}, KL {between.all_text.kl_divergence:.5f}"
+        f"\nours against theirs: top-1 agreement {between.all_text.top1_agreement:.2%}, "
+        f"KL {between.all_text.kl_divergence:.5f}"
     )
     return verdict(costs, between)
 
@@ -83,8 +84,10 @@ def table(costs: dict[str, list[Cost]], found: dict[str, Recovery]) -> str:
         seconds = [run.seconds for run in runs]
         lost = found[arm]
         lines.append(
-            f"| {arm} | {statistics.median(seconds):.1f} s | {', '.join(f'{s:.1f}' for s in seconds)} "
-            f"| {statistics.median(run.peak_gib for run in runs):.2f} GiB | {lost.recovery.value:.2%} "
+            f"| {arm} | {statistics.median(seconds):.1f} s | "
+            f"{', '.join(f'{s:.1f}' for s in seconds)} "
+            f"| {statistics.median(run.peak_gib for run in runs):.2f} GiB | "
+            f"{lost.recovery.value:.2%} "
             f"| {lost.all_text.kl_divergence:.5f} | {lost.all_text.top1_agreement:.2%} |"
         )
     return "\n".join(lines)
@@ -100,7 +103,8 @@ def verdict(costs: dict[str, list[Cost]], between: Recovery) -> int:
     answers = "worse beyond noise" if worse else "the same within noise"
     told = "met" if passed else "MISSED"
     print(
-        f"{seconds:.2f} times the time, {memory:.2f} times the memory (goal 1.0), answers {answers}: {told}"
+        f"{seconds:.2f} times the time, {memory:.2f} times the memory (goal 1.0), "
+        f"answers {answers}: {told}"
     )
     return 0 if passed else 1
 

@@ -106,7 +106,8 @@ class Made:
 
     def _experiment(self) -> str:
         stages = ", ".join(
-            f"{{name: {name}, {self.pace or f'rate: {rate}'}, requests: {self.requests}, warmup: 0s{self.load}}}"
+            f"{{name: {name}, {self.pace or f'rate: {rate}'}, requests: {self.requests}, "
+            f"warmup: 0s{self.load}}}"
             for name, rate in self.stages.items()
         )
         variants = ", ".join(
@@ -114,8 +115,10 @@ class Made:
             for name in self.variants
         )
         return (
-            f"name: made\nmodel: m\ndata: {{eval: questions.jsonl}}\nvariants: [{variants}]\nbaseline: {self.variants[0]}\n"
-            f"workload: {{stages: [{stages}], blocks: {self.blocks}{self.workload}}}\n{self.sections}\n"
+            f"name: made\nmodel: m\ndata: {{eval: questions.jsonl}}\nvariants: [{variants}]\n"
+            f"baseline: {self.variants[0]}\n"
+            f"workload: {{stages: [{stages}], blocks: {self.blocks}{self.workload}}}\n"
+            f"{self.sections}\n"
         )
 
     def _write_block(
@@ -130,9 +133,11 @@ class Made:
     ) -> None:
         window = int(self.requests / rate * 1e9)
         header = JournalHeader(
-            schema_version=1, variant=variant, stage=stage, block=block, seed=block, transport="socket", clock="user",
-            origin_monotonic_ns=at - 10**18, origin_unix_ns=at, model="m", prompt_style="plain", api="chat", arrivals="constant",
-            offered_rate=rate, concurrency=None, planned=self.requests, window_start_ns=0, window_end_ns=window,
+            schema_version=1, variant=variant, stage=stage, block=block, seed=block,
+            transport="socket", clock="user", origin_monotonic_ns=at - 10**18, origin_unix_ns=at,
+            model="m", prompt_style="plain", api="chat", arrivals="constant",
+            offered_rate=rate, concurrency=None, planned=self.requests, window_start_ns=0,
+            window_end_ns=window,
         )  # fmt: skip
         header = msgspec.structs.replace(header, **self.head)
         latency, says = (
@@ -157,7 +162,8 @@ class Made:
         prompt, sent = self.prompts[number % len(self.prompts)].id, scheduled + int(self.slip * MS)
         if self.fails(number):
             return RequestRecord(
-                id=i, prompt_id=prompt, scheduled_ns=scheduled, sent_ns=sent, done_ns=sent + MS, status=503, failure="http_5xx"
+                id=i, prompt_id=prompt, scheduled_ns=scheduled, sent_ns=sent, done_ns=sent + MS,
+                status=503, failure="http_5xx"
             )  # fmt: skip
         chunks = self.tokens or 11
         first, last = (
@@ -166,7 +172,9 @@ class Made:
         )
         gaps = [(last - first) // (chunks - 1)] * (chunks - 1)
         return RequestRecord(
-            id=i, prompt_id=prompt, scheduled_ns=scheduled, sent_ns=sent, chunk_ns=[first, *gaps], chunk_tokens=[1] * chunks,
-            done_ns=first + sum(gaps) + 1000, status=200, finish_reason="stop", input_tokens=None if self.tokens is None else 9,
-            output_tokens=self.tokens, tokens_from=None if self.tokens is None else "server", text=self.says(number),
+            id=i, prompt_id=prompt, scheduled_ns=scheduled, sent_ns=sent, chunk_ns=[first, *gaps],
+            chunk_tokens=[1] * chunks, done_ns=first + sum(gaps) + 1000, status=200,
+            finish_reason="stop", input_tokens=None if self.tokens is None else 9,
+            output_tokens=self.tokens, tokens_from=None if self.tokens is None else "server",
+            text=self.says(number),
         )  # fmt: skip

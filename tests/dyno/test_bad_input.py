@@ -103,7 +103,8 @@ def test_an_example_longer_than_the_limit(folder: Path) -> None:
         ),
         (
             "fp8-dynamic",
-            "variants.int8.quantize: fp8-dynamic can't be served here: vLLM's CPU backend loads FP8 weights but",
+            "variants.int8.quantize: fp8-dynamic can't be served here: vLLM's CPU backend loads "
+            "FP8 weights but",
         ),
     ],
 )

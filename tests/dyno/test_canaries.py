@@ -31,15 +31,19 @@ KEY, HEADER, QUERY, EXTRA = (
 )
 USER, PASSWORD = "bobcanary7", 'pass/w0rd+"canary'
 SECRETS = (KEY, HEADER, QUERY, EXTRA, PASSWORD)
-STEERS = "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202e<img src=x onerror=alert(1)><script>alert(2)</script>|`*\n::error::PWNED\n"
+STEERS = (
+    "\x1b]0;PWNED\x07\x1b[2J\x9b31m\u202e<img src=x "
+    "onerror=alert(1)><script>alert(2)</script>|`*\n::error::PWNED\n"
+)
 
 
 def forms(secret: str) -> set[str]:
     """As the server writes a secret."""
     encoded = base64.b64encode(secret.encode()).decode()
     return {
-        secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], html.escape(secret), encoded,
-        base64.urlsafe_b64encode(secret.encode()).decode(), quote(encoded, safe=""), secret.encode().hex(),
+        secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1],
+        html.escape(secret), encoded, base64.urlsafe_b64encode(secret.encode()).decode(),
+        quote(encoded, safe=""), secret.encode().hex(),
     }  # fmt: skip
 
 
@@ -129,8 +133,9 @@ class Ran:
 
 def dyno(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "dyno.cli", *arguments], cwd=folder, capture_output=True, timeout=120, check=False,
-        env={**os.environ, "CANARY_KEY": KEY, "TUNEDYNO_CACHE": str(folder / "cache"), "PYTHONIOENCODING": "utf-8"},
+        [sys.executable, "-m", "dyno.cli", *arguments], cwd=folder, capture_output=True,
+        timeout=120, check=False, env={**os.environ, "CANARY_KEY": KEY,
+            "TUNEDYNO_CACHE": str(folder / "cache"), "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     return (done.stdout + done.stderr).decode("utf-8", "surrogateescape")
 

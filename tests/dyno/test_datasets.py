@@ -115,9 +115,11 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
     prepared = prepare(made(synthetic=True, input_tokens=lengths), tmp_path, Silent())
     prepared = replace(prepared, tokenizer=tmp_path if known else None)
     header = {
-        "schema_version": 1, "variant": "url", "stage": "warm-up", "block": 1, "seed": 0, "transport": "socket", "clock": "user",
-        "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m", "prompt_style": "plain", "api": "chat", "arrivals": "closed",
-        "offered_rate": None, "concurrency": 4, "planned": 8, "window_start_ns": 0, "window_end_ns": None,
+        "schema_version": 1, "variant": "url", "stage": "warm-up", "block": 1, "seed": 0,
+        "transport": "socket", "clock": "user", "origin_monotonic_ns": 0, "origin_unix_ns": 0,
+        "model": "m", "prompt_style": "plain", "api": "chat", "arrivals": "closed",
+        "offered_rate": None, "concurrency": 4, "planned": 8, "window_start_ns": 0,
+        "window_end_ns": None,
     }  # fmt: skip
     rows = [
         {

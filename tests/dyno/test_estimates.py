@@ -71,7 +71,8 @@ def test_what_was_done_is_kept_and_damage_is_passed_over(
     machine_speed.keep(work("finetune", 0, 10))  # nothing was done
     with machine_speed.pace_file().open("ab") as file:
         file.write(
-            b'{"kind":"finetune","dev\n{"kind":"finetune","device":"cpu","model_bytes":1,"amount":-1,"seconds":5}\n'
+            b'{"kind":"finetune","dev\n'
+            b'{"kind":"finetune","device":"cpu","model_bytes":1,"amount":-1,"seconds":5}\n'
         )
     small = work("server", 0.5, 0.5, model_bytes=1)
     machine_speed.keep(small)
@@ -86,8 +87,10 @@ def prepared(folder: Path, stages: str) -> tuple[Prepared, ServePlan]:
     ref = ModelRef("m", None, model)
     experiment = Experiment.model_validate(
         {
-            "name": "t", "model": "m", "data": {"prompt": "x" * 400}, "variants": [{"name": "base"}], "baseline": "base",
-            "workload": {"stages": [{**stage} for stage in STAGES[stages]], "blocks": 2, "sampling": {"max_tokens": 100}},
+            "name": "t", "model": "m", "data": {"prompt": "x" * 400},
+            "variants": [{"name": "base"}], "baseline": "base",
+            "workload": {"stages": [{**stage} for stage in STAGES[stages]], "blocks": 2,
+                "sampling": {"max_tokens": 100}},
         }
     )  # fmt: skip
     prompts = [Prompt("prompt", "eval", {"plain": [{"role": "user", "content": "x" * 400}]})]

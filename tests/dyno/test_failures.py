@@ -11,9 +11,11 @@ from dyno.pipeline.failures import ends_in_silence, put_aside_last
 from foundation.run.layout import RunDirectory
 
 HEADER = {
-    "schema_version": 1, "variant": "a", "stage": "s", "block": 1, "seed": 0, "transport": "socket", "clock": "user",
-    "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m", "prompt_style": "plain", "api": "chat", "arrivals": "closed",
-    "offered_rate": None, "concurrency": 1, "planned": 6, "window_start_ns": 0, "window_end_ns": None,
+    "schema_version": 1, "variant": "a", "stage": "s", "block": 1, "seed": 0, "transport": "socket",
+    "clock": "user", "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m",
+    "prompt_style": "plain", "api": "chat", "arrivals": "closed",
+    "offered_rate": None, "concurrency": 1, "planned": 6, "window_start_ns": 0,
+    "window_end_ns": None,
 }  # fmt: skip
 
 

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 FAKE_VLLM = ROOT / "tests" / "serve" / "fake_vllm"
 NAMES = (
     "dyno", "finetune", "foundation", "quantize", "results", "serve",
-    "socket", "signal", "json", "typing", "asyncio", "aiohttp", "numpy", "msgspec", "pip", "torch", "accelerate",
-    "vllm", "llmcompressor",
+    "socket", "signal", "json", "typing", "asyncio", "aiohttp", "numpy", "msgspec", "pip", "torch",
+    "accelerate", "vllm", "llmcompressor",
 )  # fmt: skip
 # Both stand outside the hostile folder, as console scripts do: what they start must not look into it either.
 DYNO = "from dyno.cli import main\nif __name__ == '__main__':\n    main()\n"
@@ -53,7 +53,10 @@ def hostile(tmp_path: Path) -> Path:
     """The folder. Whatever is imported from it leaves a mark."""
     folder = tmp_path / "hostile"
     (folder / "loadgen").mkdir(parents=True)
-    evil = f"open({str(tmp_path / 'executed')!r}, 'a').write(__file__ + '\\n')\nraise SystemExit('executed ' + __file__)\n"
+    evil = (
+        f"open({str(tmp_path / 'executed')!r}, 'a').write(__file__ + '\\n')\n"
+        "raise SystemExit('executed ' + __file__)\n"
+    )
     for file in (*(f"{name}.py" for name in NAMES), "loadgen/__init__.py", "sitecustomize.py"):
         (folder / file).write_text(evil)
     return folder
@@ -69,8 +72,8 @@ def run(
     file.write_text(script)
     paths = [str(installed), str(ROOT), *(["", "."] if here else [])]
     done = subprocess.run(
-        [sys.executable, str(file), *arguments], cwd=folder, capture_output=True, encoding="utf-8", timeout=400, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        [sys.executable, str(file), *arguments], cwd=folder, capture_output=True, encoding="utf-8",
+        timeout=400, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
     executed = folder.parent / "executed"
     assert not executed.exists(), executed.read_text()
@@ -164,7 +167,10 @@ variants: [{{name: base}}, {{name: tuned, adapter: finetune}}]
 baseline: base
 workload: {{stages: [{{concurrency: 1, requests: 2}}]}}
 """
-TWO = "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
+TWO = (
+    "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    "--dynamo_backend no --main_process_port 0"
+)
 
 
 @pytest.mark.slow

@@ -78,7 +78,8 @@ def test_keys_to_leave_out_reach_the_data() -> None:
 
 def test_what_is_measured_is_said_before() -> None:
     assert plan_in_words(made(concurrencies=[4], requests=103)) == (
-        "103 requests of the load are measured, in 5 blocks; a warm-up of 1 s before each block comes on top"
+        "103 requests of the load are measured, in 5 blocks; "
+        "a warm-up of 1 s before each block comes on top"
     )
     assert plan_in_words(made(concurrencies=[1, 800], requests=800, warmup="0s")) == (
         "800 requests of each load are measured, in one block; "

@@ -21,8 +21,9 @@ def test_options_that_are_files_and_one_that_is_a_long_text(tmp_path: Path) -> N
     }
     experiment = Experiment.model_validate(
         {
-            "name": "t", "model": "base", "data": {"prompt": "Hi"}, "variants": [{"name": "base"}], "baseline": "base",
-            "serve": {"engine": engine}, "workload": {"stages": [{"concurrency": 1, "requests": 1}]},
+            "name": "t", "model": "base", "data": {"prompt": "Hi"}, "variants": [{"name": "base"}],
+            "baseline": "base", "serve": {"engine": engine},
+            "workload": {"stages": [{"concurrency": 1, "requests": 1}]},
         }
     )  # fmt: skip
     assert look(experiment, {}, {}, {}, None).files == {

@@ -27,8 +27,9 @@ from tests.serve.adapter_bytes import write_base
 def prepared(folder: Path, *variants: dict[str, Any], heldout: int = 0) -> Prepared:
     experiment = Experiment.model_validate(
         {
-            "name": "t", "model": "base", "data": {"prompt": "Hi"}, "variants": [{"name": "base"}, *variants],
-            "baseline": "base", "workload": {"stages": [{"name": "s", "concurrency": 1, "requests": 1}], "blocks": 1},
+            "name": "t", "model": "base", "data": {"prompt": "Hi"},
+            "variants": [{"name": "base"}, *variants], "baseline": "base",
+            "workload": {"stages": [{"name": "s", "concurrency": 1, "requests": 1}], "blocks": 1},
         }
     )  # fmt: skip
     examples = [Example(Path("e.jsonl"), number, (), "yes", {}) for number in range(heldout)]

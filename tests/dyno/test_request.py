@@ -182,12 +182,16 @@ def test_a_key_in_an_extra_body_is_sent_and_kept_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TENANT", "acme-4711")
-    body = "{api_key: hidden, auth: {token: hidden2}, user: '${TENANT}', note: sk-0123456789abc, max_tokens_key: 5}"
+    body = (
+        "{api_key: hidden, auth: {token: hidden2}, user: '${TENANT}', note: sk-0123456789abc, "
+        "max_tokens_key: 5}"
+    )
     experiment = loaded(tmp_path, request=f"{{extra: {body}, headers: {{Accept: text/plain}}}}")
     [prod] = experiment.variants
     endpoint = endpoint_of(prod, "chat")
     assert endpoint.form.extra == {
-        "api_key": "hidden", "auth": {"token": "hidden2"}, "user": "acme-4711", "note": "sk-0123456789abc", "max_tokens_key": 5
+        "api_key": "hidden", "auth": {"token": "hidden2"}, "user": "acme-4711",
+        "note": "sk-0123456789abc", "max_tokens_key": 5
     }  # fmt: skip
     assert (
         endpoint.redacted("hidden2 acme-4711 sk-0123456789abc text/plain")

@@ -70,7 +70,8 @@ def test_a_run_that_is_gone_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("report",), ("plan", "--peak-rate", "5"), ("compare", "other"), ("compare", "other", "third"), ("run", "--resume"),
+        ("report",), ("plan", "--peak-rate", "5"), ("compare", "other"),
+        ("compare", "other", "third"), ("run", "--resume"),
         ("run", "--dry-run", "--resume"),
         ("quantize",),
     ],

@@ -59,8 +59,8 @@ def test_everything_else_may_be_damaged_at_once(
 ) -> None:
     run = MADE.write(tmp_path / "run")
     names = [
-        "calibration.json", "telemetry/a.parquet", "adapters/a/tunedyno.json", "adapters/a/training.jsonl",
-        "checkpoints/b/recovery.json", "load/a/main/block-02.jsonl",
+        "calibration.json", "telemetry/a.parquet", "adapters/a/tunedyno.json",
+        "adapters/a/training.jsonl", "checkpoints/b/recovery.json", "load/a/main/block-02.jsonl",
     ]  # fmt: skip
     for name in names:
         (run / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,10 @@ from rich.text import Text
 from dyno.terminal.progress import PlainProgress, SafeConsole, TerminalProgress
 from foundation.secrets import remember
 
-HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x1b[31mno\x1b[0m \x9b1m\u202e [bold]x[/bold] [/oops] :heart: sk-terminal-canary-0123"
+HOSTILE = (
+    "\x1b]0;PWNED\x07\x1b[2J\x1b[31mno\x1b[0m \x9b1m\u202e [bold]x[/bold] [/oops] :heart: "
+    "sk-terminal-canary-0123"
+)
 
 
 def table(console: Console) -> None:
@@ -83,5 +86,6 @@ def test_plain_lines_say_what_is_done_of_what_and_how_long_it_takes_still(
             now[0] += 6
             progress.advance(40)  # 50 in 10 s
     assert shown.get().splitlines() == [
-        "load: 100 requests", "load: 50/100 requests, 5/s, 10 s left", "load", "load: 50 requests, 5/s",
+        "load: 100 requests", "load: 50/100 requests, 5/s, 10 s left", "load",
+        "load: 50 requests, 5/s",
     ]  # fmt: skip

@@ -34,8 +34,9 @@ OUTSIDE = Outside(models={"base": {"model.safetensors": "a" * 64}}, data={"train
 def prepared(folder: Path, rank: int = 16, *more: dict[str, Any]) -> Prepared:
     experiment = Experiment.model_validate(
         {
-            "name": "t", "model": "base", "data": {"prompt": "Hi", "train": "t.jsonl"}, "finetune": {"rank": rank},
-            "variants": [{"name": "base"}, {"name": "merged", "merge": "finetune"}, *more], "baseline": "base",
+            "name": "t", "model": "base", "data": {"prompt": "Hi", "train": "t.jsonl"},
+            "finetune": {"rank": rank}, "variants": [{"name": "base"},
+                {"name": "merged", "merge": "finetune"}, *more], "baseline": "base",
             "workload": {"stages": [{"name": "s", "concurrency": 1, "requests": 1}], "blocks": 1},
         }
     )  # fmt: skip
@@ -55,10 +56,12 @@ def measure(of: Prepared, run: RunDirectory) -> None:
         file = run.path / folder / "block-01.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         header = {
-            "schema_version": 1, "variant": folder.split("/")[1], "stage": "s", "block": 1, "seed": 0, "transport": "socket",
-            "clock": "user", "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m", "prompt_style": "plain",
-            "api": "chat", "arrivals": "closed", "offered_rate": None, "concurrency": 1, "planned": 1, "window_start_ns": 0,
-            "window_end_ns": None, "identity": artifact.identity,
+            "schema_version": 1, "variant": folder.split("/")[1], "stage": "s", "block": 1,
+            "seed": 0, "transport": "socket", "clock": "user", "origin_monotonic_ns": 0,
+            "origin_unix_ns": 0, "model": "m", "prompt_style": "plain",
+            "api": "chat", "arrivals": "closed", "offered_rate": None, "concurrency": 1,
+            "planned": 1, "window_start_ns": 0, "window_end_ns": None,
+            "identity": artifact.identity,
         }  # fmt: skip
         file.write_text(json.dumps(header) + "\n")
 

@@ -44,7 +44,8 @@ def test_no_terminal_loses_a_run_or_changes_a_verdict(run: Path, tmp_path: Path,
         "b",
     }
     assert error == (
-        "error: standard output can't be written (No space left on device); results are in the run directory\n"
+        "error: standard output can't be written (No space left on device); "
+        "results are in the run directory\n"
         if how == "a full disk"
         else ""
     )
@@ -64,7 +65,10 @@ def script(
 
 
 def test_a_file_is_never_opened_as_a_closed_stream(tmp_path: Path) -> None:
-    text = f"file = open({str(tmp_path / 'journal')!r}, 'wb'); os.write(1, b'noise'); os.write(2, b'noise'); file.close()"
+    text = (
+        f"file = open({str(tmp_path / 'journal')!r}, 'wb'); os.write(1, b'noise'); os.write(2, "
+        "b'noise'); file.close()"
+    )
     assert script(text, shell='"$@" <&- >&- 2>&-').returncode == 0
     assert (tmp_path / "journal").read_bytes() == b""
 

@@ -93,7 +93,8 @@ def test_shared_prefix_is_the_longest_that_leaves_every_prompt_a_token(
 def test_report_counts_what_is_there(base: ModelRef, tokenizer) -> None:
     report = check(CONFIG, base, [*TRAIN, example("Story  1", "acq", 5)], HELDOUT, None)
     rendered = [
-        f"<|im_start|>user\n{e.messages[0]['content']}<|im_end|>\n<|im_start|>assistant\nearn<|im_end|>"
+        f"<|im_start|>user\n{e.messages[0]['content']}<|im_end|>\n<|im_start|>assistant\n"
+        "earn<|im_end|>"
         for e in TRAIN
     ]
     lengths = [len(tokenizer(text)["input_ids"]) for text in rendered]
@@ -182,7 +183,10 @@ OPENING = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     [
         (
             TURNS
-            + "{% if message['role'] != 'assistant' %}{{ message['content'] }}{% endif %}{% endfor %}",
+            + (
+                "{% if message['role'] != 'assistant' %}{{ message['content'] }}{% endif %}{% "
+                "endfor %}"
+            ),
             "drops the assistant's answer",
         ),
         (TURNS + "{{ message['role'] + message['content'] }}{% endfor %}", "no end of turn"),
@@ -241,5 +245,8 @@ def test_target_modules_are_checked_against_the_weights(
 
 
 def test_importing_the_rooms_loads_no_torch() -> None:
-    code = "import finetune, quantize, sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = (
+        "import finetune, quantize, sys; sys.exit('torch' in sys.modules or 'transformers' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

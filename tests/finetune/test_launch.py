@@ -17,7 +17,10 @@ from foundation.progress import Silent
 from tests.finetune.test_epochs import exact
 from tests.finetune.test_train import HELDOUT, TRAIN, Heard
 
-TWO = "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0"
+TWO = (
+    "accelerate --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    "--dynamo_backend no --main_process_port 0"
+)
 CONFIG = FinetuneConfig(
     rank=4,
     epochs=2,

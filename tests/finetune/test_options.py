@@ -19,7 +19,8 @@ from foundation.progress import Silent
 from tests.finetune.test_train import HELDOUT, TRAIN, lines, same, weights
 
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] | upper }}: {{ message['content'] }}<|im_end|>{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] | "
+    "upper }}: {{ message['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>ASSISTANT: {% endif %}"
 )
 STEADY: dict[str, Any] = {
@@ -241,7 +242,8 @@ def test_a_training_of_one_step_is_not_all_warm_up(base: ModelRef, tmp_path: Pat
         (
             {"learning_rate": 1e-60},
             [],
-            "1 steps changed no weight of the adapter, so it is the base model; raise finetune.lear",
+            "1 steps changed no weight of the adapter, so it is the base model; "
+            "raise finetune.lear",
         ),
         (
             {"learning_rate": 1e39},

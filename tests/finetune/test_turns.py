@@ -149,7 +149,8 @@ def test_a_template_that_words_earlier_answers_otherwise_is_refused(
     tokenizer = tokenizer_at(base.path)
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-        "{{ m.content if loop.last or m.role == 'user' else m.content | upper }}<|im_end|>\n{% endfor %}"
+        "{{ m.content if loop.last or m.role == 'user' else m.content | upper }}<|im_end|>\n"
+        "{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     with pytest.raises(

@@ -15,7 +15,8 @@ from tests.tiny_model import CHAT_TEMPLATE, write_llama2_tokenizer, write_tokeni
 TOOLS = ({"type": "function", "function": {"name": "open"}},)
 CALLS = {"tool_calls": [{"type": "function", "function": {"name": "open", "arguments": {"n": 1}}}]}
 WITH_TOOLS = (
-    "{% if tools %}tools: {{ tools | tojson }}\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+    "{% if tools %}tools: {{ tools | tojson }}\n"
+    "{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
     "{% for call in m.tool_calls %}{{ call.function | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -74,7 +75,8 @@ def test_a_user_s_name_is_refused_where_the_template_leaves_it_out_and_kept_wher
 
 
 DEAF = (
-    "{% for m in messages if m.role in ('user', 'assistant') %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% for m in messages if m.role in ('user', 'assistant') %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -97,7 +99,10 @@ ZEPHYR = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
-COLON = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+COLON = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}{% if "
+    "add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 @pytest.mark.parametrize(

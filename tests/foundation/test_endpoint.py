@@ -22,7 +22,8 @@ from foundation.http.endpoint import Endpoint, Form, merged_headers, read_addres
         ("http://[::1]:8000/v1", "http://[::1]:8000/v1", "", None),
         ("https://h/team a/v1", "https://h/team%20a/v1", "", None),
         ("https://h/a%2Fb/v1?api-version=1&x=y#z", "https://h/a%2Fb/v1", "api-version=1&x=y", None),
-        ("https://h/deployments/gpt/chat/completions?api-version=1", "https://h/deployments/gpt", "api-version=1", "chat"),
+        ("https://h/deployments/gpt/chat/completions?api-version=1", "https://h/deployments/gpt",
+            "api-version=1", "chat"),
         ("http+unix://%2Frun%2Fllm.sock/v1", "http+unix://%2Frun%2Fllm.sock/v1", "", None),
     ],
 )  # fmt: skip

@@ -79,7 +79,8 @@ def test_a_leak_is_refused_with_its_count_and_the_first_lines_of_both() -> None:
         without_leaks(TRAIN, HELDOUT, "refuse")
     said = str(error.value)
     assert said.startswith(
-        "train.jsonl:2: the same question stands in the held-out split at heldout.jsonl:22 (and 6 more: "
+        "train.jsonl:2: the same question stands in the held-out split at heldout.jsonl:22 (and "
+        "6 more: "
     )
     assert (
         "train.jsonl:3 = heldout.jsonl:23, " in said and "train.jsonl:5 = heldout.jsonl:25" in said

@@ -52,6 +52,9 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def test_a_parent_that_ended_before_is_noticed() -> None:
-    code = "import os; from foundation.processes.end_with_parent import end_with; end_with(os.getppid() + 1); print('went on')"
+    code = (
+        "import os; from foundation.processes.end_with_parent import end_with; "
+        "end_with(os.getppid() + 1); print('went on')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

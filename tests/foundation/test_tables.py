@@ -82,7 +82,8 @@ def test_a_hub_data_set_with_class_labels(tmp_path: Path, monkeypatch: pytest.Mo
     )
     pyarrow.parquet.write_table(table, folder / "data" / "train-00000-of-00001.parquet")
     (folder / "README.md").write_text(
-        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n"
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n"
+        "    dtype:\n      class_label:\n"
         "        names:\n          '0': grain\n          '1': crude\n---\n"
     )
     monkeypatch.chdir(tmp_path)

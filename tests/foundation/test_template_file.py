@@ -51,10 +51,13 @@ def test_settings_that_are_no_template(tmp_path: Path):
 @pytest.mark.parametrize(
     "template",
     [
-        "{%- for m in messages %}\n  <{{ m.role }}>{{ m.content | tojson }}\n{% endfor %}{{ eos_token }}",
-        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{{ missing }}{% endfor %}",
+        "{%- for m in messages %}\n  <{{ m.role }}>{{ m.content | tojson }}\n"
+        "{% endfor %}{{ eos_token }}",
+        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{{ "
+        "missing }}{% endfor %}",
         "{% for m in messages %}{% generation %} {{ m.content }} {% endgeneration %}{% endfor %}",
-        "{% if add_generation_prompt %}[{{ messages | length }}]{% endif %}{% if tools %}no{% endif %}",
+        "{% if add_generation_prompt %}[{{ messages | "
+        "length }}]{% endif %}{% if tools %}no{% endif %}",
     ],
 )
 def test_it_renders_as_transformers_does(template: str):

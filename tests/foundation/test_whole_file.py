@@ -33,7 +33,8 @@ def test_what_is_being_written_does_not_bear_the_name(tmp_path: Path) -> None:
 
 def test_a_killed_writers_part_is_swept(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from foundation.files.atomic_write import whole_file\n"
+        "import os, sys; from pathlib import Path; "
+        "from foundation.files.atomic_write import whole_file\n"
         "with whole_file(Path(sys.argv[1])) as place:\n"
         "    place.write_bytes(b'half'); os.kill(os.getpid(), 9)"
     )

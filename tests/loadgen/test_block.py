@@ -386,9 +386,9 @@ FAILING = CHILD.replace('"rate": 100, "duration": "60s"', '"rate": 2000, "durati
 def test_memory_stays_small_when_everything_fails(tmp_path: Path) -> None:
     """The garbage collector is held back in a block, and failed requests are garbage that only it finds."""
     # ru_maxrss would be this process's own, which a child inherits.
-    code = (
-        FAILING
-        + "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    code = FAILING + (
+        "print(next(line.split()[1] for line in open('/proc/self/status') "
+        "if line.startswith('VmHWM')))"
     )
     path = tmp_path / "failed.jsonl"
     command = [sys.executable, "-c", code, "http://127.0.0.1:9/v1", str(path)]

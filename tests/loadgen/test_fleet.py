@@ -90,8 +90,9 @@ def test_a_fleet_that_is_stopped_leaves_one_whole_journal(
 
 
 HEADER = JournalHeader(
-    schema_version=1, variant="v", stage="s", block=1, seed=0, transport="socket", clock="kernel", origin_monotonic_ns=0,
-    origin_unix_ns=0, model="m", prompt_style="plain", api="chat", arrivals="poisson", offered_rate=1.0, concurrency=None,
+    schema_version=1, variant="v", stage="s", block=1, seed=0, transport="socket", clock="kernel",
+    origin_monotonic_ns=0, origin_unix_ns=0, model="m", prompt_style="plain", api="chat",
+    arrivals="poisson", offered_rate=1.0, concurrency=None,
     planned=2, window_start_ns=0, window_end_ns=9,
 )  # fmt: skip
 

@@ -26,13 +26,16 @@ CHUNKS = [
     b"1",
 ]
 HEADS = [
-    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 503\r\n", b"HTTP/1.1 2x0\r\n", b"Content-Length: 5\r\n", b"Content-Length: -5\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n", b"Connection: close\r\n", b"X : y\r\n", b": y\r\n",
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 503\r\n", b"HTTP/1.1 2x0\r\n", b"Content-Length: 5\r\n",
+    b"Content-Length: -5\r\n", b"Transfer-Encoding: chunked\r\n", b"Content-Encoding: gzip\r\n",
+    b"Connection: close\r\n", b"X : y\r\n", b": y\r\n",
     b"\xff: \xff\r\n",
 ]  # fmt: skip
 LINES = [
-    b'{"schema_version":1}', b'{"id":1,"prompt_id":"q","scheduled_ns":0}', b'{"end":"complete","ended_ns":1,"window_end_ns":1}',
-    b'{"id":"q","set":"eval","messages":{}}', b'{"id":1e400}', b'{"id":-1}', b"[" * 3000, b"\xff", b"null", b"\n", b"\n", b"\0",
+    b'{"schema_version":1}', b'{"id":1,"prompt_id":"q","scheduled_ns":0}',
+    b'{"end":"complete","ended_ns":1,"window_end_ns":1}',
+    b'{"id":"q","set":"eval","messages":{}}', b'{"id":1e400}', b'{"id":-1}', b"[" * 3000, b"\xff",
+    b"null", b"\n", b"\n", b"\0",
 ]  # fmt: skip
 PARTS = {"chunked": CHUNKS, "head": HEADS, "journal": LINES, "prompts": LINES}
 PARTS |= dict.fromkeys(("trace", "examples", "conversations"), DATA_FRAGMENTS)

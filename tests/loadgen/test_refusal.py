@@ -13,8 +13,9 @@ from foundation.http.endpoint import USUAL, Form
 from loadgen.protocol.refusal import OPTIONAL, Change, change_for
 
 BODY: dict[str, Any] = {
-    "model": "m", "messages": [], "stream": True, "temperature": 0.0, "top_p": 1.0, "max_tokens": 1, "seed": 3,
-    "stream_options": {"include_usage": True, "continuous_usage_stats": True}, "top_k": -1, "min_p": 0.0,
+    "model": "m", "messages": [], "stream": True, "temperature": 0.0, "top_p": 1.0, "max_tokens": 1,
+    "seed": 3, "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+    "top_k": -1, "min_p": 0.0,
 }  # fmt: skip
 STATS = "stream_options.continuous_usage_stats"
 
@@ -47,21 +48,30 @@ def forbidden(*loc: str) -> dict[str, Any]:
 
 LEFT_OUT = [
     (openai("Unrecognized request argument supplied: stream_options"), "stream_options"),
-    (openai("Unsupported value: 'temperature' does not support 0 here. Only the default (1)", "temperature"), "temperature"),
+    (openai("Unsupported value: 'temperature' does not support 0 here. Only the default (1)",
+        "temperature"), "temperature"),
     (openai("Unknown parameter: 'top_k'.", "top_k"), "top_k"),
     (openai("Additional properties are not allowed ('stream_options' was unexpected) - 'stream_options'"), "stream_options"),
     (openai("property 'seed' is unsupported, did you mean 'stop'?"), "seed"),
     (openai("`temperature` and `top_p` cannot both be specified for this model. Please use only one."), "top_p"),
-    ({"object": "error", "message": f"[{{'type': 'extra_forbidden', 'loc': ('body', 'top_k'), 'msg': '{EXTRA}'}}]"}, "top_k"),
-    ({"object": "error", "message": {"detail": [forbidden("stream_options", "include_usage")]}}, "stream_options"),
+    ({"object": "error",
+        "message": f"[{{'type': 'extra_forbidden', 'loc': ('body', 'top_k'), 'msg': '{EXTRA}'}}]"},
+            "top_k"),
+    ({"object": "error", "message": {"detail": [forbidden("stream_options", "include_usage")]}},
+        "stream_options"),
     ({"detail": [forbidden("stream_options", "continuous_usage_stats")]}, STATS),
-    ({"detail": [{"loc": ["body", "seed"], "msg": "extra fields not permitted", "type": "value_error.extra"}]}, "seed"),
-    ({"error": "Input validation error: `temperature` must be strictly positive", "error_type": "validation"}, "temperature"),
-    ({"error": "Input validation error: `top_p` must be > 0.0 and < 1.0", "error_type": "validation"}, "top_p"),
+    ({"detail": [{"loc": ["body", "seed"], "msg": "extra fields not permitted",
+        "type": "value_error.extra"}]}, "seed"),
+    ({"error": "Input validation error: `temperature` must be strictly positive",
+        "error_type": "validation"}, "temperature"),
+    ({"error": "Input validation error: `top_p` must be > 0.0 and < 1.0",
+        "error_type": "validation"}, "top_p"),
     ("Failed to deserialize the JSON body: unknown field `stream_options`, expected one of `model`, `seed`", "stream_options"),
     ({"error": 'json: unknown field "min_p"'}, "min_p"),
-    ([{"error": {"code": 400, "message": 'Invalid JSON payload. Unknown name "top_k": Cannot find field.'}}], "top_k"),
-    ({"error": {"message": "UnsupportedParamsError: azure does not support parameters: {'seed': 3}", "code": "400"}}, "seed"),
+    ([{"error": {"code": 400,
+        "message": 'Invalid JSON payload. Unknown name "top_k": Cannot find field.'}}], "top_k"),
+    ({"error": {"message": "UnsupportedParamsError: azure does not support parameters: {'seed': 3}",
+        "code": "400"}}, "seed"),
 ]  # fmt: skip
 
 
@@ -76,7 +86,8 @@ def test_a_field_that_is_refused_is_left_out_and_said(answer: object, name: str)
 
 def test_the_bound_of_an_answer_is_renamed_and_never_left_out() -> None:
     said = openai(
-        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        "Use 'max_completion_tokens' instead.",
         "max_tokens",
     )
     change = step(said)

@@ -123,7 +123,8 @@ def test_a_stream_cut_anywhere_reads_the_same(texts: list[str], cuts: list[int])
 @given(
     events=st.lists(
         st.sampled_from(
-            [said("a"), said("é"), said("b", usage=usage(5, 9)), said(None, "stop"), event(choices=[], usage=usage(5, 3)), DONE,
+            [said("a"), said("é"), said("b", usage=usage(5, 9)), said(None, "stop"),
+                event(choices=[], usage=usage(5, 3)), DONE,
              b"data: {oops\n\n", b": comment\n\n", b"event: error\ndata: died\n\n", b"data: \n\n",
              said("c").replace(b"\n", b"\r\n"), b"data: 1\ndata: 2\n\n",
              event(error="e"), event(choices=[], metrics={"queue_time_ms": 1.5})]

@@ -14,8 +14,14 @@ from loadgen.schedule.arrivals import planned_requests, schedule
 from loadgen.schedule.replay import check_replays
 from loadgen.schedule.traces import arrival_seconds, read_trace
 
-AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:04.4799600,3180,8\n"
-AZURE_2024 = "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.009930+00:00,2162,5\n2024-05-10 00:00:00.509930+00:00,2,6\n"
+AZURE = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n"
+    "2023-11-16 18:17:04.4799600,3180,8\n"
+)
+AZURE_2024 = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.009930+00:00,2162,5\n"
+    "2024-05-10 00:00:00.509930+00:00,2,6\n"
+)
 BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
 5,ChatGPT,472,18,490,Conversation log
 5.5,GPT-4,1,2,3,API log
@@ -161,7 +167,8 @@ def test_lengths_may_be_written_as_decimals_and_a_failed_answer_is_asked_for_one
         ),
         ('{"session_id": [], "timestamp": 3}\n', ":1: session_id: write"),
         (
-            '{"session_id": "a", "timestamp": 3}\n{"session_id": "a", "delay": 3}\n{"session_id": "a", "timestamp": 1}\n',
+            '{"session_id": "a", "timestamp": 3}\n{"session_id": "a", "delay": 3}\n'
+            '{"session_id": "a", "timestamp": 1}\n',
             ":3: a time 0.002 s before that of line 1",
         ),
         ("[" * 100_000, ":1: nested too deep"),

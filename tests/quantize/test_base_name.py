@@ -78,7 +78,8 @@ def test_the_fingerprint_settles_it_whatever_the_name(hub: ModelRef, tmp_path: P
     adapter = recorded(hub, tmp_path, "other/model", fingerprint=True)
     [told] = check_adapter(adapter, hub)
     assert told.endswith(
-        "records other/model as its base, which has the weights of HuggingFaceTB/SmolLM2-135M-Instruct"
+        "records other/model as its base, which has the weights of "
+        "HuggingFaceTB/SmolLM2-135M-Instruct"
     )
     with pytest.raises(BadInput, match="trained on other/model, whose weights are not those of"):
         check_adapter(

@@ -61,7 +61,8 @@ def test_what_is_asked_and_what_is_told(stand_in: Path, base: ModelRef, tmp_path
         "import json, pathlib, shutil, sys\n"
         f"shutil.copyfile(sys.argv[1], {str(tmp_path / 'seen.json')!r})\n"
         "out = pathlib.Path(json.load(open(sys.argv[1]))['out'])\n"
-        f"for name in 'model.safetensors', 'config.json': shutil.copyfile({str(rounded.path)!r} + '/' + name, out / name)\n"
+        f"for name in 'model.safetensors', 'config.json': shutil.copyfile({str(rounded.path)!r} "
+        "+ '/' + name, out / name)\n"
         "(out / 'tokenizer_config.json').write_text('{}')\n"
         "print('noise', file=sys.stderr)\n"
         "print(json.dumps({'total': 3}))\n"
@@ -72,15 +73,16 @@ def test_what_is_asked_and_what_is_told(stand_in: Path, base: ModelRef, tmp_path
     asked = json.loads((tmp_path / "seen.json").read_text())
     samples = asked.pop("samples")
     assert asked == {
-        "model": str(base.path), "out": str(out.path), "scheme": "W4A16", "algorithm": "gptq", "group_size": 64,
-        "ignore": ["lm_head"],
+        "model": str(base.path), "out": str(out.path), "scheme": "W4A16", "algorithm": "gptq",
+        "group_size": 64, "ignore": ["lm_head"],
     }  # fmt: skip
     from transformers import AutoTokenizer
 
     texts = {AutoTokenizer.from_pretrained(base.path).decode(ids) for ids in samples}
     assert len(texts) == 32  # a sample of the 40, each once, worded and answered as in training
     assert texts < {
-        f"<|im_start|>user\nSort: w{n}<|im_end|>\n<|im_start|>assistant\n{LEARNED[n].completion}<|im_end|>"
+        f"<|im_start|>user\nSort: w{n}<|im_end|>\n<|im_start|>assistant\n"
+        f"{LEARNED[n].completion}<|im_end|>"
         for n in range(40)
     }
     assert (progress.total, progress.done) == (3, 3)
@@ -123,7 +125,10 @@ def test_the_script_ends_with_whoever_started_it(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import time; time.sleep(60)")
     (tmp_path / "request.json").write_text("{}")
     script = Path(calibrated.__file__).with_name("oneshot.py")
-    run = f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); runpy.run_path({str(script)!r}, run_name='__main__')"
+    run = (
+        f"import runpy, sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", run, str(tmp_path / "request.json")], stdin=subprocess.PIPE
     )

@@ -183,8 +183,8 @@ def leftover(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> ModelR
 
 
 FILES = {
-    "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "recipe.json", "tokenizer.json",
-    "tokenizer_config.json",
+    "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
+    "recipe.json", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 
 

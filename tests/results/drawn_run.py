@@ -84,8 +84,8 @@ def draw_run(run: Path, bench: tuple[Made, ...], seed: int) -> Drawn:
 
 def _prompts(rng: np.random.Generator) -> list[Prompt]:
     words = [
-        "company", "said", "quarter", "oil", "prices", "bank", "rate", "wheat", "shares", "tonnes", "dollar", "board", "trade",
-        "vessels",
+        "company", "said", "quarter", "oil", "prices", "bank", "rate", "wheat", "shares", "tonnes",
+        "dollar", "board", "trade", "vessels",
     ]  # fmt: skip
     found = []
     for i in range(120):
@@ -95,7 +95,10 @@ def _prompts(rng: np.random.Generator) -> list[Prompt]:
             "long": [
                 {
                     "role": "user",
-                    "content": f"You sort news wire stories. {'Rules and examples. ' * 12}\n\nStory: {story}\nLabel:",
+                    "content": (
+                        f"You sort news wire stories. {'Rules and examples. ' * 12}\n\n"
+                        f"Story: {story}\nLabel:"
+                    ),
                 }
             ],
         }

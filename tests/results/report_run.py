@@ -305,7 +305,8 @@ def _verdict(variant: VariantSummary, is_baseline: bool) -> VariantVerdict:
             "INCONCLUSIVE": f"{binding.label} is not settled: more blocks would tell.",
         }.get(
             decision,
-            f"{binding.label} is over its limit, and that is what decides; cost is not the problem.",
+            f"{binding.label} is over its limit, and that is what decides; "
+            "cost is not the problem.",
         ),
         reasons=[o.sentence for o in objectives if o.outcome != "holds"]
         or ["All five objectives hold at 95 % confidence."],

@@ -50,8 +50,9 @@ def verdicts_on(
     for block in range(1, 5):
         for variant, slow, right in (("base", 1.0, 80), ("tuned", 4.0, 40)):
             records = [
-                request(i, f"q{i}", 100 * i, 100 * slow * (1 + i % 7 / 100), 60 * slow, output_tokens=round(5 * slow),
-                        text="yes" if i < right else "no", failure="http_5xx" if slow > 1 and i % 13 == 0 else None)
+                request(i, f"q{i}", 100 * i, 100 * slow * (1 + i % 7 / 100), 60 * slow,
+                    output_tokens=round(5 * slow), text="yes" if i < right else "no",
+                    failure="http_5xx" if slow > 1 and i % 13 == 0 else None)
                 for i in range(90)
             ]  # fmt: skip
             write_journal(run, variant, block, records)

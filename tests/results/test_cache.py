@@ -18,9 +18,11 @@ from serve.telemetry import write_samples
 
 def journal(origin_s: int, records: list[RequestRecord], lasted_s: int = 10) -> Journal:
     header = JournalHeader(
-        schema_version=1, variant="v", stage="s", block=1, seed=0, transport="socket", clock="kernel",
-        origin_monotonic_ns=origin_s * 10**9, origin_unix_ns=0, model="m", prompt_style="plain", api="chat", arrivals="poisson",
-        offered_rate=1.0, concurrency=None, planned=len(records), window_start_ns=0, window_end_ns=10**10,
+        schema_version=1, variant="v", stage="s", block=1, seed=0, transport="socket",
+        clock="kernel", origin_monotonic_ns=origin_s * 10**9, origin_unix_ns=0, model="m",
+        prompt_style="plain", api="chat", arrivals="poisson",
+        offered_rate=1.0, concurrency=None, planned=len(records), window_start_ns=0,
+        window_end_ns=10**10,
     )  # fmt: skip
     return Journal(
         header,

@@ -304,8 +304,9 @@ def test_every_column_of_a_record_is_in_parquet(tmp_path: Path) -> None:
     from foundation.run.parquet import write_parquet
 
     full = RequestRecord(
-        id=0, prompt_id="p", scheduled_ns=1, sent_ns=2, chunk_ns=[3, 4], chunk_tokens=[1, 2], done_ns=9, status=200,
-        finish_reason="stop", input_tokens=5, output_tokens=3, tokens_from="server", text="yes", server_metrics={"queue_ms": 1.5},
+        id=0, prompt_id="p", scheduled_ns=1, sent_ns=2, chunk_ns=[3, 4], chunk_tokens=[1, 2],
+        done_ns=9, status=200, finish_reason="stop", input_tokens=5, output_tokens=3,
+        tokens_from="server", text="yes", server_metrics={"queue_ms": 1.5},
         client_lag_ns=[7, -8], shared_tokens=4, cached_tokens=2,
     )  # fmt: skip
     empty = RequestRecord(

@@ -18,8 +18,8 @@ from results.summary import Estimate, Summary
 from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
 
 ODD: list[Any] = [
-    None, 0, -1, 2**31, 2**53, 2**53 + 1, 2**63, 10**30, -(10**18), 1.5, float("nan"), float("inf"), True, "x", "", [], {},
-    [-5], [2**60] * 3, "stop", "abort", "dropped", "timeout_first",
+    None, 0, -1, 2**31, 2**53, 2**53 + 1, 2**63, 10**30, -(10**18), 1.5, float("nan"), float("inf"),
+    True, "x", "", [], {}, [-5], [2**60] * 3, "stop", "abort", "dropped", "timeout_first",
 ]  # fmt: skip
 
 

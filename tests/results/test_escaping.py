@@ -21,8 +21,10 @@ from results.report.page import fenced, markdown_text
 from results.summary import Summary, VariantSummary, Verdicts
 
 HOSTILE = (
-    "<script>alert(1)</script> <img src=x onerror=alert(1)> \"' onload=x <!-- ]]> </td></table></details> &lt; {{ 7*7 }} "
-    "`code` ```fence [x](javascript:alert(1)) ![x](http://evil) http://evil www.evil.org a@b.c @team #1 |a|b| **b** _i_ ~~s~~ "
+    "<script>alert(1)</script> <img src=x onerror=alert(1)> \"' onload=x <!-- ]]> "
+    "</td></table></details> &lt; {{ 7*7 }} "
+    "`code` ```fence [x](javascript:alert(1)) ![x](http://evil) "
+    "http://evil www.evil.org a@b.c @team #1 |a|b| **b** _i_ ~~s~~ "
     "$x$ \\ \x1b[31m \x00\x0b\ufffe \u202e\u200b \r\n\n- list\n# title\n===\n1. one"
 )
 ODD = st.text(
@@ -94,8 +96,8 @@ def page_of(folder: Path, words: str) -> tuple[str, str, str]:
     folder.mkdir()
     (folder / "experiment.yaml").write_text(f"# {words!r}\n", encoding="utf-8")
     variant = VariantSummary(
-        variant="base", what=words, prompt_style=words, judged_stage=words, metrics={}, differences={}, probes={},
-        probe_differences={}, stages=[],
+        variant="base", what=words, prompt_style=words, judged_stage=words, metrics={},
+        differences={}, probes={}, probe_differences={}, stages=[],
     )  # fmt: skip
     summary = Summary(
         schema_version=1, name=words, baseline="base", metrics={}, variants=[variant], notes=[words]

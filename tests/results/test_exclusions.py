@@ -123,7 +123,8 @@ def test_each_exclusion_says_how_many_and_of_what(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, records, window_ms=(2000, 9000))
     (left_out, late) = main(analyse(inputs(tmp_path, ["base"]))).notes
     assert left_out == (
-        "left out of every number: 20 requests of the warm-up and 10 requests that came after the windows (ramp-down); "
+        "left out of every number: 20 requests of the warm-up and 10 requests that came after "
+        "the windows (ramp-down); "
         "1 of them failed"
     )
     assert (

@@ -514,16 +514,16 @@ class TestWhatTheyAreScoredBy:
     def test_prompts_that_nobody_knows(self, tmp_path: Path) -> None:
         _, words = self.scored(tmp_path, {f"q{i}": "yes" for i in range(95)}, {"min": 0.5})
         assert (
-            "5 of 100 prompts that were asked are not in prompts.jsonl (q95, q96, q97): their answers are not scored"
-            in words
+            "5 of 100 prompts that were asked are not in prompts.jsonl (q95, q96, "
+            "q97): their answers are not scored" in words
         )
 
     def test_references_that_are_no_label(self, tmp_path: Path) -> None:
         references = {f"q{i}": "yes" if i % 2 else "maybe" for i in range(N)}
         _, words = self.scored(tmp_path, references, {"scorer": "choice", "labels": ["yes", "no"]})
         assert (
-            "50 of 100 references can't be met by any answer: 'maybe' is none of the labels (yes, no)"
-            in words
+            "50 of 100 references can't be met by any answer: 'maybe' is none of the labels "
+            "(yes, no)" in words
         )
 
     def test_a_probe_is_looked_at_too(self, tmp_path: Path) -> None:

@@ -206,7 +206,8 @@ def test_windows_shorter_than_the_answers_do_not_tell_whether_a_queue_grew() -> 
     found = held([together(12.0)] * 8, offered=True)
     assert found.value is None
     assert found.reason == (
-        "requests arrived for 5.0 s a block, answers took 9.5 s and hung on when they were asked: lengthen the blocks"
+        "requests arrived for 5.0 s a block, answers took 9.5 s and hung on when they were "
+        "asked: lengthen the blocks"
     )
 
 

@@ -215,8 +215,8 @@ def test_a_long_run_is_thinned_but_says_so() -> None:
 
 def objective(value: Estimate, limit: float | None) -> Objective:
     return Objective(
-        kind="slo", metric="latency_p95", label="latency p95", unit="ms", value=value, limit=limit, limit_text="400ms",
-        margin=0.1, outcome="holds", sentence="",
+        kind="slo", metric="latency_p95", label="latency p95", unit="ms", value=value, limit=limit,
+        limit_text="400ms", margin=0.1, outcome="holds", sentence="",
     )  # fmt: skip
 
 

@@ -124,8 +124,8 @@ def test_only_its_own_script_may_run(page: Page) -> None:
 def test_the_verdict_comes_first_then_the_rest_in_order(page: Page) -> None:
     sections = [a["id"] for tag, a in page.elements if tag == "section"]
     assert sections == [
-        "verdict", "reasons", "comparison", "latency", "tradeoff", "tokens", "why", "timeline", "probes", "training", "answers",
-        "capacity", "validity", "definitions", "provenance",
+        "verdict", "reasons", "comparison", "latency", "tradeoff", "tokens", "why", "timeline",
+        "probes", "training", "answers", "capacity", "validity", "definitions", "provenance",
     ]  # fmt: skip
     assert (
         page.shown.index("Ship int8")
@@ -377,7 +377,8 @@ def test_a_run_with_next_to_nothing_still_has_a_report(tmp_path: Path) -> None:
     )
     bare = make_bare(summary)
     html_file, md_file, junit_file = write(tmp_path, bare, Verdicts(
-        schema_version=1, name="empty", baseline="base", recommended=None, headline="No variant may ship yet.", variants=[]
+        schema_version=1, name="empty", baseline="base", recommended=None,
+        headline="No variant may ship yet.", variants=[]
     ), None, {}, [])  # fmt: skip
     page = Page(html_file.read_text())
     assert "No variant may ship yet." in page.shown and "nothing was measured" in page.shown
@@ -391,8 +392,8 @@ def make_bare(summary: Summary) -> Summary:
     from results.summary import VariantSummary
 
     variant = VariantSummary(
-        variant="base", what="base", prompt_style="plain", judged_stage="main", metrics={}, differences={}, probes={},
-        probe_differences={}, stages=[],
+        variant="base", what="base", prompt_style="plain", judged_stage="main", metrics={},
+        differences={}, probes={}, probe_differences={}, stages=[],
     )  # fmt: skip
     return msgspec.structs.replace(summary, variants=[variant])
 
@@ -467,8 +468,8 @@ def test_a_rise_in_cost_is_written_as_a_change_and_a_cost_as_money() -> None:
     def objective(metric: str, unit: str) -> Objective:
         value = Estimate(value=0.2, low=0.1, high=0.3, n=9)
         return Objective(
-            kind="budget", metric=metric, label=metric, unit=unit, value=value, limit=0.5, limit_text="", margin=0.3,
-            outcome="holds", sentence="",
+            kind="budget", metric=metric, label=metric, unit=unit, value=value, limit=0.5,
+            limit_text="", margin=0.3, outcome="holds", sentence="",
         )  # fmt: skip
 
     assert objective_writer(objective("cost_increase", "share"))(0.2, 0) == "+20 %"

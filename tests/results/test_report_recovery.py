@@ -32,10 +32,13 @@ def told(share: float, layers: list[float]) -> dict[str, object]:
         "probability": both,
     }
     return {
-        "schema_version": 1, "texts": 20, "recovery": {"value": share, "low": share - 0.02, "high": share + 0.02},
-        "all_text": text, "answers": {**text, "tokens": 60}, "exact_answers": {"unquantized": 0.9, "quantized": 0.85},
+        "schema_version": 1, "texts": 20, "recovery": {"value": share, "low": share - 0.02,
+            "high": share + 0.02},
+        "all_text": text, "answers": {**text, "tokens": 60},
+        "exact_answers": {"unquantized": 0.9, "quantized": 0.85},
         "layer_error": layers, "bytes": {"unquantized": 269e6, "quantized": 141e6},
-        "bytes_per_weight": {"unquantized": 2.0, "quantized": 1.05}, "warning": WARNING if share < 0.99 else None,
+        "bytes_per_weight": {"unquantized": 2.0, "quantized": 1.05},
+        "warning": WARNING if share < 0.99 else None,
     }  # fmt: skip
 
 

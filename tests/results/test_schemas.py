@@ -66,7 +66,10 @@ def test_outputs_fit_their_schemas(tmp_path: Path) -> None:
 
 
 def test_the_room_is_cheap_to_enter() -> None:
-    code = "import results, sys; print([m for m in ('numpy', 'scipy', 'pyarrow', 'pydantic', 'plotly') if m in sys.modules])"
+    code = (
+        "import results, sys; print([m for m in ('numpy', 'scipy', 'pyarrow', 'pydantic', "
+        "'plotly') if m in sys.modules])"
+    )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )

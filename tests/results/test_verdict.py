@@ -314,7 +314,8 @@ def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
         (
             {},
             [],
-            "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget into the experiment.",
+            "Nothing is asked of any variant, so nothing is decided: write slo, "
+            "quality or budget into the experiment.",
         ),
         ({"base": "SHIP"}, ["base"], "Keep base: it meets every objective."),
         (
@@ -325,7 +326,8 @@ def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
         (
             {"base": "SHIP", "b": "SHIP", "c": "SHIP"},
             ["base", "b", "c"],
-            "Keep base: it meets every objective with the best quality (90.0 %); b and c would pass too (80.0 % and not known).",
+            "Keep base: it meets every objective with the best quality (90.0 %); "
+            "b and c would pass too (80.0 % and not known).",
         ),
         (
             {"base": "SHIP", "b": "SHIP"},

@@ -13,15 +13,18 @@ from serve import curl_line
 def words(line: str, **environment: str) -> list[str]:
     """What a shell makes of the line."""
     said = subprocess.run(
-        ["sh", "-c", f"printf '%s\\n' {line}"], env=environment, capture_output=True, text=True, check=True
+        ["sh", "-c", f"printf '%s\\n' {line}"], env=environment, capture_output=True, text=True,
+        check=True
     )  # fmt: skip
     return said.stdout.splitlines()
 
 
 def test_the_shell_puts_the_secrets_in() -> None:
     endpoint = Endpoint(
-        "v", "https://h/v1", "m", query="key=abcd1234", more_headers={"api-key": 'a"b$c`d\\e', "x": "plain"},
-        ca_file=Path("/ca files/ca.pem"), insecure=True, form=Form(rename={"max_tokens": "max_completion_tokens"}),
+        "v", "https://h/v1", "m", query="key=abcd1234",
+        more_headers={"api-key": 'a"b$c`d\\e', "x": "plain"},
+        ca_file=Path("/ca files/ca.pem"), insecure=True,
+        form=Form(rename={"max_tokens": "max_completion_tokens"}),
         secrets={'a"b$c`d\\e': "${KEY}", "abcd1234": "${OTHER}"},
     )  # fmt: skip
     line = curl_line(endpoint, "It's")

@@ -20,30 +20,37 @@ def test_the_cause_of_a_real_death_is_named(log: Path):
     ("line", "kind"),
     [
         (
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB",
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. "
+            "GPU 0 has a total capacity of 79 GiB",
             "out_of_memory",
         ),
         (
-            "ValueError: Free memory on device cuda:0 (9.1/79.2 GiB) on startup is less than desired GPU memory utilization "
-            "(0.9, 71.3 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes.",
+            "ValueError: Free memory on device cuda:0 (9.1/79.2 GiB) "
+            "on startup is less than desired GPU memory utilization "
+            "(0.9, 71.3 GiB). Decrease GPU memory utilization or reduce GPU memory used by "
+            "other processes.",
             "out_of_memory",
         ),
         (
-            "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 89.",
+            "ValueError: The quantization method fp8 is not supported for the current GPU. "
+            "Minimum capability: 89.",
             "unsupported_quantization",
         ),
         (
-            "RuntimeError: Quantization scheme is not supported for the current GPU. Min capability: 75.",
+            "RuntimeError: Quantization scheme is not supported for the current GPU. "
+            "Min capability: 75.",
             "unsupported_quantization",
         ),
         (
-            "ValueError: Failed to find a kernel that can implement the WNA16 linear layer. Reasons:",
+            "ValueError: Failed to find a kernel that can implement the WNA16 linear layer. "
+            "Reasons:",
             "unsupported_quantization",
         ),
         ("ValueError: LoRA rank 64 is greater than max_lora_rank 16.", "unsupported_adapter"),
         ("ValueError: vLLM does not yet support DoRA.", "unsupported_adapter"),
         (
-            "ValueError: While loading x, expected target modules in {'qkv_proj'} but received ['lm_head'].",
+            "ValueError: While loading x, expected target modules in {'qkv_proj'} but received "
+            "['lm_head'].",
             "unsupported_adapter",
         ),
     ],
@@ -54,7 +61,10 @@ def test_messages_of_paths_that_need_an_accelerator_or_a_bad_adapter(line: str, 
 
 
 def test_an_unknown_cause_quotes_the_last_exception():
-    log = "ValueError: first\n(EngineCore pid=7) ERROR 11-21 22:44:45 [core.py:1510] RuntimeError: the wheels came off\nbye\n"
+    log = (
+        "ValueError: first\n(EngineCore pid=7) ERROR 11-21 22:44:45 [core.py:1510] "
+        "RuntimeError: the wheels came off\nbye\n"
+    )
     assert explain(log, 1).sentence == "RuntimeError: the wheels came off"
 
 
@@ -114,7 +124,10 @@ def test_an_error_among_hundreds_of_lines_of_chatter_is_what_is_shown():
 
 
 def test_an_exception_of_several_lines_is_whole():
-    log = 'Traceback (most recent call last):\n  File "a.py", line 1\n    x()\nValueError: first\n  second\n\nbye\n'
+    log = (
+        'Traceback (most recent call last):\n  File "a.py", line 1\n    x()\nValueError: first\n'
+        "  second\n\nbye\n"
+    )
     assert telling_lines(log) == "ValueError: first\n  second"
 
 

@@ -79,8 +79,8 @@ async def test_one_is_awake_at_a_time_and_has_generated_a_token() -> None:
         for variant in ("base", "base-short", "tuned", "prod", "tuned", "base"):
             await one.wake(variant)
     assert imitation.asked == [
-        ("base", "wake"), ("base", "token"), ("base", "sleep"), ("tuned", "wake"), ("tuned", "token"),
-        ("tuned", "sleep"), ("base", "wake"), ("base", "token"),
+        ("base", "wake"), ("base", "token"), ("base", "sleep"), ("tuned", "wake"),
+        ("tuned", "token"), ("tuned", "sleep"), ("base", "wake"), ("base", "token"),
     ]  # fmt: skip
 
 

@@ -28,7 +28,10 @@ def test_a_metric_that_is_no_number_is_left_out_and_the_others_stay(value: str):
 
 
 def test_engines_are_added_up_and_time_stamps_passed_over():
-    text = 'vllm:prompt_tokens_total{engine="0"} 3 1395066363000\nvllm:prompt_tokens_total{engine="1"} 4.0\n'
+    text = (
+        'vllm:prompt_tokens_total{engine="0"} 3 1395066363000\n'
+        'vllm:prompt_tokens_total{engine="1"} 4.0\n'
+    )
     assert read_metrics(text) == {"prompt_tokens": 7}
 
 
@@ -86,7 +89,10 @@ async def answering(body: bytes, ends: bool) -> AsyncIterator[Endpoint]:
 
 
 async def test_garbage_from_a_server_is_no_sample_and_no_error(tmp_path: Path):
-    body = b"\xff\xfe\x00 vllm:num_requests_running NaN\nvllm:num_requests_running{\nvllm:num_requests_waiting 4\n"
+    body = (
+        b"\xff\xfe\x00 vllm:num_requests_running NaN\nvllm:num_requests_running{\n"
+        b"vllm:num_requests_waiting 4\n"
+    )
     async with (
         answering(body, ends=True) as endpoint,
         Telemetry([endpoint], None, tmp_path) as taking,

@@ -45,7 +45,8 @@ class Guarded:
         program.write_text(FAMILY.format(first=first, then=then))
         parent = (
             "import subprocess, sys, time\n"
-            f"p = subprocess.Popen([sys.executable, '-I', {supervisor.__file__!r}, {str(self.folder)!r}, sys.executable, "
+            f"p = subprocess.Popen([sys.executable, '-I', {supervisor.__file__!r}, "
+            f"{str(self.folder)!r}, sys.executable, "
             f"{str(program)!r}],"
             " stdin=subprocess.PIPE, start_new_session=True)\n"
             "sys.stdin.readline(); p.stdin.close(); sys.exit(p.wait())\n"
