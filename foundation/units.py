@@ -164,13 +164,14 @@ def parse_dollars(value: object) -> float:
 
 
 def parse_rate(value: object) -> float:
-    """Requests per second: 2.5, "120/s" or "600/min"."""
+    """A number per second: 2.5, "120/s", "2k/s" or "600/min"."""
     what = "a rate above zero, such as 2.5, 120/s or 600/min"
     per = {"": 1, "/s": 1, "/m": 60, "/min": 60, "/h": 3600}
     number, unit = _unsigned(value, what)
-    if unit not in per or not number:
+    scale, slash, period = unit.partition("/")
+    if slash + period not in per or scale not in _SCALE or not number:
         raise ValueError(f"write {what}, not {value!r}")
-    return _float(number / per[unit], value, what)
+    return _float(number * _SCALE[scale] / per[slash + period], value, what)
 
 
 def parse_bytes(value: object) -> int:

@@ -48,6 +48,7 @@ from results.measures.consistency import prompt_consistency
 from results.measures.cost import COSTS, cost_metrics, is_metered
 from results.measures.measured import Measured, Scores, read_measured
 from results.measures.quality import NEEDS_NO_REFERENCE, statement
+from results.measures.request_limits import request_limits
 from results.measures.stage_metrics import stage_metrics
 from results.measures.stage_notes import doubts, examples, failures
 from results.measures.steady_state import StageData
@@ -59,8 +60,7 @@ from results.measures.validity import (
     validity_of,
     worst,
 )
-from results.measures.values import Limits
-from results.metrics import METRICS, RECORDS
+from results.metrics import METRICS
 from results.statistics.bounded_means import score_bounds
 from results.statistics.intervals import TAIL, absent, estimate, holm
 from results.summary import (
@@ -307,7 +307,7 @@ def _baseline(
         pairing=pair(variant.stages[stage], theirs, (variant.record.name, base.record.name)),
         validity=validity_of(
             theirs,
-            _request_limits(inputs, base.metrics[stage]),
+            request_limits(inputs.slo, base.metrics[stage]),
             ceiling,
             base.record.dtype_doubt,
             inputs.failed.get(base.record.name),
@@ -326,7 +326,7 @@ def _stage_summary(
     ceiling: Ceiling | None,
 ) -> StageSummary:
     base_metrics = base.metrics.get(stage.stage, {})
-    limits = _request_limits(inputs, base_metrics)
+    limits = request_limits(inputs.slo, base_metrics)
     metrics, pairing = stage_metrics(stage, limits), baseline.pairing if baseline else None
     requests = [block.requests for block in stage.blocks]
     sent = sum(int((~np.isnan(r.sent)).sum()) for r in requests)
@@ -358,7 +358,7 @@ def _stage_summary(
         ],
         judged={
             a.key: _with_more(
-                a, judge_slo(a, stage, metrics[a.metric], baseline, tails), tails, stage
+                a, judge_slo(a, stage, metrics[a.metric], baseline, tails, limits), tails, stage
             )
             for a in asked
             if a.kind == "slo"
@@ -399,23 +399,6 @@ def _disagreements(compared: Mapping[str, Difference]) -> list[str]:
         if said
         else []
     )
-
-
-def _request_limits(inputs: RunInputs, base: Mapping[str, Estimate]) -> Limits:
-    """What a single request may take: of each time metric the widest limit the SLO names, so that a p50's does not bind all."""
-    found: dict[str, float] = {}
-    for metric, limit in inputs.slo.limits.items():
-        record = RECORDS[metric]
-        value = limit.absolute
-        if (
-            limit.relative is not None
-            and metric in base
-            and (base_value := base[metric].value) is not None
-        ):
-            value = limit.relative * base_value
-        if record.kind == "time" and value is not None:
-            found[record.family] = max(value, found.get(record.family, 0.0))
-    return found
 
 
 def _once(inputs: RunInputs, variant: Measured) -> dict[str, Estimate]:

@@ -25,6 +25,7 @@ from foundation.units import (
     Seconds,
     Share,
     parse_factor,
+    parse_rate,
     parse_seconds,
     parse_share,
 )
@@ -48,7 +49,10 @@ Scorer = Literal[
 
 @dataclass(frozen=True)
 class Limit:
-    """The most a metric may be: `absolute` (ms, or a share), or `relative`, a factor of the baseline's value."""
+    """The most a time or share may be, or the least a rate may be.
+
+    `absolute` is in ms, a share, or per second; `relative` is a factor of the baseline's value.
+    """
 
     text: str
     absolute: float | None = None
@@ -56,12 +60,22 @@ class Limit:
 
 
 def parse_limit(metric: str, value: object) -> Limit:
-    """`"400ms"` and `"0.1%"` are absolute; `"1.1x"` and `"+5%"` are relative to the baseline. Raises ValueError."""
+    """`"400ms"`, `"0.1%"` and `"5/s"` are absolute, `"1.1x"` and `"-5%"` relative to the baseline.
+
+    Raises ValueError.
+    """
     text = str(value).strip()
     if text.endswith("x") or text[:1] in ("+", "-"):
         return Limit(text, relative=parse_factor(text))
     if RECORDS[metric].kind == "share":
         return Limit(text, absolute=parse_share(value))
+    if RECORDS[metric].kind == "rate":
+        if "/" not in text:
+            raise ValueError(
+                "write a rate with its unit, such as 5/s or 2k/s, "
+                f"or a limit relative to the baseline such as 0.9x or -5%, not {value!r}"
+            )
+        return Limit(text, absolute=parse_rate(value))
     try:
         seconds = parse_seconds(value)
     except ValueError:
@@ -86,6 +100,11 @@ def _slo(value: object) -> dict[str, Limit]:
             limits[key] = limit if isinstance(limit, Limit) else parse_limit(key, limit)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
+    if "goodput" in limits and not any(RECORDS[key].kind == "time" for key in limits):
+        raise ValueError(
+            "goodput: it counts the requests that keep the limits on times; "
+            "name one too, such as latency_p95: 2s, or write requests_per_s"
+        )
     return limits
 
 

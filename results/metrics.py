@@ -178,23 +178,23 @@ def _records() -> Iterator[MetricRecord]:
     yield from _adjusted("ttft", "TTFT", _TTFT)
     yield from _metric(
         "requests_per_s", "throughput", "requests/s", f"requests {_INSIDE}",
-        "rate", "table", "noise", "always compared", up=True,
+        "rate", "table", "slo", "noise", "always compared", up=True,
     )  # fmt: skip
     yield from _metric(
         "output_tokens_per_s", "output throughput", "tokens/s",
-        f"output tokens of requests {_INSIDE}", "rate", "table", up=True,
+        f"output tokens of requests {_INSIDE}", "rate", "table", "slo", up=True,
     )  # fmt: skip
     yield from _metric(
         "total_tokens_per_s", "total throughput", "tokens/s",
-        f"input and output tokens of requests {_INSIDE}", "rate", up=True,
+        f"input and output tokens of requests {_INSIDE}", "rate", "slo", up=True,
     )  # fmt: skip
     yield from _metric(
         "sessions_per_s", "sessions", "sessions/s",
         "sessions that began inside the steady window, over its length", "rate", up=True,
     )  # fmt: skip
     yield from _metric(
-        "goodput", "goodput", "requests/s", f"requests that met every SLO, {_PER_WINDOW}",
-        "rate", up=True,
+        "goodput", "goodput", "requests/s", f"requests that kept the limits on times of the SLO, {_PER_WINDOW}",
+        "rate", "slo", up=True,
     )  # fmt: skip
     yield from _metric(
         "achieved_rate", "achieved rate", "requests/s", f"requests sent, {_PER_WINDOW}",
@@ -249,7 +249,7 @@ def _records() -> Iterator[MetricRecord]:
     )  # fmt: skip
     yield from _metric(
         "slo_attainment", "SLO attainment", "share",
-        "requests that met every SLO, of all in the window", "share", up=True,
+        "requests that kept the limits on times of the SLO, of all in the window", "share", up=True,
     )  # fmt: skip
     yield from _metric(
         "in_flight", "in flight", "requests",

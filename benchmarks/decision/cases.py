@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.decision import objectives as at
+from benchmarks.decision import rates
 from benchmarks.decision.objectives import Case
 from benchmarks.decision.shapes import (
     Levels,
@@ -81,6 +82,30 @@ def at_the_limit() -> list[Case]:
         at.share("empty_rate", 0.02, 10, 60),
         at.relative_share(0.06, 0.04, 10, 60),
         *(
+            rates.goodput(kept, blocks, each, poisson)
+            for kept, poisson in (
+                (rates.steady(0.8), True),
+                (rates.steady(0.95), False),
+                (rates.moody(9, 3), False),
+                (rates.moody(5, 1), True),
+            )
+            for blocks, each in ((2, 100), (5, 60), (10, 60))
+        ),
+        *(
+            rates.goodput(ours, blocks, each, base=theirs)
+            for ours, theirs in (
+                (rates.steady(0.8), rates.steady(0.9)),
+                (rates.moody(9, 3), rates.moody(9, 3)),
+            )
+            for blocks, each in ((2, 100), (10, 60))
+        ),
+        *(
+            rates.throughput(metric, blocks, each, burst)
+            for metric in ("requests_per_s", "output_tokens_per_s", "total_tokens_per_s")
+            for blocks, each, burst in ((2, 100, 1.0), (10, 60, 1.0), (10, 60, 4.0))
+        ),
+        rates.throughput("output_tokens_per_s", 10, 60, relative=True),
+        *(
             at.quality(kind, n)
             for n in (50, 300)
             for kind in (BINARY, GRADES, MOSTLY_RIGHT, SELDOM_RIGHT)
@@ -118,6 +143,7 @@ def inside_the_limit() -> list[Case]:
         at.times("latency_p95", PLAIN, 10, 50, inside=0.3, power=0.8),
         at.ratio("latency_mean", PLAIN, PLAIN, 10, 50, inside=0.15, power=0.8),
         at.ratio("latency_p95", PLAIN, PLAIN, 10, 50, inside=0.3, power=0.8),
+        rates.goodput(rates.steady(0.9), 10, 60, False, inside=0.08, power=0.8),
         at.quality(BINARY, 300, inside=0.07, power=0.8),
         at.quality(GRADES, 300, inside=0.05, power=0.8),
         at.drop("quality against the baseline", SOME_WON, 300, inside=0.06, power=0.8),

@@ -15,6 +15,7 @@ from benchmarks.fuzzed_runs.sentences import Claim, claim
 Json = dict[str, Any]
 NEAR = 1e-6
 """Floats that were added up in another order differ by less."""
+RATES = ("goodput", "requests_per_s", "output_tokens_per_s", "total_tokens_per_s")
 SHARES = re.compile(
     r"\.(quality|consistency|error_rate|empty_rate|length_share|slo_attainment|cache_hit_share)$"
 )
@@ -174,9 +175,13 @@ def _prices(price: Json) -> tuple[float, float]:
     return each("input"), each("output")
 
 
+def _is_floor(objective: Json) -> bool:
+    return objective["kind"] == "quality" or objective["metric"] in RATES
+
+
 def _beyond(objective: Json, value: float) -> float:
     """How far a value is on the wrong side of the limit."""
-    floor = objective["kind"] == "quality"
+    floor = _is_floor(objective)
     return float(objective["limit"] - value if floor else value - objective["limit"])
 
 
@@ -229,7 +234,7 @@ def _claim(said: Claim | None, objective: Json) -> Iterator[str]:
         if outcome != "unsettled":
             yield "can't be judged, and was"
         return
-    floor = objective["kind"] == "quality"
+    floor = _is_floor(objective)
     ends = [
         end for end in (objective["value"]["low"], objective["value"]["high"]) if end is not None
     ]

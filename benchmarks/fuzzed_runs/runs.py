@@ -372,6 +372,9 @@ def _experiment(made: Made, typical: list[float]) -> None:
     )
 
 
+_SHARES = ("error_rate", "empty_rate", "length_share")
+
+
 def _slo(made: Made, typical: list[float]) -> dict[str, str]:
     slo: dict[str, str] = {}
     for metric in ("latency", "ttft", "service_latency", "tpot", "itl"):
@@ -388,9 +391,13 @@ def _slo(made: Made, typical: list[float]) -> dict[str, str]:
             )
             limit = f"{round(max(near, 0.01), made.pick(0, 1, 2, 3)) or 0.01:g}ms"
             slo[f"{metric}_{statistic}"] = made.pick(limit, limit, limit, "1.1x", "+5%", "2x")
-    for metric in ("error_rate", "empty_rate", "length_share"):
+    for metric in _SHARES:
         if made.chance(0.25):
             slo[metric] = made.pick("0.1%", "1%", "3%", "25%", "0.5")
+    timed = any(metric not in _SHARES for metric in slo)
+    for metric in ("goodput", "requests_per_s", "output_tokens_per_s"):
+        if made.chance(0.2) and (timed or metric != "goodput"):
+            slo[metric] = made.pick("0.5/s", "3/s", "60/min", "0.02k/s", "0.8x", "-5%", "1.2x")
     return slo
 
 

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 
 _SIZES = {"s": 1e3, "ms": 1.0, "%": 0.01, "points": 0.01, "": 1.0}
-NUMBER = r"[+−]?\$?[\d,]+(?:\.\d+)?(?: (?:ms|s|%|points))?"
+_SIZES |= {"requests/s": 1.0, "tokens/s": 1.0}
+NUMBER = r"[+−]?\$?[\d,]+(?:\.\d+)?(?: (?:ms|s|%|points|requests/s|tokens/s))?"
 _SENTENCE = re.compile(
     rf"^(?P<label>.+?) is (?P<value>{NUMBER})(?: and (?P<verb>keeps|breaks) its limit \((?P<limit>.+)\); "
     rf"(?P<edge>at most|at least) (?P<bound>{NUMBER}) with 95 % confidence"

@@ -9,6 +9,7 @@ from foundation.format import change, percent, points, quantity
 from results.decision.remedies import REMEDIES, Case, failures, references
 from results.inputs import RunInputs
 from results.measures.validity import too_much_to_send
+from results.metrics import RECORDS
 from results.statistics.intervals import absent
 from results.summary import Advice, Objective, StageSummary, Summary, VariantSummary
 
@@ -129,7 +130,10 @@ def worth_it(variant: VariantSummary, binding: Objective, summary: Summary) -> s
         (stage.metrics.get(metric) or v.metrics.get(metric) or absent("")).value if stage else None
         for v, stage in zip((base, variant), stages, strict=True)
     )
-    if binding.kind == "quality" or not before or not now or now / before < 1.02:
+    if binding.kind == "quality" or not before or not now:
+        return None
+    falls = metric in RECORDS and RECORDS[metric].better == "higher"
+    if (before / now if falls else now / before) < 1.02:
         return None
     if scores[0] is None or scores[1] is None or scores[1] <= scores[0]:
         return None

@@ -1,4 +1,8 @@
-"""How many replicas a peak needs: from the rates that were measured, never beyond them."""
+"""How many replicas a peak needs: from the rates that were measured, never beyond them.
+
+A rate is held where the times and shares of the SLO are: a floor under a rate, such as goodput, is of
+the whole load, and no lower load reaches it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from math import ceil, inf
 from foundation.format import dollars
 from results.decision.objectives import Asked, asked_of, outcome_of
 from results.inputs import RunInputs
+from results.metrics import RECORDS
 from results.summary import (
     SCHEMA_VERSION,
     CapacityPlan,
@@ -39,7 +44,11 @@ def plan_capacity(summary: Summary, inputs: RunInputs) -> CapacityPlan:
 
 def _plan(variant: VariantSummary, inputs: RunInputs) -> VariantCapacity:
     assert inputs.plan is not None
-    slos = [asked for asked in asked_of(inputs, variant.variant) if asked.kind == "slo"]
+    slos = [
+        asked
+        for asked in asked_of(inputs, variant.variant)
+        if asked.kind == "slo" and RECORDS[asked.metric].kind != "rate"
+    ]
     loads = [_load(stage, slos, inputs) for stage in variant.stages if stage.concurrency is None]
     rate = _held_rate([load for load in loads if load.unfit is None]) if slos else None
     if rate is None:
@@ -137,6 +146,8 @@ def _why_none(slos: Sequence[Asked], loads: Sequence[_Load], inputs: RunInputs) 
     """Why no rate can be said to be held."""
     if not inputs.slo.limits:
         return "no rate can be said to be held, since the experiment names no slo"
+    if all(RECORDS[metric].kind == "rate" for metric in inputs.slo.limits):
+        return "no rate can be said to be held, since the slo names no time or share"
     if not slos:
         return "no rate can be said to be held: every limit of the slo is relative to this variant, the baseline"
     if not loads:

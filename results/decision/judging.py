@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf, isfinite
+from types import MappingProxyType
 
 import numpy as np
 
 from results.comparison.variants import Pairing
 from results.config import BudgetConfig, Price
+from results.decision.judged_rates import only_offered, paired_rate, rate_bounds, rate_doubt
 from results.decision.judged_values import judged_values, paired_values, too_many_failed
 from results.decision.objectives import Asked, Tails, fixed_limit, outcome_of, undecided
 from results.measures.cost import (
@@ -25,7 +27,7 @@ from results.measures.cost import (
 )
 from results.measures.shares import ANSWER_SHARES, counts_of
 from results.measures.steady_state import StageData
-from results.measures.values import PER_REQUEST
+from results.measures.values import PER_REQUEST, Limits
 from results.metrics import RECORDS
 from results.statistics.block_means import block_mean_bounds
 from results.statistics.block_percentiles import percentile_bounds
@@ -35,6 +37,9 @@ from results.statistics.bounded_means import paired_score_bounds, score_bounds
 from results.statistics.intervals import TAIL, Bounds, absent, estimate
 from results.summary import Estimate, Judged, Validity
 
+RELATIVE = "the limit is relative to the baseline"
+NO_BASELINE = f"{RELATIVE}, which was not measured at this load"
+TWO_PAIRS = "a limit relative to the baseline needs two pairs of blocks"
 ONE_BLOCK = "one block tells nothing of the spread between blocks; run at least two"
 
 
@@ -66,15 +71,54 @@ class Baseline:
 
 
 def judge_slo(
-    asked: Asked, stage: StageData, shown: Estimate, base: Baseline | None, tails: Tails
+    asked: Asked,
+    stage: StageData,
+    shown: Estimate,
+    base: Baseline | None,
+    tails: Tails,
+    limits: Limits = MappingProxyType({}),
 ) -> Judged:
-    """An SLO at one stage. `shown`: the metric there; `base`: the baseline under the same load, for a relative limit."""
-    judged = (
-        _relative_slo(asked, stage, base, tails)
-        if asked.relative
-        else _slo(asked, stage, shown, tails)
-    )
+    """An SLO at one stage.
+
+    `shown`: the metric there. `base`: the baseline under the same load, for a relative limit.
+    `limits`: what goodput counts by.
+    """
+    if RECORDS[asked.metric].kind == "rate":
+        judged = only_offered(asked, _rate(asked, stage, shown, base, tails, limits), stage)
+    elif asked.relative:
+        judged = _relative_slo(asked, stage, base, tails)
+    else:
+        judged = _slo(asked, stage, shown, tails)
     return unless_it_grew(asked, judged, stage)
+
+
+def _rate(
+    asked: Asked,
+    stage: StageData,
+    shown: Estimate,
+    base: Baseline | None,
+    tails: Tails,
+    limits: Limits,
+) -> Judged:
+    """A floor under a rate; a relative one over the paired blocks."""
+    if doubt := rate_doubt(asked, stage, shown):
+        return undecided(shown, fixed_limit(asked), doubt)
+    if not asked.relative:
+        if len(stage.blocks) < 2:
+            return undecided(shown, asked.limit, ONE_BLOCK)
+        return _judged(asked, shown, asked.limit, rate_bounds(asked.metric, stage, limits, tails))
+    if base is None:
+        return undecided(shown, fixed_limit(asked), NO_BASELINE)
+    blocks = [a for a, _ in base.pairing.blocks], [b for _, b in base.pairing.blocks]
+    value, base_rate, bounds = paired_rate(asked.metric, blocks, limits, tails)
+    if value.value is None:
+        return undecided(value, fixed_limit(asked), value.reason or "not measured")
+    if doubt := base.doubt or (None if base_rate else f"{RELATIVE}: its value is zero"):
+        return undecided(value, fixed_limit(asked), doubt)
+    limit = asked.limit * base_rate
+    if len(base.pairing.blocks) < 2:
+        return undecided(value, limit, TWO_PAIRS)
+    return _judged(asked, value, limit, bounds)
 
 
 def unless_it_grew(asked: Asked, judged: Judged, stage: StageData) -> Judged:
@@ -138,8 +182,7 @@ def _events(metric: str, stage: StageData) -> tuple[list[int], list[int]]:
 
 def _relative_slo(asked: Asked, stage: StageData, base: Baseline | None, tails: Tails) -> Judged:
     if base is None:
-        reason = "the limit is relative to the baseline, which was not measured at this load"
-        return undecided(absent(reason), fixed_limit(asked), reason)
+        return undecided(absent(NO_BASELINE), fixed_limit(asked), NO_BASELINE)
     sides = tuple(
         replace(side, blocks=[pair[i] for pair in base.pairing.blocks])
         for i, side in enumerate((stage, base.stage))
@@ -151,14 +194,11 @@ def _relative_slo(asked: Asked, stage: StageData, base: Baseline | None, tails: 
     if value.value is None:
         return undecided(value, fixed_limit(asked), value.reason or "not measured")
     if base.doubt or not base_value:
-        reason = (
-            base.doubt
-            or f"the limit is relative to the baseline: {theirs.value.reason or 'its value is zero'}"
-        )
+        reason = base.doubt or f"{RELATIVE}: {theirs.value.reason or 'its value is zero'}"
         return undecided(value, fixed_limit(asked), reason)
     limit = asked.limit * base_value
     if len(ours.blocks) < 2:
-        return undecided(value, limit, "a limit relative to the baseline needs two pairs of blocks")
+        return undecided(value, limit, TWO_PAIRS)
     statistic = asked.metric.rpartition("_")[2]
     ratio = block_ratio_bounds(
         (ours.blocks, theirs.blocks), statistic, tails.optimistic, tails.pessimistic

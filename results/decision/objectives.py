@@ -100,7 +100,7 @@ def _slo(metric: str, limit: Limit) -> Asked:
         metric,
         definition.label,
         definition.unit,
-        "lower",
+        definition.better,
         value,
         limit.text,
         relative=limit.absolute is None,

@@ -17,6 +17,7 @@ from results.metrics import RECORDS
 from results.summary import Advice, Objective, StageSummary, VariantSummary
 
 _FIRST_TOKEN = ("ttft", "service_ttft")
+_TOKEN_RATES = ("output_tokens_per_s", "total_tokens_per_s")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,14 @@ class Case:
 
     @property
     def slow(self) -> bool:
-        return self.binding.kind == "slo" and RECORDS[self.binding.metric].kind == "time"
+        """Whether a time binds, or a rate, which a faster server raises."""
+        return self.is_rate or (
+            self.binding.kind == "slo" and RECORDS[self.binding.metric].kind == "time"
+        )
+
+    @property
+    def is_rate(self) -> bool:
+        return self.binding.kind == "slo" and RECORDS[self.binding.metric].kind == "rate"
 
     @property
     def hardware(self) -> bool:
@@ -166,7 +174,8 @@ def _fewer_tokens(case: Case) -> Remedy | None:
         not extra
         or extra <= 0
         or not tokens
-        or case.about in ("quality", "change", "error_rate", *_FIRST_TOKEN, "tpot", "itl")
+        or case.about
+        in ("quality", "change", "error_rate", *_FIRST_TOKEN, "tpot", "itl", *_TOKEN_RATES)
     ):
         return None
     parts = case.stage.decomposition
@@ -195,7 +204,7 @@ def _shorter_prompt(case: Case) -> Remedy | None:
         not tokens
         or share < 0.1
         or not (case.slow or case.about == "cost")
-        or case.about in ("tpot", "itl")
+        or case.about in ("tpot", "itl", "total_tokens_per_s")
     ):
         return None
     of = (
@@ -244,8 +253,10 @@ def _replicas(case: Case) -> Remedy | None:
         sum(case.stage.failures.get(name, 0) for name in _OVERLOAD)
         > sum(case.stage.failures.values()) / 2
     )
-    wanted = case.about in ("latency", "ttft") or (
-        case.about == "error_rate" and (overloaded or late)
+    wanted = (
+        case.is_rate
+        or case.about in ("latency", "ttft")
+        or (case.about == "error_rate" and (overloaded or late))
     )
     if rate is None or not wanted:
         return None
@@ -341,12 +352,15 @@ _WHAT_TO_DO = {
 
 def failures(case: Case) -> Remedy | None:
     """Where failures bind, or are too many for what binds to be judged."""
-    if not case.stage.failures or not (case.about == "error_rate" or not case.bounded):
+    if not case.stage.failures or not (
+        case.about == "error_rate" or case.is_rate or not case.bounded
+    ):
         return None
     most = max(case.stage.failures, key=lambda name: case.stage.failures[name])
     said = f" The first: {case.stage.examples[most]}" if most in case.stage.examples else ""
+    lost = sum(case.stage.failures.values()) / case.stage.planned
     return Remedy(
-        0.1,
+        1 - lost if case.is_rate and case.bounded else 0.1,
         Advice(
             remedy=f"Find out why requests fail with {most}",
             why=f"{case.stage.failures[most]} of {sum(case.stage.failures.values())} failures are of this class.{said}",

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from foundation.arrays import Floats
+from results.measures.request_limits import no_goodput
 from results.measures.shares import ANSWER_SHARES
 from results.measures.steady_state import StageData, chunk_times
 from results.measures.throughput import NONE_INSIDE, THROUGHPUT, none_ended_inside
@@ -88,8 +89,8 @@ def _counted(
     if none_ended_inside(stage.blocks):
         estimates |= {key: replace(estimates[key], reason=NONE_INSIDE) for key in THROUGHPUT}
     lacking = _no_token_times(stage)
-    no_limit = None if limits else "the slo names no time"
-    if unmet := next((why for family, why in lacking.items() if family in limits), no_limit):
+    reasons = [why for family, why in lacking.items() if family in limits]
+    if unmet := next(iter(reasons), no_goodput(limits)):
         estimates |= dict.fromkeys(("goodput", "slo_attainment"), absent(unmet))
     return estimates
 

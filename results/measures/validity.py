@@ -210,7 +210,12 @@ def _slip(stage: StageData, limits: Limits) -> list[Doubt]:
         return [("INVALID", late)]
     slips = _joined([block.steady.slip for block in stage.blocks])
     tightest = min(
-        (limit for name, limit in limits.items() if name in ("latency", "ttft")), default=np.inf
+        (
+            limits[name]
+            for name in ("latency", "ttft")
+            if name in limits and not np.isnan(limits[name])
+        ),
+        default=np.inf,
     )
     limit = min(SLIP_LIMIT_MS, SLIP_SLO_SHARE * tightest)
     if len(slips) and (p99 := float(np.percentile(slips, 99))) > limit:

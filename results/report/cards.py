@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from foundation.format import ABSENT, Write, beside, between, capital, change, points, written
+from results.metrics import RECORDS
 from results.report.figures.gauge import gauge
 from results.summary import Objective, Summary, VariantVerdict, Verdicts
 
@@ -107,7 +108,7 @@ def objective_writer(objective: Objective) -> Write:
 
 
 def at_least(objective: Objective) -> bool:
-    """Whether the limit is a floor: the margin is positive on the side that is allowed."""
-    if objective.value.value is None or objective.limit is None or not objective.margin:
-        return objective.kind == "quality"
-    return (objective.value.value > objective.limit) == (objective.margin > 0)
+    """Whether the limit is a floor."""
+    if objective.kind == "slo":
+        return RECORDS[objective.metric].better == "higher"
+    return objective.kind == "quality"

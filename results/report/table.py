@@ -22,7 +22,7 @@ from foundation.format import (
     side,
     written,
 )
-from results.metrics import keys
+from results.metrics import RECORDS, keys
 from results.summary import (
     Difference,
     Estimate,
@@ -149,14 +149,16 @@ def rows(
 ) -> Table:
     """The table of one stage (the judged one where none is named); with `verdicts`, limits and their outcomes too.
 
-    A metric that no variant has is a note and not a row, unless an objective asks for it.
+    What an objective asks for is a row, measured or not; of `shown`, what a variant has is one, and
+    what none has is a note.
     """
     variants = in_order(summary)
     objectives = {} if verdicts is None or stage is not None else _objectives(verdicts)
     notes: list[str] = []
     left_out: dict[str, list[str]] = {}
     table = []
-    for key in (key for key in shown if key in summary.metrics):
+    named = {metric for _, metric in objectives}
+    for key in (k for k in RECORDS if k in summary.metrics and (k in shown or k in named)):
         found = [estimate_of(variant, key, stage) for variant in variants]
         asked = [objectives.get((variant.variant, key)) for variant in variants]
         if any(asked) or any(

@@ -73,8 +73,17 @@ def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) ->
 def _sides(run: StoredRun) -> dict[str, Side]:
     """The variants of a run that were measured, by name."""
     summaries = {each.variant: each for each in run.summary.variants}
+    base = next(each for each in run.measured if each.record.name == run.inputs.baseline)
     return {
-        each.record.name: Side(run.inputs, run.settings, run.environment, run.prompts, each, summaries[each.record.name])
+        each.record.name: Side(
+            run.inputs,
+            run.settings,
+            run.environment,
+            run.prompts,
+            each,
+            base,
+            summaries[each.record.name],
+        )
         for each in run.measured
         if each.stages
     }

@@ -15,11 +15,11 @@ from results.config import Price
 from results.measures.cost import cost_per_request, is_metered, request_costs
 from results.inputs import RunInputs
 from results.measures.measured import Scores
-from results.measures.values import block_statistics, per_request
+from results.measures.values import Limits, block_statistics, per_request
 from results.metrics import METRICS, RECORDS, keys
 from results.measures.shares import counts_of
 from results.statistics.prompt_totals import prompt_totals
-from foundation.format import change
+from foundation.format import change, quantity
 from foundation.run.requests import Requests
 from results.comparison.runs.evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
 from results.comparison.runs.outcomes import Compared, margin_of
@@ -39,7 +39,11 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
     could be said without it.
     """
     old, new = before.variant.stages[stage], after.variant.stages[stage]
-    blocks = [[block_statistics(block, {}) for block in side.blocks] for side in (old, new)]
+    limits = before.limits(stage), after.limits(stage)
+    blocks = [
+        [block_statistics(block, kept) for block in side.blocks]
+        for side, kept in zip((old, new), limits, strict=True)
+    ]
     metrics = [side.stage(stage).metrics for side in (before, after)]
     for key in stage_metrics_of(before, after):
         values = metrics[0][key], metrics[1][key]
@@ -70,9 +74,24 @@ def stage_changes(name: str, stage: str, before: Side, after: Side, question: Qu
                 margin,
                 [_slo_allows(s.inputs, key) for s in (before, after)],
             ),
-            "; ".join(question.barred) or None,
+            "; ".join([*question.barred, *(_other_limits(*limits) if key == "goodput" else ())])
+            or None,
             "; ".join(question.held) or None,
         )
+
+
+def _other_limits(before: Limits, after: Limits) -> list[str]:
+    """Why goodput counts other requests in the later run: by other limits on their times."""
+    changed = [
+        f"{RECORDS[f'{family}_mean'].label.removesuffix(' mean')} {_ms(before.get(family))} -> {_ms(after.get(family))}"
+        for family in dict.fromkeys((*before, *after))
+        if before.get(family) != after.get(family)
+    ]
+    return [f"goodput counts by other limits: {', '.join(changed)}"] if changed else []
+
+
+def _ms(limit: float | None) -> str:
+    return "none" if limit is None else quantity(limit, "ms")
 
 
 def _same_arrivals(old: StageData, new: StageData) -> bool:
@@ -98,7 +117,8 @@ def _slo_allows(inputs: RunInputs, key: str) -> float | None:
     if limit is None:
         return None
     if limit.relative is not None:
-        return limit.relative - 1
+        further = limit.relative - 1
+        return -further if RECORDS[key].better == "higher" else further
     return limit.absolute if RECORDS[key].kind == "share" else None
 
 

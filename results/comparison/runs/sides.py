@@ -11,6 +11,8 @@ import numpy as np
 
 from results.inputs import RunInputs
 from results.measures.measured import EVAL, Measured
+from results.measures.request_limits import request_limits
+from results.measures.values import Limits
 from results.comparison.runs.prompt_contents import Contents, Coverage, contents_of, question_changes, reference_changes
 from foundation.run.records import JournalHeader, Prompt
 from results.comparison.runs.settings import Changes, Settings, asked_changes, header_changes, length_changes, lines, read_headers, scoring_changes, setting_changes
@@ -28,6 +30,7 @@ class Side:
     """A variant of one run, read and summarised.
 
     `settings` are the run's sections of `experiment.yaml`, `environment` is its `environment.json`.
+    `base` is the run's baseline, which relative limits are of.
     """
 
     inputs: RunInputs
@@ -35,6 +38,7 @@ class Side:
     environment: Mapping[str, Any]
     prompts: Mapping[str, Prompt]
     variant: Measured
+    base: Measured
     summary: VariantSummary
 
     @property
@@ -43,6 +47,10 @@ class Side:
 
     def stage(self, name: str) -> StageSummary:
         return next(stage for stage in self.summary.stages if stage.stage == name)
+
+    def limits(self, stage: str) -> Limits:
+        """What goodput counts by at a stage."""
+        return request_limits(self.inputs.slo, self.base.metrics.get(stage, {}))
 
     def headers(self, stage: str) -> list[JournalHeader]:
         return read_headers(self.inputs.run / "load" / self.variant.record.name / stage)
