@@ -1,13 +1,12 @@
-"""The folder a checkpoint is written to: room for it, the files copied from its source, and its recipe."""
+"""The folder of a written checkpoint: its disk space, and its recipe."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
@@ -16,24 +15,26 @@ from foundation.models.model import ModelRef
 
 def make_room(out: Path, needed: int) -> None:
     """Create the folder. Raises BadInput where its disk has fewer than `needed` bytes free."""
-    standing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(standing).free
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise BadInput(
-            f"{out}: {free:,} bytes free on its disk, {needed:,} needed for the checkpoint; free some, or write elsewhere"
+            f"{out}: {free:,} bytes free on its disk, {needed:,} needed for the checkpoint; "
+            "free some, or write elsewhere"
         )
     out.mkdir(parents=True, exist_ok=True)
 
 
-def write_recipe(out: Path, source: ModelRef, packages: Iterable[str], **recipe: Any) -> None:
-    """`recipe.json`: from what, how, with which versions, and bytes of weights before and after."""
-    before, after = source.size_bytes(), ModelRef(source.id, None, out).size_bytes()
+def write_recipe(
+    out: Path, source: ModelRef, packages: Iterable[str], recipe: Mapping[str, object]
+) -> None:
+    """Write `recipe.json`: source, method, versions, and bytes of weights before and after."""
     text = {
         "schema_version": 1,
         "from": {"id": source.id, "revision": source.revision, "fingerprint": source.fingerprint()},
         **recipe,
-        "bytes_before": before,
-        "bytes_after": after,
+        "bytes_before": source.size_bytes(),
+        "bytes_after": ModelRef(source.id, None, out).size_bytes(),
         "versions": {
             name: version(name) for name in ("tunedyno", "torch", "transformers", *packages)
         },

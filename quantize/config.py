@@ -1,43 +1,25 @@
-"""The key `quantize` of a variant: how a merged checkpoint is made smaller."""
+"""The key `quantize` of a variant: how a full-precision checkpoint is quantized."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from foundation.section import Section
 from foundation.units import Count
+from quantize.methods import METHODS, Algorithm, Method
 
-Method = Literal["w8a8-int8", "w4a16", "fp8-dynamic", "nvfp4", "bnb-nf4", "bnb-int8"]
-Algorithm = Literal["rtn", "gptq", "awq", "smoothquant"]
-
-ALGORITHMS: dict[Method, tuple[Algorithm, ...]] = {
-    "w8a8-int8": ("rtn", "gptq", "smoothquant"),
-    "w4a16": ("rtn", "gptq", "awq"),
-    "fp8-dynamic": ("rtn",),
-    "nvfp4": ("rtn",),
-    "bnb-nf4": ("rtn",),
-    "bnb-int8": ("rtn",),
-}
-BITS: dict[Method, Literal[4, 8]] = {
-    "w8a8-int8": 8,
-    "w4a16": 4,
-    "fp8-dynamic": 8,
-    "nvfp4": 4,
-    "bnb-nf4": 4,
-    "bnb-int8": 8,
-}
-"""Of a quantized weight."""
 MIN_CALIBRATION = 32
 
 
 class QuantizeConfig(Section):
     """`quantize: w8a8-int8`, or a mapping with options.
 
-    `algorithm`: "rtn" rounds to nearest and needs no data; the others learn from `calibration` examples of the training split.
-    `keep`: modules left in full precision, the output head by default: a name ("down_proj", "lm_head", "layers.0.mlp") or a
-    regular expression ("re:.*layers.0[.].*"). `recovery` measures what quantizing lost in `dyno run` too.
+    `algorithm`: "rtn" rounds to nearest and needs no data; the others learn from `calibration` examples of
+    the training split. `keep` lists the modules that stay in full precision, by default the output head. An
+    entry is a name ("down_proj", "lm_head", "layers.0.mlp") or a regular expression
+    ("re:.*layers.0[.].*"). With `recovery`, `dyno run` measures what quantizing lost.
     """
 
     method: Method
@@ -54,14 +36,20 @@ class QuantizeConfig(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> QuantizeConfig:
-        if self.algorithm not in (known := ALGORITHMS[self.method]):
+        known = METHODS[self.method].algorithms
+        if self.algorithm not in known:
             raise ValueError(
                 f"algorithm: {self.algorithm} is not for {self.method}; write {' or '.join(known)}"
             )
-        if self.group_size is not None and self.method != "w4a16":
-            raise ValueError(f"group_size: {self.method} has none to choose; it belongs to w4a16")
+        if self.group_size is not None and len(METHODS[self.method].group_sizes) < 2:
+            with_choice = [name for name, each in METHODS.items() if len(each.group_sizes) > 1]
+            raise ValueError(
+                f"group_size: {self.method} has none to choose; "
+                f"it belongs to {' or '.join(with_choice)}"
+            )
         return self
 
     @property
     def calibrated(self) -> bool:
+        """Whether the rounding is learned from examples."""
         return self.algorithm != "rtn"

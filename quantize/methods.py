@@ -1,91 +1,115 @@
-"""Make a checkpoint smaller: which writer a method goes to, and what is refused before anything is written."""
+"""The quantization methods: what each stores for a weight, what can learn its rounding, and how it is read back."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
-from foundation.data.examples import Example, PromptStyle
-from foundation.errors import BadInput
-from foundation.models.companions import copy_companions
-from foundation.models.model import ModelRef
-from foundation.progress import Progress
-from foundation.quiet_libraries import quiet_libraries
-from quantize.checkpoint import make_room, write_recipe
-from quantize.checkpoint_check import check_quantized
-from quantize.config import MIN_CALIBRATION, QuantizeConfig
-from quantize.layers import HEAD, check_widths, kept_layers
-from quantize.writers.bitsandbytes import write_bitsandbytes
-from quantize.writers.compressed_tensors import write_rounded
+from quantize import stored_layers
+from quantize.stored_layers import NF4_STATE, LayerTensors, StoredLayer
+
+Method = Literal["w8a8-int8", "w4a16", "fp8-dynamic", "nvfp4", "bnb-nf4", "bnb-int8"]
+Algorithm = Literal["rtn", "gptq", "awq", "smoothquant"]
 
 
-def quantize(
-    source: ModelRef,
-    config: QuantizeConfig,
-    out: Path,
-    progress: Progress,
-    learned: Sequence[Example] = (),
-    style: PromptStyle | None = None,
-) -> ModelRef:
-    """Write `source` quantized to `out`, with `recipe.json`.
+@dataclass(frozen=True)
+class CompressedTensors:
+    """A scheme of compressed-tensors. All are symmetric.
 
-    `learned` are the examples that a calibrated algorithm takes its sample from, worded in `style`. Raises BadInput as
-    `check_quantize` does and where the disk is full, SystemFailed where llm-compressor fails, or where the files, read back, are
-    not `source` quantized as asked.
+    `preset` is the scheme's name there, `layout` the storage format's, `strategy` what shares a scale.
     """
-    check_quantize(source, config, learned)
-    make_room(out, source.size_bytes())
-    started = time.perf_counter()
-    kept, group_size = kept_layers(source, config.keep), check_widths(source, config)
-    if config.calibrated:
-        quiet_libraries()
-        from quantize.llmcompressor.calibrated import write_calibrated
 
-        how = write_calibrated(source, config, group_size, kept, learned, style, out, progress)
-        packages = []
-    elif config.method in ("bnb-nf4", "bnb-int8"):
-        quiet_libraries()
-        how = write_bitsandbytes(source, config.method, kept, out, progress)
-        packages = ["bitsandbytes"]
-    else:
-        how = write_rounded(source, config.method, group_size, kept, out, progress)
-        packages = ["compressed-tensors"]
-    copy_companions(source.path, out)
-    progress.stage(f"check {config.method}", None, "tensor")
-    check_quantized(source, config, group_size, kept, ModelRef(source.id, None, out))
-    seconds = round(time.perf_counter() - started, 3)
-    write_recipe(
-        out,
-        source,
-        packages,
-        method=config.method,
-        algorithm=config.algorithm,
-        **how,
-        kept=kept,
-        seconds=seconds,
-    )
-    return ModelRef(id=f"{source.id}+{config.method}", revision=source.revision, path=out)
+    preset: Literal["W8A8", "W4A16", "FP8_DYNAMIC", "NVFP4A16"]
+    layout: Literal["int-quantized", "pack-quantized", "float-quantized", "nvfp4-pack-quantized"]
+    strategy: Literal["channel", "group", "tensor_group"]
+    scale_dtype: str | None = None
 
 
-def check_quantize(source: ModelRef, config: QuantizeConfig, learned: Sequence[Example]) -> None:
-    """Raises BadInput for what can't work: a quantized source, widths or `keep` that don't fit, too little to calibrate with."""
-    if "quantization_config" in source.config():
-        raise BadInput(f"{source.id}: already quantized; quantize the full-precision model, once")
-    check_widths(source, config)
-    if config.algorithm == "awq" and (
-        kept := [name for name in kept_layers(source, config.keep) if name != HEAD]
-    ):
-        raise BadInput(
-            f"quantize.keep: awq scales every layer but the head before it rounds, {kept[0]} too; keep only {HEAD}, or write gptq"
-        )
-    if config.calibrated and (found := len(learned)) < config.calibration:
-        instead = (
-            f"calibration: {found}"
-            if found >= MIN_CALIBRATION
-            else f"{MIN_CALIBRATION} examples at least, or algorithm: rtn"
-        )
-        raise BadInput(
-            f"quantize.calibration: {config.algorithm} asks for {config.calibration} training examples, data.train has {found}; "
-            f"write {instead}"
-        )
+@dataclass(frozen=True)
+class QuantizationMethod:
+    """What a method does to the weight of a linear layer.
+
+    `tensors` are those of a stored layer, by their names behind the layer's; `read` reads them back.
+    `group_sizes` are the numbers of inputs that can share a scale, the preferred one first; empty where a
+    row, or a block of `block_size` numbers of the flattened weight, shares one. `scale_bytes` is the most
+    that is stored for a scale and its zero point. `scheme` is None for bitsandbytes.
+    """
+
+    bits: Literal[4, 8]
+    number: Literal["int", "float"]
+    algorithms: tuple[Algorithm, ...]
+    tensors: tuple[str, ...]
+    read: Callable[[LayerTensors], StoredLayer]
+    group_sizes: tuple[int, ...] = ()
+    block_size: int | None = None
+    scale_bytes: int = 4
+    scheme: CompressedTensors | None = None
+
+    @property
+    def format(self) -> str:
+        """The checkpoint's format, which is also the name of the distribution that defines it."""
+        return "bitsandbytes" if self.scheme is None else "compressed-tensors"
+
+    @property
+    def package(self) -> str:
+        """The name under which Python imports that distribution."""
+        return self.format.replace("-", "_")
+
+
+METHODS: dict[Method, QuantizationMethod] = {
+    "w8a8-int8": QuantizationMethod(
+        bits=8,
+        number="int",
+        algorithms=("rtn", "gptq", "smoothquant"),
+        tensors=("weight", "weight_scale"),
+        read=stored_layers.int8,
+        scheme=CompressedTensors("W8A8", "int-quantized", "channel"),
+    ),
+    "w4a16": QuantizationMethod(
+        bits=4,
+        number="int",
+        algorithms=("rtn", "gptq", "awq"),
+        tensors=("weight_packed", "weight_scale", "weight_shape"),
+        read=stored_layers.int4,
+        group_sizes=(128, 64, 32),
+        scale_bytes=6,
+        scheme=CompressedTensors("W4A16", "pack-quantized", "group"),
+    ),
+    "fp8-dynamic": QuantizationMethod(
+        bits=8,
+        number="float",
+        algorithms=("rtn",),
+        tensors=("weight", "weight_scale"),
+        read=stored_layers.fp8,
+        scheme=CompressedTensors("FP8_DYNAMIC", "float-quantized", "channel"),
+    ),
+    # The weights alone are rounded: rounding activations too takes calibration.
+    "nvfp4": QuantizationMethod(
+        bits=4,
+        number="float",
+        algorithms=("rtn",),
+        tensors=("weight_packed", "weight_scale", "weight_global_scale"),
+        read=stored_layers.fp4,
+        group_sizes=(16,),
+        scale_bytes=1,
+        scheme=CompressedTensors(
+            "NVFP4A16", "nvfp4-pack-quantized", "tensor_group", "torch.float8_e4m3fn"
+        ),
+    ),
+    "bnb-nf4": QuantizationMethod(
+        bits=4,
+        number="float",
+        algorithms=("rtn",),
+        tensors=("weight", "weight.absmax", "weight.quant_map", NF4_STATE),
+        read=stored_layers.nf4,
+        block_size=64,
+    ),
+    "bnb-int8": QuantizationMethod(
+        bits=8,
+        number="int",
+        algorithms=("rtn",),
+        tensors=("weight", "SCB"),
+        read=stored_layers.llm_int8,
+    ),
+}

@@ -1,18 +1,19 @@
-"""What quantizing lost: both models read the same held-out texts, and their predictions are compared token by token.
+"""Measures what quantizing lost: both models read the same held-out texts, compared token by token.
 
-The idea of recovery (quantized score / unquantized score) and its 99 % are those of E. Kurtic et al., "Give Me BF16 or Give Me
-Death?", 2024. Nothing is generated: whether greedy decoding would give an answer follows from reading it.
+The idea of recovery (quantized score / unquantized score) is that of E. Kurtic et al., "Give Me BF16 or
+Give Me Death?", 2024. Nothing is generated: reading an answer shows whether greedy decoding would give it.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from foundation.data.examples import Example, PromptStyle, sample
 from foundation.files.atomic_write import write_whole
@@ -21,95 +22,24 @@ from foundation.models.model import ModelRef
 from foundation.processor import fast_dtype
 from foundation.progress import Progress
 from foundation.quiet_libraries import quiet_libraries
+from foundation.run.recovery import (
+    ENOUGH,
+    FILE,
+    ModelPair,
+    Predictions,
+    Recovery,
+    RecoveryRatio,
+)
 from quantize.layers import count_weights
-from quantize.templated_texts import Text, tokenize
+from quantize.templated_texts import TemplatedText, tokenize
 
 if TYPE_CHECKING:
     import torch
 
-FILE = "recovery.json"
-ENOUGH = 0.99
-MAX_TOKENS = (
-    2048  # of held-out text in all: about 10 s for both models at 135 M parameters on 2 CPU cores
-)
+MAX_TOKENS = 2048
+"""Of held-out text in all: about 10 s for both models at 135 M parameters on 2 CPU cores."""
+
 MAX_TEXTS = 256
-
-
-@dataclass(frozen=True)
-class Both:
-    """One number of either model."""
-
-    unquantized: float
-    quantized: float
-
-
-@dataclass(frozen=True)
-class Share:
-    """A ratio with its 95 % interval (delta method over texts; None where there are fewer than 2)."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """How the next token was predicted, at `tokens` places; what several texts begin with is one of them.
-
-    `kl_divergence`: of the quantized model's distribution from the unquantized one's, nats a token, mean over places.
-    `top1_agreement`: the share of places where both hold the same token for the likeliest. `probability`: that given to the
-    token that stands there, mean.
-    """
-
-    tokens: int
-    perplexity: Both
-    kl_divergence: float
-    top1_agreement: float
-    probability: Both
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """`recovery.json`.
-
-    `recovery`: the mean probability of the right next token over the answers (over all text where there are none), quantized
-    over unquantized: a score that needs few tokens, since it moves with every one of them. `exact_answers`: the share of answers
-    that greedy decoding gives word for word. `layer_error`: by layer, how far its output is from the unquantized model's, as a
-    share of that output's length (mean over tokens). Bytes are those of the weight files, per weight of the unquantized model.
-    `warning` stands there too.
-    """
-
-    texts: int
-    recovery: Share
-    all_text: Predictions
-    answers: Predictions | None
-    exact_answers: Both | None
-    layer_error: list[float]
-    bytes: Both
-    bytes_per_weight: Both
-
-    @property
-    def warning(self) -> str | None:
-        """What a person should know, None where recovery is high enough."""
-        if self.recovery.value >= ENOUGH:
-            return None
-        within = self.recovery
-        interval = (
-            ""
-            if within.low is None or within.high is None
-            else f" ({within.low:.1%} to {within.high:.1%})"
-        )
-        places = (self.answers or self.all_text).tokens
-        open_ = ": too few to settle it" if within.high is None or within.high >= ENOUGH else ""
-        return f"recovery is {within.value:.1%}{interval}, under {ENOUGH:.0%}, on {places} held-out tokens{open_}"
-
-    def __str__(self) -> str:
-        told = [f"recovery {self.recovery.value:.1%}", f"KL {self.all_text.kl_divergence:.4f}"]
-        told += [f"top-1 agreement {self.all_text.top1_agreement:.1%}"]
-        told += [
-            f"perplexity {self.all_text.perplexity.unquantized:.2f} -> {self.all_text.perplexity.quantized:.2f}"
-        ]
-        return ", ".join([*told, f"{self.bytes_per_weight.quantized:.2f} bytes a weight"])
 
 
 def measure_recovery(
@@ -119,32 +49,50 @@ def measure_recovery(
     style: PromptStyle | None,
     progress: Progress,
 ) -> Recovery:
-    """Compare both on a bounded sample of `heldout` and write `recovery.json` beside the quantized checkpoint."""
+    """Compare both models on a bounded sample of `heldout`.
+
+    Writes `recovery.json` beside the quantized checkpoint.
+    """
     quiet_libraries()
     texts = _bounded(tokenize(source, sample(heldout, MAX_TEXTS), style, MAX_TOKENS))
     progress.stage(f"recovery {quantized.path.name.removesuffix('.partial')}", len(texts), "text")
     models = [_load(model.path) for model in (source, quantized)]
-    places = []
+    comparisons = []
     for text in texts:
-        places.append(_compare(models, text))
+        comparisons.append(_compare(models, text))
         progress.advance(1)
-    found = summarize(places, texts, _sizes(source, quantized))
-    written = {"schema_version": 1, **asdict(found), "warning": found.warning}
-    write_whole(quantized.path / FILE, json.dumps(written, indent=2) + "\n")
-    return found
+    recovery = summarize(comparisons, texts, _sizes(source, quantized))
+    encoded = msgspec.json.format(msgspec.json.encode(recovery), indent=2)
+    write_whole(quantized.path / FILE, encoded + b"\n")
+    return recovery
 
 
-def _bounded(texts: Sequence[Text]) -> list[Text]:
-    """The first texts, as many as MAX_TOKENS holds whole."""
+def low_recovery(recovery: RecoveryRatio, tokens: int) -> str | None:
+    """The warning that a recovery on so many held-out tokens deserves; None where it is high enough."""
+    if recovery.value >= ENOUGH:
+        return None
+    low, high = recovery.low, recovery.high
+    interval = "" if low is None or high is None else f" ({low:.1%} to {high:.1%})"
+    unsettled = ": too few to settle it" if high is None or high >= ENOUGH else ""
+    return (
+        f"recovery is {recovery.value:.1%}{interval}, under {ENOUGH:.0%}, "
+        f"on {tokens} held-out tokens{unsettled}"
+    )
+
+
+def _bounded(texts: Sequence[TemplatedText]) -> list[TemplatedText]:
+    """The first texts, as many as fit whole into MAX_TOKENS."""
     ends = accumulate(len(text.ids) for text in texts)
     return [text for text, end in zip(texts, ends, strict=True) if end <= MAX_TOKENS]
 
 
 @dataclass(frozen=True)
-class Places:
-    """One text, at every place but the first: log-probability of the token there by either model, KL divergence, agreement.
+class TextComparison:
+    """How both models predict one text, at every place but the first: arrays of length tokens - 1.
 
-    `right`: whether the model holds that token for the likeliest. Arrays of length tokens - 1; `layer_error` (layers, tokens).
+    `log_p` and `log_q` are the log-probabilities of the token there in the unquantized and the quantized
+    model, `kl` the divergence of q from p. `agree` marks the places where both find the same token likeliest,
+    `right_p` and `right_q` those where it is the text's own. `layer_error` is (layers, tokens).
     """
 
     log_p: torch.Tensor
@@ -164,102 +112,127 @@ def _load(folder: Path) -> Any:
     return load_causal_lm(folder, dtype=dtype, device_map={"": device}).eval()
 
 
-def _compare(models: Sequence[Any], text: Text) -> Places:
+def _compare(models: Sequence[Any], text: TemplatedText) -> TextComparison:
     import torch
 
     with torch.no_grad():
         ids = torch.tensor([text.ids], device=models[0].device)
         outputs = [model(input_ids=ids, output_hidden_states=True) for model in models]
         next_token = ids[0, 1:, None]
-        log = [output.logits[0, :-1].float().log_softmax(dim=-1) for output in outputs]
-        best = [scores.argmax(dim=-1, keepdim=True) for scores in log]
+        log_p, log_q = (output.logits[0, :-1].float().log_softmax(dim=-1) for output in outputs)
+        best_p, best_q = (scores.argmax(dim=-1, keepdim=True) for scores in (log_p, log_q))
         states = [torch.stack(output.hidden_states[1:])[:, 0].float() for output in outputs]
         error = (states[1] - states[0]).norm(dim=-1) / states[0].norm(dim=-1).clamp_min(1e-12)
-        kl = (log[0].exp() * (log[0] - log[1])).sum(dim=-1)
-        per_place = [
-            log[0].gather(1, next_token),
-            log[1].gather(1, next_token),
-            kl[:, None],
-            best[0] == best[1],
-        ]
-        per_place += [best[0] == next_token, best[1] == next_token]
-        return Places(*(values[:, 0].double().cpu() for values in per_place), error.double().cpu())
+
+        def at_places(values: torch.Tensor) -> torch.Tensor:
+            return values.flatten().double().cpu()
+
+        return TextComparison(
+            log_p=at_places(log_p.gather(1, next_token)),
+            log_q=at_places(log_q.gather(1, next_token)),
+            kl=at_places((log_p.exp() * (log_p - log_q)).sum(dim=-1)),
+            agree=at_places(best_p == best_q),
+            right_p=at_places(best_p == next_token),
+            right_q=at_places(best_q == next_token),
+            layer_error=error.double().cpu(),
+        )
 
 
 def summarize(
-    places: Sequence[Places], texts: Sequence[Text], sizes: tuple[Both, Both]
+    comparisons: Sequence[TextComparison],
+    texts: Sequence[TemplatedText],
+    sizes: tuple[ModelPair, ModelPair],
 ) -> Recovery:
-    """The report from what was seen at each place of each text."""
+    """The recovery over all texts. `sizes`: bytes of both models, and bytes per weight."""
     import torch
 
-    shared = _shared(texts)
+    shared = _shared_beginnings(texts)
     answers = [torch.arange(1, len(text.ids)) >= text.answer for text in texts]
-    everywhere = [
+    own = [
         torch.arange(1, len(text.ids)) >= known for text, known in zip(texts, shared, strict=True)
     ]
-    answered = [(p, mask) for p, mask in zip(places, answers, strict=True) if mask.any()]
-    layers = torch.cat(
-        [p.layer_error[:, known:] for p, known in zip(places, shared, strict=True)], dim=1
-    ).mean(dim=1)
-    scored = answers if answered else everywhere
-    exact = [(bool(p.right_p[mask].all()), bool(p.right_q[mask].all())) for p, mask in answered]
+    errors = [c.layer_error[:, known:] for c, known in zip(comparisons, shared, strict=True)]
+    has_answers = any(bool(mask.any()) for mask in answers)
+    all_text = _predictions(comparisons, own)
+    answered = _predictions(comparisons, answers) if has_answers else None
+    ratio = _recovery_ratio(comparisons, answers if has_answers else own)
     return Recovery(
         texts=len(texts),
-        recovery=_ratio(
-            [float(p.log_q[mask].exp().sum()) for p, mask in zip(places, scored, strict=True)],
-            [float(p.log_p[mask].exp().sum()) for p, mask in zip(places, scored, strict=True)],
-        ),
-        all_text=_predictions(places, everywhere),
-        answers=_predictions(places, answers) if answered else None,
-        exact_answers=Both(*(sum(side) / len(exact) for side in zip(*exact, strict=True)))
-        if exact
-        else None,
-        layer_error=[round(float(error), 6) for error in layers],
+        recovery=ratio,
+        all_text=all_text,
+        answers=answered,
+        exact_answers=_exact_answers(comparisons, answers) if has_answers else None,
+        layer_error=[round(float(error), 6) for error in torch.cat(errors, dim=1).mean(dim=1)],
         bytes=sizes[0],
         bytes_per_weight=sizes[1],
+        warning=low_recovery(ratio, (answered or all_text).tokens),
     )
 
 
-def _shared(texts: Sequence[Text]) -> list[int]:
-    """With how many tokens each text begins as one that is counted before it does.
+def _shared_beginnings(texts: Sequence[TemplatedText]) -> list[int]:
+    """The number of tokens with which each text begins like another text that is counted before it.
 
-    They are seen once, however often they are read: a chat template and a question are half of many a text, and one sample.
+    They count once: a chat template and a question are half of many texts, and one sample.
     """
-    found = [0] * len(texts)
+    shared = [0] * len(texts)
     for before, after in pairwise(sorted(range(len(texts)), key=lambda i: texts[i].ids)):
-        both = zip(texts[before].ids, texts[after].ids, strict=False)
-        found[after] = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
-    return found
+        pairs = zip(texts[before].ids, texts[after].ids, strict=False)
+        shared[after] = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return shared
 
 
-def _predictions(places: Sequence[Places], masks: Sequence[torch.Tensor]) -> Predictions:
+def _predictions(
+    comparisons: Sequence[TextComparison], masks: Sequence[torch.Tensor]
+) -> Predictions:
     import torch
 
-    def joined(name: str) -> torch.Tensor:
-        return torch.cat([getattr(p, name)[mask] for p, mask in zip(places, masks, strict=True)])
+    def joined(of: Callable[[TextComparison], torch.Tensor]) -> torch.Tensor:
+        return torch.cat([of(c)[mask] for c, mask in zip(comparisons, masks, strict=True)])
 
-    log_p, log_q = joined("log_p"), joined("log_q")
+    log_p, log_q = joined(lambda c: c.log_p), joined(lambda c: c.log_q)
     return Predictions(
         tokens=log_p.numel(),
-        perplexity=Both(*(math.exp(-float(log.mean())) for log in (log_p, log_q))),
-        kl_divergence=max(0.0, float(joined("kl").mean())),
-        top1_agreement=float(joined("agree").mean()),
-        probability=Both(*(float(log.exp().mean()) for log in (log_p, log_q))),
+        perplexity=ModelPair(math.exp(-float(log_p.mean())), math.exp(-float(log_q.mean()))),
+        kl_divergence=max(0.0, float(joined(lambda c: c.kl).mean())),
+        top1_agreement=float(joined(lambda c: c.agree).mean()),
+        probability=ModelPair(float(log_p.exp().mean()), float(log_q.exp().mean())),
     )
 
 
-def _ratio(above: Sequence[float], below: Sequence[float]) -> Share:
-    """Sum over sum, with the delta method's interval for pairs (W. G. Cochran, Sampling Techniques, 1977, 6.4)."""
+def _exact_answers(
+    comparisons: Sequence[TextComparison], answers: Sequence[torch.Tensor]
+) -> ModelPair:
+    """The share of answers whose every token each model finds likeliest."""
+    answered = [(c, mask) for c, mask in zip(comparisons, answers, strict=True) if mask.any()]
+    exact_p = sum(bool(c.right_p[mask].all()) for c, mask in answered)
+    exact_q = sum(bool(c.right_q[mask].all()) for c, mask in answered)
+    return ModelPair(exact_p / len(answered), exact_q / len(answered))
+
+
+def _recovery_ratio(
+    comparisons: Sequence[TextComparison], masks: Sequence[torch.Tensor]
+) -> RecoveryRatio:
+    pairs = list(zip(comparisons, masks, strict=True))
+    return _ratio(
+        [float(c.log_q[mask].exp().sum()) for c, mask in pairs],
+        [float(c.log_p[mask].exp().sum()) for c, mask in pairs],
+    )
+
+
+def _ratio(above: Sequence[float], below: Sequence[float]) -> RecoveryRatio:
+    """Sum over sum, with the delta method's interval for pairs.
+
+    W. G. Cochran, Sampling Techniques, 1977, section 6.4.
+    """
     n, total = len(below), sum(below)
     value = sum(above) / total
     if n < 2:
-        return Share(value, None, None)
-    spread = sum((a - value * b) ** 2 for a, b in zip(above, below, strict=True)) / (n - 1)
-    reach = 1.96 * math.sqrt(n * spread) / total
-    return Share(value, value - reach, value + reach)
+        return RecoveryRatio(value, None, None)
+    variance = sum((a - value * b) ** 2 for a, b in zip(above, below, strict=True)) / (n - 1)
+    half_width = 1.96 * math.sqrt(n * variance) / total
+    return RecoveryRatio(value, value - half_width, value + half_width)
 
 
-def _sizes(source: ModelRef, quantized: ModelRef) -> tuple[Both, Both]:
-    sizes = [model.size_bytes() for model in (source, quantized)]
-    weights = count_weights(source)
-    return Both(*sizes), Both(*(size / weights for size in sizes))
+def _sizes(source: ModelRef, quantized: ModelRef) -> tuple[ModelPair, ModelPair]:
+    before, after, weights = source.size_bytes(), quantized.size_bytes(), count_weights(source)
+    return ModelPair(before, after), ModelPair(before / weights, after / weights)

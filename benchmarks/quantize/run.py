@@ -24,9 +24,9 @@ from foundation.data.examples import read_examples
 from foundation.models.companions import copy_companions
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
+from foundation.run.recovery import Recovery
 from quantize import measure_recovery
 from quantize.llmcompressor import environment
-from quantize.recovery import Recovery
 
 OURS, THEIRS = "tunedyno", "llm-compressor one-shot"
 _ONESHOT = Path(environment.__file__).with_name("oneshot.py")

@@ -9,7 +9,7 @@ from dyno.pipeline.environment import compute_capability
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from serve.device import device_for
-from serve.vllm.quantization import stored_method, why_not_on_cpu, why_not_on_cuda
+from serve.vllm.quantization import FORMATS, stored_formats, why_not_on_cpu, why_not_on_cuda
 from serve.vllm.supported_models import may_serve
 
 
@@ -19,12 +19,10 @@ def check_kernels(experiment: Experiment, models: Mapping[str, ModelRef]) -> Non
     """
     kind, capability = device_for(experiment.serve).kind, compute_capability()
 
-    def why_not(method: str | None) -> str | None:
-        if method is None:
-            return None
+    def why_not(number_format: str) -> str | None:
         if kind == "cpu":
-            return why_not_on_cpu(method)
-        return why_not_on_cuda(method, capability) if capability is not None else None
+            return why_not_on_cpu(number_format)
+        return why_not_on_cuda(number_format, capability) if capability is not None else None
 
     for variant in experiment.variants:
         model = None if variant.url else models.get(variant.model or experiment.model)
@@ -40,16 +38,19 @@ def check_kernels(experiment: Experiment, models: Mapping[str, ModelRef]) -> Non
                 )
         elif model is not None:
             stored = model.config().get("quantization_config")
-            method = stored_method(stored) if isinstance(stored, dict) else None
-            if why := why_not(method):
-                raise BadInput(
-                    f"variants.{variant.name}: {model.path}: quantized already, and can't be served here: {why}"
-                )
-            if variant.adapter and method == "w8a8-int8" and kind == "cpu":
-                raise BadInput(
-                    f"variants.{variant.name}.adapter: {model.path} is w8a8-int8, on which vLLM's CPU backend serves no "
-                    "adapter; name the full-precision model, or write merge and quantize on that"
-                )
+            formats = stored_formats(stored) if isinstance(stored, dict) else []
+            for each in formats:
+                if why := why_not(each):
+                    raise BadInput(
+                        f"variants.{variant.name}: {model.path}: quantized already, "
+                        f"and can't be served here: {why}"
+                    )
+                if variant.adapter and kind == "cpu" and not FORMATS[each].adapters_on_cpu:
+                    raise BadInput(
+                        f"variants.{variant.name}.adapter: {model.path} is {each}, on which vLLM's "
+                        "CPU backend serves no adapter; name the full-precision model, or write "
+                        "merge and quantize on that"
+                    )
 
 
 def _check_architecture(variant: str, model: ModelRef) -> None:

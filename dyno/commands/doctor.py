@@ -11,7 +11,7 @@ from dyno.pipeline.environment import Hardware, compute_capability, environment
 from dyno.terminal.progress import open_console
 from finetune.config import FinetuneConfig
 from foundation.processor import computes_bfloat16, fast_dtype
-from quantize.config import ALGORITHMS, Method
+from quantize.methods import METHODS
 
 # A feature, the packages that it needs, and how to get them.
 _FEATURES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -126,16 +126,16 @@ def _quantization() -> Table:
     if not llmcompressor.folder().is_dir():
         calibrated += ", which the first use sets up (1.5 GB)"
     capability = compute_capability()
-    for method in get_args(Method):
-        package = "bitsandbytes" if method.startswith("bnb") else "compressed_tensors"
+    for method, facts in METHODS.items():
+        package = facts.package
         written = "yes" if _is_installed(package) else f"no: {package} missing"
         if capability is None:
             why_not = why_not_on_cpu(method)
         else:
             why_not = why_not_on_cuda(method, capability)
-        if method.startswith("bnb") and not why_not and not serves_bitsandbytes():
+        if facts.format == "bitsandbytes" and not why_not and not serves_bitsandbytes():
             why_not = "pip install --no-deps vllm-bnb-plugin"
         served = f"no: {why_not}" if why_not else "yes"
-        for algorithm in ALGORITHMS[method]:
+        for algorithm in facts.algorithms:
             table.add_row(method, algorithm, written if algorithm == "rtn" else calibrated, served)
     return table

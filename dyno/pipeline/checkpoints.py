@@ -16,7 +16,7 @@ from dyno.pipeline.training import make_adapter, make_student
 from foundation.models.model import ModelRef
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
-from quantize.recovery import FILE as RECOVERY
+from foundation.run.recovery import FILE as RECOVERY
 
 
 def make_checkpoints(

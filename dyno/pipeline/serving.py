@@ -13,7 +13,7 @@ from dyno.pipeline.relative_rates import unmeasured
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.run.layout import RunDirectory
-from quantize.config import BITS
+from quantize.methods import METHODS
 from serve import PlannedWeights, ServedVariant
 
 
@@ -37,7 +37,7 @@ def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory
         model,
         adapter=adapter,
         rank=rank,
-        bits=BITS[variant.quantize.method] if variant.quantize else None,
+        bits=METHODS[variant.quantize.method].bits if variant.quantize else None,
         planned=_planned(variant, base) if unmade and base.path.is_dir() else None,
         template=served_template(prepared, variant, adapter, base) if adapter else None,
         api=prepared.experiment.workload.api,

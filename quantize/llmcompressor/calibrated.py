@@ -1,4 +1,4 @@
-"""GPTQ, AWQ and SmoothQuant: llm-compressor learns the rounding from training examples, in a process of its own environment."""
+"""GPTQ, AWQ and SmoothQuant: llm-compressor learns the rounding from examples, in an environment of its own."""
 
 from __future__ import annotations
 
@@ -8,68 +8,68 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from foundation.data.examples import Example, PromptStyle, sample
 from foundation.errors import SystemFailed
 from foundation.models.loading import without_adapter
-from foundation.models.model import ModelRef
 from foundation.progress import Progress
-from quantize.config import QuantizeConfig
 from quantize.llmcompressor import environment
-from quantize.templated_texts import tokenize
-from quantize.writers.compressed_tensors import PRESETS
+from quantize.methods import CompressedTensors
+from quantize.plan import QuantizationPlan
+from quantize.templated_texts import TemplatedText, tokenize
 
-MAX_LENGTH = 2048  # tokens of one text
+MAX_LENGTH = 2048
+"""Tokens of one text."""
+
 _SCRIPT = Path(__file__).with_name("oneshot.py")
+_LAST_LINES = 20
+
+
+def calibration_texts(
+    plan: QuantizationPlan, learned: Sequence[Example], style: PromptStyle | None
+) -> list[TemplatedText]:
+    """The configured number of examples, sampled from `learned` and rendered in `style`."""
+    return tokenize(plan.source, sample(learned, plan.config.calibration), style, MAX_LENGTH)
 
 
 def write_calibrated(
-    source: ModelRef,
-    config: QuantizeConfig,
-    group_size: int | None,
-    kept: Sequence[str],
-    learned: Sequence[Example],
-    style: PromptStyle | None,
+    plan: QuantizationPlan,
+    scheme: CompressedTensors,
+    texts: Sequence[TemplatedText],
     out: Path,
     progress: Progress,
-) -> dict[str, Any]:
-    """Write the checkpoint; what the recipe has to tell of it. Raises SystemFailed with llm-compressor's last lines."""
-    texts = (
-        tokenize(source, sample(learned, config.calibration), style, MAX_LENGTH)
-        if config.calibrated
-        else []
-    )
-    request = {
-        "out": str(out),
-        "scheme": PRESETS[config.method],
-        "algorithm": config.algorithm,
-        "group_size": group_size,
-        "ignore": list(kept),
-        "samples": [text.ids for text in texts],
-    }
+) -> dict[str, object]:
+    """Write the checkpoint, and return what the recipe says of it.
+
+    Raises SystemFailed with llm-compressor's last lines.
+    """
+    what = f"quantize {plan.config.method}"
     interpreter = environment.python(progress)
-    progress.stage(f"quantize {config.method}, {config.algorithm}", None, "layer")
-    with tempfile.TemporaryDirectory() as folder, without_adapter(source.path) as model:
+    progress.stage(f"{what}, {plan.config.algorithm}", None, "layer")
+    with tempfile.TemporaryDirectory() as folder, without_adapter(plan.source.path) as model:
+        request = {
+            "model": str(model),
+            "out": str(out),
+            "scheme": scheme.preset,
+            "algorithm": plan.config.algorithm,
+            "group_size": plan.group_size,
+            "ignore": plan.kept,
+            "samples": [text.ids for text in texts],
+        }
         file = Path(folder) / "request.json"
-        file.write_text(json.dumps(request | {"model": str(model)}), encoding="utf-8")
-        _run(
-            [str(interpreter), "-I", str(_SCRIPT), str(file)],
-            Path(folder) / "log",
-            f"quantize {config.method}",
-            progress,
-        )
-    told: dict[str, Any] = {
-        "format": "compressed-tensors",
+        file.write_text(json.dumps(request), encoding="utf-8")
+        command = [str(interpreter), "-I", str(_SCRIPT), str(file)]
+        _run(command, Path(folder) / "log", what, progress)
+    calibration = {"texts": len(texts), "tokens": sum(len(text.ids) for text in texts)}
+    return plan.recipe | {
         "llmcompressor": environment.installed_version(),
+        "calibration": calibration,
     }
-    told["calibration"] = {"texts": len(texts), "tokens": sum(len(text.ids) for text in texts)}
-    return told | ({"group_size": group_size} if group_size else {})
 
 
 def _run(command: list[str], log: Path, what: str, progress: Progress) -> None:
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    # It ends when its standard input does: with this process at the latest, however that ends.
+    # The child ends when its standard input does: at the latest with this process, however that ends.
     with (
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(
@@ -83,15 +83,15 @@ def _run(command: list[str], log: Path, what: str, progress: Progress) -> None:
     ):
         assert process.stdout is not None
         for line in process.stdout:
-            told = json.loads(line)
-            if "total" in told:
-                progress.stage(what, told["total"], "layer")
+            event = json.loads(line)
+            if "total" in event:
+                progress.stage(what, event["total"], "layer")
             else:
                 progress.advance(1)
-    said = log.read_text(encoding="utf-8", errors="replace")
-    print(said, flush=True)  # to the stage's own log
+    output = log.read_text(encoding="utf-8", errors="replace")
+    print(output, flush=True)  # to the stage's own log
     if process.returncode:
         raise SystemFailed(
             f"{what}: llm-compressor failed (exit code {process.returncode})",
-            "\n".join(said.splitlines()[-20:]),
+            "\n".join(output.splitlines()[-_LAST_LINES:]),
         )

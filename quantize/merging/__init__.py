@@ -1,1 +1,1 @@
-"""Adapters folded into their base: what belongs together, the merge, and the check of what it wrote."""
+"""Adapters merged into their base: the check of the pair, the merge, and the check of the written files."""

@@ -61,23 +61,21 @@ def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> Model
     progress.advance(1, "running what was written")
     difference = _logit_difference(merged, prompt, wanted, f"{adapter}: merged into {base.id}")
     settings = read_adapter_config(adapter)
-    write_recipe(
-        out,
-        base,
-        ["peft"],
-        method="merge",
-        adapter={
+    recipe = {
+        "method": "merge",
+        "adapter": {
             "sha256": file_sha256(adapter / WEIGHTS),
             "rank": settings.get("r"),
             "alpha": settings.get("lora_alpha"),
             "changed_tensors": changed,
             "warnings": warnings,
         },
-        merged_in="float32",
-        dtype=dtype,
-        logit_difference=difference,
-        seconds=round(time.perf_counter() - started, 3),
-    )
+        "merged_in": "float32",
+        "dtype": dtype,
+        "logit_difference": difference,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    write_recipe(out, base, ["peft"], recipe)
     progress.advance(1)
     return merged
 

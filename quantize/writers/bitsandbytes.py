@@ -1,28 +1,26 @@
-"""bitsandbytes checkpoints, written through transformers: NF4, and LLM.int8()."""
+"""bitsandbytes checkpoints, written through transformers: NF4 and LLM.int8()."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from foundation.models.loading import load_causal_lm
-from foundation.models.model import ModelRef
 from foundation.progress import Progress
-from quantize.config import Method
 from quantize.layers import FUSED
+from quantize.plan import QuantizationPlan
 
+def write_bitsandbytes(plan: QuantizationPlan, out: Path, progress: Progress) -> dict[str, object]:
+    """Write the checkpoint, and return what the recipe says of it.
 
-def write_bitsandbytes(
-    source: ModelRef, method: Method, kept: Sequence[str], out: Path, progress: Progress
-) -> dict[str, Any]:
-    """Write the checkpoint, saved before any forward pass: on some processors the first one repacks NF4 weights for good."""
-    progress.stage(f"quantize {method}", None, "layer")
+    The model is saved before any forward pass: on some processors the first one repacks NF4 weights for good.
+    """
+    progress.stage(f"quantize {plan.config.method}", None, "layer")
     import torch
     from transformers import BitsAndBytesConfig
 
-    skipped = _skipped(kept)
-    if method == "bnb-nf4":
+    four_bits, skipped = plan.method.bits == 4, _skipped(plan.kept)
+    if four_bits:
         settings = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -32,14 +30,15 @@ def write_bitsandbytes(
     else:
         settings = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=skipped)
     model = load_causal_lm(
-        source.path, dtype="auto", quantization_config=settings, device_map={"": "cpu"}
+        plan.source.path, dtype="auto", quantization_config=settings, device_map={"": "cpu"}
     )
     model.eval().save_pretrained(out)
-    return {"format": "bitsandbytes"} | ({"block_size": 64} if method == "bnb-nf4" else {})
+    blocks = {"block_size": plan.method.block_size} if plan.method.block_size else {}
+    return {"format": plan.method.format, **blocks}
 
 
 def _skipped(kept: Sequence[str]) -> list[str]:
-    """The layers' names, and those that vLLM gives to what it multiplies as one matrix: it looks for these."""
+    """The kept layers, and the names under which vLLM looks for those that it multiplies as one matrix."""
     fused = [
         f"{name.rpartition('.')[0]}.{together}"
         for name in kept

@@ -1,126 +1,103 @@
-"""Round to nearest, in the compressed-tensors format: no data is needed, and one weight at a time is in memory."""
+"""Writes the compressed-tensors format, rounded to nearest: it needs no data, and holds one weight in memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from foundation.files.atomic_write import write_whole
 from foundation.models.model import ModelRef
 from foundation.progress import Progress
-from quantize.config import Method
 from quantize.layers import FUSED, quantized_layers
+from quantize.methods import CompressedTensors
+from quantize.plan import QuantizationPlan
 from quantize.writers import rounding
 from quantize.writers.shards import ShardWriter, tensors_of
 
 if TYPE_CHECKING:
     import torch
 
-# Names of compressed-tensors' preset schemes. All are symmetric; weights per output channel (W4A16, NVFP4A16: per group of
-# inputs), activations per token as they come. NVFP4A16 rounds the weights alone: rounding activations too takes calibration.
-PRESETS: dict[Method, str] = {
-    "w8a8-int8": "W8A8",
-    "w4a16": "W4A16",
-    "fp8-dynamic": "FP8_DYNAMIC",
-    "nvfp4": "NVFP4A16",
-}
-
 
 def write_rounded(
-    source: ModelRef,
-    method: Method,
-    group_size: int | None,
-    kept: Sequence[str],
-    out: Path,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Write the checkpoint; what the recipe has to tell of it. Raises BadInput as `quantized_layers` does."""
-    layers = quantized_layers(source, kept)
+    plan: QuantizationPlan, scheme: CompressedTensors, out: Path, progress: Progress
+) -> dict[str, object]:
+    """Write the checkpoint, and return what the recipe says of it. Raises BadInput as `quantized_layers`."""
+    source = plan.source
+    layers = quantized_layers(source, plan.kept)
     config = source.config()
     dtype = config.get("dtype") or config.get("torch_dtype")
-    global_scales = _global_scales(source, layers, dtype) if method == "nvfp4" else {}
-    progress.stage(f"quantize {method}", len(layers), "layer")
-    written = ShardWriter(out)
+    shared = scheme.strategy == "tensor_group"
+    global_scales = _global_scales(source, layers, dtype) if shared else {}
+    progress.stage(f"quantize {plan.config.method}", len(layers), "layer")
+    shards = ShardWriter(out)
     for name, tensor in tensors_of(source):
         layer = name.removesuffix(".weight")
         if layer not in layers or name == layer:
-            written.add(name, tensor)
+            shards.add(name, tensor)
             continue
-        round_ = _rounding(method, group_size, global_scales.get(layer))
-        for part, rounded in round_(_as_served(tensor, dtype)).items():
-            written.add(f"{layer}.{part}", rounded)
+        weight = _as_served(tensor, dtype)
+        for part, stored in _rounded(weight, plan, global_scales.get(layer)).items():
+            shards.add(f"{layer}.{part}", stored)
         progress.advance(1)
-    written.close()
-    config["quantization_config"] = description(method, group_size, kept)
+    shards.close()
+    config["quantization_config"] = _description(plan, scheme)
     write_whole(out / "config.json", json.dumps(config, indent=2) + "\n")
-    told: dict[str, Any] = {"format": "compressed-tensors"}
-    return told | ({"group_size": group_size} if group_size else {})
+    return plan.recipe
 
 
-def description(method: Method, group_size: int | None, kept: Sequence[str]) -> dict[str, Any]:
+def _description(plan: QuantizationPlan, scheme: CompressedTensors) -> dict[str, object]:
     """The key `quantization_config` of `config.json`, whole, as compressed-tensors writes it."""
-    number = {
-        "w8a8-int8": {"num_bits": 8, "type": "int", "strategy": "channel"},
-        "w4a16": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": group_size},
-        "fp8-dynamic": {"num_bits": 8, "type": "float", "strategy": "channel"},
-        "nvfp4": {
-            "num_bits": 4,
-            "type": "float",
-            "strategy": "tensor_group",
-            "group_size": group_size,
-        }
-        | {"scale_dtype": "torch.float8_e4m3fn"},
-    }[method]
-    packed = {"w8a8-int8": "int", "w4a16": "pack", "fp8-dynamic": "float", "nvfp4": "nvfp4-pack"}[
-        method
-    ] + "-quantized"
-    rest = {
+    method = plan.method
+    shared: dict[str, object] = {
         "actorder": None,
         "block_structure": None,
-        "group_size": None,
+        "group_size": plan.group_size,
+        "num_bits": method.bits,
         "observer_kwargs": {},
-        "scale_dtype": None,
+        "scale_dtype": scheme.scale_dtype,
+        "symmetric": True,
+        "type": method.number,
+        "zp_dtype": None,
     }
-    rest |= {"symmetric": True, "zp_dtype": None}
-    weights = rest | {"dynamic": False, "observer": "memoryless_minmax"} | number
-    activations = rest | {"dynamic": True, "observer": None} | number | {"strategy": "token"}
+    weights = {"dynamic": False, "observer": "memoryless_minmax", "strategy": scheme.strategy}
+    # Methods of eight bits round the activations too, for each token when it comes.
+    activations = {"dynamic": True, "observer": None, "strategy": "token"}
     group = {
-        "format": packed,
-        "input_activations": activations if number["num_bits"] == 8 else None,
+        "format": scheme.layout,
+        "input_activations": shared | activations if method.bits == 8 else None,
         "output_activations": None,
         "targets": ["Linear"],
-        "weights": weights,
+        "weights": shared | weights,
     }
     return {
         "config_groups": {"group_0": group},
-        "format": packed,
+        "format": scheme.layout,
         "global_compression_ratio": None,
-        "ignore": list(kept),
+        "ignore": plan.kept,
         "kv_cache_scheme": None,
-        "quant_method": "compressed-tensors",
+        "quant_method": method.format,
         "quantization_status": "compressed",
         "sparsity_config": {},
         "transform_config": {},
-        "version": version("compressed-tensors"),
+        "version": version(method.format),
     }
 
 
-def _rounding(
-    method: Method, group_size: int | None, global_scale: torch.Tensor | None
-) -> Callable[[torch.Tensor], dict[str, torch.Tensor]]:
-    if method == "w4a16":
-        return partial(rounding.int4, group_size=group_size)
-    if method == "nvfp4":
-        return partial(rounding.fp4, global_scale=global_scale)
-    return rounding.int8 if method == "w8a8-int8" else rounding.fp8
+def _rounded(
+    weight: torch.Tensor, plan: QuantizationPlan, global_scale: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    if global_scale is not None:
+        return rounding.fp4(weight, global_scale)
+    if plan.group_size is not None:
+        return rounding.int4(weight, plan.group_size)
+    return rounding.int8(weight) if plan.method.number == "int" else rounding.fp8(weight)
 
 
 def _as_served(weight: torch.Tensor, dtype: object) -> torch.Tensor:
-    """In the dtype that `config.json` names: the one the unquantized model is loaded in, whatever its files hold."""
+    """The weight in the dtype that `config.json` names, in which a server loads the unquantized model."""
     import torch
 
     return weight.to(getattr(torch, dtype)) if isinstance(dtype, str) else weight
@@ -129,7 +106,7 @@ def _as_served(weight: torch.Tensor, dtype: object) -> torch.Tensor:
 def _global_scales(
     source: ModelRef, layers: Collection[str], dtype: object
 ) -> dict[str, torch.Tensor]:
-    """By layer; what vLLM multiplies as one matrix shares one."""
+    """NVFP4's global scale of each layer; layers that vLLM multiplies as one matrix share one."""
     import torch
 
     names = {f"{layer}.weight": layer for layer in layers}

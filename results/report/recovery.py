@@ -4,57 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import msgspec
 from markupsafe import Markup
 
 from foundation.format import ABSENT, percent, quantity, significant
 from foundation.run.journal import Damage
 from foundation.run.json_files import read_json
 from foundation.run.records import VariantRecord
+from foundation.run.recovery import ENOUGH, FILE, Recovery
 from results.report.figures.layers import LayerError, error_by_layer
 from results.report.table import estimate_of, in_order
 from results.summary import Summary, VariantSummary
 
-ENOUGH = 0.99
-"""Under load; what is enough on held-out text is told by the warning in `recovery.json`."""
 COLUMNS = (
     "Recovery (95 % interval)", "Under load", "Greedy answers right", "Perplexity", "KL divergence, nats/token",
     "Top-1 agreement", "Size", "Bytes a weight",
 )  # fmt: skip
-
-
-class Both(msgspec.Struct, frozen=True):
-    unquantized: float
-    quantized: float
-
-
-class Share(msgspec.Struct, frozen=True):
-    value: float
-    low: float | None
-    high: float | None
-
-
-class Predictions(msgspec.Struct, frozen=True):
-    tokens: int
-    perplexity: Both
-    kl_divergence: float
-    top1_agreement: float
-
-
-class Recovery(msgspec.Struct, frozen=True):
-    """What is shown of `recovery.json`; its meanings stand in docs/quantize.md."""
-
-    texts: int
-    recovery: Share
-    all_text: Predictions
-    answers: Predictions | None
-    exact_answers: Both | None
-    layer_error: Annotated[list[float], msgspec.Meta(min_length=1)]
-    bytes: Both
-    bytes_per_weight: Both
-    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +39,7 @@ class Section:
 def section(run: Path, summary: Summary, slots: dict[str, int]) -> Section | None:
     """None where no checkpoint of the run has a recovery report; one that can't be read is among the warnings."""
     read = {
-        v.variant: read_json(run, f"checkpoints/{v.variant}/recovery.json", Recovery)
+        v.variant: read_json(run, f"checkpoints/{v.variant}/{FILE}", Recovery)
         for v in in_order(summary)
     }
     found = {name: each for name, each in read.items() if isinstance(each, Recovery)}

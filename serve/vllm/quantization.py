@@ -1,39 +1,75 @@
-"""Where a quantized checkpoint can be served, as vLLM's documentation and kernels have it."""
+"""Where vLLM serves a quantized checkpoint: its kernels by number format, for CPUs and NVIDIA GPUs.
+
+After vLLM 0.32's source: `_POSSIBLE_*_KERNELS` in `model_executor/kernels/linear` lists the kernels of a
+platform, `get_min_capability` of each compressed-tensors scheme the first GPU.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-_NOT_ON_CPU: dict[str, str] = {
-    "fp8-dynamic": "vLLM's CPU backend loads FP8 weights but has no fast kernel for them; serve it on CUDA (8.9 or newer)",
-    "nvfp4": "vLLM's CPU backend has no kernel for NVFP4; serve it on CUDA (7.5 or newer)",
-}
-# Compute capabilities: the first that a kernel is for, and where one ends the first that it is not for.
-_ON_CUDA: dict[str, tuple[float, float | None]] = {
-    "w8a8-int8": (7.5, 10.0),
-    "w4a16": (7.5, None),
-    "fp8-dynamic": (8.9, None),
-    "nvfp4": (7.5, None),
-    "bnb-nf4": (7.0, None),
-    "bnb-int8": (7.5, None),
-}
 
-_FORMATS: dict[str, str] = {
+@dataclass(frozen=True)
+class Kernels:
+    """What multiplies by weights of one number format.
+
+    `why_not_on_cpu` is None where vLLM's CPU backend has a kernel. `first_capability` is the first CUDA
+    compute capability with a kernel, `end_capability` the first without one again.
+    """
+
+    why_not_on_cpu: str | None
+    first_capability: float
+    end_capability: float | None = None
+    adapters_on_cpu: bool = True
+
+
+def _only_on_cuda(number_format: str, first_capability: float) -> Kernels:
+    why = (
+        f"vLLM's CPU backend has no kernel for {number_format}; "
+        f"serve it on CUDA ({first_capability} or newer)"
+    )
+    return Kernels(why, first_capability)
+
+
+FORMATS: dict[str, Kernels] = {
+    "w8a8-int8": Kernels(None, 7.5, end_capability=10.0, adapters_on_cpu=False),
+    "w4a16": Kernels(None, 7.5),
+    "fp8-dynamic": Kernels(
+        "vLLM's CPU backend loads FP8 weights but has no fast kernel for them; "
+        "serve it on CUDA (8.9 or newer)",
+        8.9,
+    ),
+    "nvfp4": _only_on_cuda("NVFP4", 7.5),
+    "bnb-nf4": Kernels(None, 7.0),
+    "bnb-int8": Kernels(None, 7.5),
+    # Formats that only other tools write.
+    "w8a16": _only_on_cuda("W8A16 (8-bit integer weights, 16-bit activations)", 7.5),
+    "wna16": _only_on_cuda("integer weights of other than 4 or 8 bits", 7.5),
+    "w8a16-fp8": _only_on_cuda("FP8 weights with 16-bit activations", 7.5),
+    "mxfp4": _only_on_cuda("MXFP4", 8.0),
+    "mxfp8": _only_on_cuda("MXFP8", 7.5),
+}
+"""By number format: the methods of `quantize`, and formats of checkpoints from elsewhere."""
+
+_QUANT_METHODS: dict[str, str] = {
     "fp8": "fp8-dynamic",
     "fbgemm-fp8": "fp8-dynamic",
     "modelopt-fp4": "nvfp4",
 }
+_MX_GROUP = 32
+"""Numbers that share a scale in the OCP's MX formats."""
 
 
-def why_not_on_cpu(method: str) -> str | None:
-    """None where vLLM's CPU backend serves the method's checkpoints, else the reason in one line."""
-    return _NOT_ON_CPU.get(method)
+def why_not_on_cpu(number_format: str) -> str | None:
+    """Why vLLM's CPU backend does not serve a format, in one line; None where it does."""
+    return FORMATS[number_format].why_not_on_cpu
 
 
-def why_not_on_cuda(method: str, capability: float) -> str | None:
-    """The same for an NVIDIA GPU of this compute capability."""
-    first, end = _ON_CUDA[method]
+def why_not_on_cuda(number_format: str, capability: float) -> str | None:
+    """Why an NVIDIA GPU of a compute capability does not serve a format; None where it does."""
+    first, end = FORMATS[number_format].first_capability, FORMATS[number_format].end_capability
     if capability < first:
         return f"vLLM serves it from compute capability {first} on, and this GPU has {capability}"
     if end is not None and capability >= end:
@@ -43,30 +79,48 @@ def why_not_on_cuda(method: str, capability: float) -> str | None:
     return None
 
 
-def stored_method(quantization: Mapping[str, Any]) -> str | None:
-    """The `quantize` method of a quantized checkpoint, by its `quantization_config`; None for any other."""
-    format_ = str(quantization.get("quant_method", "")).lower().replace("_", "-")
-    if format_ == "bitsandbytes":
-        return "bnb-nf4" if quantization.get("load_in_4bit") else "bnb-int8"
-    if format_ == "compressed-tensors":
+def stored_formats(quantization: Mapping[str, Any]) -> list[str]:
+    """The number formats of a quantized checkpoint, by its `quantization_config`; unknown ones left out.
+
+    A checkpoint of mixed precision has several.
+    """
+    quant_method = str(quantization.get("quant_method", "")).lower().replace("_", "-")
+    formats: list[str | None]
+    if quant_method == "bitsandbytes":
+        formats = ["bnb-nf4" if quantization.get("load_in_4bit") else "bnb-int8"]
+    elif quant_method == "compressed-tensors":
         groups = quantization.get("config_groups")
-        first = next(iter(groups.values()), None) if isinstance(groups, dict) else None
-        return _of_group(first) if isinstance(first, dict) else None
-    if format_ in ("gptq", "awq"):
-        return "w4a16" if quantization.get("bits") == 4 else None
-    return _FORMATS.get(format_)
+        members = groups.values() if isinstance(groups, dict) else ()
+        formats = [_of_group(group) for group in members if isinstance(group, dict)]
+    elif quant_method in ("gptq", "awq"):
+        formats = [_of_integers(quantization.get("bits", quantization.get("w_bit")))]
+    else:
+        formats = [_QUANT_METHODS.get(quant_method)]
+    return list(dict.fromkeys(each for each in formats if each is not None))
 
 
 def _of_group(group: Mapping[str, Any]) -> str | None:
+    """The number format of a group of compressed-tensors' layers."""
     weights = group.get("weights")
     if not isinstance(weights, dict):
         return None
-    kind = weights.get("num_bits"), weights.get("type")
-    if kind == (8, "int"):
-        return "w8a8-int8" if group.get("input_activations") else None
-    kinds: dict[object, str] = {
-        (8, "float"): "fp8-dynamic",
-        (4, "float"): "nvfp4",
-        (4, "int"): "w4a16",
-    }
-    return kinds.get(kind)
+    bits, rounds_activations = weights.get("num_bits"), bool(group.get("input_activations"))
+    if weights.get("type") == "float":
+        microscaled = weights.get("group_size") == _MX_GROUP
+        if bits == 4:
+            return "mxfp4" if microscaled else "nvfp4"
+        if bits == 8 and not microscaled:
+            return "fp8-dynamic" if rounds_activations else "w8a16-fp8"
+        return "mxfp8" if bits == 8 else None
+    if weights.get("type") != "int":
+        return None
+    if rounds_activations:
+        return "w8a8-int8" if bits == 8 else None
+    return _of_integers(bits)
+
+
+def _of_integers(bits: object) -> str | None:
+    """The number format of integer weights with 16-bit activations."""
+    if not isinstance(bits, int):
+        return None
+    return {4: "w4a16", 8: "w8a16"}.get(bits, "wna16")

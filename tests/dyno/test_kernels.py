@@ -39,6 +39,29 @@ def test_a_format_that_a_processor_has_no_kernel_for(tmp_path: Path) -> None:
         check_kernels(experiment({}), stored)
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"quant_method": "gptq", "bits": 8},
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {
+                "four": {"weights": {"num_bits": 4, "type": "int"}},
+                "eight": {"weights": {"num_bits": 8, "type": "int"}},
+            },
+        },
+    ],
+)
+def test_weights_of_8_bits_without_rounded_activations_on_a_cpu(
+    stored: dict[str, Any], tmp_path: Path
+) -> None:
+    model = write_base(tmp_path / "w8a16", quantization_config=stored)
+    with pytest.raises(
+        BadInput, match=r"variants\.v: .*quantized already, .*no kernel for W8A16.*CUDA"
+    ):
+        check_kernels(experiment({}), {"m": model})
+
+
 def test_an_adapter_on_a_base_of_integers(tmp_path: Path) -> None:
     group = {"weights": {"num_bits": 8, "type": "int"}, "input_activations": {"num_bits": 8}}
     int8 = write_base(

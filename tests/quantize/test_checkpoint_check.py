@@ -17,8 +17,9 @@ from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import measure_recovery, merge, quantize
 from quantize.checkpoint_check import check_quantized
-from quantize.config import Method, QuantizeConfig
-from quantize.layers import check_widths, kept_layers
+from quantize.config import QuantizeConfig
+from quantize.methods import Method
+from quantize.plan import plan_quantization
 from tests.quantize.conftest import build_adapter
 from tests.quantize.test_recovery import HELDOUT, STYLE
 from tests.tiny_model import build_tiny_model, write_tokenizer
@@ -54,7 +55,7 @@ def damaged(model: ModelRef, folder: Path, change: Callable[[Weights], object]) 
 
 def check(base: ModelRef, method: Method, model: ModelRef, **otherwise: Any) -> None:
     config = settings(method).model_copy(update=otherwise)
-    check_quantized(base, config, check_widths(base, config), kept_layers(base, config.keep), model)
+    check_quantized(plan_quantization(base, config), model)
 
 
 def negate_one(weights: Weights, name: str) -> None:

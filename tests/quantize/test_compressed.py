@@ -14,14 +14,20 @@ from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import quantize
-from quantize.config import Method, QuantizeConfig
+from quantize.config import QuantizeConfig
 from quantize.layers import quantized_layers
+from quantize.methods import Method
 from quantize.writers import compressed_tensors
-from quantize.writers.compressed_tensors import PRESETS
 from quantize.writers.shards import ShardWriter
 from tests.tiny_model import build_tiny_model
 
 KEEP = ("lm_head", "layers.1.mlp")
+PRESETS: dict[Method, str] = {
+    "w8a8-int8": "W8A8",
+    "w4a16": "W4A16",
+    "fp8-dynamic": "FP8_DYNAMIC",
+    "nvfp4": "NVFP4A16",
+}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +16,15 @@ from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import quantize
-from quantize.config import Method, QuantizeConfig
+from quantize.config import QuantizeConfig
 from quantize.layers import choose_group_size
-from serve.vllm.quantization import why_not_on_cpu, why_not_on_cuda
+from quantize.methods import METHODS as TABLE
+from quantize.methods import Method
+from serve.vllm.quantization import FORMATS, why_not_on_cpu, why_not_on_cuda
 from tests.tiny_model import build_tiny_model
 
-METHODS = get_args(Method)
+METHODS: tuple[Method, ...] = ("w8a8-int8", "w4a16", "fp8-dynamic", "nvfp4", "bnb-nf4", "bnb-int8")
+W4A16 = QuantizeConfig(method="w4a16")
 
 
 @pytest.fixture(scope="module")
@@ -266,20 +269,20 @@ def test_layers_that_cannot_be_kept(
 
 @given(st.sets(st.integers(1, 512).map(lambda n: n * 32), min_size=1, max_size=4))
 def test_group_size_is_the_largest_that_divides_every_width(widths: set[int]) -> None:
-    size = choose_group_size(widths, None)
+    size = choose_group_size(widths, W4A16)
     assert all(width % size == 0 for width in widths)
     assert size == 128 or any(width % (2 * size) for width in widths)
 
 
 def test_group_sizes_that_do_not_fit() -> None:
-    assert choose_group_size({576, 1536}, None) == 64
+    assert choose_group_size({576, 1536}, W4A16) == 64
     with pytest.raises(
         BadInput,
         match=r"group_size: 128 does not divide the model's input widths \(576, 1536\); write 64 or 32",
     ):
-        choose_group_size({576, 1536}, 128)
+        choose_group_size({576, 1536}, QuantizeConfig(method="w4a16", group_size=128))
     with pytest.raises(BadInput, match="w4a16 needs input widths that 32 divides"):
-        choose_group_size({100}, None)
+        choose_group_size({100}, W4A16)
 
 
 def test_refusals_before_anything_is_written(
@@ -324,6 +327,11 @@ def test_too_little_to_calibrate_with(base: ModelRef, tmp_path: Path) -> None:
             match=rf"gptq asks for 256 training examples, data.train has {len(learned)}; write {instead}",
         ):
             quantize(base, config, tmp_path / "out", Silent(), learned)
+
+
+def test_the_room_that_writes_and_the_room_that_serves_know_the_same_methods() -> None:
+    only_stored = {"w8a16", "wna16", "w8a16-fp8", "mxfp4", "mxfp8"}
+    assert set(TABLE) == set(METHODS) == FORMATS.keys() - only_stored
 
 
 def test_what_the_cpu_backend_serves() -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -12,9 +12,10 @@ from foundation.data.examples import Example, PromptStyle
 from foundation.models.model import ModelRef
 from foundation.processor import fast_dtype
 from foundation.progress import Silent
+from foundation.run.recovery import ModelPair, Recovery, RecoveryRatio
 from quantize import measure_recovery, quantize
 from quantize.config import QuantizeConfig
-from quantize.recovery import MAX_TOKENS, Both, Recovery, Share
+from quantize.recovery import MAX_TOKENS, low_recovery
 from quantize.templated_texts import tokenize
 
 STYLE = PromptStyle("Sort: {input}")
@@ -90,7 +91,7 @@ def test_numbers_are_those_of_the_two_models(
             agree += int(p[place].argmax() == q[place].argmax())
     found, tokens = measured.all_text, len(seen)
     assert found.tokens == tokens
-    assert asdict(found.perplexity) == pytest.approx(
+    assert msgspec.to_builtins(found.perplexity) == pytest.approx(
         {"unquantized": math.exp(nll[0] / tokens), "quantized": math.exp(nll[1] / tokens)}, rel=1e-3
     )
     assert found.kl_divergence == pytest.approx(divergence / tokens, rel=0.02, abs=1e-6)
@@ -109,7 +110,7 @@ def test_sizes_are_per_weight_of_the_unquantized_model(
     weights = AutoModelForCausalLM.from_pretrained(
         base.path
     ).num_parameters()  # tied embeddings once
-    assert measured.bytes == Both(base.size_bytes(), int8.size_bytes())
+    assert measured.bytes == ModelPair(base.size_bytes(), int8.size_bytes())
     assert measured.bytes_per_weight.unquantized == pytest.approx(
         2.0, rel=0.05
     )  # bfloat16, and the file's header
@@ -148,7 +149,7 @@ def test_the_same_checkpoint_loses_nothing_and_a_loss_is_warned_of(
     assert same.answers is not None
     of = f"on {same.answers.tokens} held-out tokens"
     lost, open_ = (
-        replace(same, recovery=Share(0.952, low, high)).warning
+        low_recovery(RecoveryRatio(0.952, low, high), same.answers.tokens)
         for low, high in ((0.93, 0.975), (0.9, 1.002))
     )
     assert lost == f"recovery is 95.2% (93.0% to 97.5%), under 99%, {of}"
@@ -156,10 +157,9 @@ def test_the_same_checkpoint_loses_nothing_and_a_loss_is_warned_of(
 
 
 def test_it_is_written_beside_the_checkpoint(measured: Recovery, int8: ModelRef) -> None:
-    told = json.loads((int8.path / "recovery.json").read_text())
-    assert told.pop("schema_version") == 1
-    assert told.pop("warning") == measured.warning
-    assert told == asdict(measured)
+    stored = json.loads((int8.path / "recovery.json").read_text())
+    assert stored["schema_version"] == 1
+    assert stored == msgspec.to_builtins(measured)
 
 
 def test_the_text_is_bounded(base: ModelRef, int8: ModelRef) -> None:

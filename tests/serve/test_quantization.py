@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from quantize.config import Method
-from serve.vllm.quantization import stored_method, why_not_on_cpu
+from serve.vllm.quantization import stored_formats, why_not_on_cpu
 
 
-def packed(bits: int, kind: str, activations: bool) -> dict[str, Any]:
+def packed(bits: int, kind: str, activations: bool, **weights: Any) -> dict[str, Any]:
     group = {
-        "weights": {"num_bits": bits, "type": kind},
+        "weights": {"num_bits": bits, "type": kind, **weights},
         "input_activations": {"num_bits": bits} if activations else None,
     }
     return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
@@ -22,12 +21,17 @@ def packed(bits: int, kind: str, activations: bool) -> dict[str, Any]:
     ("settings", "method"),
     [
         (packed(8, "int", True), "w8a8-int8"),
-        (packed(8, "int", False), None),
+        (packed(8, "int", False), "w8a16"),
+        (packed(3, "int", False), "wna16"),
         (packed(4, "int", False), "w4a16"),
         (packed(8, "float", True), "fp8-dynamic"),
+        (packed(8, "float", False), "w8a16-fp8"),
         (packed(4, "float", True), "nvfp4"),
+        (packed(4, "float", False, group_size=32), "mxfp4"),
+        (packed(8, "float", True, group_size=32), "mxfp8"),
+        (packed(4, "int", True), None),
         ({"quant_method": "gptq", "bits": 4}, "w4a16"),
-        ({"quant_method": "gptq", "bits": 8}, None),
+        ({"quant_method": "gptq", "bits": 8}, "w8a16"),
         ({"quant_method": "fp8"}, "fp8-dynamic"),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bnb-nf4"),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb-int8"),
@@ -35,12 +39,28 @@ def packed(bits: int, kind: str, activations: bool) -> dict[str, Any]:
         ({}, None),
     ],
 )
-def test_what_a_checkpoint_is_quantized_as(settings: dict[str, Any], method: Method | None):
-    assert stored_method(settings) == method
+def test_what_a_checkpoint_is_quantized_as(settings: dict[str, Any], method: str | None) -> None:
+    assert stored_formats(settings) == ([] if method is None else [method])
 
 
-def test_what_a_processor_has_no_kernel_for():
-    assert [m for m in ("fp8-dynamic", "nvfp4", "w4a16") if why_not_on_cpu(m)] == [
-        "fp8-dynamic",
-        "nvfp4",
-    ]
+def test_mixed_precision_has_several_formats() -> None:
+    groups = {
+        name: packed(*of)["config_groups"]["group_0"]
+        for name, of in {
+            "a": (4, "int", False),
+            "b": (8, "int", False),
+            "c": (4, "int", False),
+        }.items()
+    }
+    mixed = {"quant_method": "compressed-tensors", "config_groups": groups}
+    assert stored_formats(mixed) == ["w4a16", "w8a16"]
+
+
+def test_what_a_processor_has_no_kernel_for() -> None:
+    """After the lists of kernels in vLLM's source: on a CPU, integer weights of 4 bits alone stay packed."""
+    everything = (
+        "w8a8-int8", "w4a16", "fp8-dynamic", "nvfp4", "bnb-nf4", "bnb-int8",
+        "w8a16", "wna16", "w8a16-fp8", "mxfp4", "mxfp8",
+    )  # fmt: skip
+    served = [each for each in everything if why_not_on_cpu(each) is None]
+    assert served == ["w8a8-int8", "w4a16", "bnb-nf4", "bnb-int8"]
