@@ -2,8 +2,9 @@
 
 In: a base model, an adapter, a method. Out: a checkpoint folder with `recipe.json` (source, method,
 versions, sizes) and, on request, `recovery.json` (what quantizing lost). Start at `merging`, then
-`methods` (the table of methods) and `quantization`, which chooses among the `writers` in this process and
-`llmcompressor` in an environment of its own; `recovery` compares. Importing this package loads no torch.
+`methods` (the table of methods) and `quantization`, which chooses among the `writers` in this
+process and `llmcompressor` in an environment of its own; `recovery` compares. Importing this
+package loads no torch.
 """
 
 from quantize.layers import count_weights

@@ -1,4 +1,4 @@
-"""Compares a quantized checkpoint with its source: every tensor, and the description in its config."""
+"""Compares every tensor of a quantized checkpoint with its source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SCALED: tuple[Algorithm, ...] = ("awq", "smoothquant")
 """Algorithms that multiply rows and columns by factors before they round."""
 
 _MOST_ERROR = {8: 0.05, 4: 0.5}
-"""Length of the error over that of the weight, by bits, where learned rounding replaces the nearest."""
+"""The most that learned rounding may be off: length of the error over the weight's, by bits."""
 
 _SMALLEST = 1e-30
 
@@ -32,9 +32,9 @@ _SMALLEST = 1e-30
 def check_quantized(plan: QuantizationPlan, written: ModelRef) -> None:
     """Raises SystemFailed where the files at `written` are not the source quantized as planned.
 
-    Rounding to nearest stays within its format's rounding error at every number. Learned rounding stays near
-    the source as a whole; AWQ and SmoothQuant do after the best factor for each row and column. Every other
-    tensor is the source's own.
+    Rounding to nearest stays within its format's rounding error at every number. Learned rounding
+    stays near the source as a whole; AWQ and SmoothQuant do after the best factor for each row and
+    column. Every other tensor is the source's own.
     """
     check_description(plan, written)
     try:
@@ -62,7 +62,8 @@ def check_quantized(plan: QuantizationPlan, written: ModelRef) -> None:
 def _layers(plan: QuantizationPlan, after: Tensors) -> set[str]:
     """The layers that must be quantized.
 
-    Raises BadInput for a layer that bitsandbytes left in full precision: in memory it is no linear layer.
+    Raises BadInput for a layer that bitsandbytes left in full precision: in memory it is no linear
+    layer.
     """
     source, method = plan.source, plan.method
     if method.scheme is not None:
@@ -132,7 +133,8 @@ def _check_rounding(
     if not bool((off <= stored.allowed + _SMALLEST).all()):
         raise SystemFailed(
             f"{where} is further from the source than {plan.config.method} rounds: "
-            f"by up to {float(off.max()):.3g} where weights are up to {float(weight.abs().max()):.3g}"
+            f"by up to {float(off.max()):.3g} "
+            f"where weights are up to {float(weight.abs().max()):.3g}"
         )
 
 

@@ -16,10 +16,10 @@ MIN_CALIBRATION = 32
 class QuantizeConfig(Section):
     """`quantize: w8a8-int8`, or a mapping with options.
 
-    `algorithm`: "rtn" rounds to nearest and needs no data; the others learn from `calibration` examples of
-    the training split. `keep` lists the modules that stay in full precision, by default the output head. An
-    entry is a name ("down_proj", "lm_head", "layers.0.mlp") or a regular expression
-    ("re:.*layers.0[.].*"). With `recovery`, `dyno run` measures what quantizing lost.
+    `algorithm`: "rtn" rounds to nearest and needs no data; the others learn from `calibration`
+    examples of the training split. `keep` lists the modules that stay in full precision, by default
+    the output head. An entry is a name ("down_proj", "lm_head", "layers.0.mlp") or a regular
+    expression ("re:.*layers.0[.].*"). With `recovery`, `dyno run` measures what quantizing lost.
     """
 
     method: Method

@@ -1,4 +1,4 @@
-"""The linear layers of a checkpoint: which of them are quantized, and in groups of how many inputs."""
+"""The linear layers of a checkpoint: which of them are quantized, and in groups of what size."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def linear_inputs(model: ModelRef) -> dict[str, int]:
 def kept_layers(model: ModelRef, keep: Sequence[str]) -> list[str]:
     """Full names of the layers that stay in full precision.
 
-    Raises BadInput for an entry that names no layer, for a tied head that would be quantized, and for a
-    matrix of vLLM that would be quantized in part.
+    Raises BadInput for an entry that names no layer, for a tied head that would be quantized, and
+    for a matrix of vLLM that would be quantized in part.
     """
     layers = linear_inputs(model)
     tied = HEAD not in layers or bool(model.config().get("tie_word_embeddings"))
@@ -74,9 +74,10 @@ def kept_layers(model: ModelRef, keep: Sequence[str]) -> list[str]:
 def quantized_layers(model: ModelRef, kept: Collection[str]) -> set[str]:
     """Full names of the linear layers that are not `kept`.
 
-    A server takes every linear layer that is not kept for quantized. Layers with unusual names are therefore
-    compared with the model that transformers builds from the config: GPT-2's Conv1D and the router of a
-    mixture are matrices, but no linear layers. Raises BadInput where the two differ.
+    A server takes every linear layer that is not kept for quantized. Layers with unusual names are
+    therefore compared with the model that transformers builds from the config: GPT-2's Conv1D and
+    the router of a mixture are matrices, but no linear layers. Raises BadInput where the two
+    differ.
     """
     named = {name for name in linear_inputs(model) if name not in kept}
     if all(_PLAIN.fullmatch(name) for name in named):
@@ -159,7 +160,7 @@ def _quantized_widths(model: ModelRef, keep: Sequence[str]) -> set[int]:
 
 
 def _names(entry: str, layer: str) -> bool:
-    """Whether an entry of `keep` matches a layer, as a pattern after "re:" or as a part of its path."""
+    """Whether an entry of `keep` matches a layer: a pattern after "re:", or a part of its path."""
     if entry.startswith("re:"):
         return re.match(entry.removeprefix("re:"), layer) is not None
     return f".{entry}." in f".{layer}."

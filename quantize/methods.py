@@ -1,4 +1,4 @@
-"""The quantization methods: what each stores for a weight, what can learn its rounding, and how it is read back."""
+"""The quantization methods: how each stores a weight, and what can learn its rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Algorithm = Literal["rtn", "gptq", "awq", "smoothquant"]
 class CompressedTensors:
     """A scheme of compressed-tensors. All are symmetric.
 
-    `preset` is the scheme's name there, `layout` the storage format's, `strategy` what shares a scale.
+    `preset` is the scheme's name there, `layout` the storage format's, `strategy` what shares a
+    scale.
     """
 
     preset: Literal["W8A8", "W4A16", "FP8_DYNAMIC", "NVFP4A16"]
@@ -30,10 +31,11 @@ class CompressedTensors:
 class QuantizationMethod:
     """What a method does to the weight of a linear layer.
 
-    `tensors` are those of a stored layer, by their names behind the layer's; `read` reads them back.
-    `group_sizes` are the numbers of inputs that can share a scale, the preferred one first; empty where a
-    row, or a block of `block_size` numbers of the flattened weight, shares one. `scale_bytes` is the most
-    that is stored for a scale and its zero point. `scheme` is None for bitsandbytes.
+    `tensors` are those of a stored layer, by their names behind the layer's; `read` reads them
+    back. `group_sizes` are the numbers of inputs that can share a scale, the preferred one first;
+    empty where a row, or a block of `block_size` numbers of the flattened weight, shares one.
+    `scale_bytes` is the most that is stored for a scale and its zero point. `scheme` is None for
+    bitsandbytes.
     """
 
     bits: Literal[4, 8]

@@ -12,7 +12,11 @@ from quantize.methods import METHODS, QuantizationMethod
 
 @dataclass(frozen=True)
 class QuantizationPlan:
-    """`group_size`: inputs that share a scale, None without groups. `kept`: full names of unquantized layers."""
+    """How a model's layers are quantized.
+
+    `group_size` is the number of inputs that share a scale, None without groups. `kept` are the
+    full names of the layers that stay in full precision.
+    """
 
     source: ModelRef
     config: QuantizeConfig
@@ -32,7 +36,7 @@ class QuantizationPlan:
 
 
 def plan_quantization(source: ModelRef, config: QuantizeConfig) -> QuantizationPlan:
-    """Raises BadInput where the method, the group size or `keep` does not fit the model's layers."""
+    """Raises BadInput where method, group size or `keep` does not fit the model's layers."""
     return QuantizationPlan(
         source, config, check_widths(source, config), kept_layers(source, config.keep)
     )

@@ -31,9 +31,9 @@ def quantize(
 ) -> ModelRef:
     """Write `source` quantized to `out`, with `recipe.json`.
 
-    A calibrated algorithm takes its sample from the examples `learned`, rendered in `style`. Raises BadInput
-    as `check_quantize` does and where the disk is full. Raises SystemFailed where llm-compressor fails, or
-    where the written files are not `source` quantized as configured.
+    A calibrated algorithm takes its sample from the examples `learned`, rendered in `style`. Raises
+    BadInput as `check_quantize` does and where the disk is full. Raises SystemFailed where
+    llm-compressor fails, or where the written files are not `source` quantized as configured.
     """
     plan = check_quantize(source, config, learned)
     make_room(out, source.size_bytes())
@@ -58,8 +58,8 @@ def check_quantize(
 ) -> QuantizationPlan:
     """Plan the quantization of `source`.
 
-    Raises BadInput for a quantized source, for widths or `keep` that don't fit, and for too few examples to
-    calibrate with.
+    Raises BadInput for a quantized source, for widths or `keep` that don't fit, and for too few
+    examples to calibrate with.
     """
     if "quantization_config" in source.config():
         raise BadInput(f"{source.id}: already quantized; quantize the full-precision model, once")
@@ -81,8 +81,8 @@ def _too_few(config: QuantizeConfig, examples: int) -> BadInput:
         else f"{MIN_CALIBRATION} examples at least, or algorithm: rtn"
     )
     return BadInput(
-        f"quantize.calibration: {config.algorithm} asks for {config.calibration} training examples, "
-        f"data.train has {examples}; write {instead}"
+        f"quantize.calibration: {config.algorithm} asks for {config.calibration} "
+        f"training examples, data.train has {examples}; write {instead}"
     )
 
 

@@ -1,7 +1,8 @@
 """Measures what quantizing lost: both models read the same held-out texts, compared token by token.
 
-The idea of recovery (quantized score / unquantized score) is that of E. Kurtic et al., "Give Me BF16 or
-Give Me Death?", 2024. Nothing is generated: reading an answer shows whether greedy decoding would give it.
+The idea of recovery (quantized score / unquantized score) is that of E. Kurtic et al., "Give Me
+BF16 or Give Me Death?", 2024. Nothing is generated: reading an answer shows whether greedy decoding
+would give it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def measure_recovery(
 
 
 def low_recovery(recovery: RecoveryRatio, tokens: int) -> str | None:
-    """The warning that a recovery on so many held-out tokens deserves; None where it is high enough."""
+    """The warning for a recovery on so many held-out tokens; None where it is high enough."""
     if recovery.value >= ENOUGH:
         return None
     low, high = recovery.low, recovery.high
@@ -90,9 +91,10 @@ def _bounded(texts: Sequence[TemplatedText]) -> list[TemplatedText]:
 class TextComparison:
     """How both models predict one text, at every place but the first: arrays of length tokens - 1.
 
-    `log_p` and `log_q` are the log-probabilities of the token there in the unquantized and the quantized
-    model, `kl` the divergence of q from p. `agree` marks the places where both find the same token likeliest,
-    `right_p` and `right_q` those where it is the text's own. `layer_error` is (layers, tokens).
+    `log_p` and `log_q` are the log-probabilities of the token there in the unquantized and the
+    quantized model, `kl` the divergence of q from p. `agree` marks the places where both find the
+    same token likeliest, `right_p` and `right_q` those where it is the text's own. `layer_error` is
+    (layers, tokens).
     """
 
     log_p: torch.Tensor

@@ -1,7 +1,8 @@
-"""Reads quantized layers, format by format: the numbers they stand for, and the error that rounding may leave.
+"""Reads quantized layers: the numbers they stand for, and the error that rounding may leave.
 
-Written after the formats' definitions, apart from what writes them: compressed-tensors (int, pack, float
-and nvfp4-pack), and bitsandbytes' NF4 (T. Dettmers et al., QLoRA, 2023, appendix E) and LLM.int8().
+Written after the formats' definitions, apart from what writes them: compressed-tensors (int, pack,
+float and nvfp4-pack), and bitsandbytes' NF4 (T. Dettmers et al., QLoRA, 2023, appendix E) and
+LLM.int8().
 """
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ LayerTensors: TypeAlias = Mapping[str, "torch.Tensor"]
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """What a layer's tensors stand for, (out, in), float32, and the error that rounding to nearest allows."""
+    """What a layer's tensors stand for, and what rounding may be off by; float32, (out, in)."""
 
     value: torch.Tensor
     allowed: torch.Tensor
 
 
 def tensors_of_layer(tensors: Tensors, layer: str, parts: tuple[str, ...]) -> LayerTensors:
-    """The named tensors of one layer, and its groups' order if stored. Raises KeyError for a missing one."""
+    """The named tensors of a layer, and the group of each input where it is stored.
+
+    Raises KeyError for a missing tensor.
+    """
     present = {part: tensors[f"{layer}.{part}"] for part in parts}
     order = tensors.get(f"{layer}.{GROUP_OF_INPUT}")
     return present if order is None else present | {GROUP_OF_INPUT: order}
@@ -98,7 +102,7 @@ def fp4(parts: LayerTensors) -> StoredLayer:
 
 
 def nf4(parts: LayerTensors) -> StoredLayer:
-    """Sixteen quantiles of a normal distribution, two codes a byte, one scale a block of weights."""
+    """Sixteen quantiles of a normal distribution, two codes a byte, one scale a block."""
     import torch
 
     state = json.loads(bytes(parts[NF4_STATE].tolist()))
@@ -123,4 +127,4 @@ def _unit(tensor: torch.Tensor) -> float:
     """Half the distance from 1 to the next number of the tensor's dtype."""
     import torch
 
-    return torch.finfo(tensor.dtype).eps / 2
+    return float(torch.finfo(tensor.dtype).eps) / 2

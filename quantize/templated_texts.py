@@ -1,4 +1,4 @@
-"""Examples as a server sees them, for calibration and recovery: the chat template applied, as token ids."""
+"""Examples as a server sees them, as token ids, for calibration and recovery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foundation.models.model import ModelRef
 
 @dataclass(frozen=True)
 class TemplatedText:
-    """Token ids of a prompt and its answer, end of turn included; `answer` is where the answer begins."""
+    """Token ids of a prompt and its answer, end of turn included; `answer` is its first place."""
 
     ids: list[int]
     answer: int

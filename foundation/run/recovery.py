@@ -1,4 +1,4 @@
-"""`recovery.json` beside a quantized checkpoint: what quantizing lost, as it is written and read."""
+"""`recovery.json` beside a quantized checkpoint: what quantizing lost, written and read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import msgspec
 
 FILE = "recovery.json"
 ENOUGH = 0.99
-"""The recovery below which a report warns (E. Kurtic et al., "Give Me BF16 or Give Me Death?", 2024)."""
+"""The recovery below which a report warns.
+
+After E. Kurtic et al., "Give Me BF16 or Give Me Death?", 2024.
+"""
 
 
 class ModelPair(msgspec.Struct, frozen=True):
@@ -27,11 +30,11 @@ class RecoveryRatio(msgspec.Struct, frozen=True):
 
 
 class Predictions(msgspec.Struct, frozen=True):
-    """Predictions of the next token at `tokens` places. A beginning that several texts share counts once.
+    """Predictions of the next token at `tokens` places; a beginning that texts share counts once.
 
-    `kl_divergence` is that of the quantized model's distribution from the unquantized one's, nats a token,
-    mean over places. `top1_agreement` is the share of places where both models find the same token likeliest.
-    `probability` is the mean probability of the token that stands there.
+    `kl_divergence` is that of the quantized model's distribution from the unquantized one's, nats a
+    token, mean over places. `top1_agreement` is the share of places where both models find the same
+    token likeliest. `probability` is the mean probability of the token that stands there.
     """
 
     tokens: int
@@ -44,11 +47,12 @@ class Predictions(msgspec.Struct, frozen=True):
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
     """What quantizing lost on held-out texts.
 
-    `recovery` is the mean probability of the right next token, quantized over unquantized, over the answers,
-    or over all text where there are none. It needs few tokens, since every one of them moves it.
-    `exact_answers` is the share of answers that greedy decoding gives word for word. `layer_error` is, by
-    layer, the distance of its output from the unquantized model's over that output's length, mean over
-    tokens. `bytes` are those of the weight files, also per weight of the unquantized model.
+    `recovery` is the mean probability of the right next token, quantized over unquantized, over the
+    answers, or over all text where there are none. It needs few tokens, since every one of them
+    moves it. `exact_answers` is the share of answers that greedy decoding gives word for word.
+    `layer_error` is, by layer, the distance of its output from the unquantized model's over that
+    output's length, mean over tokens. `bytes` are those of the weight files, also per weight of the
+    unquantized model.
     """
 
     schema_version: int = 1

@@ -1,4 +1,4 @@
-"""GPTQ, AWQ and SmoothQuant: llm-compressor learns the rounding from examples, in an environment of its own."""
+"""GPTQ, AWQ and SmoothQuant: llm-compressor learns the rounding in an environment of its own."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def write_calibrated(
 
 def _run(command: list[str], log: Path, what: str, progress: Progress) -> None:
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    # The child ends when its standard input does: at the latest with this process, however that ends.
+    # The child ends when its standard input does: with this process, however that ends.
     with (
         log.open("w", encoding="utf-8") as errors,
         subprocess.Popen(

@@ -1,4 +1,7 @@
-"""llm-compressor's own environment: it needs other versions of our libraries, so it is installed apart, once, in the cache."""
+"""llm-compressor's own environment, installed once, in the cache.
+
+It needs other versions of our libraries, so it can't share our environment.
+"""
 
 from __future__ import annotations
 
@@ -21,41 +24,43 @@ _TORCH_FOR_CPUS = "https://download.pytorch.org/whl/cpu"
 
 
 def folder() -> Path:
-    """Where the environment is, or will be: named by its lock and by this Python's version."""
-    pinned = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    return (
-        cache_folder()
-        / f"llmcompressor-{pinned}-py{sys.version_info.major}{sys.version_info.minor}"
-    )
+    """The environment's folder, installed or not, named by its lock and this Python's version."""
+    lock = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
+    python_version = f"py{sys.version_info.major}{sys.version_info.minor}"
+    return cache_folder() / f"llmcompressor-{lock}-{python_version}"
 
 
 def python(progress: Progress) -> Path:
-    """The environment's Python, set up first where it is not there. Raises SystemFailed with pip's last lines."""
-    there = folder()
-    if not there.is_dir():
+    """The environment's Python; the first call installs it.
+
+    Raises SystemFailed with pip's last lines.
+    """
+    environment = folder()
+    if not environment.is_dir():
         progress.stage("set up llm-compressor's own environment (about 1.5 GB, once)", None, "step")
-        there.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=there.parent, prefix=f"{there.name}-"))
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=environment.parent, prefix=f"{environment.name}-"))
         try:
-            _install(made)
-            made.rename(there)
+            _install(partial)
+            partial.rename(environment)
         except OSError as error:  # another process was first, or the disk is full
-            if not there.is_dir():
+            if not environment.is_dir():
                 raise SystemFailed(
-                    f"{there}: llm-compressor's environment could not be made ({error})"
+                    f"{environment}: llm-compressor's environment could not be made ({error})"
                 ) from None
         finally:
-            shutil.rmtree(made, ignore_errors=True)
-    return there / "bin" / "python"
+            shutil.rmtree(partial, ignore_errors=True)
+    return environment / "bin" / "python"
 
 
 def installed_version() -> str:
     """The version of llm-compressor that the lock names."""
-    return next(
-        line
-        for line in LOCK.read_text(encoding="utf-8").splitlines()
-        if line.startswith("llmcompressor==")
-    ).partition("==")[2]
+    return _pinned("llmcompressor").partition("==")[2]
+
+
+def _pinned(package: str) -> str:
+    lines = LOCK.read_text(encoding="utf-8").splitlines()
+    return next(line for line in lines if line.startswith(f"{package}=="))
 
 
 def _install(into: Path) -> None:
@@ -82,10 +87,11 @@ def _install(into: Path) -> None:
 
 
 def _torch() -> tuple[str, bool]:
-    """The pinned torch, as a build for CPUs where ours is one: the usual build brings gigabytes of CUDA along."""
-    pinned = next(
-        line for line in LOCK.read_text(encoding="utf-8").splitlines() if line.startswith("torch==")
-    )
+    """The pinned torch, and whether it is the build for CPUs, as ours is.
+
+    The usual build brings gigabytes of CUDA along.
+    """
+    pinned = _pinned("torch")
     try:
         for_cpus = version("torch").endswith("+cpu")
     except PackageNotFoundError:
@@ -95,16 +101,13 @@ def _torch() -> tuple[str, bool]:
 
 def _run(command: list[str]) -> None:
     # PYTHONPATH and an active environment are ours and not that one's.
-    own = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    }
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=own
+    ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    variables = {key: value for key, value in os.environ.items() if key not in ours}
+    result = subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=False, env=variables
     )
-    if done.returncode:
+    if result.returncode:
         what = " ".join(command[command.index("-m") + 1 :])
         raise SystemFailed(
-            f"llm-compressor's environment could not be made: {what}", done.stderr[-2000:]
+            f"llm-compressor's environment could not be made: {what}", result.stderr[-2000:]
         )

@@ -1,8 +1,10 @@
-"""llm-compressor, run by the Python of its own environment: `python oneshot.py REQUEST.json`. Imports nothing of tunedyno.
+"""Runs llm-compressor in its own environment: `python oneshot.py REQUEST.json`.
 
-The request: `model` and `out` (folders), `scheme` (a preset of compressed-tensors), `algorithm`, `group_size` (or null), `ignore`
-(layers kept as they are), `samples` (token ids, one list a text). Standard output: JSON lines, `{"total": STEPS}` first, then
-`{"done": N}`. Everything that libraries print goes to standard error. It ends when its standard input does.
+Imports nothing of tunedyno. The request holds `model` and `out` (folders), `scheme` (a preset of
+compressed-tensors), `algorithm`, `group_size` (or null), `ignore` (layers in full precision) and
+`samples` (token ids, one list a text). Standard output holds JSON lines, `{"total": STEPS}` first,
+then `{"done": N}`. What libraries print goes to standard error. The program ends when its standard
+input does.
 """
 
 from __future__ import annotations
@@ -12,15 +14,17 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-SMOOTHING = 0.8  # of SmoothQuant: between 0.5 of its paper for OPT and 0.85 for Llama
+SMOOTHING = 0.8
+"""SmoothQuant's strength: between 0.5, its paper's for OPT, and 0.85, its paper's for Llama."""
 
 
 def main() -> None:
+    """Quantize as the request says."""
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     threading.Thread(target=_end_with_input, daemon=True).start()
-    told = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    events = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)
 
     import torch
@@ -30,12 +34,13 @@ def main() -> None:
     model = load(request["model"])
     texts = [torch.tensor([ids]) for ids in request["samples"]]
     samples = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in texts]
-    # Each layer and the head are a step where data passes through them; rounding to nearest is one for all.
+    # Each layer and the head are a step where data passes through them.
+    # Rounding to nearest is one step for all layers.
     steps = (model.config.num_hidden_layers + 1 if samples else 0) + (
         request["algorithm"] != "gptq"
     )
-    print(json.dumps({"total": steps}), file=told)
-    _count_steps(told)
+    print(json.dumps({"total": steps}), file=events)
+    _count_steps(events)
     if not torch.accelerator.is_available():
         _pin_no_memory()
     oneshot(
@@ -48,7 +53,10 @@ def main() -> None:
 
 
 def load(folder: str) -> Any:
-    """Raises ValueError where a weight is missing or has no place: transformers only warns, and begins with random ones."""
+    """The model of a folder. Raises ValueError where a weight is missing or has no place.
+
+    transformers only warns of these, and starts from random weights.
+    """
     from transformers import AutoModelForCausalLM
 
     model, report = AutoModelForCausalLM.from_pretrained(
@@ -61,7 +69,7 @@ def load(folder: str) -> Any:
 
 
 def modifiers(request: dict[str, Any]) -> list[Any]:
-    """llm-compressor's recipe. SmoothQuant and AWQ only scale; what they scaled is rounded to nearest."""
+    """llm-compressor's recipe. SmoothQuant and AWQ only scale; the result is rounded to nearest."""
     from compressed_tensors.quantization import preset_name_to_scheme
     from llmcompressor.modifiers.gptq import GPTQModifier
     from llmcompressor.modifiers.quantization import QuantizationModifier
@@ -71,15 +79,15 @@ def modifiers(request: dict[str, Any]) -> list[Any]:
     scheme = preset_name_to_scheme(request["scheme"], targets=["Linear"])
     if request["group_size"]:
         scheme.weights.group_size = request["group_size"]
-    what = {"config_groups": {"group_0": scheme}, "ignore": request["ignore"]}
+    layers = {"config_groups": {"group_0": scheme}, "ignore": request["ignore"]}
     if request["algorithm"] == "gptq":
-        return [GPTQModifier(**what)]
+        return [GPTQModifier(**layers)]
     scaling = {
         "rtn": [],
         "awq": [AWQModifier()],
         "smoothquant": [SmoothQuantModifier(smoothing_strength=SMOOTHING)],
     }
-    return [*scaling[request["algorithm"]], QuantizationModifier(**what)]
+    return [*scaling[request["algorithm"]], QuantizationModifier(**layers)]
 
 
 def _end_with_input() -> None:
@@ -88,23 +96,23 @@ def _end_with_input() -> None:
 
 
 def _pin_no_memory() -> None:
-    """llm-compressor 0.14's AWQ pins memory for copies to a device, also where there is none, and fails."""
+    """Stop AWQ of llm-compressor 0.14 from pinning memory, which fails without a device."""
     from llmcompressor.pipelines.cache import IntermediatesCache
 
     IntermediatesCache.pin_memory = lambda *_, **__: None
 
 
-def _count_steps(told: Any) -> None:
-    """Tell of every part of the model that is done: llm-compressor ends an epoch of its own there."""
+def _count_steps(events: TextIO) -> None:
+    """Write an event for each finished part of the model, where llm-compressor ends an epoch."""
     from llmcompressor.core import LifecycleCallbacks
 
-    ended, done = LifecycleCallbacks.sequential_epoch_end, 0
+    end_epoch, done = LifecycleCallbacks.sequential_epoch_end, 0
 
     def counted(*args: Any, **options: Any) -> Any:
         nonlocal done
-        result = ended(*args, **options)
+        result = end_epoch(*args, **options)
         done += 1
-        print(json.dumps({"done": done}), file=told)
+        print(json.dumps({"done": done}), file=events)
         return result
 
     LifecycleCallbacks.sequential_epoch_end = counted

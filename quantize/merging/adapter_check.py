@@ -45,9 +45,10 @@ _KNOWN = {
 def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     """What a person should know of an adapter that can be merged into this base.
 
-    The base's fingerprint in `tunedyno.json` decides whether it is the right base; for an adapter from elsewhere, the recorded
-    name and the shape of every weight do. Raises BadInput where the folder is no whole LoRA adapter in safetensors, where it
-    would change nothing, where its merge can't be checked, or where it was trained on another base.
+    The base's fingerprint in `tunedyno.json` decides whether it is the right base; for an adapter
+    from elsewhere, the recorded name and the shape of every weight do. Raises BadInput where the
+    folder is no whole LoRA adapter in safetensors, where it would change nothing, where its merge
+    can't be checked, or where it was trained on another base.
     """
     config = read_adapter_config(adapter)
     check_settings(adapter / ADAPTER_CONFIG, config)

@@ -49,8 +49,8 @@ _SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 class TensorNames:
     """A checkpoint's names, found under the names that a model in memory has for them.
 
-    A file may leave out, or add, the first part of a name ("transformer.", "model."), and call the output head otherwise. With
-    `tied`, the head is the embeddings unless it is there itself.
+    A file may leave out, or add, the first part of a name ("transformer.", "model."), and call the
+    output head otherwise. With `tied`, the head is the embeddings unless it is there itself.
     """
 
     def __init__(self, names: Iterable[str], *, tied: bool = False) -> None:
@@ -143,7 +143,8 @@ def _target(name: str) -> tuple[str, Role]:
 def check_values(adapter: Path, parts: Parts) -> list[str]:
     """What a person should know of the numbers; nothing where every LoRA pair changes its weight.
 
-    Raises BadInput for NaN and infinities, for tensors of size 0, and for an adapter that changes nothing.
+    Raises BadInput for NaN and infinities, for tensors of size 0, and for an adapter that changes
+    nothing.
     """
     file = adapter / WEIGHTS
     if hollow := [name for name, tensor in headers_of(file).items() if 0 in tensor.shape]:

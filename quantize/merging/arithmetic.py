@@ -1,7 +1,8 @@
 """What a weight is with an adapter in it, computed from the adapter's own tensors: the reference that a merge is held against.
 
-W + s B A for LoRA (E. Hu et al., 2021), s = alpha / rank, or alpha / sqrt(rank) with rsLoRA; DoRA gives each output the length
-that the adapter learned (S. Liu et al., 2024). PiSSA and OLoRA begin with a part of the weight, which they take out of it.
+W + s B A for LoRA (E. Hu et al., 2021), s = alpha / rank, or alpha / sqrt(rank) with rsLoRA; DoRA
+gives each output the length that the adapter learned (S. Liu et al., 2024). PiSSA and OLoRA begin
+with a part of the weight, which they take out of it.
 """
 
 from __future__ import annotations

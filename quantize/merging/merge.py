@@ -39,9 +39,10 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> ModelRef:
     """Write base + adapter to `out`: added in float32, then each tensor cast to the dtype that the base's file has it in.
 
-    PEFT adds; the written files are then read back, and every tensor is held against base + adapter as computed from the
-    adapter's own tensors, and the model's logits against those of the adapter as PEFT runs it. Raises BadInput where the adapter
-    is for another base, or broken, the base is quantized, or the disk is full; SystemFailed where the files hold anything else.
+    PEFT adds; the written files are then read back, and every tensor is held against base + adapter
+    as computed from the adapter's own tensors, and the model's logits against those of the adapter
+    as PEFT runs it. Raises BadInput where the adapter is for another base, or broken, the base is
+    quantized, or the disk is full; SystemFailed where the files hold anything else.
     """
     warnings = check_adapter(adapter, base)
     check_merge(base)
@@ -155,7 +156,8 @@ def _dtypes(base: ModelRef) -> dict[str, str]:
 def _cast(model: Any, dtypes: Mapping[str, str], *, tied: bool) -> str:
     """Each weight to the dtype that the base's file has it in; the commonest one is returned.
 
-    Rotary frequencies are in no file and stay as they are. What a file has under another name gets the commonest dtype.
+    Rotary frequencies are in no file and stay as they are. What a file has under another name gets
+    the commonest dtype.
     """
     import torch
 

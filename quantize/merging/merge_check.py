@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     """How many tensors the adapter changed in the written files.
 
-    Raises SystemFailed where a written tensor is not base + adapter to within rounding, is of another dtype than the
-    base's, or one of the base's or the adapter's is nowhere in it; BadInput where rounding to the base's dtype leaves
-    nothing of the adapter.
+    Raises SystemFailed where a written tensor is not base + adapter to within rounding, is of
+    another dtype than the base's, or one of the base's or the adapter's is nowhere in it; BadInput
+    where rounding to the base's dtype leaves nothing of the adapter.
     """
     config, model_type = read_adapter_config(adapter), base.config().get("model_type")
     before, added, after = (
@@ -145,7 +145,7 @@ def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     one_bytes, other_bytes = (tensor.reshape(-1).view(torch.uint8) for tensor in (one, other))
-    return torch.equal(one_bytes, other_bytes)
+    return bool(torch.equal(one_bytes, other_bytes))
 
 
 def _kind(dtype: torch.dtype) -> str:

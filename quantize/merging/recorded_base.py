@@ -23,8 +23,9 @@ _FOLDERS = {
 def check_base(adapter: Path, recorded: str, fingerprint: str | None, base: ModelRef) -> str | None:
     """What to warn of where the adapter records its base by another name, None where it names this one.
 
-    `recorded`: `base_model_name_or_path` of its config. `fingerprint`: of its base's weights, None where it has none. Raises
-    BadInput where these are other weights, or another model's name and nothing shows that the weights are the same.
+    `recorded`: `base_model_name_or_path` of its config. `fingerprint`: of its base's weights, None
+    where it has none. Raises BadInput where these are other weights, or another model's name and
+    nothing shows that the weights are the same.
     """
     fingerprint = fingerprint or _fingerprint_of(recorded)
     if fingerprint is not None and fingerprint != base.fingerprint():

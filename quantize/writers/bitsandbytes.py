@@ -13,7 +13,8 @@ from quantize.plan import QuantizationPlan
 def write_bitsandbytes(plan: QuantizationPlan, out: Path, progress: Progress) -> dict[str, object]:
     """Write the checkpoint, and return what the recipe says of it.
 
-    The model is saved before any forward pass: on some processors the first one repacks NF4 weights for good.
+    The model is saved before any forward pass: on some processors the first one repacks NF4 weights
+    for good.
     """
     progress.stage(f"quantize {plan.config.method}", None, "layer")
     import torch
@@ -38,7 +39,7 @@ def write_bitsandbytes(plan: QuantizationPlan, out: Path, progress: Progress) ->
 
 
 def _skipped(kept: Sequence[str]) -> list[str]:
-    """The kept layers, and the names under which vLLM looks for those that it multiplies as one matrix."""
+    """The kept layers, and vLLM's names for those that it multiplies as one matrix."""
     fused = [
         f"{name.rpartition('.')[0]}.{together}"
         for name in kept

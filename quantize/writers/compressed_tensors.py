@@ -1,4 +1,4 @@
-"""Writes the compressed-tensors format, rounded to nearest: it needs no data, and holds one weight in memory."""
+"""Writes compressed-tensors' format, rounded to nearest, one weight in memory at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def write_rounded(
     plan: QuantizationPlan, scheme: CompressedTensors, out: Path, progress: Progress
 ) -> dict[str, object]:
-    """Write the checkpoint, and return what the recipe says of it. Raises BadInput as `quantized_layers`."""
+    """Write the checkpoint, and return what the recipe says of it.
+
+    Raises BadInput as `quantized_layers` does.
+    """
     source = plan.source
     layers = quantized_layers(source, plan.kept)
     config = source.config()
@@ -89,15 +92,15 @@ def _description(plan: QuantizationPlan, scheme: CompressedTensors) -> dict[str,
 def _rounded(
     weight: torch.Tensor, plan: QuantizationPlan, global_scale: torch.Tensor | None
 ) -> dict[str, torch.Tensor]:
-    if global_scale is not None:
-        return rounding.fp4(weight, global_scale)
-    if plan.group_size is not None:
+    if plan.group_size is None:
+        return rounding.int8(weight) if plan.method.number == "int" else rounding.fp8(weight)
+    if global_scale is None:
         return rounding.int4(weight, plan.group_size)
-    return rounding.int8(weight) if plan.method.number == "int" else rounding.fp8(weight)
+    return rounding.fp4(weight, plan.group_size, global_scale)
 
 
 def _as_served(weight: torch.Tensor, dtype: object) -> torch.Tensor:
-    """The weight in the dtype that `config.json` names, in which a server loads the unquantized model."""
+    """The weight in the dtype that `config.json` names, which a server loads it in."""
     import torch
 
     return weight.to(getattr(torch, dtype)) if isinstance(dtype, str) else weight

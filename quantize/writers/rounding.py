@@ -1,10 +1,11 @@
-"""Round to nearest, a weight at a time: what stands in the weight's place in a compressed-tensors checkpoint.
+"""Rounds a weight to nearest: the tensors that stand for it in a compressed-tensors checkpoint.
 
-The format and its arithmetic are those of compressed-tensors 0.17, bit by bit (tests/quantize/test_compressed.py). The library
-itself is not asked: importing it takes seconds, rounding 135 M weights a fraction of one, and its NVFP4 compiles C++ first.
+The format and its arithmetic are those of compressed-tensors 0.17, bit by bit
+(tests/quantize/test_compressed.py). The library itself is not used: importing it takes seconds,
+rounding 135 M weights a fraction of one, and its NVFP4 compiles C++ first.
 
-A scale is the largest weight of a channel or group over half the width of the grid: 127.5 for INT8, whose steps are -128 to 127.
-Weights and scales are computed in the weight's own dtype.
+A scale is the largest weight of a channel or group over half the width of the grid: 127.5 for INT8,
+whose steps are -128 to 127. Weights and scales are computed in the weight's own dtype.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 INT8, INT4, FP8, FP4 = 127.5, 7.5, 448.0, 6.0
 """Half the width of each grid; of E4M3 and E2M1 also the largest value."""
 
-_FP4_GROUP = 16
 _FP4_ABOVE, _FP4_FROM = (0.25, 1.25, 2.5, 5.0), (0.75, 1.75, 3.5)
-"""Where the next of E2M1's magnitudes (0, 0.5, 1, 1.5, 2, 3, 4, 6) begins: halfway, and halfway itself goes to the even one."""
+"""Where the next of E2M1's magnitudes (0, 0.5, 1, 1.5, 2, 3, 4, 6) begins: halfway between two.
+
+Halfway itself goes to the even one, above `_FP4_ABOVE` and from `_FP4_FROM` on.
+"""
 
 
 def int8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A scale a row."""
+    """Signed bytes, one scale a row."""
     import torch
 
     scale = _scale(weight, INT8)
@@ -34,7 +37,7 @@ def int8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def fp8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A scale a row."""
+    """E4M3, one scale a row."""
     import torch
 
     scale = _scale(weight, FP8)
@@ -45,7 +48,7 @@ def fp8(weight: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def int4(weight: torch.Tensor, group_size: int) -> dict[str, torch.Tensor]:
-    """A scale a group of inputs; eight values in 32 bits, the lowest first, each with 8 added."""
+    """One scale a group of inputs; eight values in 32 bits, the lowest first, each with 8 added."""
     import torch
 
     grouped = weight.unflatten(1, (-1, group_size))
@@ -60,11 +63,16 @@ def int4(weight: torch.Tensor, group_size: int) -> dict[str, torch.Tensor]:
     }
 
 
-def fp4(weight: torch.Tensor, global_scale: torch.Tensor) -> dict[str, torch.Tensor]:
-    """NVFP4: an FP8 scale for 16 inputs, in units of one over `global_scale`; two values a byte, the lower first."""
+def fp4(
+    weight: torch.Tensor, group_size: int, global_scale: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """NVFP4: one FP8 scale a group of inputs, in units of one over `global_scale`.
+
+    Two values share a byte, the lower first.
+    """
     import torch
 
-    grouped = weight.unflatten(1, (-1, _FP4_GROUP))
+    grouped = weight.unflatten(1, (-1, group_size))
     scale = (
         (global_scale * (grouped.abs().amax(dim=-1) / FP4)).clamp(-FP8, FP8).to(torch.float8_e4m3fn)
     )
@@ -81,7 +89,7 @@ def fp4(weight: torch.Tensor, global_scale: torch.Tensor) -> dict[str, torch.Ten
 
 
 def fp4_global_scale(weights: list[torch.Tensor]) -> torch.Tensor:
-    """float32 (1,): brings the scales of weights that are multiplied as one matrix into FP8's range."""
+    """The factor, float32 (1,), that brings the scales of one matrix's weights into FP8's range."""
     import torch
 
     largest = torch.stack([weight.abs().amax() for weight in weights]).amax().float()
@@ -90,7 +98,10 @@ def fp4_global_scale(weights: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _scale(weight: torch.Tensor, half: float) -> torch.Tensor:
-    """Of the last dimension, which stays with length 1. Where all is zero, anything but zero: the dtype's step at 1."""
+    """The scale along the last dimension, which keeps length 1.
+
+    Where every weight is zero, any scale but zero will do: the dtype's step at 1.
+    """
     import torch
 
     scale = weight.abs().amax(dim=-1, keepdim=True) / half

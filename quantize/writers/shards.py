@@ -13,24 +13,23 @@ from foundation.models.model import ModelRef
 if TYPE_CHECKING:
     import torch
 
-SHARD_BYTES = (
-    1 << 30
-)  # a file is written when it holds this much, so that this much is kept in memory
+SHARD_BYTES = 1 << 30
+"""A file is written when it holds this much, so this much is kept in memory."""
 
 
 def tensors_of(model: ModelRef) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor with its name, in the order of the files; each is read when it is asked for."""
+    """Every tensor with its name, in the order of the files; each is read when its turn comes."""
     from safetensors import safe_open
 
     for file in model.shards():
-        # Read, not mapped: mapped pages count as this process's memory for as long as the file is open.
+        # Read, not mapped: mapped pages count as this process's memory while the file is open.
         with safe_open(file, framework="pt", backend="pread") as tensors:
             for name in tensors.offset_keys():
                 yield name, tensors.get_tensor(name)
 
 
 class ShardWriter:
-    """`model.safetensors`, or where that is too large several files and their index, named as transformers names them."""
+    """Writes `model.safetensors`, or several files and their index, named as transformers does."""
 
     def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES) -> None:
         self._folder = folder
@@ -41,6 +40,7 @@ class ShardWriter:
         self._total = 0
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
+        """Keep a tensor for the file that is being filled, after writing a full one."""
         if self._waiting and self._waiting_bytes + tensor.nbytes > self._shard_bytes:
             self._write()
         self._waiting[name] = tensor
@@ -48,21 +48,19 @@ class ShardWriter:
         self._total += tensor.nbytes
 
     def close(self) -> None:
-        """Write what is left and name the files: how many there are is known only now."""
+        """Write what is left and name the files, whose number is known only now."""
         self._write()
         if len(self._written) == 1:
             self._written[0][0].rename(self._folder / "model.safetensors")
             return
         places: dict[str, str] = {}
         for number, (file, names) in enumerate(self._written, start=1):
-            named = file.rename(
-                self._folder / f"model-{number:05}-of-{len(self._written):05}.safetensors"
-            )
-            places |= dict.fromkeys(names, named.name)
+            name = f"model-{number:05}-of-{len(self._written):05}.safetensors"
+            file.rename(self._folder / name)
+            places |= dict.fromkeys(names, name)
         index = {"metadata": {"total_size": self._total}, "weight_map": places}
-        write_whole(
-            self._folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n"
-        )
+        file = self._folder / "model.safetensors.index.json"
+        write_whole(file, json.dumps(index, indent=2) + "\n")
 
     def _write(self) -> None:
         from safetensors.torch import save_file

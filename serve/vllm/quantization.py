@@ -1,7 +1,7 @@
 """Where vLLM serves a quantized checkpoint: its kernels by number format, for CPUs and NVIDIA GPUs.
 
-After vLLM 0.32's source: `_POSSIBLE_*_KERNELS` in `model_executor/kernels/linear` lists the kernels of a
-platform, `get_min_capability` of each compressed-tensors scheme the first GPU.
+After vLLM 0.32's source: `_POSSIBLE_*_KERNELS` in `model_executor/kernels/linear` lists the kernels
+of a platform, `get_min_capability` of each compressed-tensors scheme the first GPU.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 class Kernels:
     """What multiplies by weights of one number format.
 
-    `why_not_on_cpu` is None where vLLM's CPU backend has a kernel. `first_capability` is the first CUDA
-    compute capability with a kernel, `end_capability` the first without one again.
+    `why_not_on_cpu` is None where vLLM's CPU backend has a kernel. `first_capability` is the first
+    CUDA compute capability with a kernel, `end_capability` the first without one again.
     """
 
     why_not_on_cpu: str | None
@@ -80,7 +80,7 @@ def why_not_on_cuda(number_format: str, capability: float) -> str | None:
 
 
 def stored_formats(quantization: Mapping[str, Any]) -> list[str]:
-    """The number formats of a quantized checkpoint, by its `quantization_config`; unknown ones left out.
+    """The known number formats of a checkpoint, by its `quantization_config`.
 
     A checkpoint of mixed precision has several.
     """
