@@ -10,6 +10,7 @@ from foundation.progress import Progress
 from quantize.layers import FUSED
 from quantize.plan import QuantizationPlan
 
+
 def write_bitsandbytes(plan: QuantizationPlan, out: Path, progress: Progress) -> dict[str, object]:
     """Write the checkpoint, and return what the recipe says of it.
 
