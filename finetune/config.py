@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from finetune.foreign_names import ELSEWHERE
+from finetune.names_in_other_tools import ELSEWHERE
 from foundation.path_fields import File
 from foundation.section import Section
 from foundation.units import Count, Share

@@ -1,4 +1,4 @@
-"""The section `workload` of `experiment.yaml`: what is asked, when, and how long to wait for it."""
+"""The section `workload` of `experiment.yaml`: requests, their times, and their deadlines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from foundation.names import checked_name, name_from
 from foundation.path_fields import File, FileOrName
 from foundation.section import Section
 from foundation.units import Count, Rate, Seconds, Share, format_seconds
-from loadgen import foreign_names
+from loadgen import names_in_other_tools
 from loadgen.lengths import Lengths, LengthsField
 
-_DATASETS = "write eval, {synthetic: {input_tokens: 512, output_tokens: 128}}, {sharegpt: FILE} or {trace: FILE}"
+_DATASETS = (
+    "write eval, {synthetic: {input_tokens: 512, output_tokens: 128}}, "
+    "{sharegpt: FILE} or {trace: FILE}"
+)
 
 
 class Bursts(Section):
-    """Traffic that comes for `on` and rests for `off`, again and again; `rate` is still its mean."""
+    """Traffic that comes for `on` and rests for `off`, repeatedly. `rate` is still its mean."""
 
     on: Seconds
     off: Seconds
@@ -32,13 +35,13 @@ class Bursts(Section):
 
 
 class Recording(Section):
-    """A file of recorded traffic (`loadgen.schedule.traces` says which are known), or a part of it.
+    """A file of recorded traffic, or a part of it. `loadgen.schedule.traces` lists the formats.
 
-    `offset` and `length` are in the recording's own time: its first `offset` is skipped, and so
-    much is taken from there.
+    `offset` and `length` are in the recording's own time: `offset` is skipped, then `length` is
+    used.
     """
 
-    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.RECORDING
+    elsewhere: ClassVar[Mapping[str, str]] = names_in_other_tools.RECORDING
 
     file: File
     offset: Seconds = 0.0
@@ -57,7 +60,7 @@ class Recording(Section):
 
     @property
     def part(self) -> tuple[Path, float, float | None]:
-        """The file and which part of it."""
+        """The file, the offset and the length."""
         return self.file, self.offset, self.length
 
     @property
@@ -67,14 +70,17 @@ class Recording(Section):
         return begin if self.length is None else f"the {format_seconds(self.length)} {begin}"
 
 
-class Trace(Recording):
-    """Recorded traffic, replayed at its own times: `speed` 2 is twice as fast."""
+class TraceReplay(Recording):
+    """Recorded traffic, replayed at its own times. `speed` 2 is twice as fast."""
 
     speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
 
 class Mix(Section):
-    """Which of the variants an arrival is for: all alike (`uniform`), or the one listed n-th in proportion to 1 / n^`zipf`."""
+    """The variant that an arrival is for.
+
+    `uniform`: all variants equally. `zipf`: the n-th in the list in proportion to 1 / n^`zipf`.
+    """
 
     uniform: bool = False
     zipf: float | None = Field(default=None, gt=0)
@@ -92,10 +98,10 @@ class Mix(Section):
 
 
 class RelativeRate(Section):
-    """A share of the throughput that the variant `of` holds on this machine.
+    """A share of the throughput that the variant `of` reaches on this machine.
 
-    A short closed loop measures that throughput before the stages begin, so one file suits a
-    laptop and a rack.
+    A short closed loop measures that throughput before the stages begin, so one file suits a laptop
+    and a rack.
     """
 
     of: str
@@ -107,7 +113,7 @@ def _rate_kind(value: Any) -> str:
 
 
 RATE_KINDS = ("fixed", "relative")
-"""The tags of the two ways to write a rate; pydantic puts them into the path of an error."""
+"""The tags of the two ways to write a rate. pydantic puts them into the path of an error."""
 OfferedRate = Annotated[
     Annotated[Rate, Tag("fixed")] | Annotated[RelativeRate, Tag("relative")],
     Discriminator(_rate_kind),
@@ -115,18 +121,20 @@ OfferedRate = Annotated[
 
 
 class Stage(Section):
-    """One offered load: `rate` or `trace` (open loop; requests/s, or a recording) or `concurrency` (closed loop).
+    """One offered load: `rate` or `trace` (open loop; requests/s, or a recording) or `concurrency`
+    (closed).
 
-    `rate: {of: merged, share: 60%}` is relative to what a variant holds (`RelativeRate`).
+    `rate: {of: merged, share: 60%}` is relative to a variant's throughput (`RelativeRate`).
 
-    `duration` and `requests` are per block and variant, and the first `one_more_in` blocks send one request more; of
-    a dataset of conversations, `rate` and `requests` count sessions. `burstiness` is the shape of gamma gaps: 1 is
-    Poisson, below 1 they come in clumps (vLLM's meaning of the word). `rate_to`: the rate climbs or falls to this over
-    the window, in a line or in `steps` of equal length. `think`: how long a user waits after an answer, in a closed
-    loop or between the turns of a session. `mix`: all variants at once, each arrival for one.
+    `duration` and `requests` are per block and variant, and the first `one_more_in` blocks send one
+    request more. With a dataset of conversations, `rate` and `requests` count sessions.
+    `burstiness` is the shape of gamma gaps: 1 is Poisson, below 1 they come in clumps (vLLM's
+    meaning of the word). `rate_to`: the rate changes to this over the window, in a line or in
+    `steps` of equal length. `think`: how long a user waits after an answer, in a closed loop or
+    between the turns of a session. `mix`: all variants at once, each arrival for one.
     """
 
-    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.STAGE
+    elsewhere: ClassVar[Mapping[str, str]] = names_in_other_tools.STAGE
 
     name: str = ""
     rate: OfferedRate | None = None
@@ -136,7 +144,7 @@ class Stage(Section):
     steps: int | None = Field(default=None, ge=2)
     bursts: Bursts | None = None
     concurrency: Count | None = None
-    trace: Trace | None = None
+    trace: TraceReplay | None = None
     duration: Seconds | None = None
     requests: Count | None = None
     one_more_in: int = Field(default=0, ge=0)
@@ -151,7 +159,7 @@ class Stage(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Stage:
-        if sum(way is not None for way in (self.rate, self.concurrency, self.trace)) != 1:
+        if sum(load is not None for load in (self.rate, self.concurrency, self.trace)) != 1:
             raise ValueError(
                 "a stage has either rate (open loop) or concurrency (closed loop), or a trace"
             )
@@ -177,11 +185,13 @@ class Stage(Section):
             raise ValueError("rate_to needs a rate in requests/s to start from, not a relative one")
         if self.steps is not None and self.rate_to is None:
             raise ValueError(
-                "steps lead to a rate_to; for loads that are measured one by one write several stages"
+                "steps lead to a rate_to; "
+                "for loads that are measured one by one write several stages"
             )
         if self.mix is not None and self.concurrency is not None:
             raise ValueError(
-                "mix belongs to a rate or a trace: a slow variant would hold back the others of a closed loop"
+                "mix belongs to a rate or a trace: "
+                "a slow variant would hold back the others of a closed loop"
             )
         return self
 
@@ -198,11 +208,12 @@ class Stage(Section):
 
     @property
     def fixed_rate(self) -> float | None:
-        """The rate in requests/s. None where there is none, or where it is not measured yet."""
+        """The rate in requests/s. None without one, or where it is not measured yet."""
         return None if isinstance(self.rate, RelativeRate) else self.rate
 
     @property
     def relative_rate(self) -> RelativeRate | None:
+        """The rate if it is relative, else None."""
         return self.rate if isinstance(self.rate, RelativeRate) else None
 
     def at_rate(self, rate: float) -> Stage:
@@ -210,7 +221,7 @@ class Stage(Section):
         return self.model_copy(update={"rate": rate, "name": self.label})
 
     def in_block(self, block: int) -> Stage:
-        """The stage as block `block` (from 1) sends it."""
+        """The stage for block `block` (from 1)."""
         if not self.one_more_in:
             return self
         assert self.requests is not None
@@ -225,7 +236,7 @@ class Stage(Section):
 
     @property
     def uneven(self) -> str | None:
-        """Why requests do not arrive at one rate throughout; None where they do."""
+        """Why requests do not arrive at one rate throughout, or None."""
         if self.rate_to is not None and self.fixed_rate is not None:
             return f"its rate goes from {self.fixed_rate:g} to {self.rate_to:g} requests/s"
         if self.bursts is not None:
@@ -234,14 +245,14 @@ class Stage(Section):
 
     @property
     def open_loop(self) -> bool:
-        """Whether a schedule decides when requests go out."""
+        """Whether a schedule decides when requests are sent."""
         return self.concurrency is None
 
 
 class Sampling(Section):
-    """Sent with every request, so that no model folder's generation_config.json changes the answer."""
+    """Sent with every request, so no model folder's generation_config.json changes the answer."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.SAMPLING
+    elsewhere: ClassVar[Mapping[str, str]] = names_in_other_tools.SAMPLING
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -251,7 +262,7 @@ class Sampling(Section):
 
 
 class Deadlines(Section):
-    """How long each phase of a request may take, in seconds, before it is a failure of that phase's own class."""
+    """The most seconds that each phase of a request may take. Each has its own failure class."""
 
     connect: Seconds = 5.0
     first: Seconds = 60.0
@@ -260,13 +271,15 @@ class Deadlines(Section):
 
 
 class Synthetic(Section):
-    """Prompts of random words, exactly so many tokens long, chat template included; answers that the server is made to fill.
+    """Prompts of random words with exact token lengths, chat template included, and answers of
+    fixed length.
 
-    `cache_hit`: the share of input tokens that a prefix cache should answer, by beginning with one of `prefixes` texts.
-    With `turns` above 1 `input_tokens` is what each turn adds.
+    `cache_hit`: the share of input tokens that a prefix cache should answer, because prompts begin
+    with one of `prefixes` texts. With `turns` above 1 `input_tokens` is the length that each turn
+    adds.
     """
 
-    elsewhere: ClassVar[Mapping[str, str]] = foreign_names.SYNTHETIC
+    elsewhere: ClassVar[Mapping[str, str]] = names_in_other_tools.SYNTHETIC
 
     input_tokens: LengthsField
     output_tokens: LengthsField
@@ -276,7 +289,10 @@ class Synthetic(Section):
 
 
 class Conversations(Section):
-    """ShareGPT's JSON, or JSON lines of `{"messages": [...]}`: sessions of at most `turns` user turns, answered anew."""
+    """Sessions of at most `turns` user turns, which the server answers itself.
+
+    The file is ShareGPT's JSON, or JSON lines of `{"messages": [...]}`.
+    """
 
     file: File
     turns: Count | None = Field(default=None, ge=1)
@@ -288,7 +304,10 @@ class Conversations(Section):
 
 
 class Dataset(Section):
-    """What is asked instead of the held-out data; its answers have no references. `trace`: prompts of recorded lengths."""
+    """Prompts that replace the held-out data. Their answers have no references.
+
+    `trace`: prompts of recorded lengths.
+    """
 
     synthetic: Synthetic | None = None
     sharegpt: Conversations | None = None
@@ -309,12 +328,15 @@ class Dataset(Section):
 
 
 class WorkloadConfig(Section):
-    """The load: stages one after the other, each in `blocks` rounds in which the variants take turns.
+    """The load: stages one after another, each in `blocks` rounds in which the variants take
+    turns.
 
-    `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and proxies, "auto" goes by the URL.
-    `workers`: processes that share the load; left out, as many as this machine's calibration says the load needs.
-    `dataset` None is the held-out data, written `eval`. `tokenizer`: the model that counts where the server does not, and whose
-    tokens a dataset's lengths are in. `cache_salt`: whether (or by which word) each block gets a prefix cache of its own.
+    `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and
+    proxies, "auto" depends on the URL. `workers`: processes that share the load; without it, as
+    many as this machine's calibration says the load needs. `dataset` None is the held-out data,
+    written `eval`. `tokenizer`: the model that counts where the server does not, and whose tokens a
+    dataset's lengths are in. `cache_salt`: whether each block gets a prefix cache of its own, or
+    the word for its salt.
     """
 
     dataset: Dataset | None = None
@@ -343,7 +365,8 @@ class WorkloadConfig(Section):
         for stage in self.stages:
             if stage.think and stage.open_loop and not (self.dataset and self.dataset.has_turns):
                 raise ValueError(
-                    "think belongs to concurrency or to sessions of several turns; an open loop waits for nobody"
+                    "think belongs to concurrency or to sessions of several turns; "
+                    "an open loop waits for nobody"
                 )
         return self
 
@@ -352,8 +375,8 @@ class WorkloadConfig(Section):
         for stage in self.stages:
             if stage.relative_rate and stage.duration is not None and self.dataset is not None:
                 raise ValueError(
-                    f"{stage.label}: how many prompts a duration takes at a relative rate is not known before it is measured; "
-                    "write requests instead of duration"
+                    f"{stage.label}: how many prompts a duration takes at a relative rate is not "
+                    "known before it is measured; write requests instead of duration"
                 )
         return self
 
@@ -368,8 +391,8 @@ class WorkloadConfig(Section):
                 and stage.trace.part != lengths.part
             ):
                 raise ValueError(
-                    f"{stage.label}: its times and the dataset's prompts are other parts of one recording; write the same "
-                    "offset and length in workload.dataset.trace"
+                    f"{stage.label}: its times and the dataset's prompts are other parts of one "
+                    "recording; write the same offset and length in workload.dataset.trace"
                 )
         return self
 

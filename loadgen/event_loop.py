@@ -1,4 +1,4 @@
-"""The event loop that every load runs on: uvloop, where there is one."""
+"""The event loop of every load: uvloop where it is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` on uvloop, where there is one."""
+    """`asyncio.run`, on uvloop where it is installed."""
     try:
         import uvloop
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""How long prompts and answers are, in tokens: one length, or a distribution of them."""
+"""The lengths of prompts and answers in tokens: one length, or a distribution."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from foundation.units import parse_count, parse_number
 
-_WHAT = "512, uniform:256:768, normal:512:64 or lognormal:512:0.5 (median, sigma; then the least and the most, if wanted)"
+_SYNTAX = (
+    "512, uniform:256:768, normal:512:64 or lognormal:512:0.5 "
+    "(median, sigma; then the least and the most, if wanted)"
+)
 _TRIES = 1000
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """`fixed` (first), `uniform` (first to second, both included), `normal` (mean, standard deviation) or `lognormal`
-    (median, sigma of the logarithm). Draws outside [`least`, `most`] are drawn again."""
+    """A distribution of lengths: `kind` with its parameters `first` and `second`.
+
+    `fixed` is the length `first`. `uniform` goes from first to second, both included. `normal` has
+    a mean and a standard deviation, `lognormal` a median and the sigma of the logarithm. Draws
+    outside [`least`, `most`] are drawn again.
+    """
 
     text: str
     kind: str
@@ -35,11 +42,11 @@ class Lengths:
         kind, *numbers = text.split(":")
         try:
             if not numbers:
-                made = cls(text, "fixed", parse_count(value))
+                lengths = cls(text, "fixed", parse_count(value))
             elif kind == "uniform" and len(numbers) == 2:
-                made = cls(text, kind, parse_count(numbers[0]), parse_count(numbers[1]))
+                lengths = cls(text, kind, parse_count(numbers[0]), parse_count(numbers[1]))
             elif kind in ("normal", "lognormal") and len(numbers) in (2, 4):
-                made = cls(
+                lengths = cls(
                     text,
                     kind,
                     parse_count(numbers[0]),
@@ -49,25 +56,33 @@ class Lengths:
             else:
                 raise ValueError
         except ValueError:
-            raise ValueError(f"write {_WHAT}, not {value!r}") from None
-        if made.first < 1 or made.second < 0 or (kind == "uniform" and made.second < made.first):
+            raise ValueError(f"write {_SYNTAX}, not {value!r}") from None
+        if (
+            lengths.first < 1
+            or lengths.second < 0
+            or (kind == "uniform" and lengths.second < lengths.first)
+        ):
             raise ValueError(f"lengths are 1 or more, the smaller bound first, not {value!r}")
-        if made.most is not None and not made.least <= made.first <= made.most:
+        if lengths.most is not None and not lengths.least <= lengths.first <= lengths.most:
             raise ValueError(
-                f"the least and the most lie on either side of {made.first:g}, not {value!r}"
+                f"the least and the most lie on either side of {lengths.first:g}, not {value!r}"
             )
-        return made
+        return lengths
 
     def __str__(self) -> str:
         return self.text
 
     @property
     def smallest(self) -> int:
-        """The least that is sure to be drawn now and then: below it nothing can be promised."""
+        """The smallest length that is sure to be drawn now and then. No smaller one can be
+        promised.
+        """
         return int(self.first) if self.kind in ("fixed", "uniform") else self.least
 
     def draw(self, rng: np.random.Generator, n: int, floor: int = 1) -> list[int]:
-        """`n` lengths of at least `floor`, which the tails of `normal` and `lognormal` may not pass either."""
+        """Draws `n` lengths of at least `floor`, which also bounds the tails of `normal` and
+        `lognormal`.
+        """
         if self.kind == "fixed":
             return [int(self.first)] * n
         if self.kind == "uniform":
@@ -75,13 +90,13 @@ class Lengths:
                 int(x) for x in rng.integers(int(self.first), int(self.second), n, endpoint=True)
             ]
         least, most = max(self.least, floor), np.inf if self.most is None else self.most
-        found = self._tail(rng, n)
+        lengths = self._tail(rng, n)
         for _ in range(_TRIES):
-            outside = (found < least) | (found > most)
+            outside = (lengths < least) | (lengths > most)
             if not outside.any():
                 break
-            found[outside] = self._tail(rng, int(outside.sum()))
-        return [int(x) for x in np.clip(found, least, most)]
+            lengths[outside] = self._tail(rng, int(outside.sum()))
+        return [int(x) for x in np.clip(lengths, least, most)]
 
     def _tail(
         self, rng: np.random.Generator, n: int

@@ -40,7 +40,7 @@ def correction(prepared: Prepared, name: str, journal: Path) -> Correction | Non
     if all(asked == counted for asked, counted in pairs):
         return None
     before = prepared.corrections.get(name, Correction())
-    written = np.array([before.ours(asked) for asked, _ in pairs], dtype=np.float64)
+    written = np.array([before.own_count(asked) for asked, _ in pairs], dtype=np.float64)
     counted = np.array([counted for _, counted in pairs], dtype=np.float64)
     scale = before.scale
     if len(set((counted - scale * written).round(6))) > 1 or (

@@ -1,5 +1,6 @@
-"""An OpenAI-compatible server of known behaviour, and a log of what it truly did: the oracle for the load generator.
+"""An OpenAI-compatible server of known behaviour, with a log of what it did: the oracle of the
+client.
 
-`python -m loadgen.emulator --help`. Start at `behaviour` (what it is told to do), then `engine` (when tokens come out).
-It shares no code with the client: own HTTP, own JSON, own clock readings.
+See `python -m loadgen.emulator --help`. Start with `behaviour` (its settings), then `engine` (when
+tokens are sent). It shares no code with the client: it has its own HTTP, JSON and clock readings.
 """

@@ -1,4 +1,7 @@
-"""`python -m loadgen.emulator`: serve until SIGTERM or SIGINT. Prints one JSON line with the port when it listens."""
+"""`python -m loadgen.emulator`: serves until SIGTERM or SIGINT.
+
+It prints one JSON line with the port when it listens.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,13 @@ from pathlib import Path
 
 import uvloop
 
-from loadgen.emulator.behaviour import FAULTS, Behaviour, Spread
-from loadgen.emulator.server import Server, listen
+from loadgen.emulator.behaviour import FAULTS, Behaviour, Distribution
+from loadgen.emulator.server import EmulatorServer, listen
 from loadgen.emulator.truth import TruthLog
 
 
 def main() -> None:
+    """Runs the emulator with the command line's arguments."""
     args = _arguments()
     behaviour = Behaviour(
         ttft=args.ttft,
@@ -34,13 +38,13 @@ def main() -> None:
 
 
 async def _serve(behaviour: Behaviour, args: argparse.Namespace) -> None:
-    over = asyncio.Event()
+    ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, over.set)
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     with listen(args.host, args.port, args.unix) as listener, TruthLog(args.truth) as log:
-        server = Server(behaviour, log, listener)
+        server = EmulatorServer(behaviour, log, listener)
         print(json.dumps({"port": None if args.unix else listener.getsockname()[1]}), flush=True)
-        await over.wait()
+        await ended.wait()
         server.close()
 
 
@@ -54,16 +58,19 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--unix", metavar="PATH", help="listen on a unix socket instead")
     parser.add_argument(
         "--ttft",
-        type=Spread.parse,
+        type=Distribution.parse,
         default="20ms",
         help="20ms, exponential:20ms, lognormal:20ms:0.5, uniform:10ms:30ms",
     )
     parser.add_argument(
-        "--itl", type=Spread.parse, default="5ms", help="time between events, in the same ways"
+        "--itl",
+        type=Distribution.parse,
+        default="5ms",
+        help="time between events, in the same forms",
     )
     parser.add_argument(
         "--tokens",
-        type=lambda text: Spread.parse(text, counts=True),
+        type=lambda text: Distribution.parse(text, counts=True),
         default="16",
         help="output tokens",
     )
@@ -75,7 +82,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--lockstep",
-        type=Spread.parse,
+        type=Distribution.parse,
         metavar="TIME",
         help="engine steps that send every stream its token at once",
     )
@@ -85,14 +92,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--fault",
         choices=sorted(FAULTS),
-        help="every request fails so; a prompt with fault:NAME in it fails so by itself",
+        help="the fault of every request; a prompt with fault:NAME in it has its own",
     )
     parser.add_argument(
-        "--fault-every", type=int, default=1, metavar="N", help="only every N-th request fails so"
+        "--fault-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="only every N-th request has the fault",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--truth", type=Path, metavar="FILE", help="log what truly happened, as JSON lines"
+        "--truth", type=Path, metavar="FILE", help="log what the server did, as JSON lines"
     )
     return parser.parse_args()
 

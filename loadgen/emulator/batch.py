@@ -1,15 +1,21 @@
-"""One piece to each of many connections, as an engine step sends them: compiled where it could be, else the same in Python."""
+"""Writes one piece to each of many connections, as an engine step does.
+
+It is compiled where that was possible, else the same in Python.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 
-from loadgen.emulator.connection import Connection
+from loadgen.emulator.connection import ClientConnection
 
 
-def send_all(connections: list[Connection], pieces: list[bytes]) -> list[int]:
-    """Write the pieces in order: the times just before each (CLOCK_MONOTONIC, ns), as `Connection.send` gives them."""
+def send_all(connections: list[ClientConnection], pieces: list[bytes]) -> list[int]:
+    """Writes the pieces in order. Returns the time just before each write (CLOCK_MONOTONIC, ns).
+
+    The times are those that `ClientConnection.send` would return.
+    """
     if not all(connection.clear for connection in connections):
         return [
             connection.send(piece) for connection, piece in zip(connections, pieces, strict=True)

@@ -1,4 +1,4 @@
-"""What the emulator is told to do: distributions of times and lengths, slots, faults."""
+"""The emulator's settings: distributions of times and lengths, slots, faults."""
 
 from __future__ import annotations
 
@@ -33,20 +33,24 @@ FAULTS = {
     "http-500-empty": "answers 500 without a body",
     "http-503-empty": "answers 503 without a body",
 }
-_ASKED = re.compile(r"\bfault:([a-z0-9-]+)")
+_FAULT_IN_PROMPT = re.compile(r"\bfault:([a-z0-9-]+)")
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A number that is fixed, or drawn: "20ms", "exponential:20ms", "lognormal:20ms:0.5" (median, sigma), "uniform:10ms:30ms"."""
+class Distribution:
+    """A fixed or a random number.
+
+    It is written "20ms", "exponential:20ms", "lognormal:20ms:0.5" (median, sigma) or
+    "uniform:10ms:30ms".
+    """
 
     kind: str
     first: float
     second: float = 0.0
 
     @classmethod
-    def parse(cls, text: str, counts: bool = False) -> Spread:
-        """Seconds, or whole numbers where `counts`. Raises ValueError."""
+    def parse(cls, text: str, counts: bool = False) -> Distribution:
+        """Parses seconds, or whole numbers if `counts`. Raises ValueError."""
         number = parse_count if counts else parse_seconds
         kind, _, rest = text.partition(":")
         parts = rest.split(":")
@@ -63,6 +67,7 @@ class Spread:
         )
 
     def draw(self, rng: random.Random) -> float:
+        """Draws a number."""
         if self.kind == "exponential":
             return rng.expovariate(1 / self.first) if self.first else 0.0
         if self.kind == "lognormal":
@@ -74,13 +79,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The whole server. `slots` 0: no limit. `lockstep`: seconds between engine steps, each of which sends every running request
-    its next token; then `itl` is not used. `tokens_per_chunk`: tokens that share an event. `fault_every`: one in so many
-    requests has the server's own fault."""
+    """The settings of the whole server.
 
-    ttft: Spread
-    itl: Spread
-    tokens: Spread
+    `slots` 0: no limit. `lockstep`: seconds between engine steps, each of which sends every running
+    request its next token; then `itl` is not used. `tokens_per_chunk`: tokens that share an event.
+    `fault_every`: every so many requests one has the server's own fault.
+    """
+
+    ttft: Distribution
+    itl: Distribution
+    tokens: Distribution
     slots: int = 0
     lockstep: float = 0.0
     tokens_per_chunk: int = 1
@@ -91,16 +99,18 @@ class Behaviour:
     seed: int = 0
 
     def fault_for(self, prompt: str, number: int) -> str | None:
-        """The fault a prompt asks for ("fault:stall" in its text), else the server's own if it is this request's turn."""
-        asked = _ASKED.search(prompt)
-        if asked and asked[1] in FAULTS:
-            return asked[1]
+        """The fault named in a prompt ("fault:stall"), else the server's own if it is this
+        request's turn.
+        """
+        named = _FAULT_IN_PROMPT.search(prompt)
+        if named and named[1] in FAULTS:
+            return named[1]
         return None if number % self.fault_every else self.fault
 
 
 @dataclass(frozen=True)
 class Course:
-    """What one request will get: seconds to the first token, between events, and how many tokens."""
+    """What one request will get: seconds to the first token, seconds between events, and tokens."""
 
     ttft: float
     gaps: tuple[float, ...]
@@ -108,7 +118,7 @@ class Course:
 
 
 def course(behaviour: Behaviour, number: int, max_tokens: int) -> Course:
-    """Drawn from the seed and the request's number alone."""
+    """The course of a request, drawn only from the seed and the request's number."""
     rng = random.Random(f"{behaviour.seed}/{number}")
     ttft = behaviour.ttft.draw(rng)
     tokens = max(1, min(max_tokens, round(behaviour.tokens.draw(rng))))

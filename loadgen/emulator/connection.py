@@ -1,4 +1,6 @@
-"""One connection to the emulator: requests read from it, bytes written at once and stamped."""
+"""One client's connection to the emulator: it reads requests, and writes and stamps bytes at
+once.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,19 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Request:
+    """A whole request, and the time its last bytes were read."""
+
     method: str
     path: str
     body: bytes
     arrived_ns: int
 
 
-class Connection:
-    """A keep-alive HTTP/1.1 connection. `send` goes straight to the socket, so that its stamp is the truth."""
+class ClientConnection:
+    """A keep-alive HTTP/1.1 connection.
+
+    `send` writes straight to the socket, so its stamp is the true time.
+    """
 
     __slots__ = (
         "_incoming",
@@ -40,14 +47,14 @@ class Connection:
     def __init__(
         self,
         sock: socket.socket,
-        on_request: Callable[[Connection, Request], None],
-        on_closed: Callable[[Connection], None],
+        on_request: Callable[[ClientConnection, Request], None],
+        on_closed: Callable[[ClientConnection], None],
     ) -> None:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if sys.platform == "linux":
-                # Other algorithms may hold bytes back to pace them, and then the stamp would not be the truth.
+                # Other algorithms may delay bytes to pace them, and then the stamp would be wrong.
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         self.open = True
         self.handle = sock.fileno()
@@ -60,7 +67,10 @@ class Connection:
         self._loop.add_reader(sock, self._read)
 
     def send(self, data: bytes) -> int:
-        """Write, and return the time (CLOCK_MONOTONIC, ns) just before. What the kernel has no room for follows when it has."""
+        """Writes, and returns the time (CLOCK_MONOTONIC, ns) just before.
+
+        Bytes that the kernel has no room for are written when it has.
+        """
         if not self.clear:
             self._unsent += data
             return time.monotonic_ns()
@@ -74,7 +84,10 @@ class Connection:
         return now_ns
 
     def follow_up(self, data: bytes, sent: int) -> None:
-        """After a write that did not take all of `data`: `sent` bytes were taken, or it is a negative errno."""
+        """Handles a write that did not take all of `data`.
+
+        `sent`: the bytes that were taken, or a negative errno.
+        """
         if sent < 0 and sent not in (-errno.EAGAIN, -errno.EINTR):
             self.close()
         else:
@@ -83,16 +96,17 @@ class Connection:
 
     @property
     def clear(self) -> bool:
-        """Whether bytes may go straight to the kernel."""
+        """Whether bytes can go straight to the kernel."""
         return self.open and not self._unsent
 
     def reset(self) -> None:
-        """Close with RST instead of FIN."""
+        """Closes with RST instead of FIN."""
         if self.open:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.close()
 
     def close(self) -> None:
+        """Closes the connection and reports it."""
         if self.open:
             self.open = False
             self._loop.remove_reader(self._socket)

@@ -1,4 +1,6 @@
-"""When tokens come out: a queue, slots, and either a clock for each request or engine steps in lockstep."""
+"""Decides when tokens are sent: a queue, slots, and a clock for each request or lockstep engine
+steps.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from collections.abc import Callable
 from loadgen.emulator import wire
 from loadgen.emulator.batch import send_all
 from loadgen.emulator.behaviour import Behaviour, Course
-from loadgen.emulator.connection import Connection
+from loadgen.emulator.connection import ClientConnection
 from loadgen.emulator.truth import Truth
 
-# Events sent before a fault that comes in the middle of a stream.
+# Events that a stream sends before a fault in its middle.
 _BEFORE_FAULT = 2
 _TRICKLE_S = 0.001
 
@@ -35,7 +37,7 @@ class Job:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ClientConnection,
         stream: wire.Stream,
         course: Course,
         usage: bool,
@@ -55,28 +57,32 @@ class Job:
 
     @property
     def fault(self) -> str | None:
+        """The fault of this request, or None."""
         return self.truth.fault
 
     def open_stream(self) -> None:
+        """Sends the head, and the event that names the role."""
         self.truth.head_ns = self.connection.send(wire.STREAM_HEAD)
         if role := self.stream.role():
             self.connection.send(wire.chunk(role))
 
     def event(self, number: int) -> bytes:
-        """The event with this number, framed; the last may hold fewer tokens."""
+        """The event with this number, framed. The last may have fewer tokens."""
         if self._rest and number == self.events - 1:
             return self.stream.partial(number, self._rest)
         return self.stream.tokens(number)
 
     def count_tokens(self) -> None:
-        """Set down how many tokens each event carried that was sent."""
+        """Logs the tokens of each event that was sent."""
         sent = len(self.truth.event_ns)
         self.truth.event_tokens = [self.stream.step] * sent
         if self._rest and sent == self.events:
             self.truth.event_tokens[-1] = self._rest
 
     def closing(self) -> bytes:
-        """Finish reason, usage, [DONE] and the end of the body, less what a fault leaves out."""
+        """Finish reason, usage, [DONE] and the end of the body, without the parts that a fault
+        leaves out.
+        """
         if self.fault == "no-finish":
             return wire.STREAM_END
         tokens = self.course.tokens
@@ -91,7 +97,10 @@ class Job:
 
 
 class Engine:
-    """Runs jobs first come, first served, in `behaviour.slots` slots. `on_end` hears of each job that is over."""
+    """Runs jobs first come, first served, in `behaviour.slots` slots.
+
+    It calls `on_end` for each job that is over.
+    """
 
     def __init__(self, behaviour: Behaviour, on_end: Callable[[Job, str], None]) -> None:
         self._behaviour, self._on_end = behaviour, on_end
@@ -102,11 +111,12 @@ class Engine:
         self._stepping = False
 
     def submit(self, job: Job) -> None:
+        """Takes a job into the queue."""
         self._queue.append(job)
         self._admit()
 
     def drop(self, job: Job) -> None:
-        """The client went away."""
+        """Ends a job whose client went away."""
         if job in self._running:
             self._leave(job, "closed")
         elif job in self._queue:
@@ -169,7 +179,10 @@ class Engine:
             self._after(job, job.course.gaps[events - 1], self._event)
 
     def _break(self, job: Job) -> None:
-        """The fault of a stream that went well so far. A stalled one keeps its slot until the client goes away."""
+        """Breaks a stream that went well so far.
+
+        A stalled stream keeps its slot until the client goes away.
+        """
         connection, fault = job.connection, job.fault
         if fault == "comments":
             connection.send(wire.chunk(b": still here\n\n"))
@@ -204,7 +217,10 @@ class Engine:
             self._loop.call_later(self._behaviour.lockstep, self._step)
 
     def _step(self) -> None:
-        """Every running request that is past its prefill gets its next token, and one more for each engine step overdue."""
+        """Sends the next token to every running request that is past its prefill.
+
+        It sends one more token for each engine step that is overdue.
+        """
         now_s, lockstep = time.monotonic(), self._behaviour.lockstep
         steps = 1 + int(max(0.0, now_s - self._next_step_s) / lockstep)
         due: list[tuple[Job, int]] = []

@@ -1,4 +1,4 @@
-"""The emulator in a process of its own, for as long as a `with` block lasts."""
+"""Runs the emulator in a process of its own for as long as a `with` block lasts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from foundation.processes.python_child import run_module
 
 @contextmanager
 def emulator(*arguments: str, truth: Path, core: int | None = None) -> Iterator[Endpoint]:
-    """Start an emulator that logs to `truth`, on a core of its own where the OS allows. The log is whole after the block."""
+    """Starts an emulator that logs to `truth`, on a core of its own where the OS allows it.
+
+    The log is complete after the block.
+    """
     command = run_module("loadgen.emulator", "--truth", str(truth.absolute()), *arguments)
     ends = partial(end_with, os.getpid())
     process = subprocess.Popen(

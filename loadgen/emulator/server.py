@@ -1,4 +1,4 @@
-"""The emulator's doors: it accepts connections, reads requests, and hands them to the engine or to a fault."""
+"""Accepts connections, reads requests, and gives them to the engine or to a fault."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 
 from loadgen.emulator import wire
 from loadgen.emulator.behaviour import Behaviour, course
-from loadgen.emulator.connection import Connection, Request
+from loadgen.emulator.connection import ClientConnection, Request
 from loadgen.emulator.engine import Engine, Job
 from loadgen.emulator.truth import Truth, TruthLog
 
 _HTML = b"<!doctype html>\n<html><body>\n\n<h1>Bad gateway</h1>\n\n</body></html>\n"
 
 
-class Server:
+class EmulatorServer:
     """Serves `/v1/models`, `/v1/chat/completions` and `/v1/completions` on a listening socket."""
 
     def __init__(self, behaviour: Behaviour, log: TruthLog, listener: socket.socket) -> None:
         self._behaviour, self._log, self._listener = behaviour, log, listener
         self._engine = Engine(behaviour, self._ended)
-        self._jobs: dict[Connection, Job] = {}
-        self._connections: dict[Connection, int] = {}
+        self._jobs: dict[ClientConnection, Job] = {}
+        self._connections: dict[ClientConnection, int] = {}
         self._accepted = 0
-        self._asked = 0
+        self._requests = 0
         listener.setblocking(False)
         asyncio.get_running_loop().add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """End every connection; requests that were under way are logged as closed."""
+        """Ends every connection. Unfinished requests are logged as closed."""
         asyncio.get_running_loop().remove_reader(self._listener)
         for connection in list(self._connections):
             connection.close()
@@ -44,17 +44,17 @@ class Server:
             except BlockingIOError:
                 return
             self._accepted += 1
-            connection = Connection(sock, self._take, self._closed)
+            connection = ClientConnection(sock, self._take, self._closed)
             self._connections[connection] = self._accepted
             if self._behaviour.fault == "reset-connect":
                 connection.reset()
 
-    def _closed(self, connection: Connection) -> None:
+    def _closed(self, connection: ClientConnection) -> None:
         del self._connections[connection]
         if job := self._jobs.pop(connection, None):
             self._engine.drop(job)
 
-    def _take(self, connection: Connection, request: Request) -> None:
+    def _take(self, connection: ClientConnection, request: Request) -> None:
         if request.path == "/v1/models":
             models = {
                 "object": "list",
@@ -68,33 +68,37 @@ class Server:
         if api is None:
             connection.send(wire.whole(404, b'{"error": {"message": "no such path"}}'))
             return
-        asked: dict[str, Any] = json.loads(request.body)
-        prompt = asked["messages"][-1]["content"] if api == "chat" else asked["prompt"]
-        self._asked += 1
-        fault = self._behaviour.fault_for(prompt, self._asked)
-        truth = Truth(self._asked, self._connections[connection], prompt, request.arrived_ns, fault)
-        if not self._answered_badly(connection, truth):
-            self._run(connection, api, asked, truth)
+        body: dict[str, Any] = json.loads(request.body)
+        prompt = body["messages"][-1]["content"] if api == "chat" else body["prompt"]
+        self._requests += 1
+        fault = self._behaviour.fault_for(prompt, self._requests)
+        truth = Truth(
+            self._requests, self._connections[connection], prompt, request.arrived_ns, fault
+        )
+        if not self._act_out_fault(connection, truth):
+            self._run(connection, api, body, truth)
 
-    def _run(self, connection: Connection, api: str, asked: dict[str, Any], truth: Truth) -> None:
-        options = asked.get("stream_options", {})
+    def _run(
+        self, connection: ClientConnection, api: str, body: dict[str, Any], truth: Truth
+    ) -> None:
+        options = body.get("stream_options", {})
         continuous = bool(options.get("continuous_usage_stats"))
-        most = asked.get("max_tokens") or asked.get("max_completion_tokens") or 16
-        way = course(self._behaviour, truth.request, most)
+        max_tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 16
+        course_ = course(self._behaviour, truth.request, max_tokens)
         stream = wire.Stream(
             api,
-            asked["model"],
+            body["model"],
             len(truth.prompt.split()),
             continuous,
             self._behaviour.tokens_per_chunk,
         )
         usage = self._behaviour.usage and bool(options.get("include_usage"))
-        job = Job(connection, stream, way, usage, way.tokens == most, truth)
+        job = Job(connection, stream, course_, usage, course_.tokens == max_tokens, truth)
         self._jobs[connection] = job
         self._engine.submit(job)
 
-    def _answered_badly(self, connection: Connection, truth: Truth) -> bool:
-        """Act out a fault that needs no engine."""
+    def _act_out_fault(self, connection: ClientConnection, truth: Truth) -> bool:
+        """Acts out a fault that needs no engine; returns whether there was one."""
         fault = truth.fault or ""
         if fault.startswith("http-"):
             status = int(fault.split("-")[1])
@@ -132,7 +136,7 @@ class Server:
 
 
 def listen(host: str, port: int, unix: str | None) -> socket.socket:
-    """A listening socket, IPv4, IPv6 or unix."""
+    """A listening socket: IPv4, IPv6 or unix."""
     if unix is not None:
         Path(unix).unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

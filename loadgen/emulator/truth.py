@@ -1,4 +1,4 @@
-"""What the emulator truly did, one JSON line a request, written when the request is over."""
+"""The log of what the emulator did: one JSON line a request, written when the request is over."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Self
 
 @dataclass(slots=True)
 class Truth:
-    """Times on CLOCK_MONOTONIC, ns, each read just before the bytes were given to the kernel.
+    """One request. Times are on CLOCK_MONOTONIC, ns, each read just before the kernel got the
+    bytes.
 
-    `started_ns`: a slot fell free. `active`: requests in a slot then, this one included. `event_ns`: each event with tokens,
-    `event_tokens` how many. `end`: "complete", the fault's name, or "closed" where the client went away.
+    `started_ns`: the request got a slot. `active`: requests in a slot then, this one included.
+    `event_ns`: each event with tokens, `event_tokens` how many. `end`: "complete", the fault's
+    name, or "closed" where the client went away.
     """
 
     request: int
@@ -32,12 +34,13 @@ class Truth:
 
 
 class TruthLog:
-    """A file of `Truth`; without a path it forgets."""
+    """A file of `Truth`. Without a path it writes nothing."""
 
     def __init__(self, path: Path | None) -> None:
         self._file = path.open("w", buffering=1, encoding="utf-8") if path else None
 
     def write(self, truth: Truth) -> None:
+        """Writes the line of a request."""
         if self._file:
             self._file.write(json.dumps(asdict(truth)) + "\n")
 

@@ -11,22 +11,29 @@ _REASONS = {
     400: "Bad Request",
     404: "Not Found",
     429: "Too Many Requests",
-    500: "Internal Server Error",
+    500: "Internal EmulatorServer Error",
     503: "Unavailable",
 }
-STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
 STREAM_END = b"0\r\n\r\n"
 
 
 def whole(status: int, body: bytes, kind: str = "application/json") -> bytes:
     """A response of known length."""
-    head = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
 def promised(length: int) -> bytes:
-    """The head of an event stream that names its length."""
-    return f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n".encode()
+    """The head of an event stream with a length."""
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+    return f"{head}Content-Length: {length}\r\n\r\n".encode()
 
 
 def chunk(body: bytes) -> bytes:
@@ -47,7 +54,10 @@ def word(token: int) -> str:
 
 
 class Stream:
-    """The events of one answer, `step` tokens in each. `continuous`: usage in every event, as vLLM does when asked."""
+    """The events of one answer, `step` tokens in each.
+
+    `continuous`: usage in every event, as vLLM sends it on request.
+    """
 
     def __init__(
         self, api: str, model: str, prompt_tokens: int, continuous: bool, step: int = 1
@@ -59,11 +69,12 @@ class Stream:
             continuous,
             step,
         )
-        # Without usage the same events serve every answer, and making them costs more than sending them.
+        # Without usage the same events serve every answer. Making them costs more than sending
+        # them.
         self._frames: list[bytes] = [] if continuous else _frames(api, model, step)
 
     def role(self) -> bytes | None:
-        """The event that only names the role; text completions have none."""
+        """The event that only names the role, None for text completions."""
         return (
             self._event({"delta": {"role": "assistant", "content": ""}}, 0)
             if self.api == "chat"
@@ -85,9 +96,11 @@ class Stream:
         return chunk(self._event(what, first + count))
 
     def finish(self, tokens: int, reason: str) -> bytes:
+        """The event with the finish reason."""
         return self._event({"delta": {}} if self.api == "chat" else {"text": ""}, tokens, reason)
 
     def usage(self, tokens: int) -> bytes:
+        """The event with the usage."""
         return event({**self._base(), "choices": [], "usage": self._usage(tokens)})
 
     def _event(self, what: dict[str, Any], tokens: int, reason: str | None = None) -> bytes:

@@ -1,1 +1,1 @@
-"""What is asked: questions of a block, and datasets that prompts are made from."""
+"""The questions of a block, and the datasets that their prompts come from."""

@@ -1,4 +1,4 @@
-"""What a block asks: a seeded permutation of the questions, the same for every variant in a block."""
+"""Chooses the questions of a block: a seeded permutation, the same for every variant."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import numpy as np
 from foundation.run.records import Prompt
 from loadgen.config import Stage
 
-_PURPOSE = 2
+# The number of this module's random stream, beside the seed.
+_STREAM = 2
 
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt in one style. For text completions the contents of `messages` are joined by empty lines.
+    """One prompt in one style. For text completions the contents of `messages` are joined by empty
+    lines.
 
-    `then` are the further turns of its session: each one's messages go behind all that was said before it. `output_tokens`: how
-    long the answer shall be; `shared_tokens`: the first tokens of the prompt that a prefix cache should know; `delay_s`,
-    `at_s`: as in `Prompt`. None where nobody says.
+    `then`: the further turns of its session. The messages of each follow all messages and answers
+    before it. `output_tokens`: the length of the answer. `shared_tokens`: the first tokens of the
+    prompt that a prefix cache should know. `delay_s`, `at_s`: as in `Prompt`. None where nothing is
+    specified.
     """
 
     id: str
@@ -32,7 +35,10 @@ class Question:
     at_s: float | None = None
 
     def next_turn(self, answer: str, known_tokens: int | None) -> Question | None:
-        """The next turn with all that was said before it, of which `known_tokens` went through the server; None at the end."""
+        """The next turn with all messages and answers before it; None at the end.
+
+        `known_tokens`: how many of its tokens went through the server already.
+        """
         if not self.then:
             return None
         turn, *others = self.then
@@ -41,7 +47,7 @@ class Question:
 
 
 def questions_of(prompts: Iterable[Prompt], style: str) -> list[Question]:
-    """The sessions that prompts make. A turn stands behind the one that it follows."""
+    """The sessions of some prompts. A turn comes after the turn that it names."""
     sessions: list[list[Question]] = []
     ending_in: dict[str, list[Question]] = {}
     for prompt in prompts:
@@ -71,11 +77,13 @@ def pick_questions(
     n: int | None,
     in_order: bool = False,
 ) -> list[Question]:
-    """The questions of block `block` (from 1), in the order they are asked: the first `n` are the block's own.
+    """The questions of block `block` (from 1), in the order they are asked.
 
-    Over the blocks of a stage none is asked twice until all have been. Behind the block's own follow the others, for a closed
-    loop's warm-up, which takes from the end: those that were asked the block before. `n` None: a permutation of all.
-    `in_order`: as they stand, each block going on where the last one ended; one that replays a trace begins anew.
+    The first `n` are the block's own. Over the blocks of a stage none repeats until all have been
+    asked. After the block's own come the others, for a closed loop's warm-up, which takes from the
+    end: those of the block before. `n` None: a permutation of all. `in_order`: the order of the
+    dataset; each block continues where the last one ended, or starts from the beginning for a
+    replayed trace.
     """
     if not questions:
         raise ValueError("no questions to ask")
@@ -84,7 +92,7 @@ def pick_questions(
         return [*questions[start:], *questions[:start]]
 
     def permutation(turn: int) -> list[Question]:
-        rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), turn, _PURPOSE])
+        rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), turn, _STREAM])
         return [questions[i] for i in rng.permutation(len(questions))]
 
     if n is None:
@@ -96,5 +104,7 @@ def pick_questions(
         turn += 1
         own += permutation(turn)
     own = own[:n]
-    asked = {question.id for question in own}
-    return own + [question for question in order[skip:] + order[:skip] if question.id not in asked]
+    own_ids = {question.id for question in own}
+    return own + [
+        question for question in order[skip:] + order[:skip] if question.id not in own_ids
+    ]

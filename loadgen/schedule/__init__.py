@@ -1,1 +1,1 @@
-"""When requests go out: times as pure functions of stage, seed and block."""
+"""The times of requests, as pure functions of stage, seed and block."""

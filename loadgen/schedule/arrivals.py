@@ -1,7 +1,8 @@
-"""When requests go out: schedules as pure functions of stage, seed and block, in integer nanoseconds from the block's origin.
+"""Schedules of requests, as pure functions of stage, seed and block.
 
-A schedule is computed whole before the block starts and is never re-anchored: a late client stays late on record.
-Every variant gets the same schedule in the same block, so that differences pair.
+Times are integer nanoseconds from the block's origin. A schedule is computed before the block
+starts and never changes: a late client stays late on record. Every variant gets the same schedule
+in the same block, so differences pair.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.errors import BadInput
-from loadgen.config import Mix, Stage, Trace
+from loadgen.config import Mix, Stage, TraceReplay
 from loadgen.schedule.rate_profiles import Profile, profile_of
 from loadgen.schedule.traces import arrival_seconds, recorded_seconds
 
 SECOND = 1_000_000_000
-_PURPOSE, _MIX = 1, 3
+# The numbers of this module's random streams, beside the seed.
+_GAPS, _MIX = 1, 3
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Arrivals of an open loop, sorted. Those in [`window_start_ns`, `window_end_ns`) count, those before warm up.
+    """Arrivals of an open loop, sorted. Those in [`window_start_ns`, `window_end_ns`) count,
+    earlier ones warm up.
 
-    `numbers` (the shape of `times_ns`) are their places among the `total` arrivals of the stage, of which a mix leaves each
-    variant some.
+    `numbers` (the shape of `times_ns`): their places among the `total` arrivals of the stage. A mix
+    gives each variant some of them.
     """
 
     times_ns: NDArray[np.int64]
@@ -38,12 +41,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """Which part of a block one of several worker processes sends: every `workers`-th request, from `worker` on."""
+    """The part of a block that one worker process sends: every `workers`-th request, starting at
+    `worker`.
+    """
 
     worker: int = 0
     workers: int = 1
 
     def of(self, count: int) -> range:
+        """The worker's places among `count` requests."""
         return range(self.worker, count, self.workers)
 
 
@@ -52,7 +58,7 @@ WHOLE = WorkerShare()
 
 @dataclass(frozen=True)
 class MixPlace:
-    """Which of the variants of a mix this is, counted from 0."""
+    """The place of a variant among those of a mix, from 0."""
 
     variant: int = 0
     variants: int = 1
@@ -72,17 +78,18 @@ def _weights(mix: Mix, variants: int) -> NDArray[np.float64]:
 
 
 def warmup_of(stage: Stage, warmup: float) -> float:
-    """The stage's own warm-up where it names one, else the workload's; seconds."""
+    """The stage's own warm-up if it has one, else the workload's, in seconds."""
     return stage.warmup if stage.warmup is not None else warmup
 
 
 def schedule(
     stage: Stage, seed: int, block: int, warmup: float, place: MixPlace = ALONE
 ) -> Schedule:
-    """The arrivals of one block of an open-loop stage, over warm-up and window; of a mix, those for the variant in `place`.
+    """The arrivals of one block of an open-loop stage, over warm-up and window.
 
-    A window given by `requests` ends where the arrival after its last one would be: the load offered over the window is then
-    `rate` on average (for N arrivals in an exponential schedule E[N / T(N+1)] is the rate; N / T(N) is above it).
+    Of a mix, those for the variant in `place`. A window given by `requests` ends where the arrival
+    after its last one would be. So the load over the window is `rate` on average: for N arrivals in
+    an exponential schedule E[N / T(N+1)] is the rate, and N / T(N) is above it.
     """
     if not stage.open_loop:
         raise ValueError(f"{stage.label}: a closed loop has no schedule")
@@ -101,7 +108,7 @@ def _whole(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
     start = warmup_of(stage, warmup)
     if stage.trace is not None:
         return _replayed(stage, stage.trace, start)
-    rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _PURPOSE])
+    rng = np.random.default_rng([seed, zlib.crc32(stage.label.encode()), block, _GAPS])
     profile = profile_of(stage, start)
     if stage.requests is not None:
         times = _arrivals(stage, rng, start, stage.requests + 1, profile)
@@ -115,31 +122,35 @@ def _whole(stage: Stage, seed: int, block: int, warmup: float) -> Schedule:
     return _schedule(times[:last], start, end)
 
 
-def _replayed(stage: Stage, trace: Trace, start: float) -> Schedule:
-    """The beginning of a recording, the same in every block. Raises BadInput where it is too short for the stage.
+def _replayed(stage: Stage, trace: TraceReplay, start: float) -> Schedule:
+    """The beginning of a recording, the same in every block.
 
-    What ends the window of so many requests is the arrival after the last, or the end of `length`.
+    A window of so many requests ends at the arrival after the last one, or at the end of `length`.
+    Raises BadInput where the recording is too short for the stage.
     """
     times = arrival_seconds(trace) / trace.speed
-    over = recorded_seconds(trace) / trace.speed
+    recorded_s = recorded_seconds(trace) / trace.speed
     if stage.requests is not None:
         last = int(np.searchsorted(times, start)) + stage.requests
-        following = [*times, *([over] if over > times[-1] else [])][last : last + 1]
-        if not following:
+        next_times = [*times, *([recorded_s] if recorded_s > times[-1] else [])][last : last + 1]
+        if not next_times:
             raise BadInput(
-                f"{trace.file}: {len(times)} arrivals; {stage.label} needs {last + 1} (the one after its last ends it)"
+                f"{trace.file}: {len(times)} arrivals; {stage.label} needs {last + 1} "
+                "(the one after its last ends it)"
             )
-        [end] = following
+        [end] = next_times
         if end <= start:
             raise BadInput(
-                f"{trace.file}: {stage.requests + 1} arrivals at one moment; {stage.label} needs time between them"
+                f"{trace.file}: {stage.requests + 1} arrivals at one moment; "
+                f"{stage.label} needs time between them"
             )
         return _schedule(times[:last], start, float(end))
     assert stage.duration is not None
     end = start + stage.duration
-    if over < end:
+    if recorded_s < end:
         raise BadInput(
-            f"{trace.file}: {over:.1f} s long at speed {trace.speed:g}; {stage.label} needs {end:.1f} s"
+            f"{trace.file}: {recorded_s:.1f} s long at speed {trace.speed:g}; "
+            f"{stage.label} needs {end:.1f} s"
         )
     return _schedule(times[: int(np.searchsorted(times, end))], start, end)
 
@@ -157,8 +168,12 @@ def _schedule(times: NDArray[np.float64], start: float, end: float) -> Schedule:
 def planned_requests(
     stage: Stage, seed: int, block: int, warmup: float, place: MixPlace = ALONE
 ) -> int | None:
-    """How many records a block will leave: all arrivals of an open loop, warm-up included; the requests of a closed loop,
-    whose warm-up ones come on top. None where a closed loop's duration decides, or a rate that is not measured yet."""
+    """How many records a block will leave, or None where that is not known beforehand.
+
+    It counts all arrivals of an open loop, warm-up included, or the requests of a closed loop
+    without its warm-up. It is not known where a closed loop's duration decides, or a rate that is
+    not measured yet.
+    """
     if stage.relative_rate is not None:
         return stage.requests
     return (
@@ -173,7 +188,7 @@ def _arrivals(
 ) -> NDArray[np.float64]:
     """Arrivals in seconds, at least `n` of them at or after `start`."""
     expected = profile.expected(start)
-    n += 1  # one to spare: `when` rounds
+    n += 1  # one more, because `when` rounds
     draw = int(expected + n + 6 * (expected + n) ** 0.5) + 8
     arrivals = _unit_process(stage, rng, draw)
     while len(arrivals) - np.searchsorted(arrivals, expected) < n:
@@ -182,7 +197,9 @@ def _arrivals(
 
 
 def _unit_process(stage: Stage, rng: np.random.Generator, n: int) -> NDArray[np.float64]:
-    """`n` arrivals of one a second on average. Constant ones begin at 0, the others after a gap."""
+    """`n` arrivals of a process with one a second on average. Constant ones begin at 0, others
+    after a gap.
+    """
     if stage.arrivals == "constant":
         return np.arange(n, dtype=np.float64)
     if stage.arrivals == "gamma":

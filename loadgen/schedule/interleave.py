@@ -1,4 +1,4 @@
-"""The order in which variants take their turns, so that a drifting machine hits them alike."""
+"""The order in which variants take turns, so that drift of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import numpy as np
 
 
 def interleave(variants: Sequence[str], blocks: int, seed: int) -> list[list[str]]:
-    """The order of the variants in each of `blocks` blocks: AB, BA, AB, ... for two, a Williams design for more.
+    """The order of the variants in each of `blocks` blocks: AB, BA, AB, ... for two, a Williams
+    design for more.
 
-    Every order is followed by its reverse, so two blocks cancel a linear drift. A full cycle (k blocks for an even number k of
-    variants, 2k for an odd one) has each variant equally often in each place and after each other one
-    (E. J. Williams, "Experimental designs balanced for the estimation of residual effects", Aust. J. Sci. Res. 2, 1949).
+    Every order is followed by its reverse, so two blocks cancel a linear drift. A full cycle is k
+    blocks for an even number k of variants, 2k for an odd one. In it each variant comes equally
+    often in each place and after each other variant. Source: E. J. Williams, "Experimental designs
+    balanced for the estimation of residual effects", Aust. J. Sci. Res. 2, 1949.
     """
     k = len(variants)
     if k == 0:

@@ -1,4 +1,4 @@
-"""What must hold of a replay, and what a person should know of it, before it is waited for."""
+"""Checks replays of recordings before they start, and warns about quiet times."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from loadgen.schedule.arrivals import SECOND, schedule
 from loadgen.schedule.traces import arrivals_in
 
 QUIET_S = 10.0
-"""Longer without a request looks like a fault to a person who waits."""
+"""A longer time without a request looks like a fault to a person who waits."""
 
 
-def check_replays(workload: WorkloadConfig, say: Callable[[str], None]) -> None:
-    """Say how long each replay is quiet. Raises BadInput for a trace that can't be replayed so."""
-    asked = workload.dataset.trace if workload.dataset else None
+def check_replays(workload: WorkloadConfig, log: Callable[[str], None]) -> None:
+    """Logs how long each replay is quiet. Raises BadInput for a trace that can't be replayed so."""
+    dataset = workload.dataset.trace if workload.dataset else None
     for stage in workload.stages:
         if stage.trace is None:
             continue
-        if asked is None or asked.part != stage.trace.part:
+        if dataset is None or dataset.part != stage.trace.part:
             for arrival in arrivals_in(stage.trace):
                 if arrival.then:
                     raise BadInput(
-                        f"{stage.trace.file}:{arrival.then[0].line}: a further turn of a session, sent when the one before it "
-                        f"is answered; write dataset: {{trace: {stage.trace.file.name}}} too, so that the sessions are asked"
+                        f"{stage.trace.file}:{arrival.then[0].line}: a further turn of a session, "
+                        "sent when the one before it is answered; write "
+                        f"dataset: {{trace: {stage.trace.file.name}}} too, "
+                        "so that the sessions are asked"
                     )
         if words := quiet_in_words(stage, workload):
-            say(words)
+            log(words)
 
 
 def quiet_in_words(stage: Stage, workload: WorkloadConfig) -> str | None:
-    """The times of a replay in which nothing is sent, where they are over `QUIET_S`."""
+    """The quiet times of a replay in words: those longer than `QUIET_S`. None without any."""
     timetable = schedule(stage.in_block(1), workload.seed, 1, workload.warmup)
     edges = np.concatenate([[0], timetable.times_ns, [timetable.window_end_ns]])
     gaps = np.diff(edges) / SECOND

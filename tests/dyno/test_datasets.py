@@ -143,7 +143,7 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
             pytest.approx(asked.scale, rel=0.01),
         )
         wanted = [tokens for p in prepared.prompts if (tokens := p.input_tokens)]
-        assert all(abs(counts(found.ours(tokens)) - tokens) <= 1 for tokens in wanted)
+        assert all(abs(counts(found.own_count(tokens)) - tokens) <= 1 for tokens in wanted)
 
 
 def test_only_the_server_that_counts_otherwise_is_asked_other_words(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from finetune.config import FinetuneConfig, names_module
-from finetune.foreign_names import ELSEWHERE
+from finetune.names_in_other_tools import ELSEWHERE
 from foundation.path_fields import resolved
 
 

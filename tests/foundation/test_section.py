@@ -6,7 +6,7 @@ import pytest
 
 from finetune.config import FinetuneConfig
 from foundation.section import Section, nearest, unknown_key
-from loadgen.config import Recording, Sampling, Stage, Synthetic, Trace
+from loadgen.config import Recording, Sampling, Stage, Synthetic, TraceReplay
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_key_that_is_none_leads_to_one_of_its_meaning(key: str, words: str) ->
     assert ("did you mean" in said) == ("did you mean" in words)
 
 
-@pytest.mark.parametrize("section", [Stage, Recording, Trace, Synthetic, Sampling])
+@pytest.mark.parametrize("section", [Stage, Recording, TraceReplay, Synthetic, Sampling])
 def test_the_names_of_other_load_generators_lead_to_ours(section: type[Section]) -> None:
     ours = section.model_fields.keys() | ({"speed"} if section is Recording else set())
     assert section.elsewhere and not set(section.elsewhere) & ours

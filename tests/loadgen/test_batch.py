@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from loadgen.emulator import batch
-from loadgen.emulator.connection import Connection
+from loadgen.emulator.connection import ClientConnection
 from loadgen.event_loop import run
 from tests.loadgen.conftest import need_compiled
 
@@ -27,14 +27,15 @@ def writer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def with_pairs(
-    count: int, go: Callable[[list[Connection], list[socket.socket], list[Connection]], object]
+    count: int,
+    go: Callable[[list[ClientConnection], list[socket.socket], list[ClientConnection]], object],
 ) -> None:
     """`go` gets connections, their other ends, and a list of those that were closed; what it returns is awaited."""
 
     async def main() -> None:
-        closed: list[Connection] = []
+        closed: list[ClientConnection] = []
         pairs = [socket.socketpair() for _ in range(count)]
-        connections = [Connection(here, lambda *_: None, closed.append) for here, _ in pairs]
+        connections = [ClientConnection(here, lambda *_: None, closed.append) for here, _ in pairs]
         try:
             await go(connections, [there for _, there in pairs], closed)
         finally:
@@ -56,7 +57,7 @@ async def read(sock: socket.socket, count: int) -> bytes:
 
 def test_each_gets_its_own_and_the_times_are_in_order() -> None:
     async def go(
-        connections: list[Connection], ends: list[socket.socket], _: list[Connection]
+        connections: list[ClientConnection], ends: list[socket.socket], _: list[ClientConnection]
     ) -> None:
         before_ns = time.monotonic_ns()
         stamps = batch.send_all(connections, pieces := [b"%d" % n for n in range(len(connections))])
@@ -69,7 +70,7 @@ def test_each_gets_its_own_and_the_times_are_in_order() -> None:
 
 def test_what_the_kernel_has_no_room_for_follows_in_order() -> None:
     async def go(
-        connections: list[Connection], ends: list[socket.socket], _: list[Connection]
+        connections: list[ClientConnection], ends: list[socket.socket], _: list[ClientConnection]
     ) -> None:
         for piece in (LARGE, SMALL, LARGE, SMALL):
             batch.send_all(connections, [piece, SMALL])
@@ -83,7 +84,9 @@ def test_what_the_kernel_has_no_room_for_follows_in_order() -> None:
 
 def test_one_that_is_gone_is_closed_and_the_others_are_served() -> None:
     async def go(
-        connections: list[Connection], ends: list[socket.socket], closed: list[Connection]
+        connections: list[ClientConnection],
+        ends: list[socket.socket],
+        closed: list[ClientConnection],
     ) -> None:
         ends[1].close()
         assert len(batch.send_all(connections, [SMALL] * 3)) == 3

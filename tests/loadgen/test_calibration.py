@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from foundation.progress import Silent
-from loadgen.calibration import EventLevel, RequestLevel, calibrate, load, save
+from loadgen.calibration import Calibration, EventLevel, RequestLevel, calibrate, save
 from loadgen.event_loop import run
 
 
@@ -44,7 +45,7 @@ def test_a_ladder_ends_at_the_first_load_not_held_and_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cores = os.sched_getaffinity(0)
-    monkeypatch.setattr("loadgen.calibration._SLIP_LIMIT_MS", -1.0)
+    monkeypatch.setattr("loadgen.calibration.SLIP_LIMIT_MS", -1.0)
     found = run(
         calibrate(Silent(), event_rates=(500,), request_rates=(50, 60), streams=(20,), seconds=0.2)
     )
@@ -58,10 +59,5 @@ def test_a_ladder_ends_at_the_first_load_not_held_and_is_kept(
     )
     assert found.open[0].streams == 20 and found.open[0].failed == 0
     save(found, tmp_path / "deep" / "calibration.json")
-    assert load(tmp_path / "deep" / "calibration.json") == found
-
-
-def test_a_calibration_that_is_not_there_or_of_another_kind_is_none(tmp_path: Path) -> None:
-    assert load(tmp_path / "none.json") is None
-    (tmp_path / "old.json").write_text('{"events_per_s": 5}')
-    assert load(tmp_path / "old.json") is None
+    kept = (tmp_path / "deep" / "calibration.json").read_bytes()
+    assert msgspec.json.decode(kept, type=Calibration) == found

@@ -12,7 +12,7 @@ from foundation.errors import BadInput
 from foundation.run.records import Prompt
 from loadgen.config import WorkloadConfig
 from loadgen.prompts.conversations import read_sessions
-from loadgen.prompts.datasets import MOST, make_prompts, seed_of, sessions_needed
+from loadgen.prompts.datasets import MOST_SESSIONS, make_prompts, seed_of, sessions_needed
 from loadgen.prompts.exact_length import Wording
 from loadgen.prompts.questions import questions_of
 
@@ -286,7 +286,9 @@ def test_there_are_prompts_enough_that_none_comes_twice() -> None:
     assert sessions_needed(workload(of, blocks=3)) == 30
     closed = workload(of, stages=[{"concurrency": 4, "requests": 10}], blocks=3)
     assert sessions_needed(closed) == 3 * (10 + 4)
-    assert sessions_needed(workload(of, stages=[{"rate": 5000, "duration": "20s"}])) == MOST
+    assert (
+        sessions_needed(workload(of, stages=[{"rate": 5000, "duration": "20s"}])) == MOST_SESSIONS
+    )
 
 
 def test_a_prompt_shorter_than_its_template_is_refused() -> None:

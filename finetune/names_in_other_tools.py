@@ -1,4 +1,6 @@
-"""What TRL, transformers, PEFT, axolotl, unsloth and LLaMA-Factory call the settings of `finetune`."""
+"""The names that TRL, transformers, PEFT, axolotl and LLaMA-Factory give the settings of
+`finetune`.
+"""
 
 from __future__ import annotations
 
