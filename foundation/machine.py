@@ -1,4 +1,4 @@
-"""The machine that a speed was measured on: what another one did says nothing of this one.
+"""Identifies the machine that a speed was measured on; another machine's speed says nothing here.
 
 Containers and cloud hosts keep their names while processor and kernel change under them.
 """
@@ -15,13 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from foundation.files.cache_folder import cache_folder
-
-_CPUINFO = Path("/proc/cpuinfo")
+from foundation.processor import processor_name
 
 
 @dataclass(frozen=True)
 class Machine:
-    """All that a measured speed rests on."""
+    """Everything that a measured speed depends on."""
 
     host: str
     processor: str
@@ -32,20 +31,20 @@ class Machine:
 
     @property
     def words(self) -> str:
-        """As a person reads it."""
+        """One line for a reader: processor, cores, kernel."""
         return f"{self.processor}, {self.cores} cores, {self.kernel}"
 
-    def file(self, what: str, ending: str) -> Path:
-        """Where a measurement of this machine is kept in the user's cache."""
+    def file(self, measurement: str, ending: str) -> Path:
+        """The cache file that keeps a measurement of this machine."""
         key = hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:12]
-        return cache_folder() / f"{what}-{self._host}-{key}{ending}"
+        return cache_folder() / f"{measurement}-{self._host}-{key}{ending}"
 
-    def others(self, what: str, ending: str) -> list[Path]:
-        """Those that are kept under the same host's name for another machine than this one."""
-        mine = self.file(what, ending)
+    def others(self, measurement: str, ending: str) -> list[Path]:
+        """Cache files of the same measurement and host name, but of another machine."""
+        mine = self.file(measurement, ending)
         named = (
-            cache_folder() / f"{what}-{self._host}{ending}",
-            *cache_folder().glob(f"{what}-{self._host}-*{ending}"),
+            cache_folder() / f"{measurement}-{self._host}{ending}",
+            *cache_folder().glob(f"{measurement}-{self._host}-*{ending}"),
         )
         return [file for file in named if file != mine and file.is_file()]
 
@@ -56,7 +55,7 @@ class Machine:
 
 @cache
 def this_machine() -> Machine:
-    """The one that this process runs on."""
+    """The machine that this process runs on."""
     try:
         dyno = version("tunedyno")
     except PackageNotFoundError:
@@ -69,13 +68,3 @@ def this_machine() -> Machine:
         python=platform.python_version(),
         dyno=dyno,
     )
-
-
-def processor_name() -> str:
-    """Its model, as the kernel names it."""
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()

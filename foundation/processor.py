@@ -1,18 +1,20 @@
-"""The processor of this machine: the instruction sets that matter here, and the number format that it computes fast in."""
+"""This machine's processor: its name, its instruction sets, and the number format it is fast in."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 _CPUINFO = Path("/proc/cpuinfo")
 _KNOWN = (
-    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm",
+    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
+    "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm",
 )  # fmt: skip
 _BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")
-# oneDNN, which computes torch's layers on a CPU, can be told to leave out newer instruction sets. What each level still has:
+# oneDNN computes torch's layers on a CPU. ONEDNN_MAX_CPU_ISA limits it to these instruction sets.
 _ONEDNN_LEVELS: dict[str, tuple[str, ...]] = {
     "SSE41": (),
     "AVX": (),
@@ -33,21 +35,28 @@ _ONEDNN_LEVELS: dict[str, tuple[str, ...]] = {
 }
 
 
+def processor_name() -> str:
+    """The processor's model, as the kernel names it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
 def instruction_sets() -> tuple[str, ...]:
-    """Those of `_KNOWN` that the processor has and `ONEDNN_MAX_CPU_ISA` allows; empty where the system does not say."""
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ()
-    flags = next(
-        (
-            line.partition(":")[2].split()
-            for line in lines
-            if line.startswith(("flags", "Features"))
-        ),
-        [],
-    )
+    """The instruction sets that the processor has and `ONEDNN_MAX_CPU_ISA` allows.
+
+    Only those that matter to torch and vLLM; empty if the system does not list them.
+    """
+    flags = _cpuinfo("flags", "Features").split()
     return _allowed(set(flags), os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
+
+
+def _cpuinfo(*fields: str) -> str:
+    """The first value of one of these fields in /proc/cpuinfo; empty without one."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    values = (line.partition(":")[2].strip() for line in lines if line.startswith(fields))
+    return next(values, "")
 
 
 def _allowed(flags: set[str], level: str) -> tuple[str, ...]:
@@ -56,10 +65,10 @@ def _allowed(flags: set[str], level: str) -> tuple[str, ...]:
 
 
 def computes_bfloat16(sets: Iterable[str]) -> bool:
-    """Whether bfloat16 has instructions of its own. Elsewhere it is emulated, about three times slower than float32."""
+    """Whether bfloat16 has its own instructions; emulated, it is about three times slower."""
     return any(name in _BFLOAT16 for name in sets)
 
 
 def fast_dtype() -> Literal["bfloat16", "float32"]:
-    """What `dtype: auto` means on this processor."""
+    """The format that `dtype: auto` selects on this processor."""
     return "bfloat16" if computes_bfloat16(instruction_sets()) else "float32"

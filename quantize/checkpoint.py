@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
+from foundation.files.disk_space import free_bytes
 from foundation.models.model import ModelRef
 
 
 def make_room(out: Path, needed: int) -> None:
     """Create the folder. Raises BadInput where its disk has fewer than `needed` bytes free."""
-    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(out)
     if free < needed:
         raise BadInput(
             f"{out}: {free:,} bytes free on its disk, {needed:,} needed for the checkpoint; "

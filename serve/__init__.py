@@ -1,7 +1,9 @@
-"""Variants in, live endpoints out: vLLM servers started, watched and stopped.
+"""Variants in, live endpoints out: starts, watches and stops vLLM servers.
 
-In: `variant.ServedVariant`s and the section `serve`. Out: `foundation.http.endpoint.Endpoint`s that have each generated a token.
-Start at `plan` (which variants share a server, which servers are up together), then `hosting` and `server` (one process tree).
+In: `variant.ServedVariant`s and the section `serve`.
+Out: `foundation.http.endpoint.Endpoint`s that have each generated a token.
+Start at `plan` (which variants share a server, which servers are up together). Then read
+`hosting` (a round of servers) and `server` (one process tree).
 """
 
 from serve.curl import curl_line

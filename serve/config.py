@@ -1,4 +1,4 @@
-"""The section `serve` of `experiment.yaml`: how vLLM is started. The same flags go to every variant's server."""
+"""The section `serve` of `experiment.yaml`: how vLLM starts. All servers get its flags."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from foundation.path_fields import Place
+from foundation.path_fields import PathField
 from foundation.secrets import looks_like_key, names_a_secret
 from foundation.section import Section
 from foundation.units import Bytes, Count, Seconds, Share
 
-Option = Annotated[str, Place(or_name=True, dotted=True)]
-"""The value of one of vLLM's options: a path where it begins with "~", or where such a file lies beside the experiment."""
+Option = Annotated[str, PathField(or_name=True, dotted=True)]
+"""A vLLM option's value: a path if it begins with "~" or names a file beside the experiment."""
 
 
 class ServeConfig(Section):
     """How vLLM servers are started.
 
-    `device`: "auto" is what the installed vLLM was built for. `kv_cache` is the CPU's; a GPU's goes by `gpu_memory_utilization`.
-    `residency`: "resident" keeps every server up, so that blocks can alternate; "sleep" keeps one awake and the others in vLLM's
-    sleep mode, so that they alternate too (accelerators only); "turns" starts one at a time; "auto" is the first of these that
-    `memory` allows (default: what is free here, or the size of the accelerator). `trust_remote_code` has vLLM run Python code
-    that a model brings along. `ports` is "FIRST-LAST" (default: any free one). `engine` holds further vLLM options by their long
-    names (`{max-num-seqs: 64}`), checked against vLLM's own parser.
+    `device`: "auto" is what the installed vLLM was built for.
+    `kv_cache` is for CPUs; on a GPU `gpu_memory_utilization` sets the size of the KV cache.
+    `residency`: "resident" keeps every server up, so that blocks can alternate.
+    "sleep" keeps one server awake and the others in vLLM's sleep mode, so that blocks alternate
+    too (accelerators only). "turns" starts one server at a time. "auto" is the first of these
+    that `memory` allows.
+    `memory`: bytes for all servers (default: free memory here, or the accelerator's size).
+    `trust_remote_code`: vLLM may run Python code that comes with a model.
+    `ports`: "FIRST-LAST" (default: any free port).
+    `engine`: further vLLM options by their long names (`{max-num-seqs: 64}`), checked against
+    vLLM's own parser.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -45,9 +50,10 @@ class ServeConfig(Section):
     def _no_keys(
         cls, value: dict[str, str | int | float | bool]
     ) -> dict[str, str | int | float | bool]:
-        for name, text in value.items():
-            if isinstance(text, str) and (looks_like_key(text) or names_a_secret(name)):
+        for name, option in value.items():
+            if isinstance(option, str) and (looks_like_key(option) or names_a_secret(name)):
                 raise ValueError(
-                    f"{name}: everybody on the machine can read a command line; export the key instead (HF_TOKEN)"
+                    f"{name}: everybody on the machine can read a command line; "
+                    "export the key instead (HF_TOKEN)"
                 )
         return value

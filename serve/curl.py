@@ -10,17 +10,17 @@ from foundation.http.endpoint import Endpoint
 
 
 def curl_line(endpoint: Endpoint, prompt: str = "Hello") -> str:
-    """A curl command that asks the endpoint one chat question, as it wants to be asked; secrets stand by their variables."""
-    asked = {
+    """A curl command that sends the endpoint one chat request; variables stand for its secrets."""
+    request = {
         "model": endpoint.model,
         "messages": [{"role": "user", "content": prompt}],
         "max_tokens": 64,
     }
-    body = endpoint.redacted(json.dumps(endpoint.form.of(asked)))
+    body = endpoint.redacted(json.dumps(endpoint.form.of(request)))
     words = [
         "curl",
         "-s",
-        *_way(endpoint),
+        *_connection_options(endpoint),
         endpoint.redacted(endpoint.url(endpoint.target("/chat/completions"))),
     ]
     words += ["-H", "Content-Type: application/json"]
@@ -29,15 +29,15 @@ def curl_line(endpoint: Endpoint, prompt: str = "Hello") -> str:
     return " ".join(map(_quoted, [*words, "-d", body]))
 
 
-def _way(endpoint: Endpoint) -> list[str]:
-    way = ["--unix-socket", endpoint.unix_socket] if endpoint.unix_socket else []
+def _connection_options(endpoint: Endpoint) -> list[str]:
+    options = ["--unix-socket", endpoint.unix_socket] if endpoint.unix_socket else []
     if endpoint.insecure:
-        way.append("--insecure")
-    return [*way, "--cacert", str(endpoint.ca_file)] if endpoint.ca_file else way
+        options.append("--insecure")
+    return [*options, "--cacert", str(endpoint.ca_file)] if endpoint.ca_file else options
 
 
 def _quoted(word: str) -> str:
-    """In double quotes where a variable of the environment stands for a secret, so that the shell puts it in."""
+    """The word in double quotes if it holds a variable, so that the shell fills in the secret."""
     if "${" not in word:
         return shlex.quote(word)
     return '"' + re.sub(r'(["`\\]|\$(?!\{))', r"\\\1", word) + '"'

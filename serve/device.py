@@ -1,10 +1,8 @@
-"""What this machine serves on, and how much memory that has."""
+"""The device this machine serves on, and its memory."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Literal
 
 import psutil
 
+from foundation.gpus import smallest_gpu_bytes
 from serve.config import ServeConfig
 
 LEFT_FREE_BYTES = 1_000_000_000
@@ -20,8 +19,14 @@ LEFT_FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class Device:
-    """`memory_bytes`: on a CPU what servers may take now, on accelerators the smallest one's size; None where there is none.
-    `host_memory_bytes` is what sleeping servers may keep their weights in, None where the accelerator is another machine's."""
+    """Where servers run.
+
+    `memory_bytes`: on a CPU what servers may take now; on accelerators the smallest one's size,
+    None if this machine has none.
+    `starts_together`: how many servers may start at once.
+    `host_memory_bytes`: room for the weights of sleeping servers; None if the accelerator is in
+    another machine.
+    """
 
     kind: Literal["cpu", "cuda"]
     memory_bytes: int | None
@@ -30,17 +35,17 @@ class Device:
 
 
 def device_for(config: ServeConfig) -> Device:
-    """The device the section names, or the one the installed vLLM was built for.
+    """The device that the section names, or the one the installed vLLM was built for.
 
-    On a CPU as many servers start at once as there are cores: the start is mostly Python imports on one core. On an
-    accelerator one at a time, since vLLM measures what memory is free while it starts.
+    On a CPU as many servers start at once as there are cores: a start is mostly Python imports on
+    one core. On an accelerator they start one at a time: a starting vLLM measures free memory.
     """
     kind = config.device if config.device != "auto" else _built_for()
     free = max(0, _free_memory() - LEFT_FREE_BYTES)
     if kind == "cpu":
         return Device("cpu", config.memory or free, max(1, len(os.sched_getaffinity(0))), free)
-    here = _accelerator_memory()
-    return Device("cuda", config.memory or here, 1, free if here else None)
+    gpu_bytes = smallest_gpu_bytes()
+    return Device("cuda", config.memory or gpu_bytes, 1, free if gpu_bytes else None)
 
 
 def _built_for() -> Literal["cpu", "cuda"]:
@@ -52,13 +57,16 @@ def _built_for() -> Literal["cpu", "cuda"]:
 
 
 def _free_memory() -> int:
-    """Bytes that can be had without swapping, within the limit of a container."""
+    """Bytes that a process can take without swapping, within a container's limit."""
     free = [psutil.virtual_memory().available, free_in_container(Path("/sys/fs/cgroup"))]
     return min(size for size in free if size is not None)
 
 
 def free_in_container(cgroup: Path) -> int | None:
-    """What its memory limit leaves, the file cache that can be dropped being free; None without a limit (cgroup v2 or v1)."""
+    """Bytes that a container's memory limit leaves; None without a limit (cgroup v2 or v1).
+
+    File cache that the kernel can drop counts as free.
+    """
     for folder, limit, used, cache in (
         (cgroup, "memory.max", "memory.current", "inactive_file"),
         (
@@ -78,12 +86,3 @@ def free_in_container(cgroup: Path) -> int | None:
         except (OSError, ValueError, KeyError):  # another version of cgroups, or the limit is "max"
             continue
     return None
-
-
-def _accelerator_memory() -> int | None:
-    if shutil.which("nvidia-smi") is None:
-        return None
-    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, encoding="utf-8", errors="replace")
-    sizes = [int(line) << 20 for line in done.stdout.split() if line.isdigit()]
-    return min(sizes) if done.returncode == 0 and sizes else None

@@ -1,4 +1,4 @@
-"""Live endpoints for a round of variants: servers started together, watched, and stopped whatever happens."""
+"""Live endpoints for a round of variants: starts, watches and always stops their servers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from pathlib import Path
 from foundation.errors import SystemFailed
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
-from serve.config import ServeConfig
 from serve.plan import ServePlan
-from serve.server import PATIENCE_S, Server
+from serve.server import PATIENCE_S, VllmServer
 from serve.telemetry import Telemetry
 from serve.vllm.failures import ServerFailed
 from serve.vllm.sleep import OneAwake, fall_asleep
 
 
 class Hosting:
-    """The servers of a plan, a round at a time. With `telemetry`, each variant's samples go to `telemetry/VARIANT.parquet`.
+    """The servers of a plan, a round at a time.
 
-    `reach` makes sure that an API elsewhere generates a token, by the client that will load it, and gives the endpoint as
-    that API wants to be asked. It raises SystemFailed. `patience`: seconds without a sign of life after which a server hangs.
+    `logs`: the folder for servers' logs.
+    `reach`: checks, with the client of the load, that an API elsewhere generates a token. Returns
+    the endpoint in the form that this API accepts, or raises SystemFailed.
+    `telemetry`: the folder for each variant's samples, `VARIANT.parquet`; None takes no samples.
+    `patience`: seconds without a sign of life after which a server hangs.
+    `failed`: variants of the present round whose servers failed, with the failures.
     """
 
     def __init__(
         self,
         plan: ServePlan,
-        config: ServeConfig,
         logs: Path,
         progress: Progress,
         reach: Callable[[Endpoint], Awaitable[Endpoint]],
@@ -36,61 +38,61 @@ class Hosting:
         patience: float = PATIENCE_S,
     ) -> None:
         self._plan = plan
-        self._config = config
         self._logs = logs
         self._progress = progress
         self._reach = reach
         self._telemetry = telemetry
         self._patience = patience
         self.failed: dict[str, ServerFailed] = {}
-        self._up: list[Server] = []
-        self._watched: list[Telemetry] = []
+        self._up: list[VllmServer] = []
+        self._sampled: list[Telemetry] = []
         self._one_awake: OneAwake | None = None
 
     @asynccontextmanager
     async def round(
         self, names: Sequence[str], *, partly: bool = False
     ) -> AsyncIterator[dict[str, Endpoint]]:
-        """Endpoints of the named variants, each of which has generated a token. Raises SystemFailed where one can't.
+        """Endpoints of the named variants by name; each has generated a token.
 
-        With `partly` a server that does not start is no error as long as another one does: `failed` says, by variant, why it
-        is missing. No process of theirs is left when this ends, however it ends.
+        Raises SystemFailed if a server or an API fails. With `partly` a server may fail as long as
+        another one starts: `failed` has the failure of each of its variants. No process of the
+        servers outlives the round, however the round ends.
         """
-        named = [v.elsewhere for v in self._plan.elsewhere if v.name in names and v.elsewhere]
+        others = [v.elsewhere for v in self._plan.elsewhere if v.name in names and v.elsewhere]
         servers = [
-            Server(plan, self._config, self._logs, self._patience)
+            VllmServer(plan, self._plan.config, self._logs, self._patience)
             for plan in self._plan.servers
             if any(variant.name in names for variant in plan.variants)
         ]
         self.failed = {}
         self._up = list(servers)
         try:
-            elsewhere = await self._start(servers, named, partly)
+            elsewhere = await self._start(servers, others, partly)
             if self._plan.residency == "sleep":
                 self._one_awake = OneAwake([server.endpoints for server in self._up])
             endpoints = [*elsewhere, *(e for server in self._up for e in server.endpoints)]
             async with AsyncExitStack() as stack:
-                if self._telemetry is not None:
-                    watched = [
-                        *((server.endpoints, server.pid) for server in self._up),
-                        *(([e], None) for e in elsewhere),
-                    ]
-                    self._watched = [
-                        await stack.enter_async_context(Telemetry(endpoints, pid, self._telemetry))
-                        for endpoints, pid in watched
-                    ]
+                for telemetry in self._telemetries(elsewhere):
+                    self._sampled.append(await stack.enter_async_context(telemetry))
                 yield {e.variant: e for e in endpoints if e.variant in names}
-            for telemetry in self._watched:
+            for telemetry in self._sampled:
                 if telemetry.trouble:
                     self._progress.log(f"telemetry: {telemetry.trouble}")
         finally:
-            self._up, self._watched, self._one_awake = [], [], None
+            self._up, self._sampled, self._one_awake = [], [], None
             for server in servers:
                 server.release()
             await asyncio.gather(*(server.stop() for server in servers))
 
+    def _telemetries(self, elsewhere: Sequence[Endpoint]) -> list[Telemetry]:
+        """One for each server that is up and for each API elsewhere."""
+        if self._telemetry is None:
+            return []
+        servers = [Telemetry(each.endpoints, each.pid, self._telemetry) for each in self._up]
+        return [*servers, *(Telemetry([each], None, self._telemetry) for each in elsewhere)]
+
     async def drop(self, failure: ServerFailed) -> list[str]:
-        """Stop the server that failed; the others go on. Returns all variants that failed with it."""
+        """Stop the server that failed and keep the others. Returns all variants it served."""
         dead = [server for server in self._up if self._serves(server, failure.variants)]
         variants = list(
             dict.fromkeys(
@@ -106,16 +108,17 @@ class Hosting:
         return variants
 
     @staticmethod
-    def _serves(server: Server, variants: Iterable[str]) -> bool:
+    def _serves(server: VllmServer, variants: Iterable[str]) -> bool:
         return not {v.name for v in server.plan.variants}.isdisjoint(variants)
 
     async def sample(self) -> None:
-        """Have the telemetry look now: between two such looks lies what a block did."""
-        await asyncio.gather(*(each.sample() for each in self._watched))
+        """Take a telemetry sample now; a sample on each side of a block encloses its counts."""
+        await asyncio.gather(*(each.sample() for each in self._sampled))
 
     async def ready(self, variants: Sequence[str]) -> None:
-        """Make sure that the variants' servers are the ones we started, and awake. Raises ServerFailed, of another variant
-        where that one's server does not sleep.
+        """Make sure that the variants' servers are the ones we started, and awake.
+
+        Raises ServerFailed. It names another variant if that one's server does not fall asleep.
         """
         self.check(variants)
         if self._one_awake is not None:
@@ -123,13 +126,13 @@ class Hosting:
                 await self._one_awake.wake(variant)
 
     def check(self, variants: Sequence[str]) -> None:
-        """Raises ServerFailed where what listens on a port of theirs is not the server that we started."""
+        """Raises ServerFailed if another process than our server listens on a variant's port."""
         for server in self._up:
             if self._serves(server, variants):
                 server.check_port()
 
     async def check_answers(self, endpoint: Endpoint) -> None:
-        """Raises ServerFailed where the server of an endpoint of this round generates no token in time."""
+        """Raises ServerFailed if the server of an endpoint generates no token in time."""
         server = next(
             (server for server in self._up if self._serves(server, [endpoint.variant])), None
         )
@@ -146,9 +149,9 @@ class Hosting:
             raise ServerFailed(str(refusal), refusal.detail, [endpoint.variant]) from None
 
     async def watch(self, variants: Sequence[str] | None = None) -> None:
-        """Wait for a server of the present round (or of some variants) to die or hang.
+        """Wait until a server of the present round (or of these variants) dies or hangs.
 
-        Raises ServerFailed with the cause and what its log says of it.
+        Raises ServerFailed with the cause and the log's errors.
         """
         servers = [
             server for server in self._up if variants is None or self._serves(server, variants)
@@ -161,37 +164,15 @@ class Hosting:
                 task.cancel()
 
     async def _start(
-        self, servers: Sequence[Server], elsewhere: Sequence[Endpoint], partly: bool
+        self, servers: Sequence[VllmServer], elsewhere: Sequence[Endpoint], partly: bool
     ) -> list[Endpoint]:
-        """Start the servers; the endpoints elsewhere as they want to be asked."""
+        """Start the servers; returns the endpoints elsewhere as `reach` settled them."""
         self._progress.stage("start servers", len(servers) + len(elsewhere), "servers")
-        a_few_at_once = asyncio.Semaphore(self._plan.starts_together)
-
-        async def start(server: Server) -> None:
-            async with a_few_at_once:
-                try:
-                    seconds = await server.start()
-                    if (
-                        self._plan.residency == "sleep"
-                    ):  # so that the next one finds the memory free
-                        await fall_asleep(server.endpoints[0])
-                except ServerFailed as failure:
-                    if not partly:
-                        raise
-                    await self.drop(failure)
-                    self._progress.advance(1, f"{server.plan.name} failed")
-                    return
-            self._progress.advance(1, f"{server.plan.name} up in {seconds:.0f} s")
-
-        async def reach(endpoint: Endpoint) -> Endpoint:
-            settled = await self._reach(endpoint)
-            self._progress.advance(1, f"{endpoint.variant} answers")
-            for note in settled.notes:
-                self._progress.log(f"{endpoint.variant}: {note}")
-            return settled
-
-        reaching = [asyncio.ensure_future(reach(endpoint)) for endpoint in elsewhere]
-        starting = [asyncio.ensure_future(start(server)) for server in servers]
+        limit = asyncio.Semaphore(self._plan.starts_together)
+        reaching = [asyncio.ensure_future(self._reach_one(endpoint)) for endpoint in elsewhere]
+        starting = [
+            asyncio.ensure_future(self._start_one(server, limit, partly)) for server in servers
+        ]
         try:
             await asyncio.gather(*reaching, *starting)
         finally:
@@ -201,3 +182,25 @@ class Hosting:
         if self.failed and not self._up and not elsewhere:
             raise next(iter(self.failed.values()))
         return [task.result() for task in reaching]
+
+    async def _start_one(self, server: VllmServer, limit: asyncio.Semaphore, partly: bool) -> None:
+        async with limit:
+            try:
+                seconds = await server.start()
+                # Asleep, it leaves the next one its memory.
+                if self._plan.residency == "sleep":
+                    await fall_asleep(server.endpoints[0])
+            except ServerFailed as failure:
+                if not partly:
+                    raise
+                await self.drop(failure)
+                self._progress.advance(1, f"{server.plan.name} failed")
+                return
+        self._progress.advance(1, f"{server.plan.name} up in {seconds:.0f} s")
+
+    async def _reach_one(self, endpoint: Endpoint) -> Endpoint:
+        settled = await self._reach(endpoint)
+        self._progress.advance(1, f"{endpoint.variant} answers")
+        for note in settled.notes:
+            self._progress.log(f"{endpoint.variant}: {note}")
+        return settled

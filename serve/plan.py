@@ -1,4 +1,4 @@
-"""Which variants share a server, with which arguments, and which are up together: decided and checked before any starts."""
+"""Plans the servers before any starts: who shares one, its arguments, which are up together."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from serve.vllm.memory import MemoryEstimate, estimate_memory
 Residency = Literal["resident", "sleep", "turns"]
 
 SLEEPER_BYTES = 1_000_000_000
-"""What a sleeping server keeps of an accelerator: 0.8 GiB on an H100 with vLLM 0.26, CUDA's context for the most part."""
+"""A sleeping server's accelerator memory: 0.8 GiB on an H100 (vLLM 0.26), mostly CUDA's context."""
 
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """One vLLM server, named by the first of the variants it serves.
+    """One vLLM server, named after the first variant that it serves.
 
-    `arguments` lack host and port, and the file that `template`, a chat template's text, will be written to.
+    `arguments` lack host, port, and the option for `template`, a chat template's text.
     """
 
     name: str
@@ -41,7 +41,13 @@ class ServerPlan:
 
 @dataclass(frozen=True)
 class ServePlan:
-    """What will be served and when. `rounds` are the variants that are up together, in the order of the experiment."""
+    """Which servers run, and when.
+
+    `elsewhere`: variants whose APIs run already.
+    `rounds`: the variants that are up together, in the order of the experiment.
+    `notes`: sentences for the reader of the plan.
+    `config`: the section `serve` with which the servers start, `residency` decided.
+    """
 
     servers: tuple[ServerPlan, ...]
     elsewhere: tuple[ServedVariant, ...]
@@ -49,15 +55,16 @@ class ServePlan:
     rounds: tuple[tuple[str, ...], ...]
     starts_together: int
     notes: tuple[str, ...]
+    config: ServeConfig
 
     @property
     def memory_bytes(self) -> int:
-        """With every server up."""
+        """Bytes that all servers take together."""
         return sum(server.memory.total for server in self.servers)
 
 
 def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
-    """The plan. Raises BadInput for whatever can be known to fail: adapters, options, ports, memory."""
+    """The plan. Raises BadInput for what is sure to fail: adapters, options, ports, memory."""
     device = device_for(config)
     groups = share_servers(variants)
     ranks = {
@@ -66,12 +73,12 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     if groups:
         arguments.check_installed()
     dtypes = [served_dtype(group[0], config, device.kind == "cpu") for _, group in groups]
-    needs = [
+    estimates = [
         estimate_memory(group[0], config, device, dtype.dtype)
         for (_, group), dtype in zip(groups, dtypes, strict=True)
     ]
-    residency, why = choose_residency(needs, config, device)
-    config, room = _as_settled(config, residency, len(groups), device)
+    residency, reason = choose_residency(estimates, config, device)
+    config, utilization_note = _with_residency(config, residency, len(groups), device)
     servers = tuple(
         _server(model, group, ranks, config, device, dtype)
         for (model, group), dtype in zip(groups, dtypes, strict=True)
@@ -79,56 +86,94 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     arguments.check_engine_options(config, [server.arguments for server in servers])
     rounds = _rounds(variants, servers, residency)
     if config.ports is not None:
-        ports.check_ports(
-            config.ports, len(servers) if residency != "turns" else min(1, len(servers))
-        )
-    said = (
+        together = len(servers) if residency != "turns" else min(1, len(servers))
+        ports.check_ports(config.ports, together)
+    sources = (
         *(server.memory.note for server in servers),
         *(dtype.note for dtype in dtypes),
-        why,
-        room,
+        reason,
+        utilization_note,
     )
-    notes = dict.fromkeys(note for note in said if note)
-    elsewhere = tuple(v for v in variants if v.elsewhere is not None)
-    return ServePlan(servers, elsewhere, residency, rounds, device.starts_together, tuple(notes))
+    return ServePlan(
+        servers=servers,
+        elsewhere=tuple(v for v in variants if v.elsewhere is not None),
+        residency=residency,
+        rounds=rounds,
+        starts_together=device.starts_together,
+        notes=tuple(dict.fromkeys(note for note in sources if note)),
+        config=config,
+    )
 
 
 def share_servers(
     variants: Sequence[ServedVariant],
 ) -> list[tuple[ModelRef, tuple[ServedVariant, ...]]]:
-    """Variants of one checkpoint share a server; those with adapters share another: LoRA support alone slows a server down.
+    """Groups of variants that share a server, each with its checkpoint.
 
-    A server has one chat template, so adapters that were trained with different ones share none.
+    Variants of one checkpoint share a server. Those with adapters share another one, since LoRA
+    support alone slows a server down. A server has one chat template, so adapters that were
+    trained with different templates share none.
     """
-    groups: dict[object, list[ServedVariant]] = {}
+    groups: dict[object, tuple[ModelRef, list[ServedVariant]]] = {}
     for variant in variants:
         if variant.model is not None:
-            groups.setdefault(
-                (variant.model.path, variant.adapter is not None, variant.template), []
-            ).append(variant)
-    return [
-        (group[0].model, tuple(group)) for group in groups.values() if group[0].model is not None
-    ]
+            key = (variant.model.path, variant.adapter is not None, variant.template)
+            groups.setdefault(key, (variant.model, []))[1].append(variant)
+    return [(model, tuple(group)) for model, group in groups.values()]
 
 
 def choose_residency(
     servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device
 ) -> tuple[Residency, str | None]:
-    """Resident where every server fits, else asleep by turns where that can be, else turns; with the reason.
+    """The residency and its reason (None: there is nothing to explain).
 
-    Raises BadInput where not even one server fits.
+    "auto" is resident if every server fits, else sleep if the sleepers fit, else turns.
+    Raises BadInput if not even one server fits.
     """
     limit = device.memory_bytes
     if config.residency == "sleep" and device.kind == "cpu" and servers:
         raise BadInput("serve.residency: vLLM has no sleep mode on a CPU; write resident or turns")
     if limit is None:
-        why = (
-            "no accelerator on this machine: whether the servers fit its memory is not checked"
-            if servers
-            else None
-        )
-        several: Residency = "sleep" if len(servers) > 1 else "resident"
-        return (several if config.residency == "auto" else config.residency), why
+        return _without_memory_check(servers, config)
+    _check_one_fits(servers, config, device, limit)
+    awake = max((server.weights + server.runtime for server in servers), default=0)
+    room = limit - len(servers) * SLEEPER_BYTES
+    weights = sum(server.weights for server in servers)
+    asleep = f"asleep, the servers keep {weights / 1e9:.1f} GB of weights in the host's memory"
+    if config.residency == "sleep":
+        if awake > room:
+            raise BadInput(
+                f"serve.residency: awake, a server needs about {awake / 1e9:.1f} GB, and "
+                f"{len(servers)} of them asleep leave {max(room, 0) / 1e9:.1f} GB; write turns"
+            )
+        return "sleep", f"{asleep}; check that it has them"
+    if config.residency != "auto":
+        return config.residency, None
+    together = sum(server.total for server in servers)
+    if together <= limit:
+        return "resident", None
+    reason = f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB"
+    host = device.host_memory_bytes
+    if device.kind == "cuda" and awake <= room and (host is None or weights < host):
+        check = "; check that it has them" if host is None else ""
+        return "sleep", f"{reason}, so one is awake at a time; {asleep}{check}"
+    return "turns", f"{reason}, so they take turns"
+
+
+def _without_memory_check(
+    servers: Sequence[MemoryEstimate], config: ServeConfig
+) -> tuple[Residency, str | None]:
+    """The residency on an accelerator that is not in this machine."""
+    reason = "no accelerator on this machine: whether the servers fit its memory is not checked"
+    automatic: Residency = "sleep" if len(servers) > 1 else "resident"
+    residency = automatic if config.residency == "auto" else config.residency
+    return residency, reason if servers else None
+
+
+def _check_one_fits(
+    servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device, limit: int
+) -> None:
+    """Raises BadInput if the largest server alone needs more than a server may take."""
     largest = max((server.total for server in servers), default=0)
     for_one = limit if device.kind == "cpu" else int(limit * config.gpu_memory_utilization)
     if largest > for_one:
@@ -138,51 +183,33 @@ def choose_residency(
             else "raise serve.tensor_parallel"
         )
         raise BadInput(
-            f"serve: one server needs about {largest / 1e9:.1f} GB and there are {for_one / 1e9:.1f} GB for it; {remedy}"
+            f"serve: one server needs about {largest / 1e9:.1f} GB "
+            f"and there are {for_one / 1e9:.1f} GB for it; {remedy}"
         )
-    weights = sum(server.weights for server in servers)
-    awake, room = (
-        max((server.weights + server.runtime for server in servers), default=0),
-        limit - len(servers) * SLEEPER_BYTES,
-    )
-    asleep = f"asleep, the servers keep {weights / 1e9:.1f} GB of weights in the host's memory"
-    if config.residency == "sleep":
-        if awake > room:
-            raise BadInput(
-                f"serve.residency: awake, a server needs about {awake / 1e9:.1f} GB, and {len(servers)} of them asleep leave "
-                f"{max(room, 0) / 1e9:.1f} GB; write turns"
-            )
-        return "sleep", f"{asleep}; check that it has them"
-    if config.residency != "auto":
-        return config.residency, None
-    together = sum(server.total for server in servers)
-    if together <= limit:
-        return "resident", None
-    why = f"all servers together need {together / 1e9:.1f} GB and there are {limit / 1e9:.1f} GB"
-    host = device.host_memory_bytes
-    if device.kind == "cuda" and awake <= room and (host is None or weights < host):
-        return "sleep", f"{why}, so one is awake at a time; {asleep}" + (
-            "; check that it has them" if host is None else ""
-        )
-    return "turns", f"{why}, so they take turns"
 
 
-def _as_settled(
+def _with_residency(
     config: ServeConfig, residency: Residency, servers: int, device: Device
 ) -> tuple[ServeConfig, str | None]:
-    """The section as the servers get it: the one that is awake leaves the accelerator what the sleepers keep of it."""
+    """The section with the residency decided, and a note.
+
+    The server that is awake leaves the sleepers their part of the accelerator's memory.
+    """
     settled: dict[str, object] = {"residency": residency}
     note = None
     if residency == "sleep" and device.memory_bytes:
         room = floor(100 * (1 - servers * SLEEPER_BYTES / device.memory_bytes)) / 100
         if room < config.gpu_memory_utilization:
             settled["gpu_memory_utilization"] = room
-            note = f"gpu_memory_utilization is {room:.0%} for each of {servers} servers: what sleeps keeps about 1 GB a server"
+            note = (
+                f"gpu_memory_utilization is {room:.0%} for each of {servers} servers: "
+                "what sleeps keeps about 1 GB a server"
+            )
     return config.model_copy(update=settled), note
 
 
 def _rank(variant: ServedVariant, base: ModelRef) -> int:
-    """The rank of a variant's adapter, or the one it will be trained with."""
+    """The rank of a variant's adapter, trained or still to train."""
     assert variant.adapter is not None
     check_architecture(variant.name, base)
     if variant.adapter.exists() or variant.rank is None:

@@ -1,4 +1,4 @@
-"""Ready means that one token was generated: a server can say that it is healthy and die at its first request."""
+"""Checks that a server generates a token: a healthy server can still die at its first request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHOICE = re.compile(r'"choices":\s*\[\s*\{')
 
 
 async def is_healthy(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
-    """Whether vLLM's `/health` answers."""
+    """Whether vLLM's `/health` answers with 200."""
     try:
         async with session.get(address(endpoint, endpoint.beside("/health"))) as answer:
             return answer.status == 200
@@ -32,9 +32,9 @@ async def is_healthy(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool
 async def generate_token(
     session: aiohttp.ClientSession, endpoint: Endpoint, api: Api = "completions"
 ) -> None:
-    """Have the variant generate one token, asked as the load will ask it.
+    """Have the variant generate one token through the API that the load will use.
 
-    Raises SystemFailed with what its server answered instead.
+    Raises SystemFailed with the server's answer.
     """
     path, body = _BODIES[api]
     request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
@@ -43,18 +43,17 @@ async def generate_token(
             address(endpoint, endpoint.target(f"/{path}")), json=request, allow_redirects=False
         ) as answer:
             text = await answer.text(errors="replace")
-            if answer.status == 200 and _CHOICE.search(
-                text
-            ):  # whole, or as a stream from an API that knows nothing else
+            # A whole answer, or a stream from an API that knows nothing else.
+            if answer.status == 200 and _CHOICE.search(text):
                 return
-            refused = f"HTTP {answer.status} from /{path}: {text[:300]}"
+            problem = f"HTTP {answer.status} from /{path}: {text[:300]}"
     except (aiohttp.ClientError, TimeoutError) as error:
-        refused = f"{endpoint.base_url}/{path}: {error or type(error).__name__}"
+        problem = f"{endpoint.base_url}/{path}: {error or type(error).__name__}"
     raise SystemFailed(
-        f"{endpoint.variant}: no token could be generated", endpoint.redacted(refused)
+        f"{endpoint.variant}: no token could be generated", endpoint.redacted(problem)
     )
 
 
 def session(endpoint: Endpoint) -> aiohttp.ClientSession:
-    """For readiness and telemetry, not for measuring."""
+    """A session for readiness and telemetry, not for measuring."""
     return open_session(endpoint, aiohttp.ClientTimeout(total=TOKEN_TIMEOUT_S))

@@ -30,21 +30,21 @@ from serve.vllm.failures import ServerFailed, TakenOver, explain, last_words, te
 
 _POLL_S = 0.2
 _DYING_POLLS = 50
-# A process that does not run for so long was stopped, not swapped out.
 _STOPPED_S = 5.0
-_LOOK_S = 1.0
+"""A process in state "stopped" for so long did not just pause: somebody stopped it."""
+_CHECK_STOPPED_S = 1.0
 _HEALTH_S = 5.0
-# Beyond the warden's own grace.
-_LATE_S = 15.0
+_EXTRA_GRACE_S = 15.0
+"""How much longer than the supervisor's own grace period to wait for it."""
 PATIENCE_S = 60.0
-"""How long a server under load may take to say that it is healthy."""
+"""How long a server under load may take to answer `/health`."""
 _UNDER_LOAD = "while it was under load"
 
 
-class Server:
-    """A vLLM server behind a warden (see `warden`), which stops all its processes whatever becomes of this one.
+class VllmServer:
+    """A vLLM server under a `supervisor`, which stops all its processes whatever happens to ours.
 
-    It works in a temporary folder of its own, and answers on a port that nobody but its processes may listen on.
+    It works in its own temporary folder, and only its processes may listen on its port.
     `patience`: seconds without a sign of life after which it hangs.
     """
 
@@ -64,17 +64,20 @@ class Server:
 
     @property
     def endpoints(self) -> list[Endpoint]:
-        """One for each variant it serves."""
+        """One endpoint for each variant."""
         url = f"http://{HOST}:{self._port.number if self._port else 0}/v1"
         return [Endpoint(v.name, url, v.name, self._key) for v in self.plan.variants]
 
     @property
     def pid(self) -> int | None:
-        """The warden's, the root of the server's process tree."""
+        """Process id of the supervisor, the root of the server's process tree."""
         return self._process.pid if self._process else None
 
     async def start(self) -> float:
-        """Start and wait until every variant has generated a token; returns the seconds it took. Raises ServerFailed."""
+        """Start, and wait until every variant has generated a token. Returns the seconds it took.
+
+        Raises ServerFailed.
+        """
         began = time.monotonic()
         self._launch()
         try:
@@ -115,18 +118,21 @@ class Server:
             )
 
     def _environment(self, folder: Path) -> dict[str, str]:
-        """Temporary files and sockets lie in the server's folder; what torch compiled is kept, as it is without that."""
+        """Puts temporary files into the server's folder, torch's compiled code into the cache."""
         ours = {"TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
         asleep = sleep.ENVIRONMENT if sleep.OPTION in self.plan.arguments else {}
-        given = environment(self._key) | ours | asleep
-        # Not as the first variable: vLLM sets it again, and a process finds its title by where the first one lies.
-        given.setdefault(
+        variables = environment(self._key) | ours | asleep
+        # Not as the first variable: vLLM sets it again, and a process's title lies at the first.
+        variables.setdefault(
             "TORCHINDUCTOR_CACHE_DIR", str(cache_folder().absolute() / "torchinductor")
         )
-        return given
+        return variables
 
     async def _until_ready(self) -> None:
-        """Nothing is sent before the port is known to be ours, and no key to anybody else."""
+        """Wait for the port, for `/health` and for tokens.
+
+        Sends nothing before the port is known to be ours: no stranger gets the key.
+        """
         while not self._who_listens().ours:
             self._raise_if_dead("while it started")
             await asyncio.sleep(_POLL_S)
@@ -141,9 +147,8 @@ class Server:
                 try:
                     await generate_token(web, endpoint, variant.api)
                 except SystemFailed as refusal:
-                    for _ in range(
-                        _DYING_POLLS
-                    ):  # an engine that died of the request takes the server with it, in seconds
+                    # An engine that dies of the request takes the server with it, in seconds.
+                    for _ in range(_DYING_POLLS):
                         self._raise_if_dead("at its first token")
                         await asyncio.sleep(_POLL_S)
                     detail = f"{refusal.detail}\n{telling_lines(self._text())}"
@@ -154,54 +159,54 @@ class Server:
         return [variant.name for variant in self.plan.variants]
 
     def check_port(self) -> None:
-        """Raises ServerFailed where this server does not listen on its port, or another process does too."""
+        """Raises ServerFailed if this server does not listen on its port or shares it."""
         self._raise_if_dead(_UNDER_LOAD)
         if not self._who_listens().ours:
             raise self._failure("does not listen on its port any more")
 
     def _who_listens(self) -> Listeners:
-        """Raises ServerFailed where a process that is not of this server listens on its port."""
+        """Raises ServerFailed if a process outside this server listens on its port."""
         assert self._port is not None
-        seen = listeners(self._port.number, self._family())
-        if seen.strangers:
+        found = listeners(self._port.number, self._family())
+        if found.strangers:
             raise self._failure(
-                f"does not have its port {self._port.number} for itself: {', '.join(seen.strangers)} listens there; "
+                f"does not have its port {self._port.number} for itself: "
+                f"{', '.join(found.strangers)} listens there; "
                 "end that, or give serve.ports a range of free ones",
                 TakenOver,
             )
-        return seen
+        return found
 
     def _family(self) -> list[int]:
-        """The process ids of the warden and of everything that came from it."""
+        """Process ids of the supervisor and all its descendants."""
         return [self.pid, *supervisor.descendants(self.pid)] if self.pid is not None else []
 
     async def watch(self) -> None:
-        """Return never; raise ServerFailed when the server is gone, or gives no sign of life."""
-        family, runs_at = list(_processes(self._family())), time.monotonic()
-        looks_at = runs_at
+        """Never return; raise ServerFailed if the server is gone or gives no sign of life."""
+        family, last_running = list(_processes(self._family())), time.monotonic()
+        next_check = last_running
         over = asyncio.Event()
         health = asyncio.ensure_future(self._until_silent(over))
         try:
             while not health.done():
                 self._raise_if_dead(_UNDER_LOAD)
-                if (
-                    time.monotonic() >= looks_at
-                ):  # seldom, since it shares the event loop with the load
-                    looks_at += _LOOK_S
+                # Seldom: the check shares the event loop with the load.
+                if time.monotonic() >= next_check:
+                    next_check += _CHECK_STOPPED_S
                     if (stopped := next(filter(_is_stopped, family), None)) is None:
-                        runs_at = time.monotonic()
-                    elif time.monotonic() - runs_at > min(_STOPPED_S, self._patience):
+                        last_running = time.monotonic()
+                    elif time.monotonic() - last_running > min(_STOPPED_S, self._patience):
                         raise self._failure(
                             f"hangs: its process {stopped.pid} was stopped (SIGSTOP)"
                         )
                 await asyncio.sleep(_POLL_S)
             await health
         finally:
-            over.set()  # aiohttp takes a cancellation for its own timeout where both come at once
+            over.set()  # aiohttp mistakes a cancellation for its own timeout if both coincide
             health.cancel()
 
     async def _until_silent(self, over: asyncio.Event) -> None:
-        """Raises ServerFailed when the server does not say that it is healthy, and does not refuse either."""
+        """Raises ServerFailed if `/health` neither answers nor refuses in time."""
         async with session(self.endpoints[0]) as web:
             while not over.is_set():
                 try:
@@ -214,7 +219,7 @@ class Server:
                 await asyncio.sleep(_HEALTH_S)
 
     async def check_answers(self) -> None:
-        """Raises ServerFailed where the server does not generate a token in time."""
+        """Raises ServerFailed if the server does not generate a token in time."""
         async with session(self.endpoints[0]) as web:
             try:
                 async with asyncio.timeout(self._patience):
@@ -241,29 +246,29 @@ class Server:
             return log.read().decode(errors="replace")
 
     def release(self) -> None:
-        """Tell the warden to stop everything; at once, nothing is waited for."""
+        """Tell the supervisor to stop everything, without waiting."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     async def stop(self) -> None:
-        """Stop, and wait until no process is left and no temporary file."""
+        """Stop, and wait until no process and no temporary file is left."""
         self.release()
         if self._process is not None:
             await asyncio.to_thread(self._end)
         await asyncio.to_thread(self._held.close)
 
     def _end(self) -> None:
-        """Wait for the warden, in good time; what it leaves goes with the folder."""
+        """Wait for the supervisor, within a limit; processes it leaves go with the folder."""
         assert self._process is not None
         try:
-            self._process.wait(supervisor.GRACE_S + _LATE_S)
+            self._process.wait(supervisor.GRACE_S + _EXTRA_GRACE_S)
         except subprocess.TimeoutExpired:  # somebody stopped it
             self._process.kill()
             self._process.wait()
 
 
 def _processes(pids: Iterable[int]) -> Iterator[psutil.Process]:
-    """Those that are still there; a process is not taken for a later one of the same id."""
+    """The processes that still exist. A later process with the same id does not count."""
     for pid in pids:
         with suppress(psutil.Error):
             yield psutil.Process(pid)

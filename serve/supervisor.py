@@ -1,11 +1,14 @@
-"""Runs a command and ends its whole process tree with its parent: `python -I warden.py FOLDER COMMAND...`.
+"""Runs a command and kills its whole process tree when the parent exits.
 
-Two processes watch. The first starts the second, which starts the command; each inherits whatever
-descendants the other leaves. The second one's standard input is a pipe that the parent holds open.
-When the pipe closes (the parent stops the server, ends, or is killed by whatever signal), the command
-ends, or the first process is gone, the second ends everything that came from the command, and exits
-with the command's status. When the second is gone, the first does the same. The kernel ends the
-command where both die at once. FOLDER, the command's own, is removed at the end. Standard library only.
+`python -I supervisor.py FOLDER COMMAND...`
+
+Two processes watch. The first starts the second, and the second starts the command. Each inherits
+the descendants that the other leaves. The second one's standard input is a pipe that the parent
+holds open. The second kills everything that came from the command when one of these happens:
+the pipe closes (the parent stops the server, exits, or dies by any signal), the command ends, or
+the first process is gone. It exits with the command's status. If the second is gone, the first
+does the same. If both die at once, the kernel kills the command. At the end the supervisor
+removes FOLDER, which belongs to the command. It needs the standard library only.
 """
 
 from __future__ import annotations
@@ -31,17 +34,18 @@ from foundation.processes.end_with_parent import end_with
 GRACE_S = 5.0
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KILLED = 128
-"""A command that a signal ended has this status plus the signal's number, as in a shell."""
+"""As in a shell, a command that a signal killed has this status plus the signal's number."""
 
 _PR_SET_CHILD_SUBREAPER = 36
-# Memory that processes share, by the names that Python, torch and vLLM give it.
+# Shared memory, and how Python, torch and vLLM begin its names.
 _SHARED, _SHARED_NAMES = Path("/dev/shm"), ("psm_", "torch_", "vllm")
-# Python's resource tracker removes what those it served have left, once they are all gone.
+# Python's resource tracker removes its processes' shared memory after they are all gone.
 _TRACKER, _TRACKER_S = b"multiprocessing.resource_tracker", 2.0
 _STARTED_S = time.time()
 
 
 def main(folder: Path, command: list[str]) -> int:
+    """The first process: start the second, pass signals on, and return the command's status."""
     first, first_ended = os.getpid(), os.pidfd_open(os.getpid())
     adopt_orphans()
     second = os.fork()
@@ -60,7 +64,7 @@ def main(folder: Path, command: list[str]) -> int:
 
 
 def guard(command: list[str], folder: Path, first: int, first_ended: int) -> int:
-    """The second process: run the command until something ends."""
+    """The second process: run the command until it, the parent or the first process ends."""
     for number in STOPPING:
         signal.signal(number, close_pipe)
     adopt_orphans()
@@ -74,7 +78,7 @@ def guard(command: list[str], folder: Path, first: int, first_ended: int) -> int
     select.select([sys.stdin, ended, first_ended], [], [])
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGTERM)
-        os.killpg(child.pid, signal.SIGCONT)  # one that was stopped can't end
+        os.killpg(child.pid, signal.SIGCONT)  # a stopped process can't exit
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(GRACE_S)
     kill_descendants()
@@ -84,34 +88,37 @@ def guard(command: list[str], folder: Path, first: int, first_ended: int) -> int
 
 
 def exit_status(code: int) -> int:
+    """A `Popen.returncode` as a shell's exit status."""
     return code if code >= 0 else KILLED - code
 
 
 def close_pipe(*_: object) -> None:
-    """A signal to the warden is the same as the end of its parent."""
+    """Treat a signal to the supervisor as the end of its parent."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
-    os.dup2(
-        os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno()
-    )  # closed, its number would be the next file's
+    # Replaced, not closed: the next file to open would get the number.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of every descendant whose own parent dies, so that none can slip away."""
+    """Make this process the parent of every descendant whose own parent dies: none can escape."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def clear_away(folder: Path) -> None:
-    """End what the other process left, and remove the folder; the one around it too, where its owner is dead."""
+    """Kill what the other process left and remove the folder.
+
+    Removes the folder around it too if its owner is dead.
+    """
     kill_descendants()
     sweep(folder)
     sweep_dead(folder.parent.parent)
 
 
 def kill_descendants() -> None:
-    """SIGKILL children until there are none; the orphans of each become children in turn.
+    """Send SIGKILL to children until none is left; the orphans of each become children in turn.
 
-    Resource trackers are left time to remove shared memory; what is left of it then is removed here.
+    Resource trackers get time to remove shared memory. The rest of it is removed here.
     """
     shared = shared_memory(descendants(os.getpid()))
     deadline = time.monotonic() + _TRACKER_S
@@ -129,34 +136,36 @@ def kill_descendants() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    found = []
+    """Process ids of the children of all threads of a process."""
+    pids: list[int] = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += map(int, file.read_text(encoding="utf-8", errors="replace").split())
-    return found
+            pids += map(int, file.read_text(encoding="utf-8", errors="replace").split())
+    return pids
 
 
 def descendants(pid: int) -> Iterator[int]:
+    """Process ids of children, their children, and so on."""
     for child in children_of(pid):
         yield child
         yield from descendants(child)
 
 
 def is_tracker(pid: int) -> bool:
+    """Whether a process is Python's resource tracker."""
     with contextlib.suppress(OSError):
         return _TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
 
 
 def shared_memory(pids: Iterator[int]) -> set[Path]:
-    """The shared memory that some processes have mapped, and that a process of theirs made: it is younger than this one."""
+    """Shared memory that the processes have mapped and that is younger than this process."""
     files: set[Path] = set()
     for pid in pids:
         with contextlib.suppress(OSError):
-            lines = (
-                Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-            )
-            files |= {Path(line.split(maxsplit=5)[5]) for line in lines if f" {_SHARED}/" in line}
+            maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in maps.splitlines() if f" {_SHARED}/" in line]
+            files |= {Path(line.split(maxsplit=5)[5]) for line in lines}
     return {
         file
         for file in files

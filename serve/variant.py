@@ -1,4 +1,4 @@
-"""What is to be served under a variant's name."""
+"""What a server serves under a variant's name."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from foundation.models.model import ModelRef
 
 @dataclass(frozen=True)
 class PlannedWeights:
-    """Weights of a checkpoint that is still to be made, as far as its source is on this machine.
+    """Weights of a checkpoint that does not exist yet, if its source is on this machine.
 
-    `full_precision` counts the weights that nothing rounds. `rounded_bytes` bounds the size of the others from above.
+    `full_precision`: the number of weights that nothing rounds.
+    `rounded_bytes`: an upper bound for the size of the others.
     """
 
     full_precision: int
@@ -23,12 +24,15 @@ class PlannedWeights:
 
 @dataclass(frozen=True)
 class ServedVariant:
-    """A checkpoint, a checkpoint with an adapter beside it, or (with `elsewhere`) an API that is already running.
+    """A checkpoint, a checkpoint with an adapter, or (`elsewhere`) an API that already runs.
 
-    Neither folder needs to be there when it is checked. `rank` is that of an adapter still to be trained; `bits`: those of a
-    weight, where the experiment quantizes the checkpoint; `planned`: what it will hold, while its folder is not there.
-    `template`: the text of the chat template that its adapter was trained with, where it is not the checkpoint's. `api`: how it
-    will be asked.
+    Checks also work before the checkpoint's or the adapter's folder exists.
+    `rank`: the rank of an adapter that is not trained yet.
+    `bits`: the bits of a weight if the experiment quantizes the checkpoint.
+    `planned`: what the checkpoint will hold, while its folder does not exist.
+    `template`: the text of the chat template that the adapter was trained with; None if it is
+    the checkpoint's own.
+    `api`: the API that the load will use.
     """
 
     name: str

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.analysis.journals import Size, write_run
+from foundation.processor import processor_name
 
 MILLION = 1_000_000
 MOST_S, MOST_GB = 60.0, 2.0
@@ -41,7 +42,7 @@ def main() -> int:
             f"{size.variants} variants x {size.blocks} blocks x {size.in_block:,} requests x "
             f"{size.chunks} chunks, "
             f"{journals:.2f} GB of journals\n"
-            f"{_processor()}, one core, load average {os.getloadavg()[0]:.1f}\n"
+            f"{processor_name()}, one core, load average {os.getloadavg()[0]:.1f}\n"
         )
         print("| | wall | CPU | peak memory |\n|---|---|---|---|")
         costs, digests = [], []
@@ -79,14 +80,6 @@ def report(run: Path) -> Cost:
         raise RuntimeError(f"dyno report ended with {os.waitstatus_to_exitcode(status)}")
     return Cost(
         time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e9
-    )
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-        "unknown processor",
     )
 
 

@@ -18,7 +18,7 @@ import psutil
 from foundation.files.scratch import PREFIX
 from foundation.run.journal import Journal, read_journal
 
-VICTIMS = ("dyno", "warden", "API server", "engine")
+VICTIMS = ("dyno", "supervisor", "API server", "engine")
 # How long after a kill what is left may need to go: vLLM is given five seconds to end by itself.
 PATIENCE_S = 30.0
 _EVERY_S = 2.0
@@ -67,8 +67,8 @@ class Watched:
             self.shared |= shared_memory(process.pid)
             if process is dyno:
                 found["dyno"].append(process)
-            elif "warden.py" in line:
-                found["warden"].append(process)
+            elif "supervisor.py" in line:
+                found["supervisor"].append(process)
             elif "vllm.entrypoints.openai.api_server" in line:
                 found["API server"].append(process)
             elif "resource_tracker" not in line and _is_below(process, found["API server"]):

@@ -29,6 +29,7 @@ from benchmarks.measuring_path.score import (
 from benchmarks.measuring_path.tool import Load, Tool
 from benchmarks.measuring_path.tools import installed
 from benchmarks.measuring_path.watch import Watch
+from foundation.processor import processor_name
 from loadgen.calibration import measure_requests
 from loadgen.emulator.process import emulator, read_truth
 from loadgen.event_loop import run
@@ -150,16 +151,8 @@ def measure(tool: Tool, rate: float, streams: int, seconds: float, ttft: str = "
 
 
 def _machine() -> str:
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        "",
-    )
     return (
-        f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"{processor_name()}, {os.cpu_count()} cores, Linux {platform.release()}, "
         f"Python {platform.python_version()}, {KIND} receiver"
     )
 

@@ -16,7 +16,7 @@ from dyno.pipeline.environment import hardware, versions
 from foundation.data.examples import Example
 from foundation.files.content_hash import file_sha256, folder_contents, identity_of
 from foundation.models.model import ModelRef
-from foundation.path_fields import there_is
+from foundation.path_fields import path_exists
 
 # Of the hardware, what times depend on. Another kernel or more free memory is no other machine.
 _MACHINE = ("cpu", "cores", "instruction_sets", "accelerators")
@@ -39,7 +39,7 @@ def look(
         hashes["dataset"] = file_sha256(source.file)
     named = [stage.trace.file for stage in workload.stages if stage.trace]
     options = [Path(value) for value in experiment.serve.engine.values() if isinstance(value, str)]
-    named += [file for file in options if there_is(file) and file.is_file()]
+    named += [file for file in options if path_exists(file) and file.is_file()]
     named += experiment.finetune.files.values() if experiment.finetune else ()
     machine: dict[str, object] = {**hardware()}
     return Outside(

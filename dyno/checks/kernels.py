@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dyno.experiment.schema import Experiment
-from dyno.pipeline.environment import compute_capability
 from foundation.errors import BadInput
+from foundation.gpus import compute_capability
 from foundation.models.model import ModelRef
 from serve.device import device_for
 from serve.vllm.quantization import FORMATS, stored_formats, why_not_on_cpu, why_not_on_cuda

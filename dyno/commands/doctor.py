@@ -7,9 +7,10 @@ from typing import get_args
 
 from rich.table import Table
 
-from dyno.pipeline.environment import Hardware, compute_capability, environment
+from dyno.pipeline.environment import Hardware, environment
 from dyno.terminal.progress import open_console
 from finetune.config import FinetuneConfig
+from foundation.gpus import compute_capability
 from foundation.processor import computes_bfloat16, fast_dtype
 from quantize.methods import METHODS
 

@@ -19,7 +19,7 @@ from foundation.errors import BadInput
 from foundation.files.text_file import check_encoding
 from foundation.http.endpoint import ADDRESS
 from foundation.names import Name
-from foundation.path_fields import FileOrName, Place
+from foundation.path_fields import FileOrName, PathField
 from foundation.run.records import PLAIN
 from foundation.section import Section, nearest
 from foundation.units import Seconds, Share
@@ -38,7 +38,7 @@ def is_own(name: str | None) -> bool:
     return name is not None and _OWN.fullmatch(name) is not None
 
 
-Adapter = Annotated[str, Place(or_name=True, unless=is_own)]
+Adapter = Annotated[str, PathField(or_name=True, unless=is_own)]
 
 
 class DataConfig(Section):

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TypedDict
 import psutil
 
 from foundation.files.atomic_write import write_whole
-from foundation.machine import processor_name
-from foundation.processor import instruction_sets
+from foundation.gpus import gpu_descriptions
+from foundation.processor import instruction_sets, processor_name
 from foundation.run.json_files import read_environment
 
 PACKAGES = (
@@ -76,7 +75,7 @@ def hardware() -> Hardware:
         "cores": os.cpu_count(),
         "instruction_sets": list(instruction_sets()),
         "memory_bytes": psutil.virtual_memory().total,
-        "accelerators": accelerators(),
+        "accelerators": gpu_descriptions(),
         "system": f"{platform.system()} {platform.release()}",
     }
 
@@ -90,25 +89,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return installed
-
-
-def accelerators() -> list[str]:
-    """Name, memory and driver of each NVIDIA GPU, as nvidia-smi prints them."""
-    return _query_gpus("name,memory.total,driver_version")
-
-
-def compute_capability() -> float | None:
-    """The lowest of this machine's NVIDIA GPUs (8.9 for Ada, 9.0 for Hopper); None without one."""
-    lines = _query_gpus("compute_cap")
-    return min((float(line) for line in lines if line.replace(".", "", 1).isdigit()), default=None)
-
-
-def _query_gpus(fields: str) -> list[str]:
-    """A line of nvidia-smi for each GPU; no line without nvidia-smi, or if it fails."""
-    if not shutil.which("nvidia-smi"):
-        return []
-    output = _output("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", timeout_s=20)
-    return [line.strip() for line in (output or "").splitlines() if line.strip()]
 
 
 def commit() -> str | None:
@@ -126,7 +106,7 @@ def commit() -> str | None:
     return head.strip() + ("+changes" if (changes or "").strip() else "")
 
 
-def _output(*command: str, timeout_s: float | None = None) -> str | None:
+def _output(*command: str) -> str | None:
     """What a command prints; None if it fails."""
     process = subprocess.run(
         command,
@@ -134,6 +114,5 @@ def _output(*command: str, timeout_s: float | None = None) -> str | None:
         encoding="utf-8",
         errors="replace",
         check=False,
-        timeout=timeout_s,
     )
     return process.stdout if process.returncode == 0 else None

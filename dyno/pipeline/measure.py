@@ -72,11 +72,11 @@ class _Measurement:
     times: BlockTimes = field(default_factory=BlockTimes)
 
     def __post_init__(self) -> None:
-        workload, serve = self.prepared.experiment.workload, self.prepared.experiment.serve
+        workload = self.prepared.experiment.workload
         answers = partial(reach, workload=workload, log=self.progress.log)
         patience = workload.deadlines.first
         self._hosting = Hosting(
-            self.plan, serve, self.out.logs, self.progress, answers, self.out.telemetry, patience
+            self.plan, self.out.logs, self.progress, answers, self.out.telemetry, patience
         )
         self._stop = Stopping(self.progress.log)
         self._began = time.monotonic()

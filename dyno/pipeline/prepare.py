@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from finetune.config import FinetuneConfig
 from foundation.data.examples import Example, PromptStyle, render
 from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
+from foundation.files.disk_space import free_bytes
 from foundation.models.model import ModelRef
 from foundation.models.tokenizer import ModelTokenizer
 from foundation.path_fields import resolved
@@ -235,7 +235,7 @@ def _check_quantization(prepared: Prepared) -> None:
 def check_disk(prepared: Prepared, run: RunDirectory) -> None:
     """Raises BadInput where the checkpoints this run will write would not fit."""
     needed = sum(base.size_bytes() for _, base in prepared.unmade(run))
-    free = shutil.disk_usage(run.path).free
+    free = free_bytes(run.path)
     if needed > free:
         raise BadInput(
             f"{run.path}: the checkpoints need up to {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free; "

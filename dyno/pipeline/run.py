@@ -15,13 +15,14 @@ from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.begin import begin
 from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.decide import decide, run_inputs, settled
-from dyno.pipeline.environment import accelerators, note_requests
+from dyno.pipeline.environment import note_requests
 from dyno.pipeline.measure import Decisions, measure
 from dyno.pipeline.prepare import check_disk
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.training import make_adapter
 from dyno.pipeline.variants import write_variants
+from foundation.gpus import gpu_descriptions
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
 from loadgen.event_loop import run as run_loop
@@ -71,7 +72,7 @@ def pace_here(prepared: Prepared, serving: serve.ServePlan, progress: Progress) 
     """How fast this machine does what the experiment asks of it."""
     device = device_for(prepared.experiment.serve).kind
     works_here = bool(serving.servers or prepared.experiment.finetune)
-    at_hand = works_here and (device == "cpu" or bool(accelerators()))
+    at_hand = works_here and (device == "cpu" or bool(gpu_descriptions()))
     return pace_of(device, at_hand=at_hand, progress=progress)
 
 

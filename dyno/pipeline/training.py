@@ -207,7 +207,7 @@ async def _ask(
         transport=asked.transport,
     )
     answers = partial(reach, workload=workload, log=progress.log)
-    hosting = serve.Hosting(plan, experiment.serve, run.logs, progress, answers)
+    hosting = serve.Hosting(plan, run.logs, progress, answers)
     async with hosting.round([teacher.name]) as endpoints:
         progress.stage(f"ask {teacher.name}", len(questions), "requests")
         endpoint, style = endpoints[teacher.name], teacher.prompt or PLAIN

@@ -1,4 +1,4 @@
-"""From the section `serve` to vLLM's command line and environment."""
+"""Turns the section `serve` into vLLM's command line and environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
 from foundation.models.model import ModelRef
-from foundation.path_fields import there_is
+from foundation.path_fields import path_exists
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.variant import ServedVariant
@@ -21,7 +21,7 @@ from serve.vllm.lora import max_lora_rank
 from serve.vllm.options import ask_parser
 from serve.vllm.supported_models import other_plugins, quantization_formats
 
-# Options that have a field of their own in the section, and options that are this program's to set.
+# Options with their own field in the section, and options that only this program sets.
 _FIELDS = {
     "dtype": "dtype",
     "max-model-len": "max_model_len",
@@ -33,8 +33,9 @@ _FIELDS = {
     "trust-remote-code": "trust_remote_code",
 }
 _OURS = {
-    "model", "served-model-name", "host", "uds", "api-key", "config", "headless", "api-server-count",
-    "enable-lora", "lora-modules", "max-lora-rank", "max-loras", "enable-per-request-metrics", "enable-sleep-mode",
+    "model", "served-model-name", "host", "uds", "api-key", "config", "headless",
+    "api-server-count", "enable-lora", "lora-modules", "max-lora-rank", "max-loras",
+    "enable-per-request-metrics", "enable-sleep-mode",
 }  # fmt: skip
 
 
@@ -45,15 +46,15 @@ def command_line(
     config: ServeConfig,
     device: Device,
 ) -> tuple[str, ...]:
-    """vLLM's arguments for a server of these variants of one model, all without an adapter or all with one; `ranks` by variant.
+    """vLLM's arguments for a server of variants of one model, without host and port.
 
-    Host and port come when the server starts. The flags are the same for every server but for what an adapter needs.
+    Either all variants have an adapter or none has. `ranks`: adapter ranks by variant.
+    Servers' flags differ only by what an adapter needs.
     """
     line = [f"--model={model.path.absolute()}", *_names(variants), f"--dtype={config.dtype}"]
+    # vLLM would read these files as a model in Mistral's own format.
     if any(model.path.glob("consolidated*.safetensors")):
-        line.append(
-            "--load-format=safetensors"
-        )  # vLLM would take these for a model of Mistral's own form
+        line.append("--load-format=safetensors")
     if config.max_model_len is not None:
         line.append(f"--max-model-len={config.max_model_len}")
     if config.enforce_eager:
@@ -66,14 +67,7 @@ def command_line(
         line.append(f"--gpu-memory-utilization={config.gpu_memory_utilization}")
     if config.tensor_parallel > 1:
         line.append(f"--tensor-parallel-size={config.tensor_parallel}")
-    adapters = [v for v in variants if v.adapter is not None]
-    if adapters:
-        line += ["--enable-lora", f"--max-loras={len(adapters)}"]
-        line.append(f"--max-lora-rank={max_lora_rank(max(ranks[v.name] for v in adapters))}")
-        line += [
-            "--lora-modules",
-            *(json.dumps({"name": v.name, "path": str(v.adapter.absolute())}) for v in adapters),
-        ]
+    line += _lora_options({v.name: v.adapter for v in variants if v.adapter is not None}, ranks)
     if config.residency == "sleep":
         line.append(sleep.OPTION)
     return (
@@ -84,15 +78,31 @@ def command_line(
     )
 
 
+def _lora_options(adapters: Mapping[str, Path], ranks: Mapping[str, int]) -> list[str]:
+    if not adapters:
+        return []
+    modules = [
+        json.dumps({"name": name, "path": str(adapter.absolute())})
+        for name, adapter in adapters.items()
+    ]
+    return [
+        "--enable-lora",
+        f"--max-loras={len(adapters)}",
+        f"--max-lora-rank={max_lora_rank(max(ranks[name] for name in adapters))}",
+        "--lora-modules",
+        *modules,
+    ]
+
+
 def _names(variants: Sequence[ServedVariant]) -> list[str]:
-    """The model names a server answers to. Beside adapters the bare base gets one that no variant can have."""
+    """A server's model names. With adapters, the base gets a name that no variant can have."""
     if variants[0].adapter is not None:
         return [f"--served-model-name={variants[0].name}/base"]
     return ["--served-model-name", *(v.name for v in variants)]
 
 
 def template_option(template: str | None, file: Path) -> list[str]:
-    """The option that has a server render chats with this template, written to `file`; none for the model's own."""
+    """The option for this chat template, which goes to `file`; none for the model's own."""
     if template is None:
         return []
     write_whole(file, template)
@@ -111,19 +121,24 @@ def _engine_options(engine: Mapping[str, str | int | float | bool]) -> list[str]
 
 
 def _located(value: str | int | float) -> str | int | float:
-    """A file or folder that lies here is still meant where the server works, in a folder of its own."""
-    is_path = isinstance(value, str) and bool(set("/.") & set(value))
-    return str(Path(value).absolute()) if is_path and there_is(Path(str(value))) else value
+    """Makes the path of an existing file absolute: the server works in another folder."""
+    if not isinstance(value, str) or not set("/.") & set(value):
+        return value
+    path = Path(value)
+    return str(path.absolute()) if path_exists(path) else value
 
 
 def _dashed(key: str) -> str:
-    """vLLM takes underscores for dashes, up to the first dot (`compilation-config.max_autotune`)."""
+    """The option's name with dashes up to the first dot (`compilation-config.max_autotune`)."""
     name, dot, rest = key.removeprefix("--").partition(".")
     return name.replace("_", "-") + dot + rest
 
 
 def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) -> None:
-    """Hold `serve.engine` against the installed vLLM's own parser. Raises BadInput for a name or value it does not take."""
+    """Check `serve.engine` with the installed vLLM's own parser.
+
+    Raises BadInput for a name or value that the parser refuses.
+    """
     for key in config.engine:
         if (name := _dashed(key).removeprefix("no-")) in _FIELDS:
             raise BadInput(f"serve.engine.{key}: write serve.{_FIELDS[name]} instead")
@@ -136,8 +151,8 @@ def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) ->
         name = f"--{_dashed(key).partition('.')[0]}"
         if name not in answer.options:
             close = difflib.get_close_matches(name, answer.options, n=1, cutoff=0.6)
-            meant = f" (did you mean {close[0].removeprefix('--')!r}?)" if close else ""
-            raise BadInput(f"serve.engine.{key}: vLLM {answer.version} has no such option{meant}")
+            hint = f" (did you mean {close[0].removeprefix('--')!r}?)" if close else ""
+            raise BadInput(f"serve.engine.{key}: vLLM {answer.version} has no such option{hint}")
         if value is False and f"--no-{name.removeprefix('--')}" not in answer.options:
             raise BadInput(
                 f"serve.engine.{key}: can't be set to false in vLLM {answer.version}; leave it out"
@@ -147,38 +162,43 @@ def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) ->
 
 
 def check_installed() -> None:
-    """Raises BadInput where there is no vLLM to serve with."""
+    """Raises BadInput if vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise BadInput(
-            "vLLM is not installed; pip install 'tunedyno[cpu]' or 'tunedyno[cuda]', or use variants with a url"
+            "vLLM is not installed; pip install 'tunedyno[cpu]' or 'tunedyno[cuda]', "
+            "or use variants with a url"
         )
 
 
 def check_checkpoint(variant: str, model: ModelRef) -> None:
-    """Raises BadInput for a checkpoint whose quantization the installed vLLM does not know, or needs a plugin for."""
+    """Raises BadInput if the installed vLLM, with its plugins, lacks the checkpoint's format."""
     if not (model.path / "config.json").is_file():
         return
-    about = model.config()
-    quantization = about.get("quantization_config", about.get("compression_config"))
+    settings = model.config()
+    quantization = settings.get("quantization_config", settings.get("compression_config"))
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     if method is None:
         return
     if method == "bitsandbytes" and not serves_bitsandbytes():
         raise BadInput(
-            f"variants.{variant}: a bitsandbytes checkpoint is served through vllm-bnb-plugin, which is not installed; "
-            "pip install --no-deps vllm-bnb-plugin"
+            f"variants.{variant}: a bitsandbytes checkpoint is served through vllm-bnb-plugin, "
+            "which is not installed; pip install --no-deps vllm-bnb-plugin"
         )
     name = str(method).lower().replace("compressed_tensors", "compressed-tensors")
     formats = quantization_formats()
     if formats and name not in formats | {"bitsandbytes"} and not other_plugins():
         raise BadInput(
-            f"variants.{variant}: {model.path}/config.json: quant_method: the installed vLLM knows no format {method!r}; "
+            f"variants.{variant}: {model.path}/config.json: quant_method: "
+            f"the installed vLLM knows no format {method!r}; "
             "name the unquantized model, and write quantize for a format of it"
         )
 
 
 def serves_bitsandbytes() -> bool:
-    """Whether the installed vLLM loads bitsandbytes checkpoints: by itself, as its older releases do, or through its plugin."""
+    """Whether the installed vLLM loads bitsandbytes checkpoints.
+
+    Its older releases do so themselves, newer ones need a plugin.
+    """
     if importlib.util.find_spec("vllm_bnb_plugin") is not None:
         return True
     vllm = importlib.util.find_spec("vllm")
@@ -190,10 +210,12 @@ def serves_bitsandbytes() -> bool:
 
 
 def environment(api_key: str) -> dict[str, str]:
-    """A server's: this process's own, nothing reported or fetched, and the API key, which a command line would show to all."""
-    inherited = {
-        key: value for key, value in os.environ.items() if key != "VLLM_CPU_KVCACHE_SPACE"
-    }  # outvotes the command line
+    """A server's environment: this process's, without usage reports and downloads.
+
+    It carries the API key, since everybody on the machine can read a command line.
+    """
+    # This variable would override the command line.
+    inherited = {key: value for key, value in os.environ.items() if key != "VLLM_CPU_KVCACHE_SPACE"}
     return {
         **inherited,
         "HF_HUB_OFFLINE": "1",

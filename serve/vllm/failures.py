@@ -1,4 +1,4 @@
-"""What is said of a server that failed: from its log to the cause in plain words."""
+"""Finds the cause of a server's failure in its log, in plain words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Literal
 from foundation.errors import SystemFailed
 
 Kind = Literal[
-    "out_of_memory", "killed", "port_taken", "model_len", "unsupported_architecture", "unsupported_quantization",
-    "unsupported_adapter", "missing_file", "other",
+    "out_of_memory", "killed", "port_taken", "model_len", "unsupported_architecture",
+    "unsupported_quantization", "unsupported_adapter", "missing_file", "other",
 ]  # fmt: skip
 
 MOST_LINES = 15
@@ -29,7 +29,10 @@ class Cause:
 
 
 class ServerFailed(SystemFailed):
-    """A server did not start, died, hung or was taken for another: the failure of the variants that it serves."""
+    """A server did not start, died or hung, or another process answers in its place.
+
+    `variants`: those it serves; they fail with it.
+    """
 
     def __init__(self, message: str, detail: str, variants: Iterable[str]) -> None:
         super().__init__(message, detail)
@@ -37,17 +40,19 @@ class ServerFailed(SystemFailed):
 
 
 class TakenOver(ServerFailed):
-    """Another process listens on the server's port: what was answered there may be its answer."""
+    """Another process listens on the server's port, so earlier answers may be its own."""
 
 
-# In this order: vLLM logs one error many times, wrapped in ever more general ones, so the most telling pattern comes first.
+# Ordered: vLLM wraps an error in ever more general ones, so the most specific patterns come first.
 _CAUSES: list[tuple[Kind, str, str]] = [
     (
         "out_of_memory",
-        r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator: can't allocate|Cannot allocate memory|\bMemoryError\b"
-        r"|No available memory for the cache blocks|is less than (?:desired|requested) \S+ ?memory|is less than requested memory"
+        r"OutOfMemoryError|CUDA out of memory|DefaultCPUAllocator: can't allocate"
+        r"|Cannot allocate memory|\bMemoryError\b|No available memory for the cache blocks"
+        r"|is less than (?:desired|requested) \S+ ?memory|is less than requested memory"
         r"|KV cache is needed, which is larger than the available",
-        "out of memory; write a smaller serve.kv_cache or serve.max_model_len, or let servers take turns",
+        "out of memory; write a smaller serve.kv_cache or serve.max_model_len, "
+        "or let servers take turns",
     ),
     (
         "port_taken",
@@ -61,8 +66,8 @@ _CAUSES: list[tuple[Kind, str, str]] = [
     ),
     (
         "unsupported_architecture",
-        r"Model architectures \[.*?\] (?:are not supported|failed to be inspected)|does not recognize this architecture"
-        r"|has no vLLM implementation",
+        r"Model architectures \[.*?\] (?:are not supported|failed to be inspected)"
+        r"|does not recognize this architecture|has no vLLM implementation",
         "vLLM does not support this model's architecture",
     ),
     (
@@ -73,14 +78,15 @@ _CAUSES: list[tuple[Kind, str, str]] = [
     ),
     (
         "unsupported_adapter",
-        r"LoRA rank \d+ is greater than|expected target modules in|Adapter bias is not supported|does not support LoRA yet"
-        r"|vLLM does not (?:yet )?support \S*(?:DoRA|LoRA)",
+        r"LoRA rank \d+ is greater than|expected target modules in|Adapter bias is not supported"
+        r"|does not support LoRA yet|vLLM does not (?:yet )?support \S*(?:DoRA|LoRA)",
         "vLLM can't serve this adapter on this base; write merge instead of adapter",
     ),
     (
         "missing_file",
-        r"No adapter found for|Cannot find any model weights|Couldn't instantiate the backend tokenizer"
-        r"|No such file or directory: '|Repo id must be in the form|does not appear to have a file named",
+        r"No adapter found for|Cannot find any model weights"
+        r"|Couldn't instantiate the backend tokenizer|No such file or directory: '"
+        r"|Repo id must be in the form|does not appear to have a file named",
         "a file of the model or the adapter is missing",
     ),
     (
@@ -90,71 +96,73 @@ _CAUSES: list[tuple[Kind, str, str]] = [
     ),
 ]
 
-# How vLLM's processes begin a log line: "(EngineCore pid=16181) ERROR 11-21 22:44:45 [core.py:1510] ".
+# The beginning of vLLM's log lines: "(EngineCore pid=16181) ERROR 11-21 22:44:45 [core.py:1510] ".
 _PREFIX = r"^(?:\(\S+ pid=\d+\) )?(?:(?P<level>[A-Z]+) \d\d-\d\d \S+ \[\S+\] )?"
-_LINE = re.compile(_PREFIX + r"(?P<said>.*)$")
+_LINE = re.compile(_PREFIX + r"(?P<message>.*)$")
 _BAD = frozenset({"ERROR", "CRITICAL", "FATAL"})
 _THROWN = r"(?:\w+\.)*\w*(?:Error|Exception)\b.*|\w+\.py: error: .+"
-_EXCEPTION = re.compile(_PREFIX + rf"(?P<said>{_THROWN})$", re.MULTILINE)
-# Frames of tracebacks, and what a server says only because it ends: its web server shutting down, leaks found at exit.
+_EXCEPTION = re.compile(_PREFIX + rf"(?P<message>{_THROWN})$", re.MULTILINE)
+# Frames of tracebacks, and messages of every exit: its web server shutting down, leaks.
 _CHATTER = re.compile(
-    r"^(?: {4}| {2}File |Traceback |During handling of|The above exception was|\s*$)|launcher\.py:\d+\] Route: |nanobind"
-    r"|^ - (?:leaked|\.\.\. skipped)|resource_tracker|warnings\.warn|^INFO: {4}|\[shutdown\]|errors\.pydantic\.dev"
-    r"|\d+% Completed \||\d+%\|"
+    r"^(?: {4}| {2}File |Traceback |During handling of|The above exception was|\s*$)"
+    r"|launcher\.py:\d+\] Route: |nanobind|^ - (?:leaked|\.\.\. skipped)|resource_tracker"
+    r"|warnings\.warn|^INFO: {4}|\[shutdown\]|errors\.pydantic\.dev|\d+% Completed \||\d+%\|"
 )
 
 
 def explain(log: str, exit_code: int) -> Cause:
-    """The cause that a server's log shows. `exit_code` as a shell has it: over 128, a signal ended the server."""
+    """The cause of a server's death. `exit_code`: a shell's, over 128 for a signal."""
     for kind, pattern, sentence in _CAUSES:
         if re.search(pattern, log):
             return Cause(kind, sentence)
     if exceptions := list(_EXCEPTION.finditer(log)):
-        return Cause("other", exceptions[-1]["said"][:LINE_LENGTH])
+        return Cause("other", exceptions[-1]["message"][:LINE_LENGTH])
     if (number := abs(exit_code) % 128) in set(signal.Signals) and not 0 <= exit_code <= 128:
         return Cause("killed", f"{signal.Signals(number).name} ended it, from outside")
     return Cause("other", f"it ended with exit code {exit_code}")
 
 
 def telling_lines(log: str) -> str:
-    """What a log says of a failure, each thing once, the first and so most telling things first: errors and exceptions with
-    the lines that belong to them, without tracebacks' frames. Where there is none, what was printed after the last log line.
+    """A log's errors and exceptions with the lines that belong to them, in order, each once.
+
+    Leaves out the frames of tracebacks. Without an error: the lines printed after the last log
+    line.
     """
     errors: list[str] = []
     printed: list[str] = []
     goes_on = False
     for line in log.splitlines():
-        is_logged, level, said = _parsed(line)
-        is_error = level in _BAD or (level is None and re.match(_THROWN, said) is not None)
+        is_logged, level, message = _parsed(line)
+        is_error = level in _BAD or (level is None and re.match(_THROWN, message) is not None)
         goes_on = is_error or (goes_on and not is_logged and bool(line.strip()))
         if is_logged:
             printed.clear()
-        if _is_chatter(line, said):
+        if _is_chatter(line, message):
             continue
         if goes_on:
-            errors.append(said[:LINE_LENGTH].rstrip())
+            errors.append(message[:LINE_LENGTH].rstrip())
         elif not is_logged:
-            printed.append(said[:LINE_LENGTH].rstrip())
+            printed.append(message[:LINE_LENGTH].rstrip())
     return "\n".join(list(dict.fromkeys(errors))[:MOST_LINES] or printed[-LAST_WORDS:])
 
 
 def last_words(log: str) -> str:
-    """What a server was doing last, for one that does nothing more."""
-    said = [
-        said[:LINE_LENGTH].rstrip()
+    """The last messages of a server that hangs."""
+    messages = [
+        message[:LINE_LENGTH].rstrip()
         for line in log.splitlines()
-        for _, _, said in [_parsed(line)]
-        if not _is_chatter(line, said)
+        for _, _, message in [_parsed(line)]
+        if not _is_chatter(line, message)
     ]
-    return "\n".join(said[-LAST_WORDS:])
+    return "\n".join(messages[-LAST_WORDS:])
 
 
 def _parsed(line: str) -> tuple[bool, str | None, str]:
-    """Whether a line is a logger's, its level, and what it says."""
+    """Whether a line comes from a logger, its level, and its message."""
     parts = _LINE.match(line)
     assert parts is not None  # everything matches
-    return parts.start("said") > 0, parts["level"], parts["said"]
+    return parts.start("message") > 0, parts["level"], parts["message"]
 
 
-def _is_chatter(line: str, said: str) -> bool:
-    return _CHATTER.search(said) is not None or _CHATTER.search(line) is not None
+def _is_chatter(line: str, message: str) -> bool:
+    return _CHATTER.search(message) is not None or _CHATTER.search(line) is not None

@@ -1,6 +1,7 @@
-"""Whether vLLM can serve an adapter beside its base: by `adapter_config.json` here, by its tensors in `adapter_file`.
+"""Whether vLLM can serve an adapter beside its base, by `adapter_config.json`.
 
-vLLM refuses an adapter only when it loads it (`vllm/lora/peft_helper.py` holds its rules), a minute too late and as an HTTP 500.
+`lora_tensors` checks the adapter's tensors. vLLM itself refuses an adapter only when it loads it
+(its rules: `vllm/lora/peft_helper.py`): a minute too late, and as an HTTP 500.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from foundation.models.lora import WEIGHTS
 from serve.vllm.lora_tensors import MERGE
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What `--max-lora-rank` takes (`vllm/config/lora.py`)."""
+"""The values of `--max-lora-rank` (`vllm/config/lora.py`)."""
 
-# Starts that leave the base as it is; PiSSA, OLoRA, CorDA and LoftQ change its weights, so that the adapter alone is not enough.
+# Initializations that keep the base's weights. PiSSA, OLoRA, CorDA and LoftQ change them, so that
+# the adapter alone is not enough.
 _PLAIN_INITS = {"gaussian", "eva", "orthogonal", "mica", "lora_ga"}
 
 _REQUIRED = ("r", "lora_alpha", "target_modules")
 
 
 def lora_rank(variant: str, adapter: Path) -> int:
-    """The highest rank in an adapter. Raises BadInput with the reason where vLLM would not serve it."""
+    """The highest rank in an adapter. Raises BadInput with the reason if vLLM can't serve it."""
     config = read_config(variant, adapter)
     if not (adapter / WEIGHTS).is_file():
         raise BadInput(f"variants.{variant}.adapter: {adapter}: no {WEIGHTS}")
@@ -37,13 +39,14 @@ def lora_rank(variant: str, adapter: Path) -> int:
 
 
 def read_config(variant: str, adapter: Path) -> dict[str, Any]:
-    """`adapter_config.json`, parsed. Raises BadInput where it is missing or broken."""
+    """`adapter_config.json`, parsed. Raises BadInput if it is missing or broken."""
     file = adapter / "adapter_config.json"
     try:
         return read_object(file)
     except FileNotFoundError:
         raise BadInput(
-            f"variants.{variant}.adapter: {adapter}: not an adapter folder, it has no adapter_config.json"
+            f"variants.{variant}.adapter: {adapter}: "
+            "not an adapter folder, it has no adapter_config.json"
         ) from None
 
 
@@ -56,7 +59,8 @@ def check_rank(variant: str, rank: int) -> None:
     """Raises BadInput for a rank that no server takes."""
     if not 0 < rank <= RANKS[-1]:
         raise BadInput(
-            f"variants.{variant}.adapter: rank {rank}: vLLM serves ranks from 1 to {RANKS[-1]}; {MERGE}"
+            f"variants.{variant}.adapter: rank {rank}: "
+            f"vLLM serves ranks from 1 to {RANKS[-1]}; {MERGE}"
         )
 
 

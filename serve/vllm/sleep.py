@@ -1,8 +1,9 @@
-"""One server awake at a time, the others in vLLM's sleep mode: blocks alternate where memory holds only one.
+"""Keeps one server awake and the others in vLLM's sleep mode, so that blocks alternate.
 
-A server in level 1 sleep keeps its weights in the host's memory and gives up its KV cache: it wakes with an empty prefix cache.
-It needs `--enable-sleep-mode`, `VLLM_SERVER_DEV_MODE=1` for its routes, and CUDA or ROCm (vLLM's documentation, "Sleep Mode").
-Tested against an imitation of its routes. On an H100 with vLLM 0.26 a 135 M model fell asleep in 0.1 s and woke in 0.4 s.
+In level 1 sleep a server moves its weights to the host's memory and gives up its KV cache, so it
+wakes with an empty prefix cache. Sleep mode needs `--enable-sleep-mode`, `VLLM_SERVER_DEV_MODE=1`
+for its routes, and CUDA or ROCm (vLLM's documentation, "Sleep Mode"). The tests imitate its routes.
+On an H100 with vLLM 0.26 a 135 M model fell asleep in 0.1 s and woke in 0.4 s.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1"}
 
 
 async def fall_asleep(endpoint: Endpoint) -> None:
-    """Put an idle server to sleep. Raises ServerFailed where it does not."""
+    """Put an idle server to sleep. Raises ServerFailed if it stays awake."""
     async with session(endpoint) as web:
         await _ask(web, endpoint, "POST", "/sleep?level=1")
         if not await _asleep(web, endpoint):
@@ -31,7 +32,10 @@ async def fall_asleep(endpoint: Endpoint) -> None:
 
 
 async def wake_up(endpoint: Endpoint) -> None:
-    """Wake a server and have it generate a token, so that no measured request finds it half awake. Raises ServerFailed."""
+    """Wake a server and have it generate a token: no measured request may meet it half awake.
+
+    Raises ServerFailed.
+    """
     async with session(endpoint) as web:
         await _ask(web, endpoint, "POST", "/wake_up")
         if await _asleep(web, endpoint):
@@ -57,8 +61,8 @@ async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, rout
         ) from None
 
 
-def _failed(endpoint: Endpoint, what: str, detail: str = "") -> ServerFailed:
-    return ServerFailed(f"the server of {endpoint.variant} {what}", detail, [endpoint.variant])
+def _failed(endpoint: Endpoint, failure: str, detail: str = "") -> ServerFailed:
+    return ServerFailed(f"the server of {endpoint.variant} {failure}", detail, [endpoint.variant])
 
 
 async def _asleep(web: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
@@ -66,28 +70,33 @@ async def _asleep(web: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
 
 
 class OneAwake:
-    """Servers by their endpoints, those of one server together: `wake(variant)` leaves only the server of that variant awake."""
+    """Keeps at most one of several servers awake.
+
+    `servers`: the endpoints of each server. All servers are asleep at first.
+    """
 
     def __init__(self, servers: Sequence[Sequence[Endpoint]]) -> None:
-        """All of them asleep."""
         self._servers = {
             endpoint.variant: endpoints[0] for endpoints in servers for endpoint in endpoints
         }
         self._awake: Endpoint | None = None
 
     async def wake(self, variant: str) -> None:
-        """Raises ServerFailed where a server does not sleep or wake. A variant that is served elsewhere lets the others be."""
-        wanted = self._servers.get(variant)
-        if wanted is None or wanted == self._awake:
+        """Wake the variant's server and put the other one to sleep. Raises ServerFailed.
+
+        For a variant that is served elsewhere nothing changes.
+        """
+        server = self._servers.get(variant)
+        if server is None or server == self._awake:
             return
         if self._awake is not None:
             await fall_asleep(self._awake)
             self._awake = None
-        await wake_up(wanted)
-        self._awake = wanted
+        await wake_up(server)
+        self._awake = server
 
     def forget(self, variants: Iterable[str]) -> None:
-        """These are served no more."""
+        """Forget servers that are gone, by their variants."""
         gone = {
             endpoint.variant
             for endpoint in map(self._servers.get, variants)

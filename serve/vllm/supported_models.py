@@ -1,7 +1,7 @@
 """What the installed vLLM can serve: quantization formats, architectures, and which take adapters.
 
-Read from its source (see `foundation.installed`). What can't be told from there is not refused: an
-architecture that is not in vLLM's registry may still be served by way of transformers.
+Reads vLLM's source (see `foundation.installed`). Where the source does not tell, nothing is
+refused: vLLM may serve an architecture that its registry lacks through transformers.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ _KINDS = ("CAUSAL_LM", "IMAGE_TEXT_TO_TEXT")
 
 
 def quantization_formats() -> frozenset[str]:
-    """The names that a checkpoint's `quant_method` may have; empty where they are not known."""
+    """Names that a checkpoint's `quant_method` may have; empty if vLLM's source has no list."""
     return strings("vllm", "model_executor/layers/quantization/__init__.py", "QuantizationMethods")
 
 
 def other_plugins() -> bool:
-    """Whether plugins are installed that may bring formats of their own, besides vLLM's and the one for bitsandbytes."""
+    """Whether further plugins are installed, which may bring their own formats.
+
+    vLLM's own and the one for bitsandbytes do not count.
+    """
     plugins = entry_points(group="vllm.general_plugins")
     return any(not plugin.value.startswith(("vllm.", "vllm_bnb_plugin:")) for plugin in plugins)
 
 
 @cache
 def architectures() -> dict[str, tuple[str, str]]:
-    """Architecture to (module, class) of vLLM's own text-generation models."""
+    """vLLM's own text-generation models: architecture to (module, class)."""
     tree = source("vllm", f"{_MODELS}/registry.py")
     value = assigned(tree, "_TEXT_GENERATION_MODELS") if tree else None
     if not isinstance(value, ast.Dict):
@@ -44,7 +47,7 @@ def architectures() -> dict[str, tuple[str, str]]:
 
 
 def may_serve(architecture: str) -> bool:
-    """Whether vLLM has this architecture, or may serve it by way of transformers or a plugin."""
+    """Whether vLLM has this architecture, or may serve it through transformers or a plugin."""
     ours = [
         strings("vllm", f"{_MODELS}/registry.py", name)
         for name in ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS")
@@ -61,14 +64,17 @@ def may_serve(architecture: str) -> bool:
 
 @dataclass(frozen=True)
 class AdapterSupport:
-    """Whether an architecture takes adapters at all, and of which of its embeddings and output head."""
+    """Whether an architecture takes adapters at all.
+
+    `embeddings`: which of its embeddings and output head an adapter may change.
+    """
 
     any: bool
     embeddings: frozenset[str] = frozenset()
 
 
 def adapter_support(architecture: str) -> AdapterSupport | None:
-    """None where vLLM's source does not tell."""
+    """What vLLM adapts of an architecture; None if its source does not tell."""
     module, name = architectures().get(architecture, ("", ""))
     bases = list(_lineage(module, name)) if module else []
     if not bases or None in bases:
@@ -88,30 +94,27 @@ def adapter_support(architecture: str) -> AdapterSupport | None:
 
 
 def _lineage(module: str, name: str) -> Iterator[ast.ClassDef | None]:
-    """A class and those of vLLM's models that it is made of, itself first; None for one that is not found."""
+    """A model's class, then its base classes; None stands for a class whose source is missing."""
     tree = None if "." in module else source("vllm", f"{_MODELS}/{module}.py")
-    found = (
-        next(
-            (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name),
-            None,
-        )
-        if tree
-        else None
+    classes = (
+        {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)} if tree else {}
     )
-    yield found
-    if tree is None or found is None:
+    yield classes.get(name)
+    if tree is None or name not in classes:
         return
-    local = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     imports = dict(_imports(tree))
-    for base in map(_named, found.bases):
-        if base in local:
+    for base in map(_named, classes[name].bases):
+        if base in classes:
             yield from _lineage(module, base)
         elif base in imports:
             yield from _lineage(*imports[base])
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Local name to (module, name) for classes of other models. Interfaces and what else is shared count by their names."""
+    """Local name to (module, name) for classes of other models.
+
+    Interfaces and other shared classes are left out: their names suffice.
+    """
     for node in tree.body:
         if not isinstance(node, ast.ImportFrom) or node.module is None:
             continue

@@ -95,7 +95,7 @@ def prepared(folder: Path, stages: str) -> tuple[Prepared, ServePlan]:
     )  # fmt: skip
     prompts = [Prompt("prompt", "eval", {"plain": [{"role": "user", "content": "x" * 400}]})]
     server = ServerPlan("base", (), (), MemoryEstimate(MODEL_BYTES, 0, 0), ServedDtype("bfloat16"))
-    plan = ServePlan((server,), (), "resident", (("base",),), 1, ())
+    plan = ServePlan((server,), (), "resident", (("base",),), 1, (), experiment.serve)
     return Prepared(experiment, folder, {"m": ref}, [], [], prompts, None, {}), plan
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,10 +100,7 @@ def test_checkpoints_that_do_not_fit_on_the_disk_are_refused(
     )
     run.path.mkdir()
     for free, fits in ((model.size_bytes(), True), (model.size_bytes() - 1, False)):
-        monkeypatch.setattr(
-            "dyno.pipeline.prepare.shutil",
-            SimpleNamespace(disk_usage=lambda _, free=free: SimpleNamespace(free=free)),
-        )
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         if fits:
             check_disk(made, run)
         else:

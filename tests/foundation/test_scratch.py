@@ -90,7 +90,7 @@ def test_the_next_owner_sweeps_what_a_killed_one_left(tmp_path: Path):
             assert sorted(tmp_path.iterdir()) == sorted([own, own.with_suffix(".lock")])
 
 
-# As a warden does, which has shared memory to remove.
+# As a supervisor does, which has shared memory to remove.
 CLEARS_AWAY = """
 import pathlib, signal, sys, time
 def clear_away(*_):

@@ -66,7 +66,7 @@ class Bench:
         assert len(self.shared) == len(endpoints), "each engine has some"
 
     def processes(self, variant: str) -> list[psutil.Process]:
-        """First warden, second warden, API server, engine; the resource tracker may be one more."""
+        """First supervisor, second supervisor, API server, engine; the resource tracker may be one more."""
         root = psutil.Process(next(s for s in self.hosting._up if s.plan.name == variant).pid)
         return [
             root,
@@ -84,7 +84,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     config = ServeConfig.model_validate(SECTION)
     plan = check([ServedVariant("a", a), ServedVariant("b", b)], config)
-    hosting = Hosting(plan, config, logs, Silent(), unreached, patience=patience)
+    hosting = Hosting(plan, logs, Silent(), unreached, patience=patience)
     before = set(psutil.Process().children(recursive=True))
     try:
         async with hosting.round(["a", "b"], partly=partly) as endpoints:
@@ -148,7 +148,7 @@ async def test_a_server_that_was_stopped_is_noticed_once_and_soon(
 
 
 @pytest.mark.parametrize("killed", [[0], [1], [0, 1]], ids=["first", "second", "both"])
-async def test_a_warden_that_is_killed_leaves_nothing(
+async def test_a_supervisor_that_is_killed_leaves_nothing(
     model: ModelRef, others: ModelRef, tmp_path: Path, killed: list[int]
 ):
     async with bench(model, others, tmp_path) as up:
@@ -191,9 +191,8 @@ async def test_a_stranger_on_the_port_hears_nothing(model: ModelRef, tmp_path: P
         port = free.getsockname()[1]
     stranger = Stranger(port)
     config = ServeConfig.model_validate({**SECTION, "ports": f"{port}-{port}"})
-    hosting = Hosting(
-        check([ServedVariant("a", model)], config), config, tmp_path, Silent(), unreached
-    )
+    plan = check([ServedVariant("a", model)], config)
+    hosting = Hosting(plan, tmp_path, Silent(), unreached)
 
     async def serve() -> None:
         async with hosting.round(["a"]):

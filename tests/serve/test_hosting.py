@@ -88,7 +88,7 @@ async def test_a_round_of_servers_from_start_to_a_death_in_the_run(
     ]
     plan = check(variants, CONFIG)
     hosting = Hosting(
-        plan, CONFIG, tmp_path / "logs", Silent(), unreached, telemetry=tmp_path / "telemetry"
+        plan, tmp_path / "logs", Silent(), unreached, telemetry=tmp_path / "telemetry"
     )
     with pytest.raises(SystemFailed) as failure:
         async with hosting.round(plan.rounds[0]) as endpoints:
@@ -159,7 +159,7 @@ async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
     with pytest.raises(
         SystemFailed, match=r"the server of odd died while it started: .*architecture.*odd\.log"
     ) as failure:
-        async with Hosting(plan, CONFIG, tmp_path / "logs", Silent(), unreached).round(["odd"]):
+        async with Hosting(plan, tmp_path / "logs", Silent(), unreached).round(["odd"]):
             pass
     assert "MadeUpForCausalLM" in failure.value.detail
     assert children() == []
@@ -171,7 +171,7 @@ async def test_a_server_that_is_not_ready_in_time(tiny: ModelRef, tmp_path: Path
     with pytest.raises(
         SystemFailed, match=r"the server of base not ready after 1 s \(serve\.start_timeout\)"
     ):
-        async with Hosting(plan, config, tmp_path, Silent(), unreached).round(["base"]):
+        async with Hosting(plan, tmp_path, Silent(), unreached).round(["base"]):
             pass
     assert children() == []
 
@@ -189,7 +189,7 @@ PROGRAM = textwrap.dedent(
     plan = check([ServedVariant("base", ModelRef("m", None, Path(sys.argv[1])))], config)
 
     async def main():
-        async with Hosting(plan, config, Path(sys.argv[2]), Silent(), None).round(["base"]):
+        async with Hosting(plan, Path(sys.argv[2]), Silent(), None).round(["base"]):
             print("up", flush=True)
             await asyncio.sleep(600)
 
@@ -199,7 +199,7 @@ PROGRAM = textwrap.dedent(
 
 
 def test_a_program_that_is_ended_by_a_signal_leaves_no_server(tiny: ModelRef, tmp_path: Path):
-    """SIGINT and SIGTERM while vLLM starts, SIGKILL when it is up; `test_warden` has the other combinations."""
+    """SIGINT and SIGTERM while vLLM starts, SIGKILL when it is up; `test_supervisor` has the other combinations."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
     command = [sys.executable, "-c", PROGRAM, str(tiny.path), str(tmp_path)]
     programs = [
@@ -217,7 +217,7 @@ def test_a_program_that_is_ended_by_a_signal_leaves_no_server(tiny: ModelRef, tm
 
 
 def _family_of(program: subprocess.Popen[str], at_least: int) -> list[psutil.Process]:
-    """The warden, vLLM's API server, and, when it is up, engine core and worker."""
+    """The supervisor, vLLM's API server, and, when it is up, engine core and worker."""
     while len(family := psutil.Process(program.pid).children(recursive=True)) < at_least:
         time.sleep(0.1)
     return family
@@ -237,7 +237,7 @@ async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path)
     async def settle(endpoint: Endpoint) -> Endpoint:
         return replace(endpoint, base_url=endpoint.base_url + "/v1", notes=("its /v1",))
 
-    hosting = Hosting(plan, CONFIG, tmp_path, Heard(), settle)
+    hosting = Hosting(plan, tmp_path, Heard(), settle)
     async with hosting.round(["prod"]) as endpoints:
         assert endpoints["prod"].base_url == "http://127.0.0.1:9/v1"
         assert endpoints["prod"].headers == {"Authorization": "Bearer k"}
@@ -256,5 +256,5 @@ async def test_an_api_elsewhere_that_can_not_be_reached_ends_the_round(tmp_path:
         raise SystemFailed(f"{endpoint.variant}: no token could be generated")
 
     with pytest.raises(SystemFailed, match="prod: no token could be generated"):
-        async with Hosting(plan, CONFIG, tmp_path, Silent(), refuse).round(["prod"]):
+        async with Hosting(plan, tmp_path, Silent(), refuse).round(["prod"]):
             pass

@@ -1,4 +1,4 @@
-"""Telemetry never costs a run: garbage in /metrics and damaged files are bounded, left out, and said."""
+"""Telemetry never costs a run: garbage and damaged files are bounded, left out, and named."""
 
 from __future__ import annotations
 
@@ -14,30 +14,11 @@ import pytest
 from foundation.http.endpoint import Endpoint
 from foundation.run.records import TelemetrySample
 from serve import telemetry
-from serve.telemetry import Telemetry, read_metrics, write_samples
+from serve.telemetry import Telemetry, write_samples
 
 
 def sample(at: int) -> TelemetrySample:
     return TelemetrySample(monotonic_ns=at, unix_ns=at, rss_bytes=None, cpu_s=None, running=1)
-
-
-@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e300", "1_0x", "�"])
-def test_a_metric_that_is_no_number_is_left_out_and_the_others_stay(value: str):
-    text = f"vllm:num_requests_running {value}\nvllm:num_requests_waiting 2\n"
-    assert read_metrics(text) == {"waiting": 2}
-
-
-def test_engines_are_added_up_and_time_stamps_passed_over():
-    text = (
-        'vllm:prompt_tokens_total{engine="0"} 3 1395066363000\n'
-        'vllm:prompt_tokens_total{engine="1"} 4.0\n'
-    )
-    assert read_metrics(text) == {"prompt_tokens": 7}
-
-
-def test_one_engine_of_nonsense_spoils_the_sum():
-    text = 'vllm:prompt_tokens_total{engine="0"} 3\nvllm:prompt_tokens_total{engine="1"} NaN\n'
-    assert read_metrics(text) == {}
 
 
 def test_samples_of_a_resumed_run_follow_the_earlier_ones(tmp_path: Path):
@@ -109,7 +90,7 @@ async def test_metrics_without_end_are_cut_off_and_not_asked_for_again(tmp_path:
         Telemetry([endpoint], None, tmp_path) as taking,
     ):
         taking._samples.append(sample(1))  # as if it had answered before
-        for _ in range(telemetry._MISSES + 1):
+        for _ in range(telemetry._MOST_TIMEOUTS + 1):
             await taking.sample()
     assert taking.trouble is not None and "/metrics" in taking.trouble
 

@@ -9,7 +9,7 @@ import pytest
 
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
-from foundation.path_fields import Place, resolved, there_is
+from foundation.path_fields import PathField, path_exists, resolved
 from foundation.section import Section
 
 FILE = """\
@@ -83,7 +83,7 @@ def test_a_resolved_experiment_means_the_same_from_any_folder(
 
 
 def test_an_unknown_user_and_odd_names_are_names(tmp_path: Path) -> None:
-    place = Place(or_name=True)
+    place = PathField(or_name=True)
     for name in ("~nobody-of-this-name/x", "x" * 5_000, "a\0b", ""):
         assert str(place.absolute(name, tmp_path)).endswith(name)
 
@@ -122,15 +122,15 @@ def test_every_field_that_names_a_file_is_marked() -> None:
         path
         for path, field in fields(Experiment).items()
         if ("Path" in repr(field.annotation) or path.rpartition(".")[2] in speaking)
-        and "Place" not in repr(field)
+        and "PathField" not in repr(field)
         if not sections(field.annotation)
     ]
     assert unmarked == []
 
 
 def test_a_text_is_the_name_of_a_file_only_where_there_is_one(tmp_path: Path) -> None:
-    assert there_is(tmp_path)
-    assert [there_is(Path(name)) for name in ("x" * 5_000, "a\0b", "/no/such/file")] == [
+    assert path_exists(tmp_path)
+    assert [path_exists(Path(name)) for name in ("x" * 5_000, "a\0b", "/no/such/file")] == [
         False,
         False,
         False,

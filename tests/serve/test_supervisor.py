@@ -1,4 +1,4 @@
-"""The warden leaves no process behind, whoever dies first. The command it guards is a small program that starts others."""
+"""The supervisor leaves no process behind, whoever dies first. Its command is a small program that starts others."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ FAMILY = textwrap.dedent(
 )
 
 
-class Guarded:
-    """A warden under a parent process of its own, so that the parent can be killed."""
+class Supervised:
+    """A supervisor under a parent process of its own, so that the parent can be killed."""
 
     def __init__(self, folder: Path, first: str = "", then: str = "time.sleep(600)") -> None:
         program = folder / "family.py"
@@ -63,7 +63,7 @@ class Guarded:
         self.family = psutil.Process(self.parent.pid).children(recursive=True)
 
     @property
-    def wardens(self) -> list[psutil.Process]:
+    def supervisors(self) -> list[psutil.Process]:
         """The first, which the parent started, and the second, which started the command."""
         return self.family[:2]
 
@@ -86,9 +86,9 @@ def _runs(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def guarding(folder: Path, **program: str) -> Iterator[Guarded]:
+def supervising(folder: Path, **program: str) -> Iterator[Supervised]:
     """Nothing of it goes on when this ends."""
-    started = Guarded(folder, **program)
+    started = Supervised(folder, **program)
     try:
         yield started
     finally:
@@ -99,56 +99,56 @@ def guarding(folder: Path, **program: str) -> Iterator[Guarded]:
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    with guarding(tmp_path) as started:
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    with supervising(tmp_path) as started:
         assert len(started.family) == 5, (
-            "two wardens, command, its child, and the orphan that the second warden adopted"
+            "two supervisors, command, its child, and the orphan that the second supervisor adopted"
         )
         yield started
 
 
-def test_the_parent_closes_the_pipe(guarded: Guarded):
-    guarded.parent.communicate("stop\n")
-    assert guarded.left() == []
+def test_the_parent_closes_the_pipe(supervised: Supervised):
+    supervised.parent.communicate("stop\n")
+    assert supervised.left() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_parent_is_killed(guarded: Guarded, number: signal.Signals):
-    guarded.parent.send_signal(number)
-    assert guarded.left() == []
+def test_the_parent_is_killed(supervised: Supervised, number: signal.Signals):
+    supervised.parent.send_signal(number)
+    assert supervised.left() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_the_warden_itself_is_told_to_stop_twice(guarded: Guarded, number: signal.Signals):
-    guarded.wardens[0].send_signal(number)
+def test_the_supervisor_gets_a_signal_to_stop_twice(supervised: Supervised, number: signal.Signals):
+    supervised.supervisors[0].send_signal(number)
     time.sleep(0.2)
-    if guarded.wardens[0].is_running():
-        guarded.wardens[0].send_signal(number)
-    assert guarded.left() == []
+    if supervised.supervisors[0].is_running():
+        supervised.supervisors[0].send_signal(number)
+    assert supervised.left() == []
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_warden_is_killed_and_the_other_one_inherits(guarded: Guarded, which: int):
-    guarded.wardens[which].kill()
-    assert guarded.left() == []
+def test_one_supervisor_is_killed_and_the_other_one_inherits(supervised: Supervised, which: int):
+    supervised.supervisors[which].kill()
+    assert supervised.left() == []
 
 
-def test_both_wardens_are_killed_and_the_command_dies_with_them(guarded: Guarded):
+def test_both_supervisors_are_killed_and_the_command_dies_with_them(supervised: Supervised):
     """What the command started is then the next sweep's: `tests/foundation/test_scratch.py`."""
-    command = guarded.family[2]
-    for process in guarded.wardens:
+    command = supervised.family[2]
+    for process in supervised.supervisors:
         process.kill()
     assert psutil.wait_procs([command], timeout=10)[1] == []
 
 
 def test_a_command_that_ignores_sigterm_is_killed(tmp_path: Path):
-    with guarding(tmp_path, first="signal.signal(signal.SIGTERM, signal.SIG_IGN)") as started:
+    with supervising(tmp_path, first="signal.signal(signal.SIGTERM, signal.SIG_IGN)") as started:
         started.parent.communicate("stop\n")
         assert started.left() == []
 
 
 def test_the_command_ends_by_itself_and_its_status_is_passed_on(tmp_path: Path):
-    with guarding(tmp_path, then="sys.stdout.close(); time.sleep(1); os._exit(7)") as started:
+    with supervising(tmp_path, then="sys.stdout.close(); time.sleep(1); os._exit(7)") as started:
         assert started.left() == []
         started.parent.communicate("\n")
         assert started.parent.returncode == 7
