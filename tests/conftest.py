@@ -14,14 +14,14 @@ ROOMS = ("foundation", "finetune", "quantize", "serve", "loadgen", "results", "d
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
-# Started in the background of a script, a process ignores SIGINT, and under nohup SIGHUP; so would every process that a test
-# starts and sends one.
+# A background process of a script ignores SIGINT, and SIGHUP under nohup. Children of tests would
+# inherit that, and tests send them both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile our modules once: where Python keeps no bytecode, each process of a test would do it again."""
+    """Compiles our modules once: without bytecode files, each process of a test would repeat it."""
     if not hasattr(config, "workerinput"):  # xdist's workers start after this process has done it
         for room in ROOMS:
             compileall.compile_dir(ROOT / room, quiet=2)

@@ -1,6 +1,6 @@
-"""Every Python process that the product starts looks for modules where they are installed, never in the current folder.
+"""Every Python process that the product starts ignores modules in the current folder.
 
-Read from the source: what each call that starts a process is given, back to where its command is written.
+Reads the source: the arguments of each call that starts a process, back to its command.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def around(module: ast.Module, node: ast.AST) -> ast.FunctionDef | ast.AsyncFunc
 
 
 def is_safe(command: ast.expr, module: ast.Module) -> bool:
-    """Whether what an expression begins a command with is a Python told not to look around, or no Python."""
+    """True if a command begins with a Python in safe-path mode, or with no Python."""
     if isinstance(command, ast.Call):
         return called(command)[1] == "run_module"
     if isinstance(command, ast.Starred):
@@ -130,7 +130,7 @@ def is_safe_list(command: ast.List, module: ast.Module) -> bool:
 
 
 def is_safe_name(name: ast.Name, module: ast.Module) -> bool:
-    """All that a name of the function may stand for: what is assigned to it, or what the module's calls pass for it."""
+    """True if every value of a name is safe: its assignments, or what the module's calls pass."""
     function = around(module, name)
     assigned = [
         node.value
@@ -208,7 +208,7 @@ def test_what_multiprocessing_spawns_is_spawned_safely() -> None:
 
 
 def test_only_these_lines_know_the_interpreter() -> None:
-    """A Python that is started by a name of its own is one of ours: `run_module` or the server's supervisor."""
+    """A Python under another name is one of ours: `run_module` or the server's supervisor."""
     naming = [
         file
         for file, module in modules().items()

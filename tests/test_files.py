@@ -1,4 +1,4 @@
-"""How the product opens files, read from its source: every text names its encoding, and what must be whole is written whole."""
+"""How the product opens files, by its source: texts name an encoding, files are written whole."""
 
 from __future__ import annotations
 

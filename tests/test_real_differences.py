@@ -1,6 +1,6 @@
-"""The decision against the real thing: the demo's model, trained, merged and served by vLLM.
+"""The decision on a real system: the demo's model, trained, merged and served by vLLM.
 
-Two servers of the same weights must come out with no difference, and the adapter beside its own merge with one.
+Two servers of the same weights show no difference; the adapter and its own merge show one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dyno.experiment.examples import example
 from results.summary import Difference, Summary
 
 SHOWN = ("latency_mean", "latency_p50", "latency_p95", "ttft_mean", "tpot_mean")
-# Where nothing differs, at most one run in a hundred has one of the five p-values below this by chance.
+# Equal systems have one of the five p-values below this in at most one run of a hundred.
 CHANCE = 0.002
 
 
@@ -43,7 +43,7 @@ def test_the_same_weights_differ_in_nothing_and_an_adapter_is_slower_than_its_me
 
 
 def run_of(folder: Path) -> Summary:
-    """A closed loop: the adapter's server, several times as slow, would drown in the arrivals that the merge's can take."""
+    """A closed loop: the adapter's server is several times slower than the merge's."""
     experiment = yaml.safe_load(example("news-topics").read_text())
     experiment["variants"] = [
         {"name": "merged", "prompt": "short", "merge": "finetune"},

@@ -1,4 +1,4 @@
-"""The whole ring, from `experiment.yaml` to the verdict, with a real vLLM and a very small random-weight model."""
+"""The whole pipeline, from `experiment.yaml` to the verdict, with vLLM and a tiny model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ model: base-model
 data: {train: train.jsonl, eval: eval.jsonl}
 prompts:
   short: "Sort: {input}"
-  long: "You sort words into vowel or consonant by their first letter. Answer with one word.\\n\\nSort: {input}"
+  long: "You sort words into vowel or consonant by their first letter.
+    Answer with one word.\\n\\nSort: {input}"
 finetune: {prompt: short, rank: 8, epochs: 2, batch_size: 8, learning_rate: 0.01}
 variants:
   - {name: base, prompt: long}
@@ -165,7 +166,7 @@ def wait_for(condition: object, process: subprocess.Popen[str], seconds: float =
 
 
 def check_journals(run: Path) -> None:
-    """Every block of every variant is there, one record a request; paired blocks asked the same prompts at the same times."""
+    """Each variant has every block, a record a request; paired blocks share prompts and times."""
     for stage, planned in (("rate-10", None), ("concurrency-3", 9), ("probe-greeting", 4)):
         for block in range(1, 2 if stage.startswith("probe") else 5):
             asked = set()

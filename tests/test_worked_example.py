@@ -1,4 +1,4 @@
-"""The worked examples: the answers a person would give, from journals that show just these numbers."""
+"""Worked examples: the answers a person would give, from journals with just these numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROMPTS = {f"q{i}": "yes" for i in range(BLOCKS * PER_BLOCK)}
 
 
 def measure(run: Path, variant: str, latency_ms: float, tokens: int, correct_share: float) -> None:
-    """Ten blocks of a hundred requests at 10 requests/s after 2 s of warm-up; latencies scatter by 2 % around `latency_ms`."""
+    """Ten blocks of 100 requests at 10/s after 2 s of warm-up; latencies vary by 2 %."""
     scatter = random.Random(variant)
     right = set(random.Random(1).sample(sorted(PROMPTS), round(correct_share * len(PROMPTS))))
     for block in range(BLOCKS):
@@ -55,7 +55,7 @@ def decide(run: Path, asked: Asked, kind: str) -> tuple[Summary, Verdicts]:
 
 @pytest.fixture
 def slower_but_better(tmp_path: Path) -> tuple[Summary, Verdicts]:
-    """Accuracy 87 % to 91 %, output tokens unchanged, latency 200 ms to 800 ms; SLA under 400 ms, $5,000 a month."""
+    """Accuracy 87 % to 91 %, equal tokens, latency 200 to 800 ms; SLA 400 ms, $5,000 a month."""
     write_prompts(tmp_path, PROMPTS)
     measure(tmp_path, "base", 200, 20, 0.87)
     measure(tmp_path, "tuned", 800, 20, 0.91)
@@ -114,7 +114,7 @@ def test_the_advice_names_what_can_help(slower_but_better: tuple[Summary, Verdic
 
 
 def test_half_as_many_tokens_again_break_the_budget(tmp_path: Path) -> None:
-    """100 output tokens to 150 at $0.001 a token: cost per request +50 %, where the budget allows 20 %; accuracy up 5 %."""
+    """100 output tokens to 150 at $0.001 each: cost +50 %, the budget allows 20; accuracy +5 %."""
     write_prompts(tmp_path, PROMPTS)
     measure(tmp_path, "base", 200, 100, 0.80)
     measure(tmp_path, "tuned", 210, 150, 0.85)

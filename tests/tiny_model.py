@@ -1,6 +1,6 @@
 """A random-weight chat model small enough to build, train and serve inside a test.
 
-Real in every way that the product can see: a Llama with safetensors weights, a byte-level tokenizer, a ChatML template.
+A real Llama with safetensors weights, a byte-level tokenizer and a ChatML template.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ def build_tiny_model(
     id: str = "test/tiny-chat",
     revision: str | None = "r1",
 ) -> ModelRef:
-    """Write the model into `folder`.
+    """Writes the model into `folder`.
 
-    `hidden / heads` must be a head size that vLLM's CPU attention has: 32 or 64. With the usual `initializer_range` its small
-    output head keeps every answer nearly equally likely, whatever an adapter does: 0.5 lets an adapter be heard.
+    `hidden / heads` must be a head size of vLLM's CPU attention: 32 or 64. With the usual
+    `initializer_range` the small output head makes all answers equally likely, with any adapter.
+    With 0.5 an adapter shows.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -66,7 +67,7 @@ def build_tiny_model(
 
 
 def write_tokenizer(folder: Path) -> int:
-    """One token a byte, and the chat markers: any text can be told and nothing is learned. Returns the vocabulary's size."""
+    """A byte-level tokenizer with chat markers and no merges. Returns the vocabulary's size."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -89,7 +90,7 @@ def write_tokenizer(folder: Path) -> int:
 
 
 def write_word_tokenizer(folder: Path) -> None:
-    """A token for each of a hundred words, with the space before it or at the start, and for what the template writes."""
+    """Tokens for a hundred words, with and without a space before, and for the template's text."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     folder.mkdir(exist_ok=True)
@@ -118,7 +119,7 @@ LLAMA2_TEMPLATE = (
 
 
 def write_llama2_tokenizer(folder: Path, template: str = LLAMA2_TEMPLATE) -> None:
-    """BPE over ▁ for a space, one put before each text, as Llama 2's: "earn" is one token, and another one behind a space."""
+    """Llama 2's kind of BPE: ▁ for a space, one before each text. "earn" is one token."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
     folder.mkdir(exist_ok=True)

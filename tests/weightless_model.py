@@ -1,4 +1,4 @@
-"""A chat model's folder for tests in which nothing loads it: a Llama of zeros, made without torch in milliseconds."""
+"""A chat model's folder that nothing loads: a Llama of zeros, written without torch in ms."""
 
 from __future__ import annotations
 

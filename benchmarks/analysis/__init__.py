@@ -1,1 +1,1 @@
-"""How long, and how much memory, `dyno report` takes on a run of any size: `make bench-analysis`."""
+"""Time and memory of `dyno report` on a run of any size: `make bench-analysis`."""

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LABELS = ("earn", "acq", "crude", "trade", "money-fx", "interest", "ship", "grain")
-_TEXT = """the a of in and to said company quarter oil prices bank rate wheat shares tonnes dollar board trade vessels profit
-loss billion under after minister export agreement stake would not been market year from with which against record"""
+_TEXT = """the a of in and to said company quarter oil prices bank rate wheat shares tonnes dollar
+board trade vessels profit loss billion under after minister export agreement stake would not been
+market year from with which against record"""
 _WORDS = _TEXT.split()
 _PROMPTS = 500
 _EPOCH_NS = 1_790_000_000 * 10**9
@@ -32,6 +33,7 @@ class Size:
 
     @property
     def in_block(self) -> int:
+        """Requests of one block."""
         return max(1, self.requests // (self.variants * self.blocks))
 
 

@@ -27,12 +27,15 @@ _OUTPUTS = ("summary.json", "verdict.json", "report.html", "report.md")
 
 @dataclass(frozen=True)
 class Cost:
+    """Time and peak memory of one analysis."""
+
     wall_s: float
     cpu_s: float
     peak_gb: float
 
 
 def main() -> int:
+    """Writes a run, analyses it a few times and prints a table."""
     size, folder = _arguments()
     with tempfile.TemporaryDirectory(dir=folder) as made:
         run = Path(made) / "run"
@@ -92,8 +95,8 @@ def _arguments() -> tuple[Size, Path | None]:
     parser.add_argument(
         "--folder", type=Path, help="where the journals go; about 3 GB for the default size"
     )
-    given = parser.parse_args()
-    return Size(given.variants, given.blocks, given.requests, given.chunks), given.folder
+    options = parser.parse_args()
+    return Size(options.variants, options.blocks, options.requests, options.chunks), options.folder
 
 
 if __name__ == "__main__":

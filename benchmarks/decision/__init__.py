@@ -1,1 +1,1 @@
-"""How often the decision is wrong, on simulated measurements whose truth is known: `make bench-decision`."""
+"""Error rates of the decision on simulated measurements of known truth: `make bench-decision`."""

@@ -1,4 +1,4 @@
-"""The rows of `objectives`: every kind, in several shapes and sizes, at its limit; and what the bounds see inside it."""
+"""The rows of `objectives`: every kind in several shapes and sizes, at its limit and inside it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Every kind of objective at its limit: how often the product's judges call it holding, and how often failing.
+"""Every kind of objective at its limit: how often the product says "holds", and how often "fails".
 
-The truth lies exactly on the limit, so both are wrong. Each case draws a run with a generator of its own and hands it to the very
-function that decides in `dyno report`.
+The truth lies exactly on the limit, so both are wrong. Each case draws a run with its own
+generator. The function that decides in `dyno report` then judges it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Rng = np.random.Generator
 PRICE = Price(output_per_million=10.0)
 HOUR = Price(accelerator_hour=3.6)
 HALF = ("ttft", "tpot", "itl")
-"""In the runs made here an answer's first token comes after half of its latency, its second and last at the end."""
+"""Times whose truth is half a latency: answers come half at half of it, half at its end."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: a kind of objective, the shape of what is measured, how much of it, and a run judged at its limit.
+    """One row: a kind of objective, the shape and size of the data, and a run at its limit.
 
-    `must`: the most of either wrong decision; of power, the least share that is called holding.
+    `must`: the largest rate of either wrong decision; for power, the smallest rate of "holds".
     """
 
     kind: str
@@ -56,23 +56,29 @@ class Case:
 
     def outcomes(self, runs: int, seed: int) -> dict[Outcome, float]:
         """The share of each outcome among seeded runs."""
-        found = [outcome_of(*self.judged(np.random.default_rng((seed, i)))) for i in range(runs)]
-        return {outcome: found.count(outcome) / runs for outcome in ("holds", "fails", "unsettled")}
+        outcomes = [outcome_of(*self.judged(np.random.default_rng((seed, i)))) for i in range(runs)]
+        return {
+            outcome: outcomes.count(outcome) / runs for outcome in ("holds", "fails", "unsettled")
+        }
 
 
 def slo(metric: str, limit: float, relative: bool = False) -> Asked:
+    """An SLO on one metric."""
     return Asked(metric, "slo", metric, metric, "ms", "lower", limit, "", relative)
 
 
 def floor(limit: float, relative: bool = False) -> Asked:
+    """A lower limit on quality."""
     return Asked("quality", "quality", "quality", "quality", "share", "higher", limit, "", relative)
 
 
 def budget(key: str, limit: float, relative: bool = False) -> Asked:
+    """A limit on cost."""
     return Asked(key, "budget", key, key, "$", "lower", limit, "", relative)
 
 
 def sized(blocks: int, each: int) -> str:
+    """The size of the data as the table shows it."""
     return f"{blocks} block{'s' if blocks > 1 else ''} of {each}"
 
 
@@ -85,17 +91,20 @@ def times(
     failing: float = 0.0,
     power: float | None = None,
 ) -> Case:
-    """An absolute limit on a time. `inside`: how far the truth lies inside the limit; `failing`: the share that fails."""
+    """An absolute limit on a time.
+
+    `inside`: the share by which the truth is better than the limit; `failing`: failed requests.
+    """
     statistic = metric.rpartition("_")[2]
     q = None if statistic == "mean" else float(statistic[1:])
     truth = shape.mean if q is None else shape.percentile(q / (1 - failing))
-    asked = slo(metric, truth * (1 + inside) * (0.5 if metric.startswith(HALF) else 1))
+    objective = slo(metric, truth * (1 + inside) * (0.5 if metric.startswith(HALF) else 1))
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         latency = shape.draw(rng, (blocks, each))
         failed = rng.random((blocks, each)) < failing
         run = stage([requests(one, lost) for one, lost in zip(latency, failed, strict=True)])
-        return asked, judge_slo(asked, run, absent("not asked"), None, Tails.of(1))
+        return objective, judge_slo(objective, run, absent("not asked"), None, Tails.of(1))
 
     lost = f", {failing * 100:g} % fail" if failing else ""
     kind = f"{metric.replace('_', ' ')}{_within(inside)}"
@@ -117,14 +126,14 @@ def ratio(
         s.mean if statistic == "mean" else s.percentile(float(statistic[1:]))
         for s in (ours, theirs)
     ]
-    asked = slo(metric, values[0] / values[1] * (1 + inside), relative=True)
+    objective = slo(metric, values[0] / values[1] * (1 + inside), relative=True)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         sides = [
             stage([requests(one) for one in s.draw(rng, (blocks, each))]) for s in (ours, theirs)
         ]
-        return asked, judge_slo(
-            asked, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1)
+        return objective, judge_slo(
+            objective, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1)
         )
 
     kind = f"{metric.replace('_', ' ')} relative to the baseline{_within(inside)}"
@@ -134,7 +143,7 @@ def ratio(
 
 def share(metric: str, p: float, blocks: int, each: int, burst: float = 0.0) -> Case:
     """`burst`: the correlation of two requests of one block, whose share is beta distributed."""
-    asked = slo(metric, p)
+    objective = slo(metric, p)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         own = (
@@ -145,14 +154,14 @@ def share(metric: str, p: float, blocks: int, each: int, burst: float = 0.0) -> 
         hit = rng.random((blocks, each)) < own[:, None]
         run = stage([_hit(metric, one) for one in hit])
         value = estimate(float(hit.mean()), Bounds(0.0, 1.0), hit.size)
-        return asked, judge_slo(asked, run, value, None, Tails.of(1))
+        return objective, judge_slo(objective, run, value, None, Tails.of(1))
 
     shape = f"{p * 100:g} %, {f'in bursts (correlation {burst:g})' if burst else 'independent'}"
     return Case(metric.replace("_", " "), shape, sized(blocks, each), judged)
 
 
 def _hit(metric: str, hit: NDArray[np.bool_]) -> Requests:
-    """Requests of which some fail, are cut off at their limit of tokens, or come back without text."""
+    """Requests with some failures, answers cut at their token limit, or answers without text."""
     quick = np.full(len(hit), 50.0)
     if metric == "error_rate":
         return requests(quick, hit)
@@ -162,15 +171,16 @@ def _hit(metric: str, hit: NDArray[np.bool_]) -> Requests:
 
 
 def relative_share(ours: float, theirs: float, blocks: int, each: int) -> Case:
-    asked = slo("error_rate", ours / theirs, relative=True)
+    """An error rate with a limit relative to the baseline's."""
+    objective = slo("error_rate", ours / theirs, relative=True)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         sides = [
             stage([requests(np.full(each, 50.0), rng.random(each) < p) for _ in range(blocks)])
             for p in (ours, theirs)
         ]
-        return asked, judge_slo(
-            asked, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1)
+        return objective, judge_slo(
+            objective, sides[0], absent("not asked"), against(sides[0], sides[1]), Tails.of(1)
         )
 
     return Case(
@@ -182,13 +192,14 @@ def relative_share(ours: float, theirs: float, blocks: int, each: int) -> Case:
 
 
 def quality(kind: Levels, n: int, inside: float = 0.0, power: float | None = None) -> Case:
-    asked = floor(kind.mean - inside)
+    """Quality at its limit, from n prompts."""
+    objective = floor(kind.mean - inside)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         scores = kind.draw(rng, n)
         value = estimate(float(np.mean(scores)), score_bounds(scores, 0.025, 0.025), n)
-        return asked, judge_quality(
-            asked, value, {str(i): s for i, s in enumerate(scores)}, Tails.of(1)
+        return objective, judge_quality(
+            objective, value, {str(i): s for i, s in enumerate(scores)}, Tails.of(1)
         )
 
     return Case(f"quality{_inside(inside)}", kind.name, f"{n} prompts", judged, power)
@@ -196,7 +207,7 @@ def quality(kind: Levels, n: int, inside: float = 0.0, power: float | None = Non
 
 def drop(name: str, kind: Levels, n: int, inside: float = 0.0, power: float | None = None) -> Case:
     """`kind`: the variant's score less the baseline's; the limit is its mean."""
-    asked = floor(kind.mean - inside, relative=True)
+    objective = floor(kind.mean - inside, relative=True)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         changes = kind.draw(rng, n)
@@ -205,7 +216,7 @@ def drop(name: str, kind: Levels, n: int, inside: float = 0.0, power: float | No
         change = estimate(
             float(np.mean(changes)), paired_score_bounds(changes, 0.025, 0.025), n, scale=1.0
         )
-        return asked, judge_change(asked, change, (sides[0], sides[1]), None, Tails.of(1))
+        return objective, judge_change(objective, change, (sides[0], sides[1]), None, Tails.of(1))
 
     return Case(f"{name}{_inside(inside)}", kind.name, f"{n} prompts", judged, power)
 
@@ -226,10 +237,10 @@ def month(
     inside: float = 0.0,
     power: float | None = None,
 ) -> Case:
-    """Metered: each prompt has a length of its own, and is asked again where there are more requests than prompts."""
+    """Metered cost: each prompt has its own length. Requests repeat the prompts in turn."""
     truth = true_means(kind)[0] * 10e-6
-    asked = budget("cost_per_month", truth * 1000 * (1 + inside))
-    config = BudgetConfig(price=PRICE, per_month=asked.limit, requests_per_month=1000)
+    objective = budget("cost_per_month", truth * 1000 * (1 + inside))
+    config = BudgetConfig(price=PRICE, per_month=objective.limit, requests_per_month=1000)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         lengths = kind.draw(rng, prompts)[0]
@@ -238,8 +249,12 @@ def month(
             at = (block * each + np.arange(each)) % prompts
             parts.append(requests(np.full(each, 50.0), None, lengths[at], [f"q{i}" for i in at]))
         run = stage(parts)
-        return asked, judge_month(
-            asked, cost_metrics(run, absent(""), config)["cost_per_month"], run, config, Tails.of(1)
+        return objective, judge_month(
+            objective,
+            cost_metrics(run, absent(""), config)["cost_per_month"],
+            run,
+            config,
+            Tails.of(1),
         )
 
     words = f", {inside * 100:g} % inside its limit" if inside else ""
@@ -257,7 +272,7 @@ def increase(
 ) -> Case:
     """Metered, against the baseline, every prompt once a block."""
     ours, theirs = true_means(kind)
-    asked = budget("cost_increase", ours / theirs * (1 + inside) - 1, relative=True)
+    objective = budget("cost_increase", ours / theirs * (1 + inside) - 1, relative=True)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
         names, answers = [f"q{i}" for i in range(prompts)], kind.draw(rng, prompts)
@@ -265,8 +280,8 @@ def increase(
             stage([requests(np.full(prompts, 50.0), None, a, names) for _ in range(blocks)])
             for a in answers
         ]
-        return asked, judge_increase(
-            asked, sides[0], against(sides[0], sides[1]), PRICE, Tails.of(1)
+        return objective, judge_increase(
+            objective, sides[0], against(sides[0], sides[1]), PRICE, Tails.of(1)
         )
 
     words = f", {inside * 100:g} % inside its limit" if inside else ""
@@ -274,12 +289,12 @@ def increase(
 
 
 def hosted(blocks: int, each: int, relative: bool, burst: float = 1.0) -> Case:
-    """Self-hosted: what ends in a window varies as arrivals do; `burst`: their variance over a Poisson's."""
+    """Self-hosted cost. `burst`: the variance of arrivals in a window over a Poisson process's."""
     truth = 3.6 / 3600 / 10.0
-    asked = (
+    objective = (
         budget("cost_increase", 0.0, True) if relative else budget("cost_per_month", truth * 1000)
     )
-    config = BudgetConfig(price=HOUR, per_month=asked.limit or None, requests_per_month=1000)
+    config = BudgetConfig(price=HOUR, per_month=objective.limit or None, requests_per_month=1000)
 
     def counts(rng: Rng) -> list[int]:
         if burst == 1:
@@ -290,11 +305,11 @@ def hosted(blocks: int, each: int, relative: bool, burst: float = 1.0) -> Case:
         windows = [requests(np.full(each, 50.0)) for _ in range(blocks)]
         sides = [stage(windows, counts(rng), each / 10.0) for _ in range(2)]
         if relative:
-            return asked, judge_increase(
-                asked, sides[0], against(sides[0], sides[1]), HOUR, Tails.of(1)
+            return objective, judge_increase(
+                objective, sides[0], against(sides[0], sides[1]), HOUR, Tails.of(1)
             )
         value = cost_metrics(sides[0], absent(""), config)["cost_per_month"]
-        return asked, judge_month(asked, value, sides[0], config, Tails.of(1))
+        return objective, judge_month(objective, value, sides[0], config, Tails.of(1))
 
     shape = "Poisson" if burst == 1 else f"{burst:g} times the variance of Poisson"
     return Case(
@@ -312,18 +327,18 @@ def looks(metric: str, shape: Shape, blocks: int, each: int) -> Case:
         if metric.endswith("mean")
         else shape.percentile(float(metric.rpartition("_p")[2]))
     )
-    asked = slo(metric, truth)
+    objective = slo(metric, truth)
 
     def judged(rng: Rng) -> tuple[Asked, Judged]:
-        parts, found = [requests(one) for one in shape.draw(rng, (blocks, each))], None
+        parts, judgement = [requests(one) for one in shape.draw(rng, (blocks, each))], None
         for k in range(2, blocks + 1):
-            found = judge_slo(
-                asked, stage(parts[:k]), absent("not asked"), None, Tails.of(1, blocks - 1)
+            judgement = judge_slo(
+                objective, stage(parts[:k]), absent("not asked"), None, Tails.of(1, blocks - 1)
             )
-            if outcome_of(asked, found) != "unsettled":
+            if outcome_of(objective, judgement) != "unsettled":
                 break
-        assert found is not None
-        return asked, found
+        assert judgement is not None
+        return objective, judgement
 
     return Case(
         f"{metric.replace('_', ' ')}, a look after every block",

@@ -1,4 +1,4 @@
-"""Goodput and throughput at their floor: how often the product's judges call them holding, how often failing."""
+"""Goodput and throughput at their floor: how often the product says "holds", and "fails"."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Kept:
 
 
 def steady(share: float) -> Kept:
+    """The same share of answers in time in every block."""
     return Kept(f"{share * 100:g} % keep it", share, lambda rng, k: np.full(k, share))
 
 
@@ -41,6 +42,7 @@ def moody(a: float, b: float) -> Kept:
 
 
 def floor_of(metric: str, limit: float, relative: bool = False) -> Asked:
+    """A lower limit on a rate."""
     unit = "tokens/s" if "tokens" in metric else "requests/s"
     return Asked(metric, "slo", metric, metric, unit, "higher", limit, "", relative)
 
@@ -54,7 +56,7 @@ def goodput(
     inside: float = 0.0,
     power: float | None = None,
 ) -> Case:
-    """`poisson`: the blocks' arrivals vary, by the same seeds on both sides. `base`: the baseline's."""
+    """`poisson`: arrivals vary by block, with the same seeds on both sides. `base`: baseline."""
     truth = kept.mean / base.mean if base else RATE * kept.mean
     asked = floor_of("goodput", truth * (1 - inside), base is not None)
 

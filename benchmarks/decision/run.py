@@ -1,4 +1,4 @@
-"""`make bench-decision`: the error rates of the decision as Markdown tables, seeded, so always the same.
+"""`make bench-decision`: error rates of the decision as Markdown tables, from fixed seeds.
 
 `--quick` makes a tenth of the runs; `--only WORD` the rows of objectives whose kind has the word.
 """
@@ -118,7 +118,7 @@ def _outcomes(case: tuple[str, int, int]) -> dict[Outcome, float]:
 
 
 def objectives(runs: int, only: str) -> bool:
-    """Two tables: wrong decisions at the limit, right ones inside it. Returns whether all rows are as they must be."""
+    """Prints wrong decisions at the limit and right ones inside it; True if every row passes."""
     good = True
     with ProcessPoolExecutor(max_workers=cpu_count(), mp_context=get_context("spawn")) as pool:
         for which, cases, head in (
@@ -130,15 +130,15 @@ def objectives(runs: int, only: str) -> bool:
                 flush=True,
             )
             places = [place for place, case in enumerate(cases) if only in case.kind]
-            for place, found in zip(
+            for place, shares in zip(
                 places, pool.map(_outcomes, [(which, p, runs) for p in places]), strict=True
             ):
                 case = cases[place]
-                worst = max(found["holds"], found["fails"])
-                kept = worst <= ALLOWED if case.power is None else found["holds"] >= case.power
+                worst = max(shares["holds"], shares["fails"])
+                kept = worst <= ALLOWED if case.power is None else shares["holds"] >= case.power
                 must = f"<= {ALLOWED:.1%}" if case.power is None else f">= {case.power:.0%}"
                 good = good and kept
-                rates = f"{found['holds']:.1%} | {found['fails']:.1%}"
+                rates = f"{shares['holds']:.1%} | {shares['fails']:.1%}"
                 line = (
                     f"| {case.kind} | {case.shape} | {case.data} | {rates} | {must} | "
                     f"{'ok' if kept else 'MISSED'} |"
@@ -148,17 +148,18 @@ def objectives(runs: int, only: str) -> bool:
 
 
 def main() -> int:
+    """Prints the tables; returns the exit code."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="", metavar="WORD")
-    asked = parser.parse_args()
-    share = 10 if asked.quick else 1
-    good = asked.only != "" or comparisons(COMPARISONS // share)
-    return 0 if objectives(RUNS // share, asked.only) and good else 1
+    options = parser.parse_args()
+    share = 10 if options.quick else 1
+    good = options.only != "" or comparisons(COMPARISONS // share)
+    return 0 if objectives(RUNS // share, options.only) and good else 1
 
 
 def comparisons(runs: int) -> bool:
-    """The bounds themselves, on simulated measurements. Returns whether all rows are as they must be."""
+    """Prints error rates of the bounds on simulated measurements; True if every row passes."""
     print(
         f"{runs:,} comparisons a row; ten interleaved blocks of 500 requests a variant where "
         "nothing else is said.\n"

@@ -1,7 +1,7 @@
-"""Distributions with known means and percentiles: of latencies, tokens, scores and their differences.
+"""Distributions with known means and percentiles: latencies, tokens, scores and differences.
 
-A shape draws an array of any size, whose last two axes are blocks and requests. What has no closed form is worked out here, and
-nothing of it by the product.
+A shape draws an array of any size, whose last two axes are blocks and requests. Truths without a
+closed form are computed here, without the product.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def autocorrelated(rho: float, sigma: float = 0.5, median: float = 100.0) -> Sha
 
 
 def exponential(mean: float = 100.0) -> Shape:
+    """Exponential values."""
     return Shape(
         "exponential",
         lambda rng, size: rng.exponential(mean, size),
@@ -70,6 +71,7 @@ def exponential(mean: float = 100.0) -> Shape:
 
 
 def pareto(index: float = 2.5) -> Shape:
+    """Pareto values with a heavy tail."""
     return Shape(
         f"Pareto {index:g}",
         lambda rng, size: 100 * (1 + rng.pareto(index, size)),
@@ -127,6 +129,8 @@ def tokens(
 
 
 def rare_tokens(share: float = 0.05, times: int = 10) -> Tokens:
+    """Token counts of which a small share is `times` as large."""
+
     def draw(rng: np.random.Generator, n: int) -> tuple[Floats, Floats]:
         return np.where(rng.random(n) < share, 20.0 * times, 20.0), np.full(n, 20.0)
 
@@ -150,7 +154,9 @@ class Levels:
 
     @property
     def mean(self) -> float:
+        """The mean of the levels."""
         return float(np.dot(self.levels, self.shares))
 
     def draw(self, rng: np.random.Generator, n: int) -> Floats:
+        """n levels, drawn independently."""
         return np.asarray(rng.choice(self.levels, n, p=self.shares))

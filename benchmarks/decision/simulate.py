@@ -1,7 +1,7 @@
 """Simulated measurements whose truth is known: what the decision is tested against.
 
-A run is interleaved blocks of two variants (AB/BA) on one machine, whose mood is an autocorrelated process through all of it.
-Latencies are lognormal (sigma 0.5, median 100 ms) around that mood.
+A run is interleaved blocks of two variants (AB/BA) on one machine. The machine's mood is an
+autocorrelated process. Latencies are lognormal (sigma 0.5, median 100 ms) around that mood.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ MEDIAN_MS = 100.0
 
 @dataclass(frozen=True)
 class Machine:
-    """`autocorrelation` from request to request; `drift`: how much slower it is at the end of the run than at its start.
+    """The mood of a machine.
 
+    `autocorrelation`: from request to request. `drift`: the slowdown from start to end of the run.
     `block_effect`: the standard deviation of the blocks' levels, in logarithms.
     """
 
@@ -77,7 +78,7 @@ def percentiles(blocks: Sequence[Floats], q: float) -> Floats:
 
 
 def called_different(base: Floats, variant: Floats, looks: int = 1) -> bool:
-    """Whether the interval of the relative difference leaves out zero, from the percentiles of paired blocks."""
+    """True if the interval of the relative difference excludes zero, from paired blocks."""
     ratio = exp(float(np.mean(np.log(variant / base))))
     bounds = paired_log_bounds(variant.tolist(), base.tolist(), ratio, TAIL / looks, TAIL / looks)
     return not bounds.low <= 1 <= bounds.high
@@ -96,7 +97,7 @@ def share(comparisons: int, seed: int, happens: Callable[[np.random.Generator], 
 def pair_of_runs(
     machine: Machine, q: float, factor: float, blocks: int, per_block: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """The percentile of each block of a baseline, and of a variant that is `factor` times as slow."""
+    """Percentiles by block of a baseline, and of a variant that is `factor` times as slow."""
     base, variant = run(machine, blocks, per_block, factor, rng)
     return percentiles(base, q), percentiles(variant, q)
 
@@ -121,7 +122,7 @@ def differences(
 def differences_when_peeking(
     machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
 ) -> float:
-    """Of equal variants, looked at after every block from the second on, until a look calls a difference."""
+    """The same for equal variants with a look after every block from the second on."""
 
     def called(rng: np.random.Generator) -> bool:
         base, variant = pair_of_runs(machine, q, 1.0, blocks, per_block, rng)
@@ -154,7 +155,7 @@ def planned_power(
     seed: int,
     per_block: int = 500,
 ) -> float:
-    """How often a change is called a difference with as many blocks as a pilot of `pilot` blocks says it takes to show it."""
+    """How often a change is shown with the number of blocks that a pilot's estimate asks for."""
 
     def called(rng: np.random.Generator) -> bool:
         base, variant = run(machine, pilot, per_block, 1 + change, rng)
@@ -181,6 +182,7 @@ def false_ships(
 def false_ships_when_peeking(
     machine: Machine, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 500
 ) -> float:
+    """False "holds" at the limit, with a look after every block."""
     limit = true_percentile(machine, q)
 
     def shipped(rng: np.random.Generator) -> bool:
@@ -194,7 +196,10 @@ def false_ships_when_peeking(
 
 @dataclass(frozen=True)
 class Queue:
-    """An open loop on one server that is empty when a block begins. `load` is arrivals over what it can do; `mood` as above."""
+    """An open loop on one server that is empty when a block begins.
+
+    `load`: arrival rate over service rate. `mood`: as above.
+    """
 
     load: float
     mood: float = 0.0
@@ -203,7 +208,7 @@ class Queue:
         """Latencies of n requests, in service times."""
         arrived = np.cumsum(rng.exponential(1 / self.load, n))
         service = np.exp(0.3 * rng.standard_normal(n) - 0.045 + self.mood * rng.standard_normal())
-        # It is done at the latest of all (arrival of an earlier request + the work since), Lindley's recursion unrolled.
+        # Lindley's recursion, unrolled: the maximum over (an earlier arrival + the work since).
         work = np.cumsum(service)
         return np.asarray(np.maximum.accumulate(arrived - (work - service)) + work - arrived)
 
@@ -211,7 +216,7 @@ class Queue:
 def false_ships_of_a_queue(
     queue: Queue, q: float, comparisons: int, seed: int, blocks: int = 10, per_block: int = 50
 ) -> float:
-    """How often a variant is called to hold whose percentile, over many such blocks, is exactly its limit."""
+    """How often a variant "holds" whose percentile over many blocks is exactly its limit."""
     rng = np.random.default_rng((seed, comparisons))
     limit = float(np.percentile([queue.block(per_block, rng) for _ in range(5000)], q))
     return share(
@@ -249,7 +254,7 @@ def _bimodal_quantile(p: float) -> float:
 
 
 def coverage(shape: str, q: float, n: int, comparisons: int, seed: int) -> float:
-    """How often the 95 % interval of the q-th percentile of n independent requests holds the truth."""
+    """Coverage of the 95 % interval of the q-th percentile of n independent requests."""
     draw, quantile = SHAPES[shape]
     truth = quantile(q / 100)
 

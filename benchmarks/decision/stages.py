@@ -1,4 +1,4 @@
-"""Stages of known truth, built from numbers and not from journals, for the product's judges to look at."""
+"""Stages of known truth for the product's judges, built from numbers instead of journals."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ def requests(
     prompts: Sequence[str] | None = None,
     finish: Sequence[str] | None = None,
 ) -> Requests:
-    """n requests, ten a second; each answer comes whole, in one chunk after half of its latency and in one at its end."""
+    """n requests at ten a second; chunks come at half of the latency and at its end."""
     plain = _plain(len(latency_ms))
     last = plain.scheduled_ns + np.round(latency_ms * 1e6)
     first = plain.scheduled_ns + np.round(latency_ms * 0.5e6)
     chunks = replace(plain.chunks, gap_ns=(last - first).astype(np.int64))
-    found = replace(plain, first_ns=first, last_ns=last, done_ns=last, chunks=chunks)
+    columns = replace(plain, first_ns=first, last_ns=last, done_ns=last, chunks=chunks)
     if failed is not None:
-        found = replace(found, failure=["http_5xx" if each else None for each in failed])
+        columns = replace(columns, failure=["http_5xx" if each else None for each in failed])
     if output_tokens is not None:
         by_chunk = np.column_stack([np.ones(len(last)), output_tokens - 1]).ravel().astype(np.int64)
-        found = replace(found, output_tokens=output_tokens, chunks=replace(chunks, tokens=by_chunk))
+        columns = replace(
+            columns, output_tokens=output_tokens, chunks=replace(chunks, tokens=by_chunk)
+        )
     return replace(
-        found, prompt_id=prompts or found.prompt_id, finish_reason=finish or found.finish_reason
+        columns,
+        prompt_id=prompts or columns.prompt_id,
+        finish_reason=finish or columns.finish_reason,
     )
 
 
@@ -83,7 +87,7 @@ def stage(
     completed: Sequence[int] | None = None,
     window_s: float | None = None,
 ) -> StageData:
-    """Under an open load. `completed`: what ended well in each block's window, all of its requests where that is not said."""
+    """A stage under open load. `completed`: successes in each block's window; default all."""
     done = [int(r.ok.sum()) for r in blocks] if completed is None else completed
     return StageData(
         "main",

@@ -1,7 +1,7 @@
-"""`dyno compare`, simulated: how often two runs of the same system are called different, and a worse one no worse.
+"""`dyno compare`, simulated: how often it calls equal runs different, and a worse run no worse.
 
-A run is blocks on one machine of its own mood, ten numbers of it that are compared together: percentiles of latency and TTFT,
-TPOT, a rate, failures, tokens, metered cost and quality, as `dyno compare` compares them.
+A run is blocks on one machine with its own mood. The comparison takes ten numbers: percentiles of
+latency and TTFT, TPOT, a rate, failures, tokens, metered cost and quality.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ BLOCKS, PER_BLOCK, PROMPTS = 10, 60, 200
 
 @dataclass(frozen=True)
 class System:
-    """What is measured: how slow (a factor), how often it fails and how often it is right, and how many tokens it writes.
+    """The truth of one system: slowness (a factor), error rate, quality and output tokens.
 
-    `bursts`: in so many of the blocks, 30 % of the requests fail beside. `spread`: of latencies, the sigma of their logarithms.
+    `bursts`: the number of blocks in which 30 % of the requests fail as well.
+    `spread`: the standard deviation of log latencies.
     """
 
     slower: float = 1.0
@@ -41,7 +42,7 @@ class System:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: latencies (blocks, requests) in ms, failures by block, and tokens and scores by prompt."""
+    """A run: latencies (blocks, requests) in ms, failures by block, tokens and scores by prompt."""
 
     latency: Floats
     failures: Counted
@@ -78,7 +79,7 @@ def measured(
 
 def compared(before: Measured, after: Measured) -> list[RunChange]:
     """Ten numbers, held against one another as `dyno compare` does it."""
-    found = []
+    rows = []
     for key, q, share in (
         ("latency_p50", 50, 1.0),
         ("latency_p95", 95, 1.0),
@@ -89,10 +90,10 @@ def compared(before: Measured, after: Measured) -> list[RunChange]:
             np.percentile(side.latency * share, q, axis=1).tolist() for side in (before, after)
         ]
         pooled = [float(np.percentile(side.latency * share, q)) for side in (before, after)]
-        found.append(_compared(key, by_blocks(pooled[0], pooled[1], blocks[0], blocks[1])))
+        rows.append(_compared(key, by_blocks(pooled[0], pooled[1], blocks[0], blocks[1])))
     for key, sign in (("tpot_mean", 1.0), ("requests_per_s", -1.0)):
         blocks = [(side.latency.mean(axis=1) ** sign).tolist() for side in (before, after)]
-        found.append(
+        rows.append(
             _compared(
                 key,
                 by_blocks(
@@ -100,7 +101,7 @@ def compared(before: Measured, after: Measured) -> list[RunChange]:
                 ),
             )
         )
-    found.append(_compared("error_rate", by_counts(before.failures, after.failures)))
+    rows.append(_compared("error_rate", by_counts(before.failures, after.failures)))
     for key, price in (("output_tokens_mean", 1.0), ("cost_per_request", 2e-6)):
         priced = [
             {name: (total * price, n) for name, (total, n) in side.tokens.items()}
@@ -109,10 +110,10 @@ def compared(before: Measured, after: Measured) -> list[RunChange]:
         means = [float(np.mean([total for total, _ in side.values()])) for side in priced]
         evidence = by_prompts(means[0], means[1], priced[0], priced[1])
         assert evidence is not None
-        found.append(_compared(key, evidence))
+        rows.append(_compared(key, evidence))
     quality = float(np.mean(list(before.scores.values())))
-    found.append(_compared("quality", by_scores(quality, before.scores, after.scores)))
-    return outcomes(found)
+    rows.append(_compared("quality", by_scores(quality, before.scores, after.scores)))
+    return outcomes(rows)
 
 
 def _compared(key: str, evidence: Evidence) -> Compared:
@@ -131,7 +132,7 @@ def share(
     seed: int,
     blocks: int = BLOCKS,
 ) -> float:
-    """Of `runs` simulated pairs of runs, the share in which a number (`key`, or any) has one of the outcomes."""
+    """The share of simulated pairs in which the number `key` (or any) has one of the outcomes."""
     rng, hits = np.random.default_rng(seed), 0
     for _ in range(runs):
         hardness = 0.3 * rng.standard_normal(PROMPTS)

@@ -1,1 +1,1 @@
-"""Training speed against SFTTrainer's own defaults and the plain Trainer's. Start at `run`; `arm` is what each process does."""
+"""Training speed against SFTTrainer's defaults and the plain Trainer's; start at `run`."""

@@ -1,7 +1,7 @@
-"""One training run in a process of its own, by us or by a trainer as it comes, and the held-out loss of what it made.
+"""One training run in its own process, by tunedyno or another trainer, and its held-out loss.
 
-All learn the same examples with the same LoRA, learning rate, schedule, batch size and seed, which decide the loss and not the
-speed. All else is each one's own.
+All learn the same examples with the same LoRA, learning rate, schedule, batch size and seed: these
+decide the loss but not the speed. Everything else is each trainer's own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from foundation.quiet_libraries import quiet_libraries
 
 @dataclass(frozen=True)
 class Score:
-    """`tokens` are non-padding input tokens of the data, counted once for all; `seconds` those of training alone."""
+    """`tokens`: non-padding input tokens of the data; `seconds`: time of the training alone."""
 
     arm: str
     tokens: int
@@ -35,6 +35,7 @@ class Score:
 
     @property
     def tokens_per_second(self) -> float:
+        """Tokens trained a second."""
         return self.tokens / self.seconds
 
 
@@ -51,10 +52,12 @@ class Task:
 
 
 def by_us(task: Task) -> float:
+    """Trains with tunedyno."""
     return train(task.config, task.base, task.learned, [], task.style, task.out, Silent()).seconds
 
 
 def by_sfttrainer(task: Task) -> float:
+    """Trains with TRL's SFTTrainer."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -82,7 +85,8 @@ def by_sfttrainer(task: Task) -> float:
 def by_plain_trainer(task: Task) -> float:
     """The Trainer of transformers on rows tokenized beforehand.
 
-    Its way to pack is to lay a batch's examples end to end in one row: it gets as many examples a step as the packed rows hold.
+    It packs by joining the examples of a batch to one row. Its batch is as many examples as the
+    packed rows of ours hold.
     """
     from datasets import Dataset
     from peft import get_peft_model
@@ -158,7 +162,7 @@ def _clock() -> Any:
 
 
 def heldout_loss(base: ModelRef, adapter: Path, prepared: Prepared) -> float:
-    """Mean cross-entropy of the completions' tokens, in float32, by the plain forward pass, one example at a time."""
+    """Mean cross-entropy of the completion tokens, float32, a plain forward pass per example."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -188,6 +192,7 @@ ARMS = {
 
 
 def main() -> None:
+    """Runs one arm and prints its score as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("arm", choices=ARMS)
     parser.add_argument(

@@ -1,9 +1,10 @@
-"""`make bench-finetune`: tokens/s and held-out loss of our training, of SFTTrainer's defaults and of the plain Trainer.
+"""`make bench-finetune`: tokens/s and held-out loss of tunedyno, SFTTrainer and the plain Trainer.
 
-Two kinds of data, both made of the demo's: `short`, long prompts with an answer of one word; `chat`, short prompts with long
-answers (the beginning of a story, and how it goes on), packed. The arms' order turns from round to round, so that drift of the
-machine hits all alike; each round has its own seed. Exit code 1 where ours is not as many times as fast as its goal, or its
-held-out loss is worse by more than rounds differ.
+Two kinds of data come from the demo's. `short`: long prompts with answers of one word. `chat`:
+short prompts (the beginning of a story) with long answers (its end), packed. The arms take turns in
+another order each round, so that drift of the machine affects all alike; each round has its own
+seed. Exits 1 if tunedyno misses its goal for speed, or loses more held-out loss than rounds differ
+by.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _BEGINNING = 12
 
 
 def main() -> int:
+    """Runs all rounds and prints a table; returns the exit code."""
     args = _arguments()
     experiment = load_experiment(example("news-topics"))
     assert experiment.finetune is not None
@@ -78,24 +80,24 @@ def _rounds(kind: str, rounds: int, settings: dict[str, Any], recipe: Any) -> li
             with tempfile.TemporaryDirectory() as out:
                 config = recipe.model_copy(update={"seed": number}).model_dump()
                 scores.append(_run(arm, {**settings, "config": config, "out": out}))
-            shown = (
+            result = (
                 f"{scores[-1].tokens_per_second:,.0f} tokens/s, loss {scores[-1].heldout_loss:.3f}"
             )
-            print(f"{kind}, round {number + 1}, {arm}: {shown}", flush=True)
+            print(f"{kind}, round {number + 1}, {arm}: {result}", flush=True)
     return scores
 
 
 def _chat(settings: dict[str, Any], folder: Path) -> dict[str, str]:
-    """The same stories as long answers: what follows a story's beginning. Of stories that begin alike one is taken."""
-    asked: set[str] = set()
+    """The same stories with their ends as long answers; one of those that begin alike."""
+    questions: set[str] = set()
     files = {}
     for split in ("heldout", "train"):
         lines = []
         for each in read_examples(Path(settings[split])):
             words = each.fields["input"].split()
             question = "Go on with this news story: " + " ".join(words[:_BEGINNING])
-            if len(words) > 2 * _BEGINNING and question.lower() not in asked:
-                asked.add(question.lower())
+            if len(words) > 2 * _BEGINNING and question.lower() not in questions:
+                questions.add(question.lower())
                 lines.append(
                     json.dumps({"prompt": question, "completion": " ".join(words[_BEGINNING:])})
                     + "\n"
@@ -129,14 +131,14 @@ def verdict(kind: str, scores: list[Score]) -> bool:
             a.tokens_per_second / b.tokens_per_second for a, b in zip(ours, theirs, strict=True)
         )
         losses = [s.heldout_loss for s in theirs]
-        # What two seeds of the same arm differ by, and never less than 0.05 nats: rounding and the order of batches make that.
+        # Two seeds of one arm differ by this; rounding and the order of batches alone make 0.05.
         noise = max(0.05, max(losses) - min(losses))
         worse = statistics.mean(s.heldout_loss for s in ours) - statistics.mean(losses)
         passed = ratio >= GOALS[kind] and worse <= noise
         missed |= not passed
-        told = "met" if passed else "MISSED"
+        goal = "met" if passed else "MISSED"
         speed = f"{kind}: {ratio:.2f} times as fast as {other} (goal {GOALS[kind]})"
-        print(f"{speed}; held-out loss {worse:+.3f} (noise {noise:.3f}): {told}")
+        print(f"{speed}; held-out loss {worse:+.3f} (noise {noise:.3f}): {goal}")
     return missed
 
 

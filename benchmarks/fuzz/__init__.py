@@ -1,5 +1,5 @@
-"""Bytes that no server should send, and files that no run should leave, by the million: `make fuzz`.
+"""Millions of bytes that no server should send, and files that no run should leave: `make fuzz`.
 
-`targets` says what must hold of any input, `reference` is the independent judge, `harness` lets atheris look for an input that
-breaks it, `run` spreads a number of inputs over the targets.
+`targets` states what holds for any input, `reference` is the independent judge, `harness` lets
+atheris search for an input that breaks it, `run` spreads a number of inputs over the targets.
 """

@@ -1,6 +1,6 @@
-"""A second opinion on data files and traces: json and csv of the standard library on whole files, with no code of the product.
+"""A second reader of data files and traces: the standard library's json and csv on whole files.
 
-Each function gives None for what is no such file.
+It shares no code with the product. Each function returns None for a file of another format.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ Rows = list[tuple[int, dict[str, Any]]]
 
 _NUMBER = re.compile(r"-?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 _DATE = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:(Z)|([+-])(\d\d):?(\d\d))?",
+    r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
+    r"(?:(Z)|([+-])(\d\d):?(\d\d))?",
     re.ASCII,
 )
 _SEPARATORS = (",", ";", "\t")
 
 
 def text_of(raw: bytes) -> str | None:
+    """The text of a data file, or None if it is not UTF-8."""
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -58,7 +60,7 @@ class _Written(str):
 
 
 def tables(raw: bytes) -> Iterator[Rows]:
-    """The rows of a table, as each of the separators would have it; quoted cells may hold line ends, so no lines are told."""
+    """The rows of a table by each separator. Quoted cells may hold line ends."""
     text = text_of(raw)
     for separator in _SEPARATORS if text is not None else ():
         try:
@@ -77,6 +79,8 @@ def tables(raw: bytes) -> Iterator[Rows]:
 
 
 class Request(NamedTuple):
+    """One request of a trace."""
+
     input_tokens: int | None
     output_tokens: int | None
     hash_ids: tuple[int, ...]
@@ -181,7 +185,7 @@ def _whole(value: Any) -> int:
 
 
 def spoken(row: dict[str, Any]) -> tuple[list[str], str] | None:
-    """What a line of examples says up to the answer, and the answer, where all of it is plain text."""
+    """The text of an example up to the answer, and the answer, if all of it is plain text."""
     for key in ("messages", "conversations"):
         if row.get(key) is not None:
             return _texts(row[key])
@@ -189,12 +193,12 @@ def spoken(row: dict[str, Any]) -> tuple[list[str], str] | None:
         return [row["prompt"]], _answer(row["completion"])
     if isinstance(row.get("instruction"), str) and "output" in row:
         more = row.get("input")
-        asked = (
+        question = (
             f"{row['instruction']}\n\n{more}"
             if isinstance(more, str) and more.strip()
             else row["instruction"]
         )
-        return [asked], _answer(row["output"])
+        return [question], _answer(row["output"])
     return None
 
 

@@ -1,4 +1,4 @@
-"""What must hold of any data file or trace: BadInput, or what json and csv of the standard library read there too."""
+"""What holds for any data file or trace: BadInput, or what json and csv of Python read in it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ _ROWS = [
     '{"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}\n',
     '{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}, '
     '{"role": "assistant", "content": "A"}]}\n',
-    '{"conversations": [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}, {"from": "human", "value": "Q2"}, '
+    '{"conversations": [{"from": "human", "value": "Q1"}, {"from": "gpt", "value": "A1"}, '
+    '{"from": "human", "value": "Q2"}, '
     '{"from": "gpt", "value": "A2"}]}\n',
     '{"conversations": [{"from": "human", "value": null}, {"from": "gpt", "value": "A"}]}\n',
     '{"conversations": []}\n', '{"prompt": "Q", "completion": "A"}\n',
@@ -77,6 +78,7 @@ def _written(ending: str, data: bytes) -> Path:
 
 
 def trace(data: bytes) -> None:
+    """A trace is refused, or read as the reference reads it."""
     file = _written(".trace", data)
     read_trace.cache_clear()
     try:
@@ -104,6 +106,7 @@ def _agree(arrivals: Sequence[Arrival], other: Sequence[tuple[float, list[Reques
 
 
 def examples(data: bytes) -> None:
+    """Examples are refused, or read as the reference reads them."""
     ending = _ENDINGS[data[0] % len(_ENDINGS)] if data else ".jsonl"
     _examples(ending, data[1:])
 
@@ -134,8 +137,11 @@ def _said(read: Sequence[Example], rows: Rows) -> bool:
         plain = spoken(row)
         contents = [message["content"] for message in example.messages]
         if plain is not None:
-            asked, answer = plain
-            if example.completion != answer or contents[len(contents) - len(asked) :] != asked:
+            questions, answer = plain
+            if (
+                example.completion != answer
+                or contents[len(contents) - len(questions) :] != questions
+            ):
                 return False
         elif not set(example.completion.split("\n")) <= _lines_in(row):
             return False
@@ -143,10 +149,11 @@ def _said(read: Sequence[Example], rows: Rows) -> bool:
 
 
 def conversations(data: bytes) -> None:
+    """Conversations are refused, or read as the reference reads them."""
     file = _written(".jsonl", data)
-    said: list[str] = []
+    texts: list[str] = []
     try:
-        sessions = read_sessions(file, None, said.append)
+        sessions = read_sessions(file, None, texts.append)
     except BadInput as refusal:
         _is_one_line(refusal, file)
         return
@@ -173,14 +180,17 @@ def _is_one_line(refusal: BadInput, file: Path) -> None:
 
 
 def trace_of_fragments(data: bytes) -> None:
+    """`trace` on text that is joined from known fragments."""
     trace(_fragments(data))
 
 
 def examples_of_fragments(data: bytes) -> None:
+    """`examples` on text that is joined from known fragments."""
     _examples(_ENDINGS[data[0] % len(_ENDINGS)] if data else ".jsonl", _fragments(data[1:]))
 
 
 def conversations_of_fragments(data: bytes) -> None:
+    """`conversations` on text joined from known fragments."""
     conversations(_fragments(data))
 
 

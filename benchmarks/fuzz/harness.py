@@ -1,6 +1,7 @@
-"""`python -m benchmarks.fuzz.harness TARGET CORPUS -runs=N ...`: one target under atheris, with libFuzzer's own flags.
+"""`python -m benchmarks.fuzz.harness TARGET CORPUS -runs=N ...`: one target under atheris.
 
-It needs atheris (requirements/fuzz.lock). A crash is an exception that no target expects; its input is left in a file.
+It takes libFuzzer's own flags and needs atheris (requirements/fuzz.lock). A crash is an exception
+that no target expects; its input is left in a file.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ SEEDS = {
 
 
 def main() -> None:
+    """Hands one target to libFuzzer."""
     name, corpus, *flags = sys.argv[1:]
     folder = Path(corpus)
     folder.mkdir(parents=True, exist_ok=True)

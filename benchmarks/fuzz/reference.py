@@ -1,4 +1,4 @@
-"""A second opinion on event streams and chunked bodies: simple, slow, on whole streams, with no code of the product."""
+"""A second reader of event streams and chunked bodies: simple, slow, without the product's code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GOOD = ("stop", "length", "tool_calls", "function_call", "content_filter")
 
 
 def events_of(stream: bytes) -> list[tuple[bytes, bytes]]:
-    """Type and data of each event: the standard's algorithm, line by line, with the three additions of `loadgen.protocol.sse`."""
+    """Type and data of each event, by the standard and the additions of `loadgen.protocol.sse`."""
     events: list[tuple[bytes, bytes]] = []
     block: list[bytes] = []
     runs_on = False
@@ -31,7 +31,7 @@ def events_of(stream: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _closes(block: list[bytes], line: bytes, events: list[tuple[bytes, bytes]]) -> bool:
-    """Whether `line` begins a second object in a block; then the block's objects are events of their own."""
+    """True if `line` begins a second object in a block: then each object is an event of its own."""
     if not (block and block[-1].endswith(b"}") and re.match(rb"data: ?(\{|\[DONE\])", line)):
         return False
     rest: list[bytes] = []
@@ -65,7 +65,7 @@ def _event_of(block: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def may_succeed(body: bytes) -> bool:
-    """Whether a body can be a whole answer: some choice ends well, none ends badly, and no event is an error."""
+    """True if a body can be a whole answer: a choice ends well, none ends badly, no event fails."""
     events, body = events_of(body), body.removeprefix(b"\xef\xbb\xbf")
     lines = re.sub(rb"\r\n|\r", b"\n", body)
     runs_on = re.search(rb"\}\ndata: ?(\{|\[DONE\])", lines)
@@ -102,7 +102,10 @@ def _value(data: bytes) -> Any:
 
 
 def unchunked(stream: bytes) -> tuple[bytes, bool] | None:
-    """What a chunked body carries and whether it is finished; None where it is no chunked coding (RFC 9112, section 7.1)."""
+    """The content of a chunked body and whether it is complete; None if it is not chunked.
+
+    Source: RFC 9112, section 7.1.
+    """
     body, at = b"", 0
     while True:
         end = stream.find(b"\r\n", at)

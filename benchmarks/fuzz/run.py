@@ -1,7 +1,7 @@
-"""`python -m benchmarks.fuzz.run`: ten million inputs over all targets, or `--inputs N` of them; a table at the end.
+"""`python -m benchmarks.fuzz.run`: ten million inputs over all targets, or `--inputs N` of them.
 
-Each target is a process of its own, one after another. A target that finds a fault stops, leaves the input that shows it in the
-corpus folder, and makes the exit code 1.
+Each target runs in its own process, one after another, and has a row in the table at the end.
+A target that finds a fault stops and leaves its input in the corpus folder; the exit code is 1.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _LONGEST = {"journal": 2000}
 
 
 def main() -> None:
+    """Runs each target and prints a table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.fuzz.run", description="Fuzz every reader of foreign bytes."
     )
@@ -46,10 +47,10 @@ def main() -> None:
         for name, share in targets.items()
     ]
     print("\n| target | inputs | a second | found |\n|---|---|---|---|")
-    for name, inputs, seconds, found in rows:
-        print(f"| {name} | {inputs:,} | {inputs / seconds:,.0f} | {found or 'nothing'} |")
+    for name, inputs, seconds, fault in rows:
+        print(f"| {name} | {inputs:,} | {inputs / seconds:,.0f} | {fault or 'nothing'} |")
     print(f"\n{sum(inputs for _, inputs, _, _ in rows):,} inputs")
-    sys.exit(any(found for *_, found in rows))
+    sys.exit(any(fault for *_, fault in rows))
 
 
 def fuzz(name: str, inputs: int, corpus: Path) -> tuple[str, int, float, str]:
@@ -76,13 +77,13 @@ def fuzz(name: str, inputs: int, corpus: Path) -> tuple[str, int, float, str]:
     )
     seconds = time.monotonic() - began
     tried = [int(number) for number in re.findall(r"^(?:#|Done )(\d+)", done.stdout, re.MULTILINE)]
-    found = "" if done.returncode == 0 else done.stdout[-2000:]
+    fault = "" if done.returncode == 0 else done.stdout[-2000:]
     print(
-        f"{name}: {max(tried, default=0):,} inputs in {seconds:.0f} "
-        f"s{': ' + found if found else ''}",
+        f"{name}: {max(tried, default=0):,} inputs in {seconds:.0f} s"
+        f"{': ' + fault if fault else ''}",
         flush=True,
     )
-    return name, max(tried, default=0), seconds, found.strip().splitlines()[-1] if found else ""
+    return name, max(tried, default=0), seconds, fault.strip().splitlines()[-1] if fault else ""
 
 
 if __name__ == "__main__":

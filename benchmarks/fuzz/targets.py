@@ -1,4 +1,4 @@
-"""What must hold of any input: nothing raises, a cut changes nothing, counts are counts, and garbage is no success.
+"""What holds for any input: nothing raises, cuts change nothing, counts are counts, garbage fails.
 
 A target takes bytes. The first ones say how the rest is cut into pieces, or what it is made of.
 """
@@ -37,13 +37,15 @@ FRAGMENTS = [
     b'"finish_reason"', b'"stop"', b'"abort"', b'"tool_calls"', b'"usage"', b'"error"',
     b'"message"', b'{"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": null}]}',
     b'{"choices": [{"index": 1, "delta": {"content": "b"}}]}',
-    b'{"choices": [{"delta": {"content": "a"}}], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}',
+    b'{"choices": [{"delta": {"content": "a"}}], '
+    b'"usage": {"prompt_tokens": 5, "completion_tokens": 2}}',
     b'{"choices": [{"delta": {}, "finish_reason": "stop"}]}',
     b'{"choices": [{"delta": {}, "finish_reason": "abort"}]}',
     b'{"choices": [{"delta": {}, "finish_reason": ""}]}',
     b'{"choices": [{"text": "a", "finish_reason": "length"}]}',
     b'{"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 9}}',
-    b'{"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}, "metrics": {"queue_time_ms": 1}}',
+    b'{"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}, '
+    b'"metrics": {"queue_time_ms": 1}}',
     b'{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "x"}}]}}]}',
     b'{"choices": [{"delta": {"content": [{"type": "text", "text": "a"}]}}]}',
     b'{"error": {"message": "died"}}', b'{"object": "error", "message": "died"}',
@@ -54,7 +56,7 @@ FRAGMENTS = [
 
 
 def _pieces(data: bytes) -> list[bytes]:
-    """The bytes after the first, in pieces of a length that it names; 0 cuts after each empty line."""
+    """The bytes after the first, in pieces of the length it gives; 0 cuts after each empty line."""
     size, body = data[0] % 64 if data else 1, data[1:]
     if size:
         return [body[at : at + size] for at in range(0, len(body), size)]
@@ -67,6 +69,7 @@ def _fragments(data: bytes) -> bytes:
 
 
 def sse(data: bytes) -> None:
+    """An event stream is read as the reference reads it, however it is cut."""
     pieces = _pieces(data)
     body = b"".join(pieces)
     parser = SseParser()
@@ -78,6 +81,7 @@ def sse(data: bytes) -> None:
 
 
 def reply(data: bytes) -> None:
+    """A reply has the same outcome however it is cut, and garbage never succeeds."""
     pieces = _pieces(data)
     alone, together = _read(pieces, 1), _read([b"".join(pieces)], 9)
     batched = _read(pieces, 9)
@@ -97,10 +101,12 @@ def reply(data: bytes) -> None:
 
 
 def reply_of_fragments(data: bytes) -> None:
+    """`reply` on bytes that are joined from known fragments."""
     reply(_fragments(data))
 
 
 def sse_of_fragments(data: bytes) -> None:
+    """`sse` on bytes that are joined from known fragments."""
     sse(_fragments(data))
 
 
@@ -115,24 +121,25 @@ def _read(pieces: list[bytes], batch: int) -> Reply:
 
 
 def _record(answer: Reply, verdict: tuple[Failure | None, str | None]) -> RequestRecord:
-    told = answer.tokens()
+    tokens = answer.tokens()
     counts = [
-        *told.chunks,
-        *(count for count in (told.input, told.output, told.cached) if count is not None),
+        *tokens.chunks,
+        *(count for count in (tokens.input, tokens.output, tokens.cached) if count is not None),
     ]
     assert all(0 <= count <= MOST_TOKENS for count in counts), "a count that is none"
-    assert len(told.chunks) == len(answer.chunk_at_ns)
-    assert told.output is None or told.output or not answer.chunk_at_ns, "no token beside text"
+    assert len(tokens.chunks) == len(answer.chunk_at_ns)
+    assert tokens.output is None or tokens.output or not answer.chunk_at_ns, "no token beside text"
     return RequestRecord(
-        id=1, prompt_id="q", scheduled_ns=0, chunk_ns=answer.chunk_at_ns, chunk_tokens=told.chunks,
-        failure=verdict[0], finish_reason=answer.finish_reason, error=verdict[1],
-        input_tokens=told.input, output_tokens=told.output,
-        text=answer.text, server_metrics=answer.server_metrics, cached_tokens=told.cached,
-        notes=[*answer.notes(), *told.notes] or None,
+        id=1, prompt_id="q", scheduled_ns=0, chunk_ns=answer.chunk_at_ns,
+        chunk_tokens=tokens.chunks, failure=verdict[0], finish_reason=answer.finish_reason,
+        error=verdict[1], input_tokens=tokens.input, output_tokens=tokens.output,
+        text=answer.text, server_metrics=answer.server_metrics, cached_tokens=tokens.cached,
+        notes=[*answer.notes(), *tokens.notes] or None,
     )  # fmt: skip
 
 
 def chunked(data: bytes) -> None:
+    """A chunked body is decoded as the reference decodes it."""
     pieces = _pieces(data)
     stream = b"".join(pieces)
     cut, whole, right = ChunkedDecoder(), ChunkedDecoder(), unchunked(stream)
@@ -150,6 +157,7 @@ def chunked(data: bytes) -> None:
 
 
 def head(data: bytes) -> None:
+    """A head of a response is read or refused."""
     try:
         read = parse_head(data)
     except ValueError:
@@ -159,6 +167,7 @@ def head(data: bytes) -> None:
 
 
 def compressed(data: bytes) -> None:
+    """A compressed body is decoded or refused."""
     pieces = _pieces(data)
     packed = Inflater((b"gzip", b"deflate", b"br")[data[0] % 3] if data else b"gzip")
     bodies = packed.take_off(pieces)
@@ -166,6 +175,7 @@ def compressed(data: bytes) -> None:
 
 
 def journal(data: bytes) -> None:
+    """A journal is read or refused."""
     file = _FOLDER / "block-01.jsonl"
     file.write_bytes(data)
     try:
@@ -179,6 +189,7 @@ def journal(data: bytes) -> None:
 
 
 def prompts(data: bytes) -> None:
+    """A file of prompts is read or refused."""
     (_FOLDER / "prompts.jsonl").write_bytes(data)
     try:
         read_prompts(_FOLDER)

@@ -1,1 +1,1 @@
-"""Runs made by chance, and what the product says of them held against the journals by a checker with code of its own."""
+"""Random runs: an independent checker compares the product's conclusions with the journals."""

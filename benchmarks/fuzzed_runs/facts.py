@@ -1,6 +1,7 @@
-"""The facts of a run, read from its journals with `json` and numpy: nothing of the product is used.
+"""The facts of a run, read from its journals with `json` and numpy, without the product's code.
 
-A line counts where it is a record as the documentation describes it, stands before the end line, and is the first of its id.
+A line counts if it is a record as documented, stands before the end line and is the first
+of its id.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Block:
-    """The records that were due inside one journal's window, before it and after it; where it ends, in ns."""
+    """The records due inside, before and after one journal's window, and the window's end in ns."""
 
     records: list[Record]
     warm_up: list[Record]
@@ -35,25 +36,29 @@ class Facts:
 
     @property
     def records(self) -> list[Record]:
+        """The records due inside the windows."""
         return [record for block in self.blocks for record in block.records]
 
     @property
     def planned(self) -> int:
+        """The number of requests due inside the windows."""
         return len(self.records)
 
     @property
     def succeeded(self) -> int:
+        """The number of them without a failure."""
         return sum(record["failure"] is None for record in self.records)
 
     @property
     def failures(self) -> Counter[str]:
+        """The number of failures of each class."""
         return Counter(
             record["failure"] for record in self.records if record["failure"] is not None
         )
 
     @property
     def outside(self) -> tuple[int, int, int]:
-        """How many requests lie before the windows and after them, and how many of both failed."""
+        """Requests due before the windows, after them, and the failures among both."""
         before = [record for block in self.blocks for record in block.warm_up]
         after = [record for block in self.blocks for record in block.ramp_down]
         return (
@@ -63,6 +68,7 @@ class Facts:
         )
 
     def answers(self, which: Callable[[Record], bool]) -> int:
+        """The number of answers for which `which` is true."""
         return sum(record["failure"] is None and which(record) for record in self.records)
 
     @property
@@ -75,12 +81,12 @@ class Facts:
         )
 
     def values(self, metric: str) -> list[float]:
-        """In ms, of the requests that have the value."""
-        found = [value(record, metric) for record in self.records if record["failure"] is None]
-        return [each for each in found if each is not None]
+        """The metric in ms of each request that has it."""
+        times = [value(record, metric) for record in self.records if record["failure"] is None]
+        return [each for each in times if each is not None]
 
     def statistic(self, metric: str, statistic: str, failed_too: bool) -> float | None:
-        """`failed_too`: with a failure, and an answer without text, as infinitely slow."""
+        """Mean or percentile in ms; with `failed_too`, failures and empty answers take forever."""
         values = self.values(metric)
         if failed_too:
             values = values + [1e18] * (
@@ -95,7 +101,7 @@ class Facts:
         )
 
     def quality(self, references: dict[str, str]) -> float | None:
-        """The mean over prompts that have a reference of the share of right answers."""
+        """The mean share of right answers over the prompts with a reference."""
         by_prompt: dict[str, list[float]] = {}
         for record in self.records:
             if record["prompt_id"] in references:
@@ -106,7 +112,7 @@ class Facts:
         return float(np.mean([np.mean(each) for each in by_prompt.values()])) if by_prompt else None
 
     def metered(self, input_price: float, output_price: float) -> float | None:
-        """Dollars per request whose tokens are known."""
+        """Dollars per request, over requests with known tokens."""
         priced = ((input_price, "input_tokens"), (output_price, "output_tokens"))
         costs = [
             sum(price * record[side] for price, side in priced if price)
@@ -116,8 +122,12 @@ class Facts:
         return float(np.mean(costs)) if costs else None
 
 
+RunFacts = dict[tuple[str, str], Facts]
+"""By variant and load."""
+
+
 def value(record: Record, metric: str) -> float | None:
-    """A time of one answer in ms, None where it has none."""
+    """A time of one answer in ms, or None."""
     if not record["chunk_ns"]:
         return None
     due: int = record["scheduled_ns"]
@@ -135,16 +145,17 @@ def value(record: Record, metric: str) -> float | None:
     raise ValueError(metric)
 
 
-def read_run(run: Path) -> dict[tuple[str, str], Facts]:
-    """By variant and load."""
-    found: dict[tuple[str, str], Facts] = {}
+def read_run(run: Path) -> RunFacts:
+    """The facts of each variant under each load that has a readable journal."""
+    facts: RunFacts = {}
     for file in sorted((run / "load").glob("*/*/block-*.jsonl")):
         if (block := _block(file)) is not None:
-            found.setdefault((file.parts[-3], file.parts[-2]), Facts()).blocks.append(block)
-    return found
+            facts.setdefault((file.parts[-3], file.parts[-2]), Facts()).blocks.append(block)
+    return facts
 
 
 def read_references(run: Path) -> dict[str, str]:
+    """The reference answers of `prompts.jsonl` by prompt."""
     prompts = [json.loads(line) for line in (run / "prompts.jsonl").read_text().splitlines()]
     return {
         prompt["id"]: prompt["reference"]
@@ -189,10 +200,10 @@ def _block(file: Path) -> Block | None:
 
 def _object(line: bytes) -> Record | None:
     try:
-        found = json.loads(line)
+        content = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def _is_record(each: Record) -> bool:

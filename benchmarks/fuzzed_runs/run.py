@@ -1,6 +1,6 @@
-"""`python -m benchmarks.fuzzed_runs.run [RUNS] [FIRST]`: runs made by chance, through analysis, verdict, plan and report.
+"""`python -m benchmarks.fuzzed_runs.run [RUNS] [FIRST]`: random runs through analysis and report.
 
-Prints what the checker finds wrong, by seed. Exit code 1 where there is anything.
+Prints the faults that the checker finds, by seed. Exits 1 if there are any.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.fuzzed_runs.checks import check
 from benchmarks.fuzzed_runs.facts import read_run
-from benchmarks.fuzzed_runs.runs import make
+from benchmarks.fuzzed_runs.runs import write_run
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.decide import decide
 from dyno.terminal.results import outage, show_capacity, show_results
@@ -33,8 +33,8 @@ NO_NUMBER = re.compile(r"(?<![\w.-])(nan|inf|-inf|None|NaN|Infinity)(?![\w-])")
 
 
 def fuzz(folder: Path, seed: int) -> list[str]:
-    """Everything that is wrong with what is made of one run."""
-    make(folder, seed)
+    """All faults in the conclusions from the run of one seed."""
+    write_run(folder, seed)
     try:
         return [*_through(folder), *check(folder)]
     except BadInput as error:
@@ -48,7 +48,7 @@ def _nothing_there(folder: Path) -> bool:
 
 
 def _through(folder: Path) -> list[str]:
-    """Takes the run's whole way and reads what a person would."""
+    """Decides the run, shows its results, and checks the texts that a person reads."""
     run = RunDirectory(folder)
     console = Console(file=io.StringIO(), width=200)
     summary, verdicts = decide(run, load_experiment(run.experiment), Silent())
@@ -63,19 +63,19 @@ def _through(folder: Path) -> list[str]:
         "report.md": (folder / "report.md").read_text(),
         "report.html": _text_of(folder),
     }
-    wrong = [
-        f"{name} has {found[0]!r}: ...{text[max(0, found.start() - 60) : found.end() + 20]}..."
+    faults = [
+        f"{name} has {match[0]!r}: ...{text[max(0, match.start() - 60) : match.end() + 20]}..."
         for name, text in texts.items()
-        if (found := NO_NUMBER.search(text))
+        if (match := NO_NUMBER.search(text))
     ]
     facts = read_run(folder)
     nothing = sum(each.planned for each in facts.values()) > 0 and not any(
         each.succeeded for each in facts.values()
     )
     return (
-        wrong
+        faults
         if (outage(summary) is not None) == nothing
-        else [*wrong, "an outage is told from a run that has answers"]
+        else [*faults, "an outage is reported for a run that has answers"]
     )
 
 
@@ -103,18 +103,19 @@ def _text_of(folder: Path) -> str:
 
 
 def main() -> None:
+    """Prints the faults of each seed's run."""
     runs, first = (
         int(sys.argv[i]) if len(sys.argv) > i else default for i, default in ((1, RUNS), (2, 0))
     )
-    began, wrong = time.monotonic(), 0
+    began, faulty = time.monotonic(), 0
     for seed in range(first, first + runs):
         with tempfile.TemporaryDirectory() as folder:
-            found = fuzz(Path(folder) / "run", seed)
-        wrong += bool(found)
-        for each in found:
+            faults = fuzz(Path(folder) / "run", seed)
+        faulty += bool(faults)
+        for each in faults:
             print(f"seed {seed}: {each}", flush=True)
-    print(f"{runs:,} runs in {time.monotonic() - began:.0f} s, {wrong} with something wrong")
-    sys.exit(1 if wrong else 0)
+    print(f"{runs:,} runs in {time.monotonic() - began:.0f} s, {faulty} with something wrong")
+    sys.exit(1 if faulty else 0)
 
 
 if __name__ == "__main__":

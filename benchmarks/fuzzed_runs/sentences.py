@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SIZES = {"s": 1e3, "ms": 1.0, "%": 0.01, "points": 0.01, "": 1.0}
-_SIZES |= {"requests/s": 1.0, "tokens/s": 1.0}
+_SIZES = {
+    "s": 1e3,
+    "ms": 1.0,
+    "%": 0.01,
+    "points": 0.01,
+    "requests/s": 1.0,
+    "tokens/s": 1.0,
+    "": 1.0,
+}
 NUMBER = r"[+−]?\$?[\d,]+(?:\.\d+)?(?: (?:ms|s|%|points|requests/s|tokens/s))?"
 _SENTENCE = re.compile(
-    rf"^(?P<label>.+?) is (?P<value>{NUMBER})(?: and (?P<verb>keeps|breaks) its limit \((?P<limit>.+)\); "
+    rf"^(?P<label>.+?) is (?P<value>{NUMBER})"
+    rf"(?: and (?P<verb>keeps|breaks) its limit \((?P<limit>.+)\); "
     rf"(?P<edge>at most|at least) (?P<bound>{NUMBER}) with 95 % confidence"
     rf"| \(limit: (?P<open>.+)\), not settled: the data allow (?P<span>[^;]+)(?:; (?P<more>.+))?)$"
 )
@@ -37,7 +45,8 @@ def number(text: str) -> float:
 
 
 def numbers(text: str) -> list[float]:
-    return [number(found) for found in re.findall(NUMBER, text)]
+    """All numbers of a text."""
+    return [number(parts) for parts in re.findall(NUMBER, text)]
 
 
 def limit_of(text: str) -> float | None:
@@ -46,12 +55,15 @@ def limit_of(text: str) -> float | None:
         return 0.0
     if drop := re.search(r"no more than ([\d.]+) percentage point", text):
         return -float(drop[1]) / 100
-    found = re.findall(NUMBER, text.removesuffix(" a month"))
-    return number(found[-1]) if found else None
+    parts = re.findall(NUMBER, text.removesuffix(" a month"))
+    return number(parts[-1]) if parts else None
 
 
-def claim(sentence: str) -> Claim | None:
-    """None for one that says that something can't be judged. Raises ValueError for one that is none of the known forms."""
+def parse_claim(sentence: str) -> Claim | None:
+    """The claim of an objective's sentence; None if it says that the objective can't be judged.
+
+    Raises ValueError for a sentence of no known form.
+    """
     if " can't be judged: " in sentence:
         return None
     match = _SENTENCE.match(sentence)

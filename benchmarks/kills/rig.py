@@ -48,13 +48,13 @@ class Watched:
         self.began = time.monotonic()
 
     def look(self) -> dict[str, list[psutil.Process]]:
-        """The processes of the run, by what they are; each that was ever seen is remembered, and the ports they listen on."""
-        found: dict[str, list[psutil.Process]] = {victim: [] for victim in VICTIMS}
+        """The run's processes by kind. Remembers each process and its listening ports."""
+        by_kind: dict[str, list[psutil.Process]] = {victim: [] for victim in VICTIMS}
         try:
             dyno = psutil.Process(self.process.pid)
             family = [dyno, *dyno.children(recursive=True)]
         except psutil.NoSuchProcess:
-            return found
+            return by_kind
         for process in family:
             try:
                 line = " ".join(process.cmdline())
@@ -66,14 +66,14 @@ class Watched:
             self.seen.setdefault(process.pid, process)
             self.shared |= shared_memory(process.pid)
             if process is dyno:
-                found["dyno"].append(process)
+                by_kind["dyno"].append(process)
             elif "supervisor.py" in line:
-                found["supervisor"].append(process)
+                by_kind["supervisor"].append(process)
             elif "vllm.entrypoints.openai.api_server" in line:
-                found["API server"].append(process)
-            elif "resource_tracker" not in line and _is_below(process, found["API server"]):
-                found["engine"].append(process)
-        return found
+                by_kind["API server"].append(process)
+            elif "resource_tracker" not in line and _is_below(process, by_kind["API server"]):
+                by_kind["engine"].append(process)
+        return by_kind
 
     def last_line(self) -> str:
         """What the run said last: what it is doing."""
@@ -105,9 +105,9 @@ class Watched:
             process.kill()
 
     def left(self, *, swept_later: bool = False) -> list[str]:
-        """What is still there when everybody had time to go.
+        """Processes, ports and folders that still exist after everything had time to end.
 
-        `swept_later`: without the temporary folders, which the next start sweeps where `dyno` itself was killed.
+        `swept_later`: ignore the temporary folders, which the next start of a killed `dyno` sweeps.
         """
         until = time.monotonic() + PATIENCE_S
         while (left := self._left(swept_later)) and time.monotonic() < until:
@@ -140,7 +140,7 @@ def shared_memory(pid: int) -> set[Path]:
 
 
 def _is_below(process: psutil.Process, above: Sequence[psutil.Process]) -> bool:
-    """vLLM's engine core and its workers come from the API server, whatever they call themselves."""
+    """True for vLLM's engine core and workers: children of the API server, whatever their names."""
     try:
         return not set(above).isdisjoint(process.parents())
     except psutil.NoSuchProcess:
@@ -156,7 +156,7 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def lost_s(run: Path, killed_at: float) -> float | None:
-    """Seconds before the kill (Unix time) of which a block that was under way has no record; None where none was."""
+    """Seconds that a block under way lost before the kill (Unix time), or None without one."""
     ends = []
     for file in run.glob("load/*/*/block-*.jsonl"):
         journal = read_journal(file)
@@ -188,6 +188,7 @@ def outcome(run: Path) -> dict[str, object]:
 
 
 def differences(ours: Mapping[str, object], reference: Mapping[str, object]) -> list[str]:
+    """The entries by which a resumed run differs from an undisturbed one."""
     return [
         f"{key}: {json.dumps(ours[key])} instead of {json.dumps(reference[key])}"
         for key in reference

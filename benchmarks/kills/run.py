@@ -1,8 +1,8 @@
-"""`python -m benchmarks.kills.run [MOMENTS] [SEED]`: kills of a whole run with a tiny model and the real vLLM, at random moments.
+"""`python -m benchmarks.kills.run [MOMENTS] [SEED]`: random kills of a run with vLLM.
 
-Each kill is a run of its own: started, one of its processes killed by SIGKILL, left to end, examined, resumed, and held
-against a run that nothing happened to. Prints a table and exits 1 where a line of it is not as it should be. A kill takes two
-to four minutes on two cores.
+Each kill is a run of its own with a tiny model. One of its processes gets SIGKILL; the run is left
+to end, examined, resumed and compared with an undisturbed run. Prints a table and exits 1 if a
+line fails. A kill takes two to four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ slo: {latency_p50: 60s, error_rate: 50%}
 
 @dataclass(frozen=True)
 class Kill:
-    """A line of the table. `lost_s` is None where no block was under way; `code` is the exit code of the run that was killed."""
+    """A line of the table. `lost_s`: None if no block was under way; `code`: the killed run's."""
 
     victim: str
     at_s: float
@@ -54,6 +54,7 @@ class Kill:
 
     @property
     def good(self) -> bool:
+        """True if the kill left nothing behind and the run became whole."""
         lost = self.lost_s is not None and self.lost_s > MOST_LOST_S
         return not (lost or self.left or self.resumed or self.left_then or self.differs)
 
@@ -66,6 +67,7 @@ class Kill:
 
 
 def write_experiment(folder: Path) -> None:
+    """Writes an experiment with a tiny model."""
     from tests.tiny_model import build_tiny_model
 
     build_tiny_model(folder / "base-model")
@@ -108,7 +110,7 @@ def kill_once(
     rng: random.Random,
     begun: Callable[[Path], bool] = lambda run: True,
 ) -> Kill:
-    """Kill one of the processes of a kind at a moment, or as soon after it as there is one and `begun` says so of the run."""
+    """Kills a process of a kind at a moment, or later once one exists and `begun` is true."""
     out = folder / "runs" / "kills"
     with watched(folder, environment) as run:
         run.start("experiment.yaml")
@@ -144,6 +146,7 @@ def kill_once(
 
 
 def main(moments: int, seed: int) -> int:
+    """Kills, resumes and prints a table; returns the exit code."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "source"
@@ -162,10 +165,9 @@ def main(moments: int, seed: int) -> int:
             if kill.good:
                 shutil.rmtree(folder)
             else:
-                print(
-                    f"    see {shutil.copytree(folder, tempfile.mkdtemp(prefix='kill-'), dirs_exist_ok=True)}",
-                    flush=True,
-                )
+                copy = tempfile.mkdtemp(prefix="kill-")
+                shutil.copytree(folder, copy, dirs_exist_ok=True)
+                print(f"    see {copy}", flush=True)
     return 0 if good else 1
 
 
@@ -175,5 +177,5 @@ def _copy(source: Path) -> Path:
 
 
 if __name__ == "__main__":
-    given = [int(argument) for argument in sys.argv[1:]]
-    sys.exit(main(*(given + [20, 0][len(given) :])))
+    arguments = [int(argument) for argument in sys.argv[1:]]
+    sys.exit(main(*(arguments + [20, 0][len(arguments) :])))

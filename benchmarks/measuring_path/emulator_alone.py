@@ -1,4 +1,4 @@
-"""`python -m benchmarks.measuring_path.emulator_alone`: how many events/s the emulator sends when nobody parses them."""
+"""`python -m benchmarks.measuring_path.emulator_alone`: events/s of the emulator with no parser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATES = (40_000, 75_000, 100_000, 150_000, 800_000)
 
 
 def main() -> None:
-    """What is overdue goes out in one write, so that more events a write than one say that it did not keep up."""
+    """Overdue events share one write: more than one event a write means that it did not keep up."""
     for rate in RATES:
         tokens = min(SECONDS * rate, 800_000) // STREAMS
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Load generators that come as a program on PATH, from an environment of their own: what they are told, what they write down."""
+"""Load generators that are programs on PATH in their own environments: arguments and records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loadgen.transport.clocks import offset_ns
 
 @dataclass(frozen=True)
 class GuideLLM(Tool):
-    """Its stamps are `time.time`. It asks for a running usage in every event, which the others don't, so it is told not to."""
+    """Its stamps are `time.time`. It is told not to request usage in every event."""
 
     program: str
     name: str = "guidellm"
@@ -57,19 +57,20 @@ class GuideLLM(Tool):
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
         (benchmark,) = json.loads(out.read_text())["benchmarks"]
-        offset, found = offset_ns(), {}
+        offset, arrivals = offset_ns(), {}
         for request in benchmark["requests"]["successful"]:
             times, stamps = request["info"]["timings"], np.full(load.tokens, np.nan)
             stamps[[0, -1]] = times["first_token_iteration"], times["last_token_iteration"]
-            found[json.loads(request["request_args"])["body"]["prompt"]] = stamps * 1e9 + offset
-        return found
+            arrivals[json.loads(request["request_args"])["body"]["prompt"]] = stamps * 1e9 + offset
+        return arrivals
 
 
 @dataclass(frozen=True)
 class AIPerf(Tool):
-    """Its stamps are `time.perf_counter_ns`, which is CLOCK_MONOTONIC on Linux: one for each event, in its raw records.
+    """Its stamps are `time.perf_counter_ns` (CLOCK_MONOTONIC on Linux), one for each event.
 
-    It loads a tokenizer even where it is told to go by the server's counts: a local one that knows no word keeps it off the hub.
+    It loads a tokenizer even when it uses the server's counts. A local one without words keeps it
+    off the hub.
     """
 
     program: str
@@ -132,9 +133,9 @@ class AIPerf(Tool):
 
 @dataclass(frozen=True)
 class VllmRustBench(Tool):
-    """vLLM's bench in Rust. Its record has gaps, from starts that count from an instant it doesn't tell.
+    """vLLM's bench in Rust. Its record has gaps and starts, counted from an unknown instant.
 
-    It wants a tokenizer to count the prompts' tokens: this one is part of the program.
+    It needs a tokenizer to count the prompts' tokens: this one is part of the program.
     """
 
     program: str
@@ -180,7 +181,7 @@ class VllmRustBench(Tool):
 
 
 def from_gaps(load: Load, result: dict[str, list[float]]) -> dict[str, NDArray[np.float64]]:
-    """What both of vLLM's benches save in detail: start, time to the first event and the gaps after it, seconds."""
+    """The detailed record of both vLLM benches: start, time to first event and later gaps, in s."""
     return {
         load.prompt(number): (start + ttft + np.cumsum([0.0, *gaps])) * 1e9
         for number, (start, ttft, gaps) in enumerate(

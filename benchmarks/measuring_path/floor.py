@@ -1,4 +1,4 @@
-"""`python -m benchmarks.measuring_path.floor`: what an event costs in the kernel alone, one write and one read of it in C."""
+"""`python -m benchmarks.measuring_path.floor`: the kernel's cost of one write and one read in C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.measuring_path.run`: run the matrix, print a Markdown table, keep every run as JSON lines."""
+"""`python -m benchmarks.measuring_path.run`: the matrix as a Markdown table and as JSON lines."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ _CLIENT_CORE, _EMULATOR_CORE = 0, 1
 
 
 def main() -> None:
+    """Runs every tool under every load and prints the table."""
     args = _arguments()
     if args.quick:
         args.rates, args.streams, args.runs = [40_000], [800, 1000], 2
@@ -58,12 +59,12 @@ def main() -> None:
                     score = measure(tool, rate, streams, seconds, args.ttft)
                     scores.append(score)
                     out.write(json.dumps(asdict(score)) + "\n")
-                    found = (
+                    summary = (
                         f"p99 {score.p99:,.0f} µs, {score.cpu_us:.1f} µs/event, "
                         f"emulator {score.emulator_us:.1f}"
                     )
                     print(
-                        f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {found}",
+                        f"  {tool.name}: {streams} streams, {rate:,.0f} events/s: {summary}",
                         flush=True,
                     )
     print(f"\n{table(scores)}\n")

@@ -14,6 +14,7 @@ from loadgen.event_loop import run
 
 
 def main(url: str, streams: str, tokens: str, transport: str, out: str) -> None:
+    """Sends one load with tunedyno and writes its record."""
     workload = WorkloadConfig.model_validate(
         {
             "stages": [{"concurrency": int(streams), "requests": int(streams)}],
@@ -24,12 +25,12 @@ def main(url: str, streams: str, tokens: str, transport: str, out: str) -> None:
             "sampling": {"max_tokens": int(tokens)},
         }
     )
-    asked = [
+    prompts = [
         Question(f"stream {number}", [{"role": "user", "content": f"stream {number}"}])
         for number in range(int(streams))
     ]
     endpoint = Endpoint("rig", url, "emulated")
-    plan = BlockPlan(endpoint, workload.stages[0], 1, 0, asked, "plain", workload)
+    plan = BlockPlan(endpoint, workload.stages[0], 1, 0, prompts, "plain", workload)
     run(run_block(plan, Path(out), Silent(), asyncio.Event()))
 
 

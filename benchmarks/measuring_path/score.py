@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Score:
-    """One run. Errors are arrival less write, µs; `rate` is what the emulator really sent while all streams ran, events/s.
+    """One run. Errors are arrival minus write, in µs.
 
-    `cpu_us` an event, of which `system_us` in the kernel (None where the tool's own account does not part them). `first` is the
-    mean error of the first events, which is TTFT's; `lost`: streams that the tool has no record of. `emulator_us`: CPU time an
-    event that the emulator took. `note`: what the tool's record leaves out.
+    `rate`: events/s that the emulator sent while all streams ran. `cpu_us`: CPU time an event;
+    `system_us`: its part in the kernel, None if the tool's account does not separate it.
+    `first`: mean error of the first events, which is TTFT's. `lost`: streams without a record.
+    `emulator_us`: the emulator's CPU time an event. `note`: what the tool's record leaves out.
     """
 
     tool: str
@@ -37,13 +38,14 @@ class Score:
 
     @property
     def cpu_ms_a_request(self) -> float:
+        """CPU time a request in ms."""
         return self.cpu_us * self.events / self.streams / 1e3
 
 
 def errors_us(
     truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Arrival less write of every event on record. A tool may have a closing event beside the tokens."""
+    """Arrival minus write of every recorded event. A tool may record a closing event as well."""
     parts = [
         arrivals[prompt][: len(row["event_ns"])] - np.array(row["event_ns"], float)
         for prompt, row in truth.items()
@@ -56,9 +58,9 @@ def errors_us(
 def from_promptest(
     truth: dict[str, dict[str, Any]], arrivals: dict[str, NDArray[np.float64]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Arrivals that are told from an unknown origin, moved so that the promptest event arrives as it is written.
+    """Arrivals from an unknown origin, shifted so that the fastest event has no delay.
 
-    No earlier origin is possible. What that event really took is missing from every error.
+    No earlier origin is possible. The true delay of that event is missing from every error.
     """
     least_ns = float(errors_us(truth, arrivals).min()) * 1e3
     return {prompt: stamps - least_ns for prompt, stamps in arrivals.items()}
@@ -83,7 +85,7 @@ def span_ns(truth: dict[str, dict[str, Any]]) -> tuple[int, int]:
 
 
 def rate_of(truth: dict[str, dict[str, Any]]) -> float:
-    """Events/s while all streams ran, between the last one's first event and the first one's last."""
+    """Events/s while all streams ran: from the last first event to the first last event."""
     start, end = (
         choose(row["event_ns"][i] for row in truth.values()) for choose, i in ((max, 0), (min, -1))
     )
@@ -92,7 +94,7 @@ def rate_of(truth: dict[str, dict[str, Any]]) -> float:
 
 
 def table(scores: Sequence[Score]) -> str:
-    """Markdown: the median of the runs of each tool and load, and the best p99, since other work on a machine only adds.
+    """Markdown: the median run of each tool and load, and the best p99, as other work only adds.
 
     Below it, what the tools' records leave out.
     """

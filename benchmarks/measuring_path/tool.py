@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Load:
-    """`streams` answers at once, of `tokens` events each. Every prompt differs, so that each has its own truth."""
+    """`streams` answers at once with `tokens` events each. Prompts differ: each has its truth."""
 
     streams: int
     tokens: int
 
     def prompt(self, number: int) -> str:
+        """The prompt of one stream."""
         return f"stream {number}"
 
     def write_prompts(self, file: Path, field: str) -> Path:
@@ -29,24 +30,25 @@ class Load:
 
 
 class Tool(Protocol):
-    """A load generator in processes of its own. All of them are asked for text completions, one request a stream, all at once.
+    """A load generator in its own processes. It requests text completions, all at once.
 
-    `note` says what its record leaves out, for the foot of the table. `own_origin`: its times have an origin that it does not
-    tell.
+    `note`: what its record leaves out, for the foot of the table.
+    `own_origin`: the origin of its times is unknown.
     """
 
     name: str
     note: str = ""
     own_origin: bool = False
 
-    def command(self, url: str, load: Load, out: Path) -> list[str]: ...
+    def command(self, url: str, load: Load, out: Path) -> list[str]:
+        """The command that sends the load and writes its record to `out`."""
 
     def arrivals(self, load: Load, out: Path) -> dict[str, NDArray[np.float64]]:
-        """Prompt to the arrival of each of its events, ns on CLOCK_MONOTONIC, NaN where the tool does not record it.
+        """Arrivals of each event by prompt, ns on CLOCK_MONOTONIC, NaN without a record of it.
 
         Prompts that failed are left out.
         """
 
     def cpu_s(self, out: Path) -> float | None:
-        """The CPU time of the whole load by the tool's own account, None where the rig has to watch from outside."""
+        """The CPU time of the load by the tool's own account; None if the rig has to watch it."""
         return None

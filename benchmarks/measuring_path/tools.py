@@ -1,4 +1,4 @@
-"""The load generators under test that run in this environment, and the list of all that are to be had here."""
+"""Load generators that run in this environment, and the list of all that are installed."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Tunedyno(Tool):
+    """This project's load generator."""
+
     transport: str
 
     @property
@@ -52,7 +54,7 @@ class Tunedyno(Tool):
 
 @dataclass(frozen=True)
 class VllmBench(Tool):
-    """`vllm bench serve`, in-process. Its stamps are `time.perf_counter`, which is CLOCK_MONOTONIC on Linux."""
+    """`vllm bench serve`, in-process. Its stamps are `time.perf_counter` (CLOCK_MONOTONIC)."""
 
     name: str = "vllm bench serve"
 
@@ -78,6 +80,6 @@ def installed() -> list[Tool]:
     if importlib.util.find_spec("vllm"):
         tools.append(VllmBench())
     for kind, program in ((GuideLLM, "guidellm"), (AIPerf, "aiperf"), (VllmRustBench, "vllm-rs")):
-        if found := shutil.which(program):
-            tools.append(kind(found))
+        if path := shutil.which(program):
+            tools.append(kind(path))
     return tools

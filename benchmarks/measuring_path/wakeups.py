@@ -1,6 +1,6 @@
-"""`python -m benchmarks.measuring_path.wakeups`: how late this machine wakes a process that does nothing but wait for its times.
+"""`python -m benchmarks.measuring_path.wakeups`: how late this machine wakes a waiting process.
 
-No schedule is kept better than that here: what sends late may have been woken late.
+No schedule can be more accurate here: a late send may be a late wake-up.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def lateness_ms(rate: float, seconds: float) -> tuple[float, float, float]:
 
 
 def main(core: str = "0", rate: str = "2000", seconds: str = "5") -> None:
+    """Prints percentiles of the delay of wake-ups."""
     os.sched_setaffinity(0, {int(core)})
     p99, p999, most = lateness_ms(float(rate), float(seconds))
     print(

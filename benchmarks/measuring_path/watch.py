@@ -15,7 +15,7 @@ _CHILDREN_EVERY = 10
 
 
 class Watch:
-    """Samples a process tree until it ends. `between` interpolates; `peak_bytes` is the sum of resident sets."""
+    """Samples a process tree until it ends. `between` interpolates; `peak_bytes` is summed RSS."""
 
     def __init__(self, pid: int) -> None:
         self.peak_bytes = 0
@@ -35,7 +35,7 @@ class Watch:
         return float(user[1] - user[0]), float(system[1] - system[0])
 
     def _watch(self) -> None:
-        """Its own work is on the cores that are measured, so it looks seldom, and for new children less often still."""
+        """Samples seldom, and children even less: it uses the cores under measurement."""
         tree = [self._process]
         for sample in itertools.count():
             try:

@@ -1,0 +1,1 @@
+"""Mutation tests: do the tests notice small changes of the code?"""

@@ -1,4 +1,4 @@
-"""Small changes to a source text that a test should notice: another comparison, number, operator, or condition."""
+"""Small changes to a source text that a test should notice: operators, numbers and conditions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _OPERATORS: dict[type[ast.operator], tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """`text[start:end]` (bytes of the file) becomes `new`. `function`: where the innermost function around it begins."""
+    """`text[start:end]` (bytes of the file) becomes `new`.
+
+    `function`: the first line of the innermost function around the change.
+    """
 
     file: str
     line: int
@@ -32,6 +35,7 @@ class Mutant:
     new: str
 
     def applied(self, source: bytes) -> bytes:
+        """The source with the change."""
         return source[: self.start] + self.new.encode() + source[self.end :]
 
     def __str__(self) -> str:
@@ -60,7 +64,7 @@ def mutants_of(file: str, source: bytes) -> list[Mutant]:
         return max((first for first, last in functions if first <= line <= last), default=None)
 
     def between(left: ast.expr, right: ast.expr, old: str, new: str) -> Iterator[Mutant]:
-        """The operator that stands between two expressions, behind brackets and comments if there are any."""
+        """The operator between two expressions, behind any brackets and comments."""
         assert left.end_lineno is not None and left.end_col_offset is not None
         begin, end = at(left.end_lineno, left.end_col_offset), at(right.lineno, right.col_offset)
         place = source.find(old.encode(), begin, end)
@@ -103,7 +107,7 @@ def mutants_of(file: str, source: bytes) -> list[Mutant]:
 
 
 def _reached(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes whose change shows when the code runs: no annotations, no declarations of types, nothing inside f-strings."""
+    """Nodes whose change has an effect: no annotations, type declarations or f-string contents."""
     if isinstance(tree, ast.JoinedStr):
         return
     yield tree

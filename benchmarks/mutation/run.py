@@ -1,12 +1,13 @@
-"""Does a test notice? Changes the code in small ways, one at a time, and runs the tests that reach the changed line.
+"""Does a test notice? Changes the code in small ways and runs the tests that reach the change.
 
-    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--only results/decision/verdict.py] [--reach FILE] [--part 1/2]
-    python -m benchmarks.mutation.run --code foundation quantize/merging --tests tests/foundation tests/quantize/test_merge.py
+    python -m benchmarks.mutation.run [--sample 200] [--seed 1] [--reach FILE] [--part 1/2]
+    python -m benchmarks.mutation.run --only results/decision/verdict.py
+    python -m benchmarks.mutation.run --code foundation quantize/merging --tests tests/foundation
 
-Works on a copy of the tree. A first run notes which functions each test calls, itself or in a Python
-that it starts. Then each change gets a process of its own, forked from one that has loaded the
-libraries, which runs the tests that call the changed function, the most specific first. A change that
-no test fails on survives, and is printed. Prints how many were killed, and exits 1 where any survived.
+Works on a copy of the tree. A first run notes which functions each test calls, itself or in a
+Python that it starts. Each change then runs in its own process, forked from one that has loaded the
+libraries. It runs the tests that call the changed function, the most specific first. A change that
+no test fails on survives, and is printed. Prints the number of kills and exits 1 if any survived.
 """
 
 from __future__ import annotations
@@ -61,9 +62,10 @@ class Failed:
 
 
 class Calls:
-    """A pytest plugin that notes which functions of `code` each test calls, and the Pythons that it starts.
+    """A pytest plugin that records which functions of `code` each test calls, and its children.
 
-    A folder at the head of PYTHONPATH holds `calls.py` as `sitecustomize`, so that every Python has it.
+    A folder at the head of PYTHONPATH holds `calls.py` as `sitecustomize`, so that every
+    Python loads it.
     """
 
     def __init__(self, tree: Path, code: Sequence[str], folder: Path) -> None:
@@ -118,6 +120,7 @@ def forked(work: Callable[[], int], timeout_s: float) -> int | None:
 
 
 def run_tests(tests: Sequence[str], plugins: Sequence[object], *, all_of_them: bool) -> int:
+    """Runs tests in this process; returns pytest's exit code."""
     import hypothesis
     import pytest
 
@@ -144,14 +147,14 @@ def run_tests(tests: Sequence[str], plugins: Sequence[object], *, all_of_them: b
 
 
 def reach_of(tree: Path, code: Sequence[str], tests: Sequence[str]) -> Reach:
-    """Runs all tests once. Those that fail already tell nothing of a change, and are left out."""
-    found, failing = tree / "reach.json", tree / "failed.txt"
+    """The calls of each test, from one run of all tests. Tests that fail unchanged are left out."""
+    reach_file, failing = tree / "reach.json", tree / "failed.txt"
 
     def work() -> int:
         with tempfile.TemporaryDirectory() as folder:
-            noted = Calls(tree, code, Path(folder))
-            status = run_tests(tests, [noted, Failed(failing)], all_of_them=True)
-        found.write_text(json.dumps(noted.reach))
+            calls = Calls(tree, code, Path(folder))
+            status = run_tests(tests, [calls, Failed(failing)], all_of_them=True)
+        reach_file.write_text(json.dumps(calls.reach))
         return status
 
     forked(work, 3600)
@@ -161,12 +164,14 @@ def reach_of(tree: Path, code: Sequence[str], tests: Sequence[str]) -> Reach:
         flush=True,
     )
     return {
-        test: files for test, files in json.loads(found.read_text()).items() if test not in broken
+        test: files
+        for test, files in json.loads(reach_file.read_text()).items()
+        if test not in broken
     }
 
 
 def tests_of(mutant: Mutant, reach: Reach, most: int) -> list[str]:
-    """Those that call the changed function, or use the file at all where no function is changed; the most specific first."""
+    """The tests that call the changed function (or use the file), the most specific first."""
     reaching = [
         test
         for test, files in reach.items()
@@ -177,6 +182,7 @@ def tests_of(mutant: Mutant, reach: Reach, most: int) -> list[str]:
 
 
 def copied(folder: Path) -> Path:
+    """A copy of the tree in `folder`."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -189,6 +195,7 @@ def copied(folder: Path) -> Path:
 def sampled(
     tree: Path, code: Sequence[str], count: int, seed: int, only: str | None
 ) -> list[Mutant]:
+    """A random sample of the mutants."""
     files = [
         file
         for part in code
@@ -236,12 +243,13 @@ def survivors(
 
 
 def write(file: Path, source: bytes, stamp: int) -> None:
-    """`stamp`: another second each time, by which Python knows that its bytecode of the file is old."""
+    """Writes a source file. `stamp`: a new mtime each time, so that Python drops its bytecode."""
     file.write_bytes(source)
     os.utime(file, (stamp, stamp))
 
 
 def main() -> None:
+    """Prints the fate of each mutant; exits 1 if any survived."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -271,9 +279,9 @@ def main() -> None:
         default=90.0,
         help="seconds; longer where other work goes on beside",
     )
-    asked = parser.parse_args()
-    part, parts = map(int, asked.part.split("/"))
-    kept = asked.reach.resolve() if asked.reach else None
+    options = parser.parse_args()
+    part, parts = map(int, options.part.split("/"))
+    kept = options.reach.resolve() if options.reach else None
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(Path(folder).resolve())
         os.chdir(tree)
@@ -282,18 +290,20 @@ def main() -> None:
             str(tree),
             *(path for path in sys.path if Path(path or ".").resolve() != ROOT),
         ]
-        for name in (*LIBRARIES, *asked.load):
+        for name in (*LIBRARIES, *options.load):
             importlib.import_module(name)
-        mutants = sampled(tree, asked.code, asked.sample, asked.seed, asked.only)[part - 1 :: parts]
+        mutants = sampled(tree, options.code, options.sample, options.seed, options.only)[
+            part - 1 :: parts
+        ]
         reach = (
             json.loads(kept.read_text())
             if kept and kept.is_file()
-            else reach_of(tree, asked.code, asked.tests)
+            else reach_of(tree, options.code, options.tests)
         )
         if kept and not kept.is_file():
             kept.write_text(json.dumps(reach))
         print(f"{len(mutants)} changes, {len(reach)} tests", flush=True)
-        left = list(survivors(tree, mutants, reach, asked.most, asked.timeout))
+        left = list(survivors(tree, mutants, reach, options.most, options.timeout))
     print(f"\n{len(mutants) - len(left)} of {len(mutants)} killed")
     for mutant in left:
         print(f"survived: {mutant}")

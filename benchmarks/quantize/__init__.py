@@ -1,1 +1,1 @@
-"""The in-process W8A8 writer against llm-compressor's one-shot. Start at `run`; `arm` is what each of our processes does."""
+"""The in-process W8A8 writer against llm-compressor's one-shot; start at `run`."""

@@ -1,8 +1,9 @@
-"""`make bench-quantize`: time, peak memory and agreement of the in-process W8A8 writer and of llm-compressor's one-shot.
+"""`make bench-quantize`: the in-process W8A8 writer against llm-compressor's one-shot.
 
-Both round the same model to nearest, each in a fresh process of its own environment, by turns (ours, theirs; theirs, ours; ...).
-Time and memory are those of the whole process, imports included. What they wrote is compared on held-out text. Exit code 1
-where ours takes more time or memory, or answers worse beyond noise. Setting up llm-compressor's environment is not counted.
+Both round the same model to nearest, by turns (ours, theirs; theirs, ours; ...). Each runs in a
+fresh process of its own environment. Time and memory are the whole process's, imports included.
+Outputs are compared on held-out text. Exits 1 if ours takes more time or memory, or answers worse
+beyond noise. The set-up of llm-compressor's environment is not counted.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ _ONESHOT = Path(environment.__file__).with_name("oneshot.py")
 
 @dataclass(frozen=True)
 class Cost:
+    """Time and peak memory of one process."""
+
     seconds: float
     peak_gib: float
 
 
 def main() -> int:
+    """Runs all rounds and prints a table; returns the exit code."""
     args = _arguments()
     model = args.model or bundled_model("smollm2-135m-instruct", Silent()).path
     heldout = read_examples(args.heldout or bundled_file("news-topics/heldout.jsonl", Silent()))
@@ -62,11 +66,13 @@ def main() -> int:
             model, _out(THEIRS, Path(folder))
         )  # its script writes weights and their configuration alone
         source = ModelRef(model.name, None, model)
-        made = {arm: ModelRef(arm, None, _out(arm, Path(folder))) for arm in costs}
-        found = {arm: measure_recovery(source, made[arm], heldout, None, Silent()) for arm in costs}
-        between = measure_recovery(made[THEIRS], made[OURS], heldout, None, Silent())
+        outputs = {arm: ModelRef(arm, None, _out(arm, Path(folder))) for arm in costs}
+        recoveries = {
+            arm: measure_recovery(source, outputs[arm], heldout, None, Silent()) for arm in costs
+        }
+        between = measure_recovery(outputs[THEIRS], outputs[OURS], heldout, None, Silent())
     print(f"\n{os.cpu_count()} cores, {model.name}, load average {os.getloadavg()[0]:.1f}\n")
-    print(table(costs, found))
+    print(table(costs, recoveries))
     print(
         f"\nours against theirs: top-1 agreement {between.all_text.top1_agreement:.2%}, "
         f"KL {between.all_text.kl_divergence:.5f}"
@@ -74,7 +80,7 @@ def main() -> int:
     return verdict(costs, between)
 
 
-def table(costs: dict[str, list[Cost]], found: dict[str, Recovery]) -> str:
+def table(costs: dict[str, list[Cost]], recoveries: dict[str, Recovery]) -> str:
     """Markdown: medians, every run, and what was lost against the unquantized model."""
     lines = [
         "| | time, median | runs | peak memory, median | recovery | KL | top-1 agreement |",
@@ -82,7 +88,7 @@ def table(costs: dict[str, list[Cost]], found: dict[str, Recovery]) -> str:
     ]
     for arm, runs in costs.items():
         seconds = [run.seconds for run in runs]
-        lost = found[arm]
+        lost = recoveries[arm]
         lines.append(
             f"| {arm} | {statistics.median(seconds):.1f} s | "
             f"{', '.join(f'{s:.1f}' for s in seconds)} "
@@ -94,17 +100,17 @@ def table(costs: dict[str, list[Cost]], found: dict[str, Recovery]) -> str:
 
 
 def verdict(costs: dict[str, list[Cost]], between: Recovery) -> int:
-    """`between`: ours, as recovered from theirs. Worse beyond noise: the whole interval of that is under 100 %."""
+    """`between`: our recovery from theirs; worse if its whole interval is below 100 %."""
     pairs = list(zip(costs[OURS], costs[THEIRS], strict=True))
     seconds = statistics.median(a.seconds / b.seconds for a, b in pairs)
     memory = statistics.median(a.peak_gib / b.peak_gib for a, b in pairs)
     worse = between.recovery.high is not None and between.recovery.high < 1
     passed = seconds <= 1 and memory <= 1 and not worse
     answers = "worse beyond noise" if worse else "the same within noise"
-    told = "met" if passed else "MISSED"
+    goal = "met" if passed else "MISSED"
     print(
         f"{seconds:.2f} times the time, {memory:.2f} times the memory (goal 1.0), "
-        f"answers {answers}: {told}"
+        f"answers {answers}: {goal}"
     )
     return 0 if passed else 1
 

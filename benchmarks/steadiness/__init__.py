@@ -1,1 +1,1 @@
-"""How often the decision is wrong, on simulated measurements whose truth is known: `make bench-decision`."""
+"""How often the check for a growing queue is wrong, on simulated queues of known load."""

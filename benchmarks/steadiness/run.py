@@ -1,10 +1,10 @@
-"""How often a stage is said to have a growing queue, where it is stable and where it is overloaded.
+"""How often the check for a growing queue flags stable stages, and overloaded ones.
 
-Simulated open queues that begin empty: Poisson or constant arrivals, k servers, work that is exponential,
-lognormal (coefficient of variation 1) or constant. Requests are served first come first served, or all at once by
-k servers that share themselves among them (processor sharing, each request on one server at most).
-`python -m benchmarks.steadiness.run [runs]` prints the share of runs that `held` flags, and behind a slash the
-share of which it says that the blocks are too short to tell.
+Simulated open queues begin empty: Poisson or constant arrivals, k servers, and work that is
+exponential, lognormal (coefficient of variation 1) or constant. Requests are served first come
+first served, or by processor sharing: k servers share all requests, each on one server at most.
+`python -m benchmarks.steadiness.run [runs]` prints the share of runs that `held` flags. Behind a
+slash stands the share with blocks that are too short to tell.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SIZES = ((26, 8), (60, 1), (60, 10), (200, 1), (200, 5), (600, 1), (600, 5))
 
 @dataclass(frozen=True)
 class Server:
-    """`k` servers. `arrivals`: poisson or constant; `work`: exponential, lognormal or constant, 1 s on average.
+    """`k` servers. `arrivals`: poisson or constant; `work`: its distribution, mean 1 s.
 
-    `shared`: whether they work at all requests at once.
+    `shared`: processor sharing instead of first come first served.
     """
 
     k: int
@@ -78,7 +78,7 @@ def _ends_in_turn(at: Floats, work: Floats, k: int) -> Floats:
 
 
 def _ends_shared(at: Floats, work: Floats, k: int) -> Floats:
-    """Each of m requests is served at the speed min(1, k/m): all at the same, so they end in the order of `done` + work."""
+    """Serves each of m requests at min(1, k/m): equal speeds, so they end in order of work left."""
     ends, under_way = np.empty(len(at)), list[tuple[float, int]]()
     now = done = 0.0  # `done`: what a request served since the beginning would have got
     for i, due in enumerate([*at, np.inf]):
@@ -106,6 +106,7 @@ def _work(kind: str, n: int, rng: np.random.Generator) -> Floats:
 
 
 def main(runs: int) -> None:
+    """Prints the table of flagged shares."""
     rng = np.random.default_rng(1)
     print(f"share of {runs} runs said to have a growing queue / to be too short to tell\n")
     print("| servers, arrivals, work | load |" + "".join(f" {b} x {n} |" for n, b in SIZES))
@@ -121,11 +122,11 @@ def main(runs: int) -> None:
 def _shares(
     server: Server, load: float, n: int, blocks: int, runs: int, rng: np.random.Generator
 ) -> str:
-    said = [
+    verdicts = [
         held([block(server, load, n, rng) for _ in range(blocks)], offered=True).value
         for _ in range(runs)
     ]
-    flagged, unknown = said.count(False) / runs, said.count(None) / runs
+    flagged, unknown = verdicts.count(False) / runs, verdicts.count(None) / runs
     return f"{flagged:.1%}" + (f" / {unknown:.1%}" if unknown else "")
 
 

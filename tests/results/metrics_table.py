@@ -1,4 +1,4 @@
-"""Writes the table of metrics in docs/metrics.md from the code: python -m tests.results.metrics_table"""
+"""Writes the table of metrics in docs/metrics.md: python -m tests.results.metrics_table"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What would have been concluded from a drawn run: the summary, verdicts and capacity plan that go with its journals.
+"""The summary, verdicts and capacity plan of a random run, written beside the numbers it drew.
 
-Nothing here comes from the analysis: what the report is to show is set beside the numbers that were drawn.
+Nothing here comes from the analysis: the report's tests choose what it shows.
 """
 
 from __future__ import annotations

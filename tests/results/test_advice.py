@@ -1,4 +1,4 @@
-"""Advice is a plan: what is pasted into the experiment is valid, and the order is that of the expected effects."""
+"""Advice is a plan: its lines make a valid experiment, and the largest expected effect is first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ workload: {stages: [{rate: 10, requests: 90}], blocks: 4}
 
 
 def pasted(change: str) -> dict[str, Any]:
-    """The experiment with the lines of an advice merged in: variants are added, everything else is replaced."""
+    """The experiment with an advice's lines: variants are added, everything else is replaced."""
 
     def merged(old: Any, new: Any) -> Any:
         if isinstance(old, dict) and isinstance(new, dict):
@@ -45,7 +45,7 @@ def pasted(change: str) -> dict[str, Any]:
 def verdicts_on(
     run: Path, kind: str, asked: Asked, what: str = "", style: str = "short"
 ) -> VariantVerdict:
-    """A tuned variant that is worse than its baseline in everything: latency, tokens, score, failures."""
+    """A tuned variant that is worse than its baseline in latency, tokens, score and failures."""
     write_prompts(run, {f"q{i}": "yes" for i in range(90)})
     for block in range(1, 5):
         for variant, slow, right in (("base", 1.0, 80), ("tuned", 4.0, 40)):
@@ -131,7 +131,10 @@ def test_what_is_8_bit_already_is_not_told_to_be_8_bit(tmp_path: Path) -> None:
 def failing(
     run: Path, failure: str, share: int, took_ms: float, asked: Asked, growing: float = 0.0
 ) -> VariantVerdict:
-    """One request in `share` fails with this class after so long; `growing`: ms that every answer takes longer than the last."""
+    """A `share` of the requests fails with this class after so long.
+
+    `growing`: ms by which each answer takes longer than the one before.
+    """
     for block in range(1, 5):
         records = [
             msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""Empty answers and answers that were cut short: counted, with exact bounds, and objectives like any other."""
+"""Empty answers and answers cut short: counted with exact bounds, and objectives like any other."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_no_answer_cut_short_keeps_the_limit(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_empty_without_chunks_and_without_text(tmp_path: Path) -> None:
-    """10 without chunks, 5 whose chunks hold no text (reasoning that came to nothing), 3 that call a tool and are not empty."""
+    """10 have no chunks, 5 have chunks without text (reasoning only), 3 call a tool: not empty."""
     records = with_finish("stop", 0)
     for i in range(10):
         records[i] = request(i, "q", i * 30, 50, output_tokens=0)
@@ -72,7 +72,7 @@ def test_an_answer_is_empty_without_chunks_and_without_text(tmp_path: Path) -> N
 
 
 def test_failures_are_not_answers(tmp_path: Path) -> None:
-    """Of 300, 30 fail and 27 of the others are cut short: 10 %. More failed than the limit lets be cut: not settled."""
+    """Of 300, 30 fail and 27 others are cut short: 10 %. More fail than the limit allows: open."""
     records = with_finish("length", 57)
     for i in range(30):
         records[i] = request(i, "q", i * 30, 10, failure="http_5xx")

@@ -1,4 +1,4 @@
-"""The prefix cache's shares and the notes on lengths, out of journals and telemetry written by hand."""
+"""The prefix cache's shares and the notes on lengths, from hand-made journals and telemetry."""
 
 from __future__ import annotations
 

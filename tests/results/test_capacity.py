@@ -64,7 +64,7 @@ def planned(run: Path, latencies: dict[float, float], slo: dict[str, str] = SLO)
 
 
 def test_the_highest_rate_that_met_the_slo(tmp_path: Path) -> None:
-    """5 and 10 hold, 20 does not: 100 / (10 x 0.8) is 12.5, so 13 and a spare; at $2 and 730 hours."""
+    """5 and 10 hold, 20 does not: 100 / (10 x 0.8) = 12.5, so 13 and a spare; $2 and 730 hours."""
     plan = planned(tmp_path, {5: 100, 10: 150, 20: 400})
     assert (plan.rate_per_replica, plan.lower_bound, plan.replicas) == (10, False, 14)
     assert plan.cost_per_month == pytest.approx(14 * 2 * 730)

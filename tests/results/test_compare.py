@@ -1,4 +1,4 @@
-"""Differences to the baseline, and the parts of a change of latency, against numbers worked out by hand."""
+"""Differences to the baseline and the parts of a change in latency, against numbers by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tuned_against_base(run: Path) -> VariantSummary:
 
 
 def test_why_latency_changed_by_hand() -> None:
-    """Base: TTFT 100, 11 tokens, 10 ms each: 200 ms. Variant: TTFT 130, 21 tokens, 8 ms each: 290 ms.
+    """Base: TTFT 100, 11 tokens, 10 ms each: 200 ms. Variant: TTFT 130, 21 tokens, 8 ms: 290 ms.
 
     d(TTFT) 30; 10 ms x 10 tokens more = 100; 20 gaps x (8 - 10) = -40: together 90.
     """
@@ -97,7 +97,7 @@ def test_failures_and_empty_answers_are_in_no_pair() -> None:
 def write_pair(
     run: Path, blocks: int, factor: float, drift: float = 0.0, prompts: tuple[str, str] = ("q", "q")
 ) -> None:
-    """Latencies scatter by 10 %, the variant's are `factor` times the baseline's, and each block is slower by `drift`."""
+    """Latencies vary by 10 %, the variant's are `factor` times as long, blocks slow by `drift`."""
     scatter = random.Random(3)
     for block in range(1, blocks + 1):
         moods = [scatter.uniform(0.9, 1.1) * (1 + drift * block) for _ in range(50)]

@@ -19,7 +19,7 @@ def measured(
     rate: float | None = 10.0,
     behind_ms: float = 0,
 ) -> Summary:
-    """100 requests of 10 tokens in and 4 out, 10 a second for 10 s, in two blocks; three of four answers are right.
+    """100 requests with 10 tokens in and 4 out, 10 a second, in two blocks; three of four right.
 
     Each answer takes `behind_ms` longer than the one before.
     """
@@ -64,7 +64,7 @@ def test_metered(tmp_path: Path) -> None:
 
 
 def test_failed_tries_are_paid_for(tmp_path: Path) -> None:
-    """Of ten requests at $0.004 two break off after their tokens were counted: $0.04 for 8 successes."""
+    """Of ten requests at $0.004 two break off after their tokens: $0.04 for 8 successes."""
     records = [request(i, "q", 100 * i, 50, 20, output_tokens=4) for i in range(10)]
     for record in records[:2]:
         record.failure = "stream_error"
@@ -103,7 +103,7 @@ def test_tuning_is_earned_back(tmp_path: Path) -> None:
 
 
 def test_tuning_is_priced_by_its_time(tmp_path: Path) -> None:
-    """An hour of training and 20 s of measuring at $2 an hour; the two hold the same rate, so nothing is saved."""
+    """An hour of training and 20 s of measuring at $2 an hour; equal rates, so no saving."""
     adapter = tmp_path / "adapters/finetune"
     adapter.mkdir(parents=True)
     (adapter / "tunedyno.json").write_text('{"seconds": 3600}')
@@ -162,7 +162,7 @@ def test_a_closed_loop_has_no_cost_by_the_hour(tmp_path: Path) -> None:
 
 
 def test_windows_shorter_than_their_answers_show_no_rate(tmp_path: Path) -> None:
-    """Each answer takes 9 s of a window of 10 s: the server keeps up, and 11 of 100 end in the window."""
+    """Answers take 9 s of a window of 10 s: the server keeps up, and 11 of 100 end inside."""
     cost = (
         measured(tmp_path, {"price": {"accelerator_hour": "$1"}}, latency_ms=8_950)
         .variants[0]

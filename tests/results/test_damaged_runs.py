@@ -1,4 +1,4 @@
-"""Whatever stands in its journals, a run is analysed: no crash, no number that is none, no value outside its interval."""
+"""A run with any journals is analysed: no crash, no NaN, no value outside its interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often an objective at its limit is decided, coarsely; `make bench-decision` makes ten times the runs of every row."""
+"""How often an objective at its limit is decided; `make bench-decision` has ten times the runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile words in a report, a comment and a CI file are words there: the oracles are parsers that are not ours."""
+"""Hostile words in a report, a comment and a CI file stay words, by parsers that are not ours."""
 
 from __future__ import annotations
 

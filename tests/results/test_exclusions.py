@@ -19,7 +19,7 @@ SLOW = 50  # the first 10 s of each block take 3 s, the rest 0.2 s: MSER-5 cuts 
 
 
 def block(number: int, failing: int = 0, wrong: int = 0) -> list[RequestRecord]:
-    """300 requests to as many prompts; the first `failing` of the slow ones fail, the first `wrong` answer wrongly."""
+    """300 requests with a prompt each; of the slow ones the first `failing` fail, `wrong` err."""
     records = []
     for i in range(SECONDS * RATE):
         latency = (3000 if i < SLOW else 200) + (7 * i + number) % 20
@@ -148,7 +148,7 @@ def test_without_a_cut_nothing_is_said(tmp_path: Path) -> None:
 
 
 def test_a_closed_loop_settles_by_the_requests_that_end_in_each_second(tmp_path: Path) -> None:
-    """Two a second for 15 s while it warms up, then ten a second for 65: the cut lies between, at 15 s."""
+    """Two a second for 15 s of warm-up, then ten a second for 65 s: the cut lies at 15 s."""
     ends = [i * 500 for i in range(1, 30)] + [15_000 + i * 100 for i in range(650)]
     records = [request(i, f"q{i}", end - 50, 50) for i, end in enumerate(ends)]
     file = write_journal(tmp_path, "base", 1, records, concurrency=4, window_ms=(0, 80_000))

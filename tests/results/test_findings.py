@@ -1,4 +1,4 @@
-"""What makes a measurement suspect or worthless before a number is made of it: each found, counted and named."""
+"""Faults that make a measurement suspect or worthless: each is found, counted and named."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TestWhoseBlocksTheseAre:
         )
 
     def test_blocks_that_two_variants_share_are_nobodys(self, tmp_path: Path) -> None:
-        """A copy whose header names the other variant. Blocks of a mix begin together too, and are not the same."""
+        """A copy whose header names the other variant. A mix's blocks begin together."""
         for variant, more in (("base", 0), ("tuned", 0), ("other", 3)):
             records = [request(i, f"q{i}", i * 100 + more, 60 + i % 7, 30) for i in range(N)]
             write_journal(tmp_path, variant, 1, records, began_ns=10**18)
@@ -227,7 +227,7 @@ class TestWhetherTheRecordsAreThere:
         assert "left no record" not in said(stage)
 
     def test_sessions_without_their_first_turn(self, tmp_path: Path) -> None:
-        """20 sessions of five turns were planned, and the 100 records are of 18: their first turns tell."""
+        """20 sessions of five turns were planned, and the 100 records are of 18 first turns."""
         with (tmp_path / "prompts.jsonl").open("wb") as file:
             for i in range(N):
                 after = None if i < 18 else f"q{i - 18}"

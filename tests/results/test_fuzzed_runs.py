@@ -1,4 +1,4 @@
-"""Runs made by chance, each held against its journals by a checker with code of its own; `make fuzz-runs` has a thousand."""
+"""Random runs against an independent checker of their journals; `make fuzz-runs` has a thousand."""
 
 from __future__ import annotations
 

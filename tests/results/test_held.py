@@ -1,4 +1,4 @@
-"""Whether a server kept up: from latencies whose growth is known, and from queues that are simulated."""
+"""Whether a server kept up: latencies of known growth, and simulated queues."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def served(latencies_ms: Sequence[float], every_ms: float = 100) -> Requests:
 def queue(
     rng: random.Random, servers: int, load: float, n: int, work: Callable[[], float]
 ) -> Requests:
-    """An open queue that begins empty: Poisson arrivals, first come first served; `work` in s, 1 on average."""
+    """An open queue that begins empty: Poisson, first come first served; mean `work` 1 s."""
     free, at, latencies, times = [0.0] * servers, 0.0, [], []
     for _ in range(n):
         at += rng.expovariate(load * servers)
@@ -88,7 +88,7 @@ def test_requests_that_waited_until_their_deadline_count() -> None:
     ("servers", "n", "blocks"), [(1, 60, 10), (8, 200, 5), (32, 600, 1), (4, 600, 3)]
 )
 def test_queues_that_are_stable_and_that_are_not(servers: int, n: int, blocks: int) -> None:
-    """40 runs each, loads of 0.8 and of 1.3: at most one run wrong (benchmarks/steadiness has the rates)."""
+    """40 runs at loads of 0.8 and 1.3: at most one is wrong (rates: benchmarks/steadiness)."""
     rng, runs = random.Random(servers), 40
 
     def work() -> float:
@@ -172,7 +172,7 @@ def test_what_fails_at_a_stage_whose_queue_grew_fails(tmp_path: Path) -> None:
 
 
 def test_a_block_that_was_cut_off_counts_the_time_it_ran(tmp_path: Path) -> None:
-    """It was to run for 60 s, and was killed when the answer to the request of 9.9 s came, at 10 s."""
+    """A block of 60 s, killed at 10 s when the answer to the request of 9.9 s came."""
     stage = stage_of(
         tmp_path,
         [request(i, "q", i * 100, 100, 50) for i in range(100)],
@@ -187,13 +187,15 @@ def test_a_block_that_was_cut_off_counts_the_time_it_ran(tmp_path: Path) -> None
 
 
 def together(end_s: float, n: int = 26, every_s: float = 0.2) -> Requests:
-    """Requests of 5 s that all end at once, as those of a server do that works at all of them and gets to none."""
+    """Requests of 5 s that all end at once: the server works at all of them and finishes none."""
     return served([(end_s - every_s * i) * 1e3 for i in range(n)], every_s * 1e3)
 
 
 def test_a_server_that_catches_up_when_nothing_more_arrives_did_not_hold_the_load() -> None:
-    """Arrivals at 0, 0.2 ... 5 s, all ended at 6 s: 1 to 6 s each. None ended by 5 s. Had latency not hung on the time, so would
-    those pairs of an arrival and a latency that fit: 21 x 22 / 2 of 26 x 26, so 8.9 of 26, in eight blocks 71 of 208."""
+    """Arrivals at 0, 0.2 ... 5 s, all ended at 6 s: 1 to 6 s each. None ended by 5 s.
+
+    Without a trend, 21 x 22 / 2 of 26 x 26 pairs would fit: 8.9 of 26, 71 of 208 in eight blocks.
+    """
     found = held([together(6.0)] * 8, offered=True)
     assert found.value is False
     assert "0 of 208 requests ended before the last arrival, where 71 would have" in (
@@ -202,7 +204,7 @@ def test_a_server_that_catches_up_when_nothing_more_arrives_did_not_hold_the_loa
 
 
 def test_windows_shorter_than_the_answers_do_not_tell_whether_a_queue_grew() -> None:
-    """All ended at 12 s: no answer fits before the last arrival at 5 s, whatever the server does."""
+    """All ended at 12 s: no answer fits before the last arrival at 5 s, with any server."""
     found = held([together(12.0)] * 8, offered=True)
     assert found.value is None
     assert found.reason == (
@@ -212,7 +214,7 @@ def test_windows_shorter_than_the_answers_do_not_tell_whether_a_queue_grew() -> 
 
 
 def shared(rng: random.Random, capacity: int, load: float, n: int) -> Requests:
-    """Requests of equal work at a server that works at all of them at once (processor sharing), 1 s a second each at most."""
+    """Requests of equal work under processor sharing, at most 1 s a second each."""
     at, ends = 0.0, [0.0] * n
     arrivals = [at := at + rng.expovariate(load * capacity) for _ in range(n)]
     left: dict[int, float] = {}
@@ -272,7 +274,7 @@ def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(
 def test_a_slope_is_a_queues_where_it_is_beyond_chance_at_one_per_cent(
     t: float, grew: bool
 ) -> None:
-    """Latency rises by 0.1 s a second, 400 requests; noise that has no slope of its own makes the slope `t` standard errors."""
+    """Latency rises by 0.1 s a second in 400 requests; the noise puts the slope at `t` errors."""
     at = np.arange(400) / 10
     basis = np.linalg.qr(np.column_stack([np.ones(400), at]))[0]
     noise = np.random.default_rng(1).normal(size=400)
@@ -291,7 +293,7 @@ def test_the_lag_of_a_block_is_the_slope_of_a_regression(latencies: list[float])
 
 
 def test_in_windows_too_short_to_tell_answers_that_differ_between_quarters_say_so() -> None:
-    """80 requests in 8 s; those of the first quarter take 2 s but for the very first, all others 10 s."""
+    """80 requests in 8 s; the first quarter take 2 s except the very first, the others 10 s."""
     latencies = [10_000.0, *[2_000.0] * 19, *[10_000.0] * 60]
     assert "hung on when they were asked" in (too_short([served(latencies)]) or "")
     assert too_short([served([10_000.0, 9_990.0] * 40)]) is None

@@ -1,4 +1,4 @@
-"""Whatever a run holds: every value lies in its own interval, and nothing is decided against its own value."""
+"""In any run, every value lies in its own interval, and no outcome contradicts its value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What objectives are decided on: failures count, value and bounds are of one population, unknown times are not judged."""
+"""What decides objectives: failures count, value and bounds share a population, gaps stay open."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def cost_summary(run: Path) -> Summary:
 
 
 def test_failed_requests_that_cost_tokens_count_in_value_and_bounds(tmp_path: Path) -> None:
-    """20 of 100 requests cost 1,000 tokens instead of 11: (20 x 1000 + 80 x 11) / (100 x 11) - 1 = 17.98."""
+    """20 of 100 requests cost 1,000 tokens, not 11: (20,000 + 80 x 11) / (100 x 11) - 1 = 17.98."""
     found = cost_summary(tmp_path).variants[1].judged["cost_increase"]
     assert found.value.value == pytest.approx(20_880 / 1_100 - 1)
     assert found.optimistic is not None
@@ -307,10 +307,10 @@ def test_the_verdict_says_what_failures_are_in_what_was_judged(
     assert any(reason.endswith(said) for reason in verdict(tmp_path, Asked(slo)).reasons)
 
 
-def test_an_error_rate_relative_to_the_baselines_is_bounded_by_the_worst_end_of_one_over_the_best_of_the_other(
+def test_a_relative_error_rate_is_bounded_by_the_worst_end_of_one_over_the_best_of_the_other(
     tmp_path: Path,
 ) -> None:
-    """20 of 400 in both, the same in each block; Clopper and Pearson's bounds with half of the 5 % a side."""
+    """20 of 400 in both, equal in each block: Clopper and Pearson's bounds at 2.5 % a side."""
     for variant in ("base", "tuned"):
         for block in range(1, 5):
             records = [

@@ -33,7 +33,7 @@ def stage_of(
 
 
 def test_one_request_by_hand(tmp_path: Path) -> None:
-    """Scheduled at 100 ms, sent at 103; chunks of 1, 2 and 1 tokens at 150, 170 and 210 ms; 4 tokens, 12 in."""
+    """Due at 100 ms, sent at 103; chunks of 1, 2 and 1 tokens at 150, 170 and 210 ms; 12 in."""
     record = RequestRecord(
         id=0,
         prompt_id="a",
@@ -148,7 +148,7 @@ def test_littles_law_holds_for_a_steady_stream(tmp_path: Path) -> None:
 
 
 def test_littles_law_holds_for_answers_that_end_long_after_their_last_text(tmp_path: Path) -> None:
-    """Text after 60 ms, the end after 100 ms, a request every 20 ms: 5 in flight, though the latency says 3."""
+    """Text after 60 ms, the end after 100, a request every 20 ms: 5 in flight; latency says 3."""
     records = [request(i, "p", 20 * i, 60, 50) for i in range(100)]
     for record in records:
         record.done_ns = record.scheduled_ns + 100_000_000

@@ -1,4 +1,4 @@
-"""docs/metrics.md says what the code says. To write it anew: python -m tests.results.metrics_table"""
+"""docs/metrics.md says what the code says. To update it: python -m tests.results.metrics_table"""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_a_ratio_of_means_is_bounded_by_the_delta_method(
 
 @given(some.integers(20, 400), some.sampled_from([50.0, 90.0, 95.0]), TAILS)
 def test_a_percentile_lies_between_the_exact_ranks(n: int, q: float, tail: float) -> None:
-    """scipy's interval keeps the tail by whole ranks; the fractional rank meets it, less than one rank within."""
+    """scipy's interval keeps the tail by whole ranks; the fractional rank lies inside."""
     values = np.arange(1.0, n + 1)  # a value is its own rank
     bounds = order_statistic_bounds(values, q, tail, tail)
     whole = stats.quantile_test(values, p=q / 100).confidence_interval(1 - 2 * tail)
@@ -187,7 +187,7 @@ def test_a_percentile_lies_between_the_exact_ranks(n: int, q: float, tail: float
         assert whole.high - 1 - 1e-6 < bounds.high <= whole.high + 1e-6
     assert (bounds.low == -inf) == bool(stats.binom.cdf(0, n, q / 100) > tail * (1 + 1e-6))
     assert (bounds.high == inf) == bool(stats.binom.sf(n - 1, n, q / 100) > tail * (1 + 1e-6))
-    # A rank's share of the population is beta: the fractional rank is where the beta meets the tail.
+    # A rank's share of the population is beta: the fractional rank is where beta meets the tail.
     if bounds.low > -inf:
         rank = brentq(lambda r: stats.beta.sf(q / 100, r, n + 1 - r) - tail, 1e-9, n + 1 - 1e-9)
         assert bounds.low == pytest.approx(rank, abs=1e-5)
@@ -227,7 +227,7 @@ def test_two_shares_are_tested_as_by_fisher(n: int, count: int, m: int, other: i
 @pytest.mark.parametrize("blocks", [8, 40, 400])
 @pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
 def test_what_blocks_show_is_the_power_of_t(blocks: int, power: float) -> None:
-    """With a spread that is known: statsmodels' power is of a spread that the test itself estimates."""
+    """For a known spread: statsmodels' power is for a spread that the test itself estimates."""
     change = smallest_change(Spread(0.1, freedom=10**7), blocks, power)
     effect = TTestPower().solve_power(nobs=blocks, alpha=0.05, power=power)
     assert log(1 + change) / 0.1 == pytest.approx(effect, rel=0.06 if blocks == 8 else 0.01)
@@ -238,7 +238,7 @@ def test_what_blocks_show_is_the_power_of_t(blocks: int, power: float) -> None:
 def test_equal_requests_in_blocks_have_the_normal_tolerance_limit(
     q: float, k: int, tail: float
 ) -> None:
-    """The percentile of lognormal values, one level a block: k1 = t'(n - 1, z sqrt(n)) / sqrt(n)."""
+    """The percentile of lognormal values, a level a block: k1 = t'(n - 1, z sqrt(n)) / sqrt(n)."""
     levels = np.random.default_rng(k).normal(size=k)
     logs = (levels - levels.mean()) / levels.std(ddof=1)
     bounds = mixture_bounds([np.full(30, exp(level)) for level in logs], q, tail, tail)

@@ -1,4 +1,4 @@
-"""The planner: closed forms, and simulated measurements that have the power they were planned for."""
+"""The planner: closed forms, and the planned power of simulated measurements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.results.synthetic import inputs, request, write_journal
 
 
 def test_a_spread_that_is_known_gives_the_textbooks_number() -> None:
-    """(1.960 + 0.842)^2 = 7.85 times the squared spread over the change: 314 pairs for a sixth of a deviation (0.05 / 0.3162)."""
+    """(1.960 + 0.842)^2 = 7.85 times squared spread over change: 314 pairs for 0.05 / 0.3162."""
     known = Spread(0.05 * sqrt(40), freedom=10**6)
     assert blocks_needed(known, exp(0.05) - 1) == pytest.approx(40 * 7.849, rel=0.01)
 

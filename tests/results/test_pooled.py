@@ -1,4 +1,4 @@
-"""Statistics of pooled times against numpy's, and the times of chunks and tokens against a plain loop over them."""
+"""Statistics of pooled times against numpy's; times of chunks and tokens against a plain loop."""
 
 from __future__ import annotations
 

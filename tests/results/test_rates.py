@@ -1,4 +1,4 @@
-"""Floors under goodput and throughput: read, judged, compared and shown, against journals made by hand and scipy."""
+"""Floors under goodput and throughput, from YAML to report, against hand-made journals."""
 
 from __future__ import annotations
 

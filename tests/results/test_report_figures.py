@@ -239,7 +239,7 @@ def test_the_loss_curve_names_its_last_values() -> None:
 
 
 def test_values_below_a_narrow_axis_do_not_overlap() -> None:
-    """From 7 ms to 0.9 s a log axis has 1, 2 and 5 of each decade; in 90 units there is no room for all of them."""
+    """From 7 ms to 0.9 s a log axis has 1, 2 and 5 of each decade: too many for 90 units."""
     drawing, axis = Drawing(200, 100), Axis(7.0, 900.0, 20.0, 110.0, log=True)
     x_axis(drawing, axis, 10, 60, "ms", "TTFT")
     ticks = [e for e in drawn(drawing.render("axis")).iter("text") if e.get("class") == "tick"]
@@ -254,7 +254,7 @@ def test_a_span_has_six_per_cent_of_air_on_either_side() -> None:
 
 
 def test_an_axis_of_scores_ends_at_100_per_cent() -> None:
-    """With its air the axis would go from 35 % to 110 %; the reference at 100 % is at its right end, and so nothing is beyond."""
+    """With padding the axis would go from 35 % to 110 %; the 100 % reference is its right end."""
     rows = [bars.ScoreRow("a", 0, Estimate(value=0.5, low=0.45, high=0.55, n=9), None)]
     lines = list(drawn(bars.scores("quality", rows, 1.0)).iter("line"))
     [reference] = [e for e in lines if e.get("class") == "reference"]
@@ -263,7 +263,7 @@ def test_an_axis_of_scores_ends_at_100_per_cent() -> None:
 
 
 def test_the_timeline_draws_blocks_requests_and_failures_at_their_minute() -> None:
-    """A block from minute 2 to 4 of a run of 8: its edges, a request at minute 3 and a failure at minute 4 are on the grid."""
+    """A block from minute 2 to 4 of 8, a request at 3 and a failure at 4 fit the grid."""
     blocks = (time.Block("main", 1, 120.0, 240.0), time.Block("main", 2, 300.0, 480.0))
     figure = time.timeline(
         [time.Lane("a", 0, np.array([180.0]), np.array([100.0]), np.array([240.0]), blocks)]

@@ -38,7 +38,7 @@ VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """What is on a page: elements with their attributes, ids, text, and whether tags close in order."""
+    """The parts of a page: elements with attributes, ids, text, and whether tags close in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ def test_what_users_wrote_is_text_everywhere(made: Made, tmp_path: Path) -> None
 
     def spoil(told: Any) -> Any:
         data = msgspec.json.encode(told).decode()
-        # A variant's name is also the name of its folder, so this one stays a name; all other words turn evil.
+        # A variant's name is also the name of its folder, so it stays; all other words turn evil.
         data = data.replace('"tuned"', '"evil"').replace(
             "base + LoRA adapter", msgspec.json.encode(EVIL).decode()[1:-1]
         )

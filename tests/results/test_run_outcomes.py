@@ -125,7 +125,7 @@ def test_a_metric_of_one_run_is_not_known_to_be_anything() -> None:
 
 
 def test_evidence_by_blocks_from_hand_made_blocks() -> None:
-    """Twice as slow in every block: certain. A rate that went to nothing has no logarithm. One block has no spread."""
+    """Twice as slow in every block is certain. A rate of 0 has no log, one block no spread."""
     twice = by_blocks(10.0, 20.0, [9.0, 10.0, 11.0], [18.0, 20.0, 22.0])
     assert twice.change == 10.0
     assert twice.interval.low < 10.0 < twice.interval.high

@@ -66,7 +66,7 @@ def of(comparison: RunComparison, metric: str) -> RunChange:
 
 def test_the_same_twice_is_shown_to_be_no_different(tmp_path: Path) -> None:
     found = compared(a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 100, 2))
-    # 480 requests without a failure allow 0.9 points, and 60 equal scores 3.8 of the 5 points that count as none.
+    # 480 requests without a failure allow 0.9 points, 60 equal scores 3.8; 5 count as none.
     assert {change.outcome for change in found.changes} == {"equivalent"}
     assert found.conclusion == "nothing worse"
     assert found.notes == found.asked == found.missing == []

@@ -30,7 +30,8 @@ from tests.results.synthetic import request
 SAME = [
     ("Grain.", "grain"), ("Yes!", "yes"), (' "New  York"\n', "new york"), ("**Paris**", "paris"),
     ("`x`", "x"), ('"Paris".', "paris"), ("«Paris»", "paris"), ("東京。", "東京"), ("हाँ।", "हाँ"),
-    ("5.", "5"), ("ﬁne", "fine"), ("ＡＢＣ", "abc"), ("Straße", "STRASSE"), ("İstanbul", "istanbul"),
+    ("5.", "5"), ("ﬁne", "fine"), ("ＡＢＣ", "abc"), ("Straße", "STRASSE"),
+    ("İstanbul", "istanbul"),
     ("HAYIR", "hayır"), ("café", "cafe\N{COMBINING ACUTE ACCENT}"), ("ΟΔΟΣ", "οδος"), ("٥", "5"),
     ("−5", "-5"), ("don’t", "don't"), ("a\N{ZERO WIDTH SPACE}b", "ab"), ("½", "1/2"),
     ("10²", "10^2"), ("e‑mail", "e-mail"), ("a\N{NO-BREAK SPACE}b", "a b"),
@@ -68,7 +69,8 @@ HELD = [
     (".NET", "the .NET runtime"), ("Paris", "Paris's"), ("Paris", "**Paris**"),
     ("Paris", "Paris--the"), ("spam", "#spam"),
     ("Italie", "l'Italie"), ("A", "(A)"), ("1", "1. Paris"), ("yes", "yes/no"),
-    ("New York", "in new  york city"), ("中国", "我在中国。"), ("是", "不是"), ("5", "答案是5。"), ("5", "第5个"),
+    ("New York", "in new  york city"), ("中国", "我在中国。"), ("是", "不是"), ("5", "答案是5。"),
+    ("5", "第5个"),
     ("東京", "東京都です"), ("インド", "私はインド人"),
     ("กรุงเทพ", "เมืองหลวงคือกรุงเทพมหานคร"), ("서울", "정답은 서울입니다"), ("हिन्दी", "यह हिन्दी है"),
     ("٥", "الجواب ٥"), ("café", "cafe\N{COMBINING ACUTE ACCENT} noir"),
@@ -80,7 +82,8 @@ NOT_HELD = [
     ("5", "1/5"), ("5", "-.5"), ("-5", "3-5"), ("2", "10^2"), ("C", "C++"), ("C", "C#"),
     ("C", "C++11"), ("C+", "C++"), ("A", "A+"), ("A", "A-"), ("A", "N/A"), ("NET", ".NET"),
     ("Paris", "Parisian"), ("can", "can't"), ("toxic", "non-toxic"),
-    ("no", "know"), ("no", "not"), ("5", "第15个"), ("イン", "インド"), ("울", "서울"), ("हिन्द", "हिन्दी"),
+    ("no", "know"), ("no", "not"), ("5", "第15个"), ("イン", "インド"), ("울", "서울"),
+    ("हिन्द", "हिन्दी"),
     ("5", "١٥"), ("cafe", "cafe\N{COMBINING ACUTE ACCENT}"), ("R", "R&D"), ("3", "the ３rd"),
     ("", "anything"),
 ]  # fmt: skip
@@ -224,7 +227,8 @@ def test_f1_counts_words_of_any_script(answer: str, reference: str, expected: fl
 @pytest.mark.parametrize(
     ("answer", "reference", "expected"),
     [
-        ("我爱北京", "北京我爱", 0.5), ("我爱北京", "我爱北京", 1), ("東京タワー", "東京ドーム", 2 * 2 / (3 + 3)),
+        ("我爱北京", "北京我爱", 0.5), ("我爱北京", "我爱北京", 1),
+        ("東京タワー", "東京ドーム", 2 * 2 / (3 + 3)),
         ("", "a", 0), ("the dog bit the man", "the man bit the dog", 2 * 3 / 10),
         ("a b c d", "b d", 2 * 2 / 6), ("👍", "👎", 0),
     ],

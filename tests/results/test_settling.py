@@ -1,4 +1,4 @@
-"""What is said to settle an objective does so in at least half of simulated repeats, and what is said to be hopeless does not."""
+"""What should settle an objective does so in at least half of simulated repeats, or is hopeless."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_so_many_prompts_settle_a_score(right: float, n: int, limit: float) -> N
 
 
 def test_near_its_limit_twenty_times_the_data_hardly_settle_it() -> None:
-    """A value 30 times nearer to its limit than its bound: twenty times the blocks bring the bound 4.6 times as near."""
+    """A value 30 times nearer to its limit than its bound: 20 times the blocks narrow it by 4.6."""
     assert units_to_settle(30, 8) is None
     scores = np.array([1.0] * 80 + [0.0] * 20)
     asked = Asked("quality", "quality", "quality", "quality", "share", "higher", 0.801, "")
@@ -141,8 +141,8 @@ def test_what_settles_an_objective_is_the_bound_on_the_limits_side(
 ) -> None:
     """One of two objectives: it ships with 5 % of error, and is refused with half of that.
 
-    The number of blocks is the first with which the bound and a value that moves by chance leave the limit aside in four of
-    five runs.
+    With this number of blocks, the bound of a value that varies by chance is off the limit in four
+    of five runs. One block less has not that power.
     """
     rng = np.random.default_rng(1)
     for block in range(1, 5):

@@ -52,7 +52,7 @@ def test_t_interval_by_hand() -> None:
 
 
 def test_exact_share_by_hand() -> None:
-    """No failure in n: the upper bound u has (1 - u)^n = tail; the rule of three is its approximation."""
+    """No failure in n: the upper bound u has (1 - u)^n = tail; the rule of three is near."""
     bounds = share_bounds(0, 200, 0.05, 0.05)
     assert bounds.low == 0
     assert (1 - bounds.high) ** 200 == pytest.approx(0.05)
@@ -67,7 +67,7 @@ def test_count_by_hand() -> None:
 
 
 def test_order_statistics_of_the_median_by_hand() -> None:
-    """The ranks of a median's bounds are symmetric, and with n values the extreme ones hold it but for 2 x 2^-n."""
+    """The ranks of a median's bounds are symmetric; the extreme ones miss it by 2 x 2^-n."""
     ordered = np.arange(1.0, 6.0)
     bounds = order_statistic_bounds(ordered, 50, 2**-5, 2**-5)
     assert (bounds.low, bounds.high) == (pytest.approx(1), pytest.approx(5))
@@ -227,7 +227,7 @@ def test_intervals_of_percentiles_cover_the_truth(shape: str, q: float, n: int) 
 
 @pytest.mark.parametrize("tail", [0.05, 0.025, 0.005, 0.001])
 def test_equal_requests_in_a_block_have_the_tolerance_limit_of_the_tables(tail: float) -> None:
-    """Ten blocks whose levels have logarithms of mean 0 and deviation 1: a noncentral t (2.911 at 95 % in the tables)."""
+    """Ten blocks with log levels of mean 0 and deviation 1: noncentral t (tables: 2.911, 95 %)."""
     logs = np.array([-1.0, 1.0] * 5) / np.std([-1.0, 1.0] * 5, ddof=1)
     bounds = mixture_bounds([np.full(30, np.exp(x)) for x in logs], 95, tail, tail)
     low, high = nct.ppf([tail, 1 - tail], 9, norm.ppf(0.95) * 10**0.5) / 10**0.5

@@ -1,4 +1,4 @@
-"""Rates of requests: in their range, never 0 of a server that answers, and apart from rates of sessions."""
+"""Rates of requests: in their range, above 0 if any answer came, and apart from session rates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stage_of(run: Path, asked: Asked | None = None) -> StageSummary:
 def test_where_nothing_can_end_inside_the_window_the_answers_are_over_the_time_they_took(
     tmp_path: Path,
 ) -> None:
-    """20 requests in 2 s; the first ends after 5 s and one a second from then on: 20 over 24 s, in either block."""
+    """20 requests in 2 s; the first ends after 5 s, then one a second: 20 over 24 s a block."""
     records = [request(i, "q", i * 100, 5_000 + i * 900, 100, output_tokens=6) for i in range(20)]
     for block in (1, 2):
         write_journal(tmp_path, "base", block, records, window_ms=(0, 2_000))
@@ -41,7 +41,7 @@ def test_a_server_that_only_fails_does_nothing_a_second(tmp_path: Path) -> None:
 
 
 def test_no_rate_is_below_zero_and_no_share_above_one(tmp_path: Path) -> None:
-    """40 requests end in the window of one block, 2 in that of the other: t over two blocks is wider than their mean."""
+    """40 requests end in one block's window, 2 in the other's: t of two exceeds their mean."""
     for block, ending in ((1, 40), (2, 2)):
         records = [request(i, "q", i * 50, 100 if i < ending else 9_000, 50) for i in range(40)]
         write_journal(tmp_path, "base", block, records, window_ms=(0, 4_000))
@@ -63,7 +63,7 @@ def test_no_rate_is_below_zero_and_no_share_above_one(tmp_path: Path) -> None:
 
 
 def test_sessions_stand_beside_requests(tmp_path: Path) -> None:
-    """10 sessions of three turns in 10 s, in two blocks: a session a second, three requests a second."""
+    """10 sessions of three turns in 10 s, in two blocks: 1 session/s, 3 requests/s."""
     with (tmp_path / "prompts.jsonl").open("wb") as file:
         for i in range(10):
             for turn in range(3):

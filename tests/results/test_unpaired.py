@@ -72,7 +72,7 @@ def test_bounds_of_a_difference_hold_it_in_nearly_all_samples() -> None:
 
 
 def test_bursts_are_told_from_chance() -> None:
-    """Ten blocks of which one has all the failures; and the same failures as chance spreads them."""
+    """Ten blocks of which one has all failures, and the same failures spread by chance."""
     assert Counted([30, *[0] * 9], [60] * 10).in_bursts
     assert not Counted([3, 2, 4, 3, 5, 1, 3, 2, 4, 3], [60] * 10).in_bursts
     assert not Counted([60] * 10, [60] * 10).in_bursts

@@ -1,4 +1,4 @@
-"""What is held against the load generator, each from journals where it is so and where it is not."""
+"""Faults of the load generator, each from journals that have it and from journals that don't."""
 
 from __future__ import annotations
 

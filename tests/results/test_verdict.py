@@ -140,7 +140,7 @@ def test_nothing_asked_nothing_decided(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_not_decided(tmp_path: Path) -> None:
-    """TPOT of one-token answers, quality without references, a cost without a rate held, a probe that was not run."""
+    """TPOT of one-token answers, quality without references, cost without a rate, no probe."""
     for block in range(1, 4):
         write_journal(
             tmp_path,
@@ -203,8 +203,10 @@ def test_many_looks_need_more_evidence_each(tmp_path: Path) -> None:
 
 
 def test_what_is_said_to_settle_it_does(tmp_path: Path) -> None:
-    """A bound 1.5 times as far as the limit with 8 blocks, 1.895 / 2.828 errors from the value: (1.694 + 0.842) / 5.745
-    is 1.5 times less; 0.842 is what leaves four in five runs inside."""
+    """With 8 blocks the bound is 1.5 times as far as the limit: 1.895 / 2.828 errors off the value.
+
+    (1.694 + 0.842) / 5.745 is 1.5 times less; 0.842 leaves four in five runs inside.
+    """
     assert [units_to_settle(*of) for of in ((1.5, 8), (1.0, 8), (30, 8), (2, 1))] == [
         33,
         16,
@@ -227,7 +229,7 @@ def test_an_invalid_measurement_gives_no_verdict(tmp_path: Path) -> None:
 
 
 def test_a_run_where_everything_went_wrong_ships_nothing(tmp_path: Path) -> None:
-    """A baseline that only fails, a variant without tokens, one cut off, one with an empty journal, one that never ran."""
+    """A failing baseline, a variant without tokens, one cut off, an empty journal, one not run."""
     prompts(tmp_path)
     measure(tmp_path, "base", 100, failing=1.1)
     measure(tmp_path, "cut", 100)
@@ -286,7 +288,7 @@ def test_a_run_without_journals_or_baseline_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_baseline_of_which_nothing_is_asked_leaves_nothing_open(tmp_path: Path) -> None:
-    """It is INCONCLUSIVE, but more blocks could not change that; a variant in the same state for lack of data is open."""
+    """More blocks could not change its INCONCLUSIVE; a variant that lacks data is open."""
     measure(tmp_path, "base", 100)
     measure(tmp_path, "tuned", 103)
     measure(tmp_path, "near", 110)

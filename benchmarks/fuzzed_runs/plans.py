@@ -1,0 +1,58 @@
+"""Checks of a capacity plan: rates, replicas and their sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import ceil
+
+from benchmarks.fuzzed_runs.files import Json
+
+
+def check_plan(plan: Json, summary: Json, experiment: Json) -> Iterator[str]:
+    """Faults in the rates, replicas and sentences of `plan.json`."""
+    rates = {stage["name"]: stage.get("rate") for stage in experiment["workload"]["stages"]}
+    for variant in plan["variants"]:
+        rate, text = variant["rate_per_replica"], f"{variant['variant']}: {variant['sentence']}"
+        stages = next(
+            v["stages"] for v in summary["variants"] if v["variant"] == variant["variant"]
+        )
+        if rate is None:
+            if variant["replicas"] is not None or variant["cost_per_month"] is not None:
+                yield f"replicas without a rate: {text}"
+            continue
+        at = [s for s in stages if s["offered_rate"] == rate]
+        if (
+            not at
+            or rates[at[0]["stage"]] is None
+            or at[0]["held"] is not True
+            or at[0]["validity"]["level"] == "INVALID"
+        ):
+            yield f"no stage held that rate: {text}"
+        if any(
+            "bursts" in stage
+            for stage in experiment["workload"]["stages"]
+            if stage["name"] in {s["stage"] for s in at}
+        ):
+            yield f"bursts are no rate: {text}"
+        if (
+            variant["replicas"]
+            != ceil(round(plan["peak_rate"] / (rate * (1 - plan["headroom"])), 9)) + plan["spare"]
+        ):
+            yield f"another number of replicas: {text}"
+        if (
+            not (match := re.search(r"need ([\d,]+) replicas?", text))
+            or int(match[1].replace(",", "")) != variant["replicas"]
+        ):
+            yield f"another number of replicas is said: {text}"
+        if ("at least" in text.partition(";")[0]) != variant["lower_bound"]:
+            yield f"at least: {text}"
+        broken = re.search(r"at ([\d.]+) requests/s it breaks the SLO", text)
+        if broken and not any(s["offered_rate"] == float(broken[1]) and _breaks(s) for s in stages):
+            yield f"it does not break it: {text}"
+
+
+def _breaks(stage: Json) -> bool:
+    """True if some SLO's value is beyond its limit."""
+    values = [(j["value"]["value"], j["limit"]) for j in stage["judged"].values()]
+    return any(value is not None and limit is not None and value > limit for value, limit in values)
