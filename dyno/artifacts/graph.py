@@ -20,7 +20,8 @@ import msgspec
 
 from dyno.artifacts.artifact import Artifact
 from dyno.experiment.request import shown_url
-from dyno.experiment.schema import FINETUNE, Experiment, VariantConfig, is_own
+from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import FINETUNE, VariantConfig, is_own
 from foundation.run.records import Prompt
 from loadgen import questions_of
 from loadgen.config import Stage

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dyno.experiment.schema import Experiment, VariantConfig
+from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import VariantConfig
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from serve.vllm.supported_models import may_serve

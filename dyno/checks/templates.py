@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyno.experiment.models import adapter_folder
-from dyno.experiment.schema import VariantConfig, is_own
+from dyno.experiment.variants import VariantConfig, is_own
 from dyno.pipeline.prepared import Prepared
 from finetune.checks import own_template
 from foundation.errors import BadInput

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dyno.commands.run import RunOutput, run_experiment
-from dyno.experiment.from_flags.load_shape import BLOCKS, plan_in_words
+from dyno.experiment.from_flags.load_shape import BLOCKS, planned_load
 from dyno.experiment.from_flags.target import Target, model_or_target
 from dyno.experiment.from_flags.values import check_counts, checked_experiment, deadlines
 from dyno.experiment.schema import Experiment
@@ -33,7 +33,7 @@ def measure_baseline(
 ) -> None:
     """Measures a model or URL in a new run directory under `out`, and prints the results."""
     experiment = baseline_experiment(model_or_target(target), requests, name)
-    output = RunOutput(first=plan_in_words(experiment), excerpt=True, as_json=as_json)
+    output = RunOutput(first=planned_load(experiment), excerpt=True, as_json=as_json)
     run_experiment(experiment, Path.cwd(), out, output=output)
 
 

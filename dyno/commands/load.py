@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dyno.commands.run import RunOutput, run_experiment
-from dyno.experiment.from_flags.load_shape import LoadShape, plan_in_words
+from dyno.experiment.from_flags.load_shape import LoadShape, planned_load
 from dyno.experiment.from_flags.prompt_source import PromptSource
 from dyno.experiment.from_flags.target import Target
 from dyno.experiment.from_flags.values import checked_experiment, deadlines, objective
@@ -19,7 +19,7 @@ def load_url(
 ) -> None:
     """Loads a URL in a new run directory under `out`, and prints the results."""
     experiment = load_experiment_for(target, source, shape, name)
-    output = RunOutput(first=plan_in_words(experiment), as_json=as_json)
+    output = RunOutput(first=planned_load(experiment), as_json=as_json)
     run_experiment(experiment, Path.cwd(), out, output=output)
 
 

@@ -32,7 +32,7 @@ class StoppingRule:
 
     def applied(self, experiment: Experiment) -> Experiment:
         """The experiment with this rule. Raises BadInput for flags that do not go together."""
-        return experiment.measured_until(self.decided, self.resolution, self.max_time)
+        return experiment.with_stopping_rule(self.decided, self.resolution, self.max_time)
 
 
 @dataclass(frozen=True, kw_only=True)

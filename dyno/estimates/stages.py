@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from dyno.estimates.machine_speed import NOTHING, Kind, Pace, Range, Speed
-from dyno.experiment.schema import VariantConfig
+from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.prepared import Prepared
 from foundation.models.model import ModelRef
 from loadgen import planned_requests

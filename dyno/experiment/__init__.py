@@ -1,1 +1,1 @@
-"""`experiment.yaml`: its schema, how it is loaded, and the models, data and files that it names."""
+"""`experiment.yaml`: its schema, its loading, and the models, data and files that it names."""

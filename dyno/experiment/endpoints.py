@@ -1,6 +1,7 @@
-"""The endpoint of a variant that is served elsewhere, with the environment's values in it.
+"""The endpoint of a variant that is served elsewhere, with the environment's values filled in.
 
-Every value that is secret is remembered, so that it is masked wherever it comes back."""
+Every secret value is remembered, so that output never shows it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from dyno.experiment.request import (
@@ -21,34 +22,23 @@ from dyno.experiment.request import (
     shown_url,
     with_texts,
 )
-from dyno.experiment.schema import VariantConfig
+from dyno.experiment.variants import VariantConfig
 from foundation.errors import BadInput
 from foundation.http.connections import proxy_of
-from foundation.http.endpoint import Endpoint, Form, read_address
+from foundation.http.endpoint import Address, Endpoint, Form, read_address
 from foundation.secrets import SHORTEST, remember
 
 
 def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> Endpoint:
-    """The endpoint of a variant with a `url`. Raises BadInput for what the environment lacks or no client can send."""
+    """The endpoint of a variant with a `url`.
+
+    Raises BadInput for a variable that the environment lacks, and for an address or header that no
+    client can send.
+    """
     assert variant.url is not None and variant.model is not None
     where, request = f"variants.{variant.name}", variant.request or RequestConfig()
     secrets: dict[str, str] = {}
-    url = _filled(variant.url, f"{where}.url", secrets, within="://" in variant.url)
-    try:
-        address = read_address(url)
-    except ValueError as error:
-        raise BadInput(f"{where}.url: {shown_url(variant.url)}: {error}") from None
-    if address.api is not None and address.api != api:
-        raise BadInput(
-            f"{where}.url: it is the address of {address.api}, and workload.api says {api}; write api: {address.api}"
-        )
-    host = urlsplit(address.base_url)
-    for public in (
-        host.netloc,
-        host.hostname,
-        str(host.port),
-    ):  # where it is asked is no secret, and stands in answers
-        secrets.pop(public or "", None)
+    address = _address(variant.url, f"{where}.url", api, secrets)
     key = None
     if variant.api_key_env:
         key = _text(
@@ -60,20 +50,14 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
         user, password = unquote(address.user), unquote(address.password or "")
         if key or any(name.lower() == "authorization" for name in headers):
             raise BadInput(
-                f"{where}.url: user and password in it, and a key beside it; a request has one Authorization"
+                f"{where}.url: user and password in it, and a key beside it; "
+                "a request has one Authorization"
             )
         headers["Authorization"] = f"Basic {_basic(user, password, secrets)}"
     secrets |= {
         value: "***" for name, value in parse_qsl(address.query) if SECRET_QUERY.search(name)
     }
-
-    def fill(template: str, path: str) -> str:
-        value = _filled(template, f"{where}.request.extra.{path}", secrets)
-        if is_secret(path, template):
-            secrets[value] = "***"
-        return value
-
-    extra = with_texts(request.extra, fill)
+    extra = _extra(request.extra, f"{where}.request.extra", secrets)
     endpoint = Endpoint(
         variant=variant.name,
         base_url=address.base_url,
@@ -87,15 +71,48 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
     )
     if (proxy := proxy_of(endpoint)) and proxy.password:
         _basic(proxy.user or "", proxy.password, secrets)
-    kept = {secret: shown for secret, shown in secrets.items() if len(secret) >= SHORTEST}
-    remember(kept)
-    return replace(endpoint, secrets=kept)
+    masks = {secret: mask for secret, mask in secrets.items() if len(secret) >= SHORTEST}
+    remember(masks)
+    return replace(endpoint, secrets=masks)
 
 
-def _headers(written: Mapping[str, str], where: str, secrets: dict[str, str]) -> dict[str, str]:
-    """The headers with the environment's values in them. What is written out is secret too."""
+def _address(
+    template: str, where: str, api: Literal["chat", "completions"], secrets: dict[str, str]
+) -> Address:
+    """The address of a url with the environment's values; adds its secrets to `secrets`."""
+    url = _filled(template, where, secrets, in_url="://" in template)
+    try:
+        address = read_address(url)
+    except ValueError as error:
+        raise BadInput(f"{where}: {shown_url(template)}: {error}") from None
+    if address.api is not None and address.api != api:
+        raise BadInput(
+            f"{where}: it is the address of {address.api}, and workload.api says {api}; "
+            f"write api: {address.api}"
+        )
+    host = urlsplit(address.base_url)
+    # The host is no secret, and answers may hold it.
+    for public in (host.netloc, host.hostname, str(host.port)):
+        secrets.pop(public or "", None)
+    return address
+
+
+def _extra(fields: Mapping[str, Any], where: str, secrets: dict[str, str]) -> dict[str, Any]:
+    """The extra fields of a body with the environment's values; adds its secrets to `secrets`."""
+
+    def fill(template: str, path: str) -> str:
+        value = _filled(template, f"{where}.{path}", secrets)
+        if is_secret(path, template):
+            secrets[value] = "***"
+        return value
+
+    return with_texts(fields, fill)
+
+
+def _headers(templates: Mapping[str, str], where: str, secrets: dict[str, str]) -> dict[str, str]:
+    """The headers with the environment's values; a value that is written out is secret too."""
     headers = {}
-    for name, template in written.items():
+    for name, template in templates.items():
         headers[name] = _text(_filled(template, f"{where}.{name}", secrets), f"{where}.{name}")
         if not REFERENCE.search(template) and not PLAIN_HEADER.match(name):
             secrets |= dict.fromkeys((headers[name], headers[name].rpartition(" ")[2]), "***")
@@ -103,7 +120,7 @@ def _headers(written: Mapping[str, str], where: str, secrets: dict[str, str]) ->
 
 
 def _basic(user: str, password: str, secrets: dict[str, str]) -> str:
-    """User and password as a header says them."""
+    """User and password in the form of an Authorization header."""
     basic = base64.b64encode(f"{user}:{password}".encode()).decode()
     secrets |= dict.fromkeys((basic, password, user), "***")
     return basic
@@ -111,24 +128,27 @@ def _basic(user: str, password: str, secrets: dict[str, str]) -> str:
 
 def _environment(name: str, where: str) -> str:
     if not (value := os.environ.get(name)):
-        shown = name if _VARIABLE.fullmatch(name) else "variable of this name"
-        raise BadInput(f"{where}: the environment has no {shown}; export it")
+        variable = name if _VARIABLE.fullmatch(name) else "variable of this name"
+        raise BadInput(f"{where}: the environment has no {variable}; export it")
     return value
 
 
-def _filled(template: str, where: str, secrets: dict[str, str], within: bool = False) -> str:
-    """The text with the environment's values in it, which are secret; `within` a url they are percent-encoded."""
+def _filled(template: str, where: str, secrets: dict[str, str], in_url: bool = False) -> str:
+    """A text with the environment's values filled in, which are added to `secrets`.
+
+    With `in_url`, the values are percent-encoded.
+    """
 
     def value_of(match: re.Match[str]) -> str:
         value = _environment(match[1], where).strip()
         secrets[value] = match[0]
-        return quote(value, safe="") if within else value
+        return quote(value, safe="") if in_url else value
 
     return REFERENCE.sub(value_of, template)
 
 
 def _text(value: str, where: str) -> str:
-    """A header's value, its ends trimmed. Raises BadInput for one that would not stay on its line."""
+    """A header's value, its ends trimmed. Raises BadInput for a line break and the like."""
     value = value.strip()
     if not value.isprintable() or not value.isascii():
         raise BadInput(
@@ -137,5 +157,5 @@ def _text(value: str, where: str) -> str:
     return value
 
 
-# A variable as people name them. A key that was written in its place may not be printed.
+# The usual form of a variable's name. Other texts may be keys, which must not be printed.
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]{0,15}(?:_[A-Z0-9]{0,15})*")

@@ -1,10 +1,9 @@
-"""Reads an experiment file; what is wrong with it becomes one line: file, line, field, and what to write."""
+"""Reads an experiment file, and turns a mistake in it into one line for its author."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -17,42 +16,51 @@ from foundation.section import Section, unknown_key
 from loadgen.config import RATE_KINDS
 
 _LARGEST = 1 << 20  # bytes of an experiment's file
-_LONGEST = 300  # characters of what is wrong with it
+_LONGEST = 300  # characters of a message
 _SECRET_PLACES = frozenset({"url", "api_key_env", "request"})
 
 
 def load_experiment(file: Path) -> Experiment:
-    """Read and check an experiment file. Raises BadInput, one line: file, line, field, and what to write."""
+    """Reads and checks an experiment file.
+
+    Raises BadInput with one line: file, line, field, and what to write.
+    """
+    text = _read_text(file)
+    try:
+        sections = read_yaml(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        reason = (
+            getattr(error, "problem", None) or getattr(error, "reason", None) or "it can't be read"
+        )
+        raise BadInput(f"{file}{line}: not YAML ({hide_keys(reason)})") from None
+    if not isinstance(sections, dict):
+        raise BadInput(f"{file}: write an experiment as key: value lines, starting with name:")
+    try:
+        return Experiment.model_validate(sections)
+    except ValidationError as error:
+        raise BadInput(_first_problem(file, text, error)) from None
+
+
+def _read_text(file: Path) -> str:
     try:
         with file.open("rb") as opened:
             content = opened.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise BadInput(
-                f"{file}: larger than 1 MB, and an experiment is a page; data go into files of their own"
+                f"{file}: larger than 1 MB, and an experiment is a page; "
+                "data go into files of their own"
             )
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{file}: can't be read ({error})") from error
-    try:
-        raw = read_yaml(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        at = f":{mark.line + 1}" if mark else ""
-        why = (
-            getattr(error, "problem", None) or getattr(error, "reason", None) or "it can't be read"
-        )
-        raise BadInput(f"{file}{at}: not YAML ({hide_keys(why)})") from None
-    if not isinstance(raw, dict):
-        raise BadInput(f"{file}: write an experiment as key: value lines, starting with name:")
-    try:
-        return Experiment.model_validate(raw)
-    except ValidationError as error:
-        raise BadInput(_first_problem(file, text, error)) from None
 
 
 def _first_problem(file: Path, text: str, error: ValidationError) -> str:
+    """One problem of the file in a line; an unknown key only if there is no other problem."""
     problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path: list[int | str] = [
         part for part in problem["loc"] if part not in ("function-before", *RATE_KINDS)
@@ -63,42 +71,41 @@ def _first_problem(file: Path, text: str, error: ValidationError) -> str:
     elif problem["type"] == "missing":
         message = "missing; it is required"
     elif problem["type"] != "value_error":
-        message += _not_this(path, problem["input"])
+        message += _wrong_value(path, problem["input"])
     if not path and ": " in message and " " not in (field := message.split(": ", 1)[0]):
         path, message = list(field.split(".")), message.split(": ", 1)[1]
     line = line_of(text, path)
     field = ".".join(str(p) for p in path)
-    return f"{file}:{line}: {_presentable(f'{field}: {message}' if field else message)}"
+    return f"{file}:{line}: {_short_and_safe(f'{field}: {message}' if field else message)}"
 
 
-def _not_this(path: Sequence[int | str], value: object) -> str:
-    """What stands there instead, but for places in which it may be a key."""
+def _wrong_value(path: Sequence[int | str], value: object) -> str:
+    """Quotes the wrong value, unless it stands where an API key may stand."""
     return "" if _SECRET_PLACES.intersection(path) else f", not {value!r}"
 
 
-def _presentable(words: str) -> str:
-    """A message that may repeat what a person wrote: as long as a line can be, and without keys."""
-    safe = hide_keys(words)
-    return (
-        safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST // 2]} ... {safe[-_LONGEST // 2 :]}"
-    )
+def _short_and_safe(message: str) -> str:
+    """A message, which may quote the file, without keys and at most `_LONGEST` characters long."""
+    safe = hide_keys(message)
+    if len(safe) <= _LONGEST:
+        return safe
+    return f"{safe[: _LONGEST // 2]} ... {safe[-_LONGEST // 2 :]}"
 
 
-def _section_at(path: list[Any]) -> type[Section] | None:
-    """The section at a place of the file."""
-    model: Any = Experiment
+def _section_at(path: Sequence[int | str]) -> type[Section] | None:
+    """The class of the section at a place of the file."""
+    section: type[Section] | None = Experiment
     for part in path:
-        if isinstance(part, int) or model is None:
+        if isinstance(part, int) or section is None:
             continue
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        model = _section_in(annotation)
-    return model if isinstance(model, type) else None
+        field = section.model_fields.get(part)
+        section = _section_in(field.annotation) if field else None
+    return section
 
 
-def _section_in(annotation: Any) -> type[Section] | None:
+def _section_in(annotation: object) -> type[Section] | None:
+    """The first class of a section within a type."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        if found := _section_in(inner):
-            return found
-    return None
+    sections = map(_section_in, getattr(annotation, "__args__", ()))
+    return next((section for section in sections if section), None)

@@ -1,4 +1,4 @@
-"""Names within one experiment: each its own where letters have no case, and none that dyno gives to something of its own."""
+"""Checks the names within one experiment: unique regardless of case, and not reserved by dyno."""
 
 from __future__ import annotations
 
@@ -7,47 +7,44 @@ from collections.abc import Iterable, Sequence
 from foundation.names import twin
 from foundation.run.records import PLAIN
 
-# Journals and prompts that no section asks for. A stage of such a name would share a prefix cache with them.
+# Journals of dyno's own. A stage of the same name would share a prefix cache with them.
 _STAGES = ("warm-up", "rate", "distil")
-_PROBE = "probe-"  # and the probe's name: the stage that asks it
-_QUESTIONS = ("eval",)
-# Logs of their own, and the folder of the experiment's adapter.
-_VARIANTS = ("finetune", "quantize")
-_UNFINISHED = ".partial"  # what a folder's name ends in until it is whole
+_PROBE = "probe-"  # begins the name of a probe's stage
+_PROBES = ("eval",)  # the set of the held-out data
+_VARIANTS = ("finetune", "quantize")  # logs, and the folder of the experiment's adapter
+_UNFINISHED = ".partial"  # ends the name of a folder until it is whole
+_RESERVED = "is what dyno calls something of its own; write another"
 
 
 def check_names(
     variants: Sequence[str], stages: Sequence[str], probes: Sequence[str], prompts: Iterable[str]
 ) -> None:
-    """Raises ValueError: the field, what is wrong with its name, and what to write. `stages` are their labels."""
+    """Raises ValueError with the field, the problem and what to write. `stages`: their labels."""
     for number, name in enumerate(variants):
         if name.casefold() in _VARIANTS or name.casefold().endswith(_UNFINISHED):
-            raise ValueError(
-                f"variants.{number}.name: {name!r} is what dyno calls something of its own; write another"
-            )
+            raise ValueError(f"variants.{number}.name: {name!r} {_RESERVED}")
     for number, name in enumerate(stages):
         if name.casefold() in _STAGES or name.casefold().startswith(_PROBE):
-            raise ValueError(
-                f"workload.stages.{number}.name: {name!r} is what dyno calls something of its own; write another"
-            )
+            raise ValueError(f"workload.stages.{number}.name: {name!r} {_RESERVED}")
     for number, name in enumerate(probes):
-        if name.casefold() in _QUESTIONS:
+        if name.casefold() in _PROBES:
             raise ValueError(
                 f"quality.probes.{number}.name: {name!r} is the held-out data's own; write another"
             )
     if PLAIN in prompts:
         raise ValueError(
-            f"prompts.{PLAIN}: {PLAIN!r} is what variants without a prompt are asked in; write another name"
+            f"prompts.{PLAIN}: {PLAIN!r} is what variants without a prompt are asked in; "
+            "write another name"
         )
     for kind, names in (
         ("variants", variants),
         ("workload.stages", stages),
         ("quality.probes", probes),
     ):
-        if same := twin(names):
-            both = (
-                f"two are named {same[1]!r}"
-                if same[0] == same[1]
-                else f"{same[0]!r} and {same[1]!r} differ in case alone"
+        if twins := twin(names):
+            first, second = twins
+            if first == second:
+                raise ValueError(f"{kind}: two are named {second!r}; give each its own name")
+            raise ValueError(
+                f"{kind}: {first!r} and {second!r} differ in case alone; give each its own name"
             )
-            raise ValueError(f"{kind}: {both}; give each its own name")

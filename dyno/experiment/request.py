@@ -1,15 +1,15 @@
-"""How an API elsewhere is asked: its address, key, headers and form, with what is secret kept out of every file.
+"""The section `request`: how requests to an API elsewhere differ, and what in them is secret.
 
-`${NAME}` in a url, a header or an extra field stands for the environment's NAME. What was written
-out instead is kept in no run directory: a reference takes its place there, such as
-`${DYNO_URL_PASSWORD}`, so that the run can be resumed once that is exported.
+`${NAME}` in a url, a header or an extra field stands for the environment's NAME. A secret that is
+written out stays out of run directories. There a reference replaces it, such as
+`${DYNO_URL_PASSWORD}`; who exports that variable can resume the run.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, field_validator
@@ -23,11 +23,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FRAMING = ("content-length", "transfer-encoding", "connection", "expect", "content-encoding")
 SECRET_QUERY = re.compile(r"key|token|secret|sig|code|auth|pass|cred", re.IGNORECASE)
-# Headers that say nothing secret: an answer may hold "application/json" by itself.
+# Headers without secrets. An answer may well hold their values, such as "application/json".
 PLAIN_HEADER = re.compile(
     r"accept|content-|user-agent$|referer$|origin$|cache-control$|pragma$|date$", re.IGNORECASE
 )
-_OURS = {
+# Fields of the body that dyno writes, each with its reason.
+_FIXED_FIELDS = {
     "model": "the variant's model says it",
     "messages": "the data say it",
     "prompt": "the data say it",
@@ -35,10 +36,15 @@ _OURS = {
     "n": "one answer is measured a request",
 }
 
+_Fields = TypeVar("_Fields", tuple[str, ...], dict[str, str], dict[str, Any])
+
 
 class RequestConfig(Section):
-    """How requests to a `url` differ: fields of the body to `omit` (a dot leads into one), `rename` and add (`extra`), further
-    `headers`, and whose certificates to trust (`ca_file`; `insecure`: any)."""
+    """How requests to a `url` differ from the usual ones.
+
+    Fields of the body to `omit` (a dot leads into one), to `rename` and to add (`extra`), further
+    `headers`, and the certificates to trust (`ca_file`; with `insecure`, any).
+    """
 
     omit: tuple[str, ...] = ()
     rename: dict[str, str] = Field(default_factory=dict)
@@ -49,7 +55,7 @@ class RequestConfig(Section):
 
     @field_validator("headers", mode="before")
     @classmethod
-    def _texts(cls, value: Any) -> Any:
+    def _texts(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value
         return {
@@ -73,80 +79,88 @@ class RequestConfig(Section):
 
     @field_validator("omit", "rename", "extra")
     @classmethod
-    def _not_ours(cls, value: Any) -> Any:
+    def _changeable(cls, value: _Fields) -> _Fields:
         for name in value:
-            if name in _OURS and name != "n":
-                raise ValueError(f"{name} stays as it is: {_OURS[name]}")
+            if name in _FIXED_FIELDS and name != "n":
+                raise ValueError(f"{name} stays as it is: {_FIXED_FIELDS[name]}")
         if isinstance(value, Mapping) and value.get("n", 1) != 1:
-            raise ValueError(f"n stays 1: {_OURS['n']}")
+            raise ValueError(f"n stays 1: {_FIXED_FIELDS['n']}")
         return value
 
 
 def check_variable(name: str) -> str:
-    """The name of an environment variable. Raises ValueError, which does not repeat it, for what can only be a key."""
+    """The name of an environment variable, unchanged.
+
+    Raises ValueError for a text that is no such name, or an API key; the error does not repeat it.
+    """
     if not _NAME.fullmatch(name) or looks_like_key(name):
         raise ValueError(
-            "write the name of the variable that holds the key, such as PROD_KEY, and not the key itself"
+            "write the name of the variable that holds the key, such as PROD_KEY, "
+            "and not the key itself"
         )
     return name
 
 
 def is_secret(path: str, value: str) -> bool:
-    """Whether the field of an extra body holds a key that was written out."""
-    return (
-        bool(value)
-        and not REFERENCE.search(value)
-        and (names_a_secret(path) or looks_like_key(value))
-    )
+    """Whether a field of an extra body holds a key that was written out."""
+    if not value or REFERENCE.search(value):
+        return False
+    return names_a_secret(path) or looks_like_key(value)
 
 
 def with_texts(fields: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
-    """The fields of an extra body with each text changed; `change` gets the text and its place, such as "user.token"."""
+    """The fields of an extra body with each text changed.
+
+    `change` gets the text and its path, such as "user.token".
+    """
 
     def changed(value: Any, path: str) -> Any:
         if isinstance(value, str):
             return change(value, path)
         if isinstance(value, Mapping):
             return {name: changed(inner, f"{path}.{name}") for name, inner in value.items()}
-        return (
-            [changed(inner, path) for inner in value] if isinstance(value, list | tuple) else value
-        )
+        if isinstance(value, list | tuple):
+            return [changed(inner, path) for inner in value]
+        return value
 
     return {name: changed(value, name) for name, value in fields.items()}
 
 
 def without_secrets(url: str, request: RequestConfig | None) -> tuple[str, RequestConfig | None]:
-    """Both as a run directory keeps them: references in place of user, password, headers, and keys in query and body."""
+    """A url and a request as a run directory keeps them.
+
+    References replace user, password, headers, and keys in query and body.
+    """
     if request:
-        headers = {
-            name: text
-            if REFERENCE.search(text) or PLAIN_HEADER.match(name)
-            else f"${{DYNO_HEADER_{_variable(name)}}}"
-            for name, text in request.headers.items()
-        }
-        extra = with_texts(
-            request.extra,
-            lambda text, path: (
-                f"${{DYNO_EXTRA_{_variable(path)}}}" if is_secret(path, text) else text
-            ),
-        )
+        headers = {name: _public_header(name, text) for name, text in request.headers.items()}
+        extra = with_texts(request.extra, _public_text)
         request = request.model_copy(update={"headers": headers, "extra": extra})
-    return _public(url), request
+    return _public_url(url), request
 
 
 def shown_url(url: str) -> str:
-    """The address as people may see it: no user, no password, no key."""
+    """A url as people may see it: without user, password and keys."""
     try:
-        parts = urlsplit(_public(url))
-    except ValueError:  # brackets that do not match: nobody knows what is what in it
+        parts = urlsplit(_public_url(url))
+    except ValueError:  # with unmatched brackets, its parts are not known
         return f"{url.partition('://')[0]}://..."
     if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # a password with a slash of its own
         return f"{parts.scheme}://..."
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def _public(url: str) -> str:
-    """The address with references in place of what is secret in it."""
+def _public_header(name: str, text: str) -> str:
+    if REFERENCE.search(text) or PLAIN_HEADER.match(name):
+        return text
+    return f"${{DYNO_HEADER_{_variable(name)}}}"
+
+
+def _public_text(text: str, path: str) -> str:
+    return f"${{DYNO_EXTRA_{_variable(path)}}}" if is_secret(path, text) else text
+
+
+def _public_url(url: str) -> str:
+    """A url with references in place of its secrets."""
     parts = urlsplit(url)
     credentials, at, host = parts.netloc.rpartition("@")
     user, colon, password = credentials.partition(":")

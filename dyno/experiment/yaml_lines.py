@@ -1,7 +1,7 @@
-"""YAML as people mean it: words stay words, `${NAME}` may stand anywhere, and every field has a line.
+"""Reads YAML as people mean it: words stay words, `${NAME}` works anywhere, each field has a line.
 
-A key that stands twice is an error, and so is what would not end: an alias within itself, aliases that unfold into more than a
-person could mean, nesting without end.
+A key that stands twice is an error. So is an alias within itself, aliases that unfold into more
+than a person could mean, and nesting without end.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ _LONGEST_NUMBER = 300
 class AsWritten(yaml.SafeLoader):
     """Reads `labels: [yes, no, 1.0, null]` as the words that stand there.
 
-    Numbers that only YAML 1.1 reads in another base (010 is its 8, 1:30 its 90) stay text, for a parser of units to judge, and so
-    do dates.
+    Dates stay text. So do numbers that only YAML 1.1 reads in another base (010 is its 8, 1:30 its
+    90); a parser of units judges them.
     """
 
     def get_single_node(self) -> yaml.Node | None:
+        """The document's root. Raises yaml.YAMLError for aliases that unfold without end."""
         node = super().get_single_node()
         if node is not None:
             _count(node, {})
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping. Raises yaml.YAMLError for a key that stands twice."""
         _check_keys(node)
         for key, value in node.value:
             if key.value in _WORDS and isinstance(value, yaml.SequenceNode):
@@ -44,7 +46,8 @@ class AsWritten(yaml.SafeLoader):
                         word.tag = _TEXT
         return super().construct_mapping(node, deep)
 
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> Any:
+    def construct_whole(self, node: yaml.ScalarNode) -> int | str:
+        """A decimal number, or the text of any other."""
         written = str(self.construct_scalar(node))
         digits = written.lstrip("+-")
         odd = (
@@ -52,18 +55,22 @@ class AsWritten(yaml.SafeLoader):
             or (digits[:1] == "0" and digits[1:2].isdecimal())
             or len(digits) > _LONGEST_NUMBER
         )
-        return written if odd else super().construct_yaml_int(node)
+        return written if odd else int(self.construct_yaml_int(node))
 
-    def construct_date(self, node: yaml.ScalarNode) -> Any:
-        return self.construct_scalar(node)
+    def construct_date(self, node: yaml.ScalarNode) -> str:
+        """A date as the text that stands there."""
+        return str(self.construct_scalar(node))
 
 
-AsWritten.add_constructor(_WHOLE, AsWritten.construct_yaml_int)
+AsWritten.add_constructor(_WHOLE, AsWritten.construct_whole)
 AsWritten.add_constructor(_DATE, AsWritten.construct_date)
 
 
 def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
-    """How many values a node holds with every alias unfolded. Raises yaml.YAMLError for more than `_MOST_VALUES`, or no end."""
+    """The number of values in a node with every alias unfolded.
+
+    Raises yaml.YAMLError for more than `_MOST_VALUES`, or for an endless alias.
+    """
     if id(node) in counted:
         if (known := counted[id(node)]) is None:
             raise _Problem("an alias stands within what it names", node)
@@ -82,14 +89,14 @@ def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """Raises yaml.YAMLError where a key stands twice: YAML would take the last and say nothing."""
+    """Raises yaml.YAMLError for a key that stands twice: YAML would silently take the last."""
     lines: dict[str, int] = {}
     for key, _ in node.value:
         if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
             if key.value in lines:
+                first = lines[key.value]
                 raise _Problem(
-                    f"{key.value} stands here a second time, the first is in line {lines[key.value]}",
-                    key,
+                    f"{key.value} stands here a second time, the first is in line {first}", key
                 )
             lines[key.value] = key.start_mark.line + 1
 
@@ -100,12 +107,15 @@ class _Problem(yaml.MarkedYAMLError):
 
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
-# Braces end a plain word in {...}; two characters for private use, which are as long, take their place while YAML is read.
+# Braces end a plain word in {...}. While YAML is read, two characters for private use replace them.
 _OPEN, _SHUT = "\ue000", "\ue001"
 
 
 def read_yaml(text: str) -> Any:
-    """What a YAML text says; `${NAME}` is a word like any other, `{api-key: ${KEY}}` included. Raises yaml.YAMLError."""
+    """The value of a YAML text. `${NAME}` is a word like any other, as in `{api-key: ${KEY}}`.
+
+    Raises yaml.YAMLError.
+    """
     try:
         return _with_braces(yaml.load(_guarded(text), Loader=AsWritten))
     except RecursionError:
@@ -129,7 +139,7 @@ def _with_braces(value: Any) -> Any:
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:
-    """The 1-based line of the field at `path`, or of its nearest parent that is there."""
+    """The 1-based line of the field at `path`, or of its nearest parent in the text."""
     node = yaml.compose(_guarded(text), Loader=yaml.SafeLoader)
     line = 1
     for part in path:

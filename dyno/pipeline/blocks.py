@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dyno.experiment.schema import VariantConfig
+from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.failures import put_aside
 from dyno.pipeline.prepared import Prepared
 from foundation.http.endpoint import Endpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 import quantize
 from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.stored import is_done, making, mark
-from dyno.experiment.schema import VariantConfig
+from dyno.experiment.variants import VariantConfig
 from dyno.own_process import isolated
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant

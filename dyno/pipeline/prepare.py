@@ -15,7 +15,8 @@ from dyno.artifacts.graph import Outside
 from dyno.artifacts.outside import look
 from dyno.checks.model_code import check_model_code
 from dyno.checks.templates import check_templates
-from dyno.experiment.data import check_asked, read_data, read_probe
+from dyno.experiment.bundled import PREFIX
+from dyno.experiment.data import check_requests, read_data, read_probe
 from dyno.experiment.endpoints import endpoint_of
 from dyno.experiment.models import (
     name_only,
@@ -24,7 +25,8 @@ from dyno.experiment.models import (
     tokenizer_at_hand,
     tokenizer_folder,
 )
-from dyno.experiment.schema import PREFIX, Experiment, is_own
+from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import is_own
 from dyno.own_process import isolated
 from dyno.pipeline.prepared import Prepared
 from finetune.config import FinetuneConfig
@@ -147,13 +149,13 @@ def _prompts(
         prompts = dataset_prompts(experiment, tokenizer, progress)
         styles = {PLAIN: None}
     else:
-        check_asked(experiment.quality, "quality", heldout)
+        check_requests(experiment.quality, "quality", heldout)
         prompts = [
             _prompt(f"{n:05d}", "eval", example, styles) for n, example in enumerate(heldout)
         ]
     for probe in experiment.quality.probes:
         examples = read_probe(experiment, probe, where, progress)
-        check_asked(probe, f"quality.probes.{probe.name}", examples)
+        check_requests(probe, f"quality.probes.{probe.name}", examples)
         # A probe asks everybody the same words: no prompt style.
         prompts += [
             _prompt(f"{probe.name}-{n:05d}", probe.name, example, dict.fromkeys(styles))

@@ -11,7 +11,8 @@ from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.graph import Graph, Outside
 from dyno.artifacts.stored import is_done
 from dyno.experiment.models import adapter_folder
-from dyno.experiment.schema import FINETUNE, Experiment, VariantConfig, is_own
+from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import FINETUNE, VariantConfig, is_own
 from foundation.data.examples import Example, PromptStyle
 from foundation.models.model import ModelRef
 from foundation.run.layout import RunDirectory

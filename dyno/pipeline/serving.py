@@ -7,7 +7,7 @@ import serve
 from dyno.checks.kernels import check_kernels
 from dyno.checks.templates import served_template
 from dyno.experiment.endpoints import endpoint_of
-from dyno.experiment.schema import VariantConfig, is_own
+from dyno.experiment.variants import VariantConfig, is_own
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.relative_rates import unmeasured
 from foundation.errors import BadInput

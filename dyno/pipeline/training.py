@@ -16,7 +16,7 @@ from typing import Any
 import finetune
 import serve
 from dyno.artifacts.stored import is_done, making, set_aside
-from dyno.experiment.schema import VariantConfig, is_own
+from dyno.experiment.variants import VariantConfig, is_own
 from dyno.own_process import isolated
 from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.prepared import Prepared

@@ -6,7 +6,8 @@ import msgspec
 
 import serve
 from dyno.experiment.request import shown_url
-from dyno.experiment.schema import Experiment, VariantConfig
+from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
 from foundation.files.atomic_write import write_whole

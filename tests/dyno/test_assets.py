@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.stored import mark, state_of
-from dyno.experiment.bundled import check_sha256, stands
+from dyno.experiment.bundled import check_sha256, is_intact
 from foundation.errors import SystemFailed
 
 MODEL = Artifact("bundled model", {"wheel": "a" * 64, "edition": 1})
@@ -44,9 +44,9 @@ def test_a_damaged_file_of_a_bundled_model_is_noticed(
     folder: Path, damage: Callable[[Path], None], name: str
 ) -> None:
     mark(folder, MODEL)
-    assert stands(folder, MODEL)
+    assert is_intact(folder, MODEL)
     damage(folder / name)
-    assert not stands(folder, MODEL)
+    assert not is_intact(folder, MODEL)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,14 +55,14 @@ def test_what_an_older_version_cached_is_looked_at(
     folder: Path, damage: Callable[[Path], None], name: str
 ) -> None:
     damage(folder / name)
-    assert not stands(folder, MODEL)
+    assert not is_intact(folder, MODEL)
     assert state_of(folder, MODEL) == "unmarked"
 
 
 def test_what_an_older_version_cached_whole_is_marked_and_used(folder: Path) -> None:
-    assert stands(folder, MODEL)
+    assert is_intact(folder, MODEL)
     assert state_of(folder, MODEL) == "done"
-    assert not stands(folder, Artifact("bundled model", {"wheel": "a" * 64, "edition": 2}))
+    assert not is_intact(folder, Artifact("bundled model", {"wheel": "a" * 64, "edition": 2}))
 
 
 def test_a_downloaded_file_is_the_one_that_was_pinned(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from dyno.experiment.data import check_asked, read_data, read_probe
+from dyno.experiment.data import check_requests, read_data, read_probe
 from dyno.experiment.loading import load_experiment
-from dyno.experiment.schema import Experiment, VariantConfig
+from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import VariantConfig
 from foundation.errors import BadInput
 from foundation.progress import Silent
 
@@ -110,7 +111,7 @@ def test_questions_need_answers_where_something_is_held_against_them(
             read_data(loaded, tmp_path, Silent())
     else:
         _, heldout = read_data(loaded, tmp_path, Silent())
-        check_asked(loaded.quality, "quality", heldout)
+        check_requests(loaded.quality, "quality", heldout)
         assert [e.reference for e in heldout] == [None, None]
 
 
@@ -152,7 +153,7 @@ def test_what_a_load_can_not_ask_is_refused_where_it_is_asked(
     loaded = experiment(tmp_path)
     _, heldout = read_data(loaded, tmp_path, Silent())
     with pytest.raises(BadInput, match=f"eval.jsonl:2: {says}"):
-        check_asked(loaded.quality, "quality", heldout)
+        check_requests(loaded.quality, "quality", heldout)
 
 
 def test_a_teacher_is_asked_for_texts_too(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_run_until_decided_grows_by_half_at_each_look() -> None:
 def test_the_command_line_says_how_long_to_measure(tmp_path: Path) -> None:
     (tmp_path / "e.yaml").write_text(LENGTHS)
     experiment = load_experiment(tmp_path / "e.yaml")
-    planned = experiment.measured_until(False, "3%", "5m").resolution
+    planned = experiment.with_stopping_rule(False, "3%", "5m").resolution
     assert planned is not None
     assert (planned.change, planned.max_time, planned.metric, planned.power) == (
         0.03,
@@ -203,13 +203,13 @@ def test_the_command_line_says_how_long_to_measure(tmp_path: Path) -> None:
         "latency_p95",
         0.8,
     )
-    decided = experiment.measured_until(True, None, None).until_decided
+    decided = experiment.with_stopping_rule(True, None, None).until_decided
     assert decided is not None
     assert decided.max_time == 1800
     (tmp_path / "f.yaml").write_text(LENGTHS + "resolution: 3%\n")
     assert (
         load_experiment(tmp_path / "f.yaml").resolution
-        == experiment.measured_until(False, "3%", None).resolution
+        == experiment.with_stopping_rule(False, "3%", None).resolution
     )
 
 
@@ -228,7 +228,7 @@ def test_a_length_that_can_not_be(
 ) -> None:
     (tmp_path / "e.yaml").write_text(LENGTHS)
     with pytest.raises(BadInput, match=says):
-        load_experiment(tmp_path / "e.yaml").measured_until(decided, resolution, time)
+        load_experiment(tmp_path / "e.yaml").with_stopping_rule(decided, resolution, time)
 
 
 def test_a_resolution_needs_something_to_compare(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dyno.cli import app
 from dyno.commands.baseline import BaselineRequests, baseline_experiment
 from dyno.commands.load import load_experiment_for
-from dyno.experiment.from_flags.load_shape import LoadShape, plan_in_words
+from dyno.experiment.from_flags.load_shape import LoadShape, planned_load
 from dyno.experiment.from_flags.prompt_source import PromptSource
 from dyno.experiment.from_flags.target import Target, model_or_target
 from dyno.experiment.loading import load_experiment
@@ -77,15 +77,15 @@ def test_keys_to_leave_out_reach_the_data() -> None:
 
 
 def test_what_is_measured_is_said_before() -> None:
-    assert plan_in_words(made(concurrencies=[4], requests=103)) == (
+    assert planned_load(made(concurrencies=[4], requests=103)) == (
         "103 requests of the load are measured, in 5 blocks; "
         "a warm-up of 1 s before each block comes on top"
     )
-    assert plan_in_words(made(concurrencies=[1, 800], requests=800, warmup="0s")) == (
+    assert planned_load(made(concurrencies=[1, 800], requests=800, warmup="0s")) == (
         "800 requests of each load are measured, in one block; "
         "dyno compare needs several blocks (--blocks) to tell two runs apart"
     )
-    assert plan_in_words(made(rates=["5"], duration="60s")).startswith(
+    assert planned_load(made(rates=["5"], duration="60s")).startswith(
         "60 s of the load are measured, in 5 blocks; "
     )
 

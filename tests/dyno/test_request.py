@@ -9,7 +9,8 @@ import pytest
 from dyno.experiment.endpoints import endpoint_of
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.request import shown_url
-from dyno.experiment.schema import Experiment, VariantConfig
+from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import VariantConfig
 from foundation.errors import BadInput
 from foundation.http.endpoint import Form
 from foundation.path_fields import resolved

@@ -1,1 +1,1 @@
-"""Experiments made from the flags of `dyno load` and `dyno baseline`: the same pipeline, no file to write."""
+"""Makes experiments from the options of `dyno load` and `dyno baseline`; no file is needed."""

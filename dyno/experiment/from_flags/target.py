@@ -1,4 +1,4 @@
-"""The API that the flags name."""
+"""The API that the flags of `dyno load` and `dyno baseline` name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from dyno.experiment.from_flags.values import FLAGS
 from dyno.experiment.request import shown_url
@@ -17,7 +16,10 @@ from foundation.http.endpoint import ADDRESS, read_address
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The API that is asked. `headers` are "Name: value", `extra_body` is a JSON object; `api` None goes by the url."""
+    """An API. `headers`: "Name: value" each. `extra_body`: a JSON object.
+
+    Without `api`, the end of the url decides.
+    """
 
     url: str
     model: str | None
@@ -28,26 +30,24 @@ class Target:
     ca_file: Path | None = None
     insecure: bool = False
 
-    def variant(self, name: str, extra: Mapping[str, Any]) -> dict[str, Any]:
-        """The variant `name`, whose requests hold `extra` too. Raises BadInput."""
-        body = {**extra, **_json_object(self.extra_body)}
+    def variant(self, name: str, extra: Mapping[str, object]) -> dict[str, object]:
+        """The section of a variant, whose requests hold `extra` too. Raises BadInput."""
         request = {
             "headers": dict(map(_header, self.headers)),
-            "extra": body,
+            "extra": {**extra, **_json_object(self.extra_body)},
             "ca_file": str(self.ca_file) if self.ca_file else None,
             "insecure": self.insecure,
         }
-        given = {key: value for key, value in request.items() if value}
-        made: dict[str, Any] = {
+        return {
             "name": name,
             "url": self.url,
             "model": self.model,
             "api_key_env": self.api_key_env,
+            "request": {key: value for key, value in request.items() if value} or None,
         }
-        return {**made, "request": given or None}
 
     def effective_api(self) -> str:
-        """The API that is named, or that the url's end names. Raises BadInput for what is no address."""
+        """`api`, or what the end of the url says. Raises BadInput for a url that is no address."""
         if self.url.startswith("${"):
             return self.api or "chat"
         try:
@@ -58,9 +58,9 @@ class Target:
 
 
 def model_or_target(target: Target) -> str | Target:
-    """The model to serve, where `target.url` is the name of one; else the target.
+    """The model to serve if `target.url` is the name of one; else the target.
 
-    Raises BadInput for flags of an API beside a model, and for an API whose model is not named.
+    Raises BadInput for a model with flags of an API, and for an API without a model.
     """
     if not re.match(ADDRESS, target.url) and not target.url.startswith("${"):
         for field in fields(target):
@@ -75,12 +75,12 @@ def model_or_target(target: Target) -> str | Target:
 
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
-    if not colon:  # and not repeated here: it may be a key
+    if not colon:  # the error does not repeat it, since it may be a key
         raise BadInput("--header: write 'Name: value', such as 'api-key: ${AZURE_KEY}'")
     return name.strip(), value.strip()
 
 
-def _json_object(text: str | None) -> dict[str, Any]:
+def _json_object(text: str | None) -> dict[str, object]:
     if text is None:
         return {}
     try:

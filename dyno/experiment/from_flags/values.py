@@ -1,9 +1,8 @@
-"""Values of flags, read and checked; errors name the flag."""
+"""Reads and checks the values of flags; errors name the flag."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,7 +13,7 @@ from loadgen.config import RATE_KINDS
 
 CONNECT_S = 5.0
 
-# The flag of a field whose name is another.
+# The flags of fields that have another name.
 FLAGS = {
     "extra": "extra-body",
     "headers": "header",
@@ -28,24 +27,27 @@ FLAGS = {
 
 
 def check_counts(counts: Mapping[str, int | None]) -> None:
+    """Raises BadInput for a count below 1. `counts`: by flag."""
     for flag, count in counts.items():
         if count is not None and count < 1:
             raise BadInput(f"{flag}: {count} measures nothing; write 1 or more")
 
 
 def seconds_of(flag: str, value: str) -> float:
+    """The seconds of a text such as 60s or 10m. Raises BadInput."""
     return parsed(flag, parse_seconds, value)
 
 
 def parsed(flag: str, parse: Callable[[object], float], value: str) -> float:
+    """The value as `parse` reads it, whose ValueError becomes a BadInput."""
     try:
         return parse(value)
     except ValueError as error:
         raise BadInput(f"{flag}: {error}") from None
 
 
-def deadlines(timeout: str | None) -> dict[str, Any]:
-    """One time for all of an answer: neither its first token nor a pause in it has a limit of its own."""
+def deadlines(timeout: str | None) -> dict[str, dict[str, str]]:
+    """`workload.deadlines` with one limit for a whole answer, its first token and every pause."""
     if timeout is None:
         return {}
     if not (seconds := seconds_of("--timeout", timeout)):
@@ -55,20 +57,20 @@ def deadlines(timeout: str | None) -> dict[str, Any]:
 
 
 def objective(text: str) -> tuple[str, str]:
+    """Metric and limit of a text such as "latency_p95=400ms". Raises BadInput."""
     metric, equals, limit = text.partition("=")
     if not equals:
         raise BadInput(f"--slo: write METRIC=LIMIT, such as latency_p95=400ms, not {text!r}")
     return metric.strip(), limit.strip()
 
 
-def checked_experiment(fields: dict[str, Any]) -> Experiment:
+def checked_experiment(sections: Mapping[str, object]) -> Experiment:
+    """The experiment of these sections. Raises BadInput that names the flag of a wrong value."""
     try:
-        return Experiment.model_validate(fields)
+        return Experiment.model_validate(sections)
     except ValidationError as error:
         problem = error.errors()[0]
-        named = [
-            part for part in problem["loc"] if isinstance(part, str) and part not in RATE_KINDS
-        ]
-        field = "slo" if "slo" in named else named[-1] if named else "name"
+        path = [part for part in problem["loc"] if isinstance(part, str) and part not in RATE_KINDS]
+        field = "slo" if "slo" in path else path[-1] if path else "name"
         flag = FLAGS.get(field, field.replace("_", "-"))
         raise BadInput(f"--{flag}: {problem['msg'].removeprefix('Value error, ')}") from None
