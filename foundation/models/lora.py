@@ -32,6 +32,10 @@ def check_settings(file: Path, config: Mapping[str, Any]) -> None:
     for key in ("r", "lora_alpha"):
         if not _is_number(config.get(key, 8)):  # 8 is PEFT's own for both
             raise BadInput(f"{file}: {key}: {reprlib.repr(config[key])}; write a number")
+    if config.get("lora_alpha") == 0:
+        raise BadInput(
+            f"{file}: lora_alpha: 0 leaves nothing of the adapter; write the number it was trained with"
+        )
 
 
 def of_module(patterns: Mapping[str, Any] | None, module: str, otherwise: Any) -> Any:

@@ -24,6 +24,10 @@ _FLOATS = {
 """Bytes of a number, and the bits of its exponent: where all of those are set it is an infinity or NaN."""
 
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
+"""What a file begins with that a clone without Git LFS leaves in a large file's place."""
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor as a header describes it: dtype in safetensors' words ("BF16"), `begin` and `end` its bytes in the file."""
@@ -56,7 +60,7 @@ def headers_of(file: Path) -> dict[str, StoredTensor]:
         with safe_open(file, framework="numpy"):
             pass
     except SafetensorError as error:
-        raise BadInput(f"{file}: not a safetensors file ({error})") from None
+        raise BadInput(f"{file}: {_why_no_weights(file, error)}") from None
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         header = json.loads(opened.read(length))
@@ -79,6 +83,13 @@ def values_of(file: Path) -> dict[str, Values]:
             )
         values[name] = _look(data[tensor.begin : tensor.end], tensor.dtype)
     return values
+
+
+def _why_no_weights(file: Path, error: Exception) -> str:
+    with file.open("rb") as opened:
+        if opened.read(len(_POINTER)) == _POINTER:
+            return "names a file that Git LFS keeps, and holds no weights; run git lfs pull there"
+    return f"not a safetensors file ({error})"
 
 
 def _stored(about: dict[str, Any], first: int) -> StoredTensor:

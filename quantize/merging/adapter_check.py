@@ -18,6 +18,7 @@ from foundation.models.weights import Shapes, shapes_of
 from quantize.merging.adapter_tensors import (
     PAIR_ROLES,
     Parts,
+    Role,
     TensorNames,
     check_complete,
     check_values,
@@ -103,6 +104,10 @@ def _check_shapes(
     model_type, other = base.config().get("model_type"), "it was trained on another model"
     for target, roles in parts.items():
         found, module = names.find(target), target.rpartition(".")[0]
+        if found is None and "bias" in roles and names.find(f"{module}.weight"):
+            raise BadInput(
+                f"{adapter}: trains a bias of {module}, and {base.id} has none there to merge it into; train without lora_bias"
+            )
         if found is None:
             raise BadInput(f"{adapter}: adapts {module}, which {base.id} does not have: {other}")
         theirs = shapes[found]
@@ -199,6 +204,11 @@ def _check_targets(
     adapter: Path, parts: Parts, config: Mapping[str, Any], names: TensorNames, shapes: Shapes
 ) -> None:
     """What the config names and the base has must be in the file: PEFT would begin with a pair that changes nothing."""
+    if stray := [target for target in parts if _is_passed_over(config, target, parts[target])]:
+        raise BadInput(
+            f"{adapter}/{WEIGHTS}: holds a LoRA pair for {listed(stray)}, which {ADAPTER_CONFIG} does not name: PEFT would pass "
+            f"over it; put the {ADAPTER_CONFIG} there that it was saved with"
+        )
     changed = {names.find(target) for target in parts}
     missing = [
         name
@@ -211,6 +221,17 @@ def _check_targets(
         raise BadInput(
             f"{adapter}: {ADAPTER_CONFIG} names {listed(missing)}, and {WEIGHTS} holds nothing for it; save the adapter again"
         )
+
+
+def _is_passed_over(config: Mapping[str, Any], target: str, roles: Mapping[Role, str]) -> bool:
+    """Whether the config names the modules that have pairs, and surely not this one."""
+    targets, module = config.get("target_modules"), target.rpartition(".")[0]
+    if not isinstance(targets, list) or ".experts." in module:
+        return False
+    pair = any(role in roles for role in PAIR_ROLES)
+    return pair and (
+        not is_targeted(targets, module) or is_targeted(config.get("exclude_modules"), module)
+    )
 
 
 def _is_named(config: Mapping[str, Any], module: str, dimensions: int) -> bool:

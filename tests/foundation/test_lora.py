@@ -32,6 +32,7 @@ PLAIN = {
         ("alpha_pattern", {"q_proj": "8"}),
         ("alpha_pattern", {"q_proj": float("nan")}),
         ("lora_alpha", None),
+        ("lora_alpha", 0),
         ("r", "16"),
         ("r", 10**400),
     ],

@@ -153,3 +153,50 @@ def test_tokens_that_were_added_without_their_embeddings(copy: Path, base: Model
                 check_adapter(copy, base)
         else:
             check_adapter(copy, base)  # an embedding that the base has and does not use
+
+
+def test_a_pair_that_the_config_does_not_name_is_passed_over_by_peft(
+    copy: Path, base: ModelRef
+) -> None:
+    """The oracle is PEFT: with less in its config it makes another model of the same file."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    def first_weights() -> torch.Tensor:
+        model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32)
+        merged = PeftModel.from_pretrained(model, copy).merge_and_unload()
+        return merged.model.layers[0].mlp.down_proj.weight.detach().clone()
+
+    whole = first_weights()
+    file = copy / "adapter_config.json"
+    config = json.loads(file.read_text())
+    for less in (
+        {"target_modules": ["q_proj", "v_proj"]},
+        {"exclude_modules": ["down_proj"]},
+    ):
+        file.write_text(json.dumps(config | less))
+        assert not torch.equal(first_weights(), whole)
+        with pytest.raises(BadInput, match=r"a LoRA pair for model\.layers\.0\.mlp\.down_proj"):
+            check_adapter(copy, base)
+
+
+def test_a_bias_that_the_base_lacks_is_named(base: ModelRef, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=4, target_modules=["q_proj"], lora_bias=True)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base.path), config)
+    for parameter in model.parameters():
+        parameter.data += 0.1
+    model.peft_config["default"].base_model_name_or_path = base.id
+    model.save_pretrained(tmp_path / "biased")
+    with pytest.raises(BadInput, match=r"trains a bias of .*q_proj.*; train without lora_bias"):
+        check_adapter(tmp_path / "biased", base)
+
+
+def test_weights_that_git_lfs_did_not_fetch(copy: Path, base: ModelRef) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 12\n"
+    (copy / "adapter_model.safetensors").write_text(pointer)
+    with pytest.raises(BadInput, match="git lfs pull"):
+        check_adapter(copy, base)
