@@ -74,8 +74,11 @@ def tables(raw: bytes) -> Iterator[Rows]:
             continue
         names = [name.strip() for name in header]
         cells = [row for row in rows if "".join(row).strip()]
-        if len(set(names)) == len(names) and all(len(row) == len(names) for row in cells):
-            yield [(0, dict(zip(names, row, strict=True))) for row in cells]
+        named = [name for name in names if name]
+        if len(set(named)) == len(named) and all(len(row) == len(names) for row in cells):
+            pairs = [list(zip(names, row, strict=True)) for row in cells]
+            if not any(cell.strip() for row in pairs for name, cell in row if not name):
+                yield [(0, {name: cell for name, cell in row if name}) for row in pairs]
 
 
 class Request(NamedTuple):

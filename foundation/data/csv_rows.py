@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,15 +21,16 @@ def csv_rows(file: Path, text: str) -> Iterator[Row]:
     """Each row by column, all cells as text, with the line on which it ends. Rows of empty cells are passed over.
 
     A `.tsv` file has tabs; for others, the one separator that the header holds outside quotes counts.
-    Raises BadInput for a header that holds two of them or names a column twice, and for a row of
-    another length than it.
+    Columns without a name are left out, as a comma at each line's end makes them. Raises BadInput for
+    a header that holds two separators or names a column twice, for a row of another length than it,
+    and for a text in a column without a name.
     """
     csv.field_size_limit(_LONGEST_CELL)
     separator = "\t" if file.suffix.lower() == ".tsv" else _separator(file, text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        if twice := [name for name in header if header.count(name) > 1]:
+        if twice := [name for name in header if name and header.count(name) > 1]:
             raise BadInput(f"{file}:1: two columns are named {twice[0]!r}; give each its own name")
         for cells in reader:
             if not "".join(cells).strip():
@@ -38,7 +40,13 @@ def csv_rows(file: Path, text: str) -> Iterator[Row]:
                     f"{file}:{reader.line_num}: not the {len(header)} columns of the header; "
                     f"quote texts that hold {_SEPARATORS[separator]}"
                 )
-            yield reader.line_num, dict(zip(header, cells, strict=True))
+            row = list(zip(header, cells, strict=True))
+            if unnamed := [cell for name, cell in row if not name and cell.strip()]:
+                raise BadInput(
+                    f"{file}:{reader.line_num}: the header has no name for the column of "
+                    f"{reprlib.repr(unnamed[0])}; write one"
+                )
+            yield reader.line_num, {name: cell for name, cell in row if name}
     except csv.Error as error:
         raise BadInput(f"{file}:{reader.line_num}: not CSV ({error})") from None
 

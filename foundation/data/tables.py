@@ -9,7 +9,7 @@ from pathlib import Path
 from foundation.data.csv_rows import csv_rows
 from foundation.data.json_rows import Row, json_rows
 from foundation.errors import BadInput
-from foundation.files.text_file import read_text
+from foundation.files.text_file import GIT_LFS_POINTER, read_text
 
 HUB = "hub:"
 _HUB_NAME = re.compile(
@@ -45,6 +45,9 @@ def parquet_rows(file: Path) -> Iterator[Row]:
         raise BadInput(
             f"{file}: {'a folder; name a file in it' if file.is_dir() else 'no such file'}"
         )
+    with file.open("rb") as opened:
+        if opened.read(len(GIT_LFS_POINTER)) == GIT_LFS_POINTER:
+            raise BadInput(f"{file}: what Git LFS leaves in a file's place; run git lfs pull there")
     try:
         table = pyarrow.parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from foundation.errors import BadInput
 
+GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""What a file begins with that stands for a large one, in a clone without Git LFS."""
+
 _KINDS = {
     b"PAR1": "a Parquet file; give it the ending .parquet",
     b"PK\x03\x04": "a ZIP archive (an .xlsx workbook is one); save its table as CSV",
@@ -16,6 +19,7 @@ _KINDS = {
     b"\x28\xb5\x2f\xfd": "compressed with Zstandard; unpack it",
     b"ARROW1": "an Arrow file; write it as Parquet",
     b"%PDF": "a PDF; write its text as JSON lines",
+    GIT_LFS_POINTER: "what Git LFS leaves in a file's place; run git lfs pull there",
     b"SQLite format 3": "an SQLite database; export its table as CSV",
 }
 # The longer mark first: UTF-32's begins like UTF-16's.

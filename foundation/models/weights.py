@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.errors import BadInput
+from foundation.files.text_file import GIT_LFS_POINTER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,10 +23,6 @@ _FLOATS = {
     "BF16": (2, 0x7F80),
 }
 """Bytes of a number, and the bits of its exponent: where all of those are set it is an infinity or NaN."""
-
-
-_POINTER = b"version https://git-lfs.github.com/spec/"
-"""What a file begins with that a clone without Git LFS leaves in a large file's place."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +84,8 @@ def values_of(file: Path) -> dict[str, Values]:
 
 def _why_no_weights(file: Path, error: Exception) -> str:
     with file.open("rb") as opened:
-        if opened.read(len(_POINTER)) == _POINTER:
-            return "names a file that Git LFS keeps, and holds no weights; run git lfs pull there"
+        if opened.read(len(GIT_LFS_POINTER)) == GIT_LFS_POINTER:
+            return "what Git LFS leaves in a file's place; run git lfs pull there"
     return f"not a safetensors file ({error})"
 
 

@@ -45,6 +45,14 @@ def test_the_header_tells_the_separator_and_texts_may_hold_the_others(separator:
     assert (line, row) == (2, {"prompt": "a,b;c\td", "completion, in words; or not": "x"})
 
 
+def test_the_empty_columns_that_a_spreadsheet_leaves_are_left_out() -> None:
+    text = "prompt,completion,,\na,b,,\nc,d, ,\n"
+    assert list(csv_rows(Path("d.csv"), text)) == [
+        (2, {"prompt": "a", "completion": "b"}),
+        (3, {"prompt": "c", "completion": "d"}),
+    ]
+
+
 def test_a_cell_may_be_longer_than_the_csv_module_allows() -> None:
     [(_, row)] = csv_rows(Path("d.csv"), "prompt,completion\n" + "word " * 100_000 + ",x\n")
     assert len(row["prompt"]) == 500_000
@@ -63,6 +71,7 @@ def test_blank_lines_and_spaces_round_a_name_are_passed_over() -> None:
     [
         ("prompt;completion,label\na;b,c\n", "d.csv:1: the header holds commas and semicolons"),
         ("prompt,prompt\na,b\n", "d.csv:1: two columns are named 'prompt'"),
+        ("prompt,\na,\nb,c\n", "d.csv:3: the header has no name for the column of 'c'"),
         (
             "prompt;completion\na;b\na;b;c\n",
             "d.csv:3: not the 2 columns of the header; quote texts that hold semicolons",

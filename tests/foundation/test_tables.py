@@ -71,6 +71,9 @@ def test_what_is_no_parquet_file(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_text("no")
     with pytest.raises(BadInput, match="not a Parquet file"):
         read_examples(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").write_text("version https://git-lfs.github.com/spec/v1\noid x\n")
+    with pytest.raises(BadInput, match="git lfs pull"):
+        read_examples(tmp_path / "t.parquet")
 
 
 def test_a_hub_data_set_with_class_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,7 @@ def test_any_text_comes_back(tmp_path: Path, text: str, encoding: str) -> None:
         ),
         (gzip.compress(b"a", mtime=0), None, "d.txt: compressed with gzip; unpack it"),
         (b"PK\x03\x04rest", None, "d.txt: a ZIP archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid x", None, "d.txt: .* git lfs pull"),
         (b"PAR1rest", None, "d.txt: a Parquet file; give it the ending .parquet"),
     ],
 )
