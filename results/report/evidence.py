@@ -15,8 +15,7 @@ from foundation.run.journal import UNREADABLE
 from results.measures.measured import Measured
 from results.measures.steady_state import Block, Trace
 from results.measures.values import values_in
-from results.report.figures.time import Block as Span
-from results.report.figures.time import Lane, Training
+from results.report.figures.time import Lane, TimelineBlock, Training
 from results.report.table import in_order
 from results.summary import Summary, VariantSummary
 
@@ -64,12 +63,12 @@ def _of_variant(
     due: list[Floats] = []
     took: list[Floats] = []
     lost: list[Floats] = []
-    spans: list[Span] = []
+    spans: list[TimelineBlock] = []
     for stage, number, trace in _traces(variant) if variant else ():
         began = (trace.origin_unix_ns - origin_ns) / 1e9
         at, timed = began + trace.due / 1e3, trace.ok & ~np.isnan(trace.latency)
         if len(at):
-            spans.append(Span(stage, number, float(at.min()), began + trace.end / 1e3))
+            spans.append(TimelineBlock(stage, number, float(at.min()), began + trace.end / 1e3))
         due.append(at[timed])
         took.append(trace.latency[timed])
         lost.append(at[~trace.ok])

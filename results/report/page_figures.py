@@ -56,7 +56,7 @@ def figures(
     }
 
 
-def _limit(verdicts: Verdicts, key: str) -> spread.Limit | None:
+def _limit(verdicts: Verdicts, key: str) -> spread.LimitLine | None:
     """The SLO on exactly this metric."""
     found = next(
         (
@@ -70,14 +70,14 @@ def _limit(verdicts: Verdicts, key: str) -> spread.Limit | None:
     if found is None or found.limit is None:
         return None
     name = key.rpartition("_")[2]
-    return spread.Limit(
+    return spread.LimitLine(
         found.limit,
         float(name[1:]) if name.startswith("p") else None,
         f"SLO {name} ≤ {limit_text(found.limit, partial(written, 'ms'))}",
     )
 
 
-def _limit_on(verdicts: Verdicts, time_name: str) -> spread.Limit | None:
+def _limit_on(verdicts: Verdicts, time_name: str) -> spread.LimitLine | None:
     """The SLO on a time, that on p95 before any other."""
     asked = [
         o.metric
@@ -91,9 +91,9 @@ def _limit_on(verdicts: Verdicts, time_name: str) -> spread.Limit | None:
 
 def _sample(
     variant: VariantSummary, slot: int, evidence: VariantEvidence, name: str
-) -> spread.Sample:
+) -> spread.LatencySample:
     p50, p95 = (estimate_of(variant, f"{name}_{stat}")[0] or _NONE for stat in ("p50", "p95"))
-    return spread.Sample(
+    return spread.LatencySample(
         variant.variant,
         slot,
         evidence.latency if name == "latency" else evidence.ttft,
@@ -229,7 +229,7 @@ def legend(slots: dict[str, int]) -> Markup:
     items = []
     for name, slot in slots.items():
         drawing = Drawing(38, 14)
-        drawing.line(0, 7, 38, 7, f"curve {variant_class(slot)}", dash=dash(slot))
+        drawing.path([(0, 7), (38, 7)], f"curve {variant_class(slot)}", dash=dash(slot))
         drawing.marker(19, 7, slot, 4.5)
         items.append(
             Markup('<li data-slot="{}">{}{}</li>').format(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from results.report.figures import bars, spread, time, tradeoff
-from results.report.figures.frame import span, x_axis
+from results.report.figures.frame import AxisLabel, span, x_axis
 from results.report.figures.gauge import gauge
 from results.report.figures.svg import Axis, Drawing, shorten, spread_labels
 from results.summary import Decomposition, Difference, Estimate, Objective
@@ -33,8 +33,8 @@ def texts(figure: Markup) -> list[str]:
     return ["".join(element.itertext()) for element in drawn(figure).iter("text")]
 
 
-def sample(name: str, values: list[float], failed: int = 0, slot: int = 0) -> spread.Sample:
-    return spread.Sample(name, slot, np.array(values), failed, around(200), around(400))
+def sample(name: str, values: list[float], failed: int = 0, slot: int = 0) -> spread.LatencySample:
+    return spread.LatencySample(name, slot, np.array(values), failed, around(200), around(400))
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
@@ -85,7 +85,7 @@ def test_the_cumulative_curve_ends_at_the_share_that_was_answered() -> None:
 
 
 def test_the_limit_is_drawn_at_its_place_and_named() -> None:
-    limit = spread.Limit(400.0, 95.0, "SLO p95 ≤ 400 ms")
+    limit = spread.LimitLine(400.0, 95.0, "SLO p95 ≤ 400 ms")
     figure = spread.rows([sample("a", list(np.linspace(100, 800, 200)))], limit, "Latency")
     axis = spread.time_axis([sample("a", list(np.linspace(100, 800, 200)))], limit, 118.0, 396.0)
     line = next(e for e in drawn(figure).iter("line") if e.get("class") == "limit")
@@ -109,7 +109,7 @@ def test_the_allowed_region_is_where_limit_and_floor_allow() -> None:
     ]
     figure = drawn(
         tradeoff.quality_latency_cost(
-            points, "Latency p95", "cost", spread.Limit(400.0, 95.0, "SLO"), 0.8
+            points, "Latency p95", "cost", spread.LimitLine(400.0, 95.0, "SLO"), 0.8
         )
     )
     allowed = next(e for e in figure.iter("rect") if e.get("class") == "allowed")
@@ -197,7 +197,7 @@ def lane(n: int, failed: int) -> time.Lane:
         due,
         np.full(n, 100.0),
         np.linspace(0, 60, failed),
-        (time.Block("main", 1, 0.0, 61.0),),
+        (time.TimelineBlock("main", 1, 0.0, 61.0),),
     )
 
 
@@ -241,7 +241,7 @@ def test_the_loss_curve_names_its_last_values() -> None:
 def test_values_below_a_narrow_axis_do_not_overlap() -> None:
     """From 7 ms to 0.9 s a log axis has 1, 2 and 5 of each decade: too many for 90 units."""
     drawing, axis = Drawing(200, 100), Axis(7.0, 900.0, 20.0, 110.0, log=True)
-    x_axis(drawing, axis, 10, 60, "ms", "TTFT")
+    x_axis(drawing, axis, 10, 60, AxisLabel("TTFT", "ms"))
     ticks = [e for e in drawn(drawing.render("axis")).iter("text") if e.get("class") == "tick"]
     assert 2 <= len(ticks) < len(axis.ticks())
     edges = [(float(e.get("x", "")), len(e.text or "") * 3.6) for e in ticks]
@@ -264,7 +264,10 @@ def test_an_axis_of_scores_ends_at_100_per_cent() -> None:
 
 def test_the_timeline_draws_blocks_requests_and_failures_at_their_minute() -> None:
     """A block from minute 2 to 4 of 8, a request at 3 and a failure at 4 fit the grid."""
-    blocks = (time.Block("main", 1, 120.0, 240.0), time.Block("main", 2, 300.0, 480.0))
+    blocks = (
+        time.TimelineBlock("main", 1, 120.0, 240.0),
+        time.TimelineBlock("main", 2, 300.0, 480.0),
+    )
     figure = time.timeline(
         [time.Lane("a", 0, np.array([180.0]), np.array([100.0]), np.array([240.0]), blocks)]
     )[0]

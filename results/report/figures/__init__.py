@@ -1,1 +1,4 @@
-"""The report's figures: arrays and estimates in, one static SVG out. Pure, and the same bytes from the same numbers."""
+"""The report's figures: each turns arrays and estimates into one static SVG.
+
+They are pure functions, and the same numbers give the same bytes.
+"""

@@ -1,8 +1,9 @@
-"""What every figure has: margins, grid lines, axis labels, the line of a limit."""
+"""What every figure has: grid lines, axis labels, the line of a limit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,33 +13,52 @@ from results.report.figures.svg import CHARACTER, Axis, Drawing
 TEXT = 12.0
 
 
+@dataclass(frozen=True)
+class AxisLabel:
+    """What an axis shows: its quantity, the unit of its data, and about how many ticks."""
+
+    text: str
+    unit: str = ""
+    ticks: int = 5
+
+    def written(self, chosen: Scale, log: bool) -> str:
+        """The quantity with the unit of the ticks."""
+        unit = f", {chosen.unit}" if chosen.unit else ""
+        return f"{self.text}{unit}{' (log scale)' if log else ''}"
+
+
 def tick_text(ticks: list[float], unit: str) -> tuple[Scale, list[str]]:
     """The scale of an axis and its tick labels, with no more decimals than tell them apart."""
     chosen = scale([max(map(abs, ticks), default=0.0)], unit)
-    shown = [tick * chosen.factor for tick in ticks]
+    scaled = [tick * chosen.factor for tick in ticks]
     decimals = next(
-        (d for d in range(5) if all(abs(round(x, d) - x) < 1e-9 * max(1.0, abs(x)) for x in shown)),
+        (
+            d
+            for d in range(5)
+            if all(abs(round(x, d) - x) < 1e-9 * max(1.0, abs(x)) for x in scaled)
+        ),
         5,
     )
-    return chosen, [plain(x, decimals) for x in shown]
+    return chosen, [plain(x, decimals) for x in scaled]
 
 
 def span(
     values: Iterable[float], low: float | None = None, pad: float = 0.06
 ) -> tuple[float, float]:
-    """The range of `values` with some air, starting at `low` where it is given."""
+    """The range of the finite `values`, wider by the share `pad` of it on either side.
+
+    `low` fixes the lower end. Without finite values the range is 0 to 1.
+    """
     finite = [v for v in values if np.isfinite(v)]
     least, most = min(finite, default=0.0), max(finite, default=1.0)
     room = pad * ((most - least) or abs(most) or 1.0)
     return (least - room if low is None else low), most + room
 
 
-def x_axis(
-    drawing: Drawing, x: Axis, top: float, bottom: float, unit: str, label: str, count: int = 5
-) -> None:
-    """Vertical grid lines with their values below as far as there is room, and the axis label with its unit."""
-    ticks = x.ticks(count)
-    chosen, texts = tick_text(ticks, unit)
+def x_axis(drawing: Drawing, x: Axis, top: float, bottom: float, label: AxisLabel) -> None:
+    """Vertical grid lines, their values below as far as there is room, and the axis label."""
+    ticks = x.ticks(label.ticks)
+    chosen, texts = tick_text(ticks, label.unit)
     free = float("-inf")
     for tick, text in zip(ticks, texts, strict=True):
         drawing.line(x(tick), top, x(tick), bottom, "grid")
@@ -47,39 +67,33 @@ def x_axis(
             drawing.text(x(tick), bottom + 17, text, "tick", "middle")
             free = x(tick) + half + TEXT / 2
     drawing.line(x.start, bottom, x.end, bottom, "axis")
-    shown = f"{label}, {chosen.unit}" if chosen.unit else label
-    drawing.text(
-        (x.start + x.end) / 2,
-        bottom + 37,
-        shown + (" (log scale)" if x.log else ""),
-        "label",
-        "middle",
-    )
+    middle = (x.start + x.end) / 2
+    drawing.text(middle, bottom + 37, label.written(chosen, x.log), "label", "middle")
 
 
-def y_axis(
-    drawing: Drawing, y: Axis, left: float, right: float, unit: str, label: str, count: int = 5
-) -> None:
-    """Horizontal grid lines with their values to the left, and the axis label with its unit above them."""
-    ticks = y.ticks(count)
-    chosen, texts = tick_text(ticks, unit)
+def y_axis(drawing: Drawing, y: Axis, left: float, right: float, label: AxisLabel) -> None:
+    """Horizontal grid lines, their values to the left, and the axis label above them."""
+    ticks = y.ticks(label.ticks)
+    chosen, texts = tick_text(ticks, label.unit)
     for tick, text in zip(ticks, texts, strict=True):
         drawing.line(left, y(tick), right, y(tick), "grid")
         drawing.text(left - 8, y(tick) + 4, text, "tick", "end")
-    shown = f"{label}, {chosen.unit}" if chosen.unit else label
-    drawing.text(left, y.end - 14, shown + (" (log scale)" if y.log else ""), "label")
+    drawing.text(left, y.end - 14, label.written(chosen, y.log), "label")
 
 
 def limit_line(
     drawing: Drawing,
     x: float,
-    top: float,
-    bottom: float,
+    ends: tuple[float, float],
     text: str,
     right_edge: float,
     low: bool = False,
 ) -> None:
-    """An upright dashed line with its text beside it, at the top or (`low`) at the foot, on whichever side has room."""
+    """An upright dashed line between two heights, `ends`, with its text on the side with room.
+
+    The text stands at the top of the line, or at its foot where `low`.
+    """
+    top, bottom = ends
     drawing.line(x, top, x, bottom, "limit", title=text)
     fits = x + 6 + len(text) * TEXT * CHARACTER < right_edge
     drawing.text(

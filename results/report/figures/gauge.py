@@ -1,4 +1,4 @@
-"""One objective at a glance: the allowed side of the limit, and where the value with its interval lies."""
+"""One objective at a glance: the allowed side of the limit, the value and its interval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from results.summary import Objective
 
 
 def gauge(objective: Objective, at_least: bool, width: float = 220) -> Markup:
-    """`at_least`: the limit is a floor (quality), so the allowed side is on the right. Empty where there is no value."""
+    """The value of an objective against its limit; empty without a value or a limit.
+
+    `at_least`: the limit is a floor, so the allowed side is on the right.
+    """
     value = objective.value
     if value.value is None or objective.limit is None:
         return Markup("")
@@ -30,5 +33,6 @@ def gauge(objective: Objective, at_least: bool, width: float = 220) -> Markup:
         drawing.whisker(x.clamp(value.low), x.clamp(value.high), 11, "whisker ink", cap=4)
     drawing.marker(x(value.value), 11, 0, 4, css="mark ink")
     around = interval(value.low, value.high, objective.unit)
-    said = f"{objective.label}: {quantity(value.value, objective.unit)}{f', {around}' if around else ''}"
-    return drawing.render(f"{said}; limit {objective.limit_text}")
+    spoken = f"{objective.label}: {quantity(value.value, objective.unit)}"
+    spoken += f", {around}" if around else ""
+    return drawing.render(f"{spoken}; limit {objective.limit_text}")

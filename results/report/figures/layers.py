@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from foundation.format import percent
-from results.report.figures.frame import span, x_axis, y_axis
+from results.report.figures.frame import AxisLabel, span, x_axis, y_axis
 from results.report.figures.svg import Axis, Drawing, dash, shorten, spread_labels, variant_class
 
 
@@ -22,13 +22,13 @@ class LayerError:
 
 
 def error_by_layer(variants: Sequence[LayerError], width: float = 1000) -> Markup:
-    """A curve a variant, its name and last error at its end."""
+    """A curve for each variant, with its name and last error at its end."""
     left, right, top, bottom = 56.0, width - 190.0, 34.0, 264.0
     drawing = Drawing(width, bottom + 46)
     x = Axis(1.0, max(2.0, *(float(len(v.errors)) for v in variants)), left, right)
     y = Axis(*span([error for v in variants for error in v.errors], low=0.0), bottom, top)
-    x_axis(drawing, x, top, bottom, "", "Layer", count=8)
-    y_axis(drawing, y, left, right, "share", "Relative error of the layer's output")
+    x_axis(drawing, x, top, bottom, AxisLabel("Layer", ticks=8))
+    y_axis(drawing, y, left, right, AxisLabel("Relative error of the layer's output", "share"))
     ends = []
     for variant in variants:
         trace = [(x(float(layer)), y(error)) for layer, error in enumerate(variant.errors, start=1)]

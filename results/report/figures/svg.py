@@ -1,7 +1,8 @@
-"""The little that a static figure needs: an axis, a drawing, and a style a variant.
+"""What a static figure needs: an axis, a drawing, and a style for each variant.
 
-Colours come from the page's style sheet through classes, so one drawing serves the light and the dark scheme and print.
-Every element of a variant carries the class `vN`; its hover text is an SVG title, which needs no script.
+Colours come from the page's style sheet through classes, so one drawing serves the light and the
+dark scheme and print. Every element of a variant carries the class `vN`. Its hover text is an SVG
+title, which needs no script.
 """
 
 from __future__ import annotations
@@ -12,28 +13,34 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup, escape
 
-STYLES = 8  # colours in report.css; markers and dashes have other periods, so that 8 x 7 variants look different
+# Colours in report.css. Markers and dashes repeat after 7, so 8 x 7 variants look different.
+STYLES = 8
 _DASHES = ("", "7 3", "2 2.5", "9 3 2 3", "12 4", "4 2 1 2 1 2", "5 5")
 _MARKERS = ("circle", "square", "triangle", "diamond", "down", "plus", "ring")
 CHARACTER = 0.6  # mean advance of the page's font, in font sizes
 
 
 def number(value: float) -> str:
-    """A coordinate to a tenth of a unit: half the bytes, and the same text on every machine."""
+    """A coordinate to a tenth of a unit, which is the same text on every machine."""
     text = f"{value:.1f}"
     return "0" if text == "-0.0" else text.removesuffix(".0")
 
 
 def variant_class(slot: int) -> str:
+    """The CSS class with the colour of the variant at place `slot` of the experiment."""
     return f"v{slot % STYLES}"
 
 
 def dash(slot: int) -> str:
+    """The `stroke-dasharray` of the variant at place `slot`; empty: a solid line."""
     return _DASHES[slot % len(_DASHES)]
 
 
 def shorten(text: str, width: float, size: float = 13) -> str:
-    """`text` cut to fit `width` units of a font of `size`: in its middle, since long names differ at their ends."""
+    """Cuts `text` to fit `width` units of a font of `size`.
+
+    The cut is in the middle, since long names differ at their ends.
+    """
     room = max(3, int(width / (size * CHARACTER)))
     if len(text) <= room:
         return text
@@ -43,7 +50,7 @@ def shorten(text: str, width: float, size: float = 13) -> str:
 
 @dataclass(frozen=True)
 class Axis:
-    """Data from `low` to `high` on screen units from `start` to `end`."""
+    """Maps data from `low` to `high` onto screen units from `start` to `end`."""
 
     low: float
     high: float
@@ -52,6 +59,7 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        """The screen position of a value; outside `start` to `end` for a value off the axis."""
         low, high = self.low, self.high
         if self.log:
             value, low, high = (log10(max(x, 1e-12)) for x in (value, low, high))
@@ -59,19 +67,16 @@ class Axis:
         return self.start + (self.end - self.start) * share
 
     def clamp(self, value: float) -> float:
+        """The screen position of a value, or of the axis's end where the value lies beyond it."""
         return self(min(max(value, self.low), self.high))
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values within the axis: about `count` of them, or 1-2-5 per decade on a log axis."""
+        """Round values within the axis.
+
+        A linear axis has about `count` of them, a log axis 1, 2 and 5 times each power of ten.
+        """
         if self.log:
-            decades = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
-            steps = (1, 2, 5) if self.high / self.low < 1000 else (1,)
-            return [
-                x
-                for d in decades
-                for x in (m * 10.0**d for m in steps)
-                if self.low <= x * 1.0001 and x <= self.high * 1.0001
-            ]
+            return self._log_ticks()
         span = self.high - self.low
         if span <= 0:
             return [self.low]
@@ -81,32 +86,43 @@ class Axis:
         first = ceil(self.low / step - 1e-9)
         return [round(k * step, 12) for k in range(first, floor(self.high / step + 1e-9) + 1)]
 
+    def _log_ticks(self) -> list[float]:
+        decades = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
+        steps = (1, 2, 5) if self.high / self.low < 1000 else (1,)
+        values = [step * 10.0**decade for decade in decades for step in steps]
+        return [x for x in values if self.low <= x * 1.0001 and x <= self.high * 1.0001]
+
 
 @dataclass
 class Drawing:
-    """SVG elements in the order they were drawn."""
+    """Collects SVG elements and renders them in the order in which they were added.
+
+    Coordinates are in units of the view box, y downwards. `css` is an element's class, `title` its
+    hover text.
+    """
 
     width: float
     height: float
     _parts: list[str] = field(default_factory=list)
 
     def _add(self, tag: str, css: str, title: str = "", **attributes: float | str) -> None:
-        shown = "".join(
-            f' {name.replace("_", "-")}="{escape(value) if isinstance(value, str) else number(value)}"'
+        texts = {
+            name.replace("_", "-"): escape(value) if isinstance(value, str) else number(value)
             for name, value in attributes.items()
             if value != ""
-        )
+        }
+        written = "".join(f' {name}="{text}"' for name, text in texts.items())
         body = f"<title>{escape(title)}</title></{tag}>" if title else ""
-        self._parts.append(f'<{tag} class="{css}"{shown}{">" + body if body else "/>"}')
+        self._parts.append(f'<{tag} class="{css}"{written}{">" + body if body else "/>"}')
 
-    def line(
-        self, x1: float, y1: float, x2: float, y2: float, css: str, title: str = "", dash: str = ""
-    ) -> None:
-        self._add("line", css, title, x1=x1, y1=y1, x2=x2, y2=y2, stroke_dasharray=dash)
+    def line(self, x1: float, y1: float, x2: float, y2: float, css: str, title: str = "") -> None:
+        """A straight line."""
+        self._add("line", css, title, x1=x1, y1=y1, x2=x2, y2=y2)
 
     def rect(
         self, x: float, y: float, width: float, height: float, css: str, title: str = ""
     ) -> None:
+        """A rectangle from its upper left corner; a negative width or height counts as 0."""
         self._add("rect", css, title, x=x, y=y, width=max(0.0, width), height=max(0.0, height))
 
     def path(
@@ -117,14 +133,19 @@ class Drawing:
         dash: str = "",
         closed: bool = False,
     ) -> None:
+        """Straight segments through `points`; `closed` joins the last to the first."""
         d = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points) + ("Z" if closed else "")
         self._add("path", css, title, d=d, stroke_dasharray=dash)
 
     def specks(self, points: list[tuple[float, float]], css: str) -> None:
-        """Many equal dots as one path: a line of length zero with round caps is a dot, at a tenth of a circle's bytes."""
+        """Many equal dots as one path.
+
+        A line of length zero with round caps is a dot, in a tenth of the bytes of a circle.
+        """
         self._add("path", css, d="".join(f"M{number(x)} {number(y)}h0" for x, y in points))
 
     def crosses(self, points: list[tuple[float, float]], css: str, arm: float = 3.5) -> None:
+        """Many equal crosses as one path; `arm` is half a cross's width."""
         strokes = (
             f"M{number(x - arm)} {number(y - arm)}L{number(x + arm)} {number(y + arm)}"
             f"M{number(x - arm)} {number(y + arm)}L{number(x + arm)} {number(y - arm)}"
@@ -166,6 +187,7 @@ class Drawing:
         self._add("path", css, title, d=d)
 
     def upright_whisker(self, x: float, y1: float, y2: float, css: str, cap: float = 4) -> None:
+        """A vertical interval with end caps."""
         d = (
             "".join(f"M{number(x - cap)} {number(y)}h{number(2 * cap)}" for y in (y1, y2))
             + f"M{number(x)} {number(y1)}V{number(y2)}"
@@ -173,37 +195,27 @@ class Drawing:
         self._add("path", css, d=d)
 
     def text(
-        self,
-        x: float,
-        y: float,
-        text: str,
-        css: str = "",
-        anchor: str = "",
-        title: str = "",
-        turn: float | None = None,
+        self, x: float, y: float, text: str, css: str = "", anchor: str = "", title: str = ""
     ) -> None:
-        turned = (
-            "" if turn is None else f' transform="rotate({number(turn)} {number(x)} {number(y)})"'
-        )
-        anchored = f' text-anchor="{anchor}"' if anchor else ""
+        """A line of text on the baseline y; `anchor` is "middle" or "end", empty for the start."""
         styled = f' class="{css}"' if css else ""
+        anchored = f' text-anchor="{anchor}"' if anchor else ""
+        place = f'x="{number(x)}" y="{number(y)}"{anchored}'
         hover = f"<title>{escape(title)}</title>" if title else ""
-        self._parts.append(
-            f'<text{styled} x="{number(x)}" y="{number(y)}"{anchored}{turned}>{hover}{escape(text)}</text>'
-        )
+        self._parts.append(f"<text{styled} {place}>{hover}{escape(text)}</text>")
 
     def render(self, label: str, description: str = "") -> Markup:
-        """The finished figure. `label` and `description` are what a screen reader says of it."""
-        return Markup(
-            f'<svg viewBox="0 0 {number(self.width)} {number(self.height)}" role="img" aria-label="{escape(label)}"'
-            f"{f' aria-description={chr(34)}{escape(description)}{chr(34)}' if description else ''}>{''.join(self._parts)}</svg>"
-        )
+        """The finished figure; a screen reader reads `label` and `description`."""
+        box = f'viewBox="0 0 {number(self.width)} {number(self.height)}"'
+        described = f' aria-description="{escape(description)}"' if description else ""
+        opening = f'<svg {box} role="img" aria-label="{escape(label)}"{described}>'
+        return Markup(f"{opening}{''.join(self._parts)}</svg>")
 
 
-def spread_labels(wanted: list[float], gap: float) -> list[float]:
-    """Label positions at least `gap` apart, each as near its wanted one as a single pass down allows."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    placed = list(wanted)
+def spread_labels(positions: list[float], gap: float) -> list[float]:
+    """The positions of labels, moved down where needed so that they lie at least `gap` apart."""
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
+    placed = list(positions)
     for before, after in pairwise(order):
         placed[after] = max(placed[after], placed[before] + gap)
     return placed
