@@ -1,4 +1,4 @@
-"""The errors a person meets, and the exit code each one means."""
+"""The errors that a user sees, and their exit codes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ class Exit(IntEnum):
 
 
 class DynoError(Exception):
-    """An error whose message is one clear line for a person; the traceback shows only with `--debug`."""
+    """An error whose message is one clear line; only `--debug` shows the traceback."""
 
     exit_code: Exit = Exit.BAD_INPUT
 
 
 class BadInput(DynoError):
-    """Configuration or data that can't be used. The message names file, line and field, and what to write instead."""
+    """Configuration or data that can't be used.
+
+    The message names file, line and field, and what to write instead.
+    """
 
     exit_code = Exit.BAD_INPUT
 
 
 class SystemFailed(DynoError):
-    """The system under test (server, model, trainer) failed. The message gives the cause in plain words.
+    """The system under test (server, model, trainer) failed. The message names the cause.
 
-    `detail` holds the last lines of its log, printed below the message.
+    `detail`: the last lines of its log, printed below the message.
     """
 
     exit_code = Exit.SYSTEM_FAILED
@@ -43,7 +46,7 @@ class SystemFailed(DynoError):
 
 
 _ROOM, _FILES = "make room on its disk", "allow more open files (ulimit -n)"
-# What the system may refuse, and what to do about it: what is wrong from the start, and what breaks under a run.
+# Remedies for errors of the system: those that are wrong from the start, and those of a run.
 _REFUSED = {
     errno.EACCES: "name a place that can be read and written",
     errno.EPERM: "name a place that can be read and written",
@@ -66,19 +69,16 @@ _BROKEN = {
 
 
 def refused_by_system(error: OSError | RuntimeError) -> DynoError | None:
-    """The clear line for what the system refused of a file; None where the error is about something else."""
+    """The clear line for a system's error about a file; None for any other error."""
     if isinstance(error, RuntimeError):  # pathlib's own, before Python 3.13
-        said, _, path = str(error).partition(" from ")
+        message, _, path = str(error).partition(" from ")
+        if message != "Symlink loop":
+            return None
         loop = path.strip("'")
-        return (
-            BadInput(f"{loop}: the symbolic link leads to itself")
-            if said == "Symlink loop"
-            else None
-        )
+        return BadInput(f"{loop}: {_REFUSED[errno.ELOOP]}")
     known = {**_REFUSED, **_BROKEN}
     if error.errno not in known:
         return None
-    line = (
-        f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}; {known[error.errno]}"
-    )
+    file = f"{error.filename}: " if error.filename else ""
+    line = f"{file}{error.strerror}; {known[error.errno]}"
     return BadInput(line) if error.errno in _REFUSED else SystemFailed(line)

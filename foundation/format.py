@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: "412 ms", "1.93 s", "$0.042", "86.8 %", "+12 %", "−3.1 points", "269 MB"."""
+"""Formats numbers for readers: "412 ms", "1.93 s", "$0.042", "86.8 %", "+12 %", "−3.1 points"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FACTORS = {"s": 1e3, "%": 0.01, "points": 0.01} | {name: size for size, name in
 _MORE = 12
 
 Write = Callable[[float, int], str]
-"""A number as text; the second argument is how many decimals it has beyond the usual."""
+"""Formats a number; the second argument is the number of decimals beyond the usual."""
 
 
 def plain(value: float, decimals: int) -> str:
@@ -28,13 +28,14 @@ def plain(value: float, decimals: int) -> str:
 
 
 def _digits(value: float, significant: int) -> int:
-    """Decimals that show `value` to so many significant digits, none beyond the point where it is large."""
+    """The number of decimals that shows `value` with so many significant digits; none if large."""
     if value == 0 or not isfinite(value):
         return 0
     return max(0, significant - 1 - floor(log10(abs(value)) + 1e-12))
 
 
 def significant(value: float, digits: int = 3, more: int = 0) -> str:
+    """A number with so many significant digits, and `more` decimals."""
     return plain(value, _digits(value, digits) + more)
 
 
@@ -46,8 +47,9 @@ def quantity(value: float | None, unit: str, more: int = 0) -> str:
     if value is None:
         return ABSENT
     if unit == "ms":
-        seconds = abs(value) >= 1e3
-        return f"{significant(value / 1e3 if seconds else value, more=more)} {'s' if seconds else 'ms'}"
+        if abs(value) >= 1e3:
+            return f"{significant(value / 1e3, more=more)} s"
+        return f"{significant(value, more=more)} ms"
     if unit == "share":
         return percent(value, more)
     if unit == "$":
@@ -64,7 +66,10 @@ def written(unit: str, value: float, more: int) -> str:
 
 
 def percent(share: float, more: int = 0) -> str:
-    """0.868 is "86.8 %"; within 1 % of none or all it keeps two digits, so that 99.96 % never reads as 100 %."""
+    """0.868 is "86.8 %".
+
+    Within 1 % of 0 or 100 % it keeps two digits: 99.96 % never reads as 100 %.
+    """
     points = round(share * 100, 12)
     decimals = (
         0 if points in (0, 100) else max(1, min(4, _digits(min(abs(points), abs(100 - points)), 2)))
@@ -73,7 +78,10 @@ def percent(share: float, more: int = 0) -> str:
 
 
 def dollars(value: float, more: int = 0) -> str:
-    """Cents from one dollar up, three digits below it, whole dollars from a thousand and where there are no cents."""
+    """Cents from one dollar up, and three digits below it.
+
+    Whole dollars from a thousand up and for amounts without cents.
+    """
     size = abs(value)
     if size >= 1000 or size == int(size):
         decimals = 0
@@ -82,15 +90,15 @@ def dollars(value: float, more: int = 0) -> str:
     else:
         decimals = max(2, len(f"{size:.{_digits(size, 3)}f}".rstrip("0").partition(".")[2]))
     if more and size >= 1:
-        decimals = (
-            max(decimals, 2) + more - (decimals < 2)
-        )  # the first step from whole dollars is to cents
+        # From whole dollars the first step is to cents.
+        decimals = max(decimals, 2) + more - (decimals < 2)
     elif more:
         decimals += more
     return f"{MINUS if value < 0 else ''}${plain(size, decimals)}"
 
 
 def signed(text: str, value: float) -> str:
+    """The text of a value with a plus sign if the value, as written, is positive."""
     return text if value < 0 or not any(digit in text for digit in "123456789") else f"+{text}"
 
 
@@ -107,16 +115,16 @@ def points(difference: float, more: int = 0) -> str:
 
 
 def read(text: str) -> float:
-    """The number that a text of this module says, in the unit that it was made from."""
-    found = re.fullmatch(r"([^\d]*)([\d,]*\.?\d+) ?(.*)", text)
-    if found is None:
+    """The number in a text of this module, in the unit before formatting."""
+    parts = re.fullmatch(r"([^\d]*)([\d,]*\.?\d+) ?(.*)", text)
+    if parts is None:
         raise ValueError(f"{text!r} holds no number")
-    size = float(found[2].replace(",", "")) * _FACTORS.get(found[3], 1.0)
-    return -size if MINUS in found[1] else size
+    size = float(parts[2].replace(",", "")) * _FACTORS.get(parts[3], 1.0)
+    return -size if MINUS in parts[1] else size
 
 
 def exactly(value: float, write: Write) -> str | None:
-    """A number with all its decimals, as a person wrote it; None where that takes over four more than usual."""
+    """A number with all its decimals; None if that takes over four more than usual."""
     return next(
         (
             text
@@ -128,29 +136,31 @@ def exactly(value: float, write: Write) -> str | None:
 
 
 def limit_text(limit: float, write: Write) -> str:
-    """A limit is not rounded where somebody wrote it; one that was computed is."""
+    """A limit: unrounded if somebody wrote it, rounded if it was computed."""
     return exactly(limit, write) or write(limit, 0)
 
 
 def beside(values: Sequence[float], limit: float, write: Write) -> tuple[list[str], str]:
-    """Texts of values and of the limit they are held against, with as many decimals as show each on its own side of it."""
+    """Texts of values and of their limit; the decimals show each value on its side of it."""
     whole = exactly(limit, write)
     for more in range(_MORE + 1):
-        said = whole or write(limit, more)
-        texts = [_on_its_side(value, limit, read(said), write) for value in values]
+        limit_as_text = whole or write(limit, more)
+        texts = [_on_its_side(value, limit, read(limit_as_text), write) for value in values]
         if None not in texts:
             break
-    return [text or write(value, _MORE) for text, value in zip(texts, values, strict=True)], said
+    rounded = [text or write(value, _MORE) for text, value in zip(texts, values, strict=True)]
+    return rounded, limit_as_text
 
 
-def _on_its_side(value: float, limit: float, said: float, write: Write) -> str | None:
-    wanted = side(value, limit)
+def _on_its_side(value: float, limit: float, shown_limit: float, write: Write) -> str | None:
+    """The shortest text that shows a value on its side of the limit, or None."""
+    true_side = side(value, limit)
     texts = (write(value, more) for more in range(_MORE + 1))
-    return next((text for text in texts if side(read(text), said) == wanted), None)
+    return next((text for text in texts if side(read(text), shown_limit) == true_side), None)
 
 
 def side(value: float, limit: float) -> int:
-    """-1 below the limit, 1 above it, 0 on it, but for the rounding of floats."""
+    """-1 below the limit, 1 above it, 0 on it; float rounding errors count as "on it"."""
     return 0 if isclose(value, limit, rel_tol=1e-12, abs_tol=1e-15) else 1 if value > limit else -1
 
 
@@ -160,29 +170,25 @@ def difference(value: float, unit: str) -> str:
 
 
 def between(low: str, high: str) -> str:
-    """Two texts as an interval, a unit that they share said once: "398 to 431 ms"."""
+    """Two texts as an interval, with a common unit once: "398 to 431 ms"."""
     number, _, unit = low.rpartition(" ")
     return f"{number if number and high.endswith(f' {unit}') else low} to {high}"
 
 
 def interval(low: float | None, high: float | None, unit: str) -> str:
-    """An interval in words, or nothing where an end is missing."""
+    """An interval in words; empty if an end is missing."""
     return "" if low is None or high is None else between(quantity(low, unit), quantity(high, unit))
 
 
 def duration(seconds: float) -> str:
     """45 is "45 s", 600 "10 min", 10,000 "2.8 h"."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def shortened(words: str, most: int = 200) -> str:
-    """Somebody else's words in one line, cut where they are long, without signs that steer a terminal or turn text around."""
+    """Foreign text in one line of at most `most` characters, with U+FFFD for control characters."""
     flat = "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}"
         for letter in " ".join(words.split())
@@ -191,7 +197,7 @@ def shortened(words: str, most: int = 200) -> str:
 
 
 def capital(text: str) -> str:
-    """As a title begins; an abbreviation keeps its letters."""
+    """The text with its first letter in upper case; the others stay."""
     return text[:1].upper() + text[1:]
 
 
@@ -204,15 +210,16 @@ class Scale:
     decimals: int
 
     def __call__(self, value: float | None) -> str:
+        """The value's text, without the unit."""
         return ABSENT if value is None else plain(value * self.factor, self.decimals)
 
     def read(self, value: float) -> float:
-        """The value that its text says."""
+        """The value that its text shows."""
         return round(value * self.factor, self.decimals) / self.factor
 
 
 def scale(values: Iterable[float | None], unit: str) -> Scale:
-    """The scale in which the largest of `values` has three significant digits and the smallest has two."""
+    """The scale that shows three significant digits of the largest value, two of the smallest."""
     sizes = [abs(v) for v in values if v]
     largest, smallest = max(sizes, default=0.0), min(sizes, default=0.0)
     name, factor = unit, 1.0

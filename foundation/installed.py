@@ -1,4 +1,4 @@
-"""Constants of installed packages, read from their source: importing vLLM takes 8 s and 800 MB."""
+"""Reads constants from installed packages' source: importing vLLM takes 8 s and 800 MB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @cache
 def source(package: str, file: str) -> ast.Module | None:
-    """The syntax tree of a file in an installed package; None where there is no such file."""
+    """The syntax tree of a file in an installed package; None if it is missing."""
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations if spec else None) or ():
         if (path := Path(folder) / file).is_file():
@@ -20,9 +20,10 @@ def source(package: str, file: str) -> ast.Module | None:
 
 @cache
 def strings(package: str, file: str, name: str) -> frozenset[str]:
-    """All texts in what a file assigns to a name, keys and values alike; empty where it assigns nothing.
+    """All strings, keys and values alike, in the value that a file assigns to a name.
 
-    Of `Methods = Literal["a", "b"]` they are a and b, of `NAMES = OrderedDict([("x", "Y")])` and `NAMES = dict(x="Y")` x and Y.
+    `Methods = Literal["a", "b"]` gives a and b; `NAMES = OrderedDict([("x", "Y")])` and
+    `NAMES = dict(x="Y")` give x and Y. Empty if the file assigns nothing.
     """
     tree = source(package, file)
     value = assigned(tree, name) if tree else None
@@ -36,7 +37,7 @@ def strings(package: str, file: str, name: str) -> frozenset[str]:
 
 
 def assigned(body: ast.Module | ast.ClassDef, name: str) -> ast.expr | None:
-    """What the body of a module or class assigns to a name; None where it assigns nothing."""
+    """The value that a module or class assigns to a name; None if it assigns nothing."""
     for node in body.body:
         if isinstance(node, ast.Assign):
             targets = node.targets

@@ -1,4 +1,4 @@
-"""Names of experiments, variants, stages and probes. They are parts of paths, and never paths."""
+"""Names of experiments, variants, stages and probes: parts of paths, never paths."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from pydantic import AfterValidator
 
 LONGEST = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HOW = f"write letters, digits, '.', '_' and '-', a letter or digit first, {LONGEST} characters at most"
+_REMEDY = (
+    "write letters, digits, '.', '_' and '-', a letter or digit first, "
+    f"{LONGEST} characters at most"
+)
 
 
 def checked_name(name: str) -> str:
-    """The name. Raises ValueError where it is none."""
+    """The name. Raises ValueError for a bad one."""
     if len(name) > LONGEST:
-        raise ValueError(f"a name of {len(name):,} characters; {_HOW}")
+        raise ValueError(f"a name of {len(name):,} characters; {_REMEDY}")
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{name!r} is no name; {_HOW}")
+        raise ValueError(f"{name!r} is no name; {_REMEDY}")
     return name
 
 
@@ -26,12 +29,12 @@ Name = Annotated[str, AfterValidator(checked_name)]
 
 
 def name_from(text: str) -> str:
-    """A text as the end of a name: other characters become "-", and what is too long is cut."""
+    """A text as the end of a name: other characters become "-", and the end is cut off."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:LONGEST]
 
 
 def twin(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that one folder can't tell apart where letters have no case; None where there are none."""
+    """Two names that differ in case only, as files of a case-insensitive folder; or None."""
     seen: dict[str, str] = {}
     for name in names:
         if (key := name.casefold()) in seen:

@@ -1,4 +1,4 @@
-"""One bar on the screen: ours."""
+"""Silences the libraries' own progress bars."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 
 def quiet_libraries() -> None:
-    """Turn off the progress bars of transformers, and bitsandbytes' remark that an optional kernel is not installed."""
+    """Turn off transformers' progress bars and bitsandbytes' remark on a missing kernel."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

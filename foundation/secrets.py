@@ -1,7 +1,7 @@
-"""Secrets taken out of texts: as they are, in the forms that servers and tools write them, and cut off.
+"""Takes secrets out of texts: verbatim, in the encodings of servers and tools, and cut off.
 
-A server repeats a wrong key in its error, percent-encoded in a redirect, in base64 inside a header.
-An excerpt may end in the middle of one. What replaces a secret is a reference such as `${PROD_KEY}`.
+A server repeats a wrong key in its error, percent-encoded in a redirect, in base64 in a header.
+An excerpt may end in the middle of a secret. A reference such as `${PROD_KEY}` replaces it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-# Shorter than this, a word stands in texts that do not mean it.
 SHORTEST = 4
-# A text that agrees with so many first characters of a secret holds the beginning of it.
+"""A shorter secret occurs in texts by chance."""
 _BEGINNING = 8
+"""So many first characters of a secret do not occur by chance."""
 _SAFE = re.compile("[0-9A-Za-z]+")
 _ENTITIES = {'"': "quot", "&": "amp", "<": "lt", ">": "gt", "'": "apos"}
 _WORD = re.compile(r"[^\W\d_]{1,11}|\d+")
 _KEY = re.compile(
-    r"(?:[spr]k[-_]|gsk_|hf_|gh[oprsu]_|github_pat_|glpat-|xox[abprs]-|nvapi-|pplx-|r8_|A[KS]IA|AIza|eyJ)[-\w.]{8,}"
+    r"(?:[spr]k[-_]|gsk_|hf_|gh[oprsu]_|github_pat_|glpat-|xox[abprs]-|nvapi-|pplx-|r8_"
+    r"|A[KS]IA|AIza|eyJ)[-\w.]{8,}"
 )
 _KEY_WITHIN = re.compile(rf"(?<![0-9A-Za-z]){_KEY.pattern}")
 _KEY_NAME = re.compile(
-    r"(?:^|[-_.])(?:(?<!cache[-_.])key|apikey|token|secret|password|passwd|auth|authorization|credentials?)$",
+    r"(?:^|[-_.])(?:(?<!cache[-_.])key|apikey|token|secret|password|passwd|auth|authorization"
+    r"|credentials?)$",
     re.IGNORECASE,
 )
 
@@ -40,16 +42,15 @@ def names_a_secret(name: str) -> bool:
 
 
 def hide_keys(text: str) -> str:
-    """The text without what looks like a key, and without user and password in addresses."""
+    """The text without anything that looks like a key, and without logins in addresses."""
     return re.sub(r"(?<=://)[^\s/?#]*@", "***@", _KEY_WITHIN.sub("***", text))
 
 
 class Mask:
-    """Replaces secrets in a text. `secrets` maps each to what stands in its place.
+    """Replaces secrets in a text. `secrets` maps each to its replacement.
 
-    `Mask(secrets, whole=True)` is for answers: it leaves out what a model may say by itself (a
-    word, a number), and of a secret's beginning takes at least half, so that no answer is changed
-    by accident.
+    `whole=True` is for models' answers, which must not change by accident. It skips secrets that a
+    model may generate by itself (a word, a number), and replaces a beginning from half a secret on.
     """
 
     def __init__(self, secrets: Mapping[str, str], whole: bool = False) -> None:
@@ -58,7 +59,7 @@ class Mask:
             _Pattern(
                 text,
                 secrets[secret],
-                len(text) if "://" in secret else len(text) // 2 if whole else 0,
+                _least(secret, text, whole),
             )
             for secret in hidden
             for text in {secret, secret.encode().hex(), *_in_base64(secret.encode())}
@@ -66,28 +67,37 @@ class Mask:
         self._longest_first = sorted(patterns, key=lambda pattern: -pattern.length)
 
     def __call__(self, text: str) -> str:
+        """The text with each secret replaced."""
         for pattern in self._longest_first:
             if pattern.clue in text:
-                text = pattern.taken_out(text)
+                text = pattern.replaced(text)
         return text
 
 
-class _Pattern:
-    """One text, however each of its characters is written, from its first `least` or 8 characters on."""
+def _least(secret: str, text: str, whole: bool) -> int:
+    """How many first characters of a text are replaced at least; an address only as a whole."""
+    if "://" in secret:
+        return len(text)
+    return len(text) // 2 if whole else 0
 
-    def __init__(self, text: str, shown: str, least: int) -> None:
+
+class _Pattern:
+    """One text in any encoding of its characters, from its first `least` or 8 characters on."""
+
+    def __init__(self, text: str, replacement: str, least: int) -> None:
         first = max(_BEGINNING, least)
         self.length = len(text)
-        # Part of the beginning that is written alike everywhere: found faster than a pattern.
+        # A part of the beginning that every encoding keeps: faster to find than a pattern.
         self.clue = max(_SAFE.findall(text[:first]), key=len, default="")
-        self._shown = shown
+        self._replacement = replacement
         self._beginning = re.compile("".join(map(_written, text[:first])))
         self._rest = [re.compile(_written(letter)) for letter in text[first:]]
 
-    def taken_out(self, text: str) -> str:
+    def replaced(self, text: str) -> str:
+        """The text with the replacement for each occurrence."""
         kept, at = "", 0
         while beginning := self._beginning.search(text, at):
-            kept += text[at : beginning.start()] + self._shown
+            kept += text[at : beginning.start()] + self._replacement
             at = beginning.end()
             for letter in self._rest:
                 if (step := letter.match(text, at)) is None:
@@ -98,17 +108,18 @@ class _Pattern:
 
 @cache
 def _written(letter: str) -> str:
-    """A pattern of all ways to write a character: as it is, percent-encoded, escaped, as an entity."""
+    """A pattern of a character's forms: as it is, percent-encoded, escaped, as an entity."""
     percent = "".join(f"%(?:25)*{byte:02x}" for byte in letter.encode("utf-8", "surrogatepass"))
     units = letter.encode("utf-16-be", "surrogatepass").hex()
     escaped = "".join(rf"\\+u{units[at : at + 4]}" for at in range(0, len(units), 4))
-    entity = f"&(?:amp;)*(?:#0*{ord(letter)}|#x0*{ord(letter):x}|{_ENTITIES.get(letter, 'none')});"
+    named = _ENTITIES.get(letter, "none")
+    entity = f"&(?:amp;)*(?:#0*{ord(letter)}|#x0*{ord(letter):x}|{named});"
     plain = {"\\": r"\\+", " ": r"[ +]"}.get(letter, rf"\\*{re.escape(letter)}")
     return f"(?:(?i:{percent}|{escaped}|{entity})|{plain})"
 
 
 def _in_base64(secret: bytes) -> Iterator[str]:
-    """What base64 makes of the secret at each of its three places in a text, less the ends that it shares."""
+    """The secret in base64 at its three possible offsets, without the characters it shares."""
     for before in range(3):
         first, last = -(-before * 8 // 6), (before + len(secret)) * 8 // 6
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -120,20 +131,22 @@ _known: dict[str, str] = {}
 
 
 def remember(secrets: Mapping[str, str]) -> None:
-    """Have `masked` take these out from now on."""
+    """Have `masked` replace these secrets from now on."""
     if secrets.items() - _known.items():
         _known.update(secrets)
         _mask_of_known.cache_clear()
 
 
 def remember_environment() -> None:
-    """The same for what the environment calls a key, a token or a password."""
-    named = {value: f"${{{name}}}" for name, value in os.environ.items() if names_a_secret(name)}
-    remember({value: shown for value, shown in named.items() if len(value) >= _BEGINNING})
+    """Have `masked` replace the keys, tokens and passwords of the environment, by their names."""
+    references = {
+        value: f"${{{name}}}" for name, value in os.environ.items() if names_a_secret(name)
+    }
+    remember({value: name for value, name in references.items() if len(value) >= _BEGINNING})
 
 
 def masked(text: str) -> str:
-    """The text without any secret that this process knows: an error may come from anywhere and hold one."""
+    """The text without any secret that this process knows, for errors from anywhere."""
     return _mask_of_known()(text)
 
 

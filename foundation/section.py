@@ -8,11 +8,16 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+_SIMILARITY = 0.75
+"""One wrong letter of four; less similar words differ: `eval_steps` is not `eval_limit`."""
+
 
 class Section(BaseModel):
-    """A section of the experiment. Defaults are not validated, so they are written in plain units (seconds, bytes).
+    """A section of the experiment.
 
-    `elsewhere`: names that other tools have for its settings, and what to write instead, as the end of a sentence.
+    Defaults are not validated, so they are in plain units (seconds, bytes).
+    `elsewhere`: other tools' names for its settings; each with the end of a sentence that says
+    what to write instead.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -21,7 +26,7 @@ class Section(BaseModel):
 
 
 def unknown_key(key: str, section: type[Section] | None) -> str:
-    """What to write in place of a key that the section does not have."""
+    """The error for a key that the section lacks, with what to write instead."""
     if section is None:
         return "unknown key"
     if key in section.elsewhere:
@@ -30,13 +35,12 @@ def unknown_key(key: str, section: type[Section] | None) -> str:
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """ " (did you mean 'rank'?)", or the known keys where none is near: a slip of the keys away, or begun by this one alone."""
+    """The end of an error: " (did you mean 'rank'?)", or all known keys if none is near.
+
+    Near are a spelling mistake of a known key and the beginning of exactly one known key.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(key, known, n=1, cutoff=_SLIP)
+    close = difflib.get_close_matches(key, known, n=1, cutoff=_SIMILARITY)
     longer = [each for each in known if key and each.startswith(key)]
     close += longer if len(longer) == 1 else []
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})"
-
-
-# One letter of four. Words further apart are other words: `eval_steps` is not `eval_limit`.
-_SLIP = 0.75

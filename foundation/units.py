@@ -1,11 +1,11 @@
-"""Quantities as people write them ("500ms", "0.1%", "$5000", "10M"), read into plain numbers.
+"""Parses quantities as people write them ("500ms", "0.1%", "$5000", "10M") into plain numbers.
 
-Every parser takes what YAML or a command line hands over and returns a number in the unit that its name says,
-or raises `ValueError` with what to write instead. The `Annotated` types below are for pydantic fields.
+Every parser takes a value from YAML or a command line. It returns a number in the unit of its
+name, or raises `ValueError` with what to write instead. The `Annotated` types are for pydantic.
 
-Every text that is read has one meaning. The decimal sign is a point. A comma is read only where it can be nothing but a
-separator of thousands: in "1,234,567" and "1,234.5" anywhere, in "1,000" only where fractions make no sense (a count) or a
-dollar sign says so ("$5,000"); "0,5s" and "1,000ms" are refused.
+Every accepted text has one meaning. The decimal sign is a point. A comma must be a separator of
+thousands without doubt. So "1,234,567" and "1,234.5" are accepted everywhere; "1,000" only for a
+count, and "$5,000" for the dollar sign. "0,5s" and "1,000ms" are refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from pydantic import BeforeValidator, PlainSerializer
 
 _NUMBER = re.compile(
     r"""\s*(?=[+-]?\.?\d)(?P<sign>[+-]?)
-    (?:(?P<grouped>[1-9]\d{0,2}(?:,\d{3})+)|(?P<plain>\d+(?:_\d+)*))? (?P<point>\.\d*)? (?P<exponent>[eE][+-]?\d{1,4})?
+    (?:(?P<grouped>[1-9]\d{0,2}(?:,\d{3})+)|(?P<plain>\d+(?:_\d+)*))?
+    (?P<point>\.\d*)? (?P<exponent>[eE][+-]?\d{1,4})?
     \s*(?P<unit>[^\s\d.,_]*)\s*""",
     re.VERBOSE | re.ASCII,
 )
 _SECONDS = {
     unit: Decimal(seconds)
     for unit, seconds in {
-        "ns": "1e-9", "us": "1e-6", "µs": "1e-6", "ms": "1e-3", "s": "1", "m": "60", "min": "60", "h": "3600", "d": "86400",
+        "ns": "1e-9", "us": "1e-6", "µs": "1e-6", "ms": "1e-3",
+        "s": "1", "m": "60", "min": "60", "h": "3600", "d": "86400",
     }.items()
 }  # fmt: skip
 _SCALE = {
@@ -41,7 +43,7 @@ _CENT = Decimal("0.01")
 
 
 def _split(value: object, what: str, thousands: bool = False) -> tuple[Decimal, str]:
-    """Number and unit. `thousands`: "1,000" can only be a thousand here."""
+    """Number and unit. `thousands`: "1,000" can only mean a thousand."""
     match = _NUMBER.fullmatch(str(value))
     if isinstance(value, bool) or match is None:
         comma = ", with a decimal point and no comma (1.5, 5000)" if "," in str(value) else ""
@@ -50,14 +52,15 @@ def _split(value: object, what: str, thousands: bool = False) -> tuple[Decimal, 
     if grouped and grouped.count(",") == 1 and not point and not (thousands and not match["unit"]):
         plain = grouped.replace(",", "")
         raise ValueError(
-            f"write {what}; {value!r} may mean {grouped.replace(',', '.')} or {plain}: write {plain} for that"
+            f"write {what}; {value!r} may mean {grouped.replace(',', '.')} or {plain}: "
+            f"write {plain} for that"
         )
     digits = (grouped or match["plain"] or "0").replace(",", "").replace("_", "")
     return Decimal(f"{match['sign']}{digits}{point or ''}{match['exponent'] or ''}"), match["unit"]
 
 
 def _unsigned(value: object, what: str, thousands: bool = False) -> tuple[Decimal, str]:
-    """Number and unit, zero or more. A plus sign would say that it is relative to something."""
+    """Number and unit, zero or more. A plus sign would mark a relative number."""
     number, unit = _split(value, what, thousands)
     if number < 0:
         raise ValueError(f"write {what}, zero or more, not {value!r}")
@@ -67,7 +70,7 @@ def _unsigned(value: object, what: str, thousands: bool = False) -> tuple[Decima
 
 
 def _float(number: Decimal, value: object, what: str) -> float:
-    """The nearest float, unless there is none that is finite, or it would be zero where `number` is not."""
+    """The nearest float. Raises ValueError if it is infinite, or zero for another number."""
     result = float(number)
     if result == float("inf") or (number and not result):
         raise ValueError(f"write {what}, of a size that can be reckoned with, not {value!r}")
@@ -81,7 +84,10 @@ def _whole(number: Decimal, value: object, what: str) -> int:
 
 
 def parse_seconds(value: object) -> float:
-    """A duration with its unit, in seconds: "500ms" is 0.5. A bare number is refused, since nobody can tell s from ms."""
+    """A duration with its unit, in seconds: "500ms" is 0.5.
+
+    A bare number is refused: it may mean s or ms.
+    """
     what = "a duration with its unit, such as 500ms, 2s or 1m"
     number, unit = _unsigned(value, what)
     if unit not in _SECONDS:
@@ -90,7 +96,10 @@ def parse_seconds(value: object) -> float:
 
 
 def parse_share(value: object) -> float:
-    """A share from 0 to 1: "0.1%" is 0.001, and 0.85 is 0.85. A bare 1 is refused: it may mean 1 % or all."""
+    """A share from 0 to 1: "0.1%" is 0.001, and 0.85 is 0.85.
+
+    A bare 1 is refused: it may mean 1 % or 100 %.
+    """
     what = "a share, such as 0.85 or 85%"
     number, unit = _unsigned(value, what)
     if unit not in ("", "%"):
@@ -104,7 +113,10 @@ def parse_share(value: object) -> float:
 
 
 def parse_change(value: object) -> float:
-    """A relative change, zero or more: "20%" and 0.2 are 0.2, "150%" is 1.5. A bare 20 is refused: it may mean 20 % or 2000 %."""
+    """A relative change, zero or more: "20%" and 0.2 are 0.2, "150%" is 1.5.
+
+    A bare 20 is refused: it may mean 20 % or 2000 %.
+    """
     what = "a change, such as 20% or 0.2"
     number, unit = _split(value, what)
     if unit not in ("", "%"):
@@ -119,7 +131,7 @@ def parse_change(value: object) -> float:
 
 
 def parse_factor(value: object) -> float:
-    """A limit relative to a value, as the factor of it, above zero: "1.1x" is 1.1, "+5%" is 1.05, "-5%" is 0.95."""
+    """A relative limit as a factor above zero: "1.1x" is 1.1, "+5%" is 1.05, "-5%" is 0.95."""
     what = "a limit relative to the baseline, such as 1.1x, +5% or -5%"
     number, unit = _split(value, what)
     signed = str(value).strip()[:1] in ("+", "-")
@@ -175,7 +187,7 @@ def parse_rate(value: object) -> float:
 
 
 def parse_bytes(value: object) -> int:
-    """A size in bytes: "2GiB" is 2147483648; a part of a byte is left out."""
+    """A size in bytes: "2GiB" is 2147483648; rounded down to whole bytes."""
     what = "a size, such as 512MiB or 2GiB"
     number, unit = _unsigned(value, what)
     if unit not in _BYTES:
@@ -184,12 +196,12 @@ def parse_bytes(value: object) -> int:
 
 
 def _plain(number: Decimal) -> str:
-    """Without an exponent where that is short: 500, 0.25, 1E-12."""
+    """The number without an exponent unless that is long: 500, 0.25, 1E-12."""
     return f"{number:f}" if abs(number.adjusted()) < 16 else str(number)
 
 
 def format_seconds(seconds: float) -> str:
-    """What `parse_seconds` reads back as the same number: 0.5 is "500ms"."""
+    """A text that `parse_seconds` parses to the same number: 0.5 is "500ms"."""
     number = Decimal(repr(seconds))
     return (
         f"{_plain((number * 1000).normalize())}ms"
@@ -199,7 +211,10 @@ def format_seconds(seconds: float) -> str:
 
 
 def format_share(share: float) -> float | str:
-    """What `parse_share` and `parse_change` read back: from 1 on in per cent, which alone says what is meant."""
+    """A value that `parse_share` and `parse_change` parse to the same number.
+
+    From 1 on in per cent, since a bare number is ambiguous there.
+    """
     return share if share < 1 else f"{_plain((Decimal(repr(share)) * 100).normalize())}%"
 
 

@@ -1,1 +1,1 @@
-"""Files as dyno keeps them: written whole, locked, hashed, and temporary folders that die with their owner."""
+"""Files as dyno keeps them: written atomically, locked, hashed; and swept temporary folders."""

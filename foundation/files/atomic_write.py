@@ -1,4 +1,4 @@
-"""Files written whole: whatever ends the writing, a reader sees the old file or the new one, never a part of it."""
+"""Writes files atomically: a reader sees the old file or the new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _UNFINISHED = ".unfinished"
 
 
 def write_whole(file: Path, content: str | bytes) -> None:
-    """Write a file and put it on the disk before it takes its name; text as UTF-8. Raises OSError that names the file."""
+    """Write a file atomically and durably; text as UTF-8. Raises OSError that names the file."""
     data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
     with whole_file(file) as place:
         place.write_bytes(data)
@@ -19,10 +19,11 @@ def write_whole(file: Path, content: str | bytes) -> None:
 
 @contextmanager
 def whole_file(file: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A path to write to; what stands there takes the name of `file` when the block ends without an error.
+    """A path to write to; its file is renamed to `file` if the block ends without an error.
 
-    `durable`: on the disk before it takes the name, so that a power failure leaves no part either. A symbolic link stays one.
-    What is no regular file (a pipe, a device, /dev/stdout) is written to as it is. Raises OSError that names the file.
+    `durable`: the content is on the disk before the rename, so even a power failure leaves no part.
+    A symbolic link stays one. Anything but a regular file (a pipe, a device, /dev/stdout) is
+    written to directly. Raises OSError that names the file.
     """
     try:
         if _is_stream(file):
@@ -44,13 +45,13 @@ def whole_file(file: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left below a folder. No other process may be writing there."""
+    """Remove what killed writers left below a folder, where no other process may be writing."""
     for left in folder.rglob(f".*{_UNFINISHED}"):
         left.unlink(missing_ok=True)
 
 
 def _is_stream(file: Path) -> bool:
-    """Whether it is no file that could be replaced: /dev/stdout leads to whatever the shell has opened."""
+    """Whether a rename can't replace it: /dev/stdout leads to any file that the shell opened."""
     leads_to = str(file.readlink()) if file.is_symlink() else os.path.realpath(file.parent)
     return leads_to.startswith("/proc/") or (file.exists() and not file.is_file())
 

@@ -1,4 +1,4 @@
-"""Where things lie that are fetched or built once."""
+"""The folder for what is downloaded or computed once."""
 
 from __future__ import annotations
 

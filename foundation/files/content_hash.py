@@ -1,4 +1,4 @@
-"""SHA-256 of what files hold: the identity of everything that comes from outside a run.
+"""SHA-256 of file contents: the identity of everything that comes from outside a run.
 
 Hashing 16 GB takes many seconds, so the hash of a large file is cached under its path, size, inode
 and times. A file's change time can't be set back, so an edit that restores its date is seen too.
@@ -18,12 +18,12 @@ from foundation.files.cache_folder import cache_folder
 SMALL = 1 << 20
 """Bytes of a file that is hashed every time."""
 SETTLED_S = 2.0
-"""A file changed within this time may change again without a new date, so its hash is not cached."""
+"""A file may change again this soon without a new date, so its hash is not cached."""
 
 IDENTITY = "identity.json"
-"""The file in a folder that says what the folder is. It is no part of the contents."""
+"""The file with a folder's identity. It is no part of the folder's contents."""
 
-# What no loader of ours reads: words for people, and weights that are refused or passed over.
+# Files that our loaders don't read: documents, and weights that are refused or ignored.
 _UNREAD = frozenset(
     (
         ".md",
@@ -41,7 +41,7 @@ _UNREAD = frozenset(
         ".pdf",
     )
 )
-# The one folder below a model's that transformers reads.
+# The one subfolder that transformers reads.
 _TEMPLATES = "additional_chat_templates"
 
 
@@ -52,7 +52,7 @@ def identity_of(value: object) -> str:
 
 
 def folder_contents(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a model or adapter folder that is read: weights, tokenizer, config, code."""
+    """SHA-256 of each file of a model or adapter: weights, tokenizer, config, code."""
     files = [*folder.iterdir(), *(folder / _TEMPLATES).glob("*.jinja")]
     return {
         str(file.relative_to(folder)): file_sha256(file) for file in sorted(files) if _is_read(file)
@@ -65,22 +65,19 @@ def _is_read(file: Path) -> bool:
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 (hex) of a file. Raises OSError where it can't be read."""
-    about = file.stat()
-    if about.st_size <= SMALL:
+    """SHA-256 (hex) of a file. Raises OSError if it can't be read."""
+    status = file.stat()
+    if status.st_size <= SMALL:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     path = str(file.resolve())
-    key = [path, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
-    entry = (
-        cache_folder()
-        / "hashes"
-        / f"{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
-    )
+    key = [path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    entry = cache_folder() / "hashes" / f"{name}.json"
     if (known := _cached(entry, key)) is not None:
         return known
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if time.time() - max(about.st_mtime, about.st_ctime) > SETTLED_S:
+    if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S:
         _cache(entry, key, digest)
     return digest
 
@@ -95,7 +92,7 @@ def _cached(entry: Path, key: list[object]) -> str | None:
 
 
 def _cache(entry: Path, key: list[object], digest: str) -> None:
-    """A cache that can't be written costs time and nothing else."""
+    """Keep a hash. A cache that can't be written only costs time."""
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         write_whole(entry, json.dumps({"key": key, "sha256": digest}))

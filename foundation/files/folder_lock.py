@@ -1,4 +1,4 @@
-"""One process at a time at work in a folder. The kernel drops the lock with its owner, however that ends."""
+"""Locks a folder for one process. The kernel drops the lock when its owner ends."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from foundation.errors import BadInput
 from foundation.files.atomic_write import sweep
 
 FILE = ".lock"
-# Somebody who only looks whether the folder is free holds the lock for some microseconds.
+# `check_free` of another process holds the lock for some microseconds.
 _TRIES, _PAUSE_S = 10, 0.02
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a folder: the process, its machine, and since when (ISO 8601, with the zone)."""
+    """The holder of a folder: process, machine, and start (ISO 8601 with the time zone)."""
 
     pid: int
     host: str
@@ -31,7 +31,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises BadInput that names the process which holds it already."""
+    """Hold the folder for this process. Raises BadInput that names another holder."""
     descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _lock(descriptor, fcntl.LOCK_EX):
@@ -48,7 +48,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_free(folder: Path) -> None:
-    """Raises BadInput where a process is at work in the folder. Leaves nothing behind, so the folder may be read-only."""
+    """Raises BadInput if a process is at work in the folder, which may be read-only."""
     try:
         descriptor = os.open(folder / FILE, os.O_RDONLY)
     except FileNotFoundError:
@@ -75,6 +75,6 @@ def _busy(folder: Path, descriptor: int) -> BadInput:
     try:
         holder = msgspec.json.decode(os.pread(descriptor, 1000, 0), type=Holder)
         who = f"process {holder.pid} on {holder.host} has been at work in it since {holder.since}"
-    except msgspec.DecodeError:  # it is just about to write who it is
+    except msgspec.DecodeError:  # it has not written its name yet
         who = "another process is at work in it"
     return BadInput(f"{folder}: {who}; wait until it ends, or stop it")

@@ -1,4 +1,4 @@
-"""A JSON object from a file that somebody else wrote."""
+"""Reads a JSON object from a file that another program wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from foundation.errors import BadInput
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """What the file holds. Raises FileNotFoundError, and BadInput where it can't be read or holds anything but an object."""
+    """The file's object. Raises FileNotFoundError, and BadInput for anything but a JSON object."""
     try:
         parsed = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -23,5 +23,5 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def object_if_there(file: Path) -> dict[str, Any]:
-    """The same; an empty one where there is no such file."""
+    """The file's object; an empty one if the file is missing."""
     return read_object(file) if file.is_file() else {}

@@ -1,8 +1,8 @@
 """Temporary folders that die with their owner: `with scratch() as folder`.
 
-A folder has a lock beside it, which its owner holds until it ends, however it ends. What a dead owner
-left is swept by its successor: processes that work in the folder, then the folder. Nothing else is
-touched: a folder whose lock is held or another user's, or that has none, is not ours to remove.
+Each folder has a lock beside it, which its owner holds until it ends, however it ends. The next
+process sweeps what a dead owner left: first the processes that work in the folder, then the folder.
+It leaves alone a folder without a lock, with a held lock, or of another user.
 
 Standard library only, since `serve.supervisor` runs on nothing else.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 
 PREFIX = "tunedyno-"
 LOCK = ".lock"
-# A socket's path has 107 characters at most, of which vLLM's own part is 37.
+# A socket's path has at most 107 characters; vLLM's own part takes 37.
 _LONGEST_ROOT = 50
 _PATIENCE_S = 5.0
 # `serve.supervisor` takes 7 seconds at most to end its command and what that shares.
@@ -32,8 +32,9 @@ _TO_END_S = 8.0
 
 @contextmanager
 def scratch(root: Path | None = None) -> Iterator[Path]:
-    """A new folder below `root` (default: the system's folder for temporary files), gone when this
-    ends; what owners that died have left there goes first.
+    """A new folder below `root` (default: the system's temporary folder), removed at the end.
+
+    First removes what dead owners left below `root`.
     """
     root = root or temporary_root()
     sweep_dead(root)
@@ -50,7 +51,7 @@ def scratch(root: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def own_temporary_files() -> Iterator[Path]:
-    """All temporary files of this process and of its children lie in a folder that is swept."""
+    """Puts all temporary files of this process and its children into a scratch folder."""
     before = os.environ.get("TMPDIR")
     with scratch() as folder:
         os.environ["TMPDIR"], tempfile.tempdir = str(folder), None
@@ -64,7 +65,7 @@ def own_temporary_files() -> Iterator[Path]:
 
 
 def temporary_root() -> Path:
-    """Where temporary files go: $TMPDIR, unless its path is too long for a socket."""
+    """The folder for temporary files: $TMPDIR, unless its path is too long for a socket."""
     root = Path(tempfile.gettempdir()).resolve()
     return (
         root if len(str(root)) <= _LONGEST_ROOT or not os.access("/tmp", os.W_OK) else Path("/tmp")
@@ -74,12 +75,12 @@ def temporary_root() -> Path:
 def sweep_dead(root: Path) -> None:
     """Remove the folders below `root` whose owner is dead, and end the processes in them.
 
-    They are asked first: each warden there has more to clear away than what lies in the folder.
+    Sends SIGTERM first: each supervisor there has more to clear away than the folder.
     """
     for path in root.glob(f"{PREFIX}{'[0-9a-f]' * 8}{LOCK}"):
         with contextlib.suppress(OSError):  # another user's, or this filesystem knows no locks
             if (lock := _lock(path)) is not None:
-                if os.fstat(lock).st_uid == os.geteuid():  # anybody may put a lock into /tmp
+                if os.fstat(lock).st_uid == os.geteuid():  # anybody can put a lock into /tmp
                     folder = path.with_suffix("")
                     _signal(folder, signal.SIGTERM, _TO_END_S)
                     sweep(folder)
@@ -94,24 +95,24 @@ def sweep(folder: Path) -> None:
 
 
 def _signal(folder: Path, number: signal.Signals, patience: float) -> None:
-    """Send each process in the folder a signal, once, and wait until all are gone: `patience` seconds at most."""
-    told: set[int] = set()
+    """Send each process in the folder a signal once; wait at most `patience` seconds for all."""
+    signalled: set[int] = set()
     deadline = time.monotonic() + patience
     while (pids := set(processes_in(folder))) and time.monotonic() < deadline:
-        for pid in pids - told:
+        for pid in pids - signalled:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        told |= pids
+        signalled |= pids
         time.sleep(0.01)
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Other processes that work in the folder, as far as this user may see. None without /proc."""
-    inside = str(folder.parent.resolve() / folder.name)  # where a link leads is not ours
+    """Other processes that work in the folder and that this user may see; none without /proc."""
+    inside = str(folder.parent.resolve() / folder.name)  # a link's target is not ours
     pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # another user's, or gone meanwhile
-            # A folder that was removed while a process is in it has " (deleted)" behind its name.
+            # The kernel appends " (deleted)" to the name of a removed folder.
             at = str((entry / "cwd").readlink()).removesuffix(" (deleted)")
             if (at == inside or at.startswith(f"{inside}/")) and int(entry.name) != os.getpid():
                 pids.append(int(entry.name))
@@ -120,20 +121,15 @@ def processes_in(folder: Path) -> list[int]:
 
 def _is_zombie(pid: int) -> bool:
     with contextlib.suppress(OSError):
-        return (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="utf-8", errors="replace")
-            .rpartition(")")[2]
-            .split()[0]
-            == "Z"
-        )
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return status.rpartition(")")[2].split()[0] == "Z"
     return True
 
 
 def _locked(root: Path) -> tuple[int | None, Path]:
-    """A lock of our own, and the folder, not made yet, that goes with it.
+    """A new lock, and the path of its folder, which does not exist yet.
 
-    No lock where the filesystem knows none; then nobody sweeps the folder but its owner.
+    None for the lock if the filesystem has no locks; then only its owner sweeps the folder.
     """
     while True:
         folder = root / f"{PREFIX}{secrets.token_hex(4)}"
@@ -149,8 +145,10 @@ def _locked(root: Path) -> tuple[int | None, Path]:
 
 
 def _lock(path: Path) -> int | None:
-    """The file's lock, held until its descriptor is closed. None where another process has it, or
-    has removed the file. Raises OSError where it can't be locked at all.
+    """The descriptor that holds the file's lock until it is closed.
+
+    None if another process holds the lock or has removed the file. Raises OSError if the
+    filesystem has no locks.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

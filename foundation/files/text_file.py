@@ -1,4 +1,4 @@
-"""A file's text: UTF-8, or the encoding that a person names. A file that is no text is named by its first bytes."""
+"""Reads a text file in UTF-8 or a named encoding; recognizes other kinds by their first bytes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _MARKS = {
 
 
 def read_text(file: Path, encoding: str | None = None, *, key: str | None = "data.encoding") -> str:
-    """The whole text without its byte order mark, line ends as they stand.
+    """The whole text without its byte order mark; line ends stay.
 
-    `encoding` is the name of a Python codec; None means UTF-8. `key` is where a person may name it,
-    None where that is nowhere. Raises BadInput that names file and line, and says what the file is
-    where its first bytes tell.
+    `encoding`: the name of a Python codec; None means UTF-8.
+    `key`: the setting that names the encoding, for errors; None if there is no such setting.
+    Raises BadInput that names file and line, or the kind of a file that is no text.
     """
     raw = _bytes(file)
     marked = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), None)
@@ -73,7 +73,7 @@ def _remedy(key: str | None, encoding: str) -> str:
 
 
 def check_encoding(name: str) -> str:
-    """The name of a text encoding. Raises ValueError where Python knows none of that name."""
+    """The name of a text encoding. Raises ValueError if Python does not know it."""
     try:
         "a".encode(name)
     except (LookupError, ValueError):

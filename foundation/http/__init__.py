@@ -1,1 +1,1 @@
-"""Where an API answers, and how every part of dyno connects to it."""
+"""The address of an API, and how every part of dyno connects to it."""

@@ -1,6 +1,7 @@
-"""aiohttp as every part of dyno uses it: one place for an endpoint's headers, certificates, unix socket and proxy.
+"""Opens aiohttp sessions with an endpoint's headers, certificates, unix socket and proxy.
 
-Redirects are never followed here: who follows one decides what the other host may be sent (`loadgen.sending.readiness`).
+Sessions never follow redirects by themselves: `loadgen.sending.readiness` decides what another
+host may receive.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from foundation.errors import BadInput
 from foundation.http.connections import KEEP_ALIVE_S, proxy_of
 from foundation.http.endpoint import Endpoint, merged_headers
 
-# A long header that nobody needs fails no answer. Answers come as they are: what is packed can't be stamped piece by piece.
+# A long header that nobody needs must not fail an answer. Answers must come uncompressed: pieces of
+# a compressed stream can't be stamped.
 _LONGEST_HEADER = 64 * 1024
 _OURS = {"User-Agent": "tunedyno", "Accept-Encoding": "identity"}
 
@@ -26,7 +28,7 @@ def open_session(
     accept: str = "*/*",
     trace: Sequence[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
-    """A session for one endpoint, without a limit on connections; its requests go to an `address`."""
+    """A session for one endpoint without a limit on connections; send requests to `address`."""
     proxy, socket = proxy_of(endpoint), endpoint.unix_socket
     connector = (
         aiohttp.UnixConnector(socket, limit=0, keepalive_timeout=KEEP_ALIVE_S)
@@ -48,12 +50,12 @@ def open_session(
 
 
 def address(endpoint: Endpoint, target: str) -> URL:
-    """A target of the endpoint as aiohttp takes it: encoded already, so that nothing of it is written otherwise."""
+    """A target of the endpoint for aiohttp, marked as encoded: aiohttp must not change it."""
     return URL(endpoint.url(target), encoded=True)
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext | bool:
-    """Raises BadInput where `ca_file` can't be read."""
+    """The TLS setting of a connector. Raises BadInput if `ca_file` can't be read."""
     if endpoint.insecure:
         return False
     if endpoint.ca_file is None:

@@ -1,4 +1,4 @@
-"""How clients get to an endpoint: straight or through a proxy, and how long they keep an idle connection."""
+"""How clients connect: directly or through a proxy, and how long they keep idle connections."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from foundation.errors import BadInput
 from foundation.http.endpoint import Endpoint
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# A connection idle for longer is not used again: uvicorn closes at 5 s, and a request that crosses the close is lost.
 KEEP_ALIVE_S = 3.0
+"""The longest idle time of a reused connection.
+
+uvicorn closes idle connections after 5 s, and a request that meets the close is lost.
+"""
 # A server that is ready generates one token within this time.
 TOKEN_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy of the environment: `variable` names it, `url` is without user and password."""
+    """A proxy from the environment variable `variable`; `url` lacks user and password."""
 
     variable: str
     url: str
@@ -27,9 +30,9 @@ class Proxy:
 
 
 def proxy_of(endpoint: Endpoint) -> Proxy | None:
-    """The proxy that HTTP_PROXY or HTTPS_PROXY names for an endpoint, unless NO_PROXY excepts it; never one for this machine.
+    """The proxy that HTTP_PROXY or HTTPS_PROXY names for an endpoint; None if NO_PROXY excepts it.
 
-    Raises BadInput for one that is no HTTP proxy.
+    This machine never gets a proxy. Raises BadInput for anything but an HTTP proxy.
     """
     url = urlsplit(endpoint.base_url)
     named = getproxies().get(url.scheme)
@@ -40,7 +43,8 @@ def proxy_of(endpoint: Endpoint) -> Proxy | None:
     credentials, at, host = proxy.netloc.rpartition("@")
     if proxy.scheme not in ("http", "https"):
         raise BadInput(
-            f"{variable}: {proxy.scheme}://{host} is no HTTP proxy; write http://HOST:PORT, or add the API to NO_PROXY"
+            f"{variable}: {proxy.scheme}://{host} is no HTTP proxy; "
+            "write http://HOST:PORT, or add the API to NO_PROXY"
         )
     user, _, password = credentials.partition(":")
     login = (unquote(user), unquote(password)) if at else (None, None)

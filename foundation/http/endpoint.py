@@ -1,4 +1,4 @@
-"""Where a variant answers and how it is asked: what `serve` hands out and `loadgen` sends to."""
+"""A variant's API: its address, model name, headers and secrets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from foundation.secrets import Mask
 
 ADDRESS = r"^(https?|http\+unix)://"
-"""How the address of an API begins; behind `http+unix://` stands the socket's path, percent-encoded."""
+"""Begins an API's address; the percent-encoded path of a socket follows `http+unix://`."""
 
-# What may stand in a path or query as it is; "%" too, since an address is percent-encoded already.
+# Characters that stay in a path or query; "%" too, since an address is percent-encoded already.
 _AS_IT_IS = "/%:@!$&'()*+,;=~?{}"
 _ENDS: dict[str, Literal["chat", "completions"] | None] = {
     "/chat/completions": "chat",
@@ -27,7 +27,7 @@ _OTHER_APIS = ("/responses", "/embeddings", "/messages", "/generate", "/api/chat
 
 @dataclass(frozen=True)
 class Form:
-    """How an API's request bodies differ from the usual ones: fields to leave out, to rename, and to add.
+    """How an API's request bodies differ from the usual: fields to omit, to rename, and to add.
 
     A dot leads into a field: "stream_options.include_usage".
     """
@@ -37,34 +37,36 @@ class Form:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The body in this form. What is added replaces what was there."""
-        made = dict(body)
+        """The body in this form. Added fields replace existing ones."""
+        changed = dict(body)
         if self == USUAL:
-            return made
+            return changed
         for name in self.omit:
             outer, _, inner = name.partition(".")
             if not inner:
-                made.pop(outer, None)
-            elif isinstance(fields := made.get(outer), Mapping):
-                made[outer] = {key: value for key, value in fields.items() if key != inner}
-        return {self.rename.get(name, name): value for name, value in made.items()} | dict(
-            self.extra
-        )
+                changed.pop(outer, None)
+            elif isinstance(fields := changed.get(outer), Mapping):
+                changed[outer] = {key: value for key, value in fields.items() if key != inner}
+        renamed = {self.rename.get(name, name): value for name, value in changed.items()}
+        return {**renamed, **self.extra}
 
 
 USUAL = Form()
-"""Nothing left out, renamed or added."""
+"""The form without changes."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible API that serves one variant, and everything that a client must know to ask it.
+    """An OpenAI-compatible API that serves one variant, with everything a client needs.
 
-    `base_url` has no slash at its end, no user and no query; the paths of the API follow it. `model` is the name the server
-    knows the variant by. `query` goes with every request ("api-version=1"), `more_headers` too. `ca_file`: the certificates
-    that sign the server's own; `insecure`: its certificate is not checked. `secrets` maps what nobody may read to what stands in
-    its place; `is_keyed` says that requests carry one. `notes` say how this API is asked otherwise than the others. What may be
-    secret is not in `repr`.
+    `base_url`: without a slash at its end, user or query; the API's paths follow it.
+    `model`: the server's name for the variant.
+    `query` ("api-version=1") and `more_headers` go with every request.
+    `ca_file`: certificates that sign the server's own. `insecure`: don't check its certificate.
+    `form`: how request bodies differ from the usual.
+    `secrets`: maps each secret to the text that replaces it.
+    `notes`: how requests to this API differ from others.
+    `repr` shows nothing that may be secret.
     """
 
     variant: str
@@ -81,12 +83,12 @@ class Endpoint:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The key's header and the others, which may replace it."""
+        """The header with the key, and `more_headers`, which may replace it."""
         return merged_headers(
             {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}, self.more_headers
         )
 
-    # Needed for every request.
+    # Cached: every request needs them.
     @cached_property
     def _path(self) -> str:
         return urlsplit(self.base_url).path
@@ -97,20 +99,20 @@ class Endpoint:
 
     @property
     def unix_socket(self) -> str | None:
-        """The path of the socket behind `http+unix://`."""
+        """The socket's path in an `http+unix://` address; None for other addresses."""
         url = urlsplit(self.base_url)
         return unquote(url.netloc) if url.scheme == "http+unix" else None
 
     def target(self, path: str) -> str:
-        """What stands in the request line for a path below the base: "/v1/models?api-version=1"."""
+        """The target in the request line for an API path: "/v1/models?api-version=1"."""
         return self._path + path + self._query
 
     def beside(self, path: str) -> str:
-        """The same for a path of the server that is not the API's, such as "/metrics"."""
+        """The target for a path outside the API, such as "/metrics"."""
         return re.sub(r"/v1$", "", self._path) + path + self._query
 
     def url(self, target: str) -> str:
-        """The whole address of a target, for a client that takes those; a unix socket's host is "localhost"."""
+        """The whole address of a target; a unix socket's host is "localhost"."""
         url = urlsplit(self.base_url)
         return (
             f"http://localhost{target}"
@@ -120,29 +122,33 @@ class Endpoint:
 
     @property
     def is_keyed(self) -> bool:
-        """Whether its server lets in only those who know something: its answers are nobody else's business."""
+        """Whether requests carry secrets, so that the server's answers are confidential."""
         return bool(self.headers or self.secrets)
 
     @cached_property
     def redacted(self) -> Mask:
-        """Takes the secrets out of a text, such as what a server says of a wrong key."""
+        """Removes the secrets from a text, such as a server's error about a wrong key."""
         return Mask(self.secrets)
 
     @cached_property
     def redacted_answer(self) -> Mask:
-        """The same for what a model says, which is scored: words and numbers stay."""
+        """Removes the secrets from a model's answer; words and numbers stay for the scorer."""
         return Mask(self.secrets, whole=True)
 
 
 def merged_headers(*parts: Mapping[str, str]) -> dict[str, str]:
-    """Headers of which later ones replace earlier ones, whatever the case of their names."""
+    """All headers; later ones replace earlier ones of the same name in any case."""
     by_name = {name.lower(): (name, value) for part in parts for name, value in part.items()}
     return dict(by_name.values())
 
 
 @dataclass(frozen=True)
 class Address:
-    """What an address says; user and password are still percent-encoded. `api` is the one whose whole endpoint it named."""
+    """The parts of an address.
+
+    `user` and `password` are percent-encoded.
+    `api`: the API if the address was a whole endpoint (".../chat/completions").
+    """
 
     base_url: str
     query: str = ""
@@ -152,7 +158,7 @@ class Address:
 
 
 def read_address(url: str) -> Address:
-    """Take an address apart: its base, or a whole endpoint below it, a slash at its end or not. Raises ValueError."""
+    """The parts of a base address or of a whole endpoint. Raises ValueError."""
     if not re.match(ADDRESS, url):
         raise ValueError("write the API's address, such as http://127.0.0.1:8000/v1")
     try:
@@ -171,7 +177,8 @@ def read_address(url: str) -> Address:
     for end in _OTHER_APIS:
         if path.endswith(end):
             raise ValueError(
-                f"{end} is another API; dyno asks /chat/completions or /completions: write the address before it"
+                f"{end} is another API; dyno asks /chat/completions or /completions: "
+                "write the address before it"
             )
     end = next((end for end in _ENDS if path.endswith(end)), "")
     user, colon, password = credentials.partition(":")

@@ -1,1 +1,1 @@
-"""Models and adapters on disk: folders, weights, tokenizers and chat templates, checked before they are used."""
+"""Models and adapters on disk: folders, weights, tokenizers and chat templates, and their checks."""

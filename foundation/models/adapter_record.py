@@ -1,4 +1,4 @@
-"""`tunedyno.json`: what training wrote down beside the adapter that it made."""
+"""`tunedyno.json`: the record that training writes beside its adapter."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ FILE = "tunedyno.json"
 
 
 def base_fingerprint(adapter: Path) -> str | None:
-    """`ModelRef.fingerprint` of the base that it was trained on; None where nobody wrote it down."""
+    """`ModelRef.fingerprint` of the adapter's base; None if there is no record of it."""
     fingerprint = _section(adapter, "base").get("fingerprint")
     return fingerprint if isinstance(fingerprint, str) else None
 
 
 def prompt_style(adapter: Path) -> tuple[str | None] | None:
-    """The prompt style that it was trained in, in a tuple (None in it: the data's own words); None where nobody wrote it down."""
+    """The prompt style of training, in a tuple; None if there is no record of it.
+
+    None in the tuple stands for training without a style.
+    """
     if not (config := _section(adapter, "config")):
         return None
     style = config.get("prompt")

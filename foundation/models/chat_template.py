@@ -1,4 +1,4 @@
-"""A model's chat template at work: what a server is sent, and the answer behind it, as text and as tokens."""
+"""Applies a model's chat template: prompts and answers as text and as tokens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from foundation.errors import BadInput
 
 _NOT_RENDERED = frozenset({"role", "content", "tool_call_id"})
 _ANCHORS = ("\n", "a", ":", " x")
-"""Texts to put before an answer that is tokenized without its prompt: one that no token joins with the answer's beginning."""
+"""Texts to put before an answer that is tokenized alone; no token may span the border."""
 
 
 def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tuple[str, str]:
-    """The question up to where the answer begins, and question and answer, both as the chat template words them.
+    """The prompt up to the answer, and prompt with answer, both as the chat template renders them.
 
-    Raises BadInput where the template refuses the messages, or leaves out something that they hold.
+    Raises BadInput if the template refuses the messages or drops a part of them.
     """
     question, answer = render(example, style), example.answer
     prompt = worded(example, question, tokenizer, opening=True)
@@ -32,8 +32,9 @@ def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
     for message in question:
         if _is_left_out(example, message, question, tokenizer, prompt):
             raise BadInput(
-                f"{example.where}: the model's chat template leaves out what the {message['role']} says "
-                f"({message['content'].strip()[:40]!r}); use a template that words it"
+                f"{example.where}: the model's chat template leaves out what the "
+                f"{message['role']} says ({message['content'].strip()[:40]!r}); "
+                "use a template that words it"
             )
     if example.tools and prompt == _attempt(example, question, tokenizer, opening=True, tools=()):
         raise BadInput(f"{example.where}: {_leaves_out('tools')}")
@@ -43,18 +44,22 @@ def templated(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
 def worded(
     example: Example, messages: Sequence[Message], tokenizer: Any, *, opening: bool = False
 ) -> str:
-    """Messages in the words of the chat template; `opening` adds the beginning of the assistant's turn. Raises BadInput."""
+    """Messages as the chat template renders them. Raises BadInput.
+
+    `opening` adds the beginning of the assistant's turn.
+    """
     return _attempt(example, messages, tokenizer, opening=opening, tools=example.tools)
 
 
 def tokens_in_place(
     tokenizer: Any, texts: Sequence[tuple[str, str, str]]
 ) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each prompt, and of the answer as it is tokenized behind that prompt; each text is (where, prompt, answer).
+    """Token ids of each prompt, and of its answer as tokenized behind that prompt.
 
-    A tokenizer that marks the beginning of a text with a space (SentencePiece) would put one before an answer that it gets
-    alone. Where one token spans the border, which a server has there too, the answer's tokens are those behind a text that
-    it doesn't join with. Raises BadInput where it joins the answer with whatever stands before it.
+    Each text is (where, prompt, answer). SentencePiece marks the beginning of a text with a space,
+    so it would put one before an answer alone. If one token spans the border, as on a server, the
+    answer's tokens are those behind an anchor text that no token joins with the answer. Raises
+    BadInput if a token joins the answer with every anchor.
     """
     if not texts:
         return []
@@ -80,7 +85,8 @@ def _apart(tokenizer: Any, where: str, answer: str) -> list[int]:
             ids: list[int] = both[len(before) :]
             return ids
     raise BadInput(
-        f"{where}: the tokenizer joins {answer[:40]!r} with whatever stands before it, so it can't be learned as it is served"
+        f"{where}: the tokenizer joins {answer[:40]!r} with whatever stands before it, "
+        "so it can't be learned as it is served"
     )
 
 
@@ -106,7 +112,7 @@ def _attempt(
 
 
 def _same(example: Example, messages: Sequence[Message], tokenizer: Any, whole: str) -> bool:
-    """Whether the template words these messages as it worded the whole; one that refuses them does not."""
+    """Whether the template renders the messages to `whole`; False if it refuses them."""
     try:
         return worded(example, messages, tokenizer) == whole
     except BadInput:
@@ -116,9 +122,9 @@ def _same(example: Example, messages: Sequence[Message], tokenizer: Any, whole: 
 def _is_left_out(
     example: Example, message: Message, question: Sequence[Message], tokenizer: Any, prompt: str
 ) -> bool:
-    """Whether the prompt is the same without the text of a message; templates may word part of it otherwise."""
-    said = message["content"].strip()
-    if not said or (message["role"] in ("user", "assistant") and said in prompt):
+    """Whether the prompt stays the same without a message's text, which templates may change."""
+    text = message["content"].strip()
+    if not text or (message["role"] in ("user", "assistant") and text in prompt):
         return False
     without = [{**each, "content": ""} if each is message else each for each in question]
     try:
@@ -128,7 +134,7 @@ def _is_left_out(
 
 
 def _kept(message: Message) -> set[str]:
-    """Keys whose text must show in what the template makes. A tool's name only repeats its call's."""
+    """Keys whose text must show in the rendered prompt. A tool's name only repeats its call's."""
     return set(message) - _NOT_RENDERED - ({"name"} if message["role"] == "tool" else set())
 
 

@@ -1,8 +1,8 @@
-"""Whether a model folder is whole, and its files hold what its `config.json` says.
+"""Checks that a model folder is complete and that its files agree with its `config.json`.
 
-transformers fills what is missing with random numbers and a warning, and loads an adapter that was
-left in the folder; vLLM reads other files than transformers does where there are several. Only
-headers are read, and output heads that should be the embeddings.
+transformers fills missing weights with random numbers and a warning, and loads an adapter that
+lies in the folder. With several weight files, vLLM reads others than transformers. The checks
+read headers only, and output heads that must equal the embeddings.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ITS_OWN = "put the config.json there that the weights were saved with"
 
 
 def check_checkpoint(model: ModelRef) -> None:
-    """Raises BadInput, one line with file and remedy, for a folder that can't be what it says it is."""
+    """Raises BadInput, with file and remedy, for a folder that contradicts itself."""
     _check_settings(model.path)
     check_leftovers(model.path)
     _check_index(model.path)
@@ -60,11 +60,12 @@ def check_checkpoint(model: ModelRef) -> None:
 
 
 def check_leftovers(folder: Path) -> None:
-    """Raises BadInput for files that make transformers or vLLM load something else than the weights."""
+    """Raises BadInput for files that transformers or vLLM would load besides the weights."""
     if (folder / "adapter_config.json").is_file():
         raise BadInput(
-            f"{folder}: holds adapter_config.json beside the model, and transformers would load that adapter into it; "
-            "move the adapter's files to a folder of their own, and name that as adapter or merge"
+            f"{folder}: holds adapter_config.json beside the model, and transformers would load "
+            "that adapter into it; move the adapter's files to a folder of their own, "
+            "and name that as adapter or merge"
         )
     if (folder / "model.safetensors.index.json").is_file():
         return
@@ -72,12 +73,13 @@ def check_leftovers(folder: Path) -> None:
     others = [file.name for file in sorted(folder.glob("*.safetensors")) if file != whole]
     if whole.is_file() and others:
         raise BadInput(
-            f"{folder}: holds {others[0]} beside model.safetensors, and vLLM would load it too or instead; move it elsewhere"
+            f"{folder}: holds {others[0]} beside model.safetensors, "
+            "and vLLM would load it too or instead; move it elsewhere"
         )
 
 
 def _check_settings(folder: Path) -> None:
-    """The settings that transformers and vLLM read are whole."""
+    """Raises BadInput for broken settings that transformers and vLLM read."""
     for name in _SETTINGS:
         try:
             object_if_there(folder / name)
@@ -86,7 +88,7 @@ def _check_settings(folder: Path) -> None:
 
 
 def _check_index(folder: Path) -> None:
-    """Every tensor of `model.safetensors.index.json` is in the file that it names, and every part is there."""
+    """Raises BadInput if `model.safetensors.index.json` disagrees with the weight files."""
     file = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         return
@@ -113,7 +115,7 @@ def _part(folder: Path, index: Path, part: str) -> Shapes:
 
 
 def _check_numbering(folder: Path) -> None:
-    """Parts that count themselves, `model-00001-of-00003.safetensors`, are all there."""
+    """Raises BadInput if a numbered part (`model-00001-of-00003.safetensors`) is missing."""
     for file in folder.glob("*.safetensors"):
         if (numbered := re.fullmatch(r"(.+-)(\d+)(-of-)(\d+)(\.safetensors)", file.name)) is None:
             continue
@@ -125,13 +127,12 @@ def _check_numbering(folder: Path) -> None:
 
 
 def _contradictions(model: ModelRef, shapes: Shapes) -> Iterator[str]:
-    """Where the tensors differ from the settings, in words that follow the folder's name."""
+    """Contradictions between tensors and settings; each text follows the folder's name."""
     about = model.config()
     nested = about.get("text_config")
     settings: Mapping[str, Any] = nested if isinstance(nested, dict) else about
-    if settings is about and not about.get(
-        "is_encoder_decoder"
-    ):  # models of several parts have several lists of layers
+    # Composite models have several lists of layers.
+    if settings is about and not about.get("is_encoder_decoder"):
         yield from _layers(about, shapes)
     if about.get("model_type") in _PLAIN and "quantization_config" not in about:
         yield from _widths(about, shapes)
@@ -154,24 +155,30 @@ def _layers(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         return
     key, count = next(iter(counts.items()))
     if (gap := next((i for i in range(count) if i not in layers), None)) is not None:
-        yield f"config.json: {key} is {count}, and the weight files have no {longest}.{gap}; {_AGAIN}"
+        yield (
+            f"config.json: {key} is {count}, and the weight files have no {longest}.{gap}; {_AGAIN}"
+        )
     drafts = any(_DRAFT.search(name) for name in about)
     if (last := max(layers)) >= count and not drafts:
         yield (
-            f"config.json: {key} is {count}, and the weight files have {longest}.{last} too; write {key}: {last + 1}, or {_AGAIN}"
+            f"config.json: {key} is {count}, and the weight files have {longest}.{last} too; "
+            f"write {key}: {last + 1}, or {_AGAIN}"
         )
 
 
 def _lost(name: str, layers: Mapping[int, set[str]]) -> Iterator[str]:
-    """Tensors that one layer lacks, where all layers are built alike."""
+    """Tensors that one layer lacks, in a model whose layers are all alike."""
     union = set().union(*layers.values())
     for number, rests in sorted(layers.items()):
         if lost := sorted(union - rests):
-            yield f"its weight files have no {name}.{number}.{lost[0]}, which other layers have; {_AGAIN}"
+            yield (
+                f"its weight files have no {name}.{number}.{lost[0]}, "
+                f"which other layers have; {_AGAIN}"
+            )
 
 
 def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
-    """The matrices of a plain model, by the settings they follow from."""
+    """Matrices of a plain model that contradict the sizes in its settings."""
     hidden, heads, inner = (
         about.get(k) for k in ("hidden_size", "num_attention_heads", "intermediate_size")
     )
@@ -192,10 +199,12 @@ def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     }
     for name in filter(_LAYER.fullmatch, shapes):
         place = ".".join(name.split(".")[-3:-1])
-        wanted = expected.get(place) if name.endswith(".weight") else None
-        if wanted and shapes[name] != wanted:
-            by_config, by_file = (" x ".join(map(str, shape)) for shape in (wanted, shapes[name]))
-            yield f"config.json: by it {name} is {by_config}, and the file has {by_file}; {_ITS_OWN}"
+        shape = expected.get(place) if name.endswith(".weight") else None
+        if shape and shapes[name] != shape:
+            by_config, by_file = (" x ".join(map(str, each)) for each in (shape, shapes[name]))
+            yield (
+                f"config.json: by it {name} is {by_config}, and the file has {by_file}; {_ITS_OWN}"
+            )
 
 
 def _embeddings(
@@ -211,21 +220,28 @@ def _embeddings(
     if "quantization_config" not in about and len(shapes[inputs]) == 2:
         rows, width = shapes[inputs]
         if isinstance(vocabulary, int) and rows != vocabulary:
-            yield f"config.json: vocab_size is {vocabulary}, and {inputs} has {rows} rows; write vocab_size: {rows}"
+            yield (
+                f"config.json: vocab_size is {vocabulary}, and {inputs} has {rows} rows; "
+                f"write vocab_size: {rows}"
+            )
         if (head := shapes.get("lm_head.weight")) and head[0] != rows:
             yield f"{inputs} has {rows} rows and lm_head.weight {head[0]}; {_AGAIN}"
         other = "word_embed_proj_dim" in settings or "embedding_size" in settings
         if isinstance(hidden, int) and width != hidden and not other:
-            yield f"config.json: hidden_size is {hidden}, and {inputs} has {width} columns; {_ITS_OWN}"
+            yield (
+                f"config.json: hidden_size is {hidden}, and {inputs} has {width} columns; "
+                f"{_ITS_OWN}"
+            )
     tied = about.get("tie_word_embeddings", settings.get("tie_word_embeddings"))
     if tied is True and _HEADS[0] in shapes and not _equal(model, inputs, _HEADS[0]):
         yield (
-            f"config.json: tie_word_embeddings is true, and the weight files have another lm_head.weight than {inputs}; "
-            "write tie_word_embeddings: false"
+            "config.json: tie_word_embeddings is true, and the weight files have another "
+            f"lm_head.weight than {inputs}; write tie_word_embeddings: false"
         )
     if tied is False and not any(name.endswith(_HEADS) for name in shapes):
         yield (
-            f"config.json: tie_word_embeddings is false, and the weight files have no lm_head.weight; write true, or {_AGAIN}"
+            "config.json: tie_word_embeddings is false, and the weight files have no "
+            f"lm_head.weight; write true, or {_AGAIN}"
         )
 
 

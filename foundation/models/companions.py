@@ -1,4 +1,4 @@
-"""The files that go with a model's weights wherever they go: tokenizer, chat template, generation config, code."""
+"""Copies the files that belong to a model's weights: tokenizer, template, settings, code."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from foundation.files.atomic_write import write_whole
 from foundation.models.template_file import FILE, read_template
 
 _TOKENIZER = (
-    "tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken",
-    "chat_template*", "*.jinja", "additional_chat_templates/*.jinja",
+    "tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json",
+    "*.model", "*.tiktoken", "chat_template*", "*.jinja", "additional_chat_templates/*.jinja",
 )  # fmt: skip
-"""What a tokenizer is made of, its chat templates included."""
+"""A tokenizer's files and its chat templates."""
 
 _COMPANIONS = (
     *_TOKENIZER,
@@ -28,17 +28,18 @@ _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 def copy_companions(source: Path, out: Path) -> None:
-    """Tokenizer, chat template, generation config, byte for byte: every variant must get the same tokens from a prompt.
+    """Copy tokenizer, chat template, generation config and code byte for byte.
 
-    What else lies in a model folder stays there: an adapter, or the state of a trainer, would be taken for a part of the model.
+    So every variant gets the same tokens from a prompt. Other files stay behind: an adapter or a
+    trainer's state would pass for a part of the model.
     """
     _copy(source, out, _COMPANIONS)
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
-    """Tokenizer and chat template alone: those that an adapter was trained with, where it has them.
+    """Copy tokenizer and chat template alone, such as those of an adapter's training.
 
-    One of both may have its template in `tokenizer_config.json`: that of `out` stays where `source` has none.
+    The template of `out`, which may be in `tokenizer_config.json`, stays if `source` has none.
     """
     template = read_template(source) or read_template(out)
     _copy(source, out, _TOKENIZER)

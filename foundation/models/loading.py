@@ -1,4 +1,4 @@
-"""Models and adapters, loaded whole or not at all: what a library only warns about is an error here."""
+"""Loads models and adapters whole or not at all: a library's warning is an error here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _ADAPTER_FILES = "adapter_*"
 
 
 def load_causal_lm(folder: Path, **options: Any) -> Any:
-    """The causal language model in a folder, as a server reads it: its own weights, and no adapter that lies beside them.
+    """The causal language model in a folder, without an adapter that lies beside it.
 
-    `options` go to transformers. Raises BadInput where a weight is missing, left over, or of another shape than the config
-    says: transformers would begin with random weights in its place.
+    `options` go to transformers. Raises BadInput for a weight that is missing, left over, or of
+    another shape than the config's: transformers would put random weights in its place.
     """
     from transformers import AutoModelForCausalLM
 
@@ -46,7 +46,7 @@ def load_causal_lm(folder: Path, **options: Any) -> Any:
 def load_adapter(model: Any, adapter: Path) -> Any:
     """`model` with a PEFT adapter on it, in evaluation mode.
 
-    Raises BadInput where the adapter lacks a weight that its config asks for: PEFT would leave it untrained.
+    Raises BadInput if the adapter lacks a weight of its config: PEFT would leave it untrained.
     """
     from peft import PeftConfig, PeftModel
 
@@ -56,41 +56,46 @@ def load_adapter(model: Any, adapter: Path) -> Any:
     names = getattr(model, "_checkpoint_conversion_mapping", {})
     if missing := wrapped.load_adapter(adapter, "default", key_mapping=names).missing_keys:
         raise BadInput(
-            f"{adapter}: {ADAPTER_CONFIG} asks for {listed(missing)}, which the weights lack; save the adapter again"
+            f"{adapter}: {ADAPTER_CONFIG} asks for {listed(missing)}, which the weights lack; "
+            "save the adapter again"
         )
     return wrapped.eval()
 
 
 def names_left_out(folder: Path) -> Callable[[str], bool]:
-    """Tells whether a name in a folder's weight files is one that the model's class passes over: masks, old buffers."""
+    """A test for names of weights that the model's class ignores: masks, old buffers."""
     model = _without_weights(folder)
-    passed_over = [
+    ignored = [
         *(model._keys_to_ignore_on_load_unexpected or ()),
         r"rotary_emb\.inv_freq",
         r"(^|\.)position_ids$",
     ]
-    return lambda name: any(re.search(pattern, name) for pattern in passed_over)
+    return lambda name: any(re.search(pattern, name) for pattern in ignored)
 
 
 def _check_shapes(folder: Path, trust_remote_code: bool) -> None:
-    """Raises BadInput for a weight of another shape than the config says: where it quantizes, transformers compares none."""
-    wanted = {
+    """Raises BadInput for a weight of another shape than the config's.
+
+    transformers itself compares no shapes while it quantizes.
+    """
+    expected = {
         name: tuple(tensor.shape)
         for name, tensor in _without_weights(folder, trust_remote_code).state_dict().items()
     }
     for name, shape in ModelRef(folder.name, None, folder).shapes().items():
-        if shape != wanted.get(name, shape):
-            _refuse(folder, [_mismatch(name, shape, wanted[name])], _DOES_NOT_FIT)
+        if shape != expected.get(name, shape):
+            _refuse(folder, [_mismatch(name, shape, expected[name])], _DOES_NOT_FIT)
 
 
-def _mismatch(name: str, stored: Iterable[int], wanted: Iterable[int]) -> str:
-    return f"{name} {tuple(stored)} (not {tuple(wanted)})"
+def _mismatch(name: str, stored: Iterable[int], expected: Iterable[int]) -> str:
+    return f"{name} {tuple(stored)} (not {tuple(expected)})"
 
 
 def _refuse(folder: Path, names: Collection[str], fault: str) -> None:
     if names:
         raise BadInput(
-            f"{folder}: its weight files {fault.format(listed(names))}; download the model, or save it, again"
+            f"{folder}: its weight files {fault.format(listed(names))}; "
+            "download the model, or save it, again"
         )
 
 
@@ -104,14 +109,17 @@ def _without_weights(folder: Path, trust_remote_code: bool = False) -> Any:
 
 
 def listed(names: Iterable[str]) -> str:
-    """The first name, and how many more there are."""
+    """The first name in order, and how many more there are."""
     first, *more = sorted(names)
     return f"{first} and {len(more)} more" if more else first
 
 
 @contextmanager
 def without_adapter(folder: Path) -> Iterator[Path]:
-    """The folder, or a view of it without an adapter's files: transformers would load the adapter too, or instead."""
+    """The folder, or a view of it without an adapter's files.
+
+    transformers would load the adapter too, or instead.
+    """
     if not (folder / ADAPTER_CONFIG).exists():
         yield folder
         return

@@ -1,4 +1,4 @@
-"""What PEFT calls the tensors of a LoRA adapter, and how it reads the names of modules in `adapter_config.json`."""
+"""PEFT's names of LoRA tensors, and its rules for module names in `adapter_config.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "base_model.model."
 
 
 def check_settings(file: Path, config: Mapping[str, Any]) -> None:
-    """Raises BadInput where names, patterns or numbers in an `adapter_config.json` are of another kind than PEFT's."""
+    """Raises BadInput for names, patterns or numbers of another type than PEFT's."""
     for key in ("target_modules", "exclude_modules"):
         if not _is_pattern(value := config.get(key)) and not _are_names(value):
             raise BadInput(
@@ -30,7 +30,7 @@ def check_settings(file: Path, config: Mapping[str, Any]) -> None:
         ):
             raise BadInput(f"{file}: {key}: {reprlib.repr(value)}; write {{PATTERN: NUMBER}}")
     for key in ("r", "lora_alpha"):
-        if not _is_number(config.get(key, 8)):  # 8 is PEFT's own for both
+        if not _is_number(config.get(key, 8)):  # 8 is PEFT's default for both
             raise BadInput(f"{file}: {key}: {reprlib.repr(config[key])}; write a number")
     if config.get("lora_alpha") == 0:
         raise BadInput(
@@ -39,13 +39,19 @@ def check_settings(file: Path, config: Mapping[str, Any]) -> None:
 
 
 def of_module(patterns: Mapping[str, Any] | None, module: str, otherwise: Any) -> Any:
-    """A module's entry in `rank_pattern` or `alpha_pattern`: the first whose name, or pattern, ends its name."""
+    """A module's value in `rank_pattern` or `alpha_pattern`, or `otherwise`.
+
+    The first key whose name, or pattern, matches the end of the module's name counts.
+    """
     fitting = (value for key, value in (patterns or {}).items() if re.match(_ending(key), module))
     return next(fitting, otherwise)
 
 
 def is_targeted(targets: str | list[str] | None, module: str) -> bool:
-    """Whether `target_modules`, or `exclude_modules`, names a module: one pattern for its whole path, or names that end it."""
+    """Whether `target_modules`, or `exclude_modules`, names a module.
+
+    A string is a pattern for the module's whole path; a list has endings of the path.
+    """
     if isinstance(targets, str):
         return re.fullmatch(targets, module) is not None
     return any(module == name or module.endswith(f".{name}") for name in targets or ())

@@ -1,4 +1,4 @@
-"""A model on disk and the name the world knows it by."""
+"""A model folder and the model's public name."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _EDGE = 1 << 20
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A checkpoint folder (`config.json`, safetensors, tokenizer), with the id and revision it came from.
+    """A checkpoint folder (`config.json`, safetensors, tokenizer), with its id and revision.
 
-    `id` is what goes into adapters and reports; `path` is this machine's and goes into neither.
+    `id` goes into adapters and reports; `path` belongs to this machine and goes into neither.
     """
 
     id: str
@@ -26,9 +26,10 @@ class ModelRef:
     path: Path
 
     def fingerprint(self) -> str:
-        """A SHA-256 (hex) that tells whether two folders hold the same weights, cheap at any size.
+        """A SHA-256 (hex) that tells whether two folders hold the same weights; cheap at any size.
 
-        Hashed: each safetensors file's length, first MiB (which holds the header: names, shapes, offsets) and last MiB.
+        It covers each safetensors file's length, first MiB (the header: names, shapes, offsets)
+        and last MiB.
         """
         digest = hashlib.sha256()
         for shard in self.shards():
@@ -41,19 +42,23 @@ class ModelRef:
         return digest.hexdigest()
 
     def shapes(self) -> Shapes:
-        """Every tensor of its weight files. Raises BadInput as `shards` does."""
+        """The shape of every tensor in the weight files. Raises BadInput as `shards` does."""
         return {name: shape for shard in self.shards() for name, shape in shapes_of(shard).items()}
 
     def shards(self) -> list[Path]:
-        """Its weight files. Raises BadInput where there are none, or none that are safetensors."""
+        """The weight files. Raises BadInput if there are no safetensors files."""
         if not (shards := self._shards()):
             raise BadInput(
-                f"{self.path}: no *.safetensors weights; pickle weights are not loaded, convert them first"
+                f"{self.path}: no *.safetensors weights; "
+                "pickle weights are not loaded, convert them first"
             )
         return shards
 
     def _shards(self) -> list[Path]:
-        """Those that transformers and vLLM load: some checkpoints hold the same weights a second time, in their maker's names."""
+        """The files that transformers and vLLM load.
+
+        Some checkpoints hold the same weights a second time, under their maker's names.
+        """
         whole, index = self.path / "model.safetensors", self.path / "model.safetensors.index.json"
         if whole.is_file():
             return [whole]
@@ -67,16 +72,16 @@ class ModelRef:
         return sorted(self.path.glob("*.safetensors"))
 
     def size_bytes(self) -> int:
-        """Bytes of the weight files: what has to be read into memory to serve it."""
+        """Bytes of the weight files, which a server reads into memory."""
         return sum(file.stat().st_size for file in self._shards())
 
     def brings_code(self) -> bool:
-        """Whether it can only be loaded by Python code that lies in its folder, or on the hub."""
+        """Whether only Python code from its folder or from the hub can load the model."""
         about = self.config()
         return bool(about.get("auto_map")) and str(about.get("model_type")) not in _known_types()
 
     def config(self) -> dict[str, object]:
-        """`config.json`, parsed."""
+        """`config.json`, parsed. Raises BadInput if it is missing or broken."""
         file = self.path / "config.json"
         if not file.is_file():
             raise BadInput(f"{self.path}: not a model folder, it has no config.json")
@@ -84,7 +89,7 @@ class ModelRef:
 
 
 def _parts(index: Path) -> list[str]:
-    """The files that an index of weights names. Raises BadInput where it is none."""
+    """The files that an index of weights names. Raises BadInput for a broken index."""
     places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise BadInput(f"{index}: no index of weights (weight_map); download the model again")
@@ -92,7 +97,7 @@ def _parts(index: Path) -> list[str]:
 
 
 def _known_types() -> frozenset[str]:
-    """The model types that transformers or vLLM have code of their own for."""
+    """Model types that transformers or vLLM implement themselves."""
     names = "CONFIG_MAPPING_NAMES"
     return (
         strings("transformers", "models/auto/auto_mappings.py", names)
@@ -104,8 +109,7 @@ def _known_types() -> frozenset[str]:
 def is_causal(architecture: str) -> bool:
     """Whether an architecture, as `config.json` names it, is a causal language model.
 
-    Most say so in their names. The others, GPT2LMHeadModel among them, are those that transformers
-    or vLLM list as such.
+    Most say so in their names. transformers and vLLM list the others, such as GPT2LMHeadModel.
     """
     return "CausalLM" in architecture or architecture in (
         strings("transformers", "models/auto/modeling_auto.py", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")

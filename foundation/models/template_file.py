@@ -1,6 +1,6 @@
-"""Chat templates: which one a folder holds, whether jinja parses it, and what it makes of messages.
+"""Chat templates: finds a folder's template, parses it with jinja, and renders messages.
 
-Read without transformers or torch. The environment is that of transformers and vLLM: a sandbox with
+Works without transformers or torch. The environment is that of transformers and vLLM: a sandbox with
 loop controls, `{% generation %}`, `raise_exception`, `strftime_now` and a plain `tojson`.
 """
 
@@ -27,11 +27,11 @@ _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def read_template(folder: Path) -> str | None:
-    """The template that a tokenizer loaded from this folder has; None where it has none.
+    """The chat template of the tokenizer in this folder; None if it has none.
 
     A file `chat_template.jinja` comes before the field of `tokenizer_config.json`, as in
-    transformers; of several by name it is the one called "default". Raises BadInput for files that
-    can't be read.
+    transformers; of several by name the one called "default" counts. Raises BadInput for files
+    that can't be read.
     """
     if (file := folder / FILE).is_file():
         try:
@@ -57,12 +57,12 @@ def read_template(folder: Path) -> str | None:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, parsed; empty where there is none. Raises BadInput where it is broken."""
+    """`tokenizer_config.json`, parsed; empty if it is missing. Raises BadInput if it is broken."""
     return object_if_there(folder / _SETTINGS)
 
 
 def where_template(folder: Path) -> Path:
-    """The file that a message about a folder's template names; of a template's own file, that."""
+    """The file to name in an error about the template of a folder, or the template's own file."""
     if folder.is_file():
         return folder
     return folder / FILE if (folder / FILE).is_file() else folder / _SETTINGS
@@ -76,20 +76,16 @@ def special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
 def render_chat(
     template: str, messages: Sequence[Mapping[str, Any]], tokens: Mapping[str, str]
 ) -> str:
-    """The prompt: the messages as the template words them, and the opening of the assistant's turn.
+    """The prompt: the rendered messages and the opening of the assistant's turn.
 
-    Raises jinja2.TemplateError where it does not parse or refuses the messages.
+    Raises jinja2.TemplateError if the template does not parse or refuses the messages.
     """
-    named = dict(tokens)
-    return (
-        _environment()
-        .from_string(template)
-        .render(messages=list(messages), add_generation_prompt=True, **named)
-    )
+    variables = {**tokens, "messages": list(messages), "add_generation_prompt": True}
+    return _environment().from_string(template).render(variables)
 
 
 def check_template(folder: Path, template: str, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Raises BadInput where a folder's template does not parse, or refuses these messages."""
+    """Raises BadInput if a folder's template does not parse or refuses these messages."""
     file = where_template(folder)
     try:
         render_chat(template, messages, special_tokens(read_settings(folder)))
@@ -111,7 +107,7 @@ def _content(token: Any) -> str:
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}`, which marks what the assistant says: its text stays as it is."""
+    """`{% generation %}`, which marks the assistant's text and leaves it unchanged."""
 
     def __init__(self, environment: jinja2.Environment) -> None:
         super().__init__(environment)
@@ -123,13 +119,13 @@ class _Generation(jinja2.ext.Extension):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    made = ImmutableSandboxedEnvironment(
+    environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
-    made.filters["tojson"] = _to_json
-    made.globals["raise_exception"] = _refuse
-    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return made
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment
 
 
 def _to_json(
@@ -139,7 +135,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja's own escapes HTML."""
+    """JSON as transformers' templates expect it; jinja's own filter escapes HTML."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

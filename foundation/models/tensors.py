@@ -1,4 +1,4 @@
-"""Tensors of safetensors files by name, one in memory at a time; torch is imported where one is read."""
+"""Reads tensors of safetensors files by name, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Tensors:
-    """The tensors of some files by name; each is read when it is asked for. A name that lies in two files is the last one's."""
+    """The tensors of some files by name. Each access reads one; the last of two files wins a name."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         from safetensors import safe_open
@@ -23,7 +23,7 @@ class Tensors:
 
     @property
     def names(self) -> list[str]:
-        """In the order of the files."""
+        """The tensors' names, in the order of the files."""
         return list(self._files)
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -31,4 +31,5 @@ class Tensors:
         return tensor
 
     def get(self, name: str) -> torch.Tensor | None:
+        """The tensor; None if no file has it."""
         return self[name] if name in self._files else None

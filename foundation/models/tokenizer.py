@@ -1,4 +1,4 @@
-"""A model's own tokenizer and chat template, read from its folder without torch: how many tokens a prompt is."""
+"""Counts a prompt's tokens with the model's own tokenizer and chat template, without torch."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _FILES = (
 
 
 class ModelTokenizer:
-    """Counts as vLLM does: a chat as its template words it, a text completion with the tokenizer's special tokens.
+    """Counts tokens as vLLM does.
 
-    Raises BadInput where the folder has no `tokenizer.json`, or the libraries that read it are not installed.
+    A chat counts as its template renders it, a text completion with the tokenizer's special
+    tokens. Raises BadInput without `tokenizer.json` or without the package that reads it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +52,7 @@ class ModelTokenizer:
         self._template = read_template(folder)
 
     def vocabulary(self) -> list[str]:
-        """Every token in the order of their ids, with a space where byte-level BPE writes Ġ and SentencePiece ▁."""
+        """All tokens by id, with spaces in place of BPE's Ġ and SentencePiece's ▁."""
         vocabulary = self._tokens.get_vocab(with_added_tokens=False)
         return [
             token.replace("Ġ", " ").replace("▁", " ")
@@ -59,18 +60,18 @@ class ModelTokenizer:
         ]
 
     def counts(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text alone."""
+        """The number of tokens of each text alone."""
         return [
             len(each.ids)
             for each in self._tokens.encode_batch(list(texts), add_special_tokens=False)
         ]
 
     def prompt_counts(self, prompts: Sequence[Sequence[Message]], api: Api) -> list[int]:
-        """Input tokens of each prompt, as the API makes one text of its messages."""
+        """The number of input tokens of each prompt at this API."""
         return [len(ids) for ids in self._ids(prompts, api)]
 
     def common_prefix(self, one: Sequence[Message], other: Sequence[Message], api: Api) -> int:
-        """How many tokens two prompts begin with alike."""
+        """The number of tokens in the common beginning of two prompts."""
         ids = self._ids([one, other], api)
         return next(
             (place for place, (a, b) in enumerate(zip(*ids, strict=False)) if a != b),
@@ -87,25 +88,26 @@ class ModelTokenizer:
     def _render(self, messages: Sequence[Message]) -> str:
         if self._template is None:
             raise BadInput(
-                f"{self.folder}: the tokenizer has no chat template; write workload.api: completions"
+                f"{self.folder}: the tokenizer has no chat template; "
+                "write workload.api: completions"
             )
         return render_chat(self._template, messages, self._special)
 
 
 def completion_text(messages: Sequence[Message]) -> str:
-    """The one text that a text completion makes of messages."""
+    """Messages as the one text of a text completion."""
     return "\n\n".join(message["content"] for message in messages)
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a model folder holds the files of a tokenizer, of whatever kind."""
+    """Whether a model folder holds a tokenizer's files, of any kind."""
     return any(any(folder.glob(name)) for name in _FILES)
 
 
 def new_tokens(folder: Path, base: Path) -> dict[str, int]:
-    """Tokens, with their ids, that were added to the tokenizer in `folder` and that the base's does not have.
+    """Tokens, with their ids, that the tokenizer in `folder` adds to its base's.
 
-    Empty where one of them has no `tokenizer.json`. Raises BadInput where one is broken.
+    Empty if one folder has no `tokenizer.json`. Raises BadInput if one is broken.
     """
     ours, theirs = object_if_there(folder / FILE), object_if_there(base / FILE)
     if not ours or not theirs:

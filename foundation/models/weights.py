@@ -1,4 +1,4 @@
-"""Names, shapes and dtypes of weights, from the headers of safetensors files, and a look at their values; no torch is loaded."""
+"""Reads names, shapes, dtypes and value checks from safetensors files, without torch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ _FLOATS = {
     "F16": (2, 0x7C00),
     "BF16": (2, 0x7F80),
 }
-"""Bytes of a number, and the bits of its exponent: where all of those are set it is an infinity or NaN."""
+"""Bytes of a number, and its exponent bits, which are all set in infinities and NaN."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as a header describes it: dtype in safetensors' words ("BF16"), `begin` and `end` its bytes in the file."""
+    """A tensor as a header describes it.
+
+    `dtype`: safetensors' name ("BF16"). `begin`, `end`: the bytes in the file.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -37,23 +40,23 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Values:
-    """What a tensor holds: nothing but numbers (no NaN, no infinity), and nothing but zeros."""
+    """Whether all values of a tensor are finite, and whether all are zero."""
 
     finite: bool
     zero: bool
 
 
 def shapes_of(file: Path) -> Shapes:
-    """Every tensor of a file. Raises BadInput where it is no safetensors file."""
+    """The shape of every tensor of a file. Raises BadInput if it is no safetensors file."""
     return {name: tensor.shape for name, tensor in headers_of(file).items()}
 
 
 def headers_of(file: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a file. Raises BadInput where it is no safetensors file, or is cut short."""
+    """The header of every tensor of a file. Raises BadInput for a broken safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        # It holds the header against the file's length.
+        # It compares the header with the file's length.
         with safe_open(file, framework="numpy"):
             pass
     except SafetensorError as error:
@@ -67,7 +70,10 @@ def headers_of(file: Path) -> dict[str, StoredTensor]:
 
 
 def values_of(file: Path) -> dict[str, Values]:
-    """What every tensor of a file holds, one at a time in memory. Raises BadInput for a dtype that holds no plain floats."""
+    """Checks of every tensor's values, one tensor in memory at a time.
+
+    Raises BadInput for a dtype other than F64, F32, F16 and BF16.
+    """
     import numpy as np
 
     values = {}

@@ -1,1 +1,1 @@
-"""Child processes that import only what is installed, and end with their parent."""
+"""Child processes that import only installed code and end with their parent."""

@@ -1,4 +1,4 @@
-"""A child process that ends with its parent."""
+"""Makes a child process end with its parent."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
-# Loaded here: between fork and exec, where other threads may hold the loader's lock, is too late.
+# Loaded here: between fork and exec another thread may hold the loader's lock.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, of whatever. `parent`: the process that started this one.
+    """Have the kernel kill this process when its parent ends for any reason. Linux only.
 
-    As `preexec_fn=partial(end_with, os.getpid())` it holds for another program too. The kernel goes by the thread that
-    started this process, which must therefore be one that lasts. Linux only.
+    `parent`: id of the process that started this one. `preexec_fn=partial(end_with, os.getpid())`
+    does it for another program. The kernel watches the thread that started this process, so that
+    thread must live as long as the parent.
     """
     if _LIBC is None:
         return
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before it could be watched
+    if os.getppid() != parent:  # the parent ended before this call
         os._exit(1)

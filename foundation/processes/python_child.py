@@ -1,7 +1,7 @@
-"""Python processes of ours, which import what is installed and never what lies where a user stands.
+"""Starts Python children that import installed code, never files of the user's current folder.
 
-People call files `results.py`, `socket.py` or `finetune.py`. Python looks into the current folder
-first, for `-m`, for `-c` and for processes that multiprocessing spawns.
+People name files `results.py`, `socket.py` or `finetune.py`. Python looks into the current folder
+first for `-m`, `-c` and processes that multiprocessing spawns.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_module(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module in a process of its own."""
+    """The command that runs a module in its own process."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 @contextmanager
 def spawned_safely() -> Iterator[None]:
-    """Processes that multiprocessing spawns meanwhile do not look into the current folder either: it takes no flags."""
+    """Keeps multiprocessing's children, which take no flags, from importing from the folder too."""
     before = os.environ.get(SAFE)
     os.environ[SAFE] = "1"
     try:
@@ -34,9 +34,9 @@ def spawned_safely() -> Iterator[None]:
 
 
 def import_nothing_from_here() -> None:
-    """Take the current folder out of this process's imports, and of those of all that it starts.
+    """Take the current folder out of the imports of this process and of its children.
 
-    Our own source tree stays, where dyno is run from it.
+    Our own source tree stays if dyno runs from it.
     """
     os.environ[SAFE] = "1"
     sys.path[:] = [entry for entry in sys.path if not _is_here(entry)]
