@@ -1,1 +1,1 @@
-"""Data files in, examples out: one reader a format, one meaning a line."""
+"""Reads data files into examples: one reader for each format, one meaning for each line."""

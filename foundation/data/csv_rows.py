@@ -1,4 +1,4 @@
-"""Rows of a table written with commas, semicolons or tabs (CSV, RFC 4180), the first line naming the columns."""
+"""Reads CSV tables (RFC 4180) with commas, semicolons or tabs; line 1 names the columns."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _LONGEST_CELL = 2**31 - 1
 
 
 def csv_rows(file: Path, text: str) -> Iterator[Row]:
-    """Each row by column, all cells as text, with the line on which it ends. Rows of empty cells are passed over.
+    """Each row by column, all cells as text, with the line on which it ends.
 
-    A `.tsv` file has tabs; for others, the one separator that the header holds outside quotes counts.
-    Columns without a name are left out, as a comma at each line's end makes them. Raises BadInput for
-    a header that holds two separators or names a column twice, for a row of another length than it,
-    and for a text in a column without a name.
+    Skips rows of empty cells. A `.tsv` file has tabs; other files have the one separator that the
+    header holds outside quotes. Leaves out columns without a name, which a comma at each line's
+    end makes. Raises BadInput for a header with two separators or a repeated column, for a row of
+    another length than the header, and for a text in a column without a name.
     """
     csv.field_size_limit(_LONGEST_CELL)
     separator = "\t" if file.suffix.lower() == ".tsv" else _separator(file, text)
@@ -34,7 +34,7 @@ def csv_rows(file: Path, text: str) -> Iterator[Row]:
             raise BadInput(f"{file}:1: two columns are named {twice[0]!r}; give each its own name")
         for cells in reader:
             if not "".join(cells).strip():
-                continue  # a blank line, or one of empty cells, as spreadsheets leave behind
+                continue  # spreadsheets leave blank lines and rows of empty cells
             if len(cells) != len(header):
                 raise BadInput(
                     f"{file}:{reader.line_num}: not the {len(header)} columns of the header; "
@@ -58,6 +58,7 @@ def _separator(file: Path, text: str) -> str:
     if len(present) > 1:
         names = " and ".join(_SEPARATORS[separator] for separator in present)
         raise BadInput(
-            f"{file}:1: the header holds {names}, so what separates columns is not clear; quote its names"
+            f"{file}:1: the header holds {names}, so what separates columns is not clear; "
+            "quote its names"
         )
     return present[0] if present else ","

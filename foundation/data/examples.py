@@ -1,4 +1,4 @@
-"""Examples: lines of a data file as one record, and the prompt styles that word them."""
+"""Examples, the records of a data file's lines, and the prompt styles that render them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ _STANDARD_FIELDS = frozenset({"prompt", "input", "instruction", "system"})
 class Example:
     """One line of an examples file.
 
-    `messages` are what is said up to the answer. `completion` is the answer's text, learned or scored against; empty where
-    the line has none. `fields` are what a prompt template may name. `tools` are on offer to the assistant; `answer_keys` are
-    what the answer has beside its text (tool_calls, reasoning_content, name). `weights`: by place in the messages (the answer
-    stands behind the last), 0 where an answer of the assistant is not to be learned and 1 where the line says it is.
+    `messages`: all messages before the answer.
+    `completion`: the answer's text, to learn or to score against; empty without an answer.
+    `fields`: texts that a prompt template may name.
+    `tools`: functions that the assistant may call.
+    `answer_keys`: the answer's other keys (tool_calls, reasoning_content, name).
+    `weights`: by position of an assistant's message, 0 if it is not to be learned, 1 if the line
+    says that it is. The answer's position is behind the last message.
     """
 
     file: Path
@@ -41,11 +44,12 @@ class Example:
 
     @property
     def where(self) -> str:
+        """File and line, for errors."""
         return f"{self.file}:{self.line}"
 
     @property
     def reference(self) -> str | None:
-        """The text to score an answer against; None where the line has none."""
+        """The text to score an answer against; None if the line has no answer."""
         return self.completion or None
 
     @property
@@ -55,22 +59,24 @@ class Example:
 
     @cached_property
     def key(self) -> str:
-        """The whole prompt in one form: system text, earlier turns, tools. Equal keys in two splits are a leak.
+        """The whole prompt, normalized: system text, earlier turns, fields, tools.
 
-        Spaces, case, Unicode's ways to write one character (NFKC), and characters that nobody sees are evened out.
+        Equal keys in two splits are a leak. The key ignores spaces, case, Unicode's variants of a
+        character (NFKC), and invisible characters.
         """
-        said = [f"{m['role']}: {m['content']}{_more(m)}" for m in self.messages]
-        said += [
+        lines = [f"{m['role']}: {m['content']}{_other_keys(m)}" for m in self.messages]
+        lines += [
             f"{name}: {text}"
             for name, text in sorted(self.fields.items())
             if name not in _STANDARD_FIELDS
         ]
-        return _even("\n".join([*said, *(json.dumps(tool, sort_keys=True) for tool in self.tools)]))
+        lines += [json.dumps(tool, sort_keys=True) for tool in self.tools]
+        return _normalized("\n".join(lines))
 
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """How a question is worded: templates with `{field}` places. A literal brace is doubled."""
+    """Templates with `{field}` placeholders that render a prompt. A literal brace is doubled."""
 
     user: str
     system: str | None = None
@@ -78,15 +84,16 @@ class PromptStyle:
     def render(self, example: Example) -> list[Message]:
         """Chat messages up to the answer.
 
-        Raises BadInput where the template names a field the example lacks, or leaves out its system text or earlier turns.
+        Raises BadInput if a template names a field that the example lacks, or drops its system
+        text or earlier turns.
         """
         try:
             user = self.user.format_map(example.fields)
             system = self.system.format_map(example.fields) if self.system is not None else None
         except KeyError as missing:
             raise BadInput(
-                f"{example.where}: the prompt template names {{{missing.args[0]}}}, which this example lacks "
-                f"(it has {', '.join(sorted(example.fields))})"
+                f"{example.where}: the prompt template names {{{missing.args[0]}}}, "
+                f"which this example lacks (it has {', '.join(sorted(example.fields))})"
             ) from None
         if lost := self._loses(example):
             raise BadInput(f"{example.where}: the prompt style would drop {lost}")
@@ -96,22 +103,22 @@ class PromptStyle:
         ]
 
     def _loses(self, example: Example) -> str | None:
-        """What of an example's messages is not in the styled ones, and what to do about it."""
+        """The part of an example's messages that the style drops, with a remedy; or None."""
         systems = [m for m in example.messages if m["role"] == "system"]
         if any(m["content"].strip() for m in systems) and "system" not in self.fields():
             return "this example's system text; name {system} in the style, or ask without a style"
         if earlier := len(example.messages) - len(systems) - 1:
             turns = "message that comes" if earlier == 1 else "messages that come"
             return f"the {earlier} {turns} before this example's last question; ask without a style"
-        more = [key for m in example.messages for key in m if key not in ("role", "content")]
+        others = (key for m in example.messages for key in m if key not in ("role", "content"))
+        if (key := next(others, None)) is None:
+            return None
         return (
-            f"{more[0]!r} of this example's message; ask without a style, or write data.ignore: [{more[0]}]"
-            if more
-            else None
+            f"{key!r} of this example's message; ask without a style, or write data.ignore: [{key}]"
         )
 
     def fields(self) -> set[str]:
-        """The field names the templates use. Raises ValueError on a stray brace."""
+        """The field names in the templates. Raises ValueError for a stray brace."""
         formatter = string.Formatter()
         return {
             name
@@ -122,12 +129,12 @@ class PromptStyle:
 
 
 def render(example: Example, style: PromptStyle | None) -> list[Message]:
-    """The question in a style, or as the example itself words it."""
+    """The prompt in a style, or the example's own messages."""
     return style.render(example) if style else list(example.messages)
 
 
 def sample(examples: Sequence[Example], limit: int | None, seed: int = 0) -> list[Example]:
-    """`limit` of the examples (None: all), as the seed picks them."""
+    """A random sample of `limit` examples (None: all), by the seed."""
     if limit is None or limit >= len(examples):
         return list(examples)
     return random.Random(seed).sample(list(examples), limit)
@@ -142,12 +149,14 @@ def read_examples(
     encoding: str | None = None,
     answers: bool = True,
 ) -> list[Example]:
-    """All examples of a file (JSON, `.csv`, `.tsv`, `.parquet`) or of a hub data set (`hub:ORG/NAME:SPLIT`).
+    """All examples of a file (JSON, CSV, TSV, Parquet) or a hub data set (`hub:ORG/NAME:SPLIT`).
 
-    `columns` says which column of the source stands for which of ours: `{"prompt": "text", "completion": "label"}`. `ignore`
-    names keys of lines and messages to leave out, `fields` those that a prompt style reads; any other key that has no meaning
-    is an error. `encoding` is a text file's (None: UTF-8). Without `answers` a line may be a question alone. Raises BadInput
-    that names file and line for anything malformed or empty.
+    `columns`: our column to the source's: `{"prompt": "text", "completion": "label"}`.
+    `ignore`: keys of lines and messages to leave out.
+    `fields`: keys that a prompt style reads. Any other key without a meaning is an error.
+    `encoding`: a text file's encoding (None: UTF-8).
+    `answers`: each line must have an answer; else a line may be a prompt alone.
+    Raises BadInput that names file and line for anything malformed or empty.
     """
     file = Path(source)
     reading = Reading(columns or {}, frozenset(ignore), frozenset(fields), answers)
@@ -165,19 +174,19 @@ def _example(file: Path, number: int, row: Mapping[str, Any], reading: Reading) 
             file, number, messages, "", line.fields, line.tools, {}, line.conversation.weights
         )
     answer = messages[-1]
-    more = {key: value for key, value in answer.items() if key not in ("role", "content")}
+    keys = {key: value for key, value in answer.items() if key not in ("role", "content")}
     weights = line.conversation.weights
     return Example(
-        file, number, messages[:-1], answer["content"], line.fields, line.tools, more, weights
+        file, number, messages[:-1], answer["content"], line.fields, line.tools, keys, weights
     )
 
 
-def _more(message: Message) -> str:
-    more = {key: value for key, value in message.items() if key not in ("role", "content")}
-    return f" {json.dumps(more, sort_keys=True)}" if more else ""
+def _other_keys(message: Message) -> str:
+    others = {key: value for key, value in message.items() if key not in ("role", "content")}
+    return f" {json.dumps(others, sort_keys=True)}" if others else ""
 
 
-def _even(text: str) -> str:
+def _normalized(text: str) -> str:
     if not text.isascii():
         text = "".join(
             c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf"

@@ -1,4 +1,4 @@
-"""Rows of JSON: one object a line, or one list of objects."""
+"""Reads JSON rows: one object a line, or one list of objects."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 from foundation.errors import BadInput
 
 Row = tuple[int, dict[str, Any]]
-"""The line in the file (from 1; of Parquet and hub data the row), and what stands there by key."""
+"""The line in the file (from 1; for Parquet and hub data the row), and its values by key."""
 
 _BLANK = " \t\r\n"
 _BLANKS = re.compile(f"[{_BLANK}]*")
 
 
-class Number(float):
-    """A number of a JSON text. `text` is how it stands there: a label 1.0 stays "1.0"."""
+class JsonNumber(float):
+    """A number with its JSON text: a label 1.0 stays "1.0"."""
 
     text: str
 
-    def __new__(cls, text: str) -> Number:
+    def __new__(cls, text: str) -> JsonNumber:
+        """The number of a JSON text."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -32,11 +33,11 @@ class Number(float):
 
 
 def json_rows(file: Path, text: str) -> Iterator[Row]:
-    """The objects of JSON lines or of a JSON list, each with its line. Numbers are `Number`.
+    """The objects of JSON lines or of a JSON list, each with its line. Numbers are `JsonNumber`.
 
-    Where a whole list stands on one line, the element's number (from 1) takes the place of the line.
-    Blank lines at the end are passed over. Raises BadInput that names file and line for what is no
-    JSON object, a key that stands twice in one, half a character, and nesting too deep to parse.
+    If a whole list is on one line, the element's number (from 1) replaces the line. Blank lines at
+    the end don't count. Raises BadInput that names file and line for anything but an object, a
+    repeated key, a lone surrogate, and nesting too deep to parse.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     rows = _listed(file, text) if text.lstrip(_BLANK).startswith("[") else _lines(file, text)
@@ -47,8 +48,8 @@ def json_rows(file: Path, text: str) -> Iterator[Row]:
 
 
 def plain(value: Any, deepest: int = 100) -> Any:
-    """A parsed JSON value with usual numbers in place of each `Number`. Raises ValueError where it is nested deeper."""
-    if isinstance(value, Number):
+    """A parsed JSON value with plain numbers. Raises ValueError for nesting below `deepest`."""
+    if isinstance(value, JsonNumber):
         return json.loads(value.text)
     if isinstance(value, dict | list) and deepest == 0:
         raise ValueError("nested too deep to be read")
@@ -58,7 +59,10 @@ def plain(value: Any, deepest: int = 100) -> Any:
 
 
 def parse_json(where: str, text: str) -> Any:
-    """One JSON text that stands in a data file at `where`. Numbers are `Number`; raises BadInput."""
+    """The value of a JSON text at `where` in a data file. Raises BadInput.
+
+    Numbers are `JsonNumber`.
+    """
     try:
         return _whole(text)
     except _NotJson as problem:
@@ -72,13 +76,14 @@ def _lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
             raise BadInput(f"{file}:{number}: empty line; remove it, or write an example there")
         if number == 1 and line.strip(_BLANK) == "{" and "\n" in text:
             raise BadInput(
-                f"{file}:1: one JSON object over several lines; write one a line, or a list [...] of them"
+                f"{file}:1: one JSON object over several lines; "
+                "write one a line, or a list [...] of them"
             )
         yield number, parse_json(f"{file}:{number}", line)
 
 
 def _listed(file: Path, text: str) -> Iterator[tuple[int, Any]]:
-    """The elements of a list, each with the line on which it begins; numbered where they all stand on one."""
+    """The elements of a list with their first lines, or numbers if all are on one line."""
     line, counted, number = 1, 0, 0
     on_one_line = "\n" not in text.strip(_BLANK)
     place = _past_blanks(text, text.index("[") + 1)
@@ -107,7 +112,7 @@ def _listed(file: Path, text: str) -> Iterator[tuple[int, Any]]:
 
 
 class _NotJson(ValueError):
-    """`place` is the character at which reading ended."""
+    """`place`: the position of the character at which reading ended."""
 
     def __init__(self, message: str, place: int) -> None:
         super().__init__(message)
@@ -158,13 +163,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = dict(pairs)
     if len(keys) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice in one object"
-        )
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {repeated!r} stands twice in one object")
     return keys
 
 
-_DECODER = json.JSONDecoder(parse_int=Number, parse_float=Number, object_pairs_hook=_unique)
+_DECODER = json.JSONDecoder(parse_int=JsonNumber, parse_float=JsonNumber, object_pairs_hook=_unique)
 
 
 def _kind(value: Any) -> str:
@@ -172,7 +176,7 @@ def _kind(value: Any) -> str:
         str: "a text",
         list: "a list",
         bool: "a truth value",
-        Number: "a number",
+        JsonNumber: "a number",
         float: "a number",
     }
     return kinds.get(type(value), "null")

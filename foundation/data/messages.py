@@ -1,4 +1,4 @@
-"""The messages of a conversation, as data files write them: OpenAI's, TRL's and ShareGPT's keys, one record out."""
+"""Reads conversations with OpenAI's, TRL's or ShareGPT's keys into one record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from foundation.data.json_rows import parse_json, plain
 from foundation.errors import BadInput
 
 Message = dict[str, Any]
-"""`role` and `content`, both texts; `name`, `reasoning_content`, `tool_calls` and `tool_call_id` where the data has them."""
+"""`role` and `content`, both texts.
+
+Optional: `name`, `reasoning_content`, `tool_calls` and `tool_call_id`.
+"""
 
 ROLES = ("system", "user", "assistant", "tool")
 _SAME = {"human": "user", **dict.fromkeys(("gpt", "chatgpt", "bing", "bard"), "assistant")}
@@ -26,21 +29,21 @@ _SHAPE = 'write {"role": "user", "content": "..."} or {"from": "human", "value":
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in order. `weights`: by place, 0 or 1 where an answer says whether it is to be learned."""
+    """Messages in order. `weights`: by position, 0 or 1 if an answer has a weight for learning."""
 
     messages: tuple[Message, ...]
     weights: Mapping[int, int]
 
 
 def read_messages(where: str, value: object, ignore: Collection[str] | None = ()) -> Conversation:
-    """The messages of a list, or of a JSON text of one. `ignore` names keys to leave out; None passes over unknown ones.
+    """The messages of a list, or of a JSON text of one.
 
-    Keys whose value is null are not there. Parts of text are joined by line ends, as vLLM joins them. Raises BadInput with
-    the message's place for what has no meaning here.
+    `ignore`: keys to leave out; None ignores all unknown keys. A key with the value null counts as
+    missing. Line ends join parts of text, as in vLLM. Raises BadInput with the message's position
+    for anything without a meaning.
     """
-    listed = as_list(where, value)
     messages, weights = [], {}
-    for place, each in enumerate(listed):
+    for place, each in enumerate(as_list(where, value)):
         message, weight = _message(f"{where}[{place}]", each, ignore)
         messages.append(message)
         if weight is not None:
@@ -49,7 +52,7 @@ def read_messages(where: str, value: object, ignore: Collection[str] | None = ()
 
 
 def as_list(where: str, value: object) -> list[Any]:
-    """A list, or the list that a JSON text holds (tables without nested columns have those)."""
+    """A list, or the list in a JSON text (from tables without nested columns)."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = parse_json(where, value)
     if not isinstance(value, list):
@@ -58,7 +61,7 @@ def as_list(where: str, value: object) -> list[Any]:
 
 
 def read_tools(where: str, value: object) -> tuple[dict[str, Any], ...]:
-    """The functions that an assistant may call, as a chat template takes them."""
+    """The functions that an assistant may call, in the form that chat templates take."""
     tools = as_list(where, value)
     for place, tool in enumerate(tools):
         if not isinstance(tool, dict):
@@ -73,41 +76,42 @@ def _message(
 ) -> tuple[Message, int | None]:
     if not isinstance(value, dict):
         raise BadInput(f"{where}: {_SHAPE}")
-    given = {
+    values = {
         key: each for key, each in value.items() if each is not None and key not in (ignore or ())
     }
-    said = given.pop("role", None) or given.pop("from", None)
-    role = _SAME.get(said, said) if isinstance(said, str) else None
+    name = values.pop("role", None) or values.pop("from", None)
+    role = _SAME.get(name, name) if isinstance(name, str) else None
     if role is None:
         raise BadInput(f"{where}: {_SHAPE}")
     if role not in ROLES:
-        raise BadInput(f"{where}.role: {reprlib.repr(said)}; write system, user, assistant or tool")
-    content = given.pop("content", None) if "content" in given else given.pop("value", None)
-    weight = _weight(where, role, given.pop("weight", None))
-    calls = _calls(where, given.pop("tool_calls", None), ignore) if role == "assistant" else []
-    _check_keys(where, given, _KEYS[role], ignore)
+        raise BadInput(f"{where}.role: {reprlib.repr(name)}; write system, user, assistant or tool")
+    content = values.pop("content", None) if "content" in values else values.pop("value", None)
+    weight = _weight(where, role, values.pop("weight", None))
+    calls = _calls(where, values.pop("tool_calls", None), ignore) if role == "assistant" else []
+    _check_keys(where, values, _KEYS[role], ignore)
     message: Message = {"role": role, "content": _content(where, content, bool(calls), ignore)}
-    for key in sorted(_KEYS[role] & set(given)):
-        if not isinstance(given[key], str):
-            raise BadInput(f"{where}.{key}: write a text, not {reprlib.repr(given[key])}")
-        message[key] = given[key]
+    for key in sorted(_KEYS[role] & set(values)):
+        if not isinstance(values[key], str):
+            raise BadInput(f"{where}.{key}: write a text, not {reprlib.repr(values[key])}")
+        message[key] = values[key]
     return (message | {"tool_calls": calls} if calls else message), weight
 
 
 def _check_keys(
-    where: str, given: Mapping[str, Any], known: Collection[str], ignore: Collection[str] | None
+    where: str, values: Mapping[str, Any], known: Collection[str], ignore: Collection[str] | None
 ) -> None:
-    """Raises BadInput for a key that has a value and no meaning; with `ignore` None there may be any."""
-    passed_over = {*known, *(ignore or ())}
-    unknown = [key for key, value in given.items() if value is not None and key not in passed_over]
+    """Raises BadInput for a key with a value but no meaning, unless `ignore` is None."""
+    allowed = {*known, *(ignore or ())}
+    unknown = [key for key, value in values.items() if value is not None and key not in allowed]
     if unknown and ignore is not None:
         raise BadInput(
-            f"{where}: nothing reads the key {reprlib.repr(unknown[0])} here; name it in data.ignore to leave it out"
+            f"{where}: nothing reads the key {reprlib.repr(unknown[0])} here; "
+            "name it in data.ignore to leave it out"
         )
 
 
 def _content(where: str, content: object, empty: bool, ignore: Collection[str] | None) -> str:
-    """A message's text. `empty`: whether it may be missing, as beside tool calls."""
+    """A message's text. `empty`: the text may be missing, as beside tool calls."""
     if content is None and empty:
         return ""
     if isinstance(content, str):
@@ -144,7 +148,7 @@ def _weight(where: str, role: str, weight: object) -> int | None:
 
 
 def _calls(where: str, calls: object, ignore: Collection[str] | None) -> list[dict[str, Any]]:
-    """Tool calls with their arguments as an object: so a server hands them to a chat template."""
+    """Tool calls with their arguments as an object, which is what servers give chat templates."""
     if calls is None:
         return []
     return [
@@ -174,9 +178,9 @@ def _call(where: str, call: object, ignore: Collection[str] | None) -> dict[str,
         raise BadInput(
             f"{where}.function.arguments: write a JSON object, not {reprlib.repr(arguments)}"
         )
-    known = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
+    identifier = {"id": call["id"]} if isinstance(call.get("id"), str) else {}
     return {
-        **known,
+        **identifier,
         "type": "function",
         "function": {"name": function["name"], "arguments": _plain(where, arguments)},
     }

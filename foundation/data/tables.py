@@ -1,4 +1,4 @@
-"""Rows from where data is kept: JSON, CSV and Parquet files, and data sets of the Hugging Face hub."""
+"""Reads rows from JSON, CSV and Parquet files, and from data sets of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _HUB_NAME = re.compile(
 def read_rows(
     source: Path | str, encoding: str | None = None, *, key: str | None = "data.encoding"
 ) -> Iterator[Row]:
-    """Rows of a file or of `hub:ORG/NAME:SPLIT`. The name's ending tells the format, JSON where none does.
+    """Rows of a file or of `hub:ORG/NAME:SPLIT`.
 
-    `.csv`, `.tsv` and `.parquet` are tables; a JSON file holds one object a line, or one list of them. `encoding` is
-    that of a text file, and `key` where a person may name it. Raises BadInput that names file and line.
+    `.csv`, `.tsv` and `.parquet` are tables. Any other file is JSON: one object a line, or a list.
+    `encoding`: a text file's encoding. `key`: the setting that names it, for errors.
+    Raises BadInput that names file and line.
     """
     if isinstance(source, str) and source.startswith(HUB):
         return hub_rows(source)
@@ -37,7 +38,7 @@ def read_rows(
 
 
 def parquet_rows(file: Path) -> Iterator[Row]:
-    """Rows of a Parquet file, from 1."""
+    """Rows of a Parquet file, numbered from 1. Raises BadInput for any other file."""
     import pyarrow
     import pyarrow.parquet
 
@@ -58,14 +59,16 @@ def parquet_rows(file: Path) -> Iterator[Row]:
 
 
 def hub_rows(name: str) -> Iterator[Row]:
-    """Rows of `hub:ORG/NAME[/CONFIG][@REVISION]:SPLIT`, from the local cache where it is there; class labels by their names.
+    """Rows of `hub:ORG/NAME[/CONFIG][@REVISION]:SPLIT`, from the local cache if it has them.
 
-    A split is named as `datasets` has it: `train`, `test[:500]`. Raises BadInput where there is no such data set.
+    SPLIT is in the notation of `datasets`: `train`, `test[:500]`. Class labels become their names.
+    Raises BadInput for a data set that is not available.
     """
     parts = _HUB_NAME.fullmatch(name.removeprefix(HUB))
     if parts is None:
         raise BadInput(
-            f"{name}: write {HUB}ORG/NAME:SPLIT, such as {HUB}stanfordnlp/imdb:train, with /CONFIG or @REVISION after NAME"
+            f"{name}: write {HUB}ORG/NAME:SPLIT, such as {HUB}stanfordnlp/imdb:train, "
+            "with /CONFIG or @REVISION after NAME"
         )
     import datasets
 
@@ -84,12 +87,9 @@ def hub_rows(name: str) -> Iterator[Row]:
         if isinstance(feature, datasets.ClassLabel)
     }
     for number, row in enumerate(data, start=1):
-        yield (
-            number,
-            row
-            | {
-                column: feature.int2str(row[column])
-                for column, feature in labels.items()
-                if row[column] is not None
-            },
-        )
+        names = {
+            column: feature.int2str(row[column])
+            for column, feature in labels.items()
+            if row[column] is not None
+        }
+        yield number, row | names

@@ -1,1 +1,1 @@
-"""Models and adapters on disk: folders, weights, tokenizers and chat templates, and their checks."""
+"""Models and adapters on disk, and their checks: weights, tokenizers and chat templates."""

@@ -34,7 +34,8 @@ def check_settings(file: Path, config: Mapping[str, Any]) -> None:
             raise BadInput(f"{file}: {key}: {reprlib.repr(config[key])}; write a number")
     if config.get("lora_alpha") == 0:
         raise BadInput(
-            f"{file}: lora_alpha: 0 leaves nothing of the adapter; write the number it was trained with"
+            f"{file}: lora_alpha: 0 leaves nothing of the adapter; "
+            "write the number it was trained with"
         )
 
 

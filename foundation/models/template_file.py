@@ -1,7 +1,7 @@
 """Chat templates: finds a folder's template, parses it with jinja, and renders messages.
 
-Works without transformers or torch. The environment is that of transformers and vLLM: a sandbox with
-loop controls, `{% generation %}`, `raise_exception`, `strftime_now` and a plain `tojson`.
+Works without transformers or torch. The environment is that of transformers and vLLM: a sandbox
+with loop controls, `{% generation %}`, `raise_exception`, `strftime_now` and a plain `tojson`.
 """
 
 from __future__ import annotations

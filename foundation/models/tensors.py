@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Tensors:
-    """The tensors of some files by name. Each access reads one; the last of two files wins a name."""
+    """The tensors of some files by name, read at each access. Later files win a name."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         from safetensors import safe_open

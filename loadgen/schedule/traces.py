@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foundation.data.csv_rows import csv_rows
-from foundation.data.json_rows import Number, json_rows
+from foundation.data.json_rows import JsonNumber, json_rows
 from foundation.errors import BadInput
 from foundation.files.text_file import read_text
 from foundation.run.records import MOST_TOKENS
@@ -202,7 +202,7 @@ def _json_turns(file: Path, text: str) -> Iterator[tuple[str | None, Turn]]:
         where = f"{file}:{line}"
         format_ = _OURS if "at" in row else _BAILIAN if "chat_id" in row else _MOONCAKE
         session = row.get("session_id")
-        if session is not None and not isinstance(session, str | Number):
+        if session is not None and not isinstance(session, str | JsonNumber):
             raise BadInput(
                 f"{where}: session_id: write a text or a number, not {str(session)[:60]}"
             )
@@ -227,7 +227,7 @@ def _turn(
 ) -> Turn:
     hashes = [] if row.get("hash_ids") is None else row["hash_ids"]
     if not isinstance(hashes, list) or not all(
-        isinstance(each, Number) and _WHOLE.fullmatch(each.text) for each in hashes
+        isinstance(each, JsonNumber) and _WHOLE.fullmatch(each.text) for each in hashes
     ):
         raise BadInput(f"{where}: hash_ids: write whole numbers in a list, not {str(hashes)[:60]}")
     input_tokens, output_tokens = (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.data.json_rows import Number, json_rows, plain
+from foundation.data.json_rows import JsonNumber, json_rows, plain
 from foundation.errors import BadInput
 
 FILE = Path("d.jsonl")
@@ -73,7 +73,7 @@ def test_separators_of_unicode_do_not_end_a_line() -> None:
 def test_numbers_stay_as_they_are_written() -> None:
     [(_, row)] = json_rows(FILE, '{"a": 1.0, "b": -0, "c": 1e3, "d": 1' + "0" * 5000 + "}")
     assert [str(row[key])[:9] for key in "abcd"] == ["1.0", "-0", "1e3", "100000000"]
-    assert isinstance(row["a"], Number) and row["a"] == 1 and row["c"] / 2 == 500
+    assert isinstance(row["a"], JsonNumber) and row["a"] == 1 and row["c"] / 2 == 500
 
 
 @pytest.mark.parametrize(
