@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from foundation.http.endpoint import Api
 from foundation.names import checked_name, name_from
 from foundation.path_fields import File, FileOrName
 from foundation.section import Section
@@ -342,7 +343,7 @@ class WorkloadConfig(Section):
     dataset: Dataset | None = None
     tokenizer: FileOrName | None = None
     cache_salt: bool | str | None = None
-    api: Literal["chat", "completions"] = "chat"
+    api: Api = "chat"
     stages: tuple[Stage, ...] = Field(min_length=1)
     blocks: int = Field(default=10, ge=1)
     warmup: Seconds = 1.0

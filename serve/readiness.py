@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import aiohttp
 
 from foundation.errors import SystemFailed
 from foundation.http.aiohttp_session import address, open_session
 from foundation.http.connections import TOKEN_TIMEOUT_S
-from foundation.http.endpoint import Endpoint
+from foundation.http.endpoint import Api, Endpoint
 
-Api = Literal["chat", "completions"]
 _BODIES: dict[Api, tuple[str, dict[str, object]]] = {
     "chat": ("chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}),
     "completions": ("completions", {"prompt": "Hello"}),

@@ -167,15 +167,15 @@ class VllmServer:
     def _who_listens(self) -> Listeners:
         """Raises ServerFailed if a process outside this server listens on its port."""
         assert self._port is not None
-        found = listeners(self._port.number, self._family())
-        if found.strangers:
+        listening = listeners(self._port.number, self._family())
+        if listening.strangers:
             raise self._failure(
                 f"does not have its port {self._port.number} for itself: "
-                f"{', '.join(found.strangers)} listens there; "
+                f"{', '.join(listening.strangers)} listens there; "
                 "end that, or give serve.ports a range of free ones",
                 TakenOver,
             )
-        return found
+        return listening
 
     def _family(self) -> list[int]:
         """Process ids of the supervisor and all its descendants."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foundation.http.endpoint import Endpoint
+from foundation.http.endpoint import Api, Endpoint
 from foundation.models.model import ModelRef
 
 
@@ -43,4 +43,4 @@ class ServedVariant:
     bits: Literal[4, 8] | None = None
     planned: PlannedWeights | None = None
     template: str | None = None
-    api: Literal["chat", "completions"] = "completions"
+    api: Api = "completions"

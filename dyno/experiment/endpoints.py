@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from dyno.experiment.request import (
@@ -25,11 +25,11 @@ from dyno.experiment.request import (
 from dyno.experiment.variants import VariantConfig
 from foundation.errors import BadInput
 from foundation.http.connections import proxy_of
-from foundation.http.endpoint import Address, Endpoint, Form, read_address
+from foundation.http.endpoint import Address, Api, Endpoint, Form, read_address
 from foundation.secrets import SHORTEST, remember
 
 
-def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> Endpoint:
+def endpoint_of(variant: VariantConfig, api: Api) -> Endpoint:
     """The endpoint of a variant with a `url`.
 
     Raises BadInput for a variable that the environment lacks, and for an address or header that no
@@ -76,9 +76,7 @@ def endpoint_of(variant: VariantConfig, api: Literal["chat", "completions"]) -> 
     return replace(endpoint, secrets=masks)
 
 
-def _address(
-    template: str, where: str, api: Literal["chat", "completions"], secrets: dict[str, str]
-) -> Address:
+def _address(template: str, where: str, api: Api, secrets: dict[str, str]) -> Address:
     """The address of a url with the environment's values; adds its secrets to `secrets`."""
     url = _filled(template, where, secrets, in_url="://" in template)
     try:

@@ -17,7 +17,10 @@ ADDRESS = r"^(https?|http\+unix)://"
 
 # Characters that stay in a path or query; "%" too, since an address is percent-encoded already.
 _AS_IT_IS = "/%:@!$&'()*+,;=~?{}"
-_ENDS: dict[str, Literal["chat", "completions"] | None] = {
+Api = Literal["chat", "completions"]
+"""An OpenAI-compatible API: the path below `/v1` that takes a prompt."""
+
+_ENDS: dict[str, Api | None] = {
     "/chat/completions": "chat",
     "/completions": "completions",
     "/models": None,
@@ -154,7 +157,7 @@ class Address:
     query: str = ""
     user: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    api: Literal["chat", "completions"] | None = None
+    api: Api | None = None
 
 
 def read_address(url: str) -> Address:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from foundation.errors import BadInput
 from foundation.files.json_object import object_if_there
+from foundation.http.endpoint import Api
 from foundation.models.template_file import (
     read_settings,
     read_template,
@@ -15,8 +16,8 @@ from foundation.models.template_file import (
     special_tokens,
 )
 
-Api = Literal["chat", "completions"]
-Message = dict[str, str]
+TextMessage = dict[str, str]
+"""A message of `role` and `content` alone."""
 FILE = "tokenizer.json"
 _FILES = (
     FILE,
@@ -66,11 +67,13 @@ class ModelTokenizer:
             for each in self._tokens.encode_batch(list(texts), add_special_tokens=False)
         ]
 
-    def prompt_counts(self, prompts: Sequence[Sequence[Message]], api: Api) -> list[int]:
+    def prompt_counts(self, prompts: Sequence[Sequence[TextMessage]], api: Api) -> list[int]:
         """The number of input tokens of each prompt at this API."""
         return [len(ids) for ids in self._ids(prompts, api)]
 
-    def common_prefix(self, one: Sequence[Message], other: Sequence[Message], api: Api) -> int:
+    def common_prefix(
+        self, one: Sequence[TextMessage], other: Sequence[TextMessage], api: Api
+    ) -> int:
         """The number of tokens in the common beginning of two prompts."""
         ids = self._ids([one, other], api)
         return next(
@@ -78,14 +81,14 @@ class ModelTokenizer:
             min(map(len, ids)),
         )
 
-    def _ids(self, prompts: Sequence[Sequence[Message]], api: Api) -> list[list[int]]:
+    def _ids(self, prompts: Sequence[Sequence[TextMessage]], api: Api) -> list[list[int]]:
         chat = api == "chat"
         texts = [
             self._render(messages) if chat else completion_text(messages) for messages in prompts
         ]
         return [each.ids for each in self._tokens.encode_batch(texts, add_special_tokens=not chat)]
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, messages: Sequence[TextMessage]) -> str:
         if self._template is None:
             raise BadInput(
                 f"{self.folder}: the tokenizer has no chat template; "
@@ -94,7 +97,7 @@ class ModelTokenizer:
         return render_chat(self._template, messages, self._special)
 
 
-def completion_text(messages: Sequence[Message]) -> str:
+def completion_text(messages: Sequence[TextMessage]) -> str:
     """Messages as the one text of a text completion."""
     return "\n\n".join(message["content"] for message in messages)
 

@@ -9,7 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from foundation.models.tokenizer import Api, ModelTokenizer
+from foundation.http.endpoint import Api
+from foundation.models.tokenizer import ModelTokenizer
 
 _WORD = re.compile(r" [a-z]{2,10}")
 _FEWEST_WORDS = 64

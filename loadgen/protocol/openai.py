@@ -7,16 +7,15 @@ names vLLM or SGLang gets the extended form.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from foundation.http.endpoint import USUAL, Form
+from foundation.http.endpoint import USUAL, Api, Form
 from foundation.models.tokenizer import completion_text
 from loadgen.config import Sampling
 from loadgen.prompts.questions import Question
 
-Api = Literal["chat", "completions"]
 PATHS: dict[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
 _EXTENDED = {"vllm", "sglang"}
 # A model folder's generation_config.json could otherwise set these.
