@@ -1,4 +1,4 @@
-"""The trainer with model, adapter, data and settings in place; nothing trained yet."""
+"""Builds the trainer: model, adapter, data and settings in place, nothing trained yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.checks import can_evaluate
 from finetune.config import FinetuneConfig
-from finetune.data import Prepared
+from finetune.data import TrainingData
 from finetune.score import Scorer, TaskScore
 from finetune.tokens import Tokens
 from finetune.warm_start import load_start
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import torch
 
 EAGER_LENGTH = 256
-"""Longest sequence (tokens) for which attention written out beats the fused CPU kernel and its slow backward pass."""
+"""Longest sequence (tokens) for which attention written out beats the fused CPU kernel.
+
+The fused kernel's backward pass is slow.
+"""
 
 _LOG_LINES = 200
 _OPTIMIZERS = {
@@ -39,80 +42,35 @@ _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 def build_trainer(
     config: FinetuneConfig,
     base: ModelRef,
-    prepared: Prepared,
+    data: TrainingData,
     out: Path,
     scorer: Scorer | None = None,
 ) -> Any:
-    """Raises BadInput where the processes of a launch do not divide the batch."""
-    import torch
+    """The trainer. Raises BadInput where the processes of a launch do not divide the batch."""
     from transformers import set_seed
     from transformers.trainer_callback import PrinterCallback
-    from trl import SFTConfig
 
     from finetune.trainer import CompletionTrainer, LeftPadded, Packed, can_share_prefix
 
-    dtype = choose_dtype(config.dtype)
-    on_cpu = not torch.cuda.is_available()
     set_seed(config.seed)
-    tokenizer = prepared.tokenizer
-    pad_token = (
-        tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    )
     row_length = config.max_length if config.packing else None
-    learned = _dataset(prepared.train, row_length)
-    heldout = _dataset(prepared.heldout if can_evaluate(config) else [], row_length)
-    an_epoch = -(-len(learned) // config.batch_size)
-    steps = config.max_steps or an_epoch * config.epochs
-    saving = (
-        {"save_strategy": "steps", "save_steps": config.checkpoint_steps}
-        if config.checkpoint_steps
-        else {"save_strategy": "epoch" if steps > an_epoch else "no"}
-    )
-    arguments = SFTConfig(
-        output_dir=str(out),
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
-        optim=_OPTIMIZERS[config.optimizer],
-        gradient_accumulation_steps=config.accumulation,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=_SCHEDULES[config.schedule],
-        # The first step of a warm-up is one of 0: a training of a single step would change nothing.
-        warmup_steps=min(math.ceil(config.warmup * steps), steps - 1),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        bf16=dtype is torch.bfloat16,
-        use_cpu=on_cpu,
-        gradient_checkpointing=config.gradient_checkpointing,
-        ddp_find_unused_parameters=False,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        remove_unused_columns=False,
-        eval_strategy="epoch" if len(heldout) else "no",
-        prediction_loss_only=True,
-        save_total_limit=1,
-        logging_steps=max(1, steps // _LOG_LINES),
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        **saving,
-    )
+    learned = _dataset(data.train, row_length)
+    heldout = _dataset(data.heldout if can_evaluate(config) else [], row_length)
+    arguments = _arguments(config, len(learned), len(heldout), out)
     rows = _rows_a_part(config, arguments.world_size)
     arguments.per_device_train_batch_size = arguments.per_device_eval_batch_size = rows
     if arguments.world_size > 1 and len(heldout):
         heldout = fill_up(heldout, rows * arguments.world_size)
-    # Behind the arguments, which give each process a GPU of its own.
-    model = _load(config, base, dtype, prepared.report.length_max)
-    prefix = prepared.prefix if can_share_prefix(model) else []
-    score = None
-    if config.watch == "score" and scorer is not None and prepared.heldout:
-        score = TaskScore(scorer, prepared.heldout, tokenizer, pad_token, config.batch_size)
+    # Loaded after the arguments, which give each process a GPU of its own.
+    model = _load(config, base, data.report.length_max)
+    prefix = data.prefix if can_share_prefix(model) else []
+    pad_token = _pad_token(data.tokenizer)
     trainer = CompletionTrainer(
         prefix=prefix,
-        examples=prepared.train,
-        score=score,
+        examples=data.train,
+        score=_task_score(config, data, scorer),
         model=model,
-        processing_class=tokenizer,
+        processing_class=data.tokenizer,
         data_collator=Packed(pad_token) if config.packing else LeftPadded(pad_token, len(prefix)),
         train_dataset=learned,
         eval_dataset=heldout if len(heldout) else None,
@@ -125,46 +83,108 @@ def build_trainer(
     return trainer
 
 
-def choose_dtype(asked: str) -> torch.dtype:
-    """`auto` is bfloat16 where the processor or accelerator computes in it, else float32. LoRA weights are float32 in either."""
+def _arguments(config: FinetuneConfig, rows: int, heldout_rows: int, out: Path) -> Any:
+    """TRL's settings for a training on so many rows."""
+    import torch
+    from trl import SFTConfig
+
+    steps_an_epoch = -(-rows // config.batch_size)
+    steps = config.max_steps or steps_an_epoch * config.epochs
+    if config.checkpoint_steps:
+        saving = {"save_strategy": "steps", "save_steps": config.checkpoint_steps}
+    else:
+        saving = {"save_strategy": "epoch" if steps > steps_an_epoch else "no"}
+    return SFTConfig(
+        output_dir=str(out),
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        optim=_OPTIMIZERS[config.optimizer],
+        gradient_accumulation_steps=config.accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=_SCHEDULES[config.schedule],
+        # A warm-up begins with a step of rate 0: a training of one step would change nothing.
+        warmup_steps=min(math.ceil(config.warmup * steps), steps - 1),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        bf16=choose_dtype(config.dtype) is torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=config.gradient_checkpointing,
+        ddp_find_unused_parameters=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        eval_strategy="epoch" if heldout_rows else "no",
+        prediction_loss_only=True,
+        save_total_limit=1,
+        logging_steps=max(1, steps // _LOG_LINES),
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        **saving,
+    )
+
+
+def _pad_token(tokenizer: Any) -> int:
+    token = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if token is None else token)
+
+
+def _task_score(
+    config: FinetuneConfig, data: TrainingData, scorer: Scorer | None
+) -> TaskScore | None:
+    if config.watch != "score" or scorer is None or not data.heldout:
+        return None
+    pad_token = _pad_token(data.tokenizer)
+    return TaskScore(scorer, data.heldout, data.tokenizer, pad_token, config.batch_size)
+
+
+def choose_dtype(name: str) -> torch.dtype:
+    """The dtype that the base is computed in. LoRA weights are float32 in either.
+
+    "auto" is bfloat16 where the processor or accelerator computes in it, else float32.
+    """
     import torch
 
-    if asked != "auto":
-        return torch.bfloat16 if asked == "bfloat16" else torch.float32
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
     if torch.cuda.is_available():
-        return (
-            torch.bfloat16
-            if torch.cuda.is_bf16_supported(including_emulation=False)
-            else torch.float32
-        )
-    return torch.bfloat16 if fast_dtype() == "bfloat16" else torch.float32
+        is_fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        is_fast = fast_dtype() == "bfloat16"
+    return torch.bfloat16 if is_fast else torch.float32
 
 
-def _load(config: FinetuneConfig, base: ModelRef, dtype: torch.dtype, longest: int) -> Any:
+def _load(config: FinetuneConfig, base: ModelRef, longest: int) -> Any:
+    import torch
+
+    on_cpu = not torch.cuda.is_available()
+    dtype = choose_dtype(config.dtype)
+    written_out = on_cpu and not config.packing and longest <= EAGER_LENGTH
+    return load_causal_lm(
+        base.path,
+        # PiSSA takes its start out of the weights. In bfloat16 the rest would be rounded,
+        # and no longer fit the base.
+        dtype=torch.float32 if config.method == "pissa" else dtype,
+        attn_implementation="eager" if written_out else "sdpa",
+        trust_remote_code=config.trust_remote_code,
+        **(_quantized_base(config, dtype) if config.method == "qlora" else {}),
+    )
+
+
+def _quantized_base(config: FinetuneConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """The options that load a base in the number format of QLoRA."""
     import torch
     from transformers import BitsAndBytesConfig
 
-    on_cpu = not torch.cuda.is_available()
-    options: dict[str, Any] = {}
-    if config.method == "qlora":
-        options["quantization_config"] = (
-            BitsAndBytesConfig(
-                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
-            )
-            if config.base_format == "nf4"
-            else BitsAndBytesConfig(load_in_8bit=True)
+    if config.base_format == "nf4":
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
-        options["device_map"] = {"": "cpu" if on_cpu else torch.cuda.current_device()}
-    return load_causal_lm(
-        base.path,
-        # PiSSA takes its start out of the weights: in bfloat16 the rest would be rounded, and no longer fit the base.
-        dtype=torch.float32 if config.method == "pissa" else dtype,
-        attn_implementation="eager"
-        if on_cpu and not config.packing and longest <= EAGER_LENGTH
-        else "sdpa",
-        trust_remote_code=config.trust_remote_code,
-        **options,
-    )
+    else:
+        quantization = BitsAndBytesConfig(load_in_8bit=True)
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": quantization, "device_map": {"": device}}
 
 
 def _lora(config: FinetuneConfig) -> Any:
@@ -187,14 +207,18 @@ def _rows_a_part(config: FinetuneConfig, processes: int) -> int:
     rows, rest = divmod(config.batch_size, config.accumulation * processes)
     if rest:
         raise BadInput(
-            f"finetune.batch_size: {config.batch_size} examples in {config.accumulation} parts do not fall evenly on {processes} "
-            f"processes; write a multiple of {config.accumulation * processes}"
+            f"finetune.batch_size: {config.batch_size} examples in {config.accumulation} parts "
+            f"do not fall evenly on {processes} processes; "
+            f"write a multiple of {config.accumulation * processes}"
         )
     return rows
 
 
-def _dataset(tokens: Sequence[Tokens], row_length: int | None) -> Any:
-    """Examples, or with `row_length` rows that are filled with them. `example` is the index into `tokens`, at every token."""
+def _dataset(examples: Sequence[Tokens], row_length: int | None) -> Any:
+    """A row for each example, or with `row_length` rows that are filled with examples.
+
+    The column `example` holds the index into `examples`, at every token.
+    """
     from datasets import Dataset
     from trl import pack_dataset
 
@@ -202,18 +226,21 @@ def _dataset(tokens: Sequence[Tokens], row_length: int | None) -> Any:
 
     data = Dataset.from_dict(
         {
-            "input_ids": [t.prompt + t.completion for t in tokens],
-            "labels": [t.labels(IGNORED) for t in tokens],
-            "example": [[i] * len(t) for i, t in enumerate(tokens)],
+            "input_ids": [tokens.prompt + tokens.completion for tokens in examples],
+            "labels": [tokens.labels(IGNORED) for tokens in examples],
+            "example": [[i] * len(tokens) for i, tokens in enumerate(examples)],
         }
     )
-    if row_length and tokens:
+    if row_length and examples:
         data = pack_dataset(data, row_length)
     return data
 
 
 def fill_up(data: Any, part: int) -> Any:
-    """Up to a multiple of `part`, with rows in which nothing is learned: accelerate would repeat examples, and count them so."""
+    """Add rows in which nothing is learned, up to a multiple of `part`.
+
+    accelerate would repeat examples instead, and count them twice.
+    """
     from datasets import concatenate_datasets
 
     from finetune.trainer import IGNORED

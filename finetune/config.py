@@ -18,16 +18,19 @@ from foundation.units import Count, Share
 class FinetuneConfig(Section):
     """LoRA on a causal LM. `batch_size` examples a step, in `accumulation` parts; `epochs` keeps one adapter each.
 
-    `method`: "rslora" scales by the root of the rank, "dora" learns each weight's length apart from its direction, "pissa" starts
-    from the weight's largest singular vectors, "qlora" holds the base in `base_format`. `prompt` names the experiment's prompt
-    style the model is trained with (None: the examples as they stand). `train_on`: of a conversation the last answer is
-    learned, or all of them. `limit` trains on a seeded sample of that many examples.
-    `packing` lays examples end to end in rows of `max_length`; `batch_size` then counts rows. The best epoch by what is watched,
-    the held-out loss or the task's own score, is the adapter; `patience` epochs without a better one end the training.
-    `max_steps` ends it after exactly so many steps, whatever part of an epoch or how many epochs that is. `eval_steps` evaluates
-    after every so many steps too, for the curve. `target_modules` are names, or patterns (regular expressions) that a module's
-    whole path matches. `chat_template`: a file that takes the place of the base's template; it goes with the adapter.
-    `warm_start`: the folder of an adapter of this shape, whose weights the training starts from.
+    `method`: "rslora" scales by the root of the rank, "dora" learns each weight's length apart from
+    its direction, "pissa" starts from the weight's largest singular vectors, "qlora" holds the base
+    in `base_format`. `prompt` names the experiment's prompt style the model is trained with (None:
+    the examples as they stand). `train_on`: of a conversation the last answer is learned, or all of
+    them. `limit` trains on a seeded sample of that many examples. `packing` lays examples end to
+    end in rows of `max_length`; `batch_size` then counts rows. The best epoch by what is watched,
+    the held-out loss or the task's own score, is the adapter; `patience` epochs without a better
+    one end the training. `max_steps` ends it after exactly so many steps, whatever part of an epoch
+    or how many epochs that is. `eval_steps` evaluates after every so many steps too, for the curve.
+    `target_modules` are names, or patterns (regular expressions) that a module's whole path
+    matches. `chat_template`: a file that takes the place of the base's template; it goes with the
+    adapter. `warm_start`: the folder of an adapter of this shape, whose weights the training starts
+    from.
     """
 
     elsewhere: ClassVar[Mapping[str, str]] = ELSEWHERE

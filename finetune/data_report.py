@@ -1,4 +1,4 @@
-"""The data report: what will be learned, told before anything slow starts."""
+"""The data report: what will be learned, before anything slow starts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from finetune.control_tokens import with_control_tokens
+from finetune.job import TrainingJob
 from finetune.tokens import Tokens
 from foundation.data.examples import Example
 
@@ -20,13 +21,14 @@ _PERCENTILES = (50, 90, 95, 99, 100)
 
 @dataclass(frozen=True)
 class DataReport:
-    """What will be trained on. Lengths are tokens of prompt and completion; `shared_prefix` is what all prompts begin with.
+    """What will be trained on. Lengths are tokens of prompt and completion.
 
-    `duplicates` are questions asked more than once, `conflicts` those of them with different answers, `leaks` held-out
-    questions that differ from a training question in punctuation and digits at most. `truncated` completions lost their end,
-    `dropped` examples were too long, `unlearned` ones have weight 0 alone. `earlier` counts answers of earlier turns that are
-    not learned, `control` the examples of both splits whose texts hold a special token (the first: `control_first`). `labels`
-    counts the answers where they are few and come again.
+    `shared_prefix` is the length of the beginning that all prompts share. `duplicates` are
+    questions asked more than once, `conflicts` those of them with different answers, `leaks`
+    held-out questions that differ from a training question in punctuation and digits at most.
+    `truncated` to `earlier` are as in `LostExamples`. `control` counts the examples of both splits
+    whose texts hold a special token, the first being `control_first`. `labels` counts the answers
+    where they are few and come again.
     """
 
     train: int
@@ -50,42 +52,43 @@ class DataReport:
 
     @property
     def length_max(self) -> int:
+        """The length of the longest example, in tokens."""
         return self.percentiles[100]
 
     def __str__(self) -> str:
-        repeated = f", {self.duplicates} asked more than once" if self.duplicates else ""
-        lost = f", {self.truncated} completions truncated" if self.truncated else ""
-        lost += f", {self.dropped} too long and left out" if self.dropped else ""
-        lost += f", {self.unlearned} of weight 0 and left out" if self.unlearned else ""
-        odd = (
-            f"; {self.conflicts} questions have different answers ({self.conflict_first})"
-            if self.conflicts
-            else ""
-        )
-        odd += (
-            f"; {self.earlier} earlier answers are not learned (train_on: all learns them)"
-            if self.earlier
-            else ""
-        )
-        odd += (
-            f"; {self.control} examples hold control tokens ({self.control_first})"
-            if self.control
-            else ""
-        )
+        counts = {
+            "asked more than once": self.duplicates,
+            "completions truncated": self.truncated,
+            "too long and left out": self.dropped,
+            "of weight 0 and left out": self.unlearned,
+        }
+        lost = "".join(f", {n} {what}" for what, n in counts.items() if n)
         return (
-            f"{self.train} examples{repeated}{lost}, {self.tokens} tokens (p50 {self.percentiles[50]}, "
-            f"p95 {self.percentiles[95]}, max {self.length_max}), {self.trained_tokens} of them learned; "
-            f"{self.heldout} held out{odd}"
+            f"{self.train} examples{lost}, {self.tokens} tokens (p50 {self.percentiles[50]}, "
+            f"p95 {self.percentiles[95]}, max {self.length_max}), "
+            f"{self.trained_tokens} of them learned; {self.heldout} held out{self._oddities()}"
         )
 
+    def _oddities(self) -> str:
+        oddities = {
+            f"questions have different answers ({self.conflict_first})": self.conflicts,
+            "earlier answers are not learned (train_on: all learns them)": self.earlier,
+            f"examples hold control tokens ({self.control_first})": self.control,
+        }
+        return "".join(f"; {n} {what}" for what, n in oddities.items() if n)
+
     def text(self) -> str:
-        """Markdown: every number, and an example as the model sees it, with what it learns between ⟦ and ⟧."""
+        """Markdown: every number, and an example as the model sees it.
+
+        What the model learns stands between ⟦ and ⟧.
+        """
         lengths = ", ".join(
             f"{'max' if p == 100 else f'p{p}'} {n}" for p, n in self.percentiles.items()
         )
         rows = {
             "examples": f"{self.train} to learn, {self.heldout} held out",
-            "tokens": f"{self.tokens}, {self.trained_tokens} of them learned ({self.trained_tokens / self.tokens:.1%})",
+            "tokens": f"{self.tokens}, {self.trained_tokens} of them learned "
+            f"({self.trained_tokens / self.tokens:.1%})",
             "tokens an example": lengths,
             "shared beginning of the prompts": f"{self.shared_prefix} tokens",
             "asked more than once": str(self.duplicates),
@@ -119,8 +122,12 @@ class DataReport:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """Completions that lost their end, examples that are too long, examples of weight 0, earlier answers of conversations."""
+class LostExamples:
+    """What the training leaves out.
+
+    `truncated` completions lost their end, `dropped` examples are too long, `unlearned` ones have
+    weight 0 alone; `earlier` counts answers of earlier turns.
+    """
 
     truncated: int
     dropped: int
@@ -129,25 +136,23 @@ class Lost:
 
 
 def describe(
-    examples: Sequence[Example],
-    heldout: Sequence[Example],
+    job: TrainingJob,
+    tokenizer: Any,
     learned: Sequence[Tokens],
     watched: int,
-    prefix: list[int],
-    lost: Lost,
-    tokenizer: Any,
+    prefix: Sequence[int],
+    lost: LostExamples,
 ) -> DataReport:
-    """The report on all `examples`, of which `learned` were taken."""
-    control = with_control_tokens([*examples, *heldout], tokenizer)
-    conflicts = _conflicts(examples)
-    lengths = sorted(len(t) for t in learned)
-    first = learned[0]
-    close = {_bare(e) for e in examples}
+    """The report on all examples of the job. `learned` are trained on, `watched` are evaluated on."""
+    control = with_control_tokens([*job.train, *job.heldout], tokenizer)
+    conflicts = _conflicts(job.train)
+    lengths = sorted(map(len, learned))
+    questions = {_bare(example) for example in job.train}
     return DataReport(
         train=len(learned),
         heldout=watched,
-        duplicates=len(examples) - len({e.key for e in examples}),
-        leaks=sum(_bare(e) in close for e in heldout),
+        duplicates=len(job.train) - len({example.key for example in job.train}),
+        leaks=sum(_bare(example) in questions for example in job.heldout),
         tokens=sum(lengths),
         trained_tokens=sum(stop - start for t in learned for start, stop in t.learned),
         percentiles={
@@ -156,7 +161,7 @@ def describe(
         shared_prefix=len(prefix),
         truncated=lost.truncated,
         dropped=lost.dropped,
-        sample=_marked(first, tokenizer),
+        sample=_marked(learned[0], tokenizer),
         labels=_labels(learned),
         conflicts=len(conflicts),
         conflict_first=conflicts[0] if conflicts else "",
@@ -182,7 +187,7 @@ def _conflicts(examples: Sequence[Example]) -> list[str]:
 
 
 def _marked(tokens: Tokens, tokenizer: Any) -> str:
-    """What the model sees, with what it learns between ⟦ and ⟧."""
+    """The tokens as text, with what the model learns between ⟦ and ⟧."""
     ids, text, end = [*tokens.prompt, *tokens.completion], "", 0
     for start, stop in tokens.learned:
         text += f"{tokenizer.decode(ids[end:start])}⟦{tokenizer.decode(ids[start:stop])}⟧"
@@ -195,7 +200,7 @@ def _first(count: int, first: str) -> str:
 
 
 def _bare(example: Example) -> str:
-    """The question without punctuation and digits: what is left of a template that was filled in twice is equal."""
+    """The question without punctuation and digits, which is equal for one template filled in twice."""
     return re.sub(r"[\W\d_]+", " ", example.key).strip() or example.key
 
 

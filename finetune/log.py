@@ -21,13 +21,16 @@ _LEFT_OUT = (CHECKPOINT_FILE, ".", "rng_state_")
 _KEYS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "heldout_loss", "heldout_score")
 
 
+# mypy does not follow the imports of transformers: they take it minutes.
 class TrainingLog(TrainerCallback):  # type: ignore[misc]
     """One JSON object per logging step and per evaluation; a key that has no value there is null.
 
-    `tokens` is the count of non-padding input tokens so far; `tokens_per_second` is over the training since the last line,
-    evaluation and saving left out. `tokens_seen` asks the trainer, `save_epoch` writes the adapter of an epoch (from 1).
-    `heldout` has one value an epoch; those of `eval_steps` stand in the file only. After `patience` epochs without a better value
-    of what is watched, training stops. `recipe` is what a checkpoint was made by. Only the first of several processes writes.
+    `tokens` is the count of non-padding input tokens so far; `tokens_per_second` is over the
+    training since the last line, evaluation and saving left out. `tokens_seen` asks the trainer,
+    `save_epoch` writes the adapter of an epoch (from 1). `heldout` has one value an epoch; those of
+    `eval_steps` stand in the file only. After `patience` epochs without a better value of what is
+    watched, training stops. `recipe` is what a checkpoint was made by. Only the first of several
+    processes writes.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
-"""Layer pruning: leave out the block of layers that changes the hidden state least, to be healed by training.
+"""Prunes the block of layers that changes the hidden state least; training then heals the model.
 
-A. Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024: of all blocks of n layers, the one whose input and
-output are nearest in angle, averaged over the last token of examples, is dropped.
+After A. Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024. Of all blocks
+of n layers, the one whose input and output are nearest in angle is dropped; the angle is a mean
+over the last tokens of examples.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.config import FinetuneConfig
 from finetune.data import prepare
+from finetune.job import TrainingJob
 from finetune.tokens import Tokens
-from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.atomic_write import write_whole
 from foundation.models.companions import copy_companions
@@ -33,47 +34,49 @@ _NUMBER = re.compile(r"[.](\d+)[.]")
 """The number of a layer in a tensor's name."""
 
 
-def prune(
-    config: FinetuneConfig,
-    base: ModelRef,
-    train: Sequence[Example],
-    style: PromptStyle | None,
-    share: float,
-    out: Path,
-    progress: Progress,
-) -> ModelRef:
-    """Write `base` without `share` of its layers to `out`, with `prune.json`: every block's distance, and which was dropped.
+def prune(job: TrainingJob, share: float, out: Path, progress: Progress) -> ModelRef:
+    """Write the job's base without `share` of its layers to `out`.
 
-    The distances are measured on 128 training prompts. Raises BadInput where the share is no layer or all of them.
+    `prune.json` there holds every block's distance, measured on 128 training prompts, and which
+    block was dropped. Raises BadInput where the share is no layer or all of them.
     """
-    import torch
-
     quiet_libraries()
+    base = job.base
     model = load_causal_lm(base.path, dtype="auto").eval()
-    count = layers_to_drop(model.config.num_hidden_layers, share)
-    prepared = prepare(config.model_copy(update={"limit": _EXAMPLES}), base, train, [], style)
-    states = last_token_states(model, prepared.train, progress)
+    layers = model.config.num_hidden_layers
+    count = layers_to_drop(layers, share)
+    config = job.config.model_copy(update={"limit": _EXAMPLES})
+    data = prepare(replace(job, config=config, heldout=()))
+    states = last_token_states(model, data.train, progress)
     distances = angular_distances(states, count)
     first = int(distances.argmin())
     _drop(model, first, count)
     model.save_pretrained(out)
     copy_companions(base.path, out)
     check_pruned(base, first, count, out)
-    about = {
-        "schema_version": 1,
-        "base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()},
-        "dropped": list(range(first, first + count)),
-        "layers": model.config.num_hidden_layers,
-        "examples": len(states),
-        "angular_distances": [round(float(d), 5) for d in distances],
-        "torch": torch.__version__,
-    }
-    write_whole(out / "prune.json", json.dumps(about, indent=2) + "\n")
+    _write_record(out, base, range(first, first + count), layers - count, distances, len(states))
     progress.log(
-        f"prune: layers {first + 1} to {first + count} of {model.config.num_hidden_layers + count} left out (angular distance "
+        f"prune: layers {first + 1} to {first + count} of {layers} left out (angular distance "
         f"{distances[first]:.3f}; the block that changes most has {distances.max():.3f})"
     )
     return ModelRef(f"{base.id}-pruned", base.revision, out)
+
+
+def _write_record(
+    out: Path, base: ModelRef, dropped: range, layers: int, distances: torch.Tensor, examples: int
+) -> None:
+    import torch
+
+    record = {
+        "schema_version": 1,
+        "base": {"id": base.id, "revision": base.revision, "fingerprint": base.fingerprint()},
+        "dropped": list(dropped),
+        "layers": layers,
+        "examples": examples,
+        "angular_distances": [round(float(d), 5) for d in distances],
+        "torch": torch.__version__,
+    }
+    write_whole(out / "prune.json", json.dumps(record, indent=2) + "\n")
 
 
 def layers_to_drop(layers: int, share: float) -> int:
@@ -81,43 +84,51 @@ def layers_to_drop(layers: int, share: float) -> int:
     count = round(layers * share)
     if not 0 < count < layers:
         raise BadInput(
-            f"prune: {share:.0%} of {layers} layers is {count}; write a share that leaves some out and keeps some"
+            f"prune: {share:.0%} of {layers} layers is {count}; "
+            "write a share that leaves some out and keeps some"
         )
     return count
 
 
 def last_token_states(model: Any, examples: Sequence[Tokens], progress: Progress) -> torch.Tensor:
-    """(examples, layers + 1, width): the state of each prompt's last token before every layer, and behind the last one."""
+    """The state of each prompt's last token before every layer, and behind the last one.
+
+    Shape (examples, layers + 1, width).
+    """
     import torch
 
-    layers = _layers(model)
-    seen: list[torch.Tensor] = []
-    # Taken at the layers: what the model itself hands out as its last state has been through the final norm.
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -1].float()))
-        for layer in layers
-    ]
-    last = layers[-1]
-    hooks.append(
-        last.register_forward_hook(
-            lambda _, __, o: seen.append((o[0] if isinstance(o, tuple) else o)[0, -1].float())
-        )
-    )
+    states: list[torch.Tensor] = []
+    # Taken at the layers: the model's own last state has been through the final norm.
+    hooks = _record_states(_layers(model), states)
     progress.stage("prune", len(examples), "prompts")
     rows = []
     with torch.no_grad():
         for tokens in examples:
             model.base_model(input_ids=torch.tensor([tokens.prompt]), use_cache=False)
-            rows.append(torch.stack(seen))
-            seen.clear()
+            rows.append(torch.stack(states))
+            states.clear()
             progress.advance(1)
     for hook in hooks:
         hook.remove()
     return torch.stack(rows)
 
 
+def _record_states(layers: Any, states: list[torch.Tensor]) -> list[Any]:
+    """Append the last token's state to `states` before each layer, and behind the last one."""
+
+    def before(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        states.append(inputs[0][0, -1].float())
+
+    def behind(_: Any, __: Any, output: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        states.append(hidden[0, -1].float())
+
+    hooks = [layer.register_forward_pre_hook(before) for layer in layers]
+    return [*hooks, layers[-1].register_forward_hook(behind)]
+
+
 def angular_distances(states: torch.Tensor, count: int) -> torch.Tensor:
-    """For each block of `count` layers, by its first: the mean angle between its input and its output, over pi."""
+    """The mean angle between input and output of each block of `count` layers, over pi."""
     import torch
 
     cosine = torch.nn.functional.cosine_similarity(
@@ -141,7 +152,7 @@ def _drop(model: Any, first: int, count: int) -> None:
 
 
 def check_pruned(base: ModelRef, first: int, count: int, out: Path) -> None:
-    """Raises SystemFailed where the files are not the base's own tensors, those behind the dropped layers moved up."""
+    """Raises SystemFailed where the files are not the base's tensors without the dropped layers."""
     import torch
 
     before, after = Tensors(base.shards()), Tensors(ModelRef(base.id, None, out).shards())
@@ -171,6 +182,7 @@ def _layers(model: Any) -> Any:
     layers = getattr(model.base_model, "layers", None)
     if layers is None:
         raise BadInput(
-            f"prune: {type(model).__name__} keeps its layers elsewhere than in .layers; its kind can't be pruned"
+            f"prune: {type(model).__name__} keeps its layers elsewhere than in .layers; "
+            "its kind can't be pruned"
         )
     return layers

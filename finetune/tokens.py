@@ -51,9 +51,9 @@ def encode(
 ) -> list[Tokens]:
     """Prompt and completion tokens of each example in which something is learned, by the model's own chat template.
 
-    The prompt is what a server will be sent: the messages and the opening of the assistant's turn. The completion is what the
-    template puts after it, cut behind the end-of-turn token: the newline that many templates add there is never generated, so it
-    isn't learned.
+    The prompt is what a server will be sent: the messages and the opening of the assistant's turn.
+    The completion is what the template puts after it, cut behind the end-of-turn token: the newline
+    that many templates add there is never generated, so it isn't learned.
     """
     kept = [cut for example in examples if (cut := learnable(example, train_on))]
     texts = [(example.where, *_rendered(example, style, tokenizer)) for example in kept]

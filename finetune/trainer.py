@@ -7,8 +7,9 @@ Short answers to long prompts leave two things to save, none of which changes wh
 - The output head is asked for the positions that are learned only. TRL does that on CUDA; elsewhere its fused head scores every
   position against the whole vocabulary.
 
-Batches are drawn at random. Batches of similar length would have a little less padding (4 to 8 % of the time on the demo's data),
-but length tells much about a short answer: the loss after such training was up to twice as high.
+Batches are drawn at random. Batches of similar length would have a little less padding (4 to 8 % of
+the time on the demo's data), but length tells much about a short answer: the loss after such
+training was up to twice as high.
 
 Imports torch and TRL: import it inside the function that trains.
 """
@@ -67,7 +68,8 @@ class LeftPadded:
 class Packed:
     """Rows of several examples to a batch, padded on the right. Positions start anew with each example.
 
-    There is no attention mask: without one, transformers lets a token see its own example only, told by the positions.
+    There is no attention mask: without one, transformers lets a token see its own example only,
+    told by the positions.
     """
 
     def __init__(self, pad_token: int) -> None:
@@ -89,8 +91,8 @@ class Packed:
         }
 
 
-class Shuffled(torch.utils.data.Sampler[int]):
-    """All examples in an order that seed and epoch decide, however many processes share them."""
+class Shuffled:
+    """A sampler of all examples, in an order that seed and epoch decide in every process."""
 
     def __init__(self, examples: int, seed: int, epoch: Callable[[], int]) -> None:
         self.examples, self.seed, self.epoch = examples, seed, epoch
@@ -103,11 +105,12 @@ class Shuffled(torch.utils.data.Sampler[int]):
         return iter(torch.randperm(self.examples, generator=generator).tolist())
 
 
+# mypy does not follow TRL's imports: they take it minutes.
 class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer over `LeftPadded` or `Packed` batches.
 
-    `tokens_seen` counts this process's input tokens without padding, the prefix once for every row. `score` (model to 0..1),
-    where there is one, is asked after each evaluation.
+    `tokens_seen` counts this process's input tokens without padding, the prefix once for every row.
+    `score` (model to 0..1), where there is one, is asked after each evaluation.
     """
 
     def __init__(

@@ -41,8 +41,9 @@ def earlier_count(example: Example) -> int:
 def earlier_answers(example: Example, prompt: str, tokenizer: Any) -> list[Span]:
     """Where in `prompt`, the templated messages of the example, its learned earlier answers stand: spans of characters.
 
-    Each reaches from where a server would have begun to generate up to what the template writes next. Raises BadInput where
-    the template words an answer otherwise once the conversation goes on: what is learned would not be what is served.
+    Each reaches from where a server would have begun to generate up to what the template writes
+    next. Raises BadInput where the template words an answer otherwise once the conversation goes
+    on: what is learned would not be what is served.
     """
     spans = []
     for place in _learned_places(example):
@@ -70,8 +71,8 @@ def token_spans(
 ) -> list[Span]:
     """The tokens of each span of characters, through its last end-of-turn token.
 
-    A token that begins before the span is left out: a server has a border there. Raises ValueError for a span without an end
-    of turn, and for a tokenizer that can't tell where its tokens stand.
+    A token that begins before the span is left out: a server has a border there. Raises ValueError
+    for a span without an end of turn, and for a tokenizer that can't tell where its tokens stand.
     """
     if not spans:
         return []

@@ -16,7 +16,8 @@ from typing import Any
 
 from finetune import train
 from finetune.config import FinetuneConfig
-from finetune.data import Prepared, prepare
+from finetune.data import TrainingData, prepare
+from finetune.job import TrainingJob
 from foundation.data.examples import Example, PromptStyle, read_examples, render
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
@@ -47,13 +48,14 @@ class Task:
     base: ModelRef
     learned: list[Example]
     style: PromptStyle | None
-    prepared: Prepared
+    data: TrainingData
     out: Path
 
 
 def by_us(task: Task) -> float:
     """Trains with tunedyno."""
-    return train(task.config, task.base, task.learned, [], task.style, task.out, Silent()).seconds
+    job = TrainingJob(task.config, task.base, task.learned, [], task.style)
+    return train(job, task.out, Silent()).seconds
 
 
 def by_sfttrainer(task: Task) -> float:
@@ -98,9 +100,9 @@ def by_plain_trainer(task: Task) -> float:
         TrainingArguments,
     )
 
-    config, clock, tokens = task.config, _clock(), task.prepared.train
+    config, clock, tokens = task.config, _clock(), task.data.train
     batch_size = config.batch_size
-    collator: Any = DataCollatorForSeq2Seq(task.prepared.tokenizer)
+    collator: Any = DataCollatorForSeq2Seq(task.data.tokenizer)
     if config.packing:
         collator = DataCollatorWithFlattening(return_flash_attn_kwargs=False)
         batch_size = max(
@@ -161,7 +163,7 @@ def _clock() -> Any:
     return Clock()
 
 
-def heldout_loss(base: ModelRef, adapter: Path, prepared: Prepared) -> float:
+def heldout_loss(base: ModelRef, adapter: Path, prepared: TrainingData) -> float:
     """Mean cross-entropy of the completion tokens, float32, a plain forward pass per example."""
     import torch
     from peft import PeftModel
@@ -206,7 +208,7 @@ def main() -> None:
     config = FinetuneConfig(**settings["config"])
     learned, heldout = (read_examples(Path(settings[split])) for split in ("train", "heldout"))
     learned = learned[: settings["examples"]]
-    prepared = prepare(config, base, learned, heldout, style)
+    prepared = prepare(TrainingJob(config, base, learned, heldout, style))
     seconds = ARMS[args.arm](Task(config, base, learned, style, prepared, Path(settings["out"])))
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     loss = heldout_loss(base, Path(settings["out"]), prepared)

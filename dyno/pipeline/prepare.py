@@ -199,7 +199,10 @@ def _check_data(
     progress: Progress,
 ) -> str:
     """Every model that will be trained, with the style it is trained in. The data report, as the first one sees the data."""
-    reports = [finetune.check(config, base, train, heldout, style) for base, style in trained]
+    reports = [
+        finetune.check(finetune.TrainingJob(config, base, train, heldout, style))
+        for base, style in trained
+    ]
     return reports[0].text()
 
 

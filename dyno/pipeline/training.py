@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import finetune
 import serve
@@ -23,6 +22,7 @@ from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
 from finetune.config import FinetuneConfig
 from finetune.launch import launch
+from finetune.score import Scorer
 from foundation.data.examples import Example, render, sample
 from foundation.errors import SystemFailed
 from foundation.progress import Progress
@@ -59,15 +59,10 @@ def make_adapter(
     done = prepared.path(artifact, run)
     if not is_done(done, artifact):
         with making(run, prepared.graph.place(artifact), artifact, go_on=True) as out:
-            arguments = (
-                config,
-                prepared.base,
-                prepared.train,
-                prepared.heldout,
-                prepared.training_style,
-                out,
+            job = finetune.TrainingJob(
+                config, prepared.base, prepared.train, prepared.heldout, prepared.training_style
             )
-            _train(prepared, arguments, run, progress, launch_with)
+            _train(prepared, job, out, run, progress, launch_with)
     return done
 
 
@@ -80,17 +75,11 @@ def make_student(
     graph, base = prepared.graph, prepared.trained_base(variant, run)
     if variant.prune is not None and not is_done(base.path, pruned := graph.pruned(variant)):
         with making(run, graph.place(pruned), pruned) as out:
-            arguments = (
-                config,
-                prepared.base_of(variant),
-                prepared.train,
-                prepared.wording_of(variant),
-                variant.prune,
-                out,
+            job = finetune.TrainingJob(
+                config, prepared.base_of(variant), prepared.train, (), prepared.wording_of(variant)
             )
-            isolated(
-                finetune.prune, *arguments, progress=progress, log=run.logs / f"{variant.name}.log"
-            )
+            log = run.logs / f"{variant.name}.log"
+            isolated(finetune.prune, job, variant.prune, out, progress=progress, log=log)
     artifact = graph.student(variant)
     if not is_done(prepared.path(artifact, run), artifact):
         examples = (
@@ -99,17 +88,16 @@ def make_student(
             else _answers(prepared, variant, config, run, progress)
         )
         with making(run, graph.place(artifact), artifact, go_on=True) as out:
-            _train(
-                prepared,
-                (config, base, examples, prepared.heldout, prepared.wording_of(variant), out),
-                run,
-                progress,
+            job = finetune.TrainingJob(
+                config, base, examples, prepared.heldout, prepared.wording_of(variant)
             )
+            _train(prepared, job, out, run, progress)
 
 
 def _train(
     prepared: Prepared,
-    arguments: tuple[Any, ...],
+    job: finetune.TrainingJob,
+    out: Path,
     run: RunDirectory,
     progress: Progress,
     launch_with: str | None = None,
@@ -120,14 +108,15 @@ def _train(
     )
     log = run.logs / "finetune.log"
     if launch_with is not None:
-        launch(launch_with, arguments, scorer, progress, log)
+        launch(launch_with, job, out, scorer, progress, log)
     else:
-        isolated(_train_here, arguments, scorer, progress=progress, log=log)
+        isolated(_train_here, job, out, scorer, progress=progress, log=log)
 
 
-def _train_here(arguments: tuple[Any, ...], scorer: Any, *, progress: Progress) -> None:
-    config, base, examples, heldout, style, out = arguments
-    finetune.train(config, base, examples, heldout, style, out, progress, scorer)
+def _train_here(
+    job: finetune.TrainingJob, out: Path, scorer: Scorer, *, progress: Progress
+) -> None:
+    finetune.train(job, out, progress, scorer)
 
 
 def _answers(

@@ -10,6 +10,7 @@ import pytest
 
 from finetune import train
 from finetune.config import FinetuneConfig
+from finetune.job import TrainingJob
 from foundation.data.examples import PromptStyle
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
@@ -36,7 +37,7 @@ class CutOff(Silent):
 
 def cut_off(base: ModelRef, out: Path) -> Path:
     with pytest.raises(KeyboardInterrupt):
-        train(CONFIG, base, TRAIN, HELDOUT, None, out, CutOff(5))
+        train(TrainingJob(CONFIG, base, TRAIN, HELDOUT, None), out, CutOff(5))
     assert [each.name for each in out.glob("checkpoint-*")] == ["checkpoint-4"]
     return out
 
@@ -68,9 +69,11 @@ def test_another_training_s_checkpoint_is_not_gone_on_from(
     style: PromptStyle | None,
     what: str,
 ) -> None:
-    whole = train(config, base, data, HELDOUT, style, tmp_path / "whole", Silent())
+    whole = train(TrainingJob(config, base, data, HELDOUT, style), tmp_path / "whole", Silent())
     heard = CutOff()
-    begun_again = train(config, base, data, HELDOUT, style, cut_off(base, tmp_path / "cut"), heard)
+    begun_again = train(
+        TrainingJob(config, base, data, HELDOUT, style), cut_off(base, tmp_path / "cut"), heard
+    )
     assert (
         f"finetune: checkpoint-4 was made with another {what}, so the training begins again"
         in heard.said
@@ -95,19 +98,19 @@ def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
     else:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     heard = CutOff()
-    result = train(CONFIG, base, TRAIN, HELDOUT, None, out, heard)
+    result = train(TrainingJob(CONFIG, base, TRAIN, HELDOUT, None), out, heard)
     assert "finetune: checkpoint-4 is not whole, so the training begins again" in heard.said
     assert heard.steps == 12 and len(lines(result.adapter)) == 14
 
 
 @pytest.mark.slow
 def test_a_log_whose_last_line_was_cut_off_is_gone_on_with(base: ModelRef, tmp_path: Path) -> None:
-    whole = train(CONFIG, base, TRAIN, HELDOUT, None, tmp_path / "whole", Silent())
+    whole = train(TrainingJob(CONFIG, base, TRAIN, HELDOUT, None), tmp_path / "whole", Silent())
     out = cut_off(base, tmp_path / "cut")
     log = out / "training.jsonl"
     log.write_text(log.read_text() + '{"step": 5, "ep')
     heard = CutOff()
-    resumed = train(CONFIG, base, TRAIN, HELDOUT, None, out, heard)
+    resumed = train(TrainingJob(CONFIG, base, TRAIN, HELDOUT, None), out, heard)
     assert "finetune: going on from step 4" in heard.said
     assert same(resumed.adapter, whole.adapter) and resumed.heldout_loss == whole.heldout_loss
     assert [line["step"] for line in lines(resumed.adapter)] == [

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from finetune import check
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
+from finetune.job import TrainingJob
 from finetune.tokens import MIN_SHARED_PREFIX, Tokens, encode, shared_prefix
 from foundation.data.examples import PromptStyle
 from foundation.errors import BadInput
@@ -91,7 +92,9 @@ def test_shared_prefix_is_the_longest_that_leaves_every_prompt_a_token(
 
 
 def test_report_counts_what_is_there(base: ModelRef, tokenizer) -> None:
-    report = check(CONFIG, base, [*TRAIN, example("Story  1", "acq", 5)], HELDOUT, None)
+    report = check(
+        TrainingJob(CONFIG, base, [*TRAIN, example("Story  1", "acq", 5)], HELDOUT, None)
+    )
     rendered = [
         f"<|im_start|>user\n{e.messages[0]['content']}<|im_end|>\n<|im_start|>assistant\n"
         "earn<|im_end|>"
@@ -111,8 +114,8 @@ def test_report_counts_what_is_there(base: ModelRef, tokenizer) -> None:
 def test_held_out_questions_that_differ_in_numbers_only_are_counted(base: ModelRef) -> None:
     close = [*HELDOUT, example("Story... 99!", "earn", 2, "heldout.jsonl")]
     assert (
-        check(CONFIG, base, TRAIN, HELDOUT, None).leaks,
-        check(CONFIG, base, TRAIN, close, None).leaks,
+        check(TrainingJob(CONFIG, base, TRAIN, HELDOUT, None)).leaks,
+        check(TrainingJob(CONFIG, base, TRAIN, close, None)).leaks,
     ) == (0, 1)
 
 
@@ -121,7 +124,7 @@ def test_limit_is_a_seeded_sample_and_never_held_out(base: ModelRef) -> None:
 
     def lines(seed: int) -> list[str]:
         config = FinetuneConfig(limit=10, seed=seed)
-        return [t.where for t in prepare(config, base, train, HELDOUT, None).train]
+        return [t.where for t in prepare(TrainingJob(config, base, train, HELDOUT, None)).train]
 
     assert lines(0) == lines(0) != lines(1)
     assert len(set(lines(0))) == 10
@@ -130,7 +133,7 @@ def test_limit_is_a_seeded_sample_and_never_held_out(base: ModelRef) -> None:
 
 def test_nothing_to_learn_from(base: ModelRef) -> None:
     with pytest.raises(BadInput, match=r"data\.train"):
-        check(CONFIG, base, [], HELDOUT, None)
+        check(TrainingJob(CONFIG, base, [], HELDOUT, None))
 
 
 def test_too_long_names_line_tokens_and_remedy(base: ModelRef) -> None:
@@ -139,17 +142,21 @@ def test_too_long_names_line_tokens_and_remedy(base: ModelRef) -> None:
         BadInput,
         match=r"^train\.jsonl:9: \d+ tokens, over finetune\.max_length 256; raise it or shorten",
     ):
-        check(CONFIG, base, [*TRAIN, long], HELDOUT, None)
+        check(TrainingJob(CONFIG, base, [*TRAIN, long], HELDOUT, None))
     with pytest.raises(BadInput, match=r"over the context of test/tiny-chat 2048 \(and 1 more"):
         huge = [example("x" * 2100 + str(i), "earn", i) for i in (1, 2)]
-        check(FinetuneConfig(max_length=4096), base, huge, [], None)
+        check(TrainingJob(FinetuneConfig(max_length=4096), base, huge, [], None))
 
 
 def test_what_is_too_long_is_dropped_or_truncated_where_asked_for(base: ModelRef) -> None:
     mixed = [*TRAIN, example("a question", "x" * 300, 9)]
-    dropped = prepare(CONFIG.model_copy(update={"too_long": "drop"}), base, mixed, [], None)
+    dropped = prepare(
+        TrainingJob(CONFIG.model_copy(update={"too_long": "drop"}), base, mixed, [], None)
+    )
     assert (dropped.report.train, dropped.report.dropped, dropped.report.truncated) == (4, 1, 0)
-    cut = prepare(CONFIG.model_copy(update={"too_long": "truncate"}), base, mixed, [], None)
+    cut = prepare(
+        TrainingJob(CONFIG.model_copy(update={"too_long": "truncate"}), base, mixed, [], None)
+    )
     assert (cut.report.train, cut.report.dropped, cut.report.truncated) == (5, 0, 1)
     assert len(cut.train[4]) == 256 and IM_END not in cut.train[4].completion
     assert "1 completions truncated" in str(cut.report)
@@ -158,19 +165,23 @@ def test_what_is_too_long_is_dropped_or_truncated_where_asked_for(base: ModelRef
         match=r"^train\.jsonl:8: every label would be masked: the prompt alone has \d+ tokens",
     ):
         prepare(
-            CONFIG.model_copy(update={"too_long": "truncate"}),
-            base,
-            [example("y" * 300, "x", 8)],
-            [],
-            None,
+            TrainingJob(
+                CONFIG.model_copy(update={"too_long": "truncate"}),
+                base,
+                [example("y" * 300, "x", 8)],
+                [],
+                None,
+            ),
         )
     with pytest.raises(BadInput, match="drop leaves no example"):
         prepare(
-            CONFIG.model_copy(update={"too_long": "drop"}),
-            base,
-            [example("y" * 300, "x", 8)],
-            [],
-            None,
+            TrainingJob(
+                CONFIG.model_copy(update={"too_long": "drop"}),
+                base,
+                [example("y" * 300, "x", 8)],
+                [],
+                None,
+            ),
         )
 
 
@@ -205,7 +216,7 @@ def test_templates_that_can_not_teach(
     if not template:
         (model.path / "chat_template.jinja").unlink()
     with pytest.raises(BadInput, match=message):
-        check(CONFIG, model, TRAIN, HELDOUT, None)
+        check(TrainingJob(CONFIG, model, TRAIN, HELDOUT, None))
 
 
 @pytest.mark.parametrize(
@@ -223,14 +234,16 @@ def test_bases_that_can_not_be_tuned(
     base: ModelRef, tmp_path: Path, config: dict[str, object], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
-        check(CONFIG, changed(base, tmp_path / "model", **config), TRAIN, HELDOUT, None)
+        check(
+            TrainingJob(CONFIG, changed(base, tmp_path / "model", **config), TRAIN, HELDOUT, None)
+        )
 
 
 def test_pickle_weights_are_refused(base: ModelRef, tmp_path: Path) -> None:
     model = changed(base, tmp_path / "model")
     next(model.path.glob("*.safetensors")).rename(model.path / "pytorch_model.bin")
     with pytest.raises(BadInput, match="pickle weights are not loaded"):
-        check(CONFIG, model, TRAIN, HELDOUT, None)
+        check(TrainingJob(CONFIG, model, TRAIN, HELDOUT, None))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +254,7 @@ def test_target_modules_are_checked_against_the_weights(
     base: ModelRef, targets: str | tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
-        check(FinetuneConfig(target_modules=targets), base, TRAIN, HELDOUT, None)
+        check(TrainingJob(FinetuneConfig(target_modules=targets), base, TRAIN, HELDOUT, None))
 
 
 def test_importing_the_rooms_loads_no_torch() -> None:

@@ -11,6 +11,7 @@ import pytest
 from finetune import train
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
+from finetune.job import TrainingJob
 from finetune.score import TaskScore
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
@@ -38,7 +39,7 @@ def test_the_best_epoch_is_the_adapter_and_training_stops_when_it_gets_no_better
     base: ModelRef, tmp_path: Path
 ) -> None:
     config = FinetuneConfig(rank=8, epochs=8, batch_size=4, learning_rate=2e-2, patience=2)
-    result = train(config, base, TRAIN, CONTRADICTED, None, tmp_path, Silent())
+    result = train(TrainingJob(config, base, TRAIN, CONTRADICTED, None), tmp_path, Silent())
     losses = result.heldout_loss
     assert len(losses) == len(result.epochs) == result.best + 2 < 8
     assert losses.index(min(losses)) + 1 == result.best
@@ -49,24 +50,26 @@ def test_the_best_epoch_is_the_adapter_and_training_stops_when_it_gets_no_better
 
 def test_the_task_s_own_score_decides_where_it_is_watched(base: ModelRef, tmp_path: Path) -> None:
     config = FinetuneConfig(rank=8, epochs=3, batch_size=4, learning_rate=2e-2, watch="score")
-    good = train(config, base, TRAIN, ALIKE, None, tmp_path / "good", Silent(), exact)
+    good = train(TrainingJob(config, base, TRAIN, ALIKE, None), tmp_path / "good", Silent(), exact)
     assert max(good.heldout_score) >= 2 / 3
     assert good.best == 1 + good.heldout_score.index(max(good.heldout_score))
     assert [
         x["heldout_score"] for x in lines(good.adapter) if x["heldout_score"] is not None
     ] == good.heldout_score
     early = config.model_copy(update={"patience": 1, "epochs": 6})
-    stopped = train(early, base, TRAIN, ALIKE, None, tmp_path / "wrong", Silent(), wrong)
+    stopped = train(
+        TrainingJob(early, base, TRAIN, ALIKE, None), tmp_path / "wrong", Silent(), wrong
+    )
     assert stopped.best == len(stopped.heldout_score) - 1 < 5
     with pytest.raises(BadInput, match=r"watch: score needs a scorer; write quality\.scorer"):
-        train(config, base, TRAIN, HELDOUT, None, tmp_path / "none", Silent())
+        train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "none", Silent())
 
 
 def test_batched_answers_are_those_of_single_questions(base: ModelRef) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    prepared = prepare(FinetuneConfig(), base, TRAIN, HELDOUT, None)
+    prepared = prepare(TrainingJob(FinetuneConfig(), base, TRAIN, HELDOUT, None))
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32).eval()
     said: dict[int, list[str]] = {}
     for size in (1, 3):
@@ -103,11 +106,11 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_curve(
         "learning_rate": 5e-3,
     }
     config = FinetuneConfig(dtype="float32", dropout=0.1, checkpoint_steps=every, **settings)
-    whole = train(config, base, TRAIN, HELDOUT, None, tmp_path / "whole", Silent())
+    whole = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "whole", Silent())
     with pytest.raises(KeyboardInterrupt):
-        train(config, base, TRAIN, HELDOUT, None, tmp_path / "cut", CutOff())
+        train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "cut", CutOff())
     assert list((tmp_path / "cut").glob("checkpoint-*"))
-    resumed = train(config, base, TRAIN, HELDOUT, None, tmp_path / "cut", Silent())
+    resumed = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "cut", Silent())
 
     def curve(adapter: Path) -> list[tuple[Any, ...]]:
         return [(x["step"], x["tokens"], x["loss"], x["heldout_loss"]) for x in lines(adapter)]
@@ -121,7 +124,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_curve(
 
 def test_the_model_card_says_what_it_was_made_of(base: ModelRef, tmp_path: Path) -> None:
     config = FinetuneConfig(rank=4, epochs=2, batch_size=8)
-    result = train(config, base, TRAIN, HELDOUT, None, tmp_path, Silent())
+    result = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path, Silent())
     card = (result.adapter / "README.md").read_text()
     about = json.loads((result.adapter / "tunedyno.json").read_text())
     assert card.startswith(f"---\nbase_model: {base.id}\n")

@@ -10,6 +10,7 @@ import pytest
 
 from finetune import train
 from finetune.config import FinetuneConfig
+from finetune.job import TrainingJob
 from finetune.launch import launch
 from foundation.errors import BadInput, SystemFailed
 from foundation.models.model import ModelRef
@@ -53,11 +54,14 @@ def test_two_processes_reach_the_loss_of_one(
     monkeypatch.chdir(tmp_path)
     config = CONFIG.model_copy(update=settings)
     examples = TRAIN if settings else TRAIN[:16]
-    one = train(config, base, examples, HELDOUT, None, tmp_path / "one", Silent(), exact)
+    one = train(
+        TrainingJob(config, base, examples, HELDOUT, None), tmp_path / "one", Silent(), exact
+    )
     heard = Heard()
     launch(
         TWO,
-        (config, base, examples, HELDOUT, None, tmp_path / "two"),
+        TrainingJob(config, base, examples, HELDOUT, None),
+        tmp_path / "two",
         exact,
         heard,
         tmp_path / "log",
@@ -84,7 +88,8 @@ def test_what_stops_one_process_is_told(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(SystemFailed, match=r"the loss is nan at step \d+"):
         launch(
             TWO,
-            (config, base, TRAIN, HELDOUT, None, tmp_path / "two"),
+            TrainingJob(config, base, TRAIN, HELDOUT, None),
+            tmp_path / "two",
             None,
             Silent(),
             tmp_path / "log",
@@ -93,7 +98,8 @@ def test_what_stops_one_process_is_told(base: ModelRef, tmp_path: Path) -> None:
         config = CONFIG.model_copy(update={"batch_size": 5, "accumulation": 1})
         launch(
             TWO,
-            (config, base, TRAIN, HELDOUT, None, tmp_path / "odd"),
+            TrainingJob(config, base, TRAIN, HELDOUT, None),
+            tmp_path / "odd",
             exact,
             Silent(),
             tmp_path / "log",
@@ -101,7 +107,8 @@ def test_what_stops_one_process_is_told(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"accelerate started 1 of 2 processes; write --multi_gpu"):
         launch(
             TWO.replace("--multi_gpu", "--cpu"),
-            (CONFIG, base, TRAIN, HELDOUT, None, tmp_path),
+            TrainingJob(CONFIG, base, TRAIN, HELDOUT, None),
+            tmp_path,
             exact,
             Silent(),
             tmp_path / "log",
@@ -112,7 +119,8 @@ def test_only_accelerate_launches(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match='write "accelerate" and its options'):
         launch(
             "torchrun --nproc 2",
-            (CONFIG, base, TRAIN, HELDOUT, None, tmp_path),
+            TrainingJob(CONFIG, base, TRAIN, HELDOUT, None),
+            tmp_path,
             None,
             Silent(),
             tmp_path / "log",
@@ -120,7 +128,8 @@ def test_only_accelerate_launches(base: ModelRef, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No closing quotation; close the quotes"):
         launch(
             "accelerate 'x",
-            (CONFIG, base, TRAIN, HELDOUT, None, tmp_path),
+            TrainingJob(CONFIG, base, TRAIN, HELDOUT, None),
+            tmp_path,
             None,
             Silent(),
             tmp_path / "log",

@@ -11,6 +11,7 @@ import pytest
 from finetune import train
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
+from finetune.job import TrainingJob
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
@@ -28,7 +29,7 @@ def loss_of_saved(base: ModelRef, adapter: Path, config: FinetuneConfig) -> floa
         AutoModelForCausalLM.from_pretrained(base.path, dtype="float32"), adapter
     ).eval()
     losses = []
-    for t in prepare(config, base, TRAIN, HELDOUT, None).heldout:
+    for t in prepare(TrainingJob(config, base, TRAIN, HELDOUT, None)).heldout:
         ids = torch.tensor([t.prompt + t.completion])
         with torch.no_grad():
             said = torch.log_softmax(model(input_ids=ids).logits[0, len(t.prompt) - 1 : -1], dim=-1)
@@ -62,9 +63,9 @@ def test_the_saved_adapter_is_what_was_trained(
     )
     untrained = FinetuneConfig(rank=4, batch_size=8, learning_rate=1e-12, dtype="float32", limit=8)
     before = train(
-        untrained, base, TRAIN, HELDOUT, None, tmp_path / "before", Silent()
+        TrainingJob(untrained, base, TRAIN, HELDOUT, None), tmp_path / "before", Silent()
     ).heldout_loss[-1]
-    result = train(config, base, TRAIN, HELDOUT, None, tmp_path / "adapter", Silent())
+    result = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "adapter", Silent())
     assert result.heldout_loss[-1] < before - 1
     saved = loss_of_saved(base, result.epochs[-1], config)
     assert saved == pytest.approx(result.heldout_loss[-1], abs=tolerance)
@@ -74,7 +75,7 @@ def test_pissa_starts_where_the_base_is_and_is_saved_as_a_plain_adapter(
     base: ModelRef, tmp_path: Path
 ) -> None:
     config = FinetuneConfig(method="pissa", rank=4, batch_size=8, dtype="float32")
-    result = train(config, base, TRAIN, HELDOUT, None, tmp_path, Silent())
+    result = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path, Silent())
     about = json.loads((result.adapter / "adapter_config.json").read_text())
     assert (about["r"], about["init_lora_weights"]) == (config.saved_rank, True)
     assert not (tmp_path / "start").exists()
@@ -82,7 +83,7 @@ def test_pissa_starts_where_the_base_is_and_is_saved_as_a_plain_adapter(
 
 def test_an_nf4_base_is_trained_but_not_evaluated_on_a_cpu(base: ModelRef, tmp_path: Path) -> None:
     config = FinetuneConfig(method="qlora", rank=4, batch_size=8, learning_rate=1e-2, epochs=2)
-    result = train(config, base, TRAIN, HELDOUT, None, tmp_path / "adapter", Silent())
+    result = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "adapter", Silent())
     assert result.heldout_loss == []
     losses = [
         json.loads(line)["loss"]
@@ -92,11 +93,7 @@ def test_an_nf4_base_is_trained_but_not_evaluated_on_a_cpu(base: ModelRef, tmp_p
     assert loss_of_saved(base, result.adapter, config) < losses[0] - 1
     with pytest.raises(BadInput, match="nf4 can't be evaluated while it is trained on a CPU"):
         train(
-            config.model_copy(update={"patience": 1}),
-            base,
-            TRAIN,
-            HELDOUT,
-            None,
+            TrainingJob(config.model_copy(update={"patience": 1}), base, TRAIN, HELDOUT, None),
             tmp_path / "b",
             Silent(),
         )
@@ -109,11 +106,7 @@ def test_modules_to_save_are_checked_against_the_weights(base: ModelRef, tmp_pat
     ):
         with pytest.raises(BadInput, match=message):
             train(
-                FinetuneConfig(modules_to_save=(module,)),
-                base,
-                TRAIN,
-                HELDOUT,
-                None,
+                TrainingJob(FinetuneConfig(modules_to_save=(module,)), base, TRAIN, HELDOUT, None),
                 tmp_path,
                 Silent(),
             )
@@ -126,7 +119,9 @@ def test_packed_rows_cost_and_teach_what_single_rows_do(base: ModelRef, tmp_path
 
     many = [example("word " * (i % 5) + str(i), LABELS[i % 3] * (1 + i % 4), i) for i in range(12)]
     config = FinetuneConfig(dtype="float32", batch_size=4, packing=True, max_length=200)
-    trainer = build_trainer(config, base, prepare(config, base, many, [], None), tmp_path)
+    trainer = build_trainer(
+        config, base, prepare(TrainingJob(config, base, many, [], None)), tmp_path
+    )
     assert 1 < len(trainer.train_dataset) < len(many) / 2
     check_against_the_plain_pass(trainer, 1e-5)
     assert trainer.tokens_seen == sum(len(t) for t in trainer.examples)

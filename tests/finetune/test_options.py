@@ -13,6 +13,7 @@ import pytest
 from finetune import check, train
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
+from finetune.job import TrainingJob
 from foundation.errors import BadInput, SystemFailed
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
@@ -39,7 +40,7 @@ def test_a_template_of_one_s_own_words_what_is_learned_and_goes_with_the_adapter
     file = tmp_path / "mine.jinja"
     file.write_text(TEMPLATE)
     config = FinetuneConfig.model_validate({**STEADY, "chat_template": str(file)})
-    prepared = prepare(config, base, TRAIN, HELDOUT, None)
+    prepared = prepare(TrainingJob(config, base, TRAIN, HELDOUT, None))
     for example, tokens in zip(TRAIN, prepared.train, strict=True):
         prompt = jinja2.Template(TEMPLATE).render(
             messages=example.messages, add_generation_prompt=True
@@ -49,7 +50,7 @@ def test_a_template_of_one_s_own_words_what_is_learned_and_goes_with_the_adapter
             prepared.tokenizer.decode(tokens.completion),
         )
         assert spoken == (prompt, f"{example.completion}<|im_end|>")
-    result = train(config, base, TRAIN, HELDOUT, None, tmp_path / "adapter", Silent())
+    result = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "adapter", Silent())
     for folder in (result.adapter, *result.epochs):
         assert (folder / "chat_template.jinja").read_text() == TEMPLATE
     about = json.loads((result.adapter / "tunedyno.json").read_text())
@@ -79,7 +80,7 @@ def test_a_template_that_can_not_be_trained_with_is_refused(
     if text is not None:
         file.write_text(text)
     with pytest.raises(BadInput, match=words):
-        check(FinetuneConfig(chat_template=file), base, TRAIN, HELDOUT, None)
+        check(TrainingJob(FinetuneConfig(chat_template=file), base, TRAIN, HELDOUT, None))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_modules_by_pattern(
     base: ModelRef, tmp_path: Path, modules: object, adapted: set[str] | None
 ) -> None:
     config = FinetuneConfig(**ONE_STEP, target_modules=modules)
-    result = train(config, base, TRAIN, [], None, tmp_path, Silent())
+    result = train(TrainingJob(config, base, TRAIN, [], None), tmp_path, Silent())
     layers = {
         name.removeprefix("base_model.model.").partition(".lora_")[0]
         for name in weights(result.adapter)
@@ -128,7 +129,7 @@ def test_patterns_are_checked_against_the_weights(
     base: ModelRef, modules: object, words: str
 ) -> None:
     with pytest.raises(BadInput) as refused:
-        check(FinetuneConfig(target_modules=modules), base, TRAIN, HELDOUT, None)
+        check(TrainingJob(FinetuneConfig(target_modules=modules), base, TRAIN, HELDOUT, None))
     assert words in str(refused.value)
 
 
@@ -136,13 +137,9 @@ def test_evaluation_every_so_many_steps_is_a_finer_curve_of_the_same_training(
     base: ModelRef, tmp_path: Path
 ) -> None:
     config = FinetuneConfig(**STEADY, epochs=2)  # 6 steps an epoch
-    coarse = train(config, base, TRAIN, HELDOUT, None, tmp_path / "coarse", Silent())
+    coarse = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "coarse", Silent())
     fine = train(
-        config.model_copy(update={"eval_steps": 2}),
-        base,
-        TRAIN,
-        HELDOUT,
-        None,
+        TrainingJob(config.model_copy(update={"eval_steps": 2}), base, TRAIN, HELDOUT, None),
         tmp_path / "fine",
         Silent(),
     )
@@ -162,7 +159,7 @@ def test_evaluation_every_so_many_steps_is_a_finer_curve_of_the_same_training(
 
 def test_so_many_steps_are_done_and_recorded(base: ModelRef, tmp_path: Path) -> None:
     config = FinetuneConfig(**STEADY, max_steps=8)  # an epoch of 6 and a third of one
-    result = train(config, base, TRAIN, HELDOUT, None, tmp_path, Silent())
+    result = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path, Silent())
     assert [line["step"] for line in lines(result.adapter) if line["loss"] is not None] == list(
         range(1, 9)
     )
@@ -186,8 +183,8 @@ def test_the_first_step_is_the_optimizer_s(base: ModelRef, tmp_path: Path) -> No
     made = {
         name: outputs(
             train(
-                FinetuneConfig(**ONE_STEP, optimizer=name, learning_rate=rate, max_grad_norm=1e9),
-                base, TRAIN, [], None, tmp_path / name, Silent(),
+                TrainingJob(FinetuneConfig(**ONE_STEP, optimizer=name, learning_rate=rate, max_grad_norm=1e9),
+                base, TRAIN, [], None), tmp_path / name, Silent(),
             ).adapter
         )
         for name in ("sgd", "lion", "adamw", "adafactor")
@@ -207,13 +204,11 @@ def test_an_eight_bit_optimizer_goes_where_the_whole_one_goes(
     base: ModelRef, tmp_path: Path
 ) -> None:
     config = FinetuneConfig(**STEADY, epochs=2, learning_rate=1e-2)
-    whole = train(config, base, TRAIN, HELDOUT, None, tmp_path / "whole", Silent())
+    whole = train(TrainingJob(config, base, TRAIN, HELDOUT, None), tmp_path / "whole", Silent())
     eight = train(
-        config.model_copy(update={"optimizer": "adamw_8bit"}),
-        base,
-        TRAIN,
-        HELDOUT,
-        None,
+        TrainingJob(
+            config.model_copy(update={"optimizer": "adamw_8bit"}), base, TRAIN, HELDOUT, None
+        ),
         tmp_path / "8",
         Silent(),
     )
@@ -227,12 +222,12 @@ def test_a_paged_optimizer_needs_a_gpu(base: ModelRef, monkeypatch: pytest.Monke
     with pytest.raises(
         BadInput, match=r"finetune\.optimizer: paged_adamw_8bit pages .* write adamw"
     ):
-        check(FinetuneConfig(optimizer="paged_adamw_8bit"), base, TRAIN, HELDOUT, None)
+        check(TrainingJob(FinetuneConfig(optimizer="paged_adamw_8bit"), base, TRAIN, HELDOUT, None))
 
 
 def test_a_training_of_one_step_is_not_all_warm_up(base: ModelRef, tmp_path: Path) -> None:
     config = FinetuneConfig(rank=4, limit=4, dtype="float32", warmup=0.5)
-    result = train(config, base, TRAIN, [], None, tmp_path, Silent())
+    result = train(TrainingJob(config, base, TRAIN, [], None), tmp_path, Silent())
     assert all(tensor.any() for tensor in outputs(result.adapter).values())
 
 
@@ -263,11 +258,7 @@ def test_a_training_that_came_to_nothing_fails(
 ) -> None:
     with pytest.raises(SystemFailed, match=words):
         train(
-            FinetuneConfig(**{**ONE_STEP, **settings}),
-            base,
-            TRAIN,
-            heldout,
-            None,
+            TrainingJob(FinetuneConfig(**{**ONE_STEP, **settings}), base, TRAIN, heldout, None),
             tmp_path,
             Silent(),
         )
@@ -294,6 +285,8 @@ def test_layers_that_learn_nothing_are_named(
 
     whole = build.build_trainer
     monkeypatch.setattr(build, "build_trainer", half)
-    result = train(FinetuneConfig(**ONE_STEP), base, TRAIN, [], None, tmp_path, Listening())
+    result = train(
+        TrainingJob(FinetuneConfig(**ONE_STEP), base, TRAIN, [], None), tmp_path, Listening()
+    )
     assert any("7 of 14 adapted layers learned nothing (model.layers.0." in line for line in said)
     assert len(json.loads((result.adapter / "tunedyno.json").read_text())["untouched_layers"]) == 7

@@ -10,6 +10,7 @@ import pytest
 
 from finetune import prune
 from finetune.config import FinetuneConfig
+from finetune.job import TrainingJob
 from finetune.prune import angular_distances, check_pruned, layers_to_drop
 from foundation.errors import BadInput, SystemFailed
 from foundation.models.model import ModelRef
@@ -44,7 +45,7 @@ def test_what_adds_nothing_goes_and_the_answers_stay(base: ModelRef, tmp_path: P
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    small = prune(FinetuneConfig(), base, TRAIN, None, 1 / 3, tmp_path, Silent())
+    small = prune(TrainingJob(FinetuneConfig(), base, TRAIN, [], None), 1 / 3, tmp_path, Silent())
     about = json.loads((tmp_path / "prune.json").read_text())
     assert about["dropped"] == list(IDLE)
     assert about["angular_distances"][IDLE[0]] == pytest.approx(0, abs=1e-3)

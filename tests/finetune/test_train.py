@@ -8,6 +8,7 @@ import pytest
 
 from finetune import train
 from finetune.config import FinetuneConfig
+from finetune.job import TrainingJob
 from finetune.train import TrainingResult
 from foundation.errors import SystemFailed
 from foundation.models.model import ModelRef
@@ -40,7 +41,7 @@ Training = tuple[TrainingResult, Heard]
 def trained(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Training:
     heard = Heard()
     return train(
-        CONFIG, base, TRAIN, HELDOUT, None, tmp_path_factory.mktemp("adapter"), heard
+        TrainingJob(CONFIG, base, TRAIN, HELDOUT, None), tmp_path_factory.mktemp("adapter"), heard
     ), heard
 
 
@@ -159,7 +160,7 @@ def test_training_log(trained: Training) -> None:
 def test_same_seed_same_adapter(base: ModelRef, tmp_path: Path) -> None:
     def run(name: str, seed: int) -> Path:
         config = CONFIG.model_copy(update={"epochs": 1, "seed": seed, "limit": 8})
-        return train(config, base, TRAIN, [], None, tmp_path / name, Silent()).adapter
+        return train(TrainingJob(config, base, TRAIN, [], None), tmp_path / name, Silent()).adapter
 
     first, again, other = run("first", 0), run("again", 0), run("other", 1)
     assert same(first, again)
@@ -180,7 +181,11 @@ def test_accumulation_changes_memory_and_not_the_step(base: ModelRef, tmp_path: 
         }
         out = tmp_path / str(accumulation)
         return weights(
-            train(CONFIG.model_copy(update=settings), base, TRAIN, [], None, out, Silent()).adapter
+            train(
+                TrainingJob(CONFIG.model_copy(update=settings), base, TRAIN, [], None),
+                out,
+                Silent(),
+            ).adapter
         )
 
     whole, parts = run(1), run(4)
@@ -202,7 +207,9 @@ def test_learning_rate_follows_its_schedule(
     config = CONFIG.model_copy(update={"epochs": 1, "schedule": schedule, "warmup": 0.0})
     rates = [
         line["learning_rate"]
-        for line in lines(train(config, base, TRAIN, [], None, tmp_path, Silent()).adapter)
+        for line in lines(
+            train(TrainingJob(config, base, TRAIN, [], None), tmp_path, Silent()).adapter
+        )
     ]
     assert rates[0] == pytest.approx(CONFIG.learning_rate)
     assert rates[-1] == pytest.approx(CONFIG.learning_rate * last, rel=0.01)
@@ -213,5 +220,5 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch(base: ModelRef, tmp_
     with pytest.raises(
         SystemFailed, match=r"loss is nan at step \d+; lower finetune\.learning_rate"
     ) as stopped:
-        train(config, base, TRAIN, [], None, tmp_path, Silent())
+        train(TrainingJob(config, base, TRAIN, [], None), tmp_path, Silent())
     assert stopped.value.detail.count("train.jsonl:") == 4

@@ -11,6 +11,7 @@ import torch
 from finetune.build import build_trainer, fill_up
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
+from finetune.job import TrainingJob
 from finetune.tokens import Tokens
 from foundation.data.examples import PromptStyle
 from foundation.models.model import ModelRef
@@ -22,7 +23,7 @@ SHARED = PromptStyle("Topic of this news story (earn, acq):\n\n{input}")
 def build(base: ModelRef, out: Path, answers: list[str], style: PromptStyle | None) -> Any:
     config = FinetuneConfig(dtype="float32", batch_size=len(answers))
     train = [example(f"{'word ' * (3 * i)}end", answer, i) for i, answer in enumerate(answers)]
-    return build_trainer(config, base, prepare(config, base, train, [], style), out)
+    return build_trainer(config, base, prepare(TrainingJob(config, base, train, [], style)), out)
 
 
 def plain_loss(model: Any, rows: list[Tokens]) -> torch.Tensor:
@@ -89,7 +90,7 @@ def test_heldout_loss_is_the_mean_over_tokens_however_they_are_batched(
         [example(f"{split} {'word ' * i}", a, i) for i, a in enumerate(answers)]
         for split in ("one", "two")
     )
-    prepared = prepare(config, base, train, heldout, None)
+    prepared = prepare(TrainingJob(config, base, train, heldout, None))
     trainer = build_trainer(config, base, prepared, tmp_path)
     with torch.no_grad():
         expected = plain_loss(trainer.model, prepared.heldout).item()

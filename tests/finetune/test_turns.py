@@ -10,6 +10,7 @@ import pytest
 from finetune import check
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
+from finetune.job import TrainingJob
 from finetune.tokens import Tokens, encode, shared_prefix
 from finetune.turns import TrainOn
 from foundation.data.examples import Example
@@ -88,11 +89,11 @@ def test_an_example_of_weight_0_teaches_nothing(
 ) -> None:
     config = FinetuneConfig(train_on=train_on, max_length=256)
     bad = talk(*SAID, weights=weights, line=9)
-    prepared = prepare(config, base, [example("story", "earn"), bad], [], None)
+    prepared = prepare(TrainingJob(config, base, [example("story", "earn"), bad], [], None))
     assert [t.where for t in prepared.train] == ["train.jsonl:1"]
     assert "1 of weight 0 and left out" in str(prepared.report)
     with pytest.raises(BadInput, match=r"train.jsonl:9: weight: 0 stands at every answer"):
-        check(config, base, [bad], [], None)
+        check(TrainingJob(config, base, [bad], [], None))
 
 
 def test_weight_1_of_an_earlier_answer_asks_for_train_on_all(base: ModelRef) -> None:
@@ -100,14 +101,16 @@ def test_weight_1_of_an_earlier_answer_asks_for_train_on_all(base: ModelRef) -> 
     with pytest.raises(
         BadInput, match=r"weight: 1 asks .*write train_on: all, or data.ignore: \[weight\]"
     ):
-        check(config, base, [talk(*SAID, weights={3: 1})], [], None)
+        check(TrainingJob(config, base, [talk(*SAID, weights={3: 1})], [], None))
 
 
 def test_earlier_answers_that_are_not_learned_are_counted(base: ModelRef) -> None:
     train = [talk(*SAID), talk(*SAID[:2], line=2), talk("Hm?", *SAID[1:], weights={1: 0}, line=3)]
-    report = check(FinetuneConfig(max_length=256), base, train, [], None)
+    report = check(TrainingJob(FinetuneConfig(max_length=256), base, train, [], None))
     assert report.earlier == 3 and "3 earlier answers are not learned" in str(report)
-    report = check(FinetuneConfig(max_length=256, train_on="all"), base, train, [], None)
+    report = check(
+        TrainingJob(FinetuneConfig(max_length=256, train_on="all"), base, train, [], None)
+    )
     learned = ["Ann é", "Now", "So", "Ann é", "Now", "So"]  # of the third, "Ann é" has weight 0
     bytes_and_ends = sum(len(text.encode()) + 1 for text in learned)
     assert (report.earlier, report.trained_tokens) == (0, bytes_and_ends)
@@ -115,7 +118,9 @@ def test_earlier_answers_that_are_not_learned_are_counted(base: ModelRef) -> Non
 
 def test_the_sample_marks_every_learned_answer(base: ModelRef) -> None:
     report = check(
-        FinetuneConfig(max_length=256, train_on="all"), base, [talk(*SAID[:4])], [], None
+        TrainingJob(
+            FinetuneConfig(max_length=256, train_on="all"), base, [talk(*SAID[:4])], [], None
+        )
     )
     assert report.sample.count("⟦") == 2
     assert "⟦Ann é<|im_end|>⟧" in report.sample and report.sample.endswith("⟦Now<|im_end|>⟧")
@@ -167,7 +172,7 @@ def test_one_question_with_two_answers_is_counted(base: ModelRef) -> None:
         example("Story  1", "acq", 3),
         example("story 1", "acq", 4),
     ]
-    report = check(FinetuneConfig(max_length=256), base, train, [], None)
+    report = check(TrainingJob(FinetuneConfig(max_length=256), base, train, [], None))
     assert (report.conflicts, report.duplicates) == (1, 2)
     assert "1 questions have different answers (train.jsonl:1 and train.jsonl:3)" in str(report)
     assert (
@@ -179,17 +184,19 @@ def test_one_question_with_two_answers_is_counted(base: ModelRef) -> None:
 def test_control_tokens_in_the_texts_are_said(base: ModelRef) -> None:
     train = [example("story 1", "earn", 1), example("say <|im_end|>\n<|im_start|>system", "acq", 2)]
     report = check(
-        FinetuneConfig(max_length=256),
-        base,
-        train,
-        [example("x", "y <|endoftext|>", 7, "held.jsonl")],
-        None,
+        TrainingJob(
+            FinetuneConfig(max_length=256),
+            base,
+            train,
+            [example("x", "y <|endoftext|>", 7, "held.jsonl")],
+            None,
+        ),
     )
     assert report.control == 2
     assert "2 examples hold control tokens (train.jsonl:2: <|im_end|>)" in str(report)
-    assert check(FinetuneConfig(max_length=256), base, train[:1], [], None).control == 0
+    assert check(TrainingJob(FinetuneConfig(max_length=256), base, train[:1], [], None)).control == 0
     zero = [*train[:1], example("bad\0export", "acq", 3)]
-    report = check(FinetuneConfig(max_length=256), base, zero, [], None)
+    report = check(TrainingJob(FinetuneConfig(max_length=256), base, zero, [], None))
     assert "1 examples hold control tokens (train.jsonl:3: U+0000)" in str(report)
 
 
@@ -204,7 +211,10 @@ def test_the_loss_of_a_conversation_is_that_of_its_answers(base: ModelRef, tmp_p
     ]
     config = FinetuneConfig(train_on="all", dtype="float32", batch_size=2, max_length=256)
     trainer = build_trainer(
-        config, base, prepare(config, base, [talk(*each) for each in said], [], None), tmp_path
+        config,
+        base,
+        prepare(TrainingJob(config, base, [talk(*each) for each in said], [], None)),
+        tmp_path,
     )
     assert len(trainer.prefix) >= 8
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])

@@ -11,6 +11,7 @@ import pytest
 
 from finetune import check, train
 from finetune.config import FinetuneConfig
+from finetune.job import TrainingJob
 from finetune.train import TrainingResult
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
@@ -24,7 +25,9 @@ CONFIG = FinetuneConfig(**STEADY, epochs=2, learning_rate=1e-2)
 
 @pytest.fixture(scope="module")
 def trained(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
-    return train(CONFIG, base, TRAIN, HELDOUT, None, tmp_path_factory.mktemp("first"), Silent())
+    return train(
+        TrainingJob(CONFIG, base, TRAIN, HELDOUT, None), tmp_path_factory.mktemp("first"), Silent()
+    )
 
 
 def test_a_warm_start_begins_where_the_adapter_was(
@@ -36,7 +39,7 @@ def test_a_warm_start_begins_where_the_adapter_was(
     still = CONFIG.model_copy(
         update={"warm_start": trained.adapter, "max_steps": 1, "epochs": 1, "learning_rate": 1e-9}
     )
-    result = train(still, base, TRAIN, HELDOUT, None, tmp_path / "still", Silent())
+    result = train(TrainingJob(still, base, TRAIN, HELDOUT, None), tmp_path / "still", Silent())
     assert result.heldout_loss[0] == pytest.approx(trained.heldout_loss[trained.best - 1], rel=1e-3)
     first, second = weights(trained.adapter), weights(result.adapter)
     assert first.keys() == second.keys()
@@ -45,7 +48,9 @@ def test_a_warm_start_begins_where_the_adapter_was(
     onward = CONFIG.model_copy(update={"warm_start": trained.adapter, "epochs": 1})
     losses = [
         line["loss"]
-        for line in lines(train(onward, base, TRAIN, [], None, tmp_path / "on", Silent()).adapter)
+        for line in lines(
+            train(TrainingJob(onward, base, TRAIN, [], None), tmp_path / "on", Silent()).adapter
+        )
     ]
     assert losses[0] < lines(trained.adapter)[0]["loss"] / 2
     about = json.loads((tmp_path / "on" / "tunedyno.json").read_text())
@@ -79,7 +84,7 @@ def test_an_adapter_of_another_shape_is_refused(
 ) -> None:
     config = CONFIG.model_copy(update={"warm_start": trained.adapter, **settings})
     with pytest.raises(BadInput, match=words):
-        check(config, base, TRAIN, HELDOUT, None)
+        check(TrainingJob(config, base, TRAIN, HELDOUT, None))
 
 
 def test_what_is_no_adapter_of_this_base_is_refused(
@@ -87,7 +92,11 @@ def test_what_is_no_adapter_of_this_base_is_refused(
 ) -> None:
     def refused(folder: Path, words: str, of: ModelRef = base) -> None:
         with pytest.raises(BadInput, match=words):
-            check(CONFIG.model_copy(update={"warm_start": folder}), of, TRAIN, HELDOUT, None)
+            check(
+                TrainingJob(
+                    CONFIG.model_copy(update={"warm_start": folder}), of, TRAIN, HELDOUT, None
+                )
+            )
 
     refused(tmp_path / "none", r"no adapter_config\.json in it")
     refused(changed(trained.adapter, tmp_path / "ia3", peft_type="IA3"), "peft_type: IA3")
@@ -122,11 +131,7 @@ def test_a_tensor_too_few_is_no_start(
         BadInput, match=r"lacks base_model\.model\.model\.layers\.1\.mlp\.down_proj.* \(2 such\)"
     ):
         train(
-            CONFIG.model_copy(update={"warm_start": part}),
-            base,
-            TRAIN,
-            [],
-            None,
+            TrainingJob(CONFIG.model_copy(update={"warm_start": part}), base, TRAIN, [], None),
             tmp_path / "out",
             Silent(),
         )
