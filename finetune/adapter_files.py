@@ -1,4 +1,4 @@
-"""The folders that a training fills: an adapter for each epoch, and the best one's copy above them."""
+"""The folders that a training fills: an adapter for each epoch, and a copy of the best one."""
 
 from __future__ import annotations
 

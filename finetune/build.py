@@ -11,7 +11,7 @@ from finetune.checks import can_evaluate
 from finetune.config import FinetuneConfig
 from finetune.data import TrainingData
 from finetune.score import Scorer, TaskScore
-from finetune.tokens import Tokens
+from finetune.tokens import ExampleTokens
 from finetune.warm_start import load_start
 from foundation.errors import BadInput
 from foundation.models.loading import load_causal_lm
@@ -214,7 +214,7 @@ def _rows_a_part(config: FinetuneConfig, processes: int) -> int:
     return rows
 
 
-def _dataset(examples: Sequence[Tokens], row_length: int | None) -> Any:
+def _dataset(examples: Sequence[ExampleTokens], row_length: int | None) -> Any:
     """A row for each example, or with `row_length` rows that are filled with examples.
 
     The column `example` holds the index into `examples`, at every token.

@@ -1,4 +1,4 @@
-"""What of the section `finetune` can be wrong beside the data: its files, the modules it names, what the machine lacks."""
+"""Checks the section `finetune` beside its data: files, module names, the machine's features."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _ENDS = frozenset({"lm_head", "embed_tokens"})
 
 
 def check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
-    """The base's `config.json`. Raises BadInput for a base that can't be trained so."""
+    """The base's `config.json`. Raises BadInput for a base that the config can't train."""
     about = base.config()
     architectures = about.get("architectures")
     names = [str(a) for a in architectures] if isinstance(architectures, list) else []
     if not any(map(is_causal, names)):
         raise BadInput(
-            f"{base.path}/config.json: architectures: {', '.join(names) or 'none'}; finetune needs a causal LM (...ForCausalLM)"
+            f"{base.path}/config.json: architectures: {', '.join(names) or 'none'}; "
+            "finetune needs a causal LM (...ForCausalLM)"
         )
     if "quantization_config" in about:
         raise BadInput(
@@ -38,8 +39,9 @@ def check_base(base: ModelRef, config: FinetuneConfig) -> dict[str, object]:
         config.patience or config.eval_steps or config.watch == "score"
     ):
         raise BadInput(
-            "finetune.base_format: nf4 can't be evaluated while it is trained on a CPU (bitsandbytes repacks the weights for "
-            "good), which patience, eval_steps and watch: score need; leave them out, or write base_format: int8"
+            "finetune.base_format: nf4 can't be evaluated while it is trained on a CPU "
+            "(bitsandbytes repacks the weights for good), which patience, eval_steps and "
+            "watch: score need; leave them out, or write base_format: int8"
         )
     return about
 
@@ -53,13 +55,17 @@ def _check_code(base: ModelRef, about: dict[str, object], config: FinetuneConfig
         and not config.trust_remote_code
     ):
         raise BadInput(
-            f"{base.path}/config.json: auto_map: this model brings Python code of its own, which is not run unless asked for; "
-            "read it, then write finetune.trust_remote_code: true"
+            f"{base.path}/config.json: auto_map: this model brings Python code of its own, "
+            "which is not run unless asked for; read it, then write "
+            "finetune.trust_remote_code: true"
         )
 
 
 def can_evaluate(config: FinetuneConfig) -> bool:
-    """Whether held-out loss can be had during training: not with an NF4 base on a CPU, whose first evaluation spoils the rest."""
+    """Whether the model can be evaluated during training.
+
+    An NF4 base on a CPU can't: the first evaluation spoils the weights for the rest.
+    """
     import torch
 
     return (
@@ -73,12 +79,16 @@ def check_optimizer(config: FinetuneConfig) -> None:
 
     if config.optimizer.startswith("paged") and not torch.cuda.is_available():
         raise BadInput(
-            f"finetune.optimizer: {config.optimizer} pages its state between GPU and host; write adamw or adamw_8bit"
+            f"finetune.optimizer: {config.optimizer} pages its state between GPU and host; "
+            "write adamw or adamw_8bit"
         )
 
 
 def use_own_template(config: FinetuneConfig, tokenizer: Any) -> None:
-    """Put the template of `finetune.chat_template` in the place of the tokenizer's. Raises BadInput where it is none."""
+    """Replace the tokenizer's template by that of `finetune.chat_template`.
+
+    Raises BadInput where the file holds no template.
+    """
     import jinja2
 
     if config.chat_template is None:
@@ -88,14 +98,18 @@ def use_own_template(config: FinetuneConfig, tokenizer: Any) -> None:
         tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
     except jinja2.TemplateSyntaxError as error:
         raise BadInput(
-            f"finetune.chat_template: {config.chat_template}:{error.lineno}: not a jinja template ({error.message})"
+            f"finetune.chat_template: {config.chat_template}:{error.lineno}: "
+            f"not a jinja template ({error.message})"
         ) from None
     except jinja2.TemplateError:
-        pass  # this one message; what it makes of the examples is tried on each of them
+        pass  # the template refuses this message; it is tried on every example later
 
 
 def own_template(config: FinetuneConfig) -> str | None:
-    """The text of `finetune.chat_template`; None where there is none. Raises BadInput for a file that can't be read."""
+    """The text of `finetune.chat_template`, None where it is not set.
+
+    Raises BadInput for a file that can't be read.
+    """
     file = config.chat_template
     if file is None:
         return None
@@ -117,7 +131,8 @@ def check_modules(base: ModelRef, about: Mapping[str, object], config: FinetuneC
     for module in config.modules_to_save:
         if module in _ENDS and about.get("tie_word_embeddings"):
             raise BadInput(
-                f"finetune.modules_to_save: {module}: {base.id} uses one matrix for embed_tokens and lm_head; leave it out"
+                f"finetune.modules_to_save: {module}: {base.id} uses one matrix "
+                "for embed_tokens and lm_head; leave it out"
             )
     if not (config.entries or config.modules_to_save):
         return
@@ -132,7 +147,8 @@ def check_modules(base: ModelRef, about: Mapping[str, object], config: FinetuneC
         if ends := sorted(_ENDS.intersection([entry, *map(_leaf, meant)])):
             who = entry if [entry] == ends else f"{entry!r} matches {' and '.join(ends)}"
             raise BadInput(
-                f"finetune.target_modules: {who}: no server takes an adapter of it; leave it out, as all-linear does"
+                f"finetune.target_modules: {who}: no server takes an adapter of it; "
+                "leave it out, as all-linear does"
             )
         if not meant:
             raise _no_module("target_modules", base, entry, set(map(_leaf, linear)) - _ENDS)

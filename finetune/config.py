@@ -16,21 +16,21 @@ from foundation.units import Count, Share
 
 
 class FinetuneConfig(Section):
-    """LoRA on a causal LM. `batch_size` examples a step, in `accumulation` parts; `epochs` keeps one adapter each.
+    """LoRA on a causal LM.
 
-    `method`: "rslora" scales by the root of the rank, "dora" learns each weight's length apart from
-    its direction, "pissa" starts from the weight's largest singular vectors, "qlora" holds the base
-    in `base_format`. `prompt` names the experiment's prompt style the model is trained with (None:
-    the examples as they stand). `train_on`: of a conversation the last answer is learned, or all of
-    them. `limit` trains on a seeded sample of that many examples. `packing` lays examples end to
-    end in rows of `max_length`; `batch_size` then counts rows. The best epoch by what is watched,
-    the held-out loss or the task's own score, is the adapter; `patience` epochs without a better
-    one end the training. `max_steps` ends it after exactly so many steps, whatever part of an epoch
-    or how many epochs that is. `eval_steps` evaluates after every so many steps too, for the curve.
-    `target_modules` are names, or patterns (regular expressions) that a module's whole path
-    matches. `chat_template`: a file that takes the place of the base's template; it goes with the
-    adapter. `warm_start`: the folder of an adapter of this shape, whose weights the training starts
-    from.
+    `batch_size` is the examples of a step, in `accumulation` parts; `epochs` keeps one adapter
+    each. `method`: "rslora" scales by the root of the rank, "dora" learns each weight's length
+    apart from its direction, "pissa" starts from the weight's largest singular vectors, "qlora"
+    holds the base in `base_format`. `prompt` names the experiment's prompt style (None: the
+    examples as they stand). `train_on` learns the last answer of a conversation, or all. `limit`
+    trains on a seeded sample of that many examples. `packing` lays examples end to end in rows of
+    `max_length`; `batch_size` then counts rows. `watch` chooses the adapter: the epoch with the
+    best held-out loss, or with the best score of the task. `patience` epochs without a better one
+    end the training. `max_steps` ends it after exactly so many steps. `eval_steps` evaluates after
+    every so many steps too, for the curve. `target_modules` are names, or patterns (regular
+    expressions) that match a module's whole path. `chat_template` is a file that replaces the
+    base's template and goes with the adapter. `warm_start` is the folder of an adapter of this
+    shape, whose weights the training starts from.
     """
 
     elsewhere: ClassVar[Mapping[str, str]] = ELSEWHERE
@@ -76,21 +76,25 @@ class FinetuneConfig(Section):
     def _fits_together(self) -> FinetuneConfig:
         if self.batch_size % self.accumulation:
             raise ValueError(
-                f"accumulation: {self.accumulation} parts do not divide a batch of {self.batch_size} examples"
+                f"accumulation: {self.accumulation} parts do not divide "
+                f"a batch of {self.batch_size} examples"
             )
         if self.base_format != "nf4" and self.method != "qlora":
             raise ValueError(f"base_format: {self.base_format} belongs to method: qlora")
         if self.method == "pissa" and self.modules_to_save:
             raise ValueError(
-                "modules_to_save: a pissa adapter is turned into a plain one when it is saved, which holds no modules"
+                "modules_to_save: a pissa adapter is turned into a plain one when it is saved, "
+                "which holds no modules"
             )
         if self.method == "pissa" and self.warm_start:
             raise ValueError(
-                "warm_start: pissa starts from the base's own singular vectors; leave one of them out"
+                "warm_start: pissa starts from the base's own singular vectors; "
+                "leave one of them out"
             )
         if (self.patience or self.watch == "score" or self.eval_steps) and not self.eval_limit:
             raise ValueError(
-                "eval_limit: patience, eval_steps and watch: score need held-out examples; write 1 or more"
+                "eval_limit: patience, eval_steps and watch: score need held-out examples; "
+                "write 1 or more"
             )
         if self.max_steps and self.epochs > 1:
             raise ValueError(
@@ -137,7 +141,10 @@ class FinetuneConfig(Section):
         )
 
     def examples_seen(self, examples: int) -> int:
-        """How many examples the steps take, of so many, all epochs together. Packed rows count as one."""
+        """How many examples the steps take, of so many, in all epochs.
+
+        A packed row counts as one.
+        """
         examples = min(examples, self.limit or examples)
         return self.max_steps * self.batch_size if self.max_steps else examples * self.epochs
 
@@ -148,7 +155,7 @@ class FinetuneConfig(Section):
 
     @property
     def files(self) -> dict[str, Path]:
-        """What the training reads beside base and data, by key. Their contents count, not where they lie."""
+        """The files of the settings, by key. Their contents count, not their paths."""
         return {
             key: path for key in ("chat_template", "warm_start") if (path := getattr(self, key))
         }
@@ -160,7 +167,10 @@ class FinetuneConfig(Section):
 
     @property
     def saved_rank(self) -> int:
-        """The rank of the adapter's file: what PiSSA learned is its last state less its first, twice the rank."""
+        """The rank of the adapter's file.
+
+        PiSSA saves its last state less its first, which has twice the rank.
+        """
         return 2 * self.rank if self.method == "pissa" else self.rank
 
     @property
@@ -169,12 +179,16 @@ class FinetuneConfig(Section):
         if self.method == "dora":
             return "vLLM does not serve DoRA adapters"
         if self.modules_to_save:
-            return f"vLLM does not serve adapters that replace whole modules ({', '.join(self.modules_to_save)})"
+            modules = ", ".join(self.modules_to_save)
+            return f"vLLM does not serve adapters that replace whole modules ({modules})"
         return None
 
 
 def is_pattern(module: str) -> bool:
-    """Whether an entry of `target_modules` is a regular expression; a name has only letters, digits, "_", "-" and "."."""
+    """Whether an entry of `target_modules` is a regular expression.
+
+    A name has only letters, digits, "_", "-" and ".".
+    """
     return re.fullmatch(r"[\w.-]+", module) is None
 
 

@@ -10,7 +10,7 @@ from finetune.checks import check_base, use_own_template
 from finetune.config import FinetuneConfig
 from finetune.data_report import DataReport, LostExamples, describe
 from finetune.job import TrainingJob
-from finetune.tokens import Tokens, encode, shared_prefix
+from finetune.tokens import ExampleTokens, encode, shared_prefix
 from finetune.turns import earlier_count
 from foundation.data.examples import Example, sample
 from foundation.errors import BadInput
@@ -26,8 +26,8 @@ class TrainingData:
     pay.
     """
 
-    train: list[Tokens]
-    heldout: list[Tokens]
+    train: list[ExampleTokens]
+    heldout: list[ExampleTokens]
     prefix: list[int]
     tokenizer: Any
     report: DataReport
@@ -76,7 +76,7 @@ def prepare(job: TrainingJob) -> TrainingData:
     return TrainingData(learned, watched, prefix, tokenizer, report)
 
 
-def _check_answers(config: FinetuneConfig, watched: Sequence[Tokens]) -> None:
+def _check_answers(config: FinetuneConfig, watched: Sequence[ExampleTokens]) -> None:
     textless = [tokens.where for tokens in watched if not tokens.answer]
     if config.watch == "score" and textless:
         raise BadInput(
@@ -85,7 +85,7 @@ def _check_answers(config: FinetuneConfig, watched: Sequence[Tokens]) -> None:
         )
 
 
-def _prefix(config: FinetuneConfig, tokens: Sequence[Tokens]) -> list[int]:
+def _prefix(config: FinetuneConfig, tokens: Sequence[ExampleTokens]) -> list[int]:
     """Packed rows and recomputed activations can't share the keys and values of a prefix."""
     if config.packing or config.gradient_checkpointing:
         return []
@@ -146,7 +146,9 @@ def _limit(job: TrainingJob, about: Mapping[str, object]) -> _TokenLimit:
     return _TokenLimit(config.max_length, "finetune.max_length", config.too_long)
 
 
-def _fit(examples: Sequence[Tokens], limit: _TokenLimit) -> tuple[list[Tokens], int, int]:
+def _fit(
+    examples: Sequence[ExampleTokens], limit: _TokenLimit
+) -> tuple[list[ExampleTokens], int, int]:
     """The examples within the limit, and how many were truncated and dropped for that."""
     over = [tokens for tokens in examples if len(tokens) > limit.tokens]
     if over and limit.too_long == "refuse":
@@ -163,11 +165,11 @@ def _fit(examples: Sequence[Tokens], limit: _TokenLimit) -> tuple[list[Tokens], 
     return [_truncated(tokens, limit) for tokens in examples], len(over), 0
 
 
-def _truncated(tokens: Tokens, limit: _TokenLimit) -> Tokens:
+def _truncated(tokens: ExampleTokens, limit: _TokenLimit) -> ExampleTokens:
     return replace(tokens, completion=tokens.completion[: limit.tokens - len(tokens.prompt)])
 
 
-def _too_long(over: Sequence[Tokens], limit: _TokenLimit) -> BadInput:
+def _too_long(over: Sequence[ExampleTokens], limit: _TokenLimit) -> BadInput:
     others = f" (and {len(over) - 1} more examples are too long)" if len(over) > 1 else ""
     is_setting = limit.name == "finetune.max_length"
     remedy = "raise it or shorten the example" if is_setting else "shorten the example"

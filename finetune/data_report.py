@@ -10,7 +10,7 @@ from typing import Any
 
 from finetune.control_tokens import with_control_tokens
 from finetune.job import TrainingJob
-from finetune.tokens import Tokens
+from finetune.tokens import ExampleTokens
 from foundation.data.examples import Example
 
 FILE = "data-report.md"
@@ -138,12 +138,12 @@ class LostExamples:
 def describe(
     job: TrainingJob,
     tokenizer: Any,
-    learned: Sequence[Tokens],
+    learned: Sequence[ExampleTokens],
     watched: int,
     prefix: Sequence[int],
     lost: LostExamples,
 ) -> DataReport:
-    """The report on all examples of the job. `learned` are trained on, `watched` are evaluated on."""
+    """The report on all examples of the job; `learned` are trained on, `watched` evaluated on."""
     control = with_control_tokens([*job.train, *job.heldout], tokenizer)
     conflicts = _conflicts(job.train)
     lengths = sorted(map(len, learned))
@@ -173,7 +173,7 @@ def describe(
 
 
 def _conflicts(examples: Sequence[Example]) -> list[str]:
-    """Questions with more than one answer, each by the lines of its first and the first that differs."""
+    """Questions with different answers, each by the lines of the first two that differ."""
     first: dict[str, Example] = {}
     differing: dict[str, str] = {}
     for example in examples:
@@ -186,7 +186,7 @@ def _conflicts(examples: Sequence[Example]) -> list[str]:
     return list(differing.values())
 
 
-def _marked(tokens: Tokens, tokenizer: Any) -> str:
+def _marked(tokens: ExampleTokens, tokenizer: Any) -> str:
     """The tokens as text, with what the model learns between ⟦ and ⟧."""
     ids, text, end = [*tokens.prompt, *tokens.completion], "", 0
     for start, stop in tokens.learned:
@@ -200,11 +200,11 @@ def _first(count: int, first: str) -> str:
 
 
 def _bare(example: Example) -> str:
-    """The question without punctuation and digits, which is equal for one template filled in twice."""
+    """The question without punctuation and digits, equal for one template filled in twice."""
     return re.sub(r"[\W\d_]+", " ", example.key).strip() or example.key
 
 
-def _labels(learned: Sequence[Tokens]) -> dict[str, int]:
+def _labels(learned: Sequence[ExampleTokens]) -> dict[str, int]:
     counts = Counter(t.answer for t in learned)
     few = len(counts) <= min(_MOST_LABELS, len(learned) // 2)
     return (

@@ -1,4 +1,4 @@
-"""`training.jsonl`, the bar on the screen, the adapter that each epoch leaves behind, and which of them is the best."""
+"""`training.jsonl`, the adapter of each epoch, the best epoch, and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _KEYS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "heldout_los
 
 # mypy does not follow the imports of transformers: they take it minutes.
 class TrainingLog(TrainerCallback):  # type: ignore[misc]
-    """One JSON object per logging step and per evaluation; a key that has no value there is null.
+    """Writes one JSON object per logging step and per evaluation; a key without a value is null.
 
-    `tokens` is the count of non-padding input tokens so far; `tokens_per_second` is over the
-    training since the last line, evaluation and saving left out. `tokens_seen` asks the trainer,
-    `save_epoch` writes the adapter of an epoch (from 1). `heldout` has one value an epoch; those of
-    `eval_steps` stand in the file only. After `patience` epochs without a better value of what is
-    watched, training stops. `recipe` is what a checkpoint was made by. Only the first of several
+    `tokens` counts the input tokens so far without padding. `tokens_per_second` is over the
+    training since the last line, without evaluation and saving. `tokens_seen` returns the trainer's
+    count, `save_epoch` writes the adapter of an epoch (from 1). `heldout` has one value an epoch;
+    those of `eval_steps` are in the file only. Training stops after `patience` epochs without a
+    better watched value. `recipe` is what a checkpoint depends on. Only the first of several
     processes writes.
     """
 
@@ -46,11 +46,8 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         self.progress = progress
         self.tokens_seen = tokens_seen
         self.save_epoch = save_epoch
-        self.watch, self.patience, self.eval_steps = (
-            config.watch,
-            config.patience,
-            config.eval_steps,
-        )
+        self.watch = config.watch
+        self.patience, self.eval_steps = config.patience, config.eval_steps
         self.recipe = recipe
         self.seconds = 0.0
         self.epochs = 0
@@ -61,16 +58,19 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
 
     @property
     def best(self) -> int:
-        """The epoch (from 1) with the best value of what is watched, the earlier of equals; the last where nothing is."""
+        """The epoch (from 1) with the best watched value.
+
+        The earlier of equals, and the last epoch where nothing was measured.
+        """
         values = self.heldout[self.watch]
         if not values:
             return self.epochs
         return 1 + values.index(min(values) if self.watch == "loss" else max(values))
 
     def go_on_from(self, checkpoint: Path, *, write: bool) -> int:
-        """Take up the log of a training that was cut off, as it stood at the checkpoint; the tokens seen until then.
+        """Resume the log of a training that was cut off; the tokens seen until the checkpoint.
 
-        With `write`, what came after the checkpoint is taken out of the file.
+        With `write`, lines after the checkpoint are removed from the file.
         """
         state = json.loads((checkpoint / CHECKPOINT_FILE).read_text(encoding="utf-8"))
         kept = [line for line in _whole_lines(self.file) if line["step"] <= state["step"]]
@@ -82,16 +82,19 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         return int(state["tokens"])
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the progress bar, and an empty log where nothing is resumed."""
         self.progress.stage("finetune", state.max_steps, "step")
         self.progress.advance(state.global_step)
         if state.is_world_process_zero and not state.global_step:
             write_whole(self.file, "")
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start the clock of training."""
         self._epoch_is_over = False
         self._since = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Advance the clock and the bar, and evaluate after every `eval_steps`."""
         now = time.perf_counter()
         self.seconds += now - self._since
         self._since = now
@@ -107,6 +110,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
             control.should_evaluate = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save the epoch's adapter."""
         self._epoch_is_over = True
         self.epochs = math.ceil(round(state.epoch, 6))  # the last may be a part of one
         if state.is_world_process_zero:
@@ -115,34 +119,39 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
+        """Write a line for logged training values, and one for each held-out value."""
         logs = logs or {}
         if "loss" in logs:
-            tokens, seconds = self.tokens_seen(), self.seconds
-            rate = (tokens - self._logged[0]) / (seconds - self._logged[1])
-            self._logged = (tokens, seconds)
-            self.progress.advance(0, f"loss {logs['loss']:.3f}, {rate:,.0f} tokens/s")
-            known = {key: logs[key] for key in ("loss", "learning_rate", "grad_norm")}
-            self._write(state, tokens, **known, tokens_per_second=rate)
-        for name, values in self.heldout.items():
+            self._log_training(state, logs)
+        for name in self.heldout:
             if (value := logs.get(f"eval_{name}")) is not None:
-                self.progress.log(f"epoch {state.epoch:.3g}: held-out {name} {value:.4f}")
-                self._write(state, self.tokens_seen(), **{f"heldout_{name}": value})
-                self._since = time.perf_counter()
-                if not self._epoch_is_over:
-                    continue
-                values.append(value)
-                if (
-                    name == self.watch
-                    and self.patience
-                    and len(values) - self.best >= self.patience
-                ):
-                    self.progress.log(
-                        f"no better held-out {name} since epoch {self.best}: training stops"
-                    )
-                    control.should_training_stop = True
+                self._log_heldout(name, value, state, control)
+
+    def _log_training(self, state: Any, logs: Mapping[str, float]) -> None:
+        tokens, seconds = self.tokens_seen(), self.seconds
+        rate = (tokens - self._logged[0]) / (seconds - self._logged[1])
+        self._logged = (tokens, seconds)
+        self.progress.advance(0, f"loss {logs['loss']:.3f}, {rate:,.0f} tokens/s")
+        values = {key: logs[key] for key in ("loss", "learning_rate", "grad_norm")}
+        self._write(state, tokens, **values, tokens_per_second=rate)
+
+    def _log_heldout(self, name: str, value: float, state: Any, control: Any) -> None:
+        self.progress.log(f"epoch {state.epoch:.3g}: held-out {name} {value:.4f}")
+        self._write(state, self.tokens_seen(), **{f"heldout_{name}": value})
+        self._since = time.perf_counter()
+        if not self._epoch_is_over:
+            return
+        values = self.heldout[name]
+        values.append(value)
+        if name == self.watch and self.patience and len(values) - self.best >= self.patience:
+            self.progress.log(f"no better held-out {name} since epoch {self.best}: training stops")
+            control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The last file of a checkpoint: one that lacks it was cut off, and so was one with a file of another size."""
+        """Write the last file of a checkpoint, with the sizes of the others.
+
+        A checkpoint without it, or with a file of another size, was cut off.
+        """
         tokens = self.tokens_seen()
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -173,7 +182,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
 
 
 def last_checkpoint(folder: Path, recipe: Mapping[str, Any]) -> tuple[Path | None, str]:
-    """The newest whole checkpoint that was made by this recipe, and why there is none where others are there."""
+    """The newest whole checkpoint of this recipe, and why no other one will do."""
     why = ""
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
         try:
@@ -195,7 +204,7 @@ def _step(checkpoint: Path) -> int:
 
 
 def _sizes(checkpoint: Path) -> dict[str, int]:
-    """Bytes of each file, by name, but for the one that holds them and those that other processes write."""
+    """Bytes of each file, by name, except the record itself and the files of other processes."""
     files = [
         file
         for file in checkpoint.rglob("*")
@@ -205,6 +214,6 @@ def _sizes(checkpoint: Path) -> dict[str, int]:
 
 
 def _whole_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log, without the last where it was cut off."""
+    """The lines of a log, without a last one that was cut off."""
     lines = file.read_text(encoding="utf-8").split("\n")
     return [json.loads(line) for line in lines[:-1]]

@@ -39,7 +39,8 @@ _SAME = {
 _OTHERWISE = {
     "warmup_ratio": "write warmup, a share of the steps",
     "warmup_steps": "write warmup, a share of the steps such as 3%",
-    "per_device_train_batch_size": "write batch_size, the examples of a whole step, and accumulation, its parts",
+    "per_device_train_batch_size": "write batch_size, the examples of a whole step, "
+    "and accumulation, its parts",
     "gradient_accumulation_steps": "write accumulation, the parts that batch_size is computed in",
     "load_in_4bit": "write method: qlora",
     "load_in_8bit": "write method: qlora and base_format: int8",
@@ -47,12 +48,14 @@ _OTHERWISE = {
     "use_rslora": "write method: rslora",
     "init_lora_weights": "write method: pissa, or nothing for LoRA's own start",
     "system_prompt": "write prompts: {NAME: {system: ..., user: ...}} and finetune.prompt: NAME",
-    "resume_from_checkpoint": "leave it out: dyno run --resume RUN goes on from the last checkpoint",
+    "resume_from_checkpoint": "leave it out: "
+    "dyno run --resume RUN goes on from the last checkpoint",
     "output_dir": "leave it out: --out names the folder of the run",
     "report_to": "leave it out: training.jsonl and the report hold the curves",
     "logging_steps": "leave it out: about 200 lines of training.jsonl are written over a training",
     "train_on_inputs": "leave it out: the loss covers answers alone, and train_on says which",
-    "push_to_hub": "leave it out: the adapter is the folder adapters/finetune of the run, ready for a hub",
+    "push_to_hub": "leave it out: the adapter is the folder adapters/finetune of the run, "
+    "ready for a hub",
     "export": "leave it out: a variant says merge: finetune or quantize: METHOD",
     "per_device_eval_batch_size": "leave it out: evaluation uses batch_size",
 }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.data import prepare
 from finetune.job import TrainingJob
-from finetune.tokens import Tokens
+from finetune.tokens import ExampleTokens
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.atomic_write import write_whole
 from foundation.models.companions import copy_companions
@@ -90,7 +90,9 @@ def layers_to_drop(layers: int, share: float) -> int:
     return count
 
 
-def last_token_states(model: Any, examples: Sequence[Tokens], progress: Progress) -> torch.Tensor:
+def last_token_states(
+    model: Any, examples: Sequence[ExampleTokens], progress: Progress
+) -> torch.Tensor:
     """The state of each prompt's last token before every layer, and behind the last one.
 
     Shape (examples, layers + 1, width).

@@ -15,7 +15,7 @@ from finetune.config import FinetuneConfig
 from finetune.data import TrainingData
 from finetune.data_report import DataReport
 from finetune.job import TrainingJob
-from finetune.tokens import Tokens
+from finetune.tokens import ExampleTokens
 from foundation.data.examples import Example
 from foundation.files.atomic_write import write_whole
 from foundation.files.content_hash import file_sha256
@@ -74,8 +74,8 @@ def _sha256(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def _tokens_sha256(examples: Sequence[Tokens]) -> str:
-    """The hash of what the model sees, which depends on prompt style, chat template and tokenizer."""
+def _tokens_sha256(examples: Sequence[ExampleTokens]) -> str:
+    """The hash of what the model sees: prompt style, chat template and tokenizer change it."""
     digest = hashlib.sha256()
     for example in examples:
         content = {name: value for name, value in vars(example).items() if name != "where"}

@@ -1,4 +1,4 @@
-"""The task's own score during training: held-out questions answered greedily, in batches, by the model as it stands."""
+"""The task's score during training: the model answers held-out questions greedily, in batches."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune.tokens import Tokens
+from finetune.tokens import ExampleTokens
 
 Scorer = Callable[[str, str], float]
-"""Answer and reference to 0..1; it has to be picklable."""
+"""From answer and reference to 0..1. It must be picklable."""
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Called with a model: the mean score over `heldout`. An answer may be as long as the longest reference."""
+    """The mean score of a model over `heldout`.
+
+    An answer may be as long as the longest reference.
+    """
 
     scorer: Scorer
-    heldout: Sequence[Tokens]
+    heldout: Sequence[ExampleTokens]
     tokenizer: Any
     pad_token: int
     batch_size: int
 
     def __call__(self, model: Any) -> float:
+        """The model's mean score, 0..1."""
         longest = max(len(t.completion) for t in self.heldout)
         by_length = sorted(self.heldout, key=lambda t: len(t.prompt))
         batches = [
@@ -34,7 +38,7 @@ class TaskScore:
         ]
         return sum(scores) / len(scores)
 
-    def _answers(self, model: Any, batch: Sequence[Tokens], longest: int) -> list[str]:
+    def _answers(self, model: Any, batch: Sequence[ExampleTokens], longest: int) -> list[str]:
         import torch
 
         width = max(len(t.prompt) for t in batch)
@@ -43,7 +47,7 @@ class TaskScore:
         was_training = model.training
         model.eval()
         with torch.no_grad():
-            said = model.generate(
+            generated = model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
                 max_new_tokens=longest,
@@ -54,5 +58,7 @@ class TaskScore:
                 pad_token_id=self.pad_token,
             )
         model.train(was_training)
-        answers: list[str] = self.tokenizer.batch_decode(said[:, width:], skip_special_tokens=True)
+        answers: list[str] = self.tokenizer.batch_decode(
+            generated[:, width:], skip_special_tokens=True
+        )
         return answers

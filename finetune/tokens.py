@@ -1,4 +1,4 @@
-"""Examples as tokens: the chat template applied, the completion told from the prompt."""
+"""Examples as tokens: the chat template applied, prompt and completion apart."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from foundation.data.examples import Example, PromptStyle
 from foundation.errors import BadInput
 from foundation.models.chat_template import templated, tokens_in_place
 
-MIN_SHARED_PREFIX = 8  # tokens; below it, computing the prefix apart costs more than it saves
+MIN_SHARED_PREFIX = 8
+"""Tokens. A shorter prefix costs more to compute apart than it saves."""
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """One example as the model sees it. The loss covers `completion`, the text `answer` and the end-of-turn token, and the
+class ExampleTokens:
+    """One example as the model sees it.
+
+    The loss covers `completion`, which is the text `answer` and the end-of-turn token, and the
     `earlier` answers: spans of the prompt's tokens, in order.
     """
 
@@ -31,7 +34,7 @@ class Tokens:
 
     @property
     def learned(self) -> list[Span]:
-        """Spans of prompt and completion that the loss covers."""
+        """The spans of prompt and completion that the loss covers."""
         return [*self.earlier, (len(self.prompt), len(self))]
 
     def labels(self, ignored: int) -> list[int]:
@@ -48,17 +51,17 @@ def encode(
     tokenizer: Any,
     ends: frozenset[int],
     train_on: TrainOn = "last",
-) -> list[Tokens]:
-    """Prompt and completion tokens of each example in which something is learned, by the model's own chat template.
+) -> list[ExampleTokens]:
+    """Prompt and completion of each example with a learned answer, by the model's chat template.
 
-    The prompt is what a server will be sent: the messages and the opening of the assistant's turn.
-    The completion is what the template puts after it, cut behind the end-of-turn token: the newline
-    that many templates add there is never generated, so it isn't learned.
+    The prompt is what a server receives: the messages and the opening of the assistant's turn. The
+    completion is what the template puts after it, up to the end-of-turn token. Many templates add a
+    newline there, which is never generated, so it is not learned.
     """
     kept = [cut for example in examples if (cut := learnable(example, train_on))]
     texts = [(example.where, *_rendered(example, style, tokenizer)) for example in kept]
     return [
-        Tokens(
+        ExampleTokens(
             example.where,
             prompt,
             _through_end(answer, ends, example, tokenizer),
@@ -71,10 +74,10 @@ def encode(
     ]
 
 
-def shared_prefix(tokens: Sequence[Tokens]) -> list[int]:
-    """The tokens that every prompt begins with, leaving each at least one of its own before what is learned of it.
+def shared_prefix(tokens: Sequence[ExampleTokens]) -> list[int]:
+    """The tokens that every prompt begins with; empty where sharing them does not pay.
 
-    Empty where sharing them doesn't pay.
+    Each prompt keeps at least one token of its own before its first learned answer.
     """
     if len(tokens) < 2:
         return []
@@ -89,13 +92,15 @@ def _rendered(example: Example, style: PromptStyle | None, tokenizer: Any) -> tu
     prompt, whole = templated(example, style, tokenizer)
     if not whole.startswith(prompt):
         raise BadInput(
-            f"{example.where}: the model's chat template words the question otherwise once it is answered, so what is learned "
-            "would not be what is served; use a template that only appends the answer"
+            f"{example.where}: the model's chat template words the question otherwise "
+            "once it is answered, so what is learned would not be what is served; "
+            "use a template that only appends the answer"
         )
     answer = whole[len(prompt) :]
     if example.completion.strip() not in answer:
         raise BadInput(
-            f"{example.where}: the model's chat template drops the assistant's answer, so nothing would be learned"
+            f"{example.where}: the model's chat template drops the assistant's answer, "
+            "so nothing would be learned"
         )
     return prompt, answer
 
@@ -117,7 +122,7 @@ def _through_end(
     if last is None:
         names = " or ".join(sorted(tokenizer.convert_ids_to_tokens(sorted(ends))))
         raise BadInput(
-            f"{example.where}: the model's chat template writes no end of turn ({names}) after the answer: "
-            "the tuned model would never stop"
+            f"{example.where}: the model's chat template writes no end of turn ({names}) "
+            "after the answer: the tuned model would never stop"
         )
     return answer[: last + 1]

@@ -1,15 +1,14 @@
-"""The trainer: TRL's, without the work whose result nobody uses.
+"""TRL's trainer, without the work whose result nobody uses.
 
-Short answers to long prompts leave two things to save, none of which changes what is computed:
+Short answers to long prompts leave two things to save, neither of which changes a result:
 
-- Prompts of one style begin alike. Their common tokens run through the model once a batch, and every row attends to those keys
-  and values; gradients flow back through them as if each row had its own.
-- The output head is asked for the positions that are learned only. TRL does that on CUDA; elsewhere its fused head scores every
-  position against the whole vocabulary.
+- Prompts of one style begin alike. Their common tokens run through the model once a batch, and
+  every row attends to those keys and values. Gradients flow back as if each row had its own.
+- The output head scores only the learned positions. TRL does that on CUDA; elsewhere its fused
+  head scores every position against the whole vocabulary.
 
-Batches are drawn at random. Batches of similar length would have a little less padding (4 to 8 % of
-the time on the demo's data), but length tells much about a short answer: the loss after such
-training was up to twice as high.
+Batches are drawn at random. Batches of similar length would save 4 to 8 % of the time on the demo's
+data, in padding. But length says much about a short answer: the loss was up to twice as high.
 
 Imports torch and TRL: import it inside the function that trains.
 """
@@ -27,23 +26,32 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from trl import SFTTrainer
 
-from finetune.tokens import Tokens
+from finetune.tokens import ExampleTokens
 from foundation.errors import SystemFailed
 
 IGNORED = -100
 _MOST_LOGITS = 1 << 28
-"""Logits held at once (1 GiB in float32); beyond them, a single process takes TRL's fused head, which never holds them all."""
+"""Logits held at once (1 GiB in float32).
+
+Beyond them, a single process takes TRL's fused head, which never holds all logits.
+"""
 
 
 class LeftPadded:
-    """Rows to a batch: shared prefix cut off, padded on the left. `example`, an index into the data, rides along for messages."""
+    """Collates rows, without their shared prefix, into a batch that is padded on the left.
+
+    `example`, an index into the data, goes along for messages.
+    """
 
     def __init__(self, pad_token: int, prefix: int) -> None:
         self.pad_token = pad_token
         self.prefix = prefix
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `labels` are (rows, longest own part); `attention_mask` also has the prefix before it."""
+        """`input_ids` and `labels` are (rows, longest own part).
+
+        `attention_mask` is (rows, prefix + longest own part).
+        """
         own = [len(row["input_ids"]) - self.prefix for row in rows]
         width = max(own)
         ids = torch.full((len(rows), width), self.pad_token)
@@ -66,17 +74,20 @@ class LeftPadded:
 
 
 class Packed:
-    """Rows of several examples to a batch, padded on the right. Positions start anew with each example.
+    """Collates rows of several examples into a batch that is padded on the right.
 
-    There is no attention mask: without one, transformers lets a token see its own example only,
-    told by the positions.
+    Positions restart with each example. Without an attention mask, transformers reads from them
+    which tokens belong to one example, and attends within it only.
     """
 
     def __init__(self, pad_token: int) -> None:
         self.pad_token = pad_token
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """All (rows, longest). `example` is -1 at padding, each token of which is an example of its own."""
+        """Every tensor is (rows, longest). `example` is -1 at padding.
+
+        Each token of padding counts as an example of its own.
+        """
         width = max(len(row["input_ids"]) for row in rows)
         positions = [[i for length in row["seq_lengths"] for i in range(length)] for row in rows]
 
@@ -110,14 +121,14 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     """SFTTrainer over `LeftPadded` or `Packed` batches.
 
     `tokens_seen` counts this process's input tokens without padding, the prefix once for every row.
-    `score` (model to 0..1), where there is one, is asked after each evaluation.
+    Each evaluation also calls `score`, from model to 0..1, if given.
     """
 
     def __init__(
         self,
         *,
         prefix: list[int],
-        examples: Sequence[Tokens],
+        examples: Sequence[ExampleTokens],
         score: Callable[[Any], float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -129,17 +140,14 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         self._heldout = 0.0, 0
 
     def all_tokens_seen(self) -> int:
-        """Of all processes; each of them has to ask."""
+        """The tokens that all processes have seen; each of them must call this."""
         if self.accelerator.num_processes == 1:
             return self.tokens_seen
-        return int(
-            self.accelerator.reduce(
-                torch.tensor(self.tokens_seen, device=self.args.device), reduction="sum"
-            )
-        )
+        seen = torch.tensor(self.tokens_seen, device=self.args.device)
+        return int(self.accelerator.reduce(seen, reduction="sum"))
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        """The held-out loss is the mean over all learned tokens, however they fall into batches and processes."""
+        """The held-out loss: the mean over all learned tokens of all batches and processes."""
         self._heldout = 0.0, 0
         output = super().evaluation_loop(*args, **kwargs)
         total, tokens = self.accelerator.reduce(
@@ -147,13 +155,15 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         ).tolist()
         if not math.isfinite(total):
             raise SystemFailed(
-                f"training stopped: the held-out loss is {total / tokens} after step {self.state.global_step}; lower "
-                f"finetune.learning_rate ({self.args.learning_rate:g}), or look at the held-out examples"
+                f"training stopped: the held-out loss is {total / tokens} "
+                f"after step {self.state.global_step}; lower finetune.learning_rate "
+                f"({self.args.learning_rate:g}), or look at the held-out examples"
             )
         output.metrics["eval_loss"] = total / tokens
         return output
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The held-out loss, and the task's score under `eval_score`."""
         metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         if self.score is not None:
             with self.accelerator.autocast():
@@ -172,6 +182,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
+        """The loss over the learned tokens. Raises SystemFailed where it is no number."""
         which = inputs.pop("example")
         if model.training:
             mask = inputs.get("attention_mask")
@@ -202,7 +213,7 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         inputs: dict[str, Any],
         num_items_in_batch: torch.Tensor | int | None,
     ) -> torch.Tensor:
-        """Cross-entropy of the labels, summed over the batch, over the labels of the whole step in all processes."""
+        """The batch's summed cross-entropy, over the labels of the step in all processes."""
         following = inputs.pop("labels")[:, 1:]
         learned = following != IGNORED
         with _head_only_where(self.model, learned):
@@ -210,9 +221,8 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
         total = cross_entropy(logits.float(), following[learned], reduction="sum")
         if num_items_in_batch is None:
             return total / learned.sum().clamp(min=1)
-        return (
-            total * self.accelerator.num_processes / num_items_in_batch
-        )  # the processes' gradients are averaged
+        # Multiplied, since the processes' gradients are averaged.
+        return total * self.accelerator.num_processes / num_items_in_batch
 
     def _prefix_cache(self, ids: torch.Tensor) -> DynamicCache:
         prefix = torch.tensor([self.prefix], device=ids.device)
@@ -223,15 +233,19 @@ class CompletionTrainer(SFTTrainer):  # type: ignore[misc]
     def _stop_at(self, which: torch.Tensor, loss: float) -> None:
         lines = ", ".join(self.examples[i].where for i in which.unique().tolist() if i >= 0)
         raise SystemFailed(
-            f"training stopped: the loss is {loss} at step {self.state.global_step + 1}; lower finetune.learning_rate "
-            f"({self.args.learning_rate:g}) or finetune.max_grad_norm, or look at the batch's examples",
+            f"training stopped: the loss is {loss} at step {self.state.global_step + 1}; "
+            f"lower finetune.learning_rate ({self.args.learning_rate:g}) "
+            "or finetune.max_grad_norm, or look at the batch's examples",
             detail=f"the batch: {lines}",
         )
 
 
 @contextmanager
 def _head_only_where(model: Any, learned: torch.Tensor) -> Iterator[None]:
-    """The output head sees the hidden states before the learned tokens only: its logits are (learned tokens, vocabulary)."""
+    """Give the output head only the hidden states before learned tokens.
+
+    Its logits are then (learned tokens, vocabulary).
+    """
 
     def select(head: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
         return (inputs[0][:, :-1][learned],)
@@ -244,5 +258,8 @@ def _head_only_where(model: Any, learned: torch.Tensor) -> Iterator[None]:
 
 
 def can_share_prefix(model: Any) -> bool:
-    """Whether the cache is plain keys and values in every layer: sliding windows and recurrent states can't be shared so."""
+    """Whether every layer's cache is plain keys and values.
+
+    Sliding windows and recurrent states can't be shared.
+    """
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers)

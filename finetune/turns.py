@@ -1,4 +1,4 @@
-"""Which answers of a conversation are learned, and where they stand in what the model sees."""
+"""The learned answers of a conversation, and their places in what the model sees."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from foundation.models.chat_template import worded
 
 TrainOn = Literal["last", "all"]
 Span = tuple[int, int]
-"""From, and up to but without."""
+"""First place, and the place after the last one."""
 
 
 def learnable(example: Example, train_on: TrainOn) -> Example | None:
-    """The example up to its last learned answer; None where it has none. What comes after teaches nothing.
+    """The example up to its last learned answer, or None: what comes after teaches nothing.
 
     Raises BadInput for an earlier answer of weight 1 where only the last is learned.
     """
@@ -24,8 +24,8 @@ def learnable(example: Example, train_on: TrainOn) -> Example | None:
     if train_on == "last":
         if any(weight and place < last for place, weight in example.weights.items()):
             raise BadInput(
-                f"{example.where}: weight: 1 asks for an earlier answer to be learned, and finetune.train_on is last; "
-                "write train_on: all, or data.ignore: [weight]"
+                f"{example.where}: weight: 1 asks for an earlier answer to be learned, "
+                "and finetune.train_on is last; write train_on: all, or data.ignore: [weight]"
             )
         return None if example.weights.get(last) == 0 else example
     if not (places := _learned_places(example)):
@@ -39,11 +39,11 @@ def earlier_count(example: Example) -> int:
 
 
 def earlier_answers(example: Example, prompt: str, tokenizer: Any) -> list[Span]:
-    """Where in `prompt`, the templated messages of the example, its learned earlier answers stand: spans of characters.
+    """The spans of characters in `prompt` where the example's learned earlier answers stand.
 
-    Each reaches from where a server would have begun to generate up to what the template writes
-    next. Raises BadInput where the template words an answer otherwise once the conversation goes
-    on: what is learned would not be what is served.
+    `prompt` is the templated messages. A span reaches from where a server would begin to generate
+    up to what the template writes next. Raises BadInput where the template words an answer
+    otherwise once the conversation goes on: what is learned would not be what is served.
     """
     spans = []
     for place in _learned_places(example):
@@ -52,15 +52,16 @@ def earlier_answers(example: Example, prompt: str, tokenizer: Any) -> list[Span]
         before = worded(example, example.messages[:place], tokenizer, opening=True)
         after = worded(example, example.messages[: place + 1], tokenizer)
         end = _alike(prompt, after)
-        said = example.messages[place]["content"].strip()
+        answer = example.messages[place]["content"].strip()
         if (
             not prompt.startswith(before)
             or end <= len(before)
-            or said not in prompt[len(before) : end]
+            or answer not in prompt[len(before) : end]
         ):
             raise BadInput(
-                f"{example.where}: the model's chat template words the answer in messages[{place}] otherwise once the "
-                "conversation goes on, so it can't be learned as it is served; write finetune.train_on: last"
+                f"{example.where}: the model's chat template words the answer in "
+                f"messages[{place}] otherwise once the conversation goes on, so it can't be "
+                "learned as it is served; write finetune.train_on: last"
             )
         spans.append((len(before), end))
     return spans
@@ -69,10 +70,10 @@ def earlier_answers(example: Example, prompt: str, tokenizer: Any) -> list[Span]
 def token_spans(
     prompt: str, tokens: Sequence[int], spans: Sequence[Span], tokenizer: Any, ends: frozenset[int]
 ) -> list[Span]:
-    """The tokens of each span of characters, through its last end-of-turn token.
+    """The tokens of each span of characters, up to its last end-of-turn token.
 
-    A token that begins before the span is left out: a server has a border there. Raises ValueError
-    for a span without an end of turn, and for a tokenizer that can't tell where its tokens stand.
+    A token that begins before the span is left out, as on a server. Raises ValueError for a span
+    without an end of turn, and for a tokenizer that does not know the places of its tokens.
     """
     if not spans:
         return []
@@ -86,12 +87,13 @@ def token_spans(
     learned = []
     for start, stop in spans:
         inside = [i for i, (first, last) in enumerate(places) if start <= first < last <= stop]
-        ended = [i for i in inside if tokens[i] in ends]
-        if not ended:
+        end_tokens = [i for i in inside if tokens[i] in ends]
+        if not end_tokens:
             raise ValueError(
-                "the chat template writes no end of turn after an earlier answer, which train_on: all needs"
+                "the chat template writes no end of turn after an earlier answer, "
+                "which train_on: all needs"
             )
-        learned.append((inside[0], ended[-1] + 1))
+        learned.append((inside[0], end_tokens[-1] + 1))
     return learned
 
 
@@ -102,23 +104,23 @@ def _alike(one: str, other: str) -> int:
 
 
 def _learned_places(example: Example) -> list[int]:
-    """By place in the messages, the answer's own behind the last."""
-    said = [*example.messages, example.answer]
+    """The places of learned answers; the example's own answer is behind its last message."""
+    messages = [*example.messages, example.answer]
     return [
         place
-        for place, m in enumerate(said)
+        for place, m in enumerate(messages)
         if m["role"] == "assistant" and example.weights.get(place, 1)
     ]
 
 
 def _up_to(example: Example, place: int) -> Example:
     before, answer = example.messages[:place], example.messages[place]
-    asked = next((m["content"] for m in reversed(before) if m["role"] == "user"), "")
+    question = next((m["content"] for m in reversed(before) if m["role"] == "user"), "")
     return replace(
         example,
         messages=before,
         completion=answer["content"],
-        fields={**example.fields, "prompt": asked, "input": asked},
+        fields={**example.fields, "prompt": question, "input": question},
         answer_keys={key: value for key, value in answer.items() if key not in ("role", "content")},
         weights={at: weight for at, weight in example.weights.items() if at <= place},
     )

@@ -1,4 +1,4 @@
-"""Training that goes on from an adapter: it must have the shape that is asked for, and all of it must arrive in the model."""
+"""Training that starts from an adapter: it must have the configured shape, and arrive whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foundation.models.weights import shapes_of
 
 
 def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
-    """Raises BadInput where the adapter is none, is of another base, or of another shape than `config`."""
+    """Raises BadInput for no adapter, an adapter of another base, or one of another shape."""
     where = f"finetune.warm_start: {folder}"
     try:
         about = read_object(folder / "adapter_config.json")
@@ -28,7 +28,7 @@ def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
             f"{where}: peft_type: {about.get('peft_type')}; training goes on from a LoRA adapter"
         )
     check_settings(folder / "adapter_config.json", about)
-    asked = {
+    settings = {
         "rank": (about.get("r"), config.rank),
         "alpha": (about.get("lora_alpha"), config.alpha),
         "method": (_method(about), "lora" if config.method == "qlora" else config.method),
@@ -37,19 +37,22 @@ def check_start(folder: Path, base: ModelRef, config: FinetuneConfig) -> None:
             sorted(config.modules_to_save),
         ),
     }
-    for key, (theirs, ours) in asked.items():
+    for key, (theirs, ours) in settings.items():
         if theirs != ours:
             raise BadInput(
-                f"finetune.{key}: {ours}, but the adapter {folder} that training starts from has {theirs}; write that"
+                f"finetune.{key}: {ours}, but the adapter {folder} that training starts from "
+                f"has {theirs}; write that"
             )
     for key in ("rank_pattern", "alpha_pattern"):
         if about.get(key):
             raise BadInput(
-                f"{where}: {key}: an adapter of several ranks can't be trained on; start from one that has one rank"
+                f"{where}: {key}: an adapter of several ranks can't be trained on; "
+                "start from one that has one rank"
             )
     if base_fingerprint(folder) not in (None, base.fingerprint()):
         raise BadInput(
-            f"{where}: trained on other weights than those of {base.id}; start from an adapter of this base"
+            f"{where}: trained on other weights than those of {base.id}; "
+            "start from an adapter of this base"
         )
     _check_tensors(where, folder / WEIGHTS, base, config)
 
@@ -61,7 +64,8 @@ def _check_tensors(where: str, file: Path, base: ModelRef, config: FinetuneConfi
     strange = [name for name in names if not name.startswith(PREFIX)]
     if strange or not names:
         raise BadInput(
-            f"{where}: {file.name}: tensors {', '.join(strange[:3]) or 'none'}; PEFT's are named {PREFIX}..."
+            f"{where}: {file.name}: tensors {', '.join(strange[:3]) or 'none'}; "
+            f"PEFT's are named {PREFIX}..."
         )
     linear = {
         name.removesuffix(".weight") for name, shape in base.shapes().items() if len(shape) == 2
@@ -71,7 +75,8 @@ def _check_tensors(where: str, file: Path, base: ModelRef, config: FinetuneConfi
     }
     if others := sorted(adapted - linear):
         raise BadInput(
-            f"{where}: {base.id} has no linear layer {others[0]}; start from an adapter of this base"
+            f"{where}: {base.id} has no linear layer {others[0]}; "
+            "start from an adapter of this base"
         )
     if config.entries:
         meant = {
@@ -81,7 +86,8 @@ def _check_tensors(where: str, file: Path, base: ModelRef, config: FinetuneConfi
             odd = sorted(meant ^ adapted)[0]
             has = "has one for" if odd in adapted else "has none for"
             raise BadInput(
-                f"finetune.target_modules: the adapter {where.partition(': ')[2]} {has} {odd}; write the same modules"
+                f"finetune.target_modules: the adapter {where.partition(': ')[2]} {has} {odd}; "
+                "write the same modules"
             )
 
 
@@ -90,7 +96,10 @@ def _method(about: dict[str, Any]) -> str:
 
 
 def load_start(model: Any, folder: Path) -> None:
-    """Put the adapter's tensors into the model and read them back. Raises SystemFailed where they are not all there."""
+    """Copy the adapter's tensors into the model and read them back.
+
+    Raises BadInput for tensors that the model lacks, SystemFailed for one that did not arrive.
+    """
     import torch
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
     from safetensors.torch import load_file
@@ -100,12 +109,14 @@ def load_start(model: Any, folder: Path) -> None:
     if odd := sorted(fresh.keys() ^ tensors.keys()):
         side = "lacks" if odd[0] in fresh else "has"
         raise BadInput(
-            f"finetune.warm_start: {folder} {side} {odd[0]}, unlike the adapter that is to be trained ({len(odd)} such)"
+            f"finetune.warm_start: {folder} {side} {odd[0]}, "
+            f"unlike the adapter that is to be trained ({len(odd)} such)"
         )
     for name, tensor in tensors.items():
         if tensor.shape != fresh[name].shape:
             raise BadInput(
-                f"finetune.warm_start: {folder}: {name}: {list(tensor.shape)}, not {list(fresh[name].shape)}"
+                f"finetune.warm_start: {folder}: {name}: {list(tensor.shape)}, "
+                f"not {list(fresh[name].shape)}"
             )
         if not torch.isfinite(tensor).all():
             raise BadInput(

@@ -15,7 +15,7 @@ from finetune import check
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
 from finetune.job import TrainingJob
-from finetune.tokens import MIN_SHARED_PREFIX, Tokens, encode, shared_prefix
+from finetune.tokens import MIN_SHARED_PREFIX, ExampleTokens, encode, shared_prefix
 from foundation.data.examples import PromptStyle
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
@@ -87,7 +87,7 @@ def test_shared_prefix_is_the_longest_that_leaves_every_prompt_a_token(
 ) -> None:
     prompts = [common + tail for tail in own]
     expected = os.path.commonprefix([p[:-1] for p in prompts])  # noqa: RUF071
-    found = shared_prefix([Tokens("x", p, [9]) for p in prompts])
+    found = shared_prefix([ExampleTokens("x", p, [9]) for p in prompts])
     assert found == (expected if len(expected) >= MIN_SHARED_PREFIX else [])
 
 

@@ -12,7 +12,7 @@ from finetune.build import build_trainer, fill_up
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
 from finetune.job import TrainingJob
-from finetune.tokens import Tokens
+from finetune.tokens import ExampleTokens
 from foundation.data.examples import PromptStyle
 from foundation.models.model import ModelRef
 from tests.finetune.conftest import example
@@ -26,7 +26,7 @@ def build(base: ModelRef, out: Path, answers: list[str], style: PromptStyle | No
     return build_trainer(config, base, prepare(TrainingJob(config, base, train, [], style)), out)
 
 
-def plain_loss(model: Any, rows: list[Tokens]) -> torch.Tensor:
+def plain_loss(model: Any, rows: list[ExampleTokens]) -> torch.Tensor:
     total, count = torch.zeros(()), 0
     for row in rows:
         ids = torch.tensor([row.prompt + row.completion])

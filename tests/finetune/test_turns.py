@@ -11,7 +11,7 @@ from finetune import check
 from finetune.config import FinetuneConfig
 from finetune.data import prepare
 from finetune.job import TrainingJob
-from finetune.tokens import Tokens, encode, shared_prefix
+from finetune.tokens import ExampleTokens, encode, shared_prefix
 from finetune.turns import TrainOn
 from foundation.data.examples import Example
 from foundation.errors import BadInput
@@ -128,7 +128,9 @@ def test_the_sample_marks_every_learned_answer(base: ModelRef) -> None:
 
 def test_a_prefix_is_shared_only_before_what_is_learned() -> None:
     prompt = list(range(40))
-    one, other = (Tokens("x", [*prompt, last], [9], earlier=((20, 25),)) for last in (50, 51))
+    one, other = (
+        ExampleTokens("x", [*prompt, last], [9], earlier=((20, 25),)) for last in (50, 51)
+    )
     assert shared_prefix([one, other]) == prompt[:19]
 
 
