@@ -1,1 +1,1 @@
-"""Adapters merged into their base: the check of the pair, the merge, and the check of the written files."""
+"""Merges adapters into their base: the check of the pair, the merge, the check of its files."""

@@ -1,4 +1,4 @@
-"""Does this adapter belong to this base, and is all of it there? Asked before anything loads."""
+"""Checks, before anything loads, that an adapter is whole and belongs to its base."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from quantize.merging.adapter_tensors import (
 from quantize.merging.arithmetic import is_turned, token_indices, why_not_computed
 from quantize.merging.recorded_base import check_base
 
+_Shape = tuple[int, ...]
+
 _KNOWN = {
     "alora_invocation_tokens", "alpha_pattern", "arrow_config", "auto_mapping",
     "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config",
@@ -44,9 +46,9 @@ _KNOWN = {
 
 
 def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
-    """What a person should know of an adapter that can be merged into this base.
+    """Warnings for an adapter that can be merged into this base.
 
-    The base's fingerprint in `tunedyno.json` decides whether it is the right base; for an adapter
+    The base's fingerprint in `tunedyno.json` decides whether it is the right base. For an adapter
     from elsewhere, the recorded name and the shape of every weight do. Raises BadInput where the
     folder is no whole LoRA adapter in safetensors, where it would change nothing, where its merge
     can't be checked, or where it was trained on another base.
@@ -55,12 +57,13 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     check_settings(adapter / ADAPTER_CONFIG, config)
     if not (adapter / WEIGHTS).is_file():
         raise BadInput(
-            f"{adapter}: no {WEIGHTS}; pickle weights are not loaded, save the adapter in safetensors"
+            f"{adapter}: no {WEIGHTS}; pickle weights are not loaded, "
+            "save the adapter in safetensors"
         )
     if reason := why_not_computed(config):
         raise BadInput(f"{adapter}/{ADAPTER_CONFIG}: {reason}")
     parts = parts_of(adapter)
-    told = check_values(adapter, parts)
+    warnings = check_values(adapter, parts)
     check_complete(adapter, parts, config)
     recorded = str(config.get("base_model_name_or_path") or "")
     renamed = check_base(adapter, recorded, base_fingerprint(adapter), base)
@@ -69,24 +72,26 @@ def check_adapter(adapter: Path, base: ModelRef) -> list[str]:
     _check_tying(adapter, parts, base, config)
     _check_vocabulary(adapter, parts, base, shapes)
     _check_targets(adapter, parts, config, names, shapes)
-    unknown = sorted(key for key in config.keys() - _KNOWN if config[key])
-    told += (
-        [f"{adapter}/{ADAPTER_CONFIG}: {listed(unknown)}: not known here, and without effect"]
-        if unknown
-        else []
-    )
-    return told + ([renamed] if renamed else [])
+    if unknown := sorted(key for key in config.keys() - _KNOWN if config[key]):
+        warnings.append(
+            f"{adapter}/{ADAPTER_CONFIG}: {listed(unknown)}: not known here, and without effect"
+        )
+    return warnings + ([renamed] if renamed else [])
 
 
 def read_adapter_config(adapter: Path) -> dict[str, Any]:
-    """`adapter_config.json`, parsed. Raises BadInput where it is not there, no JSON object, or not LoRA's."""
+    """`adapter_config.json`, parsed.
+
+    Raises BadInput where it is missing, no JSON object, or not LoRA's.
+    """
     try:
         config = read_object(adapter / ADAPTER_CONFIG)
     except FileNotFoundError:
         raise BadInput(f"{adapter}: not an adapter folder, it has no {ADAPTER_CONFIG}") from None
     if config.get("peft_type") != "LORA":
         raise BadInput(
-            f"{adapter}/{ADAPTER_CONFIG}: peft_type: {config.get('peft_type')!r}; only LoRA adapters are merged and served"
+            f"{adapter}/{ADAPTER_CONFIG}: peft_type: {config.get('peft_type')!r}; "
+            "only LoRA adapters are merged and served"
         )
     return config
 
@@ -101,72 +106,94 @@ def _check_shapes(
     adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any], names: TensorNames
 ) -> None:
     saved, shapes = shapes_of(adapter / WEIGHTS), base.shapes()
-    model_type, other = base.config().get("model_type"), "it was trained on another model"
+    model_type = base.config().get("model_type")
     for target, roles in parts.items():
-        found, module = names.find(target), target.rpartition(".")[0]
-        if found is None and "bias" in roles and names.find(f"{module}.weight"):
+        name, module = names.find(target), target.rpartition(".")[0]
+        if name is None and "bias" in roles and names.find(f"{module}.weight"):
             raise BadInput(
-                f"{adapter}: trains a bias of {module}, and {base.id} has none there to merge it into; train without lora_bias"
+                f"{adapter}: trains a bias of {module}, and {base.id} has none there "
+                "to merge it into; train without lora_bias"
             )
-        if found is None:
-            raise BadInput(f"{adapter}: adapts {module}, which {base.id} does not have: {other}")
-        theirs = shapes[found]
-        if "whole" in roles:
-            ours = saved[roles["whole"]]
-            if ours[1:] != theirs[1:] or (
-                ours[0] != theirs[0] and not (is_embedding(target) or is_head(target))
-            ):
-                raise BadInput(
-                    f"{adapter}: {target} is {ours} there and {theirs} in {base.id}: {other}"
-                )
-            theirs = ours
-        indices = token_indices(config, module)
-        if "tokens" in roles and (
-            saved[roles["tokens"]] != (len(indices), *theirs[1:])
-            or not all(0 <= i < theirs[0] for i in indices)
-        ):
-            raise BadInput(
-                f"{adapter}: the trained rows of {module} are not those that trainable_token_indices names"
+        if name is None:
+            raise _of_another_model(adapter, f"adapts {module}, which {base.id} does not have")
+        shape = shapes[name]
+        ours = {role: saved[tensor] for role, tensor in roles.items()}
+        if "whole" in ours:
+            _check_whole(adapter, target, ours["whole"], shape, base)
+            shape = ours["whole"]
+        if "tokens" in ours:
+            _check_tokens(adapter, module, ours["tokens"], shape, token_indices(config, module))
+        if "bias" in ours and ours["bias"] != shape:
+            raise _of_another_model(
+                adapter, f"{target} is {ours['bias']} there and {shape} in {base.id}"
             )
-        if "bias" in roles and saved[roles["bias"]] != theirs:
-            raise BadInput(
-                f"{adapter}: {target} is {saved[roles['bias']]} there and {theirs} in {base.id}: {other}"
+        if any(role in ours for role in PAIR_ROLES):
+            if len(shape) != 2:
+                raise _of_another_model(
+                    adapter, f"adapts {module}, which is no matrix in {base.id}"
+                )
+            # A pair of matrices changes (out, in): a layer that lies turned is (in, out).
+            sides = shape[::-1] if is_turned(target, model_type) else shape
+            _check_pair(adapter, module, ours, (sides[0], sides[1]), base)
+
+
+def _of_another_model(adapter: Path, what: str) -> BadInput:
+    return BadInput(f"{adapter}: {what}: it was trained on another model")
+
+
+def _check_whole(adapter: Path, target: str, ours: _Shape, theirs: _Shape, base: ModelRef) -> None:
+    """New tokens may add rows to embeddings and head; all else is the base's."""
+    may_grow = is_embedding(target) or is_head(target)
+    if ours[1:] != theirs[1:] or (ours[0] != theirs[0] and not may_grow):
+        raise _of_another_model(adapter, f"{target} is {ours} there and {theirs} in {base.id}")
+
+
+def _check_tokens(
+    adapter: Path, module: str, ours: _Shape, embeddings: _Shape, indices: list[int]
+) -> None:
+    fits = ours == (len(indices), *embeddings[1:])
+    if not fits or not all(0 <= i < embeddings[0] for i in indices):
+        raise BadInput(
+            f"{adapter}: the trained rows of {module} are not those "
+            "that trainable_token_indices names"
+        )
+
+
+def _check_pair(
+    adapter: Path,
+    module: str,
+    ours: Mapping[Role, _Shape],
+    sides: tuple[int, int],
+    base: ModelRef,
+) -> None:
+    """`sides`: outputs and inputs of the base's layer. A is (rank, in), B is (out, rank)."""
+    outputs, inputs = sides
+    a, b = [ours[role] for role in PAIR_ROLES if role in ours]
+    for mine, its, side in ((a[1], inputs, "inputs"), (b[0], outputs, "outputs")):
+        if mine != its:
+            raise _of_another_model(
+                adapter, f"{module} has {mine} {side} there and {its} in {base.id}"
             )
-        if pair := [saved[roles[role]] for role in PAIR_ROLES if role in roles]:
-            if len(theirs) != 2:
-                raise BadInput(
-                    f"{adapter}: adapts {module}, which is no matrix in {base.id}: {other}"
-                )
-            # A is (rank, in), B is (out, rank).
-            outputs, inputs = theirs[::-1] if is_turned(target, model_type) else theirs
-            for mine, its, side in (
-                (pair[0][1], inputs, "inputs"),
-                (pair[1][0], outputs, "outputs"),
-            ):
-                if mine != its:
-                    raise BadInput(
-                        f"{adapter}: {module} has {mine} {side} there and {its} in {base.id}: {other}"
-                    )
-            if "magnitude" in roles and math.prod(saved[roles["magnitude"]]) != outputs:
-                raise BadInput(
-                    f"{adapter}: {module} has no lora_magnitude_vector of {outputs} lengths: {other}"
-                )
+    if "magnitude" in ours and math.prod(ours["magnitude"]) != outputs:
+        raise _of_another_model(
+            adapter, f"{module} has no lora_magnitude_vector of {outputs} lengths"
+        )
 
 
 def _check_tying(adapter: Path, parts: Parts, base: ModelRef, config: Mapping[str, Any]) -> None:
-    """PEFT adds a pair that is tied like the embeddings it is for twice, once as input and once as head."""
+    """Refuse a pair that is tied like its embeddings: PEFT adds it twice, as input and as head."""
     pairs = [
         target for target, roles in parts.items() if is_embedding(target) and "embedding_A" in roles
     ]
     if pairs and config.get("ensure_weight_tying") and is_tied(base):
         raise BadInput(
-            f"{adapter}/{ADAPTER_CONFIG}: ensure_weight_tying: a LoRA pair for tied embeddings can't be merged; train them whole "
-            "(modules_to_save), or not at all"
+            f"{adapter}/{ADAPTER_CONFIG}: ensure_weight_tying: a LoRA pair for tied embeddings "
+            "can't be merged; train them whole (modules_to_save), or not at all"
         )
 
 
 def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shapes) -> None:
-    """Tokens that were added: the embeddings and a head of its own have to bring rows for them alike."""
+    """Refuse new tokens unless the embeddings, and a head of its own, both bring rows for them."""
     saved = shapes_of(adapter / WEIGHTS)
     rows = {
         target: saved[roles["whole"]][0]
@@ -185,8 +212,9 @@ def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shape
     for token, number in new_tokens(adapter, base.path).items():
         if number >= most:
             raise BadInput(
-                f"{adapter}/tokenizer.json: {token} is token {number}, and {most} is how many have embeddings: those of tokens "
-                "that were added are missing; save the adapter with save_embedding_layers=True"
+                f"{adapter}/tokenizer.json: {token} is token {number}, and {most} is how many have "
+                "embeddings: those of tokens that were added are missing; "
+                "save the adapter with save_embedding_layers=True"
             )
     grown = {target: number for target, number in rows.items() if number not in ours.values()}
     if not grown:
@@ -195,19 +223,24 @@ def _check_vocabulary(adapter: Path, parts: Parts, base: ModelRef, shapes: Shape
     if len(set(rows.values())) > 1 or len(rows) < len(ours):
         lacking = "the embeddings and the output head" if len(ours) > 1 else "the embeddings"
         raise BadInput(
-            f"{adapter}: {target} has {number} rows, {base.id} has {next(iter(ours.values()))}: tokens were added, and {lacking} "
-            "must both bring their rows; save the adapter with save_embedding_layers=True"
+            f"{adapter}: {target} has {number} rows, {base.id} has {next(iter(ours.values()))}: "
+            f"tokens were added, and {lacking} must both bring their rows; "
+            "save the adapter with save_embedding_layers=True"
         )
 
 
 def _check_targets(
     adapter: Path, parts: Parts, config: Mapping[str, Any], names: TensorNames, shapes: Shapes
 ) -> None:
-    """What the config names and the base has must be in the file: PEFT would begin with a pair that changes nothing."""
+    """Refuse pairs that the config does not name, and named weights without a pair.
+
+    PEFT would pass over the first, and start the second from a pair that changes nothing.
+    """
     if stray := [target for target in parts if _is_passed_over(config, target, parts[target])]:
         raise BadInput(
-            f"{adapter}/{WEIGHTS}: holds a LoRA pair for {listed(stray)}, which {ADAPTER_CONFIG} does not name: PEFT would pass "
-            f"over it; put the {ADAPTER_CONFIG} there that it was saved with"
+            f"{adapter}/{WEIGHTS}: holds a LoRA pair for {listed(stray)}, "
+            f"which {ADAPTER_CONFIG} does not name: PEFT would pass over it; "
+            f"put the {ADAPTER_CONFIG} there that it was saved with"
         )
     changed = {names.find(target) for target in parts}
     missing = [
@@ -219,7 +252,8 @@ def _check_targets(
     ]
     if missing:
         raise BadInput(
-            f"{adapter}: {ADAPTER_CONFIG} names {listed(missing)}, and {WEIGHTS} holds nothing for it; save the adapter again"
+            f"{adapter}: {ADAPTER_CONFIG} names {listed(missing)}, "
+            f"and {WEIGHTS} holds nothing for it; save the adapter again"
         )
 
 
@@ -235,7 +269,10 @@ def _is_passed_over(config: Mapping[str, Any], target: str, roles: Mapping[Role,
 
 
 def _is_named(config: Mapping[str, Any], module: str, dimensions: int) -> bool:
-    """Whether the config asks for a module, surely: layers by number, and experts that a model fuses, are PEFT's to tell."""
+    """Whether the config surely names a module.
+
+    Layers by number, and experts that a model fuses, only PEFT can tell.
+    """
     if any(f".{name}." in f".{module}." for name in config.get("modules_to_save") or []):
         return True
     targets, excluded = config.get("target_modules"), config.get("exclude_modules")

@@ -1,4 +1,4 @@
-"""The tensors of a LoRA adapter, from its header alone: which tensor of the base each belongs to, and whether all are there."""
+"""The tensors of a LoRA adapter, by its header: the base's tensor that each changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from foundation.models.weights import StoredTensor, headers_of, values_of
 
 Role = Literal["A", "B", "embedding_A", "embedding_B", "magnitude", "bias", "tokens", "whole"]
 Parts = dict[str, dict[Role, str]]
-"""The adapter's tensors by the base's tensor that they change ("model.layers.0.mlp.up_proj.weight") and by their role."""
+"""The adapter's tensors by the base's tensor that they change, and by their role.
+
+A base's tensor is such as "model.layers.0.mlp.up_proj.weight".
+"""
 
 PAIR_ROLES: tuple[Role, ...] = ("A", "B", "embedding_A", "embedding_B")
 
@@ -33,7 +36,7 @@ _HEADS = ("lm_head", "embed_out")
 _DEFAULT = re.compile(
     r"([.]lora_(?:[AB]|embedding_[AB]|magnitude_vector))[.]default(?=[.](?:weight|bias)$|$)"
 )
-"""The name that PEFT gives an adapter in memory, in the names of a state dict saved as it is: it reads those too."""
+"""The name of an adapter in memory, in a state dict saved as it is; PEFT reads those too."""
 
 _NAMED = re.compile(
     r"[.](lora_[AB][.][^.]+[.](weight|bias)$|lora_embedding_[AB][.]|lora_magnitude_vector[.](?!weight$)|modules_to_save[.])"
@@ -41,16 +44,19 @@ _NAMED = re.compile(
 """The same with any other name, which PEFT passes over."""
 
 _COPY = re.compile(r"(.+[.])(?:modules_to_save|original_module)[.](.+)")
-"""A module that was trained whole and brings new rows is written three times: as it is, and as both modules that it was in."""
+"""A module that was trained whole and has new rows.
+
+It is written three times: as itself, and as both modules that it was in.
+"""
 
 _SAVE_AGAIN = "save the adapter again with PEFT's save_pretrained"
 
 
 class TensorNames:
-    """A checkpoint's names, found under the names that a model in memory has for them.
+    """A checkpoint's names, looked up by the names of a model in memory.
 
     A file may leave out, or add, the first part of a name ("transformer.", "model."), and call the
-    output head otherwise. With `tied`, the head is the embeddings unless it is there itself.
+    output head otherwise. With `tied`, the embeddings are the head unless a head is in the file.
     """
 
     def __init__(self, names: Iterable[str], *, tied: bool = False) -> None:
@@ -81,7 +87,10 @@ def is_head(name: str) -> bool:
 
 
 def parts_of(adapter: Path) -> Parts:
-    """Every tensor of the adapter's file. Raises BadInput for an empty file, and for a name that PEFT would pass over."""
+    """Every tensor of the adapter's file.
+
+    Raises BadInput for an empty file, and for a name that PEFT would pass over.
+    """
     file = adapter / WEIGHTS
     headers = headers_of(file)
     names = [
@@ -91,7 +100,8 @@ def parts_of(adapter: Path) -> Parts:
     ]
     if not names:
         raise BadInput(
-            f"{file}: holds no tensor: nothing was trained, or it was saved from a sharded model; {_SAVE_AGAIN}"
+            f"{file}: holds no tensor: nothing was trained, or it was saved from a sharded model; "
+            f"{_SAVE_AGAIN}"
         )
     _check_names(file, names)
     parts: Parts = {}
@@ -99,7 +109,8 @@ def parts_of(adapter: Path) -> Parts:
         target, role = _target(_DEFAULT.sub(r"\1", name.removeprefix(PREFIX)))
         if "lora_" in target:
             raise BadInput(
-                f"{file}: {name}: not a tensor of plain LoRA or DoRA, so its merge can't be checked; {_SAVE_AGAIN}"
+                f"{file}: {name}: not a tensor of plain LoRA or DoRA, "
+                f"so its merge can't be checked; {_SAVE_AGAIN}"
             )
         if role in (roles := parts.setdefault(target, {})):
             raise BadInput(
@@ -113,7 +124,8 @@ def _check_names(file: Path, names: Collection[str]) -> None:
     def refuse(wrong: list[str], why: str, remedy: str) -> None:
         if wrong:
             raise BadInput(
-                f"{file}: {len(wrong)} of {len(names)} names {why} ({wrong[0]}); PEFT would pass over them; {remedy}"
+                f"{file}: {len(wrong)} of {len(names)} names {why} ({wrong[0]}); "
+                f"PEFT would pass over them; {remedy}"
             )
 
     refuse(
@@ -141,7 +153,7 @@ def _target(name: str) -> tuple[str, Role]:
 
 
 def check_values(adapter: Path, parts: Parts) -> list[str]:
-    """What a person should know of the numbers; nothing where every LoRA pair changes its weight.
+    """Warnings about the numbers; none where every LoRA pair changes its weight.
 
     Raises BadInput for NaN and infinities, for tensors of size 0, and for an adapter that changes
     nothing.
@@ -149,12 +161,14 @@ def check_values(adapter: Path, parts: Parts) -> list[str]:
     file = adapter / WEIGHTS
     if hollow := [name for name, tensor in headers_of(file).items() if 0 in tensor.shape]:
         raise BadInput(
-            f"{file}: {listed(hollow)}: of size 0, as a sharded model saves them; gather the weights, then save"
+            f"{file}: {listed(hollow)}: of size 0, as a sharded model saves them; "
+            "gather the weights, then save"
         )
     values = values_of(file)
     if broken := [name for name, value in values.items() if not value.finite]:
         raise BadInput(
-            f"{file}: {listed(broken)}: NaN or infinity: training went wrong; take an earlier checkpoint"
+            f"{file}: {listed(broken)}: NaN or infinity: training went wrong; "
+            "take an earlier checkpoint"
         )
     zero = {name for name, value in values.items() if value.zero}
     whole = [
@@ -164,31 +178,38 @@ def check_values(adapter: Path, parts: Parts) -> list[str]:
     ]
     if wiped := zero.intersection(whole):
         raise BadInput(
-            f"{file}: {listed(wiped)}: nothing but zeros in place of a trained weight; {_SAVE_AGAIN}"
+            f"{file}: {listed(wiped)}: nothing but zeros in place of a trained weight; "
+            f"{_SAVE_AGAIN}"
         )
+    return _check_pairs(file, parts, zero)
+
+
+def _check_pairs(file: Path, parts: Parts, zero: Collection[str]) -> list[str]:
+    """A warning where some LoRA pairs are zero. Raises BadInput where nothing else is there."""
     pairs = {
-        target: [roles[role] for role in PAIR_ROLES if role in roles]
+        target: names
         for target, roles in parts.items()
+        if (names := [roles[role] for role in PAIR_ROLES if role in roles])
     }
-    pairs = {target: names for target, names in pairs.items() if names}
     idle = [
         target
         for target, names in pairs.items()
-        if zero.intersection(names) and "magnitude" not in parts[target]
+        if any(name in zero for name in names) and "magnitude" not in parts[target]
     ]
     if idle and len(idle) == len(parts):
         raise BadInput(
-            f"{file}: every B or A is zero, so it changes nothing: it is not trained; train it, or leave it out"
+            f"{file}: every B or A is zero, so it changes nothing: it is not trained; "
+            "train it, or leave it out"
         )
-    return (
-        [f"{file}: {len(idle)} of {len(pairs)} LoRA pairs are zero and change nothing ({idle[0]})"]
-        if idle
-        else []
-    )
+    if not idle:
+        return []
+    return [
+        f"{file}: {len(idle)} of {len(pairs)} LoRA pairs are zero and change nothing ({idle[0]})"
+    ]
 
 
 def check_complete(adapter: Path, parts: Parts, config: Mapping[str, Any]) -> None:
-    """Raises BadInput where a tensor's counterpart is missing, or ranks are not those of the config."""
+    """Raises BadInput where a tensor's counterpart is missing, or its rank is not the config's."""
     file = adapter / WEIGHTS
     headers = headers_of(file)
     for target, roles in parts.items():
@@ -208,7 +229,8 @@ def check_complete(adapter: Path, parts: Parts, config: Mapping[str, Any]) -> No
         if bool(config.get("use_dora")) != ("magnitude" in roles) and pair:
             has = "has" if "magnitude" in roles else "lacks"
             raise BadInput(
-                f"{file}: {target} {has} a lora_magnitude_vector and use_dora is {config.get('use_dora')}; {_SAVE_AGAIN}"
+                f"{file}: {target} {has} a lora_magnitude_vector "
+                f"and use_dora is {config.get('use_dora')}; {_SAVE_AGAIN}"
             )
 
 
@@ -217,12 +239,13 @@ def _check_rank(
 ) -> None:
     if any(len(tensor.shape) != 2 for tensor in pair):
         raise BadInput(
-            f"{file}: the LoRA pair of {target} is no pair of matrices; only linear layers and embeddings are merged"
+            f"{file}: the LoRA pair of {target} is no pair of matrices; "
+            "only linear layers and embeddings are merged"
         )
     ranks = pair[0].shape[0], pair[1].shape[1]
-    wanted = of_module(config.get("rank_pattern"), target.rpartition(".")[0], config.get("r"))
-    if ranks[0] != ranks[1] or ranks[0] != wanted:
+    rank = of_module(config.get("rank_pattern"), target.rpartition(".")[0], config.get("r"))
+    if ranks[0] != ranks[1] or ranks[0] != rank:
         raise BadInput(
-            f"{file}: {target} has an A of rank {ranks[0]} and a B of rank {ranks[1]}, adapter_config.json says {wanted}; "
-            f"{_SAVE_AGAIN}"
+            f"{file}: {target} has an A of rank {ranks[0]} and a B of rank {ranks[1]}, "
+            f"adapter_config.json says {rank}; {_SAVE_AGAIN}"
         )

@@ -1,8 +1,8 @@
-"""What a weight is with an adapter in it, computed from the adapter's own tensors: the reference that a merge is held against.
+"""Computes merged weights from the adapter's own tensors: the reference for a merge.
 
-W + s B A for LoRA (E. Hu et al., 2021), s = alpha / rank, or alpha / sqrt(rank) with rsLoRA; DoRA
-gives each output the length that the adapter learned (S. Liu et al., 2024). PiSSA and OLoRA begin
-with a part of the weight, which they take out of it.
+LoRA adds s B A to W (E. Hu et al., 2021), with s = alpha / rank, or alpha / sqrt(rank) in rsLoRA.
+DoRA gives each output the length that the adapter learned (S. Liu et al., 2024). PiSSA and OLoRA
+start from a part of the weight, which they take out of it.
 """
 
 from __future__ import annotations
@@ -19,42 +19,46 @@ if TYPE_CHECKING:
     import torch
 
 _CONV1D_MODELS = ("gpt2", "openai-gpt")
-"""Those whose layers are transformers' Conv1D: the weight is (in, out)."""
+"""Models whose layers are transformers' Conv1D: the weight is (in, out)."""
 
 _ROUNDING = 1e-5
-"""Of float32 sums over a rank or a row, as a share of the lengths that are multiplied."""
+"""Error of float32 sums over a rank or a row, as a share of the multiplied lengths."""
 
 _PLAIN_STARTS = ("true", "false", "gaussian", "eva", "orthogonal", "mica", "lora_ga")
 _TAKEN_OUT = ("pissa", "olora")
 _NOT_COMPUTED = (
-    "alora_invocation_tokens", "arrow_config", "enable_lora", "kasa_config", "layer_replication", "megatron_config",
-    "monteclora_config", "target_parameters", "use_bdlora", "use_qalora", "velora_config",
+    "alora_invocation_tokens", "arrow_config", "enable_lora", "kasa_config", "layer_replication",
+    "megatron_config", "monteclora_config", "target_parameters", "use_bdlora", "use_qalora",
+    "velora_config",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A tensor as it must be, float32, and what float32 arithmetic may be off by, None for a copy."""
+    """A tensor's right value, float32, and the error of float32 arithmetic, None for a copy."""
 
     value: torch.Tensor
     slack: torch.Tensor | None
 
 
 def why_not_computed(config: Mapping[str, Any]) -> str | None:
-    """Why an adapter's merge could not be checked, None where it can be."""
+    """Why an adapter's merge can't be checked, None where it can."""
     start = str(config.get("init_lora_weights", True)).lower()
     if start not in (*_PLAIN_STARTS, *_TAKEN_OUT):
         return (
-            f"init_lora_weights: {start} changes the base's weights in a way that the adapter does not hold; convert it with "
-            "PEFT's path_initial_model_for_weight_conversion"
+            f"init_lora_weights: {start} changes the base's weights in a way that the adapter "
+            "does not hold; convert it with PEFT's path_initial_model_for_weight_conversion"
         )
     if key := next((key for key in _NOT_COMPUTED if config.get(key)), None):
-        return f"{key}: its merge can't be checked here; merge it where it was trained, and write the merged folder for model"
+        return (
+            f"{key}: its merge can't be checked here; merge it where it was trained, "
+            "and write the merged folder for model"
+        )
     return None
 
 
 def is_turned(target: str, model_type: object) -> bool:
-    """Whether the base keeps a weight as (in, out): embeddings, and the Conv1D layers of GPT-2."""
+    """Whether the base stores a weight as (in, out): embeddings, and GPT-2's Conv1D layers."""
     return is_embedding(target) or (model_type in _CONV1D_MODELS and not is_head(target))
 
 
@@ -65,7 +69,10 @@ def expected(
     config: Mapping[str, Any],
     model_type: object,
 ) -> Expected:
-    """The tensor `target` of the merged model. `base`: the base's own; `parts`: the adapter's tensors for it, by role."""
+    """The tensor `target` of the merged model.
+
+    `base` is the base's own tensor, `parts` are the adapter's tensors for it, by role.
+    """
     import torch
 
     value = parts.get("whole", base)
@@ -123,7 +130,7 @@ def _with_pair(
 
 
 def _taken_out(weight: torch.Tensor, start: str, rank: int, scale: float) -> torch.Tensor:
-    """The part of the weight that training began with in the adapter's place."""
+    """The part of the weight that the adapter started from, which training took out of it."""
     import torch
 
     if start == "pissa":
@@ -139,7 +146,7 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
 
 
 def token_indices(config: Mapping[str, Any], module: str) -> list[int]:
-    """The rows of an embedding that are trained one by one; none where `trainable_token_indices` does not tell."""
+    """The rows of an embedding that are trained one by one, by `trainable_token_indices`."""
     indices = config.get("trainable_token_indices")
     if isinstance(indices, dict):
         indices = next(

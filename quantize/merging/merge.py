@@ -1,4 +1,4 @@
-"""Fold an adapter into its base."""
+"""Merges an adapter into its base."""
 
 from __future__ import annotations
 
@@ -28,20 +28,23 @@ if TYPE_CHECKING:
     import torch
 
 MOST_DIFFERENCE = 0.1
-"""Of the merged model's logits from the adapter's, mean over the probe, as a share of their spread: rounding makes far less."""
+"""The most that the merged model's logits may differ from the adapter's.
+
+Mean over the probe, as a share of their standard deviation: rounding makes far less.
+"""
 
 PROBE = "Explain quantum computing in simple terms:"
-"""Asked of the adapter model and of the merged one; the difference of their logits goes into the recipe."""
+"""The prompt on which the logits of the adapter model and of the merged one are compared."""
 
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> ModelRef:
-    """Write base + adapter to `out`: added in float32, then each tensor cast to the dtype that the base's file has it in.
+    """Write base + adapter to `out`, added in float32, each tensor in the dtype of the base's file.
 
-    PEFT adds; the written files are then read back, and every tensor is held against base + adapter
-    as computed from the adapter's own tensors, and the model's logits against those of the adapter
-    as PEFT runs it. Raises BadInput where the adapter is for another base, or broken, the base is
+    PEFT adds. The written files are then read back: every tensor is compared with base + adapter as
+    computed from the adapter's own tensors, and the model's logits with those of the adapter as
+    PEFT runs it. Raises BadInput where the adapter is broken or another base's, the base is
     quantized, or the disk is full; SystemFailed where the files hold anything else.
     """
     warnings = check_adapter(adapter, base)
@@ -50,27 +53,18 @@ def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> Model
     quiet_libraries()
     progress.stage(f"merge {adapter.name}", 4, "step")
     started = time.perf_counter()
-    parts = parts_of(adapter)
-    rows = _embedding_rows(adapter, parts)
     prompt = _prompt(base)
-    wanted, dtype = _add(base, adapter, parts, rows, prompt, out, progress)
+    logits, dtype = _add(base, adapter, prompt, out, progress)
     _write_dtype(out, base, dtype)
     copy_companions(base.path, out)
     copy_tokenizer(adapter, out)
     merged = ModelRef(f"{base.id}+{adapter.name}", base.revision, out)
     changed = check_merged(base, adapter, merged)
     progress.advance(1, "running what was written")
-    difference = _logit_difference(merged, prompt, wanted, f"{adapter}: merged into {base.id}")
-    settings = read_adapter_config(adapter)
+    difference = _logit_difference(merged, prompt, logits, f"{adapter}: merged into {base.id}")
     recipe = {
         "method": "merge",
-        "adapter": {
-            "sha256": file_sha256(adapter / WEIGHTS),
-            "rank": settings.get("r"),
-            "alpha": settings.get("lora_alpha"),
-            "changed_tensors": changed,
-            "warnings": warnings,
-        },
+        "adapter": _adapter_recipe(adapter, changed, warnings),
         "merged_in": "float32",
         "dtype": dtype,
         "logit_difference": difference,
@@ -81,44 +75,57 @@ def merge(base: ModelRef, adapter: Path, out: Path, progress: Progress) -> Model
     return merged
 
 
+def _adapter_recipe(adapter: Path, changed: int, warnings: list[str]) -> dict[str, object]:
+    settings = read_adapter_config(adapter)
+    return {
+        "sha256": file_sha256(adapter / WEIGHTS),
+        "rank": settings.get("r"),
+        "alpha": settings.get("lora_alpha"),
+        "changed_tensors": changed,
+        "warnings": warnings,
+    }
+
+
 def check_merge(base: ModelRef) -> None:
-    """Raises BadInput for a quantized base: what the adapter adds would be lost in rounding, and rounded a second time."""
+    """Raises BadInput for a quantized base.
+
+    What the adapter adds would be lost in rounding, and rounded a second time.
+    """
     if "quantization_config" in base.config():
         raise BadInput(
-            f"{base.id}: already quantized; an adapter is merged into the full-precision model, which is then quantized once"
+            f"{base.id}: already quantized; an adapter is merged into the full-precision model, "
+            "which is then quantized once"
         )
 
 
 def _add(
-    base: ModelRef,
-    adapter: Path,
-    parts: Parts,
-    rows: int | None,
-    prompt: torch.Tensor,
-    out: Path,
-    progress: Progress,
+    base: ModelRef, adapter: Path, prompt: torch.Tensor, out: Path, progress: Progress
 ) -> tuple[torch.Tensor, str]:
-    """Merge with PEFT and write. The adapter's logits, and the base's commonest dtype."""
+    """Merge with PEFT and write; returns the adapter's logits, and the base's commonest dtype."""
     import torch
 
+    parts = parts_of(adapter)
     with torch.no_grad():
         model = load_causal_lm(base.path, dtype=torch.float32).eval()
-        if rows is not None:
+        if (rows := _embedding_rows(adapter, parts)) is not None:
             model.resize_token_embeddings(rows, mean_resizing=False)
         if _trains_one_of_two(base, parts):
             _untie(model)
         model = load_adapter(model, adapter)
-        wanted = model(input_ids=prompt).logits
+        logits = model(input_ids=prompt).logits
         progress.advance(1, "adding")
         merged = model.merge_and_unload()
         dtype = _cast(merged, _dtypes(base), tied=is_tied(base))
         progress.advance(1, "writing")
         merged.save_pretrained(out)
-    return wanted, dtype
+    return logits, dtype
 
 
 def _trains_one_of_two(base: ModelRef, parts: Parts) -> bool:
-    """Whether the adapter changes tied embeddings as input or as head alone: merged, they are two matrices."""
+    """Whether the adapter changes tied embeddings as input alone or as head alone.
+
+    Merged, they are two matrices.
+    """
     return is_tied(base) and any(
         "A" in roles or "embedding_A" in roles
         for target, roles in parts.items()
@@ -127,7 +134,7 @@ def _trains_one_of_two(base: ModelRef, parts: Parts) -> bool:
 
 
 def _untie(model: Any) -> None:
-    """PEFT corrects the config when it merges: it sees that these are two matrices."""
+    """Give the head a matrix of its own; PEFT corrects the config when it merges."""
     import torch
 
     head = model.get_output_embeddings()
@@ -135,7 +142,7 @@ def _untie(model: Any) -> None:
 
 
 def _embedding_rows(adapter: Path, parts: Parts) -> int | None:
-    """The size of the vocabulary of an adapter that brings embeddings of its own (tokens were added); None for the usual one."""
+    """The vocabulary size of an adapter with embeddings of its own (new tokens), else None."""
     shapes = shapes_of(adapter / WEIGHTS)
     whole = (
         shapes[roles["whole"]]
@@ -146,7 +153,7 @@ def _embedding_rows(adapter: Path, parts: Parts) -> int | None:
 
 
 def _dtypes(base: ModelRef) -> dict[str, str]:
-    """By the name in the base's files, as torch calls it."""
+    """The dtype of each tensor, by its name in the base's files, as torch calls it."""
     headers = {name: tensor for file in base.shards() for name, tensor in headers_of(file).items()}
     return {
         name: _DTYPES[tensor.dtype] for name, tensor in headers.items() if tensor.dtype in _DTYPES
@@ -154,10 +161,10 @@ def _dtypes(base: ModelRef) -> dict[str, str]:
 
 
 def _cast(model: Any, dtypes: Mapping[str, str], *, tied: bool) -> str:
-    """Each weight to the dtype that the base's file has it in; the commonest one is returned.
+    """Cast each weight to its dtype in the base's files, and return the commonest one.
 
-    Rotary frequencies are in no file and stay as they are. What a file has under another name gets
-    the commonest dtype.
+    Rotary frequencies are in no file and stay as they are. A weight that the files have under
+    another name gets the commonest dtype.
     """
     import torch
 
@@ -171,7 +178,10 @@ def _cast(model: Any, dtypes: Mapping[str, str], *, tied: bool) -> str:
 
 
 def _write_dtype(out: Path, base: ModelRef, commonest: str) -> None:
-    """`config.json` names the dtype that the base's does, so that both are served in the same; that of its weights if none."""
+    """Name the base's dtype in `config.json`, so that both are served in the same one.
+
+    Where the base names none, the commonest of its weights.
+    """
     file, before = out / "config.json", base.config()
     config = json.loads(file.read_text(encoding="utf-8"))
     config["dtype"] = before.get("dtype") or before.get("torch_dtype") or commonest
@@ -179,19 +189,22 @@ def _write_dtype(out: Path, base: ModelRef, commonest: str) -> None:
 
 
 def _logit_difference(
-    merged: ModelRef, prompt: torch.Tensor, wanted: torch.Tensor, what: str
+    merged: ModelRef, prompt: torch.Tensor, expected: torch.Tensor, what: str
 ) -> dict[str, float]:
-    """Of the written model, loaded again in float32, from the adapter's: what the cast to the base's dtype costs."""
+    """How far the written model's logits, in float32, are from the adapter's.
+
+    That is what the cast to the base's dtype costs.
+    """
     import torch
 
     with torch.no_grad():
         logits = load_causal_lm(merged.path, dtype=torch.float32).eval()(input_ids=prompt).logits
-    difference, spread = (logits - wanted).abs(), float(wanted.std())
-    # Asked so that NaN fails too.
+    difference, spread = (logits - expected).abs(), float(expected.std())
+    # Written so that NaN fails too.
     if not float(difference.mean()) <= MOST_DIFFERENCE * spread:
         raise SystemFailed(
-            f"{what} it does not give the adapter's logits (mean difference {difference.mean():.3g} where they vary by "
-            f"{spread:.3g})"
+            f"{what} it does not give the adapter's logits "
+            f"(mean difference {difference.mean():.3g} where they vary by {spread:.3g})"
         )
     return {
         "max": float(difference.max()),

@@ -1,4 +1,4 @@
-"""Reads a merged checkpoint back and holds every tensor against base + adapter, one tensor in memory at a time."""
+"""Compares every tensor of a merged checkpoint with base + adapter, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
-    """How many tensors the adapter changed in the written files.
+    """The number of tensors that the adapter changed in the written files.
 
-    Raises SystemFailed where a written tensor is not base + adapter to within rounding, is of
-    another dtype than the base's, or one of the base's or the adapter's is nowhere in it; BadInput
+    Raises SystemFailed where a written tensor is not base + adapter to within rounding or has
+    another dtype than the base's, or where a tensor of base or adapter is missing. Raises BadInput
     where rounding to the base's dtype leaves nothing of the adapter.
     """
     config, model_type = read_adapter_config(adapter), base.config().get("model_type")
@@ -53,15 +53,15 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
         written, original = after[name], before[source]
         target = targets.find(name)
         if target is None:
-            wanted = Expected(original, None)
+            reference = Expected(original, None)
         else:
             applied.add(target)
             tensors: dict[Role, torch.Tensor] = {
                 role: added[key] for role, key in parts[target].items()
             }
-            wanted = expected(target, original, tensors, config, model_type)
+            reference = expected(target, original, tensors, config, model_type)
             changed += not _is_same(written, original)
-        _hold_against(written, wanted, original.dtype, f"{merged.path}: {name}")
+        _hold_against(written, reference, original.dtype, f"{merged.path}: {name}")
     left = [target for target in parts if target not in applied]
     if left := [
         target
@@ -74,7 +74,8 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     _check_kept(before, kept, base, merged)
     if not changed:
         raise BadInput(
-            f"{adapter}: nothing of it is left after rounding to the dtype of {base.id}: every merged weight is the base's own"
+            f"{adapter}: nothing of it is left after rounding to the dtype of {base.id}: "
+            "every merged weight is the base's own"
         )
     return changed
 
@@ -82,7 +83,7 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
 def _is_written_as_embeddings(
     target: str, parts: Parts, added: Tensors, after: Tensors, merged: ModelRef
 ) -> bool:
-    """Whether a head that the adapter brings is the embeddings, which the merged model has for its head."""
+    """Whether an adapter's head was written as the embeddings, which the merged model shares."""
     if not is_head(target) or "whole" not in parts[target] or not is_tied(merged):
         return False
     head = added[parts[target]["whole"]]
@@ -93,36 +94,42 @@ def _is_written_as_embeddings(
     )
 
 
-def _hold_against(written: torch.Tensor, wanted: Expected, dtype: torch.dtype, where: str) -> None:
+def _hold_against(
+    written: torch.Tensor, reference: Expected, dtype: torch.dtype, where: str
+) -> None:
     import torch
 
-    if written.dtype != dtype or written.shape != wanted.value.shape:
+    if written.dtype != dtype or written.shape != reference.value.shape:
         raise SystemFailed(
-            f"{where} is {_kind(written.dtype)} {tuple(written.shape)}, not {_kind(dtype)} {tuple(wanted.value.shape)}"
+            f"{where} is {_kind(written.dtype)} {tuple(written.shape)}, "
+            f"not {_kind(dtype)} {tuple(reference.value.shape)}"
         )
-    if wanted.slack is None:
-        if not _is_same(written, wanted.value.to(dtype)):
+    if reference.slack is None:
+        if not _is_same(written, reference.value.to(dtype)):
             raise SystemFailed(
                 f"{where} is not a copy of what the base, or the adapter, has for it"
             )
         return
     rounding = torch.finfo(dtype)
     allowed = (
-        wanted.slack
-        + 0.501 * rounding.eps * wanted.value.abs()
+        reference.slack
+        + 0.501 * rounding.eps * reference.value.abs()
         + rounding.smallest_normal * rounding.eps
     )
-    off = (written.float() - wanted.value).abs()
-    # Asked so that NaN fails too.
+    off = (written.float() - reference.value).abs()
+    # Written so that NaN fails too.
     if not bool((off <= allowed).all()):
         raise SystemFailed(
-            f"{where} is not base + adapter: off by up to {float(off.max()):.3g} where weights are up to "
-            f"{float(wanted.value.abs().max()):.3g}"
+            f"{where} is not base + adapter: off by up to {float(off.max()):.3g} "
+            f"where weights are up to {float(reference.value.abs().max()):.3g}"
         )
 
 
 def _check_kept(before: Tensors, kept: Collection[str], base: ModelRef, merged: ModelRef) -> None:
-    """Every tensor of the base is in the written files, but for a tied head and what the model's class passes over."""
+    """Raises SystemFailed for a tensor of the base that is missing in the written files.
+
+    A tied head, and what the model's class passes over, may be missing.
+    """
     lost = [name for name in before.names if name not in kept]
     if is_tied(base):
         lost = [name for name in lost if not is_head(name)]
