@@ -196,7 +196,9 @@ def test_control_tokens_in_the_texts_are_said(base: ModelRef) -> None:
     )
     assert report.control == 2
     assert "2 examples hold control tokens (train.jsonl:2: <|im_end|>)" in str(report)
-    assert check(TrainingJob(FinetuneConfig(max_length=256), base, train[:1], [], None)).control == 0
+    assert (
+        check(TrainingJob(FinetuneConfig(max_length=256), base, train[:1], [], None)).control == 0
+    )
     zero = [*train[:1], example("bad\0export", "acq", 3)]
     report = check(TrainingJob(FinetuneConfig(max_length=256), base, zero, [], None))
     assert "1 examples hold control tokens (train.jsonl:3: U+0000)" in str(report)
