@@ -50,7 +50,7 @@ class Mask:
     """Replaces secrets in a text. `secrets` maps each to its replacement.
 
     `whole=True` is for models' answers, which must not change by accident. It skips secrets that a
-    model may generate by itself (a word, a number), and replaces a beginning from half a secret on.
+    model may generate by itself (a word, a number). It replaces beginnings from half a secret on.
     """
 
     def __init__(self, secrets: Mapping[str, str], whole: bool = False) -> None:

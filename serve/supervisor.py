@@ -4,11 +4,11 @@
 
 Two processes watch. The first starts the second, and the second starts the command. Each inherits
 the descendants that the other leaves. The second one's standard input is a pipe that the parent
-holds open. The second kills everything that came from the command when one of these happens:
-the pipe closes (the parent stops the server, exits, or dies by any signal), the command ends, or
-the first process is gone. It exits with the command's status. If the second is gone, the first
-does the same. If both die at once, the kernel kills the command. At the end the supervisor
-removes FOLDER, which belongs to the command. It needs the standard library only.
+holds open. The pipe closes when the parent stops the server, exits, or dies by any signal. Then,
+or when the command or the first process ends, the second kills everything that came from the
+command. It exits with the command's status. If the second is gone, the first does the same. If
+both die at once, the kernel kills the command. At the end the supervisor removes FOLDER, which
+belongs to the command. It needs the standard library only.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def csv_rows(file: Path, text: str) -> Iterator[Row]:
 
     Skips rows of empty cells. A `.tsv` file has tabs; other files have the one separator that the
     header holds outside quotes. Leaves out columns without a name, which a comma at each line's
-    end makes. Raises BadInput for a header with two separators or a repeated column, for a row of
-    another length than the header, and for a text in a column without a name.
+    end makes. Raises BadInput for a header with two separators or a repeated column. Likewise for
+    a row of another length than the header, and for a text in a column without a name.
     """
     csv.field_size_limit(_LONGEST_CELL)
     separator = "\t" if file.suffix.lower() == ".tsv" else _separator(file, text)

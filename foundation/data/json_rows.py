@@ -36,8 +36,8 @@ def json_rows(file: Path, text: str) -> Iterator[Row]:
     """The objects of JSON lines or of a JSON list, each with its line. Numbers are `JsonNumber`.
 
     If a whole list is on one line, the element's number (from 1) replaces the line. Blank lines at
-    the end don't count. Raises BadInput that names file and line for anything but an object, a
-    repeated key, a lone surrogate, and nesting too deep to parse.
+    the end don't count. Raises BadInput with file and line for anything but an object. Likewise for
+    a repeated key, a lone surrogate, and nesting too deep to parse.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     rows = _listed(file, text) if text.lstrip(_BLANK).startswith("[") else _lines(file, text)

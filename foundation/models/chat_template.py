@@ -57,8 +57,8 @@ def tokens_in_place(
     """Token ids of each prompt, and of its answer as tokenized behind that prompt.
 
     Each text is (where, prompt, answer). SentencePiece marks the beginning of a text with a space,
-    so it would put one before an answer alone. If one token spans the border, as on a server, the
-    answer's tokens are those behind an anchor text that no token joins with the answer. Raises
+    so it would put one before an answer alone. One token may span the border, on a server too. Then
+    the answer's tokens are those behind an anchor text that no token joins with it. Raises
     BadInput if a token joins the answer with every anchor.
     """
     if not texts:

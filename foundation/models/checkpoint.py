@@ -128,19 +128,19 @@ def _check_numbering(folder: Path) -> None:
 
 def _contradictions(model: ModelRef, shapes: Shapes) -> Iterator[str]:
     """Contradictions between tensors and settings; each text follows the folder's name."""
-    about = model.config()
-    nested = about.get("text_config")
-    settings: Mapping[str, Any] = nested if isinstance(nested, dict) else about
+    config = model.config()
+    nested = config.get("text_config")
+    settings: Mapping[str, Any] = nested if isinstance(nested, dict) else config
     # Composite models have several lists of layers.
-    if settings is about and not about.get("is_encoder_decoder"):
-        yield from _layers(about, shapes)
-    if about.get("model_type") in _PLAIN and "quantization_config" not in about:
-        yield from _widths(about, shapes)
-    yield from _embeddings(model, settings, about, shapes)
+    if settings is config and not config.get("is_encoder_decoder"):
+        yield from _layers(config, shapes)
+    if config.get("model_type") in _PLAIN and "quantization_config" not in config:
+        yield from _widths(config, shapes)
+    yield from _embeddings(model, settings, config, shapes)
 
 
-def _layers(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
-    counts = {key: about[key] for key in _LAYER_COUNTS if isinstance(about.get(key), int)}
+def _layers(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
+    counts = {key: config[key] for key in _LAYER_COUNTS if isinstance(config.get(key), int)}
     lists: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for name in shapes:
         if layer := _LAYER.fullmatch(name):
@@ -149,7 +149,7 @@ def _layers(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         return
     longest = max(lists, key=lambda each: len(lists[each]))
     layers = lists[longest]
-    if about.get("model_type") in _PLAIN and "quantization_config" not in about:
+    if config.get("model_type") in _PLAIN and "quantization_config" not in config:
         yield from _lost(longest, layers)
     if any(layers.keys() == set(range(count)) for count in counts.values()):
         return
@@ -158,7 +158,7 @@ def _layers(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
         yield (
             f"config.json: {key} is {count}, and the weight files have no {longest}.{gap}; {_AGAIN}"
         )
-    drafts = any(_DRAFT.search(name) for name in about)
+    drafts = any(_DRAFT.search(name) for name in config)
     if (last := max(layers)) >= count and not drafts:
         yield (
             f"config.json: {key} is {count}, and the weight files have {longest}.{last} too; "
@@ -177,17 +177,17 @@ def _lost(name: str, layers: Mapping[int, set[str]]) -> Iterator[str]:
             )
 
 
-def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
+def _widths(config: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
     """Matrices of a plain model that contradict the sizes in its settings."""
     hidden, heads, inner = (
-        about.get(k) for k in ("hidden_size", "num_attention_heads", "intermediate_size")
+        config.get(k) for k in ("hidden_size", "num_attention_heads", "intermediate_size")
     )
     if not (
         isinstance(hidden, int) and isinstance(heads, int) and heads and isinstance(inner, int)
     ):
         return
-    head = about.get("head_dim") or hidden // heads
-    keys = about.get("num_key_value_heads") or heads
+    head = config.get("head_dim") or hidden // heads
+    keys = config.get("num_key_value_heads") or heads
     expected = {
         "self_attn.q_proj": (heads * head, hidden),
         "self_attn.k_proj": (keys * head, hidden),
@@ -208,7 +208,7 @@ def _widths(about: Mapping[str, Any], shapes: Shapes) -> Iterator[str]:
 
 
 def _embeddings(
-    model: ModelRef, settings: Mapping[str, Any], about: Mapping[str, Any], shapes: Shapes
+    model: ModelRef, settings: Mapping[str, Any], config: Mapping[str, Any], shapes: Shapes
 ) -> Iterator[str]:
     inputs = next((name for name in sorted(shapes, key=len) if _INPUTS.fullmatch(name)), None)
     vocabulary, hidden = (
@@ -217,7 +217,7 @@ def _embeddings(
     )
     if inputs is None:
         return
-    if "quantization_config" not in about and len(shapes[inputs]) == 2:
+    if "quantization_config" not in config and len(shapes[inputs]) == 2:
         rows, width = shapes[inputs]
         if isinstance(vocabulary, int) and rows != vocabulary:
             yield (
@@ -232,7 +232,7 @@ def _embeddings(
                 f"config.json: hidden_size is {hidden}, and {inputs} has {width} columns; "
                 f"{_ITS_OWN}"
             )
-    tied = about.get("tie_word_embeddings", settings.get("tie_word_embeddings"))
+    tied = config.get("tie_word_embeddings", settings.get("tie_word_embeddings"))
     if tied is True and _HEADS[0] in shapes and not _equal(model, inputs, _HEADS[0]):
         yield (
             "config.json: tie_word_embeddings is true, and the weight files have another "

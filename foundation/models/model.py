@@ -77,8 +77,8 @@ class ModelRef:
 
     def brings_code(self) -> bool:
         """Whether only Python code from its folder or from the hub can load the model."""
-        about = self.config()
-        return bool(about.get("auto_map")) and str(about.get("model_type")) not in _known_types()
+        config = self.config()
+        return bool(config.get("auto_map")) and str(config.get("model_type")) not in _known_types()
 
     def config(self) -> dict[str, object]:
         """`config.json`, parsed. Raises BadInput if it is missing or broken."""

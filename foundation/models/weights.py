@@ -66,7 +66,7 @@ def headers_of(file: Path) -> dict[str, StoredTensor]:
         header = json.loads(opened.read(length))
     first = 8 + length
     header.pop("__metadata__", None)
-    return {name: _stored(about, first) for name, about in header.items()}
+    return {name: _stored(entry, first) for name, entry in header.items()}
 
 
 def values_of(file: Path) -> dict[str, Values]:
@@ -95,9 +95,9 @@ def _why_no_weights(file: Path, error: Exception) -> str:
     return f"not a safetensors file ({error})"
 
 
-def _stored(about: dict[str, Any], first: int) -> StoredTensor:
-    begin, end = about["data_offsets"]
-    return StoredTensor(about["dtype"], tuple(about["shape"]), first + begin, first + end)
+def _stored(entry: dict[str, Any], first: int) -> StoredTensor:
+    begin, end = entry["data_offsets"]
+    return StoredTensor(entry["dtype"], tuple(entry["shape"]), first + begin, first + end)
 
 
 def _look(data: npt.NDArray[np.uint8], dtype: str) -> Values:

@@ -1,6 +1,6 @@
 """Keeps one server awake and the others in vLLM's sleep mode, so that blocks alternate.
 
-In level 1 sleep a server moves its weights to the host's memory and gives up its KV cache, so it
+In level 1 sleep a server moves its weights to the host's memory and gives up its KV cache. So it
 wakes with an empty prefix cache. Sleep mode needs `--enable-sleep-mode`, `VLLM_SERVER_DEV_MODE=1`
 for its routes, and CUDA or ROCm (vLLM's documentation, "Sleep Mode"). The tests imitate its routes.
 On an H100 with vLLM 0.26 a 135 M model fell asleep in 0.1 s and woke in 0.4 s.
