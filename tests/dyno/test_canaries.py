@@ -23,7 +23,7 @@ import pytest
 from aiohttp import web
 
 from tests.dyno.test_odd_urls import running
-from tests.loadgen.api import Api, Asked
+from tests.loadgen.api import Api, ReceivedRequest
 
 KEY, HEADER, QUERY, EXTRA = (
     f'{name}-{name[::-1]}/Zq+7"w{n}'
@@ -52,7 +52,7 @@ def traces(secret: str) -> set[str]:
     return forms(secret) | {secret[at : at + 12] for at in range(len(secret) - 11)}
 
 
-def everything(asked: Asked) -> str:
+def everything(asked: ReceivedRequest) -> str:
     """All that the server was told, in all forms, and what would steer."""
     sent = [asked.target, unquote(asked.target), *asked.headers.values(), json.dumps(asked.body)]
     for line in asked.headers.values():
@@ -70,7 +70,7 @@ class Echo:
 
     posts: int = 0
 
-    def __call__(self, asked: Asked) -> web.Response | None:
+    def __call__(self, asked: ReceivedRequest) -> web.Response | None:
         if not asked.body or asked.body.get("max_tokens") == 1:
             return None
         self.posts += 1

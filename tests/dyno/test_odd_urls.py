@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from tests.dyno.test_cli import dyno
-from tests.loadgen.api import Api, Asked, refusal, self_signed, serving
+from tests.loadgen.api import Api, ReceivedRequest, refusal, self_signed, serving
 
 FEW = ["--model", "m", "--prompt", "Hi", "--concurrency", "1", "--requests", "3", "--warmup", "0s"]
 
@@ -55,7 +55,7 @@ def succeeded(folder: Path, run: str = "load") -> int:
 def test_azure_wants_its_key_in_a_header_and_a_version_in_every_query(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def azure(asked: Asked) -> web.Response | None:
+    def azure(asked: ReceivedRequest) -> web.Response | None:
         if "api-version=2024-10-21" not in asked.target:
             return web.json_response({"error": {"message": "Resource not found"}}, status=404)
         if asked.headers.get("api-key") != "correcthorse":
@@ -69,10 +69,10 @@ def test_azure_wants_its_key_in_a_header_and_a_version_in_every_query(
         assert succeeded(tmp_path) == 3
         posts = {asked.target for asked in api.posts}
         assert posts == {"/openai/deployments/gpt/chat/completions?api-version=2024-10-21"}
-        assert all("api-version" in asked.target for asked in api.asked)  # telemetry too
+        assert all("api-version" in asked.target for asked in api.requests)  # telemetry too
         assert any(
             "/metrics?" in asked.target and asked.headers["api-key"] == "correcthorse"
-            for asked in api.asked
+            for asked in api.requests
         )
     secret = [
         file
@@ -83,7 +83,7 @@ def test_azure_wants_its_key_in_a_header_and_a_version_in_every_query(
 
 
 def test_what_is_asked_otherwise_is_in_the_report_and_stays_there(tmp_path: Path) -> None:
-    def new(asked: Asked) -> web.Response | None:
+    def new(asked: ReceivedRequest) -> web.Response | None:
         if "max_tokens" in asked.body:
             return refusal(
                 "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
@@ -108,14 +108,14 @@ def test_a_certificate_of_their_own(tmp_path: Path) -> None:
         url = f"https://bob:pass%20word@127.0.0.1:{api.port}/v1"
         refused = dyno("load", "--url", url, *FEW, cwd=tmp_path)
         assert refused.returncode == 4 and "its certificate is not trusted" in refused.stderr
-        assert api.asked == []
+        assert api.requests == []
         load(url, "--ca-file", certificate.name, "--name", "signed", cwd=tmp_path)
         assert (
             "the server's certificate is not checked"
             in load(url, "--insecure", "--name", "unsure", cwd=tmp_path).stdout
         )
         assert succeeded(tmp_path, "signed") == succeeded(tmp_path, "unsure") == 3
-        assert {asked.headers["Authorization"] for asked in api.asked} == {
+        assert {asked.headers["Authorization"] for asked in api.requests} == {
             "Basic Ym9iOnBhc3Mgd29yZA=="
         }  # telemetry too
 
@@ -134,8 +134,8 @@ def test_all_requests_go_through_the_proxy_that_is_named(
         assert {asked.target.rpartition("/")[0] for asked in proxy.posts} == {
             "http://llm.invalid/v1/chat"
         }
-        assert any(asked.target == "http://llm.invalid/metrics" for asked in proxy.asked)
-        assert all("Proxy-Authorization" in asked.headers for asked in proxy.asked)
+        assert any(asked.target == "http://llm.invalid/metrics" for asked in proxy.requests)
+        assert all("Proxy-Authorization" in asked.headers for asked in proxy.requests)
     assert "correcthorse" not in done.stdout + done.stderr
 
 
@@ -143,7 +143,7 @@ def test_a_throttled_request_is_a_failure_and_is_not_asked_again(tmp_path: Path)
     """Only readiness asks again: what the load is refused counts against the server."""
     posts = 0
 
-    def throttle(asked: Asked) -> web.Response | None:
+    def throttle(asked: ReceivedRequest) -> web.Response | None:
         nonlocal posts
         posts += bool(asked.body)
         refused = asked.body and (posts == 1 or posts > 10)

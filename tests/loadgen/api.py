@@ -1,4 +1,4 @@
-"""A small streaming API in this event loop, which remembers what it was asked and refuses what a test says."""
+"""A small streaming API in this event loop. It keeps its requests and refuses what a test says."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ STREAM = (
 
 
 @dataclass
-class Asked:
-    """One request: its path and query as they stood in the request line, headers, and the JSON of its body."""
+class ReceivedRequest:
+    """One request: path and query as in the request line, headers, and the JSON of its body."""
 
     target: str
     headers: dict[str, str]
@@ -34,18 +34,19 @@ class Asked:
 class Api:
     """`answers` gives a response in place of the stream, or None."""
 
-    answers: Callable[[Asked], web.Response | None] = lambda asked: None
-    asked: list[Asked] = field(default_factory=list)
+    answers: Callable[[ReceivedRequest], web.Response | None] = lambda request: None
+    requests: list[ReceivedRequest] = field(default_factory=list)
     port: int = 0
 
     @property
-    def posts(self) -> list[Asked]:
-        return [asked for asked in self.asked if asked.body]
+    def posts(self) -> list[ReceivedRequest]:
+        return [each for each in self.requests if each.body]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json() if request.method == "POST" else {}
-        self.asked.append(asked := Asked(request.raw_path, dict(request.headers), body))
-        if answer := self.answers(asked):
+        received = ReceivedRequest(request.raw_path, dict(request.headers), body)
+        self.requests.append(received)
+        if answer := self.answers(received):
             return answer
         if request.method == "GET":
             return web.json_response({"data": [{"id": "m", "owned_by": "somebody"}]})

@@ -1,4 +1,4 @@
-"""An emulator in a process of its own, and a way to run a block against it and read both sides' accounts."""
+"""An emulator in its own process, and a fixture that runs a block and reads both sides' logs."""
 
 from __future__ import annotations
 

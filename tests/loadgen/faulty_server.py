@@ -1,4 +1,4 @@
-"""A server that answers well, or with the fault that a prompt names ("fault:NAME"), as exact bytes."""
+"""A server that answers well, or with the exact bytes of a fault in a prompt ("fault:NAME")."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def stream(*parts: bytes) -> bytes:
 
 
 def says(*pieces: bytes, then: str = "keep") -> Script:
-    """Sends the pieces a moment apart, then keeps the connection, closes it, resets it, or says nothing more."""
+    """Sends the pieces a moment apart, then keeps, closes or resets the connection."""
 
     async def script(server: FaultyServer, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
@@ -105,7 +105,10 @@ FAULTS: dict[str, tuple[Script, str | None]] = {
     "long-header": (says(sized(ANSWER, b"X: " + b"y" * 20_000 + b"\r\n")), None),
     "continue": (says(b"HTTP/1.1 100 Continue\r\n\r\n" * 3, stream(ANSWER)), None),
     "only-continue": (says(b"HTTP/1.1 100 Continue\r\n\r\n", then="silence"), "timeout_first"),
-    "redirect": (says(b"HTTP/1.1 302 Found\r\nLocation: /v1/chat/completions\r\nContent-Length: 0\r\n\r\n"), "malformed"),
+    "redirect": (says(
+            b"HTTP/1.1 302 Found\r\nLocation: /v1/chat/completions\r\n"
+            b"Content-Length: 0\r\n\r\n"
+        ), "malformed"),
     "http-404": (says(refusal(b"404 Not Found")), "http_4xx"),
     "http-429": (says(refusal(b"429 Too Many", b"Retry-After: 2\r\n")), "http_4xx"),
     "http-500": (says(refusal(b"500 Oops")), "http_5xx"),

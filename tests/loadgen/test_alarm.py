@@ -1,4 +1,4 @@
-"""Acting at absolute times: at every one, to the end, a stop or a failure; with the kernel's timer and the loop's."""
+"""Calls at absolute times, to the end, a stop or a failure, by the kernel's timer or the loop's."""
 
 from __future__ import annotations
 

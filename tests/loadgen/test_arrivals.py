@@ -20,8 +20,10 @@ def stage(**fields: Any) -> Stage:
 
 
 def test_constant_arrivals_are_evenly_spaced_and_fill_the_window() -> None:
-    made = schedule(stage(rate=4, arrivals="constant", duration="1s"), seed=1, block=1, warmup=0.5)
-    assert made.times_ns.tolist() == [
+    timetable = schedule(
+        stage(rate=4, arrivals="constant", duration="1s"), seed=1, block=1, warmup=0.5
+    )
+    assert timetable.times_ns.tolist() == [
         0,
         250_000_000,
         500_000_000,
@@ -29,13 +31,15 @@ def test_constant_arrivals_are_evenly_spaced_and_fill_the_window() -> None:
         1_000_000_000,
         1_250_000_000,
     ]
-    assert (made.window_start_ns, made.window_end_ns) == (500_000_000, 1_500_000_000)
+    assert (timetable.window_start_ns, timetable.window_end_ns) == (500_000_000, 1_500_000_000)
 
 
 def test_a_counted_constant_window_is_exactly_count_over_rate_long() -> None:
-    made = schedule(stage(rate=4, arrivals="constant", requests=8), seed=1, block=1, warmup=1.0)
-    assert made.window_end_ns - made.window_start_ns == 2_000_000_000
-    assert len(made.times_ns) == 4 + 8
+    timetable = schedule(
+        stage(rate=4, arrivals="constant", requests=8), seed=1, block=1, warmup=1.0
+    )
+    assert timetable.window_end_ns - timetable.window_start_ns == 2_000_000_000
+    assert len(timetable.times_ns) == 4 + 8
 
 
 @given(
@@ -49,9 +53,9 @@ def test_a_counted_window_holds_its_count(
     rate: float, requests: int, warmup: float, arrivals: str, block: int
 ) -> None:
     of = stage(rate=rate, arrivals=arrivals, requests=requests)
-    made = schedule(of, seed=3, block=block, warmup=warmup)
-    times = made.times_ns
-    inside = (times >= made.window_start_ns) & (times < made.window_end_ns)
+    timetable = schedule(of, seed=3, block=block, warmup=warmup)
+    times = timetable.times_ns
+    inside = (times >= timetable.window_start_ns) & (times < timetable.window_end_ns)
     assert inside.sum() == requests
     assert inside[-requests:].all()
     assert (np.diff(times) >= 0).all() and times[0] >= 0
@@ -88,8 +92,8 @@ def test_the_stage_own_warmup_goes_before_the_workload_s() -> None:
 def test_offered_load_of_counted_windows_is_unbiased() -> None:
     of = stage(rate=10, requests=5)
     rates = [
-        5e9 / (made.window_end_ns - made.window_start_ns)
-        for made in (schedule(of, 0, block, 0.0) for block in range(4000))
+        5e9 / (timetable.window_end_ns - timetable.window_start_ns)
+        for timetable in (schedule(of, 0, block, 0.0) for block in range(4000))
     ]
     assert np.mean(rates) == pytest.approx(10, abs=4 * np.std(rates) / len(rates) ** 0.5)
 
@@ -119,10 +123,10 @@ def test_offered_load_of_counted_windows_is_unbiased() -> None:
 def test_shaped_schedules_are_sorted_and_fill_their_window(
     shape: dict[str, object], arrivals: dict[str, object], warmup: float, block: int
 ) -> None:
-    made = schedule(stage(rate=5, duration="20s", **shape, **arrivals), 2, block, warmup)
-    assert (np.diff(made.times_ns) >= 0).all()
-    assert made.times_ns[0] >= 0 and made.times_ns[-1] < made.window_end_ns
-    assert made.window_end_ns - made.window_start_ns == 20_000_000_000
+    timetable = schedule(stage(rate=5, duration="20s", **shape, **arrivals), 2, block, warmup)
+    assert (np.diff(timetable.times_ns) >= 0).all()
+    assert timetable.times_ns[0] >= 0 and timetable.times_ns[-1] < timetable.window_end_ns
+    assert timetable.window_end_ns - timetable.window_start_ns == 20_000_000_000
 
 
 @given(rate=st.floats(0.1, 100), to=st.floats(0.1, 100), start=st.floats(0, 5), at=st.floats(0, 40))
@@ -151,8 +155,10 @@ def test_steps_are_of_equal_length_and_of_the_rates_between() -> None:
 
 
 def test_bursts_keep_the_mean_rate_and_their_rests() -> None:
-    made = schedule(stage(rate=20, bursts={"on": "1s", "off": "3s"}, duration="400s"), 0, 1, 0.0)
-    times = made.times_ns / 1e9
+    timetable = schedule(
+        stage(rate=20, bursts={"on": "1s", "off": "3s"}, duration="400s"), 0, 1, 0.0
+    )
+    times = timetable.times_ns / 1e9
     assert (times % 4 <= 1).all()
     assert len(times) == pytest.approx(20 * 400, abs=4 * (20 * 400) ** 0.5)
     assert stats.kstest(times % 4, stats.uniform(0, 1).cdf).pvalue > 0.01

@@ -1,4 +1,4 @@
-"""An engine step's batch: every byte arrives whatever the kernel has room for, and an end costs the others nothing."""
+"""An engine step's batch: every byte arrives, however full the kernel's buffers are."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_pairs(
     count: int,
     go: Callable[[list[ClientConnection], list[socket.socket], list[ClientConnection]], object],
 ) -> None:
-    """`go` gets connections, their other ends, and a list of those that were closed; what it returns is awaited."""
+    """Awaits `go`, which gets connections, their other ends, and a list of the closed ones."""
 
     async def main() -> None:
         closed: list[ClientConnection] = []

@@ -1,4 +1,4 @@
-"""Blocks against the emulator: the journal beside the emulator's own account of the same requests."""
+"""Blocks against the emulator: the journal against the emulator's log of the same requests."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_an_open_block_s_journal_agrees_with_what_the_server_did(
 def test_a_stalled_server_does_not_hold_back_the_schedule(
     emulator: StartEmulator, block: RunBlock
 ) -> None:
-    """No coordinated omission: the one slot is always busy, requests go out at their times, and their wait is latency."""
+    """No coordinated omission: requests go out on time, and their wait for the slot counts."""
     server = emulator("--slots", "1", "--ttft", "100ms", "--tokens", "1")
     journal = block(server.endpoint, {"rate": 50, "arrivals": "constant", "requests": 20})
     truth = server.truth()
@@ -140,8 +140,8 @@ def test_a_ramp_and_a_recording_say_what_they_offer(
 def test_a_closed_loop_thinks_between_requests(emulator: StartEmulator, block: RunBlock) -> None:
     server = emulator("--ttft", "5ms", "--tokens", "1")
     journal = block(server.endpoint, {"concurrency": 1, "requests": 4, "think": "150ms"})
-    asked = sorted(journal.records, key=lambda r: r.id)
-    for before, after in pairwise(asked):
+    records = sorted(journal.records, key=lambda r: r.id)
+    for before, after in pairwise(records):
         assert after.scheduled_ns - before.done_ns >= 149_000_000
 
 
@@ -176,18 +176,18 @@ def test_every_fault_ends_in_its_own_class_and_the_others_go_on(
     emulator: StartEmulator, block: RunBlock, transport: str, receiver: str
 ) -> None:
     server = emulator("--ttft", "5ms", "--itl", "1ms", "--tokens", "30")
-    asked = [
+    sessions = [
         Question(name, [{"role": "user", "content": f"fault:{name}"}]) for name in [*FAULTS, "none"]
     ] * 2
     journal = block(
         server.endpoint,
-        {"rate": 100, "arrivals": "constant", "requests": len(asked)},
-        asked,
+        {"rate": 100, "arrivals": "constant", "requests": len(sessions)},
+        sessions,
         deadlines=SHORT,
         transport=transport,
     )
     assert {r.prompt_id: r.failure for r in journal.records} == {**FAULTS, "none": None}
-    assert len(journal.records) == len(asked)
+    assert len(journal.records) == len(sessions)
     for record in journal.records:
         assert (record.error is None) == (record.failure is None)
         assert record.done_ns - record.scheduled_ns < 3e9
@@ -284,9 +284,9 @@ def test_a_cancelled_block_leaves_a_whole_journal(
     emulator: StartEmulator, block: RunBlock, stage: dict[str, Any]
 ) -> None:
     server = emulator("--ttft", "10s", "--tokens", "1")
-    asked = questions(40)
-    asked[2] = Question("q2", [{"role": "user", "content": "fault:http-500"}])
-    journal = block(server.endpoint, stage, asked, cancel_at=1)
+    sessions = questions(40)
+    sessions[2] = Question("q2", [{"role": "user", "content": "fault:http-500"}])
+    journal = block(server.endpoint, stage, sessions, cancel_at=1)
     assert journal.end is not None and journal.end.end == "interrupted"
     assert sorted(r.id for r in journal.records) == list(range(40))
     failures = {r.id: r.failure for r in journal.records}
@@ -316,11 +316,13 @@ def test_tokens_that_share_a_chunk_are_counted_where_the_server_says_so(
     emulator: StartEmulator, block: RunBlock
 ) -> None:
     args = ["--tokens", "10", "--tokens-per-chunk", "4"]
-    told = block(emulator("--owned-by", "vllm", *args).endpoint, {"concurrency": 1, "requests": 2})
-    assert [r.chunk_tokens for r in told.records] == [[4, 4, 2]] * 2
-    untold = block(emulator(*args).endpoint, {"concurrency": 1, "requests": 2})
-    assert [r.chunk_tokens for r in untold.records] == [[1, 1, 1]] * 2
-    assert {r.output_tokens for r in told.records + untold.records} == {10}
+    counted = block(
+        emulator("--owned-by", "vllm", *args).endpoint, {"concurrency": 1, "requests": 2}
+    )
+    assert [r.chunk_tokens for r in counted.records] == [[4, 4, 2]] * 2
+    uncounted = block(emulator(*args).endpoint, {"concurrency": 1, "requests": 2})
+    assert [r.chunk_tokens for r in uncounted.records] == [[1, 1, 1]] * 2
+    assert {r.output_tokens for r in counted.records + uncounted.records} == {10}
 
 
 def test_a_server_without_usage_leaves_the_counts_open(
@@ -347,9 +349,10 @@ from foundation.progress import Silent
 from loadgen import BlockPlan, Question, run_block
 from loadgen.event_loop import run
 from loadgen.config import WorkloadConfig
-config = WorkloadConfig.model_validate({"stages": [{"rate": 100, "duration": "60s"}], "warmup": "0s"})
-asked = [Question("q", [{"role": "user", "content": "hello"}])]
-plan = BlockPlan(Endpoint("v", sys.argv[1], "m"), config.stages[0], 1, 0, asked, "plain", config)
+stages = [{"rate": 100, "duration": "60s"}]
+config = WorkloadConfig.model_validate({"stages": stages, "warmup": "0s"})
+sessions = [Question("q", [{"role": "user", "content": "hello"}])]
+plan = BlockPlan(Endpoint("v", sys.argv[1], "m"), config.stages[0], 1, 0, sessions, "plain", config)
 run(run_block(plan, Path(sys.argv[2]), Silent(), asyncio.Event()))
 """
 
@@ -384,7 +387,7 @@ FAILING = CHILD.replace('"rate": 100, "duration": "60s"', '"rate": 2000, "durati
 
 
 def test_memory_stays_small_when_everything_fails(tmp_path: Path) -> None:
-    """The garbage collector is held back in a block, and failed requests are garbage that only it finds."""
+    """A block limits garbage collection, and failed requests are garbage that only it can free."""
     # ru_maxrss would be this process's own, which a child inherits.
     code = FAILING + (
         "print(next(line.split()[1] for line in open('/proc/self/status') "
@@ -400,8 +403,10 @@ def test_memory_stays_small_when_everything_fails(tmp_path: Path) -> None:
 def test_importing_loadgen_brings_nothing_heavy() -> None:
     heavy = ["pandas", "pyarrow", "scipy", "torch", "transformers"]
     code = f"import sys, json, loadgen; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(found.stdout) == []
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert json.loads(process.stdout) == []
 
 
 def test_progress_hears_of_every_record(emulator: StartEmulator, tmp_path: Path) -> None:
@@ -425,10 +430,10 @@ def test_progress_hears_of_every_record(emulator: StartEmulator, tmp_path: Path)
     config = WorkloadConfig.model_validate(
         {"stages": [{"concurrency": 2, "requests": 6}], "warmup": "0s"}
     )
-    asked = [*questions(5), Question("bad", [{"role": "user", "content": "fault:http-500"}])]
+    sessions = [*questions(5), Question("bad", [{"role": "user", "content": "fault:http-500"}])]
     progress = Counting()
     plan = BlockPlan(
-        emulator("--tokens", "1").endpoint, config.stages[0], 1, 0, asked, "plain", config
+        emulator("--tokens", "1").endpoint, config.stages[0], 1, 0, sessions, "plain", config
     )
     run(run_block(plan, tmp_path / "j.jsonl", progress, asyncio.Event()))
     assert len(progress.seen) == 6

@@ -46,18 +46,18 @@ def test_a_ladder_ends_at_the_first_load_not_held_and_is_kept(
 ) -> None:
     cores = os.sched_getaffinity(0)
     monkeypatch.setattr("loadgen.calibration.SLIP_LIMIT_MS", -1.0)
-    found = run(
+    calibration = run(
         calibrate(Silent(), event_rates=(500,), request_rates=(50, 60), streams=(20,), seconds=0.2)
     )
     assert os.sched_getaffinity(0) == cores
-    assert len(found.requests) == 1
-    assert (found.requests_per_s, found.requests_lower_bound) == (0.0, False)
-    level = found.events[0]
+    assert len(calibration.requests) == 1
+    assert (calibration.requests_per_s, calibration.requests_lower_bound) == (0.0, False)
+    level = calibration.events[0]
     assert level.failed == 0 and level.error_p50_us > -100 and 0 <= level.coalesced <= 1
-    assert (found.events_per_s, found.events_lower_bound) == (
+    assert (calibration.events_per_s, calibration.events_lower_bound) == (
         (level.sent, True) if level.held else (0.0, False)
     )
-    assert found.open[0].streams == 20 and found.open[0].failed == 0
-    save(found, tmp_path / "deep" / "calibration.json")
-    kept = (tmp_path / "deep" / "calibration.json").read_bytes()
-    assert msgspec.json.decode(kept, type=Calibration) == found
+    assert calibration.open[0].streams == 20 and calibration.open[0].failed == 0
+    save(calibration, tmp_path / "deep" / "calibration.json")
+    stored = (tmp_path / "deep" / "calibration.json").read_bytes()
+    assert msgspec.json.decode(stored, type=Calibration) == calibration

@@ -1,4 +1,4 @@
-"""How many workers a load is given."""
+"""How many workers a load gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded conversations: what users said is asked, and what can't be asked as it was is left out and counted."""
+"""Recorded conversations: user messages are sent, unusable conversations left out and counted."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ CALL = {
 }
 
 
-def talk(*said: str | None, **more: Any) -> dict[str, Any]:
+def talk(*texts: str | None, **more: Any) -> dict[str, Any]:
     return {
         "conversations": [
-            {"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(said)
+            {"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)
         ],
         **more,
     }
 
 
-def chat(*said: Any, **more: Any) -> dict[str, Any]:
+def chat(*texts: Any, **more: Any) -> dict[str, Any]:
     return {
         "messages": [
-            {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)
+            {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)
         ],
         **more,
     }
@@ -39,9 +39,9 @@ def chat(*said: Any, **more: Any) -> dict[str, Any]:
 
 def words(file: Path, *rows: Any) -> tuple[list[list[list[str]]], list[str]]:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    heard: list[str] = []
-    sessions = read_sessions(file, None, heard.append)
-    return [[[m["content"] for m in turn] for turn in session] for session in sessions], heard
+    lines: list[str] = []
+    sessions = read_sessions(file, None, lines.append)
+    return [[[m["content"] for m in turn] for turn in session] for session in sessions], lines
 
 
 @pytest.mark.parametrize(
@@ -82,25 +82,25 @@ def words(file: Path, *rows: Any) -> tuple[list[list[list[str]]], list[str]]:
 def test_tools_holes_and_pictures_are_left_out_and_counted(
     tmp_path: Path, row: dict[str, Any], why: str
 ) -> None:
-    told, [heard] = words(tmp_path / "d.jsonl", chat("Q1", "A"), row, chat("Q2"))
-    assert told == [[["Q1"]], [["Q2"]]]
-    assert heard.startswith(
+    sessions, [lines] = words(tmp_path / "d.jsonl", chat("Q1", "A"), row, chat("Q2"))
+    assert sessions == [[["Q1"]], [["Q2"]]]
+    assert lines.startswith(
         f"{tmp_path / 'd.jsonl'}: 1 of 3 conversations can't be asked as they were"
     )
-    assert "d.jsonl:2: " in heard
-    assert re.search(why, heard)
+    assert "d.jsonl:2: " in lines
+    assert re.search(why, lines)
 
 
 def test_a_conversation_begins_where_the_user_does_and_system_text_stays(tmp_path: Path) -> None:
     begun = {
         "conversations": [{"from": "gpt", "value": "I begin"}, {"from": "human", "value": "Q"}]
     }
-    told, heard = words(tmp_path / "d.jsonl", begun, talk("Q", "A", system="Be brief."), talk())
-    assert told == [[["Q"]], [["Be brief.", "Q"]]]
+    sessions, lines = words(tmp_path / "d.jsonl", begun, talk("Q", "A", system="Be brief."), talk())
+    assert sessions == [[["Q"]], [["Be brief.", "Q"]]]
     assert (
-        len(heard) == 1
-        and "1 of 3 conversations" in heard[0]
-        and "d.jsonl:3: conversations: no user speaks" in heard[0]
+        len(lines) == 1
+        and "1 of 3 conversations" in lines[0]
+        and "d.jsonl:3: conversations: no user speaks" in lines[0]
     )
 
 

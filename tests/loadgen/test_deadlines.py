@@ -56,12 +56,12 @@ def test_overdue(
 def test_a_short_deadline_is_not_noticed_at_a_long_one_s_time(
     emulator: StartEmulator, block: RunBlock, fault: str, deadlines: dict[str, str], failure: str
 ) -> None:
-    asked = [Question("q", [{"role": "user", "content": f"fault:{fault}"}])]
+    questions = [Question("q", [{"role": "user", "content": f"fault:{fault}"}])]
     long = {"connect": "60s", "first": "60s", "stall": "60s", "total": "60s"}
     journal = block(
         emulator().endpoint,
         {"concurrency": 1, "requests": 1},
-        asked,
+        questions,
         deadlines={**long, **deadlines},
     )
     (record,) = journal.records

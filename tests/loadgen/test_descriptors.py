@@ -38,13 +38,14 @@ from loadgen.sending.descriptors import allow_connections
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (80, 400))
 for concurrency in (8, 100, 399):
-    workload = WorkloadConfig.model_validate({"stages": [{"concurrency": concurrency, "duration": "9s"}], "workers": 1})
+    stages = [{"concurrency": concurrency, "duration": "9s"}]
+    workload = WorkloadConfig.model_validate({"stages": stages, "workers": 1})
     try:
         allow_connections(workload, 1)
-        said = ""
+        message = ""
     except BadInput as error:
-        said = str(error)
-    print(json.dumps([resource.getrlimit(resource.RLIMIT_NOFILE), said]))
+        message = str(error)
+    print(json.dumps([resource.getrlimit(resource.RLIMIT_NOFILE), message]))
 """
 
 

@@ -1,4 +1,4 @@
-"""Every fault at every time of a block: at its start, under load, and while it drains. Each has its class, and none hangs."""
+"""Every fault at the start of a block, under load and while it drains: its class, and no hang."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def records_of(
 
 
 def judge(records: Sequence[RequestRecord], classes: dict[str, str | None]) -> list[str]:
-    """What is wrong with the records of a block: a class other than the table's, words that lack, a hang."""
+    """The errors in the records of a block: a class not in the table, missing words, a hang."""
     wrong = []
     for record in records:
         expected = classes.get(record.prompt_id)
@@ -129,7 +129,8 @@ from tests.loadgen.test_faults import FAULTS, ONE_BY_ONE, FaultyServer, asked, j
 
 async def main():
     async with FaultyServer() as server:
-        names = [name for name in ONE_BY_ONE if name != "tls-alert"]  # it waits for the end of a line that never comes
+        # A TLS alert would wait for the end of a line that never comes.
+        names = [name for name in ONE_BY_ONE if name != "tls-alert"]
         return await records_of(server.endpoint, asked(names, "load"), "aiohttp", Path(sys.argv[1]))
 
 print(json.dumps(judge(run(main()), {name: failure for name, (_, failure) in FAULTS.items()})))

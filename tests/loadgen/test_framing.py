@@ -51,7 +51,7 @@ def test_chunks_cut_anywhere_carry_their_bytes(
     whole: bool,
     batch: int,
 ) -> None:
-    """Whole chunks first, then cut as well; every byte of a body comes out with the piece that it is in."""
+    """Whole chunks first, then cut ones: every byte comes out with the piece that held it."""
     chunks = [chunk(*body) for body in bodies] + [b"0\r\n" + trailer + b"\r\n"]
     stream = b"".join(chunks)
     pieces = chunks if whole else cut(stream, cuts)

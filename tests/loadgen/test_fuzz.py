@@ -75,12 +75,14 @@ HEADER = (
         (
             "journal",
             HEADER
-            + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5-6,-],"chunk_tokens":[1,1]}\n',
+            + b'{"id":1,"prompt_id":"q","scheduled_ns":3,'
+            + b'"chunk_ns":[5-6,-],"chunk_tokens":[1,1]}\n',
         ),
         (
             "journal",
             HEADER
-            + b'{"id":1,"prompt_id":"q","scheduled_ns":3,"chunk_ns":[5,--6],"chunk_tokens":[1,1]}\n',
+            + b'{"id":1,"prompt_id":"q","scheduled_ns":3,'
+            + b'"chunk_ns":[5,--6],"chunk_tokens":[1,1]}\n',
         ),
         (
             "journal",

@@ -1,4 +1,4 @@
-"""What servers write in their own ways: what a measurement does not need fails no answer, and errors are seen in any form."""
+"""Unusual forms of servers: fields that no measurement needs fail no answer, errors always do."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_events_without_empty_lines_are_stamped_by_their_own_lines() -> None:
 
 
 def counted(*counts: Any, total: Any = None, prompt: Any = 5) -> Any:
-    """A stream whose chunks bring these counts along, then, if it is not None, one with the total."""
+    """A stream with these counts beside its chunks, and a last chunk with the total unless None."""
     chunks = [
         said("x") if count is None else said("x", usage=usage(prompt, count)) for count in counts
     ]
@@ -319,8 +319,8 @@ def test_counts_that_can_be_believed(
 ) -> None:
     reply = counted(*counts, total=total)
     assert reply.verdict(200, None, "") == (None, None)
-    told = reply.tokens()
-    assert (told.chunks, told.output, told.notes) == (tokens, output, notes)
+    reply_tokens = reply.tokens()
+    assert (reply_tokens.chunks, reply_tokens.output, reply_tokens.notes) == (tokens, output, notes)
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ def test_counts_that_can_be_believed(
     [(5, 5, []), (0, None, ["usage_zero"]), (-1, None, ["usage_odd"])],
 )
 def test_a_prompt_has_tokens(prompt: int, believed: int | None, notes: list[str]) -> None:
-    told = counted(total=3, prompt=prompt).tokens()
-    assert (told.input, told.output, told.notes) == (believed, 3, notes)
+    reply_tokens = counted(total=3, prompt=prompt).tokens()
+    assert (reply_tokens.input, reply_tokens.output, reply_tokens.notes) == (believed, 3, notes)
 
 
 @pytest.mark.parametrize(
@@ -338,9 +338,11 @@ def test_a_prompt_has_tokens(prompt: int, believed: int | None, notes: list[str]
 )
 def test_no_more_of_a_prompt_is_cached_than_it_has(cached: object, believed: int | None) -> None:
     counts = usage(5, 1) | {"prompt_tokens_details": {"cached_tokens": cached}}
-    told = read(said("a"), said(None, "stop"), event(choices=[], usage=counts), DONE).tokens()
-    assert told.cached == believed
-    assert ("usage_odd" in told.notes) == (believed is None and cached is not None)
+    reply_tokens = read(
+        said("a"), said(None, "stop"), event(choices=[], usage=counts), DONE
+    ).tokens()
+    assert reply_tokens.cached == believed
+    assert ("usage_odd" in reply_tokens.notes) == (believed is None and cached is not None)
 
 
 def compressed(data: bytes, window: int, pieces: int = 7) -> list[bytes]:

@@ -35,14 +35,14 @@ def test_a_chat_body_holds_only_what_openai_knows() -> None:
 
 
 def test_a_text_completion_joins_the_messages() -> None:
-    made = body(api="completions")
-    assert made["prompt"] == "Be brief.\n\nWhy? é" and "messages" not in made
+    fields = body(api="completions")
+    assert fields["prompt"] == "Be brief.\n\nWhy? é" and "messages" not in fields
 
 
 def test_the_extended_form_counts_tokens_and_overrules_generation_config() -> None:
-    made = body(extended=True)
-    assert made["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
-    assert made["repetition_penalty"] == 1.0 and made["top_k"] == -1
+    fields = body(extended=True)
+    assert fields["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert fields["repetition_penalty"] == 1.0 and fields["top_k"] == -1
 
 
 def test_who_takes_the_extended_form() -> None:

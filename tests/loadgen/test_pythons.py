@@ -1,4 +1,4 @@
-"""The compiled part on every Python that the project takes: built by each, run by each, and by no other than its own."""
+"""The compiled part on every supported Python: each builds it, and loads only its own build."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 def built(version: str, folder: Path) -> Path:
-    """The wheel that this Python builds, from a copy of the sources that stays without a compiled file."""
+    """The wheel that this Python builds, from a copy of the sources without any compiled file."""
     tree = folder / f"tree-{version}"
     listed = run("git", "ls-files", "-z", "--", ":!tests", ":!benchmarks", cwd=ROOT).split("\0")
     for name in filter(None, listed):
@@ -124,5 +124,5 @@ def test_no_other_python_loads_it(builder: str, tmp_path: Path) -> None:
         archive.extract(name, tmp_path)
     load = "import importlib.util; print(importlib.util.find_spec('_compiled') is not None)"
     for version in VERSIONS:
-        found = run(interpreter(version), "-c", load, cwd=tmp_path / "loadgen").strip()
-        assert found == str(version == builder), f"built by {builder}, loaded by {version}"
+        is_loaded = run(interpreter(version), "-c", load, cwd=tmp_path / "loadgen").strip()
+        assert is_loaded == str(version == builder), f"built by {builder}, loaded by {version}"

@@ -21,18 +21,18 @@ def ids(count: int, block: int, n: int | None, seed: int = 0, stage: Stage = STA
 
 
 def test_blocks_ask_all_questions_before_any_comes_again() -> None:
-    asked = [q for block in (1, 2, 3, 4) for q in ids(20, block, 5)[:5]]
-    assert sorted(asked) == sorted(q.id for q in questions(20))
+    picked = [q for block in (1, 2, 3, 4) for q in ids(20, block, 5)[:5]]
+    assert sorted(picked) == sorted(q.id for q in questions(20))
     later = [q for block in (5, 6, 7, 8) for q in ids(20, block, 5)[:5]]
-    assert sorted(later) == sorted(asked) and later != asked
+    assert sorted(later) == sorted(picked) and later != picked
 
 
 @given(count=st.integers(1, 30), n=st.integers(1, 70), block=st.integers(1, 12))
 def test_no_question_is_more_than_one_time_ahead_of_another(count: int, n: int, block: int) -> None:
     times = Counter(q for b in range(1, block + 1) for q in ids(count, b, n)[:n])
-    asked = [times[q.id] for q in questions(count)]
-    assert sum(asked) == n * block
-    assert max(asked) - min(asked) <= 1
+    picked = [times[q.id] for q in questions(count)]
+    assert sum(picked) == n * block
+    assert max(picked) - min(picked) <= 1
 
 
 def test_a_block_is_the_same_each_time_and_stages_differ() -> None:
@@ -43,8 +43,8 @@ def test_a_block_is_the_same_each_time_and_stages_differ() -> None:
 
 
 def test_what_follows_a_block_s_own_questions_are_others() -> None:
-    asked = ids(50, 2, 10)
-    assert len(set(asked)) == 50
+    picked = ids(50, 2, 10)
+    assert len(set(picked)) == 50
 
 
 def test_without_a_number_a_block_is_a_permutation_of_all() -> None:

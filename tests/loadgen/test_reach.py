@@ -1,4 +1,6 @@
-"""Readiness by the load's own client: what an API wants is found, said, and nothing secret goes astray."""
+"""Readiness by the load's own client: it finds and reports what an API wants, and leaks no
+secret.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from foundation.errors import BadInput, SystemFailed
 from foundation.http.endpoint import Endpoint, Form
 from loadgen.config import WorkloadConfig
 from loadgen.sending.readiness import reach
-from tests.loadgen.api import Api, Asked, refusal, self_signed, serving
+from tests.loadgen.api import Api, ReceivedRequest, refusal, self_signed, serving
 
 STAGES = [{"concurrency": 1, "requests": 1}]
 
@@ -33,20 +35,26 @@ async def test_ready_means_one_token_asked_for_as_the_load_asks(transport: str) 
     async with serving(Api()) as api:
         plain = at(api, query="api-version=1", more_headers={"api-key": "k"})
         assert await reached(plain, transport=transport, sampling={"seed": 7}) == plain
-        [asked] = api.posts
-        assert asked.target == "/v1/chat/completions?api-version=1"
-        assert asked.headers["api-key"] == "k"
-        assert (asked.body["max_tokens"], asked.body["stream"], asked.body["seed"]) == (1, True, 7)
-        assert asked.body["stream_options"] == {"include_usage": True}
-        assert [each.target for each in api.asked if not each.body] == ["/v1/models?api-version=1"]
+        [request] = api.posts
+        assert request.target == "/v1/chat/completions?api-version=1"
+        assert request.headers["api-key"] == "k"
+        assert (request.body["max_tokens"], request.body["stream"], request.body["seed"]) == (
+            1,
+            True,
+            7,
+        )
+        assert request.body["stream_options"] == {"include_usage": True}
+        assert [each.target for each in api.requests if not each.body] == [
+            "/v1/models?api-version=1"
+        ]
 
 
 async def test_what_several_refusals_name_is_adapted_step_by_step_and_noted() -> None:
-    def picky(asked: Asked) -> web.Response | None:
+    def picky(request: ReceivedRequest) -> web.Response | None:
         for name in ("stream_options", "temperature", "seed"):
-            if name in asked.body:
+            if name in request.body:
                 return refusal(f"Unsupported parameter: '{name}'", name)
-        if "max_tokens" in asked.body:
+        if "max_tokens" in request.body:
             return refusal(
                 "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
                 "max_tokens",
@@ -54,11 +62,11 @@ async def test_what_several_refusals_name_is_adapted_step_by_step_and_noted() ->
         return None
 
     async with serving(Api(picky)) as api:
-        found = await reached(at(api), sampling={"seed": 7})
-    assert found.form == Form(
+        endpoint = await reached(at(api), sampling={"seed": 7})
+    assert endpoint.form == Form(
         ("stream_options", "temperature", "seed"), {"max_tokens": "max_completion_tokens"}
     )
-    assert [note.split(",")[0] for note in found.notes] == [
+    assert [note.split(",")[0] for note in endpoint.notes] == [
         "requests leave out stream_options",
         "requests leave out temperature",
         "requests leave out seed",
@@ -69,7 +77,7 @@ async def test_what_several_refusals_name_is_adapted_step_by_step_and_noted() ->
 
 async def test_a_server_that_refuses_for_ever_is_asked_a_bounded_number_of_times() -> None:
     async with serving(
-        Api(lambda asked: refusal("Unsupported: 'temperature'", "temperature"))
+        Api(lambda request: refusal("Unsupported: 'temperature'", "temperature"))
     ) as api:
         with pytest.raises(SystemFailed, match="v: no token could be generated") as failure:
             await reached(at(api))
@@ -82,10 +90,10 @@ async def test_a_server_that_refuses_for_ever_is_asked_a_bounded_number_of_times
     [("", "/v1"), ("/team", "/team/v1"), ("/openai/deployments/gpt", "/openai/deployments/gpt")],
 )
 async def test_an_address_without_its_version_is_found(written: str, found: str) -> None:
-    def only_there(asked: Asked) -> web.Response | None:
+    def only_there(request: ReceivedRequest) -> web.Response | None:
         return (
             None
-            if asked.target.startswith(f"{found}/chat/")
+            if request.target.startswith(f"{found}/chat/")
             else web.json_response({"detail": "Not Found"}, status=404)
         )
 
@@ -101,7 +109,7 @@ async def test_an_address_without_its_version_is_found(written: str, found: str)
 
 async def test_where_no_address_answers_each_is_named_with_the_servers_words() -> None:
     async with serving(
-        Api(lambda asked: web.json_response({"detail": "nothing here"}, status=404))
+        Api(lambda request: web.json_response({"detail": "nothing here"}, status=404))
     ) as api:
         with pytest.raises(SystemFailed, match="v: no token could be generated") as failure:
             await reached(at(api, "/team"))
@@ -113,10 +121,10 @@ async def test_where_no_address_answers_each_is_named_with_the_servers_words() -
 
 
 async def test_a_redirect_is_followed_once_for_all() -> None:
-    def moved(asked: Asked) -> web.Response | None:
-        if asked.target.startswith("/old/"):
+    def moved(request: ReceivedRequest) -> web.Response | None:
+        if request.target.startswith("/old/"):
             return web.Response(
-                status=307, headers={"Location": asked.target.replace("/old/", "/new/")}
+                status=307, headers={"Location": request.target.replace("/old/", "/new/")}
             )
         return None
 
@@ -131,7 +139,7 @@ async def test_a_key_is_not_sent_to_another_host() -> None:
     async with serving(Api()) as other:
         there = f"http://127.0.0.1:{other.port}/v1"
         away = Api(
-            lambda asked: web.Response(
+            lambda request: web.Response(
                 status=308, headers={"Location": f"{there}/chat/completions"}
             )
         )
@@ -141,7 +149,7 @@ async def test_a_key_is_not_sent_to_another_host() -> None:
                     SystemFailed, match=rf"redirects to another host.*write url: {there}"
                 ):
                     await reached(at(api, **secret))
-            assert other.asked == []
+            assert other.requests == []
             found = await reached(at(api))  # no secret: the other host may be asked
             assert found.base_url == there
 
@@ -151,7 +159,7 @@ async def test_a_key_is_not_sent_to_another_host() -> None:
 )
 async def test_a_redirect_to_what_is_no_api_is_refused_by_name(where: str) -> None:
     async with serving(
-        Api(lambda asked: web.Response(status=302, headers={"Location": where}))
+        Api(lambda request: web.Response(status=302, headers={"Location": where}))
     ) as api:
         with pytest.raises(
             SystemFailed, match=r"/v1/chat/completions redirects to .*write the API's own url"
@@ -161,8 +169,8 @@ async def test_a_redirect_to_what_is_no_api_is_refused_by_name(where: str) -> No
 
 
 async def test_a_redirect_in_a_circle_ends() -> None:
-    def round_and_round(asked: Asked) -> web.Response:
-        return web.Response(status=307, headers={"Location": asked.target})
+    def round_and_round(request: ReceivedRequest) -> web.Response:
+        return web.Response(status=307, headers={"Location": request.target})
 
     async with serving(Api(round_and_round)) as api:
         with pytest.raises(SystemFailed, match="no token could be generated"):
@@ -173,10 +181,10 @@ async def test_a_redirect_in_a_circle_ends() -> None:
 async def test_a_busy_server_is_asked_again_and_that_is_said() -> None:
     states = iter([429, 503])
 
-    def busy(asked: Asked) -> web.Response | None:
+    def busy(request: ReceivedRequest) -> web.Response | None:
         return (
             web.json_response({"error": "busy"}, status=status)
-            if asked.body and (status := next(states, 0))
+            if request.body and (status := next(states, 0))
             else None
         )
 
@@ -190,9 +198,9 @@ async def test_a_busy_server_is_asked_again_and_that_is_said() -> None:
 
 
 async def test_a_key_that_the_server_repeats_is_not_repeated() -> None:
-    def wrong(asked: Asked) -> web.Response:
+    def wrong(request: ReceivedRequest) -> web.Response:
         return refusal(
-            f"Incorrect API key provided: {asked.headers['Authorization'].split()[1]}", status=401
+            f"Incorrect API key provided: {request.headers['Authorization'].split()[1]}", status=401
         )
 
     async with serving(Api(wrong)) as api:
@@ -204,7 +212,7 @@ async def test_a_key_that_the_server_repeats_is_not_repeated() -> None:
 
 async def test_answers_that_come_whole_are_not_ready() -> None:
     whole = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
-    async with serving(Api(lambda asked: web.json_response(whole))) as api:
+    async with serving(Api(lambda request: web.json_response(whole))) as api:
         with pytest.raises(SystemFailed, match="answers come whole, and dyno measures streams"):
             await reached(at(api))
 
@@ -223,7 +231,7 @@ async def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
             SystemFailed, match=r"its certificate is not trusted.*ca_file.*insecure"
         ):
             await reached(Endpoint("v", base, "m"))
-        assert api.asked == []
+        assert api.requests == []
         assert (await reached(Endpoint("v", base, "m", ca_file=certificate))).notes == ()
         assert (await reached(Endpoint("v", base, "m", insecure=True))).notes == (
             "the server's certificate is not checked",
@@ -240,14 +248,14 @@ async def test_a_proxy_with_a_password_is_asked_and_named_without_it(
 ) -> None:
     async with serving(Api()) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:p%40ss@127.0.0.1:{proxy.port}")
-        found = await reached(Endpoint("v", "http://far.example/v1", "m", "k"))
-        assert found.notes == (
+        endpoint = await reached(Endpoint("v", "http://far.example/v1", "m", "k"))
+        assert endpoint.notes == (
             f"requests go through the proxy http://127.0.0.1:{proxy.port} (HTTP_PROXY)",
         )
-        [asked] = proxy.posts
-        assert asked.target == "http://far.example/v1/chat/completions"
-        assert asked.headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="  # me:p@ss
-        assert asked.headers["Authorization"] == "Bearer k"
+        [request] = proxy.posts
+        assert request.target == "http://far.example/v1/chat/completions"
+        assert request.headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="  # me:p@ss
+        assert request.headers["Authorization"] == "Bearer k"
         with pytest.raises(BadInput, match="HTTP_PROXY names a proxy"):
             await reached(Endpoint("v", "http://far.example/v1", "m"), transport="socket")
 
@@ -255,8 +263,8 @@ async def test_a_proxy_with_a_password_is_asked_and_named_without_it(
 async def test_what_a_person_asks_otherwise_is_noted() -> None:
     form = Form(("seed",), {"max_tokens": "max_new"}, {"priority": 1})
     async with serving(Api()) as api:
-        found = await reached(at(api, form=form))
-    assert found.notes == (
+        endpoint = await reached(at(api, form=form))
+    assert endpoint.notes == (
         "requests leave out seed",
         "max_tokens is sent as max_new",
         'requests also hold {"priority":1}',
@@ -268,7 +276,7 @@ async def test_what_a_person_asks_otherwise_is_noted() -> None:
 async def test_a_proxy_that_refuses_is_named_without_its_password(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with serving(Api(lambda asked: web.Response(status=407, text="who are you?"))) as proxy:
+    async with serving(Api(lambda request: web.Response(status=407, text="who are you?"))) as proxy:
         monkeypatch.setenv(f"{scheme}_proxy", f"http://me:p%40ssword@127.0.0.1:{proxy.port}")
         with pytest.raises(SystemFailed, match="v: no token could be generated") as failure:
             await reached(Endpoint("v", f"{scheme}://far.example/v1", "m"))
@@ -302,9 +310,9 @@ async def test_tls_goes_through_a_tunnel_that_sees_no_key(
             port = proxy.sockets[0].getsockname()[1]
             monkeypatch.setenv("https_proxy", f"http://me:p%40ss@127.0.0.1:{port}")
             unsigned = Endpoint("v", "https://far.example/v1", "m", "sk-12345", insecure=True)
-            found = await reached(unsigned)
+            endpoint = await reached(unsigned)
             assert (
-                found.notes[1]
+                endpoint.notes[1]
                 == f"requests go through the proxy http://127.0.0.1:{port} (HTTPS_PROXY)"
             )
             with pytest.raises(
@@ -314,8 +322,8 @@ async def test_tls_goes_through_a_tunnel_that_sees_no_key(
     assert heads[0].startswith("CONNECT far.example:443 HTTP/1.1\r\n")
     assert "Proxy-Authorization: Basic bWU6cEBzcw==" in heads[0]
     assert "sk-12345" not in "".join(heads)
-    [asked] = api.posts
+    [request] = api.posts
     assert (
-        asked.headers["Authorization"] == "Bearer sk-12345"
-        and "Proxy-Authorization" not in asked.headers
+        request.headers["Authorization"] == "Bearer sk-12345"
+        and "Proxy-Authorization" not in request.headers
     )

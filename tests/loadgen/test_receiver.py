@@ -1,4 +1,4 @@
-"""Both receivers on socket pairs: what they keep, whom they tell, and that the compiled one refuses what it can't take."""
+"""Both receivers on socket pairs: their lists, their notices, and errors of the compiled one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUIET = b"data: {}\n\n"
 
 
 class Line:
-    """A watched end of a connection, the other end to write to, and what its owner was told."""
+    """A watched end of a connection, the other end to write to, and its owner's notices."""
 
     def __init__(self, receiver: Any, each: bool = False) -> None:
         self.receiver = receiver
@@ -37,7 +37,7 @@ class Line:
         self.here, _ = listener.accept()
         listener.close()
         self.here.setblocking(False)
-        self.told: list[int] = []
+        self.notices: list[int] = []
         self.pieces: list[bytes] = []
         self.arrived_ns: list[int] = []
         self.read_ns: list[int] = []
@@ -45,7 +45,7 @@ class Line:
         receiver.deliver(self.here, self.pieces, self.arrived_ns, self.read_ns, each)
 
     def notice(self, what: int) -> None:
-        self.told.append(what)
+        self.notices.append(what)
         if what >= CLOSED:
             self.receiver.forget(self.here)
 
@@ -87,7 +87,7 @@ def test_pieces_that_need_no_look_are_kept_with_their_stamps_and_nobody_is_told(
         for number in range(1, ENOUGH + 3):
             line.there.send(QUIET)
             await line.has(number * len(QUIET))
-            assert line.told == ([PLENTY] if number >= ENOUGH else [])
+            assert line.notices == ([PLENTY] if number >= ENOUGH else [])
         assert line.pieces == [QUIET] * (ENOUGH + 2)
         assert line.arrived_ns == sorted(line.arrived_ns) and line.read_ns == sorted(line.read_ns)
         assert all(
@@ -104,7 +104,7 @@ def test_what_may_end_a_body_and_what_is_too_much_are_told(receiver: str, piece:
         [line] = lines
         line.there.sendall(piece)
         await line.has(len(piece))
-        assert set(line.told) == {LOOK}
+        assert set(line.notices) == {LOOK}
 
     with_lines(1, go)
 
@@ -114,12 +114,12 @@ def test_every_piece_is_told_where_that_is_asked_for(receiver: str) -> None:
         [line] = lines
         line.there.send(QUIET)
         await line.has(len(QUIET))
-        assert line.told == [LOOK]
+        assert line.notices == [LOOK]
         others: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
         line.receiver.deliver(line.here, *others, False)
         line.there.send(QUIET)
         await until(lambda: others[0])
-        assert (line.told, line.pieces, others[0]) == ([LOOK], [QUIET], [QUIET])
+        assert (line.notices, line.pieces, others[0]) == ([LOOK], [QUIET], [QUIET])
 
     with_lines(1, go, each=True)
 
@@ -133,10 +133,12 @@ def test_an_end_is_told_once_after_what_came_before_it(receiver: str) -> None:
         half.there.shutdown(socket.SHUT_WR)
         reset.there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         reset.there.close()
-        await until(lambda: closed.told and half.told and reset.told)
-        assert closed.told == half.told == [CLOSED] and closed.pieces == half.pieces == [QUIET]
-        assert reset.told[0] > CLOSED and not reset.pieces
-        assert not idle.told
+        await until(lambda: closed.notices and half.notices and reset.notices)
+        assert closed.notices == half.notices == [CLOSED] and closed.pieces == half.pieces == [
+            QUIET
+        ]
+        assert reset.notices[0] > CLOSED and not reset.pieces
+        assert not idle.notices
 
     with_lines(4, go)
 

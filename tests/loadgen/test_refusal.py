@@ -51,9 +51,15 @@ LEFT_OUT = [
     (openai("Unsupported value: 'temperature' does not support 0 here. Only the default (1)",
         "temperature"), "temperature"),
     (openai("Unknown parameter: 'top_k'.", "top_k"), "top_k"),
-    (openai("Additional properties are not allowed ('stream_options' was unexpected) - 'stream_options'"), "stream_options"),
+    (openai(
+            "Additional properties are not allowed ('stream_options' was unexpected) - "
+            "'stream_options'"
+        ), "stream_options"),
     (openai("property 'seed' is unsupported, did you mean 'stop'?"), "seed"),
-    (openai("`temperature` and `top_p` cannot both be specified for this model. Please use only one."), "top_p"),
+    (openai(
+            "`temperature` and `top_p` cannot both be specified for this model. "
+            "Please use only one."
+        ), "top_p"),
     ({"object": "error",
         "message": f"[{{'type': 'extra_forbidden', 'loc': ('body', 'top_k'), 'msg': '{EXTRA}'}}]"},
             "top_k"),
@@ -66,7 +72,8 @@ LEFT_OUT = [
         "error_type": "validation"}, "temperature"),
     ({"error": "Input validation error: `top_p` must be > 0.0 and < 1.0",
         "error_type": "validation"}, "top_p"),
-    ("Failed to deserialize the JSON body: unknown field `stream_options`, expected one of `model`, `seed`", "stream_options"),
+    ("Failed to deserialize the JSON body: unknown field `stream_options`, "
+        "expected one of `model`, `seed`", "stream_options"),
     ({"error": 'json: unknown field "min_p"'}, "min_p"),
     ([{"error": {"code": 400,
         "message": 'Invalid JSON payload. Unknown name "top_k": Cannot find field.'}}], "top_k"),
@@ -85,12 +92,12 @@ def test_a_field_that_is_refused_is_left_out_and_said(answer: object, name: str)
 
 
 def test_the_bound_of_an_answer_is_renamed_and_never_left_out() -> None:
-    said = openai(
+    answer = openai(
         "Unsupported parameter: 'max_tokens' is not supported with this model. "
         "Use 'max_completion_tokens' instead.",
         "max_tokens",
     )
-    change = step(said)
+    change = step(answer)
     assert change is not None
     assert change.form == Form(rename={"max_tokens": "max_completion_tokens"})
     assert "max_completion_tokens" in change.note
@@ -109,8 +116,10 @@ def test_the_bound_of_an_answer_is_renamed_and_never_left_out() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        openai("This model's maximum context length is 64 tokens. However, you requested more. Please reduce the length."),
-        openai("'max_tokens' or 'max_completion_tokens' is too large: 4096. The context length is 2048 tokens.", "max_tokens"),
+        openai("This model's maximum context length is 64 tokens. However, you requested more. "
+            "Please reduce the length."),
+        openai("'max_tokens' or 'max_completion_tokens' is too large: 4096. "
+            "The context length is 2048 tokens.", "max_tokens"),
         openai("Invalid model 'm'"),
         openai("stop: unsupported", "stop"),
         {"error": "seed"},

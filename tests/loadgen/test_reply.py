@@ -208,8 +208,8 @@ WHOLE = said("a") + said(None, "stop") + DONE
 def test_each_ending_has_its_class(
     status: int | None, body: bytes, broken: Any, failure: str | None
 ) -> None:
-    found, words = read(body).verdict(status, broken, "as the transport says")
-    assert found == failure
+    outcome, words = read(body).verdict(status, broken, "as the transport says")
+    assert outcome == failure
     assert (words is None) == (failure is None)
 
 
@@ -238,8 +238,8 @@ def test_each_ending_has_its_class(
 )
 def test_success_is_what_the_server_said(reason: object, failure: str | None) -> None:
     reply = read(said("a"), said(None, reason), event(choices=[], usage=usage(5, 1)), DONE)
-    found, words = reply.verdict(200, None, "")
-    assert found == failure
+    outcome, words = reply.verdict(200, None, "")
+    assert outcome == failure
     assert reply.finish_reason == (reason if isinstance(reason, str) else json.dumps(reason))
     if failure is not None:
         assert (

@@ -89,10 +89,10 @@ def test_guidellm_is_read_by_the_first_and_last_event_of_those_that_succeeded(
             }
         )
     )
-    found = GuideLLM("guidellm").arrivals(Load(2, 3), out)
-    assert found.keys() == {"stream 0"}
-    assert np.isnan(found["stream 0"]).tolist() == [False, True, False]
-    assert found["stream 0"][[0, 2]] == pytest.approx([now - 2e9, now - 1e9], abs=1e7)
+    arrivals = GuideLLM("guidellm").arrivals(Load(2, 3), out)
+    assert arrivals.keys() == {"stream 0"}
+    assert np.isnan(arrivals["stream 0"]).tolist() == [False, True, False]
+    assert arrivals["stream 0"][[0, 2]] == pytest.approx([now - 2e9, now - 1e9], abs=1e7)
 
 
 def test_aiperf_is_read_by_every_event_of_its_raw_records(tmp_path: Path) -> None:
@@ -112,8 +112,8 @@ def test_aiperf_is_read_by_every_event_of_its_raw_records(tmp_path: Path) -> Non
         "error": {"code": 500, "message": "no"},
     }
     (tmp_path / "profile_export_raw.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
-    found = AIPerf("aiperf").arrivals(Load(2, 2), tmp_path / "result.json")
-    assert {prompt: stamps.tolist() for prompt, stamps in found.items()} == {
+    arrivals = AIPerf("aiperf").arrivals(Load(2, 2), tmp_path / "result.json")
+    assert {prompt: stamps.tolist() for prompt, stamps in arrivals.items()} == {
         "stream 1": [5_000_000_100, 5_000_000_200]
     }
 
@@ -123,8 +123,8 @@ def test_vllms_rust_bench_is_read_by_its_start_and_gaps(tmp_path: Path) -> None:
     out.write_text(
         json.dumps({"start_times": [0.5, 0.0], "ttfts": [0.25, 0.0], "itls": [[0.125, 0.5], []]})
     )
-    found = VllmRustBench("vllm-rs").arrivals(Load(2, 3), out)
-    assert {prompt: stamps.tolist() for prompt, stamps in found.items()} == {
+    arrivals = VllmRustBench("vllm-rs").arrivals(Load(2, 3), out)
+    assert {prompt: stamps.tolist() for prompt, stamps in arrivals.items()} == {
         "stream 0": [0.75e9, 0.875e9, 1.375e9]
     }
 

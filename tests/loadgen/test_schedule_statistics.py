@@ -1,7 +1,7 @@
-"""Arrivals are of the distribution named, at a level of 0.01, and the same whoever sends them: 1, 4 or 16 workers.
+"""Arrivals have the named distribution, at a level of 0.01, with 1, 4 or 16 workers.
 
-A process with a varying rate is put through its own cumulative rate, integrated numerically here: what comes out is one arrival a
-second on average, with the gaps named.
+A process with a varying rate is mapped through its own cumulative rate, which is integrated here.
+The result is one arrival a second on average, with the named gaps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RATE = 40.0
 
 
 def merged(stage: Stage, workers: int, seed: int = 11) -> Floats:
-    """The arrivals in seconds as the fleet splits them, put together again in the order they are due."""
+    """The arrivals in seconds as the fleet splits them, merged in the order of their times."""
     times = schedule(stage, seed, 1, 0.0).times_ns
     parts = [
         schedule(stage, seed, 1, 0.0).times_ns[list(WorkerShare(worker, workers).of(len(times)))]

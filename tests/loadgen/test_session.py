@@ -20,11 +20,11 @@ from loadgen.schedule.arrivals import MixPlace, schedule
 from tests.loadgen.conftest import Journal, RunBlock, StartEmulator, questions, read_journal
 
 
-def talk(name: str, *said: str, answer: int = 3) -> Question:
+def talk(name: str, *texts: str, answer: int = 3) -> Question:
     """A session of so many turns."""
     turns = [
-        Question(f"{name}.{len(said) - place}", [{"role": "user", "content": text}], (), answer)
-        for place, text in enumerate(said)
+        Question(f"{name}.{len(texts) - place}", [{"role": "user", "content": text}], (), answer)
+        for place, text in enumerate(texts)
     ]
     return replace(turns[0], then=tuple(turns[1:]))  # numbered from the end
 
@@ -121,8 +121,8 @@ def test_a_failed_turn_ends_its_session_and_a_duration_ends_them_all(
     emulator: StartEmulator, block: RunBlock
 ) -> None:
     server = emulator("--ttft", "30ms", "--tokens", "40")
-    asked = [talk("bad", "one", "fault:http-500", "three"), talk("good", "one", "two", "three")]
-    journal = block(server.endpoint, {"rate": 50, "arrivals": "constant", "requests": 2}, asked)
+    sessions = [talk("bad", "one", "fault:http-500", "three"), talk("good", "one", "two", "three")]
+    journal = block(server.endpoint, {"rate": 50, "arrivals": "constant", "requests": 2}, sessions)
     assert {r.prompt_id: r.failure for r in journal.records} == {
         "bad.3": None, "bad.2": "http_5xx", "good.3": None, "good.2": None, "good.1": None,
     }  # fmt: skip
@@ -149,10 +149,12 @@ def test_stopped_and_cancelled_sessions_leave_a_whole_journal(
 def test_an_answer_is_as_long_as_its_question_asks(
     emulator: StartEmulator, block: RunBlock
 ) -> None:
-    asked = [
+    sessions = [
         Question(f"q{n}", [{"role": "user", "content": "say"}], output_tokens=n) for n in (1, 7, 30)
     ]
-    journal = block(emulator("--tokens", "500").endpoint, {"concurrency": 1, "requests": 3}, asked)
+    journal = block(
+        emulator("--tokens", "500").endpoint, {"concurrency": 1, "requests": 3}, sessions
+    )
     assert {r.prompt_id: r.output_tokens for r in journal.records} == {"q1": 1, "q7": 7, "q30": 30}
 
 

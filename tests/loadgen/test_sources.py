@@ -1,4 +1,4 @@
-"""Datasets as prompts: lengths, what they share, sessions and their turns, and what is wrong with a file."""
+"""Datasets as prompts: lengths, shared prefixes, sessions and their turns, and faulty files."""
 
 from __future__ import annotations
 
@@ -34,14 +34,21 @@ def words(prompt: Prompt) -> list[str]:
 
 
 def test_synthetic_prompts_are_as_long_as_they_say_and_all_different() -> None:
-    made = prompts({"synthetic": {"input_tokens": "uniform:40:80", "output_tokens": "uniform:1:9"}})
-    assert len(made) == len({p.id for p in made}) == len({tuple(words(p)[:8]) for p in made}) == 40
-    assert [len(words(p)) for p in made] == [p.input_tokens for p in made]
-    assert {40 <= p.input_tokens <= 80 and 1 <= p.output_tokens <= 9 for p in made} == {True}
+    written = prompts(
+        {"synthetic": {"input_tokens": "uniform:40:80", "output_tokens": "uniform:1:9"}}
+    )
+    assert (
+        len(written)
+        == len({p.id for p in written})
+        == len({tuple(words(p)[:8]) for p in written})
+        == 40
+    )
+    assert [len(words(p)) for p in written] == [p.input_tokens for p in written]
+    assert {40 <= p.input_tokens <= 80 and 1 <= p.output_tokens <= 9 for p in written} == {True}
 
 
 def test_the_intended_share_of_cache_hits_is_the_share_of_words_in_common() -> None:
-    made = prompts(
+    written = prompts(
         {
             "synthetic": {
                 "input_tokens": "uniform:100:200",
@@ -51,15 +58,15 @@ def test_the_intended_share_of_cache_hits_is_the_share_of_words_in_common() -> N
             }
         }
     )
-    assert sum(p.shared_tokens for p in made) / sum(p.input_tokens for p in made) == pytest.approx(
-        0.6, abs=0.01
-    )
-    beginnings = {tuple(words(p)[:60]) for p in made}
+    assert sum(p.shared_tokens for p in written) / sum(
+        p.input_tokens for p in written
+    ) == pytest.approx(0.6, abs=0.01)
+    beginnings = {tuple(words(p)[:60]) for p in written}
     assert len(beginnings) == 4
-    for prompt in made:
+    for prompt in written:
         twins = [
             other
-            for other in made
+            for other in written
             if other is not prompt and words(other)[:60] == words(prompt)[:60]
         ]
         for other in twins:
@@ -81,14 +88,16 @@ def test_a_salt_draws_other_words_of_the_same_lengths() -> None:
 
 
 def test_turns_are_linked_and_add_what_they_are_asked_to() -> None:
-    made = prompts({"synthetic": {"input_tokens": 30, "output_tokens": 5, "turns": "uniform:1:4"}})
-    sessions = questions_of(made, "plain")
+    written = prompts(
+        {"synthetic": {"input_tokens": 30, "output_tokens": 5, "turns": "uniform:1:4"}}
+    )
+    sessions = questions_of(written, "plain")
     assert len(sessions) == 40
     lengths = [1 + len(first.then) for first in sessions]
     assert {
         len(turn.messages[-1]["content"].split()) for first in sessions for turn in first.then
     } == {30}
-    assert set(lengths) == {1, 2, 3, 4} and sum(lengths) == len(made)
+    assert set(lengths) == {1, 2, 3, 4} and sum(lengths) == len(written)
 
 
 def test_the_next_turn_holds_the_real_answer_and_knows_what_went_through_the_server() -> None:
@@ -154,12 +163,12 @@ def test_sharegpt_and_messages_give_the_same_sessions(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows)))
     sessions = read_sessions(tmp_path / "a.json", None)
     assert sessions == read_sessions(tmp_path / "b.jsonl", None)
-    said = [[[m["content"] for m in turn] for turn in session] for session in sessions]
-    assert said == [[["Q1"], ["Q2"]], [["S", "Q3"]]]
+    texts = [[[m["content"] for m in turn] for turn in session] for session in sessions]
+    assert texts == [[["Q1"], ["Q2"]], [["S", "Q3"]]]
     assert [len(session) for session in read_sessions(tmp_path / "a.json", 1)] == [1, 1]
-    made = prompts({"sharegpt": str(tmp_path / "a.json")})
-    assert sorted(p.messages["plain"][-1]["content"] for p in made) == ["Q1", "Q2", "Q3"]
-    assert {p.reference for p in made} == {None}
+    written = prompts({"sharegpt": str(tmp_path / "a.json")})
+    assert sorted(p.messages["plain"][-1]["content"] for p in written) == ["Q1", "Q2", "Q3"]
+    assert {p.reference for p in written} == {None}
 
 
 @pytest.mark.parametrize(
@@ -228,19 +237,23 @@ def test_a_trace_s_own_texts_are_asked(tmp_path: Path) -> None:
     rows = [
         {"timestamp": i, "text_input": f"Tell me\u2028about {i}", "hash_ids": [1]} for i in range(3)
     ]
-    made = prompts(
+    written = prompts(
         trace(
             tmp_path,
             [*rows, {"timestamp": 3, "input_length": 30, "output_length": 4, "hash_ids": [1]}],
         )
     )
-    assert [p.messages["plain"][-1]["content"] for p in made[:3]] == [
+    assert [p.messages["plain"][-1]["content"] for p in written[:3]] == [
         f"Tell me\u2028about {i}" for i in range(3)
     ]
-    assert {(p.input_tokens, p.output_tokens, p.shared_tokens) for p in made[:3]} == {
+    assert {(p.input_tokens, p.output_tokens, p.shared_tokens) for p in written[:3]} == {
         (None, None, None)
     }
-    assert (made[3].input_tokens, made[3].output_tokens, made[3].shared_tokens) == (30, 4, 0)
+    assert (written[3].input_tokens, written[3].output_tokens, written[3].shared_tokens) == (
+        30,
+        4,
+        0,
+    )
 
 
 def test_a_trace_s_sessions_have_their_turns_and_pauses(tmp_path: Path) -> None:
@@ -250,15 +263,15 @@ def test_a_trace_s_sessions_have_their_turns_and_pauses(tmp_path: Path) -> None:
         {"timestamp": 1500, "input_length": 40, "output_length": 6},
         {"session_id": "a", "timestamp": 4000, "text_input": "And?", "output_length": 8},
     ]
-    made = prompts(trace(tmp_path, rows))
-    assert [(p.id, p.after, p.output_tokens, p.delay_s, p.at_s) for p in made] == [
+    written = prompts(trace(tmp_path, rows))
+    assert [(p.id, p.after, p.output_tokens, p.delay_s, p.at_s) for p in written] == [
         ("00000.1", None, 6, None, None),
         ("00000.2", "00000.1", 7, 0.3, None),
         ("00000.3", "00000.2", 8, None, 3.0),
         ("00001", None, 6, None, None),
     ]
-    assert [len(words(p)) for p in made] == [40, 20, 1, 40]
-    session, alone = questions_of(made, "plain")
+    assert [len(words(p)) for p in written] == [40, 20, 1, 40]
+    session, alone = questions_of(written, "plain")
     assert [turn.delay_s for turn in session.then] == [0.3, None] and not alone.then
 
 

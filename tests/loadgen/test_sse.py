@@ -47,13 +47,13 @@ def test_any_stream_cut_anywhere_gives_the_events_of_the_standard(
 def test_whole_events_are_those_that_the_standard_finds_in_one_line(
     pieces: list[bytes], start: int
 ) -> None:
-    found = whole_events(pieces, start)
-    assert found == whole_events_in_python(pieces, start)
-    assert found == [
-        data for piece in pieces[start : start + len(found)] for _, data in events_of(piece)
+    events = whole_events(pieces, start)
+    assert events == whole_events_in_python(pieces, start)
+    assert events == [
+        data for piece in pieces[start : start + len(events)] for _, data in events_of(piece)
     ]
-    if start + len(found) < len(pieces):
-        after = pieces[start + len(found)]
+    if start + len(events) < len(pieces):
+        after = pieces[start + len(events)]
         assert (
             not after.startswith(b"data: ")
             or after.count(b"\n") != 2

@@ -1,4 +1,4 @@
-"""A calibration counts on the machine that it was measured on, and only as long as it can be read."""
+"""A calibration counts only on the machine that it was measured on, and only if it is readable."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def heard() -> tuple[object, list[str]]:
 def test_it_counts_on_its_own_machine() -> None:
     assert heard() == (None, [])
     kept()
-    found, lines = heard()
-    assert getattr(found, "requests_per_s", None) == 900 and lines == []
+    ceiling, lines = heard()
+    assert getattr(ceiling, "requests_per_s", None) == 900 and lines == []
 
 
 @pytest.mark.parametrize(
@@ -65,20 +65,20 @@ def test_it_does_not_count_where_anything_else_bears_the_same_name(
 ) -> None:
     kept()
     monkeypatch.setattr(workers_needed, "this_machine", lambda: replace(HERE, **change))
-    found, [line] = heard()
-    assert found is None and line.endswith("run dyno calibrate")
+    ceiling, [line] = heard()
+    assert ceiling is None and line.endswith("run dyno calibrate")
 
 
 def test_one_of_an_earlier_version_is_named_by_host_alone(tmp_path: Path) -> None:
     kept().rename(tmp_path / "calibration-host.json")
-    found, [line] = heard()
-    assert found is None and "does not count here" in line
+    ceiling, [line] = heard()
+    assert ceiling is None and "does not count here" in line
 
 
 def test_one_that_was_copied_from_another_machine_does_not_count() -> None:
     kept(machine="Xeon, 64 cores, Linux 6.1")
-    found, [line] = heard()
-    assert found is None and "it is of another machine (Xeon, 64 cores, Linux 6.1)" in line
+    ceiling, [line] = heard()
+    assert ceiling is None and "it is of another machine (Xeon, 64 cores, Linux 6.1)" in line
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_one_that_was_copied_from_another_machine_does_not_count() -> None:
 )
 def test_a_damaged_one_is_said_in_one_line_and_does_not_count(content: bytes) -> None:
     calibration_file().write_bytes(content)
-    found, [line] = heard()
+    ceiling, [line] = heard()
     assert (
-        found is None
+        ceiling is None
         and "\n" not in line
         and len(line) < 300
         and line.startswith(str(calibration_file()))

@@ -29,7 +29,8 @@ BURSTGPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Ty
 MOONCAKE = """{"timestamp": 1000, "input_length": 6758, "output_length": 500, "hash_ids": [0]}
 {"timestamp": 1500, "input_length": 7, "output_length": 5}
 """
-BAILIAN = """{"chat_id": 1, "parent_chat_id": -1, "timestamp": 61.0, "input_length": 21, "output_length": 132, "hash_ids": [1, 2]}
+BAILIAN = """{"chat_id": 1, "parent_chat_id": -1, "timestamp": 61.0, "input_length": 21,\
+ "output_length": 132, "hash_ids": [1, 2]}
 {"chat_id": 2, "parent_chat_id": 1, "timestamp": 61.5, "input_length": 7, "output_length": 5}
 """
 OURS = '{"at": 7.0}\n{"at": 7.5}\n'
@@ -212,9 +213,9 @@ def test_a_part_of_a_recording_begins_at_its_offset(tmp_path: Path) -> None:
     file = written(tmp_path, "".join(f'{{"at": {100 + at}}}\n' for at in (0, 1, 3, 4, 8, 9)))
     part = Recording.model_validate({"file": str(file), "offset": "2s", "length": "5s"})
     assert arrival_seconds(part).tolist() == [1.0, 2.0]
-    made = schedule(stage(file, requests=2, offset="2s", length="5s", warmup="0s"), 0, 1, 1.0)
-    assert made.times_ns.tolist() == [1_000_000_000, 2_000_000_000]
-    assert made.window_end_ns == 5_000_000_000  # the part's end: what comes after it is known
+    timetable = schedule(stage(file, requests=2, offset="2s", length="5s", warmup="0s"), 0, 1, 1.0)
+    assert timetable.times_ns.tolist() == [1_000_000_000, 2_000_000_000]
+    assert timetable.window_end_ns == 5_000_000_000  # the part's end: what comes after it is known
     beyond = stage(file, requests=2, offset="7s", length="5s", warmup="0s")
     with pytest.raises(BadInput, match=r"2 arrivals; .* needs 3"):
         schedule(beyond, 0, 1, 0.0)
@@ -287,13 +288,13 @@ def test_times_and_lengths_are_of_one_part(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other parts of one recording"):
         WorkloadConfig.model_validate({"stages": stages, "dataset": {"trace": "a.csv"}})
     part = {"file": "a.csv", "offset": "1m"}
-    made = WorkloadConfig.model_validate({"stages": stages, "dataset": {"trace": part}})
+    workload = WorkloadConfig.model_validate({"stages": stages, "dataset": {"trace": part}})
     assert (
-        made.dataset is not None
-        and made.dataset.trace is not None
-        and made.dataset.trace.offset == 60.0
+        workload.dataset is not None
+        and workload.dataset.trace is not None
+        and workload.dataset.trace.offset == 60.0
     )
-    assert WorkloadConfig.model_validate(made.model_dump(mode="json")) == made
+    assert WorkloadConfig.model_validate(workload.model_dump(mode="json")) == workload
 
 
 def stage(file: Path, **fields: Any) -> Stage:
@@ -305,9 +306,9 @@ def stage(file: Path, **fields: Any) -> Stage:
 
 def test_a_replay_keeps_the_gaps_and_scales_them(tmp_path: Path) -> None:
     file = written(tmp_path, "".join(f'{{"at": {100 + at}}}\n' for at in (0, 1, 3, 4, 8, 9)))
-    made = schedule(stage(file, duration="3s", speed=2), 0, 1, 1.0)
-    assert made.times_ns.tolist() == [0, 500_000_000, 1_500_000_000, 2_000_000_000]
-    assert (made.window_start_ns, made.window_end_ns) == (1_000_000_000, 4_000_000_000)
+    timetable = schedule(stage(file, duration="3s", speed=2), 0, 1, 1.0)
+    assert timetable.times_ns.tolist() == [0, 500_000_000, 1_500_000_000, 2_000_000_000]
+    assert (timetable.window_start_ns, timetable.window_end_ns) == (1_000_000_000, 4_000_000_000)
     counted = schedule(stage(file, requests=2), 0, 1, 2.0)
     assert counted.times_ns.tolist() == [0, 1_000_000_000, 3_000_000_000, 4_000_000_000]
     assert counted.window_end_ns == 8_000_000_000

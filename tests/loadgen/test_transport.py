@@ -1,4 +1,4 @@
-"""The socket transport, with either receiver, against scripted servers that send exact bytes in exact pieces."""
+"""The socket transport, with either receiver, against servers that send exact bytes in pieces."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def converse(
     body: bytes = b"{}",
     pause: float = 0.0,
 ) -> list[tuple[str, Body]]:
-    """Ask a scripted server `requests` times over one socket transport: how each ended, and its body."""
+    """Sends `requests` requests over one socket transport: how each ended, and its body."""
 
     async def main() -> list[tuple[str, Body]]:
         count = 0
@@ -150,7 +150,7 @@ def test_a_connection_is_used_again() -> None:
 def test_a_word_that_comes_again_later_costs_no_connection(
     pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receiver tells its owners in turn, so that the end of an answer may be found before the word on it is passed on."""
+    """A receiver notifies its owners in turn, so an answer's end may be read before its notice."""
     connections = []
     at_once = Connection.notice
 
@@ -176,7 +176,7 @@ def test_a_word_that_comes_again_later_costs_no_connection(
 
 @pytest.mark.parametrize("pause", [0.0, 0.05])
 def test_a_server_that_closes_after_each_answer_costs_no_failure(pause: float) -> None:
-    """With no pause the next request crosses the close; with one the close is seen on the idle connection."""
+    """Without a pause the next request crosses the close; after one it finds it closed."""
     assert [how for how, _ in converse(answers(WHOLE, close=True), requests=4, pause=pause)] == [
         "200"
     ] * 4
@@ -287,7 +287,7 @@ def test_kernel_stamps_lie_between_the_server_s_write_and_the_client_s_read(
 
 
 def test_a_late_reader_does_not_move_a_kernel_stamp(emulator: StartEmulator) -> None:
-    """The event loop is kept from reading while the tokens come; they bear the time when they came all the same."""
+    """Tokens that come while the event loop is busy still have the stamps of their arrival."""
     server = emulator("--tokens", "2", "--ttft", "50ms", "--itl", "1ms")
 
     async def main() -> tuple[Body, int]:

@@ -1,4 +1,4 @@
-"""Texts of exact length: counted by hand for a tokenizer of one token a byte, by another library's rules for one of words."""
+"""Texts of exact length, counted by hand for a byte tokenizer, by other rules for one of words."""
 
 from __future__ import annotations
 
@@ -31,24 +31,27 @@ def wordwise(tmp_path_factory: pytest.TempPathFactory) -> ModelTokenizer:
 
 
 def by_hand(text: str) -> int:
-    """Tokens of one user message in the tiny model's template: three markers, and a token a byte."""
+    """Tokens of a user message in the tiny model's template: three markers, and a token a byte."""
     return 3 + len("user\n") + len(text.encode()) + len("\n") + len("assistant\n")
 
 
 def test_a_chat_is_counted_as_its_template_words_it(bytewise: ModelTokenizer) -> None:
-    said = [{"role": "user", "content": "héllo"}]
-    assert bytewise.prompt_counts([said], "chat") == [by_hand("héllo")]
-    assert bytewise.prompt_counts([said, [*said, *said]], "completions") == [6, 6 + 2 + 6]
+    messages = [{"role": "user", "content": "héllo"}]
+    assert bytewise.prompt_counts([messages], "chat") == [by_hand("héllo")]
+    assert bytewise.prompt_counts([messages, [*messages, *messages]], "completions") == [
+        6,
+        6 + 2 + 6,
+    ]
 
 
 def test_a_chat_without_a_template_can_not_be_counted(tmp_path: Path) -> None:
     write_word_tokenizer(tmp_path)
     for file in ("tokenizer_config.json", "chat_template.jinja"):
         (tmp_path / file).unlink(missing_ok=True)
-    silent, said = ModelTokenizer(tmp_path), [{"role": "user", "content": "one two"}]
+    silent, messages = ModelTokenizer(tmp_path), [{"role": "user", "content": "one two"}]
     with pytest.raises(BadInput, match=r"no chat template; write workload\.api: completions"):
-        silent.prompt_counts([said], "chat")
-    assert silent.prompt_counts([said], "completions") == [2]
+        silent.prompt_counts([messages], "chat")
+    assert silent.prompt_counts([messages], "completions") == [2]
 
 
 @pytest.mark.parametrize("kind", ["bytewise", "wordwise"])
