@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import string
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +18,7 @@ from foundation.data.messages import Message
 from foundation.data.tables import read_rows
 from foundation.errors import BadInput
 
+_FIELD = re.compile(r"(?!\d+$)[^.\[\]]+")
 _STANDARD_FIELDS = frozenset({"prompt", "input", "instruction", "system"})
 
 
@@ -118,14 +120,20 @@ class PromptStyle:
         )
 
     def fields(self) -> set[str]:
-        """The field names in the templates. Raises ValueError for a stray brace."""
-        formatter = string.Formatter()
-        return {
-            name
-            for text in (self.user, self.system or "")
-            for _, name, _, _ in formatter.parse(text)
-            if name is not None
-        }
+        """The field names in the templates.
+
+        Raises ValueError for a stray brace, and for braces that hold more than a name: Python's
+        format language reaches attributes, and its widths fill the memory.
+        """
+        names = set()
+        for text in (self.user, self.system or ""):
+            for _, name, width, conversion in string.Formatter().parse(text):
+                if name is None:
+                    continue
+                if width or conversion or not _FIELD.fullmatch(name):
+                    raise ValueError(f"{{{name[:40]}}}: write the name of a field alone")
+                names.add(name)
+        return names
 
 
 def render(example: Example, style: PromptStyle | None) -> list[Message]:

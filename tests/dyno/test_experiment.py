@@ -148,6 +148,12 @@ def test_the_examples_load(name: str) -> None:
         ),
         ('"Topic: {input}"', '"Topic: {input"', 5, "prompts.short"),
         ('"Topic: {input}"', '"Topic: {input"', 5, "write a literal brace twice"),
+        ('"Topic: {input}"', '"Topic: {0}"', 5, "{0}: write the name of a field alone"),
+        ('"Topic: {input}"', '"Topic: {}"', 5, "{}: write the name of a field alone"),
+        ('"Topic: {input}"', '"Topic: {input.real}"', 5, "write the name of a field alone"),
+        ('"Topic: {input}"', '"Topic: {input[0]}"', 5, "write the name of a field alone"),
+        ('"Topic: {input}"', '"Topic: {input!r}"', 5, "write the name of a field alone"),
+        ('"Topic: {input}"', '"Topic: {input:>9999999999}"', 5, "name of a field alone"),
     ],
 )
 def test_a_mistake_gets_one_line_with_file_line_and_field(
