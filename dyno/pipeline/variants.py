@@ -32,6 +32,7 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
                 size_bytes=size,
                 kind=kind(variant),
                 unquantized=unquantized(variant, prepared.experiment),
+                weight_bits=served.bits,
                 dtype=dtypes[variant.name].dtype if variant.name in dtypes else None,
                 dtype_doubt=dtypes[variant.name].doubt if variant.name in dtypes else None,
             )

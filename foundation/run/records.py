@@ -169,8 +169,9 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     `size_bytes`: size of its weight files, None where unknown. `kind` says which remedies are in
     place: an adapter can be merged, a quantized model is quantized. `unquantized`: the variant that
-    differs from a quantized one in nothing else. `dtype`: the number format its server computed in.
-    `dtype_doubt`: why another would have been faster on that processor.
+    differs from a quantized one in nothing else. `weight_bits`: bits of a quantized weight, None
+    where it is not quantized or nobody recorded it. `dtype`: the number format its server computed
+    in. `dtype_doubt`: why another would have been faster on that processor.
     """
 
     name: str
@@ -179,6 +180,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int | None = None
     kind: Kind = "model"
     unquantized: str | None = None
+    weight_bits: int | None = None
     dtype: str | None = None
     dtype_doubt: str | None = None
 

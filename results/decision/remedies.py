@@ -286,10 +286,11 @@ def _replicas(case: Case) -> Remedy | None:
 def _gentler_quantization(case: Case) -> Remedy | None:
     if case.about not in ("quality", "change") or case.record.kind != "quantized":
         return None
+    # Eight bits are less only where four are recorded; not to quantize always is.
     again = (
-        {"suffix": "merged"}
-        if "int8" in case.record.what
-        else {"suffix": "int8", "quantize": "w8a8-int8"}
+        {"suffix": "int8", "quantize": "w8a8-int8"}
+        if case.record.weight_bits == 4
+        else {"suffix": "merged"}
     )
     return Remedy(
         0.5,

@@ -43,7 +43,7 @@ def pasted(change: str) -> dict[str, Any]:
 
 
 def verdicts_on(
-    run: Path, kind: str, asked: Asked, what: str = "", style: str = "short"
+    run: Path, kind: str, asked: Asked, style: str = "short", weight_bits: int | None = None
 ) -> VariantVerdict:
     """A tuned variant that is worse than its baseline in latency, tokens, score and failures."""
     write_prompts(run, {f"q{i}": "yes" for i in range(90)})
@@ -56,7 +56,13 @@ def verdicts_on(
                 for i in range(90)
             ]  # fmt: skip
             write_journal(run, variant, block, records)
-    tuned = VariantRecord(name="tuned", what=what or kind, prompt_style=style, kind=kind)  # type: ignore[arg-type]
+    tuned = VariantRecord(
+        name="tuned",
+        what=kind,
+        prompt_style=style,
+        kind=kind,  # type: ignore[arg-type]
+        weight_bits=weight_bits,
+    )
     asked_of = inputs(run, ["base", tuned], asked)
     return judge(analyse(asked_of), asked_of).variants[1]
 
@@ -119,13 +125,17 @@ def test_each_binding_objective_has_its_own_remedies(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_8_bit_already_is_not_told_to_be_8_bit(tmp_path: Path) -> None:
-    def less(what: str) -> Advice:
-        return verdicts_on(tmp_path / what, "quantized", ASKED["quality lost"], what=what).advice[0]
+def test_eight_bits_are_advised_for_four_alone(tmp_path: Path) -> None:
+    """A run made before bits were recorded gets the advice that is less whatever it has."""
 
-    assert "w8a8-int8" in (less("base + merged adapter, w4a16").change or "")
-    assert "quantize" not in (less("base + merged adapter, w8a8-int8").change or "")
-    assert msgspec.to_builtins(less("base, w8a8-int8"))["source"]
+    def less(bits: int | None) -> Advice:
+        run = tmp_path / str(bits)
+        return verdicts_on(run, "quantized", ASKED["quality lost"], weight_bits=bits).advice[0]
+
+    assert "w8a8-int8" in (less(4).change or "")
+    assert "quantize" not in (less(8).change or "")
+    assert "quantize" not in (less(None).change or "")
+    assert msgspec.to_builtins(less(8))["source"]
 
 
 def failing(
