@@ -1,4 +1,4 @@
-"""A heavy stage in a process of its own: torch's memory goes when it ends, and the load generator never carries it."""
+"""Runs a heavy stage in a process of its own, whose end frees torch's memory before the load."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from foundation.errors import DynoError, SystemFailed, refused_by_system
 from foundation.processes.end_with_parent import end_with
 from foundation.processes.python_child import spawned_safely
 from foundation.progress import Progress
 
+T = TypeVar("T")
+_LAST_LINES = 20
 
-class _Sent:
-    """A Progress whose calls travel to the parent process."""
+
+class _PipeProgress:
+    """A Progress that sends its calls to the parent process."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -33,11 +36,12 @@ class _Sent:
         self._pipe.send(("log", (line,)))
 
 
-def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: Path) -> Any:
-    """`function(*args, progress=...)` in a fresh process; its result, its progress and its errors come back.
+def isolated(function: Callable[..., T], *args: object, progress: Progress, log: Path) -> T:
+    """Runs `function(*args, progress=...)` in a fresh process, and returns its result.
 
-    Function, arguments and result are pickled. What libraries print goes to the file `log`. A process that dies without a
-    word raises SystemFailed with the last lines of it.
+    Function, arguments and result are pickled. The file `log` gets what libraries print. Raises
+    the function's error, and SystemFailed with the last lines of the log if the process dies
+    without a result.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
@@ -52,17 +56,17 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: 
             kind, value = ours.recv()
             ended = kind in ("result", "error")
             if kind == "result":
-                return value
+                result: T = value
+                return result
             if kind == "error":
                 raise value
             getattr(progress, kind)(*value)
     except EOFError:
         child.join()
-        message = (
-            f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}"
-        )
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         raise SystemFailed(
-            message, "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
+            f"{function.__name__}: its process ended without a result{_ending(child.exitcode)}",
+            "\n".join(lines[-_LAST_LINES:]),
         ) from None
     finally:
         if not ended:
@@ -74,12 +78,16 @@ def isolated(function: Callable[..., Any], *args: Any, progress: Progress, log: 
 
 
 def _ending(code: int | None) -> str:
+    """How the process ended, as the end of a sentence."""
     if code == -signal.SIGKILL:
         return ": it was killed, most likely because memory ran out"
     return f" (exit code {code})"
 
 
-def _run(pipe: Connection, log: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _run(
+    pipe: Connection, log: Path, function: Callable[..., object], args: tuple[object, ...]
+) -> None:
+    """Runs the function in the new process, and sends its result or error through the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
         end_with(parent.pid)
@@ -87,10 +95,10 @@ def _run(pipe: Connection, log: Path, function: Callable[..., Any], args: tuple[
         with log.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-        pipe.send(("result", function(*args, progress=_Sent(pipe))))
+        pipe.send(("result", function(*args, progress=_PipeProgress(pipe))))
     except DynoError as error:
         pipe.send(("error", error))
     except Exception as error:
         known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else None
-        said = f"{function.__name__}: {type(error).__name__}: {error}"
-        pipe.send(("error", known or SystemFailed(said, traceback.format_exc())))
+        message = f"{function.__name__}: {type(error).__name__}: {error}"
+        pipe.send(("error", known or SystemFailed(message, traceback.format_exc())))

@@ -1,1 +1,1 @@
-"""What an experiment makes and measures, as a graph of artifacts with identities, and what of it a run has."""
+"""The graph of what an experiment makes and measures, with an identity for each artifact."""

@@ -1,8 +1,9 @@
-"""What an experiment makes and measures, as a graph: each artifact has an identity made of all that it depends on.
+"""An artifact, whose identity is a hash of all that it depends on.
 
-An artifact is a checkpoint, an adapter, the prompts, the journals of a stage, or something from outside that these rest on. Its
-identity is a hash of its own facts (settings, contents, versions) and of its inputs' identities. Two artifacts with one identity
-are one thing; a changed fact changes the identity of what depends on it, and of nothing else.
+An artifact is a checkpoint, an adapter, the prompts, the journals of a stage, or an external input
+of these. Its identity hashes its own facts (settings, contents, versions) and the identities of
+its inputs. Two artifacts with one identity are one thing. A changed fact changes the identities of
+the artifacts that depend on it, and no others.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from typing import Any
 
 from foundation.files.content_hash import identity_of
 
-_HASH = 64
-_OF_ALL = ("workload.", "serve.", "finetune.", "machine.", "version of ")
-"""How facts begin that mean the same for every artifact that has them, so that one line tells of all."""
+_HASH_DIGITS = 64
+_SHARED_FACTS = ("workload.", "serve.", "finetune.", "machine.", "version of ")
+"""Prefixes of facts that all artifacts share, so that one line names a change for all of them."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """`name` is for people and no part of the identity. `facts` are of JSON's types, `inputs` are by the part they play."""
+    """Something that a run makes, measures or depends on.
+
+    `name`: for people, no part of the identity. `facts`: of JSON's types. `inputs`: by the part
+    each plays.
+    """
 
     name: str
     facts: Mapping[str, Any]
@@ -29,7 +34,7 @@ class Artifact:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 (hex) of all that this depends on."""
+        """SHA-256 (hex) of the facts and of the inputs' identities."""
         return identity_of(
             {
                 "facts": self.facts,
@@ -38,13 +43,13 @@ class Artifact:
         )
 
     def with_inputs(self) -> Iterator[Artifact]:
-        """Everything that it depends on, and it; a common input comes more than once."""
+        """All direct and indirect inputs, then the artifact; a shared input comes several times."""
         for each in self.inputs.values():
             yield from each.with_inputs()
         yield self
 
     def recorded(self) -> dict[str, Any]:
-        """What a file says of it: the identity, and in readable form what it is made of."""
+        """What a file keeps of it: the identity, the facts, and the inputs by name."""
         inputs = {
             part: {"name": each.name, "identity": each.identity}
             for part, each in self.inputs.items()
@@ -53,21 +58,18 @@ class Artifact:
 
 
 def changed_facts(before: Mapping[str, Any], after: Mapping[str, Artifact]) -> list[str]:
-    """Which facts differ, one line each. `before`: what `Artifact.recorded` said earlier, by the same names as `after`.
+    """The facts that differ, one line each.
 
-    Only facts of artifacts' own: what merely follows from a changed input is not repeated.
+    `before`: earlier values of `Artifact.recorded`, by the same names as `after`. Only artifacts'
+    own facts count, so a changed input is named once.
     """
     lines: dict[str, None] = {}
     for name, artifact in after.items():
         old = before.get(name)
-        facts = old.get("facts") if isinstance(old, dict) else None
-        if (
-            isinstance(facts, dict)
-            and isinstance(old, dict)
-            and old.get("identity") != artifact.identity
-        ):
-            for line in _differences(name, facts, artifact.facts):
-                lines.setdefault(line)
+        if not isinstance(old, dict) or old.get("identity") == artifact.identity:
+            continue
+        if isinstance(facts := old.get("facts"), dict):
+            lines |= dict.fromkeys(_differences(name, facts, artifact.facts))
     return list(lines)
 
 
@@ -76,19 +78,19 @@ def _differences(name: str, before: Mapping[str, Any], after: Mapping[str, Any])
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) == new.get(key) and (key in old) == (key in new):
             continue
-        where = key if key.startswith(_OF_ALL) else f"{name}: {key}"
+        where = key if key.startswith(_SHARED_FACTS) else f"{name}: {key}"
         if key not in new:
-            yield f"{where}: was {_shown(old[key])}, is gone"
+            yield f"{where}: was {_text(old[key])}, is gone"
         elif key not in old:
-            yield f"{where}: is {_shown(new[key])}, was not there"
+            yield f"{where}: is {_text(new[key])}, was not there"
         elif _is_hash(old[key]) and _is_hash(new[key]):
             yield f"{where} changed"
         else:
-            yield f"{where}: was {_shown(old[key])}, is {_shown(new[key])}"
+            yield f"{where}: was {_text(old[key])}, is {_text(new[key])}"
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested facts by dotted keys; items of a list of mappings by their places."""
+    """The leaves of nested facts by dotted keys; a list of mappings has its indices as keys."""
     for key, value in facts.items():
         if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
             value = {str(place): each for place, each in enumerate(value)}
@@ -99,13 +101,11 @@ def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any
 
 
 def _is_hash(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and len(value) == _HASH
-        and all(c in "0123456789abcdef" for c in value)
-    )
+    if not isinstance(value, str) or len(value) != _HASH_DIGITS:
+        return False
+    return all(digit in "0123456789abcdef" for digit in value)
 
 
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
     text = "here" if _is_hash(value) else "none" if value is None else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

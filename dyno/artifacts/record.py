@@ -1,4 +1,4 @@
-"""`artifacts.json`: what a run makes and measures, and the experiment file that it came from."""
+"""`artifacts.json`: the artifacts of a run, and the experiment file that it started from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from foundation.run.layout import RunDirectory
 
 RECORD = "artifacts.json"
 MOST_LINES = 20
-_OF_THE_COMMAND_LINE = ("until_decided", "resolution")
+_COMMAND_LINE_SECTIONS = ("until_decided", "resolution")
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -30,7 +30,11 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """`artifacts`: what `Artifact.recorded` says of each, by name. `weights`: by identity, a hash of those that were made."""
+    """The contents of `artifacts.json`.
+
+    `artifacts`: `Artifact.recorded` of each, by name. `weights`: by identity, a hash of the weights
+    that the run made.
+    """
 
     schema_version: int = 1
     source: Source | None = None
@@ -39,12 +43,12 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 def source_of(file: Path) -> Source:
-    """The file as a run's record names it."""
+    """The path and SHA-256 of an experiment file, for a run's record."""
     return Source(str(file.resolve()), file_sha256(file))
 
 
 def read_record(run: RunDirectory) -> Record:
-    """What was asked for when the run was begun or last gone on with; empty where nobody wrote it, or it is damaged."""
+    """The artifacts when the run began or was last resumed; empty if missing or damaged."""
     try:
         return msgspec.json.decode((run.path / RECORD).read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -52,19 +56,21 @@ def read_record(run: RunDirectory) -> Record:
 
 
 def write_record(run: RunDirectory, record: Record) -> None:
-    write_whole(
-        run.path / RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    )
+    """Writes `artifacts.json`."""
+    contents = msgspec.json.format(msgspec.json.encode(record), indent=2)
+    write_whole(run.path / RECORD, contents + b"\n")
 
 
-def edited(run: RunDirectory, experiment: Experiment) -> str | None:
-    """That the file a run was started from was edited since, and how; None where it was not, or is gone."""
+def edit_warning(run: RunDirectory, experiment: Experiment) -> str | None:
+    """A warning if the run's experiment file was edited since the run began.
+
+    None if it was not, or if the file is gone.
+    """
     source = read_record(run).source
-    if (
-        source is None
-        or not (file := Path(source.file)).is_file()
-        or file_sha256(file) == source.sha256
-    ):
+    if source is None:
+        return None
+    file = Path(source.file)
+    if not file.is_file() or file_sha256(file) == source.sha256:
         return None
     try:
         differences = _differences(experiment, resolved(load_experiment(file), file.parent))
@@ -73,20 +79,23 @@ def edited(run: RunDirectory, experiment: Experiment) -> str | None:
     if not differences:
         return None
     return (
-        f"{file} was edited since this run began ({'; '.join(differences[:MOST_LINES])}), and the run goes on with its own copy; "
-        f"edit {run.experiment} too, or start a new run"
+        f"{file} was edited since this run began ({'; '.join(differences[:MOST_LINES])}), "
+        f"and the run goes on with its own copy; edit {run.experiment} too, or start a new run"
     )
 
 
 def _differences(ours: Experiment, theirs: Experiment) -> list[str]:
-    """As the run directory would keep either: without secrets."""
-    ours_kept, theirs_kept = (Artifact("experiment", _kept(each)) for each in (ours, theirs))
-    lines = changed_facts({"experiment": ours_kept.recorded()}, {"experiment": theirs_kept})
+    """The settings that differ, one line each, without secrets."""
+    before, after = (
+        Artifact("experiment", _settings(ours)),
+        Artifact("experiment", _settings(theirs)),
+    )
+    lines = changed_facts({"experiment": before.recorded()}, {"experiment": after})
     return [line.removeprefix("experiment: ") for line in lines]
 
 
-def _kept(experiment: Experiment) -> dict[str, Any]:
-    """Less what no file says: drawn salts, and the run's length by the command line."""
-    read = yaml.safe_load(experiment.as_yaml())
-    read["workload"].pop("cache_salt", None)
-    return {key: value for key, value in read.items() if key not in _OF_THE_COMMAND_LINE}
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """The settings less those that no file holds: a random salt, and the stopping rule."""
+    settings: dict[str, Any] = yaml.safe_load(experiment.as_yaml())
+    settings["workload"].pop("cache_salt", None)
+    return {key: value for key, value in settings.items() if key not in _COMMAND_LINE_SECTIONS}

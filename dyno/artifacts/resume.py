@@ -1,4 +1,4 @@
-"""Going on with a run: what of it still is what is asked for, what changed, and what is set aside."""
+"""Resumes a run: keeps what the experiment still asks for, and sets the rest aside."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 import msgspec
 
 from dyno.artifacts.artifact import Artifact, changed_facts
-from dyno.artifacts.graph import Graph, without_styles
+from dyno.artifacts.facts import without_styles
+from dyno.artifacts.graph import Graph
 from dyno.artifacts.record import MOST_LINES, Record, Source, read_record, write_record
 from dyno.artifacts.stored import (
     State,
+    finish_move,
     is_done,
     mark,
     read_mark,
     set_aside,
     state_of,
-    take_its_place,
 )
 from dyno.pipeline.prepare import write_prompts
 from dyno.pipeline.prepared import Prepared
@@ -66,7 +67,7 @@ def with_earlier_measurements(prepared: Prepared, run: RunDirectory) -> Prepared
 
 
 def keep_prompts(prepared: Prepared, run: RunDirectory) -> None:
-    """Write `prompts.jsonl`, and beside it how servers count."""
+    """Writes `prompts.jsonl`, and the corrections of prompt lengths into its mark."""
     write_prompts(prepared.prompts, run.prompts)
     corrections = {name: msgspec.to_builtins(each) for name, each in prepared.corrections.items()}
     mark(run.prompts, prepared.graph.prompts_file, {"corrections": corrections})
@@ -83,7 +84,7 @@ def artifact_states(prepared: Prepared, run: RunDirectory) -> list[ArtifactState
     ]
     return states + [
         ArtifactState(name, artifact.identity, _block_state(prepared, run, name, artifact))
-        for name, artifact in graph.measured().items()
+        for name, artifact in graph.measurements().items()
     ]
 
 
@@ -109,41 +110,40 @@ def reconcile(
     *,
     measures: bool = True,
 ) -> None:
-    """Name what changed since the run began, set aside what depends on it, and write down what is asked for now.
+    """Logs changes since the run began, sets aside what depends on them, and records the rest.
 
-    Without `measures`, journals and what was asked stay, as long as all that was made for them does.
+    `source`: the experiment file of a new run. Without `measures`, the journals and the record stay
+    unless a folder is set aside.
     """
     before = read_record(run)
     for line in changes(prepared, run):
         progress.log(line)
-    folders = list(_stale_folders(prepared, run))
-    measured = list(_stale_measurements(prepared, run)) if measures or folders else []
-    for line in (*folders, *measured):
+    folders = list(_set_aside_folders(prepared, run))
+    journals = list(_set_aside_measurements(prepared, run)) if measures or folders else []
+    for line in (*folders, *journals):
         progress.log(line)
     if measures or not before.artifacts:
-        artifacts = {
-            name: each.recorded() for name, each in _as_asked(prepared).graph.all().items()
-        }
+        graph = _without_measurements(prepared).graph
+        artifacts = {name: artifact.recorded() for name, artifact in graph.all().items()}
         write_record(
             run, Record(source=source or before.source, artifacts=artifacts, weights=before.weights)
         )
 
 
 def changes(prepared: Prepared, run: RunDirectory) -> list[str]:
-    """What is asked for otherwise than when the run was begun or last gone on with, a line each."""
-    asked = _as_asked(prepared)
-    now = asked.graph.all()
+    """The facts that changed since the run began or was last resumed, a line each."""
+    requested = _without_measurements(prepared)
+    now = requested.graph.all()
     lines = dict.fromkeys(changed_facts(read_record(run).artifacts, now))
-    claimed = {
-        name: each.recorded() for name, each in _as_the_environment_says(asked, run).all().items()
-    }
-    lines |= dict.fromkeys(changed_facts(claimed, now))
+    earlier = _graph_of_environment(requested, run).all()
+    recorded = {name: artifact.recorded() for name, artifact in earlier.items()}
+    lines |= dict.fromkeys(changed_facts(recorded, now))
     more = [f"and {len(lines) - MOST_LINES} more changes"] if len(lines) > MOST_LINES else []
     return [f"since {run.path.name} began: {line}" for line in list(lines)[:MOST_LINES]] + more
 
 
-def _as_asked(prepared: Prepared) -> Prepared:
-    """Less what was measured for it: that a server counts otherwise, or holds so much, is no change of what is asked for."""
+def _without_measurements(prepared: Prepared) -> Prepared:
+    """The experiment less corrections and rates, which a run measures and nobody asks for."""
     if not prepared.corrections and not prepared.rates:
         return prepared
     prompts = [without_styles(prompt, prepared.corrections) for prompt in prepared.prompts]
@@ -151,115 +151,123 @@ def _as_asked(prepared: Prepared) -> Prepared:
 
 
 def settle_weights(prepared: Prepared, run: RunDirectory, progress: Progress) -> bool:
-    """Compare weights that were made with those of an earlier try: what is made again may come out otherwise.
+    """Compares the run's weights with those of an earlier try; training again may change them.
 
-    All that was made or measured of other weights, directly or not, is set aside. Returns whether any folder was.
+    Sets aside everything that was made or measured with other weights, directly or not. Returns
+    whether any folder was set aside.
     """
     graph, record = prepared.graph, read_record(run)
-    folders = {graph.place(each): each for each in graph.folders}
-    here = {
-        each.identity: digest
-        for place, each in folders.items()
-        if (digest := _weights(run.path / place))
+    folders = {graph.place(artifact): artifact for artifact in graph.folders}
+    weights = {
+        artifact.identity: digest
+        for place, artifact in folders.items()
+        if (digest := _weights_sha256(run.path / place))
     }
-    other = {
+    changed = {
         identity
-        for identity, digest in here.items()
+        for identity, digest in weights.items()
         if record.weights.get(identity, digest) != digest
     }
-    stale = {place: each for place, each in folders.items() if _rests_on(each, other)}
-    lost = [place for place in stale if (run.path / place).exists()]
-    for place in lost:
+    stale = {place: each for place, each in folders.items() if _depends_on(each, changed)}
+    stale_folders = [place for place in stale if (run.path / place).exists()]
+    for place in stale_folders:
         set_aside(run, run.path / place)
         progress.log(f"{place}: to be made again, since what it is made of came out otherwise")
     for name, (artifact, files) in _journals(prepared, run).items():
-        if files and _rests_on(artifact, other):
+        if files and _depends_on(artifact, changed):
             for file in files:
                 set_aside(run, file)
             progress.log(f"{name}: to be measured again, since its weights came out otherwise")
-    # What is made again of these may be anything: there is nothing left that it could be mixed with.
-    gone = {each.identity for each in stale.values()}
-    weights = {
+    # The next weights of a stale folder may be any, since nothing that depends on it is left.
+    gone = {artifact.identity for artifact in stale.values()}
+    valid = {
         identity: digest
-        for identity, digest in (record.weights | here).items()
+        for identity, digest in (record.weights | weights).items()
         if identity not in gone
     }
-    write_record(run, msgspec.structs.replace(record, weights=weights))
-    return bool(lost)
+    write_record(run, msgspec.structs.replace(record, weights=valid))
+    return bool(stale_folders)
 
 
-def _rests_on(artifact: Artifact, others: Set[str]) -> bool:
-    """Whether one of these identities is an input, or an input of an input."""
+def _depends_on(artifact: Artifact, identities: Set[str]) -> bool:
+    """Whether one of the identities is a direct or indirect input."""
     return any(
-        each.identity in others for part in artifact.inputs.values() for each in part.with_inputs()
+        each.identity in identities
+        for part in artifact.inputs.values()
+        for each in part.with_inputs()
     )
 
 
 def _journals(prepared: Prepared, run: RunDirectory) -> dict[str, tuple[Artifact, list[Path]]]:
-    """Those of every stage and probe, and the answers that students learn from, by name."""
+    """The journals of every stage, probe and teacher, by name, with their files."""
     graph = prepared.graph
-    found = {
-        name: (each, journal_files(run.path / name)) for name, each in graph.measured().items()
+    journals = {
+        name: (artifact, journal_files(run.path / name))
+        for name, artifact in graph.measurements().items()
     }
     for answers in (graph.answers(v) for v in prepared.experiment.variants if v.distil):
         file = run.path / f"{answers.name}.jsonl"
-        found[answers.name] = (answers, [file] if file.exists() else [])
-    return found
+        journals[answers.name] = (answers, [file] if file.exists() else [])
+    return journals
 
 
-def _weights(folder: Path) -> str | None:
+def _weights_sha256(folder: Path) -> str | None:
+    """A hash of the weights in a folder, from its mark; None if it has no mark."""
     mark = read_mark(folder)
-    return (
-        identity_of(
-            {name: f.sha256 for name, f in mark.files.items() if name.endswith(".safetensors")}
-        )
-        if mark
-        else None
+    if mark is None:
+        return None
+    return identity_of(
+        {name: f.sha256 for name, f in mark.files.items() if name.endswith(".safetensors")}
     )
 
 
-def _as_the_environment_says(prepared: Prepared, run: RunDirectory) -> Graph:
-    """The graph with the machine and versions of `environment.json`, where it says them."""
-    whole, outside = read_environment(run.path).whole, prepared.outside
+def _graph_of_environment(prepared: Prepared, run: RunDirectory) -> Graph:
+    """The graph with the machine and versions that `environment.json` names."""
+    whole, externals = read_environment(run.path).whole, prepared.externals
     hardware, versions = whole.get("hardware"), whole.get("versions")
     if isinstance(hardware, dict):
-        outside = replace(outside, machine={name: hardware.get(name) for name in outside.machine})
+        machine = {name: hardware.get(name) for name in externals.machine}
+        externals = replace(externals, machine=machine)
     if isinstance(versions, dict):
-        outside = replace(outside, versions=versions)
-    return replace(prepared, outside=outside).graph
+        externals = replace(externals, versions=versions)
+    return replace(prepared, externals=externals).graph
 
 
-def _stale_folders(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
-    """Sets aside each adapter and checkpoint that is not what is asked for, in words."""
+def _set_aside_folders(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
+    """Sets aside each adapter and checkpoint of another identity, and yields a line about it."""
     graph = prepared.graph
     places = {graph.place(each): each for each in graph.folders}
     for place, artifact in places.items():
-        take_its_place(run, place, artifact)
+        finish_move(run, place, artifact)
         state = state_of(run.path / place, artifact)
         if state not in ("done", "missing"):
-            moved = set_aside(run, run.path / place)
-            yield f"{place}: {_WORDS[state]}; the old one lies in {moved.relative_to(run.path)}"
+            target = set_aside(run, run.path / place)
+            yield f"{place}: {_WORDS[state]}; the old one lies in {target.relative_to(run.path)}"
 
 
-def _stale_measurements(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
-    """Sets aside prompts, rates, and each journal of something else: by its own word, or by the run's environment."""
+def _set_aside_measurements(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
+    """Sets aside prompts, rates and journals of other identities, and yields lines about them.
+
+    A journal is of another identity by its header, or by the environment of the run.
+    """
     graph = prepared.graph
     for file, artifact in ((run.prompts, graph.prompts_file), (run.rates, graph.rates)):
         if state_of(file, artifact) not in ("done", "missing"):
             set_aside(run, file)
-    measured = {folder: each.identity for folder, each in graph.measured().items()}
-    claimed = {
+    now = {folder: each.identity for folder, each in graph.measurements().items()}
+    earlier = {
         folder: each.identity
-        for folder, each in _as_the_environment_says(prepared, run).measured().items()
+        for folder, each in _graph_of_environment(prepared, run).measurements().items()
     }
     counts: dict[str, int] = {}
     for file in journal_files(run.path / "load"):
         folder = str(file.parent.relative_to(run.path))
         identity = identity_in(file)
-        # One without a header was cut off before it began; what measures its block again sees to it.
-        if identity is not None and {identity, claimed.get(folder)} != {measured.get(folder)}:
+        # A journal without a header was cut off at once; measuring its block again replaces it.
+        if identity is not None and {identity, earlier.get(folder)} != {now.get(folder)}:
             set_aside(run, file)
             counts[folder] = counts.get(folder, 0) + 1
     for folder, count in counts.items():
-        again = "to be measured again" if folder in measured else "no longer asked for"
-        yield f"{folder}: {count} block{'s' if count > 1 else ''} {again}; the old journals lie in set-aside/"
+        blocks = f"{count} block{'s' if count > 1 else ''}"
+        fate = "to be measured again" if folder in now else "no longer asked for"
+        yield f"{folder}: {blocks} {fate}; the old journals lie in set-aside/"

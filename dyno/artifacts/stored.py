@@ -1,7 +1,7 @@
-"""Artifacts on disk. One is done when it is there, whole, and bears the identity that is asked for.
+"""Artifacts on disk. One is done if it is there, whole, and has the identity of the graph.
 
-A folder holds `identity.json`; a file has `NAME.identity.json` beside it. Either is written last: it
-says what the artifact is made of, and the size and SHA-256 of every file that belongs to it.
+A folder holds `identity.json`; a file has `NAME.identity.json` beside it. This mark is written
+last. It holds the artifact's identity and facts, and the size and SHA-256 of each of its files.
 """
 
 from __future__ import annotations
@@ -21,29 +21,35 @@ from foundation.files.content_hash import IDENTITY, file_sha256
 from foundation.run.layout import RunDirectory
 
 State = Literal["done", "missing", "unmarked", "other", "damaged"]
-"""`unmarked`: it doesn't say what it is. `other`: it was made of something else than what is asked for."""
+"""`unmarked`: it has no mark. `other`: its mark has another identity."""
 BEGUN = "begun.json"
-"""In a folder that is being written: of which artifact."""
+"""In a folder that is being written: the identity of its artifact."""
 _UNREADABLE = (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class KeptFile(msgspec.Struct, frozen=True):
+class StoredFile(msgspec.Struct, frozen=True):
+    """The size and SHA-256 of a file of an artifact."""
+
     bytes: int
     sha256: str
 
 
 class Mark(msgspec.Struct, kw_only=True):
-    """`made_of`: the facts of the artifact and of everything it depends on, by name. `more`: what its maker keeps with it."""
+    """What identifies an artifact on disk.
+
+    `made_of`: the facts of the artifact and its inputs, by name. `files`: by path within the
+    folder. `more`: further data of the code that made it.
+    """
 
     schema_version: int = 1
     identity: str
     made_of: dict[str, Any]
-    files: dict[str, KeptFile]
+    files: dict[str, StoredFile]
     more: dict[str, Any] = {}
 
 
 def state_of(path: Path, artifact: Artifact) -> State:
-    """Whether a folder or file is the artifact."""
+    """The state of the folder or file of an artifact."""
     if not path.exists():
         return "missing"
     if (mark := read_mark(path)) is None:
@@ -54,12 +60,12 @@ def state_of(path: Path, artifact: Artifact) -> State:
 
 
 def is_done(path: Path, artifact: Artifact) -> bool:
-    """Whether it is there, whole, with the artifact's identity."""
+    """Whether a folder or file is there, whole, and has the artifact's identity."""
     return state_of(path, artifact) == "done"
 
 
 def read_mark(path: Path) -> Mark | None:
-    """What a folder or file says it is; None where it doesn't say."""
+    """The mark of a folder or file; None if it has none, or an unreadable one."""
     try:
         return msgspec.json.decode(_mark_file(path).read_bytes(), type=Mark)
     except _UNREADABLE:
@@ -67,37 +73,29 @@ def read_mark(path: Path) -> Mark | None:
 
 
 def mark(path: Path, artifact: Artifact, more: Mapping[str, Any] | None = None) -> None:
-    """Write down that a folder or file is the artifact, now that it is whole."""
+    """Marks a folder or file, which must be whole, as the artifact."""
     root = _root(path)
-    files = (
-        [path]
-        if path.is_file()
-        else [f for f in path.rglob("*") if f.is_file() and f.name not in (IDENTITY, BEGUN)]
+    files = [path]
+    if path.is_dir():
+        files = [f for f in path.rglob("*") if f.is_file() and f.name not in (IDENTITY, BEGUN)]
+    contents = Mark(
+        identity=artifact.identity,
+        made_of={each.name: dict(each.facts) for each in artifact.with_inputs()},
+        files={str(file.relative_to(root)): _stored_file(file) for file in sorted(files)},
+        more=dict(more or {}),
     )
-    write_whole(
-        _mark_file(path),
-        msgspec.json.format(
-            msgspec.json.encode(
-                Mark(
-                    identity=artifact.identity,
-                    made_of={each.name: dict(each.facts) for each in artifact.with_inputs()},
-                    files={str(file.relative_to(root)): _kept(file) for file in sorted(files)},
-                    more=dict(more or {}),
-                )
-            ),
-            indent=2,
-        )
-        + b"\n",
-    )
+    text = msgspec.json.format(msgspec.json.encode(contents), indent=2)
+    write_whole(_mark_file(path), text + b"\n")
 
 
 @contextmanager
 def making(
     run: RunDirectory, place: str, artifact: Artifact, *, go_on: bool = False
 ) -> Iterator[Path]:
-    """A folder to write the artifact into. It takes its place in the run when the block ends without an error.
+    """A folder to write the artifact to, which moves to `place` in the run if no error is raised.
 
-    With `go_on`, what an earlier try left of the same artifact is kept. What stands in its place is set aside.
+    With `go_on`, files that an earlier try left of the same artifact stay. A folder that is at
+    `place` already is set aside.
     """
     folder = run.path / place
     partial = RunDirectory.partial(folder)
@@ -116,8 +114,8 @@ def making(
     partial.rename(folder)
 
 
-def take_its_place(run: RunDirectory, place: str, artifact: Artifact) -> None:
-    """Rename a folder that was finished by a process that was killed before it could."""
+def finish_move(run: RunDirectory, place: str, artifact: Artifact) -> None:
+    """Moves a finished folder to its place, if the process that wrote it was killed before."""
     folder = run.path / place
     partial = RunDirectory.partial(folder)
     if not folder.exists() and is_done(partial, artifact):
@@ -126,7 +124,10 @@ def take_its_place(run: RunDirectory, place: str, artifact: Artifact) -> None:
 
 
 def set_aside(run: RunDirectory, path: Path) -> Path:
-    """Move a file or folder out of sight, to `set-aside/N/` in the run; nothing that was made or measured is deleted."""
+    """Moves a file or folder to `set-aside/N/` in the run and returns its new path.
+
+    So no result is deleted.
+    """
     inside = path.relative_to(run.path)
     targets = (run.path / "set-aside" / str(number) / inside for number in itertools.count(1))
     target = next(target for target in targets if not target.exists())
@@ -138,16 +139,17 @@ def set_aside(run: RunDirectory, path: Path) -> Path:
 def _is_whole(path: Path, mark: Mark) -> bool:
     root = _root(path)
     try:
-        sizes = all((root / name).stat().st_size == kept.bytes for name, kept in mark.files.items())
-        return sizes and all(
-            file_sha256(root / name) == kept.sha256 for name, kept in mark.files.items()
+        # Sizes first, since hashes of large files take long.
+        same_sizes = all((root / name).stat().st_size == f.bytes for name, f in mark.files.items())
+        return same_sizes and all(
+            file_sha256(root / name) == file.sha256 for name, file in mark.files.items()
         )
     except OSError:
         return False
 
 
-def _kept(file: Path) -> KeptFile:
-    return KeptFile(file.stat().st_size, file_sha256(file))
+def _stored_file(file: Path) -> StoredFile:
+    return StoredFile(file.stat().st_size, file_sha256(file))
 
 
 def _root(path: Path) -> Path:

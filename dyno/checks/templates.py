@@ -1,4 +1,4 @@
-"""Which chat template each variant is asked through, checked before anything starts, and what follows from it."""
+"""Finds and checks the chat template of each variant before anything starts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Template:
     source: Path
 
 
-def adapters_own(adapter: Path, base: ModelRef) -> str | None:
-    """The template that an adapter was trained with, where it has one that is not its base's."""
+def adapter_template(adapter: Path, base: ModelRef) -> str | None:
+    """The template that an adapter was trained with; None if it is its base's."""
     if not adapter.is_dir() or not base.path.is_dir():
         return None
     own = read_template(adapter)
@@ -44,42 +44,46 @@ def adapters_own(adapter: Path, base: ModelRef) -> str | None:
 def served_template(
     prepared: Prepared, variant: VariantConfig, adapter: Path, base: ModelRef
 ) -> str | None:
-    """What an adapter's server is given in place of the base's template; None where it takes the base's."""
-    if _replaced(prepared):
+    """The template that an adapter's server needs in place of its base's; None if it needs none."""
+    if _replaces_all(prepared):
         return None
-    here = trained_here(prepared, variant)
-    return here.text if here else adapters_own(adapter, base)
+    template = training_template(prepared, variant)
+    return template.text if template else adapter_template(adapter, base)
 
 
-def trained_here(prepared: Prepared, variant: VariantConfig) -> Template | None:
-    """The template of `finetune.chat_template`, where the variant's adapter is to be trained with it."""
+def training_template(prepared: Prepared, variant: VariantConfig) -> Template | None:
+    """The template `finetune.chat_template`, if the run trains the variant's adapter with it."""
     config = prepared.experiment.finetune
-    trained = variant.is_student or is_own(variant.adapter) or is_own(variant.merge)
-    text = own_template(config) if config and trained else None
-    return (
-        Template(text, config.chat_template) if text and config and config.chat_template else None
-    )
+    is_trained = variant.is_student or is_own(variant.adapter) or is_own(variant.merge)
+    if config is None or config.chat_template is None or not is_trained:
+        return None
+    text = own_template(config)
+    return Template(text, config.chat_template) if text else None
 
 
 def template_of(prepared: Prepared, variant: VariantConfig) -> Template | None:
-    """What the variant's server will render chats with; None where it has none, or nobody knows yet."""
+    """The template that renders the variant's chats; None if there is none, or it is not known."""
     base = prepared.base_of(variant)
-    if here := trained_here(prepared, variant):
-        return here
-    if (adapter := trained_with(prepared, variant)) and (own := adapters_own(adapter, base)):
+    if template := training_template(prepared, variant):
+        return template
+    adapter = external_adapter(prepared, variant)
+    if adapter is not None and (own := adapter_template(adapter, base)):
         return Template(own, adapter)
     text = read_template(base.path)
     return Template(text, base.path) if text else None
 
 
-def trained_with(prepared: Prepared, variant: VariantConfig) -> Path | None:
-    """The folder of an adapter that is there already: one from elsewhere."""
+def external_adapter(prepared: Prepared, variant: VariantConfig) -> Path | None:
+    """The folder of the variant's adapter, unless the experiment trains it."""
     name = variant.adapter or variant.merge
     return adapter_folder(name, prepared.where) if name and not is_own(name) else None
 
 
 def check_templates(prepared: Prepared) -> None:
-    """Raises BadInput where a model has no tokenizer, or a chat can't be asked: no template, a broken one, one that refuses."""
+    """Raises BadInput for a model without a tokenizer, or whose template can't render a chat.
+
+    The template may be missing, broken, or refuse the prompts.
+    """
     _check_replacement(prepared)
     for variant in _served(prepared):
         where = f"variants.{variant.name}: {prepared.base_of(variant).path}"
@@ -87,11 +91,11 @@ def check_templates(prepared: Prepared) -> None:
             raise BadInput(
                 f"{where}: no tokenizer; copy the tokenizer's files of the original model there"
             )
-        if prepared.experiment.workload.api != "chat" or _replaced(prepared):
+        if prepared.experiment.workload.api != "chat" or _replaces_all(prepared):
             continue
         if (template := template_of(prepared, variant)) is not None:
             check_template(template.source, template.text, _first_prompt(prepared, variant))
-        elif not _renders_itself(prepared.base_of(variant).path):
+        elif not _may_render_itself(prepared.base_of(variant).path):
             raise BadInput(
                 f"{where} has no chat template, so it can't be asked with workload.api: chat; "
                 "write api: completions, put a chat_template.jinja there, or leave the variant out"
@@ -99,7 +103,7 @@ def check_templates(prepared: Prepared) -> None:
 
 
 def template_notes(prepared: Prepared) -> dict[str, list[str]]:
-    """By variant, how it is asked otherwise than it was trained, or than the baseline."""
+    """By variant, how its prompts differ from those of its training, or of the baseline."""
     notes = {variant.name: list(_notes(prepared, variant)) for variant in _served(prepared)}
     return {name: lines for name, lines in notes.items() if lines}
 
@@ -110,7 +114,7 @@ def _notes(prepared: Prepared, variant: VariantConfig) -> Iterator[str]:
     if styles is not None and styles != (variant.prompt,):
         yield f"trained in {_style(styles[0])} and asked in {_style(variant.prompt)}"
     template = template_of(prepared, variant)
-    if template is None or _replaced(prepared):
+    if template is None or _replaces_all(prepared):
         return
     if experiment.workload.api == "completions":
         yield "has a chat template, and is asked text completions, without it"
@@ -118,15 +122,18 @@ def _notes(prepared: Prepared, variant: VariantConfig) -> Iterator[str]:
     baseline = next(v for v in experiment.variants if v.name == experiment.baseline)
     other = template_of(prepared, baseline) if baseline in _served(prepared) else None
     if other and other.text != template.text:
-        yield f"asked through another chat template than {baseline.name}: that of {template.source.name}"
+        yield (
+            f"asked through another chat template than {baseline.name}: "
+            f"that of {template.source.name}"
+        )
 
 
 def _trained_style(prepared: Prepared, variant: VariantConfig) -> tuple[str | None] | None:
-    """The prompt style that a variant's adapter was trained in, in a tuple; None where that is not recorded."""
+    """The prompt style of the adapter's training, in a tuple; None if it is not recorded."""
     if is_own(variant.adapter) or is_own(variant.merge):
         finetune = prepared.experiment.finetune
         return (finetune.prompt,) if finetune else None
-    adapter = trained_with(prepared, variant)
+    adapter = external_adapter(prepared, variant)
     return None if adapter is None else prompt_style(adapter)
 
 
@@ -135,18 +142,19 @@ def _style(name: str | None) -> str:
 
 
 def _served(prepared: Prepared) -> list[VariantConfig]:
-    """The variants that are served here and whose base is on this machine."""
+    """The variants that this machine serves, and whose base it has."""
     return [
         v for v in prepared.experiment.variants if not v.url and prepared.base_of(v).path.is_dir()
     ]
 
 
-def _replaced(prepared: Prepared) -> bool:
+def _replaces_all(prepared: Prepared) -> bool:
     """Whether `serve.engine` names one template for every server."""
     return _replacement(prepared) is not None
 
 
 def _replacement(prepared: Prepared) -> str | None:
+    """The template of `serve.engine`: a path, or the text of a template."""
     engine = prepared.experiment.serve.engine
     return next(
         (str(value) for key, value in engine.items() if key.strip("-").replace("_", "-") == OPTION),
@@ -155,20 +163,19 @@ def _replacement(prepared: Prepared) -> str | None:
 
 
 def _check_replacement(prepared: Prepared) -> None:
-    """A server works in a folder of its own, where a relative path leads nowhere."""
+    """Raises BadInput for a path that a server can't find from its own working folder."""
     template = _replacement(prepared)
-    if (
-        template
-        and "{" not in template
-        and not (Path(template).is_absolute() and Path(template).is_file())
-    ):
+    if not template or "{" in template:
+        return
+    if not (Path(template).is_absolute() and Path(template).is_file()):
         raise BadInput(
-            f"serve.engine.{OPTION}: {template}: no such file; write the absolute path of a template"
+            f"serve.engine.{OPTION}: {template}: no such file; "
+            "write the absolute path of a template"
         )
 
 
-def _renders_itself(folder: Path) -> bool:
-    """Whether vLLM may have a template for the model elsewhere: in its processor's settings, or in code."""
+def _may_render_itself(folder: Path) -> bool:
+    """Whether vLLM may find a template elsewhere: in the processor's settings, or in code."""
     return any(any(folder.glob(name)) for name in _OWN_TOKENIZERS)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from dyno.artifacts.record import edited
+from dyno.artifacts.record import edit_warning
 from dyno.artifacts.resume import artifact_states, changes, with_earlier_measurements
 from dyno.checks.templates import template_notes
 from dyno.commands.run import StoppingRule
@@ -57,7 +57,7 @@ def show_dry_run(
     progress = PlainProgress(console)
     if run is not None:
         check_free(run.path)
-        if note := edited(run, experiment):
+        if note := edit_warning(run, experiment):
             progress.log(f"warning: {note}")
     prepared = prepare(experiment, where, progress, need_models=False)
     allow_connections(prepared.experiment.workload, len(experiment.variants))

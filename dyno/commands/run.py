@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dyno.artifacts.record import edited, source_of
+from dyno.artifacts.record import edit_warning, source_of
 from dyno.experiment.examples import example
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
@@ -86,7 +86,7 @@ def run_experiment(
     with own_temporary_files(), progress_for(console) as progress, held_run(at) as folder:
         if output.first:
             progress.log(output.first)
-        if isinstance(at, RunDirectory) and (note := edited(at, experiment)):
+        if isinstance(at, RunDirectory) and (note := edit_warning(at, experiment)):
             progress.log(f"warning: {note}")
         prepared = prepare(experiment, where, progress)
         allow_connections(prepared.experiment.workload, len(experiment.variants))

@@ -1,7 +1,7 @@
-"""How fast this machine works: what earlier stages took here, and two short measurements of its processor.
+"""The speed of this machine: durations of earlier stages, and two measurements of its processor.
 
-Stages are kept in the user's cache as `amount` of work and `seconds`, one JSON line each, so that
-the next run's estimates rest on what this machine did.
+The user's cache keeps the `amount` of work and the `seconds` of each stage, one JSON line each.
+The next run's estimates use them.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ from foundation.progress import Progress
 from foundation.run.journal import UNREADABLE
 
 Kind = Literal["finetune", "checkpoint", "server", "load"]
-# Stages of a model this many times larger or smaller say nothing of one another.
+# A stage predicts others only of models at most this many times larger or smaller.
 SAME_SIZE = 4.0
 LATEST = 20
-# Of what was seen on this machine: stages of one kind vary so much from run to run.
+# The variation of a stage's duration from run to run on one machine.
 AROUND = 1.25
-# The best of several short looks: other processes take from one, seldom from all.
+# The best of several short measurements counts, since other processes seldom disturb all of them.
 _PROBES, _PROBE_S = 8, 0.08
-# A machine with more than this share of its cores at other work (the load average) is not measured for later runs.
+# Above this load average per core, a measurement is not kept for later runs.
 _BUSY = 0.5
 _ROWS, _WIDTH, _MATRICES = 512, 2048, 32
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage that was done: `amount` in the unit of its kind, on a model of `model_bytes`.
+    """A finished stage: `amount` in the unit of its kind, on a model of `model_bytes`.
 
     Units: finetune tokens, checkpoint weight bytes, server servers, load tokens (input and output).
-    `saturated`: the load took all that the server could do, so `seconds` tell its speed; else
-    they are more than the work took.
+    `saturated`: whether the load kept the server busy, so that `seconds` show its speed.
     """
 
     kind: Kind
@@ -53,7 +52,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """What the processor does with weights as they are served: multiply-adds of large products, and bytes read."""
+    """The speed of a processor with bfloat16 weights: operations and bytes read, per second."""
 
     flops: Annotated[float, msgspec.Meta(gt=0)]
     bytes_per_s: Annotated[float, msgspec.Meta(gt=0)]
@@ -70,6 +69,7 @@ class Range:
         return Range(self.low + other.low, self.high + other.high)
 
     def at_least(self, seconds: float) -> Range:
+        """The range with both ends raised to `seconds`."""
         return Range(max(self.low, seconds), max(self.high, seconds))
 
 
@@ -78,16 +78,16 @@ NOTHING = Range(0.0, 0.0)
 
 @dataclass(frozen=True)
 class Pace:
-    """What is known of this machine. `device` is "cpu" or "cuda"; without `speed` it was not measured."""
+    """Earlier work on a device, "cpu" or "cuda", and its `speed`; None if it was not measured."""
 
     device: str
     works: Sequence[Work]
     speed: Speed | None
 
     def of(self, kind: Kind, amount: float, model_bytes: int) -> Range | None:
-        """Seconds for an amount of work, from stages like it; None where there were none.
+        """Seconds for an amount of work, from similar stages; None without any.
 
-        The time of a server's start hardly depends on its size, all others are proportional.
+        The start of a server hardly depends on its size; other times are proportional to it.
         """
         alike = [w for w in self.works if self._is_like(w, kind, model_bytes)][-LATEST:]
         if not alike or not amount:
@@ -103,9 +103,9 @@ class Pace:
         return work.kind == kind and work.device == self.device and near and work.saturated
 
 
-def pace_of(device: str, *, at_hand: bool, progress: Progress) -> Pace:
-    """What is known of this machine. An accelerator that is not `at_hand` is another machine's."""
-    if not at_hand:
+def pace_of(device: str, *, is_here: bool, progress: Progress) -> Pace:
+    """The pace of a device; nothing is known of one that is not here, but in another machine."""
+    if not is_here:
         return Pace(device, [], None)
     speed = stored_speed() if device == "cpu" else None
     if speed is None and device == "cpu" and find_spec("torch"):
@@ -114,16 +114,17 @@ def pace_of(device: str, *, at_hand: bool, progress: Progress) -> Pace:
 
 
 def pace_file() -> Path:
-    """Where this machine's stages are kept."""
+    """The file of this machine's earlier stages."""
     return this_machine().file("pace", ".jsonl")
 
 
 def speed_file() -> Path:
+    """The file of this processor's measured speed."""
     return this_machine().file("speed", ".json")
 
 
 def read_works() -> list[Work]:
-    """Earlier stages of this machine; a line that can't be read is left out."""
+    """Earlier stages of this machine, less lines that can't be read."""
     decoder = msgspec.json.Decoder(Work)
     works = []
     for line in pace_file().read_bytes().splitlines() if pace_file().is_file() else []:
@@ -136,8 +137,8 @@ def read_works() -> list[Work]:
     return works
 
 
-def keep(work: Work) -> None:
-    """Add a stage to what is known of this machine. A cache that can't be written is no reason to fail."""
+def record_work(work: Work) -> None:
+    """Adds a stage to the file of this machine, if the cache can be written."""
     if not (work.amount > 0 and work.seconds > 0 and work.model_bytes > 0):
         return
     try:
@@ -149,7 +150,7 @@ def keep(work: Work) -> None:
 
 
 def stored_speed() -> Speed | None:
-    """This processor's speed where it was measured before."""
+    """This processor's speed from an earlier measurement, or None."""
     try:
         return msgspec.json.decode(speed_file().read_bytes(), type=Speed)
     except (OSError, *UNREADABLE):
@@ -157,11 +158,11 @@ def stored_speed() -> Speed | None:
 
 
 def measure_speed(*, progress: Progress) -> Speed:
-    """A second of matrix products in the dtype that checkpoints have (bfloat16), by torch's own kernels.
+    """Measures a second of matrix products in bfloat16, the dtype of checkpoints, with torch.
 
-    A large product is bound by arithmetic, as training and prefill are; a product with one row by
-    reading the weights, as decoding is. Runs in a process of its own, since it loads torch. What a
-    busy machine shows is not kept: it would count for every later run.
+    Arithmetic bounds a large product, as it bounds training and prefill. Reading the weights bounds
+    a product with one row, as it bounds decoding. Runs in a process of its own, since it loads
+    torch. The result on a busy machine is not kept, since it would count for every later run.
     """
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)
     import torch
@@ -170,19 +171,19 @@ def measure_speed(*, progress: Progress) -> Speed:
     rows, row = torch.randn(_ROWS, _WIDTH).to(dtype), torch.randn(1, _WIDTH).to(dtype)
     weights = [torch.randn(_WIDTH, _WIDTH).to(dtype) for _ in range(_MATRICES)]
 
-    def per_second(one: torch.Tensor) -> float:
+    def products_per_s(left: torch.Tensor) -> float:
         best = 0.0
         for _ in range(_PROBES):
-            began, products = time.perf_counter(), 0
-            while (spent := time.perf_counter() - began) < _PROBE_S:
-                one @ weights[products % _MATRICES]
+            start, products = time.perf_counter(), 0
+            while (elapsed := time.perf_counter() - start) < _PROBE_S:
+                left @ weights[products % _MATRICES]
                 products += 1
-            best = max(best, products / spent)
+            best = max(best, products / elapsed)
         return best
 
     speed = Speed(
-        flops=per_second(rows) * 2 * _ROWS * _WIDTH**2,
-        bytes_per_s=per_second(row) * weights[0].element_size() * _WIDTH**2,
+        flops=products_per_s(rows) * 2 * _ROWS * _WIDTH**2,
+        bytes_per_s=products_per_s(row) * weights[0].element_size() * _WIDTH**2,
     )
     if busy <= _BUSY:
         with suppress(OSError):

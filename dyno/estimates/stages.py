@@ -1,7 +1,7 @@
-"""How long each stage of an experiment will take: a range, from what this machine did before.
+"""Estimates the duration of each stage of an experiment from earlier stages on this machine.
 
-Where nothing like it was done here, the processor's measured speed gives a wide range, and for an
-accelerator that is not at hand, figures typical of its kind.
+Without a similar stage, the processor's measured speed gives a wide range. For an accelerator of
+another machine, figures typical of its kind do.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ TOKENS_PER_CHARACTER = 0.25
 BYTES_PER_PARAMETER = 2
 # A multiply-add forward and one back for the activations; LoRA needs none for the frozen weights.
 TRAINING_FLOPS = 4
-# Kernels of training reach between this share of the measured speed and all of it, those of serving likewise.
+# Training kernels reach between this share of the measured speed and all of it; serving likewise.
 TRAINING_EFFICIENCY = 0.2
 SERVING_EFFICIENCY = 0.3
-# Requests that a busy server decodes together, at least and at most.
+# The smallest and largest batch of a busy server, in requests.
 BATCH = (2, 8)
-# Of the tokens an answer may have, the share that it is sure to have.
+# The length of the shortest answer, as a share of the most tokens that it may have.
 SHORTEST_ANSWER = 0.1
 TYPICAL_SPEED = {
     "cpu": Speed(flops=3e11, bytes_per_s=1e10),
@@ -45,7 +45,7 @@ CHECKPOINT_BYTES_PER_S = (2e7, 3e8)
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """A stage, what it does, and its `seconds`; None where they hang on a server that is not ours."""
+    """A stage, what it does, and its `seconds`; None if a server elsewhere decides them."""
 
     kind: Kind
     stage: str
@@ -55,7 +55,7 @@ class StageEstimate:
 
 
 def estimate_stages(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate]:
-    """Every stage of an experiment in the order they run."""
+    """The estimates of all stages of an experiment, in their order."""
     return [
         *_training(prepared, pace),
         *_checkpoints(prepared, pace),
@@ -65,12 +65,12 @@ def estimate_stages(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[Sta
 
 
 def total(stages: Sequence[StageEstimate]) -> Range:
-    """All stages whose time can be known."""
+    """The sum of the estimates that are known."""
     return sum((s.seconds for s in stages if s.seconds is not None), start=NOTHING)
 
 
 def training_tokens(prepared: Prepared) -> float:
-    """Tokens that the experiment's own adapter is trained on, all epochs together, by the length of the texts."""
+    """The training tokens of the experiment's own adapter in all epochs, from the texts' length."""
     config = prepared.experiment.finetune
     if config is None or not prepared.train:
         return 0.0
@@ -81,7 +81,7 @@ def training_tokens(prepared: Prepared) -> float:
 
 
 def model_bytes(model: ModelRef, plan: ServePlan) -> int:
-    """The weights of a model, by its files, or as its name told the plan."""
+    """The size of a model's weights, from its files, or from the plan if it is not here."""
     if model.path.is_dir():
         return model.size_bytes()
     return max((server.memory.weights for server in plan.servers), default=0)
@@ -111,38 +111,31 @@ def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
         return StageEstimate("finetune", "finetune", what, seconds, _basis(seen, pace))
 
     examples = min(len(prepared.train), config.limit or len(prepared.train))
-    how = f"{examples:,} examples, {config.length}, {config.method} rank {config.rank}"
-    stages = [estimate(prepared.base, how)]
+    what = f"{examples:,} examples, {config.length}, {config.method} rank {config.rank}"
+    stages = [estimate(prepared.base, what)]
     for variant in (v for v in prepared.experiment.variants if v.is_student):
-        taught = [f"less {variant.prune:.0%} of the layers"] if variant.prune else []
-        taught += [f"on the answers of {variant.distil}"] if variant.distil else []
-        stages.append(estimate(prepared.base_of(variant), f"{variant.name}: {', '.join(taught)}"))
+        parts = [f"less {variant.prune:.0%} of the layers"] if variant.prune else []
+        parts += [f"on the answers of {variant.distil}"] if variant.distil else []
+        stages.append(estimate(prepared.base_of(variant), f"{variant.name}: {', '.join(parts)}"))
     return stages
 
 
 def _checkpoints(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
     graph = prepared.graph
-    made = [
-        (v, each)
-        for v in prepared.experiment.variants
-        for each in (graph.merged(v), graph.quantized(v))
-        if each
-    ]
     bases = {
-        graph.place(each).removeprefix("checkpoints/"): prepared.base_of(v) for v, each in made
+        graph.place(artifact).removeprefix("checkpoints/"): prepared.base_of(variant)
+        for variant in prepared.experiment.variants
+        for artifact in (graph.merged(variant), graph.quantized(variant))
+        if artifact
     }
     if not bases:
         return []
-    size = sum(base.size_bytes() for base in bases.values() if base.path.is_dir())
-    largest = max((base.size_bytes() for base in bases.values() if base.path.is_dir()), default=0)
-    seen = pace.of("checkpoint", size, largest)
+    sizes = [base.size_bytes() for base in bases.values() if base.path.is_dir()]
+    seen = pace.of("checkpoint", sum(sizes), max(sizes, default=0))
     slow, fast = CHECKPOINT_BYTES_PER_S
-    seconds = seen or Range(size / fast, size / slow) + TRAINING_START_S
-    return [
-        StageEstimate(
-            "checkpoint", "quantize", ", ".join(sorted(bases)), seconds, _basis(seen, pace)
-        )
-    ]
+    seconds = seen or Range(sum(sizes) / fast, sum(sizes) / slow) + TRAINING_START_S
+    names = ", ".join(sorted(bases))
+    return [StageEstimate("checkpoint", "quantize", names, seconds, _basis(seen, pace))]
 
 
 def _servers(plan: ServePlan, pace: Pace) -> list[StageEstimate]:
@@ -152,11 +145,8 @@ def _servers(plan: ServePlan, pace: Pace) -> list[StageEstimate]:
     seen = pace.of("server", count, max(server.memory.weights for server in plan.servers))
     each = SERVER_START_S[pace.device]
     seconds = seen or Range(each.low * count / plan.starts_together, each.high * count)
-    return [
-        StageEstimate(
-            "server", "serve", f"{count} servers, {plan.residency}", seconds, _basis(seen, pace)
-        )
-    ]
+    what = f"{count} servers, {plan.residency}"
+    return [StageEstimate("server", "serve", what, seconds, _basis(seen, pace))]
 
 
 def _load(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate]:
@@ -165,21 +155,23 @@ def _load(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate
     stages = []
     for stage in workload.stages:
         n = planned_requests(stage.in_block(1), workload.seed, 1, workload.warmup)
-        each = f"{n} requests" if n else f"{stage.duration:g} s"
-        what = f"{stage.label}: {_offered(stage)}, {each} a block, {workload.blocks} blocks x {len(variants)} variants"
+        size = f"{n} requests" if n else f"{stage.duration:g} s"
+        blocks = f"{workload.blocks} blocks x {len(variants)} variants"
+        what = f"{stage.label}: {_offered(stage)}, {size} a block, {blocks}"
         parts = [_block(prepared, plan, pace, stage, n, variant) for variant in variants]
         seconds = _times(parts, workload.blocks)
         seen = all(_seen(prepared, plan, pace, n, v) is not None for v in variants if not v.url)
         basis: Basis = "seen here" if seen else _basis(None, pace)
         stages.append(StageEstimate("load", "load", what, seconds, basis))
-    if asked := sum(prompt.set != "eval" for prompt in prepared.prompts):
-        parts = [_busy(prepared, plan, pace, asked, v) for v in variants]
-        what = f"{asked} questions x {len(variants)} variants"
+    if questions := sum(prompt.set != "eval" for prompt in prepared.prompts):
+        parts = [_busy(prepared, plan, pace, questions, v) for v in variants]
+        what = f"{questions} questions x {len(variants)} variants"
         stages.append(StageEstimate("load", "probe", what, _times(parts, 1), _basis(None, pace)))
     return stages
 
 
 def _times(parts: Sequence[Range | None], blocks: int) -> Range | None:
+    """The seconds of all variants' blocks; None if one is not known."""
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
@@ -188,6 +180,7 @@ def _times(parts: Sequence[Range | None], blocks: int) -> Range | None:
 
 
 def _offered(stage: Stage) -> str:
+    """The load of a stage in words."""
     if relative := stage.relative_rate:
         return f"{relative.share:.0%} of what {relative.of} holds"
     if stage.fixed_rate:
@@ -203,7 +196,7 @@ def _block(
     n: int | None,
     variant: VariantConfig,
 ) -> Range | None:
-    """One block of a variant: as long as the schedule, or as the server needs where that is longer."""
+    """The seconds of one block: those of the schedule, or of the server if it takes longer."""
     workload = prepared.experiment.workload
     warmup = warmup_of(stage, workload.warmup)
     scheduled = stage.duration or (
@@ -214,11 +207,9 @@ def _block(
         scheduled = (timetable.window_end_ns - timetable.window_start_ns) / SECOND
     busy = _busy(prepared, plan, pace, n, variant) if n else NOTHING
     if busy is None:
-        return (
-            None
-            if not stage.open_loop and stage.duration is None
-            else Range(scheduled + warmup, scheduled + warmup)
-        )
+        if not stage.open_loop and stage.duration is None:
+            return None
+        return Range(scheduled + warmup, scheduled + warmup)
     if stage.open_loop and scheduled:  # a server that keeps up takes as long as the schedule
         busy = Range(0.0, busy.high)
     seconds = busy.at_least(scheduled)
@@ -226,16 +217,16 @@ def _block(
 
 
 def _tokens(prepared: Prepared, variant: VariantConfig) -> tuple[float, Range]:
-    """Input tokens of a request, and the fewest and most of its answer."""
+    """The input tokens of a request, and the fewest and most tokens of its answer."""
     style = prepared.style_of(variant)
     prompts = [p for p in prepared.prompts if p.set == "eval"]
-    words = [sum(len(m["content"]) for m in p.messages.get(style, ())) for p in prompts]
-    inputs = float(np.mean(words)) * TOKENS_PER_CHARACTER if words else 0.0
+    characters = [sum(len(m["content"]) for m in p.messages.get(style, ())) for p in prompts]
+    inputs = float(np.mean(characters)) * TOKENS_PER_CHARACTER if characters else 0.0
     exact = [p.output_tokens for p in prompts if p.output_tokens is not None]
-    most = (
-        float(np.mean(exact)) if exact else float(prepared.experiment.workload.sampling.max_tokens)
-    )
-    return inputs, Range(most if exact else SHORTEST_ANSWER * most, most)
+    if exact:
+        return inputs, Range(float(np.mean(exact)), float(np.mean(exact)))
+    most = float(prepared.experiment.workload.sampling.max_tokens)
+    return inputs, Range(SHORTEST_ANSWER * most, most)
 
 
 def _seen(
@@ -251,7 +242,7 @@ def _seen(
 def _busy(
     prepared: Prepared, plan: ServePlan, pace: Pace, n: int, variant: VariantConfig
 ) -> Range | None:
-    """Seconds that a server of ours works at `n` requests; None for somebody else's."""
+    """The seconds that a server of ours needs for `n` requests; None for a server elsewhere."""
     if variant.url:
         return None
     if seen := _seen(prepared, plan, pace, n, variant):

@@ -1,4 +1,4 @@
-"""How much of a run is left: the estimates of its stages, corrected by what each one took."""
+"""The time that a run has left: estimates of its stages, corrected by finished ones."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from dyno.estimates.machine_speed import Kind, Range, Work, keep
+from dyno.estimates.machine_speed import Kind, Range, Work, record_work
 from dyno.estimates.stages import StageEstimate, total
 from foundation.format import duration
 from foundation.progress import Progress
 
 
 class Timeline:
-    """Logs the time left after each part of a run, and keeps what it took. `clock` gives seconds."""
+    """Logs the time left after each part of a run, and records its duration.
+
+    `device`: "cpu" or "cuda". `clock`: returns seconds.
+    """
 
     def __init__(
         self,
@@ -35,27 +38,35 @@ class Timeline:
     def doing(
         self, kind: Kind, amount: float = 0.0, model_bytes: int = 0, part: float = 1.0
     ) -> Iterator[None]:
-        """Everything of a kind, or that `part` of it. `amount`: the work that is done for the first time, 0 for none.
+        """Times the block as all work of a kind, or the share `part` of it.
 
-        A part that raises is neither kept nor counted.
+        `amount`: the work that is not finished yet, 0 for none. A block that raises is neither
+        recorded nor counted.
         """
-        began = self._clock()
+        start = self._clock()
         yield
-        took = self._clock() - began
-        keep(
+        seconds = self._clock() - start
+        record_work(
             Work(
-                kind=kind, device=self._device, model_bytes=model_bytes, amount=amount, seconds=took
+                kind=kind,
+                device=self._device,
+                model_bytes=model_bytes,
+                amount=amount,
+                seconds=seconds,
             )
         )
-        estimated = total([s for s in self._stages if s.kind == kind])
-        if amount and took > estimated.high * part > 0:
-            self._slower = max(self._slower, took / (estimated.high * part))
+        estimate = total([s for s in self._stages if s.kind == kind])
+        if amount and seconds > estimate.high * part > 0:
+            self._slower = max(self._slower, seconds / (estimate.high * part))
         self._done[kind] = min(1.0, self._done.get(kind, 0.0) + part)
-        if estimated.high and (left := self.left()).high:
-            self._progress.log(f"{kind}: took {duration(took)}; {span(left)} left")
+        if estimate.high and (left := self.left()).high:
+            self._progress.log(f"{kind}: took {duration(seconds)}; {span(left)} left")
 
     def left(self) -> Range:
-        """Seconds. A machine slower than its estimates is taken to be so in what it has not done before."""
+        """The seconds left.
+
+        A machine that was slower than an estimate is expected to be so in stages new to it.
+        """
         low = high = 0.0
         for stage in self._stages:
             if stage.seconds is None:
@@ -68,27 +79,31 @@ class Timeline:
 
 
 class BlockTimes:
-    """How long the blocks of a variant and stage took: seconds and requests of each."""
+    """Seconds and requests of the finished blocks, by variant and stage."""
 
     def __init__(self) -> None:
         self.seconds: dict[tuple[str, str], list[float]] = {}
         self.requests: dict[tuple[str, str], int] = {}
-        self._told = False
+        self._has_predicted = False
 
     def add(self, variant: str, stage: str, seconds: float, requests: int) -> None:
+        """Adds a finished block."""
         self.seconds.setdefault((variant, stage), []).append(seconds)
         self.requests[variant, stage] = self.requests.get((variant, stage), 0) + requests
 
-    def news_of(self, left: Sequence[tuple[str, str]]) -> float | None:
-        """Seconds for the blocks that are left, once, as soon as one of each kind was measured."""
-        if self._told or any(kind not in self.seconds for kind in left):
+    def first_prediction(self, left: Sequence[tuple[str, str]]) -> float | None:
+        """Seconds for the blocks left, once one of each kind is finished; None every other time.
+
+        `left`: variant and stage of each block.
+        """
+        if self._has_predicted or any(kind not in self.seconds for kind in left):
             return None
-        self._told = True
+        self._has_predicted = True
         return sum(float(np.mean(self.seconds[kind])) for kind in left)
 
 
 def span(seconds: Range) -> str:
-    """ "about 40 s", "2 to 12 min" or "40 s to 3 min"."""
+    """A range in words: "about 40 s", "2 to 12 min" or "40 s to 3 min"."""
     low, high = duration(seconds.low), duration(seconds.high)
     if low == high:
         return f"about {low}"

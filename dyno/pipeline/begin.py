@@ -1,4 +1,4 @@
-"""Begins a run, or goes on with one: sets aside what is no longer asked for, and records what is."""
+"""Begins or resumes a run: sets stale files aside, and writes what describes the run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def begin(
     *,
     measures: bool = True,
 ) -> None:
-    """Set aside what no longer is what is asked for, and write down what is about to be run.
+    """Sets aside stale files, and writes the experiment, the environment and the prompts.
 
-    Without `measures`, the environment that a run was measured in stays on record.
+    `source`: the experiment file of a new run. Without `measures`, the environment of earlier
+    measurements stays on record.
     """
     elsewhere = (served_variant(prepared, v, run).elsewhere for v in prepared.experiment.variants)
     if any(endpoint.is_keyed for endpoint in elsewhere if endpoint):
@@ -46,27 +47,24 @@ def begin(
 
 
 def begin_stage(prepared: Prepared, run: RunDirectory, progress: Progress) -> None:
-    """The same for a command that measures nothing."""
+    """Begins or resumes a run for a command that measures nothing."""
     begin(prepared, run, progress, measures=False)
 
 
 def _write_environment(prepared: Prepared, run: RunDirectory, measures: bool) -> None:
-    """Where hardware or versions are others than those of an earlier try, its files are set aside."""
-    kept, here = read_environment(run.path), environment()
-    if kept.whole and (
-        not measures or all(kept.whole.get(key) == here[key] for key in ("hardware", "versions"))
-    ):
-        return
-    if kept.whole:
+    """Writes `environment.json`; sets that of an earlier try aside if the machine has changed."""
+    stored, here = read_environment(run.path), environment()
+    if stored.whole:
+        same_hardware = stored.whole.get("hardware") == here["hardware"]
+        if not measures or (same_hardware and stored.whole.get("versions") == here["versions"]):
+            return
         set_aside(run, run.environment)
-        if kept.whole.get("hardware") != here["hardware"] and run.calibration.exists():
+        if not same_hardware and run.calibration.exists():
             set_aside(run, run.calibration)
     seeds = {"workload": prepared.experiment.workload.seed}
     if prepared.experiment.finetune:
         seeds["finetune"] = prepared.experiment.finetune.seed
     models = {model.id: model.revision for model in prepared.models.values()}
-    requests = {"requests": dict(kept.requests)} if kept.requests else {}
-    write_whole(
-        run.environment,
-        json.dumps({**here, "models": models, "seeds": seeds, **requests}, indent=2) + "\n",
-    )
+    requests = {"requests": dict(stored.requests)} if stored.requests else {}
+    contents = {**here, "models": models, "seeds": seeds, **requests}
+    write_whole(run.environment, json.dumps(contents, indent=2) + "\n")

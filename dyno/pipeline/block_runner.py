@@ -1,4 +1,4 @@
-"""Runs blocks against live servers, one at a time, and notices servers that fail."""
+"""Runs blocks on live servers, one at a time, and handles servers that fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from functools import partial
 
 from dyno.estimates.timeline import BlockTimes
 from dyno.pipeline.blocks import LoadBlock, MixedBlock
-from dyno.pipeline.failures import ends_in_silence, fail, put_aside, put_aside_last
+from dyno.pipeline.failures import (
+    ends_in_silence,
+    put_aside,
+    put_aside_last,
+    record_failures,
+)
 from dyno.pipeline.stopping import Stopping
 from foundation.format import duration
 from foundation.http.endpoint import Endpoint
@@ -20,12 +25,15 @@ from serve import Hosting, ServerFailed, TakenOver
 
 
 class Interrupted(Exception):
-    """Ctrl-C: the block under way was drained and its journal ended."""
+    """Ctrl-C ended the run after the current block was drained and its journal written."""
 
 
 @dataclass
 class BlockRunner:
-    """Blocks against live endpoints, one at a time, each between two looks at what the servers say of themselves."""
+    """Runs blocks on live endpoints, one at a time, with servers' telemetry before and after each.
+
+    `endpoints`: by variant.
+    """
 
     hosting: Hosting
     endpoints: Mapping[str, Endpoint]
@@ -35,57 +43,61 @@ class BlockRunner:
     out: RunDirectory
 
     async def run(self, blocks: Sequence[LoadBlock | MixedBlock], what: str) -> None:
-        """Raises Interrupted once a block was drained. The blocks of variants whose server failed are passed over."""
+        """Runs blocks in order, less those of variants whose server failed.
+
+        `what`: their name on the progress bar. Raises Interrupted after a block was drained.
+        """
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
-            shown = _BlockProgress(
-                self.progress, block.requests, f"block {number}/{len(blocks)}: {block.variant}"
-            )
+            name = f"block {number}/{len(blocks)}: {block.variant}"
+            progress = _BlockProgress(self.progress, block.requests, name)
             self.out.check_there()
-            began = time.monotonic()
-            measured = await self._measure(block, shown)
-            shown.done()
+            start = time.monotonic()
+            is_measured = await self._measure(block, progress)
+            progress.done()
             if self.stop.drain.is_set():
                 raise Interrupted
-            if measured:
-                self.times.add(
-                    block.variant, block.stage.label, time.monotonic() - began, block.requests
-                )
+            if is_measured:
+                seconds = time.monotonic() - start
+                self.times.add(block.variant, block.stage.label, seconds, block.requests)
             left = [
                 (each.variant, each.stage.label)
                 for each in blocks[number:]
                 if each.without(self.hosting.failed)
             ]
-            if left and (seconds := self.times.news_of(left)) is not None:
-                self.progress.log(f"load: about {duration(seconds)} left")
+            if left and (seconds_left := self.times.first_prediction(left)) is not None:
+                self.progress.log(f"load: about {duration(seconds_left)} left")
 
-    async def _measure(self, block: LoadBlock | MixedBlock, shown: Progress) -> bool:
-        """Measure a block; those of a mix again, without the variants whose server failed in it. False where none is left."""
-        while (of := block.without(self.hosting.failed)) is not None:
+    async def _measure(self, block: LoadBlock | MixedBlock, progress: Progress) -> bool:
+        """Measures a block; False if all its servers failed.
+
+        If a server of a mix fails, measures the mix again without its variants.
+        """
+        while (remaining := block.without(self.hosting.failed)) is not None:
             try:
-                await self._attempt(of, shown)
+                await self._attempt(remaining, progress)
                 return True
             except ServerFailed as failure:
                 variants = await self.hosting.drop(failure)
                 for variant in variants:
                     put_aside_last(self.out, variant)
-                fail(
-                    self.out,
-                    dict.fromkeys(variants, failure),
-                    self.progress,
-                    f"block {of.block} of {of.stage.label}",
-                )
+                where = f"block {remaining.block} of {remaining.stage.label}"
+                failures = dict.fromkeys(variants, failure)
+                record_failures(self.out, failures, self.progress, where)
         return False
 
-    async def _attempt(self, block: LoadBlock | MixedBlock, shown: Progress) -> None:
-        """Raises ServerFailed where a server of the block failed; a block that another process may have answered is put aside."""
+    async def _attempt(self, block: LoadBlock | MixedBlock, progress: Progress) -> None:
+        """Measures a block once. Raises ServerFailed if one of its servers failed.
+
+        Puts the journal aside if another process may have answered on the server's port.
+        """
         variants = list(block.journals)
         await self.hosting.ready(variants)
         await self.hosting.sample()
         with self.stop.in_block():
             await guarded(
                 partial(self.hosting.watch, variants),
-                block.run(self.endpoints, shown, self.stop.drain),
+                block.run(self.endpoints, progress, self.stop.drain),
             )
         await self.hosting.sample()
         try:
@@ -100,7 +112,7 @@ class BlockRunner:
 
 
 async def guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -> None:
-    """`work`, ended early by whatever `watch` raises."""
+    """Awaits `work`; if `watch` raises first, cancels the work and raises that error."""
     working, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch())
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
@@ -114,16 +126,21 @@ async def guarded(watch: Callable[[], Awaitable[None]], work: Awaitable[None]) -
 
 
 class _BlockProgress(Silent):
-    """A block's part of the bar: never more than was planned (a closed loop's warm-up comes on top), all of it when done."""
+    """A block's part of the bar: at most its planned requests, and all of them at its end.
+
+    A closed loop's warm-up sends more requests than planned.
+    """
 
     def __init__(self, progress: Progress, planned: int, name: str) -> None:
         self._progress, self._left, self._name = progress, planned, name
 
     def advance(self, amount: float = 1, note: str = "") -> None:
+        """Adds finished requests, up to those planned."""
         counted = min(int(amount), self._left)
         self._left -= counted
         self._progress.advance(counted, f"{self._name}, {note}" if note else "")
 
     def done(self) -> None:
+        """Adds the requests that are missing from the planned ones."""
         self._progress.advance(self._left)
         self._left = 0

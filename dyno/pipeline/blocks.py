@@ -1,4 +1,4 @@
-"""The blocks of load that a run still lacks, in the order they are sent."""
+"""The blocks of load that a run lacks, in their order."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ from loadgen.schedule.arrivals import ALONE, MixPlace
 from results.config import Probe
 
 PROBE_CONCURRENCY = 4
-
 WARM_UP_CONCURRENCY = 4
-
 WARM_UP_REQUESTS = 8
 
 
 @dataclass
 class LoadBlock:
-    """One journal to be written. `workload` is the experiment's, or changed for a probe."""
+    """A block of one variant, and the journal to write.
+
+    `workload`: the experiment's, or a probe's. `place`: its place in a mix. `tokenizer`: the folder
+    of the one that counts answers if the server does not. `identity`: that of the journal.
+    """
 
     variant: str
     style: str
@@ -55,40 +57,45 @@ class LoadBlock:
 
     @property
     def journals(self) -> dict[str, Path]:
-        """By variant."""
+        """The journal, by variant."""
         return {self.variant: self.journal}
 
     def without(self, failed: Container[str]) -> LoadBlock | None:
+        """The block, or None if its variant failed."""
         return None if self.variant in failed else self
 
     @property
     def planned(self) -> int | None:
+        """The number of requests; None for a closed loop with a duration."""
         return planned_requests(
             self.stage, self.workload.seed, self.block, self.workload.warmup, self.place
         )
 
     @property
     def requests(self) -> int:
-        """Its part of the bar; a closed loop that goes by time counts as one."""
+        """Its part of the progress bar; a closed loop with a duration counts as one request."""
         return self.planned or 1
 
     async def run(
         self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
     ) -> None:
+        """Sends the block and writes its journal; once `stop` is set, sends no further request."""
         await run_block(self.plan(endpoints), self.journal, progress, stop)
 
     def plan(self, endpoints: Mapping[str, Endpoint]) -> BlockPlan:
-        """What is to be sent; a journal that was cut off in an earlier try is kept, out of the analysis's sight."""
+        """The requests to send. Puts the incomplete journal of an earlier try aside."""
         put_aside(self.journal)
         workload, seed = self.workload, self.workload.seed
         in_order = workload.dataset is not None and workload.dataset.trace is not None
-        asked = pick_questions(self.questions, self.stage, self.block, seed, self.planned, in_order)
+        questions = pick_questions(
+            self.questions, self.stage, self.block, seed, self.planned, in_order
+        )
         return BlockPlan(
             endpoint=endpoints[self.variant],
             stage=self.stage,
             block=self.block,
             seed=seed,
-            questions=asked,
+            questions=questions,
             prompt_style=self.style,
             workload=workload,
             place=self.place,
@@ -99,37 +106,44 @@ class LoadBlock:
 
 @dataclass
 class MixedBlock:
-    """The blocks of a mix: all variants at once."""
+    """A block of all variants at once."""
 
     blocks: Sequence[LoadBlock]
 
     @property
     def variant(self) -> str:
+        """The names of its variants."""
         return ", ".join(block.variant for block in self.blocks)
 
     @property
     def journals(self) -> dict[str, Path]:
+        """The journals, by variant."""
         return {block.variant: block.journal for block in self.blocks}
 
     def without(self, failed: Container[str]) -> MixedBlock | None:
+        """The block less failed variants; None if none is left."""
         left = [block for block in self.blocks if block.variant not in failed]
         return MixedBlock(left) if left else None
 
     @property
     def stage(self) -> Stage:
+        """The stage of all its blocks."""
         return self.blocks[0].stage
 
     @property
     def block(self) -> int:
+        """Its number, from 1."""
         return self.blocks[0].block
 
     @property
     def requests(self) -> int:
+        """The requests of all its blocks."""
         return sum(block.requests for block in self.blocks)
 
     async def run(
         self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
     ) -> None:
+        """Sends the blocks at once; once `stop` is set, sends no further request."""
         await run_mix(
             {block.journal: block.plan(endpoints) for block in self.blocks}, progress, stop
         )
@@ -138,35 +152,32 @@ class MixedBlock:
 def missing_blocks(
     prepared: Prepared, names: Sequence[str], out: RunDirectory, planned: int | None = None
 ) -> list[LoadBlock | MixedBlock]:
-    """The blocks still to be run, in order: stages, in each the blocks, in each the variants by turns; probes last.
+    """The blocks without a whole journal, in order: by stage, by block, by variant; probes last.
 
-    `planned`: how many blocks the judged stage has, where that is not what the experiment says.
+    `planned`: the blocks of the judged stage, if not those of the experiment.
     """
     experiment = prepared.experiment
     workload = experiment.workload
     counts = {stage.label: workload.blocks for stage in workload.stages}
     counts[experiment.judged_stage] = planned or workload.blocks
-    found = [
+    blocks = [
         block
         for s in workload.stages
         for block in stage_blocks(prepared, names, out, s, counts[s.label])
     ]
     styles, variants = styles_of(prepared), variants_named(prepared, names)
     for probe in experiment.quality.probes:
-        stage, changed = probe_load(probe, prepared.prompts, workload)
+        stage, load = probe_load(probe, prepared.prompts, workload)
         for name, variant in variants.items():
-            journal, identity = (
-                out.journal(name, stage.label, 1),
-                prepared.graph.probe(variant, probe).identity,
+            style, journal = styles[name], out.journal(name, stage.label, 1)
+            identity = prepared.graph.probe(variant, probe).identity
+            if is_whole(journal, identity):
+                continue
+            questions = questions_in(prepared.prompts, probe.name, style)
+            blocks.append(
+                LoadBlock(name, style, stage, 1, questions, load, journal, identity=identity)
             )
-            if not is_whole(journal, identity):
-                asked = questions_in(prepared.prompts, probe.name, styles[name])
-                found.append(
-                    LoadBlock(
-                        name, styles[name], stage, 1, asked, changed, journal, identity=identity
-                    )
-                )
-    return found
+    return blocks
 
 
 def stage_blocks(
@@ -175,50 +186,52 @@ def stage_blocks(
     """The first `blocks` blocks of a stage, less those whose journal is whole."""
     workload, styles = prepared.experiment.workload, styles_of(prepared)
     questions = {name: questions_in(prepared.prompts, "eval", styles[name]) for name in names}
-    counting = {name: _counting(prepared, name, out) for name in names}
+    tokenizers = {name: _answer_tokenizer(prepared, name, out) for name in names}
     identities = {
         name: prepared.graph.stage(v, stage).identity
         for name, v in variants_named(prepared, names).items()
     }
-    found: list[LoadBlock | MixedBlock] = []
+    blocks_left: list[LoadBlock | MixedBlock] = []
     for number, order in enumerate(interleave(names, blocks, workload.seed), start=1):
         places = {
             name: MixPlace(names.index(name), len(names)) if stage.mix else ALONE for name in order
         }
-        made = [
+        all_variants = [
             LoadBlock(
-                name, styles[name], stage.in_block(number), number, questions[name], workload,
-                out.journal(name, stage.label, number),
-                places[name], counting[name], identities[name],
+                variant=name,
+                style=styles[name],
+                stage=stage.in_block(number),
+                block=number,
+                questions=questions[name],
+                workload=workload,
+                journal=out.journal(name, stage.label, number),
+                place=places[name],
+                tokenizer=tokenizers[name],
+                identity=identities[name],
             )
             for name in order
-        ]  # fmt: skip
-        missing = [block for block in made if not is_whole(block.journal, block.identity)]
-        if stage.mix:
-            found += [MixedBlock(made)] if missing else []
-        else:
-            found += missing
-    return found
+        ]
+        missing = [block for block in all_variants if not is_whole(block.journal, block.identity)]
+        if not stage.mix:
+            blocks_left += missing
+        elif missing:
+            blocks_left.append(MixedBlock(all_variants))
+    return blocks_left
 
 
-def _counting(prepared: Prepared, name: str, out: RunDirectory) -> Path | None:
-    """The tokenizer that counts for a variant whose server does not."""
-    read = (
-        read_journal(out.warm_up(name))
-        if prepared.tokenizer and out.warm_up(name).is_file()
-        else None
-    )
-    if not isinstance(read, Journal) or not read.requests.ok.any():
+def _answer_tokenizer(prepared: Prepared, name: str, out: RunDirectory) -> Path | None:
+    """The tokenizer for a variant whose server counted no answer of its warm-up; else None."""
+    if prepared.tokenizer is None or not out.warm_up(name).is_file():
         return None
-    return (
-        prepared.tokenizer
-        if np.isnan(read.requests.output_tokens[read.requests.ok]).all()
-        else None
-    )
+    journal = read_journal(out.warm_up(name))
+    if not isinstance(journal, Journal) or not journal.requests.ok.any():
+        return None
+    counts = journal.requests.output_tokens[journal.requests.ok]
+    return prepared.tokenizer if np.isnan(counts).all() else None
 
 
 def warm_up_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[LoadBlock]:
-    """A few questions to every variant before any counts: a server's first requests load and compile what later ones use."""
+    """A few uncounted requests for each variant, since a server loads and compiles on its first."""
     workload, styles = prepared.experiment.workload, styles_of(prepared)
     stage = Stage.model_validate(
         {"name": "warm-up", "concurrency": WARM_UP_CONCURRENCY, "requests": WARM_UP_REQUESTS}
@@ -238,22 +251,26 @@ def warm_up_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) 
 
 
 def variants_named(prepared: Prepared, names: Sequence[str]) -> dict[str, VariantConfig]:
+    """The variants of these names, in the experiment's order."""
     return {
         variant.name: variant for variant in prepared.experiment.variants if variant.name in names
     }
 
 
 def styles_of(prepared: Prepared) -> dict[str, str]:
+    """The name of the prompt style of each variant."""
     return {variant.name: prepared.style_of(variant) for variant in prepared.experiment.variants}
 
 
 def questions_in(prompts: Sequence[Prompt], group: str, style: str) -> list[Question]:
+    """The questions of a set of prompts in a style."""
     return questions_of([prompt for prompt in prompts if prompt.set == group], style)
 
 
 def probe_load(
     probe: Probe, prompts: Sequence[Prompt], workload: WorkloadConfig
 ) -> tuple[Stage, WorkloadConfig]:
+    """The stage and the workload of a probe, which asks each of its questions once."""
     count = sum(p.set == probe.name for p in prompts)
     stage = Stage.model_validate({"concurrency": PROBE_CONCURRENCY, "requests": count})
     stage = stage.model_copy(update={"name": f"probe-{probe.name}"})  # longer than a name may be

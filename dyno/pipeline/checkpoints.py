@@ -1,4 +1,4 @@
-"""Makes the checkpoints that variants ask for: merged, pruned, distilled, quantized."""
+"""Writes the checkpoints of variants: merged, pruned, distilled, quantized."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ def make_checkpoints(
     *,
     recovery: bool = False,
 ) -> dict[str, ModelRef]:
-    """Merge, prune, distil and quantize what the variants ask for (or those in `only`); variant name to checkpoint.
+    """Writes the checkpoints of all variants, or of those in `only`; returns them by variant.
 
-    A teacher is whole before its student asks it. What quantizing lost is measured for variants that ask for it, with `recovery`
-    for all of them.
+    A teacher's checkpoint comes before its student's. Measures what quantizing lost for variants
+    that ask for it; with `recovery`, for all.
     """
     graph = prepared.graph
-    asked = [v for v in prepared.experiment.variants if v.is_made and (not only or v.name in only)]
-    for student in (
-        v
-        for v in asked
-        if v.is_student and not is_done(prepared.path(graph.student(v), run), graph.student(v))
-    ):
+    variants = [
+        v for v in prepared.experiment.variants if v.is_made and (not only or v.name in only)
+    ]
+    for student in (v for v in variants if v.is_student):
+        adapter = graph.student(student)
+        if is_done(prepared.path(adapter, run), adapter):
+            continue
         if student.distil:
             make_adapter(prepared, run, progress, [student.distil])
             make_checkpoints(prepared, run, progress, [student.distil])
         make_student(prepared, student, run, progress)
-    left = [v for v in asked if not _is_made(prepared, v, run, recovery)]
+    left = [v for v in variants if not _is_made(prepared, v, run, recovery)]
     if left:
         isolated(
             _make_checkpoints,
@@ -54,29 +55,30 @@ def make_checkpoints(
             progress=progress,
             log=run.logs / "quantize.log",
         )
-    return {v.name: model for v in asked if (model := served_variant(prepared, v, run).model)}
+    return {v.name: model for v in variants if (model := served_variant(prepared, v, run).model)}
 
 
 def _is_made(prepared: Prepared, variant: VariantConfig, run: RunDirectory, recovery: bool) -> bool:
-    graph = prepared.graph
-    wanted = [graph.checkpoint(variant)]
-    return all(is_done(prepared.path(each, run), each) for each in wanted if each) and (
-        not _wants_recovery(prepared, variant, recovery)
-        or is_done(*_recovery(prepared, variant, run))
-    )
+    """Whether a variant's checkpoint, and its recovery if it is needed, are done."""
+    checkpoint = prepared.graph.checkpoint(variant)
+    if checkpoint and not is_done(prepared.path(checkpoint, run), checkpoint):
+        return False
+    if not _needs_recovery(prepared, variant, recovery):
+        return True
+    return is_done(*_recovery(prepared, variant, run))
 
 
-def _wants_recovery(prepared: Prepared, variant: VariantConfig, recovery: bool) -> bool:
+def _needs_recovery(prepared: Prepared, variant: VariantConfig, recovery: bool) -> bool:
     return bool(variant.quantize and prepared.heldout and (recovery or variant.quantize.recovery))
 
 
 def _recovery(
     prepared: Prepared, variant: VariantConfig, run: RunDirectory
 ) -> tuple[Path, Artifact]:
-    """The file of what quantizing lost, in its checkpoint's folder."""
-    checkpoint, lost = prepared.graph.quantized(variant), prepared.graph.recovery(variant)
-    assert checkpoint is not None and lost is not None
-    return prepared.path(checkpoint, run) / RECOVERY, lost
+    """The file of a quantized checkpoint's recovery, and its artifact."""
+    checkpoint, recovery = prepared.graph.quantized(variant), prepared.graph.recovery(variant)
+    assert checkpoint is not None and recovery is not None
+    return prepared.path(checkpoint, run) / RECOVERY, recovery
 
 
 def _make_checkpoints(
@@ -87,7 +89,7 @@ def _make_checkpoints(
     *,
     progress: Progress,
 ) -> None:
-    """In one process, since loading torch takes longer than quantizing a small model."""
+    """Writes all checkpoints in one process; to load torch takes longer than a small model."""
     graph = prepared.graph
     for variant in variants:
         model = prepared.trained_base(variant, run)
@@ -96,9 +98,9 @@ def _make_checkpoints(
                 with making(run, graph.place(merged), merged) as out:
                     quantize.merge(model, adapter, out, progress)
             model = ModelRef(model.id, model.revision, prepared.path(merged, run))
-        if variant.quantize and (smaller := graph.quantized(variant)):
-            if not is_done(prepared.path(smaller, run), smaller):
-                with making(run, graph.place(smaller), smaller) as out:
+        if variant.quantize and (quantized := graph.quantized(variant)):
+            if not is_done(prepared.path(quantized, run), quantized):
+                with making(run, graph.place(quantized), quantized) as out:
                     quantize.quantize(
                         model,
                         variant.quantize,
@@ -107,7 +109,7 @@ def _make_checkpoints(
                         prepared.train,
                         prepared.wording_of(variant),
                     )
-            if _wants_recovery(prepared, variant, recovery):
+            if _needs_recovery(prepared, variant, recovery):
                 _measure_recovery(prepared, variant, model, run, progress)
 
 
@@ -121,11 +123,11 @@ def _measure_recovery(
     file, artifact = _recovery(prepared, variant, run)
     if is_done(file, artifact):
         return
-    made = ModelRef(model.id, model.revision, file.parent)
-    found = quantize.measure_recovery(
-        model, made, prepared.heldout, prepared.wording_of(variant), progress
+    quantized = ModelRef(model.id, model.revision, file.parent)
+    recovery = quantize.measure_recovery(
+        model, quantized, prepared.heldout, prepared.wording_of(variant), progress
     )
     mark(file, artifact)
-    progress.log(f"{variant.name}: {found}")
-    if found.warning:
-        progress.log(f"warning: {variant.name}: {found.warning}")
+    progress.log(f"{variant.name}: {recovery}")
+    if recovery.warning:
+        progress.log(f"warning: {variant.name}: {recovery.warning}")

@@ -1,4 +1,4 @@
-"""Decides on what was measured: summary, verdict, plan and report of a run."""
+"""Computes summary, verdict, capacity plan and report from a run's journals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from results.summary import CapacityPlan, Summary, Verdicts
 def decide(
     run: RunDirectory, experiment: Experiment, progress: Progress
 ) -> tuple[Summary, Verdicts]:
-    """Everything that is made of the journals, each read once: Parquet, summary, verdict, plan, report."""
+    """Writes all results of a run: Parquet, summary, verdict, plan and report.
+
+    It reads each journal once.
+    """
     from foundation.run.journal import read_prompts
     from results.analysis import summarise
     from results.measures.measured import read_measured
@@ -48,8 +51,9 @@ def decide(
 
 
 def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
-    """What `results` reads of a run directory."""
-    kept = read_environment(run.path)
+    """The inputs of `results` from a run directory."""
+    environment = read_environment(run.path)
+    rates = read_rates(run.rates, experiment) or {}
     return RunInputs(
         name=experiment.name,
         baseline=experiment.baseline,
@@ -64,12 +68,13 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         resolution=experiment.resolution,
         stages=[stage.label for stage in experiment.workload.stages],
         notes=[
-            *kept.notes,
+            *environment.notes,
+            *(f"{label}: {rate.sentence}" for label, rate in rates.items()),
             *(
-                f"{label}: {rate.sentence}"
-                for label, rate in (read_rates(run.rates, experiment) or {}).items()
+                f"{variant}: {note}"
+                for variant, notes in environment.requests.items()
+                for note in notes
             ),
-            *(f"{variant}: {note}" for variant, notes in kept.requests.items() for note in notes),
         ],
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
         failed=read_failures(run, [variant.name for variant in experiment.variants]),
@@ -77,15 +82,13 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
 
 
 def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
-    """Indented JSON, which a terminal can show; the same object gives the same bytes."""
-    write_whole(
-        file,
-        json_printable(msgspec.json.format(msgspec.json.encode(output), indent=2).decode()) + "\n",
-    )
+    """Writes indented JSON that is safe on a terminal; the same object gives the same bytes."""
+    text = msgspec.json.format(msgspec.json.encode(output), indent=2).decode()
+    write_whole(file, json_printable(text) + "\n")
 
 
 def settled(run: RunDirectory, experiment: Experiment) -> bool:
-    """Whether what was measured so far decides all that is asked of every variant that can be measured further."""
+    """Whether the journals so far settle the verdict of every variant that has not failed."""
     inputs = run_inputs(run, experiment)
     verdicts = judge(analyse(inputs), inputs).variants
     return all(is_settled(verdict) for verdict in verdicts if verdict.variant not in inputs.failed)

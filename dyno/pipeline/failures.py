@@ -1,4 +1,4 @@
-"""Which variants of a run failed, and why: `failures.json`, until they are measured to the end."""
+"""`failures.json`: the variants that failed, and why, until they are measured to the end."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from foundation.run.layout import RunDirectory
 from foundation.run.records import RequestRecord
 
 FAILURES = "failures.json"
-# What so many requests at a block's end came to tells whether its server was still there.
+# The last requests of a block, which show whether its server was still there.
 _LAST = 4
 _TAIL_BYTES = 1 << 18
 
 
 def read_failures(run: RunDirectory, variants: Iterable[str]) -> dict[str, str]:
-    """What failed, in a sentence, by variant. A file that can't be read leaves it open for each of the `variants`."""
+    """The failures, a sentence each, by variant.
+
+    If the file is damaged, each of the `variants` may have failed.
+    """
     failures = read_json(run.path, FAILURES, dict[str, str])
     if isinstance(failures, Damage):
         return dict.fromkeys(variants, f"{failures}: whether its server failed is not known")
     return failures or {}
 
 
-def fail(
+def record_failures(
     run: RunDirectory, failures: Mapping[str, SystemFailed], progress: Progress, where: str = ""
 ) -> None:
-    """Write down and say that the servers of some variants failed; `where`: the block it was in."""
+    """Records and logs the failures of variants' servers. `where`: the block of the failure."""
     if not failures:
         return
-    said = {
-        name: f"{failure}{f' (in {where})' if where else ''}" for name, failure in failures.items()
-    }
-    _write(run, read_failures(run, ()) | said)
+    place = f" (in {where})" if where else ""
+    sentences = {name: f"{failure}{place}" for name, failure in failures.items()}
+    _write(run, read_failures(run, ()) | sentences)
     for failure in dict.fromkeys(failures.values()):
-        named = [name for name, each in failures.items() if each is failure]
-        progress.log(f"error: {said[named[0]]}")
+        progress.log(f"error: {failure}{place}")
         for line in failure.detail.splitlines():
             if line not in str(failure):
                 progress.log(f"  {line}")
@@ -51,14 +52,14 @@ def fail(
 
 
 def forget_failures(run: RunDirectory, variants: Iterable[str]) -> None:
-    """These variants were measured to the end, whatever failed before."""
+    """Removes the failures of variants that were measured to the end."""
     if (run.path / FAILURES).exists():
-        gone = set(variants)
-        _write(run, {name: why for name, why in read_failures(run, ()).items() if name not in gone})
+        failures, measured = read_failures(run, ()), set(variants)
+        _write(run, {name: failures[name] for name in failures if name not in measured})
 
 
 def _write(run: RunDirectory, failures: Mapping[str, str]) -> None:
-    """No file where nothing failed: the run is then like one in which nothing ever did."""
+    """Writes the failures; removes the file if there are none, as in a run without any."""
     file = run.path / FAILURES
     if failures:
         write_whole(file, msgspec.json.format(msgspec.json.encode(failures), indent=2) + b"\n")
@@ -67,19 +68,22 @@ def _write(run: RunDirectory, failures: Mapping[str, str]) -> None:
 
 
 def put_aside(journal: Path) -> None:
-    """Keep a journal that is not whole out of the analysis's sight."""
+    """Renames an incomplete journal, so that the analysis does not read it."""
     if journal.exists():
         journal.rename(journal.with_suffix(".jsonl.cut"))
 
 
 def ends_in_silence(journal: Path) -> bool:
     """Whether the last requests of a journal all missed a deadline."""
-    last = _last_failures(journal)
-    return bool(last) and all(failure.startswith("timeout_") for failure in last)
+    failures = _last_failures(journal)
+    return bool(failures) and all(failure.startswith("timeout_") for failure in failures)
 
 
 def put_aside_last(run: RunDirectory, variant: str) -> None:
-    """Put the variant's latest journal aside where its last requests failed: its server may have died before it was whole."""
+    """Puts the variant's latest journal aside if its last requests failed.
+
+    Its server may have died before the block ended.
+    """
     journals = sorted(
         run.path.glob(f"load/{variant}/*/block-*.jsonl"), key=lambda file: file.stat().st_mtime_ns
     )
@@ -88,13 +92,12 @@ def put_aside_last(run: RunDirectory, variant: str) -> None:
 
 
 def _last_failures(journal: Path) -> list[str]:
-    """The classes of failure of the last requests, "" for those that ended well; none where they can't be read."""
+    """The failure class of each of the last requests, "" for success; empty if unreadable."""
     with journal.open("rb") as file:
         file.seek(max(0, journal.stat().st_size - _TAIL_BYTES))
-        lines = file.read().splitlines()[1:-1][
-            -_LAST:
-        ]  # without the header, or half a line, and the end
+        lines = file.read().splitlines()
+    records = lines[1:-1][-_LAST:]  # without the header, or half a line, and the end
     try:
-        return [msgspec.json.decode(line, type=RequestRecord).failure or "" for line in lines]
+        return [msgspec.json.decode(line, type=RequestRecord).failure or "" for line in records]
     except UNREADABLE:
         return []

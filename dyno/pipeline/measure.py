@@ -1,4 +1,4 @@
-"""Serves and loads the variants: every block of every stage, the variants in turn, a journal each."""
+"""Serves and loads the variants: every block of every stage, with a journal for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.block_runner import BlockRunner, Interrupted
 from dyno.pipeline.blocks import missing_blocks, stage_blocks
 from dyno.pipeline.environment import note_requests
-from dyno.pipeline.failures import fail, forget_failures
+from dyno.pipeline.failures import forget_failures, record_failures
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.stopping import Stopping, handled
 from dyno.pipeline.warm_up import at_measured_rates, warmed_up
@@ -27,10 +27,10 @@ from serve import Hosting, ServePlan, ServerFailed
 
 @dataclass(frozen=True)
 class Decisions:
-    """What the journals so far say of the load that is left.
+    """Decisions on the remaining load, from the journals so far.
 
-    `settled`: whether every verdict is settled. `plan_blocks`: how many blocks the wanted
-    resolution takes.
+    `settled`: whether every verdict is settled. `plan_blocks`: how many blocks the resolution of
+    the experiment takes.
     """
 
     settled: Callable[[], bool]
@@ -45,13 +45,13 @@ async def measure(
     timeline: Timeline,
     decisions: Decisions,
 ) -> BlockTimes:
-    """Writes every journal that is not whole yet. Returns how long the blocks took.
+    """Writes every journal that is not whole yet, and returns the times of the blocks.
 
-    With `until_decided`, adds blocks until all is settled; with `resolution`, plans the blocks
-    after a pilot. A server that does not start, dies or hangs is the failure of its variants
-    alone: `failures.json` names them, and the others are measured to the end. It is not started
-    again, since a server that dies is a finding. Raises SystemFailed where nothing could be
-    measured, Interrupted after Ctrl-C.
+    With `until_decided`, adds blocks until every verdict is settled. With `resolution`, plans the
+    blocks after a pilot. If a server does not start, dies or hangs, only its variants fail:
+    `failures.json` names them, and the others are measured to the end. The server is not started
+    again, since its death is a finding. Raises SystemFailed if nothing could be measured, and
+    Interrupted after Ctrl-C.
     """
     measurement = _Measurement(prepared, plan, out, progress, timeline, decisions)
     try:
@@ -79,7 +79,7 @@ class _Measurement:
             self.plan, self.out.logs, self.progress, answers, self.out.telemetry, patience
         )
         self._stop = Stopping(self.progress.log)
-        self._began = time.monotonic()
+        self._start = time.monotonic()
         self._failed: dict[str, ServerFailed] = {}
 
     async def run(self) -> None:
@@ -110,17 +110,17 @@ class _Measurement:
                     endpoints = await stack.enter_async_context(
                         self._hosting.round(names, partly=True)
                     )
-                except ServerFailed:  # there is nobody else in this round
+                except ServerFailed:  # no other server is in this round
                     self._failed |= self._hosting.failed
-                    fail(self.out, self._hosting.failed, self.progress)
+                    record_failures(self.out, self._hosting.failed, self.progress)
                     return
-            fail(self.out, self._hosting.failed, self.progress)
+            record_failures(self.out, self._hosting.failed, self.progress)
             notes = {name: endpoint.notes for name, endpoint in endpoints.items()}
             note_requests(self.out.environment, notes)
             runner = BlockRunner(
                 self._hosting, endpoints, self.progress, self._stop, self.times, self.out
             )
-            # Later rounds keep what this one measured: prompts of its own wording, and rates.
+            # Later rounds use the corrected prompts and the rates that this one measured.
             self.prepared = await warmed_up(self.prepared, list(endpoints), self.out, runner)
             self.prepared = await at_measured_rates(self.prepared, names, self.out, runner)
             await self._load(names, runner, part)
@@ -128,7 +128,7 @@ class _Measurement:
             forget_failures(self.out, [name for name in names if name not in self._failed])
 
     async def _load(self, names: Sequence[str], runner: BlockRunner, part: float) -> None:
-        """Sends the blocks of variants whose servers are up. `part`: of the time for all load."""
+        """Sends the blocks of variants whose servers are up. `part`: the share of all load."""
         prepared = self.prepared
         planned = await self._planned_blocks(names, runner)
         blocks = missing_blocks(prepared, names, self.out, planned)
@@ -139,7 +139,7 @@ class _Measurement:
         if until is None:
             return
         for count in until.block_counts(prepared.experiment.workload.blocks):
-            if self.decisions.settled() or time.monotonic() - self._began > until.max_time:
+            if self.decisions.settled() or time.monotonic() - self._start > until.max_time:
                 break
             more = stage_blocks(prepared, names, self.out, _judged(prepared), count)
             await runner.run(more, f"until decided, {count} blocks")

@@ -1,4 +1,4 @@
-"""A run directory with one process at work in it, for commands that take a part of the pipeline."""
+"""Opens a run directory for a command that runs a part of the pipeline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from foundation.section import nearest
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A prepared experiment, its run directory, and who watches."""
+    """A prepared experiment, its run directory and its progress."""
 
     prepared: Prepared
     directory: RunDirectory
@@ -33,12 +33,13 @@ class OpenedRun:
 def opened_run(
     experiment_or_run: Path, out: Path, variants: Collection[str] = ()
 ) -> Iterator[OpenedRun]:
-    """Prepares an experiment in a new run directory under `out`, or in the run that is named.
+    """Prepares an experiment file in a new run directory under `out`, or an existing run.
 
-    `variants`: names that must be variants of it. Raises BadInput for what can't be prepared.
+    `variants`: names that must be variants of it. Holds the directory's lock until the block ends.
+    Raises BadInput for mistakes in the experiment.
     """
-    begun = existing_run(experiment_or_run) if experiment_or_run.is_dir() else None
-    file = begun.experiment if begun else experiment_or_run
+    existing = existing_run(experiment_or_run) if experiment_or_run.is_dir() else None
+    file = existing.experiment if existing else experiment_or_run
     experiment = load_experiment(file)
     names = [variant.name for variant in experiment.variants]
     for name in variants:
@@ -47,7 +48,7 @@ def opened_run(
     with (
         own_temporary_files(),
         progress_for(open_console()) as progress,
-        held_run(begun or out) as folder,
+        held_run(existing or out) as folder,
     ):
         prepared = prepare(experiment, file.resolve().parent, progress)
         directory = folder(experiment.name)

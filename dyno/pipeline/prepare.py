@@ -1,9 +1,9 @@
-"""Everything an experiment needs, looked up and checked before anything slow starts."""
+"""Loads and checks everything that an experiment needs, before anything slow starts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import msgspec
 
 import finetune
 import quantize
-from dyno.artifacts.graph import Outside
-from dyno.artifacts.outside import look
+from dyno.artifacts.external_contents import read_externals
+from dyno.artifacts.externals import Externals
 from dyno.checks.model_code import check_model_code
 from dyno.checks.templates import check_templates
 from dyno.experiment.bundled import PREFIX
@@ -48,7 +48,11 @@ from loadgen.schedule.replay import check_replays
 def prepare(
     experiment: Experiment, where: Path, progress: Progress, *, need_models: bool = True
 ) -> Prepared:
-    """Look everything up. `where` is the experiment file's folder; without `need_models`, hub ids stay names (`--dry-run`)."""
+    """The experiment with its models, examples and prompts.
+
+    `where`: the experiment file's folder. Without `need_models`, missing models of the hub stay
+    names (`--dry-run`). Raises BadInput for mistakes.
+    """
     experiment = resolved(experiment, where).salted()
     models: dict[str, ModelRef] = {}
     for variant in experiment.variants:
@@ -70,16 +74,16 @@ def prepare(
     check_templates(prepared)
     if need_models or all(model.path.is_dir() for model in models.values()):
         _check_training(prepared, progress)
-    return replace(prepared, outside=_outside(prepared))
+    return replace(prepared, externals=_outside(prepared))
 
 
-def _outside(prepared: Prepared) -> Outside:
+def _outside(prepared: Prepared) -> Externals:
     """Read last, when everything that can be wrong with it is known not to be."""
     data = {"train": prepared.train, "eval": prepared.heldout}
-    return look(
+    return read_externals(
         prepared.experiment,
         prepared.models,
-        prepared.adapters_from_outside(),
+        prepared.external_adapters(),
         data,
         prepared.tokenizer,
     )
@@ -98,7 +102,7 @@ def _model(name: str, where: Path, progress: Progress, needed: bool) -> ModelRef
 def _tokenizer(
     experiment: Experiment, models: Mapping[str, ModelRef], where: Path, progress: Progress
 ) -> Path | None:
-    """The folder whose tokenizer counts: the one named, else the experiment's model where it lies on this machine."""
+    """The folder of the tokenizer that counts: `workload.tokenizer`, else that of the model."""
     name = experiment.workload.tokenizer
     if name is not None:
         return tokenizer_folder(name, where, progress)
@@ -114,10 +118,13 @@ def dataset_prompts(
     progress: Progress,
     correction: Correction | None = None,
 ) -> list[Prompt]:
-    """The prompts of the workload's dataset, of lengths that the server will count so."""
+    """The prompts of the workload's dataset.
+
+    `correction`: how a server's token counts differ from those of the `tokenizer`.
+    """
     workload = experiment.workload
-    counted = ModelTokenizer(tokenizer) if tokenizer else None
-    wording = Wording(counted, workload.api, seed_of(workload), correction)
+    counter = ModelTokenizer(tokenizer) if tokenizer else None
+    wording = Wording(counter, workload.api, seed_of(workload), correction)
     return make_prompts(workload, wording, sessions_needed(workload), progress.log)
 
 
@@ -128,22 +135,19 @@ def _prompts(
     where: Path,
     progress: Progress,
 ) -> list[Prompt]:
+    """The prompts of data, dataset and probes, in every style of a variant."""
     styles = {
         v.prompt or PLAIN: experiment.prompts[v.prompt].style if v.prompt else None
         for v in experiment.variants
     }
-    if experiment.data.prompt:
-        return [
-            Prompt(
-                "prompt",
-                "eval",
-                {name: [{"role": "user", "content": experiment.data.prompt}] for name in styles},
-            )
-        ]
+    if text := experiment.data.prompt:
+        messages = {name: [{"role": "user", "content": text}] for name in styles}
+        return [Prompt("prompt", "eval", messages)]
     if dataset := experiment.workload.dataset:
         if tokenizer is None and dataset.sharegpt is None:
             progress.log(
-                f"{experiment.model}: no tokenizer of it here, so prompts are cut to length by the server's own count; "
+                f"{experiment.model}: no tokenizer of it here, "
+                "so prompts are cut to length by the server's own count; "
                 "workload.tokenizer names one"
             )
         prompts = dataset_prompts(experiment, tokenizer, progress)
@@ -156,7 +160,7 @@ def _prompts(
     for probe in experiment.quality.probes:
         examples = read_probe(experiment, probe, where, progress)
         check_requests(probe, f"quality.probes.{probe.name}", examples)
-        # A probe asks everybody the same words: no prompt style.
+        # A probe asks all variants the same words, so it has no prompt style.
         prompts += [
             _prompt(f"{probe.name}-{n:05d}", probe.name, example, dict.fromkeys(styles))
             for n, example in enumerate(examples)
@@ -176,7 +180,7 @@ def _prompt(
 
 
 def _check_training(prepared: Prepared, progress: Progress) -> None:
-    """In a process of its own: the tokenizer brings torch along, and this process is to carry the load."""
+    """Checks the training data in a process of its own, since it loads torch."""
     if (config := prepared.experiment.finetune) is not None:
         trained = [(prepared.base, prepared.training_style)]
         trained += [
@@ -184,10 +188,8 @@ def _check_training(prepared: Prepared, progress: Progress) -> None:
             for v in prepared.experiment.variants
             if v.is_student
         ]
-        told = isolated(
-            _check_data, config, prepared.train, prepared.heldout, trained, progress=progress, log=Path(os.devnull)
-        )  # fmt: skip
-        progress.log(told)
+        data = (config, prepared.train, prepared.heldout, trained)
+        progress.log(isolated(_check_data, *data, progress=progress, log=Path(os.devnull)))
 
 
 def _check_data(
@@ -198,7 +200,10 @@ def _check_data(
     *,
     progress: Progress,
 ) -> str:
-    """Every model that will be trained, with the style it is trained in. The data report, as the first one sees the data."""
+    """Checks the data for every model to train, and returns the data report of the first.
+
+    `trained`: the models, each with the prompt style of its training.
+    """
     reports = [
         finetune.check(finetune.TrainingJob(config, base, train, heldout, style))
         for base, style in trained
@@ -238,16 +243,18 @@ def _check_quantization(prepared: Prepared) -> None:
 
 
 def check_disk(prepared: Prepared, run: RunDirectory) -> None:
-    """Raises BadInput where the checkpoints this run will write would not fit."""
+    """Raises BadInput if the checkpoints that this run will write need more space than is free."""
     needed = sum(base.size_bytes() for _, base in prepared.unmade(run))
     free = free_bytes(run.path)
     if needed > free:
         raise BadInput(
-            f"{run.path}: the checkpoints need up to {needed / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB free; "
+            f"{run.path}: the checkpoints need up to {needed / 1e9:.1f} GB "
+            f"and the disk has {free / 1e9:.1f} GB free; "
             "make room, or name another disk with --out"
         )
 
 
-def write_prompts(prompts: list[Prompt], file: Path) -> None:
+def write_prompts(prompts: Sequence[Prompt], file: Path) -> None:
+    """Writes prompts as JSON lines."""
     encoder = msgspec.json.Encoder()
     write_whole(file, b"".join(encoder.encode(prompt) + b"\n" for prompt in prompts))

@@ -1,4 +1,4 @@
-"""An experiment with everything that it needs at hand."""
+"""An experiment with its models, examples and prompts loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dyno.artifacts.artifact import Artifact
-from dyno.artifacts.graph import Graph, Outside
+from dyno.artifacts.externals import Externals
+from dyno.artifacts.graph import Graph
 from dyno.artifacts.stored import is_done
 from dyno.experiment.models import adapter_folder
 from dyno.experiment.schema import Experiment
@@ -22,11 +23,12 @@ from loadgen.prompts.exact_length import Correction
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment with its models, examples and prompts at hand.
+    """An experiment with its models, examples and prompts loaded.
 
-    `tokenizer`: the model folder that counts tokens, None where none is known. `corrections`: how the servers of variants count
-    otherwise; such a variant has a wording of its own, named like it. `rates`: by stage, the relative
-    rates that an earlier try of the run measured.
+    `where`: the folder that relative paths start from. `models`: by their names in the experiment.
+    `tokenizer`: the model folder that counts tokens, or None. `corrections`: by variant, how its
+    server's token counts differ; such a variant has a prompt style of its own, named like it.
+    `rates`: by stage, the relative rates that an earlier try of the run measured, in requests/s.
     """
 
     experiment: Experiment
@@ -37,65 +39,68 @@ class Prepared:
     prompts: list[Prompt]
     tokenizer: Path | None
     corrections: Mapping[str, Correction]
-    outside: Outside = field(default_factory=Outside)
+    externals: Externals = field(default_factory=Externals)
     rates: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def graph(self) -> Graph:
-        """What the experiment makes and measures, each with its identity."""
-        wordings = {variant.name: self.style_of(variant) for variant in self.experiment.variants}
+        """The artifacts of the experiment, each with its identity."""
+        styles = {variant.name: self.style_of(variant) for variant in self.experiment.variants}
         return Graph(
             self.experiment,
             self.prompts,
-            wordings,
+            styles,
             frozenset(self.corrections),
             self.rates,
-            self.outside,
+            self.externals,
         )
 
     def style_of(self, variant: VariantConfig) -> str:
-        """The wording of the prompts that the variant is asked."""
+        """The name of the style of the variant's prompts."""
         if variant.name in self.corrections:
             return variant.name
         return PLAIN if self.experiment.workload.dataset else variant.prompt or PLAIN
 
     @property
     def base(self) -> ModelRef:
+        """The experiment's own model."""
         return self.models[self.experiment.model]
 
     @property
     def training_style(self) -> PromptStyle | None:
+        """The prompt style of the section finetune; None for examples as they stand."""
         finetune = self.experiment.finetune
-        return (
-            self.experiment.prompts[finetune.prompt].style if finetune and finetune.prompt else None
-        )
+        if finetune is None or finetune.prompt is None:
+            return None
+        return self.experiment.prompts[finetune.prompt].style
 
     def wording_of(self, variant: VariantConfig) -> PromptStyle | None:
-        """How a variant is asked; a student is trained so too."""
+        """The prompt style of a variant, and of a student's training."""
         return self.experiment.prompts[variant.prompt].style if variant.prompt else None
 
     def base_of(self, variant: VariantConfig) -> ModelRef:
+        """The model that the variant names, else the experiment's."""
         return self.models[variant.model or self.experiment.model]
 
     def trained_base(self, variant: VariantConfig, run: RunDirectory) -> ModelRef:
-        """What a variant's adapter is trained on and merged into: its base, or what pruning left of it."""
+        """The model that a variant's adapter is trained on and merged into: its base, or pruned."""
         base = self.base_of(variant)
         if variant.prune is None:
             return base
-        return ModelRef(
-            f"{base.id}-pruned", base.revision, self.path(self.graph.pruned(variant), run)
-        )
+        folder = self.path(self.graph.pruned(variant), run)
+        return ModelRef(f"{base.id}-pruned", base.revision, folder)
 
     def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         """The folder of the adapter that a variant serves or merges."""
         return self._adapter(variant.adapter, run) if variant.adapter else None
 
     def merged_adapter(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
+        """The folder of the adapter that is merged into a variant's checkpoint."""
         if variant.is_student:
             return self.path(self.graph.student(variant), run)
         return self._adapter(variant.merge, run) if variant.merge else None
 
-    def adapters_from_outside(self) -> dict[str, Path]:
+    def external_adapters(self) -> dict[str, Path]:
         """The folders of adapters that the experiment doesn't train, by their names in it."""
         names = [
             name
@@ -106,7 +111,7 @@ class Prepared:
         return {name: adapter_folder(name, self.where) for name in names}
 
     def path(self, artifact: Artifact, run: RunDirectory) -> Path:
-        """Where an artifact lies in a run, once it is made."""
+        """The path of an artifact in a run."""
         return run.path / self.graph.place(artifact)
 
     def _adapter(self, name: str, run: RunDirectory) -> Path:
@@ -115,10 +120,10 @@ class Prepared:
         return self.path(self.graph.own_adapter, run) / name.removeprefix(FINETUNE).lstrip("/")
 
     def unmade(self, run: RunDirectory) -> list[tuple[Artifact, ModelRef]]:
-        """The checkpoints that a run still lacks, each once, with the model it is made from."""
-        of: dict[str, tuple[Artifact, ModelRef]] = {}
+        """The checkpoints that a run lacks, each once, with the model it is made from."""
+        unmade: dict[str, tuple[Artifact, ModelRef]] = {}
         for variant in self.experiment.variants:
-            for made in (self.graph.merged(variant), self.graph.quantized(variant)):
-                if made is not None and not is_done(self.path(made, run), made):
-                    of[self.graph.place(made)] = (made, self.base_of(variant))
-        return list(of.values())
+            for checkpoint in (self.graph.merged(variant), self.graph.quantized(variant)):
+                if checkpoint is not None and not is_done(self.path(checkpoint, run), checkpoint):
+                    unmade[self.graph.place(checkpoint)] = (checkpoint, self.base_of(variant))
+        return list(unmade.values())

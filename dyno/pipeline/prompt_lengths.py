@@ -1,4 +1,7 @@
-"""Prompts made to length, put right by the server's own count: it may word a chat otherwise, or have another tokenizer."""
+"""Corrects synthetic prompt lengths using the server's token counts.
+
+A server may render a chat otherwise, or have another tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -20,60 +23,63 @@ from loadgen.prompts.exact_length import Correction
 ROUNDS = 3
 
 
-def correction(prepared: Prepared, name: str, journal: Path) -> Correction | None:
-    """How the server of a variant counts, from what it was asked first; None where it counts what was intended."""
-    wanted = {
+def measured_correction(prepared: Prepared, name: str, journal: Path) -> Correction | None:
+    """How a server's token counts differ from the intended lengths; None if they do not.
+
+    `name`: the variant. `journal`: that of its warm-up.
+    """
+    intended = {
         prompt.id: prompt.input_tokens
         for prompt in prepared.prompts
         if prompt.input_tokens is not None
     }
-    read = read_journal(journal)
-    requests = read.requests if isinstance(read, Journal) else requests_of([])
+    contents = read_journal(journal)
+    requests = contents.requests if isinstance(contents, Journal) else requests_of([])
     rows = zip(
         requests.prompt_id, requests.tokens_from, requests.input_tokens.tolist(), strict=True
     )
     pairs = [
-        (tokens, counted)
-        for prompt, counted_by, counted in rows
-        if counted_by == "server" and counted > 0 and (tokens := wanted.get(prompt))
+        (tokens, count)
+        for prompt, counted_by, count in rows
+        if counted_by == "server" and count > 0 and (tokens := intended.get(prompt))
     ]
-    if all(asked == counted for asked, counted in pairs):
+    if all(tokens == count for tokens, count in pairs):
         return None
     before = prepared.corrections.get(name, Correction())
-    written = np.array([before.own_count(asked) for asked, _ in pairs], dtype=np.float64)
-    counted = np.array([counted for _, counted in pairs], dtype=np.float64)
+    ours = np.array([before.own_count(tokens) for tokens, _ in pairs], dtype=np.float64)
+    counts = np.array([count for _, count in pairs], dtype=np.float64)
     scale = before.scale
-    if len(set((counted - scale * written).round(6))) > 1 or (
-        scale == 1 and prepared.tokenizer is None
-    ):
-        spread = np.ptp(written)
-        scale = (
-            float(np.polyfit(written, counted, 1)[0])
-            if spread
-            else float(counted.mean() / written.mean())
-        )
-    return Correction(float(np.mean(counted - scale * written)), scale)
+    is_constant = len(set((counts - scale * ours).round(6))) == 1
+    if not is_constant or (scale == 1 and prepared.tokenizer is None):
+        if np.ptp(ours):
+            scale = float(np.polyfit(ours, counts, 1)[0])
+        else:
+            scale = float(counts.mean() / ours.mean())
+    return Correction(float(np.mean(counts - scale * ours)), scale)
 
 
-def reworded(prepared: Prepared, found: Mapping[str, Correction], progress: Progress) -> Prepared:
-    """The same with prompts of their own for the variants whose servers count otherwise."""
+def with_corrected_lengths(
+    prepared: Prepared, corrections: Mapping[str, Correction], progress: Progress
+) -> Prepared:
+    """The experiment with separate prompts for the variants in `corrections`."""
     prompts = prepared.prompts
-    for name, each in found.items():
-        told = (
-            f"{each.scale:.3g} x what we count {each.extra:+.0f}"
-            if each.scale != 1
-            else f"{each.extra:+.0f} tokens a prompt"
-        )
-        progress.log(f"{name}: its server counts {told}; prompts are cut to length anew")
-        made = {
-            prompt.id: prompt
-            for prompt in dataset_prompts(prepared.experiment, prepared.tokenizer, progress, each)
+    for name, correction in corrections.items():
+        count = f"{correction.extra:+.0f} tokens a prompt"
+        if correction.scale != 1:
+            count = f"{correction.scale:.3g} x what we count {correction.extra:+.0f}"
+        progress.log(f"{name}: its server counts {count}; prompts are cut to length again")
+        corrected = {
+            prompt.id: prompt.messages[PLAIN]
+            for prompt in dataset_prompts(
+                prepared.experiment, prepared.tokenizer, progress, correction
+            )
         }
         prompts = [
             msgspec.structs.replace(
                 prompt,
-                messages=prompt.messages | {name: made.get(prompt.id, prompt).messages[PLAIN]},
+                messages=prompt.messages
+                | {name: corrected.get(prompt.id) or prompt.messages[PLAIN]},
             )
             for prompt in prompts
         ]
-    return replace(prepared, prompts=prompts, corrections={**prepared.corrections, **found})
+    return replace(prepared, prompts=prompts, corrections={**prepared.corrections, **corrections})

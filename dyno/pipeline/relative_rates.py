@@ -1,7 +1,7 @@
-"""Relative rates: what a variant holds at most, from short closed loops, and the rates that follow from it.
+"""Relative rates: shares of the highest throughput that a variant reaches in short closed loops.
 
-Concurrency doubles until a doubling adds less than `GAIN`; the highest throughput seen is what the
-variant holds. It is a scale for the offered load, not a capacity: no verdict rests on it.
+Concurrency doubles until a doubling adds less than `GAIN`. The highest throughput is a scale for
+the offered load, not a capacity: no verdict depends on it.
 """
 
 from __future__ import annotations
@@ -24,67 +24,71 @@ GAIN = 0.1
 MOST_CONCURRENCY = 1024
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """The most that a variant held: `requests_per_s` with `concurrency` requests in flight."""
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """The throughput of a closed loop: `requests_per_s` with `concurrency` requests in flight."""
 
     requests_per_s: float
     concurrency: int
 
 
 class StageRate(msgspec.Struct, frozen=True, kw_only=True):
-    """A relative rate that was measured: `rate` requests/s is `share` of what `of` held."""
+    """A measured relative rate: `rate` requests/s is `share` of what the variant `of` held."""
 
     of: str
     share: float
-    held: Held
+    held: Throughput
     rate: float
 
     @property
     def sentence(self) -> str:
+        """The rate and its origin, for a log or a report."""
         return (
-            f"{self.rate:.3g} requests/s, {self.share:.0%} of the {self.held.requests_per_s:.3g} requests/s "
+            f"{self.rate:.3g} requests/s, {self.share:.0%} of the "
+            f"{self.held.requests_per_s:.3g} requests/s "
             f"that {self.of} held with {self.held.concurrency} in flight"
         )
 
 
 StageRates = Mapping[str, StageRate]
-"""By the stage's name."""
+"""Measured rates by the names of their stages."""
 
 
 def throughput(done_ns: Sequence[float] | NDArray[np.float64], concurrency: int) -> float:
-    """Requests/s of a closed loop of `WAVES` times `concurrency` requests, from the times of their ends.
+    """Requests/s of a closed loop of `WAVES` times `concurrency` requests.
 
-    The first and the last wave are left out: there fewer than `concurrency` requests are in
-    flight for part of the time. Raises ValueError where less than that succeeded.
+    `done_ns`: the ends of the requests that succeeded. The first and the last wave do not count,
+    since fewer than `concurrency` requests are in flight for part of them. Raises ValueError if a
+    request failed, or if all ended at once.
     """
     if len(done_ns) < WAVES * concurrency:
         raise ValueError(f"{len(done_ns)} of {WAVES * concurrency} requests succeeded")
     ends = np.sort(done_ns)
-    counted = (WAVES - 2) * concurrency
-    between = ends[-concurrency - 1] - ends[concurrency - 1]
-    if between <= 0:
+    requests = (WAVES - 2) * concurrency
+    window_ns = ends[-concurrency - 1] - ends[concurrency - 1]
+    if window_ns <= 0:
         raise ValueError("all requests ended at once")
-    return float(counted / between * 1e9)
+    return float(requests / window_ns * 1e9)
 
 
-def goes_on(held: Sequence[Held], most: int) -> int | None:
-    """The concurrency to try next. None where a doubling added too little, or `most` is reached."""
-    if not held:
-        return min(FIRST_CONCURRENCY, most)
-    following = held[-1].concurrency * 2
-    if following > min(most, MOST_CONCURRENCY):
+def next_concurrency(loops: Sequence[Throughput], limit: int) -> int | None:
+    """The concurrency of the next loop; None at `limit`, or after a doubling without gain."""
+    if not loops:
+        return min(FIRST_CONCURRENCY, limit)
+    doubled = loops[-1].concurrency * 2
+    if doubled > min(limit, MOST_CONCURRENCY):
         return None
-    if len(held) > 1 and held[-1].requests_per_s < (1 + GAIN) * held[-2].requests_per_s:
+    if len(loops) > 1 and loops[-1].requests_per_s < (1 + GAIN) * loops[-2].requests_per_s:
         return None
-    return following
+    return doubled
 
 
-def highest(held: Sequence[Held]) -> Held:
-    return max(held, key=lambda each: each.requests_per_s)
+def highest(loops: Sequence[Throughput]) -> Throughput:
+    """The loop with the highest throughput."""
+    return max(loops, key=lambda loop: loop.requests_per_s)
 
 
-def measured_from(variants: Mapping[str, Held], experiment: Experiment) -> StageRates:
-    """The rate of every stage with a relative one."""
+def stage_rates(variants: Mapping[str, Throughput], experiment: Experiment) -> StageRates:
+    """The rate of every stage with a relative rate, from the throughput of variants."""
     relative = {s.label: s.relative_rate for s in experiment.workload.stages if s.relative_rate}
     return {
         label: StageRate(
@@ -98,7 +102,7 @@ def measured_from(variants: Mapping[str, Held], experiment: Experiment) -> Stage
 
 
 def at_rates(experiment: Experiment, rates: StageRates) -> Experiment:
-    """The same experiment with its relative rates replaced by those that were measured."""
+    """The same experiment with measured rates in place of its relative ones."""
     workload = experiment.workload
     stages = tuple(
         s.at_rate(rates[s.label].rate) if s.relative_rate else s for s in workload.stages
@@ -108,35 +112,40 @@ def at_rates(experiment: Experiment, rates: StageRates) -> Experiment:
     )
 
 
-def unmeasured(experiment: Experiment) -> list[str]:
+def reference_variants(experiment: Experiment) -> list[str]:
     """The variants that relative rates refer to, each once."""
-    asked = [s.relative_rate.of for s in experiment.workload.stages if s.relative_rate]
-    return list(dict.fromkeys(asked))
+    names = [s.relative_rate.of for s in experiment.workload.stages if s.relative_rate]
+    return list(dict.fromkeys(names))
 
 
 def read_rates(file: Path, experiment: Experiment) -> StageRates | None:
-    """What an earlier try of the run measured; None where it did not, or for other stages."""
+    """The rates of an earlier try of the run; None without any, or for other stages.
+
+    Raises BadInput for a damaged file.
+    """
     if not file.is_file():
         return None
     try:
         rates = msgspec.json.decode(file.read_bytes(), type=dict[str, StageRate])
     except msgspec.MsgspecError as error:
         raise BadInput(f"{file}: {error}; delete it to measure the rates again") from None
-    asked = {s.label: s.relative_rate for s in experiment.workload.stages if s.relative_rate}
-    same = rates.keys() == asked.keys() and all(
+    relative = {s.label: s.relative_rate for s in experiment.workload.stages if s.relative_rate}
+    same_stages = rates.keys() == relative.keys() and all(
         (rates[label].of, rates[label].share) == (rate.of, rate.share)
-        for label, rate in asked.items()
+        for label, rate in relative.items()
     )
-    if same and not all(0 < rate.rate < inf for rate in rates.values()):
+    if same_stages and not all(0 < rate.rate < inf for rate in rates.values()):
         raise BadInput(
             f"{file}: a rate that is not above zero; delete it to measure the rates again"
         )
-    return rates if same else None
+    return rates if same_stages else None
 
 
 def write_rates(rates: StageRates, file: Path) -> None:
+    """Writes measured rates as JSON."""
     write_whole(file, msgspec.json.format(msgspec.json.encode(rates), indent=2) + b"\n")
 
 
-def failed(variant: str, why: str) -> SystemFailed:
-    return SystemFailed(f"workload: a rate relative to {variant} can't be measured: {why}")
+def not_measurable(variant: str, reason: str) -> SystemFailed:
+    """The error of a variant whose throughput can't be measured."""
+    return SystemFailed(f"workload: a rate relative to {variant} can't be measured: {reason}")

@@ -1,6 +1,6 @@
 """The pipeline: fine-tune, quantize, serve and load, decide.
 
-Each stage reads and writes files; what is whole is skipped.
+Each stage reads and writes files, and skips what is done.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import serve
 from dyno.artifacts.record import Source
 from dyno.artifacts.resume import settle_weights, with_earlier_measurements
 from dyno.checks.templates import template_notes
-from dyno.estimates.machine_speed import Pace, Work, keep, pace_of
+from dyno.estimates.machine_speed import Pace, Work, pace_of, record_work
 from dyno.estimates.stages import estimate_stages, model_bytes, training_tokens
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.begin import begin
@@ -30,16 +30,16 @@ from results.comparison.resolution import plan_blocks
 from results.summary import Summary, Verdicts
 from serve.device import device_for
 
-# An open loop that takes so many times its schedule was bound by the server.
+# An open loop that takes this many times its schedule was limited by the server.
 SATURATED = 1.3
 
 
 def run_pipeline(
     prepared: Prepared, run: RunDirectory, progress: Progress, source: Source | None = None
 ) -> tuple[Summary, Verdicts]:
-    """All stages, from wherever the run directory stands. Raises what the stages raise; what is whole and still asked for stays.
+    """Runs all stages that the run directory lacks, and returns the results.
 
-    `source`: the experiment file that a new run is of.
+    `source`: the experiment file of a new run. Raises what the stages raise; finished work stays.
     """
     prepared = with_earlier_measurements(prepared, run)
     check_disk(prepared, run)
@@ -64,40 +64,43 @@ def run_pipeline(
     )
     times = run_loop(measure(prepared, serving, run, progress, timeline, decisions))
     summary, verdicts = decide(run, prepared.experiment, progress)
-    keep_loads(prepared, serving, pace.device, times, summary)
+    record_loads(prepared, serving, pace.device, times, summary)
     return summary, verdicts
 
 
 def pace_here(prepared: Prepared, serving: serve.ServePlan, progress: Progress) -> Pace:
-    """How fast this machine does what the experiment asks of it."""
+    """The speed of this machine with the stages of the experiment."""
     device = device_for(prepared.experiment.serve).kind
     works_here = bool(serving.servers or prepared.experiment.finetune)
-    at_hand = works_here and (device == "cpu" or bool(gpu_descriptions()))
-    return pace_of(device, at_hand=at_hand, progress=progress)
+    is_here = works_here and (device == "cpu" or bool(gpu_descriptions()))
+    return pace_of(device, is_here=is_here, progress=progress)
 
 
 def _training_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:
-    """Tokens and model bytes of a training that begins now; 0 tokens for one that is done, or goes on."""
+    """Tokens and model bytes of the training; 0 tokens if it is done or partly done."""
     if prepared.experiment.finetune is None or not prepared.base.path.is_dir():
         return 0.0, 0
-    done = prepared.path(prepared.graph.own_adapter, run)
-    if done.exists() or run.partial(done).exists():
+    adapter = prepared.path(prepared.graph.own_adapter, run)
+    if adapter.exists() or run.partial(adapter).exists():
         return 0.0, 0
     return training_tokens(prepared), prepared.base.size_bytes()
 
 
 def _checkpoint_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:
-    """Weight bytes of the checkpoints that are made now, and the largest base; students train besides, which is other work."""
+    """Weight bytes of the checkpoints to make, and of the largest base.
+
+    0 with students, whose training is part of this stage.
+    """
     if any(v.is_student for v in prepared.experiment.variants):
         return 0.0, 0
     sizes = [base.size_bytes() for _, base in prepared.unmade(run) if base.path.is_dir()]
     return float(sum(sizes)), max(sizes, default=0)
 
 
-def keep_loads(
+def record_loads(
     prepared: Prepared, serving: serve.ServePlan, device: str, times: BlockTimes, summary: Summary
 ) -> None:
-    """Remember how fast this machine answered, for the estimates of later runs."""
+    """Records how fast this machine answered, for the estimates of later runs."""
     variants = {v.name: v for v in prepared.experiment.variants if not v.url}
     for variant in summary.variants:
         if variant.variant not in variants:
@@ -111,7 +114,7 @@ def keep_loads(
                 scheduled = times.requests[kind] / stage.offered_rate if stage.offered_rate else 0.0
                 amount = times.requests[kind] * tokens
                 saturated = seconds > SATURATED * scheduled
-                keep(
+                record_work(
                     Work(
                         kind="load",
                         device=device,

@@ -1,4 +1,4 @@
-"""How the variants of an experiment are served: which servers, with what, up together or in turns."""
+"""Plans the servers of an experiment's variants: up together, or in turns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dyno.checks.templates import served_template
 from dyno.experiment.endpoints import endpoint_of
 from dyno.experiment.variants import VariantConfig, is_own
 from dyno.pipeline.prepared import Prepared
-from dyno.pipeline.relative_rates import unmeasured
+from dyno.pipeline.relative_rates import reference_variants
 from foundation.errors import BadInput
 from foundation.models.model import ModelRef
 from foundation.run.layout import RunDirectory
@@ -18,7 +18,7 @@ from serve import PlannedWeights, ServedVariant
 
 
 def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory) -> ServedVariant:
-    """How the variant will be served; its files need not be there yet."""
+    """The variant as `serve` needs it; its files may be missing yet."""
     if variant.url:
         return ServedVariant(
             variant.name, None, elsewhere=endpoint_of(variant, prepared.experiment.workload.api)
@@ -52,7 +52,10 @@ def _planned(variant: VariantConfig, base: ModelRef) -> PlannedWeights:
 
 
 def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
-    """Which servers, with which arguments, up together or in turns. Raises BadInput for what can't be served so."""
+    """The servers, their arguments and the rounds in which they are up.
+
+    Raises BadInput for variants that can't be served, and for loads that need all servers at once.
+    """
     experiment = prepared.experiment
     check_kernels(experiment, prepared.models)
     plan = serve.check(
@@ -63,19 +66,22 @@ def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
         stage.mix for stage in experiment.workload.stages
     ):
         raise BadInput(
-            "workload.stages: a mix needs all variants at once; give their servers memory to be resident"
+            "workload.stages: a mix needs all variants at once; "
+            "give their servers memory to be resident"
         )
     first = set(plan.rounds[0]) if plan.rounds else set()
-    if apart := [name for name in unmeasured(experiment) if name not in first]:
+    if later := [name for name in reference_variants(experiment) if name not in first]:
         raise BadInput(
-            f"workload.stages: rates relative to {', '.join(apart)} must be measured before any stage begins, and the servers "
-            "take turns; name a variant of the first turn, or give the servers memory to be resident"
+            f"workload.stages: rates relative to {', '.join(later)} must be measured before any "
+            "stage begins, and the servers take turns; "
+            "name a variant of the first turn, or give the servers memory to be resident"
         )
     adding = next(
         (key for key in ("until_decided", "resolution") if getattr(experiment, key)), None
     )
     if adding and len(plan.rounds) > 1:
         raise BadInput(
-            f"{adding}: the servers take turns, so blocks can't be added to all; give them memory to be resident"
+            f"{adding}: the servers take turns, so blocks can't be added to all; "
+            "give them memory to be resident"
         )
     return plan

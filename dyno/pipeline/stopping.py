@@ -1,4 +1,4 @@
-"""How work in the event loop ends early. Within a block of a load, Ctrl-C lets the requests under way finish first."""
+"""Ends work in the event loop early; on Ctrl-C within a block, after the requests in flight."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Actions = Mapping[signal.Signals, Callable[[], object]]
 
 @contextmanager
 def handled(actions: Actions) -> Iterator[None]:
-    """Have the running event loop call these; afterwards each signal does what it did before."""
+    """Lets the running event loop call `actions` on their signals, until the block ends."""
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in actions if ends_command(number)}
     for number in before:
@@ -23,19 +23,19 @@ def handled(actions: Actions) -> Iterator[None]:
         yield
     finally:
         for number, action in before.items():
-            loop.remove_signal_handler(
-                number
-            )  # leaves the system's own action: to end the process without a word
+            # This restores the system's action, which silently ends the process; so restore ours.
+            loop.remove_signal_handler(number)
             signal.signal(number, action)
 
 
 class Stopping:
-    """What signals do while a load is prepared and run in the current task.
+    """The actions of signals while the current task prepares and runs a load.
 
-    Ctrl-C within a block sets `drain`; anywhere else, and the second time, it cancels the task, as SIGTERM and SIGHUP do.
+    The first Ctrl-C within a block sets `drain`. Any other Ctrl-C, SIGTERM and SIGHUP cancel the
+    task. `log` prints a line.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, log: Callable[[str], None]) -> None:
         task = asyncio.current_task()
         assert task is not None
         self.drain = asyncio.Event()
@@ -44,12 +44,12 @@ class Stopping:
             signal.SIGTERM: task.cancel,
             signal.SIGHUP: task.cancel,
         }
-        self._cancel, self._say = task.cancel, say
+        self._cancel, self._log = task.cancel, log
         self._in_block = False
 
     @contextmanager
     def in_block(self) -> Iterator[None]:
-        """Requests are under way."""
+        """Requests are in flight during the block."""
         self._in_block = True
         try:
             yield
@@ -58,7 +58,7 @@ class Stopping:
 
     def _on_ctrl_c(self) -> None:
         if self._in_block and not self.drain.is_set():
-            self._say("stopping: waiting for the requests under way (Ctrl-C again to stop at once)")
+            self._log("stopping: waiting for the requests under way (Ctrl-C again to stop at once)")
             self.drain.set()
         else:
             self._cancel()

@@ -1,7 +1,7 @@
-"""Everything that is trained: the experiment's own adapter, and one for each variant that is pruned or distilled.
+"""Trains the experiment's own adapter, and one for each pruned or distilled variant.
 
-A student is trained on its teacher's answers to the training questions, collected through the load generator; a pruned variant is
-healed on the training data. Both are then merged and served like any other checkpoint.
+A student learns its teacher's answers to the training prompts, which the load generator collects. A
+pruned variant is healed on the training data. Both adapters are merged and served like any other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import finetune
 import serve
+from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.stored import is_done, making, set_aside
 from dyno.experiment.variants import VariantConfig, is_own
 from dyno.own_process import isolated
@@ -38,6 +39,7 @@ from results.measures.quality import score, with_labels
 COLLECT_CONCURRENCY = 8
 
 
+
 def make_adapter(
     prepared: Prepared,
     run: RunDirectory,
@@ -45,9 +47,10 @@ def make_adapter(
     only: Sequence[str] = (),
     launch_with: str | None = None,
 ) -> Path | None:
-    """Train this experiment's own adapter, where it has a section finetune (and one of the variants in `only` needs it).
+    """Trains the experiment's own adapter, and returns its folder.
 
-    `launch_with` are accelerate's options.
+    None without a section finetune, or if none of the variants in `only` needs it. `launch_with`:
+    accelerate and its options.
     """
     config = prepared.experiment.finetune
     needed = any(
@@ -69,7 +72,7 @@ def make_adapter(
 def make_student(
     prepared: Prepared, variant: VariantConfig, run: RunDirectory, progress: Progress
 ) -> None:
-    """Prune, collect the teacher's answers and train, as far as the variant asks for it and it is not done yet."""
+    """Prunes, collects the teacher's answers and trains, as far as the variant still needs it."""
     config = prepared.experiment.finetune
     assert config is not None
     graph, base = prepared.graph, prepared.trained_base(variant, run)
@@ -126,7 +129,10 @@ def _answers(
     run: RunDirectory,
     progress: Progress,
 ) -> list[Example]:
-    """The training examples with the teacher's answers in place of their own; those it failed at or was cut off in left out."""
+    """The training examples with the teacher's answers in place of their own.
+
+    Examples that the teacher did not answer to the end are left out.
+    """
     teacher = next(v for v in prepared.experiment.variants if v.name == student.distil)
     examples = sample(prepared.train, config.limit, config.seed)
     answers = prepared.graph.answers(student)
@@ -137,21 +143,23 @@ def _answers(
             set_aside(run, journal)
         style = prepared.wording_of(teacher)
         questions = [Question(str(i), render(example, style)) for i, example in enumerate(examples)]
-        run_loop(_ask(prepared, teacher, questions, journal, identity, run, progress))
-    found = read_journal(journal)
-    told = _whole_answers(found.requests) if isinstance(found, Journal) else {}
-    if not told:
+        run_loop(_collect(prepared, teacher, questions, answers, run, progress))
+    contents = read_journal(journal)
+    texts = _whole_answers(contents.requests) if isinstance(contents, Journal) else {}
+    if not texts:
         raise SystemFailed(
-            f"variants.{student.name}.distil: {teacher.name} gave no whole answer to any of {len(examples)} questions"
+            f"variants.{student.name}.distil: {teacher.name} gave no whole answer "
+            f"to any of {len(examples)} questions"
         )
     progress.log(
-        f"distil: {len(told)} of {len(examples)} answers of {teacher.name} are whole, and taught to {student.name}"
+        f"distil: {len(texts)} of {len(examples)} answers of {teacher.name} are whole, "
+        f"and taught to {student.name}"
     )
-    return [_answered(example, told[i]) for i, example in enumerate(examples) if i in told]
+    return [_with_answer(example, texts[i]) for i, example in enumerate(examples) if i in texts]
 
 
-def _answered(example: Example, text: str) -> Example:
-    """The example with another answer, which is learned whatever the line says of its own."""
+def _with_answer(example: Example, text: str) -> Example:
+    """The example with another answer, whose weight is 1 whatever that of the old answer was."""
     earlier = {
         place: weight for place, weight in example.weights.items() if place < len(example.messages)
     }
@@ -159,7 +167,7 @@ def _answered(example: Example, text: str) -> Example:
 
 
 def _whole_answers(requests: Requests) -> dict[int, str]:
-    """By the number of the question: answers that the teacher ended itself."""
+    """The answers that the teacher ended itself, by the index of the example."""
     rows = zip(requests.prompt_id, requests.ok, requests.finish_reason, requests.text, strict=True)
     return {
         int(prompt): text
@@ -168,15 +176,15 @@ def _whole_answers(requests: Requests) -> dict[int, str]:
     }
 
 
-async def _ask(
+async def _collect(
     prepared: Prepared,
     teacher: VariantConfig,
     questions: list[Question],
-    journal: Path,
-    identity: str,
+    answers: Artifact,
     run: RunDirectory,
     progress: Progress,
 ) -> None:
+    """Serves the teacher, sends it the questions, and writes the journal of its answers."""
     experiment = prepared.experiment
     plan = serve.check([served_variant(prepared, teacher, run)], experiment.serve)
     stage = Stage.model_validate(
@@ -187,24 +195,25 @@ async def _ask(
             "warmup": "0s",
         }
     )
-    asked = experiment.workload
+    measured = experiment.workload
     workload = WorkloadConfig(
         stages=(stage,),
-        api=asked.api,
-        sampling=asked.sampling,
-        deadlines=asked.deadlines,
-        transport=asked.transport,
+        api=measured.api,
+        sampling=measured.sampling,
+        deadlines=measured.deadlines,
+        transport=measured.transport,
     )
-    answers = partial(reach, workload=workload, log=progress.log)
-    hosting = serve.Hosting(plan, run.logs, progress, answers)
+    is_answering = partial(reach, workload=workload, log=progress.log)
+    hosting = serve.Hosting(plan, run.logs, progress, is_answering)
     async with hosting.round([teacher.name]) as endpoints:
         progress.stage(f"ask {teacher.name}", len(questions), "requests")
         endpoint, style = endpoints[teacher.name], teacher.prompt or PLAIN
         block = BlockPlan(
-            endpoint, stage, 1, asked.seed, questions, style, workload, identity=identity
+            endpoint, stage, 1, measured.seed, questions, style, workload, identity=answers.identity
         )
+        journal = run.path / f"{answers.name}.jsonl"
 
-        async def ask() -> None:
+        async def send() -> None:
             await run_block(block, journal, progress, asyncio.Event())
 
-        await guarded(hosting.watch, ask())
+        await guarded(hosting.watch, send())

@@ -1,4 +1,4 @@
-"""What each variant is, in a few words, and `variants.json`."""
+"""Writes `variants.json`, and describes each variant in a few words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from foundation.run.records import Kind, VariantRecord
 
 
 def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePlan) -> None:
-    """`variants.json`: what each variant is and what its server computes in, for the report."""
+    """Writes each variant's description, size and dtype, for the report."""
     dtypes = {v.name: server.dtype for server in serving.servers for v in server.variants}
     records = []
     for variant in prepared.experiment.variants:
@@ -41,7 +41,7 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
 
 
 def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
-    """The variant that differs from a quantized one in nothing else."""
+    """The variant that differs from a quantized one only in quantization, or None."""
     if variant.quantize is None:
         return None
     same = (
@@ -53,22 +53,18 @@ def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
 
 
 def kind(variant: VariantConfig) -> Kind:
-    """What a variant is, in one word."""
+    """The kind of a variant."""
     if variant.url:
         return "url"
     if variant.quantize:
         return "quantized"
-    return (
-        "adapter"
-        if variant.adapter
-        else "merged"
-        if variant.merge or variant.is_student
-        else "model"
-    )
+    if variant.adapter:
+        return "adapter"
+    return "merged" if variant.merge or variant.is_student else "model"
 
 
 def describe(variant: VariantConfig) -> str:
-    """What a variant is, in a few words."""
+    """A variant in a few words, such as "base + merged adapter, int8"."""
     if variant.url:
         return f"{variant.model} at {shown_url(variant.url)}"
     parts = ["base" if not variant.model else variant.model]

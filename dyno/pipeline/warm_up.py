@@ -1,4 +1,4 @@
-"""Short loads before any that count: warm-up, prompt lengths, and rates that others are relative to."""
+"""Short loads before the measurement: warm-up, prompt lengths, and relative rates."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from loadgen.config import Stage
 async def warmed_up(
     prepared: Prepared, names: Sequence[str], out: RunDirectory, load: BlockRunner
 ) -> Prepared:
-    """Ask every variant a few questions, and make prompts of their own for those whose server counts tokens otherwise."""
+    """Warms the variants up, and corrects prompt lengths by their servers' token counts."""
     await load.run(warm_up_blocks(prepared, names, out), "to warm up")
     for _ in range(prompt_lengths.ROUNDS):
-        found = {
-            name: each
+        corrections = {
+            name: correction
             for name in names
-            if (each := prompt_lengths.correction(prepared, name, out.warm_up(name)))
+            if (correction := prompt_lengths.measured_correction(prepared, name, out.warm_up(name)))
         }
-        if not found:
+        if not corrections:
             break
-        prepared = prompt_lengths.reworded(prepared, found, load.progress)
+        prepared = prompt_lengths.with_corrected_lengths(prepared, corrections, load.progress)
         keep_prompts(prepared, out)
         await load.run(
-            warm_up_blocks(prepared, list(found), out), "to check the lengths of prompts"
+            warm_up_blocks(prepared, list(corrections), out), "to check the lengths of prompts"
         )
     return prepared
 
@@ -44,34 +44,39 @@ async def warmed_up(
 async def at_measured_rates(
     prepared: Prepared, names: Sequence[str], out: RunDirectory, load: BlockRunner
 ) -> Prepared:
-    """Replace relative rates by what the variants that they refer to hold. All of these are up in the first round."""
+    """Replaces relative rates by measured ones. Their variants are all up in the first round."""
     experiment = prepared.experiment
-    if not (variants := relative_rates.unmeasured(experiment)):
+    if not (variants := relative_rates.reference_variants(experiment)):
         return prepared
     artifact = prepared.graph.rates
-    measured = (
-        relative_rates.read_rates(out.rates, experiment) if is_done(out.rates, artifact) else None
-    )
-    if measured is None:
-        held = {name: await _most_held(prepared, name, out, load) for name in variants}
-        measured = relative_rates.measured_from(held, experiment)
-        relative_rates.write_rates(measured, out.rates)
+    rates = None
+    if is_done(out.rates, artifact):
+        rates = relative_rates.read_rates(out.rates, experiment)
+    if rates is None:
+        highest = {name: await _highest_throughput(prepared, name, out, load) for name in variants}
+        rates = relative_rates.stage_rates(highest, experiment)
+        relative_rates.write_rates(rates, out.rates)
         mark(out.rates, artifact)
-    for label, rate in measured.items():
+    for label, rate in rates.items():
         load.progress.log(f"{label}: {rate.sentence}")
-    return replace(prepared, experiment=relative_rates.at_rates(experiment, measured))
+    return replace(prepared, experiment=relative_rates.at_rates(experiment, rates))
 
 
-async def _most_held(
+async def _highest_throughput(
     prepared: Prepared, name: str, out: RunDirectory, load: BlockRunner
-) -> relative_rates.Held:
-    """The highest throughput of a variant in short closed loops. Raises SystemFailed where it answers too little."""
+) -> relative_rates.Throughput:
+    """The highest throughput of a variant in short closed loops.
+
+    Raises SystemFailed if too few requests succeed.
+    """
     style = styles_of(prepared)[name]
     questions = questions_in(prepared.prompts, "eval", style)
     workload = prepared.experiment.workload
-    identity = prepared.graph.loops(variants_named(prepared, [name])[name]).identity
-    loops: list[relative_rates.Held] = []
-    while (concurrency := relative_rates.goes_on(loops, workload.max_in_flight)) is not None:
+    identity = prepared.graph.closed_loops(variants_named(prepared, [name])[name]).identity
+    loops: list[relative_rates.Throughput] = []
+    while (
+        concurrency := relative_rates.next_concurrency(loops, workload.max_in_flight)
+    ) is not None:
         requests = relative_rates.WAVES * concurrency
         stage = Stage.model_validate(
             {"name": "rate", "concurrency": concurrency, "requests": requests, "warmup": "0s"}
@@ -82,19 +87,19 @@ async def _most_held(
         if name in load.hosting.failed:
             raise load.hosting.failed[name]
         try:
-            held = relative_rates.throughput(_ends(journal), concurrency)
-            loops.append(relative_rates.Held(requests_per_s=held, concurrency=concurrency))
+            rate = relative_rates.throughput(_ends(journal), concurrency)
+            loops.append(relative_rates.Throughput(requests_per_s=rate, concurrency=concurrency))
         except ValueError as error:
             if not loops:
-                raise relative_rates.failed(name, f"{error}; see {journal}") from None
+                raise relative_rates.not_measurable(name, f"{error}; see {journal}") from None
             break
     return relative_rates.highest(loops)
 
 
 def _ends(journal: Path) -> NDArray[np.float64]:
-    """When the requests that succeeded ended, ns from the journal's origin."""
-    read = read_journal(journal)
-    if not isinstance(read, Journal):
+    """The ends of the requests that succeeded, in ns from the journal's origin."""
+    contents = read_journal(journal)
+    if not isinstance(contents, Journal):
         return np.empty(0)
-    ends: NDArray[np.float64] = read.requests.done_ns[read.requests.ok]
+    ends: NDArray[np.float64] = contents.requests.done_ns[contents.requests.ok]
     return np.asarray(ends[~np.isnan(ends)])

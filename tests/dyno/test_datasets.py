@@ -16,7 +16,7 @@ from dyno.experiment.from_flags.prompt_source import PromptSource
 from dyno.experiment.from_flags.target import Target
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.prepare import prepare
-from dyno.pipeline.prompt_lengths import correction, reworded
+from dyno.pipeline.prompt_lengths import measured_correction, with_corrected_lengths
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.journal import read_prompts
@@ -133,7 +133,7 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
     ]
     journal = tmp_path / "warm-up.jsonl"
     journal.write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))
-    found = correction(prepared, "url", journal)
+    found = measured_correction(prepared, "url", journal)
     if asked is None:
         assert found is None
     else:
@@ -149,7 +149,7 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
 def test_only_the_server_that_counts_otherwise_is_asked_other_words(tmp_path: Path) -> None:
     """Without a tokenizer a word counts as a token: a server that counts 5 more is asked 5 fewer."""
     prepared = prepare(made(synthetic=True, input_tokens="uniform:40:60"), tmp_path, Silent())
-    corrected = reworded(prepared, {"url": Correction(5, 1)}, Silent())
+    corrected = with_corrected_lengths(prepared, {"url": Correction(5, 1)}, Silent())
     before, after = ([p.messages["plain"] for p in each.prompts] for each in (prepared, corrected))
     assert after == before
     words = [len(prompt.messages["url"][0]["content"].split()) for prompt in corrected.prompts]

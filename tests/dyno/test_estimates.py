@@ -67,15 +67,15 @@ def test_what_was_done_is_kept_and_damage_is_passed_over(
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path))
     assert machine_speed.read_works() == []
     done = work("finetune", 1000, 10)
-    machine_speed.keep(done)
-    machine_speed.keep(work("finetune", 0, 10))  # nothing was done
+    machine_speed.record_work(done)
+    machine_speed.record_work(work("finetune", 0, 10))  # nothing was done
     with machine_speed.pace_file().open("ab") as file:
         file.write(
             b'{"kind":"finetune","dev\n'
             b'{"kind":"finetune","device":"cpu","model_bytes":1,"amount":-1,"seconds":5}\n'
         )
     small = work("server", 0.5, 0.5, model_bytes=1)
-    machine_speed.keep(small)
+    machine_speed.record_work(small)
     assert machine_speed.read_works() == [done, small]
 
 
@@ -220,10 +220,10 @@ def test_the_time_for_the_blocks_that_are_left_is_told_once_all_kinds_were_measu
     left = [("a", "s"), ("b", "s"), ("a", "s")]
     times.add("a", "s", 4.0, 10)
     times.add("a", "s", 6.0, 10)
-    assert times.news_of(left) is None  # nobody knows b yet
+    assert times.first_prediction(left) is None  # nobody knows b yet
     times.add("b", "s", 20.0, 10)
-    assert times.news_of(left) == 5.0 + 20.0 + 5.0
-    assert times.news_of(left) is None  # once
+    assert times.first_prediction(left) == 5.0 + 20.0 + 5.0
+    assert times.first_prediction(left) is None  # once
     assert times.requests == {("a", "s"): 20, ("b", "s"): 10}
 
 

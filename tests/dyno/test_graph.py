@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dyno.artifacts.artifact import changed_facts
-from dyno.artifacts.graph import Graph, Outside
+from dyno.artifacts.externals import Externals
+from dyno.artifacts.graph import Graph
 from dyno.experiment.schema import Experiment
 from finetune.config import FinetuneConfig
 from foundation.run.records import Prompt
@@ -71,7 +72,7 @@ PACKAGES = (
     "numpy",
 )
 VERSIONS = dict.fromkeys(PACKAGES, "1")
-OUTSIDE = Outside(
+EXTERNALS = Externals(
     models={
         "base": {"model.safetensors": "0" * 64, "tokenizer.json": "1" * 64, "config.json": "2" * 64}
     },
@@ -98,11 +99,11 @@ def prompts() -> list[Prompt]:
 def graph(
     experiment: Mapping[str, Any] = EXPERIMENT,
     asked: list[Prompt] | None = None,
-    outside: Outside = OUTSIDE,
+    externals: Externals = EXTERNALS,
 ) -> Graph:
     read = Experiment.model_validate(copy.deepcopy(dict(experiment)))
     wordings = {v.name: v.prompt or "plain" for v in read.variants}
-    return Graph(read, asked or prompts(), wordings, frozenset(), {}, outside)
+    return Graph(read, asked or prompts(), wordings, frozenset(), {}, externals)
 
 
 def identities(of: Graph) -> dict[str, str]:
@@ -125,7 +126,7 @@ def identities(of: Graph) -> dict[str, str]:
         "student's adapter": of.student(variants["student"]),
         "student": of.merged(variants["student"]),
         "prompts": of.prompts_file,
-        **of.measured(),
+        **of.measurements(),
     }
     return {name: artifact.identity for name, artifact in made.items() if artifact is not None}
 
@@ -288,7 +289,8 @@ def test_what_a_file_of_the_training_holds_counts_and_not_where_it_lies(
 ) -> None:
     def holding(path: str, contents: str) -> Graph:
         return graph(
-            changed("finetune", key, path), outside=replace(OUTSIDE, files={path: contents * 64})
+            changed("finetune", key, path),
+            externals=replace(EXTERNALS, files={path: contents * 64}),
         )
 
     assert stale(holding("a", "1"), holding("a", "2")) == expected
@@ -349,16 +351,16 @@ def test_a_changed_stage_makes_stale_its_own_journals(key: str) -> None:
     assert STAGE.keys() | {"name"} == Stage.model_fields.keys()
 
 
-def outside(**changes: Any) -> Graph:
-    return graph(outside=replace(OUTSIDE, **changes))
+def externals(**changes: Any) -> Graph:
+    return graph(externals=replace(EXTERNALS, **changes))
 
 
 def model_file(name: str) -> Graph:
-    return outside(models={"base": {**OUTSIDE.models["base"], name: "f" * 64}})
+    return externals(models={"base": {**EXTERNALS.models["base"], name: "f" * 64}})
 
 
 def version(name: str) -> Graph:
-    return outside(versions={**VERSIONS, name: "2"})
+    return externals(versions={**VERSIONS, name: "2"})
 
 
 def reworded(style: str, group: str) -> Graph:
@@ -377,28 +379,28 @@ CHANGES: dict[str, tuple[Callable[[], Graph], set[str]]] = {
     "the config": (lambda: model_file("config.json"), OF_BASE),
     "a file more": (lambda: model_file("chat_template.jinja"), OF_BASE),
     "an adapter's weight": (
-        lambda: outside(
+        lambda: externals(
             adapters={
-                **OUTSIDE.adapters,
+                **EXTERNALS.adapters,
                 "a/checkpoint-500": {"adapter_model.safetensors": "f" * 64},
             }
         ),
         {"theirs"} | load_of("theirs"),
     ),
     "a line to learn": (
-        lambda: outside(data={**OUTSIDE.data, "train": "f" * 64}),
+        lambda: externals(data={**EXTERNALS.data, "train": "f" * 64}),
         TRAINED | {"pruned", "answers"} | GPTQ,
     ),
     "a held-out line": (
-        lambda: outside(data={**OUTSIDE.data, "eval": "f" * 64}),
+        lambda: externals(data={**EXTERNALS.data, "eval": "f" * 64}),
         TRAINED | {"prompts"},  # what is asked of it stands in the prompts, and counts there
     ),
     "the tokens of an API's answers": (
-        lambda: outside(tokenizer={"tokenizer.json": "f" * 64}),
+        lambda: externals(tokenizer={"tokenizer.json": "f" * 64}),
         load_of("api") | TAUGHT,
     ),
-    "the API's address": (lambda: outside(addresses={"api": "f" * 64}), load_of("api") | TAUGHT),
-    "the machine": (lambda: outside(machine={"cpu": "Xeon", "cores": 2}), LOAD),
+    "the API's address": (lambda: externals(addresses={"api": "f" * 64}), load_of("api") | TAUGHT),
+    "the machine": (lambda: externals(machine={"cpu": "Xeon", "cores": 2}), LOAD),
     "dyno": (lambda: version("tunedyno"), {*OF_BASE, *LOAD, *TAUGHT}),
     "vLLM": (lambda: version("vllm"), load_of(*SERVED)),
     "torch": (lambda: version("torch"), OF_BASE),
@@ -482,15 +484,16 @@ def test_a_mix_depends_on_everybody_in_it() -> None:
     made = copy.deepcopy(EXPERIMENT)
     made["workload"]["stages"][0]["mix"] = "uniform"
     before = identities(graph(made))
-    after = identities(graph(made, outside=replace(OUTSIDE, addresses={"api": "f" * 64})))
+    after = identities(graph(made, externals=replace(EXTERNALS, addresses={"api": "f" * 64})))
     assert {n for n in before if before[n] != after[n]} == load_of(
         *SERVED, parts=("main",)
     ) | load_of("api") | TAUGHT
 
 
-def folders(*variants: dict[str, Any], outside: Outside = OUTSIDE) -> list[str]:
+def folders(*variants: dict[str, Any], externals: Externals = EXTERNALS) -> list[str]:
     made = graph(
-        {**EXPERIMENT, "variants": list(variants), "baseline": variants[0]["name"]}, outside=outside
+        {**EXPERIMENT, "variants": list(variants), "baseline": variants[0]["name"]},
+        externals=externals,
     )
     return [made.place(each) for each in made.folders]
 
@@ -505,18 +508,20 @@ def test_two_adapters_of_one_name_are_two_checkpoints() -> None:
     # Contents tell, not names: the same adapter in two places is one checkpoint.
     [_, one, two] = folders(
         *merged,
-        outside=replace(OUTSIDE, adapters={name: {"w": "a" * 64} for name in OUTSIDE.adapters}),
+        externals=replace(
+            EXTERNALS, adapters={name: {"w": "a" * 64} for name in EXTERNALS.adapters}
+        ),
     )
     assert one == two == "checkpoints/merged-checkpoint-500"
 
 
 def test_one_adapter_on_two_bases_is_two_checkpoints() -> None:
-    models = {**OUTSIDE.models, "other": {"model.safetensors": "e" * 64}}
+    models = {**EXTERNALS.models, "other": {"model.safetensors": "e" * 64}}
     merged = [
         {"name": "one", "merge": "a/checkpoint-500"},
         {"name": "two", "model": "other", "merge": "a/checkpoint-500"},
     ]
-    [_, one, two] = folders(*merged, outside=replace(OUTSIDE, models=models))
+    [_, one, two] = folders(*merged, externals=replace(EXTERNALS, models=models))
     assert one != two
 
 
@@ -531,7 +536,7 @@ def test_no_name_of_a_variant_collides(name: str) -> None:
         {"name": "ours", "merge": "finetune"},
         {"name": "small", "prune": "50%"},
     ]
-    found = folders(*several, outside=replace(OUTSIDE, adapters=adapters))
+    found = folders(*several, externals=replace(EXTERNALS, adapters=adapters))
     assert len(set(found)) == len(found) and f"checkpoints/{name}" in found
 
 
@@ -548,8 +553,10 @@ def test_a_change_is_named_once_and_by_its_key() -> None:
     ]
     assert named(version("vllm")) == ["version of vllm: was 1, is 2"]
     assert named(model_file("model.safetensors")) == ["model base: model.safetensors changed"]
-    assert named(outside(machine={"cpu": "Xeon", "cores": 2})) == ["machine.cpu: was EPYC, is Xeon"]
-    assert named(outside(data={**OUTSIDE.data, "train": "f" * 64})) == [
+    assert named(externals(machine={"cpu": "Xeon", "cores": 2})) == [
+        "machine.cpu: was EPYC, is Xeon"
+    ]
+    assert named(externals(data={**EXTERNALS.data, "train": "f" * 64})) == [
         "data.train: contents changed"
     ]
     assert named(graph(variant("int8", quantize={"method": "w4a16"}))) == [

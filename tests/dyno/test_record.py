@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.artifacts.record import Record, edited, source_of, write_record
+from dyno.artifacts.record import Record, edit_warning, source_of, write_record
 from dyno.experiment.loading import load_experiment
 from foundation.path_fields import resolved
 from foundation.run.layout import RunDirectory
@@ -38,10 +38,10 @@ def test_an_edit_is_said_where_it_changes_what_is_asked(
     run.path.mkdir()
     file.write_text(FILE)
     experiment = resolved(load_experiment(file), tmp_path)
-    assert edited(run, experiment) is None  # nobody knows where the run came from
+    assert edit_warning(run, experiment) is None  # nobody knows where the run came from
     write_record(run, Record(source=source_of(file)))
     file.unlink() if text is None else file.write_text(text)
-    said = edited(run, experiment)
+    said = edit_warning(run, experiment)
     if says is None:
         assert said is None
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace as replace_fields
 
-from dyno.artifacts.graph import Outside
+from dyno.artifacts.externals import Externals
 from dyno.artifacts.resume import (
     changes,
     keep_prompts,
@@ -28,7 +28,7 @@ from foundation.run.records import Prompt
 from loadgen.config import WorkloadConfig
 from loadgen.prompts.exact_length import Correction
 
-OUTSIDE = Outside(models={"base": {"model.safetensors": "a" * 64}}, data={"train": "b" * 64})
+EXTERNALS = Externals(models={"base": {"model.safetensors": "a" * 64}}, data={"train": "b" * 64})
 
 
 def prepared(folder: Path, rank: int = 16, *more: dict[str, Any]) -> Prepared:
@@ -41,7 +41,7 @@ def prepared(folder: Path, rank: int = 16, *more: dict[str, Any]) -> Prepared:
         }
     )  # fmt: skip
     model = ModelRef("base", None, folder / "base")
-    return Prepared(experiment, folder, {"base": model}, [], [], [], None, {}, OUTSIDE)
+    return Prepared(experiment, folder, {"base": model}, [], [], [], None, {}, EXTERNALS)
 
 
 def make(of: Prepared, run: RunDirectory, weights: bytes) -> None:
@@ -52,7 +52,7 @@ def make(of: Prepared, run: RunDirectory, weights: bytes) -> None:
 
 
 def measure(of: Prepared, run: RunDirectory) -> None:
-    for folder, artifact in of.graph.measured().items():
+    for folder, artifact in of.graph.measurements().items():
         file = run.path / folder / "block-01.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
         header = {
@@ -150,8 +150,8 @@ def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: 
         corrections={"base": Correction(extra=1.0)},
     )
     keep_prompts(known, run)
-    held = {"base": relative_rates.Held(requests_per_s=10.0, concurrency=4)}
-    relative_rates.write_rates(relative_rates.measured_from(held, of.experiment), run.rates)
+    held = {"base": relative_rates.Throughput(requests_per_s=10.0, concurrency=4)}
+    relative_rates.write_rates(relative_rates.stage_rates(held, of.experiment), run.rates)
     mark(run.rates, known.graph.rates)
 
     again = with_earlier_measurements(of, run)
@@ -161,8 +161,8 @@ def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: 
         and again.corrections == known.corrections
     )
     assert (
-        again.graph.measured()["load/base/s"].identity
-        != of.graph.measured()["load/base/s"].identity
+        again.graph.measurements()["load/base/s"].identity
+        != of.graph.measurements()["load/base/s"].identity
     )
     assert changes(again, run) == []
     reconcile(again, run, Silent())

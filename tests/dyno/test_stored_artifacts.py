@@ -11,13 +11,13 @@ import pytest
 
 from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.stored import (
+    finish_move,
     is_done,
     making,
     mark,
     read_mark,
     set_aside,
     state_of,
-    take_its_place,
 )
 from foundation.run.layout import RunDirectory
 
@@ -138,9 +138,9 @@ def test_what_was_finished_and_not_renamed_is_not_made_again(tmp_path: Path, beg
     folder.rename(partial)
     if begun:
         (partial / "begun.json").write_text(json.dumps({"identity": ADAPTER.identity}))
-    take_its_place(run, "adapters/finetune", OTHER)
+    finish_move(run, "adapters/finetune", OTHER)
     assert state_of(folder, ADAPTER) == "missing"
-    take_its_place(run, "adapters/finetune", ADAPTER)
+    finish_move(run, "adapters/finetune", ADAPTER)
     assert state_of(folder, ADAPTER) == "done" and not (folder / "begun.json").exists()
 
 

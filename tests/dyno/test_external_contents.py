@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from dyno.artifacts.outside import examples_sha256, look
+from dyno.artifacts.external_contents import examples_sha256, read_externals
 from dyno.experiment.schema import Experiment
 from foundation.data.examples import Example, read_examples
 
@@ -26,7 +26,7 @@ def test_options_that_are_files_and_one_that_is_a_long_text(tmp_path: Path) -> N
             "workload": {"stages": [{"concurrency": 1, "requests": 1}]},
         }
     )  # fmt: skip
-    assert look(experiment, {}, {}, {}, None).files == {
+    assert read_externals(experiment, {}, {}, {}, None).files == {
         str(template): hashlib.sha256(b"{{ messages }}").hexdigest()
     }
 

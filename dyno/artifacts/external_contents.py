@@ -1,4 +1,4 @@
-"""What an experiment rests on, looked at: contents of models, adapters and data, versions, the machine."""
+"""Reads the externals of an experiment: hashes of models, adapters and data, versions, hardware."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from dyno.artifacts.graph import Files, Outside
+from dyno.artifacts.externals import Externals, Files
 from dyno.experiment.endpoints import endpoint_of
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.environment import hardware, versions
@@ -18,31 +18,32 @@ from foundation.files.content_hash import file_sha256, folder_contents, identity
 from foundation.models.model import ModelRef
 from foundation.path_fields import path_exists
 
-# Of the hardware, what times depend on. Another kernel or more free memory is no other machine.
+# The hardware that times depend on. Another kernel or more free memory is no other machine.
 _MACHINE = ("cpu", "cores", "instruction_sets", "accelerators")
 # The files of a model folder that decide how text becomes tokens.
 _TOKENIZER = ("tokenizer", "chat_template", "vocab", "merges", "special_tokens", "added_tokens")
-_rows = msgspec.json.Encoder(order="deterministic")
+_row_encoder = msgspec.json.Encoder(order="deterministic")
 
 
-def look(
+def read_externals(
     experiment: Experiment,
     models: Mapping[str, ModelRef],
     adapters: Mapping[str, Path],
     data: Mapping[str, Sequence[Example]],
     tokenizer: Path | None,
-) -> Outside:
-    """Everything at hand. A model that is not on this machine has no contents, and is known by its name."""
+) -> Externals:
+    """The externals of an experiment on this machine.
+
+    `models` and `adapters`: by their names in the experiment. `data`: "train" and "eval".
+    `tokenizer`: the model folder that counts tokens. A model that is not on this machine has no
+    contents.
+    """
     workload = experiment.workload
     hashes = {name: examples_sha256(examples) for name, examples in data.items() if examples}
     if (dataset := workload.dataset) is not None and (source := dataset.trace or dataset.sharegpt):
         hashes["dataset"] = file_sha256(source.file)
-    named = [stage.trace.file for stage in workload.stages if stage.trace]
-    options = [Path(value) for value in experiment.serve.engine.values() if isinstance(value, str)]
-    named += [file for file in options if path_exists(file) and file.is_file()]
-    named += experiment.finetune.files.values() if experiment.finetune else ()
     machine: dict[str, object] = {**hardware()}
-    return Outside(
+    return Externals(
         models={
             name: folder_contents(model.path)
             for name, model in models.items()
@@ -50,35 +51,45 @@ def look(
         },
         adapters={name: folder_contents(folder) for name, folder in adapters.items()},
         data=hashes,
-        files={str(place): _contents(place) for place in named if place.exists()},
+        files={str(path): _sha256(path) for path in _paths_in(experiment) if path.exists()},
         addresses={
             v.name: hashlib.sha256(endpoint_of(v, workload.api).base_url.encode()).hexdigest()
             for v in experiment.variants
             if v.url
         },
-        tokenizer=_words(tokenizer) if tokenizer else {},
+        tokenizer=_tokenizer_files(tokenizer) if tokenizer else {},
         versions=versions(),
         machine={name: machine[name] for name in _MACHINE},
     )
 
 
 def examples_sha256(examples: Iterable[Example]) -> str:
-    """Of what examples say, wherever they stand."""
+    """A hash of the examples' contents, regardless of their files and lines."""
     digest = hashlib.sha256()
     for example in examples:
-        # Weights are kept by place, and only text keys have an order.
+        # Weights are keyed by index, and the encoder sorts only text keys.
         row = msgspec.to_builtins(
             replace(example, file=Path(), line=0), str_keys=True, enc_hook=str
         )
-        digest.update(_rows.encode(row) + b"\n")
+        digest.update(_row_encoder.encode(row) + b"\n")
     return digest.hexdigest()
 
 
-def _contents(place: Path) -> str:
-    return identity_of(folder_contents(place)) if place.is_dir() else file_sha256(place)
+def _paths_in(experiment: Experiment) -> list[Path]:
+    """The files and folders that stages, vLLM's options and the section finetune name."""
+    options = [Path(value) for value in experiment.serve.engine.values() if isinstance(value, str)]
+    return [
+        *(stage.trace.file for stage in experiment.workload.stages if stage.trace),
+        *(path for path in options if path_exists(path) and path.is_file()),
+        *(experiment.finetune.files.values() if experiment.finetune else ()),
+    ]
 
 
-def _words(folder: Path) -> Files:
+def _sha256(path: Path) -> str:
+    return identity_of(folder_contents(path)) if path.is_dir() else file_sha256(path)
+
+
+def _tokenizer_files(folder: Path) -> Files:
     return {
         name: digest
         for name, digest in folder_contents(folder).items()
