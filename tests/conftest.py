@@ -29,4 +29,4 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first, so that one worker has it while the other does the rest."""
-    items.sort(key=lambda item: item.path.name != "test_ring.py")
+    items.sort(key=lambda item: item.path.name != "test_whole_pipeline.py")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.test_ring import write_experiment
+from tests.test_whole_pipeline import write_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,1 +1,1 @@
-"""What is checked of models before anything slow starts."""
+"""Checks of models and chat templates before anything slow starts."""

@@ -1,1 +1,1 @@
-"""How long each stage will take, from what this machine did before."""
+"""Estimates of the time of each stage, from earlier stages on this machine."""

@@ -111,7 +111,7 @@ _REFERENCE = re.compile(r"\$\{(\w+)\}")
 _OPEN, _SHUT = "\ue000", "\ue001"
 
 
-def read_yaml(text: str) -> Any:
+def read_yaml(text: str) -> object:
     """The value of a YAML text. `${NAME}` is a word like any other, as in `{api-key: ${KEY}}`.
 
     Raises yaml.YAMLError.
@@ -130,7 +130,7 @@ def _guarded(text: str) -> str:
     return _REFERENCE.sub(rf"${_OPEN}\1{_SHUT}", text)
 
 
-def _with_braces(value: Any) -> Any:
+def _with_braces(value: object) -> object:
     if isinstance(value, str):
         return value.replace(_OPEN, "{").replace(_SHUT, "}")
     if isinstance(value, dict):

@@ -49,7 +49,7 @@ def folder(tmp_path: Path, model: Path) -> Path:
 
 
 def refusal(folder: Path, text: str = GOOD) -> str:
-    """The message that the whole ring is refused with; nothing was trained, written or started."""
+    """The message that the whole pipeline is refused with; nothing was trained, written or started."""
     (folder / "experiment.yaml").write_text(text)
     run = new_run(folder / "runs", "trial")
     with pytest.raises(BadInput) as error:

@@ -87,7 +87,7 @@ def test_a_clear_error_stays_clear(tmp_path: Path) -> None:
 def test_a_fault_names_its_kind_and_carries_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(SystemFailed, match="breaks: ZeroDivisionError: by zero") as error:
         isolated(breaks, progress=Told(), log=tmp_path / "log")
-    assert "test_isolate.py" in error.value.detail
+    assert "test_own_process.py" in error.value.detail
 
 
 def test_a_killed_process_is_told_with_its_last_words(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline import relative_rates
-from dyno.pipeline.relative_rates import Held
+from dyno.pipeline.relative_rates import Throughput
 from foundation.errors import BadInput
 
 EXPERIMENT = """\
@@ -56,8 +56,8 @@ def test_throughput_needs_every_wave() -> None:
 
 
 def test_concurrency_doubles_until_it_adds_too_little() -> None:
-    def held(*each: float) -> list[Held]:
-        return [Held(requests_per_s=x, concurrency=4 * 2**i) for i, x in enumerate(each)]
+    def held(*each: float) -> list[Throughput]:
+        return [Throughput(requests_per_s=x, concurrency=4 * 2**i) for i, x in enumerate(each)]
 
     assert relative_rates.next_concurrency([], 64) == 4
     assert relative_rates.next_concurrency([], 2) == 2
@@ -65,7 +65,9 @@ def test_concurrency_doubles_until_it_adds_too_little() -> None:
     assert relative_rates.next_concurrency(held(5.0, 9.0), 64) == 16
     assert relative_rates.next_concurrency(held(5.0, 5.4), 64) is None
     assert relative_rates.next_concurrency(held(5.0, 9.0), 15) is None
-    assert relative_rates.highest(held(5.0, 9.0, 8.5)) == Held(requests_per_s=9.0, concurrency=8)
+    assert relative_rates.highest(held(5.0, 9.0, 8.5)) == Throughput(
+        requests_per_s=9.0, concurrency=8
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +142,9 @@ def test_a_run_offers_the_share_that_was_measured(tmp_path: Path, url: str) -> N
 
 def test_a_stored_rate_that_can_not_be_is_refused(tmp_path: Path) -> None:
     loaded, file = load_experiment(experiment(tmp_path)), tmp_path / "rates.json"
-    kept = relative_rates.stage_rates({"fast": Held(requests_per_s=80.0, concurrency=4)}, loaded)
+    kept = relative_rates.stage_rates(
+        {"fast": Throughput(requests_per_s=80.0, concurrency=4)}, loaded
+    )
     relative_rates.write_rates(kept, file)
     assert relative_rates.read_rates(file, loaded) == kept
     file.write_text(file.read_text().replace('"rate": 20.0', '"rate": -20.0'))
