@@ -129,7 +129,7 @@ def test_a_signal_to_dyno_ends_the_stage_too(tmp_path: Path, number: int) -> Non
         "from pathlib import Path\n"
         "from dyno.terminal.signals import end_as_ctrl_c\n"
         "from dyno.own_process import isolated\n"
-        "from tests.dyno.test_isolate import Told, never_ends\n"
+        "from tests.dyno.test_own_process import Told, never_ends\n"
         "class Prints(Told):\n"
         "    def log(self, line): print(line, flush=True)\n"
         "if __name__ == '__main__':\n"
