@@ -8,7 +8,12 @@ from pathlib import Path
 from dyno.commands.run import RunOutput, run_experiment
 from dyno.experiment.from_flags.load_shape import BLOCKS, planned_load
 from dyno.experiment.from_flags.target import Target, model_or_target
-from dyno.experiment.from_flags.values import check_counts, checked_experiment, deadlines
+from dyno.experiment.from_flags.values import (
+    check_counts,
+    checked_experiment,
+    deadlines,
+    sampling,
+)
 from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
 
@@ -52,25 +57,12 @@ def baseline_experiment(subject: str | Target, requests: BaselineRequests, name:
             f"--blocks: {blocks} blocks need {blocks} requests, "
             f"and --requests says {requests.requests}"
         )
-    per_block, one_more_in = divmod(requests.requests, blocks)
-    sampling: dict[str, int | float] = {"max_tokens": requests.output_tokens}
-    if requests.seed is not None:
-        sampling["seed"] = requests.seed
-    if requests.temperature is not None:
-        sampling["temperature"] = requests.temperature
     variant: dict[str, object]
     if isinstance(subject, Target):
         api, model = subject.effective_api(), subject.model
         variant = subject.variant("baseline", {})
     else:
         api, model, variant = "chat", subject, {"name": "baseline"}
-    stage = {
-        "name": "one-at-a-time",
-        "concurrency": 1,
-        "requests": per_block,
-        "one_more_in": one_more_in,
-        "warmup": "0s",
-    }
     return checked_experiment(
         {
             "name": name,
@@ -82,10 +74,22 @@ def baseline_experiment(subject: str | Target, requests: BaselineRequests, name:
             "serve": {"engine": {"enable-prefix-caching": False}},
             "workload": {
                 "api": api,
-                "stages": [stage],
+                "stages": [_stage(requests.requests, blocks)],
                 "blocks": blocks,
-                "sampling": sampling,
+                "sampling": sampling(requests.output_tokens, requests.seed, requests.temperature),
                 **deadlines(requests.timeout),
             },
         }
     )
+
+
+def _stage(requests: int, blocks: int) -> dict[str, object]:
+    """The stage that sends `requests` in all blocks together, one at a time."""
+    per_block, one_more_in = divmod(requests, blocks)
+    return {
+        "name": "one-at-a-time",
+        "concurrency": 1,
+        "requests": per_block,
+        "one_more_in": one_more_in,
+        "warmup": "0s",
+    }

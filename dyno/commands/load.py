@@ -8,7 +8,7 @@ from dyno.commands.run import RunOutput, run_experiment
 from dyno.experiment.from_flags.load_shape import LoadShape, planned_load
 from dyno.experiment.from_flags.prompt_source import PromptSource
 from dyno.experiment.from_flags.target import Target
-from dyno.experiment.from_flags.values import checked_experiment, deadlines, objective
+from dyno.experiment.from_flags.values import checked_experiment, deadlines, objective, sampling
 from dyno.experiment.schema import Experiment
 
 __all__ = ["LoadShape", "PromptSource", "Target", "load_experiment_for", "load_url"]
@@ -32,13 +32,7 @@ def load_experiment_for(
     """
     source.check()
     shape.check(source.recording)
-    sampling: dict[str, str | int | float] = {}
-    if not source.synthetic:
-        sampling["max_tokens"] = source.output_tokens
-    if shape.seed is not None:
-        sampling["seed"] = shape.seed
-    if shape.temperature is not None:
-        sampling["temperature"] = shape.temperature
+    max_tokens = None if source.synthetic else source.output_tokens
     extra = {"ignore_eos": True} if shape.ignore_eos else {}
     return checked_experiment(
         {
@@ -53,7 +47,7 @@ def load_experiment_for(
                 "tokenizer": shape.tokenizer,
                 "stages": shape.stages(source.recording),
                 "blocks": shape.block_count(source.recording),
-                "sampling": sampling,
+                "sampling": sampling(max_tokens, shape.seed, shape.temperature),
                 **({"seed": shape.seed} if shape.seed is not None else {}),
                 **({"warmup": shape.warmup} if shape.warmup is not None else {}),
                 **deadlines(shape.timeout),

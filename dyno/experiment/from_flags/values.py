@@ -56,6 +56,14 @@ def deadlines(timeout: str | None) -> dict[str, dict[str, str]]:
     return {"deadlines": {"connect": connect, "first": timeout, "stall": timeout, "total": timeout}}
 
 
+def sampling(
+    max_tokens: int | str | None, seed: int | None, temperature: float | None
+) -> dict[str, int | str | float]:
+    """`workload.sampling` with those of the settings that are given."""
+    settings = {"max_tokens": max_tokens, "seed": seed, "temperature": temperature}
+    return {key: value for key, value in settings.items() if value is not None}
+
+
 def objective(text: str) -> tuple[str, str]:
     """Metric and limit of a text such as "latency_p95=400ms". Raises BadInput."""
     metric, equals, limit = text.partition("=")
