@@ -39,7 +39,6 @@ from results.measures.quality import score, with_labels
 COLLECT_CONCURRENCY = 8
 
 
-
 def make_adapter(
     prepared: Prepared,
     run: RunDirectory,
