@@ -1,4 +1,4 @@
-"""The sections `slo`, `quality`, `budget`, `plan` and `resolution` of `experiment.yaml`: what is asked of a variant."""
+"""The sections `slo`, `quality`, `budget`, `plan` and `resolution` of `experiment.yaml`."""
 
 from __future__ import annotations
 
@@ -59,13 +59,18 @@ class Limit:
     relative: float | None = None
 
 
+def is_relative(text: str) -> bool:
+    """Whether a limit is written relative to the baseline: "1.1x", "+5%", "-5%"."""
+    return text.endswith("x") or text[:1] in ("+", "-")
+
+
 def parse_limit(metric: str, value: object) -> Limit:
     """`"400ms"`, `"0.1%"` and `"5/s"` are absolute, `"1.1x"` and `"-5%"` relative to the baseline.
 
     Raises ValueError.
     """
     text = str(value).strip()
-    if text.endswith("x") or text[:1] in ("+", "-"):
+    if is_relative(text):
         return Limit(text, relative=parse_factor(text))
     if RECORDS[metric].kind == "share":
         return Limit(text, absolute=parse_share(value))
@@ -84,7 +89,8 @@ def parse_limit(metric: str, value: object) -> Limit:
         seconds = 0.0
     if not seconds:
         raise ValueError(
-            f"write a duration such as 400ms, above zero, or a limit relative to the baseline such as 1.1x or +5%, not {value!r}"
+            "write a duration such as 400ms, above zero, or a limit relative to the baseline "
+            f"such as 1.1x or +5%, not {value!r}"
         )
     return Limit(text, absolute=seconds * 1e3)
 
@@ -109,10 +115,14 @@ def _slo(value: object) -> dict[str, Limit]:
 
 
 class Slo(RootModel[Annotated[dict[str, Any], BeforeValidator(_slo)]]):
-    """Metric name to `Limit`. Names are `SLO_METRICS`: latency_p95, ttft_p95, tpot_p95, error_rate, ..."""
+    """Metric name to `Limit`.
+
+    Names are `SLO_METRICS`: latency_p95, ttft_p95, tpot_p95, error_rate, ...
+    """
 
     @property
     def limits(self) -> dict[str, Limit]:
+        """The limits by metric."""
         return self.root
 
     @model_serializer
@@ -123,8 +133,8 @@ class Slo(RootModel[Annotated[dict[str, Any], BeforeValidator(_slo)]]):
 class Scoring(Section):
     """How an answer is scored against its reference.
 
-    `labels` are the allowed answers of `choice`; `pattern` is regex's; `tolerance` is how far a `number` may be off: an amount
-    ("0.01"), or a share of the reference ("1%").
+    `labels` are the allowed answers of `choice`; `pattern` is regex's; `tolerance` is how far a
+    `number` may be off: an amount ("0.01"), or a share of the reference ("1%").
     """
 
     scorer: Scorer = "exact_match"
@@ -141,7 +151,8 @@ class Scoring(Section):
                 raise ValueError(f"{label!r} is no label; write a word")
             if plain in first:
                 raise ValueError(
-                    f"{first[plain]!r} and {label!r} are one label to the scorer; leave one of them out"
+                    f"{first[plain]!r} and {label!r} are one label to the scorer; leave one of "
+                    "them out"
                 )
             first[plain] = label
         return labels
@@ -180,7 +191,10 @@ class Probe(Scoring):
 
 
 class QualityConfig(Scoring):
-    """The scorer of the timed answers, and the floor: at least `min`, and at most `max_drop` under the baseline."""
+    """The scorer of the timed answers, their least score, and the most they may lose.
+
+    `max_drop` is against the baseline.
+    """
 
     min: Share | None = None
     max_drop: Share | None = None
@@ -188,9 +202,10 @@ class QualityConfig(Scoring):
 
 
 class Price(Section):
-    """Self-hosted (`accelerator_hour` per accelerator, `accelerators` per replica) or metered (per token, or per million).
+    """The price of a self-hosted accelerator (`accelerator_hour`) or of metered tokens.
 
-    With both, requests are priced by their tokens, and the replicas of the capacity plan by the hour.
+    `accelerators` are those of one replica. With both prices, requests are priced by their tokens,
+    and the replicas of the capacity plan by the hour.
     """
 
     accelerator_hour: Dollars | None = None
@@ -205,7 +220,8 @@ class Price(Section):
         metered = [p for p in (self.input_price, self.output_price) if p is not None]
         if self.accelerator_hour is None and not metered:
             raise ValueError(
-                "write accelerator_hour (self-hosted), or input_per_million and output_per_million (metered)"
+                "write accelerator_hour (self-hosted), or input_per_million and "
+                "output_per_million (metered)"
             )
         for side in ("input", "output"):
             if (
@@ -231,9 +247,11 @@ def _per_token(token: float | None, million: float | None) -> float | None:
 
 
 class BudgetConfig(Section):
-    """What it may cost. `max_increase` bounds the cost per request against the baseline's (20%: no more than 1.2 times).
+    """What it may cost.
 
-    `tuning` is what the fine-tuning cost, for the break-even; left out, it is the time it took at `accelerator_hour`.
+    `max_increase` bounds the cost per request against the baseline's (20%: no more than 1.2 times).
+    `tuning` is what the fine-tuning cost, for the break-even; left out, it is the time it took at
+    `accelerator_hour`.
     """
 
     price: Price
@@ -250,7 +268,10 @@ class BudgetConfig(Section):
 
 
 class PlanConfig(Section):
-    """The traffic to plan for: `peak_rate` requests/s, `headroom` kept free on every replica, `spare` replicas beyond need."""
+    """The traffic to plan for: `peak_rate` in requests/s.
+
+    `headroom` is the share of every replica that is kept free, `spare` the replicas beyond need.
+    """
 
     peak_rate: Rate
     headroom: Share = 0.2
@@ -267,10 +288,10 @@ class PlanConfig(Section):
 
 
 class ResolutionConfig(Section):
-    """How small a change of `metric` against the baseline is to be seen, with the probability `power`: "3%" means `change: 3%`.
+    """The `change` of `metric` that the comparison should show with probability `power`.
 
-    The first `pilot` blocks of the judged stage tell how many that takes; they count, and blocks are added as far as `max_time`
-    of load goes.
+    "3%" means `change: 3%`. The first `pilot` blocks of the judged stage show how much blocks
+    differ; they count. Blocks are added until `max_time` seconds of load.
     """
 
     change: Change = Field(gt=0)

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunInputs:
-    """A run and its questions. The verdict is made on `judged_stage`, against the variant named `baseline`.
+    """A run and its questions.
 
-    `run` holds `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and `prompts.jsonl`.
-    `looks` is how often a growing run is judged at most (once a block, where blocks are added until it is decided): the 5 % of
-    either error are shared among the looks, so that peeking does not add to them. `stages` are named in the order they are shown.
-    `notes`: what a reader should know of how the run was set up.
-    `failed` says, by variant, why its server did not live to the end of the run: nothing is decided on such a variant.
-    `uneven` says, by stage, why its requests do not arrive at one rate, so that its mean rate is nobody's capacity.
+    The verdict is made on `judged_stage`, against the variant named `baseline`. `run` holds
+    `load/VARIANT/STAGE/block-NN.jsonl`, `load/VARIANT/probe-NAME/block-01.jsonl` and
+    `prompts.jsonl`. `looks` is how often a growing run is judged at most (once a block, where
+    blocks are added until it is decided): the 5 % of either error are shared among the looks, so
+    that peeking does not add to them. `stages` are named in the order they are shown. `notes`: what
+    a reader should know of how the run was set up. `failed` says, by variant, why its server did
+    not live to the end of the run: nothing is decided on such a variant. `uneven` says, by stage,
+    why its requests do not arrive at one rate, so that its mean rate is nobody's capacity.
     """
 
     name: str

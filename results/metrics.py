@@ -29,12 +29,11 @@ class MetricRecord:
     """One metric.
 
     `kind`: "time" is in ms, "tokens" of a request, "rate" per second of the steady windows, "share"
-    a counted share of the requests, "score" from 0 to 1 by prompt, "cost" in dollars.
-    `family` is what the metric is a `statistic` of: "latency" for latency_p95. A metric that is no
-    statistic is its own family. `of`: each value of a time or number of tokens is of a request that succeeded, of a chunk or
-    token, or of a request whose failure counts as infinite.
-    `places`: "compared" between two runs where one of them has it, "always compared" even where
-    neither has.
+    a counted share of the requests, "score" from 0 to 1 by prompt, "cost" in dollars. `family` is
+    what the metric is a `statistic` of: "latency" for latency_p95. A metric that is no statistic is
+    its own family. `of`: each value of a time or number of tokens is of a request that succeeded,
+    of a chunk or token, or of a request whose failure counts as infinite. `places`: "compared"
+    between two runs where one of them has it, "always compared" even where neither has.
     """
 
     key: str
@@ -139,7 +138,7 @@ _LATENCY = "last chunk - scheduled time"
 _TTFT = "first chunk - scheduled time"
 
 
-def _records() -> Iterator[MetricRecord]:
+def _scores() -> Iterator[MetricRecord]:
     yield from _metric(
         "quality", "quality", "share", "mean score of the prompts; a failed request scores 0",
         "score", "table", "headline", up=True,
@@ -149,6 +148,9 @@ def _records() -> Iterator[MetricRecord]:
         "pairs of answers to one prompt that are the same, normalised; mean of the prompts",
         "score", up=True,
     )  # fmt: skip
+
+
+def _times() -> Iterator[MetricRecord]:
     yield from _time(
         "latency", "latency", _LATENCY, slo="all", table="p50 p95", headline="p50 p95",
         noise="mean p50 p95", compared="p95", always_compared="p50",
@@ -176,6 +178,9 @@ def _records() -> Iterator[MetricRecord]:
     )  # fmt: skip
     yield from _adjusted("latency", "latency", _LATENCY)
     yield from _adjusted("ttft", "TTFT", _TTFT)
+
+
+def _rates() -> Iterator[MetricRecord]:
     yield from _metric(
         "requests_per_s", "throughput", "requests/s", f"requests {_INSIDE}",
         "rate", "table", "slo", "noise", "always compared", up=True,
@@ -193,13 +198,18 @@ def _records() -> Iterator[MetricRecord]:
         "sessions that began inside the steady window, over its length", "rate", up=True,
     )  # fmt: skip
     yield from _metric(
-        "goodput", "goodput", "requests/s", f"requests that kept the limits on times of the SLO, {_PER_WINDOW}",
+        "goodput", "goodput", "requests/s", (
+            f"requests that kept the limits on times of the SLO, {_PER_WINDOW}"
+        ),
         "rate", "slo", up=True,
     )  # fmt: skip
     yield from _metric(
         "achieved_rate", "achieved rate", "requests/s", f"requests sent, {_PER_WINDOW}",
         "rate", up=True,
     )  # fmt: skip
+
+
+def _tokens_and_cache() -> Iterator[MetricRecord]:
     yield from _tokens("input_tokens", table="mean", compared="mean")
     yield from _tokens("output_tokens", table="mean", compared="mean")
     yield from _tokens("total_tokens", table="mean", headline="mean")
@@ -213,6 +223,9 @@ def _records() -> Iterator[MetricRecord]:
         f"input tokens shared with earlier prompts by intent, {_COUNTED}",
         "other", "table", up=True,
     )  # fmt: skip
+
+
+def _costs() -> Iterator[MetricRecord]:
     yield from _metric("cost_per_request", "cost per request", "$", _COST, "cost")
     yield from _metric(
         "cost_per_1000", "cost per 1,000 requests", "$", "1,000 x cost per request",
@@ -234,6 +247,9 @@ def _records() -> Iterator[MetricRecord]:
         "cost_per_month", "cost per month", "$", "cost per request x requests per month",
         "cost", "table",
     )  # fmt: skip
+
+
+def _shares() -> Iterator[MetricRecord]:
     yield from _metric(
         "error_rate", "error rate", "share", "requests that failed, of all in the window",
         "share", "table", "slo", "always compared",
@@ -251,6 +267,9 @@ def _records() -> Iterator[MetricRecord]:
         "slo_attainment", "SLO attainment", "share",
         "requests that kept the limits on times of the SLO, of all in the window", "share", up=True,
     )  # fmt: skip
+
+
+def _others() -> Iterator[MetricRecord]:
     yield from _metric(
         "in_flight", "in flight", "requests",
         "requests under way, averaged over the steady window", "other",
@@ -270,7 +289,8 @@ def _records() -> Iterator[MetricRecord]:
     )
 
 
-RECORDS: dict[str, MetricRecord] = {record.key: record for record in _records()}
+_GROUPS = (_scores, _times, _rates, _tokens_and_cache, _costs, _shares, _others)
+RECORDS = {record.key: record for group in _GROUPS for record in group()}
 METRICS = {
     key: Metric(record.label, record.unit, record.definition, record.better)
     for key, record in RECORDS.items()
@@ -279,7 +299,7 @@ METRICS = {
 
 
 def keys(place: Place, *kinds: Kind) -> tuple[str, ...]:
-    """The metrics of a place in the order of the table; only those of `kinds` where any is named."""
+    """The metrics of a place in the order of the table, of the `kinds` that are named."""
     return tuple(
         key
         for key, record in RECORDS.items()

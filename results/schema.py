@@ -1,7 +1,4 @@
-"""The JSON Schemas of what the room writes, kept in `results/schemas/` so that a change of shape is seen.
-
-`python -m results.schema` writes them anew after a change that is meant.
-"""
+"""Writes the JSON Schemas of the results into `results/schemas/`, so that a change is seen."""
 
 from __future__ import annotations
 
@@ -39,6 +36,7 @@ def schema_text(document: str) -> str:
 
 
 def write_schemas(folder: Path = FOLDER) -> None:
+    """Writes the schema of every document into `folder`."""
     folder.mkdir(exist_ok=True)
     for document in DOCUMENTS:
         (folder / f"{document}.json").write_text(schema_text(document), encoding="utf-8")

@@ -1,6 +1,7 @@
-"""The schema of `summary.json`, `verdict.json` and `plan.json`: what a report shows and another tool reads.
+"""The schema of `summary.json`, `verdict.json` and `plan.json`.
 
-A number that can't be had is None with a `reason`, never zero. Shares are 0 to 1, money is dollars, times are in the unit named.
+A number that can't be had is None with a `reason`, never zero. Shares are 0 to 1, money is dollars,
+times are in the unit named.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Outcome = Literal["holds", "fails", "unsettled"]
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """A value with its 95 % two-sided confidence interval and the number of observations behind it."""
+    """A value, its 95 % two-sided confidence interval, and the number of observations."""
 
     value: float | None
     low: float | None = None
@@ -26,7 +27,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """A metric's name, unit ("ms", "requests/s", "tokens", "$", "share", "bytes", ...), definition, and which way is better."""
+    """A metric's label, unit, definition, and which way is better.
+
+    Units: "ms", "requests/s", "tokens", "$", "share", "bytes", ...
+    """
 
     label: str
     unit: str
@@ -42,10 +46,12 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant less the baseline. `relative` is the difference over the baseline's value (0.5: half as much again).
+    """A variant less the baseline.
 
-    `p` is the two-sided p-value of no difference; `differs` says whether that is shown at 5 % for all variants together (Holm).
-    `bootstrap` is the interval of `absolute` by resampling blocks or prompts, beside that of theory. None where there is none.
+    `relative` is the difference over the baseline's value (0.5: half as much again). `p` is the
+    two-sided p-value of no difference; `differs` says whether that is shown at 5 % for all variants
+    together (Holm). `bootstrap` is the interval of `absolute` by resampling blocks or prompts,
+    beside that of theory. None where there is none.
     """
 
     absolute: Estimate
@@ -56,7 +62,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
-    """Why mean latency changed against the baseline, in ms (metrics.md). The three parts and `residual` add up to `latency`."""
+    """Why mean latency changed against the baseline, in ms (metrics.md).
+
+    The three parts and `residual` add up to `latency`.
+    """
 
     latency: Estimate
     prefill_and_queueing: Estimate
@@ -66,9 +75,10 @@ class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class More(msgspec.Struct, frozen=True, kw_only=True):
-    """How much data in all would settle an objective (or lift a percentile over its floor, so that it can be judged).
+    """The data in all that would settle an objective, or lift a percentile over its floor.
 
-    `total` is None where it takes over twenty times what there is: the value is that near its limit.
+    `total` is None where it takes over twenty times what there is: the value is that near its
+    limit.
     """
 
     unit: Literal["blocks", "requests", "prompts"]
@@ -77,11 +87,12 @@ class More(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """What an objective is decided on: the value, the limit in its unit, and one-sided bounds on either side.
+    """What an objective is decided on: value, limit in its unit, and one-sided bounds.
 
-    The value is no worse than `pessimistic` at 95 %; it is no better than `optimistic` at 95 % for all objectives of the variant
-    together. None where the data can't bound that side; `reason` says why nothing can be decided, `more` what data would settle
-    it, None where nothing is known of that.
+    The value is no worse than `pessimistic` at 95 %; it is no better than `optimistic` at 95 % for
+    all objectives of the variant together. None where the data can't bound that side; `reason` says
+    why nothing can be decided, `more` what data would settle it, None where nothing is known of
+    that.
     """
 
     value: Estimate
@@ -93,22 +104,27 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the load generator may be believed. INVALID: nothing is decided on these numbers. Each reason names its level."""
+    """Whether the load generator may be believed.
+
+    INVALID: nothing is decided on these numbers. Each reason names its level.
+    """
 
     level: Literal["VALID", "SUSPECT", "INVALID"] = "VALID"
     reasons: list[str] = []
 
 
 class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant under one offered load, over all blocks. Metric keys are those of `Summary.metrics`.
+    """One variant under one offered load, over all blocks.
 
-    `judged` holds the SLOs at this load, by metric. `alternated`: whether its blocks took turns with the baseline's, None where
-    that is not known; where they did not, differences hold what the machine did in between.
-    `planned` are the requests of the windows, which are counted; times and rates are of their steady parts, `window_s` in all.
-    `held`: whether the offered load was held, None where that can't be said; where it is not True, `held_reason` says why, and
-    the stage shows no capacity and no cost by the hour. `sessions`: whether conversations of several requests arrive.
-    `examples` has, by class of failure, what the first of it said.
-    `arrivals`: how requests came: "constant", "poisson", "gamma", "trace" (whose rate is a mean only) or "closed".
+    Metric keys are those of `Summary.metrics`. `judged` holds the SLOs at this load, by metric.
+    `alternated`: whether its blocks took turns with the baseline's, None where that is not known;
+    where they did not, differences hold what the machine did in between. `planned` are the requests
+    of the windows, which are counted; times and rates are of their steady parts, `window_s` in all.
+    `held`: whether the offered load was held, None where that can't be said; where it is not True,
+    `held_reason` says why, and the stage shows no capacity and no cost by the hour. `sessions`:
+    whether conversations of several requests arrive. `examples` has, by class of failure, what the
+    first of it said. `arrivals`: how requests came: "constant", "poisson", "gamma", "trace" (whose
+    rate is a mean only) or "closed".
     """
 
     stage: str
@@ -136,8 +152,9 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One variant. `metrics` holds what there is once a variant (size; quality and cost at the judged stage).
+    """One variant.
 
+    `metrics` holds what there is once a variant (size; quality and cost at the judged stage).
     `judged` holds quality and budget, by the objective's key.
     """
 
@@ -152,9 +169,17 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     stages: list[StageSummary]
     judged: dict[str, Judged] = {}
 
+    @property
+    def at_judged_stage(self) -> StageSummary | None:
+        """The stage that the verdict is made on; None where it was not measured."""
+        return next((s for s in self.stages if s.stage == self.judged_stage), None)
+
 
 class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
-    """When a tuned variant has paid for its tuning: `tuning_cost` in dollars, `requests` until it is earned back."""
+    """When a tuned variant has paid for its tuning.
+
+    `tuning_cost` is in dollars, `requests` until it is earned back.
+    """
 
     tuning_cost: float | None
     requests: Estimate
@@ -163,9 +188,10 @@ class BreakEven(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
-    """What change of `metric` against the baseline a variant's paired blocks show with `power`: at least `smallest`, a share.
+    """The change of `metric` that a variant's paired blocks show with `power`.
 
-    Where a change was `wanted`, it takes `needed` blocks, `seconds` of load for all variants. None where that is not known.
+    `smallest` is that change, a share. For a `wanted` change it takes `needed` blocks, `seconds` of
+    load for all variants. None if unknown.
     """
 
     metric: str
@@ -181,11 +207,11 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """`summary.json`.
 
-    `noise` is the run's A/A comparison, by metric of the judged stage: the relative difference between the baseline's own
-    neighbouring blocks. A difference smaller than the reach of its interval is no news. `break_even` and `resolution` (of the
-    judged stage) are by variant.
-    `validity` is the worst of the stages, with all their reasons. `failed` says, by variant, why its server did not live to the
-    end of the run.
+    `noise` is the run's A/A comparison, by metric of the judged stage: the relative difference
+    between the baseline's own neighbouring blocks. A difference smaller than the reach of its
+    interval is no news. `break_even` and `resolution` (of the judged stage) are by variant.
+    `validity` is the worst of the stages, with all their reasons. `failed` says, by variant, why
+    its server did not live to the end of the run.
     """
 
     schema_version: int
@@ -202,10 +228,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was asked for. `margin` is how far inside the limit the value is, as a share of it (negative: beyond it).
+    """One thing that was asked for.
 
-    `value.low` and `value.high` are the one-sided bounds of `Judged`, which decide, None where there is none on that side.
-    `more` is what data would settle it.
+    `margin` is how far inside the limit the value is, as a share of it (negative: beyond it).
+    `value.low` and `value.high` are the one-sided bounds of `Judged`, which decide, None where
+    there is none on that side. `more` is what data would settle it.
     """
 
     kind: Literal["slo", "quality", "budget"]
@@ -222,7 +249,10 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """A remedy for the objective that binds: what to do, why it should help, by how much, who says so, and the lines to paste."""
+    """A remedy for the objective that binds.
+
+    It says what to do, why it should help, by how much, who says so, and the lines to paste.
+    """
 
     remedy: str
     why: str
@@ -232,7 +262,10 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VariantVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision on one variant. `binding` is the label of the objective with the least margin (the one that decided)."""
+    """The decision on one variant.
+
+    `binding` is the label of the objective with the least margin (the one that decided).
+    """
 
     variant: str
     decision: Decision
@@ -259,11 +292,12 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
 class RunChange(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of one variant in two runs.
 
-    `margin` is the largest change that counts as none: a share of the earlier value, or points of a share. `bounds` are what the
-    change is held against it by, in the same measure, each end wrong with at most 5 %. `outcome` (docs/decision.md): "equivalent"
-    where the bounds lie within the margin, "no worse" where the one on the worse side does, "worse" and "better" where a change
-    is shown for all metrics together, "unsettled" where the data show none of them, "not compared" where the runs answer
-    different questions or one of them is INVALID.
+    `margin` is the largest change that counts as none: a share of the earlier value, or points of a
+    share. `bounds` are what the change is held against it by, in the same measure, each end wrong
+    with at most 5 %. `outcome` (docs/decision.md): "equivalent" where the bounds lie within the
+    margin, "no worse" where the one on the worse side does, "worse" and "better" where a change is
+    shown for all metrics together, "unsettled" where the data show none of them, "not compared"
+    where the runs answer different questions or one of them is INVALID.
     """
 
     variant: str
@@ -283,9 +317,9 @@ class RunChange(msgspec.Struct, frozen=True, kw_only=True):
 class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two stored runs. `conclusion` is what the gate goes by, `headline` the same in words.
 
-    `asked`: what makes their numbers answers to different questions. `settings` and `environment`: what else differs
-    ("versions.vllm: 0.31.0 -> 0.32.0"). `validity`: why a measurement is SUSPECT or INVALID. `missing`: what only the earlier
-    run has.
+    `asked`: what makes their numbers answers to different questions. `settings` and `environment`:
+    what else differs ("versions.vllm: 0.31.0 -> 0.32.0"). `validity`: why a measurement is SUSPECT
+    or INVALID. `missing`: what only the earlier run has.
     """
 
     schema_version: int
@@ -305,8 +339,9 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
 class VariantCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """How much hardware the peak needs with this variant.
 
-    `rate_per_replica` is the highest measured offered rate (requests/s) that was held within the SLO, None where none was;
-    `lower_bound` is True where no measured rate failed, so that one replica may hold more.
+    `rate_per_replica` is the highest measured offered rate (requests/s) that was held within the
+    SLO, None where none was; `lower_bound` is True where no measured rate failed, so that one
+    replica may hold more.
     """
 
     variant: str

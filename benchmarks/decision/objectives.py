@@ -28,7 +28,7 @@ from results.decision.judging import (
     judge_quality,
     judge_slo,
 )
-from results.decision.objectives import Asked, Tails, outcome_of
+from results.decision.objectives import ObjectiveSpec, Tails, outcome_of
 from results.measures.cost import cost_metrics
 from results.statistics.bounded_means import paired_score_bounds, score_bounds
 from results.statistics.intervals import Bounds, absent, estimate
@@ -51,7 +51,7 @@ class Case:
     kind: str
     shape: str
     data: str
-    judged: Callable[[Rng], tuple[Asked, Judged]]
+    judged: Callable[[Rng], tuple[ObjectiveSpec, Judged]]
     power: float | None = None
 
     def outcomes(self, runs: int, seed: int) -> dict[Outcome, float]:
@@ -62,19 +62,21 @@ class Case:
         }
 
 
-def slo(metric: str, limit: float, relative: bool = False) -> Asked:
+def slo(metric: str, limit: float, relative: bool = False) -> ObjectiveSpec:
     """An SLO on one metric."""
-    return Asked(metric, "slo", metric, metric, "ms", "lower", limit, "", relative)
+    return ObjectiveSpec(metric, "slo", metric, metric, "ms", "lower", limit, "", relative)
 
 
-def floor(limit: float, relative: bool = False) -> Asked:
+def floor(limit: float, relative: bool = False) -> ObjectiveSpec:
     """A lower limit on quality."""
-    return Asked("quality", "quality", "quality", "quality", "share", "higher", limit, "", relative)
+    return ObjectiveSpec(
+        "quality", "quality", "quality", "quality", "share", "higher", limit, "", relative
+    )
 
 
-def budget(key: str, limit: float, relative: bool = False) -> Asked:
+def budget(key: str, limit: float, relative: bool = False) -> ObjectiveSpec:
     """A limit on cost."""
-    return Asked(key, "budget", key, key, "$", "lower", limit, "", relative)
+    return ObjectiveSpec(key, "budget", key, key, "$", "lower", limit, "", relative)
 
 
 def sized(blocks: int, each: int) -> str:
@@ -100,7 +102,7 @@ def times(
     truth = shape.mean if q is None else shape.percentile(q / (1 - failing))
     objective = slo(metric, truth * (1 + inside) * (0.5 if metric.startswith(HALF) else 1))
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         latency = shape.draw(rng, (blocks, each))
         failed = rng.random((blocks, each)) < failing
         run = stage([requests(one, lost) for one, lost in zip(latency, failed, strict=True)])
@@ -128,7 +130,7 @@ def ratio(
     ]
     objective = slo(metric, values[0] / values[1] * (1 + inside), relative=True)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         sides = [
             stage([requests(one) for one in s.draw(rng, (blocks, each))]) for s in (ours, theirs)
         ]
@@ -145,7 +147,7 @@ def share(metric: str, p: float, blocks: int, each: int, burst: float = 0.0) -> 
     """`burst`: the correlation of two requests of one block, whose share is beta distributed."""
     objective = slo(metric, p)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         own = (
             rng.beta(p * (1 / burst - 1), (1 - p) * (1 / burst - 1), blocks)
             if burst
@@ -174,7 +176,7 @@ def relative_share(ours: float, theirs: float, blocks: int, each: int) -> Case:
     """An error rate with a limit relative to the baseline's."""
     objective = slo("error_rate", ours / theirs, relative=True)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         sides = [
             stage([requests(np.full(each, 50.0), rng.random(each) < p) for _ in range(blocks)])
             for p in (ours, theirs)
@@ -195,7 +197,7 @@ def quality(kind: Levels, n: int, inside: float = 0.0, power: float | None = Non
     """Quality at its limit, from n prompts."""
     objective = floor(kind.mean - inside)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         scores = kind.draw(rng, n)
         value = estimate(float(np.mean(scores)), score_bounds(scores, 0.025, 0.025), n)
         return objective, judge_quality(
@@ -209,7 +211,7 @@ def drop(name: str, kind: Levels, n: int, inside: float = 0.0, power: float | No
     """`kind`: the variant's score less the baseline's; the limit is its mean."""
     objective = floor(kind.mean - inside, relative=True)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         changes = kind.draw(rng, n)
         base = np.where(changes < 0, -changes, 0.0)
         sides = [{str(i): s for i, s in enumerate(side)} for side in (base + changes, base)]
@@ -242,7 +244,7 @@ def month(
     objective = budget("cost_per_month", truth * 1000 * (1 + inside))
     config = BudgetConfig(price=PRICE, per_month=objective.limit, requests_per_month=1000)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         lengths = kind.draw(rng, prompts)[0]
         parts = []
         for block in range(blocks):
@@ -274,7 +276,7 @@ def increase(
     ours, theirs = true_means(kind)
     objective = budget("cost_increase", ours / theirs * (1 + inside) - 1, relative=True)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         names, answers = [f"q{i}" for i in range(prompts)], kind.draw(rng, prompts)
         sides = [
             stage([requests(np.full(prompts, 50.0), None, a, names) for _ in range(blocks)])
@@ -301,7 +303,7 @@ def hosted(blocks: int, each: int, relative: bool, burst: float = 1.0) -> Case:
             return [int(x) for x in rng.poisson(each, blocks)]
         return [int(x) for x in rng.poisson(rng.gamma(each / (burst - 1), burst - 1, blocks))]
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         windows = [requests(np.full(each, 50.0)) for _ in range(blocks)]
         sides = [stage(windows, counts(rng), each / 10.0) for _ in range(2)]
         if relative:
@@ -329,7 +331,7 @@ def looks(metric: str, shape: Shape, blocks: int, each: int) -> Case:
     )
     objective = slo(metric, truth)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         parts, judgement = [requests(one) for one in shape.draw(rng, (blocks, each))], None
         for k in range(2, blocks + 1):
             judgement = judge_slo(

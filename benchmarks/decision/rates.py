@@ -11,7 +11,7 @@ from benchmarks.decision.objectives import Case, Rng, sized
 from benchmarks.decision.stages import RATE, against, requests, stage
 from foundation.arrays import Floats
 from results.decision.judging import judge_slo
-from results.decision.objectives import Asked, Tails
+from results.decision.objectives import ObjectiveSpec, Tails
 from results.measures.steady_state import StageData
 from results.statistics.intervals import UNBOUNDED, estimate
 from results.summary import Judged
@@ -41,10 +41,10 @@ def moody(a: float, b: float) -> Kept:
     return Kept(name, mean, lambda rng, k: rng.beta(a, b, k))
 
 
-def floor_of(metric: str, limit: float, relative: bool = False) -> Asked:
+def floor_of(metric: str, limit: float, relative: bool = False) -> ObjectiveSpec:
     """A lower limit on a rate."""
     unit = "tokens/s" if "tokens" in metric else "requests/s"
-    return Asked(metric, "slo", metric, metric, unit, "higher", limit, "", relative)
+    return ObjectiveSpec(metric, "slo", metric, metric, unit, "higher", limit, "", relative)
 
 
 def goodput(
@@ -60,7 +60,7 @@ def goodput(
     truth = kept.mean / base.mean if base else RATE * kept.mean
     asked = floor_of("goodput", truth * (1 - inside), base is not None)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         arrivals = rng.poisson(each, blocks) if poisson else np.full(blocks, each)
         sides = [_stage(rng, arrivals, each, side) for side in (kept, base) if side is not None]
         good = sum(int((b.requests.latency <= LIMIT).sum()) for b in sides[0].blocks)
@@ -93,7 +93,7 @@ def throughput(
     ]
     asked = floor_of(metric, 1.0 if relative else RATE * tokens, relative)
 
-    def judged(rng: Rng) -> tuple[Asked, Judged]:
+    def judged(rng: Rng) -> tuple[ObjectiveSpec, Judged]:
         sides = [_closed(rng, blocks, each, burst, tokens) for _ in range(2 if relative else 1)]
         field = {"requests_per_s": "completed", "output_tokens_per_s": "output_tokens"}
         name = field.get(metric, "total_tokens")

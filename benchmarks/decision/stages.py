@@ -11,9 +11,9 @@ import numpy as np
 from foundation.arrays import Floats
 from foundation.run.chunks import Chunks
 from foundation.run.requests import Requests
-from results.comparison.variants import Pairing
+from results.comparison.pairing import Pairing
 from results.decision.judging import Baseline
-from results.measures.steady_state import Block, StageData
+from results.measures.steady_state import StageBlock, StageData
 from results.summary import Validity
 
 RATE = 10.0
@@ -94,7 +94,7 @@ def stage(
         RATE,
         None,
         [
-            Block(
+            StageBlock(
                 number=i,
                 seed=i,
                 window_s=len(r) / RATE if window_s is None else window_s,

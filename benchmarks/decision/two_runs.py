@@ -13,8 +13,14 @@ import numpy as np
 
 from benchmarks.decision.simulate import MEDIAN_MS, SIGMA, Machine, mood
 from foundation.arrays import Floats
-from results.comparison.runs.evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores
-from results.comparison.runs.outcomes import Compared, margin_of, outcomes
+from results.comparison.stored_runs.evidence import (
+    Evidence,
+    by_blocks,
+    by_counts,
+    by_prompts,
+    by_scores,
+)
+from results.comparison.stored_runs.outcomes import Compared, margin_of, outcomes
 from results.metrics import METRICS
 from results.statistics.intervals import absent
 from results.statistics.unpaired import Counted

@@ -25,9 +25,9 @@ from foundation.printable import json_printable
 from foundation.run.layout import RunDirectory, existing_run
 from foundation.units import parse_change
 from results.analysis import read_run
-from results.comparison.runs.compare import StoredRun, compare_runs
-from results.comparison.runs.conclusion import place
-from results.comparison.runs.outcomes import MARGIN
+from results.comparison.stored_runs.compare import StoredRun, compare_runs
+from results.comparison.stored_runs.conclusion import place
+from results.comparison.stored_runs.outcomes import MARGIN
 from results.report.run_comparison import cells, junit, markdown, news, sections
 from results.report.table import Table as MetricsTable
 from results.report.table import in_order, rows, stage_of

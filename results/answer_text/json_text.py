@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import regex
 
 DEPTH = 200
-"""Levels of nesting that are read; the RFC lets a reader set such a limit."""
+"""The levels of nesting that are read; the RFC lets a reader set a limit."""
 
 _SPACE = " \t\n\r"
 _FENCE = regex.compile(r"```\w*[ \t]*\r?\n(.*?)\r?\n?```", regex.DOTALL)
@@ -21,24 +21,29 @@ class Pairs(list[tuple[str, Any]]):
 
 
 def parse(text: str) -> Any:
-    """The value of a JSON text, taken out of a ``` fence if it stands in one. Objects are `Pairs`, numbers exact `Decimal`s.
+    """The value of a JSON text, taken out of a ``` fence if it stands in one.
 
-    A number with an exponent past what `Decimal` holds is kept as the tuple of its text. Raises ValueError for what RFC 8259
-    does not allow (NaN, Infinity, a byte order mark, text around the value) and for more than `DEPTH` levels.
+    Objects are `Pairs`, numbers exact `Decimal`s. A number with an exponent past what `Decimal`
+    holds is kept as the tuple of its text. Raises ValueError for what RFC 8259 does not allow (NaN,
+    Infinity, a byte order mark, text around the value) and for more than `DEPTH` levels.
     """
     text = text.strip(_SPACE)
     if fenced := _FENCE.fullmatch(text):
         text = fenced[1]
     _check_depth(text)
     return json.loads(
-        text, object_pairs_hook=Pairs, parse_int=_number, parse_float=_number, parse_constant=_no_constant
-    )  # fmt: skip
+        text,
+        object_pairs_hook=Pairs,
+        parse_int=_number,
+        parse_float=_number,
+        parse_constant=_no_constant,
+    )
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two values of `parse` are equal: 1 and 1.0 are, 1 and true are not, and the order of names does not matter.
+    """Whether two values of `parse` are equal: 1 and 1.0 are, 1 and true are not.
 
-    An object that has a name twice means nothing certain, so it equals nothing.
+    The order of names does not matter.
     """
     pairs = [(a, b)]
     while pairs:

@@ -1,4 +1,4 @@
-"""Text as scorers compare it: which characters are the same, and what around an answer does not count."""
+"""The text that scorers compare: equal characters, and what around an answer is ignored."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import lru_cache
 import regex
 
 FOLDED = (
-    "Unicode compatible forms, letter case, forms of quotes, hyphens and decimal digits, invisible characters "
-    "and the number of spaces do not matter"
+    "Unicode compatible forms, letter case, forms of quotes, hyphens and decimal digits, "
+    "invisible characters and the number of spaces do not matter"
 )
 TRIMMED = "nor do quotes or Markdown marks around the whole, or a sentence's end mark after it"
 
@@ -18,7 +18,8 @@ _INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
 _POWERS = regex.compile(rf"(?<={_DIGIT})(?={_POWER})(?<!{_POWER})")
 _FRACTIONS = regex.compile(rf"(?<={_DIGIT})(?={_FRACTION})")
 _OTHER_DIGIT = regex.compile(r"[^\P{Nd}0-9]")
-# Casefolding makes i and a dot of the Turkish İ; ı is the small letter of its I. All four are one letter here.
+# Casefolding makes i and a dot of the Turkish İ; ı is the small letter of its I. All four are one
+# letter here.
 _SAME = str.maketrans(
     {
         "‘": "'",
@@ -35,7 +36,8 @@ _SAME = str.maketrans(
     | {"٫": ".", "٬": ",", "٪": "%", "⁄": "/", "ı": "i"}
 )
 _WRAPPERS = [
-    regex.compile(rf"({mark}){{1,3}}(?P<inner>[^{mark}]+)({mark}){{1,3}}") for mark in ('"', "'", "`", r"\*")
+    regex.compile(rf"({mark}){{1,3}}(?P<inner>[^{mark}]+)({mark}){{1,3}}")
+    for mark in ('"', "'", "`", r"\*")
 ] + [
     regex.compile(rf"{left}(?P<inner>[^{left}{right}]+){right}")
     for left, right in ("«»", "»«", "‹›", "「」", "『』")
@@ -46,10 +48,7 @@ _END = regex.compile(
 
 
 def fold(text: str) -> str:
-    """The text with everything evened out that `FOLDED` names: NFKC of the case-folded text, and a few signs.
-
-    A raised digit behind a digit stays a power ("10²" is "10^2", where NFKC alone makes 102 of it).
-    """
+    """The text without the differences that `FOLDED` names: case, NFKC forms and a few signs."""
     if text.isascii():
         return " ".join(text.lower().split())
     text = _FRACTIONS.sub(" ", _POWERS.sub("^", _INVISIBLE.sub("", text)))
@@ -61,7 +60,10 @@ def fold(text: str) -> str:
 
 @lru_cache(maxsize=1 << 12)
 def normalise(text: str) -> str:
-    """The folded text without what `TRIMMED` names: equal results are the same answer. Signs and symbols stay."""
+    """The folded text without what `TRIMMED` names: equal results are the same answer.
+
+    Signs and symbols stay.
+    """
     text, before = fold(text), ""
     while text != before:
         before = text

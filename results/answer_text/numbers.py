@@ -12,9 +12,9 @@ from results.answer_text.normal_form import fold
 from results.answer_text.tokens import WITHIN_WORD, WORD
 
 READ = (
-    "digits of any script with sign, exponent, fraction (3/4), per cent (50% is 0.5), thousand to trillion, and separators: "
-    "1,234 and 1 234 are thousands, 1.5 and 2,5 decimals; a currency must not differ where both name one, and digits that "
-    "touch letters (v2, 5km) are no number"
+    "digits of any script with sign, exponent, fraction (3/4), per cent (50% is 0.5), thousand to "
+    "trillion, and separators: 1,234 and 1 234 are thousands, 1.5 and 2,5 decimals; a currency "
+    "must not differ where both name one, and digits that touch letters (v2, 5km) are no number"
 )
 
 _GROUPED = (
@@ -43,14 +43,14 @@ _NUMBER = regex.compile(
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberInText:
     """A number of a text, and the sign of its currency if it has one."""
 
     value: Decimal
     currency: str | None
 
-    def equals(self, other: Number, tolerance: Tolerance | None) -> bool:
-        """Whether they are the same amount, `other` being the one that a relative tolerance is of."""
+    def equals(self, other: NumberInText, tolerance: Tolerance | None) -> bool:
+        """Whether both are the same amount; a relative tolerance is of `other`."""
         if self.currency and other.currency and self.currency != other.currency:
             return False
         if self.value == other.value:
@@ -68,12 +68,13 @@ class Tolerance:
     relative: bool
 
     def around(self, reference: Decimal) -> Decimal:
+        """The amount by which a number may be off `reference`."""
         return abs(reference) * self.amount if self.relative else self.amount
 
 
 @lru_cache(maxsize=1 << 16)
-def last_number(text: str) -> Number | None:
-    """The last number that a text names; None where it names none that can be read in one way only (as `READ` says)."""
+def last_number(text: str) -> NumberInText | None:
+    """The last number that a text names, None if no number has only one reading (`READ`)."""
     numbers = list(_NUMBER.finditer(fold(text)))
     if not numbers:
         return None
@@ -84,7 +85,7 @@ def last_number(text: str) -> Number | None:
         return None
     if value and abs(value.adjusted()) > _EXPONENT_MAX:
         return None
-    return Number(value, number["before"] or number["after"])
+    return NumberInText(value, number["before"] or number["after"])
 
 
 def _value(number: regex.Match[str]) -> Decimal:

@@ -1,4 +1,4 @@
-"""Patterns of a user's own, searched for in a bounded time: one that backtracks without end must not hold up a run."""
+"""A user's patterns, searched in bounded time: endless backtracking must not hold up a run."""
 
 from __future__ import annotations
 

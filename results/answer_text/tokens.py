@@ -11,8 +11,8 @@ _SPACELESS = r"[\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 _KATAKANA = r"[\p{Katakana}ー]"
 _HANGUL = r"\p{Hangul}"
 
-# Between two word characters: scripts without spaces may be cut anywhere, katakana where another script begins, and Hangul
-# where a particle follows the word.
+# Between two word characters: scripts without spaces may be cut anywhere, katakana where another
+# script begins, and Hangul where a particle follows the word.
 _CUTS = (
     rf"(?<={_SPACELESS})|(?={_SPACELESS})"
     rf"|(?<={_KATAKANA})(?!{_KATAKANA})|(?<!{_KATAKANA})(?={_KATAKANA})"
@@ -20,16 +20,21 @@ _CUTS = (
 WITHIN_WORD = rf"(?:(?=\p{{M}})|(?<={WORD})(?={WORD})(?!{_CUTS}))"
 _WITHIN_NUMBER = r"(?<=\d)(?=[.,:/]\d)|(?<=\d[.,:/])(?=\d)"
 _JOINED = rf"(?<={WORD})(?=[-&@^]{WORD})(?!(?<=\d)-\d)|(?<={WORD}[-&@^])(?={WORD})(?!(?<=\d-)\d)"
-_SHORT = rf"(?<=(?<!{WORD})\p{{L}})(?=/\p{{L}}(?!{WORD}))|(?<=(?<!{WORD})\p{{L}}/)(?=\p{{L}}(?!{WORD}))"  # n/a, w/o
+_SHORT = (  # n/a, w/o
+    rf"(?<=(?<!{WORD})\p{{L}})(?=/\p{{L}}(?!{WORD}))"
+    rf"|(?<=(?<!{WORD})\p{{L}}/)(?=\p{{L}}(?!{WORD}))"
+)
 _WITHIN = rf"{WITHIN_WORD}|{_WITHIN_NUMBER}|{_JOINED}|{_SHORT}"
 
-# A sign before a number, money, ".net"; a number cut off in front of its own sign ("3-5" holds no -5).
+# A sign before a number, money, ".net"; a number cut off in front of its own sign ("3-5" holds no
+# -5).
 _NO_START = regex.compile(
     rf"{_WITHIN}"
     rf"|(?<=(?<![{_IN_WORDS})\].])[-+.])(?=[\d.\p{{Sc}}])|(?<=\p{{Sc}}[-+]?)(?=[-+.\d])|(?<=(?<![{_IN_WORDS}.])\.)(?=\p{{L}})"
     rf"|(?<=[{_IN_WORDS})\]])(?=[-+.]\d)"
 )
-# Signs that belong to what stands before them: 5%, 5€, c++, c#, a-; and what an apostrophe joins, other than 's.
+# Signs that belong to what stands before them: 5%, 5€, c++, c#, a-; and what an apostrophe joins,
+# other than 's.
 _NO_END = regex.compile(
     rf"(?!(?<={_HANGUL})(?={_HANGUL}))(?:{_WITHIN})"
     rf"|(?<=\d)(?=[%‰°\p{{Sc}}])|(?<={WORD})(?=[+#](?!\d)|\+\+)|(?<=[+#])(?=[+#])|(?<={_LETTER})(?=-(?![-\p{{Pd}}{_IN_WORDS}]))"
@@ -43,13 +48,16 @@ _TERMS = regex.compile(
 )  # fmt: skip
 
 STATED = (
-    "as whole tokens of any script: a sign, decimals, %, currency and signs such as + or # belong to the token beside "
-    "them, and a hyphen joins words"
+    "as whole tokens of any script: a sign, decimals, %, currency and signs such as + or # belong "
+    "to the token beside them, and a hyphen joins words"
 )
 
 
 def find(token: str, text: str) -> int | None:
-    """Where `token` first stands in `text` as a whole, both folded; None where it does not. Nothing is nowhere."""
+    """Where `token` first stands in `text` as a whole, both folded; None where it does not.
+
+    Nothing is nowhere.
+    """
     at = text.find(token) if token else -1
     while at >= 0:
         if not _NO_START.match(text, at) and not _NO_END.match(text, at + len(token)):
@@ -64,5 +72,5 @@ def words(text: str) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """Words, where a number keeps sign, decimals and per cent sign, and a word the + or # behind it (c++)."""
+    """Words. A number keeps its sign, decimals and %, a word the + or # behind it (c++)."""
     return _TERMS.findall(text)

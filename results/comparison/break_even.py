@@ -35,7 +35,10 @@ class _Trained(msgspec.Struct):
 
 
 def tuning_seconds(run: Path) -> float | Damage | None:
-    """How long the run's adapters took to train, from `adapters/NAME/tunedyno.json`; None where it trained none."""
+    """The training time of the run's adapters, in seconds; None if the run trained none.
+
+    Source: `adapters/NAME/tunedyno.json`.
+    """
     names = sorted(str(file.relative_to(run)) for file in run.glob("adapters/*/tunedyno.json"))
     trained = [read_json(run, name, _Trained) for name in names]
     if damaged := [each for each in trained if isinstance(each, Damage)]:
@@ -59,7 +62,8 @@ def _break_even(
         why = f" ({seconds})" if isinstance(seconds, Damage) else ""
         return _never(
             None,
-            f"{variant.variant}: what tuning cost is not known{why}; write budget.tuning, in dollars",
+            f"{variant.variant}: what tuning cost is not known{why}; write budget.tuning, in "
+            "dollars",
         )
     if change.value is None:
         return _never(
@@ -68,7 +72,8 @@ def _break_even(
     if change.value >= 0:
         return _never(
             cost,
-            f"{variant.variant} saves nothing per request, so tuning ({dollars(cost)}) is not earned back by cost",
+            f"{variant.variant} saves nothing per request, so tuning ({dollars(cost)}) is not "
+            "earned back by cost",
         )
     requests = Estimate(
         value=-cost / change.value,

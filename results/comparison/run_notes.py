@@ -1,4 +1,4 @@
-"""What a reader should know of a run as a whole: what is missing, how far the baseline is from itself, who took turns."""
+"""Notes on a whole run: missing parts, the baseline's own noise, and variants without turns."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from foundation.run.journal import Damage, Prompts, damage_in_words, journal_fil
 from results.comparison.variants import reach_of
 from results.inputs import RunInputs
 from results.measures.cost import is_metered
-from results.measures.measured import Measured
+from results.measures.measured import MeasuredVariant
 from results.metrics import METRICS
 from results.summary import Estimate, VariantSummary
 
-# Of fewer pairs of blocks an A/A comparison says only that they are too few: two give an interval 13 standard errors wide.
+# Of fewer pairs of blocks an A/A comparison says only that they are too few: two give an interval
+# 13 standard errors wide.
 FEWEST_PAIRS = 3
 
 
@@ -29,7 +30,8 @@ def noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
     if reach:
         words = " and ".join(f"{percent(x)} in {label}" for label, x in reach.items())
         notes.append(
-            f"{baseline}'s own blocks differ from one another by up to {words}: less than that is no news"
+            f"{baseline}'s own blocks differ from one another by up to {words}: less than that is "
+            "no news"
         )
     median = floor.get("latency_p50")  # one number only: of many, some would differ by chance
     if (
@@ -39,7 +41,8 @@ def noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
         and not median.low <= 0 <= median.high
     ):
         notes.append(
-            f"{baseline}'s median latency differs from itself by more than chance: the machine changed its pace during the run"
+            f"{baseline}'s median latency differs from itself by more than chance: the machine "
+            "changed its pace during the run"
         )
     return notes
 
@@ -49,14 +52,15 @@ def turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[s
     apart = [
         v.variant
         for v in variants
-        if any(s.stage == v.judged_stage and s.alternated is False for s in v.stages)
+        if (stage := v.at_judged_stage) is not None and stage.alternated is False
     ]
     means = (
         "so differences to it hold whatever the machine did in between, which no interval covers"
     )
     return (
         [
-            f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or after it, {means}"
+            f"{', '.join(apart)}: not measured by turns with {inputs.baseline} but before or "
+            f"after it, {means}"
         ]
         if apart
         else []
@@ -76,13 +80,14 @@ def _strays(inputs: RunInputs) -> list[str]:
 
 def run_notes(
     inputs: RunInputs,
-    measured: Sequence[Measured],
+    measured: Sequence[MeasuredVariant],
     prompts: Prompts,
     ceiling: Ceiling | Damage | None,
 ) -> list[str]:
     """What holds for the run as a whole."""
     notes = [
-        f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is nothing to judge it by"
+        f"{variant.record.name} has no journal of stage {inputs.judged_stage}, so there is "
+        "nothing to judge it by"
         for variant in measured
         if inputs.judged_stage not in variant.stages
     ]
@@ -98,7 +103,8 @@ def run_notes(
     ]
     if strays := _strays(inputs):
         notes.append(
-            f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number holds them"
+            f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number "
+            "holds them"
         )
     if not prompts:
         notes.append("the run has no prompts.jsonl: quality can't be scored")
@@ -108,7 +114,8 @@ def run_notes(
         )
     elif ceiling is None:
         notes.append(
-            "the load generator's ceiling on this machine is not known: `dyno calibrate` measures it, once, in a minute"
+            "the load generator's ceiling on this machine is not known: `dyno calibrate` measures "
+            "it, once, in a minute"
         )
     price = inputs.budget.price if inputs.budget else None
     if price and is_metered(price):

@@ -1,23 +1,22 @@
-"""A variant against the baseline: differences paired by block or by prompt, and why latency changed.
+"""Differences of a variant to the baseline, by block or by prompt.
 
-Paired blocks share prompts, arrival times and the machine's mood, so what is common to both drops out of a difference.
-Times and rates are compared by the blocks' log-ratios (t), tokens, scores and metered cost prompt by prompt.
+Paired blocks share prompts, arrival times and the machine's mood, so what is common to both drops
+out of a difference. Times and rates are compared by the blocks' log-ratios (t), tokens, scores and
+metered cost prompt by prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import inf, isfinite, isnan, log
 
 import numpy as np
 
-from foundation.arrays import Floats
-from foundation.run.requests import Requests
+from results.comparison.pairing import Pairing
 from results.config import Price
 from results.measures.cost import cost_ratio, is_metered, paired_costs
-from results.measures.steady_state import Block, StageData
+from results.measures.steady_state import StageData
 from results.measures.values import Limits, block_statistics, per_request
 from results.metrics import RECORDS, keys
 from results.statistics.bounded_means import paired_score_bounds
@@ -39,142 +38,88 @@ from results.statistics.prompt_totals import (
     prompt_ratio_bounds,
     totals_of_both,
 )
-from results.summary import Decomposition, Difference, Estimate, Interval
+from results.summary import Difference, Estimate, Interval
 
 NOISE_METRICS = keys("noise")
 _ONE_PAIR = "an interval needs at least two pairs of blocks"
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """The blocks that both have, variant first, and what keeps the two from being alike. `alternated`: see `took_turns`."""
-
-    blocks: Sequence[tuple[Block, Block]]
-    notes: Sequence[str]
-    alternated: bool | None = None
-
-
-def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing:
-    """Blocks of the same number belong together. `names` are the variant's and the baseline's, for the notes."""
-    theirs = {block.number: block for block in base.blocks}
-    ours = {block.number: block for block in variant.blocks}
-    both = sorted(ours.keys() & theirs.keys())
-    notes = []
-    for missing, name in (
-        (theirs.keys() - ours.keys(), names[0]),
-        (ours.keys() - theirs.keys(), names[1]),
-    ):
-        if missing:
-            numbers = ", ".join(map(str, sorted(missing)))
-            notes.append(f"{name} has no block {numbers}: left out of the comparison")
-    blocks = [
-        (ours[i], theirs[i]) for i in both if len(ours[i].requests) and len(theirs[i].requests)
-    ]
-    if both and any(ours[i].seed != theirs[i].seed for i in both):
-        notes.append(
-            "paired blocks were driven with different seeds: their arrivals differ, so the comparison is less sharp"
-        )
-    asked, base_asked = (
-        {p for pair in blocks for p in pair[side].requests.prompt_id} for side in (0, 1)
-    )
-    if blocks and not asked & base_asked:
-        notes.append(
-            f"{names[0]} and {names[1]} were asked different prompts, none in common: no quality or tokens compared"
-        )
-    elif blocks and len(asked & base_asked) < 0.9 * max(len(asked), len(base_asked), 1):
-        notes.append(
-            f"{names[0]} was asked {len(asked)} prompts and {names[1]} {len(base_asked)}, "
-            f"{len(asked & base_asked)} of them in common: quality and tokens are compared on those"
-        )
-    alternated = took_turns(blocks)
-    if alternated is False:
-        notes.append(
-            f"{names[0]} and {names[1]} did not alternate: all blocks of one were over before the other's began, "
-            "so what the machine did in between is part of every difference and outside its interval"
-        )
-    return Pairing(blocks, notes, alternated)
-
-
-def took_turns(blocks: Sequence[tuple[Block, Block]]) -> bool | None:
-    """Whether the blocks of the two lay between one another in time. None for a single pair, or where nobody noted the time."""
-    if len(blocks) < 2 or any(
-        span == (0.0, 0.0) for both in blocks for span in (both[0].span, both[1].span)
-    ):
-        return None
-    (first, last), (base_first, base_last) = (
-        (min(both[side].span[0] for both in blocks), max(both[side].span[1] for both in blocks))
-        for side in (0, 1)
-    )
-    return first < base_last and base_first < last
-
-
 def differences(
     pairing: Pairing, variant: Mapping[str, Estimate], base: Mapping[str, Estimate], limits: Limits
 ) -> dict[str, Difference]:
-    """The difference of every stage metric, variant less baseline. Values are of the pooled requests, intervals of the pairs."""
+    """The difference of every stage metric, variant less baseline.
+
+    Values are of the pooled requests, intervals of the pairs.
+    """
     ours = [block_statistics(block, limits) for block, _ in pairing.blocks]
     theirs = [block_statistics(block, limits) for _, block in pairing.blocks]
-    found = {}
+    changes = {}
     for key, estimate_ in variant.items():
         value, base_value = estimate_.value, base[key].value
         if value is None or base_value is None:
-            found[key] = no_difference(f"{estimate_.reason or base[key].reason}")
+            changes[key] = no_difference(f"{estimate_.reason or base[key].reason}")
         elif (record := RECORDS[key]).kind == "tokens" and record.statistic == "mean":
             ours_, theirs_ = ([pair[side].requests for pair in pairing.blocks] for side in (0, 1))
             tokens = partial(per_request, family=record.family)
-            found[key] = paired_by_prompt(*totals_of_both(ours_, theirs_, tokens))
+            changes[key] = paired_by_prompt(*totals_of_both(ours_, theirs_, tokens))
         else:
             pairs = [
                 (s[key], t[key])
                 for s, t in zip(ours, theirs, strict=True)
                 if key in s and not isnan(s[key] + t[key])
             ]
-            found[key] = _paired_by_block(pairs, value, base_value, is_share=record.kind == "share")
-    return found
+            changes[key] = _paired_by_block(
+                pairs, value, base_value, is_share=record.kind == "share"
+            )
+    return changes
 
 
 def noise(base: StageData) -> dict[str, Estimate]:
-    """The baseline against itself: the relative difference of neighbouring blocks, an A/A comparison of half the run each.
+    """Relative differences of neighbouring blocks of the baseline: an A/A comparison.
 
-    Blocks 1 and 2 are a pair, then 4 and 3, 5 and 6, and so on, so that a drift cancels. Neighbours were asked different
-    prompts, so this noise is rather more than that of a paired comparison.
+    Blocks 1 and 2 are a pair, then 4 and 3, 5 and 6, and so on, so that a drift cancels. Neighbours
+    were asked different prompts, so this noise is rather more than that of a paired comparison.
     """
     blocks = [block_statistics(block, {}) for block in base.blocks]
     pairs = [(blocks[i], blocks[i + 1]) for i in range(0, len(blocks) - 1, 2)]
     turned = [pair if i % 2 == 0 else (pair[1], pair[0]) for i, pair in enumerate(pairs)]
-    found = {}
+    estimates = {}
     for key in NOISE_METRICS:
         both = [(a[key], b[key]) for a, b in turned if a[key] > 0 and b[key] > 0]
         if len(both) < 2:
-            found[key] = absent("an A/A comparison needs at least four blocks of the baseline")
+            estimates[key] = absent("an A/A comparison needs at least four blocks of the baseline")
             continue
         ratio = float(np.exp(np.mean([log(a / b) for a, b in both])))
         bounds = paired_log_bounds([a for a, _ in both], [b for _, b in both], ratio, TAIL, TAIL)
-        found[key] = estimate(ratio - 1, Bounds(bounds.low - 1, bounds.high - 1), len(both))
-    return found
+        estimates[key] = estimate(ratio - 1, Bounds(bounds.low - 1, bounds.high - 1), len(both))
+    return estimates
 
 
-def reach_of(found: Estimate) -> float | None:
+def reach_of(estimate_: Estimate) -> float | None:
     """The largest difference that the interval of an A/A comparison allows."""
-    return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
+    return (
+        None
+        if estimate_.low is None or estimate_.high is None
+        else max(abs(estimate_.low), abs(estimate_.high))
+    )
 
 
 def no_difference(reason: str) -> Difference:
+    """An absent difference, and why."""
     return Difference(absolute=absent(reason), relative=absent(reason))
 
 
 def _paired_by_block(
     pairs: Sequence[tuple[float, float]], value: float, base: float, is_share: bool
 ) -> Difference:
-    """Positive numbers by log-ratios, from which the absolute interval follows; shares, which may be zero, by differences."""
+    """A difference from paired blocks: log-ratios of positive numbers, differences of shares."""
     n = len(pairs)
     ours, theirs = [p[0] for p in pairs], [p[1] for p in pairs]
     if is_share:
         changes = np.subtract(ours, theirs)
         bounds = t_bounds(value - base, changes, TAIL, TAIL) if n > 1 else _UNBOUNDED
         return _difference(
-            value,
-            base,
+            (value, base),
             bounds,
             None,
             n,
@@ -187,13 +132,12 @@ def _paired_by_block(
         else _UNBOUNDED
     )
     if not isfinite(ratio.high):
-        return _difference(value, base, _UNBOUNDED, ratio, n)
+        return _difference((value, base), _UNBOUNDED, ratio, n)
     logs = np.log(ours) - np.log(theirs)
     resampled = bootstrap_bounds(logs, TAIL, TAIL)
     bootstrap = Bounds(*((exp_(end) - 1) * base for end in (resampled.low, resampled.high)))
     return _difference(
-        value,
-        base,
+        (value, base),
         Bounds((ratio.low - 1) * base, (ratio.high - 1) * base),
         ratio,
         n,
@@ -203,7 +147,10 @@ def _paired_by_block(
 
 
 def paired_by_prompt(ours: PromptTotals, theirs: PromptTotals) -> Difference:
-    """Of two means over requests, each prompt paired with itself. Value and interval are of the same requests."""
+    """Of two means over requests, each prompt paired with itself.
+
+    Value and interval are of the same requests.
+    """
     if not ours or not theirs:
         return no_difference("no prompt that both were asked has the value on both sides")
     prompts = sorted(ours.keys() | theirs.keys())
@@ -213,7 +160,7 @@ def paired_by_prompt(ours: PromptTotals, theirs: PromptTotals) -> Difference:
     ratio = prompt_ratio_bounds(ours, theirs, TAIL, TAIL)
     p = t_p(change + pulls) if len(prompts) > 1 else None
     bootstrap = bootstrap_bounds(change + pulls, TAIL, TAIL)
-    return _difference(mean.value, base.value, absolute, ratio, len(prompts), p, bootstrap)
+    return _difference((mean.value, base.value), absolute, ratio, len(prompts), p, bootstrap)
 
 
 def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Difference:
@@ -225,14 +172,14 @@ def paired_scores(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Dif
     bounds = paired_score_bounds(x - y, TAIL, TAIL)
     bootstrap = bootstrap_bounds(x - y, TAIL, TAIL)
     return _difference(
-        float(np.mean(x)), float(np.mean(y)), bounds, None, len(common), score_p(x - y), bootstrap
+        (float(np.mean(x)), float(np.mean(y))), bounds, None, len(common), score_p(x - y), bootstrap
     )
 
 
 def exact_difference(value: float, base: float) -> Difference:
     """Of two numbers that are known, not measured."""
     both = Bounds(value - base, value - base)
-    return _difference(value, base, both, Bounds(value / base, value / base) if base else None, 1)
+    return _difference((value, base), both, Bounds(value / base, value / base) if base else None, 1)
 
 
 def plain_difference(value: float, base: float, n: int, reason: str) -> Difference:
@@ -246,7 +193,10 @@ def plain_difference(value: float, base: float, n: int, reason: str) -> Differen
 
 
 def cost_difference(pairing: Pairing, price: Price, base: float) -> Difference:
-    """Of the cost per request: metered prompt by prompt, self-hosted by blocks. `base`: the baseline's, dollars."""
+    """Of the cost per request: metered prompt by prompt, self-hosted by blocks.
+
+    `base`: the baseline's, dollars.
+    """
     ratio = cost_ratio(pairing.blocks, price)
     if ratio is None:
         return no_difference(
@@ -283,15 +233,18 @@ _UNBOUNDED = Bounds(-inf, inf)
 
 
 def _difference(
-    value: float,
-    base: float,
+    sides: tuple[float, float],
     absolute: Bounds,
     ratio: Bounds | None,
     n: int,
     p: float | None = None,
     bootstrap: Bounds | None = None,
 ) -> Difference:
-    """`ratio` None: that of the absolute bounds over the baseline's value."""
+    """Of `sides`, the variant's value and the baseline's.
+
+    `ratio` None: that of the absolute bounds over the baseline's value.
+    """
+    value, base = sides
     reason = None if isfinite(absolute.low) and isfinite(absolute.high) else _ONE_PAIR
     change = estimate(value - base, absolute, n, reason, scale=abs(base))
     resampled = (
@@ -317,68 +270,3 @@ def _difference(
         p=p,
         bootstrap=resampled,
     )
-
-
-def decompose(pairing: Pairing) -> Decomposition | None:
-    """Why mean latency changed, over pairs of requests for the same prompt in paired blocks. None where there is no such pair.
-
-    Of each pair `d(latency) = d(TTFT) + TPOT_base x d(output tokens) + (output_tokens_variant - 1) x d(TPOT)`: so do the means.
-    An answer of one token has no TPOT; any would keep the sum, and the baseline's mean is taken (else the other answer's).
-    What remains, where a server's token count and its chunks disagree, is the residual.
-    """
-    parts = [part for a, b in pairing.blocks if len(part := _pair_parts(a.steady, b.steady))]
-    if not parts:
-        return None
-    everything = np.concatenate(parts)
-    units = np.array([part.mean(axis=0) for part in parts]) if len(parts) > 1 else everything
-    means = everything.mean(axis=0)
-    whole, first, verbosity, speed = (
-        estimate(
-            float(means[i]), t_bounds(float(means[i]), units[:, i], TAIL, TAIL), len(everything)
-        )
-        for i in range(4)
-    )
-    return Decomposition(
-        latency=whole,
-        prefill_and_queueing=first,
-        verbosity=verbosity,
-        speed_per_token=speed,
-        residual=float(means[0] - means[1:].sum()),
-    )
-
-
-def _pair_parts(ours: Requests, theirs: Requests) -> Floats:
-    """(pairs, 4): the change of latency and its three parts, in ms."""
-    i, j = _matches(ours, theirs)
-    tokens, base_tokens = ours.output_tokens[i], theirs.output_tokens[j]
-    tpot, base_tpot = ours.tpot[i], theirs.tpot[j]
-    typical = float(np.nanmean(base_tpot)) if np.any(~np.isnan(base_tpot)) else np.nan
-    base_tpot = np.where(np.isnan(base_tpot), typical, base_tpot)
-    base_tpot = np.where(np.isnan(base_tpot), tpot, base_tpot)
-    base_tpot = np.nan_to_num(base_tpot)
-    tpot = np.where(np.isnan(tpot), base_tpot, tpot)
-    parts = [
-        ours.latency[i] - theirs.latency[j],
-        ours.ttft[i] - theirs.ttft[j],
-        base_tpot * (tokens - base_tokens),
-        (tokens - 1) * (tpot - base_tpot),
-    ]
-    return np.column_stack(parts)
-
-
-def _matches(ours: Requests, theirs: Requests) -> tuple[list[int], list[int]]:
-    """Indices of requests for the same prompt, the k-th asking with the k-th, where both succeeded and were counted."""
-    waiting: dict[tuple[str, int], int] = {key: j for j, key in _usable(theirs)}
-    found = [(i, waiting[key]) for i, key in _usable(ours) if key in waiting]
-    return [i for i, _ in found], [j for _, j in found]
-
-
-def _usable(requests: Requests) -> list[tuple[int, tuple[str, int]]]:
-    asked: dict[str, int] = {}
-    found = []
-    usable = requests.ok & ~np.isnan(requests.latency) & (requests.output_tokens >= 1)
-    for i, (prompt, good) in enumerate(zip(requests.prompt_id, usable.tolist(), strict=True)):
-        asked[prompt] = asked.get(prompt, 0) + 1
-        if good:
-            found.append((i, (prompt, asked[prompt])))
-    return found

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from math import ceil
 
 from foundation.format import change, percent, points, quantity
-from results.decision.remedies import REMEDIES, Case, failures, references
+from results.decision.binding_case import BindingCase
+from results.decision.remedies import REMEDIES, failures, references
 from results.inputs import RunInputs
 from results.measures.validity import too_much_to_send
 from results.metrics import RECORDS
@@ -21,34 +22,36 @@ def advise(
     inputs: RunInputs,
     passing: Sequence[str],
 ) -> list[Advice]:
-    """Remedies for one variant: a measured variant that passes first, then more data if it is missing, then the rest.
+    """Remedies for one variant: a measured variant that passes, then more data, then the rest.
 
-    Where the measurement is INVALID no remedy for the variant can be judged by it: a better measurement is the only one. Where
-    the objective that binds can't be judged, a faster or better model is no remedy either.
+    Where the measurement is INVALID no remedy for the variant can be judged by it: a better
+    measurement is the only one. Where the objective that binds can't be judged, a faster or better
+    model is no remedy either.
     """
-    stage = next((s for s in variant.stages if s.stage == variant.judged_stage), None)
+    stage = variant.at_judged_stage
     record = next(r for r in inputs.variants if r.name == variant.variant)
     first = _measured(passing[0], binding, summary) if passing else []
     if stage is None:
         return first
     if stage.validity.level == "INVALID":
-        return [*first, _measure_anew(stage)]
-    case = Case(variant, record, stage, binding, inputs)
+        return [*first, _measure_again(stage)]
+    case = BindingCase(variant, record, stage, binding, inputs)
     if binding.outcome == "unsettled" and (longer := _more_data_for(case)) is not None:
         first = [*first, longer]
     makers = REMEDIES if case.judged else (failures, references)
-    found = [remedy for make in makers if (remedy := make(case)) is not None]
-    return [*first, *(remedy.advice for remedy in sorted(found, key=lambda r: r.expected))]
+    remedies = [remedy for make in makers if (remedy := make(case)) is not None]
+    return [*first, *(remedy.advice for remedy in sorted(remedies, key=lambda r: r.expected))]
 
 
 def _measured(name: str, binding: Objective, summary: Summary) -> list[Advice]:
     other = next(v for v in summary.variants if v.variant == name)
-    stage = next(s for s in other.stages if s.stage == other.judged_stage)
-    found = stage.metrics.get(binding.metric) or other.metrics.get(binding.metric)
+    stage = other.at_judged_stage
+    measured = stage.metrics if stage else {}
+    estimate = measured.get(binding.metric) or other.metrics.get(binding.metric)
     effect = "it meets every objective"
-    if found is not None and found.value is not None and binding.value.value is not None:
+    if estimate is not None and estimate.value is not None and binding.value.value is not None:
         theirs, ours = (
-            quantity(found.value, binding.unit),
+            quantity(estimate.value, binding.unit),
             quantity(binding.value.value, binding.unit),
         )
         effect = f"{binding.label} {theirs} where this one has {ours}"
@@ -65,17 +68,19 @@ def _measured(name: str, binding: Objective, summary: Summary) -> list[Advice]:
     ]
 
 
-def _measure_anew(stage: StageSummary) -> Advice:
-    remedy = "at a lower rate, with a higher workload.max_in_flight, or with more workload.workers"
+def _measure_again(stage: StageSummary) -> Advice:
+    how = "put right first what is named here"
+    if too_much_to_send(stage.validity):
+        how = "at a lower rate, with a higher workload.max_in_flight, or with more workload.workers"
     return Advice(
-        remedy=f"Measure again: {remedy if too_much_to_send(stage.validity) else 'put right first what is named here'}",
+        remedy=f"Measure again: {how}",
         why=f"Nothing is decided on this measurement: {'; '.join(stage.validity.reasons)}.",
         effect="numbers that can be judged",
         source="this run",
     )
 
 
-def _more_data_for(case: Case) -> Advice | None:
+def _more_data_for(case: BindingCase) -> Advice | None:
     """Only where it is known that more of the same would settle it, and how much that is."""
     more, stage = case.binding.more, case.stage
     if more is None:
@@ -87,7 +92,10 @@ def _more_data_for(case: Case) -> Advice | None:
         return Advice(
             remedy=f"Score more prompts: about {more.total:,} instead of {case.binding.value.n:,}",
             why=why,
-            effect="the interval of a score shrinks with the number of different prompts, not with asking them again",
+            effect=(
+                "the interval of a score shrinks with the number of different prompts, not with "
+                "asking them again"
+            ),
             source="this run",
         )
     blocks = (
@@ -104,7 +112,7 @@ def _more_data_for(case: Case) -> Advice | None:
     )
 
 
-def _several_blocks(case: Case) -> Advice:
+def _several_blocks(case: BindingCase) -> Advice:
     return Advice(
         remedy="Measure in several blocks",
         why="One block does not tell how much blocks differ from one another.",
@@ -115,13 +123,11 @@ def _several_blocks(case: Case) -> Advice:
 
 
 def worth_it(variant: VariantSummary, binding: Objective, summary: Summary) -> str | None:
-    """The question that is left to people where quality rose and what binds got worse: what it gains, and what it costs."""
+    """The question for people if quality rose and the binding value got worse; None otherwise."""
     base = next((v for v in summary.variants if v.variant == summary.baseline), None)
     if base is None or base is variant:
         return None
-    stages = [
-        next((s for s in v.stages if s.stage == v.judged_stage), None) for v in (base, variant)
-    ]
+    stages = [v.at_judged_stage for v in (base, variant)]
     scores = [v.metrics["quality"].value for v in (base, variant)]
     metric, label, unit = binding.metric, binding.label, binding.unit
     if binding.kind == "budget":
@@ -141,6 +147,7 @@ def worth_it(variant: VariantSummary, binding: Objective, summary: Summary) -> s
     what = label.removesuffix(f" {metric.rpartition('_')[2]}")
     price = f"{rise + 1:.2g} times the {what}" if rise >= 1 else f"{change(rise)} {what}"
     return (
-        f"Quality goes from {percent(scores[0])} to {percent(scores[1])} and {label} from {quantity(before, unit)} to "
+        f"Quality goes from {percent(scores[0])} to {percent(scores[1])} and {label} from "
+        f"{quantity(before, unit)} to "
         f"{quantity(now, unit)}: is {points(scores[1] - scores[0])} of quality worth {price}?"
     )

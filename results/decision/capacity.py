@@ -1,7 +1,7 @@
 """How many replicas a peak needs: from the rates that were measured, never beyond them.
 
-A rate is held where the times and shares of the SLO are: a floor under a rate, such as goodput, is of
-the whole load, and no lower load reaches it.
+A rate is held where the times and shares of the SLO are: a floor under a rate, such as goodput, is
+of the whole load, and no lower load reaches it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil, inf
 
 from foundation.format import dollars
-from results.decision.objectives import Asked, asked_of, outcome_of
+from results.decision.objectives import ObjectiveSpec, objective_specs, outcome_of
 from results.inputs import RunInputs
 from results.metrics import RECORDS
 from results.summary import (
@@ -45,9 +45,9 @@ def plan_capacity(summary: Summary, inputs: RunInputs) -> CapacityPlan:
 def _plan(variant: VariantSummary, inputs: RunInputs) -> VariantCapacity:
     assert inputs.plan is not None
     slos = [
-        asked
-        for asked in asked_of(inputs, variant.variant)
-        if asked.kind == "slo" and RECORDS[asked.metric].kind != "rate"
+        spec
+        for spec in objective_specs(inputs, variant.variant)
+        if spec.kind == "slo" and RECORDS[spec.metric].kind != "rate"
     ]
     loads = [_load(stage, slos, inputs) for stage in variant.stages if stage.concurrency is None]
     rate = _held_rate([load for load in loads if load.unfit is None]) if slos else None
@@ -73,8 +73,10 @@ def _plan(variant: VariantSummary, inputs: RunInputs) -> VariantCapacity:
         replicas=replicas,
         cost_per_month=month,
         sentence=(
-            f"one replica holds {'at least ' if broken == inf else ''}{rate:g} requests/s within the SLO; "
-            f"{plan.peak_rate:g} requests/s with {plan.headroom:.0%} headroom and {plan.spare} spare need "
+            f"one replica holds {'at least ' if broken == inf else ''}{rate:g} requests/s within "
+            "the SLO; "
+            f"{plan.peak_rate:g} requests/s with {plan.headroom:.0%} headroom and {plan.spare} "
+            "spare need "
             f"{replicas} replica{'s' if replicas != 1 else ''}"
             f"{f', {dollars(month)} a month' if month is not None else ''}; {_why(rate, loads)}"
         ),
@@ -83,7 +85,10 @@ def _plan(variant: VariantSummary, inputs: RunInputs) -> VariantCapacity:
 
 @dataclass(frozen=True)
 class _Load:
-    """A measured open-loop stage: its rate, whether it met the SLO, and why it says nothing about capacity where it does not."""
+    """A measured open-loop stage: its rate, and whether it met the SLO.
+
+    `unfit` is why it says nothing about capacity, None if it does.
+    """
 
     stage: str
     rate: float
@@ -92,7 +97,7 @@ class _Load:
     overloaded: bool
 
 
-def _load(stage: StageSummary, slos: Sequence[Asked], inputs: RunInputs) -> _Load:
+def _load(stage: StageSummary, slos: Sequence[ObjectiveSpec], inputs: RunInputs) -> _Load:
     outcome = stage_outcome(stage, slos)
     return _Load(
         stage.stage, stage.offered_rate or 0.0, outcome, _unfit(stage, inputs), stage.held is False
@@ -109,7 +114,7 @@ def _unfit(stage: StageSummary, inputs: RunInputs) -> str | None:
 
 
 def _broken_rate(loads: Sequence[_Load]) -> float:
-    """The lowest rate shown to break the SLO or to be more than the server holds; infinite where none was."""
+    """The lowest rate shown to break the SLO or to overload the server; infinite if none was."""
     return min(
         (load.rate for load in loads if load.unfit is None and load.outcome == "fails"), default=inf
     )
@@ -138,30 +143,48 @@ def _why(rate: float, loads: Sequence[_Load]) -> str:
         what = "the load is not held: the queue grows" if overloaded else "it breaks the SLO"
         return f"at {broken:g} requests/s {what}{left_out}"
     if higher := [load.rate for load in fit if load.rate > rate]:
-        return f"at {_rates(higher)} it is not settled, so it may hold more: measure longer there{left_out}"
-    return f"no measured rate was shown to break the SLO, so it may hold more: measure higher ones{left_out}"
+        return (
+            f"at {_rates(higher)} it is not settled, so it may hold more: measure longer "
+            f"there{left_out}"
+        )
+    return (
+        "no measured rate was shown to break the SLO, so it may hold more: measure higher "
+        f"ones{left_out}"
+    )
 
 
-def _why_none(slos: Sequence[Asked], loads: Sequence[_Load], inputs: RunInputs) -> str:
+def _why_none(slos: Sequence[ObjectiveSpec], loads: Sequence[_Load], inputs: RunInputs) -> str:
     """Why no rate can be said to be held."""
     if not inputs.slo.limits:
         return "no rate can be said to be held, since the experiment names no slo"
     if all(RECORDS[metric].kind == "rate" for metric in inputs.slo.limits):
         return "no rate can be said to be held, since the slo names no time or share"
     if not slos:
-        return "no rate can be said to be held: every limit of the slo is relative to this variant, the baseline"
+        return (
+            "no rate can be said to be held: every limit of the slo is relative to this variant, "
+            "the baseline"
+        )
     if not loads:
         return "no stage has an offered rate; add stages such as {rate: 2, duration: 60s}"
     fit = [load for load in loads if load.unfit is None]
     if not fit:
         reasons = "; ".join(f"{load.stage}: {load.unfit}" for load in loads)
-        return f"no stage tells what one replica holds ({reasons}); add stages such as {{rate: 2, duration: 60s}}"
+        return (
+            f"no stage tells what one replica holds ({reasons}); add stages such as {{rate: 2, "
+            "duration: 60s}"
+        )
     broken = _broken_rate(loads)
     under = [load.rate for load in fit if load.rate < broken]
     if not under:
-        return f"none of the measured rates ({_rates([load.rate for load in fit])}) is held within the SLO; measure lower ones"
+        return (
+            f"none of the measured rates ({_rates([load.rate for load in fit])}) is held within "
+            "the SLO; measure lower ones"
+        )
     above = f", and at {broken:g} requests/s it is shown not to" if broken < inf else ""
-    return f"at {_rates(under)} it is not settled whether it meets the SLO{above}; measure longer, or lower rates"
+    return (
+        f"at {_rates(under)} it is not settled whether it meets the SLO{above}; measure longer, "
+        "or lower rates"
+    )
 
 
 def _rates(rates: Sequence[float]) -> str:
@@ -173,11 +196,14 @@ def replicas_for(peak: float, rate: float, headroom: float, spare: int) -> int:
     return ceil(round(peak / (rate * (1 - headroom)), 9)) + spare
 
 
-def stage_outcome(stage: StageSummary, slos: Sequence[Asked]) -> Outcome:
-    """Of all SLOs together. A load that was not held, its queue growing, is more than one replica holds."""
+def stage_outcome(stage: StageSummary, slos: Sequence[ObjectiveSpec]) -> Outcome:
+    """Of all SLOs together.
+
+    A load that was not held, its queue growing, is more than one replica holds.
+    """
     if stage.validity.level == "INVALID":
         return "unsettled"
-    outcomes = {outcome_of(asked, stage.judged[asked.key]) for asked in slos}
+    outcomes = {outcome_of(spec, stage.judged[spec.key]) for spec in slos}
     if stage.held is False or "fails" in outcomes:
         return "fails"
     return "unsettled" if stage.held is None or "unsettled" in outcomes else "holds"

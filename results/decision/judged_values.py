@@ -1,4 +1,4 @@
-"""The values that an SLO is judged on: those of all requests, a failed one as infinite; and why there are none."""
+"""The values behind a time of `slo`: of all requests, a failed one as infinite."""
 
 from __future__ import annotations
 
@@ -27,21 +27,24 @@ from results.statistics.intervals import (
 from results.summary import Estimate
 
 FAILED_SHARE = 0.01
-"""A mean is of the requests that succeeded. It stands for all of them while no more than this share failed."""
+"""A mean is of the requests that succeeded.
+
+It stands for all of them while no more than this share failed.
+"""
 UNMEASURED_SHARE = 0.05
-"""Times between tokens are judged while no more answers than this share have none that can be had."""
+"""Times between tokens are judged while at most this share of the answers lacks them."""
 FEWEST = 60
-"""Fewer requests miss a kind that is one in twenty in more than 5 % of runs, so no mean is judged on them."""
+"""No mean of fewer requests is judged: they miss a kind that is one in twenty in 5 % of runs."""
 
 _ANSWERS = ("latency", "service_latency", "ttft", "service_ttft")  # every whole answer has these
 
 
 @dataclass(frozen=True)
 class JudgedValues:
-    """A metric of a stage as an objective sees it: its value, and the values of each block behind it.
+    """A metric of a stage for an objective: its value, and the values of each block behind it.
 
-    Values of a percentile hold infinity for each request that failed, or came back empty; of a mean they leave them out. Blocks
-    without a value are left out.
+    Values of a percentile hold infinity for each request that failed, or came back empty; of a mean
+    they leave them out. Blocks without a value are left out.
     """
 
     value: Estimate
@@ -49,7 +52,7 @@ class JudgedValues:
 
 
 def judged_values(metric: str, stage: StageData) -> JudgedValues:
-    """Of a time's mean or percentile, such as "latency_p95"; absent, with the reason, where it can't be judged."""
+    """The values of a time's mean or percentile ("latency_p95"), or the reason why it is absent."""
     name, _, statistic = metric.rpartition("_")
     steady = [block.steady for block in stage.blocks]
     if reason := unmeasured(name, steady, UNMEASURED_SHARE):
@@ -83,7 +86,10 @@ def too_many_failed(stage: StageData) -> str | None:
 def _too_many(missing: int, n: int) -> str | None:
     if missing <= FAILED_SHARE * n:
         return None
-    return f"{missing:,} of {n:,} requests failed, more than the {FAILED_SHARE * 100:g} % that a mean over the others may leave out"
+    return (
+        f"{missing:,} of {n:,} requests failed, more than the {FAILED_SHARE * 100:g} % that a "
+        "mean over the others may leave out"
+    )
 
 
 def _mean(name: str, steady: Sequence[Requests]) -> JudgedValues:
@@ -113,7 +119,8 @@ def _percentile(name: str, q: float, steady: Sequence[Requests]) -> JudgedValues
         requests = sum(map(len, steady))
         return JudgedValues(
             absent(
-                f"{missing:,} of {requests:,} requests failed, and p{q:g} leaves out less than {100 - q:g} %",
+                f"{missing:,} of {requests:,} requests failed, and p{q:g} leaves out less than "
+                f"{100 - q:g} %",
                 n,
             )
         )
@@ -121,7 +128,8 @@ def _percentile(name: str, q: float, steady: Sequence[Requests]) -> JudgedValues
         together = float(np.mean(pooled == 0))
         return JudgedValues(
             absent(
-                f"{together * 100:.0f} % of the tokens came in one chunk with the token before, at no time of their own",
+                f"{together * 100:.0f} % of the tokens came in one chunk with the token before, "
+                "at no time of their own",
                 n,
             )
         )
@@ -134,7 +142,7 @@ def _percentile(name: str, q: float, steady: Sequence[Requests]) -> JudgedValues
 
 
 def _missing(name: str, requests: Requests) -> NDArray[np.bool_]:
-    """Requests (n,) that should have the value and have not: the failed, and of whole answers the empty ones."""
+    """Requests (n,) that lack the value: failed ones, and empty ones if every answer has it."""
     return ~requests.ok | np.isnan(requests.last) if name in _ANSWERS else ~requests.ok
 
 

@@ -1,18 +1,19 @@
-"""What the experiment asks of a variant, and how an objective is held against its limit; `judging` has the bounds.
+"""The objectives of a variant, and how a value is held against a limit.
 
-Two wrong decisions are possible, and each is kept at 5 %. SHIP needs every objective shown to hold, so each may be tested at 5 %.
-DON'T SHIP needs only one shown to fail, so k objectives share the 5 % (Bonferroni): each is tested at 5 % / k. A run that is
-judged again and again as it grows shares the 5 % among the looks as well.
+Two wrong decisions are possible, and each is kept at 5 %. SHIP needs every objective shown to hold,
+so each may be tested at 5 %. DON'T SHIP needs only one shown to fail, so k objectives share the 5 %
+(Bonferroni): each is tested at 5 % / k. A run that is judged again and again as it grows shares the
+5 % among the looks as well.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import Literal
 
 from foundation.format import change, dollars, limit_text, percent
-from results.config import Limit
+from results.config import BudgetConfig, Limit, QualityConfig
 from results.inputs import RunInputs
 from results.metrics import METRICS
 from results.summary import Estimate, Judged, Outcome
@@ -21,8 +22,11 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One objective. `limit` is in the metric's unit, or a factor of the baseline's value where `relative`."""
+class ObjectiveSpec:
+    """One objective.
+
+    `limit` is in the metric's unit, or a factor of the baseline's value where `relative`.
+    """
 
     key: str
     kind: Literal["slo", "quality", "budget"]
@@ -35,66 +39,65 @@ class Asked:
     relative: bool = False
 
 
-def asked_of(inputs: RunInputs, variant: str) -> list[Asked]:
-    """Every objective of a variant. What is relative to the baseline is not asked of the baseline itself."""
-    found = [_slo(metric, limit) for metric, limit in inputs.slo.limits.items()]
-    quality, budget = inputs.quality, inputs.budget
+def objective_specs(inputs: RunInputs, variant: str) -> list[ObjectiveSpec]:
+    """Every objective of a variant.
+
+    What is relative to the baseline is not asked of the baseline itself.
+    """
+    specs = [_slo(metric, limit) for metric, limit in inputs.slo.limits.items()]
+    specs += _quality(inputs.quality)
+    specs += _budget(inputs.budget) if inputs.budget else []
+    return [spec for spec in specs if not (spec.relative and variant == inputs.baseline)]
+
+
+def _quality(quality: QualityConfig) -> list[ObjectiveSpec]:
+    """The floors under the score, and under the changes of the score and the probes."""
+    specs = []
     if quality.min is not None:
-        found.append(
-            Asked(
-                "quality",
-                "quality",
-                "quality",
-                "quality",
-                "share",
-                "higher",
-                quality.min,
-                f"at least {limit_text(quality.min, percent)}",
-            )
-        )
+        text = f"at least {limit_text(quality.min, percent)}"
+        specs.append(_floor("quality", "quality", quality.min, text))
     drops = [("quality_change", "quality", quality.max_drop)]
     drops += [(f"probe:{probe.name}", probe.name, probe.max_drop) for probe in quality.probes]
     for key, name, drop in drops:
         if drop is not None:
-            label, text = (
-                f"{name} against the baseline",
-                "not under the baseline"
-                if drop == 0
-                else f"no more than {drop * 100:g} percentage point{'' if drop == 0.01 else 's'} under the baseline",
-            )
-            found.append(
-                Asked(key, "quality", key, label, "share", "higher", -drop, text, relative=True)
-            )
-    if budget and budget.per_month is not None:
-        text = f"{limit_text(budget.per_month, dollars)} a month"
-        found.append(
-            Asked(
-                "cost_per_month",
-                "budget",
-                "cost_per_month",
-                "cost per month",
-                "$",
-                "lower",
-                budget.per_month,
-                text,
+            spec = _floor(key, f"{name} against the baseline", -drop, _drop_text(drop))
+            specs.append(replace(spec, relative=True))
+    return specs
+
+
+def _floor(key: str, label: str, limit: float, text: str) -> ObjectiveSpec:
+    return ObjectiveSpec(key, "quality", key, label, "share", "higher", limit, text)
+
+
+def _drop_text(drop: float) -> str:
+    if drop == 0:
+        return "not under the baseline"
+    unit = "percentage point" if drop == 0.01 else "percentage points"
+    return f"no more than {drop * 100:g} {unit} under the baseline"
+
+
+def _budget(budget: BudgetConfig) -> list[ObjectiveSpec]:
+    """The caps on the cost of a month, and on its increase."""
+    specs = []
+    if budget.per_month is not None:
+        key, text = "cost_per_month", f"{limit_text(budget.per_month, dollars)} a month"
+        specs.append(
+            ObjectiveSpec(
+                key, "budget", key, "cost per month", "$", "lower", budget.per_month, text
             )
         )
-    if budget and budget.max_increase is not None:
-        text = f"at most {limit_text(budget.max_increase, change)}"
-        found.append(
-            Asked(
-                "cost_increase", "budget", "cost_increase", "cost per request against the baseline", "share", "lower",
-                budget.max_increase, text, relative=True,
-            )
-        )  # fmt: skip
-    return [asked for asked in found if not (asked.relative and variant == inputs.baseline)]
+    if budget.max_increase is not None:
+        key, text = "cost_increase", f"at most {limit_text(budget.max_increase, change)}"
+        label, most = "cost per request against the baseline", budget.max_increase
+        specs.append(ObjectiveSpec(key, "budget", key, label, "share", "lower", most, text, True))
+    return specs
 
 
-def _slo(metric: str, limit: Limit) -> Asked:
+def _slo(metric: str, limit: Limit) -> ObjectiveSpec:
     definition = METRICS[metric]
     value = limit.absolute if limit.absolute is not None else limit.relative
     assert value is not None
-    return Asked(
+    return ObjectiveSpec(
         metric,
         "slo",
         metric,
@@ -116,13 +119,13 @@ class Tails:
 
     @classmethod
     def of(cls, objectives: int, looks: int = 1) -> Tails:
-        """Alpha spent evenly over the looks: a union bound, which holds however the looks depend on one another."""
+        """Alpha spent evenly over the looks: a union bound, valid for any dependence of looks."""
         return cls(ALPHA / looks, ALPHA / looks / max(objectives, 1))
 
 
-def fixed_limit(asked: Asked) -> float:
-    """The limit in the metric's unit where it does not hang on the baseline's value; NaN where it does."""
-    return nan if asked.kind == "slo" and asked.relative else asked.limit
+def fixed_limit(spec: ObjectiveSpec) -> float:
+    """The limit in the metric's unit; NaN if it depends on the baseline's value."""
+    return nan if spec.kind == "slo" and spec.relative else spec.limit
 
 
 def undecided(value: Estimate, limit: float, reason: str) -> Judged:
@@ -130,15 +133,16 @@ def undecided(value: Estimate, limit: float, reason: str) -> Judged:
     return Judged(value=value, limit=limit if isfinite(limit) else None, reason=reason)
 
 
-def outcome_of(asked: Asked, judged: Judged) -> Outcome:
-    """Held against the limit: the pessimistic bound must keep it to hold, the optimistic one must break it to fail.
+def outcome_of(spec: ObjectiveSpec, judged: Judged) -> Outcome:
+    """The outcome of an objective.
 
-    A bound is never enough where the value itself lies on the other side.
+    It holds if the pessimistic bound keeps the limit, and fails if the optimistic one breaks it. A
+    bound is never enough if the value itself lies on the other side.
     """
     value, limit = judged.value.value, judged.limit
     if judged.reason is not None or limit is None or value is None:
         return "unsettled"
-    sign = 1 if asked.better == "lower" else -1
+    sign = 1 if spec.better == "lower" else -1
 
     def keeps(number: float) -> bool:
         return sign * number <= sign * limit

@@ -1,74 +1,74 @@
-"""What a verdict says, word by word. Each sentence is chosen by facts that were worked out before; nothing is decided here."""
+"""What a verdict says, word by word.
+
+Each sentence is chosen by facts that were worked out before; nothing is decided here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from math import ceil
 
 from foundation.format import (
-    Write,
     beside,
-    change,
     duration,
     limit_text,
     percent,
-    points,
     shortened,
-    written,
 )
-from results.decision.objectives import Asked
+from results.decision.objective_words import writer
+from results.decision.objectives import ObjectiveSpec
 from results.summary import Decision, Judged, Objective, Outcome, StageSummary
 
 
-def writer(asked: Asked) -> Write:
-    """How numbers of an objective are written: a change of quality in points, of cost in per cent."""
-    if asked.kind == "quality" and asked.relative:
-        return points
-    return change if asked.kind == "budget" and asked.relative else partial(written, asked.unit)
-
-
 def objective_sentence(
-    asked: Asked, judged: Judged, outcome: Outcome, stage: StageSummary | None
+    spec: ObjectiveSpec, judged: Judged, outcome: Outcome, stage: StageSummary | None
 ) -> str:
     """The value, the limit, the outcome, and the bound that decided it or what would settle it."""
-    write, value, limit = writer(asked), judged.value.value, judged.limit
+    write, value, limit = writer(spec), judged.value.value, judged.limit
     if value is None or judged.reason is not None or limit is None:
         known = "" if limit is None else limit_text(limit, write)
-        return f"{asked.label} (limit: {_limit(asked, known)}) can't be judged: {judged.reason}{_more(asked, judged, stage)}"
+        return (
+            f"{spec.label} (limit: {_limit(spec, known)}) can't be judged: "
+            f"{judged.reason}{_more(spec, judged, stage)}"
+        )
     if outcome == "unsettled":
         ends = [judged.optimistic, judged.pessimistic]
-        texts, said = beside([value, *sorted(end for end in ends if end is not None)], limit, write)
+        texts, limit_words = beside(
+            [value, *sorted(end for end in ends if end is not None)], limit, write
+        )
         span = (
             f"{texts[1]} to {texts[2]}"
             if len(texts) == 3
-            else f"{_one_sided(asked, judged)} {texts[1]}"
+            else f"{_one_sided(spec, judged)} {texts[1]}"
         )
-        open_ = f"{asked.label} is {texts[0]} (limit: {_limit(asked, said)}), not settled"
-        return f"{open_}: the data allow {span}{_more(asked, judged, stage)}"
+        open_ = f"{spec.label} is {texts[0]} (limit: {_limit(spec, limit_words)}), not settled"
+        return f"{open_}: the data allow {span}{_more(spec, judged, stage)}"
     deciding = judged.pessimistic if outcome == "holds" else judged.optimistic
     assert deciding is not None
-    texts, said = beside([value, deciding], limit, write)
-    edge = "at most" if (outcome == "holds") == (asked.better == "lower") else "at least"
+    texts, limit_words = beside([value, deciding], limit, write)
+    edge = "at most" if (outcome == "holds") == (spec.better == "lower") else "at least"
     verb = "keeps" if outcome == "holds" else "breaks"
-    return f"{asked.label} is {texts[0]} and {verb} its limit ({_limit(asked, said)}); {edge} {texts[1]} with 95 % confidence"
-
-
-def _one_sided(asked: Asked, judged: Judged) -> str:
-    """Of an interval that is open on one side."""
-    return "at least" if (judged.pessimistic is None) == (asked.better == "lower") else "at most"
-
-
-def _limit(asked: Asked, said: str) -> str:
-    """The limit as it was asked for; of an SLO in numbers too, which of a relative one are the baseline's."""
-    if asked.kind != "slo":
-        return asked.text
-    return ", ".join(
-        part for part in (f"{asked.text} of the baseline's" if asked.relative else "", said) if part
+    return (
+        f"{spec.label} is {texts[0]} and {verb} its limit ({_limit(spec, limit_words)}); {edge} "
+        f"{texts[1]} with 95 % confidence"
     )
 
 
-def _more(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
+def _one_sided(spec: ObjectiveSpec, judged: Judged) -> str:
+    """Of an interval that is open on one side."""
+    return "at least" if (judged.pessimistic is None) == (spec.better == "lower") else "at most"
+
+
+def _limit(spec: ObjectiveSpec, number: str) -> str:
+    """The limit as it was written; of an SLO also as a number, if relative the baseline's."""
+    if spec.kind != "slo":
+        return spec.text
+    return ", ".join(
+        part for part in (f"{spec.text} of the baseline's" if spec.relative else "", number) if part
+    )
+
+
+def _more(spec: ObjectiveSpec, judged: Judged, stage: StageSummary | None) -> str:
     """What would settle an objective, as the end of its sentence; empty where nothing is known."""
     more, n = judged.more, judged.value.n
     if more is None or stage is None:
@@ -81,7 +81,7 @@ def _more(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
         per_block = stage.planned / stage.blocks
         total = max(more.total, stage.planned + ceil(per_block))
         blocks = _blocks(total / per_block - stage.blocks, stage)
-        at = "failing at this rate" if asked.metric == "error_rate" else "with this share"
+        at = "failing at this rate" if spec.metric == "error_rate" else "with this share"
         return f"; about {total:,} requests {at} would settle it ({blocks})"
     blocks = _blocks(more.total - stage.blocks, stage)
     return (
@@ -94,7 +94,10 @@ def _more(asked: Asked, judged: Judged, stage: StageSummary | None) -> str:
 def _blocks(count: float, stage: StageSummary) -> str:
     more = max(1, ceil(count))
     each = stage.window_s / stage.blocks
-    return f"about {more:,} more block{'s' if more > 1 else ''} of this size, {duration(more * each)} of load"
+    return (
+        f"about {more:,} more block{'s' if more > 1 else ''} of this size, "
+        f"{duration(more * each)} of load"
+    )
 
 
 def headline(
@@ -105,15 +108,24 @@ def headline(
     stage: StageSummary | None,
     failed: str | None = None,
 ) -> str:
-    """The decision on a variant and the objective that made it, in one line. `failed`: why its server did not live."""
+    """The decision on a variant and the objective that made it, in one line.
+
+    `failed`: why its server did not live.
+    """
     if failed is not None:
         return f"INCONCLUSIVE on {name}: it was not measured to the end: {failed}"
     if stage is None:
         return f"INCONCLUSIVE on {name}: it was not measured"
     if stage.validity.level == "INVALID":
-        return f"INCONCLUSIVE on {name}: the measurement is not valid: {stage.validity.reasons[0].partition(': ')[2]}"
+        return (
+            f"INCONCLUSIVE on {name}: the measurement is not valid: "
+            f"{stage.validity.reasons[0].partition(': ')[2]}"
+        )
     if binding is None:
-        return f"INCONCLUSIVE on {name}: nothing is asked of it; write slo, quality or budget into the experiment"
+        return (
+            f"INCONCLUSIVE on {name}: nothing is asked of it; write slo, quality or budget into "
+            "the experiment"
+        )
     if decision == "SHIP":
         many = len(objectives)
         which = (
@@ -132,28 +144,29 @@ def headline(
 
 
 def reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list[str]:
-    """Each objective's sentence, the failing ones first, then what else a reader of the verdict must know."""
+    """Each objective's sentence, failing ones first, then the stage's doubts and failures."""
     order = ("fails", "unsettled", "holds")
-    said = [o.sentence for o in sorted(objectives, key=lambda o: order.index(o.outcome))]
+    lines = [o.sentence for o in sorted(objectives, key=lambda o: order.index(o.outcome))]
     if stage is None:
-        return said
-    said += stage.validity.reasons
+        return lines
+    lines += stage.validity.reasons
     failed = stage.planned - stage.succeeded
     if failed and not any(o.metric == "error_rate" for o in objectives):
         rest = "nothing else was measured" if failed == stage.planned else _of_failed(objectives)
-        said.append(
-            f"{failed:,} of {stage.planned:,} requests failed, and the slo names no error_rate: {rest}"
+        lines.append(
+            f"{failed:,} of {stage.planned:,} requests failed, and the slo names no error_rate: "
+            f"{rest}"
         )
     if stage.failures and stage.examples:
         most = max(stage.examples, key=lambda name: stage.failures.get(name, 0))
-        said.append(
+        lines.append(
             f"{most}, the first of {stage.failures[most]:,}: {shortened(stage.examples[most])}"
         )
-    return said
+    return lines
 
 
 def _of_failed(objectives: Sequence[Objective]) -> str:
-    """What failed requests are in the times that are judged; the metrics themselves are of those that succeeded."""
+    """How failed requests count in the judged times; the metrics leave them out."""
     statistics = {
         o.metric.rpartition("_")[2] for o in objectives if o.kind == "slo" and o.unit == "ms"
     }
@@ -170,20 +183,29 @@ def overall(
 ) -> str:
     """What to ship, first line of a report.
 
-    `decisions`: on the variants of which something is asked. `passing`: those that may ship, best first.
-    `quality`: of each variant, 0 to 1.
+    `decisions`: on the variants of which something is asked. `passing`: those that may ship, best
+    first. `quality`: of each variant, 0 to 1.
     """
     if not decisions:
-        return "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget into the experiment."
+        return (
+            "Nothing is asked of any variant, so nothing is decided: write slo, quality or budget "
+            "into the experiment."
+        )
     if not passing:
         opened = [name for name, decision in decisions.items() if decision == "INCONCLUSIVE"]
         failing = [name for name, decision in decisions.items() if decision == "DON'T SHIP"]
         if opened:
             return f"No variant may ship yet; not settled: {', '.join(opened)}."
-        return f"No variant may ship: {_listed(failing)} break{'s' if len(failing) == 1 else ''} an objective."
+        return (
+            f"No variant may ship: {_listed(failing)} break{'s' if len(failing) == 1 else ''} an "
+            "objective."
+        )
     best, others = passing[0], passing[1:]
     if best != baseline:
-        return f"Ship {best}: it meets every objective{f' ({_listed(others)} would pass too)' if others else ''}."
+        return (
+            f"Ship {best}: it meets every "
+            f"objective{f' ({_listed(others)} would pass too)' if others else ''}."
+        )
     if not others:
         alone = "" if list(decisions) == [baseline] else ", and no other variant is shown to"
         return f"Keep {best}: it meets every objective{alone}."

@@ -1,7 +1,8 @@
-"""The verdict on each variant: every objective held against its limit, the one that binds, and what is made of them.
+"""The verdict on each variant: every objective held against its limit, and the one that binds.
 
-SHIP needs every objective shown to hold, DON'T SHIP needs one shown to fail; else it is INCONCLUSIVE, with what would settle it.
-The bounds come from the analysis (`objectives`); nothing is measured or estimated here.
+SHIP needs every objective shown to hold, DON'T SHIP needs one shown to fail; else it is
+INCONCLUSIVE, with what would settle it. The bounds come from the analysis (`objectives`); nothing
+is measured or estimated here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from math import log
 from msgspec.structs import replace
 
 from results.decision.advice import advise, worth_it
-from results.decision.objectives import Asked, asked_of, fixed_limit, outcome_of, undecided
+from results.decision.objectives import (
+    ObjectiveSpec,
+    fixed_limit,
+    objective_specs,
+    outcome_of,
+    undecided,
+)
 from results.decision.sentences import headline, objective_sentence, overall, reasons
 from results.inputs import RunInputs
 from results.statistics.intervals import absent
@@ -34,7 +41,7 @@ def judge(summary: Summary, inputs: RunInputs) -> Verdicts:
     """A verdict for every variant, the baseline's own among them, and which of them to ship."""
     judged = {variant.variant: _objectives(variant, inputs) for variant in summary.variants}
     decisions = {
-        variant.variant: _decide(judged[variant.variant], _stage(variant))
+        variant.variant: _decide(judged[variant.variant], variant.at_judged_stage)
         for variant in summary.variants
     }
     ranked = _ranked(summary, decisions)
@@ -52,7 +59,7 @@ def judge(summary: Summary, inputs: RunInputs) -> Verdicts:
 
 
 def is_settled(verdict: VariantVerdict) -> bool:
-    """Whether all that is asked of a variant is decided; a variant of which nothing is asked leaves nothing open."""
+    """Whether every objective of a variant is decided. A variant without objectives is settled."""
     return verdict.decision != "INCONCLUSIVE" or not verdict.objectives
 
 
@@ -65,7 +72,7 @@ def _verdict(
     ranked: Sequence[str],
 ) -> VariantVerdict:
     objectives, decision = judged[variant.variant], decisions[variant.variant]
-    stage = _stage(variant)
+    stage = variant.at_judged_stage
     binding = _binding(objectives)
     passing = [name for name in ranked if name != variant.variant]
     return VariantVerdict(
@@ -90,60 +97,56 @@ def _verdict(
     )
 
 
-def _stage(variant: VariantSummary) -> StageSummary | None:
-    return next((stage for stage in variant.stages if stage.stage == variant.judged_stage), None)
-
-
 def _objectives(variant: VariantSummary, inputs: RunInputs) -> list[Objective]:
-    stage = _stage(variant)
-    found = []
-    for asked in asked_of(inputs, variant.variant):
-        of = variant.judged.get(asked.key) or (stage.judged.get(asked.key) if stage else None)
+    stage = variant.at_judged_stage
+    objectives = []
+    for spec in objective_specs(inputs, variant.variant):
+        of = variant.judged.get(spec.key) or (stage.judged.get(spec.key) if stage else None)
         of = of or undecided(
             absent("not measured"),
-            fixed_limit(asked),
+            fixed_limit(spec),
             f"stage {variant.judged_stage} was not measured",
         )
-        found.append(_objective(asked, of, stage))
-    return found
+        objectives.append(_objective(spec, of, stage))
+    return objectives
 
 
-def _objective(asked: Asked, judged: Judged, stage: StageSummary | None) -> Objective:
-    outcome = outcome_of(asked, judged)
+def _objective(spec: ObjectiveSpec, judged: Judged, stage: StageSummary | None) -> Objective:
+    outcome = outcome_of(spec, judged)
     value, limit = judged.value.value, judged.limit
     return Objective(
-        kind=asked.kind,
-        metric=asked.metric,
-        label=asked.label,
-        unit=asked.unit,
-        value=_between_bounds(asked, judged),
+        kind=spec.kind,
+        metric=spec.metric,
+        label=spec.label,
+        unit=spec.unit,
+        value=_between_bounds(spec, judged),
         limit=limit,
-        limit_text=asked.text,
-        margin=None if value is None or limit is None else _margin(asked, value, limit),
+        limit_text=spec.text,
+        margin=None if value is None or limit is None else _margin(spec, value, limit),
         outcome=outcome,
-        sentence=objective_sentence(asked, judged, outcome, stage),
+        sentence=objective_sentence(spec, judged, outcome, stage),
         more=judged.more,
     )
 
 
-def _between_bounds(asked: Asked, judged: Judged) -> Estimate:
-    """The value with the bounds that decide, in place of its interval: a report shows why something is not settled."""
+def _between_bounds(spec: ObjectiveSpec, judged: Judged) -> Estimate:
+    """The value with the deciding bounds instead of its interval, so that a report shows them."""
     low, high = (
         (judged.optimistic, judged.pessimistic)
-        if asked.better == "lower"
+        if spec.better == "lower"
         else (judged.pessimistic, judged.optimistic)
     )
     return replace(judged.value, low=low, high=high)
 
 
-def _margin(asked: Asked, value: float, limit: float) -> float:
-    """Inside the limit as a share of it; a limit of zero is no measure, and there the distance itself stands."""
-    inside = limit - value if asked.better == "lower" else value - limit
+def _margin(spec: ObjectiveSpec, value: float, limit: float) -> float:
+    """The distance inside the limit, as a share of it; the distance itself for a limit of zero."""
+    inside = limit - value if spec.better == "lower" else value - limit
     return inside / abs(limit) if limit else inside
 
 
 def _binding(objectives: Sequence[Objective]) -> Objective | None:
-    """The one that decides: of those that fail, else of those unsettled, else of all, the one with the least margin."""
+    """The objective that decides: the least margin of those that fail, else are open, else hold."""
     for outcome in ("fails", "unsettled", "holds"):
         if some := [o for o in objectives if o.outcome == outcome]:
             return min(some, key=lambda o: o.margin if o.margin is not None else float("inf"))
@@ -163,22 +166,29 @@ def _shown(
     variant: VariantSummary, decision: Decision, objectives: Sequence[Objective], summary: Summary
 ) -> list[str]:
     """Where more data may decide: what change against the baseline the blocks could have shown."""
-    found = summary.resolution.get(variant.variant)
+    resolution = summary.resolution.get(variant.variant)
     measured = not objectives or any(
         o.outcome == "unsettled" and o.value.value is not None for o in objectives
     )
-    return [found.sentence] if found is not None and decision == "INCONCLUSIVE" and measured else []
+    return (
+        [resolution.sentence]
+        if resolution is not None and decision == "INCONCLUSIVE" and measured
+        else []
+    )
 
 
 def _ranked(summary: Summary, decisions: dict[str, Decision]) -> list[str]:
-    """The variants that may ship, best first: cheap and fast ones among those not shown to be under the best quality."""
+    """The variants that may ship, the best first.
+
+    Among those not shown to be under the best quality, cheap and fast ones come first.
+    """
     ready = [variant for variant in summary.variants if decisions[variant.variant] == "SHIP"]
     if not ready:
         return []
     best = max(ready, key=lambda v: v.metrics["quality"].value or 0.0).metrics["quality"]
 
     def rank(variant: VariantSummary) -> tuple[bool, bool, float, float]:
-        stage, quality = _stage(variant), variant.metrics["quality"].value or 0.0
+        stage, quality = variant.at_judged_stage, variant.metrics["quality"].value or 0.0
         latency = stage.metrics["latency_mean"].value if stage else None
         cost = variant.metrics["cost_per_request"].value
         return (
@@ -197,10 +207,10 @@ def _overall(
     decisions: dict[str, Decision],
     ranked: Sequence[str],
 ) -> str:
-    asked = {name: decisions[name] for name, objectives in judged.items() if objectives}
+    decided = {name: decisions[name] for name, objectives in judged.items() if objectives}
     return overall(
         summary.baseline,
-        asked,
+        decided,
         ranked,
         {v.variant: v.metrics["quality"].value for v in summary.variants},
     )

@@ -1,4 +1,4 @@
-"""What a careful person would hold against a stage's answers: empty, short, cut, or scored by next to nothing."""
+"""Doubts about a stage's answers: empty, short, cut, or scored by next to nothing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ SHORT_SHARE = 0.1
 
 def answer_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt]) -> list[Doubt]:
     """Of what came back, whatever it was asked for."""
-    asked = {
+    wanted_tokens = {
         name: tokens
         for name, prompt in prompts.items()
         if (tokens := prompt.output_tokens) is not None
     }
-    found: list[Doubt] = []
+    doubts: list[Doubt] = []
     answered = sum(int(block.ok.sum()) for block in blocks)
     if empty := sum(int(block.empty.sum()) for block in blocks):
-        found.append(("SUSPECT", f"{empty} of {some(answered, 'answer')} were empty"))
+        doubts.append(("SUSPECT", f"{empty} of {some(answered, 'answer')} were empty"))
     answers = [(block.ok & (block.chunks.count > 0), block.chunks) for block in blocks]
     if odd := sum(int((there & (chunks.tokens_of == 0)).sum()) for there, chunks in answers):
-        found.append(
+        doubts.append(
             ("SUSPECT", f"{some(odd, 'answer')} without one token count a chunk: left out of ITL")
         )
     lagging = [
@@ -38,32 +38,36 @@ def answer_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt]) -> 
     if any(chunks.lags.any() for _, chunks in answers) and (
         odd := sum(count for count, _ in lagging)
     ):
-        found.append(
+        doubts.append(
             ("SUSPECT", f"{some(odd, 'answer')} without one client lag a chunk: left out of it")
         )
-    lengths = [_lengths(block, asked) for block in blocks]
+    lengths = [_lengths(block, wanted_tokens) for block in blocks]
     wanted, there, cut = (
         np.concatenate([np.empty(0), *parts]) for parts in zip(*lengths, strict=True)
     )
     if short := int((there < wanted - np.maximum(1, SHORT_SHARE * wanted)).sum()):
-        found.append(
+        doubts.append(
             (
                 "SUSPECT",
-                f"{short} of {some(len(wanted), 'answer')} were shorter than asked by more than {SHORT_SHARE:.0%}",
+                f"{short} of {some(len(wanted), 'answer')} were shorter than asked by more than "
+                f"{SHORT_SHARE:.0%}",
             )
         )
     free = np.isnan(wanted)
     if (cut[free].sum() > 0) and cut[free].mean() >= CUT_SHARE:
-        words = f"{int(cut[free].sum())} of {some(int(free.sum()), 'answer')} were cut at max_tokens: times, tokens and quality"
-        found.append(("SUSPECT", f"{words} are of answers that were not finished"))
-    return found
+        words = (
+            f"{int(cut[free].sum())} of {some(int(free.sum()), 'answer')} were cut at max_tokens: "
+            "times, tokens and quality"
+        )
+        doubts.append(("SUSPECT", f"{words} are of answers that were not finished"))
+    return doubts
 
 
 def _lengths(
-    block: Requests, asked: Mapping[str, int]
+    block: Requests, lengths: Mapping[str, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every answer: the tokens asked for, those there (NaN where not known), and whether it was cut."""
-    wanted = np.array([asked.get(prompt, np.nan) for prompt in block.prompt_id], dtype=np.float64)
+    """The wanted and received tokens of every answer (NaN: unknown), and whether it was cut."""
+    wanted = np.array([lengths.get(prompt, np.nan) for prompt in block.prompt_id], dtype=np.float64)
     return (
         wanted[block.ok],
         block.output_tokens[block.ok],
@@ -75,19 +79,22 @@ def scoring_doubts(
     blocks: Sequence[Requests], prompts: Mapping[str, Prompt], scoring: Scoring
 ) -> list[Doubt]:
     """`prompts`: those of the question set. `scoring`: as the experiment writes it."""
-    asked = list(dict.fromkeys(prompt for block in blocks for prompt in block.prompt_id))
-    found: list[Doubt] = []
-    if prompts and (unknown := [prompt for prompt in asked if prompt not in prompts]):
-        words = f"{len(unknown)} of {some(len(asked), 'prompt')} that were asked are not in prompts.jsonl"
-        found.append(
+    prompt_ids = list(dict.fromkeys(prompt for block in blocks for prompt in block.prompt_id))
+    doubts: list[Doubt] = []
+    if prompts and (unknown := [prompt for prompt in prompt_ids if prompt not in prompts]):
+        words = (
+            f"{len(unknown)} of {some(len(prompt_ids), 'prompt')} that were asked are not in "
+            "prompts.jsonl"
+        )
+        doubts.append(
             ("SUSPECT", f"{words} ({', '.join(unknown[:3])}): their answers are not scored")
         )
-    references = {prompt: prompts[prompt].reference for prompt in asked if prompt in prompts}
+    references = {prompt: prompts[prompt].reference for prompt in prompt_ids if prompt in prompts}
     with_one = [reference for reference in references.values() if reference is not None]
     if scoring.scorer not in NEEDS_NO_REFERENCE and 0 < len(with_one) < len(references):
         words = f"{len(with_one)} of {some(len(references), 'prompt')} have a reference"
-        found.append(("SUSPECT", f"{words}: quality is of their answers only"))
+        doubts.append(("SUSPECT", f"{words}: quality is of their answers only"))
     if wrong := [why for reference in with_one if (why := why_no_reference(scoring, reference))]:
         words = f"{len(wrong)} of {some(len(with_one), 'reference')} can't be met by any answer"
-        found.append(("SUSPECT", f"{words}: {wrong[0]}"))
-    return found
+        doubts.append(("SUSPECT", f"{words}: {wrong[0]}"))
+    return doubts

@@ -1,6 +1,4 @@
-"""What a server's own counters of its prefix cache showed, second by second:
-`telemetry/VARIANT.parquet`.
-"""
+"""A server's own counters of its prefix cache, by second: `telemetry/VARIANT.parquet`."""
 
 from __future__ import annotations
 
@@ -13,8 +11,9 @@ from foundation.run.journal import Damage
 
 @dataclass(frozen=True)
 class Counters:
-    """Samples (n,) in the order of time, ns of CLOCK_MONOTONIC: since the start, tokens looked up
-    (`queries`) and found.
+    """Samples (n,) in the order of time, ns of CLOCK_MONOTONIC.
+
+    Since the start of the server: tokens that were looked up (`queries`) and found.
     """
 
     at_ns: Ints

@@ -17,12 +17,7 @@ _PASSED_OVER = bytes(sorted(set(range(128)) - set(map(ord, string.ascii_letters 
 
 
 def prompt_consistency(blocks: Sequence[Requests]) -> dict[str, float]:
-    """For each prompt answered more than once: the share of pairs of its answers that are the same,
-    normalised.
-
-    Only answers to one prompt that look alike can be the same, so only those are normalised: most
-    long ones are not.
-    """
+    """By prompt with several answers: the share of pairs that are equal when normalised."""
     number: dict[str, int] = {}
     both = array("q")
     for prompt, text in _answers(blocks):
@@ -55,8 +50,6 @@ def _answers(blocks: Sequence[Requests]) -> Iterator[tuple[str, str]]:
 
 
 def looks_of(text: str) -> int:
-    """A number that is the same for texts that are the same when normalised: of their ASCII letters
-    and digits in order.
-    """
+    """A hash of the ASCII letters and digits in order, equal for texts equal when normalised."""
     plain = text if text.isascii() else normalise(text)
     return hash(plain.lower().encode("ascii", "ignore").translate(None, _PASSED_OVER))

@@ -7,13 +7,13 @@ from dataclasses import replace
 from hashlib import sha256
 
 from results.measures.doubt import Doubt
-from results.measures.steady_state import Block, StageData
+from results.measures.steady_state import StageBlock, StageData
 
 Stages = Mapping[str, StageData]
 
 
 def without_copies(variants: Mapping[str, Stages]) -> dict[str, dict[str, StageData]]:
-    """The stages of each variant; those that share a block with another are INVALID, since nobody knows whose it is."""
+    """The stages of each variant. Those that share a block with another variant are INVALID."""
     owners: dict[tuple[int, bytes], list[tuple[str, str]]] = {}
     for variant, stages in variants.items():
         for name, stage in stages.items():
@@ -27,8 +27,11 @@ def without_copies(variants: Mapping[str, Stages]) -> dict[str, dict[str, StageD
     }
 
 
-def _mark(block: Block) -> tuple[int, bytes] | None:
-    """When the block began and what came when. Blocks of a mix begin together, but their requests differ."""
+def _mark(block: StageBlock) -> tuple[int, bytes] | None:
+    """When the block began and what came when.
+
+    Blocks of a mix begin together, but their requests differ.
+    """
     trace = block.trace
     if trace is None or not trace.origin_unix_ns or not len(trace.due):
         return None

@@ -1,7 +1,7 @@
 """What a variant costs: metered by tokens, or self-hosted by the hour of an accelerator.
 
-Metered: `input_tokens x input_price + output_tokens x output_price` of each request whose tokens are known, failed ones too where
-the server reported them; a side without a price is free.
+Metered: `input_tokens x input_price + output_tokens x output_price` of each request whose tokens
+are known, failed ones too where the server reported them; a side without a price is free.
 Self-hosted: `accelerators x price_per_hour / (3600 x requests/s held)`.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from foundation.arrays import Floats
 from foundation.run.requests import Requests
 from results.config import BudgetConfig, Price
-from results.measures.steady_state import Block, StageData
+from results.measures.steady_state import StageBlock, StageData
 from results.statistics.block_means import block_mean_bounds
 from results.statistics.intervals import (
     TAIL,
@@ -47,7 +47,10 @@ FEWEST_PROMPTS = 60
 
 
 def is_metered(price: Price) -> bool:
-    """Whether requests are priced by their tokens. An hourly price beside token prices is the capacity plan's."""
+    """Whether requests are priced by their tokens.
+
+    An hourly price beside token prices is the capacity plan's.
+    """
     return price.input_price is not None or price.output_price is not None
 
 
@@ -114,10 +117,16 @@ def no_cost_reason(stage: StageData, price: Price) -> str | None:
     if stage.succeeded == 0:
         return "no request succeeded, so no rate was held"
     if stage.held.value is not True:
-        return f"no load was shown to be held ({stage.held.reason}), and at saturation a cost per request means nothing"
+        return (
+            f"no load was shown to be held ({stage.held.reason}), and at saturation a cost per "
+            "request means nothing"
+        )
     ended = sum(block.ended for block in stage.blocks)
     if ended < ENDED_SHARE * stage.timed - 2 * sqrt(stage.timed * (1 - ENDED_SHARE)):
-        return f"of {stage.timed} requests that arrived in the windows {ended} ended there: too short to show the rate that is held"
+        return (
+            f"of {stage.timed} requests that arrived in the windows {ended} ended there: too "
+            "short to show the rate that is held"
+        )
     return None
 
 
@@ -138,8 +147,9 @@ def _hourly(price: Price) -> float:
 def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the dollars per request; the stage must have a cost (`no_cost_reason`).
 
-    Metered: the wider of those from blocks and those from prompts, for answers to one prompt resemble one another. Self-hosted:
-    t over the logarithms of the blocks' rates; of one block, the bounds of a Poisson count.
+    Metered: the wider of those from blocks and those from prompts, for answers to one prompt
+    resemble one another. Self-hosted: t over the logarithms of the blocks' rates; of one block, the
+    bounds of a Poisson count.
     """
     value, _ = _cost(stage, price)
     if is_metered(price):
@@ -167,25 +177,28 @@ def cost_bounds(stage: StageData, price: Price, low_tail: float, high_tail: floa
     return Bounds(value * completed / count.high, value * completed / count.low)
 
 
-def _totals(blocks: Sequence[Block], price: Price) -> PromptTotals:
+def _totals(blocks: Sequence[StageBlock], price: Price) -> PromptTotals:
     return prompt_totals(
         [block.requests for block in blocks], lambda r: request_costs(r, price), failed_too=True
     )
 
 
 def paired_costs(
-    pairs: Sequence[tuple[Block, Block]], price: Price
+    pairs: Sequence[tuple[StageBlock, StageBlock]], price: Price
 ) -> tuple[PromptTotals, PromptTotals]:
-    """Dollars by prompt of either side, over the requests whose tokens are known, failed ones too."""
+    """Dollars by prompt of each side, over requests with known tokens, failed ones included."""
     ours, theirs = ([pair[side].requests for pair in pairs] for side in (0, 1))
     return totals_of_both(ours, theirs, lambda r: request_costs(r, price), failed_too=True)
 
 
 @dataclass(frozen=True)
 class CostRatio:
-    """A variant's cost per request over the baseline's, in paired blocks: metered from `n` prompts, self-hosted from n pairs."""
+    """A variant's cost per request over the baseline's, in paired blocks.
 
-    pairs: Sequence[tuple[Block, Block]]
+    Metered it comes from `n` prompts, self-hosted from `n` pairs.
+    """
+
+    pairs: Sequence[tuple[StageBlock, StageBlock]]
     price: Price
     value: float
     n: int
@@ -203,7 +216,7 @@ class CostRatio:
         return Bounds(exp_(bounds.low), exp_(bounds.high))
 
 
-def cost_ratio(pairs: Sequence[tuple[Block, Block]], price: Price) -> CostRatio | None:
+def cost_ratio(pairs: Sequence[tuple[StageBlock, StageBlock]], price: Price) -> CostRatio | None:
     """None where either side has no cost in the paired blocks, or the baseline's is zero."""
     if is_metered(price):
         ours, theirs = paired_costs(pairs, price)
@@ -235,7 +248,7 @@ def _times(cost: Estimate, factor: float) -> Estimate:
 
 
 def _per_success(stage: StageData, price: Price, each: Estimate) -> Estimate:
-    """Self-hosted hours are spread over successes to begin with; metered, the failed tries' tokens are added to them."""
+    """The cost of all tries per success: hours are per success already, failed tokens are added."""
     if each.value is None or not is_metered(price):
         return each
     if stage.succeeded == 0:

@@ -11,7 +11,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 def worst_level(levels: Iterable[Level]) -> Level:
-    """The worst of some levels; VALID where there is none."""
+    """The worst of some levels, VALID if there are none."""
     return max(levels, key=LEVELS.index, default="VALID")
 
 

@@ -1,4 +1,4 @@
-"""What was measured of each variant: its journals as stages and probes, and the scores of its prompts."""
+"""The measured variants: journals as stages and probes, and the scores of the prompts."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """Of a stage: the shares of the prefix cache, and notes on who counted and whether lengths are as asked."""
+    """A stage's shares of the prefix cache, and notes on the count and length of its tokens."""
 
     cache: Mapping[str, Estimate]
     notes: Sequence[str]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A variant's journals: stages (with facts about their tokens) and probes by name, and the mean score of each prompt.
+class MeasuredVariant:
+    """A variant's stages and probes by name, and the mean score of each prompt.
 
-    `unread`: what is wrong with its telemetry, and with the journals of stages that have no readable one.
-    `score_notes`: what a reader of the scores has to know.
+    `tokens` holds facts about the tokens of each stage. `unread`: damage to its telemetry, and to
+    the journals of stages without a readable one. `score_notes`: what a reader of the scores must
+    know.
     """
 
     record: VariantRecord
@@ -57,10 +58,11 @@ class Measured:
 
 def read_measured(
     inputs: RunInputs, prompts: Mapping[str, Prompt], *, parquet: bool = False
-) -> list[Measured]:
-    """Every variant of a run; with `parquet` each stage's journals become `requests.parquet` beside them as they are read.
+) -> list[MeasuredVariant]:
+    """Reads every variant of a run.
 
-    Raises BadInput for a run without a journal that can be read.
+    With `parquet`, each stage's journals become `requests.parquet` beside them as they are read.
+    Raises BadInput for a run without a readable journal.
     """
     measured = [_read(inputs, record, prompts, parquet) for record in inputs.variants]
     if not any(variant.stages for variant in measured):
@@ -71,54 +73,26 @@ def read_measured(
 
 def _read(
     inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt], parquet: bool
-) -> Measured:
-    folder = inputs.run / "load" / record.name
-    paths = (
-        sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl")))
-        if folder.is_dir()
-        else []
-    )
+) -> MeasuredVariant:
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
     counters = read_counters(inputs.run, record.name)
     unread = [counters] if isinstance(counters, Damage) else []
-    for path in paths:
+    for path in _stage_folders(inputs.run / "load" / record.name):
         with parquet_writer(path / "requests.parquet") if parquet else nullcontext() as each:
             own, damage = journals_of(path, each)
-        journals = list(own.values())
-        if not journals:
+        if not own:
             unread += damage
-        else:
-            probe = next(
-                (probe for probe in inputs.quality.probes if path.name == f"probe-{probe.name}"),
-                None,
-            )
-            stage = _stage(
-                record,
-                path.name,
-                own,
-                damage,
-                Settling() if probe else settling_of(journals),
-                prompts,
-            )
-            if probe or path.name == inputs.judged_stage:
-                group, scoring = (probe.name, probe) if probe else (EVAL, inputs.quality)
-                more = scoring_doubts(
-                    [b.requests for b in stage.blocks], _of_set(prompts, group), scoring
-                )
-                stage = replace(stage, findings=[*stage.findings, *more])
-            stages[path.name] = stage
-            cache = cache_metrics(journals, counters if isinstance(counters, Counters) else None)
-            tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
+            continue
+        stages[path.name] = _read_stage(inputs, record, path.name, own, damage, prompts)
+        journals = list(own.values())
+        cache = cache_metrics(journals, counters if isinstance(counters, Counters) else None)
+        tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {
         p.name: stages.pop(f"probe-{p.name}")
         for p in inputs.quality.probes
         if f"probe-{p.name}" in stages
     }
-    order = {name: i for i, name in enumerate(inputs.stages)}
-    ordered = dict(
-        sorted(stages.items(), key=lambda item: (order.get(item[0], len(order)), item[0]))
-    )
     judged = stages.get(inputs.judged_stage)
     scored = _scores(judged, EVAL, inputs.quality, prompts) if judged else PromptScores({}, 0)
     probed = {
@@ -126,7 +100,8 @@ def _read(
         for p in inputs.quality.probes
         if p.name in probes
     }
-    return Measured(
+    ordered = _in_order(stages, inputs.stages)
+    return MeasuredVariant(
         record=record,
         stages=ordered,
         metrics={name: stage_metrics(stage, {}) for name, stage in ordered.items()},
@@ -134,9 +109,42 @@ def _read(
         probes=probes,
         scores=scored.scores,
         probe_scores={name: probe.scores for name, probe in probed.items()},
-        score_notes=[note for found in (scored, *probed.values()) if (note := found.note())],
+        score_notes=[note for scores in (scored, *probed.values()) if (note := scores.note())],
         unread=unread,
     )
+
+
+def _stage_folders(folder: Path) -> list[Path]:
+    """The folders of a variant that hold journals."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl")))
+
+
+def _in_order(stages: Mapping[str, StageData], names: Sequence[str]) -> dict[str, StageData]:
+    """The stages in the order of `names`, then the others by name."""
+    order = {name: i for i, name in enumerate(names)}
+    return dict(sorted(stages.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+
+
+def _read_stage(
+    inputs: RunInputs,
+    record: VariantRecord,
+    name: str,
+    own: Mapping[Path, Journal],
+    damage: Sequence[Damage],
+    prompts: Mapping[str, Prompt],
+) -> StageData:
+    """A stage or a probe; where its answers are scored, with the doubts about that."""
+    probe = next((p for p in inputs.quality.probes if name == f"probe-{p.name}"), None)
+    settling = Settling() if probe else settling_of(list(own.values()))
+    stage = _stage(record, name, own, damage, settling, prompts)
+    if probe is None and name != inputs.judged_stage:
+        return stage
+    group, scoring = (probe.name, probe) if probe else (EVAL, inputs.quality)
+    requests = [block.requests for block in stage.blocks]
+    doubts = scoring_doubts(requests, _of_set(prompts, group), scoring)
+    return replace(stage, findings=[*stage.findings, *doubts])
 
 
 def _stage(
@@ -148,8 +156,8 @@ def _stage(
     prompts: Mapping[str, Prompt],
 ) -> StageData:
     following = {prompt.id for prompt in prompts.values() if prompt.after is not None}
-    made = (block_of(journal, settling.cut_ns, following) for journal in own.values())
-    blocks = sorted(made, key=lambda block: block.number)
+    unordered = (block_of(journal, settling.cut_ns, following) for journal in own.values())
+    blocks = sorted(unordered, key=lambda block: block.number)
     requests = [block.requests for block in blocks]
     headers = [journal.header for journal in own.values()]
     return StageData(

@@ -1,4 +1,4 @@
-"""The prefix cache: the share of the input that it was meant to answer, and the share that it did."""
+"""The prefix cache: the share of the input that it should have answered, and that it did."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from results.summary import Estimate
 
 
 def cache_metrics(journals: Sequence[Journal], counters: Counters | None) -> dict[str, Estimate]:
-    """Both shares over the blocks of a stage: the intended one where the workload intends any, none where both are unknown.
+    """Both shares over the blocks of a stage; the intended one only if the workload intends any.
 
     The server's own counters go before what it says of each request.
     """
@@ -23,8 +23,8 @@ def cache_metrics(journals: Sequence[Journal], counters: Counters | None) -> dic
     intended = _intended(journals)
     if observed is None and intended is None:
         return {}
-    found = {"cache_hit_share": observed or absent("the server does not tell")}
-    return found if intended is None else {**found, "intended_cache_hit_share": intended}
+    shares = {"cache_hit_share": observed or absent("the server does not tell")}
+    return shares if intended is None else {**shares, "intended_cache_hit_share": intended}
 
 
 def _intended(journals: Sequence[Journal]) -> Estimate | None:
@@ -37,7 +37,10 @@ def _intended(journals: Sequence[Journal]) -> Estimate | None:
 
 
 def _told(journals: Sequence[Journal]) -> Estimate | None:
-    """By `cached_tokens` of the requests' usage. A server that names it in some answers means 0 in the others."""
+    """By `cached_tokens` of the requests' usage.
+
+    A server that names it in some answers means 0 in the others.
+    """
     inputs, cached = _known(journals, lambda requests: requests.cached_tokens)
     return None if np.isnan(cached).all() else _share(np.nan_to_num(cached), inputs)
 

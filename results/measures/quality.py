@@ -18,23 +18,46 @@ from results.answer_text.tokens import STATED, find, terms, words
 from results.config import QualityConfig, Scorer, Scoring
 
 STATEMENTS: dict[Scorer, str] = {
-    "exact_match": f"1 where answer and reference are equal, else 0. {FOLDED}, {TRIMMED}; signs and symbols do (-5, C++, 50%)",
-    "contains": f"1 where the answer holds the reference, {STATED}; else 0. {FOLDED}. Negations are not understood",
-    "number": f"1 where the last number of the answer is that of the reference, within the tolerance if one is given; else 0. "
-    f"Read are {READ}",
-    "f1": "harmonic mean of precision and recall over words, counted as often as they occur. "
-    f"{FOLDED}; a number keeps its sign and decimals, a word its + or # (C++), other punctuation is dropped, and in scripts "
-    "without spaces each character is a word",
-    "rouge_l": "F1 of the longest common subsequence of words, which are runs of letters and digits, in scripts without spaces "
-    f"each character. {FOLDED}",
-    "json_valid": f"1 where the answer, taken out of a ``` fence if it stands in one, is JSON by RFC 8259, else 0: no NaN, no "
-    f"text around it, at most {json_text.DEPTH} levels deep; a name may stand twice in an object",
-    "json_equal": "1 where answer and reference are equal as JSON (as json_valid reads it), else 0: numbers exactly, so 1 and "
-    "1.0 are equal, 1 and true are not; order of names and spaces do not matter; an object with a name twice equals nothing",
-    "regex": "1 where the pattern is found in the answer and its first group, if it has one, is the reference (as in "
-    f"exact_match); else 0. A search over {pattern.SECONDS:g} s is given up, scores 0 and is counted",
-    "choice": f"1 where the label that the answer names first, {STATED}, is the reference (of two at one place the longer); "
-    f"else 0. {FOLDED}. Negations are not understood",
+    "exact_match": (
+        f"1 where answer and reference are equal, else 0. {FOLDED}, {TRIMMED}; signs and symbols "
+        "do (-5, C++, 50%)"
+    ),
+    "contains": (
+        f"1 where the answer holds the reference, {STATED}; else 0. {FOLDED}. Negations are not "
+        "understood"
+    ),
+    "number": (
+        "1 where the last number of the answer is that of the reference, within the tolerance if "
+        f"one is given; else 0. Read are {READ}"
+    ),
+    "f1": (
+        "harmonic mean of precision and recall over words, counted as often as they occur. "
+        f"{FOLDED}; a number keeps its sign and decimals, a word its + or # (C++), other "
+        "punctuation is dropped, and in scripts without spaces each character is a word"
+    ),
+    "rouge_l": (
+        "F1 of the longest common subsequence of words, which are runs of letters and digits, in "
+        f"scripts without spaces each character. {FOLDED}"
+    ),
+    "json_valid": (
+        "1 where the answer, taken out of a ``` fence if it stands in one, is JSON by RFC 8259, "
+        f"else 0: no NaN, no text around it, at most {json_text.DEPTH} levels deep; a name may "
+        "stand twice in an object"
+    ),
+    "json_equal": (
+        "1 where answer and reference are equal as JSON (as json_valid reads it), else 0: numbers "
+        "exactly, so 1 and 1.0 are equal, 1 and true are not; order of names and spaces do not "
+        "matter; an object with a name twice equals nothing"
+    ),
+    "regex": (
+        "1 where the pattern is found in the answer and its first group, if it has one, is the "
+        f"reference (as in exact_match); else 0. A search over {pattern.SECONDS:g} s is given up, "
+        "scores 0 and is counted"
+    ),
+    "choice": (
+        f"1 where the label that the answer names first, {STATED}, is the reference (of two at "
+        f"one place the longer); else 0. {FOLDED}. Negations are not understood"
+    ),
 }
 NEEDS_NO_REFERENCE = ("json_valid", "regex")
 
@@ -44,7 +67,10 @@ MANY_SLOW = 20
 
 
 def score(scoring: Scoring, answer: str, reference: str | None) -> float:
-    """0 to 1. Without a reference only json_valid and regex can score; raises ValueError for the others."""
+    """0 to 1.
+
+    Without a reference only json_valid and regex can score; raises ValueError for the others.
+    """
     try:
         return _score(scoring, answer, reference)
     except pattern.TooSlow:
@@ -59,22 +85,26 @@ def _score(scoring: Scoring, answer: str, reference: str | None) -> float:
 
 def statement(quality: QualityConfig) -> str:
     """How the answers of a run are scored, and those of its probes."""
-    said = [f"{quality.scorer}: {STATEMENTS[quality.scorer]}."]
-    said += [
+    sentences = [f"{quality.scorer}: {STATEMENTS[quality.scorer]}."]
+    sentences += [
         f"Probe {probe.name}, {probe.scorer}: {STATEMENTS[probe.scorer]}."
         for probe in quality.probes
     ]
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def why_no_reference(scoring: Scoring, reference: str) -> str | None:
-    """Why no answer could ever be right by this reference, with what to write instead; None where one could."""
+    """Why no answer can match this reference, and what to write instead; None if one can."""
     if (
         scoring.scorer == "choice"
         and scoring.labels
         and normalise(reference) not in map(normalise, scoring.labels)
     ):
-        return f"{reference!r} is none of the labels ({', '.join(scoring.labels)}); write one of them, or add it to labels"
+        labels = ", ".join(scoring.labels)
+        return (
+            f"{reference!r} is none of the labels ({labels}); "
+            "write one of them, or add it to labels"
+        )
     if scoring.scorer == "number" and last_number(reference) is None:
         return f"{reference!r} holds no number that can be read; write one such as 1234.5"
     if scoring.scorer == "json_equal":
@@ -128,7 +158,7 @@ def _f(shared: int, said: int, wanted: int) -> float:
 
 
 def _common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
-    """The length of the longest one: one bit a word of `b`, all of them moved at once for each word of `a` (Hyyrö, 2004)."""
+    """The length of the longest common subsequence, one bit a word of `b` (Hyyrö, 2004)."""
     places: dict[str, int] = {}
     for j, word in enumerate(b):
         places[word] = places.get(word, 0) | 1 << j
@@ -187,7 +217,7 @@ _SCORERS: dict[Scorer, Callable[[Scoring, str, str], float]] = {
 
 
 def with_labels(scoring: Scoring, prompts: Iterable[Prompt]) -> Scoring:
-    """The scoring of a question set: `choice` without labels chooses among the references of the set."""
+    """The scoring of a question set. `choice` without labels chooses among the set's references."""
     if scoring.scorer != "choice" or scoring.labels:
         return scoring
     return scoring.model_copy(
@@ -213,13 +243,17 @@ class PromptScores(NamedTuple):
             if self.slow >= MANY_SLOW
             else "they count as wrong"
         )
-        return f"the pattern's search was given up after {pattern.SECONDS:g} s on {self.slow} answers: {means}"
+        after = f"{pattern.SECONDS:g} s on {self.slow} answers"
+        return f"the pattern's search was given up after {after}: {means}"
 
 
 def prompt_scores(
     blocks: Iterable[Requests], prompts: Mapping[str, Prompt], scoring: Scoring
 ) -> PromptScores:
-    """The mean score of each prompt over its requests; a failed request scores 0. Prompts that can't be scored are left out."""
+    """The mean score of each prompt over its requests; a failed request scores 0.
+
+    Prompts that can't be scored are left out.
+    """
     scores: dict[str, list[float]] = {}
     slow = 0
     for requests in blocks:

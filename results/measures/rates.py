@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from foundation.arrays import Floats
-from results.measures.steady_state import Block
+from results.measures.steady_state import StageBlock
 from results.measures.values import Limits, met
 from results.statistics.block_rates import BlockRates
 
-_COUNTS: dict[str, Callable[[Block], float]] = {
+_COUNTS: dict[str, Callable[[StageBlock], float]] = {
     "requests_per_s": lambda block: block.completed,
     "output_tokens_per_s": lambda block: block.output_tokens,
     "total_tokens_per_s": lambda block: block.total_tokens,
 }
 
 
-def rates_of(metric: str, blocks: Sequence[Block], limits: Limits) -> BlockRates:
+def rates_of(metric: str, blocks: Sequence[StageBlock], limits: Limits) -> BlockRates:
     """The counts behind a rate of `slo`, of the blocks that have a window. `limits`: of goodput."""
     timed = [block for block in blocks if block.window_s > 0]
     seconds = _array(block.window_s for block in timed)

@@ -1,17 +1,19 @@
-"""Whether a server kept up with what was offered: where it did not, latency grows with every request.
+"""Whether a server kept up with the offered load; otherwise latency grows with every request.
 
-A server that can do `mu` requests a second and is offered `lambda` falls behind by `lambda / mu - 1` seconds a second, and so
-does the latency by scheduled time: its slope is what is tested (`growth`). Arrivals and ends are not simply counted, since what
-arrives near a window's end ends after it, however well the server keeps up. A server that shares itself among its requests may
-fall behind without a slope: for it, ends are held against those that the block's own latencies make likely (`behind_arrivals`).
+A server that can do `mu` requests a second and is offered `lambda` falls behind by `lambda / mu -
+1` seconds a second, and so does the latency by scheduled time: its slope is what is tested
+(`growth`). Arrivals and ends are not simply counted, since what arrives near a window's end ends
+after it, however well the server keeps up. A server that shares itself among its requests may fall
+behind without a slope: for it, ends are held against those that the block's own latencies make
+likely (`behind_arrivals`).
 
-A server that is exactly full keeps up in the long run, and still its queue wanders, like a random walk that
-can't be negative. With Poisson arrivals and exponential work (a variance of 2 a request, in units of work)
-the expected slope of n such latencies that begin with an empty queue is
-12 (2/5 - 1/3) sqrt(2/pi) sqrt(2/n) = 0.9 / sqrt(n), and the standard deviation of the slope of a random
-walk of N steps is sqrt(6/5 x 2 / N) (S. N. Durlauf, P. C. B. Phillips, "Trends versus random walks in time
-series analysis", Econometrica 56, 1988). A queue grew where the slope is above both, and above chance in
-independent latencies at 1 %. `benchmarks/steadiness` has the error rates.
+A server that is exactly full keeps up in the long run, and still its queue wanders, like a random
+walk that can't be negative. With Poisson arrivals and exponential work (a variance of 2 a request,
+in units of work) the expected slope of n such latencies that begin with an empty queue is 12 (2/5 -
+1/3) sqrt(2/pi) sqrt(2/n) = 0.9 / sqrt(n), and the standard deviation of the slope of a random walk
+of N steps is sqrt(6/5 x 2 / N) (S. N. Durlauf, P. C. B. Phillips, "Trends versus random walks in
+time series analysis", Econometrica 56, 1988). A queue grew where the slope is above both, and above
+chance in independent latencies at 1 %. `benchmarks/steadiness` has the error rates.
 """
 
 from __future__ import annotations
@@ -34,15 +36,16 @@ FEWEST = 20
 FEWEST_BLOCKS = 3
 # Of the requests, so many must be behind to matter.
 BEHIND_SHARE = 0.1
-# Of the time in which requests arrive, answers may take so much before a queue shows only behind it.
+# Of the time in which requests arrive, answers may take so much before a queue shows only behind
+# it.
 OUTLASTS = 0.5
 # Of the mean latency, the quarters of a block must differ by so much to matter.
 APART = 0.1
 
 
 @dataclass(frozen=True)
-class Held:
-    """`value`: whether the offered load was held, None where that can't be said; `reason` why not, or why it can't.
+class HeldLoad:
+    """Whether the offered load was held (None: unknown), and the `reason` if not.
 
     `lag`: by how many seconds latency rose in a second, NaN where too little was measured.
     """
@@ -52,32 +55,36 @@ class Held:
     lag: float
 
 
-def held(blocks: Sequence[Requests], offered: bool) -> Held:
-    """From the requests of each block's steady part. `offered`: by a schedule, and not by a closed loop."""
+def held(blocks: Sequence[Requests], offered: bool) -> HeldLoad:
+    """From the requests of each block's steady part.
+
+    `offered`: by a schedule, and not by a closed loop.
+    """
     lag, grew = growth(blocks)
     if grew:
-        return Held(False, f"the queue grew: latency rose by {lag * 1e3:.0f} ms a second", lag)
+        return HeldLoad(False, f"the queue grew: latency rose by {lag * 1e3:.0f} ms a second", lag)
     if offered and (behind := behind_arrivals(blocks)):
-        return Held(False, behind, lag)
+        return HeldLoad(False, behind, lag)
     if offered and (why := too_short(blocks)):
-        return Held(None, why, lag)
+        return HeldLoad(None, why, lag)
     if not offered:
-        return Held(
+        return HeldLoad(
             None,
-            "a closed loop offers no rate: the server sets its pace, which is that of a full server",
+            "a closed loop offers no rate: the server sets its pace, which is that of a full "
+            "server",
             lag,
         )
     if np.isnan(lag):
-        return Held(
+        return HeldLoad(
             None,
             f"fewer than {FEWEST} requests came to an end: too few to tell whether the queue grew",
             lag,
         )
-    return Held(True, None, lag)
+    return HeldLoad(True, None, lag)
 
 
 def growth(blocks: Sequence[Requests]) -> tuple[float, bool]:
-    """The slope of latency by scheduled time, averaged over the blocks by their requests, and whether it is a queue's."""
+    """The slope of latency by scheduled time, a mean over blocks, and whether it is a queue's."""
     fits = [_slope(*_stays(block)) for block in blocks]
     known = [(slope, error, n) for slope, error, n in fits if n]
     n = np.array([size for _, _, size in known])
@@ -113,19 +120,20 @@ def behind_arrivals(blocks: Sequence[Requests]) -> str | None:
     deficit, count = float(np.sum(missing)), len(missing)
     if count >= FEWEST_BLOCKS:
         chance = float(stdtrit(count - 1, CERTAIN)) * float(np.std(missing, ddof=1)) * sqrt(count)
-    else:  # as far as the number under way differs by chance behind a single server, which is widest
+    else:  # as far as the number in flight behind a single server, the widest, differs by chance
         chance = CHANCE * sqrt(float(np.sum(np.multiply(waiting, np.add(waiting, 1)))))
     if deficit <= max(BEHIND_SHARE * n, chance):
         return None
     ended = n - float(np.sum(waiting)) - deficit
     return (
-        f"the server fell behind and caught up once nothing more arrived: {ended:.0f} of {n} requests ended before the last "
+        f"the server fell behind and caught up once nothing more arrived: {ended:.0f} of {n} "
+        "requests ended before the last "
         f"arrival, where {ended + deficit:.0f} would have if latency did not depend on the time"
     )
 
 
 def too_short(blocks: Sequence[Requests]) -> str | None:
-    """Why the windows are too short to tell, None where they are not.
+    """Why the windows are too short for an answer, None if they are not.
 
     Where answers take longer than half of the time in which requests arrive, most of what becomes
     of a queue lies behind the last arrival. Latencies that do not hang on the time (Kruskal and
@@ -154,13 +162,14 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
     if apart <= APART * typical or kruskal(*groups).pvalue > 1 - CERTAIN:
         return None
     return (
-        f"requests arrived for {span:.1f} s a block, answers took {typical:.1f} s and hung on when they were asked: "
+        f"requests arrived for {span:.1f} s a block, answers took {typical:.1f} s and hung on "
+        "when they were asked: "
         "lengthen the blocks"
     )
 
 
 def _stays(requests: Requests) -> tuple[Floats, Floats]:
-    """Scheduled time and time until the end, in s, of requests that were served, or that waited until a deadline."""
+    """Scheduled time and time to the end, in s, of requests that were served or met a deadline."""
     waited = np.array(
         [f is not None and f.startswith("timeout_") for f in requests.failure], dtype=np.bool_
     )
@@ -170,7 +179,7 @@ def _stays(requests: Requests) -> tuple[Floats, Floats]:
 
 
 def _slope(at: Floats, took: Floats) -> tuple[float, float, int]:
-    """Least squares: slope, its standard error, and the number of points; 0 of them where there is no line to fit."""
+    """Least squares: slope, standard error and number of points, 0 points if no line fits."""
     x = at - at.mean() if len(at) else at
     spread = float(np.dot(x, x))
     if len(at) < 3 or spread == 0:

@@ -1,4 +1,4 @@
-"""Which journals of a folder are blocks of its stage, each once, and whether they were asked the same thing."""
+"""The journals of a stage's folder: which are its blocks, and whether they had the same load."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ CLOCKS = ("clock", "transport")
 def journals_of(
     folder: Path, each: OnBatch | None = None
 ) -> tuple[dict[Path, Journal], list[Damage]]:
-    """The blocks in `load/VARIANT/STAGE`, by file, and what is left out: damage, other folders' journals, and copies.
-
-    Two blocks of one variant can't begin in the same nanosecond: those that did are one, whatever their names.
-    """
+    """The blocks in `load/VARIANT/STAGE` by file, and what is left out of them."""
     own: dict[Path, Journal] = {}
     left_out: list[Damage] = []
     begun: dict[tuple[int, int], Path] = {}
@@ -33,7 +30,10 @@ def journals_of(
         header = journal.header
         origin = header.origin_unix_ns, header.origin_monotonic_ns
         if (header.variant, header.stage) != (folder.parent.name, folder.name):
-            words = f"a journal of variant {header.variant!r}, stage {header.stage!r}, which this folder is not"
+            words = (
+                f"a journal of variant {header.variant!r}, stage {header.stage!r}, which this "
+                "folder is not"
+            )
             left_out.append(Damage(file, 1, f"{words}: the whole block is left out"))
         elif all(origin) and origin in begun:
             left_out.append(
@@ -46,13 +46,16 @@ def journals_of(
 
 
 def header_findings(journals: Mapping[Path, Journal], style: str) -> list[Doubt]:
-    """What the headers of a stage's blocks, taken together, say against it. `style`: the variant's, as the run names it."""
+    """What the headers of a stage's blocks, taken together, say against it.
+
+    `style`: the variant's, as the run names it.
+    """
     headers = {file: journal.header for file, journal in journals.items()}
-    found = [*_disagreements(list(headers.values())), *_numbers(headers)]
+    doubts = [*_disagreements(list(headers.values())), *_numbers(headers)]
     # prompts that were cut to length by a variant's own count bear the variant's name
     own = {header.variant for header in headers.values()}
     if others := sorted({header.prompt_style for header in headers.values()} - {style} - own):
-        found.append(
+        doubts.append(
             (
                 "SUSPECT",
                 f"asked in prompt style {', '.join(others)}, and variants.json says {style}",
@@ -60,9 +63,12 @@ def header_findings(journals: Mapping[Path, Journal], style: str) -> list[Doubt]
         )
     seeds = [header.seed for header in headers.values()]
     if 1 < len(set(seeds)) < len(seeds):
-        words = "some blocks share a seed and others have one of their own: they come from different runs"
-        found.append(("SUSPECT", words))
-    return found
+        words = (
+            "some blocks share a seed and others have one of their own: they come from different "
+            "runs"
+        )
+        doubts.append(("SUSPECT", words))
+    return doubts
 
 
 def load_differs(headers: Sequence[JournalHeader]) -> str | None:
@@ -74,20 +80,26 @@ def load_differs(headers: Sequence[JournalHeader]) -> str | None:
 
 
 def _disagreements(headers: Sequence[JournalHeader]) -> list[Doubt]:
-    found: list[Doubt] = []
+    doubts: list[Doubt] = []
     if words := load_differs(headers):
-        found.append(("INVALID", words))
-    if asked := [words for name in QUESTION if (words := _values(headers, name))]:
-        found.append(
-            ("INVALID", f"the blocks were not asked of one thing in one way ({'; '.join(asked)})")
+        doubts.append(("INVALID", words))
+    if questions := [words for name in QUESTION if (words := _values(headers, name))]:
+        doubts.append(
+            (
+                "INVALID",
+                f"the blocks were not asked of one thing in one way ({'; '.join(questions)})",
+            )
         )
     if identities := {header.identity for header in headers} - {headers[0].identity}:
         others = sum(header.identity in identities for header in headers)
-        words = f"{some(others, 'block')} of {len(headers)} measured something else (settings, contents or versions changed)"
-        found.append(("INVALID", words))
+        words = (
+            f"{some(others, 'block')} of {len(headers)} measured something else (settings, "
+            "contents or versions changed)"
+        )
+        doubts.append(("INVALID", words))
     if clocks := [words for name in CLOCKS if (words := _values(headers, name))]:
-        found.append(("SUSPECT", f"the blocks were not timed in one way ({'; '.join(clocks)})"))
-    return found
+        doubts.append(("SUSPECT", f"the blocks were not timed in one way ({'; '.join(clocks)})"))
+    return doubts
 
 
 def _values(headers: Sequence[JournalHeader], name: str) -> str | None:
@@ -99,9 +111,9 @@ def _values(headers: Sequence[JournalHeader], name: str) -> str | None:
 def _numbers(headers: Mapping[Path, JournalHeader]) -> list[Doubt]:
     """Blocks whose number is another's, or not that of their file."""
     numbers = [header.block for header in headers.values()]
-    found: list[Doubt] = []
+    doubts: list[Doubt] = []
     if twice := sorted({number for number in numbers if numbers.count(number) > 1}):
-        found.append(
+        doubts.append(
             ("SUSPECT", f"several journals say they are block {', '.join(map(str, twice))}")
         )
     renamed = [
@@ -110,13 +122,13 @@ def _numbers(headers: Mapping[Path, JournalHeader]) -> list[Doubt]:
         if _number_of(file) != header.block
     ]
     if renamed:
-        found.append(
+        doubts.append(
             (
                 "SUSPECT",
                 f"journals whose name says another block than they do: {'; '.join(renamed[:3])}",
             )
         )
-    return found
+    return doubts
 
 
 def _number_of(file: Path) -> int | None:

@@ -117,37 +117,37 @@ def _distribution(
     stage: StageData, per_block: Sequence[Mapping[str, float]], name: str
 ) -> dict[str, Estimate]:
     values = np.concatenate([values_in(b, name) for b in stage.blocks])
-    found = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
+    estimates = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
     keys = [f"{name}_p{q:g}" for q in QUANTILES]
-    return found | dict(zip(keys, percentiles(values, QUANTILES), strict=True))
+    return estimates | dict(zip(keys, percentiles(values, QUANTILES), strict=True))
 
 
 def _chunk_distribution(
     stage: StageData, per_block: Sequence[Mapping[str, float]], name: str
 ) -> dict[str, Estimate]:
-    """Tokens of one answer hang together, so ranks of tokens would promise too much: only blocks tell the spread."""
+    """Tokens of one answer hang together, so that only blocks show the spread."""
     pooled = stage.by_chunk[name]
     if not pooled.n:
         return {
             f"{name}_{stat}": absent("no successful request has this value") for stat in STATISTICS
         }
-    found = {}
+    estimates = {}
     for stat, value in zip(STATISTICS, (pooled.mean, *pooled.percentiles), strict=True):
         key = f"{name}_{stat}"
         blocks = [s[key] for s in per_block if not isnan(s[key])]
         if stat == "mean":
-            found[key] = estimate(value, _around_mean(stage, name, value, blocks), pooled.n)
+            estimates[key] = estimate(value, _around_mean(stage, name, value, blocks), pooled.n)
         elif reason := floor_reason(float(stat[1:]), pooled.n):
-            found[key] = absent(reason, pooled.n)
+            estimates[key] = absent(reason, pooled.n)
         else:
             reason = None if len(blocks) > 1 else "an interval needs at least two blocks"
             bounds = Bounds(-inf, inf) if reason else log_t_bounds(value, blocks, TAIL, TAIL)
-            found[key] = estimate(value, bounds, pooled.n, reason)
-    return found
+            estimates[key] = estimate(value, bounds, pooled.n, reason)
+    return estimates
 
 
 def _around_mean(stage: StageData, name: str, mean: float, blocks: Sequence[float]) -> Bounds:
-    """t over the blocks' means, or over the times themselves where there is one block."""
+    """t over the blocks' means; over the times themselves if there is one block."""
     if len(blocks) > 1:
         return t_bounds(mean, blocks, TAIL, TAIL)
     times = chunk_times(stage.blocks, name)
@@ -159,7 +159,7 @@ def _around_mean(stage: StageData, name: str, mean: float, blocks: Sequence[floa
 
 
 def _mean(values: Floats, per_block: Sequence[float]) -> Estimate:
-    """A mean with t over the blocks, or over the values themselves where there is one block."""
+    """A mean with t over the blocks; over the values themselves if there is one block."""
     if len(values) == 0:
         return absent("no successful request has this value")
     blocks = [x for x in per_block if not isnan(x)]
@@ -198,13 +198,13 @@ def _adjusted(stage: StageData, name: str) -> dict[str, Estimate]:
         [np.where(r.ok, per_request(r, name.removeprefix("adjusted_")), inf) for r in requests]
     )
     values = np.where(np.isnan(values), inf, values)
-    found = {}
+    estimates = {}
     for q in QUANTILES:
         key = f"{name}_p{q:g}"
         if floor_reason(q, len(values)) or upper_percentile(values, q) < inf:
-            found[key] = percentile(values, q)
+            estimates[key] = percentile(values, q)
         else:
-            found[key] = absent(
+            estimates[key] = absent(
                 f"infinite: more than {100 - q:g} % of the requests failed", len(values)
             )
-    return found
+    return estimates

@@ -33,11 +33,13 @@ def doubts(stage: StageData) -> list[str]:
     if stage.n == 0:
         return [
             *notes,
-            "no request was scheduled inside the steady window; lengthen the stage or shorten its warm-up",
+            "no request was scheduled inside the steady window; lengthen the stage or shorten "
+            "its warm-up",
         ]
     if stage.succeeded == 0:
         notes.append(
-            f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was measured"
+            f"all {stage.n} requests failed ({_classes(requests)}): nothing but the failures was "
+            "measured"
         )
     elif stage.succeeded < stage.n:
         notes.append(
@@ -60,34 +62,40 @@ def doubts(stage: StageData) -> list[str]:
     ]
     if uncounted := sum(int((r.ok & np.isnan(r.output_tokens)).sum()) for r in requests):
         notes.append(
-            f"{some(uncounted, 'answer')} without a token count: left out of every number made of tokens"
+            f"{some(uncounted, 'answer')} without a token count: left out of every number made of "
+            "tokens"
         )
     if stage.held.value is False:
         notes.append(
-            f"the offered load was not held: {stage.held.reason}, so latencies depend on how long the stage lasted"
+            f"the offered load was not held: {stage.held.reason}, so latencies depend on how long "
+            "the stage lasted"
         )
     return [*notes, *_left_out(stage)]
 
 
 def examples(stage: StageData) -> dict[str, str]:
-    """By class of failure, what the first one said, in the words of who refused: the server, or our own reading of its answer."""
-    found: dict[str, str] = {}
+    """The first message of each class of failure: the server's, or our reader's."""
+    first_words: dict[str, str] = {}
     for block in stage.blocks:
         for name, words in zip(block.requests.failure, block.requests.error, strict=True):
             if name is not None and words:
-                found.setdefault(name, words)
-    return found
+                first_words.setdefault(name, words)
+    return first_words
 
 
 def _first_errors(stage: StageData) -> list[str]:
     """One example of each class of failure, the most frequent class first."""
-    counts, said = failures([block.requests for block in stage.blocks]), examples(stage)
-    classes = sorted((name for name in counts if name in said), key=lambda name: -counts[name])
-    return [f"{name}, the first of {counts[name]}: {shortened(said[name])}" for name in classes]
+    counts, first_words = failures([block.requests for block in stage.blocks]), examples(stage)
+    classes = sorted(
+        (name for name in counts if name in first_words), key=lambda name: -counts[name]
+    )
+    return [
+        f"{name}, the first of {counts[name]}: {shortened(first_words[name])}" for name in classes
+    ]
 
 
 def _left_out(stage: StageData) -> list[str]:
-    """What warm-up, ramp-down and the cut of the beginning leave out of which numbers."""
+    """The requests that warm-up, ramp-down and the cut of the beginning leave out of numbers."""
     outside = [block.left_out for block in stage.blocks]
     warm_up, ramp_down, failed = (
         sum(getattr(o, name) for o in outside) for name in ("warm_up", "ramp_down", "failed")
@@ -105,8 +113,10 @@ def _left_out(stage: StageData) -> list[str]:
         )
     if stage.settling.cut_ns:
         notes.append(
-            f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet (MSER-5): their "
-            f"{stage.n - stage.timed} requests are left out of times and rates, and count in everything else"
+            f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet "
+            "(MSER-5): their "
+            f"{stage.n - stage.timed} requests are left out of times and rates, and count in "
+            "everything else"
         )
     return notes
 

@@ -18,7 +18,7 @@ from foundation.run.journal import Damage, Journal
 from foundation.run.pooled_times import Statistics, Times, pooled, statistics_of
 from foundation.run.requests import Requests
 from results.measures.doubt import Doubt, some
-from results.measures.saturation import Held, held
+from results.measures.saturation import HeldLoad, held
 from results.metrics import QUANTILES
 
 LATE_SHARE = 0.1
@@ -26,7 +26,8 @@ SENT_LATE = "the load generator sent late"
 # MSER-5: bins of a second in batches of five, and the fewest batches that say anything.
 BATCH = 5
 BATCHES = 8
-# How far arrivals may be from the rate that the journals name: a factor, and standard deviations of a Poisson count.
+# How far arrivals may be from the rate that the journals name: a factor, and standard deviations of
+# a Poisson count.
 UNLIKE, BY_CHANCE = 1.5, 5.0
 # Standard errors by which the beginning must differ from the rest.
 CLEARLY = 4.0
@@ -34,7 +35,10 @@ CLEARLY = 4.0
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Requests outside a block's window, which no number holds: `warm_up` before it, `ramp_down` after it; `failed` of them."""
+    """Requests outside a block's window, which no number holds.
+
+    `warm_up` came before it, `ramp_down` after it; `failed` of them failed.
+    """
 
     warm_up: int = 0
     ramp_down: int = 0
@@ -42,10 +46,11 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Trace:
+class BlockTrace:
     """Every request of a journal, warm-up and all, for the timeline: ms from `origin_unix_ns`.
 
-    When it was due, how long its answer took (NaN where there is none), and whether it succeeded; `end` is the last chunk's.
+    When it was due, how long its answer took (NaN where there is none), and whether it succeeded;
+    `end` is the last chunk's.
     """
 
     origin_unix_ns: int
@@ -55,21 +60,24 @@ class Trace:
 
     @property
     def end(self) -> float:
+        """The moment of the last chunk, ms."""
         return float(np.fmax(self.due + self.latency, self.due).max(initial=0.0))
 
 
 @dataclass(frozen=True)
-class Block:
+class StageBlock:
     """One journal's window: what is counted, and its steady part: what is timed.
 
-    `requests` are those scheduled inside the window: failures, tokens and answers are counted over all of them. `steady` are
-    those scheduled from `steady_ms` on, after what `settling_of` cut: times are of these. The steady part is `window_s` long.
-    `completed`, `output_tokens` and `total_tokens` count what ended well inside it, whenever it began, and `ended` what ended
-    there in any way; `in_flight` is the mean number under way.
-    `stall_ms`: the longest time that the load generator, of `workers` processes, was away from its work.
-    `span` is when it began and ended, warm-up and drain and all, in Unix seconds; zeros where the journal does not say.
-    `window_ms` is the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the planned requests
-    that left no record, `clock_step_ms` is how far the clock of the chunks was set meanwhile.
+    `requests` are those scheduled inside the window: failures, tokens and answers are counted over
+    all of them. `steady` are those scheduled from `steady_ms` on, after what `settling_of` cut:
+    times are of these. The steady part is `window_s` long. `completed`, `output_tokens` and
+    `total_tokens` count what ended well inside it, whenever it began, and `ended` what ended there
+    in any way; `in_flight` is the mean number under way. `stall_ms`: the longest time that the load
+    generator, of `workers` processes, was away from its work. `span` is when it began and ended,
+    warm-up and drain and all, in Unix seconds; zeros where the journal does not say. `window_ms` is
+    the whole window; `left_out` says what lies outside it, `trace` has it too. `missing` are the
+    planned requests that left no record, `clock_step_ms` is how far the clock of the chunks was set
+    meanwhile.
     """
 
     number: int
@@ -88,7 +96,7 @@ class Block:
     steady_ms: float = -inf
     window_ms: tuple[float, float] = (-inf, inf)
     left_out: LeftOut = LeftOut()
-    trace: Trace | None = None
+    trace: BlockTrace | None = None
     missing: int = 0
     clock_step_ms: float = 0.0
 
@@ -105,9 +113,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Settling:
-    """How long after the warm-up a stage's blocks were not steady yet: times and rates leave out `cut_ns` of each window.
+    """How long a stage's blocks took to become steady after the warm-up.
 
-    `found` is False where they were not steady before half of the window was over; then nothing is cut.
+    Times and rates leave out `cut_ns` of each window. `found` is False if the blocks were not
+    steady before half of the window was over; then nothing is cut.
     """
 
     cut_ns: int = 0
@@ -116,18 +125,19 @@ class Settling:
 
 @dataclass(frozen=True)
 class StageData:
-    """One variant under one offered load: its blocks, in order. `settling` is what was found of their steady state.
+    """One variant under one offered load: its blocks, in order.
 
-    `damage`: the lines of its journals that no number holds. `findings`: what else was found against it when it was read;
-    `differs`: why its blocks are not of one offered load, where they are not. `sessions`: whether conversations of
-    several requests arrive, and not single requests.
-    `begun`: the sessions that began in the steady part of each block. `arrivals`: as its journals say.
+    `settling` is what was found of their steady state. `damage`: the lines of its journals that no
+    number holds. `findings`: what else was found against it when it was read; `differs`: why its
+    blocks are not of one offered load, where they are not. `sessions`: whether conversations of
+    several requests arrive, and not single requests. `begun`: the sessions that began in the steady
+    part of each block. `arrivals`: as its journals say.
     """
 
     stage: str
     offered_rate: float | None
     concurrency: int | None
-    blocks: Sequence[Block]
+    blocks: Sequence[StageBlock]
     settling: Settling = Settling()
     damage: Sequence[Damage] = ()
     findings: Sequence[Doubt] = ()
@@ -153,32 +163,36 @@ class StageData:
 
     @property
     def succeeded(self) -> int:
+        """Counted requests that succeeded."""
         return sum(int(block.requests.ok.sum()) for block in self.blocks)
 
     @cached_property
-    def held(self) -> Held:
+    def held(self) -> HeldLoad:
         """Whether the offered load was held, and why not."""
         if reason := self.differs or _unlike_offered(self):
-            return Held(None, reason, nan)
+            return HeldLoad(None, reason, nan)
         return held([block.steady for block in self.blocks], self.offered_rate is not None)
 
     @property
     def window_s(self) -> float:
+        """The length of the steady parts together, in seconds."""
         return sum(block.window_s for block in self.blocks)
 
 
-def _by_chunk(blocks: Sequence[Block]) -> dict[str, Statistics]:
+def _by_chunk(blocks: Sequence[StageBlock]) -> dict[str, Statistics]:
     times = {name: chunk_times(blocks, name) for name in CHUNK_TIMES}
-    found = {name: statistics_of(times[name], QUANTILES) for name in CHUNK_TIMES if name != "itl"}
-    return found | {
-        "itl": found["icl"]
+    statistics = {
+        name: statistics_of(times[name], QUANTILES) for name in CHUNK_TIMES if name != "itl"
+    }
+    return statistics | {
+        "itl": statistics["icl"]
         if times["itl"].same_as(times["icl"])
         else statistics_of(times["itl"], QUANTILES)
     }
 
 
-def chunk_times(blocks: Sequence[Block], name: str) -> Times:
-    """The times of single chunks or tokens, of one kind, of the answers in the steady parts of some blocks."""
+def chunk_times(blocks: Sequence[StageBlock], name: str) -> Times:
+    """The times of chunks or tokens, of one kind, of the answers in the steady parts of blocks."""
     parts = [
         (b.requests.chunks, b.requests.ok & (b.requests.scheduled >= b.steady_ms)) for b in blocks
     ]
@@ -186,7 +200,10 @@ def chunk_times(blocks: Sequence[Block], name: str) -> Times:
 
 
 def _unlike_offered(stage: StageData) -> str | None:
-    """Why the rate in the headers is not that of the arrivals, None where it is. Bursts make windows differ from their mean."""
+    """Why the rate in the headers is not that of the arrivals, None where it is.
+
+    Bursts make windows differ from their mean.
+    """
     seconds = sum(block.window_ms[1] - block.window_ms[0] for block in stage.blocks) / 1e3
     if stage.offered_rate is None or stage.sessions or not isfinite(seconds) or not seconds > 0:
         return None
@@ -194,12 +211,17 @@ def _unlike_offered(stage: StageData) -> str | None:
     ratio = stage.n / expected
     if 1 / UNLIKE <= ratio <= UNLIKE or abs(stage.n - expected) <= BY_CHANCE * sqrt(expected):
         return None
-    return f"{stage.n / seconds:.3g} requests/s arrived, and the journals say that {stage.offered_rate:g} were offered"
+    return (
+        f"{stage.n / seconds:.3g} requests/s arrived, and the journals say that "
+        f"{stage.offered_rate:g} were offered"
+    )
 
 
 def window_of(journal: Journal) -> tuple[int, int]:
-    """The window in ns from the origin: up to where it was stopped, if it was. A block that was cut off ends with the last thing
-    it saw."""
+    """The window in ns from the origin: up to where it was stopped, if it was.
+
+    A block that was cut off ends with the last thing it saw.
+    """
     header, end = journal.header, journal.end
     seen = [
         _last(journal.requests.scheduled_ns),
@@ -212,12 +234,13 @@ def window_of(journal: Journal) -> tuple[int, int]:
 
 
 def settling_of(journals: Sequence[Journal]) -> Settling:
-    """MSER-5 on the blocks of a stage, averaged second by second so that chance in one block decides nothing.
+    """MSER-5 on the blocks of a stage, averaged by second so that no single block decides.
 
-    White, "An Effective Truncation Heuristic for Bias Reduction in Simulation Output" (Simulation 69, 1997), with batches of
-    five: cut where the squared standard error of what is left is least. What is watched is the number in flight, or in a
-    closed loop, where that is given, the number that ended. Windows under 40 s are taken as they are. So are those
-    whose beginning is not clearly unlike the rest: least errors alone follow chance.
+    White, "An Effective Truncation Heuristic for Bias Reduction in Simulation Output" (Simulation
+    69, 1997), with batches of five: cut where the squared standard error of what is left is least.
+    What is watched is the number in flight, or in a closed loop, where that is given, the number
+    that ended. Windows under 40 s are taken as they are. So are those whose beginning is not
+    clearly unlike the rest: least errors alone follow chance.
     """
     series = [_by_second(journal) for journal in journals]
     batches = min((len(one) for one in series), default=0) // BATCH
@@ -251,13 +274,13 @@ def _by_second(journal: Journal) -> Floats:
 
 
 def _passed(stamps_ns: Floats, until_ns: NDArray[Any]) -> Floats:
-    """For each of some moments, the time that has passed since the stamps before it, added up, ns."""
+    """For each moment the summed time since the stamps before it, ns."""
     ordered = np.sort(stamps_ns)
     before = np.searchsorted(ordered, until_ns)
     return np.asarray(before * until_ns - np.append(0.0, np.cumsum(ordered))[before])
 
 
-def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset()) -> Block:
+def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset()) -> StageBlock:
     """A journal's window, whose steady part begins `cut_ns` (`settling_of`) later.
 
     `following`: the prompts that go on with a session that another began.
@@ -269,7 +292,7 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
     before, after = everything.scheduled < window_start / 1e6, everything.scheduled >= high
     inside = (everything.done >= low) & (everything.done < high)
     completed = inside & everything.ok
-    return Block(
+    return StageBlock(
         number=journal.header.block,
         seed=journal.header.seed,
         window_s=max(0.0, (end - start) / 1e9),
@@ -288,7 +311,7 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
         left_out=LeftOut(
             int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())
         ),
-        trace=Trace(
+        trace=BlockTrace(
             journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok
         ),
         missing=_missing(journal, before, following),
@@ -297,9 +320,9 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
 
 
 def _missing(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) -> int:
-    """Planned requests without a record, or sessions without their first turn; lines that can't be read are not counted again.
+    """Planned requests without a record, or sessions without their first turn.
 
-    An open loop plans its warm-up too.
+    Unreadable lines are not counted again. An open loop plans its warm-up too.
     """
     header, requests = journal.header, journal.requests
     planned = requests if header.concurrency is None else requests.where(~warm_up)
@@ -308,7 +331,7 @@ def _missing(journal: Journal, warm_up: NDArray[np.bool_], following: Set[str]) 
 
 
 def _clock_step_ms(journal: Journal) -> float:
-    """Chunks have the kernel's stamps where the clock is the kernel's; CLOCK_MONOTONIC, the user's, is never set."""
+    """How far the clock of the chunks was set: the kernel's; CLOCK_MONOTONIC never is."""
     return (
         abs(journal.end.clock_step_ns) / 1e6
         if journal.end is not None and journal.header.clock == "kernel"
@@ -325,7 +348,7 @@ def _span(journal: Journal) -> tuple[float, float]:
 
 
 def _last(stamps_ns: NDArray[Any]) -> int:
-    """The latest of some stamps, NaN where there is none; 0 where there is none at all."""
+    """The latest stamp, 0 without any."""
     return int(np.nanmax(stamps_ns)) if np.any(~np.isnan(stamps_ns)) else 0
 
 
@@ -361,6 +384,7 @@ def client_late(stage: StageData) -> str | None:
     if late <= SLIP_LIMIT_MS or late <= LATE_SHARE * typical:
         return None
     return (
-        f"{SENT_LATE}: one request in 20 by more than {late:.0f} ms, with a median latency of {typical:.0f} ms; "
+        f"{SENT_LATE}: one request in 20 by more than {late:.0f} ms, with a median latency of "
+        f"{typical:.0f} ms; "
         "lower the rate, or drive it from more cores"
     )

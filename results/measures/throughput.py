@@ -8,19 +8,21 @@ from math import nan
 import numpy as np
 
 from foundation.arrays import Floats
-from results.measures.steady_state import Block
+from results.measures.steady_state import StageBlock
 
 THROUGHPUT = ("requests_per_s", "output_tokens_per_s", "total_tokens_per_s")
 NONE_INSIDE = (
-    "no answer ended inside its window, which is shorter than the latency: this is all answers over the time "
+    "no answer ended inside its window, which is shorter than the latency: this is all answers "
+    "over the time "
     "from the first arrival to the last end, and no rate that was held"
 )
 
 
-def throughput(blocks: Sequence[Block]) -> dict[str, float]:
-    """What ended inside the steady windows of some blocks, over their length; NaN where they have none.
+def throughput(blocks: Sequence[StageBlock]) -> dict[str, float]:
+    """The rates of what ended inside the blocks' steady windows; NaN without a window.
 
-    Where no answer could end inside: all answers, over the time from the first arrival to the last end.
+    Where no answer could end inside: all answers, over the time from the first arrival to the last
+    end.
     """
     if not none_ended_inside(blocks):
         seconds = sum(block.window_s for block in blocks)
@@ -42,7 +44,7 @@ def throughput(blocks: Sequence[Block]) -> dict[str, float]:
     }
 
 
-def none_ended_inside(blocks: Sequence[Block]) -> bool:
+def none_ended_inside(blocks: Sequence[StageBlock]) -> bool:
     """Whether there were answers, and all of them ended after the windows."""
     return not any(block.completed for block in blocks) and any(
         block.requests.ok.any() for block in blocks

@@ -23,33 +23,35 @@ def length_notes(journals: Sequence[Journal], prompts: Mapping[str, Prompt]) -> 
     )
     if own:
         notes.append(
-            f"the tokens of {own} answers were counted with the model's own tokenizer: the server reports no usage"
+            f"the tokens of {own} answers were counted with the model's own tokenizer: the server "
+            "reports no usage"
         )
     for what, side, count in (
         ("prompts", "input_tokens", "the server counts"),
         ("answers", "output_tokens", "they have"),
     ):
-        asked = {
+        lengths = {
             name: tokens
             for name, prompt in prompts.items()
             if (tokens := getattr(prompt, side)) is not None
         }
         parts = [
-            _too_many(journal.requests, getattr(journal.requests, side), asked)
+            _too_many(journal.requests, getattr(journal.requests, side), lengths)
             for journal in journals
         ]
         more = np.concatenate([np.empty(0), *parts])
         if off := int(np.count_nonzero(more)):
             notes.append(
-                f"{off} of {len(more)} {what} are not as long as asked: {count} {_range(more[more != 0])} tokens"
+                f"{off} of {len(more)} {what} are not as long as asked: {count} "
+                f"{_range(more[more != 0])} tokens"
             )
     return notes
 
 
-def _too_many(requests: Requests, counted: Floats, asked: Mapping[str, int]) -> Floats:
+def _too_many(requests: Requests, counted: Floats, lengths: Mapping[str, int]) -> Floats:
     """Tokens counted less tokens asked for, of each answer where both are known."""
     wanted = np.array(
-        [asked.get(prompt, np.nan) for prompt in requests.prompt_id], dtype=np.float64
+        [lengths.get(prompt, np.nan) for prompt in requests.prompt_id], dtype=np.float64
     )
     more = (counted - wanted)[requests.ok]
     return np.asarray(more[~np.isnan(more)])

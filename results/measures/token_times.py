@@ -1,4 +1,4 @@
-"""Whether the times between tokens, TPOT and ITL, can be had: many tokens at one stamp tell nothing of them."""
+"""Whether TPOT and ITL are known: many tokens at one stamp say nothing of the times between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from foundation.run.requests import Requests
 
 
 def at_once(requests: Requests) -> NDArray[np.bool_]:
-    """Answers (n,) of several tokens that came at one time, so that no time per token can be had."""
+    """Answers (n,) whose several tokens came at one time, so that they have no time per token."""
     return np.asarray((requests.output_tokens >= 2) & (requests.last == requests.first), np.bool_)
 
 
@@ -20,7 +20,10 @@ def _uncounted(requests: Requests) -> NDArray[np.bool_]:
 
 
 def miscounted(requests: Requests) -> NDArray[np.bool_]:
-    """Answers (n,) whose chunks carried another number of tokens than was counted; an end token is in no chunk."""
+    """Answers (n,) whose chunks carried another number of tokens than was counted.
+
+    An end token is in no chunk.
+    """
     lacking = requests.output_tokens - requests.chunks.tokens_of
     return np.asarray((lacking < 0) | (lacking > 1 + 0.1 * requests.output_tokens), np.bool_)
 
@@ -42,7 +45,7 @@ _DOUBTS: dict[str, Sequence[tuple[Callable[[Requests], NDArray[np.bool_]], str]]
 
 
 def unmeasured(name: str, steady: Sequence[Requests], share: float) -> str | None:
-    """Why a time between tokens can't be had by its definition in more than a share of the answers; None where it can."""
+    """Why more than a share of the answers lacks a time between tokens; None if no more do."""
     answered = [r.ok & ~np.isnan(r.last) for r in steady]
     n = sum(int(some.sum()) for some in answered)
     for doubt, words in _DOUBTS.get(name, ()):

@@ -1,8 +1,8 @@
-"""Whether a stage's numbers may be believed: what a careful person would hold against the instrument, not against the server.
+"""The validity of a stage: doubts about the load generator, not about the server.
 
-INVALID: the load generator, and not the server, may have made the numbers, or they are not of one measurement; nothing is
-decided on them.
-SUSPECT: they stand, but something about them should be looked at first. `stage_notes` has the notes that change nothing.
+INVALID: the load generator, and not the server, may have made the numbers, or they are not of one
+measurement; nothing is decided on them. SUSPECT: they stand, but something about them should be
+looked at first. `stage_notes` has the notes that change nothing.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ def validity_of(
     dtype_doubt: str | None = None,
     failed: str | None = None,
 ) -> Validity:
-    """`limits`: the most a request may take, ms, by metric (the SLOs). `dtype_doubt`: why the server's format is slow here.
-    `failed`: why the server did not live to the end.
+    """`limits`: the most a request may take, ms, by metric (the SLOs).
+
+    `dtype_doubt`: why the server's format is slow here. `failed`: why the server did not live to
+    the end.
     """
     return _validity(
         [
@@ -79,14 +81,15 @@ def unread_validity(unread: Sequence[Damage]) -> Validity:
         [
             (
                 "SUSPECT",
-                f"{some(len(unread), 'journal')} left out, and nothing else there: {damage_in_words(unread)}",
+                f"{some(len(unread), 'journal')} left out, and nothing else there: "
+                f"{damage_in_words(unread)}",
             )
         ]
     )
 
 
 def failed_validity(why: str) -> Validity:
-    """Of a variant of which nothing was measured since its server failed."""
+    """The validity of a variant without measurement, since its server failed."""
     return _validity([("INVALID", why)])
 
 
@@ -125,23 +128,26 @@ def _damaged(stage: StageData) -> list[Doubt]:
     journals, lines = (
         [d for d in stage.damage if (d.line <= 1) is whole] for whole in (True, False)
     )
-    found: list[Doubt] = []
+    doubts: list[Doubt] = []
     if journals:
-        found.append(
+        doubts.append(
             ("SUSPECT", f"{some(len(journals), 'journal')} left out: {damage_in_words(journals)}")
         )
     if lines:
         everything = sum(
             len(b.requests) + b.left_out.warm_up + b.left_out.ramp_down for b in stage.blocks
         ) + len(lines)
-        words = f"{some(len(lines), 'line')} of its journals can't be, or can't be read, and no number holds them"
-        found.append(
+        words = (
+            f"{some(len(lines), 'line')} of its journals can't be, or can't be read, and no "
+            "number holds them"
+        )
+        doubts.append(
             (
                 "INVALID" if len(lines) > LOST_SHARE * everything else "SUSPECT",
                 f"{words}: {damage_in_words(lines)}",
             )
         )
-    return found
+    return doubts
 
 
 def _missing(stage: StageData) -> list[Doubt]:
@@ -150,7 +156,10 @@ def _missing(stage: StageData) -> list[Doubt]:
         return []
     missing = sum(block.missing for block in blocks)
     numbers = ", ".join(str(block.number) for block in blocks)
-    words = f"{some(missing, 'planned request')} left no record (block {numbers}): whether they failed is not known"
+    words = (
+        f"{some(missing, 'planned request')} left no record (block {numbers}): whether they "
+        "failed is not known"
+    )
     whole = all(
         not block.notes for block in blocks
     )  # one that was cut off says so, and its window ends there
@@ -165,7 +174,10 @@ def _clock_steps(stage: StageData) -> list[Doubt]:
     if not stepped:
         return []
     most = max(block.clock_step_ms for block in stepped)
-    words = f"the clock of the chunks was set by up to {most:,.0f} ms during {some(len(stepped), 'block')}"
+    words = (
+        f"the clock of the chunks was set by up to {most:,.0f} ms during "
+        f"{some(len(stepped), 'block')}"
+    )
     typical = _joined([block.steady.latency[block.steady.ok] for block in stage.blocks])
     matters = (
         len(typical) > 0
@@ -181,12 +193,15 @@ def _clock_steps(stage: StageData) -> list[Doubt]:
 
 
 def _early(stage: StageData) -> list[Doubt]:
-    """What went out before it was due looks faster than it was, since latency counts from the scheduled time."""
+    """An early request looks faster than it was, since latency counts from the scheduled time."""
     slips = _joined([block.requests.slip for block in stage.blocks])
     early = -slips[slips < -EARLY_MS]
     if not len(early):
         return []
-    words = f"{some(len(early), 'request')} went out before they were due, by up to {early.max():,.0f} ms"
+    words = (
+        f"{some(len(early), 'request')} went out before they were due, by up to "
+        f"{early.max():,.0f} ms"
+    )
     typical = _joined([block.steady.latency[block.steady.ok] for block in stage.blocks])
     matters = len(typical) == 0 or float(early.max()) > LATE_SHARE * float(np.median(typical))
     level: Level = "INVALID" if matters and len(early) > LOST_SHARE * len(slips) else "SUSPECT"
@@ -222,7 +237,8 @@ def _slip(stage: StageData, limits: Limits) -> list[Doubt]:
         return [
             (
                 "SUSPECT",
-                f"requests went out late: schedule slip p99 is {p99:.1f} ms, and should be under {limit:.1f} ms",
+                f"requests went out late: schedule slip p99 is {p99:.1f} ms, and should be under "
+                f"{limit:.1f} ms",
             )
         ]
     return []
@@ -242,7 +258,7 @@ def _near_ceiling(stage: StageData, ceiling: Ceiling) -> list[Doubt]:
         ("requests/s", stage.timed / window_s, ceiling.requests_per_s),
         ("open streams", max(block.in_flight for block in stage.blocks), float(ceiling.streams)),
     )
-    found: list[Doubt] = []
+    doubts: list[Doubt] = []
     for what, load, most in loads:
         if load > CEILING_SHARE * most * workers:
             beyond = (
@@ -250,35 +266,40 @@ def _near_ceiling(stage: StageData, ceiling: Ceiling) -> list[Doubt]:
                 if most
                 else "and none was held"
             )
-            found.append(
+            doubts.append(
                 (
                     "SUSPECT",
-                    f"the load generator is near its ceiling: {load:,.0f} {what}, {beyond}; use more workers",
+                    f"the load generator is near its ceiling: {load:,.0f} {what}, {beyond}; use "
+                    "more workers",
                 )
             )
-    return found
+    return doubts
 
 
 def _away(stage: StageData) -> list[Doubt]:
-    """How far behind the event loop was: kernel stamps do not mind, closed loops and stamps of the user's clock do."""
-    found: list[Doubt] = []
+    """The lag of the event loop. Kernel stamps ignore it; closed loops and user stamps do not."""
+    doubts: list[Doubt] = []
     stall = max((block.stall_ms for block in stage.blocks), default=0.0)
     if stall > STALL_MS:
-        found.append(("SUSPECT", f"the load generator was away from its work for {stall:.0f} ms"))
+        doubts.append(("SUSPECT", f"the load generator was away from its work for {stall:.0f} ms"))
     lag = stage.by_chunk["client_lag"].mean
     service = _joined([values_in(block, "service_latency") for block in stage.blocks])
     if len(service) and (share := lag / float(np.mean(service))) > LAG_SHARE:
-        found.append(
+        doubts.append(
             (
                 "SUSPECT",
-                f"chunks waited {lag:.1f} ms to be read, {share:.0%} of the mean latency (client lag)",
+                f"chunks waited {lag:.1f} ms to be read, {share:.0%} of the mean latency (client "
+                "lag)",
             )
         )
-    return found
+    return doubts
 
 
 def _token_counts(stage: StageData) -> list[Doubt]:
-    """Tokens by chunk against the server's count. An end token is in no chunk, and now and then a token without text."""
+    """Tokens by chunk against the server's count.
+
+    An end token is in no chunk, and now and then a token without text.
+    """
     odd = counted = 0
     for block in stage.blocks:
         requests = block.requests
@@ -290,37 +311,42 @@ def _token_counts(stage: StageData) -> list[Doubt]:
     return [
         (
             "SUSPECT",
-            f"in {odd} of {counted} answers the chunks carried another number of tokens than the server counted: no ITL",
+            f"in {odd} of {counted} answers the chunks carried another number of tokens than the "
+            "server counted: no ITL",
         )
     ]
 
 
 def _not_steady(stage: StageData) -> list[Doubt]:
-    found: list[Doubt] = []
+    doubts: list[Doubt] = []
     if stage.held.value is False:
-        found.append(("SUSPECT", f"no steady state: {stage.held.reason}"))
+        doubts.append(("SUSPECT", f"no steady state: {stage.held.reason}"))
     elif (
         stage.held.value is None
         and stage.offered_rate is not None
         and stage.differs is None
         and stage.n
     ):
-        found.append(("SUSPECT", f"not known whether the load was held: {stage.held.reason}"))
+        doubts.append(("SUSPECT", f"not known whether the load was held: {stage.held.reason}"))
     if not stage.settling.found:
-        found.append(
+        doubts.append(
             ("SUSPECT", "no steady state in the first half of the windows (MSER-5 on seconds)")
         )
     for block in stage.blocks:
         off = abs(counted([block], {})["little_ratio"] - 1)
-        # What is under way at the ends of a window is in one side only: at most the mean time under way, of its length.
+        # What is under way at the ends of a window is in one side only: at most the mean time under
+        # way, of its length.
         stays = block.steady.in_flight[~np.isnan(block.steady.in_flight)]
         ends = (
             float(np.mean(stays)) / 1e3 / block.window_s if len(stays) and block.window_s else 0.0
         )
-        if not found and off > max(LITTLE_SHARE, 3 / sqrt(max(len(block.steady), 1))) + ends:
-            words = f"no steady state: in flight is {off:.0%} away from what Little's law expects in block {block.number}"
-            found.append(("SUSPECT", words))
-    return found
+        if not doubts and off > max(LITTLE_SHARE, 3 / sqrt(max(len(block.steady), 1))) + ends:
+            words = (
+                f"no steady state: in flight is {off:.0%} away from what Little's law expects in "
+                f"block {block.number}"
+            )
+            doubts.append(("SUSPECT", words))
+    return doubts
 
 
 def _joined(parts: Sequence[Floats]) -> Floats:

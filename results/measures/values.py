@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foundation.arrays import Floats
 from foundation.run.requests import Requests
 from results.measures.shares import ANSWER_SHARES, counts_of
-from results.measures.steady_state import Block
+from results.measures.steady_state import StageBlock
 from results.measures.throughput import throughput
 from results.metrics import QUANTILES, RECORDS, STATISTICS, families
 
@@ -24,7 +24,7 @@ Limits = Mapping[str, float]
 
 
 def per_request(requests: Requests, family: str) -> Floats:
-    """A time or a number of tokens of each request (n,): the property of `Requests` of that name."""
+    """A time or number of tokens of each request (n,): the property of `Requests` of that name."""
     return np.asarray(getattr(requests, family), np.float64)
 
 
@@ -36,7 +36,7 @@ def values_of(requests: Requests, family: str) -> Floats:
     return np.asarray(values[~np.isnan(values)])
 
 
-def values_in(block: Block, family: str) -> Floats:
+def values_in(block: StageBlock, family: str) -> Floats:
     """`values_of` a block: tokens of all its requests, times of the steady ones."""
     return values_of(block.requests if family in TOKENS else block.steady, family)
 
@@ -55,7 +55,7 @@ def met(requests: Requests, limits: Limits) -> NDArray[np.bool_]:
     return kept
 
 
-def block_statistics(block: Block, limits: Limits) -> dict[str, float]:
+def block_statistics(block: StageBlock, limits: Limits) -> dict[str, float]:
     """Every metric of one block by its key, NaN where it has none.
 
     Percentiles have no floor here: these numbers are for the spread between blocks.
@@ -80,7 +80,7 @@ def _mean_and_percentiles(values: Floats) -> list[float]:
     return [float(np.mean(values)), *np.percentile(values, QUANTILES).tolist()]
 
 
-def counted(blocks: Sequence[Block], limits: Limits) -> dict[str, float]:
+def counted(blocks: Sequence[StageBlock], limits: Limits) -> dict[str, float]:
     """Rates and shares of blocks taken together: shares of all requests, rates of steady parts."""
     n, window = sum(len(b.requests) for b in blocks), sum(b.window_s for b in blocks)
     good = sum(int(met(b.steady, limits).sum()) for b in blocks)

@@ -1,10 +1,4 @@
-"""The report of a run: report.html (one offline file), report.md (for a pull request), junit.xml (for CI).
-
-In: the summary, the verdicts, the capacity plan, and the journals as they were read. Out: the same bytes every time.
-`table` and `format` are also what the terminal prints. Start at `page`. The figures are static SVG, drawn in `figures`: the file
-stays under a megabyte, opens at once, prints, and follows the reader's light or dark scheme, where a plotting library in
-JavaScript would add five megabytes and need a script to do any of it.
-"""
+"""The report of a run: report.html (one file), report.md (pull requests), junit.xml (CI)."""
 
 from __future__ import annotations
 
@@ -16,7 +10,7 @@ from foundation.files.atomic_write import write_whole
 from results.summary import CapacityPlan, Summary, Verdicts
 
 if TYPE_CHECKING:
-    from results.measures.measured import Measured
+    from results.measures.measured import MeasuredVariant
 
 
 def write(
@@ -25,11 +19,12 @@ def write(
     verdicts: Verdicts,
     plan: CapacityPlan | None,
     provenance: Mapping[str, Any],
-    measured: Sequence[Measured],
+    measured: Sequence[MeasuredVariant],
 ) -> tuple[Path, Path, Path]:
     """Write report.html, report.md and junit.xml into `run` and return their paths.
 
-    `provenance` is shown as it is: hardware, versions, commits, seeds. The configuration is read from the run's experiment.yaml.
+    `provenance` is shown as it is: hardware, versions, commits, seeds. The configuration is read
+    from the run's experiment.yaml.
     """
     from results.report import junit, page
 

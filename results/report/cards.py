@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from foundation.format import ABSENT, Write, beside, between, capital, change, points, written
-from results.metrics import RECORDS
+from foundation.format import ABSENT, beside, between, capital, change, points
+from results.decision.objective_words import is_change, is_floor, sign, writer
 from results.report.figures.gauge import gauge
 from results.summary import Objective, Summary, VariantVerdict, Verdicts
 
@@ -22,7 +21,10 @@ def cards(summary: Summary, verdicts: Verdicts) -> list[dict[str, Any]]:
 
 
 def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
-    """A verdict as it is shown. What the badge and the table of objectives say already is not said again."""
+    """A verdict as it is shown.
+
+    What the badge and the table of objectives say already is not said again.
+    """
     variant = next((v for v in summary.variants if v.variant == verdict.variant), None)
     what = "" if variant is None else f"{variant.what} · prompt {variant.prompt_style}"
     headline = verdict.headline
@@ -31,7 +33,7 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
         f"{verdict.decision} on {verdict.variant}: ",
     ):
         headline = headline.removeprefix(lead)
-    told = {
+    sentences = {
         o.sentence for o in verdict.objectives if o.outcome == "holds" or o.sentence in headline
     }
     return {
@@ -41,7 +43,7 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
         "what": what,
         "headline": capital(headline),
         "binding": verdict.binding,
-        "reasons": [capital(reason) for reason in verdict.reasons if reason not in told],
+        "reasons": [capital(reason) for reason in verdict.reasons if reason not in sentences],
         "question": verdict.question,
         "advice": verdict.advice,
         "objectives": [_objective(o, o.label == verdict.binding) for o in verdict.objectives],
@@ -49,22 +51,21 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
 
 
 def _objective(objective: Objective, binding: bool) -> dict[str, Any]:
-    floor = at_least(objective)
     value, low, high, limit = _texts(objective)
     return {
         "objective": objective,
         "binding": binding,
         "value": value or ABSENT,
         "bounds": _bounds(low, high),
-        "limit": f"{'≥' if floor else '≤'} {limit}" if limit else objective.limit_text,
-        "margin": _margin(objective, floor),
-        "gauge": gauge(objective, floor),
+        "limit": f"{sign(objective)} {limit}" if limit else objective.limit_text,
+        "margin": _margin(objective),
+        "gauge": gauge(objective, is_floor(objective)),
     }
 
 
 def _texts(objective: Objective) -> tuple[str | None, str | None, str | None, str | None]:
-    """The value, its bounds and the limit, with the digits that show each on its own side of the limit."""
-    estimate, write = objective.value, objective_writer(objective)
+    """The value, its bounds and the limit, with enough digits to show each on its own side."""
+    estimate, write = objective.value, writer(objective)
     numbers = [estimate.value, estimate.low, estimate.high]
     if objective.limit is None:
         value, low, high = (None if number is None else write(number, 0) for number in numbers)
@@ -83,32 +84,11 @@ def _bounds(low: str | None, high: str | None) -> str:
     return f"at most {high}" if high else f"at least {low}" if low else ""
 
 
-def _margin(objective: Objective, floor: bool) -> str:
-    """As a share of the limit, or in points where the limit is itself a difference: a share of one point tells nothing."""
+def _margin(objective: Objective) -> str:
+    """The margin as a share of the limit, or in points if the limit itself is a difference."""
     if objective.margin is None or objective.value.value is None or objective.limit is None:
         return ABSENT
-    if not _is_change(objective):
+    if not is_change(objective):
         return change(objective.margin)
     inside = objective.value.value - objective.limit
-    return points(inside if floor else -inside)
-
-
-def _is_change(objective: Objective) -> bool:
-    """Whether the objective is on a difference to the baseline, which has no unit of its own."""
-    return objective.metric == "cost_increase" or (
-        objective.kind == "quality" and objective.metric != "quality"
-    )
-
-
-def objective_writer(objective: Objective) -> Write:
-    """How numbers of an objective are written: a change of quality in points, of cost in per cent, others with their unit."""
-    if objective.kind == "quality" and objective.metric != "quality":
-        return points
-    return change if objective.metric == "cost_increase" else partial(written, objective.unit)
-
-
-def at_least(objective: Objective) -> bool:
-    """Whether the limit is a floor."""
-    if objective.kind == "slo":
-        return RECORDS[objective.metric].better == "higher"
-    return objective.kind == "quality"
+    return points(inside if is_floor(objective) else -inside)

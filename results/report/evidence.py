@@ -12,8 +12,8 @@ import numpy as np
 
 from foundation.arrays import Floats
 from foundation.run.journal import UNREADABLE
-from results.measures.measured import Measured
-from results.measures.steady_state import Block, Trace
+from results.measures.measured import MeasuredVariant
+from results.measures.steady_state import BlockTrace, StageBlock
 from results.measures.values import values_in
 from results.report.figures.time import Lane, TimelineBlock, Training
 from results.report.table import in_order
@@ -22,11 +22,11 @@ from results.summary import Summary, VariantSummary
 
 @dataclass(frozen=True)
 class VariantEvidence:
-    """`latency` and `ttft` in ms: successful requests in the judged stage's steady windows.
-    `failed`: the others there.
+    """What the figures draw of one variant.
 
-    `answers`: the first successful answer to each prompt, by prompt id. `lane`: every request of
-    every stage, for the timeline.
+    `latency` and `ttft` in ms, of successful requests in the judged stage's steady windows;
+    `failed` are the others. `answers`: the first successful answer to each prompt, by prompt id.
+    `lane`: every request of every stage, for the timeline.
     """
 
     latency: Floats
@@ -36,7 +36,7 @@ class VariantEvidence:
     lane: Lane
 
 
-def gather(measured: Sequence[Measured], summary: Summary) -> dict[str, VariantEvidence]:
+def gather(measured: Sequence[MeasuredVariant], summary: Summary) -> dict[str, VariantEvidence]:
     """By variant, the baseline first. A variant without journals has empty arrays."""
     of = {variant.record.name: variant for variant in measured}
     traces = [trace for variant in measured for _, _, trace in _traces(variant)]
@@ -47,7 +47,7 @@ def gather(measured: Sequence[Measured], summary: Summary) -> dict[str, VariantE
     }
 
 
-def _traces(variant: Measured) -> list[tuple[str, int, Trace]]:
+def _traces(variant: MeasuredVariant) -> list[tuple[str, int, BlockTrace]]:
     """Stage and number of every block, and its requests."""
     every = [(stage, block) for stage in variant.stages.values() for block in stage.blocks]
     return [
@@ -58,7 +58,7 @@ def _traces(variant: Measured) -> list[tuple[str, int, Trace]]:
 
 
 def _of_variant(
-    summary: VariantSummary, variant: Measured | None, slot: int, origin_ns: int
+    summary: VariantSummary, variant: MeasuredVariant | None, slot: int, origin_ns: int
 ) -> VariantEvidence:
     due: list[Floats] = []
     took: list[Floats] = []
@@ -83,7 +83,7 @@ def _of_variant(
     )
 
 
-def _answers(blocks: Sequence[Block]) -> dict[str, str]:
+def _answers(blocks: Sequence[StageBlock]) -> dict[str, str]:
     """The first successful answer to each prompt."""
     answers: dict[str, str] = {}
     for requests in (block.requests for block in blocks):
@@ -105,7 +105,7 @@ def trainings(run: Path) -> list[Training]:
     Lines with `step` and `loss` are training loss, those with `step` and `heldout_loss` held-out
     loss; others are passed over, damaged ones too.
     """
-    found = []
+    trainings_ = []
     for log in sorted((run / "adapters").glob("*/training.jsonl")):
         lines = [
             read for line in log.read_bytes().splitlines() if isinstance(read := _read(line), dict)
@@ -117,7 +117,7 @@ def trainings(run: Path) -> list[Training]:
             if _has(x, "step", "heldout_loss")
         ]
         if loss or held:
-            found.append(
+            trainings_.append(
                 Training(
                     log.parent.name,
                     [s for s, _ in loss],
@@ -126,7 +126,7 @@ def trainings(run: Path) -> list[Training]:
                     [v for _, v in held],
                 )
             )
-    return found
+    return trainings_
 
 
 def _read(line: bytes) -> Any:

@@ -1,6 +1,4 @@
-"""The verdict as JUnit XML: a suite a variant, a case an objective, one for the verdict and one for
-each of its measurements, so that any CI shows what holds.
-"""
+"""The verdict as JUnit XML: a suite a variant, a case for each objective and measurement."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ _COUNTED = {"tests": "testcase", "failures": "testcase/failure", "errors": "test
 
 
 def junit(summary: Summary, verdicts: Verdicts) -> str:
-    """What fails is a failure, what is not settled or not measured validly an error: nothing that
-    is not known is green.
+    """The XML. A failing objective is a failure, an open or invalid one an error.
+
+    Nothing that is not known is green.
     """
     stages = {variant.variant: variant.stages for variant in summary.variants}
     root = Tree.Element("testsuites", name=clean(verdicts.name))
@@ -54,7 +53,7 @@ def junit(summary: Summary, verdicts: Verdicts) -> str:
 
 
 def _is_only_compared_with(verdict: VariantVerdict, verdicts: Verdicts) -> bool:
-    """A baseline of which nothing is asked, since every objective is of the others against it."""
+    """A baseline without objectives, since every objective of the others is against it."""
     return (
         verdict.is_baseline
         and not verdict.objectives
@@ -67,14 +66,12 @@ def _add_verdict(case: Tree.Element, verdict: VariantVerdict) -> None:
     if verdict.decision == "SHIP":
         return
     tag = "failure" if verdict.decision == "DON'T SHIP" else "error"
-    said = Tree.SubElement(case, tag, message=clean(verdict.headline), type=verdict.decision)
-    said.text = clean("\n".join(verdict.reasons))
+    element = Tree.SubElement(case, tag, message=clean(verdict.headline), type=verdict.decision)
+    element.text = clean("\n".join(verdict.reasons))
 
 
 def count(element: Tree.Element, suites: Iterable[Tree.Element]) -> None:
-    """Write on an element how many cases its suites have, and how many of them failed or ended in
-    an error.
-    """
+    """Writes the numbers of cases, failures and errors of the suites on an element."""
     within = list(suites)
     for name, path in _COUNTED.items():
         element.set(name, str(sum(len(suite.findall(path)) for suite in within)))

@@ -1,4 +1,4 @@
-"""The page and the Markdown file: everything that the templates show, put into words and figures."""
+"""The page and the Markdown file: puts what the templates show into words and figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from foundation.format import between, capital, change, plain, points, quantity, significant
 from foundation.printable import visible
 from foundation.run.journal import read_prompts
-from results.measures.measured import Measured
+from results.measures.measured import MeasuredVariant
 from results.metrics import keys
 from results.report import recovery, samples
 from results.report.cards import cards
@@ -46,7 +46,7 @@ _LOADER = PackageLoader("results.report")
 
 @cache
 def _environment(autoescape: bool) -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=_LOADER,
         autoescape=autoescape,
         undefined=StrictUndefined,
@@ -54,18 +54,18 @@ def _environment(autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {
+    environment.globals |= {
         "quantity": quantity,
         "significant": significant,
         "plain": plain,
         "words": words,
         "capital": capital,
     }
-    return made
+    return environment
 
 
 def _shown(value: object) -> object:
-    """What goes onto the page: markup as it is, text without what turns it around or hides in it."""
+    """Markup as it is; text without characters that turn it around or hide in it."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -80,7 +80,7 @@ def html(
     verdicts: Verdicts,
     plan: CapacityPlan | None,
     provenance: Mapping[str, Any],
-    measured: Sequence[Measured],
+    measured: Sequence[MeasuredVariant],
 ) -> str:
     """The whole page, one file that asks the network for nothing."""
     environment = _environment(True)
@@ -101,7 +101,7 @@ def html(
             "trainings": [(t.name, loss_curve(t)) for t in trainings(run)],
             "recovered": recovery.section(run, summary, slots),
             "samples": samples.choose(
-                read_prompts(run), {name: found.answers for name, found in evidence.items()}
+                read_prompts(run), {name: each.answers for name, each in evidence.items()}
             ),
             "plan": plan,
             "validity": validity(summary),
@@ -132,13 +132,14 @@ def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) ->
     )
 
 
-# Signs by which Markdown, or what reads it, makes more of a text; a mention and an address lose theirs.
+# Signs by which Markdown, or what reads it, makes more of a text; a mention and an address lose
+# theirs.
 _SIGNS = re.compile(r"[\\`*_\[\]|~#$]|(?<=\w):(?=//)|(?<=www)\.", re.IGNORECASE)
 _LIST = re.compile(r"^(\d*)([-+=.)])")
 
 
 def markdown_text(text: object) -> str:
-    """Text that Markdown takes as text: no tags, table bars, links, emphasis, mentions, lists or line breaks of its own."""
+    """Escapes all of Markdown: tags, table bars, links, emphasis, mentions, lists, line breaks."""
     flat = " ".join(visible(str(text)).split())
     for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):
         flat = flat.replace(sign, safe)
@@ -163,7 +164,10 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
     stages = [s for v in summary.variants if (s := stage_of(v)) is not None]
     sent, failed = sum(s.sent for s in stages), sum(sum(s.failures.values()) for s in stages)
     load = load_text(stage) if stage else "Nothing was measured"
-    counted = f"{plain(sent, 0)} requests over {len(summary.variants)} variants, {plain(failed, 0)} failed"
+    counted = (
+        f"{plain(sent, 0)} requests over {len(summary.variants)} variants, {plain(failed, 0)} "
+        "failed"
+    )
     best = next(
         (
             v
@@ -196,18 +200,22 @@ def _validity_text(summary: Summary) -> str:
 
 
 def load_text(stage: StageSummary) -> str:
+    """The load and the size of a stage, in words."""
     offered = (
         f"{stage.offered_rate:g} requests/s offered"
         if stage.offered_rate is not None
         else f"{stage.concurrency} requests at a time"
     )
     blocks = "one block" if stage.blocks == 1 else f"{stage.blocks} blocks"
-    return f"Stage {stage.stage}: {offered}, {blocks} a variant, {significant(stage.window_s)} s of steady load each"
+    return (
+        f"Stage {stage.stage}: {offered}, {blocks} a variant, {significant(stage.window_s)} s of "
+        "steady load each"
+    )
 
 
 def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
-    """The few numbers that a reader wants beside the headline: those that were measured, p50 only where there is no p95."""
-    found: list[dict[str, str]] = []
+    """The numbers beside the headline: those that were measured, p50 only without a p95."""
+    merits: list[dict[str, str]] = []
     for key in keys("headline"):
         estimate, changed = estimate_of(variant, key)
         if key not in summary.metrics or estimate is None or estimate.value is None:
@@ -218,7 +226,7 @@ def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
         metric = summary.metrics[key]
         effect = effect_of(changed, metric.better)
         tail = {"better": "better", "worse": "worse", "unclear": "within noise"}.get(effect, "")
-        found.append(
+        merits.append(
             {
                 "key": key,
                 "label": capital(metric.label),
@@ -228,14 +236,18 @@ def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
                 "effect": effect,
             }
         )
-    return found
+    return merits
 
 
 def _around(changed: Difference, unit: str) -> str:
     """The interval of a difference, in the words of `difference_text`."""
-    said, shown = (changed.absolute, points) if unit == "share" else (changed.relative, change)
+    difference_, write = (
+        (changed.absolute, points) if unit == "share" else (changed.relative, change)
+    )
     return (
-        "" if said.low is None or said.high is None else between(shown(said.low), shown(said.high))
+        ""
+        if difference_.low is None or difference_.high is None
+        else between(write(difference_.low), write(difference_.high))
     )
 
 
@@ -248,19 +260,19 @@ def _other_stages(summary: Summary) -> list[str]:
 
 def validity(summary: Summary) -> list[tuple[str, str]]:
     """What a careful reader should know: where it applies, and the note."""
-    found = [("", note) for note in summary.notes]
+    notes = [("", note) for note in summary.notes]
     for variant in in_order(summary):
-        found += [
+        notes += [
             (f"{variant.variant}, {stage.stage}", reason)
             for stage in variant.stages
             for reason in stage.validity.reasons
         ]
-        found += [
+        notes += [
             (f"{variant.variant}, {stage.stage}", note)
             for stage in variant.stages
             for note in stage.notes
         ]
-    return found
+    return notes
 
 
 def _definitions(summary: Summary) -> tuple[list[Any], list[Any]]:

@@ -23,24 +23,28 @@ def figures(
     evidence: dict[str, VariantEvidence],
     slots: dict[str, int],
 ) -> dict[str, Any]:
+    """Every figure of the page by its name in the template, None for one without data."""
     variants = in_order(summary)
     drawn: dict[str, Any] = {}
     for name, label in (("latency", "Latency"), ("ttft", "Time to first token")):
-        found = [_sample(v, slots[v.variant], evidence[v.variant], name) for v in variants]
-        drawn[f"{name}_rows"] = spread.rows(found, _limit_on(verdicts, name), label)
-        drawn[f"{name}_curve"] = spread.cumulative(found, _limit_on(verdicts, name), label)
+        samples = [_sample(v, slots[v.variant], evidence[v.variant], name) for v in variants]
+        drawn[f"{name}_rows"] = spread.rows(samples, _limit_on(verdicts, name), label)
+        drawn[f"{name}_curve"] = spread.cumulative(samples, _limit_on(verdicts, name), label)
     plot, thinning = time.timeline([evidence[v.variant].lane for v in variants])
-    shown = "Every request" if thinning == 1 else f"One request in {thinning}, every failure"
+    extent = "Every request" if thinning == 1 else f"One request in {thinning}, every failure"
     drawn["timeline"] = plot
     drawn["timeline_caption"] = (
-        f"{shown} of every stage at the moment it was due, its height the latency, each lane on a scale of its own; "
-        "shaded: the variant's blocks, numbered. Crosses are failures. Drift shows as a slope across blocks."
+        f"{extent} of every stage at the moment it was due, its height the latency, each lane on a "
+        "scale of its own; "
+        "shaded: the variant's blocks, numbered. Crosses are failures. Drift shows as a slope "
+        "across blocks."
     )
     priced = any(
         (e := estimate_of(v, "cost_per_1000")[0]) and e.value is not None for v in variants
     )
     drawn["tradeoff_caption"] = (
-        "Up and to the left is better. The shaded region meets the limits that are drawn; whiskers are 95 % intervals. "
+        "Up and to the left is better. The shaded region meets the limits that are drawn; "
+        "whiskers are 95 % intervals. "
         + (
             "The size of a marker, and the number beside it, is the cost per 1,000 requests."
             if priced
@@ -58,7 +62,7 @@ def figures(
 
 def _limit(verdicts: Verdicts, key: str) -> spread.LimitLine | None:
     """The SLO on exactly this metric."""
-    found = next(
+    objective = next(
         (
             o
             for v in verdicts.variants
@@ -67,25 +71,25 @@ def _limit(verdicts: Verdicts, key: str) -> spread.LimitLine | None:
         ),
         None,
     )
-    if found is None or found.limit is None:
+    if objective is None or objective.limit is None:
         return None
     name = key.rpartition("_")[2]
     return spread.LimitLine(
-        found.limit,
+        objective.limit,
         float(name[1:]) if name.startswith("p") else None,
-        f"SLO {name} ≤ {limit_text(found.limit, partial(written, 'ms'))}",
+        f"SLO {name} ≤ {limit_text(objective.limit, partial(written, 'ms'))}",
     )
 
 
 def _limit_on(verdicts: Verdicts, time_name: str) -> spread.LimitLine | None:
     """The SLO on a time, that on p95 before any other."""
-    asked = [
+    metrics = [
         o.metric
         for v in verdicts.variants
         for o in v.objectives
         if o.metric.startswith(f"{time_name}_")
     ]
-    keys = sorted(set(asked), key=lambda key: (not key.endswith("_p95"), key))
+    keys = sorted(set(metrics), key=lambda key: (not key.endswith("_p95"), key))
     return _limit(verdicts, keys[0]) if keys else None
 
 
@@ -104,14 +108,14 @@ def _sample(
 
 
 def _latency_key(summary: Summary, verdicts: Verdicts) -> str | None:
-    """The latency that the trade-off is drawn in: the one an SLO names, else p95, else p50 where p95 could not be had."""
-    asked = [
+    """The latency of the trade-off: the one that an SLO names, else p95, else p50."""
+    metrics = [
         o.metric
         for v in verdicts.variants
         for o in v.objectives
         if o.metric.startswith(("latency_", "service_latency_"))
     ]
-    known = [*asked, "latency_p95", "latency_p50"]
+    known = [*metrics, "latency_p95", "latency_p50"]
     return next(
         (
             k
@@ -177,32 +181,32 @@ def _load_curve(
 
 
 def _tokens(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
-    found: list[bars.TokenRow] = []
+    rows: list[bars.TokenRow] = []
     for variant in variants:
         total, changed = estimate_of(variant, "total_tokens_mean")
         given, written = (
             estimate_of(variant, f"{side}_tokens_mean")[0] or _NONE for side in ("input", "output")
         )
-        found.append(
+        rows.append(
             bars.TokenRow(
                 variant.variant,
                 slots[variant.variant],
                 given,
                 written,
                 total or _NONE,
-                changed if found else None,
+                changed if rows else None,
             )
         )
-    return bars.tokens(found) if any(r.output.value is not None for r in found) else None
+    return bars.tokens(rows) if any(r.output.value is not None for r in rows) else None
 
 
 def _decomposition(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
-    found = [
+    parts = [
         (v.variant, slots[v.variant], s.decomposition)
         for v in variants
         if (s := stage_of(v)) is not None and s.decomposition
     ]
-    return bars.decomposition(found) if found else None
+    return bars.decomposition(parts) if parts else None
 
 
 def _probes(

@@ -1,4 +1,4 @@
-"""What quantizing lost, read from the run's `checkpoints/VARIANT/recovery.json`: a table, warnings and the error by layer."""
+"""What quantizing lost, from `checkpoints/VARIANT/recovery.json`: table, warnings, layer errors."""
 
 from __future__ import annotations
 
@@ -17,55 +17,57 @@ from results.report.table import estimate_of, in_order
 from results.summary import Summary, VariantSummary
 
 COLUMNS = (
-    "Recovery (95 % interval)", "Under load", "Greedy answers right", "Perplexity", "KL divergence, nats/token",
-    "Top-1 agreement", "Size", "Bytes a weight",
-)  # fmt: skip
+    "Recovery (95 % interval)",
+    "Under load",
+    "Greedy answers right",
+    "Perplexity",
+    "KL divergence, nats/token",
+    "Top-1 agreement",
+    "Size",
+    "Bytes a weight",
+)
 
 
 @dataclass(frozen=True)
-class Row:
+class RecoveryRow:
+    """A quantized variant's cells, one for each of `COLUMNS`."""
+
     variant: str
     cells: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Section:
+class RecoverySection:
+    """The section of the page. `warnings` are pairs of variant and text."""
+
     columns: tuple[str, ...]
-    rows: list[Row]
+    rows: list[RecoveryRow]
     warnings: list[tuple[str, str]]
     plot: Markup | None
 
 
-def section(run: Path, summary: Summary, slots: dict[str, int]) -> Section | None:
-    """None where no checkpoint of the run has a recovery report; one that can't be read is among the warnings."""
-    read = {
+def section(run: Path, summary: Summary, slots: dict[str, int]) -> RecoverySection | None:
+    """The section, None if no checkpoint of the run has a report.
+
+    A report that can't be read is among the warnings.
+    """
+    files = {
         v.variant: read_json(run, f"checkpoints/{v.variant}/{FILE}", Recovery)
         for v in in_order(summary)
     }
-    found = {name: each for name, each in read.items() if isinstance(each, Recovery)}
-    damaged = [(name, str(each)) for name, each in read.items() if isinstance(each, Damage)]
-    if not found and not damaged:
+    reports = {name: each for name, each in files.items() if isinstance(each, Recovery)}
+    warnings = [(name, str(each)) for name, each in files.items() if isinstance(each, Damage)]
+    if not reports and not warnings:
         return None
     unquantized = _unquantized(run)
     by_name = {v.variant: v for v in summary.variants}
-    under_load = {
-        name: _under_load(by_name[name], by_name.get(unquantized.get(name) or "")) for name in found
-    }
-    return Section(
-        COLUMNS,
-        [Row(name, _cells(recovery, under_load[name])) for name, recovery in found.items()],
-        damaged
-        + [
-            (name, text)
-            for name, each in found.items()
-            for text in _warnings(each, under_load[name])
-        ],
-        error_by_layer(
-            [LayerError(name, slots[name], each.layer_error) for name, each in found.items()]
-        )
-        if found
-        else None,
-    )
+    rows, errors = [], []
+    for name, report in reports.items():
+        kept = _under_load(by_name[name], by_name.get(unquantized.get(name) or ""))
+        rows.append(RecoveryRow(name, _cells(report, kept)))
+        warnings += [(name, text) for text in _warnings(report, kept)]
+        errors.append(LayerError(name, slots[name], report.layer_error))
+    return RecoverySection(COLUMNS, rows, warnings, error_by_layer(errors) if errors else None)
 
 
 def _unquantized(run: Path) -> dict[str, str | None]:
@@ -76,7 +78,7 @@ def _unquantized(run: Path) -> dict[str, str | None]:
 
 
 def _under_load(variant: VariantSummary, unquantized: VariantSummary | None) -> float | None:
-    """Its score over that of the variant that differs in nothing else, where that stood on the bench too."""
+    """The score over that of the unquantized variant; None if that was not measured."""
     scores = [estimate_of(v, "quality")[0] if v else None for v in (variant, unquantized)]
     values = [score.value if score else None for score in scores]
     return values[0] / values[1] if values[0] is not None and values[1] else None
@@ -105,9 +107,10 @@ def _cells(recovery: Recovery, under_load: float | None) -> tuple[str, ...]:
 
 
 def _warnings(recovery: Recovery, under_load: float | None) -> list[str]:
-    told = [recovery.warning] if recovery.warning else []
+    warnings = [recovery.warning] if recovery.warning else []
     if under_load is not None and under_load < ENOUGH:
-        told.append(
-            f"under load it keeps {percent(under_load)} of the unquantized variant's score, under {round(ENOUGH * 100)} %"
+        warnings.append(
+            f"under load it keeps {percent(under_load)} of the unquantized variant's score, "
+            f"under {round(ENOUGH * 100)} %"
         )
-    return told
+    return warnings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as Tree
 
 from foundation.format import ABSENT, between, change, points, quantity
-from results.comparison.runs.conclusion import place
+from results.comparison.stored_runs.conclusion import place
 from results.report.junit import clean, count
 from results.report.page import markdown_text
 from results.summary import RunChange, RunComparison
@@ -16,7 +16,7 @@ Section = tuple[str, Sequence[str]]
 
 def sections(comparison: RunComparison) -> list[Section]:
     """What stands beside the numbers, by title; the terminal and the Markdown show the same."""
-    found: list[Section] = [
+    sections_: list[Section] = [
         ("Asked differently", comparison.asked),
         ("Validity", comparison.validity),
         ("Missing", comparison.missing),
@@ -24,7 +24,7 @@ def sections(comparison: RunComparison) -> list[Section]:
         ("Environment", comparison.environment),
         ("Notes", comparison.notes),
     ]
-    return [(title, lines) for title, lines in found if lines]
+    return [(title, lines) for title, lines in sections_ if lines]
 
 
 def news(comparison: RunComparison) -> list[RunChange]:
@@ -35,14 +35,14 @@ def news(comparison: RunComparison) -> list[RunChange]:
     )
 
 
-def cells(found: RunChange) -> tuple[str, str, str, str]:
+def cells(row: RunChange) -> tuple[str, str, str, str]:
     """Before, after, the change, and what the data allow it to be."""
-    before, after = (quantity(side.value, found.unit) for side in (found.before, found.after))
-    absolute, relative = found.difference.absolute.value, found.difference.relative.value
-    write = points if found.unit == "share" else change
-    value = absolute if found.unit == "share" else relative
+    before, after = (quantity(side.value, row.unit) for side in (row.before, row.after))
+    absolute, relative = row.difference.absolute.value, row.difference.relative.value
+    write = points if row.unit == "share" else change
+    value = absolute if row.unit == "share" else relative
     size = ABSENT if value is None else write(value)
-    bounds = found.bounds
+    bounds = row.bounds
     return (
         before,
         after,
@@ -52,9 +52,7 @@ def cells(found: RunChange) -> tuple[str, str, str, str]:
 
 
 def markdown(comparison: RunComparison) -> str:
-    """The conclusion, what is worse, unsettled or better, then every number, then what else
-    differs.
-    """
+    """The conclusion; what is worse, unsettled or better; every number; what else differs."""
     lines = [
         f"## {markdown_text(comparison.before)} -> {markdown_text(comparison.after)}",
         "",
@@ -77,25 +75,23 @@ def markdown(comparison: RunComparison) -> str:
 
 
 def junit(comparison: RunComparison) -> str:
-    """A case a number, and one for the conclusion: worse is a failure, whatever is not known is an
-    error.
-    """
+    """A case a number, and one for the conclusion: worse is a failure, unknown an error."""
     suite = Tree.Element("testsuite", name=clean(f"{comparison.before} -> {comparison.after}"))
-    for found in comparison.changes:
+    for row in comparison.changes:
         case = Tree.SubElement(
-            suite, "testcase", classname=clean(place(found)), name=clean(found.label)
+            suite, "testcase", classname=clean(place(row)), name=clean(row.label)
         )
-        if found.outcome == "worse":
-            Tree.SubElement(case, "failure", message=clean(found.sentence), type="worse")
-        elif found.outcome in ("unsettled", "not compared"):
-            Tree.SubElement(case, "error", message=clean(found.sentence), type=found.outcome)
+        if row.outcome == "worse":
+            Tree.SubElement(case, "failure", message=clean(row.sentence), type="worse")
+        elif row.outcome in ("unsettled", "not compared"):
+            Tree.SubElement(case, "error", message=clean(row.sentence), type=row.outcome)
     case = Tree.SubElement(suite, "testcase", classname="comparison", name="conclusion")
     if comparison.conclusion != "nothing worse":
         tag = "failure" if comparison.conclusion == "worse" else "error"
-        said = Tree.SubElement(
+        element = Tree.SubElement(
             case, tag, message=clean(comparison.headline), type=comparison.conclusion
         )
-        said.text = clean("\n".join(line for _, lines in sections(comparison) for line in lines))
+        element.text = clean("\n".join(line for _, lines in sections(comparison) for line in lines))
     count(suite, [suite])
     Tree.indent(suite)
     return (
@@ -103,6 +99,6 @@ def junit(comparison: RunComparison) -> str:
     )
 
 
-def _row(found: RunChange) -> str:
-    name = markdown_text(f"{place(found)}: {found.label}")
-    return f"| {name} | {' | '.join(cells(found))} | {found.outcome} |"
+def _row(row: RunChange) -> str:
+    name = markdown_text(f"{place(row)}: {row.label}")
+    return f"| {name} | {' | '.join(cells(row))} | {row.outcome} |"

@@ -12,7 +12,10 @@ EXCERPT = 420  # characters of a question or an answer that are shown
 
 @dataclass(frozen=True)
 class Answer:
-    """What some variants answered alike, case and spaces aside. `text` None: no answer. `matches`: it is the reference."""
+    """What some variants answered alike, case and spaces aside.
+
+    `text` None: no answer. `matches`: it is the reference.
+    """
 
     variants: list[str]
     text: str | None
@@ -20,7 +23,9 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Sample:
+class AnswerSample:
+    """A prompt with the answers of the variants."""
+
     prompt: str
     question: str
     reference: str | None
@@ -29,20 +34,17 @@ class Sample:
 
 def choose(
     prompts: Mapping[str, Prompt], answers: Mapping[str, Mapping[str, str]], count: int = 5
-) -> list[Sample]:
-    """Up to `count` prompts: first those with the most different answers among variants, then in the order of the prompts file.
-
-    `answers` is by variant, then by prompt id. A prompt that not every variant answered comes after those that all did.
-    """
-    asked = [
+) -> list[AnswerSample]:
+    """Up to `count` prompts, those with the most different answers among variants first."""
+    candidates = [
         p
         for p in prompts.values()
-        if p.set == "eval" and any(p.id in given for given in answers.values())
+        if p.set == "eval" and any(p.id in replies for replies in answers.values())
     ]
     ranked = sorted(
-        asked,
+        candidates,
         key=lambda p: (
-            sum(p.id not in given for given in answers.values()),
+            sum(p.id not in replies for replies in answers.values()),
             -_different(p, answers),
         ),
     )
@@ -50,14 +52,14 @@ def choose(
 
 
 def _different(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> int:
-    return len({_plain(given[prompt.id]) for given in answers.values() if prompt.id in given})
+    return len({_plain(replies[prompt.id]) for replies in answers.values() if prompt.id in replies})
 
 
 def _plain(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _sample(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> Sample:
+def _sample(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> AnswerSample:
     alike: dict[str | None, list[str]] = {}
     for variant, given in answers.items():
         alike.setdefault(_plain(given[prompt.id]) if prompt.id in given else None, []).append(
@@ -72,15 +74,16 @@ def _sample(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> Sample:
         )
         for text, variants in alike.items()
     ]
-    return Sample(prompt.id, excerpt(_question(prompt)), prompt.reference, shown)
+    return AnswerSample(prompt.id, excerpt(_question(prompt)), prompt.reference, shown)
 
 
 def _question(prompt: Prompt) -> str:
-    """The last user message in the shortest wording: the styles differ in instructions, not in what is asked."""
+    """The last user message in the shortest style: styles differ in instructions only."""
     wordings = [m["content"] for messages in prompt.messages.values() for m in messages[-1:]]
     return min(wordings, key=len, default="")
 
 
 def excerpt(text: str) -> str:
+    """The beginning of a long text."""
     text = text.strip()
     return text if len(text) <= EXCERPT else text[:EXCERPT].rstrip() + " …"

@@ -1,6 +1,7 @@
 """The comparison as rows of text: one for the page, the Markdown file and the terminal alike.
 
-A row is a metric in one unit, a column a variant, so that the eye runs along a row to compare; the baseline comes first.
+A row is a metric in one unit, a column a variant, so that the eye runs along a row to compare; the
+baseline comes first.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from foundation.format import (
     side,
     written,
 )
+from results.config import is_relative
+from results.decision.objective_words import sign
 from results.metrics import RECORDS, keys
 from results.summary import (
     Difference,
@@ -42,10 +45,11 @@ SHOWN = keys("table")
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant's value: text in the row's unit, its 95 % interval, and the difference to the baseline.
+    """One variant's value as text: in the row's unit, with interval and difference to the baseline.
 
-    `effect` says whether the difference is shown to be better or worse, or unclear (its interval includes zero).
-    `outcome` is that of the objective on this metric, where there is one. `note` numbers the reason for a missing value.
+    `effect` says whether the difference is shown to be better or worse, or unclear (its interval
+    includes zero). `outcome` is that of the objective on this metric, where there is one. `note`
+    numbers the reason for a missing value.
     """
 
     value: str
@@ -57,15 +61,15 @@ class Cell:
 
     @property
     def short(self) -> str:
-        """Value and difference in one line, "≈" where the difference is within noise, "!" where the limit is not met."""
+        """Value and difference in one line: "≈" within noise, "!" if the limit is not met."""
         sign = "≈ " if self.effect == "unclear" else ""
         changed = f" ({sign}{self.difference})" if self.difference else ""
         return f"{self.value}{' !' if self.outcome == 'fails' else ''}{changed}"
 
 
 @dataclass(frozen=True)
-class Row:
-    """A metric: `title` is its label with its unit; `limit` what the objective on it asks, if there is one."""
+class MetricRow:
+    """A metric: `title` is its label with its unit, `limit` that of its objective if it has one."""
 
     key: str
     label: str
@@ -75,29 +79,37 @@ class Row:
 
     @property
     def title(self) -> str:
+        """The label with the unit."""
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
 
 @dataclass(frozen=True)
 class Column:
+    """A column's title and the side that its texts are aligned to."""
+
     title: str
     align: Literal["left", "right"]
 
 
 @dataclass(frozen=True)
 class Table:
-    """`columns`: the metric, a column a variant, and the limit where one is set. `notes[i]` is what cells number i + 1."""
+    """`columns`: the metric, a column a variant, and the limit where one is set.
+
+    `notes[i]` is what cells number i + 1.
+    """
 
     columns: list[Column]
-    rows: list[Row]
+    rows: list[MetricRow]
     notes: list[str] = field(default_factory=list)
 
     @property
     def variants(self) -> list[str]:
+        """The names of the variants, in the order of the columns."""
         return [column.title for column in self.columns[1:] if column.title != LIMIT]
 
     @property
     def has_limits(self) -> bool:
+        """Whether the last column holds the limits."""
         return self.columns[-1].title == LIMIT
 
     def texts(self) -> list[list[str]]:
@@ -112,10 +124,11 @@ class Table:
         ]
 
 
-_Found = tuple[Estimate | None, Difference | None]
+_Numbers = tuple[Estimate | None, Difference | None]
 LIMIT = "limit"
 MOST_DECIMALS = 10
-# More output tokens a second may be speed, or only longer answers: no direction is better in itself.
+# More output tokens a second may be speed, or only longer answers: no direction is better in
+# itself.
 _NEITHER = frozenset({"output_tokens_per_s"})
 
 
@@ -126,13 +139,15 @@ def in_order(summary: Summary) -> list[VariantSummary]:
 
 def stage_of(variant: VariantSummary, stage: str | None = None) -> StageSummary | None:
     """A variant's numbers under one load; under the judged one where none is named."""
-    return next((s for s in variant.stages if s.stage == (stage or variant.judged_stage)), None)
+    if stage is None:
+        return variant.at_judged_stage
+    return next((s for s in variant.stages if s.stage == stage), None)
 
 
 def estimate_of(
     variant: VariantSummary, key: str, stage: str | None = None
 ) -> tuple[Estimate | None, Difference | None]:
-    """A metric and its difference to the baseline, of the stage if it is one's, else of the variant."""
+    """A metric and its difference to the baseline: the stage's, or else the variant's."""
     at = stage_of(variant, stage)
     if at is not None and key in at.metrics:
         return at.metrics[key], at.differences.get(key)
@@ -147,7 +162,7 @@ def rows(
     stage: str | None = None,
     shown: Sequence[str] = SHOWN,
 ) -> Table:
-    """The table of one stage (the judged one where none is named); with `verdicts`, limits and their outcomes too.
+    """The table of one stage, the judged one by default; with `verdicts`, limits and outcomes too.
 
     What an objective asks for is a row, measured or not; of `shown`, what a variant has is one, and
     what none has is a note.
@@ -159,14 +174,14 @@ def rows(
     table = []
     named = {metric for _, metric in objectives}
     for key in (k for k in RECORDS if k in summary.metrics and (k in shown or k in named)):
-        found = [estimate_of(variant, key, stage) for variant in variants]
-        asked = [objectives.get((variant.variant, key)) for variant in variants]
-        if any(asked) or any(
-            estimate is not None and estimate.value is not None for estimate, _ in found
+        numbers = [estimate_of(variant, key, stage) for variant in variants]
+        row_objectives = [objectives.get((variant.variant, key)) for variant in variants]
+        if any(row_objectives) or any(
+            estimate is not None and estimate.value is not None for estimate, _ in numbers
         ):
-            table.append(_row(summary, variants, key, found, asked, notes))
+            table.append(_row(summary, variants, key, numbers, row_objectives, notes))
             continue
-        for reason in dict.fromkeys(e.reason for e, _ in found if e is not None and e.reason):
+        for reason in dict.fromkeys(e.reason for e, _ in numbers if e is not None and e.reason):
             left_out.setdefault(reason, []).append(capital(summary.metrics[key].label))
     notes += [f"Left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
     limits = [Column(LIMIT, "right")] if any(row.limit for row in table) else []
@@ -184,67 +199,75 @@ def _row(
     summary: Summary,
     variants: Sequence[VariantSummary],
     key: str,
-    found: Sequence[_Found],
-    asked: Sequence[Objective | None],
+    numbers: Sequence[_Numbers],
+    objectives: Sequence[Objective | None],
     notes: list[str],
-) -> Row:
+) -> MetricRow:
     metric = summary.metrics[key]
-    limit = _limit(found, asked)
+    limit = _limit(numbers, objectives)
     unit = _apart(
-        scale((e.value for e, _ in found if e is not None), metric.unit), found, asked, limit
+        scale((e.value for e, _ in numbers if e is not None), metric.unit),
+        numbers,
+        objectives,
+        limit,
     )
     better = "" if key in _NEITHER else metric.better
+    how = _Written(unit, metric.unit, better)
     cells = [
         _cell(
-            estimate,
-            changed,
-            unit,
-            metric.unit,
-            better,
+            (estimate, changed),
+            how,
             variant.variant == summary.baseline,
             objective,
             notes,
         )
-        for variant, (estimate, changed), objective in zip(variants, found, asked, strict=True)
+        for variant, (estimate, changed), objective in zip(
+            variants, numbers, objectives, strict=True
+        )
     ]
-    shown = "" if unit.unit in metric.label.split() else unit.unit
-    return Row(key, capital(metric.label), shown, _limit_cell(limit, asked, metric.better), cells)
+    unit_text = "" if unit.unit in metric.label.split() else unit.unit
+    return MetricRow(key, capital(metric.label), unit_text, _limit_cell(limit, objectives), cells)
 
 
-def _limit(found: Sequence[_Found], asked: Sequence[Objective | None]) -> str:
-    """The limit in its unit, nothing where there is none; not rounded past any of the values."""
-    objective = next((o for o in asked if o is not None and o.limit is not None), None)
+def _limit(numbers: Sequence[_Numbers], objectives: Sequence[Objective | None]) -> str:
+    """The limit in its unit, or nothing; not rounded past any of the values."""
+    objective = next((o for o in objectives if o is not None and o.limit is not None), None)
     if objective is None or objective.limit is None:
         return ""
     values = [
         estimate.value
-        for estimate, _ in found
+        for estimate, _ in numbers
         if estimate is not None and estimate.value is not None
     ]
     return beside(values, objective.limit, partial(written, objective.unit))[1]
 
 
-def _limit_cell(limit: str, asked: Sequence[Objective | None], better: str) -> str:
-    """With its sign, and as it was asked for where it is relative to the baseline."""
-    said = next((o.limit_text.strip() for o in asked if o is not None and o.limit is not None), "")
-    relative = said.endswith("x") or said[:1] in ("+", "-")
-    return (
-        f"{'≤' if better == 'lower' else '≥'} {limit}{f' ({said})' if relative else ''}"
-        if limit
-        else ""
-    )
+def _limit_cell(limit: str, objectives: Sequence[Objective | None]) -> str:
+    """The limit with its sign, and as it was written where it is relative to the baseline."""
+    objective = next((o for o in objectives if o is not None and o.limit is not None), None)
+    if objective is None or not limit:
+        return ""
+    text = objective.limit_text.strip()
+    return f"{sign(objective)} {limit}{f' ({text})' if is_relative(text) else ''}"
+
+
+@dataclass(frozen=True)
+class _Written:
+    """How a row's values are written: their scale, the metric's unit, and which way is better."""
+
+    scale: Scale
+    unit: str
+    better: str
 
 
 def _cell(
-    estimate: Estimate | None,
-    changed: Difference | None,
-    unit: Scale,
-    name: str,
-    better: str,
+    numbers: _Numbers,
+    written: _Written,
     is_baseline: bool,
     objective: Objective | None,
     notes: list[str],
 ) -> Cell:
+    (estimate, changed), unit = numbers, written.scale
     outcome = objective.outcome if objective else None
     if estimate is None or estimate.value is None:
         return Cell(
@@ -254,32 +277,31 @@ def _cell(
     between = "" if low == high or ABSENT in (low, high) else f"{low} to {high}"
     if is_baseline:
         return Cell(unit(estimate.value), between, effect="baseline", outcome=outcome)
-    said = difference_text(changed, name)
-    effect = (
-        effect_of(changed, better) if any(digit in said for digit in "123456789") else ""
-    )  # "0.0 % better" says nothing
-    return Cell(unit(estimate.value), between, said, effect, outcome)
+    text = difference_text(changed, written.unit)
+    is_some = any(digit in text for digit in "123456789")  # "0.0 % better" says nothing
+    effect = effect_of(changed, written.better) if is_some else ""
+    return Cell(unit(estimate.value), between, text, effect, outcome)
 
 
 def _apart(
-    unit: Scale, found: Sequence[_Found], asked: Sequence[Objective | None], limit: str
+    unit: Scale, numbers: Sequence[_Numbers], objectives: Sequence[Objective | None], limit: str
 ) -> Scale:
-    """With as many decimals as show every value on its own side of the limit, as that is written."""
+    """The scale with enough decimals to show every value on its own side of the written limit."""
     pairs = [
         (estimate.value, objective.limit)
-        for (estimate, _), objective in zip(found, asked, strict=True)
+        for (estimate, _), objective in zip(numbers, objectives, strict=True)
         if estimate is not None
         and estimate.value is not None
         and objective is not None
         and objective.limit is not None
     ]
     scales = (replace(unit, decimals=unit.decimals + more) for more in range(MOST_DECIMALS))
-    said = read(limit) if pairs else 0.0
+    written_limit = read(limit) if pairs else 0.0
     return next(
         (
             each
             for each in scales
-            if all(side(each.read(v), said) == side(v, exact) for v, exact in pairs)
+            if all(side(each.read(v), written_limit) == side(v, exact) for v, exact in pairs)
         ),
         unit,
     )
@@ -294,7 +316,7 @@ def _note(reason: str | None, notes: list[str]) -> int | None:
 
 
 def difference_text(changed: Difference | None, unit: str) -> str:
-    """Points for shares, per cent for everything else; the absolute difference where the baseline's value is zero."""
+    """Points for shares, per cent for the rest; the plain difference if the baseline has 0."""
     if changed is None:
         return ""
     if unit != "share" and changed.relative.value is not None:
@@ -303,9 +325,10 @@ def difference_text(changed: Difference | None, unit: str) -> str:
 
 
 def effect_of(changed: Difference | None, better: str) -> Effect:
-    """Better or worse only where the interval of the difference leaves out zero. Without an interval (a size) the sign decides.
+    """Better or worse only where the interval of the difference leaves out zero.
 
-    `better` is "lower", "higher", or "" where neither is.
+    Without an interval (a size) the sign decides. `better` is "lower", "higher", or "" where
+    neither is.
     """
     if changed is None or changed.absolute.value is None:
         return ""

@@ -1,4 +1,4 @@
-"""Bounds to decide a percentile on, good for requests that hang together within a block and for blocks that differ."""
+"""Bounds to decide a percentile on, for requests that depend on one another in a block."""
 
 from __future__ import annotations
 
@@ -29,15 +29,17 @@ _QUANTILES, _WEIGHTS = (_EDGES[1:] + _EDGES[:-1]) / 2, np.diff(_EDGES)
 def percentile_bounds(
     blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float
 ) -> Bounds:
-    """Bounds of the q-th percentile of all requests: the widest of three. A failed request is infinite.
+    """Bounds of the q-th percentile of all requests: the widest of three.
 
-    First, order statistics over as many requests as the pooled ones are worth: their number over the design effect, which is how
-    much more the blocks' shares above the percentile spread than independent requests would make them (E. L. Korn and
-    B. I. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
-    data", Surv. Methodol. 24, 1998). Then t over the blocks' log-percentiles. Then `mixture_bounds`, without which blocks that
-    differ much let a variant at its limit through in 10 to 25 % of runs; it is but a model of blocks, so its tails are halved.
-    Of one block only the first, over consecutive parts of it, which tell how its requests hang together; with halved tails, since
-    no part tells how another block would differ.
+    A failed request is infinite. First, order statistics over as many requests as the pooled ones
+    are worth: their number over the design effect, which is how much more the blocks' shares above
+    the percentile spread than independent requests would make them (E. L. Korn and B. I. Graubard,
+    "Confidence intervals for proportions with small expected number of positive counts estimated
+    from survey data", Surv. Methodol. 24, 1998). Then t over the blocks' log-percentiles. Then
+    `mixture_bounds`, without which blocks that differ much let a variant at its limit through in 10
+    to 25 % of runs; it is but a model of blocks, so its tails are halved. Of one block only the
+    first, over consecutive parts of it, which tell how its requests hang together; with halved
+    tails, since no part tells how another block would differ.
     """
     pooled = np.sort(np.concatenate(blocks))
     if len(blocks) < 2:
@@ -63,13 +65,15 @@ def _ranked(
 
 
 def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of the q-th percentile of positive values in k blocks whose levels differ by chance, in logarithms.
+    """Bounds of the q-th percentile of positive values in k blocks of lognormal levels.
 
-    A block's level is its own q-th percentile; levels are normal, and around its level a block's requests lie as those of the
-    slower half of the blocks do, for they make the tail. What is not known of the levels' mean and spread is generalised
-    inference: (k - 1) s^2 / sigma^2 is chi-squared, the mean normal (K. Krishnamoorthy, T. Mathew, "One-sided tolerance limits in
-    balanced and unbalanced one-way random models based on generalized confidence intervals", Technometrics 46, 2004). With
-    nothing around the levels it is the classic normal tolerance limit.
+    A block's level is its own q-th percentile; levels are normal, and around its level a block's
+    requests lie as those of the slower half of the blocks do, for they make the tail. What is not
+    known of the levels' mean and spread is generalised inference: (k - 1) s^2 / sigma^2 is
+    chi-squared, the mean normal (K. Krishnamoorthy, T. Mathew, "One-sided tolerance limits in
+    balanced and unbalanced one-way random models based on generalized confidence intervals",
+    Technometrics 46, 2004). With nothing around the levels it is the classic normal tolerance
+    limit.
     """
     k, p = len(blocks), q / 100
     own = np.array([upper_percentile(block, q) for block in blocks])
@@ -84,7 +88,7 @@ def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tai
     spreads = deviation * np.sqrt((k - 1) / chdtri(k - 1, 1 - _QUANTILES))
 
     def beyond(at: Floats) -> Floats:
-        """For each possible spread of the levels, the share of requests that lie below `at`, less the share asked for."""
+        """For each spread of the levels, the share of requests below `at`, less the wanted one."""
         return np.asarray(ndtr((at[:, None] - points) / spreads[:, None]) @ weights - p)
 
     finite = points[np.isfinite(points)]
@@ -135,7 +139,7 @@ def _roots(rising: Callable[[Floats], Floats], low: Floats, high: Floats) -> Flo
 
 
 def design_effect(blocks: Sequence[Floats], q: float) -> float:
-    """The variance of the blocks' shares above the pooled percentile over that of independent requests: 1 where they are."""
+    """The design effect: the variance of the blocks' shares over that of independent requests."""
     if len(blocks) < 2:
         return 1.0
     pooled, p = np.concatenate(blocks), q / 100
@@ -147,7 +151,8 @@ def design_effect(blocks: Sequence[Floats], q: float) -> float:
 def worths(n: int, blocks: int, effect: float, tails: tuple[float, float]) -> tuple[float, float]:
     """How many independent requests n are worth, for the bound of either tail.
 
-    Their number over the design effect, less what is not known of the effect itself (t instead of normal).
+    Their number over the design effect, less what is not known of the effect itself (t instead of
+    normal).
     """
     if blocks < 2:
         return n, n

@@ -1,4 +1,4 @@
-"""Bounds to decide a limit relative to the baseline on: the ratio of a variant's statistic to the baseline's."""
+"""Bounds to decide a relative limit on: the ratio of a statistic to the baseline's."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ def statistic_of(statistic: str) -> Callable[[Floats], float]:
 
 
 def block_ratio_bounds(sides: Sides, statistic: str, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of the ratio of a statistic of positive values, variant over baseline: the widest of two.
+    """Bounds of a statistic's ratio, variant over baseline, of positive values: the wider of two.
 
-    `sides`: the values of the variant's blocks and of the baseline's, paired in order. First, t over the log-ratios of paired
-    blocks, around their mean and around the ratio of the pooled values, which blocks of another scatter than the baseline's miss.
-    Second, from each side's own bounds over its values (MOVER: A. Donner, G. Zou, "Closed-form confidence intervals for functions
-    of the normal mean and standard deviation", Stat. Methods Med. Res. 21, 2012), which knows skew and gaps that blocks hide.
-    Without it 8 to 15 % of runs at a limit are called to keep it where the variant scatters more than the baseline.
+    `sides`: the values of the variant's blocks and of the baseline's, paired in order. First, t
+    over the log-ratios of paired blocks, around their mean and around the ratio of the pooled
+    values, which blocks of another scatter than the baseline's miss. Second, from each side's own
+    bounds over its values (MOVER: A. Donner, G. Zou, "Closed-form confidence intervals for
+    functions of the normal mean and standard deviation", Stat. Methods Med. Res. 21, 2012), which
+    knows skew and gaps that blocks hide. Without it 8 to 15 % of runs at a limit are called to keep
+    it where the variant scatters more than the baseline.
     """
     of = statistic_of(statistic)
     logs = [_logs([of(block) for block in side]) for side in sides]

@@ -1,4 +1,4 @@
-"""Bounds to decide a share of requests on, such as the error rate, good for failures that come in bursts."""
+"""Bounds to decide a share of requests on, such as the error rate, good for bursts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from results.statistics.intervals import Bounds, share_bounds
 def block_share_bounds(
     counts: Sequence[int], sizes: Sequence[int], low_tail: float, high_tail: float
 ) -> Bounds:
-    """Bounds of the share of all requests that are counted: `counts` (k,) of `sizes` (k,) in k blocks.
+    """Bounds of a share of all requests: `counts` (k,) of `sizes` (k,) in k blocks.
 
-    Clopper and Pearson's exact bounds; where the blocks' shares spread more than chance makes them, those of as many requests as
-    they are worth (Korn and Graubard's, as for percentiles) beside them.
+    Clopper and Pearson's exact bounds; where the blocks' shares spread more than chance makes them,
+    those of as many requests as they are worth (Korn and Graubard's, as for percentiles) beside
+    them.
     """
     total, n = sum(counts), sum(sizes)
     exact = share_bounds(total, n, low_tail, high_tail)

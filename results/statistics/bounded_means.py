@@ -1,11 +1,12 @@
 """Bounds of the mean of values that can't lie outside a range, whatever their distribution.
 
-Each value, and the end of the range as one value more, gets a random weight, all weights together uniform on the simplex; the
-bound is the quantile of the weighted mean (N. Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the mean
-of a nonnegative variable", Math. Methods Stat. 14, 2005; E. Learned-Miller, P. S. Thomas, "A new confidence interval for the mean
-of a bounded random variable", arXiv:1905.06208). Of values that are all 0 or 1 it is Clopper and Pearson's exact bound, of many
-values nearly Student's. That it holds for every distribution is proven for two values and conjectured beyond; `make
-bench-decision` has the error rates.
+Each value, and the end of the range as one value more, gets a random weight, all weights together
+uniform on the simplex; the bound is the quantile of the weighted mean (N. Gaffke, "Three test
+statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable", Math.
+Methods Stat. 14, 2005; E. Learned-Miller, P. S. Thomas, "A new confidence interval for the mean of
+a bounded random variable", arXiv:1905.06208). Of values that are all 0 or 1 it is Clopper and
+Pearson's exact bound, of many values nearly Student's. That it holds for every distribution is
+proven for two values and conjectured beyond; `make bench-decision` has the error rates.
 """
 
 from __future__ import annotations
@@ -45,15 +46,15 @@ def score_bounds(scores: Floats, low_tail: float, high_tail: float) -> Bounds:
 
 
 def paired_score_bounds(differences: Floats, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of a mean difference of scores, over n prompts asked of both; each difference from -1 to 1."""
+    """Bounds of the mean of n differences of scores, each from -1 to 1."""
     return bounded_mean_bounds(differences, -1.0, 1.0, low_tail, high_tail)
 
 
 def extrapolated_mean_bounds(values: Floats, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the mean of n independent values without a range.
 
-    As if one value more lay half as far again from the mean as the furthest of either side. A value rarer than one in n may not
-    have been seen at all, and no bound knows of it.
+    As if one value more lay half as far again from the mean as the furthest of either side. A value
+    rarer than one in n may not have been seen at all, and no bound knows of it.
     """
     mean = float(np.mean(values))
     least, most = (mean + FURTHER * (float(end) - mean) for end in (values.min(), values.max()))
@@ -83,10 +84,11 @@ def _upper(levels: Floats, counts: Floats, most: float, tail: float) -> float:
 
 
 def _tilted(deviations: Floats, counts: Floats, tilt: float) -> tuple[float, float]:
-    """A possible mean, further up the larger `tilt`, and the probability that the weighted mean lies below it.
+    """A possible mean, higher for a larger `tilt`, and how likely the weighted mean is below it.
 
-    Weights uniform on the simplex are exponentials over their sum, so the weighted mean lies below c where a sum of exponentials
-    times (value - c) is negative: a saddle point in closed form (R. Lugannani, S. Rice, Adv. Appl. Probab. 12, 1980).
+    Weights uniform on the simplex are exponentials over their sum, so the weighted mean lies below
+    c where a sum of exponentials times (value - c) is negative: a saddle point in closed form (R.
+    Lugannani, S. Rice, Adv. Appl. Probab. 12, 1980).
     """
     shares = counts / (1 - tilt * deviations)
     at = float(np.sum(shares * deviations) / np.sum(shares))

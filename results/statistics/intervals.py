@@ -1,11 +1,13 @@
-"""Percentiles, means, shares and their differences, each with an interval whose error rate is known.
+"""Percentiles, means, shares and their differences, with intervals of known error rate.
 
-Two-sided 95 % intervals are for reading; one-sided bounds are for deciding. Requests of one block resemble one another
-(a queue remembers), blocks hardly do: so whatever decides has a bound from the spread between blocks beside it, and
-the wider of the two is taken. Rank tests and plain bootstraps of requests call a difference where there is none
-in 20 to 36 % of comparisons on such data; t on block statistics does so in 3 to 5 %.
+Two-sided 95 % intervals are for reading; one-sided bounds are for deciding. Requests of one block
+resemble one another (a queue remembers), blocks hardly do: so whatever decides has a bound from the
+spread between blocks beside it, and the wider of the two is taken. Rank tests and plain bootstraps
+of requests call a difference where there is none in 20 to 36 % of comparisons on such data; t on
+block statistics does so in 3 to 5 %.
 
-`tail` is the probability that a bound is on the wrong side of the truth: 0.025 each side for a 95 % interval.
+`tail` is the probability that a bound is on the wrong side of the truth: 0.025 each side for a 95 %
+interval.
 """
 
 from __future__ import annotations
@@ -29,18 +31,23 @@ _ROUNDING = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Bounds:
-    """A lower and an upper bound, each wrong with its own small probability. Infinite where the data can't bound that side."""
+    """A lower and an upper bound, each wrong with its own small probability.
+
+    Infinite where the data can't bound that side.
+    """
 
     low: float
     high: float
 
     def widest(self, other: Bounds) -> Bounds:
+        """The lower of both lower bounds, and the higher of the upper ones."""
         return Bounds(min(self.low, other.low), max(self.high, other.high))
 
     def around(self, value: float, scale: float = 0.0) -> Bounds:
-        """These bounds, put right for rounding. Raises ValueError where the value lies outside them.
+        """These bounds, put right for rounding.
 
-        The two are then not of one population. `scale`: the size of what the value is the difference of.
+        Raises ValueError where the value lies outside them. The two are then not of one population.
+        `scale`: the size of what the value is the difference of.
         """
         ends = [abs(end) for end in (self.low, self.high) if abs(end) < inf]
         slack = (_ROUNDING - 1) * max(abs(value), scale, *ends)
@@ -57,7 +64,10 @@ UNBOUNDED = Bounds(-inf, inf)
 def estimate(
     value: float, bounds: Bounds, n: int, reason: str | None = None, scale: float = 0.0
 ) -> Estimate:
-    """An `Estimate` with the bounds that are finite. Raises ValueError where the value lies outside them (`Bounds.around`)."""
+    """An `Estimate` with the bounds that are finite.
+
+    Raises ValueError where the value lies outside them (`Bounds.around`).
+    """
     held = bounds.around(value, scale)
     return Estimate(value=value, low=_finite(held.low), high=_finite(held.high), n=n, reason=reason)
 
@@ -83,12 +93,14 @@ def order_statistic_bounds(
     high_tail: float,
     worth: tuple[float, float] | None = None,
 ) -> Bounds:
-    """Bounds of the q-th percentile of independent values (n,), sorted, without assuming a distribution.
+    """Bounds of the q-th percentile of n independent sorted values, whatever their distribution.
 
-    The number of values under the true percentile is binomial(n, q); its inverse at a tail is the rank of the bound. Ranks are
-    taken as fractional order statistics, between two neighbours, so that the tail is met and not merely kept (A. D. Hutson,
-    "Calculating nonparametric confidence intervals for quantiles using fractional order statistics", J. Appl. Stat. 26, 1999).
-    `worth`: how many independent values these are worth, for the lower and for the upper bound, where they hang together.
+    The number of values under the true percentile is binomial(n, q); its inverse at a tail is the
+    rank of the bound. Ranks are taken as fractional order statistics, between two neighbours, so
+    that the tail is met and not merely kept (A. D. Hutson, "Calculating nonparametric confidence
+    intervals for quantiles using fractional order statistics", J. Appl. Stat. 26, 1999). `worth`:
+    how many independent values these are worth, for the lower and for the upper bound, where they
+    hang together.
     """
     n, p = len(ordered), q / 100
     sizes = worth or (float(n), float(n))
@@ -113,25 +125,28 @@ def _at_rank(ordered: Floats, rank: float) -> float:
 
 
 def percentile(values: Floats, q: float) -> Estimate:
-    """The q-th percentile (numpy's linear one) of n values with its order-statistic interval; absent under its floor."""
+    """The q-th percentile (numpy's linear one) with its order-statistic interval.
+
+    Absent under its floor of n.
+    """
     return percentiles(values, (q,))[0]
 
 
 def percentiles(values: Floats, quantiles: Sequence[float]) -> list[Estimate]:
     """Several of them."""
     ordered = np.sort(values)
-    found = []
+    estimates = []
     for q in quantiles:
         if reason := floor_reason(q, len(values)):
-            found.append(absent(reason, len(values)))
+            estimates.append(absent(reason, len(values)))
         else:
             bounds = order_statistic_bounds(ordered, q, TAIL, TAIL)
-            found.append(estimate(_percentile_of_sorted(ordered, q), bounds, len(values)))
-    return found
+            estimates.append(estimate(_percentile_of_sorted(ordered, q), bounds, len(values)))
+    return estimates
 
 
 def upper_percentile(values: Floats, q: float) -> float:
-    """numpy's linear percentile of values some of which may be infinite: infinite as soon as it would rest on one."""
+    """numpy's linear percentile of values that may be infinite: infinite if it rests on one."""
     return _percentile_of_sorted(np.sort(values), q)
 
 
@@ -154,7 +169,7 @@ def log_t_bounds(
 def t_bounds(
     centre: float, values: Sequence[float] | Floats, low_tail: float, high_tail: float
 ) -> Bounds:
-    """Bounds around `centre`, the mean of k independent values or what estimates it, from Student's t with k - 1 degrees."""
+    """Bounds around `centre`, the mean of k independent values, by Student's t."""
     k = len(values)
     return t_bounds_of(
         centre, float(np.std(values, ddof=1)) if k > 1 else inf, k, low_tail, high_tail
@@ -177,10 +192,11 @@ def t_bounds_of(
 def paired_log_bounds(
     variant: Sequence[float], base: Sequence[float], ratio: float, low_tail: float, high_tail: float
 ) -> Bounds:
-    """Bounds of a ratio of positive statistics, variant over baseline: t on the log-ratios of paired blocks.
+    """Bounds of a ratio, variant over baseline: t on the log-ratios of paired blocks.
 
-    `variant[i]` and `base[i]` are the statistic in the i-th pair; what is common to both (the machine's mood, a drift) drops out.
-    `ratio` is that of the pooled requests, which is what is shown: where it lies outside, the bounds are stretched to hold it.
+    `variant[i]` and `base[i]` are the statistic in the i-th pair; what is common to both (the
+    machine's mood, a drift) drops out. `ratio` is that of the pooled requests, which is what is
+    shown: where it lies outside, the bounds are stretched to hold it.
     """
     if ratio <= 0 or len(variant) < 2 or min(*variant, *base) <= 0:
         return UNBOUNDED
@@ -192,7 +208,7 @@ def paired_log_bounds(
 def ratio_bounds(
     numerators: Floats, denominators: Floats, low_tail: float, high_tail: float
 ) -> Bounds:
-    """Bounds of mean(numerators) / mean(denominators) over n independent pairs: the delta method with Student's t."""
+    """Bounds of mean(numerators) / mean(denominators), n pairs: the delta method with t."""
     n, below = len(numerators), float(np.mean(denominators)) if len(denominators) else 0.0
     if n < 2 or below <= 0:
         return UNBOUNDED
@@ -207,7 +223,10 @@ def count_bounds(count: int, low_tail: float, high_tail: float) -> Bounds:
 
 
 def share_bounds(successes: float, n: float, low_tail: float, high_tail: float) -> Bounds:
-    """Exact bounds of a share from the binomial (C. J. Clopper, E. S. Pearson, Biometrika 26, 1934). Nothing observed: 0 to 1."""
+    """Exact bounds of a share from the binomial (C.
+
+    J. Clopper, E. S. Pearson, Biometrika 26, 1934). Nothing observed: 0 to 1.
+    """
     low = float(betaincinv(successes, n - successes + 1, low_tail)) if successes > 0 else 0.0
     high = float(betaincinv(successes + 1, n - successes, 1 - high_tail)) if successes < n else 1.0
     return Bounds(low, high)
@@ -216,9 +235,10 @@ def share_bounds(successes: float, n: float, low_tail: float, high_tail: float) 
 def bootstrap_bounds(values: Sequence[float] | Floats, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the mean of k independent values by resampling them, equal values by their counts.
 
-    Many values: the percentiles of the resampled means. Few, such as blocks: the bootstrap of t, which measures each resampled
-    mean in its own standard error (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12.5), since plain
-    means of ten blocks are wrong twice as often as they say. Unbounded under four values.
+    Many values: the percentiles of the resampled means. Few, such as blocks: the bootstrap of t,
+    which measures each resampled mean in its own standard error (B. Efron, R. Tibshirani, "An
+    Introduction to the Bootstrap", 1993, chapter 12.5), since plain means of ten blocks are wrong
+    twice as often as they say. Unbounded under four values.
     """
     k = len(values)
     if k < 4:
@@ -251,7 +271,10 @@ def t_p(values: Sequence[float] | Floats) -> float:
 
 
 def score_p(differences: Floats) -> float:
-    """The two-sided p-value of no change in n prompts' scores: McNemar's exact test where each is won, lost or even, else t."""
+    """The two-sided p-value of no change in n scores.
+
+    McNemar's exact test if each is won, lost or even, else t.
+    """
     won, lost = int(np.sum(differences == 1)), int(np.sum(differences == -1))
     if won + lost != int(np.sum(differences != 0)):
         return t_p(differences)
@@ -259,7 +282,10 @@ def score_p(differences: Floats) -> float:
 
 
 def holm(p_values: Mapping[str, float], alpha: float = 0.05) -> dict[str, bool]:
-    """Which hypotheses are rejected with at most `alpha` of any false rejection among all (S. Holm, Scand. J. Stat. 6, 1979)."""
+    """Which hypotheses are rejected with at most `alpha` of any false rejection among all (S.
+
+    Holm, Scand. J. Stat. 6, 1979).
+    """
     rejected, going = {}, True
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         going = going and p <= alpha / (len(p_values) - rank)
@@ -268,7 +294,7 @@ def holm(p_values: Mapping[str, float], alpha: float = 0.05) -> dict[str, bool]:
 
 
 def smallest(start: int, enough: Callable[[int], bool]) -> int:
-    """A whole number from `start` that is enough where one less is not; 0 where none under a hundred million is."""
+    """A whole number from `start` that is enough, one less not; 0 over a hundred million."""
     short, n = start, max(start, 1)
     while not enough(n):
         short, n = n, 2 * n

@@ -1,4 +1,4 @@
-"""Means of requests whose unit is the prompt: what one prompt costs or answers says little of another."""
+"""Means of requests whose unit is the prompt: prompts differ more than requests of one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PromptTotals = Mapping[
 def prompt_totals(
     blocks: Sequence[Requests], values: Callable[[Requests], Floats], failed_too: bool = False
 ) -> PromptTotals:
-    """By prompt, over the requests that have the value; `failed_too`: not only over those that succeeded."""
+    """By prompt, over requests with the value; `failed_too`: not only those that succeeded."""
     place: dict[str, int] = {}
     places = [
         np.array([place.setdefault(p, len(place)) for p in r.prompt_id], dtype=np.int64)
@@ -49,20 +49,23 @@ def totals_of_both(
     failed_too: bool = False,
 ) -> tuple[PromptTotals, PromptTotals]:
     """Of two sides, over the prompts that both were asked, whether they answered or not."""
-    asked, also = (
+    prompts, also = (
         {prompt for requests in side for prompt in requests.prompt_id} for side in (ours, theirs)
     )
     both = [prompt_totals(side, values, failed_too) for side in (ours, theirs)]
-    first, second = ({p: total for p, total in side.items() if p in asked & also} for side in both)
+    first, second = (
+        {p: total for p, total in side.items() if p in prompts & also} for side in both
+    )
     return first, second
 
 
 @dataclass(frozen=True)
 class PromptMean:
-    """A mean over requests, and what each prompt's requests add to it or take away, a value a prompt, whose mean is zero.
+    """A mean over requests, and each prompt's pull on it, whose mean is zero.
 
-    The linearised ratio of two sums over clusters (W. G. Cochran, "Sampling Techniques", 1977, chapter 6): the sum of the values
-    over the number of requests, both of which differ from prompt to prompt.
+    The linearised ratio of two sums over clusters (W. G. Cochran, "Sampling Techniques", 1977,
+    chapter 6): the sum of the values over the number of requests, both of which differ from prompt
+    to prompt.
     """
 
     value: float
@@ -70,7 +73,7 @@ class PromptMean:
 
 
 def prompt_mean(totals: PromptTotals, prompts: Sequence[str]) -> PromptMean:
-    """Over all requests of `totals`, some of them at least; of `prompts` (n,), those it does not have pull nothing."""
+    """The mean over all requests of `totals`; prompts that it lacks pull nothing."""
     sums, counts = np.array(
         [totals.get(prompt, (0.0, 0)) for prompt in prompts], dtype=np.float64
     ).T
@@ -80,7 +83,7 @@ def prompt_mean(totals: PromptTotals, prompts: Sequence[str]) -> PromptMean:
 
 
 def prompt_mean_bounds(totals: PromptTotals, low_tail: float, high_tail: float) -> Bounds:
-    """Bounds of the mean over requests, from n prompts: the wider of t and of `extrapolated_mean_bounds`."""
+    """Bounds of a mean over requests of n prompts, by t and `extrapolated_mean_bounds`."""
     mean = prompt_mean(totals, sorted(totals))
     return _mean_bounds(mean.value + mean.pulls, low_tail, high_tail)
 
@@ -88,7 +91,7 @@ def prompt_mean_bounds(totals: PromptTotals, low_tail: float, high_tail: float) 
 def prompt_ratio_bounds(
     ours: PromptTotals, theirs: PromptTotals, low_tail: float, high_tail: float
 ) -> Bounds:
-    """Bounds of the ratio of two such positive means over the same prompts, each prompt paired with itself."""
+    """Bounds of the ratio of two such positive means, each prompt paired with itself."""
     prompts = sorted(ours.keys() | theirs.keys())
     mean, base = prompt_mean(ours, prompts), prompt_mean(theirs, prompts)
     if mean.value <= 0 or base.value <= 0:

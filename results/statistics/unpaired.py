@@ -1,5 +1,4 @@
-"""Statistics of two runs that share neither hour nor machine: t between blocks, exact tests between
-counts.
+"""Statistics of two unpaired runs: t between blocks, exact tests between counts.
 
 Functions take `tail`, the probability with which each bound may be on the wrong side of the truth.
 """
@@ -21,10 +20,10 @@ _TIES = 1 + 1e-7
 
 @dataclass(frozen=True)
 class Welch:
-    """The change of a mean between two samples of unequal spread (B. L. Welch, Biometrika 34,
-    1947).
+    """The change of a mean between two samples of unequal spread.
 
-    `error` is its standard error; `freedom` are the degrees of freedom of t.
+    B. L. Welch, Biometrika 34, 1947. `error` is its standard error; `freedom` are the degrees of
+    freedom of t.
     """
 
     change: float
@@ -43,9 +42,7 @@ class Welch:
 
     @classmethod
     def of_pairs(cls, after: Sequence[float], before: Sequence[float]) -> Welch:
-        """Student's t instead, where the i-th values share what makes most of their spread. At
-        least two pairs.
-        """
+        """Student's t of at least two pairs, if the i-th values share most of their spread."""
         changes = np.subtract(after, before)
         return cls(
             float(np.mean(changes)),
@@ -54,6 +51,7 @@ class Welch:
         )
 
     def bounds(self, tail: float) -> Bounds:
+        """Bounds of the change, each wrong with probability `tail`."""
         reach = self.error * float(stdtrit(self.freedom, 1 - tail))
         return Bounds(self.change - reach, self.change + reach)
 
@@ -66,10 +64,10 @@ class Welch:
 
 
 def fisher_p(count: int, n: int, other: int, m: int) -> float:
-    """The two-sided p-value of equal shares, `count` of `n` and `other` of `m` (R. A. Fisher's
-    exact test).
+    """The two-sided p-value of equal shares, `count` of `n` and `other` of `m`.
 
-    It adds up every table with the same margins that is no more likely than the one observed.
+    R. A. Fisher's exact test: it adds up every table with the same margins that is no more likely
+    than the one observed.
     """
     successes = count + other
     table = np.arange(max(0, successes - m), min(n, successes) + 1)
@@ -85,8 +83,9 @@ def _log_choose(n: int, k: np.typing.NDArray[np.int64]) -> np.typing.NDArray[np.
 
 @dataclass(frozen=True)
 class Counted:
-    """How many requests of each block (k,) are counted, `counts`, of `sizes`. Blocks without
-    requests say nothing.
+    """How many requests of each block (k,) count, `counts`, of `sizes`.
+
+    Blocks without requests say nothing.
     """
 
     counts: Sequence[int]
@@ -94,25 +93,30 @@ class Counted:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[int, int]]) -> Counted:
+        """From a count and a size a block."""
         counts = [(count, size) for count, size in pairs if size]
         return cls([count for count, _ in counts], [size for _, size in counts])
 
     @property
     def total(self) -> int:
+        """What is counted in all blocks."""
         return sum(self.counts)
 
     @property
     def n(self) -> int:
+        """The requests of all blocks."""
         return sum(self.sizes)
 
     @property
     def shares(self) -> list[float]:
+        """The share of each block."""
         return [count / size for count, size in zip(self.counts, self.sizes, strict=True)]
 
     @property
     def in_bursts(self) -> bool:
-        """Whether the blocks' shares spread more than chance explains at 5 % (the chi-squared test
-        of dispersion).
+        """Whether the blocks' shares spread more than chance explains at 5 %.
+
+        The chi-squared test of dispersion.
         """
         share, k = self.total / self.n if self.n else 0.0, len(self.sizes)
         if k < 2 or not 0 < share < 1:
@@ -125,9 +129,7 @@ class Counted:
 
 
 def share_change_bounds(after: Counted, before: Counted, tail: float) -> Bounds:
-    """Bounds of a share less another: bounds of either that hold for bursts too, each with half of
-    `tail`.
-    """
+    """Bounds of a share less another, each with half of `tail`; they hold for bursts too."""
     now, then = (
         block_share_bounds(side.counts, side.sizes, tail / 2, tail / 2) for side in (after, before)
     )
@@ -135,4 +137,5 @@ def share_change_bounds(after: Counted, before: Counted, tail: float) -> Bounds:
 
 
 def finite(bounds: Bounds) -> bool:
+    """Whether both bounds are finite."""
     return isfinite(bounds.low) and isfinite(bounds.high)

@@ -12,7 +12,7 @@ import numpy as np
 
 from foundation.run.journal import read_prompts
 from foundation.run.records import RequestRecord
-from results.measures.measured import Measured, read_measured
+from results.measures.measured import MeasuredVariant, read_measured
 from results.summary import (
     Advice,
     CapacityPlan,
@@ -89,7 +89,7 @@ def make_run(
     return summary, _verdicts(summary), _plan(summary)
 
 
-def measured_of(run: Path, summary: Summary) -> list[Measured]:
+def measured_of(run: Path, summary: Summary) -> list[MeasuredVariant]:
     """The journals of a run as they are read."""
     asked = inputs(run, [variant.variant for variant in summary.variants])
     return read_measured(replace(asked, judged_stage=STAGE), read_prompts(run))

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from foundation.run.records import RequestRecord
 from foundation.run.requests import requests_of
 from results.analysis import analyse
-from results.comparison.variants import Pairing, decompose, paired_scores
-from results.measures.steady_state import Block
+from results.comparison.decomposition import decompose
+from results.comparison.pairing import Pairing
+from results.comparison.variants import paired_scores
+from results.measures.steady_state import StageBlock
 from results.summary import VariantSummary
 from tests.results.synthetic import inputs, request, write_journal, write_prompts
 
 
-def block_of_requests(number: int, records: list[RequestRecord]) -> Block:
-    return Block(number, number, 1.0, requests_of(records), 0, 0, 0.0, 0.0, 0.0, ())
+def block_of_requests(number: int, records: list[RequestRecord]) -> StageBlock:
+    return StageBlock(number, number, 1.0, requests_of(records), 0, 0, 0.0, 0.0, 0.0, ())
 
 
 def tuned_against_base(run: Path) -> VariantSummary:
@@ -50,7 +52,7 @@ shapes = st.tuples(st.floats(1, 1e4), st.floats(0, 1), st.integers(1, 50))
 def test_the_parts_add_up_whatever_the_requests(
     pairs: list[tuple[tuple[float, float, int], tuple[float, float, int]]],
 ) -> None:
-    def side(which: int) -> Block:
+    def side(which: int) -> StageBlock:
         records = []
         for i, pair in enumerate(pairs):
             latency, share, tokens = pair[which]

@@ -19,7 +19,7 @@ from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.rates import confint_poisson
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-from results.comparison.resolution import Spread, smallest_change
+from results.comparison.resolution import PairSpread, smallest_change
 from results.statistics.block_means import lognormal_mean_bounds
 from results.statistics.block_percentiles import design_effect, mixture_bounds
 from results.statistics.intervals import (
@@ -228,7 +228,7 @@ def test_two_shares_are_tested_as_by_fisher(n: int, count: int, m: int, other: i
 @pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
 def test_what_blocks_show_is_the_power_of_t(blocks: int, power: float) -> None:
     """For a known spread: statsmodels' power is for a spread that the test itself estimates."""
-    change = smallest_change(Spread(0.1, freedom=10**7), blocks, power)
+    change = smallest_change(PairSpread(0.1, freedom=10**7), blocks, power)
     effect = TTestPower().solve_power(nobs=blocks, alpha=0.05, power=power)
     assert log(1 + change) / 0.1 == pytest.approx(effect, rel=0.06 if blocks == 8 else 0.01)
 

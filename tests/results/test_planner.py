@@ -13,7 +13,7 @@ import pytest
 from benchmarks.decision.simulate import Machine, planned_power
 from results.analysis import analyse
 from results.comparison.resolution import (
-    Spread,
+    PairSpread,
     blocks_needed,
     forecast,
     plan_blocks,
@@ -27,18 +27,18 @@ from tests.results.synthetic import inputs, request, write_journal
 
 def test_a_spread_that_is_known_gives_the_textbooks_number() -> None:
     """(1.960 + 0.842)^2 = 7.85 times squared spread over change: 314 pairs for 0.05 / 0.3162."""
-    known = Spread(0.05 * sqrt(40), freedom=10**6)
+    known = PairSpread(0.05 * sqrt(40), freedom=10**6)
     assert blocks_needed(known, exp(0.05) - 1) == pytest.approx(40 * 7.849, rel=0.01)
 
 
 def test_what_is_needed_shows_what_was_wanted_and_one_less_does_not() -> None:
-    spread = Spread(0.1, freedom=3)
+    spread = PairSpread(0.1, freedom=3)
     needed = blocks_needed(spread, 0.05)
     assert smallest_change(spread, needed) <= 0.05 < smallest_change(spread, needed - 1)
-    assert blocks_needed(spread, 0.1) < needed < blocks_needed(Spread(0.2, freedom=3), 0.05)
+    assert blocks_needed(spread, 0.1) < needed < blocks_needed(PairSpread(0.2, freedom=3), 0.05)
     assert blocks_needed(spread, 0.05, power=0.95) > needed
     assert (
-        blocks_needed(Spread(0.1, freedom=100), 0.05) < needed
+        blocks_needed(PairSpread(0.1, freedom=100), 0.05) < needed
     )  # the better known, the fewer it takes
 
 

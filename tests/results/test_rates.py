@@ -13,11 +13,12 @@ from scipy import stats
 
 from foundation.run.records import RequestRecord
 from results.analysis import analyse, read_run
-from results.comparison.runs.compare import compare_runs
+from results.comparison.stored_runs.compare import compare_runs
 from results.config import Slo
 from results.decision.capacity import plan_capacity
+from results.decision.objective_words import is_floor
 from results.decision.verdict import judge
-from results.report.cards import at_least, cards
+from results.report.cards import cards
 from results.report.junit import junit
 from results.report.page import markdown
 from results.report.table import rows
@@ -220,8 +221,8 @@ def test_a_floor_has_its_allowed_side_above_it(tmp_path: Path) -> None:
     summary = analyse(asked)
     verdicts = judge(summary, asked)
     goodput = objective(verdicts.variants[0], "goodput")
-    assert at_least(goodput)
-    assert not at_least(objective(verdicts.variants[0], "latency_p50"))
+    assert is_floor(goodput)
+    assert not is_floor(objective(verdicts.variants[0], "latency_p50"))
     shown = cards(summary, verdicts)[0]["objectives"][1]
     assert shown["limit"] == "≥ 7.00 requests/s"
     row = next(row for row in rows(summary, verdicts).rows if row.key == "goodput")

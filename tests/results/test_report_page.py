@@ -20,10 +20,11 @@ from foundation.run.records import Prompt, VariantRecord
 from results.analysis import analyse
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from results.decision.capacity import plan_capacity
+from results.decision.objective_words import writer
 from results.decision.verdict import judge
 from results.inputs import RunInputs
 from results.report import write
-from results.report.cards import cards, objective_writer
+from results.report.cards import cards
 from results.report.evidence import gather
 from results.report.junit import junit
 from results.report.page import markdown_text
@@ -472,8 +473,8 @@ def test_a_rise_in_cost_is_written_as_a_change_and_a_cost_as_money() -> None:
             limit_text="", margin=0.3, outcome="holds", sentence="",
         )  # fmt: skip
 
-    assert objective_writer(objective("cost_increase", "share"))(0.2, 0) == "+20 %"
-    assert objective_writer(objective("cost_per_month", "$"))(0.2, 0) == "$0.20"
+    assert writer(objective("cost_increase", "share"))(0.2, 0) == "+20 %"
+    assert writer(objective("cost_per_month", "$"))(0.2, 0) == "$0.20"
 
 
 def test_the_distributions_of_latency_and_of_ttft_are_drawn_from_their_own_values(

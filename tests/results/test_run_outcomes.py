@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.comparison.runs.conclusion import conclude
-from results.comparison.runs.evidence import (
+from results.comparison.stored_runs.conclusion import conclude
+from results.comparison.stored_runs.evidence import (
     Evidence,
     by_blocks,
     by_counts,
@@ -14,7 +14,7 @@ from results.comparison.runs.evidence import (
     by_scores,
     not_comparable,
 )
-from results.comparison.runs.outcomes import Compared, margin_of, outcomes
+from results.comparison.stored_runs.outcomes import Compared, margin_of, outcomes
 from results.metrics import METRICS
 from results.statistics.bounded_means import paired_score_bounds
 from results.statistics.intervals import Bounds, absent

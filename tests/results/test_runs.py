@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from results.analysis import read_run
-from results.comparison.runs.compare import compare_runs
-from results.comparison.runs.settings import lines, setting_changes
+from results.comparison.stored_runs.compare import compare_runs
+from results.comparison.stored_runs.settings import lines, setting_changes
 from results.inputs import RunInputs
 from results.report.run_comparison import junit, markdown
 from results.schema import schema_of

@@ -10,7 +10,7 @@ from scipy import stats
 
 from foundation.arrays import Floats
 from results.analysis import analyse
-from results.decision.objectives import Asked, Tails, outcome_of
+from results.decision.objectives import ObjectiveSpec, Tails, outcome_of
 from results.decision.settling import (
     prompts_to_settle,
     reach_of,
@@ -21,8 +21,7 @@ from results.statistics.block_means import block_mean_bounds
 from results.statistics.bounded_means import score_bounds
 from results.statistics.intervals import Bounds, share_bounds
 from results.summary import Estimate, Judged
-from tests.results.synthetic import Asked as Synthetic
-from tests.results.synthetic import inputs, request, write_journal
+from tests.results.synthetic import Asked, inputs, request, write_journal
 
 TAILS = Tails.of(2)
 REPEATS = 40
@@ -65,7 +64,9 @@ def mean_judged(blocks: list[Floats], limit: float) -> Judged:
 def test_so_many_blocks_settle_a_mean(blocks: int, ratio: float) -> None:
     """Lognormal requests in blocks that differ by 5 %; the limit is the true mean times `ratio`."""
     rng = np.random.default_rng(2)
-    asked = Asked("latency_mean", "slo", "latency_mean", "latency mean", "ms", "lower", ratio, "")
+    asked = ObjectiveSpec(
+        "latency_mean", "slo", "latency_mean", "latency mean", "ms", "lower", ratio, ""
+    )
 
     def sample(k: int, level: float) -> list[Floats]:
         around = np.exp(0.3 * rng.normal(size=(k, 60)) - 0.045) * np.exp(
@@ -100,7 +101,7 @@ def test_so_many_blocks_settle_a_mean(blocks: int, ratio: float) -> None:
 )
 def test_so_many_prompts_settle_a_score(right: float, n: int, limit: float) -> None:
     rng = np.random.default_rng(3)
-    asked = Asked("quality", "quality", "quality", "quality", "share", "higher", limit, "")
+    asked = ObjectiveSpec("quality", "quality", "quality", "quality", "share", "higher", limit, "")
     settled = tried = 0
     while tried < REPEATS:
         scores = (rng.random(n) < right).astype(float)
@@ -123,7 +124,7 @@ def test_near_its_limit_twenty_times_the_data_hardly_settle_it() -> None:
     """A value 30 times nearer to its limit than its bound: 20 times the blocks narrow it by 4.6."""
     assert units_to_settle(30, 8) is None
     scores = np.array([1.0] * 80 + [0.0] * 20)
-    asked = Asked("quality", "quality", "quality", "quality", "share", "higher", 0.801, "")
+    asked = ObjectiveSpec("quality", "quality", "quality", "quality", "share", "higher", 0.801, "")
     assert prompts_to_settle(asked, scores, 0.801, TAILS) is None
     rng = np.random.default_rng(4)
     again = [
@@ -153,7 +154,7 @@ def test_what_settles_an_objective_is_the_bound_on_the_limits_side(
         write_journal(tmp_path, "base", block, records)
     mean = analyse(inputs(tmp_path, ["base"])).variants[0].stages[0].metrics["latency_mean"].value
     assert mean is not None
-    slo = Synthetic({"latency_mean": f"{mean * ratio:.4f}ms", "error_rate": "50%"})
+    slo = Asked({"latency_mean": f"{mean * ratio:.4f}ms", "error_rate": "50%"})
     judged = analyse(inputs(tmp_path, ["base"], slo)).variants[0].stages[0].judged["latency_mean"]
     bound = judged.pessimistic if ratio > 1 else judged.optimistic
     assert (

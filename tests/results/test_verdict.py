@@ -13,8 +13,9 @@ from foundation.errors import BadInput
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
 from results.decision.capacity import plan_capacity
-from results.decision.objectives import Asked as AskedOf
-from results.decision.sentences import objective_sentence, overall, writer
+from results.decision.objective_words import writer
+from results.decision.objectives import ObjectiveSpec
+from results.decision.sentences import objective_sentence, overall
 from results.decision.settling import units_to_settle
 from results.decision.verdict import is_settled, judge
 from results.summary import Decision, Estimate, Judged, Outcome, VariantVerdict, Verdicts
@@ -381,7 +382,7 @@ def test_what_blocks_could_show_is_said_where_more_of_them_may_decide(tmp_path: 
 def test_a_settled_objective_names_the_bound_that_decided_it(
     better: Literal["lower", "higher"], outcome: Outcome, said: str
 ) -> None:
-    asked = AskedOf(
+    asked = ObjectiveSpec(
         "latency_p95", "slo", "latency_p95", "latency p95", "ms", better, 500.0, "500ms"
     )
     judged = Judged(
@@ -391,17 +392,18 @@ def test_a_settled_objective_names_the_bound_that_decided_it(
 
 
 @pytest.mark.parametrize(
-    ("kind", "relative", "written"),
+    ("kind", "metric", "written"),
     [
-        ("quality", True, "+2.0 points"),
-        ("quality", False, "2.0 %"),
-        ("slo", True, "2.0 %"),
-        ("budget", True, "+2.0 %"),
-        ("budget", False, "2.0 %"),
+        ("quality", "quality_change", "+2.0 points"),
+        ("quality", "probe:general", "+2.0 points"),
+        ("quality", "quality", "2.0 %"),
+        ("slo", "error_rate", "2.0 %"),
+        ("budget", "cost_increase", "+2.0 %"),
+        ("budget", "cost_per_month", "2.0 %"),
     ],
 )
 def test_changes_of_quality_are_written_in_points_and_of_cost_in_per_cent(
-    kind: Literal["slo", "quality", "budget"], relative: bool, written: str
+    kind: Literal["slo", "quality", "budget"], metric: str, written: str
 ) -> None:
-    asked = AskedOf("m", kind, "m", "m", "share", "lower", 0.1, "10%", relative)
+    asked = ObjectiveSpec(metric, kind, metric, "m", "share", "lower", 0.1, "10%")
     assert writer(asked)(0.02, 0) == written

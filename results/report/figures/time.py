@@ -105,7 +105,7 @@ def _requests(
 
 @dataclass(frozen=True)
 class Training:
-    """One training's loss by optimizer step, and its held-out loss by the steps that measured it."""
+    """One training's loss by optimizer step, and the held-out loss where it was measured."""
 
     name: str
     steps: list[float]

@@ -1,26 +1,28 @@
-"""What a comparison of two runs comes to: the gate opens only where everything was compared and
-nothing is worse.
-"""
+"""The conclusion of two runs: the gate opens if all was compared and nothing is worse."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-from results.comparison.runs.outcomes import margin_text
+from results.comparison.stored_runs.outcomes import margin_text
 from results.summary import RunChange
 
 Conclusion = Literal["nothing worse", "worse", "unsettled", "nothing compared"]
 _NAMED = 4
 
 
-def conclude(changes: Sequence[RunChange], missing: Sequence[str], invalid: bool) -> tuple[Conclusion, str]:
+def conclude(
+    changes: Sequence[RunChange], missing: Sequence[str], invalid: bool
+) -> tuple[Conclusion, str]:
     """The conclusion, and a sentence that gives the reason.
 
     `missing`: what only the earlier run has. `invalid`: whether a measurement of what both have is
     INVALID.
     """
-    by_outcome = {o: [c for c in changes if c.outcome == o] for o in ("worse", "unsettled", "not compared")}
+    by_outcome = {
+        o: [c for c in changes if c.outcome == o] for o in ("worse", ("unsettled"), "not compared")
+    }
     if worse := by_outcome["worse"]:
         return (
             "worse",
@@ -29,7 +31,8 @@ def conclude(changes: Sequence[RunChange], missing: Sequence[str], invalid: bool
     if not changes:
         return (
             "nothing compared",
-            f"Nothing is compared: {_first(missing, 'the runs have no variant and stage in common')}.",
+            "Nothing is compared: "
+            f"{_first(missing, 'the runs have no variant and stage in common')}.",
         )
     if len(by_outcome["not compared"]) == len(changes):
         if invalid:
@@ -53,9 +56,15 @@ def _settled(changes: Sequence[RunChange]) -> str:
     count = {o: sum(c.outcome == o for c in changes) for o in ("equivalent", "no worse")}
     words = []
     if count["equivalent"]:
-        words.append(f"{count['equivalent']} of {len(changes)} numbers show no difference beyond their margin ({texts})")
+        words.append(
+            f"{count['equivalent']} of {len(changes)} numbers show no difference beyond their "
+            f"margin ({texts})"
+        )
     if count["no worse"]:
-        words.append(f"{count['no worse']} of {len(changes)} are not worse by more than their margin ({texts})")
+        words.append(
+            f"{count['no worse']} of {len(changes)} are not worse by more than their margin "
+            f"({texts})"
+        )
     if better := [c for c in changes if c.outcome == "better"]:
         words.append(f"better: {_named(better)}")
     return "; ".join(words)
@@ -72,7 +81,13 @@ def _named(changes: Sequence[RunChange]) -> str:
 
 
 def _also(open_: Sequence[RunChange]) -> str:
-    return f"; {len(open_)} more are not settled" if len(open_) > 1 else "; one more is not settled" if open_ else ""
+    return (
+        f"; {len(open_)} more are not settled"
+        if len(open_) > 1
+        else ("; one more is not settled")
+        if open_
+        else ""
+    )
 
 
 def _first(reasons: Sequence[str], otherwise: str) -> str:
@@ -80,4 +95,5 @@ def _first(reasons: Sequence[str], otherwise: str) -> str:
 
 
 def place(change: RunChange) -> str:
+    """The variant, and the stage if the change is of one."""
     return f"{change.variant}, {change.stage}" if change.stage else change.variant

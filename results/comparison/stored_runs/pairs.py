@@ -1,89 +1,132 @@
 """Every metric of two sides, as evidence: of a stage, of a variant, and of its probes."""
 
 from __future__ import annotations
-from foundation.arrays import Floats
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from math import nan
 
 import numpy as np
 from msgspec import structs
 
-from results.statistics.bounded_means import score_bounds
-from results.config import Price
-from results.measures.cost import cost_per_request, is_metered, request_costs
-from results.inputs import RunInputs
-from results.measures.measured import Scores
-from results.measures.values import Limits, block_statistics, per_request
-from results.metrics import METRICS, RECORDS, keys
-from results.measures.shares import counts_of
-from results.statistics.prompt_totals import prompt_totals
+from foundation.arrays import Floats
 from foundation.format import change, quantity
 from foundation.run.requests import Requests
-from results.comparison.runs.evidence import Evidence, by_blocks, by_counts, by_prompts, by_scores, not_comparable
-from results.comparison.runs.outcomes import Compared, margin_of
-from results.comparison.runs.sides import Question, Side
-from results.statistics.intervals import TAIL, absent, estimate
+from results.comparison.stored_runs.evidence import (
+    Evidence,
+    by_blocks,
+    by_counts,
+    by_prompts,
+    by_scores,
+    not_comparable,
+)
+from results.comparison.stored_runs.outcomes import Compared, margin_of
+from results.comparison.stored_runs.sides import Side, StageQuestion
+from results.config import Price
+from results.inputs import RunInputs
+from results.measures.cost import cost_per_request, is_metered, request_costs
+from results.measures.measured import Scores
+from results.measures.shares import counts_of
 from results.measures.steady_state import StageData
-from results.summary import Estimate
+from results.measures.values import Limits, block_statistics, per_request
+from results.metrics import METRICS, RECORDS, keys
+from results.statistics.bounded_means import score_bounds
+from results.statistics.intervals import TAIL, absent, estimate
+from results.statistics.prompt_totals import prompt_totals
 from results.statistics.unpaired import Counted
+from results.summary import Estimate
+
 
 def stage_metrics_of(before: Side, after: Side) -> tuple[str, ...]:
     """What is compared of a stage: the usual, and every SLO of either run."""
-    return tuple(dict.fromkeys((*keys("always compared"), *keys("compared"), *before.inputs.slo.limits, *after.inputs.slo.limits)))
+    return tuple(
+        dict.fromkeys(
+            (
+                *keys("always compared"),
+                *keys("compared"),
+                *before.inputs.slo.limits,
+                *after.inputs.slo.limits,
+            )
+        )
+    )
 
 
-def stage_changes(name: str, stage: str, before: Side, after: Side, question: Question, margin: float) -> Iterator[Compared]:
-    """A stage's metrics. One that neither run has is left out, unless an SLO asks for it or nothing
-    could be said without it.
+def stage_changes(
+    name: str, stage: str, before: Side, after: Side, question: StageQuestion, margin: float
+) -> Iterator[Compared]:
+    """Compares a stage's metrics.
+
+    A metric that neither run has is left out, unless an SLO names it or it is always compared.
     """
-    old, new = before.variant.stages[stage], after.variant.stages[stage]
-    limits = before.limits(stage), after.limits(stage)
-    blocks = [
-        [block_statistics(block, kept) for block in side.blocks]
-        for side, kept in zip((old, new), limits, strict=True)
-    ]
-    metrics = [side.stage(stage).metrics for side in (before, after)]
+    sides, limits = (before, after), (before.limits(stage), after.limits(stage))
+    metrics = [side.stage(stage).metrics for side in sides]
+    measured = _StageData.of(sides, stage)
     for key in stage_metrics_of(before, after):
         values = metrics[0][key], metrics[1][key]
-        needed = "always compared" in RECORDS[key].places or key in before.inputs.slo.limits or key in after.inputs.slo.limits
+        needed = "always compared" in RECORDS[key].places or any(
+            key in side.inputs.slo.limits for side in sides
+        )
         if values[0].value is None and values[1].value is None and not needed:
             continue
         evidence = not_comparable(*values, (before.run, after.run))
-        if evidence is None and RECORDS[key].kind == "share":
-            counted = [Counted.of([counts_of(key, block.requests) for block in side.blocks]) for side in (old, new)]
-            evidence = by_counts(counted[0], counted[1])
-        if evidence is None and RECORDS[key].kind == "tokens":
-            evidence = _tokens(key, old, new, values, question)
-        if evidence is None:
-            assert values[0].value is not None and values[1].value is not None
-            each = [[block.get(key, nan) for block in side] for side in blocks]
-            paired = RECORDS[key].kind == "rate" and _same_arrivals(old, new)
-            evidence = by_blocks(values[0].value, values[1].value, each[0], each[1], paired=paired)
+        allowed = [_slo_allows(side.inputs, key) for side in sides]
+        barred = [*question.barred, *(_other_limits(*limits) if key == "goodput" else ())]
         yield Compared(
             name,
             stage,
             key,
             METRICS[key],
             *values,
-            evidence,
-            margin_of(
-                key,
-                RECORDS[key].kind == "share",
-                margin,
-                [_slo_allows(s.inputs, key) for s in (before, after)],
-            ),
-            "; ".join([*question.barred, *(_other_limits(*limits) if key == "goodput" else ())])
-            or None,
+            evidence or _evidence(key, values, measured, question),
+            margin_of(key, RECORDS[key].kind == "share", margin, allowed),
+            "; ".join(barred) or None,
             "; ".join(question.held) or None,
         )
+
+
+@dataclass(frozen=True)
+class _StageData:
+    """A stage of both runs, and the statistics of each of its blocks by metric."""
+
+    old: StageData
+    new: StageData
+    statistics: tuple[list[dict[str, float]], list[dict[str, float]]]
+
+    @classmethod
+    def of(cls, sides: tuple[Side, Side], stage: str) -> _StageData:
+        data = [side.variant.stages[stage] for side in sides]
+        old, new = (
+            [block_statistics(block, side.limits(stage)) for block in each.blocks]
+            for side, each in zip(sides, data, strict=True)
+        )
+        return cls(data[0], data[1], (old, new))
+
+
+def _evidence(
+    key: str, values: tuple[Estimate, Estimate], measured: _StageData, question: StageQuestion
+) -> Evidence:
+    """Of a metric that both runs have, by what its kind of number is counted over."""
+    old, new, kind = measured.old, measured.new, RECORDS[key].kind
+    if kind == "share":
+        counted = [
+            Counted.of([counts_of(key, block.requests) for block in side.blocks])
+            for side in (old, new)
+        ]
+        return by_counts(counted[0], counted[1])
+    if kind == "tokens" and (evidence := _tokens(key, old, new, values, question)):
+        return evidence
+    assert values[0].value is not None and values[1].value is not None
+    each = [[block.get(key, nan) for block in side] for side in measured.statistics]
+    paired = kind == "rate" and _same_arrivals(old, new)
+    return by_blocks(values[0].value, values[1].value, each[0], each[1], paired=paired)
 
 
 def _other_limits(before: Limits, after: Limits) -> list[str]:
     """Why goodput counts other requests in the later run: by other limits on their times."""
     changed = [
-        f"{RECORDS[f'{family}_mean'].label.removesuffix(' mean')} {_ms(before.get(family))} -> {_ms(after.get(family))}"
+        f"{RECORDS[f'{family}_mean'].label.removesuffix(' mean')} {_ms(before.get(family))} -> "
+        f"{_ms(after.get(family))}"
         for family in dict.fromkeys((*before, *after))
         if before.get(family) != after.get(family)
     ]
@@ -95,24 +138,35 @@ def _ms(limit: float | None) -> str:
 
 
 def _same_arrivals(old: StageData, new: StageData) -> bool:
-    """Whether the blocks of an open loop were drawn by the same seeds: most of a rate's spread is
-    then common to both runs.
+    """Whether both runs drew an open loop's blocks by the same seeds.
+
+    Then most of a rate's spread is common to both.
     """
     seeds = [[(block.number, block.seed) for block in side.blocks] for side in (old, new)]
     return old.offered_rate is not None and seeds[0] == seeds[1]
 
 
-def _tokens(key: str, old: StageData, new: StageData, values: tuple[Estimate, Estimate], question: Question) -> Evidence | None:
-    each = [prompt_totals([block.requests for block in side.blocks], partial(per_request, family=RECORDS[key].family)) for side in (old, new)]
+def _tokens(
+    key: str,
+    old: StageData,
+    new: StageData,
+    values: tuple[Estimate, Estimate],
+    question: StageQuestion,
+) -> Evidence | None:
+    each = [
+        prompt_totals(
+            [block.requests for block in side.blocks],
+            partial(per_request, family=RECORDS[key].family),
+        )
+        for side in (old, new)
+    ]
     totals = question.before.totals_by_question(each[0]), question.after.totals_by_question(each[1])
     assert values[0].value is not None and values[1].value is not None
     return by_prompts(values[0].value, values[1].value, *totals)
 
 
 def _slo_allows(inputs: RunInputs, key: str) -> float | None:
-    """How far an SLO lets a metric move: a relative limit, or all of an absolute limit of a
-    share.
-    """
+    """How far an SLO lets a metric move: a relative limit, or all of a share's limit."""
     limit = inputs.slo.limits.get(key)
     if limit is None:
         return None
@@ -122,12 +176,17 @@ def _slo_allows(inputs: RunInputs, key: str) -> float | None:
     return limit.absolute if RECORDS[key].kind == "share" else None
 
 
-def variant_changes(name: str, before: Side, after: Side, question: Question, margin: float) -> Iterator[Compared]:
+def variant_changes(
+    name: str, before: Side, after: Side, question: StageQuestion, margin: float
+) -> Iterator[Compared]:
     """Quality and cost at the judged stage, where either run has them or asks for them."""
     sides = (before, after)
     values = [side.summary.metrics["quality"] for side in sides]
-    asked = any(q.min is not None or q.max_drop is not None for q in (before.inputs.quality, after.inputs.quality))
-    if asked or any(value.value is not None for value in values):
+    has_objective = any(
+        q.min is not None or q.max_drop is not None
+        for q in (before.inputs.quality, after.inputs.quality)
+    )
+    if has_objective or any(value.value is not None for value in values):
         evidence = not_comparable(values[0], values[1], (before.run, after.run))
         if evidence is None:
             assert values[0].value is not None
@@ -152,7 +211,7 @@ def variant_changes(name: str, before: Side, after: Side, question: Question, ma
         yield _cost(name, before, after, question, margin)
 
 
-def _cost(name: str, before: Side, after: Side, question: Question, margin: float) -> Compared:
+def _cost(name: str, before: Side, after: Side, question: StageQuestion, margin: float) -> Compared:
     old, new = (side.summary.metrics["cost_per_request"] for side in (before, after))
     evidence, cause = not_comparable(old, new, (before.run, after.run)), ""
     budgets = before.inputs.budget, after.inputs.budget
@@ -162,7 +221,9 @@ def _cost(name: str, before: Side, after: Side, question: Question, margin: floa
         stages = [side.variant.stages[side.inputs.judged_stage] for side in (before, after)]
         if all(map(is_metered, prices)):
             each = [
-                prompt_totals([block.requests for block in stage.blocks], _costs_at(price), failed_too=True)
+                prompt_totals(
+                    [block.requests for block in stage.blocks], _costs_at(price), failed_too=True
+                )
                 for stage, price in zip(stages, prices, strict=True)
             ]
             totals = (
@@ -171,7 +232,9 @@ def _cost(name: str, before: Side, after: Side, question: Question, margin: floa
             )
             evidence = by_prompts(old.value, new.value, *totals)
         if evidence is None:
-            blocks = [_block_costs(stage, price) for stage, price in zip(stages, prices, strict=True)]
+            blocks = [
+                _block_costs(stage, price) for stage, price in zip(stages, prices, strict=True)
+            ]
             evidence = by_blocks(old.value, new.value, blocks[0], blocks[1])
         cause = _cause(old.value, new.value, stages[1], prices)
     return Compared(
@@ -202,15 +265,18 @@ def _block_costs(stage: StageData, price: Price) -> list[float]:
     """Dollars per request of each block, NaN where it has none."""
     if is_metered(price):
         costs = [request_costs(block.requests, price) for block in stage.blocks]
-        return [float(np.mean(known)) if len(known := each[~np.isnan(each)]) else nan for each in costs]
+        return [
+            float(np.mean(known)) if len(known := each[~np.isnan(each)]) else nan for each in costs
+        ]
     hourly = price.accelerators * (price.accelerator_hour or 0.0) / 3600
-    return [hourly * block.window_s / block.completed if block.completed else nan for block in stage.blocks]
+    return [
+        hourly * block.window_s / block.completed if block.completed else nan
+        for block in stage.blocks
+    ]
 
 
 def _cause(before: float, after: float, stage: StageData, prices: tuple[Price, Price]) -> str:
-    """Where the prices differ: how much of the change is theirs, and how much that of what was
-    used.
-    """
+    """If the prices differ: the parts of the change that prices and usage make."""
     if prices[0] == prices[1]:
         return ""
     unchanged = cost_per_request(stage, prices[0]).value
@@ -220,7 +286,9 @@ def _cause(before: float, after: float, stage: StageData, prices: tuple[Price, P
     return f"; the price changes it by {priced}, what was used by {used}"
 
 
-def probe_change(name: str, probe: str, before: Side, after: Side, question: Question, margin: float) -> Compared:
+def probe_change(
+    name: str, probe: str, before: Side, after: Side, question: StageQuestion, margin: float
+) -> Compared:
     """A probe that both runs asked."""
     scores = before.variant.probe_scores[probe], after.variant.probe_scores[probe]
     values = _mean_score(scores[0]), _mean_score(scores[1])
@@ -229,7 +297,12 @@ def probe_change(name: str, probe: str, before: Side, after: Side, question: Que
         assert values[0].value is not None
         contents = question.before.by_question(scores[0]), question.after.by_question(scores[1])
         evidence = by_scores(values[0].value, *contents)
-    drops = [p.max_drop for side in (before, after) for p in side.inputs.quality.probes if p.name == probe]
+    drops = [
+        p.max_drop
+        for side in (before, after)
+        for p in side.inputs.quality.probes
+        if p.name == probe
+    ]
     return Compared(
         name,
         None,

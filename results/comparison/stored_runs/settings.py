@@ -1,9 +1,4 @@
-"""Which settings of two runs differ, and which of them make the runs' numbers answers to different
-questions.
-
-Settings are the sections of `experiment.yaml` as nested mappings, stages, variants and probes by
-their names.
-"""
+"""The settings that differ between two runs, and which of them change the question."""
 
 from __future__ import annotations
 
@@ -21,7 +16,9 @@ Changes = dict[tuple[str, ...], str]
 """By the path of a setting: how it changed, "0.31.0 -> 0.32.0"."""
 
 # What a longer or a more careful measurement of the same load may change.
-_OF_THE_MEASUREMENT = frozenset({"blocks", "warmup", "seed", "max_in_flight", "transport", "workers"})
+_OF_THE_MEASUREMENT = frozenset(
+    {"blocks", "warmup", "seed", "max_in_flight", ("transport"), "workers"}
+)
 _LENGTH = frozenset({"duration", "requests", "one_more_in"})
 _ASKS = ("workload", "request")
 _LIMITS = frozenset({"min", "max_drop"})
@@ -35,13 +32,17 @@ def setting_changes(before: Settings, after: Settings) -> Changes:
     for key in sorted({*before, *after}):
         old, new = before.get(key), after.get(key)
         if isinstance(old, Mapping | None) and isinstance(new, Mapping | None):
-            changes |= {(key, *path): change for path, change in setting_changes(old or {}, new or {}).items()}
+            changes |= {
+                (key, *path): change
+                for path, change in setting_changes(old or {}, new or {}).items()
+            }
         elif old != new:
             changes[key,] = f"{'none' if old is None else old} -> {'none' if new is None else new}"
     return changes
 
 
 def lines(changes: Changes) -> list[str]:
+    """A line a change: "versions.vllm: 0.31.0 -> 0.32.0"."""
     return [f"{'.'.join(path)}: {change}" for path, change in changes.items()]
 
 
@@ -58,7 +59,7 @@ def length_changes(changes: Changes, stage: str) -> Changes:
 
 
 def scoring_changes(changes: Changes, probe: str | None = None) -> Changes:
-    """Of the changes, those of how answers are scored: the timed ones, or a probe's."""
+    """The changes of a stage's question. A change that is not known to be harmless counts."""
     scored: Changes = {}
     for path, change in changes.items():
         section, *keys = path
@@ -82,9 +83,7 @@ def _role(path: tuple[str, ...], stage: str) -> Literal["asked", "length", ""]:
 
 
 def read_headers(folder: Path) -> list[JournalHeader]:
-    """The headers of a stage's journals; a journal without a whole header is left out, as the
-    analysis does.
-    """
+    """The headers of a stage's journals; as in the analysis, only whole ones."""
     headers = []
     for file in journal_files(folder):
         with file.open("rb") as lines_:
@@ -100,7 +99,9 @@ def header_changes(before: Sequence[JournalHeader], after: Sequence[JournalHeade
     """What the journals say was sent otherwise, block by block of the two runs."""
     changes = []
     for key in ("api", "arrivals", "offered_rate", "concurrency"):
-        old, new = (sorted({str(getattr(header, key)) for header in side}) for side in (before, after))
+        old, new = (
+            sorted({str(getattr(header, key)) for header in side}) for side in (before, after)
+        )
         if old != new:
             changes.append(f"{key}: {', '.join(old)} -> {', '.join(new)}")
     return changes

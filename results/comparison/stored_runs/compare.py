@@ -1,9 +1,8 @@
-"""Two stored runs against each other: the same variant at two commits, on two machines, with two
-versions.
+"""Compares two stored runs: one variant at two commits, on two machines, with two versions.
 
-What is compared are answers to the same question: runs that were asked different things, or whose
-measurement is INVALID, are named and not called better or worse. `run_evidence` says what the data
-show, `run_outcomes` what follows for a number, `run_conclusion` for the two runs.
+Only answers to the same question are compared. Runs with other questions, or with an INVALID
+measurement, are named and not called better or worse. `evidence` says what the data show,
+`outcomes` what follows for a number, `conclusion` for the two runs.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from results.inputs import RunInputs
 from foundation.run.journal import Prompts
-from results.measures.measured import Measured
-from results.comparison.runs.conclusion import conclude
-from results.comparison.runs.outcomes import MARGIN, Compared, outcomes
-from results.comparison.runs.pairs import probe_change, stage_changes, variant_changes
-from results.comparison.runs.settings import Changes, Settings, lines, setting_changes
-from results.comparison.runs.sides import Question, Side, probe_question, question_of
+from results.comparison.stored_runs.conclusion import conclude
+from results.comparison.stored_runs.outcomes import MARGIN, Compared, outcomes
+from results.comparison.stored_runs.pairs import probe_change, stage_changes, variant_changes
+from results.comparison.stored_runs.settings import Changes, Settings, lines, setting_changes
+from results.comparison.stored_runs.sides import Side, StageQuestion, probe_question, question_of
+from results.inputs import RunInputs
+from results.measures.measured import MeasuredVariant
 from results.summary import SCHEMA_VERSION, RunComparison, Summary
 
 Pair = tuple[str, Side, Side]
@@ -27,33 +26,37 @@ Pair = tuple[str, Side, Side]
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run that was read and summarised (`analysis.read_run`), with its `environment.json` and its
-    sections of `experiment.yaml`, lists of named things by their names.
+    """A run that was read and summarised (`analysis.read_run`).
+
+    It has its `environment.json`, and its sections of `experiment.yaml` with lists of named things
+    by name.
     """
 
     inputs: RunInputs
     prompts: Prompts
-    measured: Sequence[Measured]
+    measured: Sequence[MeasuredVariant]
     summary: Summary
     environment: Mapping[str, Any] = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
 
 
 def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) -> RunComparison:
-    """Every variant that both runs have, stage by stage; if they share no name and have one variant
-    each, those two.
+    """Compares every variant that both runs have, stage by stage.
 
-    `margin`: the largest relative change that counts as none.
+    Runs that share no name and have one variant each: those two. `margin` is the largest relative
+    change that counts as none.
     """
     names = before.inputs.name, after.inputs.name
     changes = setting_changes(before.settings, after.settings)
     pairs, missing, notes = _pairs(_sides(before), _sides(after), names)
     findings = [_compare(pair, changes, margin) for pair in pairs]
-    results = outcomes([each for found in findings for each in found.compared])
-    missing += [line for found in findings for line in found.missing]
-    validity = [line for found in findings for line in found.validity]
-    asked = [line for found in findings for line in found.asked]
-    conclusion, headline = conclude(results, missing, any(": INVALID: " in line for line in validity))
+    results = outcomes([each for finding in findings for each in finding.compared])
+    missing += [line for finding in findings for line in finding.missing]
+    validity = [line for finding in findings for line in finding.validity]
+    questions = [line for finding in findings for line in finding.asked]
+    conclusion, headline = conclude(
+        results, missing, any(": INVALID: " in line for line in validity)
+    )
     return RunComparison(
         schema_version=SCHEMA_VERSION,
         before=names[0],
@@ -61,12 +64,12 @@ def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) ->
         conclusion=conclusion,
         headline=headline,
         changes=results,
-        asked=asked,
+        asked=questions,
         validity=validity,
         missing=missing,
-        settings=[line for line in lines(changes) if not any(line in each for each in asked)],
+        settings=[line for line in lines(changes) if not any(line in each for each in questions)],
         environment=lines(setting_changes(before.environment, after.environment)),
-        notes=[*notes, *(line for found in findings for line in found.notes)],
+        notes=[*notes, *(line for finding in findings for line in finding.notes)],
     )
 
 
@@ -120,7 +123,11 @@ def _compare(pair: Pair, changes: Changes, margin: float) -> _Findings:
     name, before, after = pair
     stages = [stage for stage in before.variant.stages if stage in after.variant.stages]
     questions = {stage: question_of(before, after, stage, changes) for stage in stages}
-    compared = [c for stage in stages for c in stage_changes(name, stage, before, after, questions[stage], margin)]
+    compared = [
+        c
+        for stage in stages
+        for c in stage_changes(name, stage, before, after, questions[stage], margin)
+    ]
     places = [(f"{name}, {stage}", question) for stage, question in questions.items()]
     if judged := _judged(before, after, questions):
         compared += variant_changes(name, before, after, judged, margin)
@@ -139,10 +146,10 @@ def _compare(pair: Pair, changes: Changes, margin: float) -> _Findings:
     )
 
 
-def _judged(before: Side, after: Side, questions: Mapping[str, Question]) -> Question | None:
-    """What quality and cost answer: both are of the judged stage. None where neither run has its
-    own.
-    """
+def _judged(
+    before: Side, after: Side, questions: Mapping[str, StageQuestion]
+) -> StageQuestion | None:
+    """The question behind quality and cost, which are of the judged stage; None without one."""
     stages = before.inputs.judged_stage, after.inputs.judged_stage
     question = questions.get(stages[0]) or questions.get(stages[1])
     if question is None or stages[0] == stages[1]:
@@ -154,9 +161,16 @@ def _judged(before: Side, after: Side, questions: Mapping[str, Question]) -> Que
 
 
 def _only(name: str, side: Side, other: Side, what: Literal["stage", "probe"]) -> list[str]:
-    mine, theirs = (each.variant.stages if what == "stage" else each.variant.probe_scores for each in (side, other))
+    mine, theirs = (
+        each.variant.stages if what == "stage" else each.variant.probe_scores
+        for each in (side, other)
+    )
     return [f"only {side.run} has {what} {each} of {name}" for each in mine if each not in theirs]
 
 
 def _validity(name: str, stage: str, before: Side, after: Side) -> list[str]:
-    return [f"{side.run}: {name}, {stage}: {reason}" for side in (before, after) for reason in side.stage(stage).validity.reasons]
+    return [
+        f"{side.run}: {name}, {stage}: {reason}"
+        for side in (before, after)
+        for reason in side.stage(stage).validity.reasons
+    ]

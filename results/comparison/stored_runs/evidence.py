@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 
 from results.statistics.bounded_means import paired_score_bounds
-from results.statistics.prompt_totals import PromptTotals, prompt_mean, prompt_ratio_bounds
 from results.statistics.intervals import TAIL, Bounds, absent, estimate, exp_, score_p, t_p
-from results.summary import Difference, Estimate
+from results.statistics.prompt_totals import PromptTotals, prompt_mean, prompt_ratio_bounds
 from results.statistics.unpaired import Counted, Welch, finite, fisher_p, share_change_bounds
+from results.summary import Difference, Estimate
 
 SIDE = 0.05
 MIN_PROMPTS = 10
@@ -54,7 +54,9 @@ class Evidence:
             return Difference(absolute=nothing, relative=nothing)
         absolute = estimate(self.change, self.interval, self.n, self.reason)
         if not self.before or self.before < 0:
-            return Difference(absolute=absolute, relative=absent("the earlier value is zero", self.n), p=self.p)
+            return Difference(
+                absolute=absolute, relative=absent(("the earlier value is zero"), self.n), p=self.p
+            )
         ends = Bounds(self.interval.low / self.before, self.interval.high / self.before)
         return Difference(
             absolute=absolute,
@@ -65,10 +67,16 @@ class Evidence:
 
 def not_comparable(before: Estimate, after: Estimate, names: tuple[str, str]) -> Evidence | None:
     """Why a metric has no change, None where both runs have it."""
-    missing = [(name, side) for name, side in zip(names, (before, after), strict=True) if side.value is None]
+    missing = [
+        (name, side)
+        for name, side in zip(names, (before, after), strict=True)
+        if side.value is None
+    ]
     if not missing:
         return None
-    reasons = dict.fromkeys(f"{name} has none ({side.reason or 'not measured'})" for name, side in missing)
+    reasons = dict.fromkeys(
+        (f"{name} has none ({side.reason or 'not measured'})") for name, side in missing
+    )
     return Evidence(before.value, None, reason="; ".join(reasons))
 
 
@@ -80,8 +88,7 @@ def by_blocks(
     *,
     paired: bool = False,
 ) -> Evidence:
-    """From a statistic of each block; in logarithms where all are positive, so that the change is a
-    ratio.
+    """From a statistic of each block; in logarithms if all are positive, so that it is a ratio.
 
     `paired`: the i-th blocks of the two runs belong together. `before` and `after` are of the
     pooled requests, which is what is shown: the bounds are stretched to hold their difference.
@@ -90,21 +97,26 @@ def by_blocks(
     test = Welch.of_pairs if paired and len(old) == len(new) == len(blocks_before) else Welch.of
     n = min(len(old), len(new))
     if n < 2:
-        reason = "one block tells nothing of the spread between blocks; measure at least two blocks in each run"
+        reason = (
+            "one block tells nothing of the spread between blocks; measure at least two blocks in "
+            "each run"
+        )
         return Evidence(before, after - before, n=n, reason=reason)
     if min(before, after, *old, *new) > 0:
         welch = test([log(x) for x in new], [log(x) for x in old])
-        ends = [Bounds((exp_(b.low) - 1) * before, (exp_(b.high) - 1) * before) for b in _both(welch)]
+        ends = [
+            Bounds((exp_(b.low) - 1) * before, (exp_(b.high) - 1) * before) for b in _both(welch)
+        ]
     else:
         welch = test(new, old)
         ends = [Bounds(max(b.low, -before), b.high) for b in _both(welch)]  # no rate is negative
-    return _stretched(before, after, ends, welch.change, welch.p, n, "blocks")
+    return _stretched((before, after), ends, welch.change, welch.p, n, "blocks")
 
 
-def by_prompts(before: float, after: float, old: PromptTotals, new: PromptTotals) -> Evidence | None:
-    """From the totals of the prompts that both runs were asked; None for fewer than `MIN_PROMPTS`
-    of them.
-    """
+def by_prompts(
+    before: float, after: float, old: PromptTotals, new: PromptTotals
+) -> Evidence | None:
+    """From totals of the prompts that both runs asked; None for fewer than `MIN_PROMPTS`."""
     common = sorted(old.keys() & new.keys())
     if len(common) < MIN_PROMPTS:
         return None
@@ -116,13 +128,11 @@ def by_prompts(before: float, after: float, old: PromptTotals, new: PromptTotals
     means = [prompt_mean(side, common) for side in (now, then)]
     moved = log(means[0].value / means[1].value)
     p = t_p(moved + means[0].pulls / means[0].value - means[1].pulls / means[1].value)
-    return _stretched(before, after, ends, moved, p, len(common), "prompts")
+    return _stretched((before, after), ends, moved, p, len(common), "prompts")
 
 
 def by_counts(old: Counted, new: Counted) -> Evidence:
-    """Of two shares of counted requests: exactly, or by t between the blocks where they come in
-    bursts.
-    """
+    """Of two shares of counted requests: exact, or t between the blocks if they come in bursts."""
     before, after = old.total / old.n, new.total / new.n
     interval, sides = (share_change_bounds(new, old, tail) for tail in (TAIL, SIDE))
     exact = fisher_p(new.total, new.n, old.total, old.n)
@@ -152,8 +162,9 @@ def by_counts(old: Counted, new: Counted) -> Evidence:
 
 
 def by_scores(before: float, old: Mapping[str, float], new: Mapping[str, float]) -> Evidence:
-    """Of mean scores, prompt by prompt, over the prompts that both were asked: McNemar's exact test
-    where each is won, lost or even, else what their bounds say.
+    """Of mean scores, prompt by prompt, over the prompts that both runs asked.
+
+    McNemar's exact test if each is won, lost or even, else the p-value that the bounds imply.
     """
     common = sorted(old.keys() & new.keys())
     if not common:
@@ -162,14 +173,16 @@ def by_scores(before: float, old: Mapping[str, float], new: Mapping[str, float])
     interval, sides = (paired_score_bounds(changes, tail, tail) for tail in (TAIL, SIDE))
     moved = float(np.mean(changes))
     is_whole = bool(np.all(np.isin(changes, (-1.0, 0.0, 1.0))))
-    p = score_p(changes) if is_whole else _p_of(lambda tail: paired_score_bounds(changes, tail, tail))
+    p = (
+        score_p(changes)
+        if is_whole
+        else _p_of(lambda tail: paired_score_bounds(changes, tail, tail))
+    )
     return Evidence(before, moved, interval, sides, p, len(common), of="prompts")
 
 
 def _p_of(bounds: Callable[[float], Bounds]) -> float:
-    """The two-sided p-value of no change that bounds imply: twice the smallest tail at which they
-    leave out zero.
-    """
+    """The two-sided p-value that bounds imply: twice the smallest tail that leaves out zero."""
     least, most = log(_LEAST_TAIL), log(0.5)
     for _ in range(_HALVINGS):
         middle = (least + most) / 2
@@ -183,17 +196,18 @@ def _both(welch: Welch) -> tuple[Bounds, Bounds]:
 
 
 def _stretched(
-    before: float,
-    after: float,
+    values: tuple[float, float],
     ends: Sequence[Bounds],
     moved: float,
     p: float,
     n: int,
     of: Literal["blocks", "prompts"],
 ) -> Evidence:
-    """`moved` is the change that was tested: where the shown one has the other sign, nothing is
-    shown.
+    """Of the earlier and the later value, with bounds that hold their difference.
+
+    `moved` is the change that was tested. If the difference has the other sign, nothing is shown.
     """
+    before, after = values
     change = after - before
     interval, sides = (Bounds(min(b.low, change), max(b.high, change)) for b in ends)
     return Evidence(before, change, interval, sides, p if moved * change >= 0 else 1.0, n, of=of)

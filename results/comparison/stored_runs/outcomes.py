@@ -1,5 +1,4 @@
-"""From evidence to outcomes: what is worse, better, no different within its margin, or not settled,
-and the sentence for each.
+"""The outcome of each number and its sentence: worse, better, no different, or not settled.
 
 A change is shown where Holm's correction over everything compared rejects that there is none, so
 that two equal runs are called different, in whatever number, in at most 5 % of comparisons. "No
@@ -15,10 +14,10 @@ from math import inf
 from typing import Literal
 
 from foundation.format import change, difference, points, quantity
-from results.comparison.runs.evidence import Evidence
+from results.comparison.stored_runs.evidence import Evidence
 from results.statistics.intervals import Bounds, holm
-from results.summary import Estimate, Interval, Metric, RunChange
 from results.statistics.unpaired import finite
+from results.summary import Estimate, Interval, Metric, RunChange
 
 MARGIN = 0.05
 TAIL_FACTOR = 2.0
@@ -50,19 +49,19 @@ class Compared:
 
     @property
     def is_share(self) -> bool:
+        """Whether a change is in points of a share."""
         return self.metric.unit == "share"
 
     @property
     def scale(self) -> float:
-        """What a change is divided by to be held against the margin: the earlier value, or 1 for
-        points of a share.
-        """
+        """The measure of a change: the earlier value, or 1 for points of a share."""
         return 1.0 if self.is_share else self.evidence.before or 0.0
 
     @property
     def bounds(self) -> Bounds:
-        """The one-sided bounds of the change, in the measure of the margin. Infinite where the
-        earlier value is no measure.
+        """The one-sided bounds of the change, in the measure of the margin.
+
+        Infinite if the earlier value is zero.
         """
         sides = self.evidence.sides
         if self.scale <= 0:
@@ -70,7 +69,9 @@ class Compared:
         return Bounds(sides.low / self.scale, sides.high / self.scale)
 
 
-def margin_of(key: str, is_counted: bool, margin: float = MARGIN, limits: Sequence[float | None] = ()) -> float:
+def margin_of(
+    key: str, is_counted: bool, margin: float = MARGIN, limits: Sequence[float | None] = ()
+) -> float:
     """The largest change that counts as none.
 
     `margin` itself for amounts, and for scores in points; twice as much for percentiles above the
@@ -83,16 +84,18 @@ def margin_of(key: str, is_counted: bool, margin: float = MARGIN, limits: Sequen
 
 
 def outcomes(compared: Sequence[Compared]) -> list[RunChange]:
-    """All of two runs at once, since the more numbers are compared the more look different by
-    chance.
-    """
-    open_ = {str(i): each.evidence.p for i, each in enumerate(compared) if each.barred is None and each.held is None}
-    shown = holm({name: p for name, p in open_.items() if p is not None})
-    return [_concluded(each, shown.get(str(i), False)) for i, each in enumerate(compared)]
+    """The outcomes of two runs together: of more numbers, more look different by chance."""
+    open_ = {
+        str(i): each.evidence.p
+        for i, each in enumerate(compared)
+        if each.barred is None and each.held is None
+    }
+    rejected = holm({name: p for name, p in open_.items() if p is not None})
+    return [_concluded(each, rejected.get(str(i), False)) for i, each in enumerate(compared)]
 
 
-def _concluded(each: Compared, shown: bool) -> RunChange:
-    outcome = outcome_of(each, shown)
+def _concluded(each: Compared, is_shown: bool) -> RunChange:
+    outcome = outcome_of(each, is_shown)
     bounds = each.bounds
     return RunChange(
         variant=each.variant,
@@ -110,11 +113,11 @@ def _concluded(each: Compared, shown: bool) -> RunChange:
     )
 
 
-def outcome_of(each: Compared, shown: bool) -> Outcome:
-    """A share that is shown to have changed has changed, however little; an amount may change
-    within its margin.
+def outcome_of(each: Compared, is_shown: bool) -> Outcome:
+    """The outcome of one number.
 
-    "no worse" needs only the bound on the worse side to lie within the margin.
+    A share that is shown to have changed has changed, however little; an amount may change within
+    its margin. "no worse" needs only the bound on the worse side to lie within the margin.
     """
     if each.barred is not None:
         return "not compared"
@@ -123,7 +126,7 @@ def outcome_of(each: Compared, shown: bool) -> Outcome:
         return "unsettled"
     capped_above, capped_below = bounds.high <= each.margin, -each.margin <= bounds.low
     lower = each.metric.better == "lower"
-    if shown and (each.is_share or not (capped_above and capped_below)):
+    if is_shown and (each.is_share or not (capped_above and capped_below)):
         return "worse" if (moved > 0) == lower else "better"
     if capped_above and capped_below:
         return "equivalent"
@@ -138,14 +141,22 @@ def _sentence(each: Compared, outcome: Outcome) -> str:
     if evidence.change is None:
         return f"{was}: unsettled: {evidence.reason}"
     if each.held is not None or evidence.p is None:
-        return f"{was}: unsettled: {'; '.join(reason for reason in (evidence.reason, each.held) if reason)}"
+        return (
+            f"{was}: unsettled: "
+            f"{'; '.join(reason for reason in (evidence.reason, each.held) if reason)}"
+        )
     size = _size(each, evidence.change)
     if outcome in ("worse", "better"):
         return f"{was}: {outcome}, {size} ({_shown_by(each)}){each.cause}"
     margin = margin_text(each.margin, each.is_share)
-    allowed = f"the data allow {_size(each, evidence.sides.low)} to {_size(each, evidence.sides.high)}"
+    allowed = (
+        f"the data allow {_size(each, evidence.sides.low)} to {_size(each, evidence.sides.high)}"
+    )
     if outcome == "unsettled":
-        return f"{was}: unsettled: {allowed}, and up to {margin} would count as none; measure more {evidence.of}{each.cause}"
+        return (
+            f"{was}: unsettled: {allowed}, and up to {margin} would count as none; measure more "
+            f"{evidence.of}{each.cause}"
+        )
     settled = "no difference beyond" if outcome == "equivalent" else "not worse by more than"
     return f"{was}: {settled} {margin} ({size}; {allowed}){each.cause}"
 
@@ -163,10 +174,23 @@ def _size(each: Compared, moved: float) -> str:
 def _shown_by(each: Compared) -> str:
     evidence = each.evidence
     if evidence.test:
-        return f"{evidence.test}: p {f'= {evidence.p:.2g}' if evidence.p and evidence.p > 1e-4 else '< 0.0001'}"
-    return f"95 % interval: {_size(each, evidence.interval.low)} to {_size(each, evidence.interval.high)}"
+        return (
+            f"{evidence.test}: p "
+            f"{f'= {evidence.p:.2g}' if evidence.p and evidence.p > 1e-4 else '< 0.0001'}"
+        )
+    return (
+        f"95 % interval: {_size(each, evidence.interval.low)} to "
+        f"{_size(each, evidence.interval.high)}"
+    )
 
 
 def margin_text(margin: float, is_share: bool) -> str:
+    """The margin in per cent, or in points of a share."""
     number = f"{margin * 100:g}"
-    return f"{number} %" if not is_share else f"{number} point" if number == "1" else f"{number} points"
+    return (
+        f"{number} %"
+        if not is_share
+        else f"{number} point"
+        if number == ("1")
+        else f"{number} points"
+    )
