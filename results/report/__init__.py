@@ -1,4 +1,12 @@
-"""The report of a run: report.html (one file), report.md (pull requests), junit.xml (CI)."""
+"""The report of a run: report.html for a browser, report.md for a pull request, junit.xml for CI.
+
+It is made from the summary, the verdicts, the capacity plan and the journals. The same input gives
+the same bytes. Start at `page`; the terminal prints the rows of `table` too.
+
+The figures are static SVG, drawn in `figures`. The page stays one offline file under a megabyte. It
+opens at once, prints, and follows the reader's light or dark scheme. A plotting library in
+JavaScript would add five megabytes and need a script for each of these.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +29,18 @@ def write(
     provenance: Mapping[str, Any],
     measured: Sequence[MeasuredVariant],
 ) -> tuple[Path, Path, Path]:
-    """Write report.html, report.md and junit.xml into `run` and return their paths.
+    """Writes report.html, report.md and junit.xml into `run` and returns their paths.
 
-    `provenance` is shown as it is: hardware, versions, commits, seeds. The configuration is read
-    from the run's experiment.yaml.
+    The page shows `provenance` as it is: hardware, versions, commits, seeds. It reads the
+    configuration from the run's experiment.yaml.
     """
     from results.report import junit, page
 
-    made = {
+    texts = {
         "report.html": page.html(run, summary, verdicts, plan, provenance, measured),
         "report.md": page.markdown(summary, verdicts, plan),
         "junit.xml": junit.junit(summary, verdicts),
     }
-    for name, text in made.items():
+    for name, text in texts.items():
         write_whole(run / name, text)
     return run / "report.html", run / "report.md", run / "junit.xml"

@@ -1,4 +1,4 @@
-"""Verdicts as cards: what the page and the Markdown file show of each variant's decision."""
+"""Cards: what the page and the Markdown file show of each variant's decision."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from results.summary import Objective, Summary, VariantVerdict, Verdicts
 
 
 def cards(summary: Summary, verdicts: Verdicts) -> list[dict[str, Any]]:
-    """What to ship first, then what else passes, what is open, what fails; the baseline last."""
+    """The recommended variant first, then SHIP, INCONCLUSIVE and DON'T SHIP.
+
+    Among variants of one decision the baseline comes last.
+    """
     rank = {"SHIP": 0, "INCONCLUSIVE": 1, "DON'T SHIP": 2}
     ordered = sorted(
         verdicts.variants,
@@ -21,10 +24,7 @@ def cards(summary: Summary, verdicts: Verdicts) -> list[dict[str, Any]]:
 
 
 def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
-    """A verdict as it is shown.
-
-    What the badge and the table of objectives say already is not said again.
-    """
+    """One variant's card, without what its badge and its table of objectives say already."""
     variant = next((v for v in summary.variants if v.variant == verdict.variant), None)
     what = "" if variant is None else f"{variant.what} · prompt {variant.prompt_style}"
     headline = verdict.headline
@@ -33,7 +33,7 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
         f"{verdict.decision} on {verdict.variant}: ",
     ):
         headline = headline.removeprefix(lead)
-    sentences = {
+    redundant = {
         o.sentence for o in verdict.objectives if o.outcome == "holds" or o.sentence in headline
     }
     return {
@@ -43,7 +43,7 @@ def _card(summary: Summary, verdict: VariantVerdict) -> dict[str, Any]:
         "what": what,
         "headline": capital(headline),
         "binding": verdict.binding,
-        "reasons": [capital(reason) for reason in verdict.reasons if reason not in sentences],
+        "reasons": [capital(reason) for reason in verdict.reasons if reason not in redundant],
         "question": verdict.question,
         "advice": verdict.advice,
         "objectives": [_objective(o, o.label == verdict.binding) for o in verdict.objectives],
@@ -64,7 +64,10 @@ def _objective(objective: Objective, binding: bool) -> dict[str, Any]:
 
 
 def _texts(objective: Objective) -> tuple[str | None, str | None, str | None, str | None]:
-    """The value, its bounds and the limit, with enough digits to show each on its own side."""
+    """The value, its bounds and the limit.
+
+    Each has the digits that show it on its own side of the limit.
+    """
     estimate, write = objective.value, writer(objective)
     numbers = [estimate.value, estimate.low, estimate.high]
     if objective.limit is None:
@@ -85,7 +88,10 @@ def _bounds(low: str | None, high: str | None) -> str:
 
 
 def _margin(objective: Objective) -> str:
-    """The margin as a share of the limit, or in points if the limit itself is a difference."""
+    """The margin as a share of the limit, or in points where the limit is itself a difference.
+
+    A share of a limit of one point says nothing.
+    """
     if objective.margin is None or objective.value.value is None or objective.limit is None:
         return ABSENT
     if not is_change(objective):

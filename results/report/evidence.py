@@ -1,11 +1,10 @@
-"""What the report shows of single requests, by variant."""
+"""The times, answers and timeline of each variant's requests, and the losses of trainings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -22,10 +21,11 @@ from results.summary import Summary, VariantSummary
 
 @dataclass(frozen=True)
 class VariantEvidence:
-    """What the figures draw of one variant.
+    """What a variant's requests show in the report.
 
-    `latency` and `ttft` in ms, of successful requests in the judged stage's steady windows;
-    `failed` are the others. `answers`: the first successful answer to each prompt, by prompt id.
+    `latency`, `ttft`: in ms, of successful requests in the judged stage's steady windows.
+    `failed`: the number of failed requests there.
+    `answers`: the first successful answer to each prompt, by prompt id.
     `lane`: every request of every stage, for the timeline.
     """
 
@@ -37,7 +37,7 @@ class VariantEvidence:
 
 
 def gather(measured: Sequence[MeasuredVariant], summary: Summary) -> dict[str, VariantEvidence]:
-    """By variant, the baseline first. A variant without journals has empty arrays."""
+    """The evidence by variant, the baseline first; empty arrays for a variant without journals."""
     of = {variant.record.name: variant for variant in measured}
     traces = [trace for variant in measured for _, _, trace in _traces(variant)]
     origin_ns = min((trace.origin_unix_ns for trace in traces), default=0)
@@ -48,11 +48,11 @@ def gather(measured: Sequence[MeasuredVariant], summary: Summary) -> dict[str, V
 
 
 def _traces(variant: MeasuredVariant) -> list[tuple[str, int, BlockTrace]]:
-    """Stage and number of every block, and its requests."""
-    every = [(stage, block) for stage in variant.stages.values() for block in stage.blocks]
+    """Stage, number and trace of every block that has a trace."""
     return [
         (stage.stage, block.number, block.trace)
-        for stage, block in every
+        for stage in variant.stages.values()
+        for block in stage.blocks
         if block.trace is not None
     ]
 
@@ -60,9 +60,30 @@ def _traces(variant: MeasuredVariant) -> list[tuple[str, int, BlockTrace]]:
 def _of_variant(
     summary: VariantSummary, variant: MeasuredVariant | None, slot: int, origin_ns: int
 ) -> VariantEvidence:
+    blocks = _judged_blocks(summary, variant)
+    return VariantEvidence(
+        latency=_join([values_in(block, "latency") for block in blocks]),
+        ttft=_join([values_in(block, "ttft") for block in blocks]),
+        failed=sum(int((~block.requests.ok).sum()) for block in blocks),
+        answers=_answers(blocks),
+        lane=_lane(summary, variant, slot, origin_ns),
+    )
+
+
+def _judged_blocks(
+    summary: VariantSummary, variant: MeasuredVariant | None
+) -> Sequence[StageBlock]:
+    stage = variant.stages.get(summary.judged_stage) if variant else None
+    return stage.blocks if stage else ()
+
+
+def _lane(
+    summary: VariantSummary, variant: MeasuredVariant | None, slot: int, origin_ns: int
+) -> Lane:
+    """Every request of every stage; times in seconds after `origin_ns`."""
     due: list[Floats] = []
-    took: list[Floats] = []
-    lost: list[Floats] = []
+    latency: list[Floats] = []
+    failed: list[Floats] = []
     spans: list[TimelineBlock] = []
     for stage, number, trace in _traces(variant) if variant else ():
         began = (trace.origin_unix_ns - origin_ns) / 1e9
@@ -70,17 +91,9 @@ def _of_variant(
         if len(at):
             spans.append(TimelineBlock(stage, number, float(at.min()), began + trace.end / 1e3))
         due.append(at[timed])
-        took.append(trace.latency[timed])
-        lost.append(at[~trace.ok])
-    lane = Lane(summary.variant, slot, _join(due), _join(took), _join(lost), tuple(spans))
-    judged = variant.stages.get(summary.judged_stage) if variant else None
-    blocks = judged.blocks if judged else ()
-    latency, ttft = (
-        _join([values_in(block, name) for block in blocks]) for name in ("latency", "ttft")
-    )
-    return VariantEvidence(
-        latency, ttft, sum(int((~b.requests.ok).sum()) for b in blocks), _answers(blocks), lane
-    )
+        latency.append(trace.latency[timed])
+        failed.append(at[~trace.ok])
+    return Lane(summary.variant, slot, _join(due), _join(latency), _join(failed), tuple(spans))
 
 
 def _answers(blocks: Sequence[StageBlock]) -> dict[str, str]:
@@ -100,41 +113,36 @@ def _join(parts: Sequence[Floats]) -> Floats:
 
 
 def trainings(run: Path) -> list[Training]:
-    """The loss of every training the run holds, from `adapters/NAME/training.jsonl`, in name order.
+    """The loss of every training of the run, from `adapters/NAME/training.jsonl`, in name order.
 
-    Lines with `step` and `loss` are training loss, those with `step` and `heldout_loss` held-out
-    loss; others are passed over, damaged ones too.
+    Lines with `step` and `loss` hold training loss, those with `step` and `heldout_loss` held-out
+    loss. Other lines are skipped, and so are damaged ones.
     """
-    trainings_ = []
+    curves = []
     for log in sorted((run / "adapters").glob("*/training.jsonl")):
-        lines = [
-            read for line in log.read_bytes().splitlines() if isinstance(read := _read(line), dict)
-        ]
-        loss = [(float(x["step"]), float(x["loss"])) for x in lines if _has(x, "step", "loss")]
-        held = [
-            (float(x["step"]), float(x["heldout_loss"]))
-            for x in lines
-            if _has(x, "step", "heldout_loss")
-        ]
-        if loss or held:
-            trainings_.append(
-                Training(
-                    log.parent.name,
-                    [s for s, _ in loss],
-                    [v for _, v in loss],
-                    [s for s, _ in held],
-                    [v for _, v in held],
-                )
-            )
-    return trainings_
+        lines = [_read(line) for line in log.read_bytes().splitlines()]
+        steps, losses = _curve(lines, "loss")
+        heldout_steps, heldout_losses = _curve(lines, "heldout_loss")
+        if steps or heldout_steps:
+            curves.append(Training(log.parent.name, steps, losses, heldout_steps, heldout_losses))
+    return curves
 
 
-def _read(line: bytes) -> Any:
+def _read(line: bytes) -> dict[str, object]:
+    """The JSON object of a line; empty where the line holds none."""
     try:
-        return msgspec.json.decode(line)
+        value = msgspec.json.decode(line)
     except UNREADABLE:
-        return None
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
-def _has(line: dict[str, Any], *keys: str) -> bool:
-    return all(isinstance(line.get(key), int | float) for key in keys)
+def _curve(lines: Sequence[dict[str, object]], key: str) -> tuple[list[float], list[float]]:
+    """The steps and the values of the lines that hold numbers as `step` and `key`."""
+    steps, values = [], []
+    for line in lines:
+        step, value = line.get("step"), line.get(key)
+        if isinstance(step, int | float) and isinstance(value, int | float):
+            steps.append(float(step))
+            values.append(float(value))
+    return steps, values

@@ -1,4 +1,7 @@
-"""The verdict as JUnit XML: a suite a variant, a case for each objective and measurement."""
+"""The verdicts as JUnit XML, so that any CI shows what holds.
+
+A variant is a suite. Its cases are its objectives, its verdict and its measurements.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ from collections.abc import Iterable
 from xml.etree import ElementTree as Tree
 
 from foundation.printable import visible
-from results.summary import Summary, VariantVerdict, Verdicts
+from results.summary import Objective, Summary, VariantVerdict, Verdicts
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _COUNTED = {"tests": "testcase", "failures": "testcase/failure", "errors": "testcase/error"}
 
 
 def junit(summary: Summary, verdicts: Verdicts) -> str:
-    """The XML. A failing objective is a failure, an open or invalid one an error.
+    """The XML of the verdicts.
 
-    Nothing that is not known is green.
+    What fails is a failure. What is unsettled or not measured validly is an error, so nothing
+    unknown is green.
     """
     stages = {variant.variant: variant.stages for variant in summary.variants}
     root = Tree.Element("testsuites", name=clean(verdicts.name))
@@ -26,21 +30,13 @@ def junit(summary: Summary, verdicts: Verdicts) -> str:
         for objective in verdict.objectives:
             name = clean(f"{objective.label} {objective.limit_text}")
             case = Tree.SubElement(suite, "testcase", classname=place, name=name)
-            if objective.outcome == "fails":
-                failure = Tree.SubElement(
-                    case, "failure", message=clean(objective.sentence), type=objective.kind
-                )
-                failure.text = clean("\n".join(verdict.reasons))
-            elif objective.outcome == "unsettled":
-                Tree.SubElement(case, "error", message=clean(objective.sentence), type="unsettled")
+            _add_objective(case, objective, verdict)
         if not _is_only_compared_with(verdict, verdicts):
-            _add_verdict(
-                Tree.SubElement(suite, "testcase", classname=place, name="verdict"), verdict
-            )
+            case = Tree.SubElement(suite, "testcase", classname=place, name="verdict")
+            _add_verdict(case, verdict)
         for stage in stages.get(verdict.variant, ()):
-            case = Tree.SubElement(
-                suite, "testcase", classname=place, name=clean(f"measurement {stage.stage}")
-            )
+            name = clean(f"measurement {stage.stage}")
+            case = Tree.SubElement(suite, "testcase", classname=place, name=name)
             if stage.validity.level == "INVALID":
                 message = clean("; ".join(stage.validity.reasons))
                 Tree.SubElement(case, "error", message=message, type="INVALID")
@@ -53,7 +49,7 @@ def junit(summary: Summary, verdicts: Verdicts) -> str:
 
 
 def _is_only_compared_with(verdict: VariantVerdict, verdicts: Verdicts) -> bool:
-    """A baseline without objectives, since every objective of the others is against it."""
+    """Whether this is a baseline without objectives, which only the others are compared with."""
     return (
         verdict.is_baseline
         and not verdict.objectives
@@ -61,22 +57,34 @@ def _is_only_compared_with(verdict: VariantVerdict, verdicts: Verdicts) -> bool:
     )
 
 
+def _add_objective(case: Tree.Element, objective: Objective, verdict: VariantVerdict) -> None:
+    message = clean(objective.sentence)
+    if objective.outcome == "fails":
+        failure = Tree.SubElement(case, "failure", message=message, type=objective.kind)
+        failure.text = clean("\n".join(verdict.reasons))
+    elif objective.outcome == "unsettled":
+        Tree.SubElement(case, "error", message=message, type="unsettled")
+
+
 def _add_verdict(case: Tree.Element, verdict: VariantVerdict) -> None:
-    """An INVALID measurement may have objectives that hold: the verdict is red all the same."""
+    """Adds a failure or an error unless the verdict is SHIP.
+
+    The objectives of an INVALID measurement may all hold; its verdict is red all the same.
+    """
     if verdict.decision == "SHIP":
         return
     tag = "failure" if verdict.decision == "DON'T SHIP" else "error"
-    element = Tree.SubElement(case, tag, message=clean(verdict.headline), type=verdict.decision)
-    element.text = clean("\n".join(verdict.reasons))
+    problem = Tree.SubElement(case, tag, message=clean(verdict.headline), type=verdict.decision)
+    problem.text = clean("\n".join(verdict.reasons))
 
 
 def count(element: Tree.Element, suites: Iterable[Tree.Element]) -> None:
-    """Writes the numbers of cases, failures and errors of the suites on an element."""
+    """Sets an element's numbers of cases, failures and errors, summed over its suites."""
     within = list(suites)
     for name, path in _COUNTED.items():
         element.set(name, str(sum(len(suite.findall(path)) for suite in within)))
 
 
 def clean(text: str) -> str:
-    """Without what steers a terminal and without the characters that XML can't hold."""
+    """The text without terminal control characters and without what XML can't hold."""
     return _NOT_XML.sub("", visible(text))

@@ -1,4 +1,4 @@
-"""The page and the Markdown file: puts what the templates show into words and figures."""
+"""The page and the Markdown file: the words and figures that the templates show."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ _LOADER = PackageLoader("results.report")
 
 @cache
 def _environment(autoescape: bool) -> Environment:
+    """The templates' environment, for HTML with `autoescape`, else for Markdown."""
     environment = Environment(
         loader=_LOADER,
         autoescape=autoescape,
         undefined=StrictUndefined,
-        finalize=_shown if autoescape else None,
+        finalize=_printable if autoescape else None,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -64,8 +65,8 @@ def _environment(autoescape: bool) -> Environment:
     return environment
 
 
-def _shown(value: object) -> object:
-    """Markup as it is; text without characters that turn it around or hide in it."""
+def _printable(value: object) -> object:
+    """The value for the page: text loses its control and invisible characters, markup stays."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -82,7 +83,7 @@ def html(
     provenance: Mapping[str, Any],
     measured: Sequence[MeasuredVariant],
 ) -> str:
-    """The whole page, one file that asks the network for nothing."""
+    """The whole page, one file that needs no network."""
     environment = _environment(True)
     script, style = (
         _LOADER.get_source(environment, name)[0] for name in ("report.js", "report.css")
@@ -118,7 +119,7 @@ def html(
 
 
 def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) -> str:
-    """What goes into a pull request: the verdict table first."""
+    """The report for a pull request, the verdict table first."""
     environment = _environment(False)
     environment.filters |= {"cell": markdown_text, "fenced": fenced}
     return environment.get_template("report.md").render(
@@ -132,14 +133,16 @@ def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) ->
     )
 
 
-# Signs by which Markdown, or what reads it, makes more of a text; a mention and an address lose
-# theirs.
+# Signs that Markdown gives a meaning. A web address loses its colon or its dot.
 _SIGNS = re.compile(r"[\\`*_\[\]|~#$]|(?<=\w):(?=//)|(?<=www)\.", re.IGNORECASE)
 _LIST = re.compile(r"^(\d*)([-+=.)])")
 
 
 def markdown_text(text: object) -> str:
-    """Escapes all of Markdown: tags, table bars, links, emphasis, mentions, lists, line breaks."""
+    """Escapes text for Markdown.
+
+    It makes no tags, table bars, links, emphasis, mentions, lists or line breaks.
+    """
     flat = " ".join(visible(str(text)).split())
     for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b")):
         flat = flat.replace(sign, safe)
@@ -147,7 +150,7 @@ def markdown_text(text: object) -> str:
 
 
 def fenced(text: str) -> str:
-    """Text as a code block of a list item, behind a fence longer than any in the text."""
+    """Text as a code block of a list item, in a fence longer than any in the text."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return "\n".join(
         f"   {line}".rstrip() for line in (f"{fence}yaml", *visible(text).splitlines(), fence)
@@ -159,15 +162,11 @@ def _text_of(file: Path) -> str:
 
 
 def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
+    """What both the page and the Markdown file open with."""
     baseline = in_order(summary)[0]
     stage = stage_of(baseline)
-    stages = [s for v in summary.variants if (s := stage_of(v)) is not None]
-    sent, failed = sum(s.sent for s in stages), sum(sum(s.failures.values()) for s in stages)
     load = load_text(stage) if stage else "Nothing was measured"
-    counted = (
-        f"{plain(sent, 0)} requests over {len(summary.variants)} variants, {plain(failed, 0)} "
-        "failed"
-    )
+    facts = (f"Baseline {summary.baseline}", load, _requests(summary), _validity_text(summary))
     best = next(
         (
             v
@@ -179,7 +178,7 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
     return {
         "summary": summary,
         "verdicts": verdicts,
-        "facts": f"Baseline {summary.baseline}. {load}. {counted}. {_validity_text(summary)}.",
+        "facts": f"{'. '.join(facts)}.",
         "load": load,
         "merits": [] if best is None else _merits(summary, best),
         "merits_of": ""
@@ -188,8 +187,16 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
     }
 
 
+def _requests(summary: Summary) -> str:
+    """The number of requests in the judged stages, and how many of them failed."""
+    stages = [s for v in summary.variants if (s := stage_of(v)) is not None]
+    sent = plain(sum(s.sent for s in stages), 0)
+    failed = plain(sum(sum(s.failures.values()) for s in stages), 0)
+    return f"{sent} requests over {len(summary.variants)} variants, {failed} failed"
+
+
 def _validity_text(summary: Summary) -> str:
-    """How far the measurement may be believed, and which part of it is to blame."""
+    """The validity of the measurement, and the stages that lower it."""
     level = summary.validity.level
     if level == "VALID":
         return "The measurement is VALID"
@@ -200,58 +207,54 @@ def _validity_text(summary: Summary) -> str:
 
 
 def load_text(stage: StageSummary) -> str:
-    """The load and the size of a stage, in words."""
+    """A stage's offered load, blocks and steady window, in words."""
     offered = (
         f"{stage.offered_rate:g} requests/s offered"
         if stage.offered_rate is not None
         else f"{stage.concurrency} requests at a time"
     )
     blocks = "one block" if stage.blocks == 1 else f"{stage.blocks} blocks"
-    return (
-        f"Stage {stage.stage}: {offered}, {blocks} a variant, {significant(stage.window_s)} s of "
-        "steady load each"
-    )
+    steady = f"{significant(stage.window_s)} s of steady load each"
+    return f"Stage {stage.stage}: {offered}, {blocks} a variant, {steady}"
 
 
 def _merits(summary: Summary, variant: VariantSummary) -> list[dict[str, str]]:
-    """The numbers beside the headline: those that were measured, p50 only without a p95."""
+    """The measured numbers beside the headline; latency p50 only where p95 is unknown."""
     merits: list[dict[str, str]] = []
     for key in keys("headline"):
-        estimate, changed = estimate_of(variant, key)
+        estimate, difference = estimate_of(variant, key)
         if key not in summary.metrics or estimate is None or estimate.value is None:
             continue
         p95 = estimate_of(variant, "latency_p95")[0] if key == "latency_p50" else None
         if p95 is not None and p95.value is not None:
             continue
         metric = summary.metrics[key]
-        effect = effect_of(changed, metric.better)
+        effect = effect_of(difference, metric.better)
         tail = {"better": "better", "worse": "worse", "unclear": "within noise"}.get(effect, "")
         merits.append(
             {
                 "key": key,
                 "label": capital(metric.label),
                 "value": quantity(estimate.value, metric.unit),
-                "difference": f"{difference_text(changed, metric.unit)} {tail}".strip(),
-                "interval": "" if changed is None else _around(changed, metric.unit),
+                "difference": f"{difference_text(difference, metric.unit)} {tail}".strip(),
+                "interval": "" if difference is None else _around(difference, metric.unit),
                 "effect": effect,
             }
         )
     return merits
 
 
-def _around(changed: Difference, unit: str) -> str:
-    """The interval of a difference, in the words of `difference_text`."""
-    difference_, write = (
-        (changed.absolute, points) if unit == "share" else (changed.relative, change)
-    )
-    return (
-        ""
-        if difference_.low is None or difference_.high is None
-        else between(write(difference_.low), write(difference_.high))
-    )
+def _around(difference: Difference, unit: str) -> str:
+    """The interval of a difference, in the unit of `difference_text`."""
+    is_share = unit == "share"
+    estimate, write = (difference.absolute, points) if is_share else (difference.relative, change)
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return between(write(estimate.low), write(estimate.high))
 
 
 def _other_stages(summary: Summary) -> list[str]:
+    """The stages that no verdict judges."""
     judged = {v.judged_stage for v in summary.variants}
     return list(
         dict.fromkeys(s.stage for v in summary.variants for s in v.stages if s.stage not in judged)
@@ -259,19 +262,12 @@ def _other_stages(summary: Summary) -> list[str]:
 
 
 def validity(summary: Summary) -> list[tuple[str, str]]:
-    """What a careful reader should know: where it applies, and the note."""
+    """Reasons for doubt and notes, each with its variant and stage, or "" for the whole run."""
     notes = [("", note) for note in summary.notes]
     for variant in in_order(summary):
-        notes += [
-            (f"{variant.variant}, {stage.stage}", reason)
-            for stage in variant.stages
-            for reason in stage.validity.reasons
-        ]
-        notes += [
-            (f"{variant.variant}, {stage.stage}", note)
-            for stage in variant.stages
-            for note in stage.notes
-        ]
+        stages = [(f"{variant.variant}, {stage.stage}", stage) for stage in variant.stages]
+        notes += [(place, reason) for place, stage in stages for reason in stage.validity.reasons]
+        notes += [(place, note) for place, stage in stages for note in stage.notes]
     return notes
 
 
@@ -282,10 +278,10 @@ def _definitions(summary: Summary) -> tuple[list[Any], list[Any]]:
 
 
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
-    """The sections that this report has."""
+    """The id and title of every section of this report."""
     return [
         (id, title)
-        for id, title, there in (
+        for id, title, present in (
             ("verdict", "Verdict", True),
             ("reasons", "Reasons", True),
             ("comparison", "Comparison", True),
@@ -303,5 +299,5 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
             ("definitions", "Definitions", True),
             ("provenance", "Provenance", True),
         )
-        if there
+        if present
     ]

@@ -1,4 +1,4 @@
-"""Every figure of the page, drawn from the summary, the verdicts and the journals' evidence."""
+"""Every figure of the page, from the summary, the verdicts and the journals' evidence."""
 
 from __future__ import annotations
 
@@ -23,73 +23,75 @@ def figures(
     evidence: dict[str, VariantEvidence],
     slots: dict[str, int],
 ) -> dict[str, Any]:
-    """Every figure of the page by its name in the template, None for one without data."""
+    """The figures and captions by their names in the template; None for a figure without data.
+
+    `slots`: each variant's place, which decides its colour, dash and marker.
+    """
     variants = in_order(summary)
     drawn: dict[str, Any] = {}
     for name, label in (("latency", "Latency"), ("ttft", "Time to first token")):
         samples = [_sample(v, slots[v.variant], evidence[v.variant], name) for v in variants]
-        drawn[f"{name}_rows"] = spread.rows(samples, _limit_on(verdicts, name), label)
-        drawn[f"{name}_curve"] = spread.cumulative(samples, _limit_on(verdicts, name), label)
+        limit = _limit_on(verdicts, name)
+        drawn[f"{name}_rows"] = spread.rows(samples, limit, label)
+        drawn[f"{name}_curve"] = spread.cumulative(samples, limit, label)
     plot, thinning = time.timeline([evidence[v.variant].lane for v in variants])
-    extent = "Every request" if thinning == 1 else f"One request in {thinning}, every failure"
-    drawn["timeline"] = plot
-    drawn["timeline_caption"] = (
-        f"{extent} of every stage at the moment it was due, its height the latency, each lane on a "
-        "scale of its own; "
-        "shaded: the variant's blocks, numbered. Crosses are failures. Drift shows as a slope "
-        "across blocks."
-    )
-    priced = any(
-        (e := estimate_of(v, "cost_per_1000")[0]) and e.value is not None for v in variants
-    )
-    drawn["tradeoff_caption"] = (
-        "Up and to the left is better. The shaded region meets the limits that are drawn; "
-        "whiskers are 95 % intervals. "
-        + (
-            "The size of a marker, and the number beside it, is the cost per 1,000 requests."
-            if priced
-            else "No price is given."
-        )
-    )
     return drawn | {
+        "timeline": plot,
+        "timeline_caption": _timeline_caption(thinning),
         "load_curve": _load_curve(summary, verdicts, variants, slots),
         "tradeoff": _tradeoff(summary, verdicts, variants, slots),
+        "tradeoff_caption": _tradeoff_caption(variants),
         "tokens": _tokens(variants, slots),
         "decomposition": _decomposition(variants, slots),
         "probes": _probes(summary, variants, slots),
     }
 
 
+def _timeline_caption(thinning: int) -> str:
+    dots = "Every request" if thinning == 1 else f"One request in {thinning}, every failure"
+    return (
+        f"{dots} of every stage at the moment it was due, its height the latency, "
+        "each lane on a scale of its own; shaded: the variant's blocks, numbered. "
+        "Crosses are failures. Drift shows as a slope across blocks."
+    )
+
+
+def _tradeoff_caption(variants: list[VariantSummary]) -> str:
+    costs = [estimate_of(variant, "cost_per_1000")[0] for variant in variants]
+    price = (
+        "The size of a marker, and the number beside it, is the cost per 1,000 requests."
+        if any(cost is not None and cost.value is not None for cost in costs)
+        else "No price is given."
+    )
+    return (
+        "Up and to the left is better. The shaded region meets the limits that are drawn; "
+        f"whiskers are 95 % intervals. {price}"
+    )
+
+
 def _limit(verdicts: Verdicts, key: str) -> spread.LimitLine | None:
     """The SLO on exactly this metric."""
-    objective = next(
-        (
-            o
-            for v in verdicts.variants
-            for o in v.objectives
-            if o.metric == key and o.limit is not None
-        ),
-        None,
-    )
-    if objective is None or objective.limit is None:
+    objectives = [o for v in verdicts.variants for o in v.objectives if o.metric == key]
+    limit = next((o.limit for o in objectives if o.limit is not None), None)
+    if limit is None:
         return None
-    name = key.rpartition("_")[2]
+    statistic = key.rpartition("_")[2]
     return spread.LimitLine(
-        objective.limit,
-        float(name[1:]) if name.startswith("p") else None,
-        f"SLO {name} ≤ {limit_text(objective.limit, partial(written, 'ms'))}",
+        limit,
+        float(statistic[1:]) if statistic.startswith("p") else None,
+        f"SLO {statistic} ≤ {limit_text(limit, partial(written, 'ms'))}",
     )
 
 
 def _limit_on(verdicts: Verdicts, time_name: str) -> spread.LimitLine | None:
     """The SLO on a time, that on p95 before any other."""
-    metrics = [
+    metrics = {
         o.metric
         for v in verdicts.variants
         for o in v.objectives
         if o.metric.startswith(f"{time_name}_")
-    ]
-    keys = sorted(set(metrics), key=lambda key: (not key.endswith("_p95"), key))
+    }
+    keys = sorted(metrics, key=lambda key: (not key.endswith("_p95"), key))
     return _limit(verdicts, keys[0]) if keys else None
 
 
@@ -108,22 +110,18 @@ def _sample(
 
 
 def _latency_key(summary: Summary, verdicts: Verdicts) -> str | None:
-    """The latency of the trade-off: the one that an SLO names, else p95, else p50."""
-    metrics = [
+    """The latency of the trade-off figure: the first known of an SLO's, p95 and p50."""
+    judged = [
         o.metric
         for v in verdicts.variants
         for o in v.objectives
         if o.metric.startswith(("latency_", "service_latency_"))
     ]
-    known = [*metrics, "latency_p95", "latency_p50"]
-    return next(
-        (
-            k
-            for k in known
-            if any((e := estimate_of(v, k)[0]) and e.value is not None for v in summary.variants)
-        ),
-        None,
-    )
+    for key in (*judged, "latency_p95", "latency_p50"):
+        estimates = [estimate_of(variant, key)[0] for variant in summary.variants]
+        if any(estimate is not None and estimate.value is not None for estimate in estimates):
+            return key
+    return None
 
 
 def _tradeoff(
@@ -157,7 +155,7 @@ def _tradeoff(
 def _load_curve(
     summary: Summary, verdicts: Verdicts, variants: list[VariantSummary], slots: dict[str, int]
 ) -> Markup | None:
-    """Only where more than one rate was offered."""
+    """Latency by offered rate; None where fewer than two rates were offered."""
     key = _latency_key(summary, verdicts)
     rates = {s.offered_rate for v in variants for s in v.stages if s.offered_rate is not None}
     if key is None or len(rates) < 2:
@@ -183,30 +181,28 @@ def _load_curve(
 def _tokens(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
     rows: list[bars.TokenRow] = []
     for variant in variants:
-        total, changed = estimate_of(variant, "total_tokens_mean")
-        given, written = (
-            estimate_of(variant, f"{side}_tokens_mean")[0] or _NONE for side in ("input", "output")
-        )
+        total, difference = estimate_of(variant, "total_tokens_mean")
+        change = difference if rows else None
         rows.append(
             bars.TokenRow(
                 variant.variant,
                 slots[variant.variant],
-                given,
-                written,
+                estimate_of(variant, "input_tokens_mean")[0] or _NONE,
+                estimate_of(variant, "output_tokens_mean")[0] or _NONE,
                 total or _NONE,
-                changed if rows else None,
+                change,
             )
         )
-    return bars.tokens(rows) if any(r.output.value is not None for r in rows) else None
+    return bars.tokens(rows) if any(row.output.value is not None for row in rows) else None
 
 
 def _decomposition(variants: list[VariantSummary], slots: dict[str, int]) -> Markup | None:
-    parts = [
-        (v.variant, slots[v.variant], s.decomposition)
-        for v in variants
-        if (s := stage_of(v)) is not None and s.decomposition
+    rows = [
+        (variant.variant, slots[variant.variant], stage.decomposition)
+        for variant in variants
+        if (stage := stage_of(variant)) is not None and stage.decomposition
     ]
-    return bars.decomposition(parts) if parts else None
+    return bars.decomposition(rows) if rows else None
 
 
 def _probes(
@@ -214,7 +210,7 @@ def _probes(
 ) -> list[tuple[str, Markup]]:
     drawn = []
     for name in dict.fromkeys(name for v in variants for name in v.probes):
-        scored = [
+        rows = [
             bars.ScoreRow(
                 v.variant,
                 slots[v.variant],
@@ -223,13 +219,13 @@ def _probes(
             )
             for v in variants
         ]
-        baseline = next((row.score.value for row in scored if row.name == summary.baseline), None)
-        drawn.append((name, bars.scores(name, scored, baseline)))
+        baseline = next((row.score.value for row in rows if row.name == summary.baseline), None)
+        drawn.append((name, bars.scores(name, rows, baseline)))
     return drawn
 
 
 def legend(slots: dict[str, int]) -> Markup:
-    """Colour, dash and shape of every variant, for all figures."""
+    """The colour, dash and marker of every variant, for all figures."""
     items = []
     for name, slot in slots.items():
         drawing = Drawing(38, 14)

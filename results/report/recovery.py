@@ -1,4 +1,7 @@
-"""What quantizing lost, from `checkpoints/VARIANT/recovery.json`: table, warnings, layer errors."""
+"""What quantizing lost: a table, warnings, and the error by layer.
+
+The numbers come from the run's `checkpoints/VARIANT/recovery.json`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class RecoveryRow:
-    """A quantized variant's cells, one for each of `COLUMNS`."""
+    """One checkpoint's cells, in the order of `COLUMNS`."""
 
     variant: str
     cells: tuple[str, ...]
@@ -38,7 +41,7 @@ class RecoveryRow:
 
 @dataclass(frozen=True)
 class RecoverySection:
-    """The section of the page. `warnings` are pairs of variant and text."""
+    """The table, the warnings by variant, and the error by layer."""
 
     columns: tuple[str, ...]
     rows: list[RecoveryRow]
@@ -47,30 +50,31 @@ class RecoverySection:
 
 
 def section(run: Path, summary: Summary, slots: dict[str, int]) -> RecoverySection | None:
-    """The section, None if no checkpoint of the run has a report.
+    """The section of a run, None where no checkpoint has a recovery report.
 
     A report that can't be read is among the warnings.
     """
-    files = {
+    contents = {
         v.variant: read_json(run, f"checkpoints/{v.variant}/{FILE}", Recovery)
         for v in in_order(summary)
     }
-    reports = {name: each for name, each in files.items() if isinstance(each, Recovery)}
-    warnings = [(name, str(each)) for name, each in files.items() if isinstance(each, Damage)]
+    reports = {name: each for name, each in contents.items() if isinstance(each, Recovery)}
+    warnings = [(name, str(each)) for name, each in contents.items() if isinstance(each, Damage)]
     if not reports and not warnings:
         return None
     unquantized = _unquantized(run)
-    by_name = {v.variant: v for v in summary.variants}
-    rows, errors = [], []
+    variants = {v.variant: v for v in summary.variants}
+    rows = []
     for name, report in reports.items():
-        kept = _under_load(by_name[name], by_name.get(unquantized.get(name) or ""))
-        rows.append(RecoveryRow(name, _cells(report, kept)))
-        warnings += [(name, text) for text in _warnings(report, kept)]
-        errors.append(LayerError(name, slots[name], report.layer_error))
+        under_load = _under_load(variants[name], variants.get(unquantized.get(name) or ""))
+        rows.append(RecoveryRow(name, _cells(report, under_load)))
+        warnings += [(name, text) for text in _warnings(report, under_load)]
+    errors = [LayerError(name, slots[name], each.layer_error) for name, each in reports.items()]
     return RecoverySection(COLUMNS, rows, warnings, error_by_layer(errors) if errors else None)
 
 
 def _unquantized(run: Path) -> dict[str, str | None]:
+    """By variant, the one that differs from it only in not being quantized."""
     records = read_json(run, "variants.json", list[VariantRecord])
     return (
         {record.name: record.unquantized for record in records} if isinstance(records, list) else {}
@@ -78,7 +82,7 @@ def _unquantized(run: Path) -> dict[str, str | None]:
 
 
 def _under_load(variant: VariantSummary, unquantized: VariantSummary | None) -> float | None:
-    """The score over that of the unquantized variant; None if that was not measured."""
+    """The variant's score over the unquantized one's; None where either was not measured."""
     scores = [estimate_of(v, "quality")[0] if v else None for v in (variant, unquantized)]
     values = [score.value if score else None for score in scores]
     return values[0] / values[1] if values[0] is not None and values[1] else None

@@ -1,4 +1,4 @@
-"""The comparison of two runs in words: Markdown for a pull request, JUnit XML for a CI."""
+"""The comparison of two runs: Markdown for a pull request, JUnit XML for a CI."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from results.report.junit import clean, count
 from results.report.page import markdown_text
 from results.summary import RunChange, RunComparison
 
-Section = tuple[str, Sequence[str]]
+TitledLines = tuple[str, Sequence[str]]
 
 
-def sections(comparison: RunComparison) -> list[Section]:
-    """What stands beside the numbers, by title; the terminal and the Markdown show the same."""
-    sections_: list[Section] = [
+def sections(comparison: RunComparison) -> list[TitledLines]:
+    """The lines beside the numbers, by title; the terminal and the Markdown show the same."""
+    titled: list[TitledLines] = [
         ("Asked differently", comparison.asked),
         ("Validity", comparison.validity),
         ("Missing", comparison.missing),
@@ -24,35 +24,35 @@ def sections(comparison: RunComparison) -> list[Section]:
         ("Environment", comparison.environment),
         ("Notes", comparison.notes),
     ]
-    return [(title, lines) for title, lines in sections_ if lines]
+    return [(title, lines) for title, lines in titled if lines]
 
 
 def news(comparison: RunComparison) -> list[RunChange]:
-    """What a reader must see first: what is worse, what is not settled, what is better."""
+    """The changes that a reader must see first: worse, then unsettled, then better ones."""
     order = ("worse", "unsettled", "better")
     return sorted(
         (c for c in comparison.changes if c.outcome in order), key=lambda c: order.index(c.outcome)
     )
 
 
-def cells(row: RunChange) -> tuple[str, str, str, str]:
-    """Before, after, the change, and what the data allow it to be."""
-    before, after = (quantity(side.value, row.unit) for side in (row.before, row.after))
-    absolute, relative = row.difference.absolute.value, row.difference.relative.value
-    write = points if row.unit == "share" else change
-    value = absolute if row.unit == "share" else relative
+def cells(metric: RunChange) -> tuple[str, str, str, str]:
+    """A metric before and after, its change, and the changes that the data allow."""
+    before, after = (quantity(side.value, metric.unit) for side in (metric.before, metric.after))
+    is_share = metric.unit == "share"
+    write = points if is_share else change
+    value = (metric.difference.absolute if is_share else metric.difference.relative).value
     size = ABSENT if value is None else write(value)
-    bounds = row.bounds
-    return (
-        before,
-        after,
-        size,
-        ABSENT if bounds is None else between(write(bounds.low), write(bounds.high)),
-    )
+    bounds = metric.bounds
+    allowed = ABSENT if bounds is None else between(write(bounds.low), write(bounds.high))
+    return before, after, size, allowed
 
 
 def markdown(comparison: RunComparison) -> str:
-    """The conclusion; what is worse, unsettled or better; every number; what else differs."""
+    """The comparison as Markdown.
+
+    The conclusion comes first, then what is worse, unsettled or better. Every number and what else
+    differs follow.
+    """
     lines = [
         f"## {markdown_text(comparison.before)} -> {markdown_text(comparison.after)}",
         "",
@@ -75,23 +75,24 @@ def markdown(comparison: RunComparison) -> str:
 
 
 def junit(comparison: RunComparison) -> str:
-    """A case a number, and one for the conclusion: worse is a failure, unknown an error."""
+    """The comparison as JUnit XML: one case per number, and one for the conclusion.
+
+    Worse is a failure; whatever is not known is an error.
+    """
     suite = Tree.Element("testsuite", name=clean(f"{comparison.before} -> {comparison.after}"))
-    for row in comparison.changes:
-        case = Tree.SubElement(
-            suite, "testcase", classname=clean(place(row)), name=clean(row.label)
-        )
-        if row.outcome == "worse":
-            Tree.SubElement(case, "failure", message=clean(row.sentence), type="worse")
-        elif row.outcome in ("unsettled", "not compared"):
-            Tree.SubElement(case, "error", message=clean(row.sentence), type=row.outcome)
+    for metric in comparison.changes:
+        name, message = clean(metric.label), clean(metric.sentence)
+        case = Tree.SubElement(suite, "testcase", classname=clean(place(metric)), name=name)
+        if metric.outcome == "worse":
+            Tree.SubElement(case, "failure", message=message, type="worse")
+        elif metric.outcome in ("unsettled", "not compared"):
+            Tree.SubElement(case, "error", message=message, type=metric.outcome)
     case = Tree.SubElement(suite, "testcase", classname="comparison", name="conclusion")
     if comparison.conclusion != "nothing worse":
         tag = "failure" if comparison.conclusion == "worse" else "error"
-        element = Tree.SubElement(
-            case, tag, message=clean(comparison.headline), type=comparison.conclusion
-        )
-        element.text = clean("\n".join(line for _, lines in sections(comparison) for line in lines))
+        message = clean(comparison.headline)
+        problem = Tree.SubElement(case, tag, message=message, type=comparison.conclusion)
+        problem.text = clean("\n".join(line for _, lines in sections(comparison) for line in lines))
     count(suite, [suite])
     Tree.indent(suite)
     return (
@@ -99,6 +100,6 @@ def junit(comparison: RunComparison) -> str:
     )
 
 
-def _row(row: RunChange) -> str:
-    name = markdown_text(f"{place(row)}: {row.label}")
-    return f"| {name} | {' | '.join(cells(row))} | {row.outcome} |"
+def _row(metric: RunChange) -> str:
+    name = markdown_text(f"{place(metric)}: {metric.label}")
+    return f"| {name} | {' | '.join(cells(metric))} | {metric.outcome} |"

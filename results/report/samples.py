@@ -1,4 +1,4 @@
-"""A few real answers side by side, chosen by rule and not by hand."""
+"""A few real answers side by side, which a rule chooses."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from foundation.run.records import Prompt
 
-EXCERPT = 420  # characters of a question or an answer that are shown
+EXCERPT = 420  # characters of a question or an answer
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What some variants answered alike, case and spaces aside.
+    """An answer that `variants` share, case and spaces aside.
 
-    `text` None: no answer. `matches`: it is the reference.
+    `text` is None where they have no answer. `matches`: the answer is the reference.
     """
 
     variants: list[str]
@@ -24,7 +24,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnswerSample:
-    """A prompt with the answers of the variants."""
+    """One prompt, its reference, and the variants' different answers."""
 
     prompt: str
     question: str
@@ -35,24 +35,28 @@ class AnswerSample:
 def choose(
     prompts: Mapping[str, Prompt], answers: Mapping[str, Mapping[str, str]], count: int = 5
 ) -> list[AnswerSample]:
-    """Up to `count` prompts, those with the most different answers among variants first."""
-    candidates = [
-        p
-        for p in prompts.values()
-        if p.set == "eval" and any(p.id in replies for replies in answers.values())
+    """Up to `count` prompts, those with the most different answers among variants first.
+
+    Prompts that every variant answered come before the others. Equal ones keep the order of the
+    prompts file. `answers` is by variant, then by prompt id.
+    """
+    answered = [
+        prompt
+        for prompt in prompts.values()
+        if prompt.set == "eval" and any(prompt.id in texts for texts in answers.values())
     ]
     ranked = sorted(
-        candidates,
-        key=lambda p: (
-            sum(p.id not in replies for replies in answers.values()),
-            -_different(p, answers),
+        answered,
+        key=lambda prompt: (
+            sum(prompt.id not in texts for texts in answers.values()),
+            -_different(prompt, answers),
         ),
     )
     return [_sample(prompt, answers) for prompt in ranked[:count]]
 
 
 def _different(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> int:
-    return len({_plain(replies[prompt.id]) for replies in answers.values() if prompt.id in replies})
+    return len({_plain(texts[prompt.id]) for texts in answers.values() if prompt.id in texts})
 
 
 def _plain(text: str) -> str:
@@ -60,30 +64,32 @@ def _plain(text: str) -> str:
 
 
 def _sample(prompt: Prompt, answers: Mapping[str, Mapping[str, str]]) -> AnswerSample:
-    alike: dict[str | None, list[str]] = {}
-    for variant, given in answers.items():
-        alike.setdefault(_plain(given[prompt.id]) if prompt.id in given else None, []).append(
-            variant
-        )
+    variants_by_text: dict[str | None, list[str]] = {}
+    for variant, texts in answers.items():
+        text = _plain(texts[prompt.id]) if prompt.id in texts else None
+        variants_by_text.setdefault(text, []).append(variant)
     reference = None if prompt.reference is None else _plain(prompt.reference)
-    shown = [
+    different = [
         Answer(
             variants,
             None if text is None else excerpt(answers[variants[0]][prompt.id]),
             text is not None and text == reference,
         )
-        for text, variants in alike.items()
+        for text, variants in variants_by_text.items()
     ]
-    return AnswerSample(prompt.id, excerpt(_question(prompt)), prompt.reference, shown)
+    return AnswerSample(prompt.id, excerpt(_question(prompt)), prompt.reference, different)
 
 
 def _question(prompt: Prompt) -> str:
-    """The last user message in the shortest style: styles differ in instructions only."""
+    """The last user message of the prompt style with the shortest one.
+
+    The styles differ in their instructions, not in the question.
+    """
     wordings = [m["content"] for messages in prompt.messages.values() for m in messages[-1:]]
     return min(wordings, key=len, default="")
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a long text."""
+    """The text, or its first `EXCERPT` characters."""
     text = text.strip()
     return text if len(text) <= EXCERPT else text[:EXCERPT].rstrip() + " …"

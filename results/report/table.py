@@ -1,6 +1,6 @@
-"""The comparison as rows of text: one for the page, the Markdown file and the terminal alike.
+"""The comparison as rows of text, the same for the page, the Markdown file and the terminal.
 
-A row is a metric in one unit, a column a variant, so that the eye runs along a row to compare; the
+A row is a metric in one unit, a column a variant, so that the eye compares along a row. The
 baseline comes first.
 """
 
@@ -29,6 +29,7 @@ from results.metrics import RECORDS, keys
 from results.summary import (
     Difference,
     Estimate,
+    Metric,
     Objective,
     Outcome,
     StageSummary,
@@ -40,16 +41,17 @@ from results.summary import (
 Effect = Literal["baseline", "better", "worse", "unclear", ""]
 
 SHOWN = keys("table")
-"""A metric that no variant of a run has is left out."""
+"""The metrics of the table; it leaves out those that no variant of the run has."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant's value as text: in the row's unit, with interval and difference to the baseline.
+    """One variant's value as text in the row's unit, with its 95 % interval.
 
-    `effect` says whether the difference is shown to be better or worse, or unclear (its interval
-    includes zero). `outcome` is that of the objective on this metric, where there is one. `note`
-    numbers the reason for a missing value.
+    `difference`: to the baseline.
+    `effect`: whether the difference is better or worse, or unclear (its interval includes zero).
+    `outcome`: the outcome of the objective on this metric; None without an objective.
+    `note`: the number of the note that gives the reason for a missing value.
     """
 
     value: str
@@ -61,15 +63,18 @@ class Cell:
 
     @property
     def short(self) -> str:
-        """Value and difference in one line: "≈" within noise, "!" if the limit is not met."""
+        """Value and difference in one line.
+
+        "≈" marks a difference within noise, "!" a value that misses its limit.
+        """
         sign = "≈ " if self.effect == "unclear" else ""
-        changed = f" ({sign}{self.difference})" if self.difference else ""
-        return f"{self.value}{' !' if self.outcome == 'fails' else ''}{changed}"
+        difference = f" ({sign}{self.difference})" if self.difference else ""
+        return f"{self.value}{' !' if self.outcome == 'fails' else ''}{difference}"
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A metric: `title` is its label with its unit, `limit` that of its objective if it has one."""
+    """A metric; `limit` is the limit of the objective on it, empty without an objective."""
 
     key: str
     label: str
@@ -85,7 +90,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's title and the side that its texts are aligned to."""
+    """A column's title and alignment."""
 
     title: str
     align: Literal["left", "right"]
@@ -93,9 +98,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`columns`: the metric, a column a variant, and the limit where one is set.
+    """The rows under their columns: the metric, one per variant, and the limit if any is set.
 
-    `notes[i]` is what cells number i + 1.
+    A cell's `note` n refers to `notes[n - 1]`.
     """
 
     columns: list[Column]
@@ -104,16 +109,16 @@ class Table:
 
     @property
     def variants(self) -> list[str]:
-        """The names of the variants, in the order of the columns."""
+        """The names of the variants, in the order of their columns."""
         return [column.title for column in self.columns[1:] if column.title != LIMIT]
 
     @property
     def has_limits(self) -> bool:
-        """Whether the last column holds the limits."""
+        """Whether the last column holds limits."""
         return self.columns[-1].title == LIMIT
 
     def texts(self) -> list[list[str]]:
-        """One line a row, a text a column: what a terminal or a Markdown table prints."""
+        """One line per row, one text per column, for a terminal or a Markdown table."""
         return [
             [
                 row.title,
@@ -124,11 +129,23 @@ class Table:
         ]
 
 
-_Numbers = tuple[Estimate | None, Difference | None]
+@dataclass(frozen=True)
+class _VariantValue:
+    """One variant's estimate of a metric, its difference to the baseline, and the objective."""
+
+    is_baseline: bool
+    estimate: Estimate | None
+    difference: Difference | None
+    objective: Objective | None
+
+    @property
+    def number(self) -> float | None:
+        return None if self.estimate is None else self.estimate.value
+
+
 LIMIT = "limit"
 MOST_DECIMALS = 10
-# More output tokens a second may be speed, or only longer answers: no direction is better in
-# itself.
+# More output tokens a second may mean speed or only longer answers, so no direction is better.
 _NEITHER = frozenset({"output_tokens_per_s"})
 
 
@@ -138,7 +155,7 @@ def in_order(summary: Summary) -> list[VariantSummary]:
 
 
 def stage_of(variant: VariantSummary, stage: str | None = None) -> StageSummary | None:
-    """A variant's numbers under one load; under the judged one where none is named."""
+    """A variant's numbers at a stage, by default the judged one; None if it lacks the stage."""
     if stage is None:
         return variant.at_judged_stage
     return next((s for s in variant.stages if s.stage == stage), None)
@@ -147,7 +164,10 @@ def stage_of(variant: VariantSummary, stage: str | None = None) -> StageSummary 
 def estimate_of(
     variant: VariantSummary, key: str, stage: str | None = None
 ) -> tuple[Estimate | None, Difference | None]:
-    """A metric and its difference to the baseline: the stage's, or else the variant's."""
+    """A metric and its difference to the baseline, each None if unknown.
+
+    A metric of stages is the one at `stage`, by default the judged stage. Others are the variant's.
+    """
     at = stage_of(variant, stage)
     if at is not None and key in at.metrics:
         return at.metrics[key], at.differences.get(key)
@@ -162,32 +182,37 @@ def rows(
     stage: str | None = None,
     shown: Sequence[str] = SHOWN,
 ) -> Table:
-    """The table of one stage, the judged one by default; with `verdicts`, limits and outcomes too.
+    """The table of one stage, by default the judged one.
 
-    What an objective asks for is a row, measured or not; of `shown`, what a variant has is one, and
-    what none has is a note.
+    With `verdicts`, the judged stage's table has limits and their outcomes. A metric with an
+    objective is a row, measured or not. Of `shown`, a metric that some variant has is a row; one
+    that none has is a note.
     """
     variants = in_order(summary)
     objectives = {} if verdicts is None or stage is not None else _objectives(verdicts)
+    judged = {metric for _, metric in objectives}
     notes: list[str] = []
     left_out: dict[str, list[str]] = {}
     table = []
-    named = {metric for _, metric in objectives}
-    for key in (k for k in RECORDS if k in summary.metrics and (k in shown or k in named)):
-        numbers = [estimate_of(variant, key, stage) for variant in variants]
-        row_objectives = [objectives.get((variant.variant, key)) for variant in variants]
-        if any(row_objectives) or any(
-            estimate is not None and estimate.value is not None for estimate, _ in numbers
-        ):
-            table.append(_row(summary, variants, key, numbers, row_objectives, notes))
+    for key in (k for k in RECORDS if k in summary.metrics and (k in shown or k in judged)):
+        values = [
+            _VariantValue(
+                variant.variant == summary.baseline,
+                *estimate_of(variant, key, stage),
+                objectives.get((variant.variant, key)),
+            )
+            for variant in variants
+        ]
+        if any(value.objective is not None or value.number is not None for value in values):
+            table.append(_row(key, summary.metrics[key], values, notes))
             continue
-        for reason in dict.fromkeys(e.reason for e, _ in numbers if e is not None and e.reason):
+        reasons = (value.estimate.reason for value in values if value.estimate is not None)
+        for reason in dict.fromkeys(reason for reason in reasons if reason):
             left_out.setdefault(reason, []).append(capital(summary.metrics[key].label))
     notes += [f"Left out: {', '.join(labels)}: {reason}" for reason, labels in left_out.items()]
     limits = [Column(LIMIT, "right")] if any(row.limit for row in table) else []
-    return Table(
-        [Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits], table, notes
-    )
+    columns = [Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits]
+    return Table(columns, table, notes)
 
 
 def _objectives(verdicts: Verdicts) -> dict[tuple[str, str], Objective]:
@@ -195,119 +220,80 @@ def _objectives(verdicts: Verdicts) -> dict[tuple[str, str], Objective]:
     return {(v.variant, o.metric): o for v in verdicts.variants for o in v.objectives}
 
 
-def _row(
-    summary: Summary,
-    variants: Sequence[VariantSummary],
-    key: str,
-    numbers: Sequence[_Numbers],
-    objectives: Sequence[Objective | None],
-    notes: list[str],
-) -> MetricRow:
-    metric = summary.metrics[key]
-    limit = _limit(numbers, objectives)
-    unit = _apart(
-        scale((e.value for e, _ in numbers if e is not None), metric.unit),
-        numbers,
-        objectives,
-        limit,
-    )
+def _row(key: str, metric: Metric, values: Sequence[_VariantValue], notes: list[str]) -> MetricRow:
+    """The row of a metric; adds the reasons for missing values to `notes`."""
+    limit = _limit(values)
+    unit = _apart(scale((value.number for value in values), metric.unit), values, limit)
     better = "" if key in _NEITHER else metric.better
-    how = _Written(unit, metric.unit, better)
-    cells = [
-        _cell(
-            (estimate, changed),
-            how,
-            variant.variant == summary.baseline,
-            objective,
-            notes,
-        )
-        for variant, (estimate, changed), objective in zip(
-            variants, numbers, objectives, strict=True
-        )
-    ]
-    unit_text = "" if unit.unit in metric.label.split() else unit.unit
-    return MetricRow(key, capital(metric.label), unit_text, _limit_cell(limit, objectives), cells)
+    cells = [_cell(value, unit, metric.unit, better, notes) for value in values]
+    title_unit = "" if unit.unit in metric.label.split() else unit.unit
+    return MetricRow(key, capital(metric.label), title_unit, _limit_cell(limit, values), cells)
 
 
-def _limit(numbers: Sequence[_Numbers], objectives: Sequence[Objective | None]) -> str:
-    """The limit in its unit, or nothing; not rounded past any of the values."""
-    objective = next((o for o in objectives if o is not None and o.limit is not None), None)
-    if objective is None or objective.limit is None:
+def _limited(values: Sequence[_VariantValue]) -> tuple[Objective, float] | None:
+    """The first objective with a limit, and the limit."""
+    for objective in (value.objective for value in values):
+        if objective is not None and objective.limit is not None:
+            return objective, objective.limit
+    return None
+
+
+def _limit(values: Sequence[_VariantValue]) -> str:
+    """The limit in its unit, empty without one; rounding moves it past none of the values."""
+    limited = _limited(values)
+    if limited is None:
         return ""
-    values = [
-        estimate.value
-        for estimate, _ in numbers
-        if estimate is not None and estimate.value is not None
-    ]
-    return beside(values, objective.limit, partial(written, objective.unit))[1]
+    objective, limit = limited
+    numbers = [value.number for value in values if value.number is not None]
+    return beside(numbers, limit, partial(written, objective.unit))[1]
 
 
-def _limit_cell(limit: str, objectives: Sequence[Objective | None]) -> str:
+def _limit_cell(limit: str, values: Sequence[_VariantValue]) -> str:
     """The limit with its sign, and as it was written where it is relative to the baseline."""
-    objective = next((o for o in objectives if o is not None and o.limit is not None), None)
-    if objective is None or not limit:
+    limited = _limited(values)
+    if limited is None:
         return ""
-    text = objective.limit_text.strip()
+    objective, text = limited[0], limited[0].limit_text.strip()
     return f"{sign(objective)} {limit}{f' ({text})' if is_relative(text) else ''}"
 
 
-@dataclass(frozen=True)
-class _Written:
-    """How a row's values are written: their scale, the metric's unit, and which way is better."""
-
-    scale: Scale
-    unit: str
-    better: str
-
-
-def _cell(
-    numbers: _Numbers,
-    written: _Written,
-    is_baseline: bool,
-    objective: Objective | None,
-    notes: list[str],
-) -> Cell:
-    (estimate, changed), unit = numbers, written.scale
-    outcome = objective.outcome if objective else None
+def _cell(value: _VariantValue, unit: Scale, name: str, better: str, notes: list[str]) -> Cell:
+    """The cell of a value in `unit`; `name` is the metric's own unit."""
+    estimate = value.estimate
+    outcome = value.objective.outcome if value.objective else None
     if estimate is None or estimate.value is None:
-        return Cell(
-            ABSENT, outcome=outcome, note=_note(estimate.reason if estimate else None, notes)
-        )
+        note = _note(estimate.reason if estimate else None, notes)
+        return Cell(ABSENT, outcome=outcome, note=note)
     low, high = unit(estimate.low), unit(estimate.high)
     between = "" if low == high or ABSENT in (low, high) else f"{low} to {high}"
-    if is_baseline:
+    if value.is_baseline:
         return Cell(unit(estimate.value), between, effect="baseline", outcome=outcome)
-    text = difference_text(changed, written.unit)
-    is_some = any(digit in text for digit in "123456789")  # "0.0 % better" says nothing
-    effect = effect_of(changed, written.better) if is_some else ""
+    text = difference_text(value.difference, name)
+    # "0.0 % better" says nothing.
+    is_visible = any(digit in text for digit in "123456789")
+    effect = effect_of(value.difference, better) if is_visible else ""
     return Cell(unit(estimate.value), between, text, effect, outcome)
 
 
-def _apart(
-    unit: Scale, numbers: Sequence[_Numbers], objectives: Sequence[Objective | None], limit: str
-) -> Scale:
-    """The scale with enough decimals to show every value on its own side of the written limit."""
+def _apart(unit: Scale, values: Sequence[_VariantValue], limit: str) -> Scale:
+    """`unit` with the decimals that show every value on its own side of the written limit."""
     pairs = [
-        (estimate.value, objective.limit)
-        for (estimate, _), objective in zip(numbers, objectives, strict=True)
-        if estimate is not None
-        and estimate.value is not None
-        and objective is not None
-        and objective.limit is not None
+        (value.number, value.objective.limit)
+        for value in values
+        if value.number is not None
+        and value.objective is not None
+        and value.objective.limit is not None
     ]
-    scales = (replace(unit, decimals=unit.decimals + more) for more in range(MOST_DECIMALS))
     written_limit = read(limit) if pairs else 0.0
-    return next(
-        (
-            each
-            for each in scales
-            if all(side(each.read(v), written_limit) == side(v, exact) for v, exact in pairs)
-        ),
-        unit,
-    )
+    for more in range(MOST_DECIMALS):
+        finer = replace(unit, decimals=unit.decimals + more)
+        if all(side(finer.read(v), written_limit) == side(v, exact) for v, exact in pairs):
+            return finer
+    return unit
 
 
 def _note(reason: str | None, notes: list[str]) -> int | None:
+    """The number of the note with this reason, which is added where it is new."""
     if not reason:
         return None
     if reason not in notes:
@@ -316,7 +302,10 @@ def _note(reason: str | None, notes: list[str]) -> int | None:
 
 
 def difference_text(changed: Difference | None, unit: str) -> str:
-    """Points for shares, per cent for the rest; the plain difference if the baseline has 0."""
+    """The difference in points for a share, in per cent for anything else.
+
+    Without a relative difference (a baseline of zero) it is the absolute one.
+    """
     if changed is None:
         return ""
     if unit != "share" and changed.relative.value is not None:
@@ -327,8 +316,7 @@ def difference_text(changed: Difference | None, unit: str) -> str:
 def effect_of(changed: Difference | None, better: str) -> Effect:
     """Better or worse only where the interval of the difference leaves out zero.
 
-    Without an interval (a size) the sign decides. `better` is "lower", "higher", or "" where
-    neither is.
+    Without an interval (a size) the sign decides. `better` is "lower", "higher", or "" if neither.
     """
     if changed is None or changed.absolute.value is None:
         return ""
