@@ -27,11 +27,10 @@ def block_mean_bounds(
 ) -> Bounds:
     """Bounds of the mean of all values: the widest of three. Unbounded from one block.
 
-    First, Student's t over the blocks' means. Second, `lognormal_mean_bounds` over them: t alone
-    lets a variant at its limit through in up to 15 % of runs where the blocks' means are skewed.
-    Third, over the values themselves, which show a skew that a few blocks hide,
-    `extrapolated_mean_bounds`; not where values of one block are known to hang together (not
-    `independent`).
+    The first is Student's t over the blocks' means. The second is `lognormal_mean_bounds` over
+    them: where they are skewed, t alone lets a variant at its limit through in up to 15 % of runs.
+    The third is `extrapolated_mean_bounds` over the values, which show a skew that a few blocks
+    hide. It is left out unless the values of a block are `independent`.
     """
     if len(blocks) < 2:
         return UNBOUNDED
@@ -49,10 +48,10 @@ def block_mean_bounds(
 def lognormal_mean_bounds(values: Floats, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the mean of k lognormal values; the mean itself unless all are positive.
 
-    Generalised inference: the logarithms' variance is (k - 1) s^2 over a chi-squared, their mean
-    normal around its estimate, and the mean is exp(mean + variance / 2) (K. Krishnamoorthy, T.
-    Mathew, "Inferences on the means of lognormal distributions using generalized p-values and
-    generalized confidence intervals", J. Stat. Plan. Inference 115, 2003).
+    The mean of a lognormal is exp(mean + variance / 2) of the logarithms. By generalised inference
+    their variance is (k - 1) s^2 over a chi-squared, their mean normal around its estimate (K.
+    Krishnamoorthy, T. Mathew, "Inferences on the means of lognormal distributions using generalized
+    p-values and generalized confidence intervals", J. Stat. Plan. Inference 115, 2003).
     """
     k, mean = len(values), float(np.mean(values))
     if len(values) < 2 or values.min() <= 0:

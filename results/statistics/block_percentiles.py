@@ -31,15 +31,17 @@ def percentile_bounds(
 ) -> Bounds:
     """Bounds of the q-th percentile of all requests: the widest of three.
 
-    A failed request is infinite. First, order statistics over as many requests as the pooled ones
-    are worth: their number over the design effect, which is how much more the blocks' shares above
-    the percentile spread than independent requests would make them (E. L. Korn and B. I. Graubard,
-    "Confidence intervals for proportions with small expected number of positive counts estimated
-    from survey data", Surv. Methodol. 24, 1998). Then t over the blocks' log-percentiles. Then
-    `mixture_bounds`, without which blocks that differ much let a variant at its limit through in 10
-    to 25 % of runs; it is but a model of blocks, so its tails are halved. Of one block only the
-    first, over consecutive parts of it, which tell how its requests hang together; with halved
-    tails, since no part tells how another block would differ.
+    A failed request is infinite.
+
+    The first bound is from order statistics, with the number of requests divided by the design
+    effect (E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected
+    number of positive counts estimated from survey data", Surv. Methodol. 24, 1998). The second is
+    t over the blocks' log-percentiles. The third is `mixture_bounds`: without it, a variant at its
+    limit passes in 10 to 25 % of runs where blocks differ much. It rests on a model of blocks, so
+    its tails are halved.
+
+    One block has only the first bound. Consecutive parts of it show how its requests depend on one
+    another. No part shows how another block would differ, so the tails are halved.
     """
     pooled = np.sort(np.concatenate(blocks))
     if len(blocks) < 2:
@@ -67,13 +69,12 @@ def _ranked(
 def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the q-th percentile of positive values in k blocks of lognormal levels.
 
-    A block's level is its own q-th percentile; levels are normal, and around its level a block's
-    requests lie as those of the slower half of the blocks do, for they make the tail. What is not
-    known of the levels' mean and spread is generalised inference: (k - 1) s^2 / sigma^2 is
-    chi-squared, the mean normal (K. Krishnamoorthy, T. Mathew, "One-sided tolerance limits in
-    balanced and unbalanced one-way random models based on generalized confidence intervals",
-    Technometrics 46, 2004). With nothing around the levels it is the classic normal tolerance
-    limit.
+    A block's level is the logarithm of its own q-th percentile; levels are normal. Around its level
+    a block's requests are distributed as in the slower half of the blocks, which make the tail. By
+    generalised inference (k - 1) s^2 / sigma^2 of the levels is chi-squared, their mean normal (K.
+    Krishnamoorthy, T. Mathew, "One-sided tolerance limits in balanced and unbalanced one-way random
+    models based on generalized confidence intervals", Technometrics 46, 2004). If every request lay
+    at its block's level, this would be the classic normal tolerance limit.
     """
     k, p = len(blocks), q / 100
     own = np.array([upper_percentile(block, q) for block in blocks])
@@ -100,7 +101,7 @@ def mixture_bounds(blocks: Sequence[Floats], q: float, low_tail: float, high_tai
     reach = 9 * spreads.max() / sqrt(k)
 
     def chance(tail: float) -> float:
-        """Where the percentile lies below with probability `tail`."""
+        """The value that the percentile is below with probability `tail`."""
         low, high = (np.array([end]) for end in (centres.min() - reach, centres.max() + reach))
         return float(
             _roots(
@@ -130,7 +131,7 @@ def _condensed(values: Floats, p: float) -> tuple[Floats, Floats]:
 
 
 def _roots(rising: Callable[[Floats], Floats], low: Floats, high: Floats) -> Floats:
-    """Where each of some rising functions is zero, by halving between `low` and `high`."""
+    """The zero of each of several rising functions, by halving between `low` and `high`."""
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         below = rising(middle) < 0
@@ -149,10 +150,9 @@ def design_effect(blocks: Sequence[Floats], q: float) -> float:
 
 
 def worths(n: int, blocks: int, effect: float, tails: tuple[float, float]) -> tuple[float, float]:
-    """How many independent requests n are worth, for the bound of either tail.
+    """The number of independent requests that n equal, for the bound of either tail.
 
-    Their number over the design effect, less what is not known of the effect itself (t instead of
-    normal).
+    It is n over the design effect, reduced since the effect is itself estimated (t for normal).
     """
     if blocks < 2:
         return n, n

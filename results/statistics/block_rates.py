@@ -1,4 +1,4 @@
-"""Bounds to decide a rate on, such as goodput, good for blocks that fall short of the others."""
+"""Bounds to decide a rate on, such as goodput, for blocks that fall short of the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from results.statistics.intervals import UNBOUNDED, Bounds, exp_, t_bounds
 class BlockRates:
     """What k blocks counted: `counts` (k,) in windows of `seconds` (k,).
 
-    `wholes` (k,): of how many requests the counts are; None where they count something else.
+    `wholes` (k,): the number of requests among which the counts are; None for other counts.
     """
 
     counts: Floats
@@ -28,7 +28,7 @@ class BlockRates:
 
     @property
     def rate(self) -> float:
-        """Of all windows together, per second."""
+        """The counts per second of all windows together."""
         return float(self.counts.sum() / self.seconds.sum())
 
     @property
@@ -40,10 +40,10 @@ class BlockRates:
 def block_rate_bounds(rates: BlockRates, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the rate, from 0: the widest of several. Unbounded from one block.
 
-    Over the blocks' rates: Student's t, `lognormal_mean_bounds` and `extrapolated_mean_bounds`.
-    Where the counts are of whole requests, the share that counts may lie near 1, and a few blocks
-    hide how far others fall below: so also the bounds of that share, times the rate of all, and the
-    rate of all less `lognormal_mean_bounds` of what does not count.
+    Three are over the blocks' rates: Student's t, `lognormal_mean_bounds` and
+    `extrapolated_mean_bounds`. Counts of requests have two more, since their share of all requests
+    may be near 1 while a few blocks hide how far others fall below. They are the bounds of that
+    share times the rate of all, and the rate of all less `lognormal_mean_bounds` of the others.
     """
     each = rates.each
     if len(each) < 2:
@@ -66,9 +66,9 @@ def block_rate_ratio_bounds(
 ) -> Bounds:
     """Bounds of one rate over another, whose blocks are paired in order: the widest of several.
 
-    Over the log-ratios of paired blocks: t around their mean and around the ratio of all, and
-    `extrapolated_mean_bounds`. Where both count whole requests, also each side's share of them,
-    joined (MOVER: A. Donner, G. Zou, Stat. Methods Med. Res. 21, 2012). Unbounded where a block
+    Three are over the log-ratios of paired blocks: t around their mean, t around the ratio of all,
+    and `extrapolated_mean_bounds`. If both sides count requests, a fourth joins the bounds of each
+    side's share (MOVER: A. Donner, G. Zou, Stat. Methods Med. Res. 21, 2012). Unbounded if a block
     counted nothing.
     """
     if len(ours.counts) < 2 or min(ours.counts.min(), theirs.counts.min()) <= 0:

@@ -31,13 +31,14 @@ def statistic_of(statistic: str) -> Callable[[Floats], float]:
 def block_ratio_bounds(sides: Sides, statistic: str, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of a statistic's ratio, variant over baseline, of positive values: the wider of two.
 
-    `sides`: the values of the variant's blocks and of the baseline's, paired in order. First, t
-    over the log-ratios of paired blocks, around their mean and around the ratio of the pooled
-    values, which blocks of another scatter than the baseline's miss. Second, from each side's own
-    bounds over its values (MOVER: A. Donner, G. Zou, "Closed-form confidence intervals for
-    functions of the normal mean and standard deviation", Stat. Methods Med. Res. 21, 2012), which
-    knows skew and gaps that blocks hide. Without it 8 to 15 % of runs at a limit are called to keep
-    it where the variant scatters more than the baseline.
+    `sides`: the values of the variant's blocks and of the baseline's, paired in order.
+
+    The first is t over the log-ratios of paired blocks, around their mean and around the ratio of
+    the pooled values. The two centres differ where one side scatters more. The second joins each
+    side's own bounds over its values, which show skew and gaps that blocks hide (MOVER: A. Donner,
+    G. Zou, "Closed-form confidence intervals for functions of the normal mean and standard
+    deviation", Stat. Methods Med. Res. 21, 2012). Without it, a variant that scatters more than the
+    baseline passes at its limit in 8 to 15 % of runs.
     """
     of = statistic_of(statistic)
     logs = [_logs([of(block) for block in side]) for side in sides]

@@ -1,4 +1,4 @@
-"""Bounds to decide a share of requests on, such as the error rate, good for bursts."""
+"""Bounds to decide a share of requests on, such as the error rate, which hold for bursts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def block_share_bounds(
 ) -> Bounds:
     """Bounds of a share of all requests: `counts` (k,) of `sizes` (k,) in k blocks.
 
-    Clopper and Pearson's exact bounds; where the blocks' shares spread more than chance makes them,
-    those of as many requests as they are worth (Korn and Graubard's, as for percentiles) beside
-    them.
+    They are Clopper and Pearson's exact bounds. Where the blocks' shares spread more than by
+    chance, the bounds also hold those of the equivalent number of independent requests (Korn and
+    Graubard's, as for percentiles).
     """
     total, n = sum(counts), sum(sizes)
     exact = share_bounds(total, n, low_tail, high_tail)

@@ -1,12 +1,14 @@
 """Bounds of the mean of values that can't lie outside a range, whatever their distribution.
 
-Each value, and the end of the range as one value more, gets a random weight, all weights together
-uniform on the simplex; the bound is the quantile of the weighted mean (N. Gaffke, "Three test
-statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable", Math.
-Methods Stat. 14, 2005; E. Learned-Miller, P. S. Thomas, "A new confidence interval for the mean of
-a bounded random variable", arXiv:1905.06208). Of values that are all 0 or 1 it is Clopper and
-Pearson's exact bound, of many values nearly Student's. That it holds for every distribution is
-proven for two values and conjectured beyond; `make bench-decision` has the error rates.
+The end of the range joins the values as one more. All of them get random weights, together uniform
+on the simplex. The bound is a quantile of the weighted mean (N. Gaffke, "Three test statistics for
+a nonparametric one-sided hypothesis on the mean of a nonnegative variable", Math. Methods Stat. 14,
+2005; E. Learned-Miller, P. S. Thomas, "A new confidence interval for the mean of a bounded random
+variable", arXiv:1905.06208).
+
+Values of 0 and 1 get Clopper and Pearson's exact bound, many values nearly Student's. The bound is
+proven for two values of any distribution, and conjectured for more. `make bench-decision` measures
+its error rates.
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ def paired_score_bounds(differences: Floats, low_tail: float, high_tail: float) 
 def extrapolated_mean_bounds(values: Floats, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the mean of n independent values without a range.
 
-    As if one value more lay half as far again from the mean as the furthest of either side. A value
-    rarer than one in n may not have been seen at all, and no bound knows of it.
+    Each end of the range lies half as far again from the mean as the furthest value on its side. A
+    value rarer than one in n may not have been seen, and no bound knows of it.
     """
     mean = float(np.mean(values))
     least, most = (mean + FURTHER * (float(end) - mean) for end in (values.min(), values.max()))
@@ -62,7 +64,7 @@ def extrapolated_mean_bounds(values: Floats, low_tail: float, high_tail: float) 
 
 
 def _upper(levels: Floats, counts: Floats, most: float, tail: float) -> float:
-    """`levels` rise and are no higher than `most`, which is counted once more."""
+    """The upper bound of the mean of rising `levels`, each as often as `counts`, up to `most`."""
     if levels[-1] == most:
         counts = np.append(counts[:-1], counts[-1] + 1)
     else:
@@ -84,11 +86,11 @@ def _upper(levels: Floats, counts: Floats, most: float, tail: float) -> float:
 
 
 def _tilted(deviations: Floats, counts: Floats, tilt: float) -> tuple[float, float]:
-    """A possible mean, higher for a larger `tilt`, and how likely the weighted mean is below it.
+    """A possible mean, which rises with `tilt`, and the probability of a weighted mean below it.
 
-    Weights uniform on the simplex are exponentials over their sum, so the weighted mean lies below
-    c where a sum of exponentials times (value - c) is negative: a saddle point in closed form (R.
-    Lugannani, S. Rice, Adv. Appl. Probab. 12, 1980).
+    Weights uniform on the simplex are exponentials over their sum. The weighted mean is below c
+    where the sum of the exponentials times (value - c) is negative. Its probability is a saddle
+    point in closed form (R. Lugannani, S. Rice, Adv. Appl. Probab. 12, 1980).
     """
     shares = counts / (1 - tilt * deviations)
     at = float(np.sum(shares * deviations) / np.sum(shares))
@@ -103,9 +105,9 @@ def _tilted(deviations: Floats, counts: Floats, tilt: float) -> tuple[float, flo
 
 
 def _root(rising: Callable[[float], float], at_zero: float, at_one: float) -> float:
-    """Where a function is zero that rises from `at_zero` < 0 at 0 to `at_one` > 0 at 1.
+    """The zero of a function that rises from `at_zero` < 0 at 0 to `at_one` > 0 at 1.
 
-    Regula falsi; an end that stays twice counts half (the Illinois method).
+    Regula falsi; the value at an end that stays twice is halved (the Illinois method).
     """
     low, high, last = 0.0, 1.0, 0.0
     for _ in range(MOST_STEPS):

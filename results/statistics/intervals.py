@@ -1,13 +1,13 @@
 """Percentiles, means, shares and their differences, with intervals of known error rate.
 
-Two-sided 95 % intervals are for reading; one-sided bounds are for deciding. Requests of one block
-resemble one another (a queue remembers), blocks hardly do: so whatever decides has a bound from the
-spread between blocks beside it, and the wider of the two is taken. Rank tests and plain bootstraps
-of requests call a difference where there is none in 20 to 36 % of comparisons on such data; t on
-block statistics does so in 3 to 5 %.
+Two-sided 95 % intervals are for reading, one-sided bounds for deciding. Requests of one block
+resemble one another, since a queue remembers; blocks hardly do. A decision therefore takes the
+wider of two bounds, one of them from the spread between blocks. On data of equal variants, rank
+tests and plain bootstraps of requests find a difference in 20 to 36 % of comparisons. Student's t
+on block statistics does so in 3 to 5 %.
 
-`tail` is the probability that a bound is on the wrong side of the truth: 0.025 each side for a 95 %
-interval.
+`tail` is the probability that a bound is on the wrong side of the truth. A 95 % interval has 0.025
+on each side.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Bounds:
         return Bounds(min(self.low, other.low), max(self.high, other.high))
 
     def around(self, value: float, scale: float = 0.0) -> Bounds:
-        """These bounds, put right for rounding.
+        """These bounds, widened by rounding errors so that they hold `value`.
 
-        Raises ValueError where the value lies outside them. The two are then not of one population.
-        `scale`: the size of what the value is the difference of.
+        `scale`: the size of the two numbers whose difference the value is.
+        Raises ValueError if the value lies further outside; it is then of another population.
         """
         ends = [abs(end) for end in (self.low, self.high) if abs(end) < inf]
         slack = (_ROUNDING - 1) * max(abs(value), scale, *ends)
@@ -68,17 +68,17 @@ def estimate(
 
     Raises ValueError where the value lies outside them (`Bounds.around`).
     """
-    held = bounds.around(value, scale)
-    return Estimate(value=value, low=_finite(held.low), high=_finite(held.high), n=n, reason=reason)
+    ends = bounds.around(value, scale)
+    return Estimate(value=value, low=_finite(ends.low), high=_finite(ends.high), n=n, reason=reason)
 
 
 def absent(reason: str, n: int = 0) -> Estimate:
-    """A number that can't be had, and why."""
+    """A missing number and the reason for it."""
     return Estimate(value=None, n=n, reason=reason)
 
 
 def floor_reason(q: float, n: int) -> str | None:
-    """Why the q-th percentile of n values can't be stated, None where it can."""
+    """The reason why n values are too few for their q-th percentile, or None."""
     if n == 0:
         return "no successful request has this value"
     return (
@@ -95,12 +95,11 @@ def order_statistic_bounds(
 ) -> Bounds:
     """Bounds of the q-th percentile of n independent sorted values, whatever their distribution.
 
-    The number of values under the true percentile is binomial(n, q); its inverse at a tail is the
-    rank of the bound. Ranks are taken as fractional order statistics, between two neighbours, so
-    that the tail is met and not merely kept (A. D. Hutson, "Calculating nonparametric confidence
-    intervals for quantiles using fractional order statistics", J. Appl. Stat. 26, 1999). `worth`:
-    how many independent values these are worth, for the lower and for the upper bound, where they
-    hang together.
+    The number of values under the true percentile is binomial(n, q). Its inverse at a tail is the
+    rank of the bound. A fractional rank lies between two neighbours, so the probability of the tail
+    is met exactly (A. D. Hutson, "Calculating nonparametric confidence intervals for quantiles
+    using fractional order statistics", J. Appl. Stat. 26, 1999). `worth`: if the values depend on
+    one another, the number of independent ones they equal, for the lower and the upper bound.
     """
     n, p = len(ordered), q / 100
     sizes = worth or (float(n), float(n))
@@ -119,7 +118,7 @@ def order_statistic_bounds(
 
 
 def _at_rank(ordered: Floats, rank: float) -> float:
-    """Between two neighbours; infinite as soon as one of them is."""
+    """The value at a fractional rank, infinite if either neighbour is."""
     below, above = ordered[max(floor(rank), 1) - 1], ordered[min(ceil(rank), len(ordered)) - 1]
     return float(below + (above - below) * (rank - floor(rank))) if above < inf else inf
 
@@ -133,7 +132,7 @@ def percentile(values: Floats, q: float) -> Estimate:
 
 
 def percentiles(values: Floats, quantiles: Sequence[float]) -> list[Estimate]:
-    """Several of them."""
+    """The percentiles at `quantiles`, in their order, each as `percentile` gives it."""
     ordered = np.sort(values)
     estimates = []
     for q in quantiles:
@@ -179,7 +178,7 @@ def t_bounds(
 def t_bounds_of(
     centre: float, deviation: float, k: int, low_tail: float, high_tail: float
 ) -> Bounds:
-    """The same from the values' standard deviation and their number."""
+    """`t_bounds` from the values' standard deviation and their number."""
     if k < 2:
         return UNBOUNDED
     error = deviation / sqrt(k)
@@ -194,9 +193,9 @@ def paired_log_bounds(
 ) -> Bounds:
     """Bounds of a ratio, variant over baseline: t on the log-ratios of paired blocks.
 
-    `variant[i]` and `base[i]` are the statistic in the i-th pair; what is common to both (the
-    machine's mood, a drift) drops out. `ratio` is that of the pooled requests, which is what is
-    shown: where it lies outside, the bounds are stretched to hold it.
+    `variant[i]` and `base[i]` are the statistic in the i-th pair. What both share, such as a drift
+    of the machine, drops out. The report shows `ratio`, that of the pooled requests; bounds that
+    exclude it are widened to hold it.
     """
     if ratio <= 0 or len(variant) < 2 or min(*variant, *base) <= 0:
         return UNBOUNDED
@@ -223,9 +222,9 @@ def count_bounds(count: int, low_tail: float, high_tail: float) -> Bounds:
 
 
 def share_bounds(successes: float, n: float, low_tail: float, high_tail: float) -> Bounds:
-    """Exact bounds of a share from the binomial (C.
+    """Exact bounds of a share from the binomial; 0 to 1 where nothing was observed.
 
-    J. Clopper, E. S. Pearson, Biometrika 26, 1934). Nothing observed: 0 to 1.
+    C. J. Clopper, E. S. Pearson, Biometrika 26, 1934.
     """
     low = float(betaincinv(successes, n - successes + 1, low_tail)) if successes > 0 else 0.0
     high = float(betaincinv(successes + 1, n - successes, 1 - high_tail)) if successes < n else 1.0
@@ -235,10 +234,10 @@ def share_bounds(successes: float, n: float, low_tail: float, high_tail: float) 
 def bootstrap_bounds(values: Sequence[float] | Floats, low_tail: float, high_tail: float) -> Bounds:
     """Bounds of the mean of k independent values by resampling them, equal values by their counts.
 
-    Many values: the percentiles of the resampled means. Few, such as blocks: the bootstrap of t,
-    which measures each resampled mean in its own standard error (B. Efron, R. Tibshirani, "An
-    Introduction to the Bootstrap", 1993, chapter 12.5), since plain means of ten blocks are wrong
-    twice as often as they say. Unbounded under four values.
+    From `MANY` values on, the bounds are percentiles of the resampled means. Fewer values, such as
+    blocks, take the bootstrap of t: it measures each resampled mean in its own standard error (B.
+    Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12.5). Percentiles of
+    the means of ten blocks would be wrong twice as often as they say. Unbounded under four values.
     """
     k = len(values)
     if k < 4:
@@ -282,9 +281,10 @@ def score_p(differences: Floats) -> float:
 
 
 def holm(p_values: Mapping[str, float], alpha: float = 0.05) -> dict[str, bool]:
-    """Which hypotheses are rejected with at most `alpha` of any false rejection among all (S.
+    """Which hypotheses Holm's correction rejects, by name.
 
-    Holm, Scand. J. Stat. 6, 1979).
+    A false rejection among them all has a probability of at most `alpha` (S. Holm, Scand. J. Stat.
+    6, 1979).
     """
     rejected, going = {}, True
     for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):

@@ -20,7 +20,10 @@ PromptTotals = Mapping[
 def prompt_totals(
     blocks: Sequence[Requests], values: Callable[[Requests], Floats], failed_too: bool = False
 ) -> PromptTotals:
-    """By prompt, over requests with the value; `failed_too`: not only those that succeeded."""
+    """The totals by prompt, over successful requests that have the value.
+
+    `failed_too`: over failed requests that have it as well.
+    """
     place: dict[str, int] = {}
     places = [
         np.array([place.setdefault(p, len(place)) for p in r.prompt_id], dtype=np.int64)
@@ -48,7 +51,7 @@ def totals_of_both(
     values: Callable[[Requests], Floats],
     failed_too: bool = False,
 ) -> tuple[PromptTotals, PromptTotals]:
-    """Of two sides, over the prompts that both were asked, whether they answered or not."""
+    """The totals of two sides over their common prompts, answered or not."""
     prompts, also = (
         {prompt for requests in side for prompt in requests.prompt_id} for side in (ours, theirs)
     )
@@ -63,9 +66,9 @@ def totals_of_both(
 class PromptMean:
     """A mean over requests, and each prompt's pull on it, whose mean is zero.
 
-    The linearised ratio of two sums over clusters (W. G. Cochran, "Sampling Techniques", 1977,
-    chapter 6): the sum of the values over the number of requests, both of which differ from prompt
-    to prompt.
+    The mean is the sum of the values over the number of requests. Both differ from prompt to
+    prompt, so this is the linearised ratio of two sums over clusters (W. G. Cochran, "Sampling
+    Techniques", 1977, chapter 6).
     """
 
     value: float
