@@ -156,11 +156,11 @@ def is_safe_name(name: ast.Name, module: ast.Module) -> bool:
 
 @pytest.mark.parametrize("start", starts(), ids=str)
 def test_a_started_process_does_not_look_into_the_current_folder(start: Start) -> None:
-    given = [
+    values = [
         *start.call.args,
         *(keyword.value for keyword in start.call.keywords if keyword.arg == "args"),
     ]
-    assert is_safe(given[0], start.module), ast.unparse(start.call)
+    assert is_safe(values[0], start.module), ast.unparse(start.call)
     shell = [keyword for keyword in start.call.keywords if keyword.arg in ("shell", "executable")]
     assert shell == []
 

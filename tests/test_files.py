@@ -50,8 +50,8 @@ def read_calls() -> Iterator[tuple[str, ast.Call, str]]:
 def mode(call: ast.Call, name: str) -> str:
     """The mode of `open(file, mode)`, `path.open(mode)` or `os.fdopen(descriptor, mode)`."""
     place = 0 if isinstance(call.func, ast.Attribute) and name == "open" else 1
-    given = [k.value for k in call.keywords if k.arg == "mode"] or call.args[place : place + 1]
-    return str(given[0].value) if given and isinstance(given[0], ast.Constant) else "r"
+    modes = [k.value for k in call.keywords if k.arg == "mode"] or call.args[place : place + 1]
+    return str(modes[0].value) if modes and isinstance(modes[0], ast.Constant) else "r"
 
 
 def opens_text(call: ast.Call, name: str) -> bool:

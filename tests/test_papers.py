@@ -37,21 +37,21 @@ def headings(page: Path) -> set[str]:
 def broken(page: Path) -> list[str]:
     """Links of a page to nothing, files that are not there, and names that a file does not have."""
     text = page.read_text(encoding="utf-8")
-    found = []
+    targets = []
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
         if "://" not in link and not (
             target.exists() and (not anchor or anchor in headings(target))
         ):
-            found.append(link)
+            targets.append(link)
     for name, symbol in REPOSITORY_PATH.findall(text):
         files = list(ROOT.glob(name))
         if not files or (
             symbol and not re.search(rf"\b{symbol}\b", files[0].read_text(encoding="utf-8"))
         ):
-            found.append(f"{name}:{symbol}")
-    return found
+            targets.append(f"{name}:{symbol}")
+    return targets
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -31,11 +31,13 @@ def test_the_same_weights_differ_in_nothing_and_an_adapter_is_slower_than_its_me
     same = {**again.stages[0].differences, "quality": again.differences["quality"]}
     slower = {**tuned.stages[0].differences, "quality": tuned.differences["quality"]}
     for name in (*SHOWN, "quality"):
-        print(f"{name}: same weights {said(same[name])}; adapter {said(slower[name])}")
+        print(
+            f"{name}: same weights {sentence_of(same[name])}; adapter {sentence_of(slower[name])}"
+        )
     assert merged.stages[0].failures == again.stages[0].failures == tuned.stages[0].failures == {}
     for name in SHOWN:
-        found = same[name]
-        assert found.p is not None and found.p > CHANCE
+        difference = same[name]
+        assert difference.p is not None and difference.p > CHANCE
         assert slower[name].differs
         assert (slower[name].absolute.low or 0) > 0
     assert same["quality"].differs is not True
@@ -71,11 +73,11 @@ def run_of(folder: Path) -> Summary:
     )
 
 
-def said(found: Difference) -> str:
-    if found.absolute.value is None:
-        return f"none ({found.absolute.reason})"
-    low, high = found.absolute.low, found.absolute.high
+def sentence_of(difference: Difference) -> str:
+    if difference.absolute.value is None:
+        return f"none ({difference.absolute.reason})"
+    low, high = difference.absolute.low, difference.absolute.high
     return (
-        f"{found.absolute.value:+.4g} ({low:+.4g} to {high:+.4g}), p {found.p}, "
-        f"differs {found.differs}"
+        f"{difference.absolute.value:+.4g} ({low:+.4g} to {high:+.4g}), p {difference.p}, "
+        f"differs {difference.differs}"
     )

@@ -77,9 +77,9 @@ def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
     family = psutil.Process(first.pid).children(recursive=True)
     assert family
     first.send_signal(signal.SIGINT)
-    shown, _ = first.communicate(timeout=120)
-    assert first.returncode == 130, shown
-    assert f"dyno run --resume {run.relative_to(tmp_path)}" in shown
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == 130, output
+    assert f"dyno run --resume {run.relative_to(tmp_path)}" in output
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
     kept = {
@@ -92,14 +92,14 @@ def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
 
     # Resumed: nothing whole is made again.
     second = start("run", "--resume", str(run), cwd=tmp_path)
-    shown, _ = second.communicate(timeout=420)
-    assert second.returncode == 0, shown
+    output, _ = second.communicate(timeout=420)
+    assert second.returncode == 0, output
     assert (
         run / "adapters" / "finetune" / "adapter_model.safetensors"
     ).stat().st_mtime_ns == adapter
     assert all(path.read_bytes() == before for path, before in kept.items())
     check_journals(run)
-    check_results(run, shown)
+    check_results(run, output)
     check_rebuilt_byte_for_byte(run, tmp_path)
     check_served_again(run, tmp_path)
 
@@ -112,11 +112,11 @@ def test_servers_take_turns_where_memory_holds_only_one(tmp_path: Path) -> None:
     )
     run = tmp_path / "runs" / "tiny"
     process = start("run", str(file), cwd=tmp_path)
-    shown, _ = process.communicate(timeout=800)
-    assert process.returncode == 0, shown
-    assert shown.count("start servers: 1 servers") == 3
+    output, _ = process.communicate(timeout=800)
+    assert process.returncode == 0, output
+    assert output.count("start servers: 1 servers") == 3
     check_journals(run)
-    check_results(run, shown)
+    check_results(run, output)
     assert "turns" in (run / "report.md").read_text()
 
 
@@ -137,8 +137,8 @@ variants:
     file = write_experiment(tmp_path, text.replace("max_tokens: 8", "max_tokens: 24"))
     run = tmp_path / "runs" / "tiny"
     process = start("run", str(file), cwd=tmp_path)
-    shown, _ = process.communicate(timeout=1400)
-    assert process.returncode == 0, shown
+    output, _ = process.communicate(timeout=1400)
+    assert process.returncode == 0, output
     summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=Summary)
     assert [variant.variant for variant in summary.variants] == [
         "base",
@@ -153,7 +153,7 @@ variants:
     )
     size = {v.variant: v.metrics["size_bytes"].value or 0 for v in summary.variants}
     assert size["pruned"] == size["student"] < size["base"] < size["first"]
-    assert "answers of first are whole, and taught to student" in shown
+    assert "answers of first are whole, and taught to student" in output
 
 
 def wait_for(condition: object, process: subprocess.Popen[str], seconds: float = 420) -> None:
@@ -169,7 +169,7 @@ def check_journals(run: Path) -> None:
     """Each variant has every block, a record a request; paired blocks share prompts and times."""
     for stage, planned in (("rate-10", None), ("concurrency-3", 9), ("probe-greeting", 4)):
         for block in range(1, 2 if stage.startswith("probe") else 5):
-            asked = set()
+            prompt_ids = set()
             for variant in ("base", "tuned", "int8"):
                 lines = (
                     (run / "load" / variant / stage / f"block-{block:02d}.jsonl")
@@ -190,13 +190,13 @@ def check_journals(run: Path) -> None:
                 )
                 if planned is None:
                     assert len(records) == header.planned
-                    asked.add(tuple(sorted((r.scheduled_ns, r.prompt_id) for r in records)))
+                    prompt_ids.add(tuple(sorted((r.scheduled_ns, r.prompt_id) for r in records)))
                 else:
                     assert len(records) >= planned
-            assert len(asked) <= 1
+            assert len(prompt_ids) <= 1
 
 
-def check_results(run: Path, shown: str) -> None:
+def check_results(run: Path, output: str) -> None:
     summary = msgspec.json.decode((run / "summary.json").read_bytes(), type=Summary)
     verdicts = msgspec.json.decode((run / "verdict.json").read_bytes(), type=Verdicts)
     assert [v.variant for v in summary.variants] == ["base", "tuned", "int8"]
@@ -214,7 +214,7 @@ def check_results(run: Path, shown: str) -> None:
     assert set(base.probes) == set(tuned.probes) == set(int8.probes) == {"greeting"}
     assert {v.variant: v.decision for v in verdicts.variants}.keys() == {"base", "tuned", "int8"}
     for variant in verdicts.variants:
-        assert variant.decision in shown
+        assert variant.decision in output
     assert json.loads((run / "plan.json").read_text())["peak_rate"] == 50
     for name in (
         "report.html",
@@ -228,7 +228,7 @@ def check_results(run: Path, shown: str) -> None:
     assert "w8a8-int8" in json.dumps(recipe)
     adapter = json.loads((run / "adapters" / "finetune" / "adapter_config.json").read_text())
     assert str(run.parent.parent) not in json.dumps(adapter)
-    assert str(run / "report.html") in shown or "runs/tiny/report.html" in shown
+    assert str(run / "report.html") in output or "runs/tiny/report.html" in output
 
 
 def check_served_again(run: Path, cwd: Path) -> None:
@@ -247,8 +247,8 @@ def check_served_again(run: Path, cwd: Path) -> None:
 
 
 def check_rebuilt_byte_for_byte(run: Path, cwd: Path) -> None:
-    made = ("summary.json", "verdict.json", "plan.json", "report.html", "report.md", "junit.xml")
-    before = {name: (run / name).read_bytes() for name in made}
+    outputs = ("summary.json", "verdict.json", "plan.json", "report.html", "report.md", "junit.xml")
+    before = {name: (run / name).read_bytes() for name in outputs}
     again = subprocess.run(
         [sys.executable, "-m", "dyno.cli", "report", str(run)],
         cwd=cwd,
@@ -257,4 +257,4 @@ def check_rebuilt_byte_for_byte(run: Path, cwd: Path) -> None:
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert {name: (run / name).read_bytes() for name in made} == before
+    assert {name: (run / name).read_bytes() for name in outputs} == before

@@ -12,7 +12,7 @@ from foundation.run.records import RequestRecord, VariantRecord
 from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Summary, VariantVerdict, Verdicts
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 BLOCKS = 10
 PER_BLOCK = 100
@@ -46,9 +46,9 @@ def measure(run: Path, variant: str, latency_ms: float, tokens: int, correct_sha
         )
 
 
-def decide(run: Path, asked: Asked, kind: str) -> tuple[Summary, Verdicts]:
+def decide(run: Path, goals: Goals, kind: str) -> tuple[Summary, Verdicts]:
     tuned = VariantRecord(name="tuned", what="base + LoRA adapter", prompt_style="short", kind=kind)
-    asked_of = inputs(run, ["base", tuned], asked)
+    asked_of = inputs(run, ["base", tuned], goals)
     summary = analyse(asked_of)
     return summary, judge(summary, asked_of)
 
@@ -64,7 +64,7 @@ def slower_but_better(tmp_path: Path) -> tuple[Summary, Verdicts]:
         "per_month": "$5000",
         "requests_per_month": "10M",
     }
-    return decide(tmp_path, Asked({"latency_p95": "400ms"}, {"min": "80%"}, budget), "adapter")
+    return decide(tmp_path, Goals({"latency_p95": "400ms"}, {"min": "80%"}, budget), "adapter")
 
 
 def verdict_on(verdicts: Verdicts, variant: str) -> VariantVerdict:
@@ -120,7 +120,7 @@ def test_half_as_many_tokens_again_break_the_budget(tmp_path: Path) -> None:
     measure(tmp_path, "tuned", 210, 150, 0.85)
     budget = {"price": {"output_per_token": "$0.001"}, "max_increase": "20%"}
     summary, verdicts = decide(
-        tmp_path, Asked({"latency_p95": "400ms"}, {"min": "75%"}, budget), "merged"
+        tmp_path, Goals({"latency_p95": "400ms"}, {"min": "75%"}, budget), "merged"
     )
 
     base, tuned = summary.variants
@@ -144,7 +144,7 @@ def test_the_same_journals_give_the_same_bytes(tmp_path: Path) -> None:
     def output() -> list[bytes]:
         return [
             msgspec.json.encode(part)
-            for part in decide(tmp_path, Asked({"latency_p95": "400ms"}, {"min": "80%"}), "adapter")
+            for part in decide(tmp_path, Goals({"latency_p95": "400ms"}, {"min": "80%"}), "adapter")
         ]
 
     assert output() == output()

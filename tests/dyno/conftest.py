@@ -12,8 +12,8 @@ import pytest
 BEHAVIOUR = ["--ttft", "30ms", "--itl", "2ms", "--tokens", "11"]
 
 
-# The same after a first token at 1 s. A busy machine sends late, by a fifth of a second at times, which is little beside such a
-# latency: where a test rests on a verdict, the measurement must be valid.
+# The same after a first token at 1 s. A busy machine sends late, at times by a fifth of a second:
+# little beside this latency. A test that needs a verdict needs a valid measurement.
 CALM = ["--ttft", "1s", "--itl", "2ms", "--tokens", "11"]
 
 

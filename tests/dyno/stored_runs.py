@@ -1,4 +1,4 @@
-"""Run directories made by hand, whose truth is chosen: what `dyno compare` and `dyno report` say of them is known beforehand."""
+"""Run directories of chosen truth: `dyno compare` and `dyno report` have known results on them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import numpy as np
 import pytest
 
 from dyno.cli import main
-from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord, VariantRecord
-from tests.run_files import write_block
+from foundation.run.records import JournalEnd, Prompt, RequestRecord, VariantRecord
+from tests.run_files import MS, answer, append_prompts, header, write_block
 
-MS = 1_000_000
 RATE = 10.0
 PROMPTS = 60
 
@@ -47,14 +46,14 @@ def dyno(
 
 
 @dataclass(frozen=True)
-class Made:
-    """A run: its load, how its server answers, and what its experiment asks. Latencies are lognormal.
+class StoredRun:
+    """A run: its load, its server's answers and its experiment. Latencies are lognormal.
 
-    `fails(i)`, `says(i)` and `delay(i)`: whether the i-th request of all blocks fails, what its answer
-    is, and by how many ms its first token is late. `latencies`, `answers` and `slips` are of a variant
-    or stage that differs. `gap`: seconds of each block in which nothing arrives. `pace`: what stands in
-    the place of the rate. `load`: further keys of the stages, `variant` of the variants, `workload` of
-    its section; `sections`: further lines of `experiment.yaml`.
+    `fails(i)`, `says(i)` and `delay(i)` give the i-th request of all blocks: whether it fails, its
+    answer, and the delay of its first token in ms. `latencies`, `answers` and `slips` override
+    these for a variant or stage. `gap`: seconds of each block without arrivals. `pace` replaces the
+    rate. `load`, `variant` and `workload`: further keys of the stages, the variants and their
+    section; `sections`: further lines of `experiment.yaml`.
     """
 
     seed: int = 1
@@ -92,9 +91,7 @@ class Made:
             for name in self.variants
         ]
         (run / "variants.json").write_bytes(msgspec.json.encode(records))
-        (run / "prompts.jsonl").write_bytes(
-            b"".join(msgspec.json.encode(prompt) + b"\n" for prompt in self.prompts)
-        )
+        append_prompts(run, self.prompts)
         (run / "experiment.yaml").write_text(self._experiment())
         rng, at = np.random.default_rng(self.seed), 1_790_000_000 * 10**9
         for stage, rate in self.stages.items():
@@ -132,14 +129,19 @@ class Made:
         rng: np.random.Generator,
     ) -> None:
         window = int(self.requests / rate * 1e9)
-        header = JournalHeader(
-            schema_version=1, variant=variant, stage=stage, block=block, seed=block,
-            transport="socket", clock="user", origin_monotonic_ns=at - 10**18, origin_unix_ns=at,
-            model="m", prompt_style="plain", api="chat", arrivals="constant",
-            offered_rate=rate, concurrency=None, planned=self.requests, window_start_ns=0,
+        head = header(
+            variant=variant,
+            stage=stage,
+            block=block,
+            seed=block,
+            origin_monotonic_ns=at - 10**18,
+            origin_unix_ns=at,
+            arrivals="constant",
+            offered_rate=rate,
+            planned=self.requests,
             window_end_ns=window,
-        )  # fmt: skip
-        header = msgspec.structs.replace(header, **self.head)
+            **self.head,
+        )
         latency, says = (
             self.latencies.get(variant, self.latency),
             self.answers.get(variant, self.says),
@@ -153,7 +155,7 @@ class Made:
             window_end_ns=window,
             loop_stall_max_ns=int(self.stall * MS),
         )
-        write_block(run, header, records, end)
+        write_block(run, head, records, end)
 
     def _request(self, i: int, block: int, rate: float, rng: np.random.Generator) -> RequestRecord:
         number = (block - 1) * self.requests + i
@@ -171,10 +173,16 @@ class Made:
             scheduled + int((latency + late) * MS),
         )
         gaps = [(last - first) // (chunks - 1)] * (chunks - 1)
-        return RequestRecord(
-            id=i, prompt_id=prompt, scheduled_ns=scheduled, sent_ns=sent, chunk_ns=[first, *gaps],
-            chunk_tokens=[1] * chunks, done_ns=first + sum(gaps) + 1000, status=200,
-            finish_reason="stop", input_tokens=None if self.tokens is None else 9,
-            output_tokens=self.tokens, tokens_from=None if self.tokens is None else "server",
+        counts = {"input_tokens": 9}
+        if self.tokens is None:
+            counts = {"input_tokens": None, "output_tokens": None, "tokens_from": None}
+        return answer(
+            i,
+            prompt,
+            scheduled,
+            [first, *gaps],
+            sent_ns=sent,
+            done_ns=first + sum(gaps) + 1000,
             text=self.says(number),
-        )  # fmt: skip
+            **counts,
+        )

@@ -38,9 +38,14 @@ EXPERIMENT = """\
 name: aborted
 model: m
 data: {{prompt: "Say hello"}}
-variants: [{{name: healthy, url: {healthy}, model: m}}, {{name: aborting, url: {aborting}, model: m}}]
+variants:
+  - {{name: healthy, url: {healthy}, model: m}}
+  - {{name: aborting, url: {aborting}, model: m}}
 baseline: healthy
-workload: {{stages: [{{rate: 30, requests: 40, warmup: 100ms, arrivals: constant}}], blocks: 2, transport: {transport}}}
+workload:
+  stages: [{{rate: 30, requests: 40, warmup: 100ms, arrivals: constant}}]
+  blocks: 2
+  transport: {transport}
 slo: {{latency_p50: 2s, error_rate: 5%}}
 """
 

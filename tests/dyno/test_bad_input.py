@@ -1,4 +1,4 @@
-"""What is refused before anything slow starts: one line, exit code 3, no run directory's work begun."""
+"""Input that is refused before anything slow starts: one line, exit code 3, no run begun."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(tmp_path: Path, model: Path) -> Path:
 
 
 def refusal(folder: Path, text: str = GOOD) -> str:
-    """The message that the whole pipeline is refused with; nothing was trained, written or started."""
+    """The refusal of the whole pipeline; nothing was trained, written or started."""
     (folder / "experiment.yaml").write_text(text)
     run = new_run(folder / "runs", "trial")
     with pytest.raises(BadInput) as error:

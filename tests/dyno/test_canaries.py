@@ -1,6 +1,6 @@
-"""A server repeats every secret it is sent, in every form, everywhere: none is left in any file or stream of a run.
+"""A server repeats every secret in every form, everywhere: no file or stream of a run has one.
 
-What it says also tries to steer the terminal and to add elements to the report.
+Its answers also try to steer the terminal and to add elements to the report.
 """
 
 from __future__ import annotations
@@ -166,7 +166,8 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
                 "--json",
                 "--debug",
             ]
-            url = f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{api.port}/v1?token={quote(QUERY, safe='')}"
+            user = f"{USER}:{quote(PASSWORD, safe='')}"
+            url = f"http://{user}@127.0.0.1:{api.port}/v1?token={quote(QUERY, safe='')}"
             printed += dyno(
                 folder, "load", "--url", url, *flags, "--extra-body", json.dumps({"api_key": EXTRA})
             )

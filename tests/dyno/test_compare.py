@@ -1,4 +1,4 @@
-"""The exit code of `dyno compare --gate`, and what it says: a table of pairs of runs whose truth is known."""
+"""The exit code and words of `dyno compare --gate`, for pairs of runs whose truth is known."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from msgspec import structs
 from foundation.run.records import Prompt
 from results.report.page import markdown_text
 from results.schema import schema_of
-from tests.dyno.stored_runs import Made, dyno, questions
+from tests.dyno.stored_runs import StoredRun, dyno, questions
 
-BASE = Made()
-LATER = Made(seed=2)
+BASE = StoredRun()
+LATER = StoredRun(seed=2)
 WORSE, UNSETTLED, NOTHING = 1, 2, 3
 TOKEN_PRICE = "budget: {{price: {{input_per_million: $1, output_per_million: ${}}}}}"
 HOUR_PRICE = "budget: {{price: {{accelerator_hour: ${}}}}}"
@@ -46,7 +46,7 @@ MADE_UP = [
     for i in range(10, 70)
 ]
 SHAREGPT = ", dataset: {sharegpt: x.json}"
-CASES: dict[str, tuple[Made, Made, int, str]] = {
+CASES: dict[str, tuple[StoredRun, StoredRun, int, str]] = {
     # What is measured.
     "the same again": (BASE, LATER, 0, "Nothing is worse"),
     "total outage": (BASE, replace(LATER, fails=lambda i: True), WORSE,

@@ -1,4 +1,4 @@
-"""Datasets from the flags of `dyno load` to the summary, against the emulator, which counts words."""
+"""Datasets from the flags of `dyno load` to the summary; the emulator counts words."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_synthetic_prompts_from_the_flags_to_the_report(url: str, tmp_path: Path
 def test_a_server_with_a_template_of_its_own_is_asked_shorter_prompts(
     url: str, tmp_path: Path
 ) -> None:
-    """The words' template is 8 tokens that the emulator does not count: three marks, two names, three line ends."""
+    """The template has 8 tokens that the emulator does not count: marks, names and line ends."""
     write_word_tokenizer(tmp_path / "words")
     common = (
         "load",
@@ -147,7 +147,7 @@ def test_how_a_server_counts_is_found_from_its_first_answers(
 
 
 def test_only_the_server_that_counts_otherwise_is_asked_other_words(tmp_path: Path) -> None:
-    """Without a tokenizer a word counts as a token: a server that counts 5 more is asked 5 fewer."""
+    """Without a tokenizer a word counts as a token: a server that counts 5 more gets 5 fewer."""
     prepared = prepare(made(synthetic=True, input_tokens="uniform:40:60"), tmp_path, Silent())
     corrected = with_corrected_lengths(prepared, {"url": Correction(5, 1)}, Silent())
     before, after = ([p.messages["plain"] for p in each.prompts] for each in (prepared, corrected))

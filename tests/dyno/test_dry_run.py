@@ -1,4 +1,4 @@
-"""`dyno run --dry-run`: the H100 example is checked whole on a machine that has neither the GPU nor the model."""
+"""`dyno run --dry-run` checks the H100 example on a machine that has neither GPU nor model."""
 
 from __future__ import annotations
 

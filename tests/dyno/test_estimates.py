@@ -1,4 +1,4 @@
-"""How long a run will take: ranges by hand from what a machine did, and what is left while it runs."""
+"""How long a run takes: ranges by hand from a machine's past, and the time left during the run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def work(kind: Kind, amount: float, seconds: float, **more: object) -> Work:
 
 def test_a_stage_takes_what_such_stages_took_here() -> None:
     known = Pace("cpu", [work("finetune", 1000, 10), work("finetune", 1000, 20)], None)
-    # 10 and 20 ms a token; 5,000 tokens of the same model take 50 to 100 s, and a quarter to either side.
+    # 10 and 20 ms a token; 5,000 tokens of the same model take 50 to 100 s, give or take a quarter.
     assert known.of("finetune", 5000, MODEL_BYTES) == Range(50 / 1.25, 100 * 1.25)
     # Twice the weights take twice the time; eight times as many say nothing.
     assert known.of("finetune", 5000, 2 * MODEL_BYTES) == Range(100 / 1.25, 200 * 1.25)
@@ -116,7 +116,7 @@ def test_a_server_starts_in_what_starts_took_here_or_in_what_they_take_elsewhere
 
 
 def test_a_closed_loop_takes_what_its_tokens_take(tmp_path: Path) -> None:
-    # 200 tokens/s here before: a request of 100 tokens in and 10 to 100 out takes 0.55 to 1 s; 2 x 50 of them.
+    # 200 tokens/s: a request of 100 tokens in and 10 to 100 out takes 0.55 to 1 s; 2 x 50 of them.
     made, plan = prepared(tmp_path, "closed")
     [_, load] = estimate_stages(made, plan, Pace("cpu", [work("load", 2000, 10)], None))
     assert load.seconds is not None
@@ -237,7 +237,7 @@ def test_what_a_busy_machine_shows_of_its_speed_is_not_kept_for_later_runs(
     clock = SimpleNamespace(perf_counter=lambda: next(reads) / 32)
     monkeypatch.setattr(machine_speed, "time", clock)
     speed = machine_speed.measure_speed(progress=Silent())
-    # Each read of the clock is 1/32 s later. A look of 0.08 s ends at its third, after two products.
+    # Each clock read is 1/32 s later. A look of 0.08 s ends at its third, after two products.
     # Weights are 2048 x 2048 of 2 bytes; a large product has 512 rows, 2 operations each a weight.
     assert speed.bytes_per_s == pytest.approx(2 / (3 / 32) * 2 * 2048**2)
     assert speed.flops == pytest.approx(2 / (3 / 32) * 2 * 512 * 2048**2)

@@ -186,7 +186,8 @@ LENGTHS = """
 name: lengths
 model: org/model
 data: {prompt: Say hello}
-variants: [{name: a, url: "http://127.0.0.1:9/v1", model: m}, {name: b, url: "http://127.0.0.1:9/v1", model: m}]
+variants: [{name: a, url: "http://127.0.0.1:9/v1", model: m}, \
+{name: b, url: "http://127.0.0.1:9/v1", model: m}]
 baseline: a
 workload: {stages: [{rate: 10, requests: 10}]}
 """

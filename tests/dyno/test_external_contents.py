@@ -1,4 +1,4 @@
-"""What an experiment rests on: files that options of vLLM name are read, and a long text is no name of one."""
+"""Files outside an experiment: vLLM options that name one are read; a long text names none."""
 
 from __future__ import annotations
 

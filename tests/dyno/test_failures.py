@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from dyno.pipeline.failures import ends_in_silence, put_aside_last
 from foundation.run.layout import RunDirectory
-
-HEADER = {
-    "schema_version": 1, "variant": "a", "stage": "s", "block": 1, "seed": 0, "transport": "socket",
-    "clock": "user", "origin_monotonic_ns": 0, "origin_unix_ns": 0, "model": "m",
-    "prompt_style": "plain", "api": "chat", "arrivals": "closed",
-    "offered_rate": None, "concurrency": 1, "planned": 6, "window_start_ns": 0,
-    "window_end_ns": None,
-}  # fmt: skip
+from foundation.run.records import JournalEnd, RequestRecord
+from tests.run_files import header, write_block
 
 
 def write(run: RunDirectory, end: str, *failures: str | None) -> Path:
-    """A journal whose requests came to these."""
-    rows = [
-        {"id": i, "prompt_id": "0", "scheduled_ns": i, "failure": failure}
+    """A journal whose requests have these failures."""
+    head = header(variant="a", concurrency=1, planned=6)
+    records = [
+        RequestRecord(id=i, prompt_id="0", scheduled_ns=i, failure=failure)
         for i, failure in enumerate(failures)
     ]
-    file = run.journal("a", "s", 1)
-    file.parent.mkdir(parents=True)
-    last = {"end": end, "ended_ns": 9, "window_end_ns": 9}
-    file.write_text("".join(json.dumps(row) + "\n" for row in (HEADER, *rows, last)))
-    return file
+    return write_block(run.path, head, records, JournalEnd(end=end, ended_ns=9, window_end_ns=9))
 
 
 @pytest.mark.parametrize(

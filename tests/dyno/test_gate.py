@@ -1,4 +1,4 @@
-"""What `--gate` makes of a stored run: it opens only for a variant that is to ship, and CI sees red for everything else."""
+"""`--gate` on a stored run passes only for a variant that ships; CI fails for everything else."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.dyno.stored_runs import Made, dyno
+from tests.dyno.stored_runs import StoredRun, dyno
 
 SLO = "slo: {latency_p95: 400ms}"
-ALONE = Made(sections=SLO)
+ALONE = StoredRun(sections=SLO)
 TWO = replace(ALONE, variants=("a", "b"))
-CASES: dict[str, tuple[Made, int, str]] = {
+CASES: dict[str, tuple[StoredRun, int, str]] = {
     "a variant ships": (TWO, 0, "gate: open: Ship b"),
     "the baseline is too slow, a variant ships": (
         replace(TWO, latencies={"a": 900.0}),

@@ -1,4 +1,4 @@
-"""What depends on what, by a table written by hand: one change makes stale exactly what the table says, and nothing else."""
+"""Dependencies by a hand-written table: one change makes stale exactly what the table says."""
 
 from __future__ import annotations
 

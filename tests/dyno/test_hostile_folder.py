@@ -1,4 +1,4 @@
-"""A folder whose files bear the names of our modules and of Python's own: none of them is ever executed."""
+"""A folder with files named like our modules and Python's own: none of them is ever executed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = (
     "socket", "signal", "json", "typing", "asyncio", "aiohttp", "numpy", "msgspec", "pip", "torch",
     "accelerate", "vllm", "llmcompressor",
 )  # fmt: skip
-# Both stand outside the hostile folder, as console scripts do: what they start must not look into it either.
+# Both lie outside the hostile folder, like console scripts: their children must not look into it.
 DYNO = "from dyno.cli import main\nif __name__ == '__main__':\n    main()\n"
 PARTS = """\
 import asyncio, sys
@@ -35,7 +35,8 @@ def where(*, progress):
 
 if __name__ == "__main__":
     print(*isolated(where, progress=Silent(), log=Path("isolated.log")), sep="\\n")
-    done = asyncio.run(calibrate(Silent(), event_rates=[100], request_rates=[50], streams=[2], seconds=0.3))
+    settings = {"event_rates": [100], "request_rates": [50], "streams": [2], "seconds": 0.3}
+    done = asyncio.run(calibrate(Silent(), **settings))
     assert done.events[0].failed == 0, done
 """
 EXPERIMENT = """\
@@ -120,7 +121,11 @@ data: {eval: eval.jsonl}
 variants: [{name: base}]
 baseline: base
 serve: {device: cpu, kv_cache: 1MiB, memory: 64GiB, dtype: float32}
-workload: {stages: [{concurrency: 1, requests: 20}], blocks: 1, warmup: 0s, sampling: {max_tokens: 4}}
+workload:
+  stages: [{concurrency: 1, requests: 20}]
+  blocks: 1
+  warmup: 0s
+  sampling: {max_tokens: 4}
 """
 
 
@@ -146,7 +151,8 @@ from quantize.llmcompressor import calibrated, environment
 environment.python = lambda progress: Path(sys.executable)
 try:
     config = QuantizeConfig(method="w4a16", algorithm="rtn")
-    calibrated.write_calibrated(ModelRef("model", None, Path("model")), config, 64, [], [], None, Path("out"), Silent())
+    model = ModelRef("model", None, Path("model"))
+    calibrated.write_calibrated(model, config, 64, [], [], None, Path("out"), Silent())
 except SystemFailed as error:
     print(error.detail)
 """
@@ -162,7 +168,9 @@ LAUNCHED = """\
 name: launched
 model: {model}
 data: {{train: train.jsonl, eval: eval.jsonl}}
-finetune: {{rank: 4, epochs: 1, batch_size: 4, accumulation: 1, learning_rate: 0.001, dtype: float32, watch: loss}}
+finetune:
+  {{rank: 4, epochs: 1, batch_size: 4, accumulation: 1, learning_rate: 0.001, dtype: float32,
+    watch: loss}}
 variants: [{{name: base}}, {{name: tuned, adapter: finetune}}]
 baseline: base
 workload: {{stages: [{{concurrency: 1, requests: 2}}]}}

@@ -1,6 +1,6 @@
-"""One process of a whole run is killed: nothing is left behind, and `--resume` makes the run what it would have been.
+"""A killed process leaves nothing behind, and `--resume` makes the run whole.
 
-A stand-in for vLLM serves; `make bench-kills` does the same with the real one, at random moments.
+A stand-in for vLLM serves; `make bench-kills` uses the real one, at random moments.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ def test_a_block_that_a_stranger_may_have_answered_is_put_aside(
     said = (folder / "output.txt").read_text()
     assert code == 2, said
     assert re.search(
-        rf"the server of other does not have its port \d+ for itself: process {os.getpid()} .*listens there",
+        rf"the server of other does not have its port \d+ for itself: "
+        rf"process {os.getpid()} .*listens there",
         said,
     )
     journals = sorted(out.glob("load/other/*/block-*"))

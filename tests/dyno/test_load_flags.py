@@ -1,4 +1,4 @@
-"""The flags of `dyno load` and `dyno baseline`: what they make, what they refuse, and what goes over the wire."""
+"""The flags of `dyno load` and `dyno baseline`: results, refusals, and requests over the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that brings Python code of its own: one setting for every stage that runs it, and no stage by surprise."""
+"""A model with Python code of its own: one setting for every stage that runs it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_nothing_is_run_unasked(own: dict[str, ModelRef]) -> None:
     for more in ({}, {"finetune": {"trust_remote_code": True}}):
         with pytest.raises(
             BadInput,
-            match=r"variants\.v: .*config\.json: auto_map: .*write trust_remote_code: true at the top",
+            match=r"variants\.v: .*config\.json: auto_map: "
+            r".*write trust_remote_code: true at the top",
         ):
             check_model_code(experiment({}, **more), own)
 

@@ -68,7 +68,7 @@ def test_a_name_that_is_nothing(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["bare", "./bare", "no such model!"])
 def test_a_tokenizer_that_is_nothing(tmp_path: Path, name: str) -> None:
-    """A folder without `tokenizer.json` is not looked for on the hub, though its name could be an id there."""
+    """A folder without `tokenizer.json` is not searched on the hub, even with a name like an id."""
     (tmp_path / "bare").mkdir()
     with pytest.raises(
         BadInput, match=r"workload\.tokenizer: '.*' is no folder with a tokenizer\.json"

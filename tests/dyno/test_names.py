@@ -1,4 +1,4 @@
-"""Names are parts of paths and never paths; each is one thing's alone, wherever letters have no case."""
+"""Names are parts of paths, never paths; each is unique even where letters have no case."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ variants:
   - {{name: {variant}, url: "http://127.0.0.1:9/v1", model: m}}
   - {{name: second, url: "http://127.0.0.1:9/v1", model: m}}
 baseline: second
-workload: {{stages: [{{name: {stage}, concurrency: 2, requests: 6}}, {{name: other, concurrency: 3, requests: 6}}]}}
+workload: {{stages: [{{name: {stage}, concurrency: 2, requests: 6}}, \
+{{name: other, concurrency: 3, requests: 6}}]}}
 quality: {{scorer: exact_match, probes: [{{name: {probe}, data: data.jsonl}}]}}
 """
 FINE = {"run": "news", "prompt": "short", "variant": "base", "stage": "steady", "probe": "facts"}

@@ -1,4 +1,4 @@
-"""APIs as companies put them up, loaded as a person would: another key, another path, a proxy, a certificate of their own."""
+"""Companies' APIs, loaded as a person would: odd keys, paths, proxies and certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run writes down at its beginning, which checkpoints it makes, and what it hands to the analysis."""
+"""The files a run writes first, the checkpoints it makes, and the inputs of its analysis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
 from quantize.recovery import FILE as RECOVERY
-from tests.dyno.stored_runs import Made
+from tests.dyno.stored_runs import StoredRun
 from tests.serve.adapter_bytes import write_base
 
 
@@ -96,5 +96,7 @@ def test_what_quantizing_lost_is_measured_once_and_where_it_is_asked_for(
 def test_the_error_is_shared_among_as_many_looks_as_a_run_takes(
     tmp_path: Path, sections: str, looks: int
 ) -> None:
-    run = Made(blocks=1, requests=2, variants=("a", "b"), sections=sections).write(tmp_path / "run")
+    run = StoredRun(blocks=1, requests=2, variants=("a", "b"), sections=sections).write(
+        tmp_path / "run"
+    )
     assert run_inputs(RunDirectory(run), load_experiment(run / "experiment.yaml")).looks == looks

@@ -1,4 +1,4 @@
-"""Where a variant's files lie in a run, how it is served, and what is refused before anything is made."""
+"""Where a variant's files lie in a run, how it is served, and what is refused beforehand."""
 
 from __future__ import annotations
 

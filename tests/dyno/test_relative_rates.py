@@ -1,4 +1,4 @@
-"""Relative rates: arithmetic by hand, and a whole run against an emulator whose throughput is known."""
+"""Relative rates: arithmetic by hand, and a run against an emulator of known throughput."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_relative_rate_survives_the_run_s_own_file(tmp_path: Path) -> None:
 
 
 def test_a_run_offers_the_share_that_was_measured(tmp_path: Path, url: str) -> None:
-    """The emulator answers in 50 ms and never faster, so four in flight are 80 requests/s at most."""
+    """The emulator answers in 50 ms at best: four in flight are at most 80 requests/s."""
     file = experiment(tmp_path, url)
     done = subprocess.run(
         [sys.executable, "-m", "dyno.cli", "run", str(file)],

@@ -45,7 +45,8 @@ def test_the_request_of_a_url_as_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_KEY", "sekret")
-    request = """{omit: [stream_options], rename: {max_tokens: max_completion_tokens}, extra: {priority: 1},
+    request = """{omit: [stream_options], rename: {max_tokens: max_completion_tokens},
+    extra: {priority: 1},
       headers: {api-key: ${AZURE_KEY}, x-team: 7}}"""
     [prod] = loaded(tmp_path, "https://h/openai/deployments/gpt?api-version=1", request).variants
     endpoint = endpoint_of(prod, "chat")

@@ -1,4 +1,4 @@
-"""`dyno run --resume`: what changed is named, what depends on it is measured again, what does not is kept."""
+"""`dyno run --resume` names what changed, measures again what depends on it, keeps the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ name: cut
 model: m
 data: {{eval: questions.jsonl}}
 prompts: {{short: "Say {{input}}", long: "Please say {{input}}"}}
-variants: [{{name: a, url: "{url}", model: m, prompt: short}}, {{name: b, url: "{url}", model: m, prompt: long}}]
+variants:
+  - {{name: a, url: "{url}", model: m, prompt: short}}
+  - {{name: b, url: "{url}", model: m, prompt: long}}
 baseline: a
 workload:
   stages:
@@ -150,7 +152,8 @@ def test_what_depends_on_a_change_is_measured_again(
     assert after.keys() == EVERYTHING
     assert {name for name in left if left[name] != after[name]} == again
     # What was measured before is set aside and not lost.
-    aside = {str(f.relative_to(folder / "runs/cut/set-aside/1/load").with_suffix("")): f.read_bytes()
+    loads = folder / "runs/cut/set-aside/1/load"
+    aside = {str(f.relative_to(loads).with_suffix("")): f.read_bytes()
              for f in (folder / "runs/cut/set-aside").rglob("block-*.jsonl")}  # fmt: skip
     assert aside == {name: before[name] for name in again}
     assert says in done.stdout

@@ -1,4 +1,4 @@
-"""Run directories: no two processes get one, and where none can be made is said before anything slow."""
+"""Run directories: two processes never share one, and a failure to make one is reported early."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from foundation.errors import BadInput, SystemFailed
 from foundation.files.folder_lock import check_free, locked
 from foundation.run.layout import RunDirectory, check_root, held_run, new_run
-from tests.dyno.stored_runs import Made, dyno
+from tests.dyno.stored_runs import StoredRun, dyno
 
 
 def test_runs_of_one_name_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_new_run_is_held_and_freed(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_gone_is_said(tmp_path: Path) -> None:
-    run = RunDirectory(Made(blocks=1).write(tmp_path / "run"))
+    run = RunDirectory(StoredRun(blocks=1).write(tmp_path / "run"))
     run.check_there()
     run.path.rename(tmp_path / "elsewhere")
     with pytest.raises(
@@ -82,9 +82,9 @@ def test_a_run_that_another_process_works_on_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
     command: tuple[str, ...],
 ) -> None:
-    run = Made(blocks=1).write(tmp_path / "run")
+    run = StoredRun(blocks=1).write(tmp_path / "run")
     for other in ("other", "third"):
-        Made(blocks=1).write(tmp_path / other)
+        StoredRun(blocks=1).write(tmp_path / other)
     before = sorted(run.rglob("*"))
     with locked(run):
         others = [str(tmp_path / word) if word in ("other", "third") else word for word in command]

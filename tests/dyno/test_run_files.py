@@ -1,4 +1,4 @@
-"""A run whose files beside the journals are damaged: one line for a person, or a note, and never a traceback."""
+"""Damaged files beside the journals of a run: one line for a person, or a note, no traceback."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from dyno.pipeline.environment import note_requests
 from foundation.run.json_files import read_environment
-from tests.dyno.stored_runs import Made, dyno
+from tests.dyno.stored_runs import StoredRun, dyno
 
-MADE = Made(blocks=2, variants=("a", "b"))
+MADE = StoredRun(blocks=2, variants=("a", "b"))
 DAMAGE = {
     "empty": b"",
     "cut": b'{"name": [',

@@ -1,4 +1,4 @@
-"""What was made a second time and came out otherwise: nothing that rests on the first is mixed with it."""
+"""An artifact that differs when it is made again: nothing that used the first is mixed with it."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_adapter_that_was_lost_and_came_out_otherwise_is_merged_and_measured_
 
 
 def test_what_is_quantized_and_learned_of_it_goes_too_and_is_made_once(tmp_path: Path) -> None:
-    """Though nothing needs what lies between: a quantized checkpoint is served without the one that it was made of."""
+    """A quantized checkpoint is served without the merged one that it was made from."""
     small = {"name": "small", "merge": "finetune", "quantize": "w8a8-int8"}
     taught = {"name": "taught", "prune": "50%", "distil": "small"}
     run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path, 16, small, taught)
@@ -132,7 +132,7 @@ def test_what_is_quantized_and_learned_of_it_goes_too_and_is_made_once(tmp_path:
 
 
 def test_what_a_try_measured_for_itself_is_no_change_of_what_is_asked(tmp_path: Path) -> None:
-    """Prompts cut to length by a server's own count, and relative rates: an untouched run that goes on has nothing to name."""
+    """Prompts cut by a server's count and relative rates: a resumed run names no change."""
     run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path)
     run.path.mkdir()
     stage = {"name": "s", "rate": {"of": "base", "share": 0.5}, "requests": 1}
@@ -189,7 +189,7 @@ def test_other_settings_are_another_thing_and_no_surprise(tmp_path: Path) -> Non
 
 
 def test_the_environment_is_a_second_witness(tmp_path: Path) -> None:
-    """Journals that bear the right identity and lie beside another machine's environment are measured again."""
+    """Journals with the right identity beside another machine's environment are measured again."""
     run, of = RunDirectory(tmp_path / "run"), prepared(tmp_path)
     run.path.mkdir()
     reconcile(of, run, Silent())

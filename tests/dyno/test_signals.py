@@ -1,4 +1,4 @@
-"""Signals from outside: whatever a command is doing, it ends with 130, keeps what it measured, and leaves nothing running."""
+"""Signals end any command with 130: it keeps what it measured and leaves no process."""
 
 from __future__ import annotations
 

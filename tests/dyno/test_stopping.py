@@ -1,4 +1,4 @@
-"""What Ctrl-C and its like do to a load: the first one drains a block, everything else ends the task; then all is as before."""
+"""Ctrl-C in a load: the first drains a block, later signals end the task; handlers are restored."""
 
 from __future__ import annotations
 

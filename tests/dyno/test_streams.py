@@ -1,4 +1,4 @@
-"""Terminals and pipes that go away, take no more or know only ASCII: the run is whole and the exit code is the verdict."""
+"""Terminals and pipes that close, fill or know only ASCII: the run and exit code stay right."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.dyno.stored_runs import Made
+from tests.dyno.stored_runs import StoredRun
 
 DYNO = [sys.executable, "-m", "dyno.cli"]
 # Ships, and differs by less than noise from its like: "≈" and "µ" are on the screen.
-SHIPS = Made(variants=("a", "b"), sections="slo: {latency_p95: 10s}")
+SHIPS = StoredRun(variants=("a", "b"), sections="slo: {latency_p95: 10s}")
 AROUND = {
     "nobody reads": '"$@" 2>err | true',
     "one line is read": '"$@" 2>err | head -1 >/dev/null',

@@ -1,4 +1,4 @@
-"""Which template a variant is asked through; a model that can't chat; what is said of styles and templates that differ."""
+"""The template of a variant's prompts; models that can't chat; notes on differing templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the terminal says of a run: failures in the server's own words, notes worst first, a run in which nothing succeeded."""
+"""The terminal's results: failures in the server's words, worst notes first, runs of failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Summary
 from tests.dyno.test_cli import dyno
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Goals, inputs, request, write_journal
 
 WELL = 12  # requests answered before the server fails: readiness and warm-up are among them
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}]}
@@ -90,7 +90,7 @@ def test_a_run_in_which_nothing_succeeded_ends_with_4_and_the_servers_words(
 
 
 def said(run: Path, *variants: str) -> tuple[str, Summary]:
-    asked = inputs(run, variants, Asked({"latency_p50": "1s"}))
+    asked = inputs(run, variants, Goals({"latency_p50": "1s"}))
     summary = analyse(asked)
     shown = io.StringIO()
     show_results(Console(file=shown, width=200), RunDirectory(run), summary, judge(summary, asked))

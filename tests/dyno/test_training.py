@@ -1,4 +1,4 @@
-"""What an experiment has trained: refused where it can't be, resumed, and students that learn what their teacher says."""
+"""An experiment's trainings: refused where impossible, resumed, and students of a teacher."""
 
 from __future__ import annotations
 

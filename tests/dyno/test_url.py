@@ -1,4 +1,4 @@
-"""From a URL to a verdict and what can be made of it later, against the emulator, whose times are known."""
+"""From a URL to a verdict, and later to reports and plans, against an emulator of known times."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_report_and_a_comparison_come_from_the_stored_run(run: Path) -> None:
     heads = [line for line in side_by_side.stdout.splitlines() if line.startswith("┃")]
     assert sum(line.count("url") for line in heads) == 3
     with_itself = dyno("compare", str(run), str(run), "--gate", "--junit", "compared.xml", cwd=run)
-    # 250 requests without a failure allow 1.5 points of them, more than the one point that counts as none.
+    # 250 requests without a failure allow 1.5 points of them, more than the 1 that counts as none.
     assert with_itself.returncode == 2, with_itself.stderr
     assert "Not settled: " in with_itself.stdout
     assert ": worse" not in with_itself.stdout
@@ -107,7 +107,7 @@ def check_plan(run: Path) -> None:
 
 
 def test_a_plan_goes_by_the_slo_as_it_is_now(run: Path) -> None:
-    """Tightened after the run, then by a metric that the run was not judged by. What was measured is the same."""
+    """A tighter limit after the run, then another metric. The measurement stays the same."""
     file = run / "experiment.yaml"
     written = file.read_text()
     try:
@@ -134,7 +134,7 @@ def test_a_measurement_too_small_to_judge_gates_as_inconclusive(url: str, tmp_pa
 
 
 def test_a_load_that_was_not_sent_is_invalid_and_gates_so(url: str, tmp_path: Path) -> None:
-    """One in flight at 50 ms or more a request is 20 requests/s at most, of the 60/s that are asked for."""
+    """One in flight at 50 ms or more a request is at most 20 requests/s of the planned 60."""
     text = EXPERIMENT.format(url=url, limit="10s").replace(
         "blocks: 4", "blocks: 4, max_in_flight: 1"
     )
@@ -154,7 +154,7 @@ def test_until_decided_adds_blocks_until_the_verdict_is_settled(
         "run", "experiment.yaml", "--gate", "--until-decided", "--max-time", "2m", cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # Four blocks of 30 requests are under p95's floor of 200; of six blocks and nine, nine are the first to be enough.
+    # Four blocks of 30 requests are below p95's minimum of 200; of six and nine, nine suffice.
     journals = {
         name: len(list((tmp_path / "runs/gated/load" / name / "rate-60").glob("*.jsonl")))
         for name in ("old", "new")

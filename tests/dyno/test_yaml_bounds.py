@@ -1,4 +1,4 @@
-"""An experiment file that would not end, or means two things, is refused in one line; a key in it is never repeated."""
+"""A YAML bomb or a repeated key in an experiment is refused in one line."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ PATHS = [
 def test_what_names_and_patterns_mean_is_what_peft_makes_of_them(
     asked: str | tuple[str, ...], meant: Callable[[str], bool]
 ) -> None:
-    """peft: a text has to match the whole path, an entry of a list is the path or its end behind a point."""
+    """peft: a text has to match the whole path; a list's entry is the path or its last part."""
     config = FinetuneConfig(target_modules=asked)
     modules = config.modules
     for path in PATHS:

@@ -1,4 +1,4 @@
-"""A training that was cut off is gone on with where all that it rests on is the same, and begun again where it is not."""
+"""A training that was cut off resumes if its inputs are the same, and otherwise restarts."""
 
 from __future__ import annotations
 

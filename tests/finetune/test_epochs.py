@@ -71,7 +71,7 @@ def test_batched_answers_are_those_of_single_questions(base: ModelRef) -> None:
 
     prepared = prepare(TrainingJob(FinetuneConfig(), base, TRAIN, HELDOUT, None))
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=torch.float32).eval()
-    said: dict[int, list[str]] = {}
+    answers: dict[int, list[str]] = {}
     for size in (1, 3):
         heard: list[str] = []
 
@@ -80,8 +80,8 @@ def test_batched_answers_are_those_of_single_questions(base: ModelRef) -> None:
             return 0.0
 
         TaskScore(listen, prepared.heldout, prepared.tokenizer, 0, size)(model)
-        said[size] = heard
-    assert said[1] == said[3] and len(said[1]) == len(HELDOUT)
+        answers[size] = heard
+    assert answers[1] == answers[3] and len(answers[1]) == len(HELDOUT)
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,10 @@ def loss_of_saved(base: ModelRef, adapter: Path, config: FinetuneConfig) -> floa
     for t in prepare(TrainingJob(config, base, TRAIN, HELDOUT, None)).heldout:
         ids = torch.tensor([t.prompt + t.completion])
         with torch.no_grad():
-            said = torch.log_softmax(model(input_ids=ids).logits[0, len(t.prompt) - 1 : -1], dim=-1)
-        losses += [-float(said[i, token]) for i, token in enumerate(t.completion)]
+            log_probabilities = torch.log_softmax(
+                model(input_ids=ids).logits[0, len(t.prompt) - 1 : -1], dim=-1
+            )
+        losses += [-float(log_probabilities[i, token]) for i, token in enumerate(t.completion)]
     return sum(losses) / len(losses)
 
 

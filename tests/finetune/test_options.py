@@ -1,4 +1,4 @@
-"""Options people look for: a template of one's own, modules by pattern, steps, optimizers; and trainings that came to nothing."""
+"""Training options: own templates, modules by pattern, steps, optimizers; and failed trainings."""
 
 from __future__ import annotations
 
@@ -176,27 +176,34 @@ def outputs(adapter: Path) -> dict[str, Any]:
 
 
 def test_the_first_step_is_the_optimizer_s(base: ModelRef, tmp_path: Path) -> None:
-    """B starts at zero. After one step of SGD it is -lr x gradient; lion takes its sign, and so does Adam's first step."""
+    """B starts at zero. A step of SGD makes it -lr x gradient; lion and Adam take its sign."""
     import torch
 
     rate = 0.01
-    made = {
+    by_optimizer = {
         name: outputs(
             train(
-                TrainingJob(FinetuneConfig(**ONE_STEP, optimizer=name, learning_rate=rate, max_grad_norm=1e9),
-                base, TRAIN, [], None), tmp_path / name, Silent(),
+                TrainingJob(
+                    FinetuneConfig(
+                        **ONE_STEP, optimizer=name, learning_rate=rate, max_grad_norm=1e9
+                    ),
+                    base, TRAIN, [], None,
+                ),
+                tmp_path / name, Silent(),
             ).adapter
         )
         for name in ("sgd", "lion", "adamw", "adafactor")
     }  # fmt: skip
-    for name, gradient in made["sgd"].items():
-        torch.testing.assert_close(made["lion"][name], rate * gradient.sign(), rtol=1e-5, atol=0)
+    for name, gradient in by_optimizer["sgd"].items():
+        torch.testing.assert_close(
+            by_optimizer["lion"][name], rate * gradient.sign(), rtol=1e-5, atol=0
+        )
         clear = gradient.abs() > 1e-4 * rate
         assert clear.any()
         torch.testing.assert_close(
-            made["adamw"][name][clear], rate * gradient.sign()[clear], rtol=1e-2, atol=0
+            by_optimizer["adamw"][name][clear], rate * gradient.sign()[clear], rtol=1e-2, atol=0
         )
-        assert not torch.equal(made["adafactor"][name], gradient)
+        assert not torch.equal(by_optimizer["adafactor"][name], gradient)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Layer pruning: the block that changes the state least goes, and what is left is an ordinary model."""
+"""Layer pruning removes the block that changes the state least, and leaves an ordinary model."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def test_what_adds_nothing_goes_and_the_answers_stay(base: ModelRef, tmp_path: P
         with pytest.raises(SystemFailed, match=r"was written, and is not|was not written"):
             check_pruned(base, first, count, tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(small.path)
-    asked = tokenizer.apply_chat_template(
+    prompt = tokenizer.apply_chat_template(
         list(TRAIN[0].messages), add_generation_prompt=True, return_tensors="pt"
     )
     models = [AutoModelForCausalLM.from_pretrained(path) for path in (base.path, small.path)]
     with torch.no_grad():
-        whole, left = (model(**asked).logits for model in models)
+        whole, left = (model(**prompt).logits for model in models)
         torch.testing.assert_close(left, whole)
-        said = [model.generate(**asked, max_new_tokens=8, do_sample=False) for model in models]
-    assert torch.equal(*said)
+        replies = [model.generate(**prompt, max_new_tokens=8, do_sample=False) for model in models]
+    assert torch.equal(*replies)
 
 
 def test_distance_is_the_angle_over_pi_averaged() -> None:

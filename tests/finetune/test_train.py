@@ -114,13 +114,13 @@ def test_what_was_learned_is_said_by_plain_transformers(trained: Training, base:
     model = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(base.path, dtype="float32"), result.adapter
     )
-    asked = tokenizer.apply_chat_template(
+    prompt = tokenizer.apply_chat_template(
         list(TRAIN[0].messages), add_generation_prompt=True, return_tensors="pt"
     )
-    said = model.generate(**asked, max_new_tokens=12, do_sample=False)[
-        0, asked["input_ids"].size(1) :
+    reply = model.generate(**prompt, max_new_tokens=12, do_sample=False)[
+        0, prompt["input_ids"].size(1) :
     ]
-    assert tokenizer.decode(said) in {f"{label}<|im_end|>" for label in LABELS}
+    assert tokenizer.decode(reply) in {f"{label}<|im_end|>" for label in LABELS}
 
 
 def test_training_log(trained: Training) -> None:
@@ -192,7 +192,7 @@ def test_accumulation_changes_memory_and_not_the_step(base: ModelRef, tmp_path: 
     for name, tensor in whole.items():
         if (
             "lora_B" in name
-        ):  # starts at zero, so that it is the step itself; Adam's first step magnifies rounding near zero
+        ):  # starts at zero, so it is the step itself; Adam's first step magnifies rounding there
             share = ((tensor - parts[name]).abs() < 1e-3).float().mean()
             assert share > 0.99, name
     assert any(torch.count_nonzero(tensor) for name, tensor in whole.items() if "lora_B" in name)

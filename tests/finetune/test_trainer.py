@@ -1,4 +1,4 @@
-"""What the trainer saves must not change what it computes: its loss and gradients against a plain forward pass, row by row."""
+"""The trainer's shortcuts keep its results: loss and gradients against a plain forward pass."""
 
 from __future__ import annotations
 

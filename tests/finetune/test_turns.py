@@ -1,4 +1,4 @@
-"""Which tokens of a conversation are learned: the mask against one that is made by hand from the rendered text."""
+"""Which tokens of a conversation are learned: the mask against a hand-made one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tokenizer_at(folder: Path) -> Any:
 
 
 def by_hand(tokenizer: Any, said: list[tuple[str, bool]]) -> tuple[list[int], list[int]]:
-    """Ids and labels of a ChatML conversation written out piece by piece: each text a byte a token, so pieces never join."""
+    """Ids and labels of a ChatML conversation piece by piece: a byte a token, so no piece joins."""
     ids, labels = [], []
     for place, (text, learned) in enumerate(said):
         role = ("user", "assistant")[place % 2]
@@ -152,7 +152,7 @@ def test_earlier_answers_of_a_llama_2_template(tmp_path: Path) -> None:
 def test_a_template_that_words_earlier_answers_otherwise_is_refused(
     base: ModelRef, tmp_path: Path
 ) -> None:
-    """As one that leaves out the thoughts of earlier turns: a server never generates what then stands there."""
+    """A template that drops the thoughts of earlier turns: no server generates what remains."""
     tokenizer = tokenizer_at(base.path)
     tokenizer.chat_template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -205,7 +205,7 @@ def test_control_tokens_in_the_texts_are_said(base: ModelRef) -> None:
 
 
 def test_the_loss_of_a_conversation_is_that_of_its_answers(base: ModelRef, tmp_path: Path) -> None:
-    """A prefix that all share, cut off before the first answer; against a plain forward pass over labels made by hand."""
+    """A shared prefix is cut before the first answer; against a plain forward pass."""
     import torch
 
     from finetune.build import build_trainer

@@ -33,7 +33,7 @@ def trained(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> Trainin
 def test_a_warm_start_begins_where_the_adapter_was(
     base: ModelRef, trained: TrainingResult, tmp_path: Path
 ) -> None:
-    """At a rate too small to move it, it is the adapter still; at a usual one, the loss goes on from the adapter's."""
+    """At a tiny rate it stays the adapter; at a usual one the loss continues from the adapter's."""
     import torch
 
     still = CONFIG.model_copy(

@@ -1,4 +1,4 @@
-"""What a chat template makes of an example: nothing it holds is left out, and the answer is tokenized in its place."""
+"""A chat template keeps all parts of an example, and the answer is tokenized in its place."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def example(answer: str = "earn", **more: Any) -> Example:
 
 
 def test_tools_and_calls_stand_where_the_template_puts_them(tmp_path: Path) -> None:
-    asked, whole = templated(
+    templates, whole = templated(
         example("", tools=TOOLS, answer_keys=CALLS), None, tokenizer(tmp_path, WITH_TOOLS)
     )
     opening = "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n"
-    assert asked == 'tools: [{"type": "function", "function": {"name": "open"}}]\n' + opening
-    assert whole.removeprefix(asked) == '{"name": "open", "arguments": {"n": 1}}<|im_end|>\n'
+    assert templates == 'tools: [{"type": "function", "function": {"name": "open"}}]\n' + opening
+    assert whole.removeprefix(templates) == '{"name": "open", "arguments": {"n": 1}}<|im_end|>\n'
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ DEAF = (
 @pytest.mark.parametrize("role", ["system", "tool"])
 def test_a_template_that_leaves_out_a_message_is_refused(tmp_path: Path, role: str) -> None:
     messages = ({"role": role, "content": "assistant"}, {"role": "user", "content": "Q"})
-    said = Example(Path("d.jsonl"), 3, messages, "A", {})
+    dialogue = Example(Path("d.jsonl"), 3, messages, "A", {})
     with pytest.raises(
         BadInput,
         match=f"d.jsonl:3: the model's chat template leaves out what the {role} says .'assistant'",
     ):
-        templated(said, None, tokenizer(tmp_path, DEAF))
-    assert templated(said, None, tokenizer(tmp_path))[0].startswith(
+        templated(dialogue, None, tokenizer(tmp_path, DEAF))
+    assert templated(dialogue, None, tokenizer(tmp_path))[0].startswith(
         f"<|im_start|>{role}\nassistant<|im_end|>"
     )
 
@@ -112,7 +112,7 @@ COLON = (
         (None, ["▁earn", "▁", "</s>"]),
         # It writes a line end before the answer: no space at all.
         (ZEPHYR, ["earn", "</s>"]),
-        # It ends in a space, which would be one token with the answer: the server's prompt ends with that space alone.
+        # It ends in a space, which joins the answer's token: the server's prompt ends with it.
         (COLON, ["earn", "</s>"]),
     ],
 )
@@ -123,11 +123,13 @@ def test_an_answer_has_no_space_that_its_template_does_not_write(
 
     write_llama2_tokenizer(tmp_path, *([template] if template else []))
     tokens = AutoTokenizer.from_pretrained(tmp_path)
-    asked, whole = templated(example(), None, tokens)
-    [(prompt, learned)] = tokens_in_place(tokens, [("d.jsonl:3", asked, whole.removeprefix(asked))])
+    templates, whole = templated(example(), None, tokens)
+    [(prompt, learned)] = tokens_in_place(
+        tokens, [("d.jsonl:3", templates, whole.removeprefix(templates))]
+    )
     assert tokens.convert_ids_to_tokens(learned) == answer
-    assert prompt == tokens(asked, add_special_tokens=False)["input_ids"]
-    alone = tokens(whole.removeprefix(asked), add_special_tokens=False)["input_ids"]
+    assert prompt == tokens(templates, add_special_tokens=False)["input_ids"]
+    alone = tokens(whole.removeprefix(templates), add_special_tokens=False)["input_ids"]
     assert alone != learned, "this tokenizer shows the difference"
     assert tokens.decode(prompt + learned) == tokens.decode(
         tokens(whole, add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""A model folder against its own config.json: what libraries would fill up, or read otherwise, is refused."""
+"""A model folder against its config.json: what libraries fill up or read otherwise is refused."""
 
 from __future__ import annotations
 
@@ -217,7 +217,8 @@ def elsewhere(folder: Path) -> None:
         (unnamed, r"does not name model\.norm\.weight"),
         (
             elsewhere,
-            r"says that model\.norm\.weight is in model-00001-of-00002\.safetensors, where it is not",
+            r"says that model\.norm\.weight is in model-00001-of-00002\.safetensors, "
+            r"where it is not",
         ),
         (
             lambda f: (f / "model-00001-of-00002.safetensors").unlink(),

@@ -1,4 +1,4 @@
-"""The tokenizer's files in a merged checkpoint: the base's, then the adapter's, with the template it was trained with."""
+"""Tokenizer files of a merged checkpoint: the base's, then the adapter's with its template."""
 
 from __future__ import annotations
 

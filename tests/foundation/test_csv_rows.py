@@ -34,8 +34,10 @@ def test_any_table_comes_back(
     )
     rows = data.draw(st.lists(row, max_size=4))
     file = Path("d.tsv") if separator == "\t" else Path("d.csv")
-    told = list(csv_rows(file, written([names, *rows], separator, quoting)))
-    assert [cells for _, cells in told] == [dict(zip(names, cells, strict=True)) for cells in rows]
+    parsed = list(csv_rows(file, written([names, *rows], separator, quoting)))
+    assert [cells for _, cells in parsed] == [
+        dict(zip(names, cells, strict=True)) for cells in rows
+    ]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -28,15 +28,19 @@ from foundation.http.endpoint import Endpoint, Form, merged_headers, read_addres
     ],
 )  # fmt: skip
 def test_an_address_is_understood(url: str, base: str, query: str, api: str | None) -> None:
-    found = read_address(url)
-    assert (found.base_url, found.query, found.api) == (base, query, api)
-    assert found.user is None and found.password is None
+    address = read_address(url)
+    assert (address.base_url, address.query, address.api) == (base, query, api)
+    assert address.user is None and address.password is None
 
 
 def test_user_and_password_are_no_part_of_the_base() -> None:
-    found = read_address("https://bob:p%40ss@h:8443/v1")
-    assert (found.base_url, found.user, found.password) == ("https://h:8443/v1", "bob", "p%40ss")
-    assert "bob" not in repr(found) and "p%40ss" not in repr(found)
+    address = read_address("https://bob:p%40ss@h:8443/v1")
+    assert (address.base_url, address.user, address.password) == (
+        "https://h:8443/v1",
+        "bob",
+        "p%40ss",
+    )
+    assert "bob" not in repr(address) and "p%40ss" not in repr(address)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the system refuses is one clear line, with the exit code of a bad place (3) or of one that broke under a run (4)."""
+"""A refusal is one clear line with exit code 3 (a bad place) or 4 (it broke during a run)."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def error_of(number: int, file: str | None = "runs/a/summary.json") -> OSError:
 def test_a_refusal_names_the_file_and_what_to_do(
     number: int, kind: type[DynoError], line: str
 ) -> None:
-    said = refused_by_system(error_of(number))
-    assert type(said) is kind and str(said) == line
+    refusal = refused_by_system(error_of(number))
+    assert type(refusal) is kind and str(refusal) == line
 
 
 def test_without_a_file_the_reason_stands_alone() -> None:
@@ -79,9 +79,9 @@ def test_a_loop_of_links_is_named(tmp_path: Path) -> None:
     loop.symlink_to(loop)
     with pytest.raises((OSError, RuntimeError)) as raised:
         loop.resolve(strict=True)
-    said = refused_by_system(raised.value)
+    refusal = refused_by_system(raised.value)
     assert (
-        isinstance(said, BadInput)
-        and str(said).startswith(f"{loop}: ")
-        and "symbolic link" in str(said)
+        isinstance(refusal, BadInput)
+        and str(refusal).startswith(f"{loop}: ")
+        and "symbolic link" in str(refusal)
     )

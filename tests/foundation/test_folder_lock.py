@@ -1,4 +1,4 @@
-"""A folder that one process works in: who holds it is said, and nobody holds it once that process is gone."""
+"""A folder's lock names the process that works in it, and ends with that process."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_no_object_is_one_line_that_names_the_file(tmp_path: Path, kind: str) -> None:
-    content, said = BROKEN[kind]
+    content, reason = BROKEN[kind]
     file = tmp_path / "settings.json"
     file.write_bytes(content)
     for read in (read_object, object_if_there):
-        with pytest.raises(BadInput, match=f"settings.json: {said}"):
+        with pytest.raises(BadInput, match=f"settings.json: {reason}"):
             read(file)
 
 

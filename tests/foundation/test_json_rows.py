@@ -55,11 +55,11 @@ def test_a_list_gives_the_same_rows_and_the_lines_they_begin_on(
     text = "\n" + json.dumps(rows, indent=indent, ensure_ascii=False)
     if "\\ud" in json.dumps(rows):
         return
-    told = read(text)
-    assert [row for _, row in told] == rows
+    parsed = read(text)
+    assert [row for _, row in parsed] == rows
     if indent is None:
-        assert [number for number, _ in told] == list(range(1, len(rows) + 1))
-    for line, row in told if indent is not None else ():
+        assert [number for number, _ in parsed] == list(range(1, len(rows) + 1))
+    for line, row in parsed if indent is not None else ():
         rest = "\n".join(text.split("\n")[line - 1 :]).lstrip("[ \n")
         assert json.JSONDecoder().raw_decode(rest)[0] == row
 

@@ -1,4 +1,4 @@
-"""A prompt in both splits is a leak, however it is written; two prompts that differ in anything said are none."""
+"""A prompt in both splits is a leak in any spelling; prompts with other words are none."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from foundation.data.leaks import find_leaks, without_leaks
 from foundation.errors import BadInput
 
 
-def example(line: int, *said: str, system: str = "", file: str = "train.jsonl") -> Example:
+def example(line: int, *message: str, system: str = "", file: str = "train.jsonl") -> Example:
     """Messages of user and assistant in turns, the last the user's."""
     turns = tuple(
-        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(said)
+        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(message)
     )
     first = ({"role": "system", "content": system},) if system else ()
     return Example(
-        Path(file), line, (*first, *turns), "answer", {"input": said[-1], "prompt": said[-1]}
+        Path(file), line, (*first, *turns), "answer", {"input": message[-1], "prompt": message[-1]}
     )
 
 
-def held(line: int, *said: str, system: str = "") -> Example:
-    return example(line, *said, system=system, file="heldout.jsonl")
+def held(line: int, *message: str, system: str = "") -> Example:
+    return example(line, *message, system=system, file="heldout.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -77,23 +77,24 @@ HELDOUT = [held(line + 20, f"Story {line}") for line in range(2, 9)]
 def test_a_leak_is_refused_with_its_count_and_the_first_lines_of_both() -> None:
     with pytest.raises(BadInput) as error:
         without_leaks(TRAIN, HELDOUT, "refuse")
-    said = str(error.value)
-    assert said.startswith(
+    message = str(error.value)
+    assert message.startswith(
         "train.jsonl:2: the same question stands in the held-out split at heldout.jsonl:22 (and "
         "6 more: "
     )
     assert (
-        "train.jsonl:3 = heldout.jsonl:23, " in said and "train.jsonl:5 = heldout.jsonl:25" in said
+        "train.jsonl:3 = heldout.jsonl:23, " in message
+        and "train.jsonl:5 = heldout.jsonl:25" in message
     )
-    assert "data.on_leak: drop or allow" in said and "\n" not in said
+    assert "data.on_leak: drop or allow" in message and "\n" not in message
 
 
 def test_leaks_are_left_out_of_training_or_kept_where_asked_for_and_said() -> None:
-    kept, said = without_leaks(TRAIN, HELDOUT, "drop")
+    kept, message = without_leaks(TRAIN, HELDOUT, "drop")
     assert [e.line for e in kept] == [1, 9]
-    assert said is not None and "train.jsonl:2" in said and "left out of training" in said
-    kept, said = without_leaks(TRAIN, HELDOUT, "allow")
-    assert kept == TRAIN and said is not None and "(and 6 more" in said
+    assert message is not None and "train.jsonl:2" in message and "left out of training" in message
+    kept, message = without_leaks(TRAIN, HELDOUT, "allow")
+    assert kept == TRAIN and message is not None and "(and 6 more" in message
 
 
 def test_dropping_everything_is_refused() -> None:

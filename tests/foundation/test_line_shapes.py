@@ -1,4 +1,4 @@
-"""Lines as people write them: each shape means its conversation, and no key of a line is dropped in silence."""
+"""Lines in people's shapes: each becomes its conversation, and no key is dropped in silence."""
 
 from __future__ import annotations
 
@@ -264,14 +264,16 @@ def test_nested_and_numeric_columns_of_parquet(tmp_path: Path) -> None:
         "labels": {"prompt": ["Q"], "completion": [3]},
         "dictionary": {"prompt": pyarrow.array(["Q"]).dictionary_encode(), "completion": ["A"]},
     }
-    told = {}
+    by_format = {}
     for name, columns in tables.items():
         pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / f"{name}.parquet")
         [example] = read_examples(tmp_path / f"{name}.parquet")
-        told[name] = said(example)
-    asked = ("user", "Q")
+        by_format[name] = said(example)
+    question = ("user", "Q")
     answers = {"messages": "A", "trl": "A", "labels": "3", "dictionary": "A"}
-    assert told == {name: [asked, ("assistant", answer)] for name, answer in answers.items()}
+    assert by_format == {
+        name: [question, ("assistant", answer)] for name, answer in answers.items()
+    }
 
 
 def test_everyday_files_hold_the_same_examples(tmp_path: Path) -> None:
@@ -287,8 +289,8 @@ def test_everyday_files_hold_the_same_examples(tmp_path: Path) -> None:
     }
     for name, raw in files.items():
         (tmp_path / name).write_bytes(raw)
-        told = read_examples(tmp_path / name)
-        assert [(e.messages[0]["content"], e.completion) for e in told] == [
+        examples = read_examples(tmp_path / name)
+        assert [(e.messages[0]["content"], e.completion) for e in examples] == [
             tuple(row.values()) for row in rows
         ], name
     (tmp_path / "utf16.jsonl").write_bytes(lines.encode("utf-16"))

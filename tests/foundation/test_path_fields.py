@@ -1,4 +1,4 @@
-"""Every marked path of an experiment is absolute after one walk, and every field that names a file is marked."""
+"""One walk makes all marked paths of an experiment absolute; all fields of files are marked."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ variants:
   - {name: own, merge: finetune}
   - {name: far, url: "http://h/v1", model: models/base, request: {ca_file: certs/ca.pem}}
 baseline: hub
-serve: {engine: {chat-template: chat.jinja, quantization: fp8, max-num-seqs: 4, tool-parser-plugin: ~/plugin.py}}
+serve:
+  engine:
+    {chat-template: chat.jinja, quantization: fp8, max-num-seqs: 4, tool-parser-plugin: ~/plugin.py}
 workload:
   tokenizer: ../tok
   stages: [{rate: 2, requests: 5}, {trace: {file: ~/trace.jsonl}, duration: 5s}]
-quality: {scorer: exact_match, probes: [{name: general, data: probe.jsonl}, {name: other, data: "hub:org/x:test"}]}
+quality:
+  scorer: exact_match
+  probes: [{name: general, data: probe.jsonl}, {name: other, data: "hub:org/x:test"}]
 """
 
 

@@ -24,7 +24,7 @@ TURNING = ("RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI")
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "output"),
     [
         ("\x1b[31mRED\x1b[0m", "RED"),
         ("\x1b]0;PWNED\x07ok", "ok"),
@@ -41,12 +41,12 @@ TURNING = ("RLO", "LRO", "RLE", "LRE", "PDF", "RLI", "LRI", "FSI", "PDI")
         ("grün 日本 ≈ 5 µs\u00a0e\u0301", "grün 日本 ≈ 5 µs\u00a0e\u0301"),
     ],
 )
-def test_what_steers_is_gone_and_the_rest_stays(text: str, shown: str) -> None:
-    assert visible(text) == shown
+def test_what_steers_is_gone_and_the_rest_stays(text: str, output: str) -> None:
+    assert visible(text) == output
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "output"),
     [
         ("::error::no", ": :error::no"),
         ("  ::add-mask::x", "  : :add-mask::x"),
@@ -58,23 +58,23 @@ def test_what_steers_is_gone_and_the_rest_stays(text: str, shown: str) -> None:
         ("std::vector ## heading", "std::vector ## heading"),
     ],
 )
-def test_a_ci_takes_nothing_for_an_order(text: str, shown: str) -> None:
-    assert printable(text) == shown
+def test_a_ci_takes_nothing_for_an_order(text: str, output: str) -> None:
+    assert printable(text) == output
 
 
 @given(ODD)
 def test_no_control_character_is_left(text: str) -> None:
-    shown = printable(text)
+    output = printable(text)
     steering = [
         letter
-        for letter in shown
+        for letter in output
         if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") and letter not in "\n\t"
     ]
-    turning = [letter for letter in shown if unicodedata.bidirectional(letter) in TURNING]
+    turning = [letter for letter in output if unicodedata.bidirectional(letter) in TURNING]
     assert steering == turning == []
-    assert not re.search(r"^\s*::", shown, re.MULTILINE) and "##[" not in shown
-    assert printable(shown) == shown
-    shown.encode()
+    assert not re.search(r"^\s*::", output, re.MULTILINE) and "##[" not in output
+    assert printable(output) == output
+    output.encode()
 
 
 @given(st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp"))))
@@ -84,6 +84,6 @@ def test_what_a_person_wrote_stays(text: str) -> None:
 
 @given(st.recursive(ODD, lambda inner: st.lists(inner) | st.dictionaries(ODD, inner), max_leaves=8))
 def test_json_keeps_its_value(value: object) -> None:
-    shown = json_printable(json.dumps(value, ensure_ascii=False, indent=2))
-    assert json.loads(shown) == value
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]|##\\[", shown)
+    output = json_printable(json.dumps(value, ensure_ascii=False, indent=2))
+    assert json.loads(output) == value
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\ud800-\udfff]|##\\[", output)

@@ -1,4 +1,4 @@
-"""A dead owner's temporary folder is swept, with the processes in it; a living owner's is not touched."""
+"""A dead owner's temporary folder is swept with its processes; a living owner's stays."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from foundation.files.scratch import scratch
 with scratch(Path(sys.argv[1])) as folder:
     (folder / "inner").mkdir()
     (folder / "inner" / "file").touch()
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], cwd=folder / "inner", start_new_session=True)
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = subprocess.Popen(sleep, cwd=folder / "inner", start_new_session=True)
     print(folder, child.pid, flush=True)
     sys.stdin.readline()
 """
@@ -171,8 +172,8 @@ def test_temporary_files_of_this_process_and_its_children_lie_in_the_folder():
     before = tempfile.gettempdir()
     with own_temporary_files() as folder:
         assert tempfile.gettempdir() == str(folder)
-        asked = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
-        assert subprocess.run(asked, capture_output=True, text=True).stdout.strip() == str(folder)
+        command = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
+        assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == str(folder)
     assert tempfile.gettempdir() == before and not folder.exists()
 
 

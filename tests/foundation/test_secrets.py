@@ -1,4 +1,4 @@
-"""Secrets are found in every form that a server or a tool gives them; what is none of them stays."""
+"""Secrets are masked in every form that a server or a tool writes them; other words stay."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def in_base64(before: str, key: str) -> str:
     ],
 )
 def test_every_form_of_a_key_is_taken_out(written: str) -> None:
-    shown = Mask({KEY: "${KEY}"})(f"wrong key: {written}; try another")
-    assert shown.startswith("wrong key: ${KEY}") and shown.endswith("; try another")
-    assert written[:12] not in shown and written[-8:] not in shown
+    masked_text = Mask({KEY: "${KEY}"})(f"wrong key: {written}; try another")
+    assert masked_text.startswith("wrong key: ${KEY}") and masked_text.endswith("; try another")
+    assert written[:12] not in masked_text and written[-8:] not in masked_text
 
 
 @pytest.mark.parametrize("before", ["", "a", "ab", "Bearer ", "user:"])
 def test_base64_of_a_longer_text_that_holds_the_key(before: str) -> None:
     whole = in_base64(before, KEY)
-    shown = Mask({KEY: "***"})(whole)
-    assert "***" in shown and len(shown.replace("***", "")) < len(whole) / 2
+    masked_text = Mask({KEY: "***"})(whole)
+    assert "***" in masked_text and len(masked_text.replace("***", "")) < len(whole) / 2
 
 
 @given(
@@ -70,8 +70,8 @@ def test_base64_of_a_longer_text_that_holds_the_key(before: str) -> None:
     st.sampled_from([str, quote, quote_plus, html.escape, lambda key: json.dumps(key)[1:-1]]),
 )
 def test_no_key_is_left_in_any_text(key, before, after, form) -> None:
-    shown = Mask({key: "\0"})(before + form(key) + after)
-    assert form(key) not in shown or form(key) in before + after
+    masked_text = Mask({key: "\0"})(before + form(key) + after)
+    assert form(key) not in masked_text or form(key) in before + after
 
 
 @given(st.integers(8, len(KEY)))
@@ -107,8 +107,8 @@ def test_what_this_process_knows_is_masked_everywhere(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SOME_SERVICES_TOKEN", "staple-0123456789")
     monkeypatch.setenv("SOME_FOLDER", "folder-0123456789")
     remember_environment()
-    said = masked("ValueError: correct-horse-battery, staple-0123456789 in folder-0123456789")
-    assert said == "ValueError: ${HORSE}, ${SOME_SERVICES_TOKEN} in folder-0123456789"
+    message = masked("ValueError: correct-horse-battery, staple-0123456789 in folder-0123456789")
+    assert message == "ValueError: ${HORSE}, ${SOME_SERVICES_TOKEN} in folder-0123456789"
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,9 @@ from loadgen.config import Recording, Sampling, Stage, Synthetic, TraceReplay
     ],
 )
 def test_a_key_that_is_none_leads_to_one_of_its_meaning(key: str, words: str) -> None:
-    said = unknown_key(key, FinetuneConfig)
-    assert said.startswith("unknown key") and words in said
-    assert ("did you mean" in said) == ("did you mean" in words)
+    message = unknown_key(key, FinetuneConfig)
+    assert message.startswith("unknown key") and words in message
+    assert ("did you mean" in message) == ("did you mean" in words)
 
 
 @pytest.mark.parametrize("section", [Stage, Recording, TraceReplay, Synthetic, Sampling])

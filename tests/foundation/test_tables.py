@@ -39,11 +39,11 @@ def test_any_rows_come_back(tmp_path: Path, rows: list[dict[str, str]]) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), table)
     lines = tmp_path / "t.jsonl"
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told = [
+    contents = [
         [(e.messages, e.completion) for e in read_examples(f)]
         for f in (lines, write_csv(tmp_path / "t.csv", rows), table)
     ]
-    assert told[0] == told[1] == told[2]
+    assert contents[0] == contents[1] == contents[2]
 
 
 def test_a_line_of_a_csv_file_is_named_where_it_ends(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_a_line_of_a_csv_file_is_named_where_it_ends(tmp_path: Path) -> None:
 
 def test_columns_of_other_names(tmp_path: Path) -> None:
     file = write_csv(tmp_path / "t.csv", [{"text": "Is it?", "label": "yes"}])
-    [found] = read_examples(file, {"prompt": "text", "completion": "label"})
-    assert (found.messages[0]["content"], found.completion) == ("Is it?", "yes")
+    [examples] = read_examples(file, {"prompt": "text", "completion": "label"})
+    assert (examples.messages[0]["content"], examples.completion) == ("Is it?", "yes")
     with pytest.raises(
         BadInput,
         match=r"t\.csv:2: data\.columns names 'lable', which is no column .did you mean 'label'",
@@ -92,8 +92,8 @@ def test_a_hub_data_set_with_class_labels(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     columns = {"prompt": "text", "completion": "label"}
-    found = read_examples("hub:org/topics:train", columns)
-    assert [(e.messages[0]["content"], e.completion) for e in found] == [
+    examples = read_examples("hub:org/topics:train", columns)
+    assert [(e.messages[0]["content"], e.completion) for e in examples] == [
         ("oil", "crude"),
         ("wheat", "grain"),
     ]

@@ -1,4 +1,4 @@
-"""Chat templates in a folder: found where transformers finds them, rendered as it renders them, broken ones refused."""
+"""Chat templates of a folder: transformers' places and results; broken ones are refused."""
 
 from __future__ import annotations
 

@@ -31,14 +31,14 @@ def write(folder: Path, raw: bytes) -> Path:
 def test_any_text_comes_back(tmp_path: Path, text: str, encoding: str) -> None:
     text = f"~{text}".encode(encoding, "ignore").decode(encoding)
     raw = text.encode(encoding)
-    said = None if encoding.startswith("utf-8") else encoding
+    declared = None if encoding.startswith("utf-8") else encoding
     try:
-        told = read_text(write(tmp_path, raw), said)
+        text_read = read_text(write(tmp_path, raw), declared)
     except BadInput as error:
         # A text of one byte a character that is UTF-8 as well: said, not guessed.
         assert "leave it out" in str(error) and raw.decode("utf-8") != text
     else:
-        assert told == text
+        assert text_read == text
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_shares_and_changes_read_back_exactly(share: float, change: float) -> No
 def test_a_decimal_comma_is_never_read_as_another_number(
     wording: str, whole: int, part: str
 ) -> None:
-    """With a comma a number is read as thousands in groups of three, or refused; with a point it is itself."""
+    """A comma is read as groups of three digits or refused; a point is a decimal point."""
     for parse in PARSERS:
         try:
             value = parse(wording.format(f"{whole},{part}"))

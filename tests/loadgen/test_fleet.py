@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import SystemFailed
-from foundation.run.records import JournalEnd, JournalHeader, RequestRecord
+from foundation.run.records import JournalEnd, RequestRecord
 from loadgen.config import Stage
 from loadgen.schedule.arrivals import WorkerShare, schedule
 from loadgen.sending.fleet import merge
 from tests.loadgen.conftest import RunBlock, StartEmulator
 from tests.loadgen.test_block import CHILD
+from tests.run_files import header, lines
 
 
 @given(count=st.integers(0, 300), workers=st.integers(1, 16))
@@ -89,14 +90,6 @@ def test_a_fleet_that_is_stopped_leaves_one_whole_journal(
         assert {r.failure for r in journal.records if r.sent_ns is not None} == {None}
 
 
-HEADER = JournalHeader(
-    schema_version=1, variant="v", stage="s", block=1, seed=0, transport="socket", clock="kernel",
-    origin_monotonic_ns=0, origin_unix_ns=0, model="m", prompt_style="plain", api="chat",
-    arrivals="poisson", offered_rate=1.0, concurrency=None,
-    planned=2, window_start_ns=0, window_end_ns=9,
-)  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("second", "ids", "ended"),
     [
@@ -110,26 +103,18 @@ HEADER = JournalHeader(
 def test_parts_of_killed_workers_are_merged_as_far_as_they_go(
     tmp_path: Path, second: str, ids: list[int], ended: bool
 ) -> None:
-    end = msgspec.json.encode(JournalEnd(end="complete", ended_ns=9, window_end_ns=9)) + b"\n"
+    end = lines(JournalEnd(end="complete", ended_ns=9, window_end_ns=9))
     parts = [tmp_path / "b.part-0", tmp_path / "b.part-1"]
     for number, (part, what) in enumerate(zip(parts, ("record end", second), strict=True), start=1):
-        record = (
-            msgspec.json.encode(
-                RequestRecord(id=number, prompt_id="q", scheduled_ns=0, done_ns=number)
-            )
-            + b"\n"
-        )
+        record = lines(RequestRecord(id=number, prompt_id="q", scheduled_ns=0, done_ns=number))
         pieces = {"record": record, "end": end, "torn": record[:20], "torn-end": end[:20]}
         if what != "missing":
-            part.write_bytes(
-                msgspec.json.encode(HEADER)
-                + b"\n"
-                + b"".join(pieces[word] for word in what.split())
-            )
+            content = b"".join(pieces[word] for word in what.split())
+            part.write_bytes(lines(header(planned=2)) + content)
     journal = tmp_path / "b.jsonl"
     assert (merge(parts, journal) is not None) is ended
-    _, *lines = journal.read_bytes().splitlines()
-    assert [msgspec.json.decode(line).get("id") for line in lines] == [*ids, *[None] * ended]
+    _, *rest = journal.read_bytes().splitlines()
+    assert [msgspec.json.decode(line).get("id") for line in rest] == [*ids, *[None] * ended]
     assert not any(part.exists() for part in parts)
 
 

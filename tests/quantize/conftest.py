@@ -45,3 +45,17 @@ def build_adapter(
         }
         (folder / "tunedyno.json").write_text(json.dumps(about))
     return folder
+
+
+@pytest.fixture(scope="session")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
+    """A tiny model in float32, so that no rounding hides a difference."""
+    return build_tiny_model(
+        tmp_path_factory.mktemp("exact"), dtype="float32", initializer_range=0.2
+    )
+
+
+@pytest.fixture(scope="session")
+def untied(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
+    """A tiny model whose output head has weights of its own."""
+    return build_tiny_model(tmp_path_factory.mktemp("untied"), tied=False, initializer_range=0.2)

@@ -65,7 +65,7 @@ def test_shapes_that_do_not_fit(
 
 
 def test_tensors_that_the_base_has_no_place_for(copy: Path, base: ModelRef) -> None:
-    """A pair for a norm, lengths of another size, trained rows that nothing names: torch would trip over each."""
+    """A pair for a norm, wrong lengths, trained rows without a name: torch would fail on each."""
     import numpy as np
     from safetensors.numpy import load_file, save_file
 

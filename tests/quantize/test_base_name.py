@@ -50,10 +50,10 @@ def test_a_mirror_or_a_path_is_a_warning_where_shapes_fit_and_an_error_where_not
     hub: ModelRef, tmp_path: Path, name: str
 ) -> None:
     adapter = recorded(hub, tmp_path, name)
-    [told] = check_adapter(adapter, hub)
+    [warnings] = check_adapter(adapter, hub)
     assert (
-        f"records {name} as its base; shapes fit" in told
-        and "nothing shows that the weights are the same" in told
+        f"records {name} as its base; shapes fit" in warnings
+        and "nothing shows that the weights are the same" in warnings
     )
     with pytest.raises(BadInput, match="was trained on another model"):
         check_adapter(
@@ -76,8 +76,8 @@ def test_another_models_name_is_an_error_though_shapes_fit(
 
 def test_the_fingerprint_settles_it_whatever_the_name(hub: ModelRef, tmp_path: Path) -> None:
     adapter = recorded(hub, tmp_path, "other/model", fingerprint=True)
-    [told] = check_adapter(adapter, hub)
-    assert told.endswith(
+    [warnings] = check_adapter(adapter, hub)
+    assert warnings.endswith(
         "records other/model as its base, which has the weights of "
         "HuggingFaceTB/SmolLM2-135M-Instruct"
     )
@@ -98,8 +98,10 @@ def test_the_weights_at_a_recorded_path_are_compared(
     )
     adapter = recorded(base, tmp_path, "models/same")
     assert check_adapter(adapter, same) == []
-    [told] = check_adapter(adapter, base)
-    assert told.endswith("records models/same as its base, which has the weights of test/tiny-chat")
+    [warnings] = check_adapter(adapter, base)
+    assert warnings.endswith(
+        "records models/same as its base, which has the weights of test/tiny-chat"
+    )
     with pytest.raises(
         BadInput, match="trained on models/same, whose weights are not those of other"
     ):
@@ -107,5 +109,5 @@ def test_the_weights_at_a_recorded_path_are_compared(
     # A folder without weights has none to compare.
     (tmp_path / "models" / "bare").mkdir()
     (tmp_path / "models" / "bare" / "config.json").write_text("{}")
-    [told] = check_adapter(recorded(base, tmp_path / "second", "models/bare"), base)
-    assert "nothing shows that the weights are the same" in told
+    [warnings] = check_adapter(recorded(base, tmp_path / "second", "models/bare"), base)
+    assert "nothing shows that the weights are the same" in warnings

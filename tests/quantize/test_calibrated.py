@@ -1,4 +1,4 @@
-"""The contract with llm-compressor's process, held with a script in its place; and, slow, the real one on a tiny model."""
+"""The contract with llm-compressor's process, with a script in its place; slow: the real one."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_what_is_asked_and_what_is_told(stand_in: Path, base: ModelRef, tmp_path
     )
     progress = Watched()
     out = quantize(base, CONFIG, tmp_path / "out", progress, LEARNED, STYLE)
-    asked = json.loads((tmp_path / "seen.json").read_text())
-    samples = asked.pop("samples")
-    assert asked == {
+    job = json.loads((tmp_path / "seen.json").read_text())
+    samples = job.pop("samples")
+    assert job == {
         "model": str(base.path), "out": str(out.path), "scheme": "W4A16", "algorithm": "gptq",
         "group_size": 64, "ignore": ["lm_head"],
     }  # fmt: skip
@@ -104,7 +104,8 @@ def test_awq_keeps_no_layer_that_it_scales(base: ModelRef, tmp_path: Path) -> No
     )
     with pytest.raises(
         BadInput,
-        match=r"keep: awq scales every layer but the head .*layers\.0\.mlp\.down_proj too; keep only lm_head",
+        match=r"keep: awq scales every layer but the head "
+        r".*layers\.0\.mlp\.down_proj too; keep only lm_head",
     ):
         quantize(base, config, tmp_path / "out", Silent(), LEARNED, STYLE)
 
@@ -143,11 +144,11 @@ def test_the_environment_is_made_once_and_wholly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path / "cache"))
-    made: list[Path] = []
+    environments: list[Path] = []
 
     def install(into: Path) -> None:
-        made.append(into)
-        if len(made) == 1:
+        environments.append(into)
+        if len(environments) == 1:
             raise SystemFailed("no network")
         (into / "bin").mkdir()
 
@@ -160,7 +161,7 @@ def test_the_environment_is_made_once_and_wholly(
         == environment.python(Silent())
         == environment.folder() / "bin" / "python"
     )
-    assert len(made) == 2
+    assert len(environments) == 2
     assert list((tmp_path / "cache").iterdir()) == [environment.folder()]
 
 
@@ -197,15 +198,15 @@ def test_llm_compressor_writes_what_transformers_reads(
     assert stored[f"model.layers.0.mlp.down_proj.{packed}"].dtype is (
         torch.int32 if method == "w4a16" else torch.int8
     )
-    found = measure_recovery(base, out, LEARNED[32:], STYLE, Silent()).all_text
+    recovery = measure_recovery(base, out, LEARNED[32:], STYLE, Silent()).all_text
     if (
         algorithm == "awq"
-    ):  # random weights have nothing that matters more, so that scaling gains nothing, and loses nothing
+    ):  # no random weight matters more than another, so scaling neither gains nor loses
         rounded = quantize(base, QuantizeConfig(method=method), tmp_path / "rtn", Silent())
         plain = measure_recovery(base, rounded, LEARNED[32:], STYLE, Silent()).all_text
-        assert found.kl_divergence < 1.25 * plain.kl_divergence
+        assert recovery.kl_divergence < 1.25 * plain.kl_divergence
     else:
-        assert found.top1_agreement > 0.5
+        assert recovery.top1_agreement > 0.5
     assert not [
         child for child in psutil.Process().children() if "oneshot" in " ".join(child.cmdline())
     ]

@@ -59,7 +59,7 @@ def check(base: ModelRef, method: Method, model: ModelRef, **otherwise: Any) -> 
 
 
 def negate_one(weights: Weights, name: str) -> None:
-    """The second of two 4-bit numbers in a byte, or one number, turned to the other side of zero."""
+    """Negates the second of two 4-bit numbers in a byte, or one number."""
     flat = weights[name].view(torch.uint8).flatten()
     flat[5] ^= 0x80
     weights[name] = flat.view(weights[name].dtype).reshape(weights[name].shape)
@@ -291,7 +291,7 @@ def test_gpt2_in_the_formats_of_bitsandbytes(tmp_path: Path) -> None:
 
 
 def test_layers_that_bitsandbytes_passes_over_are_not_taken_for_quantized(tmp_path: Path) -> None:
-    """Falcon's layers are of a class of their own: its checkpoint would be the model as it was, with another name."""
+    """Falcon's layers have a class of their own: its checkpoint would be the unquantized model."""
     from transformers import FalconConfig, FalconForCausalLM
 
     folder = tmp_path / "falcon"

@@ -1,4 +1,4 @@
-"""The writer works on files, a weight at a time. The oracle is compressed-tensors at work on the whole model in memory."""
+"""The writer works on a weight at a time; compressed-tensors on a whole model is its oracle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRESETS: dict[Method, str] = {
 
 @pytest.fixture(scope="module")
 def sharded(base: ModelRef, tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
-    """The same weights in several files, so that what vLLM multiplies as one matrix lies in more than one of them."""
+    """The same weights in several files: parts of one matrix in vLLM lie in different files."""
     from transformers import AutoModelForCausalLM
 
     folder = tmp_path_factory.mktemp("sharded")
@@ -113,16 +113,16 @@ def test_every_bit_is_that_of_compressed_tensors(
     kept = ["lm_head", *(f"model.layers.1.mlp.{part}_proj" for part in ("gate", "up", "down"))]
     expected = by_compressed_tensors(base, method, kept, tmp_path / "expected")
     for source in (base, sharded):
-        made = quantize(
+        checkpoint = quantize(
             source, QuantizeConfig(method=method, keep=KEEP), tmp_path / source.path.name, Silent()
         )
-        assert described(made) == described(expected)
-        found, wanted = tensors(made), tensors(expected)
-        assert found.keys() == wanted.keys()
-        for name, tensor in wanted.items():
-            assert found[name].dtype == tensor.dtype, name
-            assert torch.equal(found[name].view(torch.uint8), tensor.view(torch.uint8)), name
-    assert {**made.config(), "quantization_config": None} == {
+        assert described(checkpoint) == described(expected)
+        actual, reference = tensors(checkpoint), tensors(expected)
+        assert actual.keys() == reference.keys()
+        for name, tensor in reference.items():
+            assert actual[name].dtype == tensor.dtype, name
+            assert torch.equal(actual[name].view(torch.uint8), tensor.view(torch.uint8)), name
+    assert {**checkpoint.config(), "quantization_config": None} == {
         **sharded.config(),
         "quantization_config": None,
     }
@@ -154,7 +154,7 @@ def test_what_is_written_in_several_files_is_read_as_one(
 def test_weights_are_rounded_in_the_dtype_they_are_served_in(
     base: ModelRef, tmp_path: Path
 ) -> None:
-    """A checkpoint in float32 whose config says bfloat16: transformers and vLLM load it in bfloat16."""
+    """A checkpoint in float32 whose config says bfloat16: transformers and vLLM load bfloat16."""
     wide = ModelRef("test/wide", None, tmp_path / "wide")
     wide.path.mkdir()
     save_file(
@@ -162,11 +162,11 @@ def test_weights_are_rounded_in_the_dtype_they_are_served_in(
         wide.path / "model.safetensors",
     )
     (wide.path / "config.json").write_text(json.dumps(base.config()))
-    made, expected = (
+    checkpoint, expected = (
         quantize(m, QuantizeConfig(method="w4a16"), tmp_path / m.id, Silent()) for m in (wide, base)
     )
     for name, tensor in tensors(expected).items():
-        assert torch.equal(tensors(made)[name].to(tensor.dtype), tensor), name
+        assert torch.equal(tensors(checkpoint)[name].to(tensor.dtype), tensor), name
 
 
 def build(folder: Path, kind: str, **settings: Any) -> ModelRef:
@@ -224,10 +224,10 @@ def test_matrices_that_are_no_linear_layers_are_refused_or_kept(tmp_path: Path) 
         ):
             quantize(source, QuantizeConfig(method="w8a8-int8"), tmp_path / "out", Silent())
     keep = ("lm_head", "re:.*(gate|experts).*")
-    made = quantize(
+    checkpoint = quantize(
         source, QuantizeConfig(method="w8a8-int8", keep=keep), tmp_path / "out", Silent()
     )
-    int8 = [name for name, tensor in tensors(made).items() if tensor.dtype is torch.int8]
+    int8 = [name for name, tensor in tensors(checkpoint).items() if tensor.dtype is torch.int8]
     layers = {name.rpartition(".")[0].rpartition(".")[2] for name in int8}
     assert layers == {"q_proj", "k_proj", "v_proj", "o_proj"}
 
@@ -249,8 +249,8 @@ def test_a_checkpoint_under_other_names_is_refused(base: ModelRef, tmp_path: Pat
 
 def test_a_head_of_its_own_may_be_quantized(tmp_path: Path) -> None:
     source = build_tiny_model(tmp_path / "untied", tied=False)
-    made = tensors(
+    checkpoint = tensors(
         quantize(source, QuantizeConfig(method="w8a8-int8", keep=()), tmp_path / "out", Silent())
     )
-    assert made["lm_head.weight"].dtype is torch.int8
-    assert made["model.embed_tokens.weight"].dtype is torch.bfloat16
+    assert checkpoint["lm_head.weight"].dtype is torch.int8
+    assert checkpoint["model.embed_tokens.weight"].dtype is torch.bfloat16

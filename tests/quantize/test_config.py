@@ -19,14 +19,14 @@ def test_a_name_alone_is_a_method() -> None:
 
 
 def test_the_long_form() -> None:
-    asked = {
+    section = {
         "method": "w4a16",
         "algorithm": "gptq",
         "group_size": 64,
         "keep": ["lm_head", "down_proj"],
         "calibration": "1k",
     }
-    config = QuantizeConfig.model_validate(asked)
+    config = QuantizeConfig.model_validate(section)
     assert (config.calibrated, config.group_size, config.calibration) == (True, 64, 1000)
 
 

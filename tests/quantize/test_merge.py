@@ -87,15 +87,15 @@ def test_recipe_tells_where_it_came_from_and_how_near_it_is(
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    told = recipe(merged)
-    assert told["from"] == {
+    facts = recipe(merged)
+    assert facts["from"] == {
         "id": base.id,
         "revision": base.revision,
         "fingerprint": base.fingerprint(),
     }
-    assert (told["method"], told["merged_in"], told["dtype"]) == ("merge", "float32", "bfloat16")
-    assert told["bytes_before"] == told["bytes_after"] == base.size_bytes()
-    assert told["versions"].keys() == {"tunedyno", "torch", "transformers", "peft"}
+    assert (facts["method"], facts["merged_in"], facts["dtype"]) == ("merge", "float32", "bfloat16")
+    assert facts["bytes_before"] == facts["bytes_after"] == base.size_bytes()
+    assert facts["versions"].keys() == {"tunedyno", "torch", "transformers", "peft"}
 
     tokenizer = AutoTokenizer.from_pretrained(base.path)
     prompt = tokenizer("Explain quantum computing in simple terms:", return_tensors="pt")[
@@ -109,11 +109,11 @@ def test_recipe_tells_where_it_came_from_and_how_near_it_is(
             prompt
         ).logits
     difference = (written - adapted).abs()
-    assert told["adapter"]["changed_tensors"] == 2 * len(MODULES)
-    assert told["adapter"]["warnings"] == []
-    assert told["logit_difference"]["max"] == pytest.approx(float(difference.max()), rel=1e-3)
-    assert told["logit_difference"]["mean"] == pytest.approx(float(difference.mean()), rel=1e-3)
-    assert told["logit_difference"]["prompt_tokens"] == prompt.size(1)
+    assert facts["adapter"]["changed_tensors"] == 2 * len(MODULES)
+    assert facts["adapter"]["warnings"] == []
+    assert facts["logit_difference"]["max"] == pytest.approx(float(difference.max()), rel=1e-3)
+    assert facts["logit_difference"]["mean"] == pytest.approx(float(difference.mean()), rel=1e-3)
+    assert facts["logit_difference"]["prompt_tokens"] == prompt.size(1)
     assert difference.mean() < (plain - adapted).abs().mean() / 10
 
 
@@ -148,8 +148,8 @@ def test_tokens_that_the_adapter_adds_are_kept(tmp_path: Path) -> None:
         plain = AutoModelForCausalLM.from_pretrained(base.path)
         plain.resize_token_embeddings(before + 2, mean_resizing=False)
         wanted = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()(asked).logits
-        found = AutoModelForCausalLM.from_pretrained(out.path)(asked).logits
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        logits = AutoModelForCausalLM.from_pretrained(out.path)(asked).logits
+    torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_an_adapter_that_trains_the_head_of_tied_embeddings_unties_them(tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_an_adapter_that_trains_the_head_of_tied_embeddings_unties_them(tmp_path
     with torch.no_grad():
         plain = AutoModelForCausalLM.from_pretrained(base.path)
         wanted = PeftModel.from_pretrained(plain, tmp_path / "adapter").eval()(asked).logits
-        found = AutoModelForCausalLM.from_pretrained(out.path)(asked).logits
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        logits = AutoModelForCausalLM.from_pretrained(out.path)(asked).logits
+    torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_files_that_do_not_hold_base_plus_adapter_are_not_taken_for_merged(

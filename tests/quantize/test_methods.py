@@ -62,7 +62,7 @@ def test_w8a8_rounds_each_channel_to_the_nearest_of_its_256_steps(
         assert stored[name].dtype is torch.int8
         scale = stored[f"{name}_scale"].float()
         assert scale.shape == (weight.size(0), 1)
-        # The largest weight of a channel uses the whole range, and none is further than half a step from where it was.
+        # A channel's largest weight uses the whole range; none moves by more than half a step.
         assert (stored[name].int().abs().amax(dim=1) >= 126).all()
         assert (
             (stored[name] * scale - weight).abs() <= scale * 0.51 + weight.abs() * 2**-7
@@ -87,7 +87,7 @@ def test_w4a16_has_a_scale_for_every_group(written: dict[str, ModelRef], base: M
         assert scale.shape == (weight.size(0), weight.size(1) // group)
         packed = stored[f"{name}_packed"]
         assert packed.dtype is torch.int32
-        # Eight 4-bit values a word, the lowest bits first, stored with 8 added: the format's documentation.
+        # Eight 4-bit values a word, lowest bits first, stored plus 8: the format's documentation.
         values = (
             torch.stack([(packed >> (4 * i)) & 0xF for i in range(8)], dim=-1).flatten(1).float()
             - 8
@@ -123,7 +123,7 @@ def test_nf4_is_what_bitsandbytes_reads_back(written: dict[str, ModelRef], base:
     for name, weight in linear(base).items():
         parameter = modules[name.removesuffix(".weight")].weight
         restored = dequantize_4bit(parameter.data, parameter.quant_state).float()
-        # Half of NF4's widest gap (1.0 - 0.6962 at the lower end) of the largest weight of each block of 64.
+        # Half of NF4's widest gap (1.0 - 0.6962) of the largest weight of each block of 64.
         largest = (
             weight.reshape(-1, 64)
             .abs()
@@ -154,7 +154,7 @@ def test_nvfp4_has_a_scale_for_every_sixteen_and_one_for_what_is_multiplied_toge
         step = (scale.float() / stored[f"{module}.weight_global_scale"]).repeat_interleave(
             16, dim=1
         )
-        # Half of the widest gap (4 to 6); the group's scale is itself rounded to FP8, by at most a sixteenth.
+        # Half of the widest gap (4 to 6); the group's scale is rounded to FP8, by a sixteenth.
         assert ((values * step - weight).abs() <= step * 1.02 + weight.abs() / 16).all(), name
     for layer in range(2):
         attention, mlp = f"model.layers.{layer}.self_attn", f"model.layers.{layer}.mlp"
@@ -278,7 +278,8 @@ def test_group_sizes_that_do_not_fit() -> None:
     assert choose_group_size({576, 1536}, W4A16) == 64
     with pytest.raises(
         BadInput,
-        match=r"group_size: 128 does not divide the model's input widths \(576, 1536\); write 64 or 32",
+        match=r"group_size: 128 does not divide the model's input widths \(576, 1536\); "
+        r"write 64 or 32",
     ):
         choose_group_size({576, 1536}, QuantizeConfig(method="w4a16", group_size=128))
     with pytest.raises(BadInput, match="w4a16 needs input widths that 32 divides"):
@@ -324,7 +325,8 @@ def test_too_little_to_calibrate_with(base: ModelRef, tmp_path: Path) -> None:
     ):
         with pytest.raises(
             BadInput,
-            match=rf"gptq asks for 256 training examples, data.train has {len(learned)}; write {instead}",
+            match=rf"gptq asks for 256 training examples, data.train has {len(learned)}; "
+            rf"write {instead}",
         ):
             quantize(base, config, tmp_path / "out", Silent(), learned)
 

@@ -23,13 +23,13 @@ WORDS = ("vowel", "consonant")
 
 
 def example(number: int, length: int = 1) -> Example:
-    asked = f"word {number} " * length
+    prompt = f"word {number} " * length
     return Example(
         Path("heldout.jsonl"),
         number,
-        ({"role": "user", "content": asked},),
+        ({"role": "user", "content": prompt},),
         WORDS[number % 2],
-        {"input": asked},
+        {"input": prompt},
     )
 
 
@@ -66,7 +66,7 @@ def test_a_text_is_what_a_server_sees_and_the_answer_through_its_end(base: Model
 def test_numbers_are_those_of_the_two_models(
     measured: Recovery, base: ModelRef, int8: ModelRef
 ) -> None:
-    """Against a computation of its own: all texts one by one, straight from the definitions. What they share counts once."""
+    """Against an own computation: texts one by one, by the definitions; shared text counts once."""
     from transformers import AutoModelForCausalLM
 
     dtype = getattr(torch, fast_dtype())
@@ -89,13 +89,13 @@ def test_numbers_are_those_of_the_two_models(
             nll = [nll[0] - math.log(p[place, token]), nll[1] - math.log(q[place, token])]
             divergence += float((p[place] * (p[place] / q[place]).log()).sum())
             agree += int(p[place].argmax() == q[place].argmax())
-    found, tokens = measured.all_text, len(seen)
-    assert found.tokens == tokens
-    assert msgspec.to_builtins(found.perplexity) == pytest.approx(
+    numbers, tokens = measured.all_text, len(seen)
+    assert numbers.tokens == tokens
+    assert msgspec.to_builtins(numbers.perplexity) == pytest.approx(
         {"unquantized": math.exp(nll[0] / tokens), "quantized": math.exp(nll[1] / tokens)}, rel=1e-3
     )
-    assert found.kl_divergence == pytest.approx(divergence / tokens, rel=0.02, abs=1e-6)
-    assert found.top1_agreement == pytest.approx(agree / tokens)
+    assert numbers.kl_divergence == pytest.approx(divergence / tokens, rel=0.02, abs=1e-6)
+    assert numbers.top1_agreement == pytest.approx(agree / tokens)
     assert measured.recovery.value == pytest.approx(right[1] / right[0], rel=1e-3)
     assert measured.recovery.low is not None
     assert measured.recovery.low < measured.recovery.value < measured.recovery.high
@@ -124,12 +124,12 @@ def test_a_layer_that_is_spoilt_shows_from_there_on(base: ModelRef, tmp_path: Pa
     with torch.no_grad():
         spoilt.model.layers[1].mlp.down_proj.weight.neg_()
     spoilt.save_pretrained(tmp_path / "spoilt")
-    found = measure_recovery(
+    numbers = measure_recovery(
         base, ModelRef("spoilt", None, tmp_path / "spoilt"), HELDOUT, STYLE, Silent()
     )
-    assert found.layer_error[0] == 0
-    assert found.layer_error[1] > 0.05
-    assert found.all_text.kl_divergence > 0.05
+    assert numbers.layer_error[0] == 0
+    assert numbers.layer_error[1] > 0.05
+    assert numbers.all_text.kl_divergence > 0.05
 
 
 def test_the_same_checkpoint_loses_nothing_and_a_loss_is_warned_of(
@@ -164,8 +164,8 @@ def test_it_is_written_beside_the_checkpoint(measured: Recovery, int8: ModelRef)
 
 def test_the_text_is_bounded(base: ModelRef, int8: ModelRef) -> None:
     many = [example(number, length=40) for number in range(20)]  # some 300 tokens each
-    found = measure_recovery(base, int8, many, STYLE, Silent())
-    assert 1500 < found.all_text.tokens <= MAX_TOKENS
+    numbers = measure_recovery(base, int8, many, STYLE, Silent())
+    assert 1500 < numbers.all_text.tokens <= MAX_TOKENS
     [long] = [example(0, length=1000)]  # cut: the answer is beyond the end, so that all text counts
     alone = measure_recovery(base, int8, [long], None, Silent())
     assert (alone.texts, alone.answers, alone.recovery.low) == (1, None, None)

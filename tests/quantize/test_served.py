@@ -1,7 +1,7 @@
-"""What is written, vLLM serves: the demo's model, quantized every way that the CPU backend has kernels for, one server a way.
+"""vLLM serves what is written: the demo's model, quantized by every method of the CPU backend.
 
-Two things are held: vLLM reads a checkpoint's numbers as transformers does (the log-probability of held-out text), and answers
-stay near those of the unquantized model.
+vLLM reads a checkpoint's numbers as transformers does (log-probability of held-out text), and
+answers stay near those of the unquantized model.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STYLE = PromptStyle(
     "{input}"
 )
 EIGHT_BITS, FOUR_BITS = 0.6, 0.15
-"""The least share of answers that begin as the unquantized model's. It is not tuned for these: its first words are near ties."""
+"""The least share of answers that begin like the unquantized model's: first words are near ties."""
 WAYS = [
     ("w8a8-int8", "rtn", EIGHT_BITS), ("w8a8-int8", "gptq", EIGHT_BITS),
     ("w8a8-int8", "smoothquant", EIGHT_BITS), ("w4a16", "rtn", FOUR_BITS),
@@ -70,7 +70,7 @@ def examples() -> dict[str, list[Example]]:
 
 @pytest.fixture(scope="module")
 def texts(model: ModelRef, examples: dict[str, list[Example]]) -> list[list[int]]:
-    """Token ids of held-out stories as they stand, each beginning with another token: what begins alike is one observation."""
+    """Token ids of held-out stories with different first tokens, so that each is an observation."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model.path)
@@ -95,29 +95,30 @@ def unquantized(
 
 @pytest.mark.parametrize(("method", "algorithm", "least"), WAYS)
 def test_served(
-    method: str, algorithm: str, least: float, model: ModelRef, examples: dict[str, list[Example]], texts: list[list[int]],
+    method: str, algorithm: str, least: float, model: ModelRef,
+    examples: dict[str, list[Example]], texts: list[list[int]],
     unquantized: list[list[str]], tmp_path: Path,
 ) -> None:  # fmt: skip
     config = QuantizeConfig(method=method, algorithm=algorithm, calibration=64)
-    made = quantize(model, config, tmp_path / "quantized", Silent(), examples["train"], STYLE)
-    with served(made, tmp_path / "log") as ask:
-        check_perplexity(f"{method} {algorithm}", made, ask, texts)
-        given = answers(ask, examples["heldout"])
-    same = sum(ours[0] == theirs[0] for ours, theirs in zip(given, unquantized, strict=True))
+    checkpoint = quantize(model, config, tmp_path / "quantized", Silent(), examples["train"], STYLE)
+    with served(checkpoint, tmp_path / "log") as ask:
+        check_perplexity(f"{method} {algorithm}", checkpoint, ask, texts)
+        replies = answers(ask, examples["heldout"])
+    same = sum(ours[0] == theirs[0] for ours, theirs in zip(replies, unquantized, strict=True))
     print(f"first tokens as unquantized: {same} of {QUESTIONS}")
     assert same >= least * QUESTIONS
 
 
 def check_perplexity(way: str, model: ModelRef, ask: Ask, texts: list[list[int]]) -> None:
-    """That of transformers within 3 %. The standard error of their ratio, over texts, is printed: it has to be far less."""
-    expected, found = read_by_transformers(model, texts), read_by_server(ask, texts)
-    lengths = np.array([len(logs) for logs in found])
+    """Within 3 % of transformers'. Prints the standard error of the ratio, which must be small."""
+    expected, values = read_by_transformers(model, texts), read_by_server(ask, texts)
+    lengths = np.array([len(logs) for logs in values])
     difference = np.array(
-        [sum(ours) - sum(theirs) for ours, theirs in zip(found, expected, strict=True)]
+        [sum(ours) - sum(theirs) for ours, theirs in zip(values, expected, strict=True)]
     )
     mean = difference.sum() / lengths.sum()
     error = np.sqrt(((difference - mean * lengths) ** 2).sum()) / lengths.sum()
-    served, read = (math.exp(-sum(map(sum, logs)) / lengths.sum()) for logs in (found, expected))
+    served, read = (math.exp(-sum(map(sum, logs)) / lengths.sum()) for logs in (values, expected))
     print(
         f"{way}: perplexity served {served:.2f}, by transformers {read:.2f}, "
         f"standard error of the ratio {error:.2%}"
@@ -134,30 +135,30 @@ def read_by_transformers(model: ModelRef, texts: list[list[int]]) -> list[list[f
     loaded = AutoModelForCausalLM.from_pretrained(
         model.path, dtype="auto", device_map={"": "cpu"}
     ).eval()
-    found = []
+    values = []
     with torch.no_grad():
         for ids in texts:
             log = loaded(input_ids=torch.tensor([ids])).logits[0, :-1].float().log_softmax(dim=-1)
-            found.append(log.gather(1, torch.tensor(ids)[1:, None])[:, 0].tolist())
-    return found
+            values.append(log.gather(1, torch.tensor(ids)[1:, None])[:, 0].tolist())
+    return values
 
 
 def read_by_server(ask: Ask, texts: list[list[int]]) -> list[list[float]]:
-    found = []
+    values = []
     for ids in texts:
         reply = ask(
             "completions", {"prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
         )
         per_place = reply["choices"][0]["prompt_logprobs"][1:]
-        found.append(
+        values.append(
             [place[str(token)]["logprob"] for place, token in zip(per_place, ids[1:], strict=True)]
         )
-    return found
+    return values
 
 
 def answers(ask: Ask, heldout: list[Example]) -> list[list[str]]:
     """The greedy answers' tokens."""
-    found = []
+    values = []
     for example in heldout[:QUESTIONS]:
         body = {
             "messages": STYLE.render(example),
@@ -167,8 +168,8 @@ def answers(ask: Ask, heldout: list[Example]) -> list[list[str]]:
             "top_logprobs": 1,
         }
         choice = ask("chat/completions", body)["choices"][0]
-        found.append([token["token"] for token in choice["logprobs"]["content"]])
-    return found
+        values.append([token["token"] for token in choice["logprobs"]["content"]])
+    return values
 
 
 class Ask(Protocol):

@@ -37,9 +37,9 @@ def table() -> str:
         rows.setdefault((name, metric.unit, definition), []).append(stat)
     lines = ["| key | unit | definition |", "|---|---|---|"]
     for (name, unit, definition), stats in rows.items():
-        shown = name.replace("STAT", "{" + ",".join(stats) + "}") if "STAT" in name else name
+        label = name.replace("STAT", "{" + ",".join(stats) + "}") if "STAT" in name else name
         lines.append(
-            f"| `{shown}` | {unit} | {definition.replace('STAT over', 'over').replace('|', '')} |"
+            f"| `{label}` | {unit} | {definition.replace('STAT over', 'over').replace('|', '')} |"
         )
     return "\n".join(lines) + "\n"
 

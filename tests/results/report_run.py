@@ -28,7 +28,7 @@ from results.summary import (
     VariantVerdict,
     Verdicts,
 )
-from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE, Made, draw_run
+from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE, RandomVariant, draw_run
 from tests.results.synthetic import inputs
 
 METRICS = {
@@ -70,7 +70,7 @@ METRICS = {
 
 
 def make_run(
-    run: Path, bench: tuple[Made, ...] = BENCH, seed: int = 7
+    run: Path, bench: tuple[RandomVariant, ...] = BENCH, seed: int = 7
 ) -> tuple[Summary, Verdicts, CapacityPlan]:
     """Draw a run into `run`; return what would have been concluded from it."""
     drawn = draw_run(run, bench, seed)
@@ -81,8 +81,8 @@ def make_run(
         baseline=bench[0].name,
         metrics=METRICS,
         variants=[
-            _variant(made, _numbers(made, drawn[made.name]), base, made is bench[0])
-            for made in bench
+            _variant(variant, _numbers(variant, drawn[variant.name]), base, variant is bench[0])
+            for variant in bench
         ],
         notes=["The machine has 2 cores: server and load generator share them."],
     )
@@ -91,56 +91,60 @@ def make_run(
 
 def measured_of(run: Path, summary: Summary) -> list[MeasuredVariant]:
     """The journals of a run as they are read."""
-    asked = inputs(run, [variant.variant for variant in summary.variants])
-    return read_measured(replace(asked, judged_stage=STAGE), read_prompts(run))
+    run_inputs = inputs(run, [variant.variant for variant in summary.variants])
+    return read_measured(replace(run_inputs, judged_stage=STAGE), read_prompts(run))
 
 
 Numbers = dict[str, tuple[float, float, int]]
 
 
-def _numbers(made: Made, blocks: list[list[RequestRecord]]) -> Numbers:
+def _numbers(variant: RandomVariant, blocks: list[list[RequestRecord]]) -> Numbers:
     """Value, half-width and n by metric."""
     ok = [r for block in blocks for r in block if r.failure is None]
     n, planned = len(ok), sum(map(len, blocks))
     latency = np.array([(sum(r.chunk_ns) - r.scheduled_ns) / 1e6 for r in ok])
     ttft = np.array([(r.chunk_ns[0] - r.scheduled_ns) / 1e6 for r in ok])
     tpot = np.array([sum(r.chunk_ns[1:]) / 1e6 / (len(r.chunk_ns) - 1) for r in ok])
-    given, written = (
+    prompt_tokens, answer_tokens = (
         np.array([float(x or 0) for x in xs])
         for xs in zip(*((r.input_tokens, r.output_tokens) for r in ok), strict=True)
     )
-    found: Numbers = {}
+    numbers: Numbers = {}
     for name, values in (("latency", latency), ("ttft", ttft), ("tpot", tpot)):
         for q, wide in ((50, 1.25), (95, 2.1)):
-            found[f"{name}_p{q}"] = (
+            numbers[f"{name}_p{q}"] = (
                 float(np.percentile(values, q)),
                 float(2 * wide * values.std() / np.sqrt(n)),
                 n,
             )
-    for name, values in (("input", given), ("output", written), ("total", given + written)):
-        found[f"{name}_tokens_mean"] = (
+    for name, values in (
+        ("input", prompt_tokens),
+        ("output", answer_tokens),
+        ("total", prompt_tokens + answer_tokens),
+    ):
+        numbers[f"{name}_tokens_mean"] = (
             float(values.mean()),
             float(2 * values.std() / np.sqrt(n)),
             n,
         )
-    found["latency_mean"] = (float(latency.mean()), float(2 * latency.std() / np.sqrt(n)), n)
-    found["ttft_mean"] = (float(ttft.mean()), float(2 * ttft.std() / np.sqrt(n)), n)
-    found["tpot_mean"] = (float(tpot.mean()), float(2 * tpot.std() / np.sqrt(n)), n)
-    found["requests_per_s"] = (2.5 * n / planned, 0.08, planned)
-    found["quality"] = (
-        made.accuracy,
-        2 * float(np.sqrt(made.accuracy * (1 - made.accuracy) / n)),
+    numbers["latency_mean"] = (float(latency.mean()), float(2 * latency.std() / np.sqrt(n)), n)
+    numbers["ttft_mean"] = (float(ttft.mean()), float(2 * ttft.std() / np.sqrt(n)), n)
+    numbers["tpot_mean"] = (float(tpot.mean()), float(2 * tpot.std() / np.sqrt(n)), n)
+    numbers["requests_per_s"] = (2.5 * n / planned, 0.08, planned)
+    numbers["quality"] = (
+        variant.accuracy,
+        2 * float(np.sqrt(variant.accuracy * (1 - variant.accuracy) / n)),
         n,
     )
-    found["error_rate"] = (1 - n / planned, 0.0, planned)
-    found["cost_per_1000"] = (made.cost, 0.03 * made.cost, n)
-    found["cost_per_correct"] = (
-        made.cost / 1000 / made.accuracy,
-        0.00003 * made.cost / made.accuracy,
+    numbers["error_rate"] = (1 - n / planned, 0.0, planned)
+    numbers["cost_per_1000"] = (variant.cost, 0.03 * variant.cost, n)
+    numbers["cost_per_correct"] = (
+        variant.cost / 1000 / variant.accuracy,
+        0.00003 * variant.cost / variant.accuracy,
         n,
     )
-    found["size_bytes"] = (made.size, 0.0, 1)
-    return found
+    numbers["size_bytes"] = (variant.size, 0.0, 1)
+    return numbers
 
 
 def _estimate(value: float, half: float, n: int) -> Estimate:
@@ -162,7 +166,9 @@ def _difference(one: tuple[float, float, int], base: tuple[float, float, int]) -
     )
 
 
-def _variant(made: Made, numbers: Numbers, base: Numbers, is_baseline: bool) -> VariantSummary:
+def _variant(
+    variant: RandomVariant, numbers: Numbers, base: Numbers, is_baseline: bool
+) -> VariantSummary:
     keys = [key for key in numbers if key in METRICS]
     estimates = {key: _estimate(*numbers[key]) for key in keys}
     estimates["latency_p99"] = Estimate(
@@ -186,12 +192,14 @@ def _variant(made: Made, numbers: Numbers, base: Numbers, is_baseline: bool) -> 
         decomposition=None if is_baseline else _why(numbers, base),
         notes=["p99 is not shown: 320 requests are under its floor of 1,000"],
     )
-    score = {"base": 0.41, "base-short": 0.41}.get(made.name, 0.27 if made.name != "nf4" else 0.22)
+    score = {"base": 0.41, "base-short": 0.41}.get(
+        variant.name, 0.27 if variant.name != "nf4" else 0.22
+    )
     probe = (score, 0.07, 180)
     return VariantSummary(
-        variant=made.name,
-        what=made.what,
-        prompt_style=made.style,
+        variant=variant.name,
+        what=variant.what,
+        prompt_style=variant.style,
         judged_stage=STAGE,
         metrics={k: e for k, e in estimates.items() if k in whole},
         differences={k: d for k, d in changes.items() if k in whole},

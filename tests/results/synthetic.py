@@ -1,4 +1,4 @@
-"""Journals made by hand: every stamp of a run is chosen by the test, so every number of its analysis is known beforehand."""
+"""Hand-made journals: a test chooses every stamp of a run, so every number has a known value."""
 
 from __future__ import annotations
 
@@ -7,21 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
-from foundation.run.records import (
-    SCHEMA_VERSION,
-    JournalEnd,
-    JournalHeader,
-    Prompt,
-    RequestRecord,
-    VariantRecord,
-)
+from foundation.run.records import JournalEnd, Prompt, RequestRecord, VariantRecord
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from results.inputs import RunInputs
-from tests.run_files import write_block
-
-MS = 1_000_000
+from tests.run_files import MS, answer, append_prompts, header, write_block
 
 
 def request(
@@ -36,7 +25,7 @@ def request(
     slip_ms: float = 0.0,
     failure: str | None = None,
 ) -> RequestRecord:
-    """A request whose tokens come one a chunk, evenly between first and last. With a `failure` nothing came back."""
+    """A request with a token a chunk, evenly spaced. With a `failure` nothing comes back."""
     at = round(scheduled_ms * MS)
     sent = at + round(slip_ms * MS)
     if failure is not None:
@@ -48,19 +37,14 @@ def request(
     last = at + round(latency_ms * MS)
     stamps = [first + (last - first) * i // max(output_tokens - 1, 1) for i in range(output_tokens)]
     gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
-    return RequestRecord(
-        id=id,
-        prompt_id=prompt_id,
-        scheduled_ns=at,
+    return answer(
+        id,
+        prompt_id,
+        at,
+        stamps[:1] + gaps,
         sent_ns=sent,
-        chunk_ns=stamps[:1] + gaps,
-        chunk_tokens=[1] * output_tokens,
         done_ns=last,
-        status=200,
-        finish_reason="stop",
         input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        tokens_from="server",
         text=text if output_tokens else "",
     )
 
@@ -86,19 +70,15 @@ def write_journal(
     if offered_rate is None and concurrency is None:
         inside = sum(window_ms[0] <= record.scheduled_ns / MS < window_ms[1] for record in records)
         offered_rate = max(inside, 1) / (window_ms[1] - window_ms[0]) * 1e3
-    header = JournalHeader(
-        schema_version=SCHEMA_VERSION,
+    head = header(
         variant=variant,
         stage=stage,
         block=block,
         seed=block if seed is None else seed,
         transport="test",
-        clock="user",
-        origin_monotonic_ns=0,
         origin_unix_ns=began_ns,
         model=variant,
         prompt_style="short",
-        api="chat",
         arrivals="constant",
         offered_rate=offered_rate,
         concurrency=concurrency,
@@ -111,26 +91,27 @@ def write_journal(
         if end
         else None
     )
-    return write_block(run, header, records, ended)
+    return write_block(run, head, records, ended)
 
 
 def write_prompts(run: Path, references: Mapping[str, str], group: str = "eval") -> None:
-    prompts = [
-        Prompt(
-            id=id,
-            set=group,
-            messages={"short": [{"role": "user", "content": id}]},
-            reference=reference,
-        )
-        for id, reference in references.items()
-    ]
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "prompts.jsonl").open("ab") as file:
-        file.writelines(msgspec.json.encode(prompt) + b"\n" for prompt in prompts)
+    """Adds a prompt for each reference answer; its text is its id."""
+    append_prompts(
+        run,
+        (
+            Prompt(
+                id=id,
+                set=group,
+                messages={"short": [{"role": "user", "content": id}]},
+                reference=reference,
+            )
+            for id, reference in references.items()
+        ),
+    )
 
 
 @dataclass
-class Asked:
+class Goals:
     """The questions of a run, as an experiment file would put them."""
 
     slo: dict[str, str] = field(default_factory=dict)
@@ -140,10 +121,10 @@ class Asked:
 
 
 def inputs(
-    run: Path, variants: Sequence[str | VariantRecord], asked: Asked | None = None
+    run: Path, variants: Sequence[str | VariantRecord], goals: Goals | None = None
 ) -> RunInputs:
     """The first variant is the baseline, and "main" the judged stage."""
-    asked = asked or Asked()
+    goals = goals or Goals()
     records = [
         v if isinstance(v, VariantRecord) else VariantRecord(name=v, what=v, prompt_style="short")
         for v in variants
@@ -153,9 +134,9 @@ def inputs(
         baseline=records[0].name,
         judged_stage="main",
         variants=records,
-        slo=Slo(asked.slo),
-        quality=QualityConfig.model_validate(asked.quality),
-        budget=BudgetConfig.model_validate(asked.budget) if asked.budget else None,
-        plan=PlanConfig.model_validate(asked.plan) if asked.plan else None,
+        slo=Slo(goals.slo),
+        quality=QualityConfig.model_validate(goals.quality),
+        budget=BudgetConfig.model_validate(goals.budget) if goals.budget else None,
+        plan=PlanConfig.model_validate(goals.plan) if goals.plan else None,
         run=run,
     )

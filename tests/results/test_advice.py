@@ -14,7 +14,7 @@ from foundation.run.records import PLAIN, VariantRecord
 from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Advice, VariantVerdict
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 EXPERIMENT = """
 name: pasted
@@ -43,7 +43,7 @@ def pasted(change: str) -> dict[str, Any]:
 
 
 def verdicts_on(
-    run: Path, kind: str, asked: Asked, style: str = "short", weight_bits: int | None = None
+    run: Path, kind: str, asked: Goals, style: str = "short", weight_bits: int | None = None
 ) -> VariantVerdict:
     """A tuned variant that is worse than its baseline in latency, tokens, score and failures."""
     write_prompts(run, {f"q{i}": "yes" for i in range(90)})
@@ -68,19 +68,19 @@ def verdicts_on(
 
 
 ASKED = {
-    "latency": Asked({"latency_p90": "150ms"}),
-    "first token": Asked({"ttft_p90": "80ms"}),
-    "speed per token": Asked({"tpot_p90": "1ms"}),
-    "failures": Asked({"error_rate": "1%"}),
-    "quality": Asked({}, {"min": "80%"}),
-    "quality lost": Asked({}, {"max_drop": "1%"}),
-    "token prices": Asked({}, {}, {"price": {"output_per_token": "$0.001"}, "max_increase": "10%"}),
-    "hourly price": Asked(
+    "latency": Goals({"latency_p90": "150ms"}),
+    "first token": Goals({"ttft_p90": "80ms"}),
+    "speed per token": Goals({"tpot_p90": "1ms"}),
+    "failures": Goals({"error_rate": "1%"}),
+    "quality": Goals({}, {"min": "80%"}),
+    "quality lost": Goals({}, {"max_drop": "1%"}),
+    "token prices": Goals({}, {}, {"price": {"output_per_token": "$0.001"}, "max_increase": "10%"}),
+    "hourly price": Goals(
         {},
         {},
         {"price": {"accelerator_hour": "$2"}, "per_month": "$1", "requests_per_month": "100M"},
     ),
-    "not settled": Asked({"error_rate": "9%"}),
+    "not settled": Goals({"error_rate": "9%"}),
 }
 
 
@@ -139,7 +139,7 @@ def test_eight_bits_are_advised_for_four_alone(tmp_path: Path) -> None:
 
 
 def failing(
-    run: Path, failure: str, share: int, took_ms: float, asked: Asked, growing: float = 0.0
+    run: Path, failure: str, share: int, took_ms: float, asked: Goals, growing: float = 0.0
 ) -> VariantVerdict:
     """A `share` of the requests fails with this class after so long.
 
@@ -159,7 +159,7 @@ def failing(
     return judge(analyse(asked_of), asked_of).variants[0]
 
 
-ERRORS = Asked({"error_rate": "1%"})
+ERRORS = Goals({"error_rate": "1%"})
 
 
 def test_requests_refused_at_once_are_no_reason_for_more_hardware(tmp_path: Path) -> None:
@@ -186,11 +186,11 @@ def test_an_answer_that_was_read_wrongly_is_not_the_servers_fault(tmp_path: Path
 
 def test_what_more_data_can_not_settle_is_not_told_to_be_measured_longer(tmp_path: Path) -> None:
     """Too many failures for a p95, a value on its limit, answers without references."""
-    half = failing(tmp_path / "a", "http_5xx", 2, 3, Asked({"latency_p90": "300ms"}))
+    half = failing(tmp_path / "a", "http_5xx", 2, 3, Goals({"latency_p90": "300ms"}))
     assert remedies(half) == ["Find out why requests fail with http_5xx"]
-    on = failing(tmp_path / "b", "reset", 1000, 3, Asked({"latency_p50": "50ms"}))
+    on = failing(tmp_path / "b", "reset", 1000, 3, Goals({"latency_p50": "50ms"}))
     assert on.decision == "SHIP" or "Measure longer" not in remedies(on)
-    unscored = failing(tmp_path / "c", "reset", 1000, 3, Asked({}, {"min": "50%"}))
+    unscored = failing(tmp_path / "c", "reset", 1000, 3, Goals({}, {"min": "50%"}))
     assert "Give the prompts that are asked a reference each" in remedies(unscored)
     assert "Measure longer" not in remedies(unscored)
 
@@ -203,7 +203,7 @@ def test_measuring_longer_names_the_blocks_that_settle_it(tmp_path: Path) -> Non
             block,
             [request(i, "q", 100 * i, 50 + 10 * block + i) for i in range(90)],
         )
-    asked_of = inputs(tmp_path, ["base"], Asked({"latency_mean": "130ms"}))
+    asked_of = inputs(tmp_path, ["base"], Goals({"latency_mean": "130ms"}))
     verdict = judge(analyse(asked_of), asked_of).variants[0]
     [objective] = verdict.objectives
     assert (

@@ -12,7 +12,7 @@ from results.analysis import analyse
 from results.config import ResolutionConfig, Slo
 from results.decision.verdict import judge
 from results.summary import StageSummary, VariantVerdict
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Goals, inputs, request, write_journal
 
 N = 300
 
@@ -29,9 +29,9 @@ def measured(
     run: Path, records: list[RequestRecord], slo: dict[str, str]
 ) -> tuple[StageSummary, VariantVerdict]:
     write_journal(run, "base", 1, records)
-    asked = inputs(run, ["base"], Asked(slo))
-    summary = analyse(asked)
-    return summary.variants[0].stages[0], judge(summary, asked).variants[0]
+    run_inputs = inputs(run, ["base"], Goals(slo))
+    summary = analyse(run_inputs)
+    return summary.variants[0].stages[0], judge(summary, run_inputs).variants[0]
 
 
 def exact(count: int, n: int) -> tuple[float, float]:

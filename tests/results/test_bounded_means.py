@@ -22,15 +22,15 @@ scores = arrays(np.float64, st.integers(2, 40), elements=levels | st.floats(0, 1
 
 @pytest.mark.parametrize(("right", "n"), [(0, 20), (1, 3), (7, 400), (400, 400)])
 def test_of_right_and_wrong_answers_they_are_exact(right: int, n: int) -> None:
-    found = score_bounds(np.array([1.0] * right + [0.0] * (n - right)), 0.025, 0.025)
+    bounds = score_bounds(np.array([1.0] * right + [0.0] * (n - right)), 0.025, 0.025)
     exact = binomtest(right, n).proportion_ci(0.95, "exact")
-    assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
+    assert (bounds.low, bounds.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
 
 
 def test_of_losses_only_the_lower_bound_is_exact() -> None:
     """4 of 100 prompts lost, none won: the share of losses is binomial."""
-    found = paired_score_bounds(np.array([-1.0] * 4 + [0.0] * 96), 0.05, 0.05)
-    assert found.low == pytest.approx(-beta.ppf(0.95, 5, 96))
+    bounds = paired_score_bounds(np.array([-1.0] * 4 + [0.0] * 96), 0.05, 0.05)
+    assert bounds.low == pytest.approx(-beta.ppf(0.95, 5, 96))
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_of_losses_only_the_lower_bound_is_exact() -> None:
 def test_of_graded_scores_they_are_quantiles_of_a_randomly_weighted_mean(
     values: np.ndarray, tail: float
 ) -> None:
-    found = bounded_mean_bounds(values, -1, 1, tail, tail)
+    bounds = bounded_mean_bounds(values, -1, 1, tail, tail)
     weights = np.random.default_rng(2).dirichlet(np.ones(len(values) + 1), 200_000)
-    reach = found.high - found.low
-    assert found.low == pytest.approx(
+    reach = bounds.high - bounds.low
+    assert bounds.low == pytest.approx(
         np.quantile(weights @ np.append(values, -1), tail), abs=0.01 * reach
     )
-    assert found.high == pytest.approx(
+    assert bounds.high == pytest.approx(
         np.quantile(weights @ np.append(values, 1), 1 - tail), abs=0.01 * reach
     )
 
@@ -101,5 +101,5 @@ def test_values_whose_mean_rounds_to_the_highest_of_them() -> None:
 
 def test_values_that_differ_by_rounding_are_one() -> None:
     values = np.array([0.1 + 0.2, 0.3] * 20)
-    found = extrapolated_mean_bounds(values, 0.05, 0.05)
-    assert (found.low, found.high) == (pytest.approx(0.3), pytest.approx(0.3))
+    bounds = extrapolated_mean_bounds(values, 0.05, 0.05)
+    assert (bounds.low, bounds.high) == (pytest.approx(0.3), pytest.approx(0.3))

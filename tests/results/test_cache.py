@@ -8,24 +8,18 @@ from typing import Any
 import pytest
 
 from foundation.run.journal import Journal
-from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord, TelemetrySample
+from foundation.run.records import JournalEnd, Prompt, RequestRecord, TelemetrySample
 from foundation.run.requests import requests_of
 from results.measures.cache_counters import Counters, read_counters
 from results.measures.prefix_cache import cache_metrics
 from results.measures.token_counts import length_notes
 from serve.telemetry import write_samples
+from tests.run_files import header
 
 
 def journal(origin_s: int, records: list[RequestRecord], lasted_s: int = 10) -> Journal:
-    header = JournalHeader(
-        schema_version=1, variant="v", stage="s", block=1, seed=0, transport="socket",
-        clock="kernel", origin_monotonic_ns=origin_s * 10**9, origin_unix_ns=0, model="m",
-        prompt_style="plain", api="chat", arrivals="poisson",
-        offered_rate=1.0, concurrency=None, planned=len(records), window_start_ns=0,
-        window_end_ns=10**10,
-    )  # fmt: skip
     return Journal(
-        header,
+        header(origin_monotonic_ns=origin_s * 10**9, planned=len(records)),
         requests_of(records),
         JournalEnd(end="complete", ended_ns=lasted_s * 10**9, window_end_ns=10**10),
     )
@@ -53,11 +47,11 @@ RECORDS = [
 
 
 def test_the_intended_share_is_of_all_input_and_never_more_than_it() -> None:
-    found = cache_metrics([journal(100, RECORDS)], None)
-    assert found["intended_cache_hit_share"].value == pytest.approx((50 + 70 + 100) / 400)
+    metrics = cache_metrics([journal(100, RECORDS)], None)
+    assert metrics["intended_cache_hit_share"].value == pytest.approx((50 + 70 + 100) / 400)
     assert (
-        found["cache_hit_share"].value is None
-        and found["cache_hit_share"].reason == "the server does not tell"
+        metrics["cache_hit_share"].value is None
+        and metrics["cache_hit_share"].reason == "the server does not tell"
     )
 
 
@@ -75,20 +69,20 @@ def test_the_observed_share_is_what_the_counters_moved_by_during_the_blocks(tmp_
     write_samples([sample(*each) for each in samples] + [sample(112, None, None)], file)
     counters = read_counters(tmp_path, "v")
     assert isinstance(counters, Counters)
-    found = cache_metrics([journal(100, RECORDS), journal(120, RECORDS)], counters)[
+    metrics = cache_metrics([journal(100, RECORDS), journal(120, RECORDS)], counters)[
         "cache_hit_share"
     ]
-    assert found.value == pytest.approx((60 - 10 + 1090 - 1060) / (400 - 200 + 1500 - 1400))
+    assert metrics.value == pytest.approx((60 - 10 + 1090 - 1060) / (400 - 200 + 1500 - 1400))
     assert cache_metrics([journal(140, RECORDS)], counters)["cache_hit_share"].value is None
 
 
 def test_without_counters_the_usage_of_each_request_tells() -> None:
-    told = [
+    records = [
         record(i, input_tokens=100, cached_tokens=cached) for i, cached in enumerate((None, 64, 96))
     ]
-    found = cache_metrics([journal(0, told)], None)
-    assert found["cache_hit_share"].value == pytest.approx(160 / 300)
-    assert "intended_cache_hit_share" not in found
+    metrics = cache_metrics([journal(0, records)], None)
+    assert metrics["cache_hit_share"].value == pytest.approx(160 / 300)
+    assert "intended_cache_hit_share" not in metrics
     assert cache_metrics([journal(0, [record(0, input_tokens=5)])], None) == {}
 
 
@@ -103,7 +97,9 @@ def test_lengths_that_differ_from_what_was_asked_are_said() -> None:
         for i in range(3)
     ]
     failed = record(9, input_tokens=1, output_tokens=1, failure="reset")
-    counted, asked, answered = length_notes([journal(0, [*off, failed])], prompts)
+    counted, prompt_note, answered = length_notes([journal(0, [*off, failed])], prompts)
     assert counted.startswith("the tokens of 3 answers were counted with the model's own tokenizer")
-    assert asked == "2 of 3 prompts are not as long as asked: the server counts +1 to +2 tokens"
+    assert (
+        prompt_note == "2 of 3 prompts are not as long as asked: the server counts +1 to +2 tokens"
+    )
     assert answered == "2 of 3 answers are not as long as asked: they have -10 to -5 tokens"

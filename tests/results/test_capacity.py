@@ -15,7 +15,7 @@ from results.analysis import analyse
 from results.config import PlanConfig
 from results.decision.capacity import plan_capacity, replicas_for
 from results.summary import VariantCapacity
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 SLO = {"latency_p95": "200ms"}
 
@@ -51,16 +51,16 @@ def planned(run: Path, latencies: dict[float, float], slo: dict[str, str] = SLO)
                 offered_rate=rate,
                 window_ms=(0, 100_000 / rate),
             )
-    asked = inputs(
+    run_inputs = inputs(
         run,
         ["base"],
-        Asked(
+        Goals(
             slo,
             budget={"price": {"accelerator_hour": "$2"}},
             plan={"peak_rate": "100/s", "headroom": 0.2},
         ),
     )
-    return plan_capacity(analyse(asked), asked).variants[0]
+    return plan_capacity(analyse(run_inputs), run_inputs).variants[0]
 
 
 def test_the_highest_rate_that_met_the_slo(tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def one_stage(
     """The plan of three equal blocks of one stage, for 100 requests/s."""
     for block in (1, 2, 3):
         write_journal(run, "base", block, records, **{"offered_rate": 10.0, **how})
-    asked = dataclasses.replace(
-        inputs(run, ["base"], Asked(SLO, plan={"peak_rate": "100/s"})), uneven=uneven or {}
+    run_inputs = dataclasses.replace(
+        inputs(run, ["base"], Goals(SLO, plan={"peak_rate": "100/s"})), uneven=uneven or {}
     )
-    return plan_capacity(analyse(asked), asked).variants[0]
+    return plan_capacity(analyse(run_inputs), run_inputs).variants[0]
 
 
 def test_a_load_that_was_not_held_is_no_capacity_however_quick_its_tokens(tmp_path: Path) -> None:
@@ -107,8 +107,10 @@ def test_a_load_that_was_not_held_is_no_capacity_however_quick_its_tokens(tmp_pa
     records = [request(i, "q", i * 100, 100 + i * 400, 50 + i * 400) for i in range(100)]
     for block in (1, 2, 3):
         write_journal(tmp_path, "base", block, records)
-    asked = inputs(tmp_path, ["base"], Asked({"tpot_p50": "60ms"}, plan={"peak_rate": "100/s"}))
-    plan = plan_capacity(analyse(asked), asked).variants[0]
+    run_inputs = inputs(
+        tmp_path, ["base"], Goals({"tpot_p50": "60ms"}, plan={"peak_rate": "100/s"})
+    )
+    plan = plan_capacity(analyse(run_inputs), run_inputs).variants[0]
     assert (plan.rate_per_replica, plan.replicas) == (None, None)
     assert "none of the measured rates (10 requests/s) is held" in plan.sentence
 
@@ -138,12 +140,14 @@ def test_what_is_not_one_rate_of_requests_is_no_capacity(tmp_path: Path) -> None
 
 
 def test_limits_relative_to_the_baseline_say_nothing_of_the_baseline(tmp_path: Path) -> None:
-    asked = inputs(tmp_path, ["base"], Asked({"latency_p95": "1.1x"}, plan={"peak_rate": "100/s"}))
+    run_inputs = inputs(
+        tmp_path, ["base"], Goals({"latency_p95": "1.1x"}, plan={"peak_rate": "100/s"})
+    )
     for block in (1, 2, 3):
         write_journal(tmp_path, "base", block, STEADY)
     assert (
         "relative to this variant, the baseline"
-        in plan_capacity(analyse(asked), asked).variants[0].sentence
+        in plan_capacity(analyse(run_inputs), run_inputs).variants[0].sentence
     )
 
 

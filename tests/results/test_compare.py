@@ -145,16 +145,16 @@ def test_holm_asks_more_of_several_variants(tmp_path: Path) -> None:
                 file.read_bytes().replace(b'"variant":"base"', f'"variant":"{name}"'.encode())
             )
     variants = analyse(inputs(tmp_path, ["base", "tuned", "same-1", "same-2"])).variants
-    shown = [v.stages[0].differences["latency_mean"].differs for v in variants[1:]]
-    assert shown == [True, False, False]
+    outcomes = [v.stages[0].differences["latency_mean"].differs for v in variants[1:]]
+    assert outcomes == [True, False, False]
 
 
 def test_the_noise_of_a_run_is_seen_in_the_baseline_itself(tmp_path: Path) -> None:
     write_pair(tmp_path, 8, 1.25, drift=0.3)
-    found = analyse(inputs(tmp_path, ["base", "tuned"])).noise["latency_p50"]
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low <= 0 <= found.high
+    noise = analyse(inputs(tmp_path, ["base", "tuned"])).noise["latency_p50"]
+    assert noise.low is not None
+    assert noise.high is not None
+    assert noise.low <= 0 <= noise.high
     assert "base's own blocks differ" in " ".join(
         analyse(inputs(tmp_path, ["base", "tuned"])).notes
     )

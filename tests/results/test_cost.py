@@ -9,7 +9,7 @@ import pytest
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
 from results.summary import BreakEven, Summary
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 
 def measured(
@@ -40,7 +40,7 @@ def measured(
         write_journal(
             run, "base", block, records, offered_rate=rate, concurrency=None if rate else 4
         )
-    return analyse(inputs(run, ["base"], Asked(budget=budget)))
+    return analyse(inputs(run, ["base"], Goals(budget=budget)))
 
 
 def costs(summary: Summary) -> dict[str, float | None]:
@@ -52,8 +52,8 @@ def costs(summary: Summary) -> dict[str, float | None]:
 def test_metered(tmp_path: Path) -> None:
     """10 x $2/M + 4 x $10/M = $0.00006."""
     price = {"input_per_million": "$2", "output_per_million": "$10"}
-    found = costs(measured(tmp_path, {"price": price, "requests_per_month": "1M"}))
-    assert found == {
+    figures = costs(measured(tmp_path, {"price": price, "requests_per_month": "1M"}))
+    assert figures == {
         "cost_per_request": pytest.approx(60e-6),
         "cost_per_1000": pytest.approx(0.06),
         "cost_per_success": pytest.approx(60e-6),
@@ -70,7 +70,7 @@ def test_failed_tries_are_paid_for(tmp_path: Path) -> None:
         record.failure = "stream_error"
     write_journal(tmp_path, "base", 1, records)
     budget = {"price": {"output_per_token": "$0.001"}}
-    assert costs(analyse(inputs(tmp_path, ["base"], Asked(budget=budget))))[
+    assert costs(analyse(inputs(tmp_path, ["base"], Goals(budget=budget))))[
         "cost_per_success"
     ] == pytest.approx(0.005)
 
@@ -87,7 +87,7 @@ def tuned_after_training(
             ]
             write_journal(run, variant, block, records)
     tuned = VariantRecord(name="tuned", what="tuned", prompt_style="short", kind="merged")
-    return analyse(inputs(run, ["base", tuned], Asked(budget=budget))).break_even["tuned"]
+    return analyse(inputs(run, ["base", tuned], Goals(budget=budget))).break_even["tuned"]
 
 
 def test_tuning_is_earned_back(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_tuning_is_earned_back(tmp_path: Path) -> None:
         "tuning": "$30",
         "requests_per_month": 30_000,
     }
-    found = tuned_after_training(tmp_path, 30, 10, budget)
-    assert found.requests.value == pytest.approx(15_000)
-    assert found.months == pytest.approx(0.5)
+    cost = tuned_after_training(tmp_path, 30, 10, budget)
+    assert cost.requests.value == pytest.approx(15_000)
+    assert cost.months == pytest.approx(0.5)
 
 
 def test_tuning_is_priced_by_its_time(tmp_path: Path) -> None:
@@ -107,32 +107,32 @@ def test_tuning_is_priced_by_its_time(tmp_path: Path) -> None:
     adapter = tmp_path / "adapters/finetune"
     adapter.mkdir(parents=True)
     (adapter / "tunedyno.json").write_text('{"seconds": 3600}')
-    found = tuned_after_training(tmp_path, 30, 10, {"price": {"accelerator_hour": "$2"}})
-    assert found.tuning_cost == pytest.approx(2 * (3600 + 20) / 3600)
-    assert found.requests.value is None
-    assert "saves nothing" in found.sentence
+    cost = tuned_after_training(tmp_path, 30, 10, {"price": {"accelerator_hour": "$2"}})
+    assert cost.tuning_cost == pytest.approx(2 * (3600 + 20) / 3600)
+    assert cost.requests.value is None
+    assert "saves nothing" in cost.sentence
 
 
 def test_tuning_of_unknown_cost_has_no_break_even(tmp_path: Path) -> None:
-    found = tuned_after_training(tmp_path, 30, 10, {"price": {"output_per_token": "$0.0001"}})
-    assert found.requests.value is None
-    assert "budget.tuning" in found.sentence
+    cost = tuned_after_training(tmp_path, 30, 10, {"price": {"output_per_token": "$0.0001"}})
+    assert cost.requests.value is None
+    assert "budget.tuning" in cost.sentence
 
 
 def test_self_hosted(tmp_path: Path) -> None:
     """Two accelerators at $1.80 an hour hold 10 requests/s: $3.60 / 36,000 = $0.0001 a request."""
     summary = measured(tmp_path, {"price": {"accelerator_hour": "$1.80", "accelerators": 2}})
-    found = costs(summary)
-    assert found["cost_per_request"] == pytest.approx(1e-4)
-    assert found["cost_per_million_output_tokens"] == pytest.approx(25.0)
-    assert found["cost_per_month"] is None
+    figures = costs(summary)
+    assert figures["cost_per_request"] == pytest.approx(1e-4)
+    assert figures["cost_per_million_output_tokens"] == pytest.approx(25.0)
+    assert figures["cost_per_month"] is None
     assert "requests_per_month" in (summary.variants[0].metrics["cost_per_month"].reason or "")
 
 
 def test_one_block_has_the_spread_of_its_count(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, [request(i, "q", 100 * i, 50, 20) for i in range(100)])
-    asked = Asked(budget={"price": {"accelerator_hour": "$36"}})
-    cost = analyse(inputs(tmp_path, ["base"], asked)).variants[0].metrics["cost_per_request"]
+    goals = Goals(budget={"price": {"accelerator_hour": "$36"}})
+    cost = analyse(inputs(tmp_path, ["base"], goals)).variants[0].metrics["cost_per_request"]
     assert cost.value == pytest.approx(1e-3)
     assert cost.low == pytest.approx(
         1e-3 * 100 / 121.6, rel=1e-3
@@ -200,9 +200,9 @@ def test_a_rise_in_cost_by_the_hour_is_the_ratio_of_what_is_done_in_an_hour(tmp_
                 for i in range(100)
             ]
             write_journal(tmp_path, name, block, records)
-    asked = Asked(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
+    goals = Goals(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
     rise = (
-        analyse(inputs(tmp_path, ["base", "tuned"], asked))
+        analyse(inputs(tmp_path, ["base", "tuned"], goals))
         .variants[1]
         .judged["cost_increase"]
         .value.value
@@ -218,9 +218,9 @@ def test_costs_of_windows_of_another_length_are_compared_by_what_is_done_in_an_h
         for block in (1, 2, 3):
             records = [request(i, f"q{i}", 100 * i, 50, 20) for i in range(10 * seconds)]
             write_journal(tmp_path, name, block, records, window_ms=(0, 1000 * seconds))
-    asked = Asked(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
+    goals = Goals(budget={"price": {"accelerator_hour": "$1"}, "max_increase": "10%"})
     rise = (
-        analyse(inputs(tmp_path, ["base", "tuned"], asked))
+        analyse(inputs(tmp_path, ["base", "tuned"], goals))
         .variants[1]
         .judged["cost_increase"]
         .value.value
@@ -244,7 +244,7 @@ def test_a_month_of_twice_the_requests_is_bounded_by_twice_the_dollars(tmp_path:
             "requests_per_month": requests,
         }
         months.append(
-            analyse(inputs(tmp_path, ["base"], Asked(budget=budget)))
+            analyse(inputs(tmp_path, ["base"], Goals(budget=budget)))
             .variants[0]
             .judged["cost_per_month"]
         )

@@ -72,9 +72,9 @@ def write(file: Path, lines: list[bytes]) -> None:
 
 
 def read(file: Path) -> Journal:
-    found = read_journal(file)
-    assert isinstance(found, Journal), found
-    return found
+    journal = read_journal(file)
+    assert isinstance(journal, Journal), journal
+    return journal
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -87,13 +87,13 @@ def test_a_damaged_line_is_named_and_no_other_is_lost(
     changed = WRONG[kind](lines[place])
     assert changed != lines[place]
     write(file, [*lines[:place], changed, *lines[place + 1 :]])
-    found = read(file)
-    assert found.requests.id.tolist() == [i for i in range(40) if i != place - 1]
-    assert [(each.file, each.line) for each in found.damage] == [(file, place + 1)]
-    assert f"base/main/block-01.jsonl:{place + 1}: " in str(found.damage[0]) and "\n" not in str(
-        found.damage[0]
+    rest = read(file)
+    assert rest.requests.id.tolist() == [i for i in range(40) if i != place - 1]
+    assert [(each.file, each.line) for each in rest.damage] == [(file, place + 1)]
+    assert f"base/main/block-01.jsonl:{place + 1}: " in str(rest.damage[0]) and "\n" not in str(
+        rest.damage[0]
     )
-    assert found.end is not None
+    assert rest.end is not None
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -120,9 +120,9 @@ def test_fields_that_are_not_known_or_not_there_do_no_harm(tmp_path: Path) -> No
     rows[2]["later"] = {"than": ["this"]}
     rows[-1]["weather"] = "fine"
     write(file, [json.dumps(row).encode() for row in rows])  # with spaces, too
-    found = read(file)
-    assert not found.damage and found.end is not None
-    assert len(found.requests) == 40
+    rest = read(file)
+    assert not rest.damage and rest.end is not None
+    assert len(rest.requests) == 40
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_without_its_header_a_journal_is_named_and_left_out(
 ) -> None:
     damaged, whole = journal(tmp_path), journal(tmp_path, block=2)
     write(damaged, [header, *lines_of(damaged)[1:]])
-    found = read_journal(damaged)
-    assert isinstance(found, Damage) and says in str(found)
+    damage = read_journal(damaged)
+    assert isinstance(damage, Damage) and says in str(damage)
     (stage,) = analyse(inputs(tmp_path, ["base"])).variants[0].stages
     assert stage.blocks == 1 and stage.planned == 40
     assert any("block-01.jsonl:1" in reason for reason in stage.validity.reasons)
@@ -170,19 +170,19 @@ def test_what_stands_after_the_end_is_left_out_and_named(tmp_path: Path) -> None
     file = journal(tmp_path)
     lines = lines_of(file)
     write(file, [*lines, lines[3], lines[-1], lines[0]])
-    found = read(file)
-    assert len(found.requests) == 40 and found.end is not None
-    assert [each.line for each in found.damage] == [43, 44, 45]
-    assert {each.why for each in found.damage} == {"it stands after the end of the journal"}
+    rest = read(file)
+    assert len(rest.requests) == 40 and rest.end is not None
+    assert [each.line for each in rest.damage] == [43, 44, 45]
+    assert {each.why for each in rest.damage} == {"it stands after the end of the journal"}
 
 
 def test_of_two_requests_with_one_id_the_first_counts(tmp_path: Path) -> None:
     file = journal(tmp_path)
     lines = lines_of(file)
     write(file, [*lines[:5], lines[2], *lines[5:]])
-    found = read(file)
-    assert len(found.requests) == 40
-    assert [(each.line, each.why) for each in found.damage] == [
+    rest = read(file)
+    assert len(rest.requests) == 40
+    assert [(each.line, each.why) for each in rest.damage] == [
         (6, "there is a request 1 before it")
     ]
 
@@ -190,8 +190,8 @@ def test_of_two_requests_with_one_id_the_first_counts(tmp_path: Path) -> None:
 def test_blank_lines_and_windows_line_ends_are_no_damage(tmp_path: Path) -> None:
     file = journal(tmp_path)
     file.write_bytes(b"\r\n".join(lines_of(file)).replace(b"\n", b"\n\n") + b"\r\n")
-    found = read(file)
-    assert not found.damage and len(found.requests) == 40 and found.end is not None
+    rest = read(file)
+    assert not rest.damage and len(rest.requests) == 40 and rest.end is not None
 
 
 @settings(max_examples=60)
@@ -204,10 +204,10 @@ def test_bytes_that_rot_anywhere_never_stop_the_reader(
     for place in data.draw(st.lists(st.integers(0, len(rotten) - 1), max_size=8)):
         rotten[place] = data.draw(st.integers(0, 255))
     file.write_bytes(bytes(rotten))
-    found = read_journal(file)
-    if isinstance(found, Journal):
-        assert len(found.requests) + len(found.damage) >= 39
-        assert len(set(found.requests.id.tolist())) == len(found.requests)
+    rest = read_journal(file)
+    if isinstance(rest, Journal):
+        assert len(rest.requests) + len(rest.damage) >= 39
+        assert len(set(rest.requests.id.tolist())) == len(rest.requests)
 
 
 @settings(max_examples=60)

@@ -15,7 +15,7 @@ from results.analysis import analyse
 from results.decision.capacity import plan_capacity
 from results.decision.verdict import judge
 from results.summary import Estimate, Summary
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 ODD: list[Any] = [
     None, 0, -1, 2**31, 2**53, 2**53 + 1, 2**63, 10**30, -(10**18), 1.5, float("nan"), float("inf"),
@@ -67,10 +67,10 @@ def test_a_damaged_run_is_analysed(tmp_path: Path, seed: int) -> None:
             )
             if rng.random() < 0.7:
                 damage(file, rng)
-    asked = inputs(
+    run_inputs = inputs(
         tmp_path,
         ("base", "tuned"),
-        Asked(
+        Goals(
             {
                 "latency_p95": "500ms",
                 "ttft_p50": "1.2x",
@@ -89,13 +89,13 @@ def test_a_damaged_run_is_analysed(tmp_path: Path, seed: int) -> None:
         ),
     )
     try:
-        summary = analyse(asked)
+        summary = analyse(run_inputs)
     except BadInput as error:  # nothing of it can be read, or a newer tool wrote it
         assert "journal" in str(error) or "schema_version" in str(error)
         return
-    assert judge(summary, asked).headline
-    assert len(plan_capacity(summary, asked).variants) == 2
+    assert judge(summary, run_inputs).headline
+    assert len(plan_capacity(summary, run_inputs).variants) == 2
     json.dumps(msgspec.to_builtins(summary), allow_nan=False)
-    for found in estimates(summary):
-        if found.value is not None and found.low is not None and found.high is not None:
-            assert found.low <= found.value <= found.high
+    for each in estimates(summary):
+        if each.value is not None and each.low is not None and each.high is not None:
+            assert each.low <= each.value <= each.high

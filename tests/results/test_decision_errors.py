@@ -50,9 +50,9 @@ def test_the_chosen_rows_are_there() -> None:
 
 @pytest.mark.parametrize("case", CHOSEN, ids=named)
 def test_at_its_limit_an_objective_is_seldom_decided(case: Case) -> None:
-    found = case.outcomes(RUNS, seed=21)
-    assert found["holds"] <= NOMINAL
-    assert found["fails"] <= NOMINAL
+    shares = case.outcomes(RUNS, seed=21)
+    assert shares["holds"] <= NOMINAL
+    assert shares["fails"] <= NOMINAL
 
 
 @pytest.mark.parametrize("case", inside_the_limit()[4:9], ids=named)

@@ -36,7 +36,7 @@ ODD = st.text(
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
-def said(tokens: Iterable[Any]) -> str:
+def text_of(tokens: Iterable[Any]) -> str:
     """The text of inline tokens; any other token shows that Markdown made more of it."""
     return "".join(
         token.content if token.type == "text" else f"\0{token.type}\0" for token in tokens
@@ -52,12 +52,12 @@ def test_markdown_shows_a_text_as_it_was(text: str) -> None:
         inline = [token for token in MARKDOWN.parse(line) if token.type == "inline"]
         if not expected:
             continue
-        shown = said(
+        inline_text = text_of(
             token
             for token in inline[0].children or ()
             if token.type not in ("strong_open", "strong_close")
         )
-        assert len(inline) == 1 and shown.replace("@\u200b", "@") == expected
+        assert len(inline) == 1 and inline_text.replace("@\u200b", "@") == expected
     row = MARKDOWN.parse(f"| a | b |\n|---|---|\n| {safe} | x |")
     assert [token.type for token in row].count("td_open") == 2
     assert not re.search(r"(?<!\\)\b(?:https?://|www\.)", safe)

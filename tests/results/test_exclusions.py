@@ -12,7 +12,7 @@ from results.analysis import analyse
 from results.decision.verdict import judge
 from results.measures.steady_state import Settling, settling_of
 from results.summary import StageSummary, Summary
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 SECONDS, RATE = 60, 5
 SLOW = 50  # the first 10 s of each block take 3 s, the rest 0.2 s: MSER-5 cuts them
@@ -40,7 +40,7 @@ def block(number: int, failing: int = 0, wrong: int = 0) -> list[RequestRecord]:
     return records
 
 
-def written(run: Path, asked: Asked, **each: int) -> Summary:
+def written(run: Path, goals: Goals, **each: int) -> Summary:
     for number in (1, 2):
         write_journal(
             run,
@@ -51,7 +51,7 @@ def written(run: Path, asked: Asked, **each: int) -> Summary:
             offered_rate=RATE,
         )
     write_prompts(run, {f"q{i}": "yes" for i in range(SECONDS * RATE)})
-    return analyse(inputs(run, ["base"], asked))
+    return analyse(inputs(run, ["base"], goals))
 
 
 def main(summary: Summary) -> StageSummary:
@@ -59,18 +59,18 @@ def main(summary: Summary) -> StageSummary:
 
 
 def test_failures_of_the_beginning_are_failures(tmp_path: Path) -> None:
-    asked = Asked({"error_rate": "5%", "latency_p95": "4s"})
-    stage = main(written(tmp_path, asked, failing=24))
+    goals = Goals({"error_rate": "5%", "latency_p95": "4s"})
+    stage = main(written(tmp_path, goals, failing=24))
     assert stage.window_s < 2 * SECONDS
     assert (stage.planned, stage.succeeded, stage.failures) == (600, 552, {"http_5xx": 48})
     rate = stage.metrics["error_rate"]
     assert (rate.value, rate.n) == (pytest.approx(0.08), 600)  # 24 of 300, twice
-    summary = analyse(inputs(tmp_path, ["base"], asked))
-    assert judge(summary, inputs(tmp_path, ["base"], asked)).variants[0].decision == "DON'T SHIP"
+    summary = analyse(inputs(tmp_path, ["base"], goals))
+    assert judge(summary, inputs(tmp_path, ["base"], goals)).variants[0].decision == "DON'T SHIP"
 
 
 def test_times_are_of_the_steady_part(tmp_path: Path) -> None:
-    stage = main(written(tmp_path, Asked()))
+    stage = main(written(tmp_path, Goals()))
     cut_s = SECONDS - stage.window_s / 2
     assert cut_s in (10, 15, 20)
     latency = stage.metrics["latency_mean"]
@@ -80,7 +80,7 @@ def test_times_are_of_the_steady_part(tmp_path: Path) -> None:
 
 
 def test_quality_tokens_and_attainment_are_of_the_whole_window(tmp_path: Path) -> None:
-    summary = written(tmp_path, Asked({"latency_p95": "1s"}), wrong=30)
+    summary = written(tmp_path, Goals({"latency_p95": "1s"}), wrong=30)
     quality, stage = summary.variants[0].metrics["quality"], main(summary)
     assert (quality.value, quality.n) == (pytest.approx(0.9), 300)
     assert stage.metrics["output_tokens_mean"].value == pytest.approx(
@@ -94,7 +94,7 @@ def test_quality_tokens_and_attainment_are_of_the_whole_window(tmp_path: Path) -
 
 def test_a_probe_is_never_cut(tmp_path: Path) -> None:
     """Four at a time, the first 40 slow and right, the next 20 wrong: 380 of 400 are right."""
-    asked = Asked(
+    goals = Goals(
         quality={"probes": [{"name": "facts", "data": "facts.jsonl", "scorer": "exact_match"}]}
     )
     records = [
@@ -113,8 +113,8 @@ def test_a_probe_is_never_cut(tmp_path: Path) -> None:
     probe = {"offered_rate": None, "concurrency": 4, "window_ms": (0, 82_100)}
     write_journal(tmp_path, "base", 1, records, stage="probe-facts", **probe)
     write_prompts(tmp_path, {f"f{i}": "A" for i in range(400)}, "facts")
-    found = analyse(inputs(tmp_path, ["base"], asked)).variants[0].probes["facts"]
-    assert (found.value, found.n) == (pytest.approx(0.95), 400)
+    scores = analyse(inputs(tmp_path, ["base"], goals)).variants[0].probes["facts"]
+    assert (scores.value, scores.n) == (pytest.approx(0.95), 400)
 
 
 def test_each_exclusion_says_how_many_and_of_what(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_each_exclusion_says_how_many_and_of_what(tmp_path: Path) -> None:
 
 
 def test_the_cut_says_what_it_leaves_in(tmp_path: Path) -> None:
-    stage = main(written(tmp_path, Asked()))
+    stage = main(written(tmp_path, Goals()))
     gone = 600 - (stage.metrics["latency_mean"].n)
     (note,) = [note for note in stage.notes if "MSER-5" in note]
     assert (

@@ -53,13 +53,13 @@ def flip(verdicts: Any) -> None:
 
 
 def move(verdicts: Any) -> None:
-    found = objective(verdicts, "holds")
-    found["value"]["value"] *= 3
+    judgement = objective(verdicts, "holds")
+    judgement["value"]["value"] *= 3
 
 
 def say_otherwise(verdicts: Any) -> None:
-    found = objective(verdicts, "holds")
-    found["sentence"] = found["sentence"].replace("keeps", "breaks")
+    judgement = objective(verdicts, "holds")
+    judgement["sentence"] = judgement["sentence"].replace("keeps", "breaks")
 
 
 def recommend_another(verdicts: Any) -> None:

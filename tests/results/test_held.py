@@ -19,7 +19,7 @@ from results.analysis import analyse
 from results.decision.verdict import judge
 from results.measures.saturation import growth, held, too_short
 from results.summary import StageSummary
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 
 def served(latencies_ms: Sequence[float], every_ms: float = 100) -> Requests:
@@ -47,25 +47,25 @@ def queue(
 
 def test_the_lag_is_the_load_over_what_the_server_does_less_one() -> None:
     """10 arrive a second, 8 are answered: 1/8 s - 1/10 s more for each request, 0.25 s a second."""
-    found = held([served([200 + 25 * i for i in range(100)])], offered=True)
-    assert (found.value, found.lag) == (False, pytest.approx(0.25))
-    assert found.reason == "the queue grew: latency rose by 250 ms a second"
+    state = held([served([200 + 25 * i for i in range(100)])], offered=True)
+    assert (state.value, state.lag) == (False, pytest.approx(0.25))
+    assert state.reason == "the queue grew: latency rose by 250 ms a second"
 
 
 def test_constant_answers_are_held_however_long_they_take() -> None:
     for latency in (50.0, 5_000.0, 60_000.0):
-        found = held([served([latency] * 200)] * 10, offered=True)
-        assert (found.value, found.reason, found.lag) == (True, None, pytest.approx(0))
+        state = held([served([latency] * 200)] * 10, offered=True)
+        assert (state.value, state.reason, state.lag) == (True, None, pytest.approx(0))
 
 
 def test_a_closed_loop_offers_no_rate() -> None:
-    found = held([served([100.0] * 100)], offered=False)
-    assert found.value is None and "a closed loop offers no rate" in (found.reason or "")
+    state = held([served([100.0] * 100)], offered=False)
+    assert state.value is None and "a closed loop offers no rate" in (state.reason or "")
 
 
 def test_a_handful_of_requests_tells_nothing() -> None:
-    found = held([served([100.0] * 9)] * 2, offered=True)
-    assert found.value is None and "fewer than 20 requests" in (found.reason or "")
+    state = held([served([100.0] * 9)] * 2, offered=True)
+    assert state.value is None and "fewer than 20 requests" in (state.reason or "")
 
 
 def test_requests_that_waited_until_their_deadline_count() -> None:
@@ -107,7 +107,7 @@ def test_queues_that_are_stable_and_that_are_not(servers: int, n: int, blocks: i
 
 def stage_of(run: Path, records: list[RequestRecord], **more: object) -> StageSummary:
     write_journal(run, "base", 1, records, **more)
-    return analyse(inputs(run, ["base"], Asked({"latency_p95": "60s"}))).variants[0].stages[0]
+    return analyse(inputs(run, ["base"], Goals({"latency_p95": "60s"}))).variants[0].stages[0]
 
 
 def test_long_answers_in_a_short_window_are_not_suspect(tmp_path: Path) -> None:
@@ -130,12 +130,12 @@ def test_an_overloaded_stage_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("growing", [True, False])
 @pytest.mark.parametrize(
-    "asked",
+    "goals",
     [
-        Asked({"latency_p50": "60s"}),
-        Asked({"error_rate": "10%"}),
-        Asked(quality={"min": 0.5}),
-        Asked(
+        Goals({"latency_p50": "60s"}),
+        Goals({"error_rate": "10%"}),
+        Goals(quality={"min": 0.5}),
+        Goals(
             budget={
                 "per_month": "$100",
                 "requests_per_month": 100,
@@ -145,7 +145,7 @@ def test_an_overloaded_stage_says_so(tmp_path: Path) -> None:
     ],
 )
 def test_nothing_ships_on_a_stage_whose_queue_grew(
-    tmp_path: Path, asked: Asked, growing: bool
+    tmp_path: Path, goals: Goals, growing: bool
 ) -> None:
     write_prompts(tmp_path, {f"q{i}": "yes" for i in range(100)})
     for block in (1, 2, 3):
@@ -154,7 +154,7 @@ def test_nothing_ships_on_a_stage_whose_queue_grew(
             for i in range(100)
         ]
         write_journal(tmp_path, "base", block, records)
-    of = inputs(tmp_path, ["base"], asked)
+    of = inputs(tmp_path, ["base"], goals)
     decision = judge(analyse(of), of).variants[0].decision
     assert decision == ("INCONCLUSIVE" if growing else "SHIP")
 
@@ -167,7 +167,7 @@ def test_what_fails_at_a_stage_whose_queue_grew_fails(tmp_path: Path) -> None:
         1,
         [request(i, f"q{i}", i * 100, 200 + 20 * i, 100, text="no") for i in range(100)],
     )
-    of = inputs(tmp_path, ["base"], Asked(quality={"min": 0.5}))
+    of = inputs(tmp_path, ["base"], Goals(quality={"min": 0.5}))
     assert judge(analyse(of), of).variants[0].decision == "DON'T SHIP"
 
 
@@ -196,18 +196,18 @@ def test_a_server_that_catches_up_when_nothing_more_arrives_did_not_hold_the_loa
 
     Without a trend, 21 x 22 / 2 of 26 x 26 pairs would fit: 8.9 of 26, 71 of 208 in eight blocks.
     """
-    found = held([together(6.0)] * 8, offered=True)
-    assert found.value is False
+    state = held([together(6.0)] * 8, offered=True)
+    assert state.value is False
     assert "0 of 208 requests ended before the last arrival, where 71 would have" in (
-        found.reason or ""
+        state.reason or ""
     )
 
 
 def test_windows_shorter_than_the_answers_do_not_tell_whether_a_queue_grew() -> None:
     """All ended at 12 s: no answer fits before the last arrival at 5 s, with any server."""
-    found = held([together(12.0)] * 8, offered=True)
-    assert found.value is None
-    assert found.reason == (
+    state = held([together(12.0)] * 8, offered=True)
+    assert state.value is None
+    assert state.reason == (
         "requests arrived for 5.0 s a block, answers took 9.5 s and hung on when they were "
         "asked: lengthen the blocks"
     )
@@ -258,7 +258,7 @@ def test_nothing_is_shown_to_hold_where_it_is_not_known_whether_the_load_was(
     for block in range(1, 11):
         requests = [request(i, "q", 200.0 * i, 12_000 - 200.0 * i) for i in range(26)]
         write_journal(tmp_path, "base", block, requests, window_ms=(0, 5_200), offered_rate=5.0)
-    run = inputs(tmp_path, ["base"], Asked({"latency_p95": "60s"}))
+    run = inputs(tmp_path, ["base"], Goals({"latency_p95": "60s"}))
     summary = analyse(run)
     [stage] = summary.variants[0].stages
     assert stage.held is None and stage.validity.level == "SUSPECT"
@@ -281,9 +281,9 @@ def test_a_slope_is_a_queues_where_it_is_beyond_chance_at_one_per_cent(
     noise -= basis @ (basis.T @ noise)
     error = np.sqrt(noise @ noise / 398 / (400 * np.var(at)))
     block = served((60 + 0.1 * at + noise * 0.1 / t / error) * 1e3)
-    lag, found = growth([block])
+    lag, slope = growth([block])
     assert lag == pytest.approx(0.1, abs=1e-6)
-    assert found is grew
+    assert slope is grew
 
 
 @given(some.lists(some.floats(10, 5_000), min_size=20, max_size=60))

@@ -13,7 +13,7 @@ from foundation.run.records import RequestRecord
 from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Difference, Estimate
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 LIMITS = {
     "latency_p95": ("1.1x", "300ms"),
@@ -70,10 +70,10 @@ def write_random_run(run: Path, rng: random.Random) -> None:
                 write_journal(run, variant, block, records, window_ms=(0, 100 * n))
 
 
-def random_questions(rng: random.Random) -> Asked:
+def random_questions(rng: random.Random) -> Goals:
     slo = {metric: rng.choice(limits) for metric, limits in LIMITS.items()}
     quality = {"min": 0.4, "max_drop": "3%"}
-    return Asked(
+    return Goals(
         slo,
         quality,
         {
@@ -107,16 +107,16 @@ def estimates(of: object, where: str = "") -> Iterator[tuple[str, Estimate]]:
 def test_every_value_lies_in_its_own_interval(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     write_random_run(tmp_path, rng)
-    asked = inputs(tmp_path, ["base", "tuned"], random_questions(rng))
-    summary = analyse(asked)
-    verdicts = judge(summary, asked)
+    run_inputs = inputs(tmp_path, ["base", "tuned"], random_questions(rng))
+    summary = analyse(run_inputs)
+    verdicts = judge(summary, run_inputs)
     seen = 0
-    for where, found in (*estimates(summary), *estimates(verdicts)):
-        if found.value is None:
+    for where, each in (*estimates(summary), *estimates(verdicts)):
+        if each.value is None:
             continue
         seen += 1
-        assert found.low is None or found.low <= found.value, where
-        assert found.high is None or found.value <= found.high, where
+        assert each.low is None or each.low <= each.value, where
+        assert each.high is None or each.value <= each.high, where
     assert seen > 20
     for objective in (
         o for verdict in verdicts.variants for o in verdict.objectives if o.outcome != "unsettled"

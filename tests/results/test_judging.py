@@ -13,7 +13,7 @@ from foundation.run.records import RequestRecord
 from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Judged, Summary, VariantVerdict
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Goals, inputs, request, write_journal
 
 BLOCKS, N = 4, 100
 Change = Callable[[RequestRecord, int], None]
@@ -51,72 +51,72 @@ def measure(
         write_journal(run, variant, block, records)
 
 
-def verdict(run: Path, asked: Asked, variants: tuple[str, ...] = ("base",)) -> VariantVerdict:
+def verdict(run: Path, goals: Goals, variants: tuple[str, ...] = ("base",)) -> VariantVerdict:
     """On the last of the variants."""
-    asked_of = inputs(run, variants, asked)
+    asked_of = inputs(run, variants, goals)
     return judge(analyse(asked_of), asked_of).variants[-1]
 
 
-def judged(run: Path, asked: Asked, key: str, variants: tuple[str, ...] = ("base",)) -> Judged:
-    variant = analyse(inputs(run, variants, asked)).variants[-1]
+def judged(run: Path, goals: Goals, key: str, variants: tuple[str, ...] = ("base",)) -> Judged:
+    variant = analyse(inputs(run, variants, goals)).variants[-1]
     return variant.judged.get(key) or variant.stages[0].judged[key]
 
 
 def test_a_mean_is_not_judged_where_more_failed_than_it_may_leave_out(tmp_path: Path) -> None:
     measure(tmp_path, "base", every(10))
-    found = judged(tmp_path, Asked({"latency_mean": "1s"}), "latency_mean")
-    assert found.value.value is None
-    assert "40 of 400 requests failed" in (found.reason or "")
+    judgement = judged(tmp_path, Goals({"latency_mean": "1s"}), "latency_mean")
+    assert judgement.value.value is None
+    assert "40 of 400 requests failed" in (judgement.reason or "")
 
 
 def test_one_failure_in_a_hundred_leaves_a_mean_standing(tmp_path: Path) -> None:
     measure(tmp_path, "base", every(100))
-    assert verdict(tmp_path, Asked({"latency_mean": "1s"})).decision == "SHIP"
+    assert verdict(tmp_path, Goals({"latency_mean": "1s"})).decision == "SHIP"
 
 
 def test_a_percentile_is_judged_over_all_requests_with_failures_as_infinite(tmp_path: Path) -> None:
     """Of 400 latencies every 25th fails (4 %): p95 over all is p98.96 of those that succeeded."""
     measure(tmp_path, "base", every(25))
-    summary = analyse(inputs(tmp_path, ["base"], Asked({"latency_p95": "1s"})))
+    summary = analyse(inputs(tmp_path, ["base"], Goals({"latency_p95": "1s"})))
     stage = summary.variants[0].stages[0]
-    found = stage.judged["latency_p95"].value
-    assert found.value == pytest.approx(stage.metrics["adjusted_latency_p95"].value)
-    assert found.n == 400
-    assert found.value > (stage.metrics["latency_p95"].value or 0)
+    judgement = stage.judged["latency_p95"].value
+    assert judgement.value == pytest.approx(stage.metrics["adjusted_latency_p95"].value)
+    assert judgement.n == 400
+    assert judgement.value > (stage.metrics["latency_p95"].value or 0)
 
 
 def test_failures_beyond_the_tail_leave_no_percentile(tmp_path: Path) -> None:
     measure(tmp_path, "base", every(10))
-    found = verdict(tmp_path, Asked({"latency_p95": "1s"}))
-    assert found.decision == "INCONCLUSIVE"
-    assert "40 of 400 requests failed, and p95 leaves out less than 5 %" in found.headline
+    result = verdict(tmp_path, Goals({"latency_p95": "1s"}))
+    assert result.decision == "INCONCLUSIVE"
+    assert "40 of 400 requests failed, and p95 leaves out less than 5 %" in result.headline
 
 
 @pytest.mark.parametrize("metric", ["tpot_p95", "itl_p95"])
 def test_failed_answers_count_in_times_between_tokens(tmp_path: Path, metric: str) -> None:
     measure(tmp_path, "base", every(10))
-    assert "requests failed" in verdict(tmp_path, Asked({metric: "1s"})).headline
+    assert "requests failed" in verdict(tmp_path, Goals({metric: "1s"})).headline
 
 
 @pytest.mark.parametrize(
-    ("asked", "key"),
+    ("goals", "key"),
     [
-        (Asked({"latency_p95": "1.1x"}), "latency_p95"),
-        (Asked({"ttft_mean": "+10%"}), "ttft_mean"),
+        (Goals({"latency_p95": "1.1x"}), "latency_p95"),
+        (Goals({"ttft_mean": "+10%"}), "ttft_mean"),
         (
-            Asked({}, {}, {"price": {"output_per_million": "$10"}, "max_increase": "20%"}),
+            Goals({}, {}, {"price": {"output_per_million": "$10"}, "max_increase": "20%"}),
             "cost_increase",
         ),
     ],
     ids=["percentile", "mean", "cost"],
 )
-def test_a_baseline_that_failed_is_no_measure(tmp_path: Path, asked: Asked, key: str) -> None:
+def test_a_baseline_that_failed_is_no_measure(tmp_path: Path, goals: Goals, key: str) -> None:
     measure(tmp_path, "base", every(3))
     measure(tmp_path, "tuned", latency_ms=50)
-    found = judged(tmp_path, asked, key, ("base", "tuned"))
-    assert "relative to the baseline" in (found.reason or "")
-    assert "requests failed" in (found.reason or "")
-    assert verdict(tmp_path, asked, ("base", "tuned")).decision == "INCONCLUSIVE"
+    judgement = judged(tmp_path, goals, key, ("base", "tuned"))
+    assert "relative to the baseline" in (judgement.reason or "")
+    assert "requests failed" in (judgement.reason or "")
+    assert verdict(tmp_path, goals, ("base", "tuned")).decision == "INCONCLUSIVE"
 
 
 def late(record: RequestRecord, _: int) -> None:
@@ -145,15 +145,15 @@ def test_a_baseline_that_was_not_measured_well_is_no_measure(
 ) -> None:
     measure(tmp_path, "base", what)
     measure(tmp_path, "tuned")
-    found = judged(tmp_path, Asked({"latency_p95": "1.1x"}), "latency_p95", ("base", "tuned"))
-    assert found.limit is None
-    assert reason in (found.reason or "")
+    judgement = judged(tmp_path, Goals({"latency_p95": "1.1x"}), "latency_p95", ("base", "tuned"))
+    assert judgement.limit is None
+    assert reason in (judgement.reason or "")
 
 
 def test_a_variant_whose_queue_grew_keeps_no_limit_but_may_break_one(tmp_path: Path) -> None:
     measure(tmp_path, "base", queueing)
-    assert "was not held" in verdict(tmp_path, Asked({"tpot_p95": "1s"})).headline
-    assert verdict(tmp_path, Asked({"latency_p50": "500ms"})).decision == "DON'T SHIP"
+    assert "was not held" in verdict(tmp_path, Goals({"tpot_p95": "1s"})).headline
+    assert verdict(tmp_path, Goals({"latency_p50": "500ms"})).decision == "DON'T SHIP"
 
 
 def at_once(record: RequestRecord, _: int) -> None:
@@ -185,9 +185,9 @@ def test_a_time_between_tokens_that_can_not_be_had_is_not_judged(
     tmp_path: Path, change: Change, metric: str, reason: str
 ) -> None:
     measure(tmp_path, "base", change)
-    found = judged(tmp_path, Asked({metric: "1s"}), metric)
-    assert found.value.value is None
-    assert reason in (found.reason or "")
+    judgement = judged(tmp_path, Goals({metric: "1s"}), metric)
+    assert judgement.value.value is None
+    assert reason in (judgement.reason or "")
 
 
 def test_what_most_answers_do_not_have_is_absent_and_so_is_the_goodput_that_rests_on_it(
@@ -195,7 +195,7 @@ def test_what_most_answers_do_not_have_is_absent_and_so_is_the_goodput_that_rest
 ) -> None:
     measure(tmp_path, "base", miscounted)
     metrics = (
-        analyse(inputs(tmp_path, ["base"], Asked({"itl_p95": "1s"}))).variants[0].stages[0].metrics
+        analyse(inputs(tmp_path, ["base"], Goals({"itl_p95": "1s"}))).variants[0].stages[0].metrics
     )
     for key in ("itl_p50", "itl_mean", "goodput", "slo_attainment"):
         assert metrics[key].value is None, key
@@ -206,7 +206,7 @@ def test_what_most_answers_do_not_have_is_absent_and_so_is_the_goodput_that_rest
 @pytest.mark.parametrize("metric", ["latency_mean", "ttft_mean", "itl_p95"])
 def test_one_block_decides_no_mean_and_no_time_between_tokens(tmp_path: Path, metric: str) -> None:
     measure(tmp_path, "base", blocks=1)
-    assert "run at least two" in verdict(tmp_path, Asked({metric: "10s"})).headline
+    assert "run at least two" in verdict(tmp_path, Goals({metric: "10s"})).headline
 
 
 def test_few_requests_decide_no_mean(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_few_requests_decide_no_mean(tmp_path: Path) -> None:
         write_journal(tmp_path, "base", block, [request(i, "q", 100 * i, 50) for i in range(20)])
     assert (
         "a mean needs at least 60 requests, there are 40"
-        in verdict(tmp_path, Asked({"latency_mean": "1s"})).headline
+        in verdict(tmp_path, Goals({"latency_mean": "1s"})).headline
     )
 
 
@@ -229,16 +229,16 @@ def costly_failures(record: RequestRecord, i: int) -> None:
 def cost_summary(run: Path) -> Summary:
     measure(run, "base")
     measure(run, "tuned", costly_failures)
-    return analyse(inputs(run, ["base", "tuned"], Asked({}, {}, PRICES)))
+    return analyse(inputs(run, ["base", "tuned"], Goals({}, {}, PRICES)))
 
 
 def test_failed_requests_that_cost_tokens_count_in_value_and_bounds(tmp_path: Path) -> None:
     """20 of 100 requests cost 1,000 tokens, not 11: (20,000 + 80 x 11) / (100 x 11) - 1 = 17.98."""
-    found = cost_summary(tmp_path).variants[1].judged["cost_increase"]
-    assert found.value.value == pytest.approx(20_880 / 1_100 - 1)
-    assert found.optimistic is not None
-    assert found.optimistic > 0.2
-    assert verdict(tmp_path, Asked({}, {}, PRICES), ("base", "tuned")).decision == "DON'T SHIP"
+    judgement = cost_summary(tmp_path).variants[1].judged["cost_increase"]
+    assert judgement.value.value == pytest.approx(20_880 / 1_100 - 1)
+    assert judgement.optimistic is not None
+    assert judgement.optimistic > 0.2
+    assert verdict(tmp_path, Goals({}, {}, PRICES), ("base", "tuned")).decision == "DON'T SHIP"
 
 
 def test_a_difference_is_of_the_requests_its_interval_is_of(tmp_path: Path) -> None:
@@ -246,11 +246,11 @@ def test_a_difference_is_of_the_requests_its_interval_is_of(tmp_path: Path) -> N
     change = summary.variants[1].differences["cost_per_request"]
     costs = [variant.metrics["cost_per_request"].value or 0 for variant in summary.variants]
     assert change.absolute.value == pytest.approx(costs[1] - costs[0])
-    for found in (change.absolute, change.relative):
-        assert found.low is not None
-        assert found.high is not None
-        assert found.value is not None
-        assert found.low <= found.value <= found.high
+    for side in (change.absolute, change.relative):
+        assert side.low is not None
+        assert side.high is not None
+        assert side.value is not None
+        assert side.low <= side.value <= side.high
 
 
 def test_metered_costs_of_few_prompts_are_not_compared(tmp_path: Path) -> None:
@@ -261,8 +261,8 @@ def test_metered_costs_of_few_prompts_are_not_compared(tmp_path: Path) -> None:
                 for i in range(100)
             ]
             write_journal(tmp_path, variant, block, records)
-    found = judged(tmp_path, Asked({}, {}, PRICES), "cost_increase", ("base", "tuned"))
-    assert "at least 60 prompts, there are 30" in (found.reason or "")
+    judgement = judged(tmp_path, Goals({}, {}, PRICES), "cost_increase", ("base", "tuned"))
+    assert "at least 60 prompts, there are 30" in (judgement.reason or "")
 
 
 def test_an_error_rate_in_bursts_is_known_less_well_than_one_that_is_spread(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_an_error_rate_in_bursts_is_known_less_well_than_one_that_is_spread(tmp_
                 for i in range(N)
             ]
             write_journal(run, "base", block, records)
-        bounds.append(judged(run, Asked({"error_rate": "10%"}), "error_rate"))
+        bounds.append(judged(run, Goals({"error_rate": "10%"}), "error_rate"))
     assert bounds[0].pessimistic is not None
     assert bounds[1].pessimistic == pytest.approx(
         0.0718, abs=1e-4
@@ -288,12 +288,12 @@ def test_an_error_rate_in_bursts_is_known_less_well_than_one_that_is_spread(tmp_
 def test_an_error_rate_relative_to_one_of_zero_is_not_judged(tmp_path: Path) -> None:
     measure(tmp_path, "base")
     measure(tmp_path, "tuned", every(50))
-    found = judged(tmp_path, Asked({"error_rate": "1.5x"}), "error_rate", ("base", "tuned"))
-    assert "whose value is zero" in (found.reason or "")
+    judgement = judged(tmp_path, Goals({"error_rate": "1.5x"}), "error_rate", ("base", "tuned"))
+    assert "whose value is zero" in (judgement.reason or "")
 
 
 @pytest.mark.parametrize(
-    ("slo", "said"),
+    ("slo", "sentence"),
     [
         ({"latency_p95": "1s"}, "judged percentiles count them as infinite"),
         ({"latency_mean": "1s"}, "judged means leave them out"),
@@ -301,10 +301,10 @@ def test_an_error_rate_relative_to_one_of_zero_is_not_judged(tmp_path: Path) -> 
     ],
 )
 def test_the_verdict_says_what_failures_are_in_what_was_judged(
-    tmp_path: Path, slo: dict[str, str], said: str
+    tmp_path: Path, slo: dict[str, str], sentence: str
 ) -> None:
     measure(tmp_path, "base", every(200))
-    assert any(reason.endswith(said) for reason in verdict(tmp_path, Asked(slo)).reasons)
+    assert any(reason.endswith(sentence) for reason in verdict(tmp_path, Goals(slo)).reasons)
 
 
 def test_a_relative_error_rate_is_bounded_by_the_worst_end_of_one_over_the_best_of_the_other(
@@ -318,8 +318,8 @@ def test_a_relative_error_rate_is_bounded_by_the_worst_end_of_one_over_the_best_
                 for i in range(N)
             ]
             write_journal(tmp_path, variant, block, records)
-    found = judged(tmp_path, Asked({"error_rate": "3x"}), "error_rate", ("base", "tuned"))
+    judgement = judged(tmp_path, Goals({"error_rate": "3x"}), "error_rate", ("base", "tuned"))
     high, low = stats.beta.ppf(0.975, 21, 380), stats.beta.ppf(0.025, 20, 381)
-    assert found.limit == pytest.approx(0.15)
-    assert found.pessimistic == pytest.approx(high * 0.05 / low)
-    assert found.optimistic == pytest.approx(low * 0.05 / high)
+    assert judgement.limit == pytest.approx(0.15)
+    assert judgement.pessimistic == pytest.approx(high * 0.05 / low)
+    assert judgement.optimistic == pytest.approx(low * 0.05 / high)

@@ -15,7 +15,7 @@ from results.measures.stage_notes import doubts
 from results.measures.steady_state import StageData, block_of, window_of
 from results.metrics import METRICS
 from results.summary import Estimate, StageSummary
-from tests.results.synthetic import MS, Asked, inputs, request, write_journal
+from tests.results.synthetic import MS, Goals, inputs, request, write_journal
 
 
 def stage_of(
@@ -49,7 +49,7 @@ def test_one_request_by_hand(tmp_path: Path) -> None:
         tokens_from="server",
         client_lag_ns=[MS, 2 * MS, 3 * MS],
     )
-    found = stage_of(tmp_path, [record], window_ms=(0, 1000))
+    stage = stage_of(tmp_path, [record], window_ms=(0, 1000))
     by_hand = {
         "latency_mean": 110.0,  # 210 - 100
         "service_latency_mean": 107.0,  # 210 - 103
@@ -70,7 +70,7 @@ def test_one_request_by_hand(tmp_path: Path) -> None:
         "error_rate": 0.0,
         "in_flight": 0.108,  # sent at 103, done at 211, over a second
     }
-    assert {key: found[key].value for key in by_hand} == pytest.approx(by_hand)
+    assert {key: stage[key].value for key in by_hand} == pytest.approx(by_hand)
 
 
 def test_only_the_steady_window_counts(tmp_path: Path) -> None:
@@ -82,11 +82,11 @@ def test_only_the_steady_window_counts(tmp_path: Path) -> None:
         request(3, "d", 1900, 400),  # inside, ended after
         request(4, "e", 2000, 100),  # after
     ]
-    found = stage_of(tmp_path, records, window_ms=(1000, 2000))
-    assert found["latency_mean"].value == pytest.approx(300)  # 200 and 400
-    assert found["latency_mean"].n == 2
-    assert found["requests_per_s"].value == pytest.approx(2)  # the ones that ended at 1200 twice
-    assert found["achieved_rate"].value == pytest.approx(2)
+    stage = stage_of(tmp_path, records, window_ms=(1000, 2000))
+    assert stage["latency_mean"].value == pytest.approx(300)  # 200 and 400
+    assert stage["latency_mean"].n == 2
+    assert stage["requests_per_s"].value == pytest.approx(2)  # the ones that ended at 1200 twice
+    assert stage["achieved_rate"].value == pytest.approx(2)
 
 
 def test_a_closed_loop_ends_with_its_end_line_or_with_what_was_seen(tmp_path: Path) -> None:
@@ -112,20 +112,20 @@ def test_percentiles_are_of_successes_and_adjusted_ones_of_all(tmp_path: Path) -
         for i, r in enumerate(fine)
     ]
 
-    found = stage_of(tmp_path, fine)
-    assert found["latency_p50"].value == pytest.approx(50.5)
-    assert found["latency_p90"].value == pytest.approx(90.1)
-    assert found["adjusted_latency_p90"].value == pytest.approx(90.1)
-    assert found["latency_p95"].value is None
-    assert found["latency_p95"].reason == "p95 needs at least 200 requests, there are 100"
+    stage = stage_of(tmp_path, fine)
+    assert stage["latency_p50"].value == pytest.approx(50.5)
+    assert stage["latency_p90"].value == pytest.approx(90.1)
+    assert stage["adjusted_latency_p90"].value == pytest.approx(90.1)
+    assert stage["latency_p95"].value is None
+    assert stage["latency_p95"].reason == "p95 needs at least 200 requests, there are 100"
 
-    found = stage_of(tmp_path / "failed", failed)
-    assert found["latency_p50"].value == pytest.approx(45.5)  # of 1 to 90
-    assert found["adjusted_latency_p50"].value == pytest.approx(50.5)  # of all 100
-    assert found["latency_p90"].value is None  # 90 successes, and the floor is 100
-    assert found["adjusted_latency_p90"].value is None  # would rest on the 91st, a failure
-    assert "infinite" in (found["adjusted_latency_p90"].reason or "")
-    assert found["error_rate"].value == pytest.approx(0.1)
+    stage = stage_of(tmp_path / "failed", failed)
+    assert stage["latency_p50"].value == pytest.approx(45.5)  # of 1 to 90
+    assert stage["adjusted_latency_p50"].value == pytest.approx(50.5)  # of all 100
+    assert stage["latency_p90"].value is None  # 90 successes, and the floor is 100
+    assert stage["adjusted_latency_p90"].value is None  # would rest on the 91st, a failure
+    assert "infinite" in (stage["adjusted_latency_p90"].reason or "")
+    assert stage["error_rate"].value == pytest.approx(0.1)
 
 
 def test_goodput_and_attainment_count_failures_as_missed(tmp_path: Path) -> None:
@@ -133,18 +133,18 @@ def test_goodput_and_attainment_count_failures_as_missed(tmp_path: Path) -> None
         request(i, f"p{i}", 100 * i, 10 if i < 6 else 90, 5, output_tokens=3) for i in range(9)
     ]
     records.append(request(9, "p9", 900, 10, failure="http_5xx"))
-    found = stage_of(tmp_path, records, {"latency": 50.0}, window_ms=(0, 2000))
-    assert found["slo_attainment"].value == pytest.approx(0.6)
-    assert found["goodput"].value == pytest.approx(3.0)  # 6 in 2 s
+    stage = stage_of(tmp_path, records, {"latency": 50.0}, window_ms=(0, 2000))
+    assert stage["slo_attainment"].value == pytest.approx(0.6)
+    assert stage["goodput"].value == pytest.approx(3.0)  # 6 in 2 s
     assert stage_of(tmp_path, records)["goodput"].value is None
 
 
 def test_littles_law_holds_for_a_steady_stream(tmp_path: Path) -> None:
     """A request every 100 ms that takes 250 ms: 2.5 in flight."""
     records = [request(i, "p", 100 * i, 250, 50) for i in range(60)]
-    found = stage_of(tmp_path, records, window_ms=(1000, 5000))
-    assert found["in_flight"].value == pytest.approx(2.5)
-    assert found["little_ratio"].value == pytest.approx(1.0)
+    stage = stage_of(tmp_path, records, window_ms=(1000, 5000))
+    assert stage["in_flight"].value == pytest.approx(2.5)
+    assert stage["little_ratio"].value == pytest.approx(1.0)
 
 
 def test_littles_law_holds_for_answers_that_end_long_after_their_last_text(tmp_path: Path) -> None:
@@ -152,18 +152,18 @@ def test_littles_law_holds_for_answers_that_end_long_after_their_last_text(tmp_p
     records = [request(i, "p", 20 * i, 60, 50) for i in range(100)]
     for record in records:
         record.done_ns = record.scheduled_ns + 100_000_000
-    found = stage_of(tmp_path, records, window_ms=(200, 1800))
-    assert found["in_flight"].value == pytest.approx(5.0)
-    assert found["little_ratio"].value == pytest.approx(1.0)
+    stage = stage_of(tmp_path, records, window_ms=(200, 1800))
+    assert stage["in_flight"].value == pytest.approx(5.0)
+    assert stage["little_ratio"].value == pytest.approx(1.0)
 
 
 def test_an_answer_without_tokens_has_no_latency(tmp_path: Path) -> None:
     records = [request(i, "p", 100 * i, 50, 50, output_tokens=0) for i in range(20)]
-    found = stage_of(tmp_path, records, {"latency": 100.0})
-    assert found["latency_p50"].value is None
-    assert found["adjusted_latency_p50"].value is None
-    assert found["output_tokens_mean"].value == 0
-    assert found["slo_attainment"].value == 0
+    stage = stage_of(tmp_path, records, {"latency": 100.0})
+    assert stage["latency_p50"].value is None
+    assert stage["adjusted_latency_p50"].value is None
+    assert stage["output_tokens_mean"].value == 0
+    assert stage["slo_attainment"].value == 0
     read = read_journal(write_journal(tmp_path, "base", 1, records))
     assert isinstance(read, Journal)
     assert "20 answers were empty" in " ".join(
@@ -171,8 +171,8 @@ def test_an_answer_without_tokens_has_no_latency(tmp_path: Path) -> None:
     )
 
 
-def summary_of(run: Path, asked: Asked | None = None) -> StageSummary:
-    return analyse(inputs(run, ["base"], asked)).variants[0].stages[0]
+def summary_of(run: Path, goals: Goals | None = None) -> StageSummary:
+    return analyse(inputs(run, ["base"], goals)).variants[0].stages[0]
 
 
 def test_a_variant_that_only_fails_is_said_to(tmp_path: Path) -> None:
@@ -208,9 +208,9 @@ def test_a_queue_that_grows_is_noted(tmp_path: Path) -> None:
 
 
 def test_every_number_of_a_stage_has_its_definition(tmp_path: Path) -> None:
-    found = stage_of(tmp_path, [request(i, "p", 100 * i, 50, 20) for i in range(30)])
-    assert found.keys() <= METRICS.keys()
-    for key, estimate in found.items():
+    stage = stage_of(tmp_path, [request(i, "p", 100 * i, 50, 20) for i in range(30)])
+    assert stage.keys() <= METRICS.keys()
+    for key, estimate in stage.items():
         assert (estimate.value is None) == (estimate.reason is not None) or "interval" in (
             estimate.reason or ""
         ), key

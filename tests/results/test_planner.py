@@ -48,20 +48,20 @@ def test_the_spread_is_that_of_the_pairs() -> None:
         (np.full(10, mood * change), np.full(10, mood))
         for mood, change in zip(moods, (1.0, 1.1, 1.2, 1.3), strict=True)
     ]
-    found = spread_of(pairs, "p95")
-    assert found is not None
-    assert found.deviation == pytest.approx(
+    spread = spread_of(pairs, "p95")
+    assert spread is not None
+    assert spread.deviation == pytest.approx(
         np.std([log(1.0), log(1.1), log(1.2), log(1.3)], ddof=1)
     )
-    assert found.freedom == 3
+    assert spread.freedom == 3
 
 
 def test_a_single_block_is_cut_into_parts() -> None:
     """Four parts whose log-ratios spread by s: their mean, the block, by s / 2."""
     ratios = [1.0, 1.1, 1.2, 1.3]
-    found = spread_of([(np.repeat(ratios, 25), np.ones(100))], "mean")
-    assert found is not None
-    assert found.deviation == pytest.approx(np.std(np.log(ratios), ddof=1) / 2)
+    spread = spread_of([(np.repeat(ratios, 25), np.ones(100))], "mean")
+    assert spread is not None
+    assert spread.deviation == pytest.approx(np.std(np.log(ratios), ddof=1) / 2)
     assert spread_of([(np.empty(0), np.ones(100))], "mean") is None
 
 
@@ -99,12 +99,12 @@ def a_run(folder: Path, scatter: float, blocks: int, apart: bool = False) -> Run
     return inputs(folder, ["base", "tuned"])
 
 
-def wanted(run: RunInputs, **fields: object) -> RunInputs:
+def with_resolution(run: RunInputs, **fields: object) -> RunInputs:
     return replace(run, resolution=ResolutionConfig.model_validate({"change": "5%", **fields}))
 
 
 def test_the_plan_of_a_run_stays_what_its_pilot_made_it(tmp_path: Path) -> None:
-    short = plan_blocks(wanted(a_run(tmp_path / "short", 0.05, 3)))
+    short = plan_blocks(with_resolution(a_run(tmp_path / "short", 0.05, 3)))
     for turn, variant in enumerate(("base", "tuned") * 3, start=6):
         records = [request(i, f"q{i}", 100 * i, 900 if turn % 3 else 20, 10) for i in range(50)]
         write_journal(
@@ -115,7 +115,7 @@ def test_the_plan_of_a_run_stays_what_its_pilot_made_it(tmp_path: Path) -> None:
             began_ns=(1 + turn * 10) * SECOND,
             ended_ns=10 * SECOND,
         )
-    grown = plan_blocks(wanted(inputs(tmp_path / "short", ["base", "tuned"])))
+    grown = plan_blocks(with_resolution(inputs(tmp_path / "short", ["base", "tuned"])))
     assert short.blocks == grown.blocks > 3
     assert (
         f"takes about {short.blocks} blocks, {round(short.blocks * 20 / 60)} min of load"
@@ -124,11 +124,11 @@ def test_the_plan_of_a_run_stays_what_its_pilot_made_it(tmp_path: Path) -> None:
 
 
 def test_too_little_time_says_what_it_shows(tmp_path: Path) -> None:
-    plan = plan_blocks(wanted(a_run(tmp_path, 0.3, 4), max_time="2m"))
+    plan = plan_blocks(with_resolution(a_run(tmp_path, 0.3, 4), max_time="2m"))
     assert plan.blocks == 6
     assert "2 min are enough for 6 blocks, which show" in plan.sentences[1]
     assert (
-        plan_blocks(wanted(a_run(tmp_path, 0.3, 4), max_time="1s")).blocks == 3
+        plan_blocks(with_resolution(a_run(tmp_path, 0.3, 4), max_time="1s")).blocks == 3
     )  # the pilot itself
 
 
@@ -138,18 +138,18 @@ def test_an_earlier_run_tells_what_another_would_show(tmp_path: Path) -> None:
         float(forecast(run, blocks)[0].split("from ")[1].split(" %")[0]) for blocks in (5, 50)
     )
     assert many < few / 2
-    assert "100 blocks" in forecast(wanted(run), 100)[0]
+    assert "100 blocks" in forecast(with_resolution(run), 100)[0]
 
 
 def test_every_summary_says_what_its_blocks_show(tmp_path: Path) -> None:
-    found = analyse(a_run(tmp_path, 0.05, 6)).resolution["tuned"]
-    assert found.blocks == 6
-    assert found.smallest is not None
-    assert 0 < found.smallest < 0.2
-    assert found.needed is None
-    asked = analyse(wanted(a_run(tmp_path, 0.05, 6)))
-    assert asked.resolution["tuned"].needed is not None
-    assert asked.resolution["tuned"].sentence in asked.notes
+    resolution = analyse(a_run(tmp_path, 0.05, 6)).resolution["tuned"]
+    assert resolution.blocks == 6
+    assert resolution.smallest is not None
+    assert 0 < resolution.smallest < 0.2
+    assert resolution.needed is None
+    summary = analyse(with_resolution(a_run(tmp_path, 0.05, 6)))
+    assert summary.resolution["tuned"].needed is not None
+    assert summary.resolution["tuned"].sentence in summary.notes
 
 
 def test_variants_that_did_not_take_turns_are_named(tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_a_run_notes_what_it_resolves_only_where_a_resolution_is_asked_for(tmp_p
             ]
             write_journal(tmp_path, variant, block, records)
     plain = inputs(tmp_path, ["base", "tuned"])
-    wanted = replace(plain, resolution=ResolutionConfig.model_validate("3%"))
-    sentences = [found.sentence for found in analyse(wanted).resolution.values()]
+    with_resolution = replace(plain, resolution=ResolutionConfig.model_validate("3%"))
+    sentences = [resolution.sentence for resolution in analyse(with_resolution).resolution.values()]
     assert sentences
-    assert set(sentences) <= set(analyse(wanted).notes)
+    assert set(sentences) <= set(analyse(with_resolution).notes)
     assert not set(sentences) & set(analyse(plain).notes)

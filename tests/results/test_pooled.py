@@ -97,10 +97,10 @@ def test_times_of_chunks_are_those_of_a_plain_loop(
         records.append(record)
     requests = requests_of(records)
     for name in CHUNK_TIMES:
-        told = [by_hand(record, name) for record in records]
+        by_loop = [by_hand(record, name) for record in records]
         good = [
             time
-            for times, record in zip(told, records, strict=True)
+            for times, record in zip(by_loop, records, strict=True)
             if record.failure is None
             for time in times
         ]
@@ -111,7 +111,7 @@ def test_times_of_chunks_are_those_of_a_plain_loop(
             assert times.percentiles(QUANTILES) == np.percentile(good, QUANTILES).tolist()
         means = requests.chunks.means(name).tolist()
         assert means == pytest.approx(
-            [np.mean(each) if each else np.nan for each in told], nan_ok=True
+            [np.mean(each) if each else np.nan for each in by_loop], nan_ok=True
         )
 
 

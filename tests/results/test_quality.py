@@ -17,7 +17,7 @@ from results.answer_text.normal_form import normalise
 from results.config import Probe, QualityConfig, Scorer, Scoring
 from results.measures.consistency import looks_of, prompt_consistency
 from results.measures.quality import STATEMENTS, prompt_scores, score, statement, with_labels
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 SCORED: list[tuple[Scorer, str, str, float]] = [
     ("exact_match", " Grain.\n", "grain", 1),
@@ -148,7 +148,7 @@ def test_answers_that_look_alike_are_told_apart_by_their_signs() -> None:
 def test_the_definition_of_quality_in_a_summary_states_the_scorer(tmp_path: Path) -> None:
     write_prompts(tmp_path, {"a": "5"})
     write_journal(tmp_path, "base", 1, [request(0, "a", 0, 1, text="It is 5.0")])
-    summary = analyse(inputs(tmp_path, ["base"], Asked(quality={"scorer": "number"})))
+    summary = analyse(inputs(tmp_path, ["base"], Goals(quality={"scorer": "number"})))
     assert summary.metrics["quality"].definition.endswith(statement(QualityConfig(scorer="number")))
     assert summary.variants[0].metrics["quality"].value == 1
 
@@ -161,7 +161,7 @@ def test_a_pattern_that_explodes_everywhere_leaves_quality_absent_with_the_reaso
     write_prompts(tmp_path, {str(i): "x" for i in range(25)})
     write_journal(tmp_path, "base", 1, [request(i, str(i), i, 1, text=slow) for i in range(25)])
     summary = analyse(
-        inputs(tmp_path, ["base"], Asked(quality={"scorer": "regex", "pattern": r"^(.*?,){12}P$"}))
+        inputs(tmp_path, ["base"], Goals(quality={"scorer": "regex", "pattern": r"^(.*?,){12}P$"}))
     )
     quality = summary.variants[0].metrics["quality"]
     assert quality.value is None and "given up" in str(quality.reason)

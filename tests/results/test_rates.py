@@ -24,7 +24,7 @@ from results.report.page import markdown
 from results.report.table import rows
 from results.statistics.block_rates import BlockRates, block_rate_bounds, block_rate_ratio_bounds
 from results.summary import Judged, Objective, VariantVerdict
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 N, WINDOW_S = 100, 10.0
 QUICK, SLOW = 100.0, 900.0
@@ -53,18 +53,18 @@ def verdict(
     run: Path, slo: dict[str, str], variants: tuple[str, ...] = ("base",)
 ) -> VariantVerdict:
     """On the last of the variants."""
-    asked = inputs(run, variants, Asked(slo))
-    return judge(analyse(asked), asked).variants[-1]
+    run_inputs = inputs(run, variants, Goals(slo))
+    return judge(analyse(run_inputs), run_inputs).variants[-1]
 
 
 def judged(
     run: Path, slo: dict[str, str], key: str, variants: tuple[str, ...] = ("base",)
 ) -> Judged:
-    return analyse(inputs(run, variants, Asked(slo))).variants[-1].stages[0].judged[key]
+    return analyse(inputs(run, variants, Goals(slo))).variants[-1].stages[0].judged[key]
 
 
-def objective(found: VariantVerdict, metric: str) -> Objective:
-    return next(o for o in found.objectives if o.metric == metric)
+def objective(verdict: VariantVerdict, metric: str) -> Objective:
+    return next(o for o in verdict.objectives if o.metric == metric)
 
 
 @pytest.mark.parametrize(
@@ -106,22 +106,22 @@ def test_goodput_is_judged_by_exact_bounds_of_the_share_that_keeps_the_limit(
 ) -> None:
     """75 of 100 in each block of 10 s: 7.5/s, Clopper and Pearson of 300 of 400 times 10/s."""
     measure(tmp_path)
-    found = objective(verdict(tmp_path, {**LIMIT, "goodput": floor}), "goodput")
-    assert found.value.value == pytest.approx(7.5)
-    assert found.value.low == pytest.approx(10 * stats.beta.ppf(0.05, 300, 101))
-    assert found.value.high == pytest.approx(10 * stats.beta.ppf(1 - 0.05 / 2, 301, 100))
-    assert found.outcome == outcome
-    assert found.margin == pytest.approx(7.5 / float(floor[:-2]) - 1)
+    judgement = objective(verdict(tmp_path, {**LIMIT, "goodput": floor}), "goodput")
+    assert judgement.value.value == pytest.approx(7.5)
+    assert judgement.value.low == pytest.approx(10 * stats.beta.ppf(0.05, 300, 101))
+    assert judgement.value.high == pytest.approx(10 * stats.beta.ppf(1 - 0.05 / 2, 301, 100))
+    assert judgement.outcome == outcome
+    assert judgement.margin == pytest.approx(7.5 / float(floor[:-2]) - 1)
 
 
 def test_blocks_that_differ_are_bounded_by_t_over_them_at_least(tmp_path: Path) -> None:
     measure(tmp_path, slow=(5, 30, 55, 10))
-    found = judged(tmp_path, {**LIMIT, "goodput": "5/s"}, "goodput")
+    judgement = judged(tmp_path, {**LIMIT, "goodput": "5/s"}, "goodput")
     rates = np.array([9.5, 7.0, 4.5, 9.0])
     reach = stats.t.ppf(0.95, 3) * np.std(rates, ddof=1) / 2
-    assert found.value.value == pytest.approx(7.5)
-    assert found.pessimistic is not None
-    assert found.pessimistic <= 7.5 - reach
+    assert judgement.value.value == pytest.approx(7.5)
+    assert judgement.pessimistic is not None
+    assert judgement.pessimistic <= 7.5 - reach
 
 
 def test_failed_requests_are_no_goodput_and_no_throughput(tmp_path: Path) -> None:
@@ -149,11 +149,11 @@ def test_throughput_in_a_closed_loop_keeps_a_floor_below_it(
 ) -> None:
     """100 answers of 10 tokens in and 11 out, all ended within 10 s."""
     measure(tmp_path, slow=(0, 0, 0, 0), concurrency=4)
-    found = objective(verdict(tmp_path, {metric: floor}), metric)
-    assert found.value.value == pytest.approx(value, rel=0.02)
-    assert found.outcome == "holds"
-    assert "keeps its limit" in found.sentence
-    assert "at least" in found.sentence
+    judgement = objective(verdict(tmp_path, {metric: floor}), metric)
+    assert judgement.value.value == pytest.approx(value, rel=0.02)
+    assert judgement.outcome == "holds"
+    assert "keeps its limit" in judgement.sentence
+    assert "at least" in judgement.sentence
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,10 @@ def test_a_relative_floor_is_a_share_of_the_baselines_rate(
     measure(tmp_path, "base", (10, 10, 10, 10))
     measure(tmp_path, "tuned")
     slo = {**LIMIT, "goodput": limit}
-    found = objective(verdict(tmp_path, slo, ("base", "tuned")), "goodput")
+    judgement = objective(verdict(tmp_path, slo, ("base", "tuned")), "goodput")
     factor = {"-40%": 0.6, "0.5x": 0.5, "1.1x": 1.1}[limit]
-    assert found.limit == pytest.approx(factor * 9.0)
-    assert found.outcome == outcome
+    assert judgement.limit == pytest.approx(factor * 9.0)
+    assert judgement.outcome == outcome
     assert verdict(tmp_path, slo).objectives[0].metric == "latency_p50"  # not asked of the baseline
     assert len(verdict(tmp_path, slo).objectives) == 1
 
@@ -179,22 +179,22 @@ def test_goodput_is_absent_where_a_limit_that_it_counts_by_is_not_known(tmp_path
     measure(tmp_path)
     measure(tmp_path, "tuned")
     slo = {"latency_p50": "500ms", "ttft_p99.9": "1.1x", "goodput": "1/s"}
-    found = judged(tmp_path, slo, "goodput", ("base", "tuned"))
-    assert found.value.value is None
-    assert "limit on ttft is relative to the baseline" in (found.reason or "")
+    judgement = judged(tmp_path, slo, "goodput", ("base", "tuned"))
+    assert judgement.value.value is None
+    assert "limit on ttft is relative to the baseline" in (judgement.reason or "")
 
 
 def test_no_more_is_asked_of_a_server_than_it_was_offered(tmp_path: Path) -> None:
     measure(tmp_path)
-    found = judged(tmp_path, {"requests_per_s": "11/s"}, "requests_per_s")
-    assert "the load offers 10 requests/s" in (found.reason or "")
+    judgement = judged(tmp_path, {"requests_per_s": "11/s"}, "requests_per_s")
+    assert "the load offers 10 requests/s" in (judgement.reason or "")
     assert verdict(tmp_path, {"requests_per_s": "11/s"}).decision == "INCONCLUSIVE"
 
 
 def test_tokens_of_a_load_that_was_kept_up_with_break_no_floor(tmp_path: Path) -> None:
     measure(tmp_path)
-    found = judged(tmp_path, {"output_tokens_per_s": "1k/s"}, "output_tokens_per_s")
-    assert "this is the rate of the load" in (found.reason or "")
+    judgement = judged(tmp_path, {"output_tokens_per_s": "1k/s"}, "output_tokens_per_s")
+    assert "this is the rate of the load" in (judgement.reason or "")
 
 
 def test_one_block_and_few_requests_decide_no_rate(tmp_path: Path) -> None:
@@ -203,23 +203,23 @@ def test_one_block_and_few_requests_decide_no_rate(tmp_path: Path) -> None:
         records = [request(i, "q", 90 * i, QUICK) for i in range(20)]
         write_journal(tmp_path / "few", "base", block, records)
     for run, reason in (("one", "run at least two"), ("few", "needs at least 60 requests")):
-        found = judged(tmp_path / run, {"requests_per_s": "1/s"}, "requests_per_s")
-        assert reason in (found.reason or "")
+        judgement = judged(tmp_path / run, {"requests_per_s": "1/s"}, "requests_per_s")
+        assert reason in (judgement.reason or "")
 
 
 def test_answers_that_end_after_the_window_are_no_rate(tmp_path: Path) -> None:
     for block in (1, 2, 3):
         records = [request(i, "q", 90 * i, 20_000.0, 50) for i in range(N)]
         write_journal(tmp_path, "base", block, records)
-    found = judged(tmp_path, {"requests_per_s": "1/s"}, "requests_per_s")
-    assert "no answer ended inside its window" in (found.reason or "")
+    judgement = judged(tmp_path, {"requests_per_s": "1/s"}, "requests_per_s")
+    assert "no answer ended inside its window" in (judgement.reason or "")
 
 
 def test_a_floor_has_its_allowed_side_above_it(tmp_path: Path) -> None:
     measure(tmp_path)
-    asked = inputs(tmp_path, ["base"], Asked({**LIMIT, "goodput": "7/s"}))
-    summary = analyse(asked)
-    verdicts = judge(summary, asked)
+    run_inputs = inputs(tmp_path, ["base"], Goals({**LIMIT, "goodput": "7/s"}))
+    summary = analyse(run_inputs)
+    verdicts = judge(summary, run_inputs)
     goodput = objective(verdicts.variants[0], "goodput")
     assert is_floor(goodput)
     assert not is_floor(objective(verdicts.variants[0], "latency_p50"))
@@ -237,15 +237,15 @@ def test_capacity_is_not_of_floors(tmp_path: Path) -> None:
         ({**LIMIT, "goodput": "9/s"}, "one replica holds at least 10 requests/s"),
         ({"requests_per_s": "5/s"}, "names no time or share"),
     ):
-        asked = inputs(tmp_path, ["base"], Asked(slo, plan={"peak_rate": "20/s"}))
-        assert words in plan_capacity(analyse(asked), asked).variants[0].sentence
+        run_inputs = inputs(tmp_path, ["base"], Goals(slo, plan={"peak_rate": "20/s"}))
+        assert words in plan_capacity(analyse(run_inputs), run_inputs).variants[0].sentence
 
 
 def test_advice_on_goodput_is_a_faster_server_and_more_of_them(tmp_path: Path) -> None:
     measure(tmp_path)
-    found = verdict(tmp_path, {**LIMIT, "goodput": "9/s"})
-    assert found.binding == "goodput"
-    remedies = " ".join(advice.remedy for advice in found.advice)
+    result = verdict(tmp_path, {**LIMIT, "goodput": "9/s"})
+    assert result.binding == "goodput"
+    remedies = " ".join(advice.remedy for advice in result.advice)
     assert "replicas" in remedies
     assert "Quantize" in remedies
 
@@ -259,7 +259,7 @@ def test_goodput_of_two_runs_is_compared_where_it_counts_by_the_same_limits(tmp_
     for latency in ("500ms", "600ms"):
         before, after = (
             read_run(
-                inputs(tmp_path / run, ["base"], Asked({"latency_p50": most, "goodput": "1/s"}))
+                inputs(tmp_path / run, ["base"], Goals({"latency_p50": most, "goodput": "1/s"}))
             )
             for run, most in (("a", "500ms"), ("b", latency))
         )

@@ -172,8 +172,8 @@ def test_decomposition_prints_a_residual_only_where_there_is_one() -> None:
         residual=5.0,
     )
     assert "residual" not in texts(bars.decomposition([("a", 1, exact)]))
-    said = texts(bars.decomposition([("a", 1, off)]))
-    assert "residual" in said and {"+65.0", "+10.0", "+20.0", "+30.0", "+5.0"} <= set(said)
+    labels = texts(bars.decomposition([("a", 1, off)]))
+    assert "residual" in labels and {"+65.0", "+10.0", "+20.0", "+30.0", "+5.0"} <= set(labels)
 
 
 def test_tokens_are_stacked_and_their_difference_stated() -> None:

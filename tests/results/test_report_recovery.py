@@ -15,14 +15,14 @@ from results.summary import Summary
 from tests.results.drawn_run import BENCH
 from tests.results.report_run import PROVENANCE, make_run, measured_of
 
-SLOTS = {made.name: slot for slot, made in enumerate(BENCH)}
+SLOTS = {bench_variant.name: slot for slot, bench_variant in enumerate(BENCH)}
 MERGED, INT8, NF4 = (next(m for m in BENCH if m.name == name) for name in ("merged", "int8", "nf4"))
 
 
 WARNING = "recovery is low on 60 held-out tokens"
 
 
-def told(share: float, layers: list[float]) -> dict[str, object]:
+def recovery_section(share: float, layers: list[float]) -> dict[str, object]:
     both = {"unquantized": 12.5, "quantized": 12.75}
     text = {
         "tokens": 2000,
@@ -50,7 +50,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary, str, s
     for name, share in ((INT8.name, 0.996), (NF4.name, 0.942)):
         checkpoint = folder / "checkpoints" / name
         checkpoint.mkdir(parents=True)
-        (checkpoint / "recovery.json").write_text(json.dumps(told(share, [0.01, 0.02, 0.05])))
+        (checkpoint / "recovery.json").write_text(
+            json.dumps(recovery_section(share, [0.01, 0.02, 0.05]))
+        )
     records = [
         VariantRecord(name=m.name, what=m.what, prompt_style=m.style)
         for m in BENCH
@@ -109,7 +111,7 @@ def test_without_the_unquantized_variant_nothing_is_said_of_the_load(
 ) -> None:
     (tmp_path / "checkpoints" / INT8.name).mkdir(parents=True)
     (tmp_path / "checkpoints" / INT8.name / "recovery.json").write_text(
-        json.dumps(told(1.01, [0.1]))
+        json.dumps(recovery_section(1.01, [0.1]))
     )
     section = recovery.section(tmp_path, run[1], SLOTS)
     assert section is not None

@@ -167,9 +167,9 @@ def test_a_metric_that_no_variant_has_is_a_note_with_its_reason() -> None:
 
 
 def test_a_missing_value_points_to_its_reason() -> None:
-    given = summary()
-    given.variants[0].stages[0].metrics["cost_per_1000"] = estimate(2.5, 0.1)
-    table = rows(given)
+    summaries = summary()
+    summaries.variants[0].stages[0].metrics["cost_per_1000"] = estimate(2.5, 0.1)
+    table = rows(summaries)
     cell = next(row for row in table.rows if row.key == "cost_per_1000").cells[0]
     assert cell.value == "—" and cell.note is not None
     assert table.notes[cell.note - 1] == "no price is given"
@@ -188,31 +188,31 @@ def test_verdicts_add_the_limit_and_mark_what_misses_it() -> None:
 
 
 def test_another_stage_shows_only_what_was_measured_there() -> None:
-    given = summary()
-    judged = given.variants[0].stages[0]
-    given.variants[0].stages.append(
+    summaries = summary()
+    judged = summaries.variants[0].stages[0]
+    summaries.variants[0].stages.append(
         StageSummary(
             **{f: getattr(judged, f) for f in judged.__struct_fields__}
             | {"stage": "busy", "metrics": {"latency_p95": estimate(900)}}
         )
     )
-    table = rows(given, stage="busy")
+    table = rows(summaries, stage="busy")
     assert [row.key for row in table.rows] == ["latency_p95"]
     assert texts(table, "Latency p95")[1:] == ["—", "900 (+300 %)"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("goal", "sentence"),
     [("2x", "≤ 400 ms (2x)"), ("+20 %", "≤ 400 ms (+20 %)"), ("400ms", "≤ 400 ms")],
 )
 def test_a_limit_relative_to_the_baseline_is_written_as_it_was_asked_for_too(
-    asked: str, said: str
+    goal: str, sentence: str
 ) -> None:
     of = verdicts()
-    objective = msgspec.structs.replace(of.variants[0].objectives[0], limit_text=asked)
+    objective = msgspec.structs.replace(of.variants[0].objectives[0], limit_text=goal)
     variant = msgspec.structs.replace(of.variants[0], objectives=[objective])
     table = rows(summary(), msgspec.structs.replace(of, variants=[variant]))
-    assert next(row.limit for row in table.rows if row.label == "Latency p95") == said
+    assert next(row.limit for row in table.rows if row.label == "Latency p95") == sentence
 
 
 def test_an_interval_is_shown_where_both_ends_are_known_and_differ() -> None:

@@ -118,9 +118,9 @@ def test_a_margin_is_no_wider_than_what_an_objective_allows() -> None:
 
 def test_a_metric_of_one_run_is_not_known_to_be_anything() -> None:
     have, none = Estimate(value=5.0, n=9), absent("no successful request has this value")
-    found = not_comparable(have, none, ("monday", "tuesday"))
-    assert found is not None
-    assert found.reason == "tuesday has none (no successful request has this value)"
+    change = not_comparable(have, none, ("monday", "tuesday"))
+    assert change is not None
+    assert change.reason == "tuesday has none (no successful request has this value)"
     assert not_comparable(have, have, ("monday", "tuesday")) is None
 
 
@@ -197,7 +197,7 @@ def test_failures_in_a_burst_are_tested_between_blocks() -> None:
 def test_the_conclusion_is_that_of_the_worst_that_is_known(
     changes: list[str], missing: list[str], invalid: bool, conclusion: str
 ) -> None:
-    made = {
+    by_outcome = {
         "equivalent": concluded("latency_p50", -1, 1, 0.5),
         "no worse": concluded("latency_p50", -9, 1, 0.5),
         "better": concluded("latency_p50", -30, -20, 1e-9),
@@ -205,7 +205,7 @@ def test_the_conclusion_is_that_of_the_worst_that_is_known(
         "unsettled": concluded("latency_p50", -20, 30, 0.5),
         "not compared": concluded("latency_p50", 20, 30, 1e-9, barred="another dataset"),
     }
-    got, headline = conclude([made[change] for change in changes], missing, invalid)
+    got, headline = conclude([by_outcome[change] for change in changes], missing, invalid)
     assert got == conclusion
     assert headline.endswith(".")
     assert all(line in headline for line in missing) or conclusion == "worse"

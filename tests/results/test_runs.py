@@ -65,45 +65,45 @@ def of(comparison: RunComparison, metric: str) -> RunChange:
 
 
 def test_the_same_twice_is_shown_to_be_no_different(tmp_path: Path) -> None:
-    found = compared(a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 100, 2))
+    comparison = compared(a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 100, 2))
     # 480 requests without a failure allow 0.9 points, 60 equal scores 3.8; 5 count as none.
-    assert {change.outcome for change in found.changes} == {"equivalent"}
-    assert found.conclusion == "nothing worse"
-    assert found.notes == found.asked == found.missing == []
+    assert {change.outcome for change in comparison.changes} == {"equivalent"}
+    assert comparison.conclusion == "nothing worse"
+    assert comparison.notes == comparison.asked == comparison.missing == []
 
 
 def test_a_slower_run_is_worse_and_a_better_score_better(tmp_path: Path) -> None:
-    found = compared(
+    comparison = compared(
         a_run(tmp_path / "a", 100, 1, correct=0.6), a_run(tmp_path / "b", 150, 2, correct=0.9)
     )
-    latency = of(found, "latency_p50")
+    latency = of(comparison, "latency_p50")
     assert latency.outcome == "worse"
     assert latency.difference.relative.value == pytest.approx(0.5, abs=0.06)
-    assert of(found, "quality").outcome == "better"
-    assert of(found, "output_tokens_mean").outcome == "equivalent"
-    assert found.conclusion == "worse"
-    assert found.headline.startswith("Worse: tuned, main: latency p50")
-    jsonschema.validate(msgspec.to_builtins(found), schema_of("comparison"))
+    assert of(comparison, "quality").outcome == "better"
+    assert of(comparison, "output_tokens_mean").outcome == "equivalent"
+    assert comparison.conclusion == "worse"
+    assert comparison.headline.startswith("Worse: tuned, main: latency p50")
+    jsonschema.validate(msgspec.to_builtins(comparison), schema_of("comparison"))
 
 
 def test_blocks_that_differ_by_half_do_not_settle_a_twentieth(tmp_path: Path) -> None:
-    found = compared(
+    comparison = compared(
         a_run(tmp_path / "a", 100, 1, mood=0.5), a_run(tmp_path / "b", 105, 2, mood=0.5)
     )
-    latency = of(found, "latency_p50")
+    latency = of(comparison, "latency_p50")
     assert latency.outcome == "unsettled"
     assert latency.bounds is not None
     assert latency.bounds.high > 0.05
     assert "measure more blocks" in latency.sentence
-    assert found.conclusion == "unsettled"
+    assert comparison.conclusion == "unsettled"
 
 
 def test_other_loads_and_other_variants_are_not_compared(tmp_path: Path) -> None:
     one = a_run(tmp_path / "a", 100, 1)
-    found = compared(one, a_run(tmp_path / "b", 100, 2, rate=20.0))
-    assert {change.outcome for change in found.changes} == {"not compared"}
-    assert found.asked == ["tuned, main: offered_rate: 10.0 -> 20.0"]
-    assert found.conclusion == "nothing compared"
+    comparison = compared(one, a_run(tmp_path / "b", 100, 2, rate=20.0))
+    assert {change.outcome for change in comparison.changes} == {"not compared"}
+    assert comparison.asked == ["tuned, main: offered_rate: 10.0 -> 20.0"]
+    assert comparison.conclusion == "nothing compared"
     assert (
         compared(one, a_run(tmp_path / "c", 100, 2, name="other")).changes[0].variant
         == "tuned / other"
@@ -126,13 +126,15 @@ def test_what_differs_in_the_environment() -> None:
 
 def test_in_words(tmp_path: Path) -> None:
     before, after = a_run(tmp_path / "a", 100, 1), a_run(tmp_path / "b", 150, 2)
-    found = compare_runs(read_run(before, {"commit": "abc"}), read_run(after, {"commit": "def"}))
-    text = markdown(found)
+    comparison = compare_runs(
+        read_run(before, {"commit": "abc"}), read_run(after, {"commit": "def"})
+    )
+    text = markdown(comparison)
     assert "- **worse**: tuned, main: latency p50 was" in text
     assert "- commit: abc -&gt; def" in text
-    assert text.count("\n| ") == 1 + len(found.changes)
-    cases = ElementTree.fromstring(junit(found))
-    worse = [change.label for change in found.changes if change.outcome == "worse"]
+    assert text.count("\n| ") == 1 + len(comparison.changes)
+    cases = ElementTree.fromstring(junit(comparison))
+    worse = [change.label for change in comparison.changes if change.outcome == "worse"]
     assert [case.get("name") for case in cases if case.find("failure") is not None] == [
         *worse,
         "conclusion",

@@ -16,7 +16,7 @@ from results.analysis import analyse
 from results.decision.capacity import plan_capacity
 from results.decision.verdict import judge
 from results.schema import DOCUMENTS, FOLDER, schema_text
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -40,21 +40,21 @@ def test_outputs_fit_their_schemas(tmp_path: Path) -> None:
                 block,
                 [request(i, "q", i * 100, 50, 20, text="yes") for i in range(90)],
             )
-    asked = inputs(
+    run_inputs = inputs(
         tmp_path,
         ["base", "tuned"],
-        Asked(
+        Goals(
             {"latency_p50": "100ms", "latency_p95": "1.1x"},
             {"min": 0.5},
             {"price": {"accelerator_hour": 1}, "per_month": 100, "requests_per_month": 1000},
             {"peak_rate": 50},
         ),
     )
-    summary = analyse(asked)
+    summary = analyse(run_inputs)
     for document, output in (
         ("summary", summary),
-        ("verdict", judge(summary, asked)),
-        ("plan", plan_capacity(summary, asked)),
+        ("verdict", judge(summary, run_inputs)),
+        ("plan", plan_capacity(summary, run_inputs)),
     ):
         written = json.loads(msgspec.json.encode(output))
         jsonschema.Draft202012Validator(schema(document)).validate(written)

@@ -263,10 +263,10 @@ def _asked(answers: list[str]) -> tuple[list[object], dict[str, Prompt]]:
 def test_a_pattern_that_explodes_is_given_up_and_counted() -> None:
     began = time.monotonic()
     blocks, prompts = _asked(["1,2,3,4,5,6,7,8,9,10,11,12,P", SLOW_ANSWER])
-    found = prompt_scores(blocks, prompts, Scoring(scorer="regex", pattern=EXPLODES))
-    assert found == ({"p0": 1.0, "p1": 0.0}, 1)
-    assert "given up" in str(found.note()) and "on 1 answers: they count as wrong" in str(
-        found.note()
+    scores = prompt_scores(blocks, prompts, Scoring(scorer="regex", pattern=EXPLODES))
+    assert scores == ({"p0": 1.0, "p1": 0.0}, 1)
+    assert "given up" in str(scores.note()) and "on 1 answers: they count as wrong" in str(
+        scores.note()
     )
     assert score(Scoring(scorer="regex", pattern=EXPLODES), SLOW_ANSWER, None) == 0
     assert time.monotonic() - began < 60 * SECONDS
@@ -274,11 +274,11 @@ def test_a_pattern_that_explodes_is_given_up_and_counted() -> None:
 
 def test_a_pattern_that_explodes_everywhere_scores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("results.answer_text.pattern.SECONDS", 0.01)
-    found = prompt_scores(
+    scores = prompt_scores(
         *_asked([SLOW_ANSWER] * (MANY_SLOW + 5)), Scoring(scorer="regex", pattern=EXPLODES)
     )
-    assert found == ({}, MANY_SLOW)
-    assert "nothing is scored by it" in str(found.note())
+    assert scores == ({}, MANY_SLOW)
+    assert "nothing is scored by it" in str(scores.note())
 
 
 @pytest.mark.parametrize(
@@ -327,5 +327,8 @@ def test_a_scoring_that_means_nothing_is_refused(config: dict[str, object], says
 def test_every_scorer_states_its_normalisation_and_those_of_probes_stand_beside_it() -> None:
     assert set(STATEMENTS) == set(Scorer.__args__)
     probe = {"name": "general", "data": "x", "scorer": "contains"}
-    said = statement(QualityConfig.model_validate({"scorer": "number", "probes": [probe]}))
-    assert said.startswith("number: 1 where") and "Probe general, contains: 1 where" in said
+    statements = statement(QualityConfig.model_validate({"scorer": "number", "probes": [probe]}))
+    assert (
+        statements.startswith("number: 1 where")
+        and "Probe general, contains: 1 where" in statements
+    )

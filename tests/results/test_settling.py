@@ -21,7 +21,7 @@ from results.statistics.block_means import block_mean_bounds
 from results.statistics.bounded_means import score_bounds
 from results.statistics.intervals import Bounds, share_bounds
 from results.summary import Estimate, Judged
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Goals, inputs, request, write_journal
 
 TAILS = Tails.of(2)
 REPEATS = 40
@@ -154,7 +154,7 @@ def test_what_settles_an_objective_is_the_bound_on_the_limits_side(
         write_journal(tmp_path, "base", block, records)
     mean = analyse(inputs(tmp_path, ["base"])).variants[0].stages[0].metrics["latency_mean"].value
     assert mean is not None
-    slo = Asked({"latency_mean": f"{mean * ratio:.4f}ms", "error_rate": "50%"})
+    slo = Goals({"latency_mean": f"{mean * ratio:.4f}ms", "error_rate": "50%"})
     judged = analyse(inputs(tmp_path, ["base"], slo)).variants[0].stages[0].judged["latency_mean"]
     bound = judged.pessimistic if ratio > 1 else judged.optimistic
     assert (

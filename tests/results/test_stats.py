@@ -135,8 +135,8 @@ def test_holm_by_hand() -> None:
 
 def test_the_bootstrap_of_many_values_is_as_wide_as_t_and_holds_the_truth_of_few() -> None:
     x = np.random.default_rng(1).normal(5, 1, 200)
-    found, theory = bootstrap_bounds(x, 0.025, 0.025), t_bounds(float(np.mean(x)), x, 0.025, 0.025)
-    assert found.high - found.low == pytest.approx(theory.high - theory.low, rel=0.1)
+    bounds, theory = bootstrap_bounds(x, 0.025, 0.025), t_bounds(float(np.mean(x)), x, 0.025, 0.025)
+    assert bounds.high - bounds.low == pytest.approx(theory.high - theory.low, rel=0.1)
     assert (
         differences_by_bootstrap(Machine(), 95, comparisons=500, seed=16, per_block=100)
         <= NOMINAL + 0.006
@@ -172,11 +172,11 @@ def test_a_value_outside_its_own_interval_can_not_be_made(value: float) -> None:
 
 @given(st.floats(0.1, 10), st.floats(0, 1), st.floats(0, 1))
 def test_rounding_is_put_right(value: float, below: float, above: float) -> None:
-    found = estimate(value * (1 - 1e-15), Bounds(value - below, value + above), 1)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.value is not None
-    assert found.low <= found.value <= found.high
+    bounds = estimate(value * (1 - 1e-15), Bounds(value - below, value + above), 1)
+    assert bounds.low is not None
+    assert bounds.high is not None
+    assert bounds.value is not None
+    assert bounds.low <= bounds.value <= bounds.high
 
 
 # What the decision promises, on simulated measurements (the long version: make bench-decision).

@@ -10,11 +10,11 @@ import pytest
 from foundation.run.records import Prompt
 from results.analysis import analyse
 from results.summary import StageSummary
-from tests.results.synthetic import Asked, inputs, request, write_journal
+from tests.results.synthetic import Goals, inputs, request, write_journal
 
 
-def stage_of(run: Path, asked: Asked | None = None) -> StageSummary:
-    return analyse(inputs(run, ["base"], asked)).variants[0].stages[0]
+def stage_of(run: Path, goals: Goals | None = None) -> StageSummary:
+    return analyse(inputs(run, ["base"], goals)).variants[0].stages[0]
 
 
 def test_where_nothing_can_end_inside_the_window_the_answers_are_over_the_time_they_took(
@@ -45,7 +45,7 @@ def test_no_rate_is_below_zero_and_no_share_above_one(tmp_path: Path) -> None:
     for block, ending in ((1, 40), (2, 2)):
         records = [request(i, "q", i * 50, 100 if i < ending else 9_000, 50) for i in range(40)]
         write_journal(tmp_path, "base", block, records, window_ms=(0, 4_000))
-    stage = stage_of(tmp_path, Asked({"latency_p95": "1s"}))
+    stage = stage_of(tmp_path, Goals({"latency_p95": "1s"}))
     for key in (
         "requests_per_s",
         "output_tokens_per_s",
@@ -54,9 +54,9 @@ def test_no_rate_is_below_zero_and_no_share_above_one(tmp_path: Path) -> None:
         "in_flight",
         "coalesced",
     ):
-        found = stage.metrics[key]
-        assert found.low is not None and found.high is not None, key
-        assert 0 <= found.low <= found.high, key
+        rate = stage.metrics[key]
+        assert rate.low is not None and rate.high is not None, key
+        assert 0 <= rate.low <= rate.high, key
     assert stage.metrics["requests_per_s"].low == 0
     assert (stage.metrics["coalesced"].high or 0) <= 1
     assert (stage.metrics["latency_mean"].low or 0) >= 0

@@ -14,13 +14,13 @@ from foundation.run.records import JournalEnd, RequestRecord, VariantRecord
 from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Summary
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
-SLO = Asked({"latency_p95": "500ms"})
+SLO = Goals({"latency_p95": "500ms"})
 
 
-def summary_of(run: Path, asked: Asked = SLO) -> Summary:
-    return analyse(inputs(run, ["base"], asked))
+def summary_of(run: Path, goals: Goals = SLO) -> Summary:
+    return analyse(inputs(run, ["base"], goals))
 
 
 def steady(n: int = 400, latency: float = 100, **each: Any) -> list[RequestRecord]:
@@ -29,8 +29,8 @@ def steady(n: int = 400, latency: float = 100, **each: Any) -> list[RequestRecor
 
 def reasons(run: Path, records: list[RequestRecord], **more: Any) -> tuple[str, str]:
     write_journal(run, "base", 1, records, **more)
-    found = summary_of(run).variants[0].stages[0].validity
-    return found.level, " ".join(found.reasons)
+    validity = summary_of(run).variants[0].stages[0].validity
+    return validity.level, " ".join(validity.reasons)
 
 
 def test_a_clean_run_is_valid_also_without_a_calibration(tmp_path: Path) -> None:
@@ -55,8 +55,8 @@ def test_late_and_missing_sends(
     records = steady()
     for i in range(0, len(records), 12):
         records[i] = request(i, f"q{i}", i * 25, 160, **change)
-    found = reasons(tmp_path, records)
-    assert found[0] == level and words in found[1]
+    validity = reasons(tmp_path, records)
+    assert validity[0] == level and words in validity[1]
 
 
 def test_a_single_drop_is_looked_at_only(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_single_drop_is_looked_at_only(tmp_path: Path) -> None:
 def test_a_tight_slo_asks_for_a_better_schedule(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, steady(slip_ms=3.0))
     loose, tight = (
-        summary_of(tmp_path, Asked({"latency_p95": limit})).validity.level
+        summary_of(tmp_path, Goals({"latency_p95": limit})).validity.level
         for limit in ("500ms", "120ms")
     )
     assert (loose, tight) == ("VALID", "SUSPECT")
@@ -150,8 +150,8 @@ def test_chance_is_not_cut(tmp_path: Path, seed: int) -> None:
 
 def test_nothing_is_decided_on_an_invalid_measurement(tmp_path: Path) -> None:
     write_journal(tmp_path, "base", 1, steady(latency=200, slip_ms=80.0))
-    asked = inputs(tmp_path, ["base"], Asked({"latency_p95": "10ms"}))
-    (verdict,) = judge(analyse(asked), asked).variants
+    run_inputs = inputs(tmp_path, ["base"], Goals({"latency_p95": "10ms"}))
+    (verdict,) = judge(analyse(run_inputs), run_inputs).variants
     assert verdict.decision == "INCONCLUSIVE" and "not valid" in verdict.headline
     (advice,) = verdict.advice
     assert advice.remedy.startswith("Measure again: at a lower rate") and "sent late" in advice.why
@@ -163,15 +163,15 @@ def test_a_format_that_the_processor_emulates_is_looked_at_first(tmp_path: Path)
     record = VariantRecord(
         name="base", what="base", prompt_style="short", dtype="bfloat16", dtype_doubt=doubt
     )
-    found = analyse(inputs(tmp_path, [record], SLO)).variants[0].stages[0].validity
-    assert (found.level, found.reasons) == ("SUSPECT", [f"SUSPECT: {doubt}"])
+    validity = analyse(inputs(tmp_path, [record], SLO)).variants[0].stages[0].validity
+    assert (validity.level, validity.reasons) == ("SUSPECT", [f"SUSPECT: {doubt}"])
 
 
 def test_a_measurement_that_is_not_one_is_put_right_and_not_slowed_down(tmp_path: Path) -> None:
     for block, offered in ((1, 40.0), (2, 80.0)):
         write_journal(tmp_path, "base", block, steady(), offered_rate=offered)
-    asked = inputs(tmp_path, ["base"], SLO)
-    (advice,) = judge(analyse(asked), asked).variants[0].advice
+    run_inputs = inputs(tmp_path, ["base"], SLO)
+    (advice,) = judge(analyse(run_inputs), run_inputs).variants[0].advice
     assert advice.remedy == "Measure again: put right first what is named here"
     assert "the blocks were not offered the same load" in advice.why
 
@@ -180,7 +180,7 @@ def test_requests_of_conversations_are_not_held_against_the_rate_of_their_sessio
     tmp_path: Path,
 ) -> None:
     """Sessions begin at 10/s, each has four turns, and 40 requests/s arrive."""
-    said = {}
+    notes = {}
     for name in ("sessions", "single"):
         run = tmp_path / name
         write_prompts(run, {f"q{i}": "a" for i in range(400)})
@@ -191,6 +191,6 @@ def test_requests_of_conversations_are_not_held_against_the_rate_of_their_sessio
             ]
             (run / "prompts.jsonl").write_text("".join(json.dumps(turn) + "\n" for turn in turns))
         write_journal(run, "base", 1, steady(), offered_rate=10)
-        said[name] = " ".join(summary_of(run).variants[0].stages[0].validity.reasons)
-    assert "were offered" in said["single"]
-    assert "were offered" not in said["sessions"]
+        notes[name] = " ".join(summary_of(run).variants[0].stages[0].validity.reasons)
+    assert "were offered" in notes["single"]
+    assert "were offered" not in notes["sessions"]

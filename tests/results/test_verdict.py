@@ -19,7 +19,7 @@ from results.decision.sentences import objective_sentence, overall
 from results.decision.settling import units_to_settle
 from results.decision.verdict import is_settled, judge
 from results.summary import Decision, Estimate, Judged, Outcome, VariantVerdict, Verdicts
-from tests.results.synthetic import Asked, inputs, request, write_journal, write_prompts
+from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 BLOCKS = 5
 
@@ -54,7 +54,7 @@ def prompts(run: Path, n: int = 60) -> None:
     write_prompts(run, {f"q{block}-{i}": "yes" for block in range(1, BLOCKS + 1) for i in range(n)})
 
 
-def decide(run: Path, asked: Asked, *variants: str | VariantRecord) -> Verdicts:
+def decide(run: Path, asked: Goals, *variants: str | VariantRecord) -> Verdicts:
     asked_of = inputs(run, variants or ["base"], asked)
     return judge(analyse(asked_of), asked_of)
 
@@ -75,7 +75,7 @@ def only(verdicts: Verdicts) -> VariantVerdict:
 def test_three_outcomes(tmp_path: Path, limit: str, outcome: str, decision: str) -> None:
     """Latencies from 60 to 140 ms: p95 is about 136, known to a few ms."""
     measure(tmp_path, "base", 100, scatter=0.4)
-    verdict = only(decide(tmp_path, Asked({"latency_p95": limit})))
+    verdict = only(decide(tmp_path, Goals({"latency_p95": limit})))
     assert verdict.objectives[0].outcome == outcome
     assert verdict.decision == decision
     assert verdict.headline.startswith(decision)
@@ -88,7 +88,7 @@ def test_the_objective_that_fails_binds_however_narrow_the_others(tmp_path: Path
     prompts(tmp_path)
     measure(tmp_path, "base", 100, correct=0.9)
     verdict = only(
-        decide(tmp_path, Asked({"latency_p95": "50ms", "ttft_p95": "52ms"}, {"min": "50%"}))
+        decide(tmp_path, Goals({"latency_p95": "50ms", "ttft_p95": "52ms"}, {"min": "50%"}))
     )
     assert verdict.decision == "DON'T SHIP"
     assert verdict.binding == "latency p95"
@@ -97,14 +97,14 @@ def test_the_objective_that_fails_binds_however_narrow_the_others(tmp_path: Path
 
 def test_a_clean_run_too_short_for_its_error_limit_says_how_long_it_must_be(tmp_path: Path) -> None:
     measure(tmp_path, "base", 100)
-    verdict = only(decide(tmp_path, Asked({"error_rate": "0.1%"})))
+    verdict = only(decide(tmp_path, Goals({"error_rate": "0.1%"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "2,995 requests" in verdict.headline  # 0.999^2995 < 5 %
 
 
 def test_a_percentile_under_its_floor_is_not_judged(tmp_path: Path) -> None:
     measure(tmp_path, "base", 100, n=30)
-    verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
+    verdict = only(decide(tmp_path, Goals({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "p95 needs at least 200 requests, there are 150" in verdict.headline
     assert "2 more blocks" in verdict.headline
@@ -113,11 +113,11 @@ def test_a_percentile_under_its_floor_is_not_judged(tmp_path: Path) -> None:
 def test_percentiles_of_the_lucky_ones_do_not_ship(tmp_path: Path) -> None:
     """One request in five fails; the rest are quick. Without an error limit that must not pass."""
     measure(tmp_path, "base", 100, n=80, failing=0.2)
-    verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
+    verdict = only(decide(tmp_path, Goals({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "requests failed" in verdict.headline
     assert (
-        only(decide(tmp_path, Asked({"latency_p95": "1s", "error_rate": "1%"}))).decision
+        only(decide(tmp_path, Goals({"latency_p95": "1s", "error_rate": "1%"}))).decision
         == "DON'T SHIP"
     )
 
@@ -125,17 +125,17 @@ def test_percentiles_of_the_lucky_ones_do_not_ship(tmp_path: Path) -> None:
 def test_all_failures(tmp_path: Path) -> None:
     prompts(tmp_path)
     measure(tmp_path, "base", 100, failing=1.1)
-    verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
+    verdict = only(decide(tmp_path, Goals({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "can't be judged" in verdict.headline
     assert (
-        only(decide(tmp_path, Asked({}, {"min": "50%"}))).decision == "DON'T SHIP"
+        only(decide(tmp_path, Goals({}, {"min": "50%"}))).decision == "DON'T SHIP"
     )  # a failed request scores 0
 
 
 def test_nothing_asked_nothing_decided(tmp_path: Path) -> None:
     measure(tmp_path, "base", 100)
-    verdict = only(decide(tmp_path, Asked()))
+    verdict = only(decide(tmp_path, Goals()))
     assert verdict.decision == "INCONCLUSIVE"
     assert "nothing is asked" in verdict.headline
 
@@ -150,7 +150,7 @@ def test_what_was_not_measured_is_not_decided(tmp_path: Path) -> None:
             [request(i, "q", i * 100, 50, output_tokens=1) for i in range(80)],
         )
     probes = [{"name": "general", "data": "x.jsonl", "max_drop": "5%"}]
-    asked = Asked({"tpot_p95": "10ms"}, {"min": "50%", "max_drop": "1%", "probes": probes})
+    asked = Goals({"tpot_p95": "10ms"}, {"min": "50%", "max_drop": "1%", "probes": probes})
     write_journal(tmp_path, "tuned", 1, [request(0, "q", 0, 50)], stage="elsewhere")
     base, tuned = decide(tmp_path, asked, "base", "tuned").variants
     assert base.decision == "INCONCLUSIVE"
@@ -163,7 +163,7 @@ def test_limits_relative_to_the_baseline(tmp_path: Path) -> None:
     measure(tmp_path, "base", 100, drift=0.2)
     measure(tmp_path, "tuned", 104, drift=0.2)
     for limit, decision in (("1.1x", "SHIP"), ("+1%", "DON'T SHIP")):
-        base, tuned = decide(tmp_path, Asked({"latency_p95": limit}), "base", "tuned").variants
+        base, tuned = decide(tmp_path, Goals({"latency_p95": limit}), "base", "tuned").variants
         assert tuned.decision == decision
         assert base.objectives == []  # it is its own measure
 
@@ -173,7 +173,7 @@ def test_quality_may_not_drop(tmp_path: Path) -> None:
     measure(tmp_path, "base", 100, correct=0.9)
     measure(tmp_path, "worse", 100, correct=0.8)
     measure(tmp_path, "better", 100, correct=1.0)
-    verdicts = decide(tmp_path, Asked({}, {"max_drop": "2%"}), "base", "worse", "better")
+    verdicts = decide(tmp_path, Goals({}, {"max_drop": "2%"}), "base", "worse", "better")
     assert [v.decision for v in verdicts.variants] == ["INCONCLUSIVE", "DON'T SHIP", "SHIP"]
     assert verdicts.recommended == "better"
 
@@ -186,7 +186,7 @@ def test_a_variant_that_passes_is_named_first(tmp_path: Path) -> None:
         VariantRecord(name=n, what=n, prompt_style="short", kind=k)
         for n, k in (("base", "model"), ("tuned", "adapter"), ("int8", "quantized"))
     ]
-    verdicts = decide(tmp_path, Asked({"latency_p95": "200ms"}), *records)
+    verdicts = decide(tmp_path, Goals({"latency_p95": "200ms"}), *records)
     assert verdicts.recommended == "int8"
     tuned = verdicts.variants[1]
     assert "int8" in tuned.advice[0].remedy
@@ -197,7 +197,7 @@ def test_a_variant_that_passes_is_named_first(tmp_path: Path) -> None:
 def test_many_looks_need_more_evidence_each(tmp_path: Path) -> None:
     """A margin that one look settles, each of a thousand does not."""
     measure(tmp_path, "base", 100, scatter=0.4)
-    once = inputs(tmp_path, ["base"], Asked({"latency_p95": "142ms"}))
+    once = inputs(tmp_path, ["base"], Goals({"latency_p95": "142ms"}))
     often = dataclasses.replace(once, looks=1000)
     assert judge(analyse(once), once).variants[0].decision == "SHIP"
     assert judge(analyse(often), often).variants[0].decision == "INCONCLUSIVE"
@@ -224,7 +224,7 @@ def test_an_invalid_measurement_gives_no_verdict(tmp_path: Path) -> None:
             block,
             [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)],
         )
-    verdict = only(decide(tmp_path, Asked({"latency_p95": "1s"})))
+    verdict = only(decide(tmp_path, Goals({"latency_p95": "1s"})))
     assert verdict.decision == "INCONCLUSIVE"
     assert "not valid" in verdict.headline
 
@@ -245,7 +245,7 @@ def test_a_run_where_everything_went_wrong_ships_nothing(tmp_path: Path) -> None
         (tmp_path / f"load/cut/main/block-{block:02d}.jsonl").unlink()
     (tmp_path / "load/empty/main").mkdir(parents=True)
     (tmp_path / "load/empty/main/block-01.jsonl").write_text('{"schema_ver')
-    asked = Asked(
+    asked = Goals(
         {"latency_p95": "1.1x", "tpot_p95": "50ms", "itl_mean": "10ms", "ttft_p99": "+5%"},
         {"min": 0.5, "max_drop": "1%"},
         {
@@ -281,7 +281,7 @@ def test_a_run_where_everything_went_wrong_ships_nothing(tmp_path: Path) -> None
 
 def test_a_run_without_journals_or_baseline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no journals"):
-        decide(tmp_path, Asked(), "base")
+        decide(tmp_path, Goals(), "base")
     measure(tmp_path, "base", 100)
     bad = inputs(tmp_path, ["base"])
     with pytest.raises(BadInput, match="did you mean 'base'"):
@@ -294,7 +294,7 @@ def test_a_baseline_of_which_nothing_is_asked_leaves_nothing_open(tmp_path: Path
     measure(tmp_path, "tuned", 103)
     measure(tmp_path, "near", 110)
     base, tuned, near = decide(
-        tmp_path, Asked({"latency_p95": "1.1x"}), "base", "tuned", "near"
+        tmp_path, Goals({"latency_p95": "1.1x"}), "base", "tuned", "near"
     ).variants
     assert [v.decision for v in (base, tuned, near)] == ["INCONCLUSIVE", "SHIP", "INCONCLUSIVE"]
     assert [is_settled(v) for v in (base, tuned, near)] == [True, True, False]
@@ -308,7 +308,7 @@ def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
             block,
             [request(i, "q", i * 100, 90, 50, slip_ms=40) for i in range(80)],
         )
-    assert not is_settled(only(decide(tmp_path, Asked({"latency_p95": "1s"}))))
+    assert not is_settled(only(decide(tmp_path, Goals({"latency_p95": "1s"}))))
 
 
 @pytest.mark.parametrize(
@@ -361,11 +361,11 @@ def test_what_blocks_could_show_is_said_where_more_of_them_may_decide(tmp_path: 
     """Not where too many requests failed for anything to be judged."""
     measure(tmp_path, "base", 100, failing=0.9)
     measure(tmp_path, "tuned", 100, failing=0.9)
-    failed = decide(tmp_path, Asked({"latency_p95": "1s"}), "base", "tuned").variants[1]
+    failed = decide(tmp_path, Goals({"latency_p95": "1s"}), "base", "tuned").variants[1]
     assert not any("blocks show a change" in reason for reason in failed.reasons)
     measure(tmp_path / "well", "base", 100, scatter=0.4)
     measure(tmp_path / "well", "tuned", 100, scatter=0.4)
-    open_ = decide(tmp_path / "well", Asked({"latency_p95": "136ms"}), "base", "tuned").variants[1]
+    open_ = decide(tmp_path / "well", Goals({"latency_p95": "136ms"}), "base", "tuned").variants[1]
     assert open_.decision == "INCONCLUSIVE"
     assert any("blocks show a change" in reason for reason in open_.reasons)
 

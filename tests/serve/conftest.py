@@ -18,7 +18,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
 
 @pytest.fixture(scope="session")
 def build_adapter(tiny: ModelRef) -> Callable[..., Path]:
-    """`build_adapter(folder, **LoraConfig fields)`: an adapter of the tiny model, saved by peft, that changes its answers."""
+    """`build_adapter(folder, **LoraConfig fields)`: peft saves an adapter that changes answers."""
 
     def build(folder: Path, **fields: Any) -> Path:
         import torch

@@ -61,7 +61,8 @@ def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path
     [
         (
             {"max-num-seq": 64},
-            r"serve\.engine\.max-num-seq: vLLM [\d.]+ has no such option \(did you mean 'max-num-seqs'\?\)",
+            r"serve\.engine\.max-num-seq: vLLM [\d.]+ has no such option "
+            r"\(did you mean 'max-num-seqs'\?\)",
         ),
         ({"max-num-seqs": "many"}, r"serve\.engine: vLLM [\d.]+ refuses it: .*max-num-seqs.*many"),
     ],

@@ -12,11 +12,11 @@ from serve import curl_line
 
 def words(line: str, **environment: str) -> list[str]:
     """What a shell makes of the line."""
-    said = subprocess.run(
+    printed = subprocess.run(
         ["sh", "-c", f"printf '%s\\n' {line}"], env=environment, capture_output=True, text=True,
         check=True
     )  # fmt: skip
-    return said.stdout.splitlines()
+    return printed.stdout.splitlines()
 
 
 def test_the_shell_puts_the_secrets_in() -> None:
@@ -29,8 +29,8 @@ def test_the_shell_puts_the_secrets_in() -> None:
     )  # fmt: skip
     line = curl_line(endpoint, "It's")
     assert "abcd1234" not in line and "c`d" not in line
-    made = words(line, KEY='a"b$c`d\\e', OTHER="abcd1234")
-    assert made[:6] == [
+    arguments = words(line, KEY='a"b$c`d\\e', OTHER="abcd1234")
+    assert arguments[:6] == [
         "curl",
         "-s",
         "--insecure",
@@ -38,8 +38,8 @@ def test_the_shell_puts_the_secrets_in() -> None:
         "/ca files/ca.pem",
         "https://h/v1/chat/completions?key=abcd1234",
     ]
-    assert 'api-key: a"b$c`d\\e' in made and "x: plain" in made
-    body = json.loads(made[made.index("-d") + 1])
+    assert 'api-key: a"b$c`d\\e' in arguments and "x: plain" in arguments
+    body = json.loads(arguments[arguments.index("-d") + 1])
     assert body == {
         "model": "m",
         "messages": [{"role": "user", "content": "It's"}],
@@ -48,6 +48,10 @@ def test_the_shell_puts_the_secrets_in() -> None:
 
 
 def test_a_key_of_our_own_server_and_a_unix_socket() -> None:
-    made = words(curl_line(Endpoint("v", "http+unix://%2Frun%2Fllm.sock/v1", "m", "own-key")))
-    assert made[2:5] == ["--unix-socket", "/run/llm.sock", "http://localhost/v1/chat/completions"]
-    assert "Authorization: Bearer own-key" in made
+    arguments = words(curl_line(Endpoint("v", "http+unix://%2Frun%2Fllm.sock/v1", "m", "own-key")))
+    assert arguments[2:5] == [
+        "--unix-socket",
+        "/run/llm.sock",
+        "http://localhost/v1/chat/completions",
+    ]
+    assert "Authorization: Bearer own-key" in arguments

@@ -1,4 +1,4 @@
-"""Which format a server computes in: what the processor does at speed, where the checkpoint lets it."""
+"""The number format of a server: fast on the processor, and allowed by the checkpoint."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def config(dtype: str = "auto", **more: object) -> ServeConfig:
 
 
 def test_auto_takes_what_the_processor_does_at_speed(fast: bool, tmp_path: Path) -> None:
-    found = served_dtype(ServedVariant("v", model(tmp_path)), config(), on_cpu=True)
-    assert found.dtype == ("bfloat16" if fast else "float32")
-    assert (found.note is None) is fast and found.doubt is None
+    served = served_dtype(ServedVariant("v", model(tmp_path)), config(), on_cpu=True)
+    assert served.dtype == ("bfloat16" if fast else "float32")
+    assert (served.note is None) is fast and served.doubt is None
     assert served_dtype(ServedVariant("v", model(tmp_path)), config(), on_cpu=False).dtype == "auto"
 
 
@@ -48,9 +48,9 @@ def test_auto_takes_what_the_processor_does_at_speed(fast: bool, tmp_path: Path)
 def test_what_is_emulated_is_doubted_where_it_was_asked_for(
     fast: bool, asked: str, tmp_path: Path
 ) -> None:
-    found = served_dtype(ServedVariant("v", model(tmp_path)), config(asked), on_cpu=True)
-    assert found.dtype == asked
-    assert (found.doubt is not None) is (asked == "bfloat16" and not fast)
+    served = served_dtype(ServedVariant("v", model(tmp_path)), config(asked), on_cpu=True)
+    assert served.dtype == asked
+    assert (served.doubt is not None) is (asked == "bfloat16" and not fast)
 
 
 FOUR_BITS = [
@@ -76,8 +76,8 @@ def test_weights_of_four_bits_stay_in_16_bits(
 ) -> None:
     variant = ServedVariant("v", model(tmp_path, quantization))
     assert has_four_bits(variant)
-    found = served_dtype(variant, config(), on_cpu=True)
-    assert (found.dtype, found.note is None, found.doubt) == ("bfloat16", fast, None)
+    served = served_dtype(variant, config(), on_cpu=True)
+    assert (served.dtype, served.note is None, served.doubt) == ("bfloat16", fast, None)
     with pytest.raises(BadInput, match=r"serve\.dtype: v has weights of four bits"):
         served_dtype(variant, config("float32"), on_cpu=True)
 
@@ -119,9 +119,9 @@ def test_the_plan_says_which_format_each_server_gets(
 ) -> None:
     quantized = ServedVariant("nf4", ModelRef("q", None, tmp_path / "missing"), bits=4)
     plan = check([ServedVariant("base", tiny), quantized], config())
-    wanted = ["bfloat16" if fast else "float32", "bfloat16"]
-    assert [server.dtype.dtype for server in plan.servers] == wanted
+    expected = ["bfloat16" if fast else "float32", "bfloat16"]
+    assert [server.dtype.dtype for server in plan.servers] == expected
     assert [next(a for a in s.arguments if a.startswith("--dtype")) for s in plan.servers] == [
-        f"--dtype={d}" for d in wanted
+        f"--dtype={d}" for d in expected
     ]
     assert any("no instructions for bfloat16" in note for note in plan.notes) is not fast

@@ -1,4 +1,4 @@
-"""Servers that die, hang, or are not ours. A stand-in for vLLM takes its place: what matters here are processes and ports."""
+"""Servers that die, hang, or are not ours, with a stand-in for vLLM: processes and ports."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Bench:
         assert len(self.shared) == len(endpoints), "each engine has some"
 
     def processes(self, variant: str) -> list[psutil.Process]:
-        """First supervisor, second supervisor, API server, engine; the resource tracker may be one more."""
+        """Two supervisors, API server and engine; the resource tracker may be one more."""
         root = psutil.Process(next(s for s in self.hosting._up if s.plan.name == variant).pid)
         return [
             root,
@@ -185,7 +185,7 @@ async def _started(hosting: Hosting) -> None:
 
 
 async def test_a_stranger_on_the_port_hears_nothing(model: ModelRef, tmp_path: Path):
-    """It bound the port before us, as SO_REUSEADDR lets it, and listens when our server begins to start."""
+    """It bound the port first, as SO_REUSEADDR allows, and listens when our server starts."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -203,7 +203,8 @@ async def test_a_stranger_on_the_port_hears_nothing(model: ModelRef, tmp_path: P
     stranger.start()
     with pytest.raises(
         ServerFailed,
-        match=rf"its port {port} for itself: process {os.getpid()} .* listens there|its port was taken",
+        match=rf"its port {port} for itself: process {os.getpid()} .* listens there|"
+        r"its port was taken",
     ):
         await serving
     assert stranger.heard == b""

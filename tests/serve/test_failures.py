@@ -1,4 +1,4 @@
-"""Causes and last lines, from the logs of vLLM 0.32 servers that really died (shortened; paths changed)."""
+"""Causes and last lines, from logs of vLLM 0.32 servers that died (shortened; paths changed)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_cause_of_a_real_death_is_named(log: Path):
     ],
 )
 def test_messages_of_paths_that_need_an_accelerator_or_a_bad_adapter(line: str, kind: str):
-    """Wording from vLLM's source: these can't be provoked here, or `check` refuses the input first."""
+    """Wording from vLLM's source: impossible to provoke here, or `check` refuses the input."""
     assert explain(line, 1).kind == kind
 
 

@@ -185,7 +185,9 @@ PROGRAM = textwrap.dedent(
     from serve import Hosting, ServedVariant, check
     from serve.config import ServeConfig
 
-    config = ServeConfig.model_validate({"device": "cpu", "enforce_eager": True, "kv_cache": "64MiB"})
+    config = ServeConfig.model_validate(
+        {"device": "cpu", "enforce_eager": True, "kv_cache": "64MiB"}
+    )
     plan = check([ServedVariant("base", ModelRef("m", None, Path(sys.argv[1])))], config)
 
     async def main():
@@ -199,7 +201,7 @@ PROGRAM = textwrap.dedent(
 
 
 def test_a_program_that_is_ended_by_a_signal_leaves_no_server(tiny: ModelRef, tmp_path: Path):
-    """SIGINT and SIGTERM while vLLM starts, SIGKILL when it is up; `test_supervisor` has the other combinations."""
+    """SIGINT and SIGTERM while vLLM starts, SIGKILL when it is up; other cases: `test_warden`."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
     command = [sys.executable, "-c", PROGRAM, str(tiny.path), str(tmp_path)]
     programs = [
@@ -228,11 +230,11 @@ async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path)
         [ServedVariant("prod", None, elsewhere=Endpoint("prod", "http://127.0.0.1:9", "m", "k"))],
         CONFIG,
     )
-    said: list[str] = []
+    messages: list[str] = []
 
     class Heard(Silent):
         def log(self, line: str) -> None:
-            said.append(line)
+            messages.append(line)
 
     async def settle(endpoint: Endpoint) -> Endpoint:
         return replace(endpoint, base_url=endpoint.base_url + "/v1", notes=("its /v1",))
@@ -243,7 +245,7 @@ async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path)
         assert endpoints["prod"].headers == {"Authorization": "Bearer k"}
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(hosting.watch(), 0.1)
-    assert said == ["prod: its /v1"]
+    assert messages == ["prod: its /v1"]
 
 
 async def test_an_api_elsewhere_that_can_not_be_reached_ends_the_round(tmp_path: Path):

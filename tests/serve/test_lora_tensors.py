@@ -1,4 +1,4 @@
-"""The adapter's own file: what vLLM would refuse or leave out in silence is refused before it starts."""
+"""The adapter's own file: what vLLM refuses or drops in silence is refused before it starts."""
 
 from __future__ import annotations
 

@@ -114,8 +114,8 @@ def test_a_quantized_model_that_is_not_here_is_not_refused_for_its_unquantized_s
 
 @pytest.mark.parametrize(("dtype", "size"), [("bfloat16", 2), ("float32", 4)])
 def test_a_checkpoint_still_to_be_made_counts_by_what_it_will_hold(dtype: str, size: int):
-    made = ServedVariant("merged", absent("org/mystery"), planned=PlannedWeights(GB, 5))
-    plan = check([made], config(dtype=dtype))
+    future = ServedVariant("merged", absent("org/mystery"), planned=PlannedWeights(GB, 5))
+    plan = check([future], config(dtype=dtype))
     assert plan.servers[0].memory.weights == size * GB + 5
     assert not any("mystery" in note for note in plan.notes)
 

@@ -80,11 +80,11 @@ def test_a_range_that_is_none(ports: str):
 
 
 def bound(port: int, *options: int) -> socket.socket:
-    made = socket.socket()
+    listener = socket.socket()
     for option in options:
-        made.setsockopt(socket.SOL_SOCKET, option, 1)
-    made.bind((HOST, port))
-    return made
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    listener.bind((HOST, port))
+    return listener
 
 
 SHARING = [

@@ -57,7 +57,7 @@ def test_mixed_precision_has_several_formats() -> None:
 
 
 def test_what_a_processor_has_no_kernel_for() -> None:
-    """After the lists of kernels in vLLM's source: on a CPU, integer weights of 4 bits alone stay packed."""
+    """From the lists of kernels in vLLM's source: on a CPU only 4-bit integers stay packed."""
     everything = (
         "w8a8-int8", "w4a16", "fp8-dynamic", "nvfp4", "bnb-nf4", "bnb-int8",
         "w8a16", "wna16", "w8a16-fp8", "mxfp4", "mxfp8",

@@ -1,4 +1,4 @@
-"""One server awake at a time, against an imitation of vLLM's routes: the sleep mode itself has no CPU."""
+"""One server awake at a time, against an imitation of vLLM's routes: CPUs have no sleep mode."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serve.vllm.sleep import OneAwake, fall_asleep
 
 
 class Imitation:
-    """Answers as vLLM 0.32's sleep routes do, and says what it was asked, of which server, while who was awake."""
+    """Answers like vLLM 0.32's sleep routes, and records requests, servers and who was awake."""
 
     def __init__(self) -> None:
         self.awake: set[str] = set()
@@ -49,33 +49,33 @@ class Imitation:
                 {"choices": [{"text": "x"}]}, status=200 if name in self.awake else 500
             )
 
-        made = web.Application()
-        made.add_routes(
+        application = web.Application()
+        application.add_routes(
             [
                 web.post("/sleep", sleep),
                 web.post("/wake_up", wake),
                 web.get("/is_sleeping", is_sleeping),
             ]
         )
-        made.add_routes([web.post("/v1/completions", complete)])
-        return made
+        application.add_routes([web.post("/v1/completions", complete)])
+        return application
 
 
 @asynccontextmanager
 async def servers(imitation: Imitation, *names: str) -> AsyncIterator[dict[str, Endpoint]]:
     async with AsyncExitStack() as stack:
-        found = {}
+        running = {}
         for name in names:
             server = await stack.enter_async_context(TestServer(imitation.app(name)))
-            found[name] = Endpoint(name, str(server.make_url("/v1")), name, "key")
-        yield found
+            running[name] = Endpoint(name, str(server.make_url("/v1")), name, "key")
+        yield running
 
 
 async def test_one_is_awake_at_a_time_and_has_generated_a_token() -> None:
     imitation = Imitation()
-    async with servers(imitation, "base", "tuned") as found:
-        second_of_base = Endpoint("base-short", found["base"].base_url, "base-short", "key")
-        one = OneAwake([[found["base"], second_of_base], [found["tuned"]]])
+    async with servers(imitation, "base", "tuned") as running:
+        second_of_base = Endpoint("base-short", running["base"].base_url, "base-short", "key")
+        one = OneAwake([[running["base"], second_of_base], [running["tuned"]]])
         for variant in ("base", "base-short", "tuned", "prod", "tuned", "base"):
             await one.wake(variant)
     assert imitation.asked == [
@@ -86,9 +86,9 @@ async def test_one_is_awake_at_a_time_and_has_generated_a_token() -> None:
 
 async def test_a_server_that_failed_is_not_put_to_sleep_any_more() -> None:
     imitation = Imitation()
-    async with servers(imitation, "base", "tuned") as found:
-        second_of_base = Endpoint("base-short", found["base"].base_url, "base-short", "key")
-        one = OneAwake([[found["base"], second_of_base], [found["tuned"]]])
+    async with servers(imitation, "base", "tuned") as running:
+        second_of_base = Endpoint("base-short", running["base"].base_url, "base-short", "key")
+        one = OneAwake([[running["base"], second_of_base], [running["tuned"]]])
         await one.wake("base")
         imitation.awake.discard("base")  # its server died
         one.forget(["base-short"])
@@ -99,10 +99,10 @@ async def test_a_server_that_failed_is_not_put_to_sleep_any_more() -> None:
 async def test_what_does_not_sleep_or_does_not_answer_is_said() -> None:
     imitation = Imitation()
     imitation.awake, imitation.insomniac = {"base"}, True
-    async with servers(imitation, "base") as found:
+    async with servers(imitation, "base") as running:
         with pytest.raises(ServerFailed, match="base did not fall asleep"):
-            await fall_asleep(found["base"])
-        endpoint = found["base"]
+            await fall_asleep(running["base"])
+        endpoint = running["base"]
     with pytest.raises(ServerFailed, match="base did not answer /sleep") as failure:
         await fall_asleep(endpoint)
     assert failure.value.variants == ("base",)

@@ -1,4 +1,4 @@
-"""The supervisor leaves no process behind, whoever dies first. Its command is a small program that starts others."""
+"""The supervisor leaves no process behind, whoever dies first. Its command starts programs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Supervised:
         return self.family[:2]
 
     def left(self) -> list[psutil.Process]:
-        """Who is still there when everybody had time to go. A zombie is gone: only its parent has not looked yet."""
+        """Processes that remain after a wait. A zombie counts as gone."""
         deadline = time.monotonic() + 4 * supervisor.GRACE_S
         while (left := [p for p in self.family if _runs(p)]) and time.monotonic() < deadline:
             time.sleep(0.05)

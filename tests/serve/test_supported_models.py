@@ -27,7 +27,9 @@ def about(architecture):
     module, name = _TEXT_GENERATION_MODELS[architecture]
     model = getattr(importlib.import_module("vllm.model_executor.models." + module), name)
     return [bool(supports_lora(model)), sorted(getattr(model, "embedding_modules", ()))]
-print(json.dumps([sorted(QUANTIZATION_METHODS), sorted(_TEXT_GENERATION_MODELS), {{a: about(a) for a in {ASKED!r}}}]))
+models = sorted(_TEXT_GENERATION_MODELS)
+abouts = {{a: about(a) for a in {ASKED!r}}}
+print(json.dumps([sorted(QUANTIZATION_METHODS), models, abouts]))
 """
 
 

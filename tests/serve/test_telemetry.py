@@ -42,8 +42,8 @@ def test_a_damaged_file_is_put_aside_and_named(tmp_path: Path, damage: str):
             {"truncated": file.read_bytes()[:-9], "garbage": b"\x00" * 99, "empty": b""}[damage]
         )
     before = file.read_bytes()
-    said = write_samples([sample(2)], file)
-    assert said is not None and "a.parquet" in said and "\n" not in said
+    note = write_samples([sample(2)], file)
+    assert note is not None and "a.parquet" in note and "\n" not in note
     assert pq.read_table(file)["monotonic_ns"].to_pylist() == [2]
     assert (tmp_path / "a.parquet.damaged").read_bytes() == before
 

@@ -1,4 +1,4 @@
-"""The engine's process: an answer a line. It holds what vLLM's leaves behind: a socket file and shared memory."""
+"""The engine's process: an answer a line. Like vLLM's, it leaves a socket and shared memory."""
 
 from __future__ import annotations
 

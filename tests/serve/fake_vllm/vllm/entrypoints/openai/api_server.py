@@ -1,7 +1,8 @@
-"""The API server's process. It binds its port at once and listens when its engine is up, as vLLM does.
+"""The API server's process. Like vLLM, it binds its port at once and listens with its engine.
 
-$FAKE_VLLM_DIES is "VARIANT:N": the server of that variant ends itself at its Nth chat. $FAKE_VLLM_BREAKS names a variant
-whose server does not start, $FAKE_VLLM_SHARES one whose server lets others listen on its port, as some releases of vLLM do.
+$FAKE_VLLM_DIES is "VARIANT:N": the server of that variant exits at its Nth chat. $FAKE_VLLM_BREAKS
+names a variant whose server does not start. $FAKE_VLLM_SHARES names one whose server lets others
+listen on its port, like some releases of vLLM.
 """
 
 from __future__ import annotations
