@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, with exact numbers and a bound on nesting."""
+"""Reads JSON as RFC 8259 defines it, with exact numbers and bounded nesting."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _STRING = regex.compile(r'"(?:[^"\\]|\\.)*+"', regex.DOTALL)
 
 
 class Pairs(list[tuple[str, Any]]):
-    """An object's names and values in their order, a name that stands twice included."""
+    """An object's names and values in their order; a repeated name stays repeated."""
 
 
 def parse(text: str) -> Any:
-    """The value of a JSON text, taken out of a ``` fence if it stands in one.
+    """The value of a JSON text, with or without a ``` fence around it.
 
-    Objects are `Pairs`, numbers exact `Decimal`s. A number with an exponent past what `Decimal`
-    holds is kept as the tuple of its text. Raises ValueError for what RFC 8259 does not allow (NaN,
-    Infinity, a byte order mark, text around the value) and for more than `DEPTH` levels.
+    Objects are `Pairs`, numbers exact `Decimal`s. A number whose exponent `Decimal` can't hold is
+    the tuple of its text. Raises ValueError for more than `DEPTH` levels and for what RFC 8259 does
+    not allow: NaN, Infinity, a byte order mark, text around the value.
     """
     text = text.strip(_SPACE)
     if fenced := _FENCE.fullmatch(text):

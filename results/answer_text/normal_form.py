@@ -18,8 +18,8 @@ _INVISIBLE = regex.compile(r"\p{Default_Ignorable_Code_Point}")
 _POWERS = regex.compile(rf"(?<={_DIGIT})(?={_POWER})(?<!{_POWER})")
 _FRACTIONS = regex.compile(rf"(?<={_DIGIT})(?={_FRACTION})")
 _OTHER_DIGIT = regex.compile(r"[^\P{Nd}0-9]")
-# Casefolding makes i and a dot of the Turkish İ; ı is the small letter of its I. All four are one
-# letter here.
+# Casefolding turns the Turkish İ into i and a dot, and ı is the small letter of I. Here all four
+# are one letter.
 _SAME = str.maketrans(
     {
         "‘": "'",

@@ -50,7 +50,7 @@ class NumberInText:
     currency: str | None
 
     def equals(self, other: NumberInText, tolerance: Tolerance | None) -> bool:
-        """Whether both are the same amount; a relative tolerance is of `other`."""
+        """Whether both are the same amount; a relative tolerance is a share of `other`."""
         if self.currency and other.currency and self.currency != other.currency:
             return False
         if self.value == other.value:

@@ -26,15 +26,15 @@ _SHORT = (  # n/a, w/o
 )
 _WITHIN = rf"{WITHIN_WORD}|{_WITHIN_NUMBER}|{_JOINED}|{_SHORT}"
 
-# A sign before a number, money, ".net"; a number cut off in front of its own sign ("3-5" holds no
-# -5).
+# A token does not start behind a sign of a number, a currency sign or the dot of ".net". It starts
+# at no sign that stands behind another token: "3-5" holds no -5.
 _NO_START = regex.compile(
     rf"{_WITHIN}"
     rf"|(?<=(?<![{_IN_WORDS})\].])[-+.])(?=[\d.\p{{Sc}}])|(?<=\p{{Sc}}[-+]?)(?=[-+.\d])|(?<=(?<![{_IN_WORDS}.])\.)(?=\p{{L}})"
     rf"|(?<=[{_IN_WORDS})\]])(?=[-+.]\d)"
 )
-# Signs that belong to what stands before them: 5%, 5€, c++, c#, a-; and what an apostrophe joins,
-# other than 's.
+# A token does not end before a sign that belongs to it (5%, 5€, c++, c#, a-), nor before what an
+# apostrophe joins, other than 's.
 _NO_END = regex.compile(
     rf"(?!(?<={_HANGUL})(?={_HANGUL}))(?:{_WITHIN})"
     rf"|(?<=\d)(?=[%‰°\p{{Sc}}])|(?<={WORD})(?=[+#](?!\d)|\+\+)|(?<=[+#])(?=[+#])|(?<={_LETTER})(?=-(?![-\p{{Pd}}{_IN_WORDS}]))"
@@ -54,9 +54,9 @@ STATED = (
 
 
 def find(token: str, text: str) -> int | None:
-    """Where `token` first stands in `text` as a whole, both folded; None where it does not.
+    """The index of the first whole `token` in `text`, both folded, or None.
 
-    Nothing is nowhere.
+    An empty token is nowhere.
     """
     at = text.find(token) if token else -1
     while at >= 0:

@@ -42,18 +42,18 @@ def answer_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt]) -> 
             ("SUSPECT", f"{some(odd, 'answer')} without one client lag a chunk: left out of it")
         )
     lengths = [_lengths(block, wanted_tokens) for block in blocks]
-    wanted, there, cut = (
+    requested, received, cut = (
         np.concatenate([np.empty(0), *parts]) for parts in zip(*lengths, strict=True)
     )
-    if short := int((there < wanted - np.maximum(1, SHORT_SHARE * wanted)).sum()):
+    if short := int((received < requested - np.maximum(1, SHORT_SHARE * requested)).sum()):
         doubts.append(
             (
                 "SUSPECT",
-                f"{short} of {some(len(wanted), 'answer')} were shorter than asked by more than "
+                f"{short} of {some(len(requested), 'answer')} were shorter than asked by more than "
                 f"{SHORT_SHARE:.0%}",
             )
         )
-    free = np.isnan(wanted)
+    free = np.isnan(requested)
     if (cut[free].sum() > 0) and cut[free].mean() >= CUT_SHARE:
         words = (
             f"{int(cut[free].sum())} of {some(int(free.sum()), 'answer')} were cut at max_tokens: "
@@ -66,10 +66,12 @@ def answer_doubts(blocks: Sequence[Requests], prompts: Mapping[str, Prompt]) -> 
 def _lengths(
     block: Requests, lengths: Mapping[str, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The wanted and received tokens of every answer (NaN: unknown), and whether it was cut."""
-    wanted = np.array([lengths.get(prompt, np.nan) for prompt in block.prompt_id], dtype=np.float64)
+    """The requested and received tokens of every answer (NaN: unknown), and whether it was cut."""
+    requested = np.array(
+        [lengths.get(prompt, np.nan) for prompt in block.prompt_id], dtype=np.float64
+    )
     return (
-        wanted[block.ok],
+        requested[block.ok],
         block.output_tokens[block.ok],
         block.cut_short[block.ok].astype(np.float64),
     )

@@ -1,4 +1,4 @@
-"""How good an answer is: named scorers, each 0 to 1, each with its normalisation said out loud."""
+"""The quality of an answer: named scorers from 0 to 1, each of which states its normalisation."""
 
 from __future__ import annotations
 
@@ -126,12 +126,10 @@ def _contains(_: Scoring, answer: str, reference: str) -> float:
 
 
 def _number(scoring: Scoring, answer: str, reference: str) -> float:
-    ours, wanted = last_number(answer), last_number(reference)
-    return float(
-        ours is not None
-        and wanted is not None
-        and ours.equals(wanted, _tolerance(scoring.tolerance))
-    )
+    value, correct = last_number(answer), last_number(reference)
+    if value is None or correct is None:
+        return 0.0
+    return float(value.equals(correct, _tolerance(scoring.tolerance)))
 
 
 @lru_cache
@@ -140,21 +138,22 @@ def _tolerance(text: str | None) -> Tolerance | None:
 
 
 def _f1(_: Scoring, answer: str, reference: str) -> float:
-    said, wanted = terms(fold(answer)), terms(fold(reference))
-    if not said and not wanted:
+    ours, theirs = terms(fold(answer)), terms(fold(reference))
+    if not ours and not theirs:
         return float(normalise(answer) == normalise(reference))
-    return _f(sum((Counter(said) & Counter(wanted)).values()), len(said), len(wanted))
+    return _f(sum((Counter(ours) & Counter(theirs)).values()), len(ours), len(theirs))
 
 
 def _rouge_l(_: Scoring, answer: str, reference: str) -> float:
-    said, wanted = words(fold(answer)), words(fold(reference))
-    if not said and not wanted:
+    ours, theirs = words(fold(answer)), words(fold(reference))
+    if not ours and not theirs:
         return float(normalise(answer) == normalise(reference))
-    return _f(_common_subsequence(said, wanted), len(said), len(wanted))
+    return _f(_common_subsequence(ours, theirs), len(ours), len(theirs))
 
 
-def _f(shared: int, said: int, wanted: int) -> float:
-    return 2 * shared / (said + wanted)
+def _f(shared: int, ours: int, theirs: int) -> float:
+    """The F1 of `shared` common words between texts of `ours` and `theirs` words."""
+    return 2 * shared / (ours + theirs)
 
 
 def _common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:

@@ -115,23 +115,25 @@ class StageBlock:
 class Settling:
     """How long a stage's blocks took to become steady after the warm-up.
 
-    Times and rates leave out `cut_ns` of each window. `found` is False if the blocks were not
+    Times and rates leave out `cut_ns` of each window. `settled` is False if the blocks were not
     steady before half of the window was over; then nothing is cut.
     """
 
     cut_ns: int = 0
-    found: bool = True
+    settled: bool = True
 
 
 @dataclass(frozen=True)
 class StageData:
     """One variant under one offered load: its blocks, in order.
 
-    `settling` is what was found of their steady state. `damage`: the lines of its journals that no
-    number holds. `findings`: what else was found against it when it was read; `differs`: why its
-    blocks are not of one offered load, where they are not. `sessions`: whether conversations of
-    several requests arrive, and not single requests. `begun`: the sessions that began in the steady
-    part of each block. `arrivals`: as its journals say.
+    `settling`: when its blocks became steady.
+    `damage`: the damaged lines of its journals, which no number includes.
+    `findings`: other doubts from reading the journals.
+    `differs`: why its blocks are not of one offered load, if they are not.
+    `sessions`: whether conversations of several requests arrive instead of single requests.
+    `begun`: the sessions that began in the steady part of each block.
+    `arrivals`: the arrival process in its journals.
     """
 
     stage: str
@@ -259,7 +261,9 @@ def settling_of(journals: Sequence[Journal]) -> Settling:
     by_chance = float(after.std(ddof=1)) * sqrt(1 / len(before) + 1 / len(after))
     if abs(before.mean() - after.mean()) <= CLEARLY * by_chance:
         return Settling()
-    return Settling(found=False) if best == batches // 2 else Settling(best * BATCH * 1_000_000_000)
+    return (
+        Settling(settled=False) if best == batches // 2 else Settling(best * BATCH * 1_000_000_000)
+    )
 
 
 def _by_second(journal: Journal) -> Floats:

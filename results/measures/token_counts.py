@@ -49,11 +49,11 @@ def length_notes(journals: Sequence[Journal], prompts: Mapping[str, Prompt]) -> 
 
 
 def _too_many(requests: Requests, counted: Floats, lengths: Mapping[str, int]) -> Floats:
-    """Tokens counted less tokens asked for, of each answer where both are known."""
-    wanted = np.array(
+    """Tokens counted less tokens requested, of each answer where both are known."""
+    requested = np.array(
         [lengths.get(prompt, np.nan) for prompt in requests.prompt_id], dtype=np.float64
     )
-    more = (counted - wanted)[requests.ok]
+    more = (counted - requested)[requests.ok]
     return np.asarray(more[~np.isnan(more)])
 
 

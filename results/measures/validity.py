@@ -328,7 +328,7 @@ def _not_steady(stage: StageData) -> list[Doubt]:
         and stage.n
     ):
         doubts.append(("SUSPECT", f"not known whether the load was held: {stage.held.reason}"))
-    if not stage.settling.found:
+    if not stage.settling.settled:
         doubts.append(
             ("SUSPECT", "no steady state in the first half of the windows (MSER-5 on seconds)")
         )

@@ -55,13 +55,13 @@ def contents_of(
             continue
         before = questions.get(prompt.after, prompt.after) if prompt.after else None
         words: Any = None if lengths_only else prompt.messages.get(style, [style, prompt.messages])
-        asked = [words, before, prompt.input_tokens, prompt.output_tokens, prompt.shared_tokens]
-        questions[prompt.id] = blake2b(msgspec.json.encode(asked), digest_size=16).hexdigest()
+        content = [words, before, prompt.input_tokens, prompt.output_tokens, prompt.shared_tokens]
+        questions[prompt.id] = blake2b(msgspec.json.encode(content), digest_size=16).hexdigest()
     return Contents(questions, {prompt: prompts[prompt].reference for prompt in questions})
 
 
 def question_changes(
-    before: Contents, after: Contents, names: tuple[str, str], coverage: Coverage = ("all")
+    before: Contents, after: Contents, names: tuple[str, str], coverage: Coverage = "all"
 ) -> str | None:
     """How the questions of two runs differ, None where they do not.
 

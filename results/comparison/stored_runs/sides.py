@@ -85,11 +85,13 @@ class Side:
 
 @dataclass(frozen=True)
 class StageQuestion:
-    """What a stage of both sides asked.
+    """What a stage asks on both sides, and how the two differ.
 
-    `asked`: why its numbers answer different questions. `held`: why they answer the same one, and
-    yet nothing is concluded. `scored`: why answers are not scored alike. `invalid`: whose
-    measurement is. `before` and `after`: the prompts by content.
+    `asked`: why its numbers answer different questions.
+    `held`: why nothing is concluded although they answer the same question.
+    `scored`: why answers are not scored alike.
+    `invalid`: the sides whose measurement is INVALID.
+    `before`, `after`: the prompts by content.
     """
 
     asked: list[str]
