@@ -34,11 +34,8 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
     where rounding to the base's dtype leaves nothing of the adapter.
     """
     config, model_type = read_adapter_config(adapter), base.config().get("model_type")
-    before, added, after = (
-        Tensors(base.shards()),
-        Tensors([adapter / WEIGHTS]),
-        Tensors(merged.shards()),
-    )
+    before, after = Tensors(base.shards()), Tensors(merged.shards())
+    added = Tensors([adapter / WEIGHTS])
     tied, parts = is_tied(base), parts_of(adapter)
     names = TensorNames(before.names, tied=tied)
     targets = TensorNames(parts, tied=tied and bool(config.get("ensure_weight_tying")))
@@ -62,15 +59,8 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
             reference = expected(target, original, tensors, config, model_type)
             changed += not _is_same(written, original)
         _hold_against(written, reference, original.dtype, f"{merged.path}: {name}")
-    left = [target for target in parts if target not in applied]
-    if left := [
-        target
-        for target in left
-        if not _is_written_as_embeddings(target, parts, added, after, merged)
-    ]:
-        raise SystemFailed(
-            f"{merged.path}: nothing was written for {listed(left)}, which {adapter} changes"
-        )
+    unapplied = {target: roles for target, roles in parts.items() if target not in applied}
+    _check_unapplied(unapplied, added, after, adapter, merged)
     _check_kept(before, kept, base, merged)
     if not changed:
         raise BadInput(
@@ -78,6 +68,21 @@ def check_merged(base: ModelRef, adapter: Path, merged: ModelRef) -> int:
             "every merged weight is the base's own"
         )
     return changed
+
+
+def _check_unapplied(
+    parts: Parts, added: Tensors, after: Tensors, adapter: Path, merged: ModelRef
+) -> None:
+    """Raises SystemFailed for a part of the adapter that changed no written tensor."""
+    lost = [
+        target
+        for target in parts
+        if not _is_written_as_embeddings(target, parts, added, after, merged)
+    ]
+    if lost:
+        raise SystemFailed(
+            f"{merged.path}: nothing was written for {listed(lost)}, which {adapter} changes"
+        )
 
 
 def _is_written_as_embeddings(
