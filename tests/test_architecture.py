@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.test_whole_pipeline import write_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +19,17 @@ def test_the_walls_between_packages_hold() -> None:
         [lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_no_file_of_the_project_is_ignored_by_git() -> None:
+    """A wheel leaves out what git ignores, tracked or not, and so do the linters."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    ignored = subprocess.run(
+        ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ignored.stdout == ""
 
 
 def test_help_and_loading_a_url_import_no_heavy_library() -> None:

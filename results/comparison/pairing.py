@@ -61,9 +61,8 @@ def pair(variant: StageData, base: StageData, names: tuple[str, str]) -> Pairing
     if alternated is False:
         notes.append(
             f"{names[0]} and {names[1]} did not alternate: all blocks of one were over before the "
-            "other's began, "
-            "so what the machine did in between is part of every difference and outside its "
-            "interval"
+            "other's began, so what the machine did in between is part of every difference and "
+            "outside its interval"
         )
     return Pairing(blocks, notes, alternated)
 

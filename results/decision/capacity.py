@@ -74,10 +74,8 @@ def _plan(variant: VariantSummary, inputs: RunInputs) -> VariantCapacity:
         cost_per_month=month,
         sentence=(
             f"one replica holds {'at least ' if broken == inf else ''}{rate:g} requests/s within "
-            "the SLO; "
-            f"{plan.peak_rate:g} requests/s with {plan.headroom:.0%} headroom and {plan.spare} "
-            "spare need "
-            f"{replicas} replica{'s' if replicas != 1 else ''}"
+            f"the SLO; {plan.peak_rate:g} requests/s with {plan.headroom:.0%} headroom and "
+            f"{plan.spare} spare need {replicas} replica{'s' if replicas != 1 else ''}"
             f"{f', {dollars(month)} a month' if month is not None else ''}; {_why(rate, loads)}"
         ),
     )

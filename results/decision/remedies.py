@@ -190,8 +190,8 @@ def _engine(case: BindingCase) -> Remedy | None:
             remedy="Tune the engine's flags",
             why=(
                 "Compiled graphs decode faster than eager mode. A smaller budget of tokens a step "
-                "keeps prefill from "
-                "stalling decoding, a larger one gets the first token out sooner."
+                "keeps prefill from stalling decoding, a larger one gets the first token out "
+                "sooner."
             ),
             effect="not told beforehand; measure it",
             source="vLLM's documentation, Optimization and Tuning",

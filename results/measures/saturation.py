@@ -127,8 +127,8 @@ def behind_arrivals(blocks: Sequence[Requests]) -> str | None:
     ended = n - float(np.sum(waiting)) - deficit
     return (
         f"the server fell behind and caught up once nothing more arrived: {ended:.0f} of {n} "
-        "requests ended before the last "
-        f"arrival, where {ended + deficit:.0f} would have if latency did not depend on the time"
+        f"requests ended before the last arrival, where {ended + deficit:.0f} would have if "
+        "latency did not depend on the time"
     )
 
 
@@ -163,8 +163,7 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
         return None
     return (
         f"requests arrived for {span:.1f} s a block, answers took {typical:.1f} s and hung on "
-        "when they were asked: "
-        "lengthen the blocks"
+        "when they were asked: lengthen the blocks"
     )
 
 

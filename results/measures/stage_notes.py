@@ -114,9 +114,8 @@ def _left_out(stage: StageData) -> list[str]:
     if stage.settling.cut_ns:
         notes.append(
             f"the first {stage.settling.cut_ns / 1e9:.0f} s of each window were not steady yet "
-            "(MSER-5): their "
-            f"{stage.n - stage.timed} requests are left out of times and rates, and count in "
-            "everything else"
+            f"(MSER-5): their {stage.n - stage.timed} requests are left out of times and rates, "
+            "and count in everything else"
         )
     return notes
 

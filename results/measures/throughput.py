@@ -13,8 +13,7 @@ from results.measures.steady_state import StageBlock
 THROUGHPUT = ("requests_per_s", "output_tokens_per_s", "total_tokens_per_s")
 NONE_INSIDE = (
     "no answer ended inside its window, which is shorter than the latency: this is all answers "
-    "over the time "
-    "from the first arrival to the last end, and no rate that was held"
+    "over the time from the first arrival to the last end, and no rate that was held"
 )
 
 
