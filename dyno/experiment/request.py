@@ -42,8 +42,8 @@ _Fields = TypeVar("_Fields", tuple[str, ...], dict[str, str], dict[str, Any])
 class RequestConfig(Section):
     """How requests to a `url` differ from the usual ones.
 
-    Fields of the body to `omit` (a dot leads into one), to `rename` and to add (`extra`), further
-    `headers`, and the certificates to trust (`ca_file`; with `insecure`, any).
+    `omit` and `rename`: fields of the body; a dot leads into one. `extra`: fields to add.
+    `headers`: further headers. `ca_file`: the certificates to trust; with `insecure`, any.
     """
 
     omit: tuple[str, ...] = ()

@@ -45,7 +45,7 @@ def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory
 
 
 def _planned(variant: VariantConfig, base: ModelRef) -> PlannedWeights:
-    """What the variant's checkpoint will hold: the base's weights, or fewer where it is pruned."""
+    """What the variant's checkpoint will hold: the base's weights, or fewer if it is pruned."""
     if variant.quantize is None:
         return PlannedWeights(quantize.count_weights(base))
     return PlannedWeights(*quantize.planned_weights(base, variant.quantize))
