@@ -37,8 +37,13 @@ class BindingCase:
 
     @property
     def judged(self) -> bool:
-        """Whether it is bounded, or what there is of it breaks the limit."""
-        return self.bounded or (self.binding.margin is not None and self.binding.margin < 0)
+        """Whether it is bounded, or what there is of it breaks the limit.
+
+        A rate that is not bounded may be the rate of the load and not of the server.
+        """
+        if self.bounded or self.is_rate:
+            return self.bounded
+        return self.binding.margin is not None and self.binding.margin < 0
 
     @property
     def slow(self) -> bool:

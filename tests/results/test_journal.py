@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from foundation.errors import BadInput
 from foundation.run.journal import Damage, Journal, is_whole, read_journal, read_prompts
 from foundation.run.parquet import write_parquet
+from foundation.run.records import RequestRecord
 from foundation.run.requests import Requests, requests_of
 from tests.results.synthetic import request, write_journal, write_prompts
 
@@ -126,6 +127,8 @@ def test_parquet_holds_every_request(tmp_path: Path) -> None:
     assert [(row["variant"], row["block"], row["id"]) for row in rows] == [
         ("base", 1, 0), ("base", 1, 1), ("base", 1, 2), ("tuned", 2, 0), ("tuned", 2, 1),
     ]  # fmt: skip
+    assert rows[0].keys() >= {"shared_tokens", "cached_tokens"}
+    assert rows[0].keys() >= set(RequestRecord.__struct_fields__)
     assert rows[0]["chunk_ns"] == RECORDS[0].chunk_ns
     assert rows[0]["server_metrics"] is None
     assert rows[1]["failure"] == "reset"
