@@ -195,6 +195,8 @@ def test_tokens_of_a_load_that_was_kept_up_with_break_no_floor(tmp_path: Path) -
     measure(tmp_path)
     judgement = judged(tmp_path, {"output_tokens_per_s": "1k/s"}, "output_tokens_per_s")
     assert "this is the rate of the load" in (judgement.reason or "")
+    slo = {"output_tokens_per_s": "1k/s"}
+    assert verdict(tmp_path, slo).advice == []  # no faster server helps
 
 
 def test_one_block_and_few_requests_decide_no_rate(tmp_path: Path) -> None:
