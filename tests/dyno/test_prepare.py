@@ -128,3 +128,15 @@ def test_the_tokenizer_that_counts_is_the_one_that_is_named(
         prepare(experiment([url], workload=workload), tmp_path, Silent()).tokenizer
         == tmp_path / counts
     )
+
+
+def test_the_base_that_only_training_needs_is_looked_up(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"prompt": "Hi", "completion": "Yes"}\n')
+    served_elsewhere = {"name": "prod", "url": "http://127.0.0.1:9/v1", "model": "m"}
+    trained = experiment(
+        [served_elsewhere], finetune={}, data={"prompt": "Hi", "train": "train.jsonl"}
+    ).model_copy(update={"model": "nobody/such-a-model"})
+    prepared = prepare(trained, tmp_path, Silent(), need_models=False)
+    assert list(prepared.models) == ["nobody/such-a-model"]
+    only_asked = trained.model_copy(update={"finetune": None})
+    assert not prepare(only_asked, tmp_path, Silent(), need_models=False).models
