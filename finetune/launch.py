@@ -24,6 +24,7 @@ from finetune.score import Scorer
 from finetune.train import train
 from foundation.errors import BadInput, DynoError, SystemFailed
 from foundation.processes.end_with_parent import end_with
+from foundation.processes.python_child import SAFE, run_module
 from foundation.progress import Progress, Silent
 
 _MARK = "\x1etunedyno "
@@ -82,15 +83,16 @@ def _run(
     command: list[str], pickled: Path, progress: Progress, log: TextIO
 ) -> tuple[int, DynoError | None]:
     """The exit code of accelerate, and the first error of its processes."""
-    accelerate = [sys.executable, "-P", "-m", "accelerate.commands.launch", *command[1:]]
     process = subprocess.Popen(
-        [*accelerate, "-m", "finetune.launch", str(pickled)],
+        run_module(
+            "accelerate.commands.launch", *command[1:], "-m", "finetune.launch", str(pickled)
+        ),
         stdout=subprocess.PIPE,
         stderr=log,
         encoding="utf-8",
         errors="replace",
         # None of them imports from the folder that they run in.
-        env=os.environ | {"PYTHONSAFEPATH": "1"},
+        env=os.environ | {SAFE: "1"},
         preexec_fn=partial(end_with, os.getpid()),
     )
     try:

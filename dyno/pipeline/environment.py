@@ -99,17 +99,17 @@ def commit() -> str | None:
     source = Path(__file__).resolve().parents[2]
     if not (source / ".git").exists():
         return None
-    head = _output("git", "-C", str(source), "rev-parse", "--short", "HEAD")
+    head = _git(source, "rev-parse", "--short", "HEAD")
     if head is None:
         return None
-    changes = _output("git", "-C", str(source), "status", "--porcelain")
+    changes = _git(source, "status", "--porcelain")
     return head.strip() + ("+changes" if (changes or "").strip() else "")
 
 
-def _output(*command: str) -> str | None:
-    """What a command prints; None if it fails."""
+def _git(source: Path, *arguments: str) -> str | None:
+    """What git prints about a checkout; None if it fails."""
     process = subprocess.run(
-        command,
+        ["git", "-C", str(source), *arguments],
         capture_output=True,
         encoding="utf-8",
         errors="replace",

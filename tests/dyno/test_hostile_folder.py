@@ -147,12 +147,15 @@ from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize.config import QuantizeConfig
 from quantize.llmcompressor import calibrated, environment
+from quantize.methods import METHODS
+from quantize.plan import QuantizationPlan
 
 environment.python = lambda progress: Path(sys.executable)
 try:
     config = QuantizeConfig(method="w4a16", algorithm="rtn")
-    model = ModelRef("model", None, Path("model"))
-    calibrated.write_calibrated(model, config, 64, [], [], None, Path("out"), Silent())
+    plan = QuantizationPlan(ModelRef("model", None, Path("model")), config, 64, [])
+    scheme = METHODS["w4a16"].scheme
+    calibrated.write_calibrated(plan, scheme, [], Path("out"), Silent())
 except SystemFailed as error:
     print(error.detail)
 """

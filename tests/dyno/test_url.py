@@ -90,7 +90,7 @@ def test_with_gate_the_exit_code_is_the_verdict(
 
 def check_plan(run: Path) -> None:
     """The one measured rate, 60/s, held: a lower bound of what a replica holds."""
-    refused = dyno("plan", str(run), "--peak-rate", "1k/s", cwd=run)
+    refused = dyno("plan", str(run), "--peak-rate", "1k/day", cwd=run)
     assert refused.returncode == 3
     assert "--peak-rate" in refused.stderr
     planned = dyno(

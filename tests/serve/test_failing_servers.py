@@ -90,6 +90,10 @@ async def bench(
         async with hosting.round(["a", "b"], partly=partly) as endpoints:
             up = Bench(hosting, endpoints)
             yield up
+        for _ in range(100):  # a killed supervisor's other half may need a moment
+            if not any(file.exists() for file in up.shared):
+                break
+            await asyncio.sleep(0.1)
         assert not any(file.exists() for file in up.shared)
     finally:
         left = [
