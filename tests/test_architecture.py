@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tests.test_whole_pipeline import write_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("foundation", "finetune", "quantize", "serve", "loadgen", "results", "dyno")
 
 
 def test_the_walls_between_packages_hold() -> None:
@@ -83,3 +86,39 @@ if __name__ == "__main__":
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout.split("\n")[-3:] == ["[]", "True", ""], done.stdout + done.stderr
+
+
+def imports_of(file: Path) -> set[str]:
+    """Every module and name that a file imports, at its top or within functions."""
+    nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    return {
+        name
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        for name in (node.module, f"{node.module}.{alias.name}")
+    }
+
+
+def circle(graph: dict[str, set[str]]) -> list[str] | None:
+    """Modules that import one another, in a circle; None if there is none."""
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return None
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    """Imports for types and within functions count too: import-linter's layers see packages."""
+    modules = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts): file
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*.py")
+        if file.name != "__init__.py"
+    }
+    assert len(modules) > 250
+    graph = {name: imports_of(file) & modules.keys() for name, file in modules.items()}
+    assert circle(graph) is None
+    imported = next(name for name in graph["dyno.pipeline.run"])
+    assert circle({**graph, imported: graph[imported] | {"dyno.pipeline.run"}}) is not None
