@@ -299,10 +299,10 @@ def test_a_server_killed_in_the_run_fails_the_rest(
     emulator: StartEmulator, block: RunBlock, transport: str
 ) -> None:
     server = emulator("--ttft", "10ms", "--itl", "20ms", "--tokens", "10")
-    timer = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {server.process.pid}"])
+    timer = subprocess.Popen(["sh", "-c", f"sleep 2; kill -9 {server.process.pid}"])
     journal = block(
         server.endpoint,
-        {"rate": 20, "arrivals": "constant", "requests": 40},
+        {"rate": 20, "arrivals": "constant", "requests": 60},
         deadlines=SHORT,
         transport=transport,
     )
