@@ -30,6 +30,7 @@ if __name__ == "__main__":
 
 from foundation.files.scratch import sweep, sweep_dead
 from foundation.processes.end_with_parent import end_with
+from foundation.processes.resource_tracker import TRACKER_PATIENCE_S, is_resource_tracker
 
 GRACE_S = 5.0
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -39,8 +40,6 @@ KILLED = 128
 _PR_SET_CHILD_SUBREAPER = 36
 # Shared memory, and how Python, torch and vLLM begin its names.
 _SHARED, _SHARED_NAMES = Path("/dev/shm"), ("psm_", "torch_", "vllm")
-# Python's resource tracker removes its processes' shared memory after they are all gone.
-_TRACKER, _TRACKER_S = b"multiprocessing.resource_tracker", 2.0
 _STARTED_S = time.time()
 
 
@@ -121,10 +120,10 @@ def kill_descendants() -> None:
     Resource trackers get time to remove shared memory. The rest of it is removed here.
     """
     shared = shared_memory(descendants(os.getpid()))
-    deadline = time.monotonic() + _TRACKER_S
+    deadline = time.monotonic() + TRACKER_PATIENCE_S
     while children := children_of(os.getpid()):
         for pid in children:
-            if time.monotonic() > deadline or not is_tracker(pid):
+            if time.monotonic() > deadline or not is_resource_tracker(pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
@@ -149,13 +148,6 @@ def descendants(pid: int) -> Iterator[int]:
     for child in children_of(pid):
         yield child
         yield from descendants(child)
-
-
-def is_tracker(pid: int) -> bool:
-    """Whether a process is Python's resource tracker."""
-    with contextlib.suppress(OSError):
-        return _TRACKER in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return False
 
 
 def shared_memory(pids: Iterator[int]) -> set[Path]:

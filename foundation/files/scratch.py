@@ -17,16 +17,17 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from foundation.processes.resource_tracker import TRACKER_PATIENCE_S, is_resource_tracker
 
 PREFIX = "tunedyno-"
 LOCK = ".lock"
 # A socket's path has at most 107 characters; vLLM's own part takes 37.
 _LONGEST_ROOT = 50
 _PATIENCE_S = 5.0
-_TRACKER, _TRACKER_S = b"multiprocessing.resource_tracker", 2.0
 # `serve.supervisor` takes 7 seconds at most to end its command and what that shares.
 _TO_END_S = 8.0
 
@@ -92,27 +93,29 @@ def sweep_dead(root: Path) -> None:
 def sweep(folder: Path) -> None:
     """Kill the processes whose working directory is the folder or lies below it, then remove it.
 
-    Python's resource tracker removes the shared memory of the others once they are gone. It gets a
-    moment for that.
+    Resource trackers get time to remove the shared memory of the others.
     """
-    _signal(folder, signal.SIGKILL, _TRACKER_S, spared=_TRACKER)
+    _signal(folder, signal.SIGKILL, TRACKER_PATIENCE_S, is_spared=is_resource_tracker)
     _signal(folder, signal.SIGKILL, _PATIENCE_S)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _signal(
-    folder: Path, number: signal.Signals, patience: float, spared: bytes | None = None
+    folder: Path,
+    number: signal.Signals,
+    patience: float,
+    is_spared: Callable[[int], bool] = lambda pid: False,
 ) -> None:
     """Send each process in the folder a signal once; wait at most `patience` seconds for all.
 
-    `spared`: a word of the command lines that get no signal.
+    `is_spared`: whether a process, by its id, gets no signal.
     """
     signalled: set[int] = set()
     deadline = time.monotonic() + patience
     while (pids := set(processes_in(folder))) and time.monotonic() < deadline:
         for pid in pids - signalled:
-            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-                if spared is None or spared not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            with contextlib.suppress(ProcessLookupError):
+                if not is_spared(pid):
                     os.kill(pid, number)
         signalled |= pids
         time.sleep(0.01)
