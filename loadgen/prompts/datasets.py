@@ -12,7 +12,8 @@ import numpy as np
 
 from foundation.errors import BadInput
 from foundation.run.records import PLAIN, Prompt
-from loadgen.config import Dataset, Synthetic, WorkloadConfig
+from loadgen.config import WorkloadConfig
+from loadgen.dataset_config import Dataset, Synthetic
 from loadgen.prompts.conversations import read_sessions
 from loadgen.prompts.exact_length import Draft, Wording
 from loadgen.schedule.arrivals import planned_requests

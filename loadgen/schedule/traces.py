@@ -30,7 +30,7 @@ from foundation.data.json_rows import JsonNumber, json_rows
 from foundation.errors import BadInput
 from foundation.files.text_file import read_text
 from foundation.run.records import MOST_TOKENS
-from loadgen.config import Recording
+from loadgen.dataset_config import Recording
 
 _FORMATS = (
     "an Azure (TIMESTAMP) or BurstGPT (Timestamp, Request tokens) CSV, "

@@ -6,7 +6,8 @@ import pytest
 
 from finetune.config import FinetuneConfig
 from foundation.section import Section, nearest, unknown_key
-from loadgen.config import Recording, Sampling, Stage, Synthetic, TraceReplay
+from loadgen.config import Sampling, Stage, TraceReplay
+from loadgen.dataset_config import Recording, Synthetic
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from foundation.errors import BadInput
-from loadgen.config import Recording, Stage, WorkloadConfig
+from loadgen.config import Stage, WorkloadConfig
+from loadgen.dataset_config import Recording
 from loadgen.schedule.arrivals import planned_requests, schedule
 from loadgen.schedule.replay import check_replays
 from loadgen.schedule.traces import arrival_seconds, read_trace

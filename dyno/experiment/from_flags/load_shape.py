@@ -11,7 +11,7 @@ from dyno.experiment.schema import Experiment
 from foundation.errors import BadInput
 from foundation.path_fields import resolved
 from foundation.units import format_seconds, parse_rate
-from loadgen.config import Recording
+from loadgen.dataset_config import Recording
 from loadgen.schedule.traces import arrival_seconds, recorded_seconds
 
 REQUESTS = 500

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dyno.experiment.from_flags.values import seconds_of
 from foundation.errors import BadInput
-from loadgen.config import Recording
+from loadgen.dataset_config import Recording
 
 
 @dataclass(frozen=True, kw_only=True)
