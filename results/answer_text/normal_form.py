@@ -48,13 +48,17 @@ _END = regex.compile(
 
 
 def fold(text: str) -> str:
-    """The text without the differences that `FOLDED` names: case, NFKC forms and a few signs."""
+    """The text without the differences that `FOLDED` names: case, NFKC forms and a few signs.
+
+    A raised digit behind a digit stays a power: "10²" is "10^2", where NFKC alone makes 102 of it.
+    """
     if text.isascii():
         return " ".join(text.lower().split())
     text = _FRACTIONS.sub(" ", _POWERS.sub("^", _INVISIBLE.sub("", text)))
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = text.replace("i\u0307", "i").translate(_SAME)
-    text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    # `regex` may know digits of a later Unicode than Python: those stay as they are.
+    text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0], digit[0])), text)
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 

@@ -61,6 +61,13 @@ def test_normalising_twice_changes_nothing_more(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
 
+def test_a_digit_that_python_does_not_know_yet_is_a_sign_like_others() -> None:
+    """U+16D70 came with Unicode 16; Python 3.11 has 14."""
+    text = "\U00016d70"
+    assert score(Scoring(), text, text) == 1
+    assert score(Scoring(scorer="number"), text, "0") == 0
+
+
 HELD = [
     ("-5", "x=-5"), ("5", "is 5, then"), ("5", "5."), ("5", "3-5"), ("3", "3-5"), ("5", "Answer:5"),
     ("$5", "costs $5."),
