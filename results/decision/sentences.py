@@ -183,7 +183,7 @@ def overall(
 ) -> str:
     """What to ship, first line of a report.
 
-    `decisions`: on the variants of which something is asked. `passing`: those that may ship, best
+    `decisions`: on the variants with objectives. `passing`: those that may ship, best
     first. `quality`: of each variant, 0 to 1.
     """
     if not decisions:
