@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import compileall
+import os
 import signal
 from pathlib import Path
 
@@ -11,8 +12,10 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("foundation", "finetune", "quantize", "serve", "loadgen", "results", "dyno")
 
 # A busy machine is no failure.
+# A run that lands or rejects a change draws the same examples each time; any other draws new ones.
 settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+settings.register_profile("reproducible", deadline=None, derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "untimed"))
 
 # A background process of a script ignores SIGINT, and SIGHUP under nohup. Children of tests would
 # inherit that, and tests send them both.

@@ -94,7 +94,7 @@ def test_won_and_lost_answers_are_tested_as_by_mcnemar(won: int, lost: int, even
         )
 
 
-@given(arrays(np.float64, some.integers(2, 40), elements=some.floats(-1, 1)))
+@given(arrays(np.float64, some.integers(2, 40), elements=some.floats(-1, 1, width=32)))
 def test_graded_answers_are_tested_as_by_student(differences: Floats) -> None:
     assume(spreads(differences) and not np.isin(differences, [-1, 0, 1]).all())
     assert score_p(differences) == pytest.approx(
@@ -157,7 +157,9 @@ def test_the_ratio_of_paired_blocks_is_bounded_as_by_paired_t(
 
 
 @given(
-    some.lists(some.tuples(some.floats(0, 100), some.floats(1, 100)), min_size=3, max_size=30),
+    some.lists(
+        some.tuples(some.floats(0, 100, width=32), some.floats(1, 100)), min_size=3, max_size=30
+    ),
     TAILS,
 )
 def test_a_ratio_of_means_is_bounded_by_the_delta_method(
