@@ -74,6 +74,46 @@ class Decomposition(msgspec.Struct, frozen=True, kw_only=True):
     residual: float
 
 
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the requests' time, in ms over the requests; `share` is of the mean `total`."""
+
+    mean: Estimate
+    share: Estimate
+    p50: Estimate
+    p95: Estimate
+
+
+class Waterfall(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of the requests goes, from schedule to the end of the answer (metrics.md).
+
+    `source` says who timed the inside of the server: its engine record, its traces, the metrics
+    in its answers, or nobody but the client. `segments` are by key, in the order of time, and add
+    up to `total`; those up to the last text and `unexplained` add up to `latency`. Both are of the
+    `n` requests that have every segment, of `succeeded`.
+    """
+
+    source: Literal["engine record", "traces", "response metrics", "client"]
+    n: int
+    succeeded: int
+    latency: Estimate
+    total: Estimate
+    segments: dict[str, Segment]
+    notes: list[str] = []
+
+
+class WaterfallDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """Why mean latency differs from the baseline's, by segment, in ms, over paired blocks.
+
+    `segments` and `residual` add up to `latency`, the difference in the table.
+    """
+
+    latency: Estimate
+    segments: dict[str, Estimate]
+    residual: float
+    sentence: str
+    notes: list[str] = []
+
+
 class More(msgspec.Struct, frozen=True, kw_only=True):
     """The data in all that would settle an objective, or lift a percentile over its floor.
 
@@ -149,6 +189,8 @@ class StageSummary(msgspec.Struct, frozen=True, kw_only=True):
     held_reason: str | None = None
     sessions: bool = False
     examples: dict[str, str] = {}
+    waterfall: Waterfall | None = None
+    waterfall_difference: WaterfallDifference | None = None
 
 
 class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,11 @@ class RunDirectory:
         """The folder of server telemetry, a file a variant."""
         return self.path / "telemetry"
 
+    @property
+    def engine(self) -> Path:
+        """The folder of engine records, a file a server."""
+        return self.path / "engine"
+
     @staticmethod
     def partial(folder: Path) -> Path:
         """Where a folder is written until it is whole."""

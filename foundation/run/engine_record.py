@@ -1,0 +1,74 @@
+"""The schema of an engine record: what a server's engine says of each request and each step.
+
+An engine record is JSON lines in `engine/NAME.jsonl` of a run. Each start of a server appends an
+`EngineStart`; lines after it come from that server. A line that was cut off is left out and
+counted. Durations are the server's own. Moments are CLOCK_MONOTONIC ns of the host that loads it,
+or None where another clock stamped them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from foundation.run.records import Clock, Count, Stamp
+
+ENGINE_SCHEMA_VERSION = 1
+
+
+class EngineStart(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="kind"):
+    """The first line of a server's start. `source`: who wrote it ("vLLM 0.32.0", "OTLP")."""
+
+    schema_version: int
+    source: str
+    monotonic_ns: Clock
+    unix_ns: Clock
+
+
+class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request", tag_field="kind"):
+    """A finished request.
+
+    `key`: its `request_key`. `finished_ns`: when the server had its last token. `in_server_ns`:
+    from its arrival in the server to then. `queued_ns`: from the engine's queue to its first step.
+    `prefill_ns`: from there to its first token. `decode_ns`: from there to its last token, with or
+    without text. `cached_tokens`: the first tokens of the prompt that the prefix cache had.
+    """
+
+    key: str
+    finished_ns: Clock | None
+    in_server_ns: Stamp
+    queued_ns: Stamp
+    prefill_ns: Stamp
+    decode_ns: Stamp
+    input_tokens: Count
+    output_tokens: Count
+    cached_tokens: Count = 0
+    preemptions: Count = 0
+
+
+class EngineStep(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="kind"):
+    """One step of the engine: the requests and tokens of context (prefill) and generation in it.
+
+    `ended_ns`: when the server had its outcome. `elapsed_ns`: how long the step took. `running` and
+    `waiting`: requests after it.
+    """
+
+    ended_ns: Clock
+    elapsed_ns: Stamp
+    context_requests: Count
+    context_tokens: Count
+    generation_requests: Count
+    generation_tokens: Count
+    running: Count = 0
+    waiting: Count = 0
+
+
+EngineLine = EngineStart | EngineRequest | EngineStep
+
+
+def request_key(origin_monotonic_ns: int, number: int) -> str:
+    """The key of a request of a block, 32 hexadecimal digits.
+
+    The client sends it as `X-Request-Id`, and as the trace id of `traceparent` (W3C Trace Context).
+    The origin is that of the block's journal, the number is the record's `id`.
+    """
+    return f"{origin_monotonic_ns:016x}{number:016x}"
