@@ -16,10 +16,10 @@ import aiohttp
 import msgspec
 import psutil
 
-from foundation.files.atomic_write import whole_file
 from foundation.http.aiohttp_session import address
 from foundation.http.endpoint import Endpoint
 from foundation.run.records import TelemetrySample
+from foundation.run.telemetry import write_samples
 from serve.readiness import session
 from serve.vllm.metrics import read_metrics
 
@@ -137,37 +137,3 @@ def _usage(processes: Iterable[psutil.Process]) -> tuple[int, float]:
             times = process.cpu_times()
             cpu += times.user + times.system
     return rss, cpu
-
-
-def write_samples(samples: Sequence[TelemetrySample], file: Path) -> str | None:
-    """Write samples as Parquet, behind those of an earlier session of the run.
-
-    Renames an earlier file that can't be read, and returns a sentence that says so.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {"cpu_s": pa.float64(), "kv_cache_usage": pa.float64()}
-    schema = pa.schema(
-        [(field, kinds.get(field, pa.int64())) for field in TelemetrySample.__struct_fields__]
-    )
-    rows = [msgspec.structs.asdict(sample) for sample in samples]
-    table = pa.Table.from_pylist(rows, schema=schema)
-    trouble = None
-    if file.exists():
-        try:
-            # An open file: pyarrow reads more than a path into one that holds "=" or "?".
-            with file.open("rb") as earlier:
-                table = pa.concat_tables([pq.read_table(earlier, schema=schema), table])
-        except (OSError, pa.ArrowException, ValueError) as error:
-            aside = file.with_suffix(".parquet.damaged")
-            file.replace(aside)
-            reason = str(error).splitlines()[0]
-            trouble = (
-                f"{file.name} of an earlier session can't be read ({reason}); "
-                f"it is now {aside.name}"
-            )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as place:
-        pq.write_table(table, place)
-    return trouble

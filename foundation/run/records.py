@@ -186,12 +186,31 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `telemetry/VARIANT.parquet`: the variant's server, once a second from ready to stop.
+    """A row of `telemetry/VARIANT.parquet`: the variant's server, every 250 ms from ready to stop.
 
-    `monotonic_ns` is on the journals' clock (CLOCK_MONOTONIC). Counts of tokens, preemptions and
-    `cpu_s` run from the server's start. The server's own numbers are None where it did not answer.
-    Those of its processes are None where somebody else runs it. `rss_bytes` is the sum over its
-    processes and counts shared pages every time.
+    `monotonic_ns` is on the journals' clock (CLOCK_MONOTONIC). A number that nobody could read is
+    None. Earlier versions sampled once a second and had only the numbers up to
+    `generation_tokens`.
+
+    Of the server's processes, None where somebody else runs it: `rss_bytes` (shared pages count
+    every time), `cpu_s` and its two parts, and page faults. `engine_cpu_s` is of the processes that
+    compute (vLLM's engine core and workers), `api_cpu_s` of all others. All but `rss_bytes` run
+    from the start of the server.
+
+    Of the server's own metrics, summed over its engines: requests that run and wait, and why they
+    wait; `kv_cache_usage`, a share, the mean over the engines; tokens looked up in the prefix cache
+    and hit; preemptions, tokens, engine steps (`iterations`) and their tokens; drafts of
+    speculative decoding, their tokens, and those accepted. Counts run from the server's start.
+    `lora_running` and `lora_waiting`: LoRA adapters with requests that run or wait.
+
+    Of this machine, None where somebody else runs the server: CPU seconds of all cores since the
+    boot, busy, and stolen by other guests; memory that programs could take; energy of the
+    processors' packages (RAPL) since the sampling began.
+
+    Of the NVIDIA GPUs that the server may use: mean utilization, a share; sums of memory, power,
+    energy since the driver was loaded, and PCIe traffic in bytes/s; the lowest SM and memory clock,
+    the highest temperature in degrees Celsius, and `gpu_throttle`, every reason that any of them
+    gave for a lower clock (NVML's clocks event reasons, a bit mask).
     """
 
     monotonic_ns: int
@@ -206,3 +225,30 @@ class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):
     preemptions: int | None = None
     prompt_tokens: int | None = None
     generation_tokens: int | None = None
+    waiting_capacity: int | None = None
+    waiting_deferred: int | None = None
+    iterations: int | None = None
+    iteration_tokens: int | None = None
+    spec_drafts: int | None = None
+    spec_draft_tokens: int | None = None
+    spec_accepted_tokens: int | None = None
+    lora_running: int | None = None
+    lora_waiting: int | None = None
+    engine_cpu_s: float | None = None
+    api_cpu_s: float | None = None
+    minor_faults: int | None = None
+    major_faults: int | None = None
+    host_busy_s: float | None = None
+    host_steal_s: float | None = None
+    host_available_bytes: int | None = None
+    cpu_energy_j: float | None = None
+    gpu_utilization: float | None = None
+    gpu_memory_bytes: int | None = None
+    gpu_power_w: float | None = None
+    gpu_energy_j: float | None = None
+    gpu_sm_clock_mhz: int | None = None
+    gpu_memory_clock_mhz: int | None = None
+    gpu_temperature_c: int | None = None
+    gpu_throttle: int | None = None
+    gpu_pcie_rx_bytes_s: int | None = None
+    gpu_pcie_tx_bytes_s: int | None = None

@@ -1,4 +1,4 @@
-"""A server's own counters of its prefix cache, by second: `telemetry/VARIANT.parquet`."""
+"""A server's own counters of its prefix cache, over time: `telemetry/VARIANT.parquet`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foundation.arrays import Ints
 from foundation.run.journal import Damage
+from foundation.run.telemetry import read_samples
 
 
 @dataclass(frozen=True)
@@ -24,19 +25,14 @@ class Counters:
 def read_counters(run: Path, variant: str) -> Counters | Damage | None:
     """None where the run has no telemetry of the variant."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     name = Path("telemetry") / f"{variant}.parquet"
-    columns = ("monotonic_ns", "prefix_cache_hits", "prefix_cache_queries")
+    columns = ("prefix_cache_hits", "prefix_cache_queries")
     if not (run / name).is_file():
         return None
     try:
-        table = pq.read_table(run / name, columns=list(columns))
-        whole = (
-            table.cast(pa.schema([(column, pa.int64()) for column in columns]))
-            .drop_null()
-            .sort_by("monotonic_ns")
-        )
+        table, _ = read_samples(run / name, columns)
     except (OSError, pa.ArrowException, ValueError) as error:
         return Damage(name, 0, f"can't be read ({str(error).splitlines()[0]})")
-    return Counters(*(whole.column(column).to_numpy() for column in columns))
+    whole = table.drop_null()
+    return Counters(*(whole.column(name).to_numpy() for name in ("monotonic_ns", *columns)))

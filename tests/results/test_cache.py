@@ -10,10 +10,10 @@ import pytest
 from foundation.run.journal import Journal
 from foundation.run.records import JournalEnd, Prompt, RequestRecord, TelemetrySample
 from foundation.run.requests import requests_of
+from foundation.run.telemetry import write_samples
 from results.measures.cache_counters import Counters, read_counters
 from results.measures.prefix_cache import cache_metrics
 from results.measures.token_counts import length_notes
-from serve.telemetry import write_samples
 from tests.run_files import header
 
 

@@ -9,43 +9,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
-import pytest
 
 from foundation.http.endpoint import Endpoint
 from foundation.run.records import TelemetrySample
 from serve import telemetry
-from serve.telemetry import Telemetry, write_samples
+from serve.telemetry import Telemetry
 
 
 def sample(at: int) -> TelemetrySample:
     return TelemetrySample(monotonic_ns=at, unix_ns=at, rss_bytes=None, cpu_s=None, running=1)
-
-
-def test_samples_of_a_resumed_run_follow_the_earlier_ones(tmp_path: Path):
-    file = tmp_path / "telemetry" / "a=b.parquet"
-    assert write_samples([sample(1)], file) is None
-    assert write_samples([sample(2)], file) is None
-    assert pq.read_table(file.open("rb"))["monotonic_ns"].to_pylist() == [1, 2]
-    assert list(file.parent.iterdir()) == [file]
-
-
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "other columns"])
-def test_a_damaged_file_is_put_aside_and_named(tmp_path: Path, damage: str):
-    file = tmp_path / "a.parquet"
-    write_samples([sample(1)], file)
-    if damage == "other columns":
-        import pyarrow as pa
-
-        pq.write_table(pa.table({"running": ["many"]}), file)
-    else:
-        file.write_bytes(
-            {"truncated": file.read_bytes()[:-9], "garbage": b"\x00" * 99, "empty": b""}[damage]
-        )
-    before = file.read_bytes()
-    note = write_samples([sample(2)], file)
-    assert note is not None and "a.parquet" in note and "\n" not in note
-    assert pq.read_table(file)["monotonic_ns"].to_pylist() == [2]
-    assert (tmp_path / "a.parquet.damaged").read_bytes() == before
 
 
 @asynccontextmanager
