@@ -28,14 +28,15 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request", ta
     """A finished request.
 
     `key`: its `request_key`. `finished_ns`: when the server had its last token. `in_server_ns`:
-    from its arrival in the server to then. `queued_ns`: from the engine's queue to its first step.
+    from its arrival in the server to then; None where the server's clock was set in between.
+    `queued_ns`: from the engine's queue to its first step.
     `prefill_ns`: from there to its first token. `decode_ns`: from there to its last token, with or
     without text. `cached_tokens`: the first tokens of the prompt that the prefix cache had.
     """
 
     key: str
     finished_ns: Clock | None
-    in_server_ns: Stamp
+    in_server_ns: Stamp | None
     queued_ns: Stamp
     prefill_ns: Stamp
     decode_ns: Stamp
@@ -48,12 +49,12 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request", ta
 class EngineStep(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="kind"):
     """One step of the engine: the requests and tokens of context (prefill) and generation in it.
 
-    `ended_ns`: when the server had its outcome. `elapsed_ns`: how long the step took. `running` and
-    `waiting`: requests after it.
+    `ended_ns`: when the server had its outcome. `elapsed_ns`: how long the step took; None where
+    steps overlap. `running` and `waiting`: requests after it.
     """
 
     ended_ns: Clock
-    elapsed_ns: Stamp
+    elapsed_ns: Stamp | None
     context_requests: Count
     context_tokens: Count
     generation_requests: Count
