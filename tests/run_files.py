@@ -8,6 +8,13 @@ from typing import Any
 
 import msgspec
 
+from foundation.run.engine_record import (
+    ENGINE_SCHEMA_VERSION,
+    EngineLine,
+    EngineRequest,
+    EngineStart,
+    request_key,
+)
 from foundation.run.records import (
     SCHEMA_VERSION,
     JournalEnd,
@@ -70,6 +77,37 @@ def write_block(
     file = run / "load" / header.variant / header.stage / f"block-{header.block:02d}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(lines(header, *records, *([end] if end is not None else [])))
+    return file
+
+
+def engine_start(**fields: Any) -> EngineStart:
+    """The first line of a server in an engine record."""
+    return EngineStart(
+        **{"schema_version": ENGINE_SCHEMA_VERSION, "source": "vLLM 0.32.0", "monotonic_ns": 0}
+        | {"unix_ns": 0}
+        | fields
+    )
+
+
+def engine_request(
+    origin_ns: int, number: int, durations_ns: tuple[int, int, int], **fields: Any
+) -> EngineRequest:
+    """A finished request in an engine record: queued, prefill and decode; `fields` override."""
+    queued, prefill, decode = durations_ns
+    usual = {"finished_ns": None, "in_server_ns": sum(durations_ns)} | fields
+    return EngineRequest(
+        **{"key": request_key(origin_ns, number), "input_tokens": 10, "output_tokens": 2} | usual,
+        queued_ns=queued,
+        prefill_ns=prefill,
+        decode_ns=decode,
+    )
+
+
+def write_engine(run: Path, name: str, *rows: EngineLine) -> Path:
+    """Writes an engine record of a run."""
+    file = run / "engine" / f"{name}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(lines(*rows))
     return file
 
 

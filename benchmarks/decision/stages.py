@@ -10,6 +10,7 @@ import numpy as np
 
 from foundation.arrays import Floats
 from foundation.run.chunks import Chunks
+from foundation.run.engine_times import EngineTimes
 from foundation.run.requests import Requests
 from results.comparison.pairing import Pairing
 from results.decision.judging import Baseline
@@ -79,6 +80,7 @@ def _plain(n: int) -> Requests:
             lags=zeros,
             lag_ns=np.empty(0, np.int64),
         ),
+        engine=EngineTimes.unknown(n),
     )
 
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from foundation.arrays import Floats
+from foundation.run.engine_times import OUTSIDE, TOO_LONG, EngineTimes
 from foundation.run.records import ENDS_WELL, MOST_TOKENS
 from foundation.run.requests import Requests
 
@@ -58,9 +60,10 @@ def _tokens(requests: Requests) -> NDArray[np.float64]:
 
 
 def corrected(requests: Requests) -> Requests:
-    """The requests without two errors that servers write.
+    """The requests without three errors that servers write.
 
     An answer that the server broke off has failed. A count of 0 tokens beside a text is no count.
+    Times inside the server that can't be true are no times.
     """
     failure: Sequence[str | None] = [
         "aborted" if failure is None and reason not in ENDS_WELL else failure
@@ -73,5 +76,29 @@ def corrected(requests: Requests) -> Requests:
         input_tokens=np.where(
             uncounted & (requests.input_tokens == 0), np.nan, requests.input_tokens
         ),
+        engine=possible_times(
+            requests.engine,
+            requests.done_ns - requests.sent_ns,
+            requests.sent_ns,
+            requests.done_ns,
+        ),
         output_tokens=np.where(uncounted, np.nan, requests.output_tokens),
     )
+
+
+def possible_times(times: EngineTimes, took: Floats, sent: Floats, done: Floats) -> EngineTimes:
+    """The times without those that can't be true.
+
+    `took` (n,) is the longest that all of them together may be. A request's moments lie between
+    `sent` and `done`. All in ns.
+    """
+    inside = times.queued + times.prefill + times.decode
+    too_long = inside > np.minimum(took, LONGEST_NS) + RESOLUTION_NS
+    outside = (times.finished - inside < sent - RESOLUTION_NS) | (
+        times.finished > done + RESOLUTION_NS
+    )
+    wrong = too_long | outside
+    if not wrong.any():
+        return times
+    source = np.where(too_long, TOO_LONG, np.where(outside, OUTSIDE, times.source))
+    return times.without(wrong, source.astype(np.int8))

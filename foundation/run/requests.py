@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from foundation.arrays import Flags, Floats, Ints
 from foundation.run import chunks as chunk
 from foundation.run.chunks import Chunks
+from foundation.run.engine_times import EngineTimes, of_response_metrics
 from foundation.run.parsing import BY_CHUNK, Batch, Numbers, batch_of
 from foundation.run.records import RequestRecord
 from foundation.run.texts import Texts
@@ -29,7 +30,7 @@ class Requests:
     Fields are a journal's (`RequestRecord`), stamps integer ns from its origin. Where a request has
     no such number it is NaN: floats hold integers exactly up to 2**53 ns, 104 days. `first_ns` and
     `last_ns` are the stamps of its first and last content chunk. `silent` marks requests whose text
-    is empty or blank. The properties are in ms.
+    is empty or blank. `engine`: their times inside the server. The properties are in ms.
     """
 
     id: Ints
@@ -52,6 +53,7 @@ class Requests:
     silent: Flags
     notes: Sequence[Sequence[str] | None]
     chunks: Chunks
+    engine: EngineTimes
 
     def __len__(self) -> int:
         return len(self.id)
@@ -70,6 +72,8 @@ class Requests:
                 return column.take(index)
             if isinstance(column, Texts):
                 return column.take(index)
+            if isinstance(column, EngineTimes):
+                return column.take(place)
             if isinstance(column, np.ndarray):
                 return column[place]
             return (
@@ -205,6 +209,7 @@ def columns_of(batch: Batch) -> Requests:
         chunks=chunk.chunks_of(
             count, stamps.values, _tokens_of_chunks(tokens, count), *_whole_lags(lags, count)
         ),
+        engine=of_response_metrics(rows["server_metrics"]),
     )
 
 
@@ -234,6 +239,8 @@ def joined(parts: Sequence[Requests]) -> Requests:
             return chunk.joined(columns)
         if isinstance(columns[0], Texts):
             return Texts.joined(columns)
+        if isinstance(columns[0], EngineTimes):
+            return EngineTimes.joined(columns)
         return (
             np.concatenate(columns)
             if isinstance(columns[0], np.ndarray)

@@ -101,6 +101,7 @@ def run_notes(
     notes += [
         f"{variant.record.name}: {note}" for variant in measured for note in variant.score_notes
     ]
+    notes += dict.fromkeys(each.engine_note for each in measured if each.engine_note)
     if strays := _strays(inputs):
         notes.append(
             f"load/ holds journals of no variant of this run: {', '.join(strays)}; no number "

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foundation.errors import BadInput
+from foundation.run.engine_records import EngineRecords, read_engine_records
 from foundation.run.journal import Damage, Journal
+from foundation.run.layout import RunDirectory
 from foundation.run.parquet import parquet_writer
 from foundation.run.records import Prompt, VariantRecord
 from results.config import Scoring
@@ -42,7 +44,7 @@ class MeasuredVariant:
 
     `tokens` holds facts about the tokens of each stage. `unread`: damage to its telemetry, and to
     the journals of stages without a readable one. `score_notes`: what a reader of the scores must
-    know.
+    know. `engine_note`: what is left out of the run's engine records.
     """
 
     record: VariantRecord
@@ -54,6 +56,7 @@ class MeasuredVariant:
     probe_scores: Mapping[str, Scores]
     score_notes: Sequence[str]
     unread: Sequence[Damage] = ()
+    engine_note: str | None = None
 
 
 def read_measured(
@@ -62,9 +65,10 @@ def read_measured(
     """Reads every variant of a run.
 
     With `parquet`, each stage's journals become `requests.parquet` beside them as they are read.
-    Raises BadInput for a run without a readable journal.
+    Raises BadInput for a run without a readable journal, and for files of a newer tunedyno.
     """
-    measured = [_read(inputs, record, prompts, parquet) for record in inputs.variants]
+    engine = read_engine_records(RunDirectory(inputs.run).engine)
+    measured = [_read(inputs, record, prompts, engine, parquet) for record in inputs.variants]
     if not any(variant.stages for variant in measured):
         raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
     stages = without_copies({variant.record.name: variant.stages for variant in measured})
@@ -72,7 +76,11 @@ def read_measured(
 
 
 def _read(
-    inputs: RunInputs, record: VariantRecord, prompts: Mapping[str, Prompt], parquet: bool
+    inputs: RunInputs,
+    record: VariantRecord,
+    prompts: Mapping[str, Prompt],
+    engine: EngineRecords,
+    parquet: bool,
 ) -> MeasuredVariant:
     stages: dict[str, StageData] = {}
     tokens: dict[str, TokenFacts] = {}
@@ -80,7 +88,8 @@ def _read(
     unread = [counters] if isinstance(counters, Damage) else []
     for path in _stage_folders(inputs.run / "load" / record.name):
         with parquet_writer(path / "requests.parquet") if parquet else nullcontext() as each:
-            own, damage = journals_of(path, each)
+            untimed, damage = journals_of(path, each)
+        own = {file: engine.timed(journal) for file, journal in untimed.items()}
         if not own:
             unread += damage
             continue
@@ -111,6 +120,7 @@ def _read(
         probe_scores={name: probe.scores for name, probe in probed.items()},
         score_notes=[note for scores in (scored, *probed.values()) if (note := scores.note())],
         unread=unread,
+        engine_note=engine.left_out.note(),
     )
 
 

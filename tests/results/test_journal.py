@@ -40,10 +40,14 @@ def columns(requests: Requests) -> dict[str, list[object]]:
     own = {
         each.name: getattr(requests, each.name)
         for each in fields(requests)
-        if each.name != "chunks"
+        if each.name not in ("chunks", "engine")
     }
-    by_chunk = {each.name: getattr(requests.chunks, each.name) for each in fields(requests.chunks)}
-    return {name: plain(column) for name, column in (own | by_chunk).items()}
+    parts = {
+        f"{type(part).__name__}.{each.name}": getattr(part, each.name)
+        for part in (requests.chunks, requests.engine)
+        for each in fields(part)
+    }
+    return {name: plain(column) for name, column in (own | parts).items()}
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
