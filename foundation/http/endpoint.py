@@ -69,6 +69,7 @@ class Endpoint:
     `form`: how request bodies differ from the usual.
     `secrets`: maps each secret to the text that replaces it.
     `notes`: how requests to this API differ from others.
+    `traced`: requests carry a `traceparent`, so that the server reports its spans of them.
     `repr` shows nothing that may be secret.
     """
 
@@ -83,6 +84,7 @@ class Endpoint:
     form: Form = field(default=USUAL, repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
+    traced: bool = False
 
     @property
     def headers(self) -> dict[str, str]:

@@ -18,10 +18,13 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Request:
-    """A whole request, and the time its last bytes were read."""
+    """A whole request, and the time its last bytes were read. `fields`: headers, names in small
+    letters.
+    """
 
     method: str
     path: str
+    fields: dict[str, str]
     body: bytes
     arrived_ns: int
 
@@ -156,4 +159,4 @@ class ClientConnection:
         body = bytes(self._incoming[end + 4 : end + 4 + size])
         del self._incoming[: end + 4 + size]
         method, path, _ = lines[0].split(" ", 2)
-        return Request(method, path, body, now_ns)
+        return Request(method, path, fields, body, now_ns)

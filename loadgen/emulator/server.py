@@ -73,7 +73,12 @@ class EmulatorServer:
         self._requests += 1
         fault = self._behaviour.fault_for(prompt, self._requests)
         truth = Truth(
-            self._requests, self._connections[connection], prompt, request.arrived_ns, fault
+            self._requests,
+            self._connections[connection],
+            prompt,
+            request.arrived_ns,
+            fault,
+            request.fields.get("x-request-id", ""),
         )
         if not self._act_out_fault(connection, truth):
             self._run(connection, api, body, truth)

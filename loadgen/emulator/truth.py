@@ -14,9 +14,9 @@ class Truth:
     """One request. Times are on CLOCK_MONOTONIC, ns, each read just before the kernel got the
     bytes.
 
-    `started_ns`: the request got a slot. `active`: requests in a slot then, this one included.
-    `event_ns`: each event with tokens, `event_tokens` how many. `end`: "complete", the fault's
-    name, or "closed" where the client went away.
+    `key`: its X-Request-Id. `started_ns`: the request got a slot. `active`: requests in a slot
+    then, this one included. `event_ns`: each event with tokens, `event_tokens` how many. `end`:
+    "complete", the fault's name, or "closed" where the client went away.
     """
 
     request: int
@@ -24,6 +24,7 @@ class Truth:
     prompt: str
     arrived_ns: int
     fault: str | None
+    key: str = ""
     started_ns: int | None = None
     active: int = 0
     head_ns: int | None = None

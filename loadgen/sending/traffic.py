@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from foundation.http.endpoint import Endpoint
 from foundation.models.tokenizer import ModelTokenizer
 from foundation.progress import Progress
+from foundation.run.engine_record import request_key
 from foundation.run.journal_writer import JournalWriter
 from foundation.run.records import Failure, RequestRecord
 from loadgen.config import WorkloadConfig
@@ -96,7 +97,8 @@ class Traffic:
         task = asyncio.current_task()
         assert task is not None
         reply = Reply()
-        exchange = Exchange(reply, time.monotonic_ns(), self._backlog)
+        key = request_key(self.origin_ns, request.number)
+        exchange = Exchange(reply, time.monotonic_ns(), self._backlog, key)
         watch = Watch(task, exchange, reply, self.workload.deadlines)
         # Kept as text: an exception in a local variable of its own frame is a reference cycle.
         problem: tuple[Failure | None, str] = (None, "")

@@ -20,6 +20,7 @@ from foundation.http.endpoint import Endpoint
 from foundation.run.records import Failure, ReceiverKind
 from loadgen.transport.content_coding import inflater
 from loadgen.transport.exchange import BrokenExchange, Exchange
+from loadgen.transport.key_headers import KEY, key_headers
 
 
 class AiohttpTransport:
@@ -33,6 +34,7 @@ class AiohttpTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._json = {"Content-Type": "application/json"}
+        self._key_headers = key_headers(endpoint)
 
     async def __aenter__(self) -> Self:
         no_timeouts = aiohttp.ClientTimeout(total=None, sock_connect=None)
@@ -49,7 +51,10 @@ class AiohttpTransport:
 
     async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
         """Sends one request, as `Transport.send` says."""
-        method, headers = ("GET", None) if body is None else ("POST", self._json)
+        method, headers = ("GET", {}) if body is None else ("POST", self._json)
+        if exchange.key:
+            named = self._key_headers.items()
+            headers = headers | {name: value.replace(KEY, exchange.key) for name, value in named}
         try:
             async with self._session.request(
                 method,

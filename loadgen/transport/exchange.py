@@ -117,6 +117,7 @@ class Exchange:
     """One request and its response. A transport sets the stamps (CLOCK_MONOTONIC, ns), status and
     redirect.
 
+    `key`: the request's `request_key`, which its headers carry; empty for a request without one.
     Pieces of the body lie in `pieces`, beside them the arrivals of their last bytes and the times
     they were read, until `digest` passes them to the sink. A transport appends to these very lists,
     or calls `received`. `chunks` decodes the transfer coding if there is one, then `compression`
@@ -124,12 +125,13 @@ class Exchange:
     """
 
     __slots__ = (
-        "_backlog", "_held", "_sink", "arrived_ns", "chunks", "compression", "connected",
+        "_backlog", "_held", "_sink", "arrived_ns", "chunks", "compression", "connected", "key",
         "location", "pieces", "read_ns", "sent_ns", "started_ns", "status",
     )  # fmt: skip
 
-    def __init__(self, sink: Sink, started_ns: int, backlog: Backlog) -> None:
+    def __init__(self, sink: Sink, started_ns: int, backlog: Backlog, key: str = "") -> None:
         self.started_ns = started_ns
+        self.key = key
         self.connected = False
         self.sent_ns: int | None = None
         self.status: int | None = None

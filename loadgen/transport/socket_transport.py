@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from foundation.run.records import ReceiverKind
 from loadgen.transport.clocks import KernelClock
 from loadgen.transport.connection import Connection, StaleConnection
 from loadgen.transport.exchange import BrokenExchange, Exchange
+from loadgen.transport.key_headers import KEY, key_headers
 from loadgen.transport.receiver import open_receiver
 
 _SO_TIMESTAMPNS = getattr(socket, "SO_TIMESTAMPNS", 35)
@@ -46,7 +48,8 @@ class SocketTransport:
             "Accept-Encoding": "identity",
         }
         fields = merged_headers(own_fields, endpoint.headers)
-        self._fields = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self._fields = _lines(fields)
+        self._key_fields = _lines(key_headers(endpoint))
         self._idle: list[Connection] = []
         self.clock: Literal["kernel", "user"] = (
             "kernel" if sys.platform == "linux" and not self._unix else "user"
@@ -79,7 +82,7 @@ class SocketTransport:
 
     async def send(self, exchange: Exchange, path: str, body: bytes | None) -> None:
         """Sends one request, as `Transport.send` says."""
-        message = self._message(path, body)
+        message = self._message(path, body, exchange.key)
         connection = self._reusable()
         if connection is not None:
             exchange.connected = True
@@ -102,12 +105,13 @@ class SocketTransport:
             else:
                 connection.close()
 
-    def _message(self, path: str, body: bytes | None) -> bytes:
+    def _message(self, path: str, body: bytes | None, key: str) -> bytes:
         target = self._endpoint.target(path)
+        fields = self._fields + self._key_fields.replace(KEY, key) if key else self._fields
         if body is None:
-            return f"GET {target} HTTP/1.1\r\n{self._fields}\r\n".encode()
+            return f"GET {target} HTTP/1.1\r\n{fields}\r\n".encode()
         length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        return f"POST {target} HTTP/1.1\r\n{self._fields}{length}".encode() + body
+        return f"POST {target} HTTP/1.1\r\n{fields}{length}".encode() + body
 
     def _reusable(self) -> Connection | None:
         """The connection used last that is still open and was not idle for too long."""
@@ -164,3 +168,7 @@ class SocketTransport:
     def _check_clock(self) -> None:
         self._kernel_clock.refresh()
         self._timer = self._loop.call_later(_CLOCK_CHECK_S, self._check_clock)
+
+
+def _lines(fields: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items())

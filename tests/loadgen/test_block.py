@@ -52,6 +52,7 @@ def test_an_open_block_s_journal_agrees_with_what_the_server_did(
     for record in journal.records:
         did = truth[prompt(record)]
         origin = header.origin_monotonic_ns
+        assert did["key"] == f"{origin:016x}{record.id:016x}"
         assert record.failure is None and record.error is None and record.status == 200
         assert record.output_tokens == sum(did["event_tokens"]) == sum(record.chunk_tokens)
         assert record.tokens_from == "server" and record.input_tokens == 2

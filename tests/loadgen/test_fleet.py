@@ -56,6 +56,7 @@ def test_open_loop_workers_keep_one_schedule(
             truth[f"question {record.prompt_id[1:]}"]["arrived_ns"]
             >= record.sent_ns + journal.header.origin_monotonic_ns
         )
+    assert len({did["key"] for did in truth.values()}) == 60
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
 
