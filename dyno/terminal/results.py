@@ -15,6 +15,7 @@ from dyno.terminal.load_table import load_table
 from foundation.printable import json_printable
 from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory
+from results.report.segments import difference_sentences, time_lines
 from results.report.table import Cell, in_order, rows
 from results.summary import (
     CapacityPlan,
@@ -45,6 +46,7 @@ def show_results(
     console.print(comparison_table(summary, verdicts))
     if loads := load_table(summary):
         console.print(loads)
+    _show_time_spent(console, summary)
     _show_validity(console, summary.validity)
     _show_notes(console, summary)
     if any(verdict.objectives for verdict in verdicts.variants):
@@ -58,6 +60,17 @@ def show_results(
     console.print(
         f"\nreport: {run.path / 'report.html'}", markup=False, highlight=False, soft_wrap=True
     )
+
+
+def _show_time_spent(console: Console, summary: Summary) -> None:
+    """Prints where the time of each variant's mean request goes, and why it differs."""
+    lines = [
+        f"{name}: {line}" if len(summary.variants) > 1 else line
+        for name, line in time_lines(summary)
+    ]
+    if lines:
+        console.print("where the time of the mean request goes", style="bold", highlight=False)
+        _lines(console, [*lines, *difference_sentences(summary)])
 
 
 def _show_notes(console: Console, summary: Summary) -> None:

@@ -23,6 +23,7 @@ from results.report.cards import cards
 from results.report.evidence import gather, trainings
 from results.report.figures.time import loss_curve
 from results.report.page_figures import figures, legend
+from results.report.segments import difference_sentences, time_lines
 from results.report.table import (
     SHOWN,
     difference_text,
@@ -32,6 +33,7 @@ from results.report.table import (
     rows,
     stage_of,
 )
+from results.report.time_spent import STATISTICS, time_spent
 from results.summary import (
     CapacityPlan,
     Difference,
@@ -98,6 +100,10 @@ def html(
             "cards": cards(summary, verdicts),
             "table": rows(summary, verdicts),
             "other_stages": [(name, rows(summary, stage=name)) for name in _other_stages(summary)],
+            "time_spent": [
+                time_spent(summary, slots, stage) for stage in (None, *_other_stages(summary))
+            ],
+            "statistics": STATISTICS,
             "legend": legend(slots),
             "trainings": [(t.name, loss_curve(t)) for t in trainings(run)],
             "recovered": recovery.section(run, summary, slots),
@@ -127,6 +133,8 @@ def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) ->
         | {
             "cards": cards(summary, verdicts),
             "table": rows(summary, verdicts),
+            "time_lines": time_lines(summary),
+            "time_differences": difference_sentences(summary),
             "plan": plan,
             "validity": validity(summary),
         }
@@ -277,6 +285,11 @@ def _definitions(summary: Summary) -> tuple[list[Any], list[Any]]:
     return first, [metric for key, metric in summary.metrics.items() if key not in SHOWN]
 
 
+def _has_why(context: dict[str, Any]) -> bool:
+    """Whether anything is known of why latency differs at the judged load."""
+    return bool(context["decomposition"] or context["time_spent"][0].explained)
+
+
 def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
     """The id and title of every section of this report."""
     return [
@@ -288,7 +301,8 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
             ("latency", "Latency", True),
             ("tradeoff", "Quality, latency, cost", context["tradeoff"]),
             ("tokens", "Tokens", context["tokens"]),
-            ("why", "Why latency changed", context["decomposition"]),
+            ("time", "Where the time goes", True),
+            ("why", "Why it differs", _has_why(context)),
             ("timeline", "Timeline", True),
             ("probes", "What tuning forgot", context["probes"]),
             ("training", "Training", context["trainings"]),

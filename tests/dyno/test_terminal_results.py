@@ -19,7 +19,9 @@ from results.analysis import analyse
 from results.decision.verdict import judge
 from results.summary import Summary
 from tests.dyno.test_cli import dyno
+from tests.results.report_run import make_run
 from tests.results.synthetic import Goals, inputs, request, write_journal
+from tests.results.test_report_time import with_times
 
 WELL = 12  # requests answered before the server fails: readiness and warm-up are among them
 CHUNK = {"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}]}
@@ -135,3 +137,16 @@ def test_many_notes_are_cut_with_a_pointer_to_the_report(tmp_path: Path) -> None
     notes = [line for line in shown.splitlines() if line.startswith("note: ")]
     assert len(notes) == NOTES + 1 and notes[-1].endswith("more in the report")
     assert "v19, main: 40 of 120 requests failed (reset 40)" in notes[0]
+
+
+def test_it_says_where_the_time_goes_and_why_it_differs(tmp_path: Path) -> None:
+    summary, verdicts, _ = make_run(tmp_path)
+    texts = []
+    for each in (summary, with_times(summary, "int8 is 45 ms faster: decode 45 ± 2 ms.")):
+        console = Console(file=io.StringIO(), width=100)
+        show_results(console, RunDirectory(tmp_path), each, verdicts)
+        texts.append(console.file.getvalue())
+    before, after = texts
+    assert "where the time" not in before
+    assert "  int8: before the queue 20.0 ms (10.0 %), queued 9.00 ms (4.5 %), prefill" in after
+    assert "\n  int8 is 45 ms faster: decode 45 ± 2 ms.\n" in after

@@ -125,8 +125,9 @@ def test_only_its_own_script_may_run(page: Page) -> None:
 def test_the_verdict_comes_first_then_the_rest_in_order(page: Page) -> None:
     sections = [a["id"] for tag, a in page.elements if tag == "section"]
     assert sections == [
-        "verdict", "reasons", "comparison", "latency", "tradeoff", "tokens", "why", "timeline",
-        "probes", "training", "answers", "capacity", "validity", "definitions", "provenance",
+        "verdict", "reasons", "comparison", "latency", "tradeoff", "tokens", "time", "why",
+        "timeline", "probes", "training", "answers", "capacity", "validity", "definitions",
+        "provenance",
     ]  # fmt: skip
     assert (
         page.shown.index("Ship int8")
