@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from results.profile.record import Profile
 from results.summary import CapacityPlan, RunComparison, Summary, Verdicts
 
 FOLDER = Path(__file__).with_name("schemas")
@@ -16,6 +17,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "verdict": Verdicts,
     "plan": CapacityPlan,
     "comparison": RunComparison,
+    "profile": Profile,
     "journal-header": JournalHeader,
     "journal-record": RequestRecord,
     "journal-end": JournalEnd,

@@ -63,6 +63,11 @@ class RunDirectory:
         """The folder of engine records, a file a server."""
         return self.path / "engine"
 
+    @property
+    def profile(self) -> Path:
+        """The folder of the last profile: `profile.json`, and a trace a variant."""
+        return self.path / "profile"
+
     @staticmethod
     def partial(folder: Path) -> Path:
         """Where a folder is written until it is whole."""
