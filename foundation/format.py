@@ -97,6 +97,12 @@ def dollars(value: float, more: int = 0) -> str:
     return f"{MINUS if value < 0 else ''}${plain(size, decimals)}"
 
 
+def with_error(value: float, error: float, unit: str) -> str:
+    """A value and how far it may be off, to a digit of the error: "61 ± 5 ms", "7.0 ± 0.4 ms"."""
+    decimals = _digits(error, 1) if error else _digits(value, 3)
+    return f"{plain(value, decimals)} ± {plain(error, decimals)} {unit}"
+
+
 def signed(text: str, value: float) -> str:
     """The text of a value with a plus sign if the value, as written, is positive."""
     return text if value < 0 or not any(digit in text for digit in "123456789") else f"+{text}"

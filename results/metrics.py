@@ -165,6 +165,13 @@ def _times() -> Iterator[MetricRecord]:
         "(last chunk - first chunk) / (output tokens - 1), of answers with two tokens or more",
         slo="all", table="p50 p95", noise="mean", compared="mean",
     )  # fmt: skip
+    yield from _time(
+        "wait", "wait before the queue", "moment in the engine's queue - sent", slo="all"
+    )
+    yield from _time(
+        "queue", "time in queue", "first step - moment in the engine's queue", slo="all"
+    )
+    yield from _time("prefill", "prefill", "first token in the engine - first step", slo="all")
     yield from _time("slip", "schedule slip", "sent - scheduled time")
     yield from _time(
         "itl", "ITL",

@@ -31,6 +31,8 @@ _line = msgspec.json.Decoder(EngineLine)
 _KEY = re.compile("[0-9a-f]{32}")
 _BATCH = 1 << 16  # records that are held as objects at a time
 _NAMED = 20
+UNKNOWN = -1
+"""In the place of a number that a record does not have."""
 _NO_START = "no line before it says which server wrote it"
 _AGAIN = "there is a record of this request before it"
 
@@ -68,8 +70,8 @@ class LeftOut:
 class EngineRecords:
     """n finished requests, in the order of their origin and number (`request_key`).
 
-    `durations` (n, 3): queued, prefill and decode, ns. `finished` (n,): CLOCK_MONOTONIC ns, -1
-    where it is not known. `in_server` (n,): ns. `source` (n,): who timed them.
+    `durations` (n, 3): queued, prefill and decode, ns. `finished` (n,): CLOCK_MONOTONIC ns.
+    `in_server` (n,): ns. Both are `UNKNOWN` where nobody said. `source` (n,): who timed them.
     """
 
     origin: Ints
@@ -102,13 +104,14 @@ class EngineRecords:
         rows = rows[has_record] + begin
         own = requests.engine
         queued, prefill, decode = self.durations[rows].T.astype(np.float64)
-        finished = (self.finished[rows] - origin_ns).astype(np.float64)
-        finished[self.finished[rows] < 0] = np.nan
+        moment, in_server = self.finished[rows], self.in_server[rows]
+        finished = np.where(moment == UNKNOWN, np.nan, moment - origin_ns)
+        sent, done = requests.sent_ns[has_record], requests.done_ns[has_record]
         recorded = possible_times(
             EngineTimes(queued, prefill, decode, finished, self.source[rows]),
-            self.in_server[rows].astype(np.float64),
-            requests.sent_ns[has_record],
-            requests.done_ns[has_record],
+            np.fmin(np.where(in_server == UNKNOWN, np.nan, in_server), done - sent),
+            sent,
+            done,
         )
         everything = EngineTimes.joined([own, recorded])
         places = np.arange(len(requests))
@@ -189,8 +192,8 @@ def _columns(
                 row.queued_ns,
                 row.prefill_ns,
                 row.decode_ns,
-                -1 if row.finished_ns is None else row.finished_ns,
-                row.in_server_ns,
+                UNKNOWN if row.finished_ns is None else row.finished_ns,
+                UNKNOWN if row.in_server_ns is None else row.in_server_ns,
                 place,
                 number,
             )

@@ -89,11 +89,11 @@ def corrected(requests: Requests) -> Requests:
 def possible_times(times: EngineTimes, took: Floats, sent: Floats, done: Floats) -> EngineTimes:
     """The times without those that can't be true.
 
-    `took` (n,) is the longest that all of them together may be. A request's moments lie between
-    `sent` and `done`. All in ns.
+    `took` (n,) is the longest that all of them together may be, NaN where that is not known. A
+    request's moments lie between `sent` and `done`. All in ns.
     """
     inside = times.queued + times.prefill + times.decode
-    too_long = inside > np.minimum(took, LONGEST_NS) + RESOLUTION_NS
+    too_long = inside > np.fmin(took, LONGEST_NS) + RESOLUTION_NS
     outside = (times.finished - inside < sent - RESOLUTION_NS) | (
         times.finished > done + RESOLUTION_NS
     )

@@ -166,6 +166,23 @@ class Requests:
         return self.sent - self.scheduled
 
     @cached_property
+    def wait(self) -> Floats:
+        """The moment in the engine's queue less `sent`, NaN where that moment is not known."""
+        times = self.engine
+        queue_at = times.finished - times.decode - times.prefill - times.queued
+        return (queue_at - self.sent_ns) / 1e6
+
+    @cached_property
+    def queue(self) -> Floats:
+        """How long the request was in the engine's queue before its first step."""
+        return self.engine.queued / 1e6
+
+    @cached_property
+    def prefill(self) -> Floats:
+        """From the request's first step to its first token."""
+        return self.engine.prefill / 1e6
+
+    @cached_property
     def total_tokens(self) -> Floats:
         """Input and output tokens together."""
         return self.input_tokens + self.output_tokens

@@ -10,12 +10,14 @@ from msgspec.structs import replace
 from results.analysis.candidate import Candidate
 from results.comparison.decomposition import decompose
 from results.comparison.variants import NOISE_METRICS, differences
+from results.comparison.waterfall import waterfall_difference
 from results.decision.judging import Baseline, judge_slo
 from results.decision.settling import to_settle
 from results.measures.stage_metrics import stage_metrics
 from results.measures.stage_notes import doubts, examples, failures
 from results.measures.steady_state import StageData
 from results.measures.validity import validity_of
+from results.measures.waterfall import waterfall
 from results.metrics import METRICS
 from results.summary import Difference, Estimate, Judged, StageSummary
 
@@ -32,6 +34,7 @@ def stage_summary(
     if pairing is not None:
         base_metrics = stage_metrics(candidate.base.stages[stage.stage], limits)
         changes = differences(pairing, metrics, base_metrics, limits)
+    latency = changes.get("latency_mean")
     return StageSummary(
         stage=stage.stage,
         offered_rate=stage.offered_rate,
@@ -66,6 +69,15 @@ def stage_summary(
         held_reason=stage.held.reason,
         sessions=stage.sessions,
         examples=examples(stage),
+        waterfall=waterfall(stage),
+        waterfall_difference=waterfall_difference(
+            pairing,
+            (stage, candidate.base.stages[stage.stage]),
+            latency.absolute,
+            (candidate.name, candidate.base.record.name),
+        )
+        if pairing and latency
+        else None,
     )
 
 

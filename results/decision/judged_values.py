@@ -36,6 +36,11 @@ UNMEASURED_SHARE = 0.05
 FEWEST = 60
 """No mean of fewer requests is judged: they miss a kind that is one in twenty in 5 % of runs."""
 
+LEAST_MS = 1e-3
+"""A time in or before a queue counts as at least a microsecond: logarithms know no zero, and an
+idle server's queue holds nobody.
+"""
+
 _ANSWERS = ("latency", "service_latency", "ttft", "service_ttft")  # every whole answer has these
 
 
@@ -157,6 +162,8 @@ def _with_failures(name: str, requests: Requests) -> Floats:
         each = len(values) / max(int(requests.ok.sum()), 1)
         return np.append(values, np.full(round(int(missing.sum()) * each), inf))
     values = np.where(missing, inf, per_request(requests, name))
+    if name in ("wait", "queue"):
+        values = np.maximum(values, LEAST_MS)
     if name == "tpot":
         values[at_once(requests) & ~missing] = np.nan
     return np.asarray(values[~np.isnan(values)])

@@ -13,7 +13,7 @@ from results.measures.request_limits import no_goodput
 from results.measures.shares import ANSWER_SHARES
 from results.measures.steady_state import StageData, chunk_times
 from results.measures.throughput import NONE_INSIDE, THROUGHPUT, none_ended_inside
-from results.measures.token_times import unmeasured
+from results.measures.token_times import MAY_BE_UNMEASURED, unmeasured
 from results.measures.values import (
     PER_CHUNK,
     PER_REQUEST,
@@ -62,11 +62,11 @@ def _distributions(
         estimates |= _chunk_distribution(stage, per_block, family)
     for family in TOKENS:
         values = np.concatenate([values_in(b, family) for b in stage.blocks])
-        estimates[f"{family}_mean"] = _mean(values, [s[f"{family}_mean"] for s in per_block])
+        estimates[f"{family}_mean"] = mean_of(values, [s[f"{family}_mean"] for s in per_block])
         estimates |= {f"{family}_p{q:g}": percentile(values, q) for q in (50.0, 95.0)}
     for family in _ADJUSTED:
         estimates |= _adjusted(stage, family)
-    for family, why in _no_token_times(stage).items():
+    for family, why in _unmeasured(stage).items():
         estimates |= {f"{family}_{statistic}": absent(why) for statistic in STATISTICS}
     return estimates
 
@@ -88,7 +88,7 @@ def _counted(
     estimates["sessions_per_s"] = _sessions(stage)
     if none_ended_inside(stage.blocks):
         estimates |= {key: replace(estimates[key], reason=NONE_INSIDE) for key in THROUGHPUT}
-    lacking = _no_token_times(stage)
+    lacking = _unmeasured(stage)
     reasons = [why for family, why in lacking.items() if family in limits]
     if unmet := next(iter(reasons), no_goodput(limits)):
         estimates |= dict.fromkeys(("goodput", "slo_attainment"), absent(unmet))
@@ -107,17 +107,19 @@ def _sessions(stage: StageData) -> Estimate:
     return _over_blocks(pooled, rates, sum(stage.begun), inf)
 
 
-def _no_token_times(stage: StageData) -> dict[str, str]:
-    """Of TPOT and ITL, those that most answers of a stage do not have, and why."""
+def _unmeasured(stage: StageData) -> dict[str, str]:
+    """The times that most answers of a stage do not have, and why."""
     steady = [block.steady for block in stage.blocks]
-    return {name: reason for name in ("tpot", "itl") if (reason := unmeasured(name, steady, MOST))}
+    return {
+        name: reason for name in MAY_BE_UNMEASURED if (reason := unmeasured(name, steady, MOST))
+    }
 
 
 def _distribution(
     stage: StageData, per_block: Sequence[Mapping[str, float]], name: str
 ) -> dict[str, Estimate]:
     values = np.concatenate([values_in(b, name) for b in stage.blocks])
-    estimates = {f"{name}_mean": _mean(values, [s[f"{name}_mean"] for s in per_block])}
+    estimates = {f"{name}_mean": mean_of(values, [s[f"{name}_mean"] for s in per_block])}
     keys = [f"{name}_p{q:g}" for q in QUANTILES]
     return estimates | dict(zip(keys, percentiles(values, QUANTILES), strict=True))
 
@@ -158,7 +160,7 @@ def _around_mean(stage: StageData, name: str, mean: float, blocks: Sequence[floa
     )
 
 
-def _mean(values: Floats, per_block: Sequence[float]) -> Estimate:
+def mean_of(values: Floats, per_block: Sequence[float]) -> Estimate:
     """A mean with t over the blocks; over the values themselves if there is one block."""
     if len(values) == 0:
         return absent("no successful request has this value")

@@ -1,4 +1,7 @@
-"""Whether TPOT and ITL are known: many tokens at one stamp say nothing of the times between."""
+"""Whether TPOT, ITL and times inside the server are known.
+
+Many tokens at one stamp say nothing of the times between.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,18 @@ def miscounted(requests: Requests) -> NDArray[np.bool_]:
     return np.asarray((lacking < 0) | (lacking > 1 + 0.1 * requests.output_tokens), np.bool_)
 
 
+def _untimed(requests: Requests) -> NDArray[np.bool_]:
+    return np.isnan(requests.queue)
+
+
+def _without_moment(requests: Requests) -> NDArray[np.bool_]:
+    return np.isnan(requests.wait)
+
+
+_UNTIMED = (
+    _untimed,
+    "have no times inside the server, from its engine record, traces or metrics in the answer",
+)
 _DOUBTS: dict[str, Sequence[tuple[Callable[[Requests], NDArray[np.bool_]], str]]] = {
     "tpot": (
         (_uncounted, "have no token count"),
@@ -41,11 +56,23 @@ _DOUBTS: dict[str, Sequence[tuple[Callable[[Requests], NDArray[np.bool_]], str]]
             "came in chunks that carried another number of tokens than the server counted",
         ),
     ),
+    "queue": (_UNTIMED,),
+    "prefill": (_UNTIMED,),
+    "wait": (
+        _UNTIMED,
+        (
+            _without_moment,
+            "have durations inside the server but no moment, so that the wait before its queue "
+            "is not known",
+        ),
+    ),
 }
+MAY_BE_UNMEASURED = tuple(_DOUBTS)
+"""The times that an answer may not have."""
 
 
 def unmeasured(name: str, steady: Sequence[Requests], share: float) -> str | None:
-    """Why more than a share of the answers lacks a time between tokens; None if no more do."""
+    """Why more than a share of the answers lacks a time; None if no more do."""
     answered = [r.ok & ~np.isnan(r.last) for r in steady]
     n = sum(int(some.sum()) for some in answered)
     for doubt, words in _DOUBTS.get(name, ()):

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from foundation.format import percent, quantity
+from results.measures.waterfall import LABELS
 from results.report.table import in_order, stage_of
 from results.summary import StageSummary, Summary, VariantSummary, Waterfall
 
-WORDS = {
-    "slip": ("sent late", "the load generator sent the request after it was due"),
+MEANINGS = {
+    "slip": "the load generator sent the request after it was due",
     "before_queue": (
-        "before the queue",
-        "connecting, HTTP, chat template, tokenizer, and waiting for the engine's next step",
+        "connecting, HTTP, chat template, tokenizer, and waiting for the engine's next step"
     ),
-    "queued": ("queued", "in the engine's queue"),
-    "before_first": (
-        "before the first token",
-        "all that the client can't tell apart, from sending to the first chunk",
-    ),
-    "prefill": ("prefill", "from the first engine step to the first token"),
-    "decode": ("decode", "from the first chunk to the last text"),
-    "end_of_answer": ("end of answer", "from the last text to the end of the stream"),
-    "client_lag": ("client lag", "from arrival to the client's reading, of the last piece"),
-    "unexplained": (
-        "unexplained",
-        "from the engine's first token to the first chunk at the client",
-    ),
+    "queued": "in the engine's queue",
+    "before_first": "all that the client can't tell apart, from sending to the first chunk",
+    "prefill": "from the first engine step to the first token",
+    "decode": "from the first chunk to the last text",
+    "end_of_answer": "from the last text to the end of the stream",
+    "client_lag": "from arrival to the client's reading, of the last piece",
+    "unexplained": "from the engine's first token to the first chunk at the client",
 }
-"""A segment's name, and what happens in it."""
+"""What happens in a segment."""
 
 SOURCES = {
     "engine record": "the engine's own record",
@@ -41,7 +35,7 @@ _SMALL = 0.01
 
 def name_of(key: str) -> str:
     """A segment's name."""
-    return WORDS[key][0] if key in WORDS else key.replace("_", " ")
+    return LABELS.get(key, key.replace("_", " "))
 
 
 def time_line(waterfall: Waterfall) -> str:

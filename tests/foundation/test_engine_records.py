@@ -140,13 +140,16 @@ def test_a_record_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         ((5, 20, 40), 73, 66, OUTSIDE),  # ended after the answer had
         ((5, 20, 40), 63, 66, OUTSIDE),  # was queued before it was sent
         ((5, 20, 40), None, 66, ENGINE_RECORD),
+        ((5, 20, 40), 69, None, ENGINE_RECORD),
+        ((5, 20, 40), 73, None, OUTSIDE),
+        ((5, 20, 47), None, None, TOO_LONG),
     ],
 )
 def test_times_that_cannot_be_true_are_left_out(
     tmp_path: Path,
     durations_ms: tuple[int, int, int],
     finished_ms: int | None,
-    in_server_ms: int,
+    in_server_ms: int | None,
     source: int,
 ) -> None:
     queued, prefill, decode = (ms * MS for ms in durations_ms)
@@ -155,7 +158,7 @@ def test_times_that_cannot_be_true_are_left_out(
         0,
         (queued, prefill, decode),
         finished_ns=None if finished_ms is None else ORIGIN + finished_ms * MS,
-        in_server_ns=in_server_ms * MS,
+        in_server_ns=None if in_server_ms is None else in_server_ms * MS,
     )
     write_engine(tmp_path, "merged", engine_start(), request)
     engine = times(tmp_path, journal(tmp_path))

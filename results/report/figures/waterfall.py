@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 from foundation.format import ABSENT, interval, percent, quantity, signed, significant
 from results.report.figures.frame import TEXT, AxisLabel, span, x_axis
 from results.report.figures.svg import CHARACTER, Axis, Drawing, shorten
-from results.report.segments import WORDS, name_of
+from results.report.segments import MEANINGS, name_of
 from results.summary import Estimate, Waterfall, WaterfallDifference
 
 _LEFT = 150.0
@@ -106,7 +106,7 @@ def _beside(drawing: Drawing, left: float, y: float, outside: list[tuple[float, 
 
 def segment_class(key: str) -> str:
     """The CSS class with a segment's colour."""
-    return f"seg-{key.replace('_', '-')}" if key in WORDS else "seg-other"
+    return f"seg-{key.replace('_', '-')}" if key in MEANINGS else "seg-other"
 
 
 def key_of(segments: Sequence[str]) -> Markup:
@@ -115,7 +115,7 @@ def key_of(segments: Sequence[str]) -> Markup:
     for key in segments:
         swatch = Drawing(14, 14)
         swatch.rect(0, 0, 14, 14, f"segment {segment_class(key)}")
-        what = WORDS[key][1] if key in WORDS else ""
+        what = MEANINGS.get(key, "")
         items.append(
             Markup(
                 '<li>{}<span><strong>{}</strong> <span class="soft">{}</span></span></li>'
