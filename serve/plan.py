@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import floor
 from typing import Literal
 
@@ -29,6 +29,7 @@ class ServerPlan:
     """One vLLM server, named after the first variant that it serves.
 
     `arguments` lack host, port, and the option for `template`, a chat template's text.
+    `variables`: what its environment has beside the one that all servers have.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ServerPlan:
     memory: MemoryEstimate
     dtype: ServedDtype
     template: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,10 @@ def _server(
         model, variants, ranks, config.model_copy(update={"dtype": dtype.dtype}), device
     )
     memory = estimate_memory(variants[0], config, device, dtype.dtype)
-    return ServerPlan(variants[0].name, variants, line, memory, dtype, variants[0].template)
+    variables = arguments.device_variables(device)
+    return ServerPlan(
+        variants[0].name, variants, line, memory, dtype, variants[0].template, variables
+    )
 
 
 def _rounds(

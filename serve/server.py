@@ -25,7 +25,7 @@ from serve.plan import ServerPlan
 from serve.ports import HOST, HeldPort, Listeners, held_port, listeners
 from serve.readiness import generate_token, is_healthy, session
 from serve.vllm import sleep
-from serve.vllm.arguments import environment, template_option
+from serve.vllm.arguments import environment, server_module, template_option
 from serve.vllm.failures import ServerFailed, TakenOver, explain, last_words, telling_lines
 
 _POLL_S = 0.2
@@ -102,10 +102,11 @@ class VllmServer:
             *template,
             *self.plan.arguments,
         )
-        command = run_module("vllm.entrypoints.openai.api_server", *arguments)
+        command = run_module(server_module(), *arguments)
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
-            log.write(f"$ {shlex.join(command)}\n".encode())
+            assignments = [f"{name}={value}" for name, value in self.plan.variables.items()]
+            log.write(f"$ {shlex.join([*assignments, *command])}\n".encode())
             log.flush()
             self._process = subprocess.Popen(
                 [sys.executable, "-I", supervisor.__file__, str(self._folder), *command],
@@ -121,7 +122,7 @@ class VllmServer:
         """Puts temporary files into the server's folder, torch's compiled code into the cache."""
         ours = {"TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
         asleep = sleep.ENVIRONMENT if sleep.OPTION in self.plan.arguments else {}
-        variables = environment(self._key) | ours | asleep
+        variables = environment(self._key) | dict(self.plan.variables) | ours | asleep
         # Not as the first variable: vLLM sets it again, and a process's title lies at the first.
         variables.setdefault(
             "TORCHINDUCTOR_CACHE_DIR", str(cache_folder().absolute() / "torchinductor")

@@ -17,6 +17,7 @@ import psutil
 
 from foundation.files.scratch import PREFIX
 from foundation.run.journal import Journal, read_journal
+from serve.vllm.arguments import server_module
 
 VICTIMS = ("dyno", "supervisor", "API server", "engine")
 # How long after a kill what is left may need to go: vLLM is given five seconds to end by itself.
@@ -69,7 +70,7 @@ class Watched:
                 by_kind["dyno"].append(process)
             elif "supervisor.py" in line:
                 by_kind["supervisor"].append(process)
-            elif "vllm.entrypoints.openai.api_server" in line:
+            elif server_module() in line:
                 by_kind["API server"].append(process)
             elif "resource_tracker" not in line and _is_below(process, by_kind["API server"]):
                 by_kind["engine"].append(process)

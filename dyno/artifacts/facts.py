@@ -41,6 +41,7 @@ SERVING = (
     "transformers",
     "compressed-tensors",
     "vllm-bnb-plugin",
+    "preloads",
 )
 MEASURING = ("tunedyno",)
 

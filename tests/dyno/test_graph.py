@@ -69,6 +69,7 @@ PACKAGES = (
     "trl",
     "bitsandbytes",
     "compressed-tensors",
+    "preloads",
     "numpy",
 )
 VERSIONS = dict.fromkeys(PACKAGES, "1")
@@ -403,6 +404,7 @@ CHANGES: dict[str, tuple[Callable[[], Graph], set[str]]] = {
     "the machine": (lambda: externals(machine={"cpu": "Xeon", "cores": 2}), LOAD),
     "dyno": (lambda: version("tunedyno"), {*OF_BASE, *LOAD, *TAUGHT}),
     "vLLM": (lambda: version("vllm"), load_of(*SERVED)),
+    "preloads": (lambda: version("preloads"), load_of(*SERVED)),
     "torch": (lambda: version("torch"), OF_BASE),
     "transformers": (lambda: version("transformers"), OF_BASE),
     "PEFT": (

@@ -29,6 +29,7 @@ from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import quantize
 from quantize.config import QuantizeConfig
+from serve.vllm.arguments import server_module
 
 DEADLINE_S = 600
 QUESTIONS = 16
@@ -187,7 +188,7 @@ def served(model: ModelRef, log_file: Path) -> Iterator[Ask]:
     command = [
         sys.executable,
         "-m",
-        "vllm.entrypoints.openai.api_server",
+        server_module(),
         "--model",
         str(model.path),
         "--served-model-name",
