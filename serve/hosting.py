@@ -12,7 +12,7 @@ from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
 from serve.plan import ServePlan
 from serve.server import PATIENCE_S, VllmServer
-from serve.telemetry import Telemetry
+from serve.telemetry import SampledServer, Telemetry
 from serve.vllm.failures import ServerFailed
 from serve.vllm.sleep import OneAwake, fall_asleep
 
@@ -45,7 +45,7 @@ class Hosting:
         self._patience = patience
         self.failed: dict[str, ServerFailed] = {}
         self._up: list[VllmServer] = []
-        self._sampled: list[Telemetry] = []
+        self._sampling: Telemetry | None = None
         self._one_awake: OneAwake | None = None
 
     @asynccontextmanager
@@ -72,24 +72,25 @@ class Hosting:
                 self._one_awake = OneAwake([server.endpoints for server in self._up])
             endpoints = [*elsewhere, *(e for server in self._up for e in server.endpoints)]
             async with AsyncExitStack() as stack:
-                for telemetry in self._telemetries(elsewhere):
-                    self._sampled.append(await stack.enter_async_context(telemetry))
+                if self._telemetry is not None:
+                    telemetry = Telemetry(self._sampled(elsewhere), self._telemetry)
+                    stack.callback(self._log_troubles, telemetry)
+                    self._sampling = await stack.enter_async_context(telemetry)
                 yield {e.variant: e for e in endpoints if e.variant in names}
-            for telemetry in self._sampled:
-                if telemetry.trouble:
-                    self._progress.log(f"telemetry: {telemetry.trouble}")
         finally:
-            self._up, self._sampled, self._one_awake = [], [], None
+            self._up, self._sampling, self._one_awake = [], None, None
             for server in servers:
                 server.release()
             await asyncio.gather(*(server.stop() for server in servers))
 
-    def _telemetries(self, elsewhere: Sequence[Endpoint]) -> list[Telemetry]:
-        """One for each server that is up and for each API elsewhere."""
-        if self._telemetry is None:
-            return []
-        servers = [Telemetry(each.endpoints, each.pid, self._telemetry) for each in self._up]
-        return [*servers, *(Telemetry([each], None, self._telemetry) for each in elsewhere)]
+    def _sampled(self, elsewhere: Sequence[Endpoint]) -> list[SampledServer]:
+        """Every server that is up, and every API elsewhere."""
+        servers = [SampledServer(tuple(each.endpoints), each.pid) for each in self._up]
+        return [*servers, *(SampledServer((each,), None) for each in elsewhere)]
+
+    def _log_troubles(self, telemetry: Telemetry) -> None:
+        for trouble in telemetry.troubles:
+            self._progress.log(f"telemetry: {trouble}")
 
     async def drop(self, failure: ServerFailed) -> list[str]:
         """Stop the server that failed and keep the others. Returns all variants it served."""
@@ -113,7 +114,8 @@ class Hosting:
 
     async def sample(self) -> None:
         """Take a telemetry sample now; a sample on each side of a block encloses its counts."""
-        await asyncio.gather(*(each.sample() for each in self._sampled))
+        if self._sampling is not None:
+            await self._sampling.sample()
 
     async def ready(self, variants: Sequence[str]) -> None:
         """Make sure that the variants' servers are the ones we started, and awake.

@@ -149,6 +149,12 @@ def _check_telemetry(folder: Path, variants: set[str]) -> None:
     )
     assert {s["running"] for s in answered} <= {0, 1}, "one request at a time was asked"
     assert answered[0]["preemptions"] == 0
+    last = answered[-1]
+    assert last["iterations"] > 0 and last["iteration_tokens"] >= last["generation_tokens"]
+    assert last["waiting_capacity"] == last["waiting_deferred"] == 0
+    assert last["engine_cpu_s"] > 0 and last["api_cpu_s"] > 0
+    adapters = {row["lora_running"] for row in pq.read_table(folder / "tuned.parquet").to_pylist()}
+    assert {0} <= adapters <= {None, 0, 1}
 
 
 async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):

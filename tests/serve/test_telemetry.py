@@ -1,80 +1,78 @@
-"""Telemetry never costs a run: garbage and damaged files are bounded, left out, and named."""
+"""A sampling process beside a server: its samples, its files, and what it misses."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from foundation.http.endpoint import Endpoint
-from foundation.run.records import TelemetrySample
-from serve import telemetry
-from serve.telemetry import Telemetry
+from serve.telemetry import SampledServer, Telemetry
+from serve.telemetry import telemetry as parent
+from tests.serve.metrics_server import answering
+
+PAGE = b"vllm:num_requests_waiting 4\nvllm:num_requests_running NaN\nvllm:prompt_tokens_total 7\n"
 
 
-def sample(at: int) -> TelemetrySample:
-    return TelemetrySample(monotonic_ns=at, unix_ns=at, rss_bytes=None, cpu_s=None, running=1)
+async def test_servers_are_sampled_and_every_variant_has_its_file(tmp_path: Path) -> None:
+    async with answering(PAGE) as ours, answering(b"<html>", status=404) as theirs:
+        here = SampledServer((ours.endpoint("a"), ours.endpoint("b")), os.getpid())
+        elsewhere = SampledServer((theirs.endpoint("c"),), None)
+        telemetry = Telemetry([here, elsewhere], tmp_path / "telemetry")
+        async with telemetry:
+            for _ in range(4):
+                await telemetry.sample()
+            during = len(ours.targets)
+    assert during >= 4 and len(theirs.targets) <= 6
+    assert telemetry.troubles == [
+        "a: its /metrics is not believed: vllm:num_requests_running (is nan)"
+    ]
+    files = sorted((tmp_path / "telemetry").iterdir())
+    assert [file.name for file in files] == ["a.parquet", "b.parquet"]
+    rows = pq.read_table(files[0]).to_pylist()
+    assert rows == pq.read_table(files[1]).to_pylist() and len(rows) >= 4
+    assert all(a["monotonic_ns"] < b["monotonic_ns"] for a, b in pairwise(rows))
+    assert {(row["waiting"], row["running"], row["prompt_tokens"]) for row in rows} == {
+        (4, None, 7)
+    }
+    last = rows[-1]
+    assert last["rss_bytes"] > 2**20 and last["cpu_s"] > 0 and last["minor_faults"] > 0
+    assert last["cpu_s"] == pytest.approx(last["api_cpu_s"] + last["engine_cpu_s"])
+    assert last["host_busy_s"] > 0 and last["host_available_bytes"] > 0
 
 
-@asynccontextmanager
-async def answering(body: bytes, ends: bool) -> AsyncIterator[Endpoint]:
-    """A server whose every answer is `body`, again and again where it does not end."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                length = b"Content-Length: %d\r\n" % len(body) if ends else b"Connection: close\r\n"
-                writer.write(b"HTTP/1.1 200 OK\r\n" + length + b"\r\n" + body)
-                while not ends:
-                    writer.write(body)
-                    await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async with await asyncio.start_server(answer, "127.0.0.1") as server:
-        yield Endpoint("a", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", "m")
+async def test_a_sampling_process_that_died_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "run_module", lambda _: ["sh", "-c", "echo no room >&2; exit 1"])
+    server = SampledServer((Endpoint("a", "http://127.0.0.1:9/v1", "m"),), None)
+    async with Telemetry([server], tmp_path) as telemetry:
+        await telemetry.sample()
+        await telemetry.sample()
+    assert telemetry.troubles == ["the sampling process failed: no room"]
 
 
-async def test_garbage_from_a_server_is_no_sample_and_no_error(tmp_path: Path):
-    body = (
-        b"\xff\xfe\x00 vllm:num_requests_running NaN\nvllm:num_requests_running{\n"
-        b"vllm:num_requests_waiting 4\n"
-    )
-    async with (
-        answering(body, ends=True) as endpoint,
-        Telemetry([endpoint], None, tmp_path) as taking,
-    ):
-        assert await taking.sample()
-    assert taking.trouble is None
-    rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
-    assert {(row["running"], row["waiting"]) for row in rows} == {(None, 4)}
+async def test_a_sampling_process_that_can_not_start_costs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "run_module", lambda _: [str(tmp_path / "nothing")])
+    server = SampledServer((Endpoint("a", "http://127.0.0.1:9/v1", "m"),), None)
+    async with Telemetry([server], tmp_path) as telemetry:
+        await telemetry.sample()
+    [trouble] = telemetry.troubles
+    assert "can't start (No such file or directory)" in trouble
 
 
-async def test_metrics_without_end_are_cut_off_and_not_asked_for_again(tmp_path: Path):
-    async with (
-        answering(b"x" * (1 << 16), ends=False) as endpoint,
-        Telemetry([endpoint], None, tmp_path) as taking,
-    ):
-        taking._samples.append(sample(1))  # as if it had answered before
-        for _ in range(telemetry._MOST_TIMEOUTS + 1):
-            await taking.sample()
-    assert taking.trouble is not None and "/metrics" in taking.trouble
-
-
-async def test_telemetry_ends_where_its_cancellation_was_taken_for_a_timeout(tmp_path: Path):
-    class Swallowing(Telemetry):
-        async def sample(self) -> bool:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(600)
-            return True
-
-    async with asyncio.timeout(20):
-        async with Swallowing([Endpoint("a", "http://127.0.0.1:9/v1", "m")], None, tmp_path):
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+async def test_a_process_that_stopped_answering_is_waited_for_no_longer_than_it_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parent, "run_module", lambda _: ["sleep", "60"])
+    for name in ("_START_S", "_SAMPLE_S", "_END_S"):
+        monkeypatch.setattr(parent, name, 0.01)
+    server = SampledServer((Endpoint("a", "http://127.0.0.1:9/v1", "m"),), None)
+    async with Telemetry([server], tmp_path) as telemetry:
+        await telemetry.sample()
+    assert telemetry.troubles == ["the sampling process did not end in 0.01 s"]

@@ -1,0 +1,79 @@
+"""The samples of one server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from foundation.run.records import TelemetrySample
+from foundation.run.telemetry import write_samples
+from serve.readiness import session
+from serve.telemetry.machine import ELSEWHERE
+from serve.telemetry.metrics_page import MetricsPage
+from serve.telemetry.process_tree import ProcessTree
+from serve.telemetry.sampled import SampledServer
+
+_MOST_ATTEMPTS = 3
+"""So often a server of somebody else may give no number before it is asked no more."""
+
+
+class ServerSamples:
+    """Samples of a server while it is there.
+
+    `over`: its processes are gone, or somebody else runs it and it gives no numbers.
+    """
+
+    def __init__(self, server: SampledServer) -> None:
+        self._server = server
+        self._session = session(server.endpoints[0])
+        self._page = MetricsPage(server.endpoints[0], self._session)
+        self._tree = None if server.pid is None else ProcessTree(server.pid)
+        self._samples: list[TelemetrySample] = []
+        self._running: asyncio.Task[None] | None = None
+        self._attempts = 0
+        self.over = False
+
+    def start(self, machine: Mapping[str, int | float], began_ns: int) -> asyncio.Task[None] | None:
+        """Begins a sample; None where the last one still waits for the server, or it is over."""
+        if self.over or (self._running is not None and not self._running.done()):
+            return None
+        self._running = asyncio.create_task(self._take(machine, began_ns))
+        return self._running
+
+    async def settled(self) -> None:
+        """Waits for the sample that has begun."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+
+    async def _take(self, machine: Mapping[str, int | float], began_ns: int) -> None:
+        clocks = {"monotonic_ns": began_ns, "unix_ns": time.time_ns()}
+        processes = self._tree.read() if self._tree is not None else {}
+        metrics = await self._page.read()
+        if not metrics and not processes and not self._page.answered:
+            self._attempts += 1
+            self.over = self._tree is not None or self._attempts >= _MOST_ATTEMPTS
+            return
+        here = machine if self._tree is not None else {}
+        fields = {"rss_bytes": None, "cpu_s": None, **here, **processes, **metrics, **clocks}
+        self._samples.append(msgspec.convert(fields, TelemetrySample))
+
+    async def close(self, folder: Path, absent: Mapping[str, str]) -> list[str]:
+        """Writes a file for each variant. Returns what was missing or damaged, a sentence each."""
+        await self.settled()
+        await self._session.close()
+        if self._tree is None:
+            absent = {"gpu_energy_j": ELSEWHERE, "cpu_energy_j": ELSEWHERE}
+        troubles = self._page.troubles
+        for endpoint in self._server.endpoints if self._samples else ():
+            file = folder / f"{endpoint.variant}.parquet"
+            try:
+                damage = write_samples(self._samples, file, absent)
+                troubles += [damage] if damage else []
+            except OSError as problem:
+                reason = problem.strerror or problem
+                troubles.append(f"{endpoint.variant}: its samples can't be written ({reason})")
+        return troubles
