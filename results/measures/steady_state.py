@@ -50,10 +50,11 @@ class BlockTrace:
     """Every request of a journal, warm-up and all, for the timeline: ms from `origin_unix_ns`.
 
     When it was due, how long its answer took (NaN where there is none), and whether it succeeded;
-    `end` is the last chunk's.
+    `end` is the last chunk's. `origin_monotonic_ns` is the same moment on CLOCK_MONOTONIC.
     """
 
     origin_unix_ns: int
+    origin_monotonic_ns: int
     due: Floats
     latency: Floats
     ok: NDArray[np.bool_]
@@ -316,7 +317,11 @@ def block_of(journal: Journal, cut_ns: int = 0, following: Set[str] = frozenset(
             int(before.sum()), int(after.sum()), int((~everything.ok & (before | after)).sum())
         ),
         trace=BlockTrace(
-            journal.header.origin_unix_ns, everything.scheduled, everything.latency, everything.ok
+            journal.header.origin_unix_ns,
+            journal.header.origin_monotonic_ns,
+            everything.scheduled,
+            everything.latency,
+            everything.ok,
         ),
         missing=_missing(journal, before, following),
         clock_step_ms=_clock_step_ms(journal),

@@ -14,7 +14,8 @@ from foundation.run.journal import UNREADABLE
 from results.measures.measured import MeasuredVariant
 from results.measures.steady_state import BlockTrace, StageBlock
 from results.measures.values import values_in
-from results.report.figures.time import Lane, TimelineBlock, Training
+from results.report.figures.loss import Training
+from results.report.figures.timeline import Lane, TimelineBlock
 from results.report.table import in_order
 from results.summary import Summary, VariantSummary
 
@@ -39,15 +40,19 @@ class VariantEvidence:
 def gather(measured: Sequence[MeasuredVariant], summary: Summary) -> dict[str, VariantEvidence]:
     """The evidence by variant, the baseline first; empty arrays for a variant without journals."""
     of = {variant.record.name: variant for variant in measured}
-    traces = [trace for variant in measured for _, _, trace in _traces(variant)]
-    origin_ns = min((trace.origin_unix_ns for trace in traces), default=0)
+    origin_ns = origin_of([trace for each in measured for _, _, trace in traces_of(each)])
     return {
         variant.variant: _of_variant(variant, of.get(variant.variant), slot, origin_ns)
         for slot, variant in enumerate(in_order(summary))
     }
 
 
-def _traces(variant: MeasuredVariant) -> list[tuple[str, int, BlockTrace]]:
+def origin_of(traces: Sequence[BlockTrace]) -> int:
+    """When the first block began, Unix ns: the timeline's zero."""
+    return min((trace.origin_unix_ns for trace in traces), default=0)
+
+
+def traces_of(variant: MeasuredVariant) -> list[tuple[str, int, BlockTrace]]:
     """Stage, number and trace of every block that has a trace."""
     return [
         (stage.stage, block.number, block.trace)
@@ -85,7 +90,7 @@ def _lane(
     latency: list[Floats] = []
     failed: list[Floats] = []
     spans: list[TimelineBlock] = []
-    for stage, number, trace in _traces(variant) if variant else ():
+    for stage, number, trace in traces_of(variant) if variant else ():
         began = (trace.origin_unix_ns - origin_ns) / 1e9
         at, timed = began + trace.due / 1e3, trace.ok & ~np.isnan(trace.latency)
         if len(at):

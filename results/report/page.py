@@ -21,9 +21,10 @@ from results.metrics import keys
 from results.report import recovery, samples
 from results.report.cards import cards
 from results.report.evidence import gather, trainings
-from results.report.figures.time import loss_curve
+from results.report.figures.loss import loss_curve
 from results.report.page_figures import figures, legend
 from results.report.segments import difference_sentences, time_lines
+from results.report.servers import servers_of
 from results.report.table import (
     SHOWN,
     difference_text,
@@ -93,9 +94,10 @@ def html(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     evidence = gather(measured, summary)
     slots = {name: slot for slot, name in enumerate(evidence)}
+    servers = servers_of(run, measured, slots)
     context = (
         _opening(summary, verdicts)
-        | figures(summary, verdicts, evidence, slots)
+        | figures(summary, verdicts, evidence, servers, slots)
         | {
             "cards": cards(summary, verdicts),
             "table": rows(summary, verdicts),

@@ -9,8 +9,9 @@ from markupsafe import Markup, escape
 
 from foundation.format import capital, limit_text, written
 from results.report.evidence import VariantEvidence
-from results.report.figures import bars, spread, time, tradeoff
+from results.report.figures import bars, spread, timeline, tradeoff
 from results.report.figures.svg import STYLES, Drawing, dash, variant_class
+from results.report.servers import Servers
 from results.report.table import estimate_of, in_order, stage_of
 from results.summary import Estimate, Summary, VariantSummary, Verdicts
 
@@ -21,6 +22,7 @@ def figures(
     summary: Summary,
     verdicts: Verdicts,
     evidence: dict[str, VariantEvidence],
+    servers: Servers,
     slots: dict[str, int],
 ) -> dict[str, Any]:
     """The figures and captions by their names in the template; None for a figure without data.
@@ -34,10 +36,12 @@ def figures(
         limit = _limit_on(verdicts, name)
         drawn[f"{name}_rows"] = spread.rows(samples, limit, label)
         drawn[f"{name}_curve"] = spread.cumulative(samples, limit, label)
-    plot, thinning = time.timeline([evidence[v.variant].lane for v in variants])
+    lanes = [evidence[v.variant].lane for v in variants]
+    plot, is_crowded = timeline.timeline(lanes, servers.panels)
     return drawn | {
         "timeline": plot,
-        "timeline_caption": _timeline_caption(thinning),
+        "timeline_caption": _timeline_caption(is_crowded, bool(servers.panels)),
+        "timeline_notes": servers.notes,
         "load_curve": _load_curve(summary, verdicts, variants, slots),
         "tradeoff": _tradeoff(summary, verdicts, variants, slots),
         "tradeoff_caption": _tradeoff_caption(variants),
@@ -47,12 +51,23 @@ def figures(
     }
 
 
-def _timeline_caption(thinning: int) -> str:
-    dots = "Every request" if thinning == 1 else f"One request in {thinning}, every failure"
+def _timeline_caption(is_crowded: bool, has_panels: bool) -> str:
+    dots = (
+        "A dot is a request, or in a lane of very many the median of a moment's, with a stroke "
+        "from the fastest to the slowest"
+        if is_crowded
+        else "A dot is a request"
+    )
+    under = (
+        " Under the lanes: what each variant's server and machine did, from zero to the value on "
+        "the right."
+        if has_panels
+        else ""
+    )
     return (
-        f"{dots} of every stage at the moment it was due, its height the latency, "
-        "each lane on a scale of its own; shaded: the variant's blocks, numbered. "
-        "Crosses are failures. Drift shows as a slope across blocks."
+        f"{dots}: at the moment it was due, as high as its latency, each lane on a scale of its "
+        "own up to its p99. Strokes at the top of a lane are failures. Shaded: the variant's "
+        f"blocks, numbered. Drift shows as a slope across blocks.{under}"
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from results.report.figures import bars, spread, time, tradeoff
+from results.report.figures import bars, loss, spread, tradeoff
 from results.report.figures.frame import AxisLabel, span, x_axis
 from results.report.figures.gauge import gauge
 from results.report.figures.svg import Axis, Drawing, shorten, spread_labels
@@ -189,30 +189,6 @@ def test_tokens_are_stacked_and_their_difference_stated() -> None:
     assert widths[0] / widths[1] == pytest.approx(60 / 40, rel=0.01)
 
 
-def lane(n: int, failed: int) -> time.Lane:
-    due = np.linspace(0, 60, n)
-    return time.Lane(
-        "a",
-        0,
-        due,
-        np.full(n, 100.0),
-        np.linspace(0, 60, failed),
-        (time.TimelineBlock("main", 1, 0.0, 61.0),),
-    )
-
-
-def test_the_timeline_draws_every_request_and_every_failure() -> None:
-    figure, thinning = time.timeline([lane(40, 3)])
-    paths = {p.get("class", "").split()[0]: p.get("d", "") for p in drawn(figure).iter("path")}
-    assert thinning == 1 and paths["specks"].count("M") == 40
-    assert paths["failure"].count("M") == 6  # two strokes a cross
-
-
-def test_a_long_run_is_thinned_but_says_so() -> None:
-    figure, thinning = time.timeline([lane(100_000, 0)])
-    assert thinning > 1 and len(figure) < 60_000
-
-
 def objective(value: Estimate, limit: float | None) -> Objective:
     return Objective(
         kind="slo", metric="latency_p95", label="latency p95", unit="ms", value=value, limit=limit,
@@ -234,7 +210,7 @@ def test_the_gauge_shades_the_allowed_side() -> None:
 
 
 def test_the_loss_curve_names_its_last_values() -> None:
-    figure = time.loss_curve(time.Training("finetune", [1, 2, 3], [2.0, 1.0, 0.5], [3], [0.75]))
+    figure = loss.loss_curve(loss.Training("finetune", [1, 2, 3], [2.0, 1.0, 0.5], [3], [0.75]))
     assert {"training 0.500", "held-out 0.750"} <= set(texts(figure))
 
 
@@ -260,29 +236,6 @@ def test_an_axis_of_scores_ends_at_100_per_cent() -> None:
     [reference] = [e for e in lines if e.get("class") == "reference"]
     [axis] = [e for e in lines if e.get("class") == "axis"]
     assert reference.get("x1") == axis.get("x2")
-
-
-def test_the_timeline_draws_blocks_requests_and_failures_at_their_minute() -> None:
-    """A block from minute 2 to 4 of 8, a request at 3 and a failure at 4 fit the grid."""
-    blocks = (
-        time.TimelineBlock("main", 1, 120.0, 240.0),
-        time.TimelineBlock("main", 2, 300.0, 480.0),
-    )
-    figure = time.timeline(
-        [time.Lane("a", 0, np.array([180.0]), np.array([100.0]), np.array([240.0]), blocks)]
-    )[0]
-    grid = sorted(
-        {float(e.get("x1", "")) for e in drawn(figure).iter("line") if e.get("class") == "grid"}
-    )
-    [first, _] = [
-        e for e in drawn(figure).iter("rect") if (e.get("class") or "").startswith("block")
-    ]
-    paths = {(e.get("class") or "").split()[0]: e.get("d", "") for e in drawn(figure).iter("path")}
-    assert len(grid) == 9  # minutes 0 to 8
-    assert float(first.get("x", "")) == pytest.approx(grid[2], abs=0.1)
-    assert float(first.get("width", "")) == pytest.approx(grid[4] - grid[2], abs=0.1)
-    assert float(paths["specks"][1:].split()[0]) == pytest.approx(grid[3], abs=0.1)
-    assert float(paths["failure"][1:].split()[0]) + 3.5 == pytest.approx(grid[4], abs=0.1)
 
 
 @pytest.mark.parametrize("slot", range(7))

@@ -30,6 +30,7 @@ from results.report.junit import junit
 from results.report.page import markdown_text
 from results.report.page_figures import figures
 from results.report.samples import choose
+from results.report.servers import Servers
 from results.summary import CapacityPlan, Estimate, Objective, Summary, Validity, Verdicts
 from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE
 from tests.results.report_run import PROVENANCE, make_run, measured_of
@@ -488,7 +489,9 @@ def test_the_distributions_of_latency_and_of_ttft_are_drawn_from_their_own_value
         name: dataclasses.replace(each, latency=each.latency**1.1)
         for name, each in evidence.items()
     }
-    before, after = (figures(summary, verdicts, each, slots) for each in (evidence, slower))
+    before, after = (
+        figures(summary, verdicts, each, Servers(), slots) for each in (evidence, slower)
+    )
     assert {name for name in before if before[name] != after[name]} == {
         "latency_rows",
         "latency_curve",

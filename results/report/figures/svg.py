@@ -7,6 +7,8 @@ title, which needs no script.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil, floor, log10
@@ -93,6 +95,16 @@ class Axis:
         return [x for x in values if self.low <= x * 1.0001 and x <= self.high * 1.0001]
 
 
+def _written(attributes: Mapping[str, float | str]) -> str:
+    """Attributes as text, empty ones left out; an underscore in a name is a dash."""
+    texts = {
+        name.replace("_", "-"): escape(value) if isinstance(value, str) else number(value)
+        for name, value in attributes.items()
+        if value != ""
+    }
+    return "".join(f' {name}="{text}"' for name, text in texts.items())
+
+
 @dataclass
 class Drawing:
     """Collects SVG elements and renders them in the order in which they were added.
@@ -106,14 +118,16 @@ class Drawing:
     _parts: list[str] = field(default_factory=list)
 
     def _add(self, tag: str, css: str, title: str = "", **attributes: float | str) -> None:
-        texts = {
-            name.replace("_", "-"): escape(value) if isinstance(value, str) else number(value)
-            for name, value in attributes.items()
-            if value != ""
-        }
-        written = "".join(f' {name}="{text}"' for name, text in texts.items())
         body = f"<title>{escape(title)}</title></{tag}>" if title else ""
-        self._parts.append(f'<{tag} class="{css}"{written}{">" + body if body else "/>"}')
+        opening = f'<{tag} class="{css}"{_written(attributes)}'
+        self._parts.append(f"{opening}>{body}" if body else f"{opening}/>")
+
+    @contextmanager
+    def element(self, tag: str, css: str, **attributes: float | str) -> Iterator[None]:
+        """An element around those that are added in the `with` block."""
+        self._parts.append(f'<{tag} class="{css}"{_written(attributes)}>')
+        yield
+        self._parts.append(f"</{tag}>")
 
     def line(self, x1: float, y1: float, x2: float, y2: float, css: str, title: str = "") -> None:
         """A straight line."""
@@ -137,21 +151,9 @@ class Drawing:
         d = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points) + ("Z" if closed else "")
         self._add("path", css, title, d=d, stroke_dasharray=dash)
 
-    def specks(self, points: list[tuple[float, float]], css: str) -> None:
-        """Many equal dots as one path.
-
-        A line of length zero with round caps is a dot, in a tenth of the bytes of a circle.
-        """
-        self._add("path", css, d="".join(f"M{number(x)} {number(y)}h0" for x, y in points))
-
-    def crosses(self, points: list[tuple[float, float]], css: str, arm: float = 3.5) -> None:
-        """Many equal crosses as one path; `arm` is half a cross's width."""
-        strokes = (
-            f"M{number(x - arm)} {number(y - arm)}L{number(x + arm)} {number(y + arm)}"
-            f"M{number(x - arm)} {number(y + arm)}L{number(x + arm)} {number(y - arm)}"
-            for x, y in points
-        )
-        self._add("path", css, d="".join(strokes))
+    def path_data(self, data: str, css: str, **attributes: float | str) -> None:
+        """A path whose commands the caller wrote: many equal marks in few bytes."""
+        self._parts.append(f'<path class="{css}" d="{data}"{_written(attributes)}/>')
 
     def marker(
         self, x: float, y: float, slot: int, radius: float = 5, title: str = "", css: str = "mark"
@@ -195,20 +197,28 @@ class Drawing:
         self._add("path", css, d=d)
 
     def text(
-        self, x: float, y: float, text: str, css: str = "", anchor: str = "", title: str = ""
+        self,
+        x: float,
+        y: float,
+        text: str,
+        css: str = "",
+        anchor: str = "",
+        title: str = "",
+        **attributes: float | str,
     ) -> None:
         """A line of text on the baseline y; `anchor` is "middle" or "end", empty for the start."""
         styled = f' class="{css}"' if css else ""
         anchored = f' text-anchor="{anchor}"' if anchor else ""
-        place = f'x="{number(x)}" y="{number(y)}"{anchored}'
+        place = f'x="{number(x)}" y="{number(y)}"{anchored}{_written(attributes)}'
         hover = f"<title>{escape(title)}</title>" if title else ""
         self._parts.append(f"<text{styled} {place}>{hover}{escape(text)}</text>")
 
-    def render(self, label: str, description: str = "") -> Markup:
+    def render(self, label: str, description: str = "", **attributes: float | str) -> Markup:
         """The finished figure; a screen reader reads `label` and `description`."""
         box = f'viewBox="0 0 {number(self.width)} {number(self.height)}"'
         described = f' aria-description="{escape(description)}"' if description else ""
-        opening = f'<svg {box} role="img" aria-label="{escape(label)}"{described}>'
+        spoken = f'role="img" aria-label="{escape(label)}"{described}'
+        opening = f"<svg {box} {spoken}{_written(attributes)}>"
         return Markup(f"{opening}{''.join(self._parts)}</svg>")
 
 

@@ -1,0 +1,107 @@
+"""What a variant's server and machine did over time: `telemetry/VARIANT.parquet` as series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from foundation.arrays import Floats, Ints
+from foundation.run.journal import Damage
+from foundation.run.telemetry import read_samples
+
+
+@dataclass(frozen=True)
+class Series:
+    """A number over time, from one column of the samples.
+
+    `kind`: a "level" is shown as it was read; a "count" runs up, and its change per second is
+    shown. A series that is `rare` is no news while it stays zero.
+    """
+
+    column: str
+    label: str
+    unit: str
+    kind: Literal["level", "count"] = "level"
+    rare: bool = False
+
+
+SERIES = (
+    Series("running", "running", "requests"),
+    Series("waiting", "waiting", "requests"),
+    Series("kv_cache_usage", "KV cache used", "share"),
+    Series("generation_tokens", "output tokens", "tokens/s", "count"),
+    Series("preemptions", "preemptions", "1/s", "count", rare=True),
+    Series("lora_running", "LoRA adapters", "adapters", rare=True),
+    Series("cpu_s", "server CPU", "cores", "count"),
+    Series("host_busy_s", "machine CPU", "cores", "count"),
+    Series("host_steal_s", "CPU stolen", "cores", "count", rare=True),
+    Series("rss_bytes", "server memory", "bytes"),
+    Series("host_available_bytes", "memory available", "bytes"),
+    Series("cpu_energy_j", "processor power", "W", "count"),
+    Series("gpu_utilization", "GPU utilization", "share"),
+    Series("gpu_memory_bytes", "GPU memory", "bytes"),
+    Series("gpu_power_w", "GPU power", "W"),
+    Series("gpu_sm_clock_mhz", "GPU SM clock", "MHz"),
+    Series("gpu_temperature_c", "GPU temperature", "°C"),
+)
+"""The series of the report's timeline, in its order."""
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """Samples (n,) in the order of time on both clocks, and each series (n,) by its column.
+
+    A value is NaN where it was not read. A series without any value is left out. `absent`: why a
+    source has no numbers, by source.
+    """
+
+    monotonic_ns: Ints
+    unix_ns: Ints
+    values: Mapping[str, Floats]
+    absent: Mapping[str, str]
+
+
+def read_telemetry(run: Path, variant: str) -> Telemetry | Damage | None:
+    """None where the run has no telemetry of the variant."""
+    import pyarrow as pa
+
+    name = Path("telemetry") / f"{variant}.parquet"
+    if not (run / name).is_file():
+        return None
+    columns = [series.column for series in SERIES]
+    try:
+        table, absent = read_samples(run / name, ("unix_ns", *columns))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        return Damage(name, 0, f"can't be read ({str(error).splitlines()[0]})")
+    timed = table.filter(table["monotonic_ns"].is_valid()).combine_chunks()
+    timed = timed.filter(timed["unix_ns"].is_valid())
+    at_ns = timed["monotonic_ns"].to_numpy()
+    numbers = {
+        series.column: _finite(timed[series.column].to_numpy().astype(np.float64))
+        for series in SERIES
+    }
+    shown = {
+        series.column: _per_second(at_ns, numbers[series.column])
+        if series.kind == "count"
+        else numbers[series.column]
+        for series in SERIES
+    }
+    known = {column: values for column, values in shown.items() if not np.isnan(values).all()}
+    return Telemetry(at_ns, timed["unix_ns"].to_numpy(), known, absent)
+
+
+def _finite(values: Floats) -> Floats:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _per_second(at_ns: Ints, counts: Floats) -> Floats:
+    """The change per second since the sample before; NaN where a count began again."""
+    seconds = np.diff(at_ns, prepend=at_ns[:1]) / 1e9
+    change = np.diff(counts, prepend=np.nan)
+    rates = np.full(len(counts), np.nan)
+    np.divide(change, seconds, out=rates, where=(seconds > 0) & (change >= 0))
+    return rates
