@@ -356,12 +356,21 @@ class RunChange(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
 
 
+class RunWaterfall(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a variant's mean latency at a stage differs between two runs, later less earlier."""
+
+    variant: str
+    stage: str
+    difference: WaterfallDifference
+
+
 class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two stored runs. `conclusion` is what the gate goes by, `headline` the same in words.
 
     `asked`: what makes their numbers answers to different questions. `settings` and `environment`:
     what else differs ("versions.vllm: 0.31.0 -> 0.32.0"). `validity`: why a measurement is SUSPECT
-    or INVALID. `missing`: what only the earlier run has.
+    or INVALID. `missing`: what only the earlier run has. `waterfalls`: of the stages that both runs
+    were asked alike.
     """
 
     schema_version: int
@@ -376,6 +385,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     settings: list[str]
     environment: list[str]
     notes: list[str]
+    waterfalls: list[RunWaterfall] = []
 
 
 class VariantCapacity(msgspec.Struct, frozen=True, kw_only=True):

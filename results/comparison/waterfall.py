@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import numpy as np
@@ -19,10 +19,12 @@ from results.measures.waterfall import (
     block_segments,
     detail_of,
 )
-from results.statistics.intervals import TAIL, UNBOUNDED, estimate, t_bounds
+from results.statistics.intervals import TAIL, UNBOUNDED, Bounds, estimate, t_bounds
+from results.statistics.unpaired import Welch
 from results.summary import Estimate, WaterfallDifference
 
 _ONE_PAIR = "an interval needs at least two pairs of blocks"
+_ONE_BLOCK = "an interval needs at least two blocks in each run"
 _MICROSECOND = 1e-3
 _DETAILS = {
     Detail.CLIENT: "by what the client sees",
@@ -30,40 +32,74 @@ _DETAILS = {
 }
 
 
+Stages = tuple[StageData, StageData]
+"""The variant's and the baseline's; of two runs, the later one's and the earlier one's."""
+_Change = Callable[[str, float], Estimate]
+"""From a segment and the difference of its mean to that with an interval."""
+
+
 def waterfall_difference(
-    pairing: Pairing,
-    stages: tuple[StageData, StageData],
-    latency: Estimate,
-    names: tuple[str, str],
+    pairing: Pairing, stages: Stages, latency: Estimate, names: tuple[str, str]
 ) -> WaterfallDifference | None:
     """Why mean latency differs, by segment; None where one of the two has no latency.
 
-    `stages` and `names`: the variant's and the baseline's. `latency`: the difference of mean
-    latency in the table. As there, values are of all requests, intervals of the pairs. Both are
-    divided with the detail that both have. The residual is of answers without that detail.
+    `latency`: the difference of mean latency in the table. As there, values are of all requests,
+    intervals of the pairs. Both are divided with the detail that both have. The residual is of
+    answers without that detail.
     """
-    if latency.value is None:
-        return None
-    details = tuple(detail_of(stage.blocks) for stage in stages)
-    detail = min(details)
-    ours, theirs = (
-        [each for block in stage.blocks if len(each := block_segments(block, detail))]
-        for stage in stages
-    )
+    detail = _common_detail(stages)
     pairs = [
         (a, b)
         for block, base in pairing.blocks
         if len(a := block_segments(block, detail)) and len(b := block_segments(base, detail))
     ]
-    if not ours or not theirs:
+
+    def change(key: str, value: float) -> Estimate:
+        changes = [float(np.mean(_of(key, [a])) - np.mean(_of(key, [b]))) for a, b in pairs]
+        if len(changes) < 2:
+            return estimate(value, UNBOUNDED, len(changes), _ONE_PAIR)
+        return estimate(value, t_bounds(value, changes, TAIL, TAIL), len(changes))
+
+    return _difference(stages, latency, names, change)
+
+
+def run_difference(stages: Stages, names: tuple[str, str]) -> WaterfallDifference | None:
+    """Why mean latency differs between two runs, by segment; None where one has no latency.
+
+    Values are of all requests. Intervals are Welch's t between the blocks, which are no pairs.
+    """
+    sides = [_segments_of(stage, _common_detail(stages)) for stage in stages]
+
+    def welch(means: Sequence[Sequence[float]], value: float) -> Estimate:
+        n = min(map(len, means))
+        if n < 2:
+            return estimate(value, UNBOUNDED, n, _ONE_BLOCK)
+        bounds = Welch.of(means[0], means[1]).bounds(TAIL)
+        reach = (bounds.high - bounds.low) / 2
+        return estimate(value, Bounds(value - reach, value + reach), n)
+
+    def change(key: str, value: float) -> Estimate:
+        return welch([[float(np.mean(_of(key, [b]))) for b in side] for side in sides], value)
+
+    latencies = [[b.latency for b in _segments_of(stage, Detail.CLIENT)] for stage in stages]
+    if not all(latencies):
         return None
-    keys = [key for key in LABELS if key in LATENCY_SEGMENTS and key in ours[0].keys]
+    ours, theirs = (float(np.mean(np.concatenate(side))) for side in latencies)
+    means = [[float(np.mean(block)) for block in side] for side in latencies]
+    return _difference(stages, welch(means, ours - theirs), names, change)
+
+
+def _difference(
+    stages: Stages, latency: Estimate, names: tuple[str, str], change: _Change
+) -> WaterfallDifference | None:
+    detail = _common_detail(stages)
+    ours, theirs = (_segments_of(stage, detail) for stage in stages)
+    if latency.value is None or not ours or not theirs:
+        return None
     segments = {
-        key: _difference(
-            float(np.mean(_of(key, ours)) - np.mean(_of(key, theirs))),
-            [float(np.mean(_of(key, [a])) - np.mean(_of(key, [b]))) for a, b in pairs],
-        )
-        for key in keys
+        key: change(key, float(np.mean(_of(key, ours)) - np.mean(_of(key, theirs))))
+        for key in ours[0].keys
+        if key in LATENCY_SEGMENTS
     }
     residual = latency.value - sum(each.value or 0.0 for each in segments.values())
     return WaterfallDifference(
@@ -71,22 +107,25 @@ def waterfall_difference(
         segments=segments,
         residual=residual,
         sentence=sentence(names, latency, segments),
-        notes=[*_detail_notes(details, names), *_residual_notes(residual)],
+        notes=[*_detail_notes(stages, names), *_residual_notes(residual)],
     )
+
+
+def _common_detail(stages: Stages) -> Detail:
+    return min(detail_of(stage.blocks) for stage in stages)
+
+
+def _segments_of(stage: StageData, detail: Detail) -> list[BlockSegments]:
+    """The blocks of a stage that have an answer with this much detail."""
+    return [each for block in stage.blocks if len(each := block_segments(block, detail))]
 
 
 def _of(key: str, blocks: Sequence[BlockSegments]) -> Floats:
     return np.concatenate([block.values[:, block.keys.index(key)] for block in blocks])
 
 
-def _difference(value: float, changes: Sequence[float]) -> Estimate:
-    """`changes`: of each pair of blocks."""
-    if len(changes) < 2:
-        return estimate(value, UNBOUNDED, len(changes), _ONE_PAIR)
-    return estimate(value, t_bounds(value, changes, TAIL, TAIL), len(changes))
-
-
-def _detail_notes(details: Sequence[Detail], names: tuple[str, str]) -> list[str]:
+def _detail_notes(stages: Stages, names: tuple[str, str]) -> list[str]:
+    details = [detail_of(stage.blocks) for stage in stages]
     if details[0] == details[1]:
         return []
     less = min(details)

@@ -9,7 +9,7 @@ from foundation.format import ABSENT, between, change, points, quantity
 from results.comparison.stored_runs.conclusion import place
 from results.report.junit import clean, count
 from results.report.page import markdown_text
-from results.summary import RunChange, RunComparison
+from results.summary import RunChange, RunComparison, RunWaterfall
 
 TitledLines = tuple[str, Sequence[str]]
 
@@ -23,8 +23,14 @@ def sections(comparison: RunComparison) -> list[TitledLines]:
         ("Settings", comparison.settings),
         ("Environment", comparison.environment),
         ("Notes", comparison.notes),
+        ("Where the time went", [_why(each) for each in comparison.waterfalls]),
     ]
     return [(title, lines) for title, lines in titled if lines]
+
+
+def _why(of: RunWaterfall) -> str:
+    lines = [of.difference.sentence, *of.difference.notes]
+    return f"{of.variant}, {of.stage}: {'. '.join(lines)}"
 
 
 def news(comparison: RunComparison) -> list[RunChange]:

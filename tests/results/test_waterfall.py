@@ -17,10 +17,12 @@ from foundation.run.engine_times import ENGINE_RECORD, EngineTimes
 from foundation.run.journal import Journal
 from foundation.run.records import JournalEnd, RequestRecord
 from foundation.run.requests import requests_of
-from results.analysis import analyse
+from results.analysis import analyse, read_run
+from results.comparison.stored_runs.compare import compare_runs
 from results.comparison.waterfall import sentence
 from results.measures.steady_state import StageData, block_of
 from results.measures.waterfall import LATENCY_SEGMENTS, Detail, block_segments, waterfall
+from results.report.run_comparison import sections
 from results.summary import Estimate, StageSummary, Waterfall, WaterfallDifference
 from tests.results.synthetic import Goals, inputs, write_prompts
 from tests.run_files import (
@@ -319,6 +321,29 @@ def test_the_residual_is_of_answers_without_times(tmp_path: Path) -> None:
     assert result.notes == [
         "10.0 ms of the difference is in no segment: some answers have no times inside the server"
     ]
+
+
+def test_two_runs_are_compared_by_blocks_that_are_no_pairs(tmp_path: Path) -> None:
+    before, after = [50.0, 53.0, 49.0], [60.0, 68.0, 61.0, 63.0]
+    for name, decodes in (("before", before), ("after", after)):
+        write(tmp_path / name, "base", [[Times(decode=ms)] * 3 for ms in decodes])
+        write_prompts(tmp_path / name, {f"q{i}": "ok" for i in range(3)})
+    runs = [
+        read_run(replace(inputs(tmp_path / name, ["base"]), name=name))
+        for name in ("before", "after")
+    ]
+    comparison = compare_runs(*runs)
+    (only,) = comparison.waterfalls
+    decode = only.difference.segments["decode"]
+    welch = stats.ttest_ind(after, before, equal_var=False).confidence_interval()
+    assert (only.variant, only.stage) == ("base", "main")
+    assert decode.value == pytest.approx(np.mean(after) - np.mean(before))
+    assert [decode.low, decode.high] == pytest.approx([welch.low, welch.high])
+    latency = only.difference.latency
+    assert [latency.low, latency.high] == pytest.approx([welch.low, welch.high])
+    assert only.difference.residual == pytest.approx(0, abs=1e-9)
+    words = "base, main: after is 12.3 ms slower than before: decode 12 ± 6 ms; the rest is within"
+    assert ("Where the time went", [f"{words} noise"]) in sections(comparison)
 
 
 def change(value: float, error: float) -> Estimate:

@@ -17,9 +17,16 @@ from results.comparison.stored_runs.outcomes import MARGIN, Compared, outcomes
 from results.comparison.stored_runs.pairs import probe_change, stage_changes, variant_changes
 from results.comparison.stored_runs.settings import Changes, Settings, lines, setting_changes
 from results.comparison.stored_runs.sides import Side, StageQuestion, probe_question, question_of
+from results.comparison.waterfall import run_difference
 from results.inputs import RunInputs
 from results.measures.measured import MeasuredVariant
-from results.summary import SCHEMA_VERSION, RunComparison, Summary
+from results.summary import (
+    SCHEMA_VERSION,
+    RunComparison,
+    RunWaterfall,
+    Summary,
+    WaterfallDifference,
+)
 
 Pair = tuple[str, Side, Side]
 
@@ -70,6 +77,7 @@ def compare_runs(before: StoredRun, after: StoredRun, margin: float = MARGIN) ->
         settings=[line for line in lines(changes) if not any(line in each for each in questions)],
         environment=lines(setting_changes(before.environment, after.environment)),
         notes=[*notes, *(line for finding in findings for line in finding.notes)],
+        waterfalls=[each for finding in findings for each in finding.waterfalls],
     )
 
 
@@ -117,6 +125,7 @@ class _Findings:
     validity: Sequence[str]
     missing: Sequence[str]
     notes: Sequence[str]
+    waterfalls: Sequence[RunWaterfall]
 
 
 def _compare(pair: Pair, changes: Changes, margin: float) -> _Findings:
@@ -143,7 +152,17 @@ def _compare(pair: Pair, changes: Changes, margin: float) -> _Findings:
         [line for stage in stages for line in _validity(name, stage, before, after)],
         [*_only(name, before, after, "stage"), *_only(name, before, after, "probe")],
         _only(name, after, before, "stage"),
+        [
+            RunWaterfall(variant=name, stage=stage, difference=difference)
+            for stage in stages
+            if not questions[stage].barred and (difference := _waterfall(stage, before, after))
+        ],
     )
+
+
+def _waterfall(stage: str, before: Side, after: Side) -> WaterfallDifference | None:
+    stages = after.variant.stages[stage], before.variant.stages[stage]
+    return run_difference(stages, (after.run, before.run))
 
 
 def _judged(
