@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from foundation.format import percent, quantity
+from math import floor, log10
+
+from foundation.format import percent, plain, quantity
 from results.measures.waterfall import LABELS
 from results.report.table import in_order, stage_of
 from results.summary import StageSummary, Summary, VariantSummary, Waterfall
@@ -48,13 +50,23 @@ def time_line(waterfall: Waterfall) -> str:
     total = waterfall.total.value
     if total is None or total <= 0:
         return waterfall.total.reason or NOTHING
-    large = {key: mean for key, mean in means.items() if abs(mean) >= _SMALL * total}
+    large = {key: mean for key, mean in means.items() if is_large(waterfall, mean)}
     parts = [_part(name_of(key), mean, total) for key, mean in large.items()]
     if len(large) < len(means):
         rest = sum(mean for key, mean in means.items() if key not in large)
         parts.append(f"the rest {quantity(rest, 'ms')}")
     client = f" ({SOURCES['client']})" if waterfall.source == "client" else ""
     return f"{', '.join(parts)}{client}"
+
+
+def is_large(waterfall: Waterfall, mean: float | None) -> bool:
+    """Whether a segment takes a hundredth of the time or more."""
+    return abs(mean or 0.0) >= _SMALL * (waterfall.total.value or 0.0)
+
+
+def milliseconds(value: float) -> str:
+    """A time in ms to three digits, and to a microsecond at most: the stamps hold no more."""
+    return plain(value, 0 if value == 0 else max(0, min(3, 2 - floor(log10(abs(value))))))
 
 
 def _part(name: str, mean: float, total: float) -> str:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from foundation.format import ABSENT, interval, quantity, significant
+from foundation.format import ABSENT, capital, interval, quantity
 from results.report.figures.waterfall import Bridge, bridge, key_of, stacks
-from results.report.segments import NOTHING, name_of, source_note
+from results.report.segments import NOTHING, milliseconds, name_of, source_note
 from results.report.table import in_order, stage_of
 from results.summary import Estimate, StageSummary, Summary, VariantSummary, Waterfall
 
+_NONE = Estimate(value=None)
 STATISTICS = ("mean", "share", "p50", "p95")
 
 
@@ -90,12 +91,18 @@ def _without(names: set[str]) -> str:
 
 
 def _notes(rows: list[tuple[str, Waterfall]]) -> list[str]:
-    """Who timed each variant, and the waterfalls' own notes, each once."""
+    """Who timed each variant, and the waterfalls' own notes, each once.
+
+    A note names its variants unless it holds for all.
+    """
     names: dict[str, list[str]] = {}
     for name, waterfall in rows:
         for note in (source_note(waterfall), *waterfall.notes):
             names.setdefault(note, []).append(name)
-    return [f"{', '.join(each)}: {note}" for note, each in names.items()]
+    return [
+        capital(note) if len(each) == len(rows) else f"{', '.join(each)}: {note}"
+        for note, each in names.items()
+    ]
 
 
 def _lines(waterfall: Waterfall) -> list[Line]:
@@ -114,8 +121,8 @@ def _cell(estimate: Estimate) -> tuple[str, str]:
     if estimate.value is None:
         return ABSENT, ""
     low, high = estimate.low, estimate.high
-    around = "" if low is None or high is None else f"{significant(low)} to {significant(high)}"
-    return significant(estimate.value), around
+    around = "" if low is None or high is None else f"{milliseconds(low)} to {milliseconds(high)}"
+    return milliseconds(estimate.value), around
 
 
 def _share(estimate: Estimate) -> tuple[str, str]:
@@ -125,8 +132,8 @@ def _share(estimate: Estimate) -> tuple[str, str]:
 def _explained(
     summary: Summary, at: list[tuple[VariantSummary, StageSummary]], slots: dict[str, int]
 ) -> list[Explained]:
-    base = next((s.waterfall for v, s in at if v.variant == summary.baseline), None)
-    start = None if base is None else base.latency.value
+    base = next((s for v, s in at if v.variant == summary.baseline), None)
+    start = None if base is None else base.metrics.get("latency_mean", _NONE).value
     if start is None:
         return []
     baseline = (summary.baseline, slots[summary.baseline])

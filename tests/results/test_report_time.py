@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from results.report import write
 from results.report.figures.waterfall import Bridge, bridge, key_of, stacks
-from results.report.segments import difference_sentences, time_line, time_lines
+from results.report.segments import difference_sentences, milliseconds, time_line, time_lines
 from results.report.time_spent import time_spent
 from results.summary import (
     Estimate,
@@ -151,7 +151,10 @@ def with_times(summary: Summary, sentence: str) -> Summary:
     def of(stage: StageSummary, is_base: bool) -> StageSummary:
         changes = replace(difference({"decode": -45.0}), sentence=sentence)
         return replace(
-            stage, waterfall=waterfall(), waterfall_difference=None if is_base else changes
+            stage,
+            metrics=stage.metrics | {"latency_mean": around(191.0)},
+            waterfall=waterfall(),
+            waterfall_difference=None if is_base else changes,
         )
 
     variants = [
@@ -173,8 +176,7 @@ def test_page_and_markdown_show_it_and_escape_it(tmp_path: Path) -> None:
     page, text = html.read_text(), markdown.read_text()
     assert len(page) < 600_000 and "<b>x</b>" not in page + text
     section = page.partition('<section id="time"')[2].partition("</section>")[0]
-    names = ", ".join(v.variant for v in timed.variants)
-    assert f"{names}: timed by the engine&#39;s own record; 48 of 50 successful requests" in section
+    assert "<li>Timed by the engine&#39;s own record; 48 of 50 successful requests</li>" in section
     assert section.count("<tbody>") == len(timed.variants) and "98.0 to 102" in section
     why = page.partition('<section id="why"')[2].partition("</section>")[0]
     assert why.count("&lt;b&gt;x&lt;/b&gt;") == len(timed.variants) - 1
@@ -186,3 +188,8 @@ def test_a_load_that_no_verdict_judges_is_folded(tmp_path: Path) -> None:
     other = time_spent(summary, {v.variant: i for i, v in enumerate(summary.variants)}, STAGE)
     assert other.stage == STAGE and len(other.explained) == len(summary.variants) - 1
     assert time_spent(summary, {}, "rate-99").plot is None
+
+
+def test_a_time_has_three_digits_and_no_more_than_a_microsecond() -> None:
+    texts = [milliseconds(value) for value in (0.0, -0.0004, 0.0127, 1.274, 98.04, -1466.7)]
+    assert texts == ["0", "0.000", "0.013", "1.27", "98.0", "−1,467"]

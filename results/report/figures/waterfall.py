@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from foundation.format import ABSENT, interval, percent, quantity, signed, significant
+from foundation.format import ABSENT, interval, percent, quantity, signed
 from results.report.figures.frame import TEXT, AxisLabel, span, x_axis
 from results.report.figures.svg import CHARACTER, Axis, Drawing, shorten
-from results.report.segments import MEANINGS, name_of
+from results.report.segments import MEANINGS, is_large, milliseconds, name_of
 from results.summary import Estimate, Waterfall, WaterfallDifference
 
 _LEFT = 150.0
@@ -32,7 +32,7 @@ def stacks(rows: Sequence[tuple[str, Waterfall]], width: float = 1000) -> Markup
     x_axis(drawing, x, top, bottom, AxisLabel("Mean time of a request", "ms", ticks=7))
     drawing.text(width, top - 12, "in all (95 % interval)", "tick", "end")
     for index, (name, waterfall) in enumerate(rows):
-        y = top + step * index + (step - _TALL) / 2
+        y = top + step * index + 4
         drawing.text(_LEFT - 10, y + 19, shorten(name, _LEFT - 14), "name", "end", title=name)
         _stack(drawing, x, y, name, waterfall)
         total = waterfall.total
@@ -69,13 +69,13 @@ def _stack(drawing: Drawing, x: Axis, y: float, name: str, waterfall: Waterfall)
         if mean.value:
             drawing.rect(low, y, high - low, _TALL, f"segment {segment_class(key)}", hover)
         is_inside = _inside(drawing, (low + high) / 2, y, high - low, (name_of(key), text, share))
-        if not is_inside and mean.value:
-            outside.append((mean.value, f"{name_of(key)} {text}"))
+        if not is_inside and is_large(waterfall, mean.value):
+            outside.append((mean.value or 0.0, f"{name_of(key)} {text}"))
         start = end
     total = waterfall.total
     if total.low is not None and total.high is not None:
-        drawing.whisker(x(total.low), x(total.high), y + _TALL / 2, "whisker ink", cap=5)
-    _beside(drawing, x(max(start, total.high or 0.0)) + 10, y, outside)
+        drawing.whisker(x(total.low), x(total.high), y + _TALL + 6, "whisker ink", cap=4)
+    _beside(drawing, x(start) + 10, y, outside)
 
 
 def _inside(
@@ -162,7 +162,7 @@ def bridge(of: Bridge, width: float = 1000) -> Markup:
     bottom = middles[-1] + line / 2 + 4
     drawing = Drawing(width, bottom + 46)
     x = Axis(*span(_reach(of.start, end, steps)), left, right)
-    label = f"Mean latency, from {of.baseline} to {of.name}; a step to the left is faster"
+    label = "Mean latency (a step to the left is faster)"
     x_axis(drawing, x, top - 6, bottom, AxisLabel(label, "ms", ticks=7))
     drawing.text(width - 140, top - 14, "change, ms", "tick", "end")
     drawing.text(width, top - 14, "95 % interval", "tick", "end")
@@ -236,10 +236,10 @@ def _step_class(key: str) -> str:
 def _change(drawing: Drawing, y: float, change: Estimate, weight: str) -> None:
     """The value and the interval of a change, in their two columns."""
     value, low, high = change.value, change.low, change.high
-    text = ABSENT if value is None else signed(significant(value), value)
+    text = ABSENT if value is None else signed(milliseconds(value), value)
     drawing.text(drawing.width - 140, y, text, f"value{weight}", "end")
     if low is not None and high is not None:
-        text = f"{signed(significant(low), low)} to {signed(significant(high), high)}"
+        text = f"{signed(milliseconds(low), low)} to {signed(milliseconds(high), high)}"
         drawing.text(drawing.width, y, text, "tick", "end")
 
 
