@@ -20,6 +20,7 @@ PARTS_ARE_HARMLESS = {
     "finetune/log.py": 1,
     "foundation/files/atomic_write.py": 1,
     "foundation/run/journal_writer.py": 1,
+    "loadgen/emulator/engine_record.py": 1,
     "loadgen/emulator/truth.py": 1,
     "loadgen/sending/fleet.py": 1,
     "quantize/llmcompressor/calibrated.py": 2,

@@ -13,9 +13,16 @@ from pathlib import Path
 
 import uvloop
 
-from loadgen.emulator.behaviour import FAULTS, Behaviour, Distribution
+from loadgen.emulator.behaviour import FAULTS, NO_TIME, Behaviour, Distribution
+from loadgen.emulator.engine_record import engine_record
 from loadgen.emulator.server import EmulatorServer, listen
 from loadgen.emulator.truth import TruthLog
+
+_DELAYS = {
+    "--front": "time before a request reaches the engine's queue",
+    "--queue": "time in the engine's queue before the request may have a slot",
+    "--end": "time from the last text to the last token, which has no text",
+}
 
 
 def main() -> None:
@@ -25,6 +32,10 @@ def main() -> None:
         ttft=args.ttft,
         itl=args.itl,
         tokens=args.tokens,
+        front=args.front,
+        queue=args.queue,
+        end=args.end,
+        metrics=args.metrics,
         slots=args.slots,
         lockstep=args.lockstep.first if args.lockstep else 0.0,
         tokens_per_chunk=args.tokens_per_chunk,
@@ -41,8 +52,12 @@ async def _serve(behaviour: Behaviour, args: argparse.Namespace) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    with listen(args.host, args.port, args.unix) as listener, TruthLog(args.truth) as log:
-        server = EmulatorServer(behaviour, log, listener)
+    with (
+        listen(args.host, args.port, args.unix) as listener,
+        TruthLog(args.truth) as log,
+        engine_record(args.engine_record) as record,
+    ):
+        server = EmulatorServer(behaviour, log, record, listener)
         print(json.dumps({"port": None if args.unix else listener.getsockname()[1]}), flush=True)
         await ended.wait()
         server.close()
@@ -52,6 +67,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m loadgen.emulator",
         description="An OpenAI-compatible server of known behaviour.",
+        epilog="A prompt can name times of its own: front:20ms queue:200ms ttft:50ms itl:5ms "
+        "end:20ms.",
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
@@ -73,6 +90,13 @@ def _arguments() -> argparse.Namespace:
         type=lambda text: Distribution.parse(text, counts=True),
         default="16",
         help="output tokens",
+    )
+    for name, purpose in _DELAYS.items():
+        parser.add_argument(name, type=Distribution.parse, default=NO_TIME, help=purpose)
+    parser.add_argument(
+        "--metrics",
+        action="store_true",
+        help="send a request's times in its last chunk, like vLLM's --enable-per-request-metrics",
     )
     parser.add_argument(
         "--slots",
@@ -104,6 +128,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--truth", type=Path, metavar="FILE", help="log what the server did, as JSON lines"
+    )
+    parser.add_argument(
+        "--engine-record",
+        type=Path,
+        metavar="FILE",
+        help="append an engine record: requests, and the steps of --lockstep",
     )
     return parser.parse_args()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foundation.units import parse_count, parse_number, parse_seconds
 
@@ -34,6 +34,7 @@ FAULTS = {
     "http-503-empty": "answers 503 without a body",
 }
 _FAULT_IN_PROMPT = re.compile(r"\bfault:([a-z0-9-]+)")
+_TIME_IN_PROMPT = re.compile(r"\b(front|queue|ttft|itl|end):([0-9.]+m?s)\b")
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,16 @@ class Distribution:
         return self.first
 
 
+NO_TIME = Distribution("fixed", 0.0)
+
+
 @dataclass(frozen=True)
 class Behaviour:
     """The settings of the whole server.
 
+    `front`: seconds before a request reaches the engine's queue. `queue`: seconds in that queue
+    before it may have a slot. `end`: seconds from the last text to the last token, which has none.
+    `metrics`: the last chunk has the request's times in the engine, as vLLM's does on request.
     `slots` 0: no limit. `lockstep`: seconds between engine steps, each of which sends every running
     request its next token; then `itl` is not used. `tokens_per_chunk`: tokens that share an event.
     `fault_every`: every so many requests one has the server's own fault.
@@ -89,6 +96,10 @@ class Behaviour:
     ttft: Distribution
     itl: Distribution
     tokens: Distribution
+    front: Distribution = NO_TIME
+    queue: Distribution = NO_TIME
+    end: Distribution = NO_TIME
+    metrics: bool = False
     slots: int = 0
     lockstep: float = 0.0
     tokens_per_chunk: int = 1
@@ -107,14 +118,34 @@ class Behaviour:
             return named[1]
         return None if number % self.fault_every else self.fault
 
+    def for_prompt(self, prompt: str) -> Behaviour:
+        """The behaviour with the times that a prompt names ("queue:200ms") in place of its own."""
+        times = {name: Distribution.parse(time) for name, time in _TIME_IN_PROMPT.findall(prompt)}
+        if not times:
+            return self
+        return replace(
+            self,
+            front=times.get("front", self.front),
+            queue=times.get("queue", self.queue),
+            ttft=times.get("ttft", self.ttft),
+            itl=times.get("itl", self.itl),
+            end=times.get("end", self.end),
+        )
+
 
 @dataclass(frozen=True)
 class Course:
-    """What one request will get: seconds to the first token, seconds between events, and tokens."""
+    """What one request will get: seconds of each phase, seconds between events, tokens, and the
+    finish reason.
+    """
 
+    front: float
+    queue: float
     ttft: float
     gaps: tuple[float, ...]
+    end: float
     tokens: int
+    reason: str
 
 
 def course(behaviour: Behaviour, number: int, max_tokens: int) -> Course:
@@ -124,4 +155,9 @@ def course(behaviour: Behaviour, number: int, max_tokens: int) -> Course:
     tokens = max(1, min(max_tokens, round(behaviour.tokens.draw(rng))))
     events = -(-tokens // behaviour.tokens_per_chunk)
     gaps = () if behaviour.lockstep else tuple(behaviour.itl.draw(rng) for _ in range(events - 1))
-    return Course(ttft, gaps, tokens)
+    front, queue, end = (
+        each.draw(rng) for each in (behaviour.front, behaviour.queue, behaviour.end)
+    )
+    return Course(
+        front, queue, ttft, gaps, end, tokens, "length" if tokens == max_tokens else "stop"
+    )

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from foundation.run.engine_record import EngineStep
 from loadgen.emulator import wire
 from loadgen.emulator.batch import send_all
 from loadgen.emulator.behaviour import Behaviour, Course
@@ -28,6 +29,7 @@ class Job:
         "connection",
         "course",
         "events",
+        "metrics",
         "ready_s",
         "reason",
         "stream",
@@ -41,18 +43,13 @@ class Job:
         stream: wire.Stream,
         course: Course,
         usage: bool,
-        length: bool,
+        metrics: bool,
         truth: Truth,
     ) -> None:
-        self.connection, self.stream, self.course, self.usage, self.truth = (
-            connection,
-            stream,
-            course,
-            usage,
-            truth,
-        )
+        self.connection, self.stream, self.course, self.truth = connection, stream, course, truth
+        self.usage, self.metrics = usage, metrics
         self.ready_s = 0.0
-        self.reason = "length" if length else "stop"
+        self.reason = course.reason
         self.events, self._rest = -(-course.tokens // stream.step), course.tokens % stream.step
 
     @property
@@ -79,6 +76,11 @@ class Job:
         if self._rest and sent == self.events:
             self.truth.event_tokens[-1] = self._rest
 
+    def last_tokens(self, events: int) -> int:
+        """The tokens in the last `events` events that were sent."""
+        sent, step, most = len(self.truth.event_ns), self.stream.step, self.course.tokens
+        return min(most, sent * step) - min(most, (sent - events) * step)
+
     def closing(self) -> bytes:
         """Finish reason, usage, [DONE] and the end of the body, without the parts that a fault
         leaves out.
@@ -90,35 +92,89 @@ class Job:
             tokens, self.reason = min(tokens, _BEFORE_FAULT * self.stream.step), "abort"
         tail = self.stream.finish(tokens, self.reason)
         if self.usage:
-            tail += self.stream.usage(tokens)
+            tail += self.stream.usage(tokens, self._metrics() if self.metrics else None)
         if self.fault != "no-done":
             tail += b"data: [DONE]\n\n"
         return wire.chunk(tail) + wire.STREAM_END
+
+    def _metrics(self) -> dict[str, float]:
+        """The request's times in vLLM's names. There the first token's time begins with a slot."""
+        self.count_tokens()
+        phases, tokens = self.truth.phases_ns, sum(self.truth.event_tokens)
+        if phases is None:
+            return {}
+        queued_ms, prefill_ms, decode_ms = (phase_ns / 1e6 for phase_ns in phases)
+        gap = {"mean_itl_ms": decode_ms / (tokens - 1)} if tokens > 1 else {}
+        return {
+            "time_to_first_token_ms": prefill_ms,
+            "generation_time_ms": decode_ms,
+            "queue_time_ms": queued_ms,
+            **gap,
+            "tokens_per_second": tokens / (prefill_ms + decode_ms) * 1e3,
+        }
 
 
 class Engine:
     """Runs jobs first come, first served, in `behaviour.slots` slots.
 
-    It calls `on_end` for each job that is over.
+    It calls `on_end` for each job that is over, and `on_step` for each lockstep step with tokens.
     """
 
-    def __init__(self, behaviour: Behaviour, on_end: Callable[[Job, str], None]) -> None:
-        self._behaviour, self._on_end = behaviour, on_end
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        on_end: Callable[[Job, str], None],
+        on_step: Callable[[EngineStep], None] | None = None,
+    ) -> None:
+        self._behaviour, self._on_end, self._on_step = behaviour, on_end, on_step
         self._loop = asyncio.get_running_loop()
+        self._delayed: dict[Job, asyncio.TimerHandle] = {}
         self._queue: deque[Job] = deque()
         self._running: dict[Job, asyncio.TimerHandle | None] = {}
         self._next_step_s = 0.0
+        self._stepped_ns = 0
         self._stepping = False
 
+    @property
+    def running(self) -> list[Job]:
+        """The jobs in a slot."""
+        return list(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are in the engine's queue."""
+        held = sum(job.truth.queued_ns is not None for job in self._delayed)
+        return held + len(self._queue)
+
     def submit(self, job: Job) -> None:
-        """Takes a job into the queue."""
+        """Takes a job, which comes into the queue after the time before it."""
+        self._delay(job, job.course.front, self._enter)
+
+    def _enter(self, job: Job) -> None:
+        job.truth.queued_ns = time.monotonic_ns()
+        self._delay(job, job.course.queue, self._line_up)
+
+    def _line_up(self, job: Job) -> None:
         self._queue.append(job)
         self._admit()
+
+    def _delay(self, job: Job, seconds: float, then: Callable[[Job], None]) -> None:
+        if seconds:
+            self._delayed[job] = self._loop.call_later(seconds, self._end_delay, job, then)
+        else:
+            then(job)
+
+    def _end_delay(self, job: Job, then: Callable[[Job], None]) -> None:
+        del self._delayed[job]
+        then(job)
 
     def drop(self, job: Job) -> None:
         """Ends a job whose client went away."""
         if job in self._running:
             self._leave(job, "closed")
+        elif job in self._delayed:
+            self._delayed.pop(job).cancel()
+            self._on_end(job, "closed")
         elif job in self._queue:
             self._queue.remove(job)
             self._on_end(job, "closed")
@@ -144,7 +200,6 @@ class Engine:
         timer = self._running.pop(job)
         if timer is not None:
             timer.cancel()
-        job.count_tokens()
         self._on_end(job, end)
         self._admit()
 
@@ -173,10 +228,22 @@ class Engine:
         if events == _BEFORE_FAULT and job.fault in _MIDSTREAM:
             self._break(job)
         elif events >= job.events:
-            job.connection.send(job.closing())
-            self._leave(job, job.fault or "complete")
+            self._finish(job)
         else:
             self._after(job, job.course.gaps[events - 1], self._event)
+
+    def _finish(self, job: Job) -> None:
+        """Ends the answer, after the time that the last token without text takes."""
+        if job.course.end:
+            self._after(job, job.course.end, self._close)
+        else:
+            self._close(job)
+
+    def _close(self, job: Job) -> None:
+        truth = job.truth
+        truth.finished_ns = time.monotonic_ns() if job.course.end else truth.event_ns[-1]
+        job.connection.send(job.closing())
+        self._leave(job, job.fault or "complete")
 
     def _break(self, job: Job) -> None:
         """Breaks a stream that went well so far.
@@ -213,6 +280,7 @@ class Engine:
     def _start_stepping(self) -> None:
         if not self._stepping:
             self._stepping = True
+            self._stepped_ns = time.monotonic_ns()
             self._next_step_s = time.monotonic() + self._behaviour.lockstep
             self._loop.call_later(self._behaviour.lockstep, self._step)
 
@@ -227,6 +295,8 @@ class Engine:
         pieces: list[bytes] = []
         for job in list(self._running):
             number, most = len(job.truth.event_ns), steps
+            if number == job.events:  # only the token without text is missing
+                continue
             if not number:
                 if now_s < job.ready_s:
                     continue
@@ -243,13 +313,34 @@ class Engine:
         for (job, ahead), at_ns in zip(due, stamps, strict=True):
             job.truth.event_ns += [at_ns] * ahead
             if len(job.truth.event_ns) == job.events and job in self._running:
-                job.connection.send(job.closing())
-                self._leave(job, "complete")
+                self._finish(job)
+        self._record_step(due)
         if not self._running:
             self._stepping = False
             return
         self._next_step_s += steps * lockstep
         self._loop.call_later(max(0.0, self._next_step_s - time.monotonic()), self._step)
+
+    def _record_step(self, due: list[tuple[Job, int]]) -> None:
+        """Reports the step that gave each job in `due` so many events."""
+        now_ns = time.monotonic_ns()
+        elapsed_ns, self._stepped_ns = now_ns - self._stepped_ns, now_ns
+        if not due or self._on_step is None:
+            return
+        begun = [job for job, ahead in due if len(job.truth.event_ns) == ahead]
+        going_on = [(job, ahead) for job, ahead in due if len(job.truth.event_ns) > ahead]
+        self._on_step(
+            EngineStep(
+                ended_ns=now_ns,
+                elapsed_ns=elapsed_ns,
+                context_requests=len(begun),
+                context_tokens=sum(job.stream.prompt_tokens for job in begun),
+                generation_requests=len(going_on),
+                generation_tokens=sum(job.last_tokens(ahead) for job, ahead in going_on),
+                running=len(self._running),
+                waiting=self.waiting,
+            )
+        )
 
 
 _MIDSTREAM = {"stall", "comments", "abort", "error-event", "bad-json", "reset-event", "close-event"}

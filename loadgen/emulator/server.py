@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,29 @@ from loadgen.emulator import wire
 from loadgen.emulator.behaviour import Behaviour, course
 from loadgen.emulator.connection import ClientConnection, Request
 from loadgen.emulator.engine import Engine, Job
+from loadgen.emulator.engine_record import EngineRecordFile
+from loadgen.emulator.prometheus import Totals, exposition
 from loadgen.emulator.truth import Truth, TruthLog
 
 _HTML = b"<!doctype html>\n<html><body>\n\n<h1>Bad gateway</h1>\n\n</body></html>\n"
 
 
 class EmulatorServer:
-    """Serves `/v1/models`, `/v1/chat/completions` and `/v1/completions` on a listening socket."""
+    """Serves `/v1/models`, `/v1/chat/completions`, `/v1/completions` and `/metrics` on a listening
+    socket.
+    """
 
-    def __init__(self, behaviour: Behaviour, log: TruthLog, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        log: TruthLog,
+        record: EngineRecordFile | None,
+        listener: socket.socket,
+    ) -> None:
         self._behaviour, self._log, self._listener = behaviour, log, listener
-        self._engine = Engine(behaviour, self._ended)
+        self._record = record
+        self._engine = Engine(behaviour, self._ended, record.step if record else None)
+        self._totals = Totals()
         self._jobs: dict[ClientConnection, Job] = {}
         self._connections: dict[ClientConnection, int] = {}
         self._accepted = 0
@@ -64,6 +77,9 @@ class EmulatorServer:
             }
             connection.send(wire.whole(200, json.dumps(models).encode()))
             return
+        if request.path == "/metrics":
+            connection.send(wire.whole(200, self._metrics(), "text/plain; version=0.0.4"))
+            return
         api = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}.get(request.path)
         if api is None:
             connection.send(wire.whole(404, b'{"error": {"message": "no such path"}}'))
@@ -89,7 +105,8 @@ class EmulatorServer:
         options = body.get("stream_options", {})
         continuous = bool(options.get("continuous_usage_stats"))
         max_tokens = body.get("max_tokens") or body.get("max_completion_tokens") or 16
-        course_ = course(self._behaviour, truth.request, max_tokens)
+        behaviour = self._behaviour.for_prompt(truth.prompt)
+        course_ = course(behaviour, truth.request, max_tokens)
         stream = wire.Stream(
             api,
             body["model"],
@@ -98,7 +115,7 @@ class EmulatorServer:
             self._behaviour.tokens_per_chunk,
         )
         usage = self._behaviour.usage and bool(options.get("include_usage"))
-        job = Job(connection, stream, course_, usage, course_.tokens == max_tokens, truth)
+        job = Job(connection, stream, course_, usage, self._behaviour.metrics, truth)
         self._jobs[connection] = job
         self._engine.submit(job)
 
@@ -133,7 +150,20 @@ class EmulatorServer:
 
     def _ended(self, job: Job, end: str) -> None:
         self._jobs.pop(job.connection, None)
+        job.count_tokens()
+        self._totals.add(job.truth, job.stream.prompt_tokens)
+        self._totals.ends["abort" if end == "closed" else job.reason] += 1
+        if self._record:
+            self._record.request(job.truth, job.stream.prompt_tokens)
         self._finish(job.truth, end)
+
+    def _metrics(self) -> bytes:
+        """Requests now, and tokens so far: of requests that are over and of those in a slot."""
+        running, totals = self._engine.running, replace(self._totals)
+        for job in running:
+            job.count_tokens()
+            totals.add(job.truth, job.stream.prompt_tokens)
+        return exposition(len(running), self._engine.waiting, totals)
 
     def _finish(self, truth: Truth, end: str) -> None:
         truth.end, truth.ended_ns = end, time.monotonic_ns()

@@ -14,8 +14,9 @@ class Truth:
     """One request. Times are on CLOCK_MONOTONIC, ns, each read just before the kernel got the
     bytes.
 
-    `key`: its X-Request-Id. `started_ns`: the request got a slot. `active`: requests in a slot
-    then, this one included. `event_ns`: each event with tokens, `event_tokens` how many. `end`:
+    `key`: its X-Request-Id. `queued_ns`: the request came into the engine's queue. `started_ns`: it
+    got a slot. `active`: requests in a slot then, this one included. `event_ns`: each event with
+    tokens, `event_tokens` how many. `finished_ns`: the last token, with or without text. `end`:
     "complete", the fault's name, or "closed" where the client went away.
     """
 
@@ -25,13 +26,27 @@ class Truth:
     arrived_ns: int
     fault: str | None
     key: str = ""
+    queued_ns: int | None = None
     started_ns: int | None = None
     active: int = 0
     head_ns: int | None = None
     event_ns: list[int] = field(default_factory=list)
     event_tokens: list[int] = field(default_factory=list)
+    finished_ns: int | None = None
     ended_ns: int | None = None
     end: str = ""
+
+    @property
+    def phases_ns(self) -> tuple[int, int, int] | None:
+        """Time in the queue, of the prefill, and of the decode; None before the last token."""
+        if self.queued_ns is None or self.started_ns is None or self.finished_ns is None:
+            return None
+        first_ns = self.event_ns[0]
+        return (
+            self.started_ns - self.queued_ns,
+            first_ns - self.started_ns,
+            self.finished_ns - first_ns,
+        )
 
 
 class TruthLog:

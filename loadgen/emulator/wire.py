@@ -99,9 +99,10 @@ class Stream:
         """The event with the finish reason."""
         return self._event({"delta": {}} if self.api == "chat" else {"text": ""}, tokens, reason)
 
-    def usage(self, tokens: int) -> bytes:
-        """The event with the usage."""
-        return event({**self._base(), "choices": [], "usage": self._usage(tokens)})
+    def usage(self, tokens: int, metrics: dict[str, float] | None) -> bytes:
+        """The event with the usage, and with the request's times where there are any."""
+        more = {} if metrics is None else {"metrics": metrics}
+        return event({**self._base(), "choices": [], "usage": self._usage(tokens), **more})
 
     def _event(self, what: dict[str, Any], tokens: int, reason: str | None = None) -> bytes:
         usage = {"usage": self._usage(tokens)} if self.continuous else {}
