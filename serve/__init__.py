@@ -7,7 +7,7 @@ Start at `plan` (which variants share a server, which servers are up together). 
 """
 
 from serve.curl import curl_line
-from serve.hosting import Hosting
+from serve.hosting import Hosting, ServerFolders
 from serve.plan import ServePlan, ServerPlan, check
 from serve.telemetry import Telemetry
 from serve.variant import PlannedWeights, ServedVariant
@@ -19,6 +19,7 @@ __all__ = [
     "ServePlan",
     "ServedVariant",
     "ServerFailed",
+    "ServerFolders",
     "ServerPlan",
     "TakenOver",
     "Telemetry",

@@ -27,6 +27,8 @@ class ServeConfig(Section):
     `memory`: bytes for all servers (default: free memory here, or the accelerator's size).
     `trust_remote_code`: vLLM may run Python code that comes with a model.
     `ports`: "FIRST-LAST" (default: any free port).
+    `engine_record`: each server writes a line for each request and each step of its engine into
+    the run's `engine/`.
     `engine`: further vLLM options by their long names (`{max-num-seqs: 64}`), checked against
     vLLM's own parser.
     """
@@ -43,6 +45,7 @@ class ServeConfig(Section):
     start_timeout: Seconds = 600.0
     trust_remote_code: bool = False
     ports: str | None = Field(default=None, pattern=r"^\d+-\d+$")
+    engine_record: bool = True
     engine: dict[str, Option | int | float | bool] = Field(default_factory=dict)
 
     @field_validator("engine")

@@ -5,25 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import SystemFailed
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
-from serve.plan import ServePlan
+from serve.plan import ServePlan, ServerPlan
 from serve.server import PATIENCE_S, VllmServer
 from serve.telemetry import SampledServer, Telemetry
 from serve.vllm.failures import ServerFailed
 from serve.vllm.sleep import OneAwake, fall_asleep
 
 
+@dataclass(frozen=True)
+class ServerFolders:
+    """The folders for what is written of servers; None: it is not written.
+
+    `logs` and `engine`: a log and an engine record a server, named after it. `telemetry`: the
+    samples of each variant, `VARIANT.parquet`.
+    """
+
+    logs: Path
+    telemetry: Path | None = None
+    engine: Path | None = None
+
+
 class Hosting:
     """The servers of a plan, a round at a time.
 
-    `logs`: the folder for servers' logs.
     `reach`: checks, with the client of the load, that an API elsewhere generates a token. Returns
     the endpoint in the form that this API accepts, or raises SystemFailed.
-    `telemetry`: the folder for each variant's samples, `VARIANT.parquet`; None takes no samples.
     `patience`: seconds without a sign of life after which a server hangs.
     `failed`: variants of the present round whose servers failed, with the failures.
     """
@@ -31,17 +43,15 @@ class Hosting:
     def __init__(
         self,
         plan: ServePlan,
-        logs: Path,
+        folders: ServerFolders,
         progress: Progress,
         reach: Callable[[Endpoint], Awaitable[Endpoint]],
-        telemetry: Path | None = None,
         patience: float = PATIENCE_S,
     ) -> None:
         self._plan = plan
-        self._logs = logs
+        self._folders = folders
         self._progress = progress
         self._reach = reach
-        self._telemetry = telemetry
         self._patience = patience
         self.failed: dict[str, ServerFailed] = {}
         self._up: list[VllmServer] = []
@@ -60,7 +70,7 @@ class Hosting:
         """
         others = [v.elsewhere for v in self._plan.elsewhere if v.name in names and v.elsewhere]
         servers = [
-            VllmServer(plan, self._plan.config, self._logs, self._patience)
+            self._server(plan)
             for plan in self._plan.servers
             if any(variant.name in names for variant in plan.variants)
         ]
@@ -72,8 +82,8 @@ class Hosting:
                 self._one_awake = OneAwake([server.endpoints for server in self._up])
             endpoints = [*elsewhere, *(e for server in self._up for e in server.endpoints)]
             async with AsyncExitStack() as stack:
-                if self._telemetry is not None:
-                    telemetry = Telemetry(self._sampled(elsewhere), self._telemetry)
+                if self._folders.telemetry is not None:
+                    telemetry = Telemetry(self._sampled(elsewhere), self._folders.telemetry)
                     stack.callback(self._log_troubles, telemetry)
                     self._sampling = await stack.enter_async_context(telemetry)
                 yield {e.variant: e for e in endpoints if e.variant in names}
@@ -82,6 +92,11 @@ class Hosting:
             for server in servers:
                 server.release()
             await asyncio.gather(*(server.stop() for server in servers))
+
+    def _server(self, plan: ServerPlan) -> VllmServer:
+        folder, config = self._folders.engine, self._plan.config
+        record = folder / f"{plan.name}.jsonl" if folder and config.engine_record else None
+        return VllmServer(plan, config, self._folders.logs, self._patience, record)
 
     def _sampled(self, elsewhere: Sequence[Endpoint]) -> list[SampledServer]:
         """Every server that is up, and every API elsewhere."""

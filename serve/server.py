@@ -24,7 +24,7 @@ from serve.config import ServeConfig
 from serve.plan import ServerPlan
 from serve.ports import HOST, HeldPort, Listeners, held_port, listeners
 from serve.readiness import generate_token, is_healthy, session
-from serve.vllm import sleep
+from serve.vllm import engine_record, sleep
 from serve.vllm.arguments import environment, server_module, template_option
 from serve.vllm.failures import ServerFailed, TakenOver, explain, last_words, telling_lines
 
@@ -45,16 +45,23 @@ class VllmServer:
     """A vLLM server under a `supervisor`, which stops all its processes whatever happens to ours.
 
     It works in its own temporary folder, and only its processes may listen on its port.
-    `patience`: seconds without a sign of life after which it hangs.
+    `patience`: seconds without a sign of life after which it hangs. `record`: the file of its
+    engine record; None writes none.
     """
 
     def __init__(
-        self, plan: ServerPlan, config: ServeConfig, logs: Path, patience: float = PATIENCE_S
+        self,
+        plan: ServerPlan,
+        config: ServeConfig,
+        logs: Path,
+        patience: float = PATIENCE_S,
+        record: Path | None = None,
     ) -> None:
         self.plan = plan
         self.log = logs / f"{plan.name}.log"
         self._config = config
         self._patience = patience
+        self._record = record
         self._key = secrets.token_urlsafe(24)
         self._held = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
@@ -101,6 +108,7 @@ class VllmServer:
             f"--port={self._port.number}",
             *template,
             *self.plan.arguments,
+            *((engine_record.OPTION,) if self._record is not None else ()),
         )
         command = run_module(server_module(), *arguments)
         with self.log.open("ab") as log:
@@ -123,6 +131,8 @@ class VllmServer:
         ours = {"TMPDIR": str(folder), "VLLM_RPC_BASE_PATH": str(folder)}
         asleep = sleep.ENVIRONMENT if sleep.OPTION in self.plan.arguments else {}
         variables = environment(self._key) | dict(self.plan.variables) | ours | asleep
+        if self._record is not None:
+            variables |= engine_record.environment(self._record, variables)
         # Not as the first variable: vLLM sets it again, and a process's title lies at the first.
         variables.setdefault(
             "TORCHINDUCTOR_CACHE_DIR", str(cache_folder().absolute() / "torchinductor")

@@ -17,7 +17,7 @@ from dyno.pipeline.training import make_adapter
 from dyno.terminal.signals import ENDING
 from loadgen import reach
 from loadgen.event_loop import run as run_loop
-from serve import Hosting
+from serve import Hosting, ServerFolders
 
 
 def serve_variants(experiment: Path, out: Path, variants: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ def serve_variants(experiment: Path, out: Path, variants: Sequence[str]) -> None
 async def _keep_up(plan: serve.ServePlan, run: OpenedRun) -> None:
     experiment, progress = run.prepared.experiment, run.progress
     answers = partial(reach, workload=experiment.workload, log=progress.log)
-    hosting = Hosting(plan, run.directory.logs, progress, answers)
+    hosting = Hosting(plan, ServerFolders(run.directory.logs), progress, answers)
     async with hosting.round(plan.rounds[0]) as endpoints:
         for endpoint in endpoints.values():
             progress.log(f"{endpoint.variant}:\n  {serve.curl_line(endpoint)}")

@@ -22,7 +22,7 @@ from foundation.run.layout import RunDirectory
 from loadgen import reach
 from loadgen.config import Stage
 from results.comparison.resolution import Planned
-from serve import Hosting, ServePlan, ServerFailed
+from serve import Hosting, ServePlan, ServerFailed, ServerFolders
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,8 @@ class _Measurement:
         workload = self.prepared.experiment.workload
         answers = partial(reach, workload=workload, log=self.progress.log)
         patience = workload.deadlines.first
-        self._hosting = Hosting(
-            self.plan, self.out.logs, self.progress, answers, self.out.telemetry, patience
-        )
+        folders = ServerFolders(self.out.logs, self.out.telemetry, self.out.engine)
+        self._hosting = Hosting(self.plan, folders, self.progress, answers, patience)
         self._stop = Stopping(self.progress.log)
         self._start = time.monotonic()
         self._failed: dict[str, ServerFailed] = {}

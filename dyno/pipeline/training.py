@@ -203,7 +203,7 @@ async def _collect(
         transport=measured.transport,
     )
     is_answering = partial(reach, workload=workload, log=progress.log)
-    hosting = serve.Hosting(plan, run.logs, progress, is_answering)
+    hosting = serve.Hosting(plan, serve.ServerFolders(run.logs), progress, is_answering)
     async with hosting.round([teacher.name]) as endpoints:
         progress.stage(f"ask {teacher.name}", len(questions), "requests")
         endpoint, style = endpoints[teacher.name], teacher.prompt or PLAIN

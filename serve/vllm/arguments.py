@@ -17,7 +17,7 @@ from foundation.path_fields import path_exists
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.variant import ServedVariant
-from serve.vllm import preloads, sleep
+from serve.vllm import engine_record, preloads, sleep
 from serve.vllm.lora import max_lora_rank
 from serve.vllm.options import ask_parser
 from serve.vllm.supported_models import other_plugins, quantization_formats
@@ -36,7 +36,7 @@ _FIELDS = {
 _OURS = {
     "model", "served-model-name", "host", "uds", "api-key", "config", "headless",
     "api-server-count", "enable-lora", "lora-modules", "max-lora-rank", "max-loras",
-    "enable-per-request-metrics", "enable-sleep-mode",
+    "enable-per-request-metrics", "enable-sleep-mode", "enable-logging-iteration-details",
 }  # fmt: skip
 
 
@@ -228,8 +228,9 @@ def environment(api_key: str) -> dict[str, str]:
 
     It carries the API key, since everybody on the machine can read a command line.
     """
-    # This variable would override the command line.
-    inherited = {key: value for key, value in os.environ.items() if key != "VLLM_CPU_KVCACHE_SPACE"}
+    # The first would override the command line, the second names another server's file.
+    theirs = {"VLLM_CPU_KVCACHE_SPACE", engine_record.VARIABLE}
+    inherited = {key: value for key, value in os.environ.items() if key not in theirs}
     return {
         **inherited,
         "HF_HUB_OFFLINE": "1",

@@ -12,8 +12,11 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import NoReturn
 
 from foundation.errors import SystemFailed
@@ -57,19 +60,24 @@ class _Refused(Exception):
     """The parser refuses a command line."""
 
 
+def _command_line_module() -> ModuleType:
+    """vLLM's module of this name; 0.32 moved it, and so did 0.33."""
+    for place in ("common", "launchers"):
+        with suppress(ImportError):
+            return import_module(f"vllm.entrypoints.{place}.cli_args")
+    return import_module("vllm.entrypoints.openai.cli_args")
+
+
 def _answer(command_lines: list[list[str]]) -> dict[str, object]:
     import vllm
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    try:  # moved in 0.32
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    except ImportError:
-        from vllm.entrypoints.openai.cli_args import make_arg_parser
-
     def refuse(message: str) -> NoReturn:
         raise _Refused(message)
 
-    parser = make_arg_parser(FlexibleArgumentParser(add_help=False, allow_abbrev=False))
+    parser = _command_line_module().make_arg_parser(
+        FlexibleArgumentParser(add_help=False, allow_abbrev=False)
+    )
     parser.error = refuse  # argparse's own prints the message and exits
 
     def refusal(line: list[str]) -> str | None:

@@ -202,6 +202,7 @@ SERVE: dict[str, tuple[Any, set[str]]] = {
     "ports": ("9000-9010", NOTHING),
     "engine": ({"max-num-seqs": 8}, load_of(*SERVED)),
     "trust_remote_code": (True, load_of(*SERVED)),
+    "engine_record": (False, load_of(*SERVED)),
 }
 TAUGHT = {"answers", "student's adapter", "student"} | load_of("student")
 WORKLOAD: dict[str, tuple[Any, set[str]]] = {

@@ -13,6 +13,7 @@ from foundation.models.model import ModelRef
 from serve import ServedVariant, check
 from serve.config import ServeConfig
 from serve.device import Device
+from serve.vllm import engine_record
 from serve.vllm.arguments import (
     check_checkpoint,
     command_line,
@@ -48,6 +49,7 @@ def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path
         for config in (ServeConfig(), full)
         for device in (CPU, CUDA)
     ]
+    lines[0] = (*lines[0], engine_record.OPTION)
     wrong = ("--model=x", "--max-num-seqs=many")
     answer = ask_parser((*map(tuple, lines), tuple(wrong)))
     assert answer.errors[:-1] == (None,) * len(lines)
@@ -121,13 +123,14 @@ def test_the_environment_is_ours_with_the_key_and_without_what_outvotes_the_comm
 ):
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "40")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv(engine_record.VARIABLE, "another.jsonl")
     env = environment("secret")
     assert (
         env["VLLM_API_KEY"] == "secret"
         and env["HF_HUB_OFFLINE"] == "1"
         and env["CUDA_VISIBLE_DEVICES"] == "3"
     )
-    assert "VLLM_CPU_KVCACHE_SPACE" not in env
+    assert not {"VLLM_CPU_KVCACHE_SPACE", engine_record.VARIABLE} & env.keys()
 
 
 def test_weights_in_mistrals_own_form_are_not_read_in_place_of_the_others(tmp_path: Path):

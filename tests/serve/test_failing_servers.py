@@ -18,7 +18,7 @@ from benchmarks.kills.rig import shared_memory
 from foundation.http.endpoint import Endpoint
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from serve import Hosting, ServedVariant, ServerFailed, check
+from serve import Hosting, ServedVariant, ServerFailed, ServerFolders, check
 from serve.config import ServeConfig
 from tests.serve.stranger import Stranger
 from tests.weightless_model import write_weightless_model
@@ -84,7 +84,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     config = ServeConfig.model_validate(SECTION)
     plan = check([ServedVariant("a", a), ServedVariant("b", b)], config)
-    hosting = Hosting(plan, logs, Silent(), unreached, patience=patience)
+    hosting = Hosting(plan, ServerFolders(logs), Silent(), unreached, patience=patience)
     before = set(psutil.Process().children(recursive=True))
     try:
         async with hosting.round(["a", "b"], partly=partly) as endpoints:
@@ -196,7 +196,7 @@ async def test_a_stranger_on_the_port_hears_nothing(model: ModelRef, tmp_path: P
     stranger = Stranger(port)
     config = ServeConfig.model_validate({**SECTION, "ports": f"{port}-{port}"})
     plan = check([ServedVariant("a", model)], config)
-    hosting = Hosting(plan, tmp_path, Silent(), unreached)
+    hosting = Hosting(plan, ServerFolders(tmp_path), Silent(), unreached)
 
     async def serve() -> None:
         async with hosting.round(["a"]):

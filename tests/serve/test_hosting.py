@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import psutil
 import pytest
 
@@ -23,7 +24,14 @@ from foundation.errors import SystemFailed
 from foundation.http.endpoint import Endpoint
 from foundation.models.model import ModelRef
 from foundation.progress import Silent
-from serve import Hosting, ServedVariant, check, curl_line
+from foundation.run.engine_record import (
+    EngineLine,
+    EngineRequest,
+    EngineStart,
+    EngineStep,
+    request_key,
+)
+from serve import Hosting, ServedVariant, ServerFolders, check, curl_line
 from serve.config import ServeConfig
 from tests.tiny_model import build_tiny_model
 
@@ -45,6 +53,9 @@ def children() -> list[psutil.Process]:
     return [
         process for process in psutil.Process().children(recursive=True) if process not in _others
     ]
+
+
+KEY = request_key(1, 7)
 
 
 def left(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -88,7 +99,10 @@ async def test_a_round_of_servers_from_start_to_a_death_in_the_run(
     ]
     plan = check(variants, CONFIG)
     hosting = Hosting(
-        plan, tmp_path / "logs", Silent(), unreached, telemetry=tmp_path / "telemetry"
+        plan,
+        ServerFolders(tmp_path / "logs", tmp_path / "telemetry", tmp_path / "engine"),
+        Silent(),
+        unreached,
     )
     with pytest.raises(SystemFailed) as failure:
         async with hosting.round(plan.rounds[0]) as endpoints:
@@ -102,6 +116,10 @@ async def test_a_round_of_servers_from_start_to_a_death_in_the_run(
                 curl_line(endpoints["tuned"]), stdout=subprocess.PIPE
             )
             assert b'"model":"tuned"' in (await pasted.communicate())[0]
+
+            # The other is somebody's own.
+            for key in (KEY, "0f8fad5bd9cb469fa16570867728950e"):
+                assert (await ask(endpoints["base"], **{"X-Request-Id": key}))[0] == 200
 
             status, _ = await ask(endpoints["base"], Authorization="Bearer guessed")
             assert status == 401
@@ -131,6 +149,30 @@ async def test_a_round_of_servers_from_start_to_a_death_in_the_run(
     assert "died unexpectedly" in failure.value.detail
     assert left(family) == []
     _check_telemetry(tmp_path / "telemetry", {"base", "base-short", "tuned"})
+    _check_engine_records(tmp_path)
+
+
+def _check_engine_records(folder: Path) -> None:
+    assert {file.name for file in (folder / "engine").iterdir()} == {"base.jsonl", "tuned.jsonl"}
+    decoder = msgspec.json.Decoder(EngineLine)
+    start, *lines = decoder.decode_lines((folder / "engine" / "base.jsonl").read_bytes())
+    assert isinstance(start, EngineStart) and re.fullmatch(r"vLLM \d+\.\d+\.\d+", start.source)
+    requests = [line for line in lines if isinstance(line, EngineRequest)]
+    steps = [line for line in lines if isinstance(line, EngineStep)]
+    assert [(request.key, request.output_tokens) for request in requests] == [(KEY, 16)]
+    assert len(steps) >= 4 * 16
+    assert max(step.ended_ns for step in steps) < time.monotonic_ns()
+    assert all(step.elapsed_ns for step in steps)
+    request = requests[0]
+    assert request.finished_ns is not None and request.in_server_ns is not None
+    assert request.queued_ns + request.prefill_ns + request.decode_ns < request.in_server_ns
+    within = [
+        step.elapsed_ns or 0
+        for step in steps
+        if request.finished_ns - request.in_server_ns < step.ended_ns <= request.finished_ns
+    ]
+    assert len(within) == 16 and sum(within) < request.in_server_ns
+    assert "Iteration(" not in (folder / "logs" / "base.log").read_text()
 
 
 def _check_telemetry(folder: Path, variants: set[str]) -> None:
@@ -165,7 +207,9 @@ async def test_an_architecture_that_vllm_does_not_know(tmp_path: Path):
     with pytest.raises(
         SystemFailed, match=r"the server of odd died while it started: .*architecture.*odd\.log"
     ) as failure:
-        async with Hosting(plan, tmp_path / "logs", Silent(), unreached).round(["odd"]):
+        async with Hosting(plan, ServerFolders(tmp_path / "logs"), Silent(), unreached).round(
+            ["odd"]
+        ):
             pass
     assert "MadeUpForCausalLM" in failure.value.detail
     assert children() == []
@@ -177,7 +221,7 @@ async def test_a_server_that_is_not_ready_in_time(tiny: ModelRef, tmp_path: Path
     with pytest.raises(
         SystemFailed, match=r"the server of base not ready after 1 s \(serve\.start_timeout\)"
     ):
-        async with Hosting(plan, tmp_path, Silent(), unreached).round(["base"]):
+        async with Hosting(plan, ServerFolders(tmp_path), Silent(), unreached).round(["base"]):
             pass
     assert children() == []
 
@@ -188,7 +232,7 @@ PROGRAM = textwrap.dedent(
     from pathlib import Path
     from foundation.models.model import ModelRef
     from foundation.progress import Silent
-    from serve import Hosting, ServedVariant, check
+    from serve import Hosting, ServedVariant, ServerFolders, check
     from serve.config import ServeConfig
 
     config = ServeConfig.model_validate(
@@ -197,7 +241,7 @@ PROGRAM = textwrap.dedent(
     plan = check([ServedVariant("base", ModelRef("m", None, Path(sys.argv[1])))], config)
 
     async def main():
-        async with Hosting(plan, Path(sys.argv[2]), Silent(), None).round(["base"]):
+        async with Hosting(plan, ServerFolders(Path(sys.argv[2])), Silent(), None).round(["base"]):
             print("up", flush=True)
             await asyncio.sleep(600)
 
@@ -245,7 +289,7 @@ async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path)
     async def settle(endpoint: Endpoint) -> Endpoint:
         return replace(endpoint, base_url=endpoint.base_url + "/v1", notes=("its /v1",))
 
-    hosting = Hosting(plan, tmp_path, Heard(), settle)
+    hosting = Hosting(plan, ServerFolders(tmp_path), Heard(), settle)
     async with hosting.round(["prod"]) as endpoints:
         assert endpoints["prod"].base_url == "http://127.0.0.1:9/v1"
         assert endpoints["prod"].headers == {"Authorization": "Bearer k"}
@@ -264,5 +308,5 @@ async def test_an_api_elsewhere_that_can_not_be_reached_ends_the_round(tmp_path:
         raise SystemFailed(f"{endpoint.variant}: no token could be generated")
 
     with pytest.raises(SystemFailed, match="prod: no token could be generated"):
-        async with Hosting(plan, tmp_path, Silent(), refuse).round(["prod"]):
+        async with Hosting(plan, ServerFolders(tmp_path), Silent(), refuse).round(["prod"]):
             pass
