@@ -67,7 +67,19 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(900)
-def test_the_ring_from_end_to_end_cut_off_and_resumed(tmp_path: Path) -> None:
+def test_a_run_from_the_experiment_to_the_verdict(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "tiny"
+    process = start("run", str(write_experiment(tmp_path)), cwd=tmp_path)
+    output, _ = process.communicate(timeout=840)
+    assert process.returncode == 0, output
+    check_journals(run)
+    check_results(run, output)
+    check_rebuilt_byte_for_byte(run, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_cut_off_resumed_and_served_again(tmp_path: Path) -> None:
     file = write_experiment(tmp_path)
     run = tmp_path / "runs" / "tiny"
 

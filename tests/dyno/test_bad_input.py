@@ -141,12 +141,6 @@ def test_a_rank_that_can_not_be_served(folder: Path) -> None:
     assert "rank" in refusal(folder, GOOD.replace("rank: 8", "rank: 600"))
 
 
-def test_an_engine_option_that_vllm_does_not_know(folder: Path) -> None:
-    message = refusal(folder, GOOD.replace("serve: {", "serve: {engine: {max-num-seq: 4}, "))
-    assert "max-num-seq" in message
-    assert "max-num-seqs" in message
-
-
 def test_a_range_of_ports_that_is_full(folder: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
