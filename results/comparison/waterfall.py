@@ -26,6 +26,7 @@ from results.summary import Estimate, WaterfallDifference
 _ONE_PAIR = "an interval needs at least two pairs of blocks"
 _ONE_BLOCK = "an interval needs at least two blocks in each run"
 _MICROSECOND = 1e-3
+_SMALL = 0.01
 _DETAILS = {
     Detail.CLIENT: "by what the client sees",
     Detail.DURATIONS: "by durations inside the server, without moments",
@@ -156,15 +157,24 @@ def sentence(names: tuple[str, str], latency: Estimate, segments: dict[str, Esti
         even = f"{ours} and {base} do not differ in mean latency beyond noise"
         each = [f"{_part(key, parts[key])} {_more(parts[key])}" for key in by_size]
         return f"{even}: {', '.join(each)}" if each else even
-    with_it = [_part(k, parts[k]) for k in by_size if (parts[k].value or 0.0) * value > 0]
-    against = [_part(k, parts[k]) for k in by_size if (parts[k].value or 0.0) * value <= 0]
+    large = {k: each for k, each in parts.items() if abs(each.value or 0.0) >= _SMALL * abs(value)}
+    with_it = [
+        _part(k, parts[k]) for k in by_size if k in large and (parts[k].value or 0.0) * value > 0
+    ]
+    against = [
+        _part(k, parts[k]) for k in by_size if k in large and (parts[k].value or 0.0) * value <= 0
+    ]
     whole = f"{ours} is {_by(value)} than {base}"
     if not parts:
         return f"{whole}; no segment alone differs beyond noise"
     text = f"{whole}: {', '.join(with_it)}" if with_it else whole
     if against:
         text += f"; {', '.join(against)} {'slower' if value < 0 else 'faster'}"
-    return text if len(parts) == len(segments) else f"{text}; the rest is within noise"
+    if len(large) == len(segments):
+        return text
+    small = "under 1 % of it or " if len(large) < len(parts) else ""
+    rest = "the rest" if large else "the change of each segment"
+    return f"{text}; {rest} is {small}within noise"
 
 
 def _shown(change: Estimate) -> bool:

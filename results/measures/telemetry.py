@@ -34,7 +34,7 @@ SERIES = (
     Series("waiting", "waiting", "requests"),
     Series("kv_cache_usage", "KV cache used", "share"),
     Series("generation_tokens", "output tokens", "tokens/s", "count"),
-    Series("preemptions", "preemptions", "1/s", "count", rare=True),
+    Series("preemptions", "preemptions", "/s", "count", rare=True),
     Series("lora_running", "LoRA adapters", "adapters", rare=True),
     Series("cpu_s", "server CPU", "cores", "count"),
     Series("host_busy_s", "machine CPU", "cores", "count"),

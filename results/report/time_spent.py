@@ -97,12 +97,21 @@ def _notes(rows: list[tuple[str, Waterfall]]) -> list[str]:
     """
     names: dict[str, list[str]] = {}
     for name, waterfall in rows:
-        for note in (source_note(waterfall), *waterfall.notes):
+        notes = (source_note(waterfall), *waterfall.notes, *_reasons(waterfall))
+        for note in dict.fromkeys(notes):
             names.setdefault(note, []).append(name)
     return [
         capital(note) if len(each) == len(rows) else f"{', '.join(each)}: {note}"
         for note, each in names.items()
     ]
+
+
+def _reasons(waterfall: Waterfall) -> list[str]:
+    """Why a number of a segment is missing."""
+    estimates = (
+        each for s in waterfall.segments.values() for each in (s.mean, s.share, s.p50, s.p95)
+    )
+    return [each.reason for each in estimates if each.value is None and each.reason]
 
 
 def _lines(waterfall: Waterfall) -> list[Line]:

@@ -190,6 +190,20 @@ def test_a_load_that_no_verdict_judges_is_folded(tmp_path: Path) -> None:
     assert time_spent(summary, {}, "rate-99").plot is None
 
 
+def test_a_number_that_is_missing_has_its_reason(tmp_path: Path) -> None:
+    summary = make_run(tmp_path)[0]
+    reason = "p95 needs at least 200 requests, there are 50"
+    segment = replace(waterfall().segments["decode"], p95=Estimate(value=None, reason=reason))
+    few = replace(waterfall(), segments={"decode": segment, "prefill": segment})
+    base = replace(
+        summary.variants[0], stages=[replace(summary.variants[0].stages[0], waterfall=few)]
+    )
+    spent = time_spent(replace(summary, variants=[base, *summary.variants[1:]]), {"base": 0})
+    assert spent.notes[1] == "P95 needs at least 200 requests, there are 50"
+    assert spent.variants[0].lines[0].cells[3] == ("—", "")
+    assert spent.absent.startswith("base-short, int8, merged, nf4, tuned: No request of this load")
+
+
 def test_a_time_has_three_digits_and_no_more_than_a_microsecond() -> None:
     texts = [milliseconds(value) for value in (0.0, -0.0004, 0.0127, 1.274, 98.04, -1466.7)]
     assert texts == ["0", "0.000", "0.013", "1.27", "98.0", "−1,467"]
