@@ -46,6 +46,14 @@ SEEDS = {
         b'"server_metrics":{"x":1.5},"client_lag_ns":[1,1],"shared_tokens":null,"cached_tokens":null,"notes":["no_done"]}\n'
         b'{"end":"complete","ended_ns":9,"window_end_ns":9,"loop_stall_max_ns":0,"client_cpu_s":0.1,"clock_step_ns":0}\n'
     ],
+    "engine_record": [
+        b'{"kind":"start","schema_version":1,"source":"vLLM 0.32.0","monotonic_ns":1,"unix_ns":1}\n'
+        b'{"kind":"request","key":"0000000000000001000000000000000a","finished_ns":9,'
+        b'"in_server_ns":8,"queued_ns":1,"prefill_ns":2,"decode_ns":3,"input_tokens":5,'
+        b'"output_tokens":2,"cached_tokens":0,"preemptions":0}\n'
+        b'{"kind":"step","ended_ns":9,"elapsed_ns":2,"context_requests":1,"context_tokens":5,'
+        b'"generation_requests":0,"generation_tokens":0,"running":1,"waiting":0}\n'
+    ],
     "trace": [
         b'{"timestamp": 250, "input_length": 40, "output_length": 6, "hash_ids": [1, 2]}\n'
         b'{"timestamp": 500, "text_input": "x"}\n',

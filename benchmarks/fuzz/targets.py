@@ -14,6 +14,7 @@ import msgspec
 from benchmarks.fuzz.data_targets import DATA_TARGETS
 from benchmarks.fuzz.reference import events_of, may_succeed, unchunked
 from foundation.errors import BadInput
+from foundation.run.engine_records import read_engine_records
 from foundation.run.journal import Journal, read_journal, read_prompts
 from foundation.run.records import MOST_TOKENS, Failure, RequestRecord
 from loadgen.protocol.reply import Reply
@@ -188,6 +189,20 @@ def journal(data: bytes) -> None:
         )
 
 
+def engine_record(data: bytes) -> None:
+    """An engine record is read or refused, and no line of it counts twice."""
+    folder = _FOLDER / "engine"
+    folder.mkdir(exist_ok=True)
+    (folder / "variant.jsonl").write_bytes(data)
+    try:
+        records = read_engine_records(folder)
+    except BadInput:
+        return
+    assert len(records) + records.left_out.lines <= data.count(b"\n") + 1, "more than its lines"
+    keys = set(zip(records.origin.tolist(), records.number.tolist(), strict=True))
+    assert len(keys) == len(records), "a request counts twice"
+
+
 def prompts(data: bytes) -> None:
     """A file of prompts is read or refused."""
     (_FOLDER / "prompts.jsonl").write_bytes(data)
@@ -208,6 +223,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         head,
         compressed,
         journal,
+        engine_record,
         prompts,
     )
 } | DATA_TARGETS

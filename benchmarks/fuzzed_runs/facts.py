@@ -139,6 +139,12 @@ def value(record: Record, metric: str) -> float | None:
         return None if sent is None else (last - sent) / 1e6
     if metric == "ttft":
         return (first - due) / 1e6
+    if metric == "slip":
+        return (record["sent_ns"] - due) / 1e6
+    if metric == "decode":
+        return (last - first) / 1e6
+    if metric == "end_of_answer":
+        return (record["done_ns"] - last) / 1e6
     if metric == "tpot":
         tokens: int | None = record["output_tokens"]
         return (last - first) / (tokens - 1) / 1e6 if tokens is not None and tokens >= 2 else None

@@ -125,6 +125,9 @@ def _record(
     gap = int(took * (1 - server.first_share) / (chunks - 1)) if chunks > 1 else 0
     counts = [server.per_chunk] * (chunks - 1) + [tokens - server.per_chunk * (chunks - 1)]
     return record | {
+        "server_metrics": _timings(i, (first - sent) / 1e6, gap * (chunks - 1) / 1e6)
+        if server.tokens % 2
+        else None,
         "chunk_ns": [first, *[gap] * (chunks - 1)],
         "chunk_tokens": counts,
         "client_lag_ns": [1000] * chunks,
@@ -132,6 +135,16 @@ def _record(
         "output_tokens": tokens,
         "finish_reason": run.pick("stop", "stop", "stop", "length", "content_filter"),
         "text": "yes" if rng.random() < server.right else "no",
+    }
+
+
+def _timings(i: int, first_ms: float, decode_ms: float) -> dict[str, float]:
+    """vLLM's timings of an answer; one in eleven is longer than the answer took."""
+    queued_ms = 1e6 if i % 11 == 10 else first_ms / 8
+    return {
+        "queue_time_ms": queued_ms,
+        "time_to_first_token_ms": first_ms / 2,
+        "generation_time_ms": decode_ms,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.fuzzed_runs.facts import Facts, RunFacts, read_references
 from benchmarks.fuzzed_runs.files import NEAR, Json
 
+MICROSECOND_MS = 1e-3
 SHARES = re.compile(
     r"\.(quality|consistency|error_rate|empty_rate|length_share|slo_attainment|cache_hit_share)$"
 )
@@ -20,6 +21,11 @@ def check_summary(run: Path, summary: Json, facts: RunFacts, experiment: Json) -
     yield from _estimates(summary, "summary")
     yield from _counts(summary, facts)
     yield from _values(run, summary, facts, experiment)
+    for variant in summary["variants"]:
+        for stage in variant["stages"]:
+            at = facts[variant["variant"], stage["stage"]]
+            where = f"{variant['variant']}, {stage['stage']}"
+            yield from (f"{where}: {each}" for each in _segments(stage, at))
 
 
 def _estimates(node: Any, where: str) -> Iterator[str]:
@@ -136,6 +142,32 @@ def _values(run: Path, summary: Json, facts: RunFacts, experiment: Json) -> Iter
             and (actual is None or abs(reported - actual) > NEAR * actual)
         ):
             yield f"{variant['variant']}: cost per request is {actual}, not {reported}"
+
+
+def _segments(stage: Json, at: Facts) -> Iterator[str]:
+    """Segments of the time add up; those that the client stamps are the journals'."""
+    if (waterfall := stage["waterfall"]) is None:
+        if values := at.values("latency"):
+            yield f"{len(values)} answers took time, and no segment has it"
+        return
+    means = {key: each["mean"]["value"] for key, each in waterfall["segments"].items()}
+    after_text = (means.pop("end_of_answer"), means.pop("client_lag"))
+    latency, total = (waterfall[key]["value"] for key in ("latency", "total"))
+    if abs(sum(means.values()) - latency) > MICROSECOND_MS:
+        yield f"the segments add up to {sum(means.values())}, not to the latency, {latency}"
+    if abs(latency + sum(after_text) - total) > MICROSECOND_MS:
+        yield f"the segments add up to {latency + sum(after_text)}, not to the total, {total}"
+    if waterfall["n"] == len(at.values("latency")):
+        for key in ("slip", "decode", "latency", "end_of_answer"):
+            reported = {**means, "latency": latency, "end_of_answer": after_text[0]}[key]
+            actual = at.statistic(key, "mean", False)
+            if actual is None or abs(reported - actual) > MICROSECOND_MS:
+                yield f"{key} is {actual}, not {reported}"
+    if (change := stage["waterfall_difference"]) is not None:
+        parts = [each["value"] for each in change["segments"].values()]
+        whole = stage["differences"]["latency_mean"]["absolute"]["value"]
+        if abs(sum(parts) + change["residual"] - whole) > MICROSECOND_MS:
+            yield f"the segments' differences and the residual are not the latency's, {whole}"
 
 
 def _prices(price: Json) -> tuple[float, float]:
