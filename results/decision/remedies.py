@@ -14,6 +14,7 @@ from results.decision.binding_case import BindingCase, Remedy
 from results.summary import Advice
 
 _FIRST_TOKEN = ("ttft", "service_ttft")
+_WAITING = ("wait", "queue")
 _TOKEN_RATES = ("output_tokens_per_s", "total_tokens_per_s")
 
 
@@ -116,7 +117,17 @@ def _fewer_tokens(case: BindingCase) -> Remedy | None:
         or extra <= 0
         or not tokens
         or case.about
-        in ("quality", "change", "error_rate", *_FIRST_TOKEN, "tpot", "itl", *_TOKEN_RATES)
+        in (
+            "quality",
+            "change",
+            "error_rate",
+            "prefill",
+            *_FIRST_TOKEN,
+            *_WAITING,
+            "tpot",
+            "itl",
+            *_TOKEN_RATES,
+        )
     ):
         return None
     parts = case.stage.decomposition
@@ -157,7 +168,7 @@ def _shorter_prompt(case: BindingCase) -> Remedy | None:
         not tokens
         or share < 0.1
         or not (case.slow or case.about == "cost")
-        or case.about in ("tpot", "itl", "total_tokens_per_s")
+        or case.about in ("tpot", "itl", "total_tokens_per_s", *_WAITING)
     ):
         return None
     of = (
@@ -214,7 +225,7 @@ def _replicas(case: BindingCase) -> Remedy | None:
     )
     helps = (
         case.is_rate
-        or case.about in ("latency", "ttft")
+        or case.about in ("latency", "ttft", *_WAITING)
         or (case.about == "error_rate" and (overloaded or late))
     )
     if rate is None or not helps:
@@ -230,6 +241,8 @@ def _replicas(case: BindingCase) -> Remedy | None:
         else []
     )
     facts += [f"{quantity(waited, 'ms')} pass before a request is sent"] if waited > 1 else []
+    queued = case.mean("queue_mean")
+    facts += [f"{quantity(queued, 'ms')} pass in the server's queue"] if queued > 1 else []
     return Remedy(
         0.4 if overloaded else 0.9,
         Advice(
