@@ -256,6 +256,46 @@ def _costs() -> Iterator[MetricRecord]:
     )  # fmt: skip
 
 
+_USED = "energy of GPUs and processors in the steady windows"
+
+
+def _energy() -> Iterator[MetricRecord]:
+    yield from _metric(
+        "energy_per_request", "energy per request", "J",
+        f"{_USED} over the requests that ended well in them", "other", "table",
+    )  # fmt: skip
+    yield from _metric(
+        "energy_per_output_token", "energy per output token", "J",
+        f"{_USED} over the output tokens of requests that ended well in them", "other",
+    )  # fmt: skip
+    yield from _metric(
+        "energy_per_correct", "energy per correct answer", "J", "energy per request / quality",
+        "other", "table",
+    )  # fmt: skip
+    yield from _metric(
+        "energy_above_idle", "energy per request above idle", "J",
+        "energy per request less the idle power over the same time", "other",
+    )  # fmt: skip
+    yield from _metric(
+        "idle_power", "idle power", "W",
+        "energy of GPUs and processors over the time in which no server of the run had a request",
+        "other",
+    )  # fmt: skip
+
+
+def _speculative() -> Iterator[MetricRecord]:
+    yield from _metric(
+        "spec_acceptance", "drafted tokens accepted", "share",
+        "accepted tokens of speculative decoding over drafted ones, in the steady windows",
+        "other", "table", up=True,
+    )  # fmt: skip
+    yield from _metric(
+        "spec_accepted_length", "tokens per speculative step", "tokens",
+        "1 + accepted tokens over drafts of speculative decoding, in the steady windows",
+        "other", "table", up=True,
+    )  # fmt: skip
+
+
 def _shares() -> Iterator[MetricRecord]:
     yield from _metric(
         "error_rate", "error rate", "share", "requests that failed, of all in the window",
@@ -296,7 +336,17 @@ def _others() -> Iterator[MetricRecord]:
     )
 
 
-_GROUPS = (_scores, _times, _rates, _tokens_and_cache, _costs, _shares, _others)
+_GROUPS = (
+    _scores,
+    _times,
+    _rates,
+    _tokens_and_cache,
+    _costs,
+    _energy,
+    _speculative,
+    _shares,
+    _others,
+)
 RECORDS = {record.key: record for group in _GROUPS for record in group()}
 METRICS = {
     key: Metric(record.label, record.unit, record.definition, record.better)

@@ -46,7 +46,11 @@ def stage_summary(
         dropped=failed.get("dropped", 0),
         succeeded=stage.succeeded,
         failures=failed,
-        metrics={**metrics, **variant.tokens[stage.stage].cache},
+        metrics={
+            **metrics,
+            **variant.tokens[stage.stage].cache,
+            **variant.sampled.get(stage.stage, {}),
+        },
         differences=changes,
         decomposition=decompose(pairing) if pairing else None,
         notes=[

@@ -18,7 +18,7 @@ from results.comparison.variants import (
 )
 from results.inputs import RunInputs
 from results.measures.consistency import prompt_consistency
-from results.measures.cost import COSTS, cost_metrics
+from results.measures.cost import COSTS, cost_metrics, over_quality
 from results.measures.measured import MeasuredVariant, Scores
 from results.measures.quality import NEEDS_NO_REFERENCE
 from results.measures.steady_state import StageData
@@ -33,13 +33,20 @@ def variant_metrics(inputs: RunInputs, variant: MeasuredVariant) -> dict[str, Es
     size = {"size_bytes": _size(variant.record.size_bytes)}
     if stage is None:
         unmeasured = absent(f"stage {inputs.judged_stage} was not measured")
-        return size | dict.fromkeys(("quality", "consistency", *COSTS), unmeasured)
+        once = ("quality", "consistency", *COSTS, "energy_per_correct")
+        return size | dict.fromkeys(once, unmeasured)
     quality = mean_score(variant.scores, _no_score(inputs, variant))
     return (
         {"quality": quality, "consistency": _consistency(stage)}
         | size
         | cost_metrics(stage, quality, inputs.budget)
+        | {"energy_per_correct": _energy_per_correct(inputs, variant, quality)}
     )
+
+
+def _energy_per_correct(inputs: RunInputs, variant: MeasuredVariant, quality: Estimate) -> Estimate:
+    energy = variant.sampled.get(inputs.judged_stage, {}).get("energy_per_request")
+    return over_quality(energy or absent("not measured"), quality)
 
 
 def _size(size: int | None) -> Estimate:

@@ -80,7 +80,7 @@ def cost_metrics(
         "cost_per_request": each,
         "cost_per_1000": _times(each, 1000),
         "cost_per_success": _per_success(stage, budget.price, each),
-        "cost_per_correct": _over_quality(each, quality),
+        "cost_per_correct": over_quality(each, quality),
         "cost_per_million_output_tokens": _per_million_output_tokens(stage, budget.price, each),
         "cost_per_month": _times(each, months)
         if months
@@ -256,7 +256,7 @@ def _per_success(stage: StageData, price: Price, each: Estimate) -> Estimate:
     return _times(each, sum(len(costs) for costs in _known_costs(stage, price)) / stage.succeeded)
 
 
-def _over_quality(cost: Estimate, quality: Estimate) -> Estimate:
+def over_quality(cost: Estimate, quality: Estimate) -> Estimate:
     """Cost over quality. The interval joins the worst ends of both, so it is wider than 95 %."""
     if cost.value is None:
         return cost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from foundation.errors import BadInput
@@ -18,11 +18,15 @@ from results.inputs import RunInputs
 from results.measures.answer_doubts import answer_doubts, scoring_doubts
 from results.measures.cache_counters import Counters, read_counters
 from results.measures.copies import without_copies
+from results.measures.counter_samples import CounterSamples, read_counter_samples, windows_of
+from results.measures.energy import energy_metrics, idle_power
 from results.measures.prefix_cache import cache_metrics
 from results.measures.quality import PromptScores, prompt_scores, with_labels
+from results.measures.speculative import speculative_metrics
 from results.measures.stage_journals import header_findings, journals_of, load_differs
 from results.measures.stage_metrics import stage_metrics
 from results.measures.steady_state import Settling, StageData, block_of, settling_of
+from results.measures.throttling import throttling_doubts
 from results.measures.token_counts import length_notes
 from results.summary import Estimate
 
@@ -39,12 +43,21 @@ class TokenFacts:
 
 
 @dataclass(frozen=True)
+class ServerTelemetry:
+    """A variant's samples, and the machine's power while no server of the run had a request."""
+
+    samples: CounterSamples | None
+    idle: Estimate
+
+
+@dataclass(frozen=True)
 class MeasuredVariant:
     """A variant's stages and probes by name, and the mean score of each prompt.
 
     `tokens` holds facts about the tokens of each stage. `unread`: damage to its telemetry, and to
     the journals of stages without a readable one. `score_notes`: what a reader of the scores must
-    know. `engine_note`: what is left out of the run's engine records.
+    know. `engine_note`: what is left out of the run's engine records. `sampled`: the metrics of
+    each stage that come from telemetry.
     """
 
     record: VariantRecord
@@ -57,6 +70,7 @@ class MeasuredVariant:
     score_notes: Sequence[str]
     unread: Sequence[Damage] = ()
     engine_note: str | None = None
+    sampled: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
 
 
 def read_measured(
@@ -68,11 +82,22 @@ def read_measured(
     Raises BadInput for a run without a readable journal, and for files of a newer tunedyno.
     """
     engine = read_engine_records(RunDirectory(inputs.run).engine)
-    measured = [_read(inputs, record, prompts, engine, parquet) for record in inputs.variants]
+    telemetry = _telemetry(inputs)
+    measured = [
+        _read(inputs, record, prompts, engine, telemetry[record.name], parquet)
+        for record in inputs.variants
+    ]
     if not any(variant.stages for variant in measured):
         raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
     stages = without_copies({variant.record.name: variant.stages for variant in measured})
     return [replace(variant, stages=stages[variant.record.name]) for variant in measured]
+
+
+def _telemetry(inputs: RunInputs) -> dict[str, ServerTelemetry]:
+    """By variant. What is damaged is named with the counters of the prefix cache."""
+    read = {each.name: read_counter_samples(inputs.run, each.name) for each in inputs.variants}
+    samples = {name: None if isinstance(one, Damage) else one for name, one in read.items()}
+    return {name: ServerTelemetry(one, idle_power(name, samples)) for name, one in samples.items()}
 
 
 def _read(
@@ -80,9 +105,11 @@ def _read(
     record: VariantRecord,
     prompts: Mapping[str, Prompt],
     engine: EngineRecords,
+    telemetry: ServerTelemetry,
     parquet: bool,
 ) -> MeasuredVariant:
     stages: dict[str, StageData] = {}
+    sampled: dict[str, Mapping[str, Estimate]] = {}
     tokens: dict[str, TokenFacts] = {}
     counters = read_counters(inputs.run, record.name)
     unread = [counters] if isinstance(counters, Damage) else []
@@ -93,8 +120,15 @@ def _read(
         if not own:
             unread += damage
             continue
-        stages[path.name] = _read_stage(inputs, record, path.name, own, damage, prompts)
+        stage = _read_stage(inputs, record, path.name, own, damage, prompts)
         journals = list(own.values())
+        windows = windows_of(stage, journals)
+        doubts = throttling_doubts(telemetry.samples, windows)
+        stages[path.name] = replace(stage, findings=[*stage.findings, *doubts])
+        sampled[path.name] = {
+            **energy_metrics(telemetry.samples, windows, telemetry.idle),
+            **speculative_metrics(telemetry.samples, windows),
+        }
         cache = cache_metrics(journals, counters if isinstance(counters, Counters) else None)
         tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {
@@ -121,6 +155,7 @@ def _read(
         score_notes=[note for scores in (scored, *probed.values()) if (note := scores.note())],
         unread=unread,
         engine_note=engine.left_out.note(),
+        sampled=sampled,
     )
 
 
