@@ -37,6 +37,7 @@ def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path
             "enable_prefix_caching": False,
             "compilation-config.mode": 0,
             "async-scheduling": True,
+            "speculative-config": '{"method": "ngram", "num_speculative_tokens": 4}',
         },
     }
     full = ServeConfig.model_validate(fields)
