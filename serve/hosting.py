@@ -96,7 +96,9 @@ class Hosting:
     def _server(self, plan: ServerPlan) -> VllmServer:
         folder, config = self._folders.engine, self._plan.config
         record = folder / f"{plan.name}.jsonl" if folder and config.engine_record else None
-        return VllmServer(plan, config, self._folders.logs, self._patience, record)
+        return VllmServer(
+            plan, config, self._folders.logs, self._patience, record, self._plan.processors
+        )
 
     def _sampled(self, elsewhere: Sequence[Endpoint]) -> list[SampledServer]:
         """Every server that is up, and every API elsewhere."""

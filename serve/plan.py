@@ -49,6 +49,7 @@ class ServePlan:
     `rounds`: the variants that are up together, in the order of the experiment.
     `notes`: sentences for the reader of the plan.
     `config`: the section `serve` with which the servers start, `residency` decided.
+    `processors`: those that the servers may use; None for all.
     """
 
     servers: tuple[ServerPlan, ...]
@@ -58,6 +59,7 @@ class ServePlan:
     starts_together: int
     notes: tuple[str, ...]
     config: ServeConfig
+    processors: frozenset[int] | None = None
 
     @property
     def memory_bytes(self) -> int:

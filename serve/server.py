@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from foundation.cores import on_processors
 from foundation.errors import SystemFailed
 from foundation.files.cache_folder import cache_folder
 from foundation.files.scratch import scratch
@@ -47,6 +48,7 @@ class VllmServer:
     It works in its own temporary folder, and only its processes may listen on its port.
     `patience`: seconds without a sign of life after which it hangs. `record`: the file of its
     engine record; None writes none.
+    `processors`: those that its processes may use; None for all.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class VllmServer:
         logs: Path,
         patience: float = PATIENCE_S,
         record: Path | None = None,
+        processors: frozenset[int] | None = None,
     ) -> None:
         self.plan = plan
         self.log = logs / f"{plan.name}.log"
         self._config = config
         self._patience = patience
         self._record = record
+        self._processors = processors
         self._key = secrets.token_urlsafe(24)
         self._held = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
@@ -111,7 +115,7 @@ class VllmServer:
             *((engine_record.OPTION,) if self._record is not None else ()),
         )
         command = run_module(server_module(), *arguments)
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, on_processors(self._processors):
             self._log_begins = log.tell()
             assignments = [f"{name}={value}" for name, value in self.plan.variables.items()]
             log.write(f"$ {shlex.join([*assignments, *command])}\n".encode())

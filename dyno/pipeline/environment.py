@@ -13,6 +13,7 @@ from typing import TypedDict
 
 import psutil
 
+from foundation.cores import CoreDivision, processor_words
 from foundation.files.atomic_write import write_whole
 from foundation.gpus import gpu_descriptions
 from foundation.processor import instruction_sets, processor_name
@@ -65,9 +66,20 @@ def note_requests(file: Path, notes: Mapping[str, Sequence[str]]) -> None:
         if lines:
             requests[variant] = list(dict.fromkeys([*requests.get(variant, ()), *lines]))
     if requests:
-        # A file that was damaged since says nothing of this machine, so we look again.
-        whole = stored.whole or environment()
-        write_whole(file, json.dumps({**whole, "requests": requests}, indent=2) + "\n")
+        _add(file, "requests", requests)
+
+
+def note_cores(file: Path, division: CoreDivision | None) -> None:
+    """Adds the cores of load generator and servers to `environment.json`, if they are divided."""
+    if division is not None:
+        words = {name: processor_words(numbers) for name, numbers in vars(division).items()}
+        _add(file, "cores", words)
+
+
+def _add(file: Path, name: str, value: object) -> None:
+    # A file that was damaged since says nothing of this machine, so we look again.
+    whole = read_environment(file.parent).whole or environment()
+    write_whole(file, json.dumps({**whole, name: value}, indent=2) + "\n")
 
 
 def hardware() -> Hardware:

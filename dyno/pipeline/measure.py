@@ -6,17 +6,19 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.block_runner import BlockRunner, Interrupted
 from dyno.pipeline.blocks import missing_blocks, stage_blocks
-from dyno.pipeline.environment import note_requests
+from dyno.pipeline.core_division import core_division
+from dyno.pipeline.environment import note_cores, note_requests
 from dyno.pipeline.failures import forget_failures, record_failures
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.stopping import Stopping, handled
 from dyno.pipeline.warm_up import at_measured_rates, warmed_up
+from foundation.cores import on_processors
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
 from loadgen import reach
@@ -75,6 +77,9 @@ class _Measurement:
         workload = self.prepared.experiment.workload
         answers = partial(reach, workload=workload, log=self.progress.log)
         patience = workload.deadlines.first
+        self._cores = core_division(workload, self.plan)
+        if self._cores is not None:
+            self.plan = replace(self.plan, processors=self._cores.servers)
         folders = ServerFolders(self.out.logs, self.out.telemetry, self.out.engine)
         self._hosting = Hosting(self.plan, folders, self.progress, answers, patience)
         self._stop = Stopping(self.progress.log)
@@ -104,6 +109,7 @@ class _Measurement:
         part = 1 / len(self.plan.rounds)
         async with AsyncExitStack() as stack:
             stack.enter_context(handled(self._stop.actions))
+            stack.enter_context(on_processors(self._cores.load if self._cores else None))
             with self.timeline.doing("server", len(servers), largest, part):
                 try:
                     endpoints = await stack.enter_async_context(
@@ -116,6 +122,7 @@ class _Measurement:
             record_failures(self.out, self._hosting.failed, self.progress)
             notes = {name: endpoint.notes for name, endpoint in endpoints.items()}
             note_requests(self.out.environment, notes)
+            note_cores(self.out.environment, self._cores)
             runner = BlockRunner(
                 self._hosting, endpoints, self.progress, self._stop, self.times, self.out
             )

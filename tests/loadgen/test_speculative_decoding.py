@@ -25,7 +25,7 @@ from loadgen.config import WorkloadConfig
 from results.measures.stage_metrics import stage_metrics
 from results.measures.steady_state import StageData, block_of
 from results.summary import Estimate
-from serve import Hosting, ServedVariant, check
+from serve import Hosting, ServedVariant, ServerFolders, check
 from serve.config import ServeConfig
 from tests.loadgen.conftest import RunBlock, StartEmulator, read_journal
 
@@ -103,7 +103,9 @@ async def test_vllm_decodes_speculatively_and_its_token_times_are_ours(tmp_path:
     async def answers(endpoint: Endpoint) -> Endpoint:
         return await reach(endpoint, workload=workload, log=print)
 
-    async with Hosting(plan, tmp_path, Silent(), answers).round(plan.rounds[0]) as endpoints:
+    async with Hosting(plan, ServerFolders(tmp_path), Silent(), answers).round(
+        plan.rounds[0]
+    ) as endpoints:
         before = await counters(endpoints["base"])
         block = BlockPlan(endpoints["base"], workload.stages[0], 1, 0, asked, "plain", workload)
         await run_block(block, journal, Silent(), asyncio.Event())

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -105,6 +106,20 @@ async def bench(
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         assert left == []
+
+
+async def test_a_servers_processes_stay_on_the_processors_of_the_plan(
+    model: ModelRef, tmp_path: Path
+):
+    last, before = frozenset({max(os.sched_getaffinity(0))}), os.sched_getaffinity(0)
+    plan = check([ServedVariant("a", model)], ServeConfig.model_validate(SECTION))
+    hosting = Hosting(replace(plan, processors=last), ServerFolders(tmp_path), Silent(), unreached)
+    async with hosting.round(["a"]):
+        root = next(server.pid for server in hosting._up)
+        family = [psutil.Process(root), *psutil.Process(root).children(recursive=True)]
+        assert len(family) >= 3
+        assert {frozenset(process.cpu_affinity()) for process in family} == {last}
+    assert os.sched_getaffinity(0) == before
 
 
 async def failing(hosting: Hosting) -> ServerFailed:
