@@ -22,7 +22,7 @@ from foundation.run.requests import Requests
 from results.measures.doubt import some
 from results.measures.stage_metrics import mean_of
 from results.measures.steady_state import StageBlock, StageData
-from results.statistics.intervals import TAIL, absent, estimate, percentiles, ratio_bounds
+from results.statistics.intervals import TAIL, Bounds, absent, estimate, percentiles, ratio_bounds
 from results.summary import Estimate, Segment, Waterfall
 
 LABELS = {
@@ -219,7 +219,10 @@ def _mean(values: Sequence[Floats]) -> Estimate:
 
 
 def _share(values: Sequence[Floats], total: Sequence[Floats]) -> Estimate:
-    """A segment's part of the total, with t over the blocks; over the requests of one block."""
+    """A segment's part of the total, with t over the blocks; over the requests of one block.
+
+    The bounds are 0 to 1 at most, unless a segment of some request is not.
+    """
     part, whole = np.concatenate(values), np.concatenate(total)
     if not float(np.sum(whole)) > 0:
         return absent("the requests took no time", len(whole))
@@ -228,7 +231,10 @@ def _share(values: Sequence[Floats], total: Sequence[Floats]) -> Estimate:
     else:
         parts, wholes = part, whole
     share = float(np.sum(part) / np.sum(whole))
-    return estimate(share, ratio_bounds(parts, wholes, TAIL, TAIL), len(part), scale=1.0)
+    bounds = ratio_bounds(parts, wholes, TAIL, TAIL)
+    if bool(np.all((part >= 0) & (part <= whole))):
+        bounds = Bounds(max(0.0, bounds.low), min(1.0, bounds.high))
+    return estimate(share, bounds, len(part), scale=1.0)
 
 
 def _source(steady: Sequence[Requests], detail: Detail) -> Source:

@@ -28,7 +28,7 @@ SOURCES = {
     "engine record": "the engine's own record",
     "traces": "the server's traces",
     "response metrics": "the timings in the server's answers",
-    "client": "the client alone: the server gave no timings",
+    "client": "the client alone",
 }
 
 NOTHING = "No request of this load has the times that the segments need."
@@ -55,7 +55,7 @@ def time_line(waterfall: Waterfall) -> str:
     if len(large) < len(means):
         rest = sum(mean for key, mean in means.items() if key not in large)
         parts.append(f"the rest {quantity(rest, 'ms')}")
-    client = f" ({SOURCES['client']})" if waterfall.source == "client" else ""
+    client = "; the server gave no timings" if waterfall.source == "client" else ""
     return f"{', '.join(parts)}{client}"
 
 

@@ -140,7 +140,7 @@ def test_one_line_says_where_the_time_goes() -> None:
         "decode 100 ms (50.0 %), end of answer 8.00 ms (4.0 %), the rest 3.00 ms"
     )
     client = waterfall({"before_first": 50.0, "decode": 150.0}, "client")
-    assert time_line(client).endswith("(the client alone: the server gave no timings)")
+    assert time_line(client).endswith("decode 150 ms (75.0 %); the server gave no timings")
     nothing = replace(waterfall(), total=Estimate(value=None, reason="no request has them all"))
     assert time_line(nothing) == "no request has them all"
 

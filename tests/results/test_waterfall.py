@@ -154,6 +154,14 @@ def test_a_record_gives_every_segment(tmp_path: Path) -> None:
     assert sum(share for share in shares if share is not None) == pytest.approx(1)
 
 
+def test_a_share_lies_between_0_and_1(tmp_path: Path) -> None:
+    """One late request of six: t over the blocks alone would allow less than nothing."""
+    write(tmp_path, "base", [[Times(slip=0.0)] * 2, [Times(slip=0.0)] * 2,
+                             [Times(slip=40.0), Times(slip=0.0)]])  # fmt: skip
+    share = divided(tmp_path).segments["slip"].share
+    assert share.low == 0 and share.value == pytest.approx(40 / 595) and share.high is not None
+
+
 @pytest.mark.parametrize(("by", "source"), [("traces", "traces"), ("metrics", "response metrics")])
 def test_durations_leave_nothing_unexplained(tmp_path: Path, by: str, source: str) -> None:
     write(tmp_path, "base", [[Times()] * 2, [Times()] * 2], by)
