@@ -7,7 +7,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-loadgen bench-mutation \
-	bench-analysis bench-decision bench-steadiness bench-kills fuzz-runs fuzz clean
+	bench-analysis bench-decision bench-steadiness bench-telemetry bench-kills fuzz-runs fuzz clean
 
 help: ## Lists the targets (this is what `make` alone does)
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-17s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ bench-analysis: .venv/.cpu ## Measures what a report of a million requests costs
 
 bench-decision: .venv/.cpu ## Simulates objectives at their limits and counts wrong verdicts
 	$(BIN)/python -m benchmarks.decision.run
+
+bench-telemetry: .venv/.cpu ## Measures what sampling servers costs: the sampler's CPU, and stalls of the load loop
+	$(BIN)/python -m benchmarks.telemetry.run
 
 bench-steadiness: .venv/.cpu ## Simulates queues that grow and counts those that are seen
 	$(BIN)/python -m benchmarks.steadiness.run
