@@ -163,6 +163,7 @@ def serve(
     "--rate 10 --prompt Hi --slo latency_p95=400ms --slo error_rate=0.1% --json\n\n"
     "--rate 1 --prompt Hi --header 'api-key: ${AZURE_KEY}' --extra-body '{\"priority\": 1}' "
     "--ca-file ca.pem\n\n"
+    "--rate 4 --prompt Hi --traces 4318\n\n"
     "A load is measured in several blocks, each after a short warm-up, so that dyno compare can "
     "tell two runs apart. HTTP_PROXY, HTTPS_PROXY and NO_PROXY hold."
 )
@@ -202,6 +203,7 @@ def load(
     extra_body: flags.ExtraBody = None,
     ca_file: flags.CaFile = None,
     insecure: flags.Insecure = False,
+    traces: flags.Traces = None,
     as_json: flags.Json = False,
     name: flags.Name = "load",
     out: flags.Out = Path("runs"),
@@ -218,6 +220,7 @@ def load(
         extra_body=extra_body,
         ca_file=ca_file,
         insecure=insecure,
+        traces=traces,
     )
     source = PromptSource(
         prompt=prompt,

@@ -172,7 +172,9 @@ class Graph:
             "url": shown_url(variant.url or ""),
             "address": self.externals.addresses.get(variant.name),
             "model": variant.model,
-            "request": section_facts(public.request) if public.request else None,
+            "request": section_facts(public.request, exclude=["traces"])
+            if public.request
+            else None,
         }
         return {
             "api": Artifact(f"api {variant.name}", facts),

@@ -148,6 +148,14 @@ CaFile = Annotated[
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="Do not check the server's certificate.")
 ]
+Traces = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT",
+        help="Take the server's traces (OTLP) on this port of 127.0.0.1, such as 4318, and say "
+        "where in the server the time goes. Prints what the server needs.",
+    ),
+]
 Tokenizer = Annotated[
     str | None,
     typer.Option(

@@ -68,6 +68,7 @@ def endpoint_of(variant: VariantConfig, api: Api) -> Endpoint:
         insecure=request.insecure,
         ca_file=request.ca_file,
         form=Form(request.omit, request.rename, extra),
+        traced=request.traces is not None,
     )
     if (proxy := proxy_of(endpoint)) and proxy.password:
         _basic(proxy.user or "", proxy.password, secrets)

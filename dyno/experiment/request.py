@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from foundation.path_fields import File
 from foundation.secrets import looks_like_key, names_a_secret
@@ -44,6 +44,7 @@ class RequestConfig(Section):
 
     `omit` and `rename`: fields of the body; a dot leads into one. `extra`: fields to add.
     `headers`: further headers. `ca_file`: the certificates to trust; with `insecure`, any.
+    `traces`: the port of this machine that the server sends its traces to.
     """
 
     omit: tuple[str, ...] = ()
@@ -52,6 +53,13 @@ class RequestConfig(Section):
     headers: dict[str, str] = Field(default_factory=dict)
     ca_file: File | None = None
     insecure: bool = False
+    traces: int | None = Field(default=None, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _one_trace_parent(self) -> RequestConfig:
+        if self.traces is not None and any(name.lower() == "traceparent" for name in self.headers):
+            raise ValueError("traces are found by a traceparent of dyno's own; leave out yours")
+        return self
 
     @field_validator("headers", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from functools import partial
 
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.block_runner import BlockRunner, Interrupted
-from dyno.pipeline.blocks import missing_blocks, stage_blocks
+from dyno.pipeline.blocks import missing_blocks, stage_blocks, variants_named
 from dyno.pipeline.core_division import core_division
 from dyno.pipeline.environment import note_cores, note_requests
 from dyno.pipeline.failures import forget_failures, record_failures
@@ -25,6 +25,7 @@ from loadgen import reach
 from loadgen.config import Stage
 from results.comparison.resolution import Planned
 from serve import Hosting, ServePlan, ServerFailed, ServerFolders
+from serve.otlp.traces import traces
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class _Measurement:
         part = 1 / len(self.plan.rounds)
         async with AsyncExitStack() as stack:
             stack.enter_context(handled(self._stop.actions))
+            for port in self._trace_ports(names):
+                await stack.enter_async_context(traces(port, self.out.traces, self.progress.log))
             stack.enter_context(on_processors(self._cores.load if self._cores else None))
             with self.timeline.doing("server", len(servers), largest, part):
                 try:
@@ -132,6 +135,12 @@ class _Measurement:
             await self._load(names, runner, part)
             self._failed |= self._hosting.failed
             forget_failures(self.out, [name for name in names if name not in self._failed])
+
+    def _trace_ports(self, names: Sequence[str]) -> list[int]:
+        """The ports that the servers of these variants send traces to."""
+        variants = variants_named(self.prepared, names).values()
+        ports = {v.request.traces for v in variants if v.request and v.request.traces is not None}
+        return sorted(ports)
 
     async def _load(self, names: Sequence[str], runner: BlockRunner, part: float) -> None:
         """Sends the blocks of variants whose servers are up. `part`: the share of all load."""

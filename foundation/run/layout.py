@@ -68,6 +68,11 @@ class RunDirectory:
         """The folder of the last profile: `profile.json`, and a trace a variant."""
         return self.path / "profile"
 
+    @property
+    def traces(self) -> Path:
+        """The record of the requests that servers elsewhere sent traces of."""
+        return self.engine / "traces.jsonl"
+
     @staticmethod
     def partial(folder: Path) -> Path:
         """Where a folder is written until it is whole."""

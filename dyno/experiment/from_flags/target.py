@@ -16,7 +16,8 @@ from foundation.http.endpoint import ADDRESS, read_address
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """An API. `headers`: "Name: value" each. `extra_body`: a JSON object.
+    """An API. `headers`: "Name: value" each. `extra_body`: a JSON object. `traces`: the port that
+    it sends its traces to.
 
     Without `api`, the end of the url decides.
     """
@@ -29,21 +30,23 @@ class Target:
     extra_body: str | None = None
     ca_file: Path | None = None
     insecure: bool = False
+    traces: int | None = None
 
     def variant(self, name: str, extra: Mapping[str, object]) -> dict[str, object]:
         """The section of a variant, whose requests hold `extra` too. Raises BadInput."""
         request = {
-            "headers": dict(map(_header, self.headers)),
-            "extra": {**extra, **_json_object(self.extra_body)},
+            "headers": dict(map(_header, self.headers)) or None,
+            "extra": {**extra, **_json_object(self.extra_body)} or None,
             "ca_file": str(self.ca_file) if self.ca_file else None,
-            "insecure": self.insecure,
+            "insecure": self.insecure or None,
+            "traces": self.traces,
         }
         return {
             "name": name,
             "url": self.url,
             "model": self.model,
             "api_key_env": self.api_key_env,
-            "request": {key: value for key, value in request.items() if value} or None,
+            "request": {key: value for key, value in request.items() if value is not None} or None,
         }
 
     def effective_api(self) -> str:
