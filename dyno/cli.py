@@ -154,6 +154,26 @@ def serve(
 
 
 @app.command(
+    epilog="Example:  dyno profile runs/news-topics --variant int8 --against merged --iterations 64"
+)
+def profile(
+    experiment: flags.ExperimentOrRun,
+    variant: flags.ProfiledVariant,
+    against: flags.Against = None,
+    stage: flags.ProfiledStage = None,
+    iterations: flags.Iterations = 64,
+    out: flags.Out = Path("runs"),
+) -> None:
+    """Show where an engine step's time goes, and why two variants differ.
+
+    Each variant gets a server with vLLM's torch profiler and a load of its own, in no judged block.
+    """
+    from dyno.commands.profile import profile_variants
+
+    profile_variants(experiment, out, variant, against, stage, iterations)
+
+
+@app.command(
     epilog="Examples, each after dyno load --url http://127.0.0.1:8000/v1 --model M:\n\n"
     "--rate 10 --prompt 'Say hello'\n\n"
     "--concurrency 1 --concurrency 8 --concurrency 64 --duration 60s --data eval.jsonl\n\n"

@@ -200,6 +200,17 @@ Variant = Annotated[
     list[str] | None,
     typer.Option("--variant", help="Only these variants (repeatable).", show_default=False),
 ]
+ProfiledVariant = Annotated[
+    str, typer.Option("--variant", help="The variant to profile.", show_default=False)
+]
+Against = Annotated[
+    str | None,
+    typer.Option(help="Another variant, profiled too: the table shows the difference to it."),
+]
+ProfiledStage = Annotated[
+    str | None, typer.Option("--stage", help="The stage whose load to use; the judged one.")
+]
+Iterations = Annotated[int, typer.Option(help="How many engine steps to trace.", min=1, max=2000)]
 ExperimentFile = Annotated[
     Path | None,
     typer.Argument(metavar="[EXPERIMENT.YAML]", help="The experiment file.", show_default=False),

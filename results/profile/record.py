@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 SCHEMA_VERSION = 1
+FILE = "profile.json"
 
 
 class GroupTime(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,10 +51,9 @@ def step_bytes(shape: ModelShape, step: Step) -> float:
 
 def step_flops(shape: ModelShape, step: Step) -> float:
     """FLOPs of a step. A prompt's token looks back on those before it, not on those after."""
-    tokens = step.context.tokens + step.generation.tokens
     rows = step.context.requests + step.generation.requests
     pairs = _known(step.generation.pairs) + _pairs_in_prompts(step.context)
-    products = 2 * (shape.linear_weights * tokens + shape.head_weights * rows)
+    products = 2 * (shape.linear_weights * step.tokens + shape.head_weights * rows)
     return products + 4 * shape.attention_width * pairs
 
 

@@ -41,6 +41,11 @@ class Step:
     context: Tokens
     generation: Tokens
 
+    @property
+    def tokens(self) -> int:
+        """All its tokens."""
+        return self.context.tokens + self.generation.tokens
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -53,7 +58,11 @@ class Slice:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The traced time in slices. `elsewhere`: µs of operators on other threads, beside it."""
+    """The traced time in slices.
+
+    `steps`: those that compute tokens; vLLM also has empty ones, which only drop ended requests.
+    `elsewhere`: µs of operators on other threads, beside it.
+    """
 
     steps: list[Step]
     slices: list[Slice]
@@ -81,11 +90,11 @@ def divide(trace: Trace) -> Timeline:
 
     Raises BadInput for a trace without an engine step.
     """
-    marks = [event for event in trace.host if step_of(event.name)]
-    if not marks:
+    marks = [(event, step) for event in trace.host if (step := step_of(event.name))]
+    thread = marks[0][0].thread if marks else ""
+    steps = [step for event, step in marks if event.thread == thread and step.tokens]
+    if not steps:
         raise BadInput("the trace holds no engine step; the server was idle while it was profiled")
-    thread = marks[0].thread
-    steps = [step for event in marks if event.thread == thread and (step := step_of(event.name))]
     own = sorted(
         (event for event in trace.host if event.thread == thread),
         key=lambda event: (event.start, -event.end),

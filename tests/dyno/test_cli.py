@@ -25,6 +25,7 @@ COMMANDS = (
     "finetune",
     "quantize",
     "serve",
+    "profile",
     "load",
     "baseline",
     "compare",

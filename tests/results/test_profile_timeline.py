@@ -83,6 +83,17 @@ def test_a_step_is_read_from_its_annotation() -> None:
     assert step_of("execute_model") is None
 
 
+def test_steps_without_tokens_are_the_hosts_time_and_no_steps(tmp_path: Path) -> None:
+    empty = step(270, 20, "execute_context_0(0)_generation_0(0)")
+    timeline = divide(read_trace(written(tmp_path, *TWO_STEPS, empty)))
+    assert len(timeline.steps) == 2
+    hosts = TWO_STEPS_US["host"] + 20
+    expected = TWO_STEPS_US | {"host": hosts, "idle": TWO_STEPS_US["idle"] - 20}
+    assert by_group(timeline) == pytest.approx(expected)
+    with pytest.raises(BadInput, match="no engine step"):
+        divide(read_trace(written(tmp_path, empty)))
+
+
 def test_an_idle_server_gives_one_sentence(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path, event("aten::to", 0, 5)))
     with pytest.raises(BadInput, match="no engine step; the server was idle"):

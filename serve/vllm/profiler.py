@@ -1,0 +1,104 @@
+"""vLLM's torch profiler: the options of a server that has it, and its routes to start and stop.
+
+The routes exist only if a profiler was configured at the start (vLLM 0.32,
+entrypoints/serve/profile). The worker writes its trace when the steps are over, or at
+`/stop_profile`, which must follow in any case: until then no other profile can start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+
+from foundation.errors import SystemFailed
+from foundation.http.aiohttp_session import address, open_session
+from foundation.http.endpoint import Endpoint
+from serve.plan import ServePlan
+
+STOP_S = 300.0
+"""How long a worker may take to write its trace."""
+_TRACES = "*rank0*.pt.trace.json.gz"
+_CORES = re.compile(r"local_rank=0, core ids=\[([\d, ]+)\]")
+_NO_ROUTES = frozenset({404, 405, 501})
+
+
+def profiled(plan: ServePlan, variant: str, traces: Path) -> ServePlan:
+    """A plan of the variant's server alone, with a profiler that writes into the folder `traces`.
+
+    All its other options stay. The server has no engine of its own if the variant runs elsewhere.
+    """
+    servers = tuple(
+        replace(server, arguments=(*server.arguments, *options(traces)))
+        for server in plan.servers
+        if variant in (each.name for each in server.variants)
+    )
+    return replace(plan, servers=servers, elsewhere=(), rounds=((variant,),))
+
+
+def options(traces: Path) -> tuple[str, ...]:
+    """vLLM's options for a profiler that writes into `traces`.
+
+    Without the API server's own trace and without Python's stacks, which would slow every step.
+    The detailed annotation adds the sequences' lengths to each step's name.
+    """
+    return (
+        "--profiler-config.profiler=torch",
+        f"--profiler-config.torch_profiler_dir={traces.absolute()}",
+        "--profiler-config.ignore_frontend=true",
+        "--profiler-config.torch_profiler_with_stack=false",
+        "--profiler-config.detailed_trace_annotation=true",
+    )
+
+
+async def start_profile(endpoint: Endpoint, prefix: str, delay: int, iterations: int) -> None:
+    """Profile `iterations` engine steps after the next `delay` ones. Raises SystemFailed."""
+    body = {"profile_prefix": prefix, "delay_iterations": delay, "max_iterations": iterations}
+    await _post(endpoint, "/start_profile", body)
+
+
+async def stop_profile(endpoint: Endpoint) -> None:
+    """End the profile, and wait until its trace is written. Raises SystemFailed."""
+    await _post(endpoint, "/stop_profile", None)
+
+
+def written_traces(traces: Path) -> Sequence[Path]:
+    """The traces of the first worker that lie in a folder, the oldest first."""
+    return sorted(traces.glob(_TRACES), key=lambda file: file.stat().st_mtime_ns)
+
+
+def worker_cores(log: Path) -> frozenset[int]:
+    """The cores that vLLM's CPU worker bound itself to, by its log; empty if it names none."""
+    bindings = _CORES.findall(log.read_text(encoding="utf-8", errors="replace"))
+    return frozenset(int(core) for core in bindings[-1].split(",")) if bindings else frozenset()
+
+
+async def _post(endpoint: Endpoint, route: str, body: dict[str, object] | None) -> None:
+    timeout = aiohttp.ClientTimeout(total=STOP_S)
+    try:
+        async with (
+            open_session(endpoint, timeout) as web,
+            web.post(
+                address(endpoint, endpoint.beside(route)), json=body, allow_redirects=False
+            ) as answer,
+        ):
+            if answer.status == 200:
+                return
+            if answer.status in _NO_ROUTES:
+                raise SystemFailed(
+                    f"the server of {endpoint.variant} has no {route}: it was started without "
+                    "vLLM's torch profiler"
+                )
+            text = (await answer.text(errors="replace"))[:300]
+    except (aiohttp.ClientError, TimeoutError) as error:
+        words = str(error) or f"no answer in {STOP_S:g} s"
+        raise SystemFailed(
+            f"the server of {endpoint.variant} did not answer {route}", endpoint.redacted(words)
+        ) from None
+    raise SystemFailed(
+        f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}",
+        endpoint.redacted(text),
+    )

@@ -1,0 +1,121 @@
+"""vLLM's profiler routes, against an imitation of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from foundation.errors import SystemFailed
+from foundation.http.endpoint import Endpoint
+from serve.vllm import profiler
+from serve.vllm.profiler import (
+    options,
+    start_profile,
+    stop_profile,
+    worker_cores,
+    written_traces,
+)
+
+
+class Imitation:
+    """Answers like vLLM 0.32: starts once, and takes a stop at any time."""
+
+    def __init__(self) -> None:
+        self.active = False
+        self.bodies: list[object] = []
+        self.stops = 0
+
+    def app(self) -> web.Application:
+        async def start(request: web.Request) -> web.Response:
+            assert request.headers["Authorization"] == "Bearer key"
+            if self.active:
+                return web.Response(status=409, text="key: a profile is active already")
+            self.active = True
+            self.bodies.append(await request.json())
+            return web.Response()
+
+        async def stop(_: web.Request) -> web.Response:
+            self.active, self.stops = False, self.stops + 1
+            return web.Response()
+
+        application = web.Application()
+        application.add_routes([web.post("/start_profile", start), web.post("/stop_profile", stop)])
+        return application
+
+
+def endpoint(server: TestServer) -> Endpoint:
+    return Endpoint("int8", str(server.make_url("/v1")), "int8", "key")
+
+
+async def test_a_profile_starts_with_its_steps_and_stops_even_when_they_are_over() -> None:
+    imitation = Imitation()
+    async with TestServer(imitation.app()) as server:
+        await start_profile(endpoint(server), "int8", 8, 64)
+        await stop_profile(endpoint(server))
+        await stop_profile(endpoint(server))
+    assert imitation.bodies == [
+        {"profile_prefix": "int8", "delay_iterations": 8, "max_iterations": 64}
+    ]
+    assert imitation.stops == 2
+
+
+async def test_a_server_without_the_routes_gives_one_sentence() -> None:
+    async with TestServer(web.Application()) as server:
+        with pytest.raises(SystemFailed, match=r"int8 has no /start_profile: .*torch profiler"):
+            await start_profile(endpoint(server), "int8", 8, 64)
+
+
+async def test_a_refusal_names_route_and_status() -> None:
+    imitation = Imitation()
+    async with TestServer(imitation.app()) as server:
+        await start_profile(endpoint(server), "int8", 8, 64)
+        with pytest.raises(SystemFailed, match=r"refused /start_profile: HTTP 409") as error:
+            await start_profile(endpoint(server), "int8", 8, 64)
+    assert "already" in error.value.detail
+
+
+async def test_a_server_that_is_gone_or_silent_gives_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def hang(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        await request.read()
+        request.transport.abort()
+        return web.Response()
+
+    application = web.Application()
+    application.add_routes([web.post("/stop_profile", hang)])
+    monkeypatch.setattr(profiler, "STOP_S", 5.0)
+    async with TestServer(application) as server:
+        gone = endpoint(server)
+        with pytest.raises(SystemFailed, match="int8 did not answer /stop_profile"):
+            await stop_profile(gone)
+    with pytest.raises(SystemFailed, match="int8 did not answer /start_profile"):
+        await start_profile(gone, "int8", 8, 64)
+
+
+def test_options_name_an_absolute_folder(tmp_path: Path) -> None:
+    folder = Path(os.path.relpath(tmp_path))
+    assert f"--profiler-config.torch_profiler_dir={folder.absolute()}" in options(folder)
+    assert all(option.startswith("--profiler-config.") for option in options(folder))
+
+
+def test_the_first_workers_traces_are_seen_oldest_first(tmp_path: Path) -> None:
+    names = ("int8_rank0.2.pt.trace.json.gz", "int8_rank0.1.pt.trace.json.gz")
+    for age, name in enumerate((*names, "int8_rank1.1.pt.trace.json.gz")):
+        file = tmp_path / name
+        file.touch()
+        os.utime(file, ns=(age, age))
+    assert [file.name for file in written_traces(tmp_path)] == list(names)
+
+
+def test_the_workers_cores_are_read_from_the_last_start(tmp_path: Path) -> None:
+    log = tmp_path / "int8.log"
+    log.write_text("local_rank=0, core ids=[0]\n... local_rank=0, core ids=[2, 3]\n")
+    assert worker_cores(log) == {2, 3}
+    log.write_text("INFO on a GPU\n")
+    assert worker_cores(log) == set()
