@@ -27,7 +27,7 @@ from foundation.run.layout import RunDirectory
 from foundation.section import nearest
 from loadgen import reach
 from loadgen.config import Stage
-from serve import Hosting, ServePlan
+from serve import Hosting, ServePlan, ServerFolders
 from serve.vllm.profiler import profiled, start_profile, stop_profile, written_traces
 
 DELAY_STEPS = 8
@@ -106,7 +106,8 @@ class _Tracing:
         self._traces.mkdir(parents=True)
         workload, progress = self.run.prepared.experiment.workload, self.run.progress
         answers = partial(reach, workload=workload, log=progress.log)
-        hosting = Hosting(plan, self.out.logs, progress, answers, patience=workload.deadlines.first)
+        folders, patience = ServerFolders(self.out.logs), workload.deadlines.first
+        hosting = Hosting(plan, folders, progress, answers, patience)
         async with hosting.round([self.variant]) as endpoints:
             await hosting.ready([self.variant])
             watch = partial(hosting.watch, [self.variant])
