@@ -51,9 +51,15 @@ SERIES = (
 """The series of the report's timeline, in its order."""
 
 
+SAME_BOOT_NS = 10 * 10**9
+"""The two clocks of two boots are further apart than this; of one boot they are not."""
+# A count is not known to have run on over a longer time without samples.
+_LONGEST_GAP_S = 10.0
+
+
 @dataclass(frozen=True)
 class Telemetry:
-    """Samples (n,) in the order of time on both clocks, and each series (n,) by its column.
+    """Samples (n,) on both clocks, boot by boot of the machine, and each series (n,) by its column.
 
     A value is NaN where it was not read. A series without any value is left out. `absent`: why a
     source has no numbers, by source.
@@ -79,6 +85,8 @@ def read_telemetry(run: Path, variant: str) -> Telemetry | Damage | None:
         return Damage(name, 0, f"can't be read ({str(error).splitlines()[0]})")
     timed = table.filter(table["monotonic_ns"].is_valid()).combine_chunks()
     timed = timed.filter(timed["unix_ns"].is_valid())
+    order = _by_boot(*(timed[clock].to_numpy() for clock in ("monotonic_ns", "unix_ns")))
+    timed = timed.take(order)
     at_ns = timed["monotonic_ns"].to_numpy()
     numbers = {
         series.column: _finite(timed[series.column].to_numpy().astype(np.float64))
@@ -94,14 +102,28 @@ def read_telemetry(run: Path, variant: str) -> Telemetry | Damage | None:
     return Telemetry(at_ns, timed["unix_ns"].to_numpy(), known, absent)
 
 
+def _by_boot(monotonic_ns: Ints, unix_ns: Ints) -> Ints:
+    """The order of samples of several boots: boot by boot, each in the order of its clock."""
+    offset = unix_ns - monotonic_ns
+    ordered = np.argsort(offset, kind="stable")
+    boot = np.empty(len(offset), dtype=np.int64)
+    boot[ordered] = np.cumsum(np.diff(offset[ordered], prepend=offset[ordered][:1]) > SAME_BOOT_NS)
+    order: Ints = np.lexsort((monotonic_ns, boot))
+    return order
+
+
 def _finite(values: Floats) -> Floats:
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _per_second(at_ns: Ints, counts: Floats) -> Floats:
-    """The change per second since the sample before; NaN where a count began again."""
+    """The change per second since the sample before.
+
+    NaN where a count began again, and behind a long time without samples.
+    """
     seconds = np.diff(at_ns, prepend=at_ns[:1]) / 1e9
     change = np.diff(counts, prepend=np.nan)
     rates = np.full(len(counts), np.nan)
-    np.divide(change, seconds, out=rates, where=(seconds > 0) & (change >= 0))
+    is_known = (seconds > 0) & (seconds <= _LONGEST_GAP_S) & (change >= 0)
+    np.divide(change, seconds, out=rates, where=is_known)
     return rates

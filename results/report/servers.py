@@ -12,12 +12,9 @@ from foundation.arrays import Floats
 from foundation.run.journal import Damage
 from results.measures.measured import MeasuredVariant
 from results.measures.steady_state import BlockTrace
-from results.measures.telemetry import SERIES, Series, Telemetry, read_telemetry
+from results.measures.telemetry import SAME_BOOT_NS, SERIES, Series, Telemetry, read_telemetry
 from results.report.evidence import origin_of, traces_of
 from results.report.figures.timeline import Panel, Trace
-
-# Two boots of a machine have offsets further apart than this, a clock that is kept right has not.
-_SAME_BOOT_NS = 10 * 10**9
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ def _servers(
     for names in shared.values():
         telemetry = read[names[0]]
         at = _seconds(telemetry, traces, origin_ns)
-        inside = (at >= 0) & (at <= end)
+        order = np.argsort(at, kind="stable")
+        inside = order[(at[order] >= 0) & (at[order] <= end)]
         values = {column: each[inside] for column, each in telemetry.values.items()}
         servers.append(_Server(", ".join(names), slots[names[0]], at[inside], values))
     return servers
@@ -96,7 +94,7 @@ def _seconds(telemetry: Telemetry, traces: Sequence[BlockTrace], origin_ns: int)
     index = np.searchsorted(began, telemetry.monotonic_ns, side="right") - 1
     offset = offsets[np.maximum(index, 0)]
     own = telemetry.unix_ns - telemetry.monotonic_ns
-    same_boot = np.abs(own - offset) < _SAME_BOOT_NS
+    same_boot = np.abs(own - offset) < SAME_BOOT_NS
     seconds: Floats = (telemetry.monotonic_ns + np.where(same_boot, offset, own) - origin_ns) / 1e9
     return seconds
 

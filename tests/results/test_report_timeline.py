@@ -163,6 +163,19 @@ def test_counts_become_rates_and_what_nobody_read_is_left_out(tmp_path: Path) ->
     assert read_telemetry(tmp_path, "b") is None
 
 
+def test_samples_of_two_boots_are_not_mixed(tmp_path: Path) -> None:
+    """Both count 2 CPU seconds a second, the second from 0 again and on a clock of its own."""
+    first = [sample((100 + i) * S, (1000 + i) * S, cpu_s=50.0 + 2 * i) for i in range(4)]
+    second = [sample((101 + i) * S, (9000 + i) * S, cpu_s=60.0 + 2 * i) for i in range(4)]
+    late = sample(150 * S, 9049 * S, cpu_s=80.0)
+    write_samples([*first, *second, late], tmp_path / "telemetry" / "a.parquet")
+    telemetry = read_telemetry(tmp_path, "a")
+    assert isinstance(telemetry, Telemetry)
+    assert (telemetry.unix_ns // S).tolist() == [*range(1000, 1004), *range(9000, 9004), 9049]
+    rates = telemetry.values["cpu_s"].tolist()
+    assert rates == pytest.approx([np.nan, 2, 2, 2, np.nan, 2, 2, 2, np.nan], nan_ok=True)
+
+
 def test_a_file_of_version_0_1_gives_its_series() -> None:
     telemetry = read_telemetry(OLD, "int8")
     assert isinstance(telemetry, Telemetry)

@@ -245,7 +245,7 @@ def _panels(frame: _Frame, lanes: Sequence[Lane], panels: Sequence[Panel], top: 
 def _panel(frame: _Frame, panel: Panel, top: float, most: int) -> None:
     drawing, head, height = frame.drawing, top + 8, _PANEL - 10
     most_seen = max(float(np.nanmax(trace.values)) for trace in panel.traces)
-    highest = most_seen or 1.0
+    highest = most_seen if most_seen > 0 else 1.0
     middle, foot = head + height / 2 + 4, head + height
     drawing.text(_LEFT - 10, middle, panel.label, "name", "end")
     drawing.text(drawing.width, head + 8, _in_words(most_seen, panel.unit), "tick", "end")
