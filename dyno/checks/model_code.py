@@ -19,16 +19,19 @@ def check_model_code(experiment: Experiment, models: Mapping[str, ModelRef]) -> 
     # Variants that no setting can allow come first.
     for variant in sorted(experiment.variants, key=lambda variant: not variant.is_made):
         model = models.get(variant.model or experiment.model)
-        if variant.url or model is None or not model.path.is_dir() or not model.brings_code():
+        if variant.url or model is None or not model.path.is_dir():
             continue
-        code = f"{model.path}/config.json: auto_map: this model brings Python code of its own"
+        if not model.brings_code() and not model.tokenizer_brings_code():
+            continue
+        file = "config.json" if model.brings_code() else "tokenizer_config.json"
+        code = f"{model.path}/{file}: auto_map: this model brings Python code of its own"
         if variant.is_made:
             raise BadInput(
                 f"variants.{variant.name}.{_made_by(variant)}: {code}, "
                 "which is run where it is trained and served and in no other stage; "
                 "leave the variant out, or name a model that transformers has code for"
             )
-        if not _loads_in_vllm(model):
+        if model.brings_code() and not _loads_in_vllm(model):
             raise BadInput(
                 f"variants.{variant.name}: {code}, which vLLM loads by auto_map.AutoModel, "
                 "and it has none; add it (the model without its head), or leave the variant out"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundation.errors import BadInput
-from foundation.files.json_object import read_object
+from foundation.files.json_object import object_if_there, read_object
 from foundation.installed import strings
 from foundation.models.weights import Shapes, shapes_of
 
@@ -80,6 +80,13 @@ class ModelRef:
         config = self.config()
         return bool(config.get("auto_map")) and str(config.get("model_type")) not in _known_types()
 
+    def tokenizer_brings_code(self) -> bool:
+        """Whether only Python code from its folder or from the hub can load the tokenizer."""
+        config = object_if_there(self.path / "tokenizer_config.json")
+        code, name = config.get("auto_map"), str(config.get("tokenizer_class"))
+        has_code = isinstance(code, dict) and bool(code.get("AutoTokenizer"))
+        return has_code and name.removesuffix("Fast") not in _known_tokenizers()
+
     def config(self) -> dict[str, object]:
         """`config.json`, parsed. Raises BadInput if it is missing or broken."""
         file = self.path / "config.json"
@@ -104,6 +111,12 @@ def _known_types() -> frozenset[str]:
         | strings("transformers", "models/auto/configuration_auto.py", names)
         | strings("vllm", "transformers_utils/config.py", "_CONFIG_REGISTRY")
     )
+
+
+def _known_tokenizers() -> frozenset[str]:
+    """Classes of tokenizers that transformers implements, without "Fast" at the end."""
+    mapped = strings("transformers", "models/auto/tokenization_auto.py", "TOKENIZER_MAPPING_NAMES")
+    return mapped | {"PreTrainedTokenizer", "TokenizersBackend"}
 
 
 def is_causal(architecture: str) -> bool:

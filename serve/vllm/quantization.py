@@ -33,14 +33,19 @@ def _only_on_cuda(number_format: str, first_capability: float) -> Kernels:
     return Kernels(why, first_capability)
 
 
+def _fp8(first_capability: float) -> Kernels:
+    why = (
+        "vLLM's CPU backend loads FP8 weights but has no fast kernel for them; "
+        f"serve it on CUDA ({first_capability} or newer)"
+    )
+    return Kernels(why, first_capability)
+
+
 FORMATS: dict[str, Kernels] = {
     "w8a8-int8": Kernels(None, 7.5, end_capability=10.0, adapters_on_cpu=False),
     "w4a16": Kernels(None, 7.5),
-    "fp8-dynamic": Kernels(
-        "vLLM's CPU backend loads FP8 weights but has no fast kernel for them; "
-        "serve it on CUDA (8.9 or newer)",
-        8.9,
-    ),
+    # Before 8.9 vLLM multiplies FP8 weights with 16-bit activations (Marlin).
+    "fp8-dynamic": _fp8(7.5),
     "nvfp4": _only_on_cuda("NVFP4", 7.5),
     "bnb-nf4": Kernels(None, 7.0),
     "bnb-int8": Kernels(None, 7.5),
@@ -48,6 +53,7 @@ FORMATS: dict[str, Kernels] = {
     "w8a16": _only_on_cuda("W8A16 (8-bit integer weights, 16-bit activations)", 7.5),
     "wna16": _only_on_cuda("integer weights of other than 4 or 8 bits", 7.5),
     "w8a16-fp8": _only_on_cuda("FP8 weights with 16-bit activations", 7.5),
+    "fbgemm-fp8": _fp8(8.0),
     "mxfp4": _only_on_cuda("MXFP4", 8.0),
     "mxfp8": _only_on_cuda("MXFP8", 7.5),
 }
@@ -55,7 +61,7 @@ FORMATS: dict[str, Kernels] = {
 
 _QUANT_METHODS: dict[str, str] = {
     "fp8": "fp8-dynamic",
-    "fbgemm-fp8": "fp8-dynamic",
+    "fbgemm-fp8": "fbgemm-fp8",
     "modelopt-fp4": "nvfp4",
 }
 _MX_GROUP = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,29 @@ def test_a_model_that_libraries_know_needs_no_code_of_its_own(tmp_path: Path) ->
             tmp_path / known, model_type=known, auto_map={"AutoModelForCausalLM": "own.Own"}
         )
         check_model_code(experiment({}), {"own": model})
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("OwnTokenizer", True),
+        (None, True),
+        ("LlamaTokenizerFast", False),
+        ("PreTrainedTokenizerFast", False),
+        ("TokenizersBackend", False),
+    ],
+)
+def test_a_tokenizer_with_code_of_its_own(tmp_path: Path, name: str | None, own: bool) -> None:
+    """transformers would ask on the terminal whether to run it, in the middle of a merge."""
+    model = write_base(tmp_path / "m", model_type="llama")
+    settings = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": name}
+    (model.path / "tokenizer_config.json").write_text(json.dumps(settings))
+    asked = experiment({"merge": "finetune"}, finetune={"rank": 4}, trust_remote_code=True)
+    if own:
+        with pytest.raises(BadInput, match=r"v\.merge: .*tokenizer_config\.json: auto_map: "):
+            check_model_code(asked, {"own": model})
+        with pytest.raises(BadInput, match=r"write trust_remote_code: true at the top"):
+            check_model_code(experiment({}), {"own": model})
+    else:
+        check_model_code(asked, {"own": model})
+    check_model_code(experiment({}, trust_remote_code=True), {"own": model})

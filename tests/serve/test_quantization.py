@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serve.vllm.quantization import stored_formats, why_not_on_cpu
+from serve.vllm.quantization import stored_formats, why_not_on_cpu, why_not_on_cuda
 
 
 def packed(bits: int, kind: str, activations: bool, **weights: Any) -> dict[str, Any]:
@@ -64,3 +64,13 @@ def test_what_a_processor_has_no_kernel_for() -> None:
     )  # fmt: skip
     served = [each for each in everything if why_not_on_cpu(each) is None]
     assert served == ["w8a8-int8", "w4a16", "bnb-nf4", "bnb-int8"]
+
+
+@pytest.mark.parametrize(
+    ("number_format", "first"), [("fp8-dynamic", 7.5), ("fbgemm-fp8", 8.0), ("nvfp4", 7.5)]
+)
+def test_the_first_gpu_that_serves_a_format(number_format: str, first: float) -> None:
+    """`get_min_capability` in vLLM's source: before 8.9 FP8 weights meet 16-bit activations."""
+    assert why_not_on_cuda(number_format, first) is None
+    why = why_not_on_cuda(number_format, 7.0)
+    assert why is not None and f"from compute capability {first} on" in why
