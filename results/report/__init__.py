@@ -3,7 +3,8 @@
 It is made from the summary, the verdicts, the capacity plan and the journals. The same input gives
 the same bytes. Start at `page`; the terminal prints the rows of `table` too.
 
-The figures are static SVG, drawn in `figures`. The page stays one offline file under a megabyte. It
+The figures are static SVG, drawn in `figures`. A script of a few kilobytes zooms the timeline, and
+without it the figure shows the whole run. The page stays one offline file under a megabyte. It
 opens at once, prints, and follows the reader's light or dark scheme. A plotting library in
 JavaScript would add five megabytes and need a script for each of these.
 """

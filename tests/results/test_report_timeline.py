@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as Tree
 
@@ -228,3 +230,6 @@ def test_the_page_shows_panels_notes_and_a_small_script(made: Made) -> None:
     assert "<li>Gpu: &lt;b&gt;NVML&lt;/b&gt; is missing</li>" in section
     script = page.rpartition("<script>")[2].partition("</script>")[0]
     assert len(script.encode()) < 10_000
+    if node := shutil.which("node"):
+        (run / "report.js").write_text(script)
+        assert subprocess.run([node, "--check", run / "report.js"]).returncode == 0
