@@ -41,6 +41,7 @@ def examine() -> None:
     console.print(_hardware(here["hardware"]))
     console.print(_features())
     console.print(_receiver())
+    console.print(_telemetry(), highlight=False, soft_wrap=True)
     if not gpus:
         console.print(_preloads(), soft_wrap=True)
     console.print(_finetuning(has_gpu=bool(gpus)))
@@ -102,6 +103,21 @@ def _preloads() -> str:
         f"vLLM's {preload.kind.purpose}: {preload.library or 'the usual one; ' + preload.why_not}"
         for preload in find_preloads(os.environ.get(VARIABLE, ""))
     )
+
+
+def _telemetry() -> str:
+    """What can be sampled beside a server's own metrics, its processes and this host."""
+    from serve.telemetry.machine import MachineSensors
+
+    sensors = MachineSensors()
+    if sensors.gpus.absent is None:
+        sensors.gpus.read()  # which of its numbers NVML does not give shows when it is asked
+        gpus = f"{sensors.gpus.count} GPU{'s' * (sensors.gpus.count > 1)} through NVML"
+        gpus += f"; {trouble}" if (trouble := sensors.gpus.trouble) else ""
+    else:
+        gpus = f"no GPU: {sensors.gpus.absent}"
+    cpu = "yes, by RAPL" if sensors.rapl.absent is None else f"no: {sensors.rapl.absent}"
+    return f"telemetry: {gpus}; energy of the processors: {cpu}"
 
 
 def _finetuning(has_gpu: bool) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import TracebackType
 
 import msgspec
 
+from foundation.cores import on_processors
 from foundation.processes.python_child import run_module
 from serve.telemetry.sampled import Report, SampledServer, SamplingPlan
 
@@ -24,11 +26,18 @@ class Telemetry:
     """`async with Telemetry(servers, folder)` samples the servers while it is open.
 
     On exit each variant has a file `folder/VARIANT.parquet`. `troubles`: what is missing or
-    damaged, a sentence each. Telemetry never costs a run.
+    damaged, a sentence each. Telemetry never costs a run. `processors`: those of the servers; the
+    child may use them too, so that it finds an idle one. None: the same as this process.
     """
 
-    def __init__(self, servers: Sequence[SampledServer], folder: Path) -> None:
+    def __init__(
+        self,
+        servers: Sequence[SampledServer],
+        folder: Path,
+        processors: frozenset[int] | None = None,
+    ) -> None:
         self._plan = SamplingPlan(tuple(servers), folder.absolute())
+        self._processors = processors
         self._child: asyncio.subprocess.Process | None = None
         self._replies_due = 0
         self.troubles: list[str] = []
@@ -36,13 +45,16 @@ class Telemetry:
     async def __aenter__(self) -> Telemetry:
         if not self._plan.servers:
             return self
-        pipe = asyncio.subprocess.PIPE
+        pipe, processors = asyncio.subprocess.PIPE, self._processors
+        if processors is not None:
+            processors |= os.sched_getaffinity(0)
         try:
             # In a session of its own Ctrl-C does not reach it: it ends with its standard input.
-            self._child = await asyncio.create_subprocess_exec(
-                *run_module("serve.telemetry.sampler"),
-                stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True,
-            )  # fmt: skip
+            with on_processors(processors):
+                self._child = await asyncio.create_subprocess_exec(
+                    *run_module("serve.telemetry.sampler"),
+                    stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True,
+                )  # fmt: skip
         except OSError as error:
             self.troubles.append(f"the sampling process can't start ({error.strerror or error})")
             return self

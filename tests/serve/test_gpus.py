@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from serve.telemetry.gpus import Gpus
+from serve.telemetry.machine import MachineSensors
 
 
 class NvmlError(Exception):
@@ -123,3 +124,16 @@ def test_what_a_gpu_does_not_give_is_left_out_and_named_once() -> None:
     assert gpus.absent is None
     words = "NVML does not give energy, PCIe traffic on this machine (Not Supported)"
     assert gpus.trouble == words
+
+
+async def test_the_machine_says_why_it_has_no_energy() -> None:
+    sensors = MachineSensors()
+    sensors.gpus = Gpus(nvml({"DeviceGetTotalEnergyConsumption": NvmlError("Not Supported")}))
+    sensors.rapl.absent = "no counters"
+    fields = await sensors.read()
+    assert fields["gpu_power_w"] == 650 and "cpu_energy_j" not in fields
+    energy = {"gpu_energy_j": "NVML gives no energy (Not Supported)", "cpu_energy_j": "no counters"}
+    assert sensors.absent == energy
+    sensors.gpus = Gpus(nvml({"Init": NvmlError("Driver Not Loaded")}))
+    assert "gpu_power_w" not in await sensors.read()
+    assert sensors.absent["gpu_energy_j"] == "NVML can't be used (Driver Not Loaded)"

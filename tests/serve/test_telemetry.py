@@ -6,9 +6,11 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from foundation.cores import on_processors
 from foundation.http.endpoint import Endpoint
 from serve.telemetry import SampledServer, Telemetry
 from serve.telemetry import telemetry as parent
@@ -21,11 +23,20 @@ async def test_servers_are_sampled_and_every_variant_has_its_file(tmp_path: Path
     async with answering(PAGE) as ours, answering(b"<html>", status=404) as theirs:
         here = SampledServer((ours.endpoint("a"), ours.endpoint("b")), os.getpid())
         elsewhere = SampledServer((theirs.endpoint("c"),), None)
-        telemetry = Telemetry([here, elsewhere], tmp_path / "telemetry")
-        async with telemetry:
+        cores = sorted(os.sched_getaffinity(0))
+        servers = frozenset(cores[-1:])
+        telemetry = Telemetry([here, elsewhere], tmp_path / "telemetry", servers)
+        with on_processors(frozenset(cores[:1])):
+            await telemetry.__aenter__()
+        try:
+            assert telemetry._child is not None
+            affinity = psutil.Process(telemetry._child.pid).cpu_affinity()
+            assert set(affinity) == {cores[0], cores[-1]}
             for _ in range(4):
                 await telemetry.sample()
             during = len(ours.targets)
+        finally:
+            await telemetry.__aexit__(None, None, None)
     assert during >= 4 and len(theirs.targets) <= 6
     assert telemetry.troubles == [
         "a: its /metrics is not believed: vllm:num_requests_running (is nan)"
