@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from dyno.estimates.machine_limits import measure_limits
+from dyno.estimates.machine_limits import Limits
 from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.model_shape import Unknown, costs_of
 from dyno.pipeline.opened_run import OpenedRun, opened_run
@@ -54,7 +54,8 @@ def profile_variants(
         folder = RunDirectory(run.directory.partial(run.directory.profile))
         shutil.rmtree(folder.path, ignore_errors=True)
         traced = run_loop(trace_variants(run, folder, names, loaded, iterations))
-        profiles = [_explained(run, each) for each in traced]
+        limits = Limits(run.progress)
+        profiles = [_explained(run, each, limits) for each in traced]
         profile = Profile(
             experiment=run.prepared.experiment.name,
             stage=loaded.label,
@@ -79,7 +80,7 @@ def _check_served_here(run: OpenedRun, names: list[str]) -> None:
             )
 
 
-def _explained(run: OpenedRun, traced: TracedVariant) -> VariantProfile:
+def _explained(run: OpenedRun, traced: TracedVariant, limits: Limits) -> VariantProfile:
     """The variant's profile from its trace; the trace stays if it is not too large."""
     run.progress.log(f"{traced.variant}: reading {traced.trace.name}")
     timeline = divide(read_trace(traced.trace))
@@ -89,7 +90,7 @@ def _explained(run: OpenedRun, traced: TracedVariant) -> VariantProfile:
     if size > KEPT_BYTES:
         traced.trace.unlink()
         notes.append(f"its trace of {size / 1e6:,.0f} MB is not kept; profile fewer steps")
-    against_limits = _roofline(run, traced, profile, timeline)
+    against_limits = _roofline(run, traced, profile, timeline, limits)
     is_known = isinstance(against_limits, Roofline)
     return msgspec.structs.replace(
         profile,
@@ -101,7 +102,11 @@ def _explained(run: OpenedRun, traced: TracedVariant) -> VariantProfile:
 
 
 def _roofline(
-    run: OpenedRun, traced: TracedVariant, profile: VariantProfile, timeline: Timeline
+    run: OpenedRun,
+    traced: TracedVariant,
+    profile: VariantProfile,
+    timeline: Timeline,
+    limits: Limits,
 ) -> Roofline | str:
     """The steps against what the machine can do, or the reason why that is unknown."""
     config = run.prepared.experiment.serve
@@ -111,15 +116,14 @@ def _roofline(
         return "the trace is of one of several workers, and the model is divided among them"
     try:
         costs = costs_of(run.prepared, variant, run.directory, server)
-        limits = measure_limits(
+        measured = limits.of(
             costs.arithmetic,
             device_for(config).kind,
             worker_cores(traced.log),
             traced.log.with_name("limits.log"),
-            run.progress,
         )
     except Unknown as reason:
         return str(reason)
     except SystemFailed as failure:
         return f"the machine's limits could not be measured: {failure}"
-    return roofline(profile, timeline.steps, costs.shape, limits)
+    return roofline(profile, timeline.steps, costs.shape, measured)

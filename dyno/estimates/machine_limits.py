@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,20 +20,32 @@ _CPU_BYTES, _GPU_BYTES = 1 << 28, 1 << 30
 """A copy of so many bytes is far larger than the processor's caches."""
 
 
-def measure_limits(
-    arithmetic: Arithmetic,
-    device: Literal["cpu", "cuda"],
-    cores: Collection[int],
-    log: Path,
-    progress: Progress,
-) -> MachineLimits:
-    """The best of several products and copies; a few seconds.
+@dataclass
+class Limits:
+    """The machine's limits, each measured once."""
 
-    `cores`: the processor's cores that the server had; empty for all. `log`
-    gets what torch prints. Raises SystemFailed where
-    torch has no such product here.
-    """
-    return isolated(_measure, arithmetic, device, sorted(cores), progress=progress, log=log)
+    progress: Progress
+    _measured: dict[tuple[str, str, frozenset[int]], MachineLimits] = field(default_factory=dict)
+
+    def of(
+        self,
+        arithmetic: Arithmetic,
+        device: Literal["cpu", "cuda"],
+        cores: frozenset[int],
+        log: Path,
+    ) -> MachineLimits:
+        """The best of several products and copies; a few seconds.
+
+        On a processor the time counts that its cores worked, so that other processes which take
+        turns on them do not lower the limits. `cores`: those that the server had; empty for all.
+        `log` gets what torch prints. Raises SystemFailed where torch has no such product here.
+        """
+        key = arithmetic, device, cores
+        if key not in self._measured:
+            self._measured[key] = isolated(
+                _measure, arithmetic, device, sorted(cores), progress=self.progress, log=log
+            )
+        return self._measured[key]
 
 
 def _measure(
@@ -45,15 +58,16 @@ def _measure(
     on_gpu = device == "cuda"
     if cores and not on_gpu:
         torch.set_num_threads(len(cores))
-    finish = torch.cuda.synchronize if on_gpu else _nothing
+    threads = max(1, int(torch.get_num_threads()))
+    clock = _device_clock if on_gpu else lambda: time.process_time() / threads
     width = _GPU_WIDTH if on_gpu else _CPU_WIDTH
     product = _product(arithmetic, device, width)
     source = torch.ones(_GPU_BYTES if on_gpu else _CPU_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copy_s = _best(lambda: target.copy_(source), finish)
+    copy_s = _best(lambda: target.copy_(source), clock)
     return MachineLimits(
         bytes_per_s=2 * source.numel() / copy_s,
-        flops_per_s=2 * width**3 / _best(product, finish),
+        flops_per_s=2 * width**3 / _best(product, clock),
         arithmetic=arithmetic,
     )
 
@@ -75,16 +89,19 @@ def _product(arithmetic: Arithmetic, device: str, width: int) -> Callable[[], ob
     return lambda: matrix @ matrix
 
 
-def _best(action: Callable[[], object], finish: Callable[[], object]) -> float:
+def _best(action: Callable[[], object], clock: Callable[[], float]) -> float:
     """The shortest time of an action, in seconds; the first one warms up."""
     times = []
     for _ in range(_ATTEMPTS):
-        start = time.perf_counter()
+        start = clock()
         action()
-        finish()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times[1:])
 
 
-def _nothing() -> None:
-    """A processor's product is done when its call returns."""
+def _device_clock() -> float:
+    """Seconds, when the accelerator has done what it was given."""
+    import torch
+
+    torch.cuda.synchronize()
+    return time.perf_counter()

@@ -5,6 +5,8 @@ Times are ms unless named otherwise. A number that can't be had is null, with it
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 SCHEMA_VERSION = 1
@@ -68,7 +70,7 @@ class VariantProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     device: str
-    steps: int
+    steps: Annotated[int, msgspec.Meta(ge=1)]
     traced_ms: float
     tokens: StepTokens
     groups: list[GroupTime]

@@ -18,7 +18,7 @@ from foundation.printable import visible
 from foundation.run.journal import read_prompts
 from results.measures.measured import MeasuredVariant
 from results.metrics import keys
-from results.report import recovery, samples
+from results.report import profile, recovery, samples
 from results.report.cards import cards
 from results.report.evidence import gather, trainings
 from results.report.figures.loss import loss_curve
@@ -108,6 +108,7 @@ def html(
             "statistics": STATISTICS,
             "legend": legend(slots),
             "trainings": [(t.name, loss_curve(t)) for t in trainings(run)],
+            "steps": profile.section(run),
             "recovered": recovery.section(run, summary, slots),
             "samples": samples.choose(
                 read_prompts(run), {name: each.answers for name, each in evidence.items()}
@@ -305,6 +306,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
             ("tokens", "Tokens", context["tokens"]),
             ("time", "Where the time goes", True),
             ("why", "Why it differs", _has_why(context)),
+            ("steps", "Where a step goes", context["steps"]),
             ("timeline", "Timeline", True),
             ("probes", "What tuning forgot", context["probes"]),
             ("training", "Training", context["trainings"]),
