@@ -10,6 +10,7 @@ import asyncio
 import json
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -17,6 +18,9 @@ from loadgen.emulator.behaviour import FAULTS, NO_TIME, Behaviour, Distribution
 from loadgen.emulator.engine_record import engine_record
 from loadgen.emulator.server import EmulatorServer, listen
 from loadgen.emulator.truth import TruthLog
+
+if TYPE_CHECKING:
+    from loadgen.emulator.otlp import TraceExport
 
 _DELAYS = {
     "--front": "time before a request reaches the engine's queue",
@@ -57,10 +61,18 @@ async def _serve(behaviour: Behaviour, args: argparse.Namespace) -> None:
         TruthLog(args.truth) as log,
         engine_record(args.engine_record) as record,
     ):
-        server = EmulatorServer(behaviour, log, record, listener)
+        server = EmulatorServer(behaviour, log, record, _spans(args.otlp), listener)
         print(json.dumps({"port": None if args.unix else listener.getsockname()[1]}), flush=True)
         await ended.wait()
         server.close()
+
+
+def _spans(address: str | None) -> TraceExport | None:
+    if address is None:
+        return None
+    from loadgen.emulator.otlp import TraceExport
+
+    return TraceExport(address)
 
 
 def _arguments() -> argparse.Namespace:
@@ -134,6 +146,9 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="append an engine record: requests, and the steps of --lockstep",
+    )
+    parser.add_argument(
+        "--otlp", metavar="URL", help="send a span of each request, to http://HOST:PORT/v1/traces"
     )
     return parser.parse_args()
 

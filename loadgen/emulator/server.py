@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadgen.emulator import wire
 from loadgen.emulator.behaviour import Behaviour, course
@@ -18,6 +19,10 @@ from loadgen.emulator.engine_record import EngineRecordFile
 from loadgen.emulator.prometheus import Totals, exposition
 from loadgen.emulator.truth import Truth, TruthLog
 
+if TYPE_CHECKING:  # it imports protobuf
+    from loadgen.emulator.otlp import TraceExport
+
+_TRACE_PARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _HTML = b"<!doctype html>\n<html><body>\n\n<h1>Bad gateway</h1>\n\n</body></html>\n"
 
 
@@ -31,10 +36,11 @@ class EmulatorServer:
         behaviour: Behaviour,
         log: TruthLog,
         record: EngineRecordFile | None,
+        spans: TraceExport | None,
         listener: socket.socket,
     ) -> None:
         self._behaviour, self._log, self._listener = behaviour, log, listener
-        self._record = record
+        self._record, self._spans = record, spans
         self._engine = Engine(behaviour, self._ended, record.step if record else None)
         self._totals = Totals()
         self._jobs: dict[ClientConnection, Job] = {}
@@ -88,6 +94,7 @@ class EmulatorServer:
         prompt = body["messages"][-1]["content"] if api == "chat" else body["prompt"]
         self._requests += 1
         fault = self._behaviour.fault_for(prompt, self._requests)
+        trace = _TRACE_PARENT.fullmatch(request.fields.get("traceparent", ""))
         truth = Truth(
             self._requests,
             self._connections[connection],
@@ -95,6 +102,7 @@ class EmulatorServer:
             request.arrived_ns,
             fault,
             request.fields.get("x-request-id", ""),
+            trace[1] if trace else "",
         )
         if not self._act_out_fault(connection, truth):
             self._run(connection, api, body, truth)
@@ -155,6 +163,8 @@ class EmulatorServer:
         self._totals.ends["abort" if end == "closed" else job.reason] += 1
         if self._record:
             self._record.request(job.truth, job.stream.prompt_tokens)
+        if self._spans:
+            self._spans.request(job.truth, job.stream.prompt_tokens)
         self._finish(job.truth, end)
 
     def _metrics(self) -> bytes:

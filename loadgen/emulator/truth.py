@@ -14,10 +14,11 @@ class Truth:
     """One request. Times are on CLOCK_MONOTONIC, ns, each read just before the kernel got the
     bytes.
 
-    `key`: its X-Request-Id. `queued_ns`: the request came into the engine's queue. `started_ns`: it
-    got a slot. `active`: requests in a slot then, this one included. `event_ns`: each event with
-    tokens, `event_tokens` how many. `finished_ns`: the last token, with or without text. `end`:
-    "complete", the fault's name, or "closed" where the client went away.
+    `key`: its X-Request-Id. `trace`: the trace id in its traceparent. `queued_ns`: the request came
+    into the engine's queue. `started_ns`: it got a slot. `active`: requests in a slot then, this
+    one included. `event_ns`: each event with tokens, `event_tokens` how many. `finished_ns`: the
+    last token, with or without text. `end`: "complete", the fault's name, or "closed" where the
+    client went away.
     """
 
     request: int
@@ -26,6 +27,7 @@ class Truth:
     arrived_ns: int
     fault: str | None
     key: str = ""
+    trace: str = ""
     queued_ns: int | None = None
     started_ns: int | None = None
     active: int = 0

@@ -21,12 +21,16 @@ import numpy as np
 import pytest
 
 from foundation.http.endpoint import Endpoint
+from foundation.run import journal as run_files
 from foundation.run.engine_record import EngineLine, EngineRequest, EngineStart, EngineStep
+from foundation.run.engine_records import read_engine_records
 from foundation.run.records import RequestRecord
 from loadgen import BlockPlan, Question, run_block
 from loadgen.config import WorkloadConfig
 from loadgen.emulator.process import emulator, read_truth
 from loadgen.event_loop import run
+from results.measures.steady_state import block_of
+from results.measures.waterfall import Detail, block_segments
 from tests.loadgen.conftest import Bell, Journal, RunBlock, read_journal
 
 MS = 1_000_000
@@ -107,19 +111,33 @@ def key_of(journal: Journal, record: RequestRecord) -> str:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("emulator")
-    truth, record = folder / "truth.jsonl", folder / "engine.jsonl"
+    truth, record = folder / "truth.jsonl", folder / "engine" / "server.jsonl"
+    record.parent.mkdir()
     times = ["--front", "20ms", "--ttft", "50ms", "--itl", "5ms", "--end", "20ms"]
     more = ["--tokens", "41", "--metrics", "--engine-record", str(record)]
     with emulator(*times, *more, truth=truth) as endpoint:
         yield Server(endpoint, truth, record)
 
 
-def test_a_delay_is_in_its_own_segment_and_in_no_other(server: Server, block: RunBlock) -> None:
+def waterfall_ms(journal: Path, engine: Path) -> dict[int, dict[str, float]]:
+    """The segments that the product computes from the files, by request."""
+    read = run_files.read_journal(journal)
+    assert isinstance(read, run_files.Journal)
+    steady = block_of(read_engine_records(engine).timed(read))
+    segments = block_segments(steady, Detail.MOMENTS)
+    rows = (dict(zip(segments.keys, row, strict=True)) for row in segments.values.tolist())
+    return dict(zip(steady.steady.id.tolist(), rows, strict=True))
+
+
+def test_a_delay_is_in_its_own_segment_and_in_no_other(
+    server: Server, block: RunBlock, tmp_path: Path
+) -> None:
     texts = [f"{name}-{i} {delay}" for i in range(EACH) for name, delay in DELAYS.items()]
     asked = [Question(text.split()[0], [{"role": "user", "content": text}]) for text in texts]
     stage = {"rate": 75, "arrivals": "constant", "requests": len(asked)}
     journal = block(server.endpoint, stage, asked)
     origin_ns, truth = journal.header.origin_monotonic_ns, server.did(journal)
+    waterfall = waterfall_ms(tmp_path / "block.jsonl", server.record.parent)
     start, *lines = engine_lines(server.record)
     assert isinstance(start, EngineStart) and start.source == "emulator"
     engine = {line.key: line for line in lines if isinstance(line, EngineRequest)}
@@ -130,6 +148,7 @@ def test_a_delay_is_in_its_own_segment_and_in_no_other(server: Server, block: Ru
         key = key_of(journal, record)
         timed, did = engine[key], truth[key]
         segments, true = segments_ms(record, origin_ns, timed), true_ms(did)
+        assert waterfall[record.id] == pytest.approx(segments, abs=0.001)
         latency_ms = (sum(record.chunk_ns) - record.scheduled_ns) / MS
         outside = segments["end_of_answer"] + segments["client_lag"]
         assert sum(segments.values()) - outside == pytest.approx(latency_ms, abs=0.001)
@@ -175,7 +194,7 @@ def test_a_busy_client_is_in_slip_and_client_lag_and_in_no_other_segment(
     def be_busy() -> None:
         stall.append(time.monotonic_ns())
         time.sleep(0.2)
-        stall.append(time.monotonic_ns())
+        asyncio.get_running_loop().call_soon(lambda: stall.append(time.monotonic_ns()))
 
     async def main() -> None:
         plan = BlockPlan(server.endpoint, config.stages[0], 1, 0, questions, "plain", config)
@@ -188,10 +207,16 @@ def test_a_busy_client_is_in_slip_and_client_lag_and_in_no_other_segment(
     moved: dict[str, list[float]] = {"slip": [], "client_lag": []}
     unmoved: dict[str, list[float]] = {"slip": [], "client_lag": [], "decode": []}
     for record in journal.records:
-        segments, true = segments_ms(record, origin_ns), true_ms(truth[key_of(journal, record)])
-        for key, at_ns in ("slip", record.scheduled_ns), ("client_lag", sum(record.chunk_ns)):
+        did = truth[key_of(journal, record)]
+        segments, true = segments_ms(record, origin_ns), true_ms(did)
+        sent_by_ns = did["arrived_ns"] - origin_ns
+        for key, at_ns, until_ns in (
+            ("slip", record.scheduled_ns, sent_by_ns),
+            ("client_lag", sum(record.chunk_ns), over_ns),
+        ):
             if begun_ns < at_ns < over_ns - 20 * MS:
-                moved[key].append(segments[key] - (over_ns - at_ns) / MS)
+                moved[key].append(segments[key] - (until_ns - at_ns) / MS)
+                assert segments[key] > (over_ns - at_ns) / MS - 20
             elif at_ns < begun_ns:
                 unmoved[key].append(segments[key])
         if not begun_ns < record.chunk_ns[0] < over_ns:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
+import subprocess
+import sys
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from foundation.errors import BadInput
 from foundation.run.engine_record import EngineLine, EngineRequest, EngineStart, request_key
+from foundation.run.engine_records import read_engine_records
 from loadgen.event_loop import run
 from serve.otlp import traces as run_side
 from serve.otlp.received import LARGEST, Received
@@ -145,3 +149,49 @@ def test_what_comes_is_kept_and_what_is_none_is_counted_in_one_sentence(
     )
     assert isinstance(start, EngineStart) and start.source.startswith("OTLP")
     assert isinstance(request, EngineRequest) and request.key == key
+
+
+VLLM = """
+import os, time
+from opentelemetry.trace import SpanKind, get_tracer_provider
+from vllm.tracing import extract_trace_context, init_tracer, instrument_manual
+from vllm.tracing.utils import SpanAttributes as Name
+init_tracer("vllm.llm_engine", os.environ["ADDRESS"])
+context = extract_trace_context({"traceparent": os.environ["PARENT"]})
+attributes = {
+    Name.GEN_AI_LATENCY_E2E: 0.7,
+    Name.GEN_AI_LATENCY_TIME_IN_QUEUE: 0.2,
+    Name.GEN_AI_LATENCY_TIME_IN_MODEL_PREFILL: 0.05,
+    Name.GEN_AI_LATENCY_TIME_IN_MODEL_DECODE: 0.4,
+    Name.GEN_AI_USAGE_PROMPT_TOKENS: 12,
+    Name.GEN_AI_USAGE_COMPLETION_TOKENS: 5,
+    Name.GEN_AI_REQUEST_ID: "chatcmpl-x",
+}
+instrument_manual("llm_request", time.time_ns(), attributes=attributes, context=context,
+                  kind=SpanKind.SERVER)
+get_tracer_provider().force_flush()
+"""
+
+
+@pytest.mark.slow
+def test_vllm_s_own_exporter_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_side, "LAST_SPANS_S", 0.05)
+    lines: list[str] = []
+
+    def send(address: str) -> None:
+        key = request_key(time.monotonic_ns(), 3)
+        more = {
+            "ADDRESS": address,
+            "PARENT": f"00-{key}-0000000000000001-01",
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        }
+        subprocess.run([sys.executable, "-c", VLLM], check=True, env=os.environ | more)
+
+    async def main() -> None:
+        async with traces(0, tmp_path / "traces.jsonl", lines.append) as address:
+            send(address)
+
+    run(main())
+    assert lines[-1] == "traces: the server timed 1 request"
+    records = read_engine_records(tmp_path)
+    assert records.durations.tolist() == [[200_000_000, 50_000_000, 400_000_000]]
