@@ -57,8 +57,10 @@ def write_run(run: Path, size: Size, seed: int = 0) -> None:
         for variant, name in enumerate(names):
             file = run / "load" / name / f"rate-{_RATE:g}" / f"block-{block:02d}.jsonl"
             file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("w") as stream:
-                stream.writelines(_journal(name, variant, block, size, generator))
+            with file.open("w") as stream, _engine_file(run, name).open("a") as engine:
+                for row in _journal(name, variant, block, size, generator):
+                    stream.write(_line(row))
+                    engine.writelines(map(_line, _engine(row, _began_ns(variant, block, size))))
 
 
 def _experiment(names: list[str], size: Size) -> str:
@@ -91,10 +93,10 @@ def _label(number: int) -> str:
 
 def _journal(
     name: str, variant: int, block: int, size: Size, generator: np.random.Generator
-) -> Iterator[str]:
+) -> Iterator[dict[str, Any]]:
     n, chunks = size.in_block, size.chunks
     window_ns = round(n / _RATE * 1e9)
-    began_ns = (block * size.variants + variant) * (window_ns + 60 * 10**9)
+    began_ns = _began_ns(variant, block, size)
     header: dict[str, Any] = {
         "schema_version": 1, "variant": name, "stage": f"rate-{_RATE:g}", "block": block,
         "seed": block, "model": "m", "transport": "socket", "clock": "kernel",
@@ -102,23 +104,58 @@ def _journal(
         "offered_rate": _RATE, "concurrency": None, "planned": n, "window_start_ns": 0,
         "window_end_ns": window_ns, "workers": 1, "receiver": "compiled",
     }  # fmt: skip
-    yield _line(
-        {**header, "origin_monotonic_ns": 10**12 + began_ns, "origin_unix_ns": _EPOCH_NS + began_ns}
-    )
+    yield header | {"origin_monotonic_ns": began_ns, "origin_unix_ns": _EPOCH_NS + began_ns}
     mood = (1 + 0.05 * variant) * float(generator.lognormal(0, 0.03))
     last_ns = 0
     for number in range(n):
         due_ns = round(number / _RATE * 1e9)
         record = _record(number, due_ns, chunks, mood, generator)
         last_ns = max(last_ns, record["done_ns"])
-        yield _line(record)
+        yield record
     end = {
         "end": "complete",
         "ended_ns": last_ns + 1,
         "window_end_ns": window_ns,
         "loop_stall_max_ns": 10**6,
     }
-    yield _line({**end, "client_cpu_s": 1.0, "clock_step_ns": 0})
+    yield {**end, "client_cpu_s": 1.0, "clock_step_ns": 0}
+
+
+def _began_ns(variant: int, block: int, size: Size) -> int:
+    """The origin of a block's journal."""
+    length_ns = round(size.in_block / _RATE * 1e9) + 60 * 10**9
+    return 10**12 + (block * size.variants + variant) * length_ns
+
+
+def _engine_file(run: Path, name: str) -> Path:
+    """The engine record of a variant's server, with its first line."""
+    file = run / "engine" / f"{name}.jsonl"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        start = {"kind": "start", "schema_version": 1, "source": "drawn"}
+        file.write_text(_line({**start, "monotonic_ns": 0, "unix_ns": 0}))
+    return file
+
+
+def _engine(record: dict[str, Any], origin_ns: int) -> Iterator[dict[str, Any]]:
+    """A request and a step, of a row of a journal that is an answer."""
+    if not record.get("chunk_ns"):
+        return
+    first_ns, decode_ns = record["chunk_ns"][0], sum(record["chunk_ns"][1:])
+    before_ns = first_ns - record["sent_ns"]
+    finished_ns = origin_ns + first_ns - before_ns // 8 + decode_ns
+    yield {
+        "kind": "request", "key": f"{origin_ns:016x}{record['id']:016x}",
+        "finished_ns": finished_ns, "in_server_ns": before_ns + decode_ns,
+        "queued_ns": before_ns // 8, "prefill_ns": before_ns // 2, "decode_ns": decode_ns,
+        "input_tokens": 120, "output_tokens": record["output_tokens"],
+        "cached_tokens": 0, "preemptions": 0,
+    }  # fmt: skip
+    yield {
+        "kind": "step", "ended_ns": finished_ns, "elapsed_ns": 20_000_000, "context_requests": 1,
+        "context_tokens": 120, "generation_requests": 9, "generation_tokens": 9, "running": 10,
+        "waiting": 0,
+    }  # fmt: skip
 
 
 def _record(

@@ -24,7 +24,9 @@ class EngineStart(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_fi
     unix_ns: Clock
 
 
-class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request", tag_field="kind"):
+class EngineRequest(
+    msgspec.Struct, frozen=True, kw_only=True, tag="request", tag_field="kind", gc=False
+):
     """A finished request.
 
     `key`: its `request_key`. `finished_ns`: when the server had its last token. `in_server_ns`:
@@ -46,7 +48,9 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request", ta
     preemptions: Count = 0
 
 
-class EngineStep(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="kind"):
+class EngineStep(
+    msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="kind", gc=False
+):
     """One step of the engine: the requests and tokens of context (prefill) and generation in it.
 
     `ended_ns`: when the server had its outcome. `elapsed_ns`: how long the step took; None where
