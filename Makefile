@@ -7,7 +7,8 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-loadgen bench-mutation \
-	bench-analysis bench-decision bench-steadiness bench-telemetry bench-kills fuzz-runs fuzz clean
+	bench-analysis bench-attribution bench-decision bench-steadiness bench-telemetry bench-kills fuzz-runs \
+	fuzz clean
 
 help: ## Lists the targets (this is what `make` alone does)
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-17s %s\n", $$1, $$2 }'
@@ -48,6 +49,9 @@ bench-mutation: .venv/.dev ## Changes the code in small ways and counts the chan
 
 bench-analysis: .venv/.cpu ## Measures what a report of a million requests costs
 	$(BIN)/python -m benchmarks.analysis.run
+
+bench-attribution: .venv/.cpu ## Puts known delays into a server and a client and looks for them
+	$(BIN)/python -m benchmarks.attribution.run
 
 bench-decision: .venv/.cpu ## Simulates objectives at their limits and counts wrong verdicts
 	$(BIN)/python -m benchmarks.decision.run

@@ -48,9 +48,7 @@ class EngineRequest(
     preemptions: Count = 0
 
 
-class EngineStep(
-    msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="kind", gc=False
-):
+class EngineStep(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="kind", gc=False):
     """One step of the engine: the requests and tokens of context (prefill) and generation in it.
 
     `ended_ns`: when the server had its outcome. `elapsed_ns`: how long the step took; None where
