@@ -53,9 +53,12 @@ class ServerSamples:
         clocks = {"monotonic_ns": began_ns, "unix_ns": time.time_ns()}
         processes = self._tree.read() if self._tree is not None else {}
         metrics = await self._page.read()
-        if not metrics and not processes and not self._page.answered:
-            self._attempts += 1
-            self.over = self._tree is not None or self._attempts >= _MOST_ATTEMPTS
+        if self._tree is not None and not processes:
+            self.over = True
+            return
+        if not metrics and not processes:
+            self._attempts += not self._page.answered
+            self.over = self._attempts >= _MOST_ATTEMPTS
             return
         here = machine if self._tree is not None else {}
         fields = {"rss_bytes": None, "cpu_s": None, **here, **processes, **metrics, **clocks}

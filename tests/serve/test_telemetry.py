@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -12,11 +13,17 @@ import pytest
 
 from foundation.cores import on_processors
 from foundation.http.endpoint import Endpoint
+from foundation.run.telemetry import read_samples
 from serve.telemetry import SampledServer, Telemetry
 from serve.telemetry import telemetry as parent
+from serve.telemetry.server_samples import ServerSamples
 from tests.serve.metrics_server import answering
 
 PAGE = b"vllm:num_requests_waiting 4\nvllm:num_requests_running NaN\nvllm:prompt_tokens_total 7\n"
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
 
 
 async def test_servers_are_sampled_and_every_variant_has_its_file(tmp_path: Path) -> None:
@@ -41,10 +48,10 @@ async def test_servers_are_sampled_and_every_variant_has_its_file(tmp_path: Path
     assert telemetry.troubles == [
         "a: its /metrics is not believed: vllm:num_requests_running (is nan)"
     ]
-    files = sorted((tmp_path / "telemetry").iterdir())
-    assert [file.name for file in files] == ["a.parquet", "b.parquet"]
-    rows = pq.read_table(files[0]).to_pylist()
-    assert rows == pq.read_table(files[1]).to_pylist() and len(rows) >= 4
+    names = files(tmp_path / "telemetry")
+    assert [file.name for file in names] == ["a.parquet", "b.parquet"]
+    rows = pq.read_table(names[0]).to_pylist()
+    assert rows == pq.read_table(names[1]).to_pylist() and len(rows) >= 4
     assert all(a["monotonic_ns"] < b["monotonic_ns"] for a, b in pairwise(rows))
     assert {(row["waiting"], row["running"], row["prompt_tokens"]) for row in rows} == {
         (4, None, 7)
@@ -87,3 +94,43 @@ async def test_a_process_that_stopped_answering_is_waited_for_no_longer_than_it_
     async with Telemetry([server], tmp_path) as telemetry:
         await telemetry.sample()
     assert telemetry.troubles == ["the sampling process did not end in 0.01 s"]
+
+
+async def taken(samples: ServerSamples, at_ns: int) -> None:
+    task = samples.start({"gpu_energy_j": 1.0}, at_ns)
+    assert task is not None
+    await task
+
+
+async def test_a_server_whose_processes_are_gone_is_sampled_no_more(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec("sleep", "60")
+    async with answering(PAGE) as server:
+        samples = ServerSamples(SampledServer((server.endpoint("a"),), process.pid))
+        await taken(samples, 1)
+        process.kill()
+        await process.wait()
+        await taken(samples, 2)
+        assert samples.over and samples.start({}, 3) is None
+        await samples.close(tmp_path, {})
+    table, _ = read_samples(tmp_path / "a.parquet", ("gpu_energy_j",))
+    assert table.to_pylist() == [{"monotonic_ns": 1, "gpu_energy_j": 1.0}]
+
+
+async def test_a_server_of_somebody_else_has_no_numbers_of_this_machine(tmp_path: Path) -> None:
+    async with answering(PAGE) as server:
+        samples = ServerSamples(SampledServer((server.endpoint("a"),), None))
+        await taken(samples, 1)
+        await samples.close(tmp_path, {})
+    table, absent = read_samples(tmp_path / "a.parquet", ("gpu_energy_j", "waiting"))
+    assert table.to_pylist() == [{"monotonic_ns": 1, "gpu_energy_j": None, "waiting": 4}]
+    assert set(absent.values()) == {"somebody else runs the server"}
+
+
+async def test_a_server_of_somebody_else_without_metrics_is_soon_left_alone(tmp_path: Path) -> None:
+    async with answering(b"<html>", status=404) as server:
+        samples = ServerSamples(SampledServer((server.endpoint("a"),), None))
+        for at_ns in range(3):
+            assert not samples.over
+            await taken(samples, at_ns)
+        assert samples.over and await samples.close(tmp_path, {}) == []
+    assert files(tmp_path) == []
