@@ -62,8 +62,11 @@ def idle_power(variant: str, telemetries: Mapping[str, CounterSamples | None]) -
     seconds = float(steps_ns[idle].sum()) / 1e9
     if seconds < _LEAST_IDLE_S:
         return absent(f"no server was idle for {_LEAST_IDLE_S:g} s")
+    used = np.diff(joules)[idle]
+    if np.any(used < 0):  # also where samples of two boots of the machine are mixed
+        return absent("an energy counter began again while no server had a request")
     return Estimate(
-        value=float(np.diff(joules)[idle].sum()) / seconds,
+        value=float(used.sum()) / seconds,
         n=int(idle.sum()),
         reason="no interval: idle time is not divided into blocks",
     )

@@ -88,6 +88,12 @@ def test_another_variants_load_is_not_idle_time_and_an_unknown_one_says_so() -> 
     assert idle_power("v", {"v": ours, "w": always}).reason == "no server was idle for 2 s"
 
 
+def test_a_counter_that_began_again_has_no_idle_power() -> None:
+    again = {**BUSY.columns, "gpu_energy_j": np.where(AT < 25, GPU, GPU - 4000)}
+    idle = idle_power("v", {"v": replace(BUSY, columns=again)})
+    assert idle.reason == "an energy counter began again while no server had a request"
+
+
 def test_without_a_counter_there_is_no_energy_and_why() -> None:
     metrics = energy_metrics(telemetry(AT), WINDOWS, absent("unknown"))
     assert metrics["energy_per_request"].reason == "no energy counter: no NVML, and no"
