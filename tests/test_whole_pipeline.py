@@ -219,6 +219,7 @@ def check_results(run: Path, output: str) -> None:
         for v in summary.variants
         for stage in v.stages
     )
+    check_where_time_goes(summary)
     size = {v.variant: v.metrics["size_bytes"].value for v in summary.variants}
     assert size["int8"] < size["base"] < size["tuned"]
     inputs = {v.variant: v.stages[0].metrics["input_tokens_mean"].value for v in summary.variants}
@@ -241,6 +242,24 @@ def check_results(run: Path, output: str) -> None:
     adapter = json.loads((run / "adapters" / "finetune" / "adapter_config.json").read_text())
     assert str(run.parent.parent) not in json.dumps(adapter)
     assert str(run / "report.html") in output or "runs/tiny/report.html" in output
+
+
+def check_where_time_goes(summary: Summary) -> None:
+    """The engine record covers every answer, and its segments add up to the table's means."""
+    for variant in summary.variants:
+        for stage in variant.stages:
+            waterfall = stage.waterfall
+            assert waterfall is not None
+            assert (waterfall.source, waterfall.n) == ("engine record", waterfall.succeeded)
+            assert "queued" in waterfall.segments and "prefill" in waterfall.segments
+            means = [segment.mean.value or 0 for segment in waterfall.segments.values()]
+            assert sum(means) == pytest.approx(waterfall.total.value, abs=1e-3)
+            difference = stage.waterfall_difference
+            assert (difference is None) == (variant.variant == summary.baseline)
+            if difference is not None:
+                parts = [each.value or 0 for each in difference.segments.values()]
+                table = stage.differences["latency_mean"].absolute.value
+                assert sum(parts) + difference.residual == pytest.approx(table, abs=1e-3)
 
 
 def check_served_again(run: Path, cwd: Path) -> None:
