@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-loadgen bench-mutation \
-	bench-analysis bench-attribution bench-decision bench-steadiness bench-telemetry bench-kills fuzz-runs \
+.PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-serve bench-loadgen \
+	bench-mutation bench-analysis bench-attribution bench-decision bench-steadiness bench-telemetry bench-kills fuzz-runs \
 	fuzz clean
 
 help: ## Lists the targets (this is what `make` alone does)
@@ -40,6 +40,9 @@ bench-finetune: .venv/.cpu ## Compares training with SFTTrainer and the plain Tr
 
 bench-quantize: .venv/.cpu ## Compares our W8A8 writer with llm-compressor: time, memory, answers
 	$(BIN)/python -m benchmarks.quantize.run
+
+bench-serve: .venv/.cpu ## Compares our servers with vLLM's bare ones: requests/s of the demo's variants
+	$(BIN)/python -m benchmarks.serve.run
 
 bench-loadgen: .venv/.cpu ## Holds the load generator and its peers against an emulator of known times
 	$(BIN)/python -m benchmarks.measuring_path.run

@@ -1,0 +1,1 @@
+"""Our servers against vLLM's own defaults. Start at `run`."""
