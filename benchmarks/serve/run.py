@@ -31,6 +31,7 @@ from serve import Hosting, ServedVariant, ServerFolders, ServerPlan, check
 from serve.config import ServeConfig
 
 OURS, BARE = "ours", "bare"
+_RUN = "load"
 _KV_GIB = 1
 _OF_OURS = (
     "--dtype=",
@@ -77,13 +78,13 @@ async def _measure(checkpoint: Checkpoint, out: Path, args: argparse.Namespace) 
         file.write_text(yaml.safe_dump(experiment), encoding="utf-8")
         keys = {_key(name): endpoint.api_key or "" for name, endpoint in endpoints.items()}
         load = await asyncio.create_subprocess_exec(
-            *run_module("dyno.cli", "run", str(file), "--out", str(out / "run")),
+            *run_module("dyno.cli", "run", str(file), "--out", str(out)),
             env={**os.environ, **keys},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
         output, _ = await load.communicate()
-    summary = out / "run" / "summary.json"
+    summary = out / _RUN / "summary.json"
     if not summary.is_file():
         sys.exit(f"dyno run failed:\n{output.decode(errors='replace')[-3000:]}")
     return msgspec.json.decode(summary.read_bytes(), type=Summary)
@@ -100,7 +101,7 @@ def _experiment(
 ) -> dict[str, object]:
     """A closed loop of four on both servers; each answer has exactly 16 tokens."""
     return {
-        "name": f"serve-{checkpoint.name}",
+        "name": _RUN,
         "model": str(checkpoint.model.path),
         "variants": [
             {
