@@ -131,7 +131,7 @@ async def _no_api_elsewhere(endpoint: Endpoint) -> Endpoint:
 
 def _line(name: str, summary: Summary) -> tuple[str, bool]:
     """The variant's line of the table, and whether ours is shown to be slower."""
-    stages = {variant.name: variant.stages[0] for variant in summary.variants}
+    stages = {variant.variant: variant.stages[0] for variant in summary.variants}
     rates = {arm: stage.metrics["requests_per_s"].value for arm, stage in stages.items()}
     difference: Difference = stages[OURS].differences["requests_per_s"]
     change = difference.relative
