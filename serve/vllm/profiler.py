@@ -19,7 +19,7 @@ from foundation.http.aiohttp_session import address, open_session
 from foundation.http.endpoint import Endpoint
 from serve.plan import ServePlan
 
-STOP_S = 300.0
+STOP_S = 900.0
 """How long a worker may take to write its trace."""
 _TRACES = "*rank0*.pt.trace.json.gz"
 _CORES = re.compile(r"local_rank=0, core ids=\[([\d, ]+)\]")
@@ -93,10 +93,15 @@ async def _post(endpoint: Endpoint, route: str, body: dict[str, object] | None) 
                     "vLLM's torch profiler"
                 )
             text = (await answer.text(errors="replace"))[:300]
-    except (aiohttp.ClientError, TimeoutError) as error:
-        words = str(error) or f"no answer in {STOP_S:g} s"
+    except TimeoutError:
         raise SystemFailed(
-            f"the server of {endpoint.variant} did not answer {route}", endpoint.redacted(words)
+            f"the server of {endpoint.variant} took more than {STOP_S:g} s for {route}; "
+            "profile fewer steps with --iterations"
+        ) from None
+    except aiohttp.ClientError as error:
+        raise SystemFailed(
+            f"the server of {endpoint.variant} did not answer {route}",
+            endpoint.redacted(str(error) or type(error).__name__),
         ) from None
     raise SystemFailed(
         f"the server of {endpoint.variant} refused {route}: HTTP {answer.status}",

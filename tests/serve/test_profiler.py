@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -78,24 +79,38 @@ async def test_a_refusal_names_route_and_status() -> None:
     assert "already" in error.value.detail
 
 
-async def test_a_server_that_is_gone_or_silent_gives_one_sentence(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def hang(request: web.Request) -> web.Response:
+async def test_a_server_that_is_gone_gives_one_sentence() -> None:
+    async def hang_up(request: web.Request) -> web.Response:
         assert request.transport is not None
-        await request.read()
         request.transport.abort()
         return web.Response()
 
     application = web.Application()
-    application.add_routes([web.post("/stop_profile", hang)])
-    monkeypatch.setattr(profiler, "STOP_S", 5.0)
+    application.add_routes([web.post("/stop_profile", hang_up)])
     async with TestServer(application) as server:
         gone = endpoint(server)
         with pytest.raises(SystemFailed, match="int8 did not answer /stop_profile"):
             await stop_profile(gone)
     with pytest.raises(SystemFailed, match="int8 did not answer /start_profile"):
         await start_profile(gone, "int8", 8, 64)
+
+
+async def test_a_worker_that_writes_for_too_long_asks_for_fewer_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = asyncio.Event()
+
+    async def write(_: web.Request) -> web.Response:
+        await written.wait()
+        return web.Response()
+
+    application = web.Application()
+    application.add_routes([web.post("/stop_profile", write)])
+    monkeypatch.setattr(profiler, "STOP_S", 0.05)
+    async with TestServer(application) as server:
+        with pytest.raises(SystemFailed, match=r"more than 0.05 s .*; profile fewer steps"):
+            await stop_profile(endpoint(server))
+        written.set()
 
 
 def test_options_name_an_absolute_folder(tmp_path: Path) -> None:
