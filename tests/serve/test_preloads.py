@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from foundation.models.model import ModelRef
 from serve import ServedVariant, check
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.vllm import preloads
 from serve.vllm.arguments import device_variables
+from tests.weightless_model import write_weightless_model
 
 TCMALLOC, JEMALLOC, IOMP = "libtcmalloc_minimal.so.4", "libjemalloc.so.2", "libiomp5.so"
 AARCH64 = (183).to_bytes(2, "little")
@@ -55,12 +55,15 @@ def test_nothing_installed_names_the_line_that_installs_it(prefix: Path):
 
 
 @x86
-def test_a_server_on_a_cpu_preloads_an_allocator_and_openmp(prefix: Path, tiny: ModelRef):
+def test_a_server_on_a_cpu_preloads_an_allocator_and_openmp(prefix: Path, tmp_path: Path):
     for name in (JEMALLOC, TCMALLOC, IOMP):
         (prefix / name).write_bytes(loadable())
     value = f"{prefix / TCMALLOC}:{prefix / IOMP}"
-    config = ServeConfig.model_validate({"kv_cache": "64MiB", "memory": "64GB", "device": "cpu"})
-    assert check([ServedVariant("base", tiny)], config).servers[0].variables == {
+    model = write_weightless_model(tmp_path / "model")
+    config = ServeConfig.model_validate(
+        {"kv_cache": "64MiB", "memory": "64GB", "device": "cpu", "dtype": "float32"}
+    )
+    assert check([ServedVariant("base", model)], config).servers[0].variables == {
         "LD_PRELOAD": value
     }
     assert device_variables(Device("cuda", None, 1)) == {}
