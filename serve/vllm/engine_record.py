@@ -228,7 +228,9 @@ class EngineRecord:
     def _stop(self, error: Exception) -> None:
         """Record nothing more, with one line in the server's log."""
         self._lines = None
-        _log.warning("the engine record stops: %s: %s", type(error).__name__, error)
+        # Without the file's name: `failures` looks for missing files in this log.
+        words = error.strerror if isinstance(error, OSError) and error.strerror else error
+        _log.warning("the engine record stops: %s: %s", type(error).__name__, words)
 
 
 _log = logging.getLogger("vllm.tunedyno")

@@ -22,6 +22,7 @@ from foundation.run.engine_record import (
 )
 from serve.vllm import engine_record
 from serve.vllm.engine_record import PLUGIN, VARIABLE, EngineRecord, environment
+from serve.vllm.failures import explain
 
 STEPS = "vllm.v1.metrics.loggers"
 KEY = request_key(44_820_000_000_000, 17)
@@ -252,19 +253,18 @@ def test_an_interface_that_changed_stops_the_record_with_one_line(
 
 @pytest.mark.parametrize("config", [CONFIG, SimpleNamespace()], ids=["no folder", "no field"])
 def test_a_record_that_can_not_begin_costs_one_line(
-    tmp_path: Path,
     file: Path,
     clocks: Clocks,
     config: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "base.jsonl"))
+    monkeypatch.setenv(VARIABLE, "/proc/no folder can be made here/base.jsonl")
     record = EngineRecord(config)
     record.record(scheduler(), iteration(clocks.unix, finished(f"chatcmpl-{KEY}")))
-    assert len(caplog.records) == 1
-    assert caplog.records[0].getMessage().startswith("the engine record stops: ")
+    (line,) = caplog.records
+    assert line.getMessage().startswith("the engine record stops: ")
+    assert explain(line.getMessage(), 1).kind == "other"
 
 
 def test_vllms_line_for_each_step_stays_out_of_its_log(
