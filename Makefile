@@ -7,11 +7,11 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-serve bench-loadgen \
-	bench-mutation bench-analysis bench-attribution bench-decision bench-steadiness bench-telemetry bench-kills fuzz-runs \
-	fuzz clean
+	bench-mutation bench-analysis bench-attribution bench-engine-record bench-decision bench-steadiness bench-telemetry \
+	bench-kills fuzz-runs fuzz clean
 
 help: ## Lists the targets (this is what `make` alone does)
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-17s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "%-19s %s\n", $$1, $$2 }'
 
 demo: .venv/.cpu ## Fine-tunes, quantizes, serves, loads and judges a small real model on 2 CPU cores
 	$(BIN)/dyno demo
@@ -64,6 +64,10 @@ bench-telemetry: .venv/.cpu ## Measures what sampling servers costs: the sampler
 
 bench-steadiness: .venv/.cpu ## Simulates queues that grow and counts those that are seen
 	$(BIN)/python -m benchmarks.steadiness.run
+
+BLOCKS ?= 20
+bench-engine-record: .venv/.cpu ## Measures what the engine record costs a vLLM server, BLOCKS=20 blocks with and without
+	$(BIN)/python -m benchmarks.engine_record.run $(BLOCKS)
 
 MOMENTS ?= 20
 bench-kills: .venv/.cpu ## Kills the processes of real runs at MOMENTS=20 random moments; minutes each

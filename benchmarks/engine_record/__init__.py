@@ -1,0 +1,1 @@
+"""What the engine record costs a vLLM server."""
