@@ -220,3 +220,34 @@ def test_only_these_lines_know_the_interpreter() -> None:
         "serve/server.py",
         "serve/vllm/preloads.py",
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "safe"),
+    [
+        ("run_module('x', *more)", True),
+        ("[*run_module('x'), more]", True),
+        ("[sys.executable, '-I', file, *command]", True),
+        ("[str(python), '-P', '-m', 'pip']", True),
+        ("['git', *more]", True),
+        ("[sys.executable, '-m', 'x']", False),
+        ("[sys.executable, file]", False),
+        ("[sys.executable, '-I', file, *more]", False),
+        ("['python3', '-m', 'x']", False),
+        ("'python3 -m x'", False),
+        ("more", False),
+        ("passed", False),
+    ],
+)
+def test_the_reading_itself(command: str, safe: bool) -> None:
+    source = (
+        f"def start(more, passed):\n    command = run_module('y')\n    subprocess.run({command})\n"
+        "start(['ls'], [sys.executable])\n"
+    )
+    module = ast.parse(source)
+    [call] = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call) and called(node) == ("subprocess", "run")
+    ]
+    assert is_safe(call.args[0], module) is safe
