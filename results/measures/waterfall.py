@@ -289,7 +289,15 @@ def _negatives(blocks: Sequence[BlockSegments]) -> list[str]:
         if count := int(below.sum()):
             notes.append(
                 f"{LABELS[key]} is below zero in {some(count, 'request')}, down to "
-                f"{quantity(float(values[:, place].min()), 'ms')}: a clock was set, or the times "
-                "inside the server contradict the client's"
+                f"{quantity(float(values[:, place].min()), 'ms')}: "
+                f"{_LATE_END if key == 'unexplained' else _CONTRADICTION}"
             )
     return notes
+
+
+_CONTRADICTION = "a clock was set, or the times inside the server contradict the client's"
+# The end of an engine's times is the moment when the API server had the last token.
+_LATE_END = (
+    "the last token waited that long on its way out of the engine, and time before the queue is as "
+    "much too long; or a clock was set"
+)

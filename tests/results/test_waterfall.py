@@ -209,8 +209,9 @@ def test_negative_segments_are_kept_and_said(tmp_path: Path) -> None:
     result = divided(tmp_path)
     assert result.segments["unexplained"].mean.value == pytest.approx((3 * 2 - 5) / 4)
     assert result.notes == [
-        "unexplained is below zero in 1 request, down to −5.00 ms: a clock was set, or the times "
-        "inside the server contradict the client's"
+        "unexplained is below zero in 1 request, down to −5.00 ms: the last token waited that long "
+        "on its way out of the engine, and time before the queue is as much too long; or a clock "
+        "was set"
     ]
 
 
