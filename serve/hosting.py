@@ -83,7 +83,9 @@ class Hosting:
             endpoints = [*elsewhere, *(e for server in self._up for e in server.endpoints)]
             async with AsyncExitStack() as stack:
                 if self._folders.telemetry is not None:
-                    telemetry = Telemetry(self._sampled(elsewhere), self._folders.telemetry)
+                    telemetry = Telemetry(
+                        self._sampled(elsewhere), self._folders.telemetry, self._plan.processors
+                    )
                     stack.callback(self._log_troubles, telemetry)
                     self._sampling = await stack.enter_async_context(telemetry)
                 yield {e.variant: e for e in endpoints if e.variant in names}

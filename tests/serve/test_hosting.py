@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import msgspec
 import psutil
 import pytest
 
+from foundation.cores import on_processors
 from foundation.errors import SystemFailed
 from foundation.http.endpoint import Endpoint
 from foundation.models.model import ModelRef
@@ -273,6 +275,25 @@ def _family_of(program: subprocess.Popen[str], at_least: int) -> list[psutil.Pro
     while len(family := psutil.Process(program.pid).children(recursive=True)) < at_least:
         time.sleep(0.1)
     return family
+
+
+async def test_the_sampling_process_may_use_the_cores_of_both_sides(tmp_path: Path):
+    """It starts while this process is on the load generator's cores."""
+    api = Endpoint("prod", "http://127.0.0.1:9/v1", "m")
+    cores = sorted(os.sched_getaffinity(0))
+    plan = replace(
+        check([ServedVariant("prod", None, elsewhere=api)], CONFIG),
+        processors=frozenset(cores[-1:]),
+    )
+
+    async def settle(endpoint: Endpoint) -> Endpoint:
+        return endpoint
+
+    hosting = Hosting(plan, ServerFolders(tmp_path, tmp_path / "telemetry"), Silent(), settle)
+    with on_processors(frozenset(cores[:1])):
+        async with hosting.round(["prod"]):
+            [sampler] = [p for p in children() if "serve.telemetry.sampler" in p.cmdline()]
+            assert set(sampler.cpu_affinity()) == {cores[0], cores[-1]}
 
 
 async def test_an_api_elsewhere_is_served_as_reaching_it_settled(tmp_path: Path):
