@@ -122,7 +122,10 @@ class _Tracing:
         return TracedVariant(self.variant, trace, plan, self.out.logs / f"{server.name}.log")
 
     async def _load(self, endpoints: Mapping[str, Endpoint]) -> None:
-        """Warms up, profiles under the stage's load, and stops the profiler in any case."""
+        """Warms up, profiles under the stage's load, and stops the profiler.
+
+        vLLM wants the stop even after the last step. If the load fails, the server ends instead.
+        """
         endpoint, progress = endpoints[self.variant], self.run.progress
         for block in warm_up_blocks(self.run.prepared, [self.variant], self.out):
             await block.run(endpoints, Silent(), asyncio.Event())

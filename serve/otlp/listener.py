@@ -2,8 +2,7 @@
 standard input ends.
 
 It appends the times of requests of blocks since BEGUN (CLOCK_MONOTONIC, ns) to FILE, then prints
-one line of `Received`. It is a process of its
-own, so that decoding does not delay the load.
+one line of `Received`. It is a process of its own, so that decoding does not delay the load.
 """
 
 from __future__ import annotations
@@ -21,10 +20,9 @@ import msgspec
 from aiohttp import web
 
 from foundation.run.engine_record import ENGINE_SCHEMA_VERSION, EngineLine, EngineStart
-from serve.otlp.received import LARGEST, Received
+from serve.otlp.received import LARGEST, PATH, Received
 from serve.otlp.spans import read_spans
 
-PATH = "/v1/traces"
 _PROTOBUF = "application/x-protobuf"
 _SHUTDOWN_S = 2.0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+PATH = "/v1/traces"
+"""Where OTLP over HTTP posts traces."""
 LARGEST = 16 * 1024 * 1024
 """The most bytes of a body, decompressed."""
 _LEFT_OUT = {

@@ -14,7 +14,7 @@ import msgspec
 
 from foundation.errors import BadInput
 from foundation.processes.python_child import run_module
-from serve.otlp.received import Received
+from serve.otlp.received import PATH, Received
 
 LAST_SPANS_S = 6.0
 """Exporters send what they gathered every 5 s (OTEL_BSP_SCHEDULE_DELAY)."""
@@ -30,7 +30,7 @@ async def traces(port: int, file: Path, log: Callable[[str], None]) -> AsyncIter
     """
     file = _ready(file)
     with _listening(port) as listening:
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/traces"
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}{PATH}"
         fd, begun_ns = listening.fileno(), time.monotonic_ns()
         child = await asyncio.create_subprocess_exec(
             *run_module("serve.otlp.listener", f"{fd}", f"{file}", f"{begun_ns}"),
