@@ -25,12 +25,16 @@ _SELECTION = "&".join(f"name%5B%5D={quote(name)}" for name in SELECTED)
 class MetricsPage:
     """The metrics of one server.
 
+    `is_expected`: a server without metrics has trouble; that of somebody else may have none.
     `answered`: whether it ever gave a number that a sample has a field for.
     """
 
-    def __init__(self, endpoint: Endpoint, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, endpoint: Endpoint, session: aiohttp.ClientSession, is_expected: bool
+    ) -> None:
         self._endpoint = endpoint
         self._session = session
+        self._is_expected = is_expected
         self._selects = True
         self._is_late = False
         self._failures = 0
@@ -56,8 +60,11 @@ class MetricsPage:
         """What was missing or could not be believed, a sentence each."""
         variant = self._endpoint.variant
         sentences = []
-        if self._problem and self.answered:
+        if self.answered and self._problem:
             sentences.append(f"{variant}: {self._problem}, so some of its own numbers are missing")
+        elif self._is_expected and not self.answered and not self._refused:
+            problem = self._problem or "its /metrics has no number that a sample holds"
+            sentences.append(f"{variant}: {problem}, so its own numbers are missing")
         if self._refused:
             name, why = next(iter(self._refused.items()))
             count = len(self._refused)

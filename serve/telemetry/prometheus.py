@@ -44,7 +44,11 @@ def read_metrics(text: str) -> Reading:
             reading.refused[name] = f"is {sample.value:g}"
         samples[name][labels] = sample
     for name in samples.keys() - reading.refused.keys():
-        reading.fields |= _fields(name, [*samples[name].values()])
+        fields = _fields(name, [*samples[name].values()])
+        if max(fields.values(), default=0) > _LARGEST:
+            reading.refused[name] = f"is {max(fields.values()):g} in all"
+        else:
+            reading.fields |= fields
     return reading
 
 

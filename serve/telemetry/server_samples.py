@@ -30,7 +30,8 @@ class ServerSamples:
     def __init__(self, server: SampledServer) -> None:
         self._server = server
         self._session = session(server.endpoints[0])
-        self._page = MetricsPage(server.endpoints[0], self._session)
+        is_ours = server.pid is not None
+        self._page = MetricsPage(server.endpoints[0], self._session, is_expected=is_ours)
         self._tree = None if server.pid is None else ProcessTree(server.pid)
         self._samples: list[TelemetrySample] = []
         self._running: asyncio.Task[None] | None = None

@@ -39,6 +39,7 @@ class Telemetry:
         self._plan = SamplingPlan(tuple(servers), folder.absolute())
         self._processors = processors
         self._child: asyncio.subprocess.Process | None = None
+        self._errors: asyncio.Task[bytes] | None = None
         self._replies_due = 0
         self.troubles: list[str] = []
 
@@ -58,6 +59,9 @@ class Telemetry:
         except OSError as error:
             self.troubles.append(f"the sampling process can't start ({error.strerror or error})")
             return self
+        assert self._child.stderr is not None
+        # Read all along: a full pipe would stop the child.
+        self._errors = asyncio.create_task(self._child.stderr.read())
         plan = pickle.dumps(self._plan)
         await self._order(len(plan).to_bytes(8, "big") + plan, _START_S)
         return self
@@ -71,13 +75,13 @@ class Telemetry:
         child = self._child
         if child is None:
             return
-        assert child.stdin is not None and child.stderr is not None
+        assert child.stdin is not None and self._errors is not None
         try:
             child.stdin.close()
             async with asyncio.timeout(_END_S):
                 while (report := await self._report()) is not None:
                     self.troubles += report.troubles
-                errors = (await child.stderr.read()).decode(errors="replace").splitlines()
+                errors = (await self._errors).decode(errors="replace").splitlines()
                 await child.wait()
             self.troubles += [f"the sampling process failed: {errors[-1]}"] if errors else []
         except TimeoutError:
@@ -87,6 +91,7 @@ class Telemetry:
                 with contextlib.suppress(ProcessLookupError):
                     child.kill()
                 await child.wait()
+            self._errors.cancel()
 
     async def sample(self) -> None:
         """Take a sample now; return when it is taken, or can't be."""
@@ -104,7 +109,9 @@ class Telemetry:
                     self._replies_due -= 1
 
     async def _report(self) -> Report | None:
-        """The next line of the child; None when it has ended."""
+        """The next report of the child; None when it has ended."""
         assert self._child is not None and self._child.stdout is not None
-        line = await self._child.stdout.readline()
-        return msgspec.json.decode(line, type=Report) if line.endswith(b"\n") else None
+        while (line := await self._child.stdout.readline()).endswith(b"\n"):
+            with contextlib.suppress(msgspec.DecodeError):  # a library in it may print, too
+                return msgspec.json.decode(line, type=Report)
+        return None

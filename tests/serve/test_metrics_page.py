@@ -18,9 +18,9 @@ GOOD = b"vllm:num_requests_running 2\n"
 
 
 @asynccontextmanager
-async def page_of(endpoint: Endpoint) -> AsyncIterator[MetricsPage]:
+async def page_of(endpoint: Endpoint, is_expected: bool = False) -> AsyncIterator[MetricsPage]:
     async with session(endpoint) as web:
-        yield MetricsPage(endpoint, web)
+        yield MetricsPage(endpoint, web, is_expected)
 
 
 async def test_only_the_metrics_that_a_sample_has_fields_for_are_asked_for() -> None:
@@ -68,6 +68,20 @@ async def test_a_server_that_does_not_answer_in_time_is_asked_once_a_sample(
     assert page.troubles == [
         "a: its /metrics did not end in 0.05 s, so some of its own numbers are missing"
     ]
+
+
+async def test_our_own_server_without_metrics_has_trouble_from_the_beginning() -> None:
+    async with answering(GOOD, status=500) as server:
+        async with page_of(server.endpoint(), is_expected=True) as page:
+            assert await page.read() == {}
+        assert page.troubles == [
+            "a: its /metrics answered HTTP 500, so its own numbers are missing"
+        ]
+    async with answering(b"<html>") as server, page_of(server.endpoint(), True) as page:
+        assert await page.read() == {}
+        assert "has no number that a sample holds" in page.troubles[0]
+    async with answering(b"<html>") as server, page_of(server.endpoint()) as page:
+        assert await page.read() == {} and page.troubles == []
 
 
 async def test_a_server_that_is_gone_or_has_no_metrics_says_why() -> None:

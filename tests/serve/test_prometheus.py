@@ -93,6 +93,10 @@ def test_other_engines_have_other_names(page: str, fields: dict[str, float]) -> 
         ("vllm:num_requests_running +Inf", "is inf"),
         ("vllm:num_requests_running -1", "is -1"),
         ("vllm:num_requests_running 1e300", "is 1e+300"),
+        (
+            'vllm:num_requests_running{e="0"} 4e18\nvllm:num_requests_running{e="1"} 4e18',
+            "is 8e+18 in all",
+        ),
         ("vllm:num_requests_running{", "can't be parsed"),
         ("vllm:num_requests_running many", "can't be parsed"),
         ("vllm:num_requests_running{" + "a=" * 9999 + "} 1", "can't be parsed"),

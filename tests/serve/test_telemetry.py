@@ -73,6 +73,20 @@ async def test_a_sampling_process_that_died_costs_no_run(
     assert telemetry.troubles == ["the sampling process failed: no room"]
 
 
+async def test_a_sampling_process_that_says_very_much_is_not_stopped_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds 64 KiB."""
+    program = "head -c 300000 /dev/zero >&2; echo hello; echo '{}'; cat >/dev/null; echo last >&2"
+    monkeypatch.setattr(parent, "run_module", lambda _: ["sh", "-c", program])
+    server = SampledServer((Endpoint("a", "http://127.0.0.1:9/v1", "m"),), None)
+    async with asyncio.timeout(10):
+        async with Telemetry([server], tmp_path) as telemetry:
+            pass
+    [trouble] = telemetry.troubles
+    assert trouble.endswith("last")
+
+
 async def test_a_sampling_process_that_can_not_start_costs_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
