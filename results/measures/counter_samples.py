@@ -18,6 +18,7 @@ _GAP_NS = 2_000_000_000
 _COLUMNS = (
     "running", "waiting", "prompt_tokens", "generation_tokens", "cpu_energy_j", "gpu_energy_j",
     "gpu_throttle", "spec_drafts", "spec_draft_tokens", "spec_accepted_tokens",
+    "prefix_cache_hits", "prefix_cache_queries",
 )  # fmt: skip
 
 
@@ -33,11 +34,11 @@ class CounterSamples:
     columns: Mapping[str, Floats]
     absent: Mapping[str, str]
 
-    def known(self, column: str) -> tuple[Ints, Floats]:
-        """The moments and values of the samples that have the column."""
-        values = self.columns[column]
-        there = ~np.isnan(values)
-        return self.at_ns[there], values[there]
+    def known(self, *columns: str) -> tuple[Ints, Floats]:
+        """The moments (m,) of the samples that have all the columns, and values (columns, m)."""
+        values = np.array([self.columns[column] for column in columns])
+        there = ~np.isnan(values).any(axis=0)
+        return self.at_ns[there], values[:, there]
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ def read_counter_samples(run: Path, variant: str) -> CounterSamples | Damage | N
     except (OSError, pa.ArrowException, ValueError) as error:
         return Damage(name, 0, f"can't be read ({str(error).splitlines()[0]})")
     columns = {
-        column: _finite(table.column(column).to_numpy().astype(np.float64)) for column in _COLUMNS
+        column: finite(table.column(column).to_numpy().astype(np.float64)) for column in _COLUMNS
     }
     return CounterSamples(table.column("monotonic_ns").to_numpy(), columns, absent)
 
 
-def _finite(values: Floats) -> Floats:
+def finite(values: Floats) -> Floats:
+    """The values, NaN for each that is infinite."""
     return np.where(np.isfinite(values), values, np.nan)
 
 
@@ -103,7 +105,7 @@ def increase(telemetry: CounterSamples, column: str, window: Window) -> float | 
 
     None where samples at the ends are missing or far apart, or the counter began again.
     """
-    at_ns, values = telemetry.known(column)
+    at_ns, (values,) = telemetry.known(column)
     first = int(np.searchsorted(at_ns, window.start_ns, side="right")) - 1
     last = int(np.searchsorted(at_ns, window.end_ns))
     if first < 0 or last == len(at_ns):

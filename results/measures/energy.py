@@ -117,9 +117,8 @@ def _counters(telemetry: CounterSamples | None) -> tuple[str, ...] | str:
 
 def _joined(telemetry: CounterSamples, counters: Sequence[str]) -> tuple[Ints, Floats]:
     """The moments at which all counters were read, and their sum."""
-    total = np.sum([telemetry.columns[each] for each in counters], axis=0)
-    there = ~np.isnan(total)
-    return telemetry.at_ns[there], total[there]
+    at_ns, joules = telemetry.known(*counters)
+    return at_ns, joules.sum(axis=0)
 
 
 def _per(joules: Floats, amounts: Floats, of: str) -> Estimate:

@@ -16,9 +16,13 @@ from foundation.run.records import Prompt, VariantRecord
 from results.config import Scoring
 from results.inputs import RunInputs
 from results.measures.answer_doubts import answer_doubts, scoring_doubts
-from results.measures.cache_counters import Counters, read_counters
 from results.measures.copies import without_copies
-from results.measures.counter_samples import CounterSamples, read_counter_samples, windows_of
+from results.measures.counter_samples import (
+    CounterSamples,
+    Window,
+    read_counter_samples,
+    windows_of,
+)
 from results.measures.energy import energy_metrics, idle_power
 from results.measures.prefix_cache import cache_metrics
 from results.measures.quality import PromptScores, prompt_scores, with_labels
@@ -44,10 +48,21 @@ class TokenFacts:
 
 @dataclass(frozen=True)
 class ServerTelemetry:
-    """A variant's samples, and the machine's power while no server of the run had a request."""
+    """A variant's samples, and the machine's power while no server of the run had a request.
+
+    `damage`: why there are no samples, where the file can't be read.
+    """
 
     samples: CounterSamples | None
     idle: Estimate
+    damage: Damage | None = None
+
+    def metrics(self, windows: Sequence[Window]) -> dict[str, Estimate]:
+        """Energy, and speculative decoding where a server counts drafts, over a stage's windows."""
+        return {
+            **energy_metrics(self.samples, windows, self.idle),
+            **speculative_metrics(self.samples, windows),
+        }
 
 
 @dataclass(frozen=True)
@@ -94,10 +109,15 @@ def read_measured(
 
 
 def _telemetry(inputs: RunInputs) -> dict[str, ServerTelemetry]:
-    """By variant. What is damaged is named with the counters of the prefix cache."""
+    """By variant."""
     read = {each.name: read_counter_samples(inputs.run, each.name) for each in inputs.variants}
     samples = {name: None if isinstance(one, Damage) else one for name, one in read.items()}
-    return {name: ServerTelemetry(one, idle_power(name, samples)) for name, one in samples.items()}
+    return {
+        name: ServerTelemetry(
+            samples[name], idle_power(name, samples), one if isinstance(one, Damage) else None
+        )
+        for name, one in read.items()
+    }
 
 
 def _read(
@@ -111,8 +131,7 @@ def _read(
     stages: dict[str, StageData] = {}
     sampled: dict[str, Mapping[str, Estimate]] = {}
     tokens: dict[str, TokenFacts] = {}
-    counters = read_counters(inputs.run, record.name)
-    unread = [counters] if isinstance(counters, Damage) else []
+    unread = [telemetry.damage] if telemetry.damage else []
     for path in _stage_folders(inputs.run / "load" / record.name):
         with parquet_writer(path / "requests.parquet") if parquet else nullcontext() as each:
             untimed, damage = journals_of(path, each)
@@ -125,11 +144,8 @@ def _read(
         windows = windows_of(stage, journals)
         doubts = throttling_doubts(telemetry.samples, windows)
         stages[path.name] = replace(stage, findings=[*stage.findings, *doubts])
-        sampled[path.name] = {
-            **energy_metrics(telemetry.samples, windows, telemetry.idle),
-            **speculative_metrics(telemetry.samples, windows),
-        }
-        cache = cache_metrics(journals, counters if isinstance(counters, Counters) else None)
+        sampled[path.name] = telemetry.metrics(windows)
+        cache = cache_metrics(journals, telemetry.samples)
         tokens[path.name] = TokenFacts(cache, length_notes(journals, prompts))
     probes = {
         p.name: stages.pop(f"probe-{p.name}")

@@ -9,17 +9,19 @@ import numpy as np
 from foundation.arrays import Floats
 from foundation.run.journal import Journal
 from foundation.run.requests import Requests
-from results.measures.cache_counters import Counters
+from results.measures.counter_samples import CounterSamples
 from results.statistics.intervals import absent
 from results.summary import Estimate
 
 
-def cache_metrics(journals: Sequence[Journal], counters: Counters | None) -> dict[str, Estimate]:
+def cache_metrics(
+    journals: Sequence[Journal], telemetry: CounterSamples | None
+) -> dict[str, Estimate]:
     """Both shares over the blocks of a stage; the intended one only if the workload intends any.
 
     The server's own counters go before what it says of each request.
     """
-    observed = (_observed(journals, counters) if counters else None) or _told(journals)
+    observed = (_observed(journals, telemetry) if telemetry else None) or _told(journals)
     intended = _intended(journals)
     if observed is None and intended is None:
         return {}
@@ -54,9 +56,10 @@ def _known(
     return inputs[~np.isnan(inputs)], values[~np.isnan(inputs)]
 
 
-def _observed(journals: Sequence[Journal], counters: Counters) -> Estimate | None:
+def _observed(journals: Sequence[Journal], telemetry: CounterSamples) -> Estimate | None:
     """By the counters of the last sample before each block and the first one after it."""
-    at_ns, counted = counters.at_ns, []
+    at_ns, counters = telemetry.known("prefix_cache_hits", "prefix_cache_queries")
+    counted = []
     for journal in journals:
         origin_ns, end = journal.header.origin_monotonic_ns, journal.end
         before = int(np.searchsorted(at_ns, origin_ns, side="right")) - 1
@@ -65,13 +68,11 @@ def _observed(journals: Sequence[Journal], counters: Counters) -> Estimate | Non
         )
         if before < 0 or after == len(at_ns):
             return None
-        hits, queries = (
-            int(each[after] - each[before]) for each in (counters.hits, counters.queries)
-        )
+        hits, queries = counters[:, after] - counters[:, before]
         if not 0 <= hits <= queries:  # the server began again
             return None
         counted.append((hits, queries))
-    return _share(*np.array(counted, dtype=np.float64).T)
+    return _share(*np.array(counted).T)
 
 
 def _share(parts: Floats, wholes: Floats) -> Estimate | None:

@@ -12,6 +12,7 @@ import numpy as np
 from foundation.arrays import Floats, Ints
 from foundation.run.journal import Damage
 from foundation.run.telemetry import read_samples
+from results.measures.counter_samples import finite
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def read_telemetry(run: Path, variant: str) -> Telemetry | Damage | None:
     timed = timed.take(order)
     at_ns = timed["monotonic_ns"].to_numpy()
     numbers = {
-        series.column: _finite(timed[series.column].to_numpy().astype(np.float64))
+        series.column: finite(timed[series.column].to_numpy().astype(np.float64))
         for series in SERIES
     }
     shown = {
@@ -110,10 +111,6 @@ def _by_boot(monotonic_ns: Ints, unix_ns: Ints) -> Ints:
     boot[ordered] = np.cumsum(np.diff(offset[ordered], prepend=offset[ordered][:1]) > SAME_BOOT_NS)
     order: Ints = np.lexsort((monotonic_ns, boot))
     return order
-
-
-def _finite(values: Floats) -> Floats:
-    return np.where(np.isfinite(values), values, np.nan)
 
 
 def _per_second(at_ns: Ints, counts: Floats) -> Floats:

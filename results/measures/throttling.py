@@ -28,7 +28,7 @@ def throttling_doubts(telemetry: CounterSamples | None, windows: Sequence[Window
     """A doubt about a stage whose blocks met lowered clocks: why, and for how long."""
     if telemetry is None:
         return []
-    at_ns, masks = telemetry.known("gpu_throttle")
+    at_ns, (masks,) = telemetry.known("gpu_throttle")
     if not len(at_ns):
         return []
     ends_ns = np.append(at_ns[1:], at_ns[-1])

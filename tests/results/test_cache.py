@@ -11,7 +11,7 @@ from foundation.run.journal import Journal
 from foundation.run.records import JournalEnd, Prompt, RequestRecord, TelemetrySample
 from foundation.run.requests import requests_of
 from foundation.run.telemetry import write_samples
-from results.measures.cache_counters import Counters, read_counters
+from results.measures.counter_samples import CounterSamples, read_counter_samples
 from results.measures.prefix_cache import cache_metrics
 from results.measures.token_counts import length_notes
 from tests.run_files import header
@@ -67,8 +67,8 @@ def test_the_observed_share_is_what_the_counters_moved_by_during_the_blocks(tmp_
         (130.5, 1090, 1500),
     ]
     write_samples([sample(*each) for each in samples] + [sample(112, None, None)], file)
-    counters = read_counters(tmp_path, "v")
-    assert isinstance(counters, Counters)
+    counters = read_counter_samples(tmp_path, "v")
+    assert isinstance(counters, CounterSamples)
     metrics = cache_metrics([journal(100, RECORDS), journal(120, RECORDS)], counters)[
         "cache_hit_share"
     ]

@@ -20,7 +20,7 @@ from foundation.run.parsing import batch_of, parse
 from foundation.run.records import RequestRecord
 from foundation.run.requests import columns_of
 from results.analysis import analyse
-from results.measures.cache_counters import read_counters
+from results.measures.counter_samples import read_counter_samples
 from tests.results.synthetic import inputs, request, write_journal, write_prompts
 from tests.results.test_journal import columns
 
@@ -278,7 +278,7 @@ def test_damaged_telemetry_is_named(tmp_path: Path, content: bytes) -> None:
     journal(tmp_path)
     (tmp_path / "telemetry").mkdir()
     (tmp_path / "telemetry" / "base.parquet").write_bytes(content)
-    assert isinstance(read_counters(tmp_path, "base"), Damage)
+    assert isinstance(read_counter_samples(tmp_path, "base"), Damage)
     assert any(
         "telemetry/base.parquet: can't be read" in note
         for note in analyse(inputs(tmp_path, ["base"])).notes
@@ -295,7 +295,7 @@ def test_telemetry_of_other_columns_is_named(tmp_path: Path) -> None:
         {"monotonic_ns": ["x"], "prefix_cache_hits": [1], "prefix_cache_queries": [2]},
     ):
         pq.write_table(pa.table(table), tmp_path / "telemetry" / "base.parquet")
-        assert isinstance(read_counters(tmp_path, "base"), Damage)
+        assert isinstance(read_counter_samples(tmp_path, "base"), Damage)
 
 
 def test_every_column_of_a_record_is_in_parquet(tmp_path: Path) -> None:
