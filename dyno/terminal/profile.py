@@ -10,6 +10,7 @@ from rich.table import Table
 
 from results.profile.groups import TITLES
 from results.profile.record import Profile, VariantProfile
+from results.report.profile import columns, rows
 
 TOP = 8
 
@@ -28,29 +29,13 @@ def _groups_table(profile: Profile) -> Table:
     """A row for each group: ms a step, the share of the traced time, and the difference."""
     table = Table(title=f"ms per engine step, stage {profile.stage}", title_justify="left")
     table.add_column("group")
-    for each in profile.variants:
-        table.add_column(each.variant, justify="right")
-        table.add_column("share", justify="right")
-    compared = profile.comparison
-    if compared:
-        table.add_column("difference", justify="right")
-    columns = [{g.group: g for g in each.groups} for each in profile.variants]
-    differences = {d.group: d.ms_per_step for d in compared.groups} if compared else {}
-    for group, title in TITLES.items():
-        if not any(group in column for column in columns):
-            continue
-        cells = [title]
-        for column in columns:
-            time = column.get(group)
-            cells += [f"{time.ms_per_step:.3f}", f"{time.share:.1%}"] if time else ["", ""]
-        if compared:
-            cells.append(f"{differences[group]:+.3f}")
-        table.add_row(*cells)
+    for name in columns(profile):
+        table.add_column(name, justify="right")
+    *groups, whole = rows(profile, decimals=3, without="")
+    for title, cells in groups:
+        table.add_row(title, *cells)
     table.add_section()
-    total = ["a step"]
-    for each in profile.variants:
-        total += [f"{each.traced_ms / each.steps:.3f}", ""]
-    table.add_row(*total, *([f"{compared.ms_per_step:+.3f}"] if compared else []))
+    table.add_row(whole[0], *whole[1])
     return table
 
 

@@ -31,7 +31,7 @@ def section(run: Path) -> ProfileSection | None:
         return None
     if isinstance(profile, Damage):
         return ProfileSection("", [], [], [str(profile)])
-    return ProfileSection(_lead(profile), _columns(profile), _rows(profile), _sentences(profile))
+    return ProfileSection(_lead(profile), columns(profile), rows(profile), _sentences(profile))
 
 
 def _lead(profile: Profile) -> str:
@@ -42,30 +42,37 @@ def _lead(profile: Profile) -> str:
     )
 
 
-def _columns(profile: Profile) -> list[str]:
+def columns(profile: Profile) -> list[str]:
+    """The heads of the columns of `rows`, without the group's."""
     names = [column for v in profile.variants for column in (v.variant, "share")]
     return names + (["difference"] if profile.comparison else [])
 
 
-def _rows(profile: Profile) -> list[tuple[str, list[str]]]:
-    """A row for each group that any variant has, and one for the whole step."""
+def rows(profile: Profile, decimals: int = 2, without: str = ABSENT) -> list[tuple[str, list[str]]]:
+    """A row for each group that any variant has, and one for the whole step.
+
+    Times are ms with so many decimals. `without` stands where a variant has no such group.
+    """
     by_group = [{g.group: g for g in v.groups} for v in profile.variants]
     compared = profile.comparison
     differences = {d.group: d.ms_per_step for d in compared.groups} if compared else {}
-    rows = []
+    table = []
     for group, title in TITLES.items():
         times = [each.get(group) for each in by_group]
         if not any(times):
             continue
         cells = []
         for time in times:
-            cells += [f"{time.ms_per_step:.2f}", f"{time.share:.1%}"] if time else [ABSENT, ABSENT]
+            shown = [f"{time.ms_per_step:.{decimals}f}", f"{time.share:.1%}"] if time else None
+            cells += shown or [without, without]
         if compared:
-            cells.append(f"{differences[group]:+.2f}")
-        rows.append((title, cells))
-    whole = [cell for v in profile.variants for cell in (f"{v.traced_ms / v.steps:.2f}", "")]
-    rows.append(("a step", whole + ([f"{compared.ms_per_step:+.2f}"] if compared else [])))
-    return rows
+            cells.append(f"{differences[group]:+.{decimals}f}")
+        table.append((title, cells))
+    steps = [f"{v.traced_ms / v.steps:.{decimals}f}" for v in profile.variants]
+    whole = [cell for step in steps for cell in (step, "")]
+    change = [f"{compared.ms_per_step:+.{decimals}f}"] if compared else []
+    table.append(("a step", whole + change))
+    return table
 
 
 def _sentences(profile: Profile) -> list[str]:
