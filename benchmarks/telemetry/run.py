@@ -1,8 +1,8 @@
 """`make bench-telemetry`: what sampling every 250 ms costs, in under two minutes.
 
 Blocks of the same load against the emulator, with and without a sampler beside them, by turns. The
-sampler reads a server of 50 KB of metrics and a tree of processes. Exits 1 if a limit is missed. Run
-it on a quiet machine.
+sampler reads a server of 50 KB of metrics and a tree of processes. Exits 1 if a limit is missed.
+Run it on a quiet machine.
 """
 
 from __future__ import annotations

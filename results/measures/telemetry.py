@@ -54,6 +54,7 @@ SERIES = (
 
 SAME_BOOT_NS = 10 * 10**9
 """The two clocks of two boots are further apart than this; of one boot they are not."""
+_RATE_NS = 10**9
 # A count is not known to have run on over a longer time without samples.
 _LONGEST_GAP_S = 10.0
 
@@ -114,13 +115,23 @@ def _by_boot(monotonic_ns: Ints, unix_ns: Ints) -> Ints:
 
 
 def _per_second(at_ns: Ints, counts: Floats) -> Floats:
-    """The change per second since the sample before.
+    """The change per second over the second before each sample.
 
-    NaN where a count began again, and behind a long time without samples.
+    The kernel counts CPU time in steps of 10 ms, which over less time are no rate. NaN where a
+    count began again, and behind a long time without samples.
     """
-    seconds = np.diff(at_ns, prepend=at_ns[:1]) / 1e9
-    change = np.diff(counts, prepend=np.nan)
+    starts = np.flatnonzero(np.diff(at_ns) < 0) + 1  # of the machine's later boots
+    boots = zip(np.split(at_ns, starts), np.split(counts, starts), strict=True)
+    return np.concatenate([_rates(*boot) for boot in boots])
+
+
+def _rates(at_ns: Ints, counts: Floats) -> Floats:
+    """The change per second since the last sample that is `_RATE_NS` older; NaN without one."""
+    before = np.searchsorted(at_ns, at_ns - _RATE_NS, side="right") - 1
+    seconds = (at_ns - at_ns[before]) / 1e9
+    change = counts - counts[before]
+    restarts = np.cumsum(np.diff(counts, prepend=counts[:1]) < 0)
+    is_known = (before >= 0) & (seconds <= _LONGEST_GAP_S) & (restarts == restarts[before])
     rates = np.full(len(counts), np.nan)
-    is_known = (seconds > 0) & (seconds <= _LONGEST_GAP_S) & (change >= 0)
     np.divide(change, seconds, out=rates, where=is_known)
     return rates

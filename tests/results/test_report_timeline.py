@@ -165,6 +165,18 @@ def test_counts_become_rates_and_what_nobody_read_is_left_out(tmp_path: Path) ->
     assert read_telemetry(tmp_path, "b") is None
 
 
+def test_two_busy_cores_are_never_shown_as_more(tmp_path: Path) -> None:
+    """CPU time in steps of 10 ms; some samples come 30 ms after another."""
+    at_ms = sorted([*range(0, 10_000, 250), *range(1280, 10_000, 1000)])
+    samples = [sample(ms * S // 1000, ms * S // 1000, cpu_s=-(-2 * ms // 10) / 100) for ms in at_ms]
+    write_samples(samples, tmp_path / "telemetry" / "a.parquet")
+    telemetry = read_telemetry(tmp_path, "a")
+    assert isinstance(telemetry, Telemetry)
+    rates = telemetry.values["cpu_s"]
+    assert np.nanmax(rates) < 2.03 and np.nanmin(rates) > 1.97
+    assert np.isnan(rates).sum() == 4  # of the first second
+
+
 def test_samples_of_two_boots_are_not_mixed(tmp_path: Path) -> None:
     """Both count 2 CPU seconds a second, the second from 0 again and on a clock of its own."""
     first = [sample((100 + i) * S, (1000 + i) * S, cpu_s=50.0 + 2 * i) for i in range(4)]
