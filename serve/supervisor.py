@@ -135,11 +135,13 @@ def kill_descendants() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Process ids of the children of all threads of a process."""
+    """Process ids of the children of all threads of a process; none of one that is gone."""
     pids: list[int] = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            pids += map(int, file.read_text(encoding="utf-8", errors="replace").split())
+    # It may end before its threads are listed, and a thread before its children are.
+    with contextlib.suppress(OSError):
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                pids += map(int, file.read_text(encoding="utf-8", errors="replace").split())
     return pids
 
 

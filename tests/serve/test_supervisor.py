@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +17,22 @@ import psutil
 import pytest
 
 from serve import supervisor
+
+
+def test_a_process_that_ends_while_its_threads_are_listed_has_no_children(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a run, or the supervisor's last sweep, would end with a fault."""
+    listed = os.scandir
+
+    def gone(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith("/task"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert supervisor.children_of(os.getpid()) == []
+
 
 # Starts a child, and a grandchild that leaves the session and outlives its own parent.
 FAMILY = textwrap.dedent(
