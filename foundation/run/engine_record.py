@@ -15,13 +15,31 @@ from foundation.run.records import Clock, Count, Stamp
 ENGINE_SCHEMA_VERSION = 1
 
 
-class EngineStart(msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="kind"):
+class EngineLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the engine's scheduler keeps to, in vLLM's names; None where it is not known.
+
+    `kv_blocks` of `block_size` tokens are the KV cache.
+    """
+
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    kv_blocks: Count | None = None
+    block_size: Count | None = None
+    chunked_prefill: bool | None = None
+    prefix_caching: bool | None = None
+    max_loras: Count | None = None
+
+
+class EngineStart(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="start", tag_field="kind"
+):
     """The first line of a server's start. `source`: who wrote it ("vLLM 0.32.0", "OTLP")."""
 
     schema_version: int
     source: str
     monotonic_ns: Clock
     unix_ns: Clock
+    limits: EngineLimits | None = None
 
 
 class EngineRequest(

@@ -1,0 +1,120 @@
+"""The model of one replica: what an engine step takes, and the limits that its scheduler keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from foundation.arrays import Floats
+
+REACH = 1.5
+"""A model answers up to this many times the largest load it was fitted on, and no further."""
+COEFFICIENTS = ("fixed", "per_decode", "per_prefill_token", "per_kv_token", "per_pair")
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of an engine step: a sum over the work in it.
+
+    T = fixed + per_decode x D + per_prefill_token x P + per_kv_token x K + per_pair x A.
+    D: requests that decode a token. P: prompt tokens that are computed. K: tokens in the KV cache
+    of the requests that decode, before the step. A: over the pieces of prompts in the step, p
+    tokens after c tokens, the sum of p x (c + p / 2).
+    """
+
+    fixed: float
+    per_decode: float
+    per_prefill_token: float
+    per_kv_token: float = 0.0
+    per_pair: float = 0.0
+
+    @property
+    def coefficients(self) -> Floats:
+        """The coefficients (5,) in the order of `COEFFICIENTS`."""
+        return np.array([getattr(self, name) for name in COEFFICIENTS])
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """Seconds that the server adds around the engine.
+
+    A request comes to the engine's queue `per_request` + `per_input_token` x its input tokens after
+    it was sent. The client has a token `per_output_token` after the step that made it has ended.
+    """
+
+    per_request: float = 0.0
+    per_input_token: float = 0.0
+    per_output_token: float = 0.0
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """The limits of continuous batching; None where a limit is not known or there is none.
+
+    `max_num_seqs`: requests in a step. `max_num_batched_tokens`: tokens in a step.
+    `kv_blocks` of `block_size` tokens: the KV cache. `chunked_prefill`: a prompt may be computed in
+    pieces. `prefix_caching`: full blocks of a known prefix are not computed again. `max_loras`:
+    adapters in a step. The names are vLLM's.
+    """
+
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    kv_blocks: int | None = None
+    block_size: int = 16
+    chunked_prefill: bool = True
+    prefix_caching: bool = False
+    max_loras: int | None = None
+
+
+@dataclass(frozen=True)
+class LoadRange:
+    """The largest load of its kind: in a model's data, or in a simulation.
+
+    `decodes`: requests that decode in a step. `prefill_tokens`: prompt tokens in a step. `context`:
+    tokens of one request. `kv_tokens`: tokens in the KV cache of all of them. `rate`: requests/s.
+    """
+
+    decodes: float
+    prefill_tokens: float
+    context: float
+    kv_tokens: float
+    rate: float
+
+    def beyond(self, other: LoadRange, reach: float = REACH) -> str | None:
+        """Why this load is more than `reach` times `other`; None if it is not."""
+        for name, unit in _UNITS.items():
+            here, there = getattr(self, name), getattr(other, name)
+            if here > reach * there:
+                return f"{here:,.4g} {unit}, and the model was fitted on up to {there:,.4g}"
+        return None
+
+
+_UNITS = {
+    "decodes": "requests in a step",
+    "prefill_tokens": "prompt tokens in a step",
+    "context": "tokens in a request",
+    "kv_tokens": "tokens in the KV cache",
+    "rate": "requests/s",
+}
+
+
+@dataclass(frozen=True)
+class EngineModel:
+    """One variant on one replica.
+
+    `steps` and `front` are the best fit. `draws` (m, 5): step times as likely as the data allow, in
+    the order of `COEFFICIENTS`; every figure's interval comes from them. `fitted`: the largest load
+    in the data. `residual`: the standard deviation of measured over modelled step time, less 1.
+    `source`: where the steps come from. `notes`: what the data could not show.
+    """
+
+    steps: StepTime
+    front: FrontEnd
+    scheduler: Scheduler
+    fitted: LoadRange
+    source: Literal["engine record", "kernel stamps"]
+    draws: Floats = field(default_factory=lambda: np.empty((0, len(COEFFICIENTS))))
+    residual: float = 0.0
+    notes: tuple[str, ...] = ()
