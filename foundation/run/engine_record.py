@@ -8,6 +8,8 @@ or None where another clock stamped them.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from foundation.run.records import Clock, Count, Stamp
@@ -85,6 +87,8 @@ class EngineStep(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_fiel
 
 EngineLine = EngineStart | EngineRequest | EngineStep
 
+_KEY = re.compile("([0-7][0-9a-f]{15})([0-7][0-9a-f]{15})")
+
 
 def request_key(origin_monotonic_ns: int, number: int) -> str:
     """The key of a request of a block, 32 hexadecimal digits.
@@ -93,3 +97,10 @@ def request_key(origin_monotonic_ns: int, number: int) -> str:
     The origin is that of the block's journal, the number is the record's `id`.
     """
     return f"{origin_monotonic_ns:016x}{number:016x}"
+
+
+def key_parts(key: str) -> tuple[int, int] | None:
+    """The origin and the number of a `request_key`; None for what is none."""
+    if (match := _KEY.fullmatch(key)) is None:
+        return None
+    return int(match[1], 16), int(match[2], 16)

@@ -136,9 +136,28 @@ _Part = tuple[Ints, Ints, NDArray[np.int8]]
 
 def _read(file: Path, place: int, left_out: LeftOut) -> Iterator[_Part]:
     """The requests in one file, many at a time. `place`: the file's among the files."""
-    source: int | None = None
+    source = ENGINE_RECORD
     rows: list[tuple[int, EngineRequest]] = []
     sources: list[int] = []
+    for number, line in engine_lines(file, left_out):
+        if isinstance(line, EngineRequest):
+            if _KEY.fullmatch(line.key):
+                rows.append((number, line))
+                sources.append(source)
+        elif isinstance(line, EngineStart):
+            source = TRACES if line.source.startswith("OTLP") else ENGINE_RECORD
+        if len(rows) == _BATCH:
+            yield _columns(rows, sources, place)
+            rows, sources = [], []
+    yield _columns(rows, sources, place)
+
+
+def engine_lines(file: Path, left_out: LeftOut) -> Iterator[tuple[int, EngineLine]]:
+    """The lines of an engine record with their numbers, from the first start of a server on.
+
+    Raises BadInput for a record of a newer tunedyno.
+    """
+    is_started = False
     try:
         stream = file.open("rb")
     except OSError as error:
@@ -153,19 +172,13 @@ def _read(file: Path, place: int, left_out: LeftOut) -> Iterator[_Part]:
                 if text.strip():
                     left_out.add(file, number, str(error))
                 continue
-            if isinstance(line, EngineRequest):
-                if source is None:
-                    left_out.add(file, number, _NO_START)
-                elif _KEY.fullmatch(line.key):
-                    rows.append((number, line))
-                    sources.append(source)
-            elif isinstance(line, EngineStart):
+            if isinstance(line, EngineStart):
                 _refuse_newer(file, number, text)
-                source = TRACES if line.source.startswith("OTLP") else ENGINE_RECORD
-            if len(rows) == _BATCH:
-                yield _columns(rows, sources, place)
-                rows, sources = [], []
-    yield _columns(rows, sources, place)
+                is_started = True
+            if is_started:
+                yield number, line
+            elif isinstance(line, EngineRequest):
+                left_out.add(file, number, _NO_START)
 
 
 def _refuse_newer(file: Path, number: int, text: bytes) -> None:

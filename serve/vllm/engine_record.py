@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol
 from foundation.files.appended_lines import AppendedLines
 from foundation.run.engine_record import (
     ENGINE_SCHEMA_VERSION,
+    EngineLimits,
     EngineRequest,
     EngineStart,
     EngineStep,
@@ -119,7 +120,7 @@ class EngineRecord:
         self._lines: AppendedLines | None = None
         if file := os.environ.get(VARIABLE):
             try:
-                self._begin(vllm_config, Path(file))
+                self._begin(vllm_config, Path(file), len(engine_indexes))
             except Exception as error:  # whatever happens here, the server must start
                 self._stop(error)
 
@@ -141,7 +142,7 @@ class EngineRecord:
     def log_engine_initialized(self) -> None:
         """Part of vLLM's interface; there is nothing to do."""
 
-    def _begin(self, config: VllmConfig, file: Path) -> None:
+    def _begin(self, config: VllmConfig, file: Path, engines: int) -> None:
         _keep_steps_out_of_the_log()
         self._clock = WallClock()
         # Else vLLM times only the part of a step in which its engine waits for the outcome.
@@ -158,6 +159,7 @@ class EngineRecord:
                 source=self.source,
                 monotonic_ns=now.monotonic_ns,
                 unix_ns=now.unix_ns,
+                limits=_limits(config, engines),
             )
         )
 
@@ -245,6 +247,36 @@ def environment(file: Path, inherited: Mapping[str, str]) -> dict[str, str]:
     if (plugins := inherited.get("VLLM_PLUGINS")) is not None:
         variables["VLLM_PLUGINS"] = ",".join(filter(None, (plugins, PLUGIN)))
     return variables
+
+
+def _limits(config: object, engines: int) -> EngineLimits:
+    """What vLLM's scheduler keeps to; a limit that it calls otherwise, or does not have, is None.
+
+    vLLM makes its loggers when the engine has its KV cache. It adds up the blocks of all engines.
+    """
+    scheduler, cache, lora = (
+        getattr(config, name, None) for name in ("scheduler_config", "cache_config", "lora_config")
+    )
+    return EngineLimits(
+        max_num_seqs=_count(scheduler, "max_num_seqs"),
+        max_num_batched_tokens=_count(scheduler, "max_num_batched_tokens"),
+        kv_blocks=_count(cache, "num_gpu_blocks") if engines <= 1 else None,
+        block_size=_count(cache, "block_size"),
+        chunked_prefill=_flag(scheduler, "enable_chunked_prefill"),
+        prefix_caching=_flag(cache, "enable_prefix_caching"),
+        max_loras=_count(lora, "max_loras"),
+    )
+
+
+def _count(config: object, name: str) -> int | None:
+    """A whole number above 0 of vLLM's configuration; None for anything else."""
+    value = getattr(config, name, None)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _flag(config: object, name: str) -> bool | None:
+    value = getattr(config, name, None)
+    return value if isinstance(value, bool) else None
 
 
 def _ns(seconds: float) -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from foundation.installed import source
 from foundation.run.engine_record import (
+    EngineLimits,
     EngineLine,
     EngineRequest,
     EngineStart,
@@ -100,8 +101,9 @@ def scheduler(**changes: object) -> SimpleNamespace:
 def test_a_request_and_a_step_are_a_line_each_on_the_monotonic_clock(file: Path, clocks: Clocks):
     record = EngineRecord(CONFIG)
     began = EngineStart(
-        schema_version=1, source="vLLM", monotonic_ns=clocks.monotonic, unix_ns=clocks.unix
-    )
+        schema_version=1, source="vLLM", monotonic_ns=clocks.monotonic, unix_ns=clocks.unix,
+        limits=EngineLimits(),
+    )  # fmt: skip
     clocks.go_on(5_000_000_000)
     outcome_ns, wall_ns = clocks.monotonic, clocks.unix
     clocks.go_on(3_000_000)  # what the server does before it counts
@@ -336,3 +338,56 @@ def test_the_plugin_is_an_entry_point_and_vllm_has_its_base() -> None:
     assert loggers is not None
     names = {node.name for node in ast.walk(loggers) if hasattr(node, "name")}
     assert {"AggregateStatLoggerBase", "_log_iteration_details"} <= names
+
+
+def test_the_scheduler_s_limits_are_in_the_first_line(file: Path, clocks: Clocks):
+    config = SimpleNamespace(
+        **vars(CONFIG)
+        | {
+            "scheduler_config": SimpleNamespace(
+                async_scheduling=False, max_num_seqs=128, max_num_batched_tokens=2048,
+                enable_chunked_prefill=True,
+            ),
+            "cache_config": SimpleNamespace(
+                num_gpu_blocks=910, block_size=128, enable_prefix_caching=False
+            ),
+            "lora_config": None,
+        }
+    )  # fmt: skip
+    limits = EngineLimits(
+        max_num_seqs=128, max_num_batched_tokens=2048, kv_blocks=910, block_size=128,
+        chunked_prefill=True, prefix_caching=False,
+    )  # fmt: skip
+    (start,) = lines_of(EngineRecord(config, [0]), file)
+    assert isinstance(start, EngineStart) and start.limits == limits
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"cache_config": SimpleNamespace(num_gpu_blocks=None, block_size="16")},
+        {"cache_config": SimpleNamespace(num_gpu_blocks=0, block_size=True)},
+        {"lora_config": SimpleNamespace(max_loras=-1)},
+    ],
+)
+def test_a_limit_that_is_not_there_stops_nothing(
+    file: Path, clocks: Clocks, odd: dict[str, object]
+):
+    (start,) = lines_of(EngineRecord(SimpleNamespace(**vars(CONFIG) | odd)), file)
+    assert isinstance(start, EngineStart) and start.limits == EngineLimits()
+
+
+@pytest.mark.parametrize(
+    ("file", "theirs", "limits"),
+    [
+        ("config/scheduler.py", "SchedulerConfig",
+         {"max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill"}),
+        ("config/cache.py", "CacheConfig",
+         {"num_gpu_blocks", "block_size", "enable_prefix_caching"}),
+        ("config/lora.py", "LoRAConfig", {"max_loras"}),
+        ("config/vllm.py", "VllmConfig", {"scheduler_config", "cache_config", "lora_config"}),
+    ],
+)  # fmt: skip
+def test_the_installed_vllm_has_the_limits(file: str, theirs: str, limits: set[str]):
+    assert limits <= names_in(file, theirs)

@@ -1,0 +1,196 @@
+"""The engine models of a run's variants: from its engine records, else from its journals alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from foundation.run.engine_record import EngineLimits
+from foundation.run.engine_records import EngineRecords, LeftOut, read_engine_records
+from foundation.run.engine_steps import ServerRecord, read_server_records
+from foundation.run.journal import Journal, read_prompts
+from foundation.run.layout import RunDirectory
+from results.capacity.demand import Demand
+from results.capacity.demand_of_journals import demand_of
+from results.capacity.engine_model import EngineModel, Scheduler
+from results.capacity.front_end import FrontEndFit, recorded_front_end, stamped_front_end
+from results.capacity.recorded_steps import BlockSpan, recorded_steps
+from results.capacity.stamped_steps import stamped_steps
+from results.capacity.step_fit import StepFit, fit_steps
+from results.capacity.steps import Steps
+from results.inputs import RunInputs
+from results.measures.doubt import some
+from results.measures.stage_journals import journals_of
+
+_NO_LIMITS = (
+    "the limits of the scheduler are not known: every request is taken to start with the next step"
+)
+
+
+def engine_models(inputs: RunInputs) -> dict[str, EngineModel | str]:
+    """The model of each variant by name; a str says why there is none.
+
+    Raises BadInput for files of a newer tunedyno.
+    """
+    folder, left_out = RunDirectory(inputs.run).engine, LeftOut()
+    servers = [
+        record
+        for file in sorted(folder.glob("*.jsonl"))
+        for record in read_server_records(file, left_out)
+        if len(record.steps)
+    ]
+    times = read_engine_records(folder)
+    damage = left_out.note()
+    journals = {variant.name: _journals(inputs, variant.name) for variant in inputs.variants}
+    models: dict[str, EngineModel | str] = {}
+    for name, own in journals.items():
+        others = [_span(block) for other in journals if other != name for block in journals[other]]
+        model = _model(own, others, servers, times)
+        if damage is not None and isinstance(model, EngineModel):
+            model = replace(model, notes=(*model.notes, damage))
+        models[name] = model
+    return models
+
+
+def demand_of_run(inputs: RunInputs, variant: str | None = None) -> Demand:
+    """The requests of the judged stage as one variant (None: the baseline) had them.
+
+    They arrive when they were due, block after block. A request without a count of tokens, since it
+    failed, has the median of the others. Raises BadInput without requests or counts.
+    """
+    name = variant or inputs.baseline
+    folder = inputs.run / "load" / name / inputs.judged_stage
+    journals = list(journals_of(folder)[0].values()) if folder.is_dir() else []
+    return demand_of(journals, read_prompts(inputs.run), folder)
+
+
+def _journals(inputs: RunInputs, variant: str) -> list[Journal]:
+    """The blocks of all stages and probes of a variant that have requests."""
+    folder = inputs.run / "load" / variant
+    stages = sorted(path for path in folder.glob("*") if path.is_dir())
+    journals = (journal for stage in stages for journal in journals_of(stage)[0].values())
+    return [journal for journal in journals if len(journal.requests)]
+
+
+def _model(
+    journals: Sequence[Journal],
+    others: Sequence[BlockSpan],
+    servers: Sequence[ServerRecord],
+    times: EngineRecords,
+) -> EngineModel | str:
+    """The model of the variant with these blocks; `others`: those of all other variants."""
+    if not journals:
+        return "nothing was measured"
+    model = _recorded_model(journals, servers, times)
+    if isinstance(model, EngineModel):
+        return model
+    stamped = _stamped_model([block for block in journals if not _is_shared(block, others)])
+    return stamped if isinstance(stamped, EngineModel) else f"{model}; {stamped}"
+
+
+def _recorded_model(
+    journals: Sequence[Journal], servers: Sequence[ServerRecord], times: EngineRecords
+) -> EngineModel | str:
+    spans = [_span(journal) for journal in journals]
+    parts: list[Steps] = []
+    reason = "the engine record has no steps"
+    limits: EngineLimits | None = None
+    for server in servers:
+        origins = set(np.unique(server.requests.origin).tolist())
+        steps = recorded_steps(server, [span for span in spans if span.origin_ns in origins])
+        if isinstance(steps, Steps):
+            parts.append(steps)
+            limits = server.limits
+        elif origins & {span.origin_ns for span in spans}:
+            reason = steps
+    if not parts:
+        return reason
+    steps = Steps.joined(parts)
+    fit = fit_steps(steps)
+    if isinstance(fit, str):
+        return f"in the engine record, {fit}"
+    timed = [times.timed(journal).requests for journal in journals]
+    has_moments = any(not np.isnan(requests.wait).all() for requests in timed)
+    front = recorded_front_end(timed) if has_moments else stamped_front_end(timed, fit.steps)
+    return _assembled(fit, front, steps, limits, "engine record")
+
+
+def _stamped_model(journals: Sequence[Journal]) -> EngineModel | str:
+    if not journals:
+        return "other variants had requests at the same time"
+    blocks = [stamped_steps(journal, _rate(journal)) for journal in journals]
+    parts = [block for block in blocks if isinstance(block, Steps)]
+    if not parts:
+        return next(block for block in blocks if isinstance(block, str))
+    steps = Steps.joined(parts)
+    fit = fit_steps(steps)
+    if isinstance(fit, str):
+        return f"in the stamps of arrivals, {fit}"
+    front = stamped_front_end([journal.requests for journal in journals], fit.steps)
+    return _assembled(fit, front, steps, None, "kernel stamps")
+
+
+def _assembled(
+    fit: StepFit,
+    front: FrontEndFit,
+    steps: Steps,
+    limits: EngineLimits | None,
+    source: Literal["engine record", "kernel stamps"],
+) -> EngineModel:
+    unknown = () if limits is not None and limits.max_num_seqs is not None else (_NO_LIMITS,)
+    return EngineModel(
+        steps=fit.steps,
+        front=front.front,
+        scheduler=_scheduler(limits or EngineLimits()),
+        fitted=fit.fitted,
+        source=source,
+        draws=fit.draws,
+        residual=fit.residual,
+        notes=(*fit.notes, *front.notes, *unknown, *_left_out_notes(steps)),
+    )
+
+
+def _left_out_notes(steps: Steps) -> list[str]:
+    return [
+        f"left out: {some(count, 'step')} {reason}"
+        for reason, count in steps.left_out.items()
+        if count
+    ]
+
+
+def _scheduler(limits: EngineLimits) -> Scheduler:
+    """vLLM's own choice stands where its record does not say."""
+    usual = Scheduler()
+    return Scheduler(
+        max_num_seqs=limits.max_num_seqs,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+        kv_blocks=limits.kv_blocks,
+        block_size=limits.block_size or usual.block_size,
+        chunked_prefill=limits.chunked_prefill is not False,
+        prefix_caching=limits.prefix_caching is True,
+        max_loras=limits.max_loras,
+    )
+
+
+def _span(journal: Journal) -> BlockSpan:
+    """From the block's origin to the last thing in it."""
+    requests = journal.requests
+    moments = np.concatenate([requests.done_ns, requests.last_ns, requests.sent_ns, [0.0]])
+    origin_ns = journal.header.origin_monotonic_ns
+    return BlockSpan(origin_ns, origin_ns + int(np.nanmax(moments)), _rate(journal))
+
+
+def _is_shared(journal: Journal, others: Sequence[BlockSpan]) -> bool:
+    """Whether other variants, maybe of the same server, had requests meanwhile."""
+    own = _span(journal)
+    return any(other.origin_ns < own.end_ns and own.origin_ns < other.end_ns for other in others)
+
+
+def _rate(journal: Journal) -> float:
+    """Requests/s that were due, from the first to the last; 0 for fewer than two."""
+    due = journal.requests.scheduled_ns
+    seconds = float(np.ptp(due)) / 1e9
+    return (len(due) - 1) / seconds if seconds else 0.0
