@@ -9,6 +9,8 @@ import argparse
 import asyncio
 import json
 import signal
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,9 @@ import uvloop
 
 from loadgen.emulator.behaviour import FAULTS, NO_TIME, Behaviour, Distribution
 from loadgen.emulator.engine_record import engine_record
-from loadgen.emulator.server import EmulatorServer, listen
+from loadgen.emulator.plant import Plant
+from loadgen.emulator.server import EmulatorServer, ServerLogs, listen
+from loadgen.emulator.step_arguments import add_step_arguments, plant_of
 from loadgen.emulator.truth import TruthLog
 
 if TYPE_CHECKING:
@@ -31,7 +35,9 @@ _DELAYS = {
 
 def main() -> None:
     """Runs the emulator with the command line's arguments."""
-    args = _arguments()
+    parser = _parser()
+    args = parser.parse_args()
+    plant = plant_of(args, parser)
     behaviour = Behaviour(
         ttft=args.ttft,
         itl=args.itl,
@@ -49,19 +55,24 @@ def main() -> None:
         fault_every=args.fault_every,
         seed=args.seed,
     )
-    uvloop.run(_serve(behaviour, args))
+    uvloop.run(_serve(behaviour, plant, args))
 
 
-async def _serve(behaviour: Behaviour, args: argparse.Namespace) -> None:
+async def _serve(behaviour: Behaviour, plant: Plant | None, args: argparse.Namespace) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     with (
         listen(args.host, args.port, args.unix) as listener,
-        TruthLog(args.truth) as log,
-        engine_record(args.engine_record) as record,
+        TruthLog(args.truth) as truth,
+        TruthLog(args.step_truth) as steps,
+        engine_record(args.engine_record) if args.engine_record else nullcontext() as record,
     ):
-        server = EmulatorServer(behaviour, log, record, _spans(args.otlp), listener)
+        if record:
+            limits = plant.limits if plant else None
+            record.start(limits, time.monotonic_ns(), time.time_ns())
+        logs = ServerLogs(truth, steps, record, _spans(args.otlp))
+        server = EmulatorServer(behaviour, plant, logs, listener)
         print(json.dumps({"port": None if args.unix else listener.getsockname()[1]}), flush=True)
         await ended.wait()
         server.close()
@@ -75,7 +86,7 @@ def _spans(address: str | None) -> TraceExport | None:
     return TraceExport(address)
 
 
-def _arguments() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m loadgen.emulator",
         description="An OpenAI-compatible server of known behaviour.",
@@ -145,12 +156,13 @@ def _arguments() -> argparse.Namespace:
         "--engine-record",
         type=Path,
         metavar="FILE",
-        help="append an engine record: requests, and the steps of --lockstep",
+        help="append an engine record: requests, and the steps of --step and --lockstep",
     )
     parser.add_argument(
         "--otlp", metavar="URL", help="send a span of each request, to http://HOST:PORT/v1/traces"
     )
-    return parser.parse_args()
+    add_step_arguments(parser)
+    return parser
 
 
 if __name__ == "__main__":

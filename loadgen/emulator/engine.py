@@ -14,6 +14,7 @@ from loadgen.emulator import wire
 from loadgen.emulator.batch import send_all
 from loadgen.emulator.behaviour import Behaviour, Course
 from loadgen.emulator.connection import ClientConnection
+from loadgen.emulator.prometheus import EngineGauges
 from loadgen.emulator.truth import Truth
 
 # Events that a stream sends before a fault in its middle.
@@ -22,7 +23,7 @@ _TRICKLE_S = 0.001
 
 
 class Job:
-    """One request on its way through the engine."""
+    """One request on its way through the engine. `salt`: keeps it apart in the prefix cache."""
 
     __slots__ = (
         "_rest",
@@ -32,6 +33,7 @@ class Job:
         "metrics",
         "ready_s",
         "reason",
+        "salt",
         "stream",
         "truth",
         "usage",
@@ -49,6 +51,7 @@ class Job:
         self.connection, self.stream, self.course, self.truth = connection, stream, course, truth
         self.usage, self.metrics = usage, metrics
         self.ready_s = 0.0
+        self.salt: str | None = None
         self.reason = course.reason
         self.events, self._rest = -(-course.tokens // stream.step), course.tokens % stream.step
 
@@ -60,8 +63,13 @@ class Job:
     def open_stream(self) -> None:
         """Sends the head, and the event that names the role."""
         self.truth.head_ns = self.connection.send(wire.STREAM_HEAD)
-        if role := self.stream.role():
-            self.connection.send(wire.chunk(role))
+        if role := self.role():
+            self.connection.send(role)
+
+    def role(self) -> bytes:
+        """The event that names the role, framed; nothing for text completions."""
+        role = self.stream.role()
+        return wire.chunk(role) if role else b""
 
     def event(self, number: int) -> bytes:
         """The event with this number, framed. The last may have fewer tokens."""
@@ -99,8 +107,7 @@ class Job:
 
     def _metrics(self) -> dict[str, float]:
         """The request's times in vLLM's names. There the first token's time begins with a slot."""
-        self.count_tokens()
-        phases, tokens = self.truth.phases_ns, sum(self.truth.event_tokens)
+        phases, tokens = self.truth.phases_ns, self.course.tokens
         if phases is None:
             return {}
         queued_ms, prefill_ms, decode_ms = (phase_ns / 1e6 for phase_ns in phases)
@@ -124,7 +131,7 @@ class Engine:
         self,
         behaviour: Behaviour,
         on_end: Callable[[Job, str], None],
-        on_step: Callable[[EngineStep], None] | None = None,
+        on_step: Callable[[EngineStep], None],
     ) -> None:
         self._behaviour, self._on_end, self._on_step = behaviour, on_end, on_step
         self._loop = asyncio.get_running_loop()
@@ -136,15 +143,22 @@ class Engine:
         self._stepping = False
 
     @property
-    def running(self) -> list[Job]:
+    def jobs(self) -> list[Job]:
         """The jobs in a slot."""
         return list(self._running)
 
     @property
-    def waiting(self) -> int:
-        """How many jobs are in the engine's queue."""
+    def gauges(self) -> EngineGauges:
+        """Requests in a slot and in the engine's queue."""
+        return EngineGauges(len(self._running), self._waiting)
+
+    @property
+    def _waiting(self) -> int:
         held = sum(job.truth.queued_ns is not None for job in self._delayed)
         return held + len(self._queue)
+
+    def close(self) -> None:
+        """Does nothing: the jobs end with their connections."""
 
     def submit(self, job: Job) -> None:
         """Takes a job, which comes into the queue after the time before it."""
@@ -325,7 +339,7 @@ class Engine:
         """Reports the step that gave each job in `due` so many events."""
         now_ns = time.monotonic_ns()
         elapsed_ns, self._stepped_ns = now_ns - self._stepped_ns, now_ns
-        if not due or self._on_step is None:
+        if not due:
             return
         begun = [job for job, ahead in due if len(job.truth.event_ns) == ahead]
         going_on = [(job, ahead) for job, ahead in due if len(job.truth.event_ns) > ahead]
@@ -338,7 +352,7 @@ class Engine:
                 generation_requests=len(going_on),
                 generation_tokens=sum(job.last_tokens(ahead) for job, ahead in going_on),
                 running=len(self._running),
-                waiting=self.waiting,
+                waiting=self._waiting,
             )
         )
 

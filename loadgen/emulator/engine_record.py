@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -12,11 +12,12 @@ import msgspec
 
 from foundation.run.engine_record import (
     ENGINE_SCHEMA_VERSION,
+    EngineLimits,
     EngineLine,
     EngineRequest,
     EngineStart,
-    EngineStep,
 )
+from loadgen.emulator.batch_limits import BatchLimits
 from loadgen.emulator.truth import Truth
 
 
@@ -25,18 +26,21 @@ class EngineRecordFile:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self._write(
-            EngineStart(
-                schema_version=ENGINE_SCHEMA_VERSION,
-                source="emulator",
-                monotonic_ns=time.monotonic_ns(),
-                unix_ns=time.time_ns(),
-            )
-        )
 
-    def step(self, step: EngineStep) -> None:
-        """Writes the line of a lockstep step."""
-        self._write(step)
+    def start(self, limits: BatchLimits | None, monotonic_ns: int, unix_ns: int) -> None:
+        """Writes the line of a start. `limits`: of the scheduler, None for an engine without."""
+        start = EngineStart(
+            schema_version=ENGINE_SCHEMA_VERSION,
+            source="emulator",
+            monotonic_ns=monotonic_ns,
+            unix_ns=unix_ns,
+            limits=None if limits is None else EngineLimits(**asdict(limits)),
+        )
+        self.write([start])
+
+    def write(self, lines: Sequence[EngineLine]) -> None:
+        """Writes lines as they are."""
+        self._file.write(msgspec.json.Encoder().encode_lines(lines))
 
     def request(self, truth: Truth, input_tokens: int) -> None:
         """Writes the line of a request, if it came to its last token."""
@@ -44,28 +48,23 @@ class EngineRecordFile:
         if phases is None or truth.finished_ns is None:
             return
         queued_ns, prefill_ns, decode_ns = phases
-        self._write(
-            EngineRequest(
-                key=truth.key or str(truth.request),
-                finished_ns=truth.finished_ns,
-                in_server_ns=truth.finished_ns - truth.arrived_ns,
-                queued_ns=queued_ns,
-                prefill_ns=prefill_ns,
-                decode_ns=decode_ns,
-                input_tokens=input_tokens,
-                output_tokens=sum(truth.event_tokens),
-            )
+        line = EngineRequest(
+            key=truth.key or str(truth.request),
+            finished_ns=truth.finished_ns,
+            in_server_ns=truth.finished_ns - truth.arrived_ns,
+            queued_ns=queued_ns,
+            prefill_ns=prefill_ns,
+            decode_ns=decode_ns,
+            input_tokens=input_tokens,
+            output_tokens=sum(truth.event_tokens),
+            cached_tokens=truth.cached_tokens,
+            preemptions=truth.preemptions,
         )
-
-    def _write(self, line: EngineLine) -> None:
-        self._file.write(msgspec.json.encode(line) + b"\n")
+        self.write([line])
 
 
 @contextmanager
-def engine_record(path: Path | None) -> Iterator[EngineRecordFile | None]:
-    """The record in `path`, or None without one."""
-    if path is None:
-        yield None
-        return
+def engine_record(path: Path) -> Iterator[EngineRecordFile]:
+    """The record in `path`."""
     with path.open("ab", buffering=0) as file:
         yield EngineRecordFile(file)

@@ -7,16 +7,19 @@ import json
 import re
 import socket
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foundation.run.engine_record import EngineStep
 from loadgen.emulator import wire
 from loadgen.emulator.behaviour import Behaviour, course
 from loadgen.emulator.connection import ClientConnection, Request
 from loadgen.emulator.engine import Engine, Job
 from loadgen.emulator.engine_record import EngineRecordFile
+from loadgen.emulator.plant import Plant
 from loadgen.emulator.prometheus import Totals, exposition
+from loadgen.emulator.stepped_engine import SteppedEngine
 from loadgen.emulator.truth import Truth, TruthLog
 
 if TYPE_CHECKING:  # it imports protobuf
@@ -24,6 +27,16 @@ if TYPE_CHECKING:  # it imports protobuf
 
 _TRACE_PARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _HTML = b"<!doctype html>\n<html><body>\n\n<h1>Bad gateway</h1>\n\n</body></html>\n"
+
+
+@dataclass(frozen=True)
+class ServerLogs:
+    """Where the server writes what it did; None for what it does not write."""
+
+    truth: TruthLog
+    steps: TruthLog
+    record: EngineRecordFile | None
+    spans: TraceExport | None
 
 
 class EmulatorServer:
@@ -34,14 +47,17 @@ class EmulatorServer:
     def __init__(
         self,
         behaviour: Behaviour,
-        log: TruthLog,
-        record: EngineRecordFile | None,
-        spans: TraceExport | None,
+        plant: Plant | None,
+        logs: ServerLogs,
         listener: socket.socket,
     ) -> None:
-        self._behaviour, self._log, self._listener = behaviour, log, listener
-        self._record, self._spans = record, spans
-        self._engine = Engine(behaviour, self._ended, record.step if record else None)
+        self._behaviour, self._plant, self._listener = behaviour, plant, listener
+        self._logs = logs
+        self._engine: Engine | SteppedEngine = (
+            SteppedEngine(plant, self._ended, self._step_ended, logs.steps)
+            if plant
+            else Engine(behaviour, self._ended, self._step_ended)
+        )
         self._totals = Totals()
         self._jobs: dict[ClientConnection, Job] = {}
         self._connections: dict[ClientConnection, int] = {}
@@ -55,6 +71,7 @@ class EmulatorServer:
         asyncio.get_running_loop().remove_reader(self._listener)
         for connection in list(self._connections):
             connection.close()
+        self._engine.close()
 
     def _accept(self) -> None:
         while True:
@@ -124,8 +141,15 @@ class EmulatorServer:
         )
         usage = self._behaviour.usage and bool(options.get("include_usage"))
         job = Job(connection, stream, course_, usage, self._behaviour.metrics, truth)
-        self._jobs[connection] = job
-        self._engine.submit(job)
+        job.salt = body.get("cache_salt")
+        try:
+            self._engine.submit(job)
+        except ValueError as problem:
+            error = {"error": {"message": str(problem), "code": 400}}
+            truth.head_ns = connection.send(wire.whole(400, json.dumps(error).encode()))
+            self._finish(truth, "refused")
+        else:
+            self._jobs[connection] = job
 
     def _act_out_fault(self, connection: ClientConnection, truth: Truth) -> bool:
         """Acts out a fault that needs no engine; returns whether there was one."""
@@ -161,23 +185,27 @@ class EmulatorServer:
         job.count_tokens()
         self._totals.add(job.truth, job.stream.prompt_tokens)
         self._totals.ends["abort" if end == "closed" else job.reason] += 1
-        if self._record:
-            self._record.request(job.truth, job.stream.prompt_tokens)
-        if self._spans:
-            self._spans.request(job.truth, job.stream.prompt_tokens)
+        if record := self._logs.record:
+            record.request(job.truth, job.stream.prompt_tokens)
+        if spans := self._logs.spans:
+            spans.request(job.truth, job.stream.prompt_tokens)
         self._finish(job.truth, end)
+
+    def _step_ended(self, step: EngineStep) -> None:
+        if record := self._logs.record:
+            record.write([step])
 
     def _metrics(self) -> bytes:
         """Requests now, and tokens so far: of requests that are over and of those in a slot."""
-        running, totals = self._engine.running, replace(self._totals)
-        for job in running:
+        totals = replace(self._totals)
+        for job in self._engine.jobs:
             job.count_tokens()
             totals.add(job.truth, job.stream.prompt_tokens)
-        return exposition(len(running), self._engine.waiting, totals)
+        return exposition(self._engine.gauges, totals)
 
     def _finish(self, truth: Truth, end: str) -> None:
         truth.end, truth.ended_ns = end, time.monotonic_ns()
-        self._log.write(truth)
+        self._logs.truth.write(truth)
 
 
 def listen(host: str, port: int, unix: str | None) -> socket.socket:

@@ -56,7 +56,8 @@ def word(token: int) -> str:
 class Stream:
     """The events of one answer, `step` tokens in each.
 
-    `continuous`: usage in every event, as vLLM sends it on request.
+    `continuous`: usage in every event, as vLLM sends it on request. `cached_tokens`: of the prompt,
+    known to a prefix cache; None where there is none.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Stream:
             continuous,
             step,
         )
+        self.cached_tokens: int | None = None
         # Without usage the same events serve every answer. Making them costs more than sending
         # them.
         self._frames: list[bytes] = [] if continuous else _frames(api, model, step)
@@ -114,11 +116,14 @@ class Stream:
         kind = "chat.completion.chunk" if self.api == "chat" else "text_completion"
         return {"id": "emulated", "object": kind, "created": 0, "model": self.model}
 
-    def _usage(self, tokens: int) -> dict[str, int]:
+    def _usage(self, tokens: int) -> dict[str, Any]:
+        cached = self.cached_tokens
+        details = {} if cached is None else {"prompt_tokens_details": {"cached_tokens": cached}}
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": tokens,
             "total_tokens": self.prompt_tokens + tokens,
+            **details,
         }
 
 

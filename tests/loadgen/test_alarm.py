@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 
 import pytest
 
 from loadgen.event_loop import run
-from loadgen.sending import kernel_timer
 from loadgen.sending.kernel_timer import act_at
 
 MS = 1_000_000
@@ -17,7 +17,7 @@ MS = 1_000_000
 @pytest.fixture(params=["timerfd", "loop"], autouse=True)
 def timer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "loop":
-        monkeypatch.setattr(kernel_timer.sys, "platform", "darwin")
+        monkeypatch.setattr(sys, "platform", "darwin")
 
 
 def test_it_acts_at_each_time_it_is_given_and_ends_when_there_is_none() -> None:
