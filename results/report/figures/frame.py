@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
+from foundation.arrays import Flags, Floats, Ints
 from foundation.format import Scale, plain, scale
-from results.report.figures.svg import CHARACTER, Axis, Drawing
+from results.report.figures.svg import CHARACTER, Axis, Drawing, number
 
 TEXT = 12.0
+_HATCH = 8.0
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,34 @@ def limit_line(
         "limit-text halo",
         "" if fits else "end",
     )
+
+
+def known_pieces(known: Flags) -> list[Ints]:
+    """The indices of each run of True in `known` (k,)."""
+    runs = np.split(np.arange(known.size), np.flatnonzero(np.diff(known)) + 1)
+    return [run for run in runs if run.size and known[run[0]]]
+
+
+def band(
+    drawing: Drawing, x: Axis, y: Axis, at: Floats, ends: tuple[Floats, Floats], css: str
+) -> None:
+    """The area between two curves (k,) over `at`, in pieces where an end is not finite."""
+    low, high = ends
+    for piece in known_pieces(np.isfinite(low) & np.isfinite(high)):
+        if piece.size > 1:
+            there = [(x(at[i]), y(low[i])) for i in piece]
+            back = [(x(at[i]), y(high[i])) for i in reversed(piece)]
+            drawing.path([*there, *back], css, closed=True)
+
+
+def hatched(drawing: Drawing, box: tuple[float, float, float, float], title: str) -> None:
+    """Slanted lines over a box (left, top, right, bottom) of which nothing is known."""
+    left, top, right, bottom = box
+    drawing.rect(left, top, right - left, bottom - top, "unknown", title)
+    lines = []
+    for index in range(ceil((left + top) / _HATCH), ceil((right + bottom) / _HATCH)):
+        level = index * _HATCH  # x + y along the line
+        x1, x2 = max(left, level - bottom), min(right, level - top)
+        lines.append(f"M{number(x1)} {number(level - x1)}L{number(x2)} {number(level - x2)}")
+    if lines:
+        drawing.path_data("".join(lines), "hatch")

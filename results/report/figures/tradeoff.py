@@ -10,20 +10,10 @@ from markupsafe import Markup
 
 from foundation.format import interval, quantity
 from results.report.figures.frame import AxisLabel, limit_line, span, x_axis, y_axis
+from results.report.figures.labels import Box, CurveEnd, Labelled, name_curves, write_labels
 from results.report.figures.spread import LimitLine
-from results.report.figures.svg import (
-    CHARACTER,
-    Axis,
-    Drawing,
-    dash,
-    shorten,
-    spread_labels,
-    variant_class,
-)
+from results.report.figures.svg import Axis, Drawing, dash, variant_class
 from results.summary import Estimate
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-_LINE = 15.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,8 @@ def quality_latency_cost(
     for mark in sorted(marks, key=lambda mark: -mark.radius):
         hover = _values(mark.point, latency_label, cost_label)
         drawing.marker(mark.x, mark.y, mark.point.slot, mark.radius, hover, "mark see-through")
-    _labels(drawing, marks, [*limits, *whiskers], (left, top - 22, right, bottom))
+    labels = [_label(mark) for mark in marks]
+    write_labels(drawing, labels, [*limits, *whiskers], (left, top - 22, right, bottom))
     spoken = "; ".join(_values(mark.point, latency_label, cost_label) for mark in marks)
     return drawing.render(f"Quality against {latency_label} against {cost_label}", spoken)
 
@@ -149,51 +140,10 @@ def _whiskers(drawing: Drawing, x: Axis, y: Axis, mark: _Mark) -> list[Box]:
     return boxes
 
 
-def _labels(drawing: Drawing, marks: Sequence[_Mark], kept_free: Sequence[Box], plot: Box) -> None:
-    """Name and cost beside each marker.
-
-    A label takes the first place inside the plot that covers no marker and no other text. Where
-    every place covers something, it takes the first.
-    """
-    taken: list[Box] = [
-        *((m.x - m.radius, m.y - m.radius, m.x + m.radius, m.y + m.radius) for m in marks),
-        *kept_free,
-    ]
-    for mark in marks:
-        name, value = shorten(mark.point.name, 150), mark.point.cost.value
-        cost = "" if value is None else quantity(value, "$")
-        wide = max(len(name), len(cost)) * 12 * CHARACTER + 4
-        boxes = _places(mark, wide, _LINE * (2 if cost else 1))
-        free = (
-            box
-            for box in boxes
-            if _inside(box, plot) and not any(_overlap(box, other) for other in taken)
-        )
-        box = next(free, boxes[0])
-        taken.append(box)
-        drawing.text(box[0], box[1] + 11, name, "name halo", title=mark.point.name)
-        if cost:
-            drawing.text(box[0], box[1] + 11 + _LINE, cost, "tick halo")
-
-
-def _places(mark: _Mark, wide: float, tall: float) -> list[Box]:
-    """The places of a label around a marker, the nearest first."""
-    boxes: list[Box] = []
-    for far in (0.0, 14.0, 30.0, 48.0, 70.0):
-        for dx, dy in ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1)):
-            shift = wide if dx < 0 else wide / 2 if dx == 0 else 0
-            left = mark.x + dx * (mark.radius + 8 + far) - shift
-            top = mark.y + dy * (mark.radius + 6 + far + tall / 2) - tall / 2
-            boxes.append((left, top, left + wide, top + tall))
-    return boxes
-
-
-def _inside(box: Box, plot: Box) -> bool:
-    return box[0] >= plot[0] and box[1] >= plot[1] and box[2] <= plot[2] and box[3] <= plot[3]
-
-
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _label(mark: _Mark) -> Labelled:
+    cost = mark.point.cost.value
+    text = "" if cost is None else quantity(cost, "$")
+    return Labelled(mark.x, mark.y, mark.radius, mark.point.name, text)
 
 
 def _values(point: Point, latency_label: str, cost_label: str) -> str:
@@ -241,16 +191,11 @@ def latency_by_load(
         drawing.line(left, y(limit.value), right, y(limit.value), "limit")
         drawing.text(left + 6, y(limit.value) - 6, limit.text, "limit-text halo")
     ends = [
-        (curve, end)
+        CurveEnd(curve.name, curve.slot, *end)
         for curve in curves
         if (end := _load_curve(drawing, x, y, curve, latency_label)) is not None
     ]
-    heights = spread_labels([end_y for _, (_, end_y) in ends], 18.0)
-    for (curve, end), label_y in zip(ends, heights, strict=True):
-        leader = [end, (right + 8, label_y), (right + 20, label_y)]
-        drawing.path(leader, f"leader {variant_class(curve.slot)}")
-        name = shorten(curve.name, 124)
-        drawing.text(right + 24, label_y + 4, name, "name", title=curve.name)
+    name_curves(drawing, right, ends)
     return drawing.render(f"{latency_label} by {load_label} and variant")
 
 
