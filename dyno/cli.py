@@ -328,17 +328,41 @@ def baseline(
     measure_baseline(target, baseline_requests, name, out, as_json=as_json)
 
 
-@app.command(epilog="Example:  dyno plan runs/news-topics --peak-rate 120")
+@app.command(
+    epilog="Examples, each after dyno plan runs/news-topics:\n\n"
+    "--peak-rate 120 --headroom 30% --spare 2\n\n"
+    "--trace conversation_trace.jsonl --startup 90s --catalogue accelerators.yaml\n\n"
+    "--what-if 'output_tokens*0.5' --what-if 'rate*10, slo.ttft_p95=300ms'\n\n"
+    "What is left out comes from the section plan of the run's experiment.yaml."
+)
 def plan(
     run: flags.RunFolder,
     peak_rate: flags.PeakRate = None,
-    headroom: flags.Headroom = "20%",
-    spare: flags.Spare = 1,
+    mean_rate: flags.MeanRate = None,
+    trace: flags.PlannedTrace = None,
+    headroom: flags.Headroom = None,
+    spare: flags.Spare = None,
+    burst: flags.Burst = None,
+    startup: flags.Startup = None,
+    catalogue: flags.CatalogueFile = None,
+    what_if: flags.WhatIfs = None,
+    as_json: flags.PlanJson = False,
 ) -> None:
-    """Plan how much hardware the peak needs with each variant, from a stored run."""
+    """Plan how much hardware the traffic needs with each variant, from a stored run."""
     from dyno.commands.plan import show_plan
 
-    show_plan(run, peak_rate, headroom, spare)
+    options = {
+        "peak_rate": peak_rate,
+        "mean_rate": mean_rate,
+        "trace": trace,
+        "headroom": headroom,
+        "spare": spare,
+        "burst": burst,
+        "startup": startup,
+        "catalogue": catalogue,
+    }
+    written = {name: value for name, value in options.items() if value is not None}
+    show_plan(run, written, what_if or (), as_json=as_json)
 
 
 @app.command(epilog="Examples:  dyno report runs/news-topics   dyno report runs/news-topics --gate")

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from foundation.names import Name
-from foundation.path_fields import FileOrName
+from foundation.path_fields import File, FileOrName
 from foundation.section import Section, nearest
 from foundation.units import (
     Change,
@@ -33,6 +33,9 @@ from results.answer_text.normal_form import normalise
 from results.answer_text.numbers import parse_tolerance
 from results.answer_text.pattern import compiled
 from results.metrics import RECORDS, SLO_METRICS, keys
+
+FEWEST_PARTS = 24
+"""The fewest parts of a day that a plan follows: its hours."""
 
 Scorer = Literal[
     "exact_match",
@@ -267,15 +270,34 @@ class BudgetConfig(Section):
         return self
 
 
+def _traffic_of_a_part(value: object) -> float:
+    """A rate, or no traffic at all in a part of the day."""
+    nothing = not isinstance(value, bool) and str(value).strip() in ("0", "0.0", "0/s")
+    return 0.0 if nothing else parse_rate(value)
+
+
 class PlanConfig(Section):
-    """The traffic to plan for: `peak_rate` in requests/s.
+    """The traffic to plan for, in requests/s.
+
+    `peak_rate`: the busiest minute; left out, that of `day` or `trace`. `mean_rate`: over a month;
+    left out, that of the day. `day`: 24 rates or more, equal parts of a day; `trace`: a recording
+    to take them from. `day_hours`: the hours that `day` covers before it repeats.
 
     `headroom` is the share of every replica that is kept free, `spare` the replicas beyond need.
+    `burst`: the traffic of a moment over the rate of its minute. `startup`: until a new replica
+    serves. `catalogue`: a file of accelerators and prices (docs/capacity.md).
     """
 
-    peak_rate: Rate
+    peak_rate: Rate | None = None
+    mean_rate: Rate | None = None
+    day: tuple[Annotated[float, BeforeValidator(_traffic_of_a_part)], ...] = ()
+    day_hours: float = Field(default=24.0, gt=0, allow_inf_nan=False)
+    trace: File | None = None
     headroom: Share = 0.2
     spare: int = Field(default=1, ge=0)
+    burst: float = Field(default=1.0, ge=1, allow_inf_nan=False)
+    startup: Seconds = 0.0
+    catalogue: File | None = None
 
     @field_validator("headroom")
     @classmethod
@@ -285,6 +307,45 @@ class PlanConfig(Section):
                 "a replica that is kept free serves nobody; write a share below 100%, such as 20%"
             )
         return headroom
+
+    @field_validator("day")
+    @classmethod
+    def _a_whole_day(cls, day: tuple[float, ...]) -> tuple[float, ...]:
+        if day and len(day) < FEWEST_PARTS:
+            raise ValueError(
+                f"write {FEWEST_PARTS} rates or more, one an hour; there are {len(day)}"
+            )
+        if day and not any(day):
+            raise ValueError("every rate is zero: there is no traffic to plan for")
+        return day
+
+    @model_validator(mode="after")
+    def _some_traffic(self) -> PlanConfig:
+        if self.day and self.trace:
+            raise ValueError(
+                "day: the trace says how traffic goes over a day; leave one of them out"
+            )
+        if self.peak_rate is None and not self.day and self.trace is None:
+            raise ValueError(
+                "peak_rate: missing; write the requests/s to plan for, or day or trace"
+            )
+        if self.peak_rate is not None and self.peak_rate < max(self.mean_rate or 0, *self.day, 0):
+            raise ValueError(
+                "peak_rate: below the mean_rate or a rate of the day; write the highest"
+            )
+        return self
+
+    @property
+    def peak(self) -> float:
+        """The highest rate, requests/s. A `trace` must have become a `day` before."""
+        return self.peak_rate if self.peak_rate is not None else max(self.day)
+
+    @property
+    def mean(self) -> float | None:
+        """The mean rate, requests/s; None where nobody wrote it and there is no day."""
+        if self.mean_rate is not None or not self.day:
+            return self.mean_rate
+        return sum(self.day) / len(self.day)
 
 
 class ResolutionConfig(Section):

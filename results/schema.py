@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
+from results.capacity.capacity_plan import CapacityPlan
 from results.profile.record import Profile
-from results.summary import CapacityPlan, RunComparison, Summary, Verdicts
+from results.summary import RunComparison, Summary, Verdicts
 
 FOLDER = Path(__file__).with_name("schemas")
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {

@@ -1,4 +1,4 @@
-"""The schema of `summary.json`, `verdict.json` and `plan.json`.
+"""The schema of `summary.json` and `verdict.json`; that of `plan.json` is in `capacity`.
 
 A number that can't be had is None with a `reason`, never zero. Shares are 0 to 1, money is dollars,
 times are in the unit named.
@@ -386,31 +386,3 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     environment: list[str]
     notes: list[str]
     waterfalls: list[RunWaterfall] = []
-
-
-class VariantCapacity(msgspec.Struct, frozen=True, kw_only=True):
-    """How much hardware the peak needs with this variant.
-
-    `rate_per_replica` is the highest measured offered rate (requests/s) that was held within the
-    SLO, None where none was; `lower_bound` is True where no measured rate failed, so that one
-    replica may hold more.
-    """
-
-    variant: str
-    rate_per_replica: float | None
-    lower_bound: bool
-    replicas: int | None
-    cost_per_month: float | None
-    sentence: str
-
-
-class CapacityPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """`plan.json`. `validity` is that of the measurement it rests on."""
-
-    schema_version: int
-    name: str
-    peak_rate: float
-    headroom: float
-    spare: int
-    variants: list[VariantCapacity]
-    validity: Validity = Validity()

@@ -22,11 +22,12 @@ from benchmarks.fuzzed_runs.facts import read_run
 from benchmarks.fuzzed_runs.runs import write_run
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.decide import decide
-from dyno.terminal.results import outage, show_capacity, show_results
+from dyno.terminal.capacity import show_capacity
+from dyno.terminal.results import outage, show_results
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
-from results.summary import CapacityPlan
+from results.capacity.capacity_plan import CapacityPlan
 
 RUNS = 1000
 NO_NUMBER = re.compile(r"(?<![\w.-])(nan|inf|-inf|None|NaN|Infinity)(?![\w-])")

@@ -270,10 +270,42 @@ KeyAtUrl = Annotated[
     str | None, typer.Option(help="With a URL: the environment variable that holds the key.")
 ]
 PeakRate = Annotated[
-    str | None, typer.Option(help="The peak to plan for, requests/s (such as 120 or 600/min).")
+    str | None,
+    typer.Option(help="The peak to plan for, requests/s (such as 120 or 600/min)."),
 ]
-Headroom = Annotated[str, typer.Option(help="The share of each replica kept free.")]
-Spare = Annotated[int, typer.Option(help="Replicas beyond those needed.")]
+MeanRate = Annotated[
+    str | None, typer.Option(help="The mean rate, requests/s: what a month's traffic is.")
+]
+PlannedTrace = Annotated[
+    Path | None,
+    typer.Option("--trace", help="Recorded traffic to plan for, in place of --peak-rate."),
+]
+Headroom = Annotated[
+    str | None, typer.Option(help="The share of each replica kept free; 20% if left out.")
+]
+Spare = Annotated[int | None, typer.Option(help="Replicas beyond those needed; 1 if left out.")]
+Burst = Annotated[
+    str | None, typer.Option(help="The traffic of a moment over its minute's rate, such as 1.5.")
+]
+Startup = Annotated[
+    str | None, typer.Option(help="How long a new replica takes until it serves, such as 90s.")
+]
+CatalogueFile = Annotated[
+    Path | None,
+    typer.Option("--catalogue", help="YAML with accelerators and their prices."),
+]
+WhatIfs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--what-if",
+        metavar="CHANGE",
+        help="Plan again with output_tokens*0.5, rate*10, prompt=short, slo.ttft_p95=300ms or "
+        "replicas=3. Repeatable: a table each; with commas, changes in one.",
+    ),
+]
+PlanJson = Annotated[
+    bool, typer.Option("--json", help="Print plan.json, and nothing else, on standard output.")
+]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)
 ]

@@ -1,9 +1,10 @@
-"""Reads an experiment file, and turns a mistake in it into one line for its author."""
+"""Reads an experiment or another YAML file; a mistake in it becomes one line for its author."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from foundation.secrets import hide_keys
 from foundation.section import Section, unknown_key
 from loadgen.config import RATE_KINDS
 
+S = TypeVar("S", bound=Section)
 _LARGEST = 1 << 20  # bytes of an experiment's file
 _LONGEST = 300  # characters of a message
 _SECRET_PLACES = frozenset({"url", "api_key_env", "request"})
@@ -24,6 +26,15 @@ def load_experiment(file: Path) -> Experiment:
     """Reads and checks an experiment file.
 
     Raises BadInput with one line: file, line, field, and what to write.
+    """
+    return load_section(file, Experiment, "an experiment as key: value lines, starting with name:")
+
+
+def load_section(file: Path, kind: type[S], shape: str) -> S:
+    """Reads and checks a YAML file that is one section.
+
+    `shape`: what to write, for a file that holds something else. Raises BadInput with one line:
+    file, line, field, and what to write.
     """
     text = _read_text(file)
     try:
@@ -36,11 +47,11 @@ def load_experiment(file: Path) -> Experiment:
         )
         raise BadInput(f"{file}{line}: not YAML ({hide_keys(reason)})") from None
     if not isinstance(sections, dict):
-        raise BadInput(f"{file}: write an experiment as key: value lines, starting with name:")
+        raise BadInput(f"{file}: write {shape}")
     try:
-        return Experiment.model_validate(sections)
+        return kind.model_validate(sections)
     except ValidationError as error:
-        raise BadInput(_first_problem(file, text, error)) from None
+        raise BadInput(_first_problem(file, text, error, kind)) from None
 
 
 def _read_text(file: Path) -> str:
@@ -59,7 +70,7 @@ def _read_text(file: Path) -> str:
         raise BadInput(f"{file}: can't be read ({error})") from error
 
 
-def _first_problem(file: Path, text: str, error: ValidationError) -> str:
+def _first_problem(file: Path, text: str, error: ValidationError, kind: type[Section]) -> str:
     """One problem of the file in a line; an unknown key only if there is no other problem."""
     problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path: list[int | str] = [
@@ -67,7 +78,7 @@ def _first_problem(file: Path, text: str, error: ValidationError) -> str:
     ]
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        message = unknown_key(str(path[-1]), _section_at(path[:-1]))
+        message = unknown_key(str(path[-1]), _section_at(kind, path[:-1]))
     elif problem["type"] == "missing":
         message = "missing; it is required"
     elif problem["type"] != "value_error":
@@ -92,9 +103,9 @@ def _short_and_safe(message: str) -> str:
     return f"{safe[: _LONGEST // 2]} ... {safe[-_LONGEST // 2 :]}"
 
 
-def _section_at(path: Sequence[int | str]) -> type[Section] | None:
-    """The class of the section at a place of the file."""
-    section: type[Section] | None = Experiment
+def _section_at(kind: type[Section], path: Sequence[int | str]) -> type[Section] | None:
+    """The class of the section at a place of a file that is a `kind`."""
+    section: type[Section] | None = kind
     for part in path:
         if isinstance(part, int) or section is None:
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from dyno.experiment.schema import Experiment
+from dyno.pipeline.capacity import plan_run
 from dyno.pipeline.failures import read_failures
 from dyno.pipeline.relative_rates import read_rates
 from foundation.files.atomic_write import write_whole
@@ -15,10 +16,10 @@ from foundation.progress import Progress
 from foundation.run.json_files import read_environment, read_variants
 from foundation.run.layout import RunDirectory
 from results.analysis import analyse
-from results.decision.capacity import plan_capacity
+from results.capacity.capacity_plan import CapacityPlan
 from results.decision.verdict import is_settled, judge
 from results.inputs import RunInputs
-from results.summary import CapacityPlan, Summary, Verdicts
+from results.summary import Summary, Verdicts
 
 
 def decide(
@@ -40,7 +41,7 @@ def decide(
     summary = summarise(inputs, measured, prompts)
     progress.advance(1, "summary")
     verdicts = judge(summary, inputs)
-    plan = plan_capacity(summary, inputs) if experiment.plan else None
+    plan = plan_run(run, summary, inputs) if experiment.plan else None
     progress.advance(1, "verdict")
     for name, output in (("summary", summary), ("verdict", verdicts), ("plan", plan)):
         if output is not None:

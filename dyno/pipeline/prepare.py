@@ -28,6 +28,7 @@ from dyno.experiment.models import (
 from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import is_own
 from dyno.own_process import isolated
+from dyno.pipeline.capacity import check_plan
 from dyno.pipeline.prepared import Prepared
 from finetune.config import FinetuneConfig
 from foundation.data.examples import Example, PromptStyle, render
@@ -54,6 +55,7 @@ def prepare(
     names (`--dry-run`). Raises BadInput for mistakes.
     """
     experiment = resolved(experiment, where).salted()
+    check_plan(experiment.plan)
     models: dict[str, ModelRef] = {}
     for variant in experiment.variants:
         if variant.url:

@@ -18,7 +18,6 @@ from foundation.run.layout import RunDirectory
 from results.report.segments import difference_sentences, time_lines
 from results.report.table import Cell, in_order, rows
 from results.summary import (
-    CapacityPlan,
     StageSummary,
     Summary,
     Validity,
@@ -47,7 +46,7 @@ def show_results(
     if loads := load_table(summary):
         console.print(loads)
     _show_time_spent(console, summary)
-    _show_validity(console, summary.validity)
+    show_validity(console, summary.validity)
     _show_notes(console, summary)
     if any(verdict.objectives for verdict in verdicts.variants):
         for verdict in verdicts.variants:
@@ -70,7 +69,7 @@ def _show_time_spent(console: Console, summary: Summary) -> None:
     ]
     if lines:
         console.print("where the time of the mean request goes", style="bold", highlight=False)
-        _lines(console, [*lines, *difference_sentences(summary)])
+        print_lines(console, [*lines, *difference_sentences(summary)])
 
 
 def _show_notes(console: Console, summary: Summary) -> None:
@@ -122,10 +121,11 @@ def outage(summary: Summary) -> str | None:
     return f"nothing succeeded: all {planned:,} requests failed ({classes}){example}"
 
 
-def _show_validity(console: Console, validity: Validity) -> None:
+def show_validity(console: Console, validity: Validity) -> None:
+    """Prints why a measurement is SUSPECT or INVALID."""
     if validity.level != "VALID":
         console.print(f"the measurement is {validity.level}", style="bold yellow", highlight=False)
-        _lines(console, validity.reasons)
+        print_lines(console, validity.reasons)
 
 
 def comparison_table(summary: Summary, verdicts: Verdicts | None) -> Table:
@@ -165,14 +165,17 @@ def _show_verdict(console: Console, verdict: VariantVerdict) -> None:
     console.print(
         Text.assemble((name, "bold"), ": ", (verdict.decision, _COLOURS[verdict.decision]))
     )
-    _lines(console, [verdict.headline])
-    _lines(console, [f"{_MARKS[o.outcome]} {o.sentence}" for o in verdict.objectives])
+    print_lines(console, [verdict.headline])
+    print_lines(console, [f"{_MARKS[o.outcome]} {o.sentence}" for o in verdict.objectives])
     if verdict.question:
-        _lines(console, [verdict.question])
-    _lines(console, [f"try: {advice.remedy}: {advice.effect}" for advice in verdict.advice[:4]])
+        print_lines(console, [verdict.question])
+    print_lines(
+        console, [f"try: {advice.remedy}: {advice.effect}" for advice in verdict.advice[:4]]
+    )
 
 
-def _lines(console: Console, lines: Sequence[str]) -> None:
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Prints indented lines, unwrapped and without markup."""
     for line in lines:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
@@ -189,28 +192,8 @@ def _show_excerpt(console: Console, run: RunDirectory, variant: str) -> None:
         if answer:
             more = "..." if len(answer) > EXCERPT_CHARACTERS else ""
             console.print("\nan answer:", style="bold")
-            _lines(console, (answer[:EXCERPT_CHARACTERS] + more).splitlines())
+            print_lines(console, (answer[:EXCERPT_CHARACTERS] + more).splitlines())
             return
-
-
-def show_capacity(console: Console, plan: CapacityPlan) -> None:
-    """Prints a row for each variant: what one replica holds, how many replicas, and their cost."""
-    title = (
-        f"{plan.name}: {plan.peak_rate:g} requests/s at the peak, "
-        f"{plan.headroom:.0%} headroom, {plan.spare} spare"
-    )
-    table = Table("variant", title=title, title_justify="left")
-    for heading in ("one replica holds", "replicas", "per month"):
-        table.add_column(heading, justify="right")
-    for variant in plan.variants:
-        rate, bound = variant.rate_per_replica, "at least " * variant.lower_bound
-        held = "-" if rate is None else f"{bound}{rate:.3g}/s"
-        replicas = "-" if variant.replicas is None else str(variant.replicas)
-        cost = "-" if variant.cost_per_month is None else f"${variant.cost_per_month:,.0f}"
-        table.add_row(Text(variant.variant), held, replicas, cost)
-    console.print(table)
-    _lines(console, [f"{v.variant}: {v.sentence}" for v in plan.variants])
-    _show_validity(console, plan.validity)
 
 
 def results_json(run: RunDirectory, summary: Summary, verdicts: Verdicts) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.files.atomic_write import write_whole
-from results.summary import CapacityPlan, Summary, Verdicts
+from results.capacity.capacity_plan import CapacityPlan
+from results.summary import Summary, Verdicts
 
 if TYPE_CHECKING:
     from results.measures.measured import MeasuredVariant

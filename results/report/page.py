@@ -16,6 +16,7 @@ from markupsafe import Markup
 from foundation.format import between, capital, change, plain, points, quantity, significant
 from foundation.printable import visible
 from foundation.run.journal import read_prompts
+from results.capacity.capacity_plan import CapacityPlan
 from results.measures.measured import MeasuredVariant
 from results.metrics import keys
 from results.report import profile, recovery, samples
@@ -36,7 +37,6 @@ from results.report.table import (
 )
 from results.report.time_spent import STATISTICS, time_spent
 from results.summary import (
-    CapacityPlan,
     Difference,
     StageSummary,
     Summary,

@@ -12,10 +12,10 @@ import numpy as np
 
 from foundation.run.journal import read_prompts
 from foundation.run.records import RequestRecord
+from results.capacity.capacity_plan import CapacityPlan, VariantCapacity
 from results.measures.measured import MeasuredVariant, read_measured
 from results.summary import (
     Advice,
-    CapacityPlan,
     Decomposition,
     Difference,
     Estimate,
@@ -23,7 +23,6 @@ from results.summary import (
     Objective,
     StageSummary,
     Summary,
-    VariantCapacity,
     VariantSummary,
     VariantVerdict,
     Verdicts,

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from foundation.run.records import Prompt, RequestRecord
 from results.analysis import analyse
+from results.capacity.capacity_plan import VariantCapacity
+from results.capacity.fleet import replicas_for
+from results.capacity.plan import plan_capacity
 from results.config import PlanConfig
-from results.decision.capacity import plan_capacity, replicas_for
-from results.summary import VariantCapacity
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 SLO = {"latency_p95": "200ms"}

@@ -18,8 +18,9 @@ import pytest
 
 from foundation.run.records import Prompt, VariantRecord
 from results.analysis import analyse
+from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan import plan_capacity
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
-from results.decision.capacity import plan_capacity
 from results.decision.objective_words import writer
 from results.decision.verdict import judge
 from results.inputs import RunInputs
@@ -31,7 +32,7 @@ from results.report.page import markdown_text
 from results.report.page_figures import figures
 from results.report.samples import choose
 from results.report.servers import Servers
-from results.summary import CapacityPlan, Estimate, Objective, Summary, Validity, Verdicts
+from results.summary import Estimate, Objective, Summary, Validity, Verdicts
 from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE
 from tests.results.report_run import PROVENANCE, make_run, measured_of
 

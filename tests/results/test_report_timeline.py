@@ -15,6 +15,7 @@ from markupsafe import Markup
 from foundation.run.journal import Damage
 from foundation.run.records import TelemetrySample
 from foundation.run.telemetry import write_samples
+from results.capacity.capacity_plan import CapacityPlan
 from results.measures.measured import MeasuredVariant
 from results.measures.telemetry import Telemetry, read_telemetry
 from results.report import write
@@ -23,7 +24,7 @@ from results.report.figures import timeline as figure
 from results.report.figures.thinning import columns_of, extremes, pieces
 from results.report.figures.timeline import Lane, Panel, TimelineBlock, Trace
 from results.report.servers import servers_of
-from results.summary import CapacityPlan, Summary, Verdicts
+from results.summary import Summary, Verdicts
 from tests.results.report_run import PROVENANCE, make_run, measured_of
 from tests.run_files import MS
 

@@ -1,0 +1,114 @@
+"""What a capacity plan needs beside the run: a trace's traffic, a catalogue, earlier audits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from dyno.experiment.loading import load_section
+from foundation.arrays import Floats
+from foundation.errors import BadInput
+from foundation.path_fields import resolved
+from foundation.run.journal import Damage
+from foundation.run.json_files import read_json
+from foundation.run.layout import RunDirectory
+from loadgen.dataset_config import Recording
+from loadgen.schedule.traces import arrival_seconds
+from results.capacity.capacity_plan import PLAN_FILE, Audit, CapacityPlan
+from results.capacity.catalogue import Catalogue
+from results.capacity.plan import PlanBasis, plan_capacity
+from results.config import FEWEST_PARTS, PlanConfig
+from results.inputs import RunInputs
+from results.summary import Summary
+
+MINUTE = 60.0
+
+
+def plan_run(run: RunDirectory, summary: Summary, inputs: RunInputs) -> CapacityPlan:
+    """The capacity plan of a run. Raises BadInput for a trace or catalogue that can't be used."""
+    assert inputs.plan is not None
+    inputs = replace(inputs, plan=with_traffic(resolved(inputs.plan, run.path)))
+    return plan_capacity(summary, inputs, plan_basis(run, inputs))
+
+
+def plan_basis(run: RunDirectory, inputs: RunInputs) -> PlanBasis:
+    """The catalogue and the earlier audits. Raises BadInput."""
+    assert inputs.plan is not None
+    return PlanBasis(
+        catalogue=read_catalogue(inputs.plan.catalogue), audits=earlier_audits(run.path)
+    )
+
+
+def read_catalogue(file: Path | None) -> Catalogue | None:
+    """The catalogue of accelerators and prices. Raises BadInput with file, line and field."""
+    if file is None:
+        return None
+    return load_section(file, Catalogue, "a catalogue, starting with accelerators:")
+
+
+def check_plan(plan: PlanConfig | None) -> None:
+    """Raises BadInput for a trace or a catalogue that can't be used, before a run begins."""
+    if plan is not None:
+        with_traffic(plan)
+        read_catalogue(plan.catalogue)
+
+
+class _KeptPlan(msgspec.Struct):
+    """The part of an earlier `plan.json` that later plans keep."""
+
+    audits: list[Audit] = []
+
+
+def earlier_audits(run: Path) -> list[Audit]:
+    """The audits in the run's `plan.json`. Raises BadInput where the file can't be read."""
+    kept = read_json(run, PLAN_FILE, _KeptPlan)
+    if isinstance(kept, Damage):
+        raise BadInput(
+            f"{run / PLAN_FILE}: {kept.why}; it holds the audits of this run: repair it, or delete "
+            "it to plan without them"
+        )
+    return kept.audits if kept else []
+
+
+def with_traffic(plan: PlanConfig) -> PlanConfig:
+    """The plan with its trace turned into the rates of a day. Raises BadInput."""
+    if plan.trace is None:
+        return plan
+    times = arrival_seconds(Recording(file=plan.trace))
+    seconds = float(times[-1] - times[0])
+    if seconds <= 0:
+        raise BadInput(
+            f"{plan.trace}: all arrivals come at one moment, so it has no rate; write peak_rate"
+        )
+    parts = max(FEWEST_PARTS, round(seconds / 3600))
+    rates = busiest_rates(times - times[0], seconds, parts)
+    mean = plan.mean_rate if plan.mean_rate is not None else len(times) / seconds
+    if plan.peak_rate is not None and plan.peak_rate < max(rates):
+        raise BadInput(
+            f"plan.peak_rate: {plan.peak_rate:g} is below the {max(rates):.4g} requests/s of the "
+            f"busiest minute in {plan.trace}; write the highest, or leave it out"
+        )
+    return plan.model_copy(
+        update={
+            "trace": None,
+            "day": tuple(rates),
+            "day_hours": seconds / 3600,
+            "mean_rate": min(mean, max(rates)),
+        }
+    )
+
+
+def busiest_rates(times: Floats, seconds: float, parts: int) -> list[float]:
+    """The rate of the busiest minute that begins in each of `parts` equal parts, requests/s.
+
+    `times` (n,): sorted, from 0 to `seconds`. In parts shorter than a minute it is the part's own.
+    """
+    window = min(MINUTE, seconds / parts)
+    in_window = np.searchsorted(times, times + window) - np.arange(len(times))
+    part = np.minimum((times / (seconds / parts)).astype(int), parts - 1)
+    most = np.zeros(parts)
+    np.maximum.at(most, part, in_window)
+    return [float(each) for each in most / window]
