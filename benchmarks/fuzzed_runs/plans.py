@@ -26,8 +26,8 @@ def check_plan(plan: Json, summary: Json, experiment: Json) -> Iterator[str]:
             yield f"not the lower end of the interval: {text}"
         if variant["source"] == "measured":
             yield from _measured_faults(rate, stages, rates, experiment, text)
-        peak, price = variant["peak"], (experiment.get("budget") or {}).get("price", {})
-        if peak["replicas"] != variant["replicas"]:
+        peak, price = variant["peak"] or {}, (experiment.get("budget") or {}).get("price", {})
+        if peak.get("replicas") != variant["replicas"]:
             yield f"another number of replicas for the peak: {text}"
         hour = float(price.get("accelerator_hour", "$0").removeprefix("$"))
         if hour and not _near(
