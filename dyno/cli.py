@@ -416,6 +416,40 @@ def calibrate() -> None:
     calibrate_here()
 
 
+@app.command(
+    epilog="Examples:  dyno calibrate-model runs/news-topics --variant int8   "
+    "dyno calibrate-model --url http://127.0.0.1:8000/v1 --model M --max-time 60s"
+)
+def calibrate_model(
+    experiment: flags.ModelledFile = None,
+    variant: flags.Variant = None,
+    url: flags.ModelledUrl = None,
+    model: flags.ModelAtUrl = None,
+    tokenizer: flags.Tokenizer = None,
+    api: flags.Api = None,
+    api_key_env: flags.KeyAtUrl = None,
+    max_time: flags.ModelTime = "3m",
+    name: flags.Name = "model",
+    out: flags.Out = Path("runs"),
+) -> None:
+    """Measure what an engine step takes, so that plans hold at loads that were not measured.
+
+    Each load is the one that tells most of what is still unknown; no verdict depends on any.
+    """
+    from dyno.commands.calibrate_model import Target, calibrate_run, calibrate_url
+
+    if url is not None and experiment is None:
+        target = Target(url=url, model=model, api=api, api_key_env=api_key_env)
+        calibrate_url(target, tokenizer, max_time, name, out)
+    elif experiment is not None and url is None:
+        calibrate_run(experiment, variant or (), max_time, out)
+    else:
+        raise BadInput(
+            "name an experiment or a run, or the URL of a server: dyno calibrate-model RUN, "
+            "dyno calibrate-model --url http://HOST/v1 --model M"
+        )
+
+
 @app.command(epilog="Example:  dyno doctor")
 def doctor() -> None:
     """Show the hardware, the features that work here, and how to get the rest."""

@@ -237,7 +237,8 @@ class WorkloadConfig(Section):
     `transport`: "socket" is plain HTTP with the kernel's receive stamps, "aiohttp" does TLS and
     proxies, "auto" depends on the URL. `workers`: processes that share the load; without it, as
     many as this machine's calibration says the load needs. `dataset` None is the held-out data,
-    written `eval`. `tokenizer`: the model that counts where the server does not, and whose tokens a
+    written `eval`. `model`: whether loads that measure each variant's step times follow the stages.
+    `tokenizer`: the model that counts where the server does not, and whose tokens a
     dataset's lengths are in. `cache_salt`: whether each block gets a prefix cache of its own, or
     the word for its salt.
     """
@@ -245,6 +246,7 @@ class WorkloadConfig(Section):
     dataset: Dataset | None = None
     tokenizer: FileOrName | None = None
     cache_salt: bool | str | None = None
+    model: bool = False
     api: Api = "chat"
     stages: tuple[Stage, ...] = Field(min_length=1)
     blocks: int = Field(default=10, ge=1)

@@ -9,6 +9,7 @@ import msgspec
 
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
 from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.model_record import EngineModels
 from results.profile.record import Profile
 from results.summary import RunComparison, Summary, Verdicts
 
@@ -19,6 +20,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "plan": CapacityPlan,
     "comparison": RunComparison,
     "profile": Profile,
+    "model": EngineModels,
     "journal-header": JournalHeader,
     "journal-record": RequestRecord,
     "journal-end": JournalEnd,

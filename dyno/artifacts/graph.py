@@ -238,6 +238,17 @@ class Graph:
             self._server_and_questions(variant, "eval"),
         )
 
+    def model_loads(self, variant: VariantConfig) -> Artifact:
+        """The loads that measure the step times of a variant."""
+        workload = workload_facts(self.experiment.workload)
+        facts = {"workload": {key: workload[key] for key in ("api", "transport", "seed")}}
+        return self._journals(f"model/{variant.name}", facts, self.served(variant))
+
+    def loads_of_models(self) -> dict[str, Artifact]:
+        """The loads that measure step times, by their folder in the run."""
+        loads = map(self.model_loads, self.experiment.variants)
+        return {artifact.name: artifact for artifact in loads}
+
     @property
     def rates(self) -> Artifact:
         """The relative rates, as measured."""

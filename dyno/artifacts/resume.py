@@ -199,11 +199,11 @@ def _depends_on(artifact: Artifact, identities: Set[str]) -> bool:
 
 
 def _journals(prepared: Prepared, run: RunDirectory) -> dict[str, tuple[Artifact, list[Path]]]:
-    """The journals of every stage, probe and teacher, by name, with their files."""
+    """The journals of every stage, probe, model and teacher, by name, with their files."""
     graph = prepared.graph
     journals = {
         name: (artifact, journal_files(run.path / name))
-        for name, artifact in graph.measurements().items()
+        for name, artifact in {**graph.measurements(), **graph.loads_of_models()}.items()
     }
     for answers in (graph.answers(v) for v in prepared.experiment.variants if v.distil):
         file = run.path / f"{answers.name}.jsonl"
@@ -254,13 +254,15 @@ def _set_aside_measurements(prepared: Prepared, run: RunDirectory) -> Iterator[s
     for file, artifact in ((run.prompts, graph.prompts_file), (run.rates, graph.rates)):
         if state_of(file, artifact) not in ("done", "missing"):
             set_aside(run, file)
-    now = {folder: each.identity for folder, each in graph.measurements().items()}
-    earlier = {
-        folder: each.identity
-        for folder, each in _graph_of_environment(prepared, run).measurements().items()
-    }
+    now, earlier = (
+        {
+            folder: each.identity
+            for folder, each in {**either.measurements(), **either.loads_of_models()}.items()
+        }
+        for either in (graph, _graph_of_environment(prepared, run))
+    )
     counts: dict[str, int] = {}
-    for file in journal_files(run.path / "load"):
+    for file in [*journal_files(run.path / "load"), *journal_files(run.model)]:
         folder = str(file.parent.relative_to(run.path))
         identity = identity_in(file)
         # A journal without a header was cut off at once; measuring its block again replaces it.

@@ -240,6 +240,21 @@ MaxTime = Annotated[
         help="With --until-decided or --resolution: how long to load at most (30m).",
     ),
 ]
+ModelledFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[EXPERIMENT.YAML|RUN]",
+        help="The experiment file, or a run directory, whose adapters and checkpoints are used.",
+        show_default=False,
+    ),
+]
+ModelledUrl = Annotated[
+    str | None,
+    typer.Option("--url", help="Instead: an OpenAI-compatible API, up to /v1, over plain http."),
+]
+ModelTime = Annotated[
+    str, typer.Option("--max-time", help="How long the loads of one variant take in all, at most.")
+]
 Pilot = Annotated[
     Path | None,
     typer.Option("--pilot", metavar="RUN", help="With --dry-run: plan from an earlier run."),

@@ -19,9 +19,12 @@ from foundation.models.model import ModelRef
 from loadgen import planned_requests
 from loadgen.config import Stage
 from loadgen.schedule.arrivals import SECOND, schedule, warmup_of
+from results.capacity.model_loads import BUDGET_S
 from serve import ServePlan
 
-Basis = Literal["seen here", "from this processor's speed", "typical, not measured here"]
+Basis = Literal[
+    "seen here", "from this processor's speed", "typical, not measured here", "its time limit"
+]
 
 TOKENS_PER_CHARACTER = 0.25
 BYTES_PER_PARAMETER = 2
@@ -167,6 +170,11 @@ def _load(prepared: Prepared, plan: ServePlan, pace: Pace) -> list[StageEstimate
         parts = [_busy(prepared, plan, pace, questions, v) for v in variants]
         what = f"{questions} questions x {len(variants)} variants"
         stages.append(StageEstimate("load", "probe", what, _times(parts, 1), _basis(None, pace)))
+    if workload.model:
+        most_s = BUDGET_S * len(variants)
+        what = f"loads for step times x {len(variants)} variants"
+        whole = Range(most_s, most_s)
+        stages.append(StageEstimate("load", "model", what, whole, "its time limit"))
     return stages
 
 

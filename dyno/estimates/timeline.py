@@ -72,7 +72,7 @@ class Timeline:
             if stage.seconds is None:
                 continue
             factor = 1.0 - self._done.get(stage.kind, 0.0)
-            if stage.basis != "seen here":
+            if stage.basis not in ("seen here", "its time limit"):
                 factor *= self._slower
             low, high = low + factor * stage.seconds.low, high + factor * stage.seconds.high
         return Range(low, high)

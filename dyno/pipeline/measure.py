@@ -11,10 +11,11 @@ from functools import partial
 
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.block_runner import BlockRunner, Interrupted
-from dyno.pipeline.blocks import missing_blocks, stage_blocks, variants_named
+from dyno.pipeline.blocks import LoadBlock, missing_blocks, stage_blocks, variants_named
 from dyno.pipeline.core_division import core_division
 from dyno.pipeline.environment import note_cores, note_requests
 from dyno.pipeline.failures import forget_failures, record_failures
+from dyno.pipeline.modelling import lacking_models, measure_models
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.stopping import Stopping, handled
 from dyno.pipeline.warm_up import at_measured_rates, warmed_up
@@ -99,7 +100,10 @@ class _Measurement:
     def _is_whole(self, names: Sequence[str]) -> bool:
         experiment = self.prepared.experiment
         adds_blocks = experiment.until_decided is not None or experiment.resolution is not None
-        return not adds_blocks and not missing_blocks(self.prepared, names, self.out)
+        if adds_blocks or missing_blocks(self.prepared, names, self.out):
+            return False
+        is_modelled = experiment.workload.model
+        return not is_modelled or not lacking_models(self.prepared, names, self.out)
 
     async def _round(self, names: Sequence[str]) -> None:
         """Starts the servers of a round, and measures its variants."""
@@ -133,6 +137,8 @@ class _Measurement:
             self.prepared = await warmed_up(self.prepared, list(endpoints), self.out, runner)
             self.prepared = await at_measured_rates(self.prepared, names, self.out, runner)
             await self._load(names, runner, part)
+            if self.prepared.experiment.workload.model:
+                await self._model(names, runner)
             self._failed |= self._hosting.failed
             forget_failures(self.out, [name for name in names if name not in self._failed])
 
@@ -158,6 +164,18 @@ class _Measurement:
                 break
             more = stage_blocks(prepared, names, self.out, _judged(prepared), count)
             await runner.run(more, f"until decided, {count} blocks")
+
+    async def _model(self, names: Sequence[str], runner: BlockRunner) -> None:
+        """Measures the step times of the variants whose servers are up."""
+
+        async def run_load(block: LoadBlock) -> None:
+            await runner.run([block], f"for the model of {block.variant}")
+
+        live = [name for name in names if name not in self._hosting.failed]
+        models = await measure_models(self.prepared, live, self.out, run_load, self.progress)
+        for name, model in models.items():
+            if model.none is not None:
+                self.progress.log(f"{name}: no model of its engine: {model.none}")
 
     async def _planned_blocks(self, names: Sequence[str], runner: BlockRunner) -> int:
         """The blocks of the judged stage: the experiment's, or planned from a pilot."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dyno.artifacts.resume import with_earlier_measurements
 from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
 from dyno.pipeline.begin import begin_stage
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prepared import Prepared
@@ -45,12 +46,25 @@ def opened_run(
     for name in variants:
         if name not in names:
             raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
+    with opened_experiment(experiment, file.resolve().parent, existing or out) as run:
+        yield run
+
+
+@contextmanager
+def opened_experiment(
+    experiment: Experiment, where: Path, at: RunDirectory | Path
+) -> Iterator[OpenedRun]:
+    """Prepares an experiment in the existing run `at`, or in a new one in the folder `at`.
+
+    `where`: the folder that relative paths start from. Holds the directory's lock until the block
+    ends. Raises BadInput for mistakes in the experiment.
+    """
     with (
         own_temporary_files(),
         progress_for(open_console()) as progress,
-        held_run(existing or out) as folder,
+        held_run(at) as folder,
     ):
-        prepared = prepare(experiment, file.resolve().parent, progress)
+        prepared = prepare(experiment, where, progress)
         directory = folder(experiment.name)
         prepared = with_earlier_measurements(prepared, directory)
         begin_stage(prepared, directory, progress)

@@ -82,6 +82,23 @@ class RunDirectory:
         """The journal of one block (from 1)."""
         return self.path / "load" / variant / stage / f"block-{block:02d}.jsonl"
 
+    def model_load(self, variant: str, number: int) -> Path:
+        """The journal of a load (from 1) that measures the variant's step times.
+
+        It lies apart from the load that is judged.
+        """
+        return self.model / variant / f"block-{number:02d}.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the loads that measure step times, a folder a variant."""
+        return self.path / "model"
+
+    @property
+    def models(self) -> Path:
+        """The models of the variants' engines."""
+        return self.path / "model.json"
+
     def warm_up(self, variant: str) -> Path:
         """The journal of a variant's warm-up, before anything counted."""
         return self.logs / f"warm-up-{variant}.jsonl"

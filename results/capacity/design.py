@@ -113,6 +113,11 @@ class Design:
                  for each in loads]  # fmt: skip
         return np.sum(parts, axis=0) if parts else np.zeros((len(COEFFICIENTS),) * 2)
 
+    @property
+    def shortest_s(self) -> float:
+        """The time of the shortest load to choose from, s; at least one candidate."""
+        return min(each.seconds for each in self._choices)
+
     def next_load(self, done: Sequence[ModelLoad], left_s: float) -> ModelLoad | None:
         """The load that adds most a second to those that are done; None if none fits.
 

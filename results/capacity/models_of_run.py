@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from foundation.run.engine_record import EngineLimits
 from foundation.run.engine_records import EngineRecords, LeftOut, read_engine_records
 from foundation.run.engine_steps import ServerRecord, read_server_records
-from foundation.run.journal import Journal, read_prompts
+from foundation.run.journal import Journal, read_journals, read_prompts
 from foundation.run.layout import RunDirectory
 from results.capacity.demand import Demand
 from results.capacity.demand_of_journals import demand_of
@@ -35,24 +36,41 @@ def engine_models(inputs: RunInputs) -> dict[str, EngineModel | str]:
 
     Raises BadInput for files of a newer tunedyno.
     """
-    folder, left_out = RunDirectory(inputs.run).engine, LeftOut()
+    records = _records(inputs.run)
+    journals = {variant.name: _journals(inputs, variant.name) for variant in inputs.variants}
+    return {
+        name: _model(
+            own,
+            [_span(block) for other in journals if other != name for block in journals[other]],
+            records,
+        )
+        for name, own in journals.items()
+    }
+
+
+def model_of_loads(run: Path, variant: str) -> EngineModel | str:
+    """The model of a variant from its loads under `model/` alone; a str says why there is none."""
+    return _model(_model_loads(run, variant), [], _records(run))
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The engine records of a run: steps by server, and times of requests."""
+
+    servers: Sequence[ServerRecord]
+    times: EngineRecords
+    damage: str | None
+
+
+def _records(run: Path) -> _Records:
+    folder, left_out = RunDirectory(run).engine, LeftOut()
     servers = [
         record
         for file in sorted(folder.glob("*.jsonl"))
         for record in read_server_records(file, left_out)
         if len(record.steps)
     ]
-    times = read_engine_records(folder)
-    damage = left_out.note()
-    journals = {variant.name: _journals(inputs, variant.name) for variant in inputs.variants}
-    models: dict[str, EngineModel | str] = {}
-    for name, own in journals.items():
-        others = [_span(block) for other in journals if other != name for block in journals[other]]
-        model = _model(own, others, servers, times)
-        if damage is not None and isinstance(model, EngineModel):
-            model = replace(model, notes=(*model.notes, damage))
-        models[name] = model
-    return models
+    return _Records(servers, read_engine_records(folder), left_out.note())
 
 
 def demand_of_run(inputs: RunInputs, variant: str | None = None) -> Demand:
@@ -68,27 +86,35 @@ def demand_of_run(inputs: RunInputs, variant: str | None = None) -> Demand:
 
 
 def _journals(inputs: RunInputs, variant: str) -> list[Journal]:
-    """The blocks of all stages and probes of a variant that have requests."""
+    """The blocks of all stages, probes and model loads of a variant that have requests."""
     folder = inputs.run / "load" / variant
     stages = sorted(path for path in folder.glob("*") if path.is_dir())
     journals = (journal for stage in stages for journal in journals_of(stage)[0].values())
+    loads = _model_loads(inputs.run, variant)
+    return [*(journal for journal in journals if len(journal.requests)), *loads]
+
+
+def _model_loads(run: Path, variant: str) -> list[Journal]:
+    """The loads that measured a variant's step times, and have requests."""
+    journals, _ = read_journals(RunDirectory(run).model / variant)
     return [journal for journal in journals if len(journal.requests)]
 
 
 def _model(
     journals: Sequence[Journal],
     others: Sequence[BlockSpan],
-    servers: Sequence[ServerRecord],
-    times: EngineRecords,
+    records: _Records,
 ) -> EngineModel | str:
     """The model of the variant with these blocks; `others`: those of all other variants."""
     if not journals:
         return "nothing was measured"
-    model = _recorded_model(journals, servers, times)
-    if isinstance(model, EngineModel):
-        return model
-    stamped = _stamped_model([block for block in journals if not _is_shared(block, others)])
-    return stamped if isinstance(stamped, EngineModel) else f"{model}; {stamped}"
+    model = _recorded_model(journals, records.servers, records.times)
+    if isinstance(model, str):
+        stamped = _stamped_model([block for block in journals if not _is_shared(block, others)])
+        model = f"{model}; {stamped}" if isinstance(stamped, str) else stamped
+    if isinstance(model, EngineModel) and records.damage is not None:
+        model = replace(model, notes=(*model.notes, records.damage))
+    return model
 
 
 def _recorded_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,6 +124,15 @@ def test_a_closed_loop_takes_what_its_tokens_take(tmp_path: Path) -> None:
     assert load.seconds.low == pytest.approx(2 * 50 * 0.55 / 1.25)
     assert load.seconds.high == pytest.approx(2 * 50 * 1.0 * 1.25)
     assert load.basis == "seen here"
+
+
+def test_the_loads_of_models_take_their_time_limit(tmp_path: Path) -> None:
+    made, plan = prepared(tmp_path, "closed")
+    workload = made.experiment.workload.model_copy(update={"model": True})
+    made = replace(made, experiment=made.experiment.model_copy(update={"workload": workload}))
+    *_, model = estimate_stages(made, plan, Pace("cpu", [], None))
+    assert (model.what, model.basis) == ("loads for step times x 1 variants", "its time limit")
+    assert model.seconds == Range(180.0, 180.0)
 
 
 def test_an_open_loop_takes_its_schedule_and_longer_where_the_server_can_t_keep_up(

@@ -214,6 +214,7 @@ WORKLOAD: dict[str, tuple[Any, set[str]]] = {
         [{"name": "main", "rate": 6, "requests": 10}],
         load_of(*SERVED, "api", parts=("main",)),
     ),
+    "model": (True, NOTHING),  # its loads follow
     "blocks": (4, NOTHING),
     "warmup": ("2s", TIMED),
     "seed": (1, LOAD | TAUGHT),

@@ -1,0 +1,83 @@
+"""Starts the servers of variants, a round at a time, to measure their step times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from dyno.pipeline.block_runner import guarded
+from dyno.pipeline.blocks import LoadBlock, warm_up_blocks
+from dyno.pipeline.core_division import core_division
+from dyno.pipeline.modelling import measure_models
+from dyno.pipeline.opened_run import OpenedRun
+from dyno.pipeline.serving import plan_serving
+from dyno.pipeline.stopping import handled
+from dyno.terminal.signals import ENDING
+from foundation.cores import on_processors
+from foundation.http.endpoint import Endpoint
+from foundation.run.layout import RunDirectory
+from loadgen import reach
+from results.capacity.model_record import VariantModel
+from serve import Hosting, ServerFolders
+
+
+async def calibrate_variants(
+    run: OpenedRun, names: Sequence[str], budget_s: float
+) -> dict[str, VariantModel]:
+    """The models of variants, each from loads of `budget_s` seconds; keeps them in `model.json`.
+
+    Raises SystemFailed where a server fails, and KeyboardInterrupt. Whole journals stay.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        with handled(dict.fromkeys(ENDING, task.cancel)):
+            return await _by_round(run, names, budget_s)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+async def _by_round(
+    run: OpenedRun, names: Sequence[str], budget_s: float
+) -> dict[str, VariantModel]:
+    prepared, out, progress = run.prepared, run.directory, run.progress
+    plan = plan_serving(prepared, out)
+    workload = prepared.experiment.workload
+    cores = core_division(workload, plan)
+    if cores is not None:
+        plan = replace(plan, processors=cores.servers)
+    folders = ServerFolders(out.logs, engine=out.engine)
+    answers = partial(reach, workload=workload, log=progress.log)
+    hosting = Hosting(plan, folders, progress, answers, workload.deadlines.first)
+    models: dict[str, VariantModel] = {}
+    for each in plan.rounds:
+        if not (wanted := [name for name in each if name in names]):
+            continue
+        with on_processors(cores.load if cores else None):
+            async with hosting.round(wanted) as endpoints:
+                sender = _Sender(run, hosting, endpoints)
+                for block in warm_up_blocks(prepared, wanted, RunDirectory(out.model)):
+                    await sender.send(block)
+                models |= await measure_models(
+                    prepared, wanted, out, sender.send, progress, budget_s
+                )
+    return models
+
+
+class _Sender:
+    """Sends blocks to servers that are watched meanwhile."""
+
+    def __init__(self, run: OpenedRun, hosting: Hosting, endpoints: Mapping[str, Endpoint]) -> None:
+        self._run, self._hosting, self._endpoints = run, hosting, endpoints
+
+    async def send(self, block: LoadBlock) -> None:
+        """Sends a block and writes its journal. Raises ServerFailed if the server fails."""
+        progress, names = self._run.progress, [block.variant]
+        progress.stage(f"{block.variant}, {block.stage.label}", block.requests, "requests")
+        await self._hosting.ready(names)
+        await guarded(
+            partial(self._hosting.watch, names),
+            block.run(self._endpoints, progress, asyncio.Event()),
+        )
