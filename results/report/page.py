@@ -20,6 +20,9 @@ from results.capacity.capacity_plan import CapacityPlan
 from results.measures.measured import MeasuredVariant
 from results.metrics import keys
 from results.report import profile, recovery, samples
+from results.report.capacity.investments import investment_section
+from results.report.capacity.section import capacity_section
+from results.report.capacity.words import SCALED, capacity_words
 from results.report.cards import cards
 from results.report.evidence import gather, trainings
 from results.report.figures.loss import loss_curve
@@ -113,7 +116,9 @@ def html(
             "samples": samples.choose(
                 read_prompts(run), {name: each.answers for name, each in evidence.items()}
             ),
-            "plan": plan,
+            "capacity": plan and capacity_section(plan, slots),
+            "investment": plan and investment_section(plan, slots),
+            "scaled_columns": SCALED,
             "validity": validity(summary),
             "definitions": _definitions(summary),
             "provenance": provenance,
@@ -138,7 +143,7 @@ def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) ->
             "table": rows(summary, verdicts),
             "time_lines": time_lines(summary),
             "time_differences": difference_sentences(summary),
-            "plan": plan,
+            "capacity": plan and capacity_words(plan),
             "validity": validity(summary),
         }
     )
@@ -312,7 +317,8 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
             ("training", "Training", context["trainings"]),
             ("recovery", "What quantizing lost", context["recovered"]),
             ("answers", "Answers", context["samples"]),
-            ("capacity", "Capacity", context["plan"]),
+            ("capacity", "Capacity", context["capacity"]),
+            ("investment", "When to invest", context["investment"]),
             ("validity", "Validity", True),
             ("definitions", "Definitions", True),
             ("provenance", "Provenance", True),

@@ -213,6 +213,8 @@ def test_an_hour_without_a_number_of_replicas_has_no_step() -> None:
     figure = day.replicas_over_day(of)
     assert [len(corners(line)) for line in of_class(figure, "curve")] == [8, 2, 4]
     assert "Hours" in texts(figure)
+    brief = day.Day("a", 0, spans / 10, 0.4, count, count, count, count)
+    assert {"Minutes", "15", "20"} <= set(texts(day.replicas_over_day(brief)))
     nothing = np.full(4, np.nan)
     empty = day.Day("a", 0, spans, 4.0, nothing, nothing, nothing, nothing)
     assert not of_class(day.replicas_over_day(empty), "curve")

@@ -67,16 +67,18 @@ def _most(values: Floats) -> float:
 
 def _hours(drawing: Drawing, x: Axis, panes: tuple[tuple[float, float], ...]) -> None:
     """Grid lines through both panes, with times of day where the spans are a day."""
-    is_day = x.low == 0 and x.high == 24
-    ticks = [float(hour) for hour in range(0, 25, 3)] if is_day else x.ticks(8)
+    is_day, is_short = x.low == 0 and x.high == 24, x.high - x.low < 2
+    per = 60.0 if is_short else 1.0
+    axis = Axis(x.low * per, x.high * per, x.start, x.end)
+    ticks = [float(hour) for hour in range(0, 25, 3)] if is_day else axis.ticks(8)
     texts = [f"{tick:02.0f}:00" for tick in ticks] if is_day else tick_text(ticks, "")[1]
     for tick, text in zip(ticks, texts, strict=True):
         for top, bottom in panes:
-            drawing.line(x(tick), top, x(tick), bottom, "grid")
-        drawing.text(x(tick), panes[-1][1] + 17, text, "tick", "middle")
+            drawing.line(axis(tick), top, axis(tick), bottom, "grid")
+        drawing.text(axis(tick), panes[-1][1] + 17, text, "tick", "middle")
     for _, bottom in panes:
         drawing.line(x.start, bottom, x.end, bottom, "axis")
-    label = "Time of day" if is_day else "Hours"
+    label = "Time of day" if is_day else "Minutes" if is_short else "Hours"
     drawing.text((x.start + x.end) / 2, panes[-1][1] + 37, label, "label", "middle")
 
 

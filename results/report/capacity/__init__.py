@@ -1,0 +1,1 @@
+"""The capacity plan in the report: its sections, tables and figures."""
