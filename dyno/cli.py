@@ -333,6 +333,7 @@ def baseline(
     "--peak-rate 120 --headroom 30% --spare 2\n\n"
     "--trace conversation_trace.jsonl --startup 90s --catalogue accelerators.yaml\n\n"
     "--what-if 'output_tokens*0.5' --what-if 'rate*10, slo.ttft_p95=300ms'\n\n"
+    "--audit (starts servers, and loads one)\n\n"
     "What is left out comes from the section plan of the run's experiment.yaml."
 )
 def plan(
@@ -346,10 +347,11 @@ def plan(
     startup: flags.Startup = None,
     catalogue: flags.CatalogueFile = None,
     what_if: flags.WhatIfs = None,
+    audit: flags.AuditPlan = False,
     as_json: flags.PlanJson = False,
 ) -> None:
     """Plan how much hardware the traffic needs with each variant, from a stored run."""
-    from dyno.commands.plan import show_plan
+    from dyno.commands.plan import audit_plan, show_plan
 
     options = {
         "peak_rate": peak_rate,
@@ -362,6 +364,8 @@ def plan(
         "catalogue": catalogue,
     }
     written = {name: value for name, value in options.items() if value is not None}
+    if audit:
+        audit_plan(run, written)
     show_plan(run, written, what_if or (), as_json=as_json)
 
 

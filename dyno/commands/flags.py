@@ -318,6 +318,13 @@ WhatIfs = Annotated[
         "replicas=3. Repeatable: a table each; with commas, changes in one.",
     ),
 ]
+AuditPlan = Annotated[
+    bool,
+    typer.Option(
+        "--audit",
+        help="Measure the load that the plan names but has not measured, and keep both figures.",
+    ),
+]
 PlanJson = Annotated[
     bool, typer.Option("--json", help="Print plan.json, and nothing else, on standard output.")
 ]

@@ -11,8 +11,10 @@ import msgspec
 from pydantic import ValidationError
 
 from dyno.experiment.loading import load_experiment
-from dyno.pipeline.capacity import plan_basis, with_traffic
+from dyno.pipeline.audit import audited, load_audit
+from dyno.pipeline.capacity import earlier_audits, plan_basis, with_traffic
 from dyno.pipeline.decide import run_inputs, write_json
+from dyno.pipeline.opened_run import opened_run
 from dyno.terminal.capacity import show_capacity
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput
@@ -21,6 +23,7 @@ from foundation.path_fields import resolved
 from foundation.printable import json_printable
 from foundation.run.journal import read_prompts
 from foundation.run.layout import RunDirectory, existing_run
+from loadgen.event_loop import run as run_loop
 from results.analysis import summarise
 from results.capacity.capacity_plan import PLAN_FILE, CapacityPlan
 from results.capacity.plan import plan_capacity
@@ -44,11 +47,8 @@ def show_plan(
     """
     questions = [parse_question(text) for text in what_ifs]
     directory = existing_run(run)
-    experiment = load_experiment(directory.experiment)
-    plan = resolved(plan_config(experiment.plan, options), Path.cwd())
     with locked(directory.path):
-        inputs = run_inputs(directory, experiment.model_copy(update={"plan": plan}))
-        inputs = replace(inputs, plan=with_traffic(plan))
+        inputs = _inputs(directory, options)
         capacity = _planned(directory, inputs, questions)
         write_json(capacity, directory.path / PLAN_FILE)
     if as_json:
@@ -56,8 +56,41 @@ def show_plan(
         sys.stdout.write(json_printable(text) + "\n")
     else:
         show_capacity(open_console(), capacity)
-    if all(variant.peak is None for variant in capacity.variants):
-        raise BadInput(capacity.sentence)
+    _check_some_plan(capacity)
+
+
+def audit_plan(run: Path, options: Mapping[str, object]) -> None:
+    """Measures the load that the plan names, and keeps what was expected and measured.
+
+    Raises BadInput where the plan names none, and SystemFailed where it can't be measured.
+    """
+    directory = existing_run(run)
+    inputs = _inputs(directory, options)
+    plan = _planned(directory, inputs, ())
+    _check_some_plan(plan)
+    named = [audit for audit in plan.audits if audit.measured is None]
+    if not named:
+        raise BadInput("--audit: every load that this plan could name was measured already")
+    [limits] = [v.limits for v in plan.variants if v.variant == named[0].variant]
+    with opened_run(directory.path, directory.path, [named[0].variant]) as opened:
+        folder = run_loop(load_audit(opened, named[0]))
+        measured = audited(named[0], folder, inputs, limits)
+        audits = [*earlier_audits(directory.path), measured]
+        kept = msgspec.structs.replace(plan, audits=[a for a in audits if a.measured is not None])
+        write_json(kept, directory.path / PLAN_FILE)
+
+
+def _inputs(run: RunDirectory, options: Mapping[str, object]) -> RunInputs:
+    """The run under its experiment as it is now, and the options."""
+    experiment = load_experiment(run.experiment)
+    plan = resolved(plan_config(experiment.plan, options), Path.cwd())
+    inputs = run_inputs(run, experiment.model_copy(update={"plan": plan}))
+    return replace(inputs, plan=with_traffic(plan))
+
+
+def _check_some_plan(plan: CapacityPlan) -> None:
+    if all(variant.peak is None for variant in plan.variants):
+        raise BadInput(plan.sentence)
 
 
 def _planned(

@@ -57,15 +57,18 @@ def _table(plan: CapacityPlan) -> Table:
         f"{plan.name}: {plan.peak_rate:g} requests/s at the peak{mean}{burst}, "
         f"{plan.headroom:.0%} headroom, {plan.spare} spare"
     )
-    table = Table("variant", title=title, title_justify="left")
-    latency = next((v.merits.latency_metric for v in plan.variants if v.merits), "latency_p95")
-    for heading in (
+    latency = next((v.merits.latency_metric for v in plan.variants if v.merits), "latency")
+    titles = (
         "one replica holds", "by", "replicas", "accelerators", "per month", "missed", "$/million",
         "$/1,000 correct", "J/request", "quality", latency,
-    ):  # fmt: skip
-        table.add_column(heading, justify="right")
-    for variant in plan.variants:
-        table.add_row(Text(variant.variant), *_cells(variant))
+    )  # fmt: skip
+    rows = [_cells(variant) for variant in plan.variants]
+    shown = [i for i in range(len(titles)) if any(row[i] != NONE for row in rows)]
+    table = Table("variant", title=title, title_justify="left")
+    for i in shown:
+        table.add_column(titles[i], justify="right")
+    for variant, row in zip(plan.variants, rows, strict=True):
+        table.add_row(Text(variant.variant), *(row[i] for i in shown))
     return table
 
 

@@ -8,18 +8,26 @@ import numpy as np
 from msgspec.structs import replace
 
 from foundation.format import significant
-from results.capacity.capacity_plan import Audit, MetricBand, RateCurve, VariantCapacity
+from results.capacity.capacity_plan import (
+    Audit,
+    LoadPoint,
+    MetricBand,
+    RateCurve,
+    VariantCapacity,
+)
 from results.summary import Estimate, Outcome
 
 NEAR = 0.02
 """Rates this close, as a share, are the same load."""
+SHARES = (0.75, 0.5, 0.9, 0.6)
+"""Of the highest rate, where that one and the load at the peak were measured."""
 
 
 def next_audit(capacity: VariantCapacity, earlier: Sequence[Audit]) -> Audit | None:
     """The load to measure next; None where the variant has no rate, or every candidate is measured.
 
     Candidates: the highest rate that the plan says one replica holds, the load that a replica has
-    at the peak, and half of the first.
+    at the peak, and shares of the first.
     """
     held, peak = capacity.rate.low, capacity.peak
     if held is None or peak is None or capacity.source is None:
@@ -27,7 +35,7 @@ def next_audit(capacity: VariantCapacity, earlier: Sequence[Audit]) -> Audit | N
     working = peak.rate / peak.replicas
     known = [point.rate for point in capacity.points]
     known += [a.rate for a in earlier if a.variant == capacity.variant and a.measured is not None]
-    for rate in (held, working, held / 2):
+    for rate in (held, working, *(share * held for share in SHARES)):
         if rate > 0 and not any(abs(rate / other - 1) <= NEAR for other in known if other > 0):
             return _named(capacity, float(f"{rate:.3g}"))
     return None
@@ -48,6 +56,7 @@ def _named(capacity: VariantCapacity, rate: float) -> Audit:
         expected_outcome="holds",
         expected=expected,
         source=capacity.source or "measured",
+        limits=capacity.limits,
         sentence=(
             f"not measured: {capacity.variant} at {significant(rate)} requests/s on one replica; "
             f"expected to hold the SLO with {figures}; --audit measures it"
@@ -78,6 +87,26 @@ def expected_at(curve: RateCurve | None, rate: float) -> dict[str, Estimate]:
 
     expected = {metric: estimate(band) for metric, band in curve.metrics.items()}
     return {metric: each for metric, each in expected.items() if each.value is not None}
+
+
+def audit_points(
+    audits: Sequence[Audit], variant: str, limits: Mapping[str, float]
+) -> list[LoadPoint]:
+    """The audits of a variant that were judged by these limits, as measured loads."""
+    return [
+        LoadPoint(
+            stage="audit",
+            rate=audit.rate,
+            outcome=audit.outcome,
+            metrics=audit.measured,
+            source="audit",
+        )
+        for audit in audits
+        if audit.variant == variant
+        and audit.measured is not None
+        and audit.outcome is not None
+        and audit.limits == limits
+    ]
 
 
 def measured_audit(

@@ -191,7 +191,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """A load that was not measured when it was named, what was expected there, and what came.
 
     `expected` has value and interval by metric; where there is no model, only a `high`, the limit.
-    `measured`, `outcome` and `measured_at` (UTC, ISO 8601) are None until `dyno plan RUN --audit`.
+    `limits`: of the SLO then, by metric. `measured`, `outcome` and `measured_at` (UTC, ISO 8601)
+    are None until `dyno plan RUN --audit`.
     `inside` says by metric whether the two intervals meet.
     """
 
@@ -201,6 +202,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     expected: dict[str, Estimate]
     source: RateSource
     sentence: str
+    limits: dict[str, float] = {}
     measured: dict[str, Estimate] | None = None
     outcome: Outcome | None = None
     inside: dict[str, bool] = {}

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from results.capacity.capacity_plan import LoadPoint
+from results.capacity.audits import audit_points
+from results.capacity.capacity_plan import Audit, LoadPoint
 from results.decision.objectives import ObjectiveSpec, objective_specs, outcome_of
 from results.inputs import RunInputs
 from results.metrics import RECORDS
@@ -33,26 +34,27 @@ class MeasuredRate:
     limits: dict[str, float] = field(default_factory=dict)
 
 
-def measured_rate(variant: VariantSummary, inputs: RunInputs) -> MeasuredRate:
-    """The rates that the open-loop stages of a variant show."""
+def measured_rate(
+    variant: VariantSummary, inputs: RunInputs, audits: Sequence[Audit] = ()
+) -> MeasuredRate:
+    """The rates that the open-loop stages and the audits of a variant show."""
     slos = capacity_objectives(inputs, variant.variant)
+    limits = _limits(variant, slos)
     stages = [stage for stage in variant.stages if stage.concurrency is None]
     points = [_point(stage, slos, inputs) for stage in stages]
+    points += audit_points(audits, variant.variant, limits)
     loads = [point for point in points if point.left_out is None]
     broken = min((load.rate for load in loads if load.outcome == "fails"), default=inf)
     under = [load.rate for load in loads if load.outcome == "holds" and load.rate < broken]
     held = max(under) if under and slos else None
-    overloaded = all(
-        stage.held is False
-        for stage, point in zip(stages, points, strict=True)
-        if point.left_out is None and point.rate == broken
-    )
+    queued = {stage.stage for stage in stages if stage.held is False}
+    overloaded = all(load.stage in queued for load in loads if load.rate == broken)
     why = (
         _why_none(slos, points, broken, inputs)
         if held is None
         else _beyond(held, broken, points, overloaded)
     )
-    return MeasuredRate(held, broken, why, points, _limits(variant, slos))
+    return MeasuredRate(held, broken, why, points, limits)
 
 
 def capacity_objectives(inputs: RunInputs, variant: str) -> list[ObjectiveSpec]:

@@ -136,7 +136,7 @@ def _held(
 ) -> tuple[ReplicaRate, VariantCapacity]:
     """What one replica holds, and the variant's capacity without any replicas yet."""
     name = variant.variant
-    measured = measured_rate(variant, inputs)
+    measured = measured_rate(variant, inputs, basis.audits)
     if not basis.measured:
         measured = replace(measured, held=None, broken=inf, why=OTHER_REQUESTS, points=())
     model = basis.models.get(name)

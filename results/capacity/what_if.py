@@ -59,6 +59,7 @@ def what_if(
         models=evidence.models(changed, question),
         searches=basis.searches if same_limits and not question.needs_model else {},
         catalogue=_catalogue(question, basis.catalogue),
+        audits=basis.audits,
         measured=basis.measured and not question.needs_model,
     )
     plan = plan_capacity(evidence.summary(changed), changed, other)

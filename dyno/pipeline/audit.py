@@ -1,0 +1,148 @@
+"""Measures the load that a capacity plan names: on a server of its own, in a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from itertools import count
+from math import ceil
+
+from dyno.pipeline.block_runner import guarded
+from dyno.pipeline.blocks import LoadBlock, stage_blocks, warm_up_blocks
+from dyno.pipeline.opened_run import OpenedRun
+from dyno.pipeline.serving import plan_serving
+from dyno.pipeline.stopping import handled
+from dyno.terminal.signals import ENDING
+from foundation.errors import BadInput, SystemFailed
+from foundation.progress import Silent
+from foundation.run.journal import read_prompts
+from foundation.run.layout import RunDirectory
+from loadgen import reach
+from loadgen.config import Stage, WorkloadConfig
+from loadgen.sending.workers_needed import stored_ceiling
+from results.analysis import summarise
+from results.capacity.audits import measured_audit
+from results.capacity.capacity_plan import Audit
+from results.capacity.measured_rate import capacity_objectives, stage_outcome
+from results.config import Limit, Slo
+from results.inputs import RunInputs
+from results.measures.measured import read_measured
+from results.metrics import FLOORS, RECORDS
+from serve import Hosting, ServerFolders
+
+STAGE = "audit"
+REQUESTS = 250
+"""Of an audit, all blocks together, where no percentile needs more than p95, which needs 200."""
+
+
+async def load_audit(run: OpenedRun, audit: Audit) -> RunDirectory:
+    """Loads one replica as the audit says. Returns the folder of its journals, laid out as a run.
+
+    Raises SystemFailed, and KeyboardInterrupt.
+    """
+    folder = _new_folder(run.directory)
+    task = asyncio.current_task()
+    assert task is not None
+    try:
+        with handled(dict.fromkeys(ENDING, task.cancel)):
+            await _load(run, folder, audit)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    return folder
+
+
+def _new_folder(run: RunDirectory) -> RunDirectory:
+    """`audits/1`, `audits/2`, ... in the run; an audit that was cut off keeps its own."""
+    folders = (run.path / "audits" / str(number) for number in count(1))
+    path = next(folder for folder in folders if not folder.exists())
+    path.mkdir(parents=True)
+    return RunDirectory(path)
+
+
+async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
+    prepared, progress = run.prepared, run.progress
+    workload = prepared.experiment.workload
+    answers = partial(reach, workload=workload, log=progress.log)
+    plan = plan_serving(prepared, run.directory)
+    hosting = Hosting(plan, ServerFolders(folder.logs), progress, answers, workload.deadlines.first)
+    names = [audit.variant]
+    _check_ceiling(audit.rate)
+    stage = audit_stage(workload, audit)
+    async with hosting.round(names) as endpoints:
+        await hosting.ready(names)
+        for block in warm_up_blocks(prepared, names, folder):
+            await block.run(endpoints, Silent(), asyncio.Event())
+        blocks = [
+            block
+            for block in stage_blocks(prepared, names, folder, stage, workload.blocks)
+            if isinstance(block, LoadBlock)
+        ]
+        progress.stage(
+            f"audit {audit.variant}", sum(block.requests for block in blocks), "requests"
+        )
+        for block in blocks:
+            watch = partial(hosting.watch, names)
+            await guarded(watch, block.run(endpoints, progress, asyncio.Event()))
+
+
+def _check_ceiling(rate: float) -> None:
+    """Raises BadInput for a rate above what this machine's load generator keeps up with."""
+    ceiling, cores = stored_ceiling(), os.cpu_count() or 1
+    if ceiling is not None and rate > ceiling.requests_per_s * cores:
+        raise BadInput(
+            f"--audit: {rate:g} requests/s are beyond this machine's own ceiling as a client, "
+            f"{ceiling.requests_per_s * cores:,.0f} (dyno calibrate): run it on a larger one"
+        )
+
+
+def audit_stage(workload: WorkloadConfig, audit: Audit) -> Stage:
+    """The audit's rate with the arrivals of the run's first stage of an even rate, else Poisson."""
+    stages = workload.stages
+    even = next((s for s in stages if s.rate is not None and s.uneven is None and not s.mix), None)
+    arrivals = {"arrivals": even.arrivals, "burstiness": even.burstiness} if even else {}
+    floors = [FLOORS[RECORDS[m].q] for m in audit.expected if RECORDS[m].statistic[:1] == "p"]
+    requests = REQUESTS / FLOORS[95.0] * max([FLOORS[95.0], *floors])
+    return Stage.model_validate(
+        {
+            "name": STAGE,
+            "rate": audit.rate,
+            "requests": ceil(requests / workload.blocks),
+            **{key: value for key, value in arrivals.items() if value is not None},
+        }
+    )
+
+
+def audited(
+    audit: Audit, folder: RunDirectory, inputs: RunInputs, limits: dict[str, float]
+) -> Audit:
+    """The audit with what its journals show. `limits`: of the SLO, in each metric's unit.
+
+    Raises SystemFailed where the measurement is INVALID: it says nothing about the plan.
+    """
+    slo = Slo.model_validate(
+        {metric: Limit(f"{limit:g}", absolute=limit) for metric, limit in limits.items()}
+    )
+    own = replace(
+        inputs,
+        baseline=audit.variant,
+        judged_stage=STAGE,
+        variants=[v for v in inputs.variants if v.name == audit.variant],
+        slo=slo,
+        run=folder.path,
+        stages=[STAGE],
+        resolution=None,
+        uneven={},
+        failed={},
+    )
+    prompts = read_prompts(inputs.run)
+    [variant] = summarise(own, read_measured(own, prompts), prompts).variants
+    stage = variant.at_judged_stage
+    if stage is None or stage.validity.level == "INVALID":
+        reasons = "; ".join(stage.validity.reasons) if stage else "no journal"
+        raise SystemFailed(f"the audit of {audit.variant} is INVALID: {reasons}")
+    outcome = stage_outcome(stage, capacity_objectives(own, audit.variant))
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return measured_audit(audit, stage.metrics, outcome, at)
