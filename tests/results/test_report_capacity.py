@@ -193,6 +193,7 @@ def test_markdown_has_the_same_table_and_sentences(tmp_path: Path) -> None:
     rows = [line for line in table.partition("## When")[0].splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {len(BENCH) + 2}
     assert "## When to invest in fine-tuning" in text and "- tuned: no: it costs more" in text
+    assert "- tuned, merged, int8, nf4: the KV cache was never full" in text
 
 
 def test_what_users_wrote_is_text_in_every_part(tmp_path: Path) -> None:
