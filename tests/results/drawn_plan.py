@@ -138,7 +138,7 @@ def capacity_of(variant: PlannedVariant) -> VariantCapacity:
         return VariantCapacity(
             variant=variant.name, rate_per_replica=None, lower_bound=False, replicas=None,
             cost_per_month=None, sentence=reason, reason=reason, limits={"latency_p95": LIMIT},
-            rate=Estimate(value=None, reason=reason), points=points(variant)[:1],
+            rate=Estimate(value=None, reason=reason), points=points(variant)[:2],
         )  # fmt: skip
     held, peak = variant.holds(), fleet(variant, PEAK)
     rate = Estimate(value=held, low=variant.holds(_ERROR), high=variant.holds(-_ERROR))

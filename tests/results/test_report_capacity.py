@@ -96,7 +96,7 @@ def test_a_plan_without_a_model_still_has_its_section_and_says_which_figures_are
     section = section_of(text, "capacity")
     assert "≥ 2.50" in section and "Eleven replicas hold the peak." in section
     for reason in (
-        "No figure of latency by rate of int8, base: no load",
+        "No figure of latency by rate of int8, base: no model",
         "No figure of cost by traffic: no variant",
         "No figure of replicas over a day: the plan",
         "No figure of the Pareto front: fewer",
@@ -216,3 +216,25 @@ def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_run_with_other_variants_than_the_plan_keeps_its_figures() -> None:
     assert len(capacity_section(PLAN, {}).rates) == len(BENCH)
+
+
+def test_one_measured_rate_and_no_model_is_no_curve_and_a_bound_is_no_value() -> None:
+    variant = PLAN.variants[3]
+    assert variant.merits is not None
+    merits = msgspec.structs.replace(
+        variant.merits,
+        requests_per_accelerator=Estimate(value=None, low=4.5, reason="bounded"),
+        cost_per_million=Estimate(value=None, high=6.11, reason="bounded"),
+    )
+    measured = msgspec.structs.replace(
+        variant, curve=None, points=variant.points[:1], merits=merits
+    )
+    other = msgspec.structs.replace(measured, variant="merged")
+    plan = msgspec.structs.replace(PLAN, variants=[measured, other], audits=[])
+    section = capacity_section(plan, SLOTS)
+    assert section.rates == [] and "The line is the model" not in section.rates_caption
+    assert row_of(plan, "Requests/s an accelerator").cells[0] == Fact("≥ 4.50")
+    assert row_of(plan, "Cost per million requests").cells[0] == Fact("≤ $6.11")
+    front = next(part.plot for part in section.drawn if part.title.startswith("Quality"))
+    marks = [e for e in Tree.fromstring(str(front)).iter() if "mark" in (e.get("class") or "")]
+    assert len(marks) == 4  # two variants, each at the deciding bound of its cost

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 from markupsafe import Markup
 
 from foundation.arrays import Floats
 from foundation.format import capital
 from results.capacity.capacity_plan import Audit, CapacityPlan, DayPlan, VariantCapacity
+from results.capacity.merits import deciding_cost
 from results.metrics import RECORDS
 from results.report.figures.audit import AuditRow, planned_and_measured
 from results.report.figures.day import Day, replicas_over_day
@@ -54,7 +56,9 @@ def front_figure(plan: CapacityPlan, slots: Mapping[str, int]) -> Markup | None:
             slots.get(v.variant, 0),
             v.merits.quality,
             v.merits.latency,
-            v.merits.cost_per_million,
+            msgspec.structs.replace(
+                v.merits.cost_per_million, value=deciding_cost(v.merits.cost_per_million)
+            ),
             beaten_by.get(v.variant),
         )
         for v in plan.variants

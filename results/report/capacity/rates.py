@@ -27,9 +27,14 @@ _MOST_TIMES = 2
 def rate_figures(
     variants: Sequence[VariantCapacity], slots: Mapping[str, int]
 ) -> list[tuple[str, Markup]]:
-    """A figure of each variant of which a rate was measured or modelled, with its name."""
+    """A figure of each variant with a model, or with two measured rates, and its name."""
     curves = [(v.variant, _variant_rates(v, slots)) for v in variants]
-    return [(name, rate_curve(curve)) for name, curve in curves if curve.panes]
+    return [(name, rate_curve(curve)) for name, curve in curves if _is_curve(curve)]
+
+
+def _is_curve(curve: VariantRates) -> bool:
+    rates = {measured.rate for pane in curve.panes for measured in pane.measured}
+    return bool(curve.panes) and (curve.reach is not None or len(rates) > 1)
 
 
 def _variant_rates(variant: VariantCapacity, slots: Mapping[str, int]) -> VariantRates:

@@ -14,11 +14,11 @@ from results.report.capacity.rates import rate_figures
 from results.report.capacity.words import CapacityWords, capacity_words
 
 _RATES = (
-    "Markers are measured, with their 95 % intervals; the line is the model with its band. The "
-    "upright shade is the interval of what one replica holds within the SLO. Nothing is known in "
-    "the hatched part. A marker at the top edge lies beyond it, at the value beside it; a pale one "
-    "does not count."
+    "Markers are measured, with their 95 % intervals. The upright shade is the interval of what "
+    "one replica holds within the SLO. A marker at the top edge lies beyond it, at the value "
+    "beside it; a pale one does not count."
 )
+_MODEL = " The line is the model with its band. Nothing is known in the hatched part."
 _COSTS = (
     "What to rent, in whole replicas with headroom and spares; the band goes down to what it would "
     "be if a replica held the upper end of its interval. A marker: from this "
@@ -30,8 +30,8 @@ _DAY = (
 )
 _FRONT = (
     "A pale variant is beaten: another one is as good in quality, latency and cost, and better in "
-    "one of them. The dotted steps are the best quality for the money, and for the latency; "
-    "whiskers are 95 % intervals."
+    "one of them. Costs go by the lower end of what a replica holds. The dotted steps are the best "
+    "quality for the money, and for the latency; whiskers are 95 % intervals."
 )
 _AUDIT = (
     "The bar is what the plan expected before the load was measured, with its 95 % interval; the "
@@ -71,11 +71,12 @@ def capacity_section(plan: CapacityPlan, slots: Mapping[str, int]) -> CapacitySe
     names = {name for name, _ in rates}
     without = ", ".join(v.variant for v in plan.variants if v.variant not in names)
     if without:
-        absent.insert(0, f"latency by rate of {without}: no load at an offered rate was measured")
+        absent.insert(0, f"latency by rate of {without}: no model, and not two rates measured")
     plots = [audit_figure(each, slots) for each in plan.audits]
     parts = [None if plot is None else DrawnPart("", plot, _AUDIT) for plot in plots]
     audits = list(zip(words.audits, parts, strict=True))
-    return CapacitySection(words, rates, _RATES, drawn, audits, absent)
+    caption = _RATES + _MODEL * any(v.curve is not None for v in plan.variants)
+    return CapacitySection(words, rates, caption, drawn, audits, absent)
 
 
 def _drawn(plan: CapacityPlan, slots: Mapping[str, int]) -> tuple[list[DrawnPart], list[str]]:

@@ -172,12 +172,12 @@ def _of_merits(of: Callable[[Merits], Estimate], unit: str) -> Read:
 
 def estimate_fact(estimate: Estimate, unit: str) -> FactCell:
     """A value with its interval; a bound alone where there is no value."""
-    around = interval(estimate.low, estimate.high, unit)
+    low, high = estimate.low, estimate.high
     if estimate.value is not None:
-        return Fact(quantity(estimate.value, unit), around)
-    if estimate.high is not None and not estimate.low:
-        return Fact(f"≤ {quantity(estimate.high, unit)}")
-    return Fact(around) if around else estimate.reason
+        return Fact(quantity(estimate.value, unit), interval(low, high, unit))
+    if not low:
+        return estimate.reason if high is None else Fact(f"≤ {quantity(high, unit)}")
+    return Fact(f"≥ {quantity(low, unit)}" if high is None else interval(low, high, unit))
 
 
 def _latency_label(plan: CapacityPlan) -> str:

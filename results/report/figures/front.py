@@ -43,7 +43,10 @@ class FrontLabels:
 
 
 def pareto_front(points: Sequence[FrontPoint], labels: FrontLabels, width: float = 1000) -> Markup:
-    """Two panes with one axis of quality; pale markers are beaten, and say by whom."""
+    """A pane for cost and one for latency, with one axis of quality.
+
+    A pane without a known value is left out. Pale markers are beaten, and say by whom.
+    """
     left, right, top, bottom = 56.0, width - 16.0, 34.0, 304.0
     wide = (right - left - _GAP) / 2
     drawing = Drawing(width, bottom + 46)
@@ -52,10 +55,13 @@ def pareto_front(points: Sequence[FrontPoint], labels: FrontLabels, width: float
     lowest, highest = span([*qualities, *([] if floor is None else [floor])], pad=0.12)
     y = Axis(max(0.0, lowest), min(1.0, highest), bottom, top)
     limits = [labels.limit.value] if labels.limit else []
-    for start, unit, label, of, extra in (
-        (left, "$", labels.cost, _cost, []),
-        (left + wide + _GAP, "ms", labels.latency, _latency, limits),
-    ):
+    panes: list[tuple[str, str, _Read, list[float]]] = [
+        ("$", labels.cost, _cost, []),
+        ("ms", labels.latency, _latency, limits),
+    ]
+    known = [pane for pane in panes if any(pane[2](p).value is not None for p in points)]
+    for index, (unit, label, of, extra) in enumerate(known):
+        start = left + index * (wide + _GAP)
         ends = [v for p in points for v in _ends(of(p))]
         x = Axis(*span([*ends, *extra], low=0.0), start, start + wide)
         x_axis(drawing, x, top, bottom, AxisLabel(label, unit, ticks=5))
@@ -67,6 +73,9 @@ def pareto_front(points: Sequence[FrontPoint], labels: FrontLabels, width: float
         _points(drawing, x, y, points, of)
     spoken = "; ".join(_in_words(point, labels) for point in points)
     return drawing.render(f"Quality against {labels.cost} and against {labels.latency}", spoken)
+
+
+_Read = Callable[[FrontPoint], Estimate]
 
 
 def _cost(point: FrontPoint) -> Estimate:
@@ -82,10 +91,7 @@ def _ends(estimate: Estimate) -> list[float]:
     return [v for v in (estimate.value, estimate.low, estimate.high) if v is not None]
 
 
-def _points(
-    drawing: Drawing, x: Axis, y: Axis, points: Sequence[FrontPoint],
-    of: Callable[[FrontPoint], Estimate],
-) -> None:  # fmt: skip
+def _points(drawing: Drawing, x: Axis, y: Axis, points: Sequence[FrontPoint], of: _Read) -> None:
     """The front's steps, then whiskers, markers and names of the variants known in this pane."""
     known = [
         (point, x(across), y(quality))
