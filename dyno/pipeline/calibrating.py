@@ -17,6 +17,7 @@ from dyno.pipeline.stopping import handled
 from dyno.terminal.signals import ENDING
 from foundation.cores import on_processors
 from foundation.http.endpoint import Endpoint
+from foundation.progress import Progress, Silent
 from foundation.run.layout import RunDirectory
 from loadgen import reach
 from results.capacity.model_record import VariantModel
@@ -59,9 +60,9 @@ async def _by_round(
             async with hosting.round(wanted) as endpoints:
                 sender = _Sender(run, hosting, endpoints)
                 for block in warm_up_blocks(prepared, wanted, RunDirectory(out.model)):
-                    await sender.send(block)
+                    await sender.send(block, Silent())
                 models |= await measure_models(
-                    prepared, wanted, out, sender.send, progress, budget_s
+                    prepared, wanted, out, sender.measure, progress, budget_s
                 )
     return models
 
@@ -72,10 +73,15 @@ class _Sender:
     def __init__(self, run: OpenedRun, hosting: Hosting, endpoints: Mapping[str, Endpoint]) -> None:
         self._run, self._hosting, self._endpoints = run, hosting, endpoints
 
-    async def send(self, block: LoadBlock) -> None:
-        """Sends a block and writes its journal. Raises ServerFailed if the server fails."""
-        progress, names = self._run.progress, [block.variant]
+    async def measure(self, block: LoadBlock) -> None:
+        """Sends a block with a progress bar of its own."""
+        progress = self._run.progress
         progress.stage(f"{block.variant}, {block.stage.label}", block.requests, "requests")
+        await self.send(block, progress)
+
+    async def send(self, block: LoadBlock, progress: Progress) -> None:
+        """Sends a block and writes its journal. Raises ServerFailed if the server fails."""
+        names = [block.variant]
         await self._hosting.ready(names)
         await guarded(
             partial(self._hosting.watch, names),

@@ -22,6 +22,7 @@ from results.capacity.recorded_steps import BlockSpan, recorded_steps
 from results.capacity.stamped_steps import stamped_steps
 from results.capacity.step_fit import StepFit, fit_steps
 from results.capacity.steps import Steps
+from results.capacity.transfer import FittedModel, in_structures
 from results.inputs import RunInputs
 from results.measures.doubt import some
 from results.measures.stage_journals import journals_of
@@ -34,23 +35,26 @@ _NO_LIMITS = (
 def engine_models(inputs: RunInputs) -> dict[str, EngineModel | str]:
     """The model of each variant by name; a str says why there is none.
 
+    A variant whose own load leaves open what another's shows is modelled in that one's structure.
     Raises BadInput for files of a newer tunedyno.
     """
     records = _records(inputs.run)
     journals = {variant.name: _journals(inputs, variant.name) for variant in inputs.variants}
-    return {
-        name: _model(
+    fits = {
+        name: _fitted(
             own,
             [_span(block) for other in journals if other != name for block in journals[other]],
             records,
         )
         for name, own in journals.items()
     }
+    return in_structures(fits)
 
 
 def model_of_loads(run: Path, variant: str) -> EngineModel | str:
     """The model of a variant from its loads under `model/` alone; a str says why there is none."""
-    return _model(_model_loads(run, variant), [], _records(run))
+    fit = _fitted(_model_loads(run, variant), [], _records(run))
+    return fit if isinstance(fit, str) else fit.model
 
 
 @dataclass(frozen=True)
@@ -100,26 +104,27 @@ def _model_loads(run: Path, variant: str) -> list[Journal]:
     return [journal for journal in journals if len(journal.requests)]
 
 
-def _model(
+def _fitted(
     journals: Sequence[Journal],
     others: Sequence[BlockSpan],
     records: _Records,
-) -> EngineModel | str:
+) -> FittedModel | str:
     """The model of the variant with these blocks; `others`: those of all other variants."""
     if not journals:
         return "nothing was measured"
-    model = _recorded_model(journals, records.servers, records.times)
-    if isinstance(model, str):
+    fit = _recorded_model(journals, records.servers, records.times)
+    if isinstance(fit, str):
         stamped = _stamped_model([block for block in journals if not _is_shared(block, others)])
-        model = f"{model}; {stamped}" if isinstance(stamped, str) else stamped
-    if isinstance(model, EngineModel) and records.damage is not None:
-        model = replace(model, notes=(*model.notes, records.damage))
-    return model
+        fit = f"{fit}; {stamped}" if isinstance(stamped, str) else stamped
+    if isinstance(fit, FittedModel) and records.damage is not None:
+        model = replace(fit.model, notes=(*fit.model.notes, records.damage))
+        fit = replace(fit, model=model)
+    return fit
 
 
 def _recorded_model(
     journals: Sequence[Journal], servers: Sequence[ServerRecord], times: EngineRecords
-) -> EngineModel | str:
+) -> FittedModel | str:
     spans = [_span(journal) for journal in journals]
     parts: list[Steps] = []
     reason = "the engine record has no steps"
@@ -144,7 +149,7 @@ def _recorded_model(
     return _assembled(fit, front, steps, limits, "engine record")
 
 
-def _stamped_model(journals: Sequence[Journal]) -> EngineModel | str:
+def _stamped_model(journals: Sequence[Journal]) -> FittedModel | str:
     if not journals:
         return "other variants had requests at the same time"
     blocks = [stamped_steps(journal, _rate(journal)) for journal in journals]
@@ -165,9 +170,9 @@ def _assembled(
     steps: Steps,
     limits: EngineLimits | None,
     source: Literal["engine record", "kernel stamps"],
-) -> EngineModel:
+) -> FittedModel:
     unknown = () if limits is not None and limits.max_num_seqs is not None else (_NO_LIMITS,)
-    return EngineModel(
+    model = EngineModel(
         steps=fit.steps,
         front=front.front,
         scheduler=_scheduler(limits or EngineLimits()),
@@ -177,6 +182,7 @@ def _assembled(
         residual=fit.residual,
         notes=(*fit.notes, *front.notes, *unknown, *_left_out_notes(steps)),
     )
+    return FittedModel(model, steps)
 
 
 def _left_out_notes(steps: Steps) -> list[str]:

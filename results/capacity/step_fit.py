@@ -57,12 +57,12 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
         return f"{len(steps)} steps are known, and a step time needs {FEWEST_STEPS}"
     rng = np.random.default_rng(seed)
     used = _used_columns(steps)
-    best, keep = _robust(steps, used)
-    equations = _equations(steps.where(keep), best)
+    best, keep = robust(steps, used)
+    equations = weighted_equations(steps.where(keep), best)
     if used[-1] and not _pays(equations):
         used[-1] = False
-        best, keep = _robust(steps, used)
-        equations = _equations(steps.where(keep), best)
+        best, keep = robust(steps, used)
+        equations = weighted_equations(steps.where(keep), best)
     inside = steps.where(keep)
     equations = equations.of_columns(used)
     residual = float(np.std(inside.elapsed / _floored(inside.work @ best, inside.elapsed)))
@@ -72,7 +72,7 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
     notes = (
         *_left_out_notes(steps, keep), *_missing_notes(inside), *_unsure_notes(inside, draws)
     )  # fmt: skip
-    return StepFit(StepTime(*best.tolist()), draws, residual, _range_of(inside), notes)
+    return StepFit(StepTime(*best.tolist()), draws, residual, range_of(inside), notes)
 
 
 def _used_columns(steps: Steps) -> Flags:
@@ -80,7 +80,7 @@ def _used_columns(steps: Steps) -> Flags:
     return np.asarray((steps.work > 0).any(axis=0))
 
 
-def _robust(steps: Steps, used: Flags) -> tuple[Floats, Flags]:
+def robust(steps: Steps, used: Flags) -> tuple[Floats, Flags]:
     """The coefficients (5,), and the mask (n,) of the steps that are no outliers."""
     work, elapsed = steps.work * used, steps.elapsed
     keep = np.ones(len(steps), np.bool_)
@@ -103,7 +103,7 @@ def _floored(modelled: Floats, elapsed: Floats) -> Floats:
     return np.maximum(modelled, _FLOOR * float(np.median(elapsed)))
 
 
-def _equations(steps: Steps, best: Floats) -> NormalEquations:
+def weighted_equations(steps: Steps, best: Floats) -> NormalEquations:
     """By segment; every step weighs 1 over its modelled time."""
     weight = 1 / _floored(steps.work @ best, steps.elapsed)
     return NormalEquations.of(
@@ -139,7 +139,8 @@ def _bootstrap(
     return np.asarray(np.maximum(best + np.minimum(wider, reach)[:, None] * way, 0.0))
 
 
-def _range_of(steps: Steps) -> LoadRange:
+def range_of(steps: Steps) -> LoadRange:
+    """The largest load among the steps, at least one."""
     return LoadRange(
         decodes=float(steps.decodes.max()),
         prefill_tokens=float(steps.prefill_tokens.max()),
