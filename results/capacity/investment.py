@@ -138,13 +138,17 @@ def _answer(
         return "no", f"no: {name} is shown to miss the quality that is asked for ({gained})"
     once = "an unknown price" if tuning is None else dollars(tuning)
     if untuned.peak is None or untuned.quality_floor == "fails":
-        why = "misses the quality floor" if untuned.peak else "holds no rate within the SLO"
-        return "yes", f"yes: {base} {why}, and {name} does not, for {once} once ({gained})"
+        why = (
+            f"{base} misses the quality floor, and {name} is not shown to"
+            if untuned.peak
+            else f"{base} holds no rate within the SLO, and {name} holds one"
+        )
+        return "yes", f"yes: {why}, for {once} once ({gained})"
     if saved.value is None:
         return "not known", f"not known: {saved.reason} ({gained})"
     if saved.value <= 0:
-        more = "costs as much" if saved.value == 0 else f"costs {dollars(-saved.value)} more"
-        return "no", f"no, not by cost: {name} {more} a month than {base}; {gained}"
+        more = f"{dollars(-saved.value)} more a month than" if saved.value else "as much as"
+        return "no", f"no, not by cost: {name} costs {more} {base}; {gained}"
     month = f"{name} saves {dollars(saved.value)} a month against {base}"
     if months.value is None:
         return "not known", f"not known: {month}, but {months.reason}; {gained}"
