@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from dyno.experiment.loading import load_experiment
+from dyno.pipeline.capacity import kept_plan
 from dyno.pipeline.decide import decide
 from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import show_results
@@ -21,8 +22,9 @@ def rebuild(run: Path) -> tuple[Summary, Verdicts]:
     directory = existing_run(run)
     console = open_console()
     with progress_for(console) as progress, locked(directory.path):
-        summary, verdicts = decide(directory, load_experiment(directory.experiment), progress)
-    show_results(console, directory, summary, verdicts)
+        experiment = load_experiment(directory.experiment)
+        summary, verdicts = decide(directory, experiment, progress)
+    show_results(console, directory, summary, verdicts, kept_plan(directory, experiment))
     return summary, verdicts
 
 

@@ -10,6 +10,7 @@ from dyno.experiment.examples import example
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import Interrupted
+from dyno.pipeline.capacity import kept_plan
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.run import run_pipeline
 from dyno.terminal import streams
@@ -106,7 +107,8 @@ def run_experiment(
     if output.as_json:
         streams.print_utf8(results_json(directory, summary, verdicts))
     else:
-        show_results(console, directory, summary, verdicts, excerpt=output.excerpt)
+        plan = kept_plan(directory, prepared.experiment)
+        show_results(console, directory, summary, verdicts, plan, excerpt=output.excerpt)
     if problem := outage(summary):
         raise SystemFailed(problem)
     return summary, verdicts

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from dyno.experiment.loading import load_section
+from dyno.experiment.schema import Experiment
 from foundation.arrays import Floats
 from foundation.errors import BadInput
 from foundation.path_fields import resolved
@@ -32,6 +33,12 @@ def plan_run(run: RunDirectory, summary: Summary, inputs: RunInputs) -> Capacity
     assert inputs.plan is not None
     inputs = replace(inputs, plan=with_traffic(resolved(inputs.plan, run.path)))
     return plan_capacity(summary, inputs, plan_basis(run, inputs))
+
+
+def kept_plan(run: RunDirectory, experiment: Experiment) -> CapacityPlan | None:
+    """The plan that the last decision wrote; None where the experiment has no section plan."""
+    plan = read_json(run.path, PLAN_FILE, CapacityPlan) if experiment.plan else None
+    return plan if isinstance(plan, CapacityPlan) else None
 
 
 def plan_basis(run: RunDirectory, inputs: RunInputs) -> PlanBasis:

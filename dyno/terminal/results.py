@@ -15,6 +15,7 @@ from dyno.terminal.load_table import load_table
 from foundation.printable import json_printable
 from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory
+from results.capacity.capacity_plan import CapacityPlan
 from results.report.segments import difference_sentences, time_lines
 from results.report.table import Cell, in_order, rows
 from results.summary import (
@@ -37,6 +38,7 @@ def show_results(
     run: RunDirectory,
     summary: Summary,
     verdicts: Verdicts,
+    plan: CapacityPlan | None = None,
     *,
     excerpt: bool = False,
 ) -> None:
@@ -54,6 +56,9 @@ def show_results(
         console.print(
             f"\n{verdicts.headline}", style="bold", markup=False, highlight=False, soft_wrap=True
         )
+    if plan is not None:
+        console.print("capacity", style="bold", highlight=False)
+        print_lines(console, [plan.sentence])
     if excerpt:
         _show_excerpt(console, run, summary.baseline)
     console.print(

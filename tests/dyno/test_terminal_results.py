@@ -139,6 +139,17 @@ def test_many_notes_are_cut_with_a_pointer_to_the_report(tmp_path: Path) -> None
     assert "v19, main: 40 of 120 requests failed (reset 40)" in notes[0]
 
 
+def test_the_plan_is_one_sentence_after_the_verdict(tmp_path: Path) -> None:
+    summary, verdicts, plan = make_run(tmp_path)
+    texts = []
+    for each in (None, msgspec.structs.replace(plan, sentence="int8: 12 replicas [b]")):
+        console = Console(file=io.StringIO(), width=100)
+        show_results(console, RunDirectory(tmp_path), summary, verdicts, each)
+        texts.append(console.file.getvalue())
+    assert "capacity" not in texts[0]
+    assert "capacity\n  int8: 12 replicas [b]\n" in texts[1]
+
+
 def test_it_says_where_the_time_goes_and_why_it_differs(tmp_path: Path) -> None:
     summary, verdicts, _ = make_run(tmp_path)
     texts = []
