@@ -6,20 +6,10 @@ answers stay near those of the unquantized model.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +19,10 @@ from foundation.models.model import ModelRef
 from foundation.progress import Silent
 from quantize import quantize
 from quantize.config import QuantizeConfig
-from serve.vllm.arguments import server_module
+from tests.vllm_server import DEADLINE_S, vllm_server
 
-DEADLINE_S = 600
+Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""Posts a body to a path of the server and returns its answer."""
 QUESTIONS = 16
 TEXTS, SHORTEST = 96, 24
 BOUND = 0.03
@@ -89,9 +80,9 @@ def unquantized(
     texts: list[list[int]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> list[list[str]]:
-    with served(model, tmp_path_factory.mktemp("unquantized") / "log") as ask:
-        check_perplexity("unquantized", model, ask, texts)
-        return answers(ask, examples["heldout"])
+    with vllm_server(model.path, tmp_path_factory.mktemp("unquantized") / "log") as server:
+        check_perplexity("unquantized", model, server.ask, texts)
+        return answers(server.ask, examples["heldout"])
 
 
 @pytest.mark.parametrize(("method", "algorithm", "least"), WAYS)
@@ -102,9 +93,9 @@ def test_served(
 ) -> None:  # fmt: skip
     config = QuantizeConfig(method=method, algorithm=algorithm, calibration=64)
     checkpoint = quantize(model, config, tmp_path / "quantized", Silent(), examples["train"], STYLE)
-    with served(checkpoint, tmp_path / "log") as ask:
-        check_perplexity(f"{method} {algorithm}", checkpoint, ask, texts)
-        replies = answers(ask, examples["heldout"])
+    with vllm_server(checkpoint.path, tmp_path / "log") as server:
+        check_perplexity(f"{method} {algorithm}", checkpoint, server.ask, texts)
+        replies = answers(server.ask, examples["heldout"])
     same = sum(ours[0] == theirs[0] for ours, theirs in zip(replies, unquantized, strict=True))
     print(f"first tokens as unquantized: {same} of {QUESTIONS}")
     assert same >= least * QUESTIONS
@@ -171,71 +162,3 @@ def answers(ask: Ask, heldout: list[Example]) -> list[list[str]]:
         choice = ask("chat/completions", body)["choices"][0]
         values.append([token["token"] for token in choice["logprobs"]["content"]])
     return values
-
-
-class Ask(Protocol):
-    """Posts a body to a path of the server and returns its answer."""
-
-    def __call__(self, path: str, body: dict[str, Any]) -> dict[str, Any]: ...
-
-
-@contextmanager
-def served(model: ModelRef, log_file: Path) -> Iterator[Ask]:
-    """A server of the checkpoint, ended afterwards; yields `ask(path, body)`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        server_module(),
-        "--model",
-        str(model.path),
-        "--served-model-name",
-        "m",
-    ]
-    command += [
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--enforce-eager",
-        "--max-model-len",
-        "512",
-    ]
-    settings = {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-    }
-    with log_file.open("w") as log:
-        server = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield lambda path, body: _ask(f"http://127.0.0.1:{port}/v1/{path}", body, server, log_file)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-
-
-def _ask(
-    url: str, body: dict[str, Any], server: subprocess.Popen[bytes], log: Path
-) -> dict[str, Any]:
-    request = urllib.request.Request(
-        url, json.dumps({"model": "m", **body}).encode(), {"Content-Type": "application/json"}
-    )
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
-                return dict(json.load(response))
-        except urllib.error.HTTPError as error:
-            pytest.fail(f"{error}: {error.read().decode()}\n{log.read_text()[-3000:]}")
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.5)
-    pytest.fail(f"no answer from the server:\n{log.read_text()[-3000:]}")
