@@ -63,13 +63,20 @@ def stamped_front_end(blocks: Sequence[Requests], steps: StepTime) -> FrontEndFi
 
 
 def comes_alone(requests: Requests) -> Flags:
-    """Whether no other request of the block was in the server when each was sent, (n,)."""
+    """Whether no other request of the block was in the server until the first token of each, (n,).
+
+    One that is sent the moment that the last one ended comes alone.
+    """
     sent, done = requests.sent_ns, np.fmax(requests.done_ns, requests.last_ns)
     order = np.argsort(sent, kind="stable")  # NaN last
     busy_until = np.fmax.accumulate(np.where(np.isnan(done), np.inf, done)[order])
     alone = np.zeros(len(sent), np.bool_)
-    alone[order] = np.append(-np.inf, busy_until[:-1]) < sent[order]
-    return np.asarray(alone & ~np.isnan(requests.first_ns))
+    alone[order] = np.append(-np.inf, busy_until[:-1]) <= sent[order]
+    next_sent = np.full(len(sent), np.inf)
+    next_sent[order[:-1]] = sent[order][1:]
+    return np.asarray(
+        alone & (np.where(np.isnan(next_sent), np.inf, next_sent) >= requests.first_ns)
+    )
 
 
 def _after_first_step(requests: Requests) -> Floats:

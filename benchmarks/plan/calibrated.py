@@ -1,0 +1,96 @@
+"""What the engine model knows of an emulated plant, after the loads of `dyno calibrate-model`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.plan.plants import LONGEST, EmulatedPlant
+from foundation.arrays import Floats
+from foundation.run.layout import RunDirectory
+from foundation.run.records import PLAIN, VariantRecord
+from loadgen.emulator.virtual_load import VirtualLoad
+from loadgen.emulator.virtual_run import VirtualRun
+from loadgen.emulator.virtual_server import VirtualServer
+from results.capacity.design import Design
+from results.capacity.engine_model import EngineModel, Scheduler, StepTime
+from results.capacity.model_loads import BUDGET_S, SPREAD, ModelLoad, candidate_loads
+from results.capacity.models_of_run import engine_models
+from results.config import QualityConfig, Slo
+from results.inputs import RunInputs
+
+VARIANT = "plant"
+FIRST_LOADS = (ModelLoad(1, 64, 8, 32), ModelLoad(8, 64, 32, 2))
+"""As `dyno calibrate-model` begins: requests that come to an engine at rest, and a few at once."""
+FIRST_GUESS = StepTime(0.01, 100e-6, 30e-6, 50e-9)
+SHORTEST_PROMPT = 16
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The models from the engine record and from the stamps alone; a str says why there is none."""
+
+    recorded: EngineModel | str
+    stamped: EngineModel | str
+    seconds: float
+
+
+def calibrated(emulated: EmulatedPlant) -> Calibrated:
+    """Serves the loads that the design chooses, writes them as a run, and fits the run."""
+    limits = emulated.plant.limits
+    scheduler = Scheduler(limits.max_num_seqs, limits.max_num_batched_tokens, limits.kv_blocks)
+    design = Design(
+        candidate_loads(scheduler, LONGEST, SHORTEST_PROMPT), FIRST_GUESS, scheduler
+    )
+    with tempfile.TemporaryDirectory() as name:
+        run = RunDirectory(Path(name))
+        seconds = _measure(emulated, [*FIRST_LOADS, *design.loads(BUDGET_S, FIRST_LOADS)], run)
+        recorded = engine_models(_inputs(run))[VARIANT]
+        shutil.rmtree(run.engine)
+        stamped = engine_models(_inputs(run))[VARIANT]
+    return Calibrated(recorded, stamped, seconds)
+
+
+def coefficient_errors(model: EngineModel, emulated: EmulatedPlant) -> Floats:
+    """The error of each coefficient's part of a typical step, over that step's time; (4,).
+
+    The typical step: half of the slots decode at the demand's mean context, beside a mean prompt.
+    A coefficient that takes no part in a step's time may be off by any factor; its part may not.
+    """
+    cost = emulated.plant.cost
+    truth = np.array([cost.fixed, cost.decode, cost.prefill, cost.kv])
+    inputs, outputs = emulated.lengths(emulated.rng(9), 10_000)
+    decodes = emulated.plant.limits.max_num_seqs / 2
+    work = np.array([1.0, decodes, inputs.mean(), decodes * (inputs.mean() + outputs.mean() / 2)])
+    return np.asarray((model.steps.coefficients[:4] - truth) * work / (truth @ work))
+
+
+def _measure(emulated: EmulatedPlant, loads: Sequence[ModelLoad], run: RunDirectory) -> float:
+    server = VirtualServer(emulated.plant)
+    files = VirtualRun(run, VARIANT, emulated.plant)
+    rng = emulated.rng(1)
+    for number, load in enumerate(loads):
+        served = server.closed_loop(_asked(load, rng), load.in_flight)
+        if number == 0:
+            files.write_prompts(served)
+        files.write(served, f"{load.label}-{number}", concurrency=load.in_flight)
+    return server.now_ns / 1e9
+
+
+def _asked(load: ModelLoad, rng: np.random.Generator) -> VirtualLoad:
+    n = load.requests
+    answers = load.output_tokens * rng.uniform(1 - SPREAD, 1 + SPREAD, n)
+    outputs = np.maximum(1, answers).astype(np.int64)
+    return VirtualLoad.of(np.zeros(n), np.full(n, load.input_tokens), outputs)
+
+
+def _inputs(run: RunDirectory) -> RunInputs:
+    variant = VariantRecord(name=VARIANT, what=VARIANT, prompt_style=PLAIN)
+    return RunInputs(
+        VARIANT, VARIANT, "none", [variant], Slo({}), QualityConfig(), None, None, run.path
+    )
