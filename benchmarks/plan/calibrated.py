@@ -44,9 +44,7 @@ def calibrated(emulated: EmulatedPlant) -> Calibrated:
     """Serves the loads that the design chooses, writes them as a run, and fits the run."""
     limits = emulated.plant.limits
     scheduler = Scheduler(limits.max_num_seqs, limits.max_num_batched_tokens, limits.kv_blocks)
-    design = Design(
-        candidate_loads(scheduler, LONGEST, SHORTEST_PROMPT), FIRST_GUESS, scheduler
-    )
+    design = Design(candidate_loads(scheduler, LONGEST, SHORTEST_PROMPT), FIRST_GUESS, scheduler)
     with tempfile.TemporaryDirectory() as name:
         run = RunDirectory(Path(name))
         seconds = _measure(emulated, [*FIRST_LOADS, *design.loads(BUDGET_S, FIRST_LOADS)], run)
