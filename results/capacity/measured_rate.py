@@ -84,7 +84,10 @@ def _point(stage: StageSummary, slos: Sequence[ObjectiveSpec], inputs: RunInputs
         stage=stage.stage,
         rate=stage.offered_rate or 0.0,
         outcome=stage_outcome(stage, slos),
-        metrics={spec.metric: stage.judged[spec.key].value for spec in slos},
+        metrics={
+            **{key: stage.metrics[key] for key in ("goodput",) if key in stage.metrics},
+            **{spec.metric: stage.judged[spec.key].value for spec in slos},
+        },
         left_out=_unfit(stage, inputs),
     )
 

@@ -64,7 +64,7 @@ def modelled(rates: list[float], values: list[float], half: float = 5.0) -> rate
 def latency_pane(
     measured: list[tuple[float, Estimate]], model: rate_curve.Modelled | None = None
 ) -> rate_curve.RatePane:
-    points = [rate_curve.MeasuredRate(rate, estimate) for rate, estimate in measured]
+    points = [rate_curve.MeasuredPoint(rate, estimate) for rate, estimate in measured]
     limit = LimitLine(500.0, 95.0, "SLO p95 ≤ 500 ms")
     return rate_curve.RatePane("Latency p95", "ms", points, model, limit)
 
@@ -121,7 +121,7 @@ def test_where_the_model_has_no_answer_line_and_band_are_broken() -> None:
 
 
 def test_a_point_that_does_not_count_is_pale_and_says_why() -> None:
-    point = rate_curve.MeasuredRate(3.0, around(200), "its arrivals are sessions")
+    point = rate_curve.MeasuredPoint(3.0, around(200), "its arrivals are sessions")
     pane = rate_curve.RatePane("Latency p95", "ms", [point])
     figure = rate_curve.rate_curve(rate_curve.VariantRates("a", 0, [pane]))
     [mark] = of_class(figure, "mark")
@@ -141,7 +141,7 @@ def test_any_model_and_any_measurement_can_be_drawn(
     model: list[tuple[float, float, float, float]], points: list[tuple[float, float]]
 ) -> None:
     columns = np.array(sorted(model), float).reshape(-1, 4).T
-    measured = [rate_curve.MeasuredRate(rate, around(value)) for rate, value in points]
+    measured = [rate_curve.MeasuredPoint(rate, around(value)) for rate, value in points]
     panes = [
         rate_curve.RatePane(EVIL, unit, measured, rate_curve.Modelled(*columns), is_rate=is_rate)
         for unit, is_rate in (("ms", False), ("requests/s", True))

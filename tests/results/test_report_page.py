@@ -430,6 +430,7 @@ def test_it_shows_what_the_analysis_makes_of_journals(tmp_path: Path) -> None:
     summary = analyse(inputs)
     verdicts = judge(summary, inputs)
     plan, measured = plan_capacity(summary, inputs), measured_of(tmp_path, summary)
+    assert all("goodput" in point.metrics for v in plan.variants for point in v.points)
     html_file, _, _ = write(tmp_path, summary, verdicts, plan, PROVENANCE, measured)
     page = Page(html_file.read_text())
     assert verdicts.headline in page.shown

@@ -12,7 +12,7 @@ from results.capacity.capacity_plan import MetricBand, RateCurve, VariantCapacit
 from results.metrics import RECORDS
 from results.report.figures.rate_curve import (
     HeldRange,
-    MeasuredRate,
+    MeasuredPoint,
     Modelled,
     RatePane,
     VariantRates,
@@ -52,7 +52,7 @@ def _pane(variant: VariantCapacity, key: str) -> RatePane | None:
     """A metric by rate; None where it was neither measured nor modelled at any."""
     record, curve = RECORDS[key], variant.curve
     measured = [
-        MeasuredRate(point.rate, point.metrics[key], point.left_out or "")
+        MeasuredPoint(point.rate, point.metrics[key], point.left_out or "")
         for point in variant.points
         if key in point.metrics and point.metrics[key].value is not None
     ]

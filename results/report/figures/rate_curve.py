@@ -39,7 +39,7 @@ class Modelled:
 
 
 @dataclass(frozen=True)
-class MeasuredRate:
+class MeasuredPoint:
     """A metric as measured at an offered rate; `left_out`: why it does not count, or empty."""
 
     rate: float
@@ -56,7 +56,7 @@ class RatePane:
 
     label: str
     unit: str
-    measured: Sequence[MeasuredRate]
+    measured: Sequence[MeasuredPoint]
     modelled: Modelled | None = None
     limit: LimitLine | None = None
     is_rate: bool = False
@@ -186,7 +186,7 @@ def _modelled(drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: Rat
 
 
 def _measured(
-    drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: RatePane, at: MeasuredRate
+    drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: RatePane, at: MeasuredPoint
 ) -> None:
     """A marker with its interval; a value beyond the axis stands at its end, in words."""
     place, estimate = x(at.rate), at.estimate
