@@ -9,7 +9,7 @@ PATH = "/v1/traces"
 LARGEST = 16 * 1024 * 1024
 """The most bytes of a body, decompressed."""
 _LEFT_OUT = {
-    "others": ("span of another request", "spans of other requests"),
+    "others": ("span of other work", "spans of other work"),
     "wrong": ("span whose times are none", "spans whose times are none"),
     "unreadable": ("body that is no OTLP protobuf", "bodies that are no OTLP protobuf"),
     "too_large": (f"body over {LARGEST >> 20} MiB", f"bodies over {LARGEST >> 20} MiB"),
@@ -20,8 +20,8 @@ _LEFT_OUT = {
 class Received(msgspec.Struct):
     """Counts: spans that were kept, and what was left out.
 
-    `others`: spans of other requests, or of other work. `wrong`: spans with a time that is missing,
-    negative, or no number. `unreadable`, `too_large`: bodies. `unwritten`: spans.
+    `others`: spans of others' requests, or of the server's start. `wrong`: spans with a time that
+    is missing, negative, or no number. `unreadable`, `too_large`: bodies. `unwritten`: spans.
     """
 
     kept: int = 0

@@ -92,7 +92,7 @@ def test_spans_of_other_requests_and_of_other_work_are_counted() -> None:
     spans = [*((key, TIMES) for key in (*others, short)), (request_key(1500, 1), {"a": 1})]
     assert read_spans(export(*spans), BEGUN_NS, NOW_NS, received) == []
     assert received == Received(others=4)
-    assert received.sentence() == "the server timed 0 requests; left out: 4 spans of other requests"
+    assert received.sentence() == "the server timed 0 requests; left out: 4 spans of other work"
     assert Received().sentence().startswith("none came")
     with pytest.raises(ValueError):
         read_spans(b"\xff" * 9, BEGUN_NS, NOW_NS, received)
@@ -141,7 +141,7 @@ def test_what_comes_is_kept_and_what_is_none_is_counted_in_one_sentence(
     assert "--otlp-traces-endpoint http://127.0.0.1:" in first
     assert "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf" in first
     assert last == (
-        "traces: the server timed 1 request; left out: 1 span of another request, "
+        "traces: the server timed 1 request; left out: 1 span of other work, "
         "1 span whose times are none, 4 bodies that are no OTLP protobuf, 1 body over 16 MiB"
     )
     start, request = (
