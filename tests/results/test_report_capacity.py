@@ -21,6 +21,7 @@ from results.report.figures.svg import Axis
 from results.report.page import html, markdown
 from results.summary import Estimate, Summary, Verdicts
 from tests.results.drawn_plan import BENCH, HEADROOM, PEAK, PRICE, SPARE, drawn_plan
+from tests.results.report_run import make_run, measured_of
 from tests.results.test_report_page import EVIL, Page, make_bare
 
 SLOTS = {variant.name: slot for slot, variant in enumerate(BENCH)}
@@ -238,3 +239,14 @@ def test_one_measured_rate_and_no_model_is_no_curve_and_a_bound_is_no_value() ->
     front = next(part.plot for part in section.drawn if part.title.startswith("Quality"))
     marks = [e for e in Tree.fromstring(str(front)).iter() if "mark" in (e.get("class") or "")]
     assert len(marks) == 4  # two variants, each at the deciding bound of its cost
+
+
+def test_a_whole_run_with_a_whole_plan_is_one_small_page_in_order(tmp_path: Path) -> None:
+    summary, verdicts, _ = make_run(tmp_path)
+    measured = measured_of(tmp_path, summary)
+    text = html(tmp_path, summary, verdicts, PLAN, {}, measured)
+    assert len(text) < 400_000 and "url(" not in text
+    ids = [a["id"] for tag, a in Page(text).elements if tag == "section"]
+    assert ids[ids.index("answers") :] == [
+        "answers", "capacity", "investment", "validity", "definitions", "provenance"
+    ]  # fmt: skip
