@@ -16,9 +16,13 @@ from foundation.arrays import Flags, Floats, Ints
 from foundation.run.requests import Requests
 from results.capacity.engine_model import FrontEnd, StepTime
 from results.capacity.nonnegative import NormalEquations
+from results.capacity.stamped_steps import waits_for_step
+from results.measures.doubt import some
 
-FEWEST_ALONE = 20
+FEWEST_ALONE = 5
 """Requests that came to an engine at rest; with fewer the front end is an upper bound."""
+FEWEST_FOR_LINE = 20
+"""With fewer of them a token of the prompt takes no time of its own."""
 _SHORTEST = 5.0
 """The percentile of the waits of other requests that stands for those alone."""
 _FAR = 8.0
@@ -43,7 +47,7 @@ def recorded_front_end(blocks: Sequence[Requests]) -> FrontEndFit:
     alone = np.concatenate([comes_alone(block) for block in blocks])
     first = np.concatenate([_after_first_step(block) for block in blocks])
     way_back = max(0.0, float(np.nanmedian(first))) if not np.isnan(first).all() else 0.0
-    return _fit(wait, tokens, alone, way_back)
+    return _fit(wait, wait, tokens, alone, way_back)
 
 
 def stamped_front_end(blocks: Sequence[Requests], steps: StepTime) -> FrontEndFit:
@@ -59,7 +63,8 @@ def stamped_front_end(blocks: Sequence[Requests], steps: StepTime) -> FrontEndFi
     work = np.column_stack([np.ones(len(tokens)), nothing, computed, nothing, pairs])
     first = np.concatenate([block.service_ttft for block in blocks]) / 1e3
     alone = np.concatenate([comes_alone(block) for block in blocks])
-    return _fit(first - work @ steps.coefficients, tokens, alone, 0.0)
+    waits = np.concatenate([waits_for_step(block) for block in blocks])
+    return _fit(first - work @ steps.coefficients, waits, tokens, alone, 0.0)
 
 
 def comes_alone(requests: Requests) -> Flags:
@@ -85,23 +90,27 @@ def _after_first_step(requests: Requests) -> Floats:
     return np.asarray((requests.first_ns - engine.finished + engine.decode) / 1e9)
 
 
-def _fit(wait: Floats, tokens: Floats, alone: Flags, way_back: float) -> FrontEndFit:
-    """`wait` (n,): s before the queue. `tokens` (n,): of the prompt."""
-    known = ~np.isnan(wait + tokens)
-    rows = np.flatnonzero(known & alone)
-    if len(rows) < FEWEST_ALONE:
-        others = wait[known]
-        if not len(others):
-            words = "nothing shows what the server takes around the engine: it counts as no time"
-            return FrontEndFit(FrontEnd(0.0, 0.0, way_back), (words,))
-        bound = max(0.0, float(np.percentile(others, _SHORTEST)))
-        words = (
-            f"{len(rows)} requests came to an engine at rest: the time before the queue is the "
-            f"{_SHORTEST:g}th percentile of all waits, and so an upper bound"
-        )
-        return FrontEndFit(FrontEnd(bound, 0.0, way_back), (words,))
-    per_request, per_token = _line(wait, tokens, rows)
-    return FrontEndFit(FrontEnd(per_request, per_token, way_back))
+def _fit(
+    taken: Floats, waits: Floats, tokens: Floats, alone: Flags, way_back: float
+) -> FrontEndFit:
+    """`taken` (n,): s that the front end took of requests that came alone. `tokens` (n,): of the
+    prompt. `waits` (n,): s, at least what it took, of any request.
+    """
+    rows = np.flatnonzero(~np.isnan(taken + tokens) & alone)
+    if len(rows) >= FEWEST_FOR_LINE:
+        return FrontEndFit(FrontEnd(*_line(taken, tokens, rows), way_back))
+    if len(rows) >= FEWEST_ALONE:
+        return FrontEndFit(FrontEnd(max(0.0, float(np.median(taken[rows]))), 0.0, way_back))
+    waits = waits[~np.isnan(waits)]
+    if not len(waits):
+        words = "nothing shows what the server takes around the engine: it counts as no time"
+        return FrontEndFit(FrontEnd(0.0, 0.0, way_back), (words,))
+    bound = max(0.0, float(np.percentile(waits, _SHORTEST)))
+    words = (
+        f"{some(len(rows), 'request')} came to an engine at rest: the time before the queue is the "
+        f"{_SHORTEST:g}th percentile of all waits, and so an upper bound"
+    )
+    return FrontEndFit(FrontEnd(bound, 0.0, way_back), (words,))
 
 
 def _line(wait: Floats, tokens: Floats, rows: Ints) -> tuple[float, float]:

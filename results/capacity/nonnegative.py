@@ -79,15 +79,18 @@ class NormalEquations:
         explained = np.einsum("sk,sk->s", coefficients, self.cross)
         return np.asarray(self.square - 2 * explained + fitted)
 
-    @property
-    def lengths(self) -> Floats:
-        """The length of the column of each coefficient, (k,); 1 without data."""
-        return _scale(self.gram.sum(axis=0))
+    def moved(self, coefficients: Floats, weights: Floats) -> NormalEquations:
+        """The whole, m times, with the scores of the segments added `weights` (m, s) times.
 
-    def firm(self, changes: Floats, loose: Floats) -> Floats:
-        """`changes` (m, k) of coefficients less their part along `loose` (k, q), if any."""
-        ways = loose * self.lengths[:, None]
-        return changes - changes * self.lengths @ ways @ loose.T
+        A score is what `coefficients` (k,) leave over of X'y.
+        """
+        gram, m = self.gram.sum(axis=0), len(weights)
+        scores = self.cross - self.gram @ coefficients
+        return NormalEquations(
+            np.repeat(gram[None], m, axis=0),
+            self.cross.sum(axis=0) + weights @ scores,
+            np.full(m, float(self.square.sum())),
+        )
 
     def loose(self, deviation: float, rows: int) -> Floats:
         """The directions (k, q) in which the data do not fix the coefficients.
@@ -97,7 +100,7 @@ class NormalEquations:
         """
         gram = self.gram.sum(axis=0)
         place = np.flatnonzero(np.diag(gram))
-        scale = self.lengths[place]
+        scale = _scale(gram)[place]
         values, vectors = np.linalg.eigh(gram[np.ix_(place, place)] / np.outer(scale, scale))
         is_loose = values < max(4 * deviation**2 / rows, _CLOSE)
         loose = np.zeros((len(gram), int(is_loose.sum())))

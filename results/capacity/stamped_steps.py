@@ -94,6 +94,31 @@ def stamped_steps(journal: Journal, rate: float) -> Steps | str:
     )
 
 
+def waits_for_step(requests: Requests) -> Floats:
+    """How long each request (n,) was sent before the step of its first token began, s.
+
+    The front end takes no more than that. NaN where no step before that one shows its beginning.
+    """
+    waits = np.full(len(requests), np.nan)
+    rows = np.flatnonzero(requests.chunks.count > 0)
+    if len(rows):
+        answered = requests.take(rows)
+        arrivals = _arrivals(answered)
+        began = _first_of_each(arrivals.at, arrivals.step, int(arrivals.step[-1]) + 1)
+        places = _places(answered, arrivals, began)
+        wait = _before_step(answered, places, began)
+        waits[rows] = np.where((wait > 0) & ~places.lost, wait, np.nan) / 1e9
+    return waits
+
+
+def _before_step(requests: Requests, places: _Places, began: Ints) -> Floats:
+    """From the sending of each request (n,) to the end of the step before that of its prompt, ns.
+
+    Below 0: the engine was at rest in between.
+    """
+    return np.asarray(np.append(-np.inf, began[:-1])[places.first] - requests.sent_ns)
+
+
 def _arrivals(requests: Requests) -> _Arrivals:
     """The chunks, divided into steps where the next is far from the one before it."""
     chunks = requests.chunks
@@ -197,7 +222,7 @@ def _doubtful(
     """
     size = len(began)
     first = places.first
-    before = np.append(-np.inf, began[:-1])[first] - requests.sent_ns
+    before = _before_step(requests, places, began)
     known = before[before > 0]
     front = min(float(np.percentile(known, _FRONT)), _MOST_FRONT_NS) if len(known) else 0.0
     could_begin = np.minimum(np.searchsorted(began, requests.sent_ns + front) + 1, first)

@@ -14,7 +14,7 @@ from math import sqrt
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from foundation.arrays import Flags, Floats
+from foundation.arrays import Flags, Floats, Ints
 from foundation.format import percent
 from results.capacity.engine_model import COEFFICIENTS, LoadRange, StepTime
 from results.capacity.nonnegative import NormalEquations, spread
@@ -30,7 +30,11 @@ _ROUNDS = 6
 _FLOOR = 0.05  # of the median step: no step is modelled as shorter, so that none weighs all
 _FOLDS = 8
 _PAYS = 2.0  # standard errors by which the error of steps that were held out must fall
+_ALIKE = 0.8  # the most that segments in a row are taken to err alike: draws lie 3 times as far
 _MANY = 0.1  # of the steps left out: they are no outliers
+_GROUPS = 8  # of steps by their requests
+_MISFIT = 0.03  # of its time: a group of steps is off the model
+_CLEARLY = 3.0  # standard errors
 _UNSURE = 0.3  # of a step's time
 _WORDS = ("the step", "requests that decode", "prompt tokens", "the KV cache", "attention")
 
@@ -65,13 +69,18 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
         equations = weighted_equations(steps.where(keep), best)
     inside = steps.where(keep)
     equations = equations.of_columns(used)
-    residual = float(np.std(inside.elapsed / _floored(inside.work @ best, inside.elapsed)))
+    modelled = _floored(inside.work @ best, inside.elapsed)
+    residual = float(np.std(inside.elapsed / modelled))
     loose = equations.loose(residual, len(inside))
+    wider = _wider(_errors_in_time(inside, modelled))
+    draws = spread(_bootstrap(equations, best, wider, rng), loose, rng)
     best = spread(np.tile(best, (DRAWS, 1)), loose, rng).mean(axis=0)
-    draws = spread(_bootstrap(equations, best, loose, rng), loose, rng)
     notes = (
-        *_left_out_notes(steps, keep), *_missing_notes(inside), *_unsure_notes(inside, draws)
-    )  # fmt: skip
+        *_left_out_notes(steps, keep),
+        *_missing_notes(inside),
+        *_unsure_notes(inside, draws),
+        *_misfit_notes(inside, modelled),
+    )
     return StepFit(StepTime(*best.tolist()), draws, residual, range_of(inside), notes)
 
 
@@ -124,19 +133,38 @@ def _pays(equations: NormalEquations) -> bool:
 
 
 def _bootstrap(
-    equations: NormalEquations, best: Floats, loose: Floats, rng: np.random.Generator
+    equations: NormalEquations, best: Floats, wider: float, rng: np.random.Generator
 ) -> Floats:
-    """Coefficients (`DRAWS`, 5) of segments drawn with replacement, none moved along `loose`.
+    """Coefficients (`DRAWS`, 5) that segments drawn with replacement would give.
 
-    So few segments vary too little, as in any bootstrap: the draws lie further from the best fit
-    by Student's t over the normal, and by the bias of the variance, as far as none is below 0.
+    What a draw changes is the score, the part of each segment that the best fit leaves over,
+    `wider` times: so no coefficient has to be moved below 0 by hand.
     """
     n = len(equations)
     counts = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
-    wider = sqrt(n / (n - 1)) * float(stdtrit(n - 1, 0.975) / ndtri(0.975))
-    way = equations.firm(equations.sums(counts).solved() - best, loose)
-    reach = np.where(way < 0, best / np.maximum(-way, 1e-300), np.inf).min(axis=1)
-    return np.asarray(np.maximum(best + np.minimum(wider, reach)[:, None] * way, 0.0))
+    return equations.moved(best, wider * (counts - 1)).solved()
+
+
+def _wider(errors: Floats) -> float:
+    """How much further than a bootstrap's the draws lie from the best fit.
+
+    `errors` (n,): the mean relative error of each segment, in the order of time. So few segments
+    vary too little: by Student's t over the normal, and by the bias of the variance. Where segments
+    in a row err alike, since the machine or the load drifts, they are worth fewer.
+    """
+    n = len(errors)
+    few = sqrt(n / (n - 1)) * float(stdtrit(n - 1, 0.975) / ndtri(0.975))
+    error = errors - errors.mean()
+    alike = float(error[1:] @ error[:-1] / (error @ error)) if error.any() else 0.0
+    alike = min(alike, _ALIKE) if alike > ndtri(0.975) / sqrt(n) else 0.0
+    return few * sqrt((1 + alike) / (1 - alike))
+
+
+def _errors_in_time(steps: Steps, modelled: Floats) -> Floats:
+    """The mean relative error of each segment, in the order of time."""
+    segment, count = steps.segments(), np.bincount(steps.segments())
+    error = np.bincount(segment, steps.elapsed / modelled - 1) / count
+    return np.asarray(error[np.argsort(np.bincount(segment, steps.ended) / count)])
 
 
 def range_of(steps: Steps) -> LoadRange:
@@ -174,3 +202,34 @@ def _unsure_notes(steps: Steps, draws: Floats) -> Iterator[str]:
     names = [word for word, width in zip(_WORDS, high - low, strict=True) if width > _UNSURE]
     if names:
         yield f"the loads hardly tell apart what takes the time: {', '.join(names)}"
+
+
+def _misfit_notes(steps: Steps, modelled: Floats) -> Iterator[str]:
+    """Says so where steps of about so many requests are off the model by more than chance."""
+    edges = np.unique(np.percentile(steps.decodes, np.linspace(0, 100, _GROUPS + 1)))
+    if len(edges) < 3:
+        return
+    group = np.clip(np.searchsorted(edges, steps.decodes, side="right") - 1, 0, len(edges) - 2)
+    error, segment = steps.elapsed / modelled - 1, steps.segments()
+    worst = max(range(len(edges) - 1), key=lambda each: _clear_error(error, segment, group == each))
+    off = _clear_error(error, segment, group == worst)
+    if off > _MISFIT:
+        low, high = edges[worst], edges[worst + 1]
+        yield (
+            f"steps of {low:,.0f} to {high:,.0f} requests that decode are {percent(off)} off the "
+            "model: their time is not in proportion to their work"
+        )
+
+
+def _clear_error(error: Floats, segment: Ints, of: Flags) -> float:
+    """How far the mean error of the steps in the mask `of` is from 0; 0 where chance explains it.
+
+    Chance is that of the segments' means.
+    """
+    count = np.bincount(segment[of])
+    means = (np.bincount(segment[of], error[of]) / np.maximum(count, 1))[count > 0]
+    if len(means) < 3:
+        return 0.0
+    mean = float(error[of].mean())
+    chance = float(np.std(means, ddof=1)) / sqrt(len(means))
+    return abs(mean) if abs(mean) > _CLEARLY * chance else 0.0

@@ -63,6 +63,15 @@ def test_intervals_contain_the_truth_about_as_often_as_they_say(blocks: int) -> 
     assert inside >= 34
 
 
+def test_a_machine_that_drifts_is_known_less_well() -> None:
+    drifting, load = steps(4000, 0.02, blocks=16), np.array([1, 10, 50, 3000, 0])
+    drifting.elapsed[:] *= 1 + 0.1 * np.sin(np.arange(4000) / 4000 * 2 * np.pi)
+    steady, unsteady = (fit(each).draws @ load for each in (steps(4000, 0.02, blocks=16), drifting))
+    assert np.std(unsteady) > 10 * np.std(steady)
+    low, high = np.percentile(unsteady, (2.5, 97.5))
+    assert low <= load @ TRUE <= high
+
+
 def test_attention_in_a_prompt_counts_where_it_pays() -> None:
     true = TRUE + np.array([0, 0, 0, 0, 0.5e-6])
     assert fit(steps(8000, true=true)).steps.per_pair == pytest.approx(0.5e-6, rel=0.05)
