@@ -17,12 +17,11 @@ from results.capacity.steps import Steps
 
 GROUPS = 8
 """Into how many groups of equal time steps with a prompt, and those without, are divided."""
-FEWEST = 20
-"""Steps of a group that counts."""
-_SURE = 4.0
-"""Standard errors that chance does not reach."""
-NAMED = 0.05
+NAMED = 0.03
 """A note names a group that is further off."""
+_FEWEST_SEGMENTS = 3
+_CLEARLY = 3.0
+"""Standard errors that chance does not reach."""
 _OF_INTERVAL = 1.96
 
 
@@ -59,14 +58,13 @@ class Misfit:
 
 def misfit(steps: Steps, modelled: Floats) -> Misfit:
     """The misfit of steps that should take `modelled` (n,) s."""
-    ratio = steps.elapsed / modelled
+    segment = steps.segments()
     worst = Misfit()
     for with_prompt in (False, True):
         rows = np.flatnonzero((steps.prefill_tokens > 0) == with_prompt)
         for group in _groups(steps, rows):
-            off = float(steps.elapsed[group].sum() / modelled[group].sum()) - 1
-            error = float(ratio[group].std(ddof=1)) / np.sqrt(len(group))
-            if abs(off) > max(_SURE * error, abs(worst.share)):
+            off = _clearly_off(steps.elapsed[group], modelled[group], segment[group])
+            if abs(off) > abs(worst.share):
                 decodes = steps.decodes[group]
                 worst = Misfit(off, (int(decodes.min()), int(decodes.max())), with_prompt)
     return worst
@@ -74,13 +72,22 @@ def misfit(steps: Steps, modelled: Floats) -> Misfit:
 
 def _groups(steps: Steps, rows: Ints) -> list[Ints]:
     """`rows` divided by the requests that decode; steps of one number are in one group."""
-    rows = rows[np.argsort(steps.decodes[rows], kind="stable")]
-    if len(rows) < FEWEST:
+    if not len(rows):
         return []
+    rows = rows[np.argsort(steps.decodes[rows], kind="stable")]
     until = np.cumsum(steps.elapsed[rows]) / steps.elapsed[rows].sum()
     number = np.minimum((until * GROUPS).astype(np.int64), GROUPS - 1)
     decodes = steps.decodes[rows]
-    first = np.searchsorted(decodes, decodes)  # the first step of the same number of requests
-    number = number[first]
-    groups = [rows[number == each] for each in np.unique(number)]
-    return [group for group in groups if len(group) >= FEWEST]
+    number = number[np.searchsorted(decodes, decodes)]  # of the first step of as many requests
+    return [rows[number == each] for each in np.unique(number)]
+
+
+def _clearly_off(elapsed: Floats, modelled: Floats, segment: Ints) -> float:
+    """Measured over modelled time, less 1; 0 where the chance of the segments explains it."""
+    time = np.bincount(segment, modelled)
+    ratio = np.bincount(segment, elapsed)[time > 0] / time[time > 0]
+    if len(ratio) < _FEWEST_SEGMENTS:
+        return 0.0
+    off = float(elapsed.sum() / modelled.sum()) - 1
+    chance = float(np.std(ratio, ddof=1)) / np.sqrt(len(ratio))
+    return off if abs(off) > _CLEARLY * chance else 0.0

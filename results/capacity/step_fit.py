@@ -14,9 +14,10 @@ from math import sqrt
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from foundation.arrays import Flags, Floats, Ints
+from foundation.arrays import Flags, Floats
 from foundation.format import percent
 from results.capacity.engine_model import COEFFICIENTS, LoadRange, StepTime
+from results.capacity.misfit import misfit
 from results.capacity.nonnegative import NormalEquations, spread
 from results.capacity.steps import Steps
 
@@ -32,9 +33,6 @@ _FOLDS = 8
 _PAYS = 2.0  # standard errors by which the error of steps that were held out must fall
 _ALIKE = 0.8  # the most that segments in a row are taken to err alike: draws lie 3 times as far
 _MANY = 0.1  # of the steps left out: they are no outliers
-_GROUPS = 8  # of steps by their requests
-_MISFIT = 0.03  # of its time: a group of steps is off the model
-_CLEARLY = 3.0  # standard errors
 _UNSURE = 0.3  # of a step's time
 _WORDS = ("the step", "requests that decode", "prompt tokens", "the KV cache", "attention")
 
@@ -74,12 +72,14 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
     loose = equations.loose(residual, len(inside))
     wider = _wider(_errors_in_time(inside, modelled))
     draws = spread(_bootstrap(equations, best, wider, rng), loose, rng)
+    worst = misfit(inside, modelled)
+    draws *= np.exp(worst.deviation * rng.standard_normal((DRAWS, 1)))
     best = spread(np.tile(best, (DRAWS, 1)), loose, rng).mean(axis=0)
     notes = (
         *_left_out_notes(steps, keep),
         *_missing_notes(inside),
         *_unsure_notes(inside, draws),
-        *_misfit_notes(inside, modelled),
+        *([worst.note] if worst.note else []),
     )
     return StepFit(StepTime(*best.tolist()), draws, residual, range_of(inside), notes)
 
@@ -202,34 +202,3 @@ def _unsure_notes(steps: Steps, draws: Floats) -> Iterator[str]:
     names = [word for word, width in zip(_WORDS, high - low, strict=True) if width > _UNSURE]
     if names:
         yield f"the loads hardly tell apart what takes the time: {', '.join(names)}"
-
-
-def _misfit_notes(steps: Steps, modelled: Floats) -> Iterator[str]:
-    """Says so where steps of about so many requests are off the model by more than chance."""
-    edges = np.unique(np.percentile(steps.decodes, np.linspace(0, 100, _GROUPS + 1)))
-    if len(edges) < 3:
-        return
-    group = np.clip(np.searchsorted(edges, steps.decodes, side="right") - 1, 0, len(edges) - 2)
-    error, segment = steps.elapsed / modelled - 1, steps.segments()
-    worst = max(range(len(edges) - 1), key=lambda each: _clear_error(error, segment, group == each))
-    off = _clear_error(error, segment, group == worst)
-    if off > _MISFIT:
-        low, high = edges[worst], edges[worst + 1]
-        yield (
-            f"steps of {low:,.0f} to {high:,.0f} requests that decode are {percent(off)} off the "
-            "model: their time is not in proportion to their work"
-        )
-
-
-def _clear_error(error: Floats, segment: Ints, of: Flags) -> float:
-    """How far the mean error of the steps in the mask `of` is from 0; 0 where chance explains it.
-
-    Chance is that of the segments' means.
-    """
-    count = np.bincount(segment[of])
-    means = (np.bincount(segment[of], error[of]) / np.maximum(count, 1))[count > 0]
-    if len(means) < 3:
-        return 0.0
-    mean = float(error[of].mean())
-    chance = float(np.std(means, ddof=1)) / sqrt(len(means))
-    return abs(mean) if abs(mean) > _CLEARLY * chance else 0.0
