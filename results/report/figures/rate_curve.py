@@ -146,7 +146,7 @@ def _pane(drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: RatePan
     y_axis(drawing, y, x.start, x.end, AxisLabel(pane.label, pane.unit, ticks=4))
     if curve.reach is not None:
         box = (x(curve.reach), top, x.end, bottom)
-        hatched(drawing, box, f"beyond the model's reach, {significant(curve.reach)} requests/s")
+        hatched(drawing, box, f"nothing is known beyond {significant(curve.reach)} requests/s")
         drawing.text(x.end - 5, top + 15, "not known", "tick halo", "end")
     if pane.modelled:
         _modelled(drawing, x, y, curve, pane)
