@@ -107,7 +107,7 @@ def _jobs(demand: Demand, queued: Floats, scheduler: Scheduler) -> NDArray[np.vo
     jobs["input"] = jobs["prompt"] = demand.input_tokens
     jobs["output"] = demand.output_tokens
     if scheduler.prefix_caching:
-        jobs["prefix"] = _shared_ones(demand.prefix)
+        jobs["prefix"] = _shared_ones(_prefixes_of_adapters(demand))
         jobs["prefix_blocks"] = demand.prefix_tokens // scheduler.block_size
     if scheduler.max_loras:
         jobs["adapter"] = _numbered(demand.adapter)
@@ -145,6 +145,13 @@ def _numbered(names: Ints) -> Ints:
     numbered = np.full(len(names), NOBODY)
     numbered[names != NOBODY] = numbers
     return numbered
+
+
+def _prefixes_of_adapters(demand: Demand) -> Ints:
+    """A number for each prefix under each adapter: a prefix has other keys and values there."""
+    prefix, adapter = _numbered(demand.prefix), _numbered(demand.adapter)
+    numbers = prefix * (adapter.max() + 2) + adapter + 1
+    return np.where(prefix == NOBODY, NOBODY, numbers)
 
 
 def _shared_ones(prefixes: Ints) -> Ints:

@@ -247,7 +247,7 @@ lengths_ = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     arrivals=lengths_,
     max_num_seqs=st.integers(1, 5),
