@@ -6,9 +6,9 @@ prompt makes its first token. Steps of pure decoding are not simulated one by on
 an arithmetic series until a request ends, another comes, or the KV blocks are used up.
 
 What it leaves out:
-- The prefix cache never forgets a prefix, and knows only the prefixes that the demand names. A
-  preempted request computes its own tokens again; vLLM may still have some of them. The blocks of a
-  prefix are in use until none of its requests runs.
+- The prefix cache never forgets a prefix, and knows only the prefixes that the demand names, each
+  under its own adapter. A preempted request computes its own tokens again; vLLM may still have some
+  of them. The blocks of a prefix are in use until none of its requests runs.
 - Requests that are cut off or fail, speculative decoding, priorities, and asynchronous scheduling.
 - Front-end delays do not grow with the load.
 """

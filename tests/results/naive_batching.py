@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf, nan
 
@@ -11,7 +12,7 @@ from results.capacity.demand import Demand
 from results.capacity.engine_model import EngineModel
 from results.capacity.replicas import Replicas
 
-Block = tuple[str, int, int]
+Block = tuple[str, int | tuple[int, int], int]
 
 
 @dataclass(eq=False)
@@ -58,7 +59,7 @@ class NaiveEngine:
         """The k-th block: of its prefix where all its tokens are the prefix's, else its own."""
         whole = (k + 1) * self.limits.block_size
         if self.limits.prefix_caching and whole <= min(job.prefix_tokens, job.known_tokens - 1):
-            return ("prefix", job.prefix, k)
+            return ("prefix", (job.prefix, job.adapter), k)
         return ("job", job.place, k)
 
     def blocks_of(self, job: NaiveJob, tokens: int) -> set[Block]:
@@ -154,8 +155,13 @@ class NaiveEngine:
 
 
 def naive(model: EngineModel, demand: Demand, replicas: Replicas) -> list[tuple[NaiveJob, int]]:
-    """Every request as it ended and its replica, in the demand's order."""
+    """Every request as it ended and its replica, in the demand's order.
+
+    A prefix that one request has is its own: it computes its own tokens again.
+    """
     front = model.front
+    names = list(zip(demand.prefix.tolist(), demand.adapter.tolist(), strict=True))
+    uses = Counter(names)
     assigned, serving = replicas.assigned(demand), replicas.serving(demand)
     jobs = [
         NaiveJob(
@@ -164,7 +170,7 @@ def naive(model: EngineModel, demand: Demand, replicas: Replicas) -> list[tuple[
             int(demand.input_tokens[i]),
             int(demand.output_tokens[i]),
             int(demand.prefix[i]),
-            int(demand.prefix_tokens[i]),
+            int(demand.prefix_tokens[i]) if uses[names[i]] > 1 else 0,
             int(demand.adapter[i]),
         )
         for i in range(len(demand))
