@@ -82,7 +82,11 @@ def experiment_for(target: Target, tokenizer: str | None, name: str) -> Experime
 def _calibrate(run: OpenedRun, names: Sequence[str], budget_s: float) -> None:
     write_variants(run.prepared, run.directory, plan_serving(run.prepared, run.directory))
     allow_connections(run.prepared.experiment.workload, len(names))
-    models = run_loop(calibrate_variants(run, names, budget_s))
+    try:
+        models = run_loop(calibrate_variants(run, names, budget_s))
+    except KeyboardInterrupt:
+        run.progress.log(f"interrupted; go on with: dyno calibrate-model {run.directory.path}")
+        raise
     show_models(open_console(), models, run.directory.models)
     if missing := [f"{name}: {model.none}" for name, model in models.items() if model.none]:
         raise BadInput("; ".join(missing))

@@ -93,12 +93,17 @@ class LoadSeries:
         """The model as it is known now."""
         model = self._silent or self.model
         if len(self.loads) <= len(_FIRST_LOADS) and not isinstance(model, str):
-            least_s = duration(self._design(model).shortest_s)
-            model = (
-                f"{duration(self.budget_s)} are too short: its first loads took "
-                f"{duration(self.spent_s)}, and the shortest other one takes {least_s}"
-            )
+            model = self._why_no_further_load(model)
         return model_record(model, self.identity, self.loads, self.spent_s)
+
+    def _why_no_further_load(self, model: EngineModel) -> str:
+        if not self._candidates(model):
+            return f"no load fits requests of at most {self._context} tokens"
+        least_s = duration(self._design(model).shortest_s)
+        return (
+            f"{duration(self.budget_s)} are too short: its first loads took "
+            f"{duration(self.spent_s)}, and the shortest other one takes {least_s}"
+        )
 
     def _file(self, number: int) -> Path:
         return self.out.model_load(self.name, number)
