@@ -18,9 +18,14 @@ from dyno.pipeline.prepared import Prepared
 from foundation.format import duration
 from foundation.run.journal import Journal, is_whole, journal_files, read_journal
 from foundation.run.layout import RunDirectory
-from results.capacity.design import Design
+from results.capacity.design import LARGEST_PART, Design
 from results.capacity.engine_model import EngineModel, StepTime
-from results.capacity.model_loads import ModelLoad, candidate_loads, labelled
+from results.capacity.model_loads import (
+    UNLIMITED_IN_FLIGHT,
+    ModelLoad,
+    candidate_loads,
+    labelled,
+)
 from results.capacity.model_record import VariantModel, model_record
 from results.capacity.model_words import so_far
 from results.capacity.models_of_run import model_of_loads
@@ -28,6 +33,7 @@ from results.capacity.models_of_run import model_of_loads
 _FIRST_PROMPT = 64
 _FIRST_LOADS = (ModelLoad(1, _FIRST_PROMPT, 8, 32), ModelLoad(8, _FIRST_PROMPT, 32, 2))
 """A first guess: requests that come to an engine at rest, and a few at once."""
+_LIMIT_ANSWER = 64
 _LEAST_FIXED = 0.1
 """Of a step: a step without work takes at least so much in a guess, so that it is no division by
 zero."""
@@ -139,7 +145,14 @@ class LoadSeries:
             return first[len(self.loads)]
         if isinstance(self.model, str):
             return None
-        return self._design(self.model).next_load(self._answered, self.budget_s - self.spent_s)
+        design, left_s = self._design(self.model), self.budget_s - self.spent_s
+        return self._limit_load(design, left_s) or design.next_load(self._answered, left_s)
+
+    def _limit_load(self, design: Design, left_s: float) -> ModelLoad | None:
+        """A load of many short requests, which shows the limit of a server that does not say it."""
+        load = ModelLoad(UNLIMITED_IN_FLIGHT, self._shortest, _LIMIT_ANSWER)
+        is_needed = design.scheduler.max_num_seqs is None and load not in self.loads
+        return load if is_needed and design.seconds(load) <= left_s * LARGEST_PART else None
 
     def _design(self, model: EngineModel) -> Design:
         return Design(self._candidates(model), _guess(model.steps), model.scheduler)

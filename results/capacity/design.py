@@ -19,7 +19,7 @@ from results.capacity.model_loads import ModelLoad, StepKinds, sized, steps_of
 
 OVERHEAD_S = 1.0
 """What a load takes beside its steps: connections, and the last answers."""
-_LARGEST_PART = 1 / 4
+LARGEST_PART = 1 / 4
 """No load takes more than this part of the time that is left, unless nothing else fits."""
 _NOT_FIXED = 1e-6
 _SIZES: tuple[Callable[[ModelLoad], int], ...] = (
@@ -125,7 +125,7 @@ class Design:
         far again as its data.
         """
         fitting = [each for each in self._choices if each.seconds <= left_s]
-        short = [each for each in fitting if each.seconds <= left_s * _LARGEST_PART]
+        short = [each for each in fitting if each.seconds <= left_s * LARGEST_PART]
         choices = _reaching(short or fitting, done)
         if not choices:
             return None

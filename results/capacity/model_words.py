@@ -55,6 +55,8 @@ def limits_sentence(scheduler: Scheduler) -> str:
     """The scheduler's limits in vLLM's names; empty where the server does not say them."""
     if scheduler.max_num_seqs is None:
         return ""
+    if scheduler.max_num_batched_tokens is None:  # then the other fields are what is usual
+        return f"max_num_seqs {scheduler.max_num_seqs:,}"
     known = {each.name: getattr(scheduler, each.name) for each in fields(scheduler)}
     parts = [f"{name} {value:,}" for name, value in known.items() if type(value) is int]
     parts += [f"{name} {'on' if value else 'off'}" for name, value in known.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from results.capacity.demand import Demand
 from results.capacity.demand_of_journals import demand_of
 from results.capacity.engine_model import EngineModel, Scheduler
 from results.capacity.front_end import FrontEndFit, recorded_front_end, stamped_front_end
+from results.capacity.observed_limits import ClosedLoop, observed_seqs
 from results.capacity.recorded_steps import BlockSpan, recorded_steps
 from results.capacity.stamped_steps import stamped_steps
 from results.capacity.step_fit import StepFit, fit_steps
@@ -161,7 +162,19 @@ def _stamped_model(journals: Sequence[Journal]) -> FittedModel | str:
     if isinstance(fit, str):
         return f"in the stamps of arrivals, {fit}"
     front = stamped_front_end([journal.requests for journal in journals], fit.steps)
-    return _assembled(fit, front, steps, None, "kernel stamps")
+    limits = EngineLimits(max_num_seqs=observed_seqs(_closed_loops(journals, blocks)))
+    return _assembled(fit, front, steps, limits, "kernel stamps")
+
+
+def _closed_loops(
+    journals: Sequence[Journal], blocks: Sequence[Steps | str]
+) -> Iterator[ClosedLoop]:
+    """The blocks of closed loops whose prompts were counted."""
+    for journal, block in zip(journals, blocks, strict=True):
+        tokens = journal.requests.input_tokens
+        tokens = tokens[~np.isnan(tokens)]
+        if isinstance(block, Steps) and journal.header.concurrency and tokens.any():
+            yield ClosedLoop(journal.header.concurrency, float(np.median(tokens)), block)
 
 
 def _assembled(
@@ -171,7 +184,6 @@ def _assembled(
     limits: EngineLimits | None,
     source: Literal["engine record", "kernel stamps"],
 ) -> FittedModel:
-    unknown = () if limits is not None and limits.max_num_seqs is not None else (_NO_LIMITS,)
     model = EngineModel(
         steps=fit.steps,
         front=front.front,
@@ -180,9 +192,18 @@ def _assembled(
         source=source,
         draws=fit.draws,
         residual=fit.residual,
-        notes=(*fit.notes, *front.notes, *unknown, *_left_out_notes(steps)),
+        notes=(*fit.notes, *front.notes, *_limit_notes(limits, source), *_left_out_notes(steps)),
     )
     return FittedModel(model, steps)
+
+
+def _limit_notes(limits: EngineLimits | None, source: str) -> list[str]:
+    if limits is None or limits.max_num_seqs is None:
+        return [_NO_LIMITS]
+    if source == "engine record":
+        return []
+    seqs = limits.max_num_seqs
+    return [f"its steps had {seqs} requests while more were in flight: max_num_seqs is taken so"]
 
 
 def _left_out_notes(steps: Steps) -> list[str]:

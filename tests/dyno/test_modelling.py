@@ -98,6 +98,17 @@ def test_an_interrupted_measurement_goes_on_with_the_next_load(
     assert late.measured_s > early.measured_s
 
 
+def test_the_limit_of_a_server_that_does_not_say_it_is_seen(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    engine = VirtualEngine(StepTime(8e-3, 1e-4, 3e-5), slots=12)
+    model = measured(prepared, RunDirectory(tmp_path), engine, 16.0)
+    assert model.scheduler is not None
+    assert model.scheduler.max_num_seqs == 12
+    assert "its steps had 12 requests while more were in flight" in " ".join(model.notes)
+    assert all(load.in_flight <= 12 for load in model.loads[3:])
+
+
 def test_loads_of_another_server_are_put_aside(prepared: Prepared, tmp_path: Path) -> None:
     out, engine = RunDirectory(tmp_path), VirtualEngine(SLOW)
     measured(prepared, out, engine, 12.0)

@@ -29,13 +29,14 @@ class VirtualEngine:
     """Answers closed loops by continuous batching, every prompt whole in one step.
 
     `noise`: the relative standard deviation of a step's time. `longest`: tokens of the longest
-    prompt that it takes. `clock`: whose stamps the client has. `log`: the blocks it answered.
-    `origin_ns`: that of the last one.
+    prompt that it takes. `slots`: requests in a step. `clock`: whose stamps the client has.
+    `log`: the blocks it answered. `origin_ns`: that of the last one.
     """
 
     times: StepTime
     noise: float = 0.0
     longest: int = 10**6
+    slots: int = 10**6
     clock: Literal["kernel", "user"] = "kernel"
     log: list[LoadBlock] = field(default_factory=list)
     origin_ns: int = 10**12
@@ -73,8 +74,8 @@ class VirtualEngine:
             while waiting and len(running) < block.stage.concurrency:
                 waiting[0].sent = now
                 running.append(waiting.pop(0))
-            now += self._step(running) * (1 + self.noise * rng.standard_normal())
-            for each in running:
+            now += self._step(running[: self.slots]) * (1 + self.noise * rng.standard_normal())
+            for each in running[: self.slots]:
                 each.ends.append(now)
             running = [each for each in running if len(each.ends) < each.wanted]
         return requests, now
