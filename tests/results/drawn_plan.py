@@ -82,7 +82,7 @@ def fleet(variant: PlannedVariant, rate: float) -> Fleet:
         likely=counts[1],
         fewest=counts[2],
         accelerators=counts[0],
-        miss=Estimate(value=0.0004),
+        miss=Estimate(value=0.012),
         cost_per_hour=hour,
         cost_per_month=hour * HOURS_PER_MONTH,
     )
@@ -238,7 +238,7 @@ def drawn_plan(name: str = "news-topics") -> CapacityPlan:
         recommended="int8",
         sentence=(
             f"int8 on {capacities[3].replicas} accelerators holds 120 requests/s for "
-            f"${capacities[3].cost_per_month:,.0f} a month, and misses the SLO with 0.04 %"
+            f"${capacities[3].cost_per_month:,.0f} a month, and misses the SLO with 1.2 %"
         ),
         variants=capacities,
         break_even=[

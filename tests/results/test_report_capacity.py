@@ -132,7 +132,14 @@ def test_a_probability_that_is_only_bounded_is_written_as_a_bound() -> None:
     bounded = msgspec.structs.replace(peak, miss=Estimate(value=None, low=0.0, high=0.05))
     variant = msgspec.structs.replace(PLAN.variants[3], peak=bounded)
     plan = msgspec.structs.replace(PLAN, variants=[variant])
-    assert row_of(plan, "Probability of missing the SLO").cells == [Fact("≤ 5.0 %")]
+    label = "Probability of missing the SLO"
+    assert row_of(plan, label).cells == [Fact("≤ 5.0 %")]
+    rare = msgspec.structs.replace(peak, miss=Estimate(value=3e-5))
+    variant = msgspec.structs.replace(variant, peak=rare)
+    assert (
+        row_of(msgspec.structs.replace(plan, variants=[variant]), label).cells[0].value
+        == "< 0.10 %"
+    )
 
 
 def test_the_cost_line_has_a_step_at_each_replica_and_nowhere_else() -> None:
@@ -156,6 +163,11 @@ def test_the_cost_line_has_a_step_at_each_replica_and_nowhere_else() -> None:
 def test_only_break_even_points_at_which_no_third_variant_is_cheaper_have_a_marker() -> None:
     figure = Tree.fromstring(str(cost_figure(PLAN, SLOTS)))
     assert len([e for e in figure.iter() if "mark" in (e.get("class") or "").split()]) == 2
+    again = [msgspec.structs.replace(PLAN.break_even[0], instead_of="nf4"), *PLAN.break_even]
+    twice = str(cost_figure(msgspec.structs.replace(PLAN, break_even=again), SLOTS))
+    assert twice.count("is the cheapest from") == str(cost_figure(PLAN, SLOTS)).count(
+        "is the cheapest from"
+    )
     dear = msgspec.structs.replace(PLAN.break_even[0], variant="tuned", instead_of="base")
     plan = msgspec.structs.replace(PLAN, break_even=[dear])
     figure = Tree.fromstring(str(cost_figure(plan, SLOTS)))

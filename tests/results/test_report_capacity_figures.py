@@ -120,6 +120,16 @@ def test_where_the_model_has_no_answer_line_and_band_are_broken() -> None:
     assert [len(corners(area)) for area in of_class(figure, "band")] == [4, 4]
 
 
+def test_a_measured_load_in_the_hatched_part_is_known_but_not_to_the_model() -> None:
+    model = modelled([1.0, 2.0], [100.0, 200.0])
+    pane = latency_pane([(8.0, around(400, 20))], model)
+    curve = rate_curve.VariantRates("a", 0, [pane], rate_curve.HeldRange(1.5, 3.0), reach=2.0)
+    figure = rate_curve.rate_curve(curve)
+    assert "not known to the model" in texts(figure) and "not known" not in texts(figure)
+    classes = [e.get("class") for e in drawn(figure).iter() if e.get("class")]
+    assert classes.index("hatch") < classes.index("held")  # the range is seen over it
+
+
 def test_a_point_that_does_not_count_is_pale_and_says_why() -> None:
     point = rate_curve.MeasuredPoint(3.0, around(200), "its arrivals are sessions")
     pane = rate_curve.RatePane("Latency p95", "ms", [point])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from markupsafe import Markup
@@ -31,7 +32,7 @@ def cost_figure(plan: CapacityPlan, slots: Mapping[str, int]) -> Markup | None:
     if not curves:
         return None
     changes = [c for each in points if (c := _change(each, curves)) is not None]
-    return cost_by_traffic(curves, changes, plan.peak_rate)
+    return cost_by_traffic(curves, _together(changes), plan.peak_rate)
 
 
 def _ends(peak: float, break_even: Sequence[float]) -> tuple[float, float]:
@@ -91,6 +92,17 @@ def _change(each: BreakEvenRate, curves: Sequence[CostCurve]) -> CheapestFrom | 
         return None
     slot = next(curve.slot for curve in curves if curve.name == each.variant)
     return CheapestFrom(each.variant, slot, each.rate, cost)
+
+
+def _together(changes: Sequence[CheapestFrom]) -> list[CheapestFrom]:
+    """One point for the variants that become the cheapest at the same place."""
+    places: dict[tuple[float, float], list[CheapestFrom]] = {}
+    for each in changes:
+        places.setdefault((round(each.traffic, 9), round(each.cost, 6)), []).append(each)
+    return [
+        replace(group[0], name=", ".join(dict.fromkeys(each.name for each in group)))
+        for group in places.values()
+    ]
 
 
 def _cost_behind(curve: CostCurve, traffic: float) -> float:

@@ -11,6 +11,7 @@ from results.capacity.merits import scaled
 from results.metrics import RECORDS
 from results.summary import Estimate
 
+_SMALL = 1e-3
 _SOURCES = {"model": "its model", "measured": "measured loads", "search": "a search"}
 
 
@@ -105,7 +106,7 @@ def _rows(plan: CapacityPlan) -> list[tuple[str, str, Read]]:
         ("Known from", "", lambda v: Fact(_SOURCES[v.source]) if v.source else v.reason),
         ("Replicas for the peak", "", _of_peak(replicas_of)),
         *([accelerators] if plan.accelerators > 1 else []),
-        ("Probability of missing the SLO", "", _of_peak(lambda f: estimate_fact(f.miss, "share"))),
+        ("Probability of missing the SLO", "", _of_peak(_missed)),
         ("Cost a month", "$", _cost),
         ("Cost a month, replicas that follow the day", "$", _day_cost),
         ("Replicas for the mean", "", lambda v: replicas_of(v.mean) if v.mean else None),
@@ -141,6 +142,15 @@ def replicas_of(fleet: Fleet) -> Fact:
     likely = "" if fleet.likely in (None, fleet.replicas) else f"likely {fleet.likely:,}"
     fewest = "" if fleet.fewest in (None, fleet.likely) else f"at least {fleet.fewest:,}"
     return Fact(f"{fleet.replicas:,}", ", ".join(text for text in (likely, fewest) if text))
+
+
+def _missed(fleet: Fleet) -> FactCell:
+    """The probability; under a thousandth its digits would say more than is known."""
+    value = fleet.miss.value
+    is_small = value is not None and value < _SMALL
+    return (
+        Fact(f"< {quantity(_SMALL, 'share')}") if is_small else estimate_fact(fleet.miss, "share")
+    )
 
 
 def _money(dollars: float) -> Fact:

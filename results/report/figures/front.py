@@ -112,7 +112,7 @@ def _points(drawing: Drawing, x: Axis, y: Axis, points: Sequence[FrontPoint], of
             free.append((px - 4, y.clamp(upright.high), px + 4, y.clamp(upright.low)))
         drawing.marker(px, py, point.slot, 6, _beaten(point), f"mark{pale}")
     marks = [Labelled(px, py, 6, point.name) for point, px, py in known]
-    write_labels(drawing, marks, free, (x.start, y.end - 16, x.end, y.start))
+    write_labels(drawing, marks, free, (x.start, y.end, x.end, y.start))
 
 
 def _steps(drawing: Drawing, x: Axis, y: Axis, front: Sequence[tuple[float, float]]) -> None:

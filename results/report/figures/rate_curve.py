@@ -139,22 +139,32 @@ def _top_of(pane: RatePane, x: Axis) -> float:
 
 def _pane(drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: RatePane) -> None:
     top, bottom = y.end, y.start
+    if curve.reach is not None:
+        box = (x(curve.reach), top, x.end, bottom)
+        hatched(drawing, box, f"nothing is known beyond {significant(curve.reach)} requests/s")
     if curve.held:
         end = x.clamp(curve.held.high or curve.held.low)
         start = x(curve.held.low)
         drawing.rect(start, top, max(2.0, end - start), bottom - top, "held", _held_words(curve))
     y_axis(drawing, y, x.start, x.end, AxisLabel(pane.label, pane.unit, ticks=4))
-    if curve.reach is not None:
-        box = (x(curve.reach), top, x.end, bottom)
-        hatched(drawing, box, f"nothing is known beyond {significant(curve.reach)} requests/s")
-        drawing.text(x.end - 5, top + 15, "not known", "tick halo", "end")
     if pane.modelled:
         _modelled(drawing, x, y, curve, pane)
     if pane.limit:
         drawing.line(x.start, y(pane.limit.value), x.end, y(pane.limit.value), "limit")
         drawing.text(x.start + 6, y(pane.limit.value) - 6, pane.limit.text, "limit-text halo")
+    if curve.reach is not None and pane is curve.panes[0]:
+        _unknown_text(drawing, x, y, curve.reach, pane)
     for measured in pane.measured:
         _measured(drawing, x, y, curve, pane, measured)
+
+
+def _unknown_text(drawing: Drawing, x: Axis, y: Axis, reach: float, pane: RatePane) -> None:
+    """The words in the hatched part, at its left end as far as they fit there."""
+    is_measured = any(measured.rate > reach for measured in pane.measured)
+    text = "not known to the model" if is_measured else "not known"
+    fits = x(reach) + 5 + len(text) * TEXT * CHARACTER < x.end
+    place = x(reach) + 5 if fits else x.end - 5
+    drawing.text(place, y.end + 15, text, "tick halo", "" if fits else "end")
 
 
 def _upper_grid(drawing: Drawing, x: Axis, top: float, bottom: float) -> None:
