@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.audit import audited, load_audit
-from dyno.pipeline.capacity import earlier_audits, plan_basis, with_traffic
+from dyno.pipeline.capacity import RunModels, earlier_audits, plan_basis, with_traffic
 from dyno.pipeline.decide import run_inputs, write_json
 from dyno.pipeline.opened_run import opened_run
 from dyno.terminal.capacity import show_capacity
@@ -49,7 +49,7 @@ def show_plan(
     directory = existing_run(run)
     with locked(directory.path):
         inputs = _inputs(directory, options)
-        capacity = _planned(directory, inputs, questions)
+        capacity = _planned(inputs, questions)
         write_json(capacity, directory.path / PLAN_FILE)
     if as_json:
         text = msgspec.json.format(msgspec.json.encode(capacity), indent=2).decode()
@@ -66,7 +66,7 @@ def audit_plan(run: Path, options: Mapping[str, object]) -> None:
     """
     directory = existing_run(run)
     inputs = _inputs(directory, options)
-    plan = _planned(directory, inputs, ())
+    plan = _planned(inputs, ())
     _check_some_plan(plan)
     named = [audit for audit in plan.audits if audit.measured is None]
     if not named:
@@ -93,17 +93,15 @@ def _check_some_plan(plan: CapacityPlan) -> None:
         raise BadInput(plan.sentence)
 
 
-def _planned(
-    run: RunDirectory, inputs: RunInputs, questions: Sequence[PlanQuestion]
-) -> CapacityPlan:
+def _planned(inputs: RunInputs, questions: Sequence[PlanQuestion]) -> CapacityPlan:
     """The plan and the answers to the questions; the journals are read once."""
     prompts = read_prompts(inputs.run)
     measured = read_measured(inputs, prompts)
-    basis = plan_basis(run, inputs)
-    plan = plan_capacity(summarise(inputs, measured, prompts), inputs, basis)
+    summary, models = summarise(inputs, measured, prompts), RunModels.of(inputs)
+    basis = plan_basis(summary, inputs, models)
+    plan = plan_capacity(summary, inputs, basis)
     evidence = WhatIfEvidence(
-        summary=lambda changed: summarise(changed, measured, prompts),
-        models=lambda changed, question: {},
+        summary=lambda changed: summarise(changed, measured, prompts), models=models.answers
     )
     answers = [what_if(question, inputs, basis, evidence) for question in questions]
     return msgspec.structs.replace(plan, what_if=answers)

@@ -26,8 +26,7 @@ from loadgen.sending.workers_needed import stored_ceiling
 from results.analysis import summarise
 from results.capacity.audits import measured_audit
 from results.capacity.capacity_plan import Audit
-from results.capacity.measured_rate import capacity_objectives, stage_outcome
-from results.config import Limit, Slo
+from results.capacity.measured_rate import absolute_slo, capacity_objectives, stage_outcome
 from results.inputs import RunInputs
 from results.measures.measured import read_measured
 from results.metrics import FLOORS, RECORDS
@@ -122,15 +121,12 @@ def audited(
 
     Raises SystemFailed where the measurement is INVALID: it says nothing about the plan.
     """
-    slo = Slo.model_validate(
-        {metric: Limit(f"{limit:g}", absolute=limit) for metric, limit in limits.items()}
-    )
     own = replace(
         inputs,
         baseline=audit.variant,
         judged_stage=STAGE,
         variants=[v for v in inputs.variants if v.name == audit.variant],
-        slo=slo,
+        slo=absolute_slo(limits),
         run=folder.path,
         stages=[STAGE],
         resolution=None,

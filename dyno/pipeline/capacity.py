@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,14 @@ from loadgen.dataset_config import Recording
 from loadgen.schedule.traces import arrival_seconds
 from results.capacity.capacity_plan import PLAN_FILE, Audit, CapacityPlan
 from results.capacity.catalogue import Catalogue
+from results.capacity.changed_demand import Demands, changed_demands
+from results.capacity.demand import Demand
+from results.capacity.engine_model import EngineModel
+from results.capacity.modelled_rates import modelled_rates
+from results.capacity.models_of_run import demand_of_run, engine_models
 from results.capacity.plan import PlanBasis, plan_capacity
+from results.capacity.questions import PlanQuestion
+from results.capacity.what_if import Models
 from results.config import FEWEST_PARTS, PlanConfig
 from results.inputs import RunInputs
 from results.summary import Summary
@@ -32,7 +40,7 @@ def plan_run(run: RunDirectory, summary: Summary, inputs: RunInputs) -> Capacity
     """The capacity plan of a run. Raises BadInput for a trace or catalogue that can't be used."""
     assert inputs.plan is not None
     inputs = replace(inputs, plan=with_traffic(resolved(inputs.plan, run.path)))
-    return plan_capacity(summary, inputs, plan_basis(run, inputs))
+    return plan_capacity(summary, inputs, plan_basis(summary, inputs, RunModels.of(inputs)))
 
 
 def kept_plan(run: RunDirectory, experiment: Experiment) -> CapacityPlan | None:
@@ -41,11 +49,51 @@ def kept_plan(run: RunDirectory, experiment: Experiment) -> CapacityPlan | None:
     return plan if isinstance(plan, CapacityPlan) else None
 
 
-def plan_basis(run: RunDirectory, inputs: RunInputs) -> PlanBasis:
-    """The catalogue and the earlier audits. Raises BadInput."""
+@dataclass(frozen=True)
+class RunModels:
+    """The engine model, the requests and the prompt style of each variant of a run.
+
+    A text in place of a model or of requests says why there are none.
+    """
+
+    models: Mapping[str, EngineModel | str]
+    demands: Demands
+    styles: Mapping[str, str]
+
+    @classmethod
+    def of(cls, inputs: RunInputs) -> RunModels:
+        """Fitted to the run's own records and journals."""
+        names = [record.name for record in inputs.variants]
+        return cls(
+            engine_models(inputs),
+            {name: _demand(inputs, name) for name in names},
+            {record.name: record.prompt_style for record in inputs.variants},
+        )
+
+    def rates(self, summary: Summary, inputs: RunInputs) -> Models:
+        """What one replica holds of the requests as they were measured."""
+        return modelled_rates(summary, inputs, self.models, self.demands)
+
+    def answers(self, summary: Summary, inputs: RunInputs, question: PlanQuestion) -> Models:
+        """What one replica holds of the requests that a question asks of. Raises BadInput."""
+        demands = changed_demands(self.demands, self.styles, question)
+        return modelled_rates(summary, inputs, self.models, demands)
+
+
+def _demand(inputs: RunInputs, variant: str) -> Demand | str:
+    try:
+        return demand_of_run(inputs, variant)
+    except BadInput as reason:
+        return str(reason)
+
+
+def plan_basis(summary: Summary, inputs: RunInputs, models: RunModels) -> PlanBasis:
+    """What the models say, the catalogue and the earlier audits. Raises BadInput."""
     assert inputs.plan is not None
     return PlanBasis(
-        catalogue=read_catalogue(inputs.plan.catalogue), audits=earlier_audits(run.path)
+        models=models.rates(summary, inputs),
+        catalogue=read_catalogue(inputs.plan.catalogue),
+        audits=earlier_audits(inputs.run),
     )
 
 

@@ -188,12 +188,10 @@ def _answer_cells(row: WhatIfVariant) -> list[str | Text]:
 
 
 def _unknown(plan: CapacityPlan) -> list[str]:
-    return [
-        *plan.notes,
-        *(
-            f"{variant.variant}: {note}"
-            for variant in plan.variants
-            for note in variant.notes
-            if note != variant.contradiction
-        ),
-    ]
+    """Notes on the plan, then those on variants, each once with the names of its variants."""
+    variants: dict[str, list[str]] = {}
+    for variant in plan.variants:
+        for note in variant.notes:
+            if note != variant.contradiction:
+                variants.setdefault(note, []).append(variant.variant)
+    return [*plan.notes, *(f"{', '.join(names)}: {note}" for note, names in variants.items())]

@@ -6,12 +6,13 @@ of the whole load, and no lower load reaches it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
 from results.capacity.audits import audit_points
 from results.capacity.capacity_plan import Audit, LoadPoint
+from results.config import Limit, Slo
 from results.decision.objectives import ObjectiveSpec, objective_specs, outcome_of
 from results.inputs import RunInputs
 from results.metrics import RECORDS
@@ -39,7 +40,7 @@ def measured_rate(
 ) -> MeasuredRate:
     """The rates that the open-loop stages and the audits of a variant show."""
     slos = capacity_objectives(inputs, variant.variant)
-    limits = _limits(variant, slos)
+    limits = slo_limits(variant, slos)
     stages = [stage for stage in variant.stages if stage.concurrency is None]
     points = [_point(stage, slos, inputs) for stage in stages]
     points += audit_points(audits, variant.variant, limits)
@@ -66,7 +67,7 @@ def capacity_objectives(inputs: RunInputs, variant: str) -> list[ObjectiveSpec]:
     ]
 
 
-def _limits(variant: VariantSummary, slos: Sequence[ObjectiveSpec]) -> dict[str, float]:
+def slo_limits(variant: VariantSummary, slos: Sequence[ObjectiveSpec]) -> dict[str, float]:
     """The limits by metric, in its unit; of one relative to the baseline, that of judged stage."""
     judged = stage.judged if (stage := variant.at_judged_stage) else {}
     limits = {}
@@ -77,6 +78,13 @@ def _limits(variant: VariantSummary, slos: Sequence[ObjectiveSpec]) -> dict[str,
         if limit is not None:
             limits[spec.metric] = limit
     return limits
+
+
+def absolute_slo(limits: Mapping[str, float]) -> Slo:
+    """An SLO of these limits, by metric, in its unit."""
+    return Slo.model_validate(
+        {metric: Limit(f"{limit:g}", absolute=limit) for metric, limit in limits.items()}
+    )
 
 
 def _point(stage: StageSummary, slos: Sequence[ObjectiveSpec], inputs: RunInputs) -> LoadPoint:

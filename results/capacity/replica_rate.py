@@ -66,11 +66,18 @@ def replica_rate(
         return _searched(search.low, search.high)
     if isinstance(model, ModelledRate) and model.rate.low is not None:
         contradiction = _contradiction(measured, model.rate)
-        if contradiction is None:
+        if contradiction is None and _tells_more(model.rate, measured):
             return _modelled(measured, model.rate)
         return _measured(measured, contradiction, contradiction)
-    reason = model.rate.reason if isinstance(model, ModelledRate) else model
-    return _measured(measured, f"no model: {reason}" if reason else None)
+    if isinstance(model, ModelledRate):
+        return _measured(measured, f"by the model, {model.rate.reason}")
+    return _measured(measured, f"no model: {model}" if model else None)
+
+
+def _tells_more(model: Estimate, measured: MeasuredRate) -> bool:
+    """Whether the model says more than the measured loads: a higher rate, or where it ends."""
+    assert model.low is not None
+    return model.high is not None or model.low > (measured.held or 0.0)
 
 
 def _searched(low: float, high: float | None) -> ReplicaRate:

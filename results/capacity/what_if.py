@@ -33,11 +33,11 @@ class WhatIfEvidence:
     """Where answers come from.
 
     `summary`: of the same journals under other limits. `models`: by variant, for the requests that
-    the question asks of, under the limits of these inputs.
+    the question asks of, under the limits of this summary and these inputs.
     """
 
     summary: Callable[[RunInputs], Summary]
-    models: Callable[[RunInputs, PlanQuestion], Models]
+    models: Callable[[Summary, RunInputs, PlanQuestion], Models]
 
 
 def what_if(
@@ -54,15 +54,16 @@ def what_if(
         slo=question.slo(inputs.slo),
         budget=_budget(question, inputs.budget),
     )
-    same_limits = changed.slo == inputs.slo
+    summary = evidence.summary(changed)
+    same = changed.slo == inputs.slo and not question.needs_model
     other = PlanBasis(
-        models=evidence.models(changed, question),
-        searches=basis.searches if same_limits and not question.needs_model else {},
+        models=basis.models if same else evidence.models(summary, changed, question),
+        searches=basis.searches if same else {},
         catalogue=_catalogue(question, basis.catalogue),
         audits=basis.audits,
         measured=basis.measured and not question.needs_model,
     )
-    plan = plan_capacity(evidence.summary(changed), changed, other)
+    plan = plan_capacity(summary, changed, other)
     rows = [_row(each, plan, question.replicas) for each in plan.variants]
     return WhatIf(question=question.text, variants=rows, sentence=_sentence(rows))
 

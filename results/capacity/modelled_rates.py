@@ -1,0 +1,58 @@
+"""What the engine models of a run's variants say that one replica holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from results.capacity.demand import Demand
+from results.capacity.engine_model import EngineModel
+from results.capacity.held_rate import HeldRate, held_rate
+from results.capacity.measured_rate import absolute_slo, capacity_objectives, slo_limits
+from results.capacity.rate_curve import rate_curve
+from results.capacity.replica_rate import ModelledRate
+from results.inputs import RunInputs
+from results.metrics import RECORDS
+from results.summary import Estimate, Summary
+
+SEED = 0
+
+
+def modelled_rates(
+    summary: Summary,
+    inputs: RunInputs,
+    models: Mapping[str, EngineModel | str],
+    demands: Mapping[str, Demand | str],
+) -> dict[str, ModelledRate | str]:
+    """By variant; a text says why there is no model. `demands`: the requests of each."""
+    rates: dict[str, ModelledRate | str] = {}
+    for variant in summary.variants:
+        name = variant.variant
+        limits = slo_limits(variant, capacity_objectives(inputs, name))
+        model, demand = models.get(name, "nothing was measured"), demands[name]
+        if isinstance(model, str) or isinstance(demand, str):
+            rates[name] = model if isinstance(model, str) else str(demand)
+        else:
+            rates[name] = modelled_rate(model, demand, limits)
+    return rates
+
+
+def modelled_rate(model: EngineModel, demand: Demand, limits: Mapping[str, float]) -> ModelledRate:
+    """The rate that one replica holds within the limits (in each metric's unit), and its curve."""
+    times = {metric: limit for metric, limit in limits.items() if RECORDS[metric].kind == "time"}
+    held = held_rate(model, demand, absolute_slo(times), SEED)
+    if held.rate is None:
+        return ModelledRate(Estimate(value=None, reason=held.reason), notes=model.notes)
+    rate = Estimate(
+        value=held.rate, low=held.low, high=held.high, n=len(demand), reason=held.reason
+    )
+    curve = rate_curve(model, demand, times, held.rate, SEED)
+    return ModelledRate(rate, curve, (*model.notes, *_notes(held, limits, times)))
+
+
+def _notes(held: HeldRate, limits: Mapping[str, float], times: Mapping[str, float]) -> list[str]:
+    """What the rate does not hold."""
+    notes = [held.reason] if held.reason else []
+    others = [metric for metric in limits if metric not in times]
+    if others:
+        notes.append(f"the model knows nothing of {', '.join(others)}: only measured loads do")
+    return notes
