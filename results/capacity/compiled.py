@@ -18,7 +18,7 @@ def compiled(function: Function) -> Function:
     except ImportError:
         return function
     try:
-        machine: Function = njit(cache=True)(function)
+        machine: Function = njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba has no folder that it may write to
-        machine = njit(function)
+        machine = njit(nogil=True)(function)
     return machine

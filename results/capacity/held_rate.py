@@ -20,7 +20,7 @@ from results.capacity.engine_model import EngineModel, StepTime
 from results.capacity.slo_load import SloLoad, absolute_limits, requests_for
 from results.config import Slo
 
-LOADS, DRAWS = 6, 40
+LOADS, DRAWS = 6, 25
 """Loads that the rate is the mean of; draws of model and lengths that its interval rests on."""
 _TAIL = 0.025
 
@@ -63,8 +63,9 @@ def held_rate(
     first = SloLoad(Chances.of(requests_for(limits), rng), limits)
     if reason := first.hopeless(model, lengths):
         return HeldRate(reason=reason)
-    loads = list(_loads(first, model, lengths, rng))
-    rates = np.array([load.highest(model, lengths) for load in loads])
+    about = first.highest(model, lengths)
+    loads = list(_loads(first, model, lengths, about, rng))
+    rates = np.array([load.highest(model, lengths, about) for load in loads])
     if not rates.all():
         return HeldRate(reason="the limits are kept only where requests hardly ever meet")
     rate = float(rates.mean())
@@ -81,10 +82,9 @@ def held_rate(
 
 
 def _loads(
-    first: SloLoad, model: EngineModel, lengths: Demand, rng: np.random.Generator
+    first: SloLoad, model: EngineModel, lengths: Demand, rate: float, rng: np.random.Generator
 ) -> Iterator[SloLoad]:
-    """Loads long enough for the batch that the model reaches near its highest rate."""
-    rate = first.highest(model, lengths)
+    """Loads long enough for the batch that the model reaches near `rate`, about its highest."""
     decodes = first.reached(model, lengths, rate).decodes if rate else 0.0
     requests = requests_for(first.limits, decodes)
     for _ in range(LOADS):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from results.capacity.demand import Demand
 from results.capacity.engine_model import EngineModel
@@ -12,7 +14,7 @@ from results.capacity.rate_curve import rate_curve
 from results.capacity.replica_rate import ModelledRate
 from results.inputs import RunInputs
 from results.metrics import RECORDS
-from results.summary import Estimate, Summary
+from results.summary import Estimate, Summary, VariantSummary
 
 SEED = 0
 
@@ -24,16 +26,19 @@ def modelled_rates(
     demands: Mapping[str, Demand | str],
 ) -> dict[str, ModelledRate | str]:
     """By variant; a text says why there is no model. `demands`: the requests of each."""
-    rates: dict[str, ModelledRate | str] = {}
-    for variant in summary.variants:
+
+    def rate(variant: VariantSummary) -> ModelledRate | str:
         name = variant.variant
         limits = slo_limits(variant, capacity_objectives(inputs, name))
         model, demand = models.get(name, "nothing was measured"), demands[name]
-        if isinstance(model, str) or isinstance(demand, str):
-            rates[name] = model if isinstance(model, str) else str(demand)
-        else:
-            rates[name] = modelled_rate(model, demand, limits)
-    return rates
+        if isinstance(model, str):
+            return model
+        return demand if isinstance(demand, str) else modelled_rate(model, demand, limits)
+
+    # Compiled simulations hold no lock, so variants are simulated at once.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rates = list(pool.map(rate, summary.variants))
+    return {each.variant: rate for each, rate in zip(summary.variants, rates, strict=True)}
 
 
 def modelled_rate(model: EngineModel, demand: Demand, limits: Mapping[str, float]) -> ModelledRate:

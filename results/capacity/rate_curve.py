@@ -20,7 +20,7 @@ from results.capacity.simulated_metrics import simulated_metrics
 from results.capacity.simulator import simulate
 from results.capacity.slo_load import requests_for
 
-POINTS, DRAWS = 10, 12
+POINTS, DRAWS = 8, 6
 """Rates of a curve; draws of the model that its bands rest on."""
 BEYOND = 1.1
 """A curve goes on to this many times the rate that is held, or to saturation."""

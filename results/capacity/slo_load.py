@@ -52,7 +52,7 @@ def requests_for(limits: Mapping[str, float], batch: float = 0.0) -> int:
     beyond = [_BEYOND / (1 - q / 100) for q in percentiles]
     floors = [FLOORS[q] for q in percentiles]
     wanted = min(max(_LEAST, *beyond, _BATCHES * batch), _MOST)
-    return ceil(max(wanted, *floors) / (1 - WARM_UP))
+    return ceil(max([wanted, *floors]) / (1 - WARM_UP))
 
 
 @dataclass(frozen=True)
