@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from results.capacity.held_rate import held_rate
 
 from foundation.arrays import Floats
 from foundation.processor import processor_name
@@ -26,6 +25,7 @@ from foundation.run.journal import Journal, read_journals
 from loadgen.emulator.process import emulator
 from results.capacity.demand import Demand
 from results.capacity.engine_model import EngineModel
+from results.capacity.held_rate import held_rate
 from results.capacity.models_of_run import model_of_loads
 from results.capacity.simulator import simulate
 from results.config import Slo
