@@ -14,16 +14,18 @@ _ENDLESS = 1 << 60
 class KvCache:
     """Counts the blocks in use. A block with a key keeps its tokens after its last request.
 
-    `blocks` None: as many as anybody wants. Rooms are taken from blocks without a key first, then
-    from the block with a key that was freed first. Of two blocks with one key only the first is
-    kept.
+    `blocks` None: as many as anybody wants. Room is taken from blocks without a key first, then
+    from the block with a key that was freed first. Blocks with a key have a number.
     """
 
     def __init__(self, blocks: int | None) -> None:
         self.blocks = blocks
         self._plain = _ENDLESS if blocks is None else blocks
-        self._idle: OrderedDict[Hashable, None] = OrderedDict()
-        self._holders: dict[Hashable, int] = {}
+        self._named = 0
+        self._keys: dict[int, Hashable] = {}
+        self._copies: dict[Hashable, dict[int, None]] = {}
+        self._holders: dict[int, int] = {}
+        self._idle: OrderedDict[int, None] = OrderedDict()
 
     @property
     def free(self) -> int:
@@ -35,49 +37,50 @@ class KvCache:
         """The share of the blocks that requests hold; 0 of an endless cache."""
         return 0.0 if self.blocks is None else 1 - self.free / self.blocks
 
-    def hits(self, keys: BlockKeys, most: int) -> list[Hashable]:
-        """The keys of the first blocks that are there, at most `most`."""
-        known: list[Hashable] = []
-        while len(known) < most:
-            key = keys(len(known))
-            if key not in self._holders and key not in self._idle:
-                break
-            known.append(key)
+    def hits(self, keys: BlockKeys, most: int) -> list[int]:
+        """The first blocks that are there, at most `most`."""
+        known: list[int] = []
+        while len(known) < most and (copies := self._copies.get(keys(len(known)))):
+            known.append(next(iter(copies)))
         return known
 
-    def fits(self, blocks: int, hits: Sequence[Hashable]) -> bool:
+    def fits(self, blocks: int, hits: Sequence[int]) -> bool:
         """Whether a request with these hits can have `blocks` in all."""
-        idle = sum(key in self._idle for key in hits)
+        idle = sum(block in self._idle for block in hits)
         return blocks - len(hits) + idle <= self.free
 
-    def hold(self, hits: Sequence[Hashable]) -> None:
-        """Gives a request the blocks of these keys, which are there."""
-        for key in hits:
-            self._idle.pop(key, None)
-            self._holders[key] = self._holders.get(key, 0) + 1
+    def hold(self, hits: Sequence[int]) -> None:
+        """Gives a request these blocks, which are there."""
+        for block in hits:
+            self._idle.pop(block, None)
+            self._holders[block] = self._holders.get(block, 0) + 1
 
     def take(self, blocks: int) -> None:
         """Gives a request new blocks. There are as many free ones."""
         plain = min(blocks, self._plain)
         self._plain -= plain
         for _ in range(blocks - plain):
-            self._idle.popitem(last=False)
+            block, _none = self._idle.popitem(last=False)
+            key = self._keys.pop(block)
+            del self._copies[key][block]
+            if not self._copies[key]:
+                del self._copies[key]
 
-    def name(self, key: Hashable) -> bool:
-        """Gives a block that was taken its key; returns whether no other block has it."""
-        if key in self._holders or key in self._idle:
-            return False
-        self._holders[key] = 1
-        return True
+    def name(self, key: Hashable) -> int:
+        """Gives a block that was taken its key, which another may have too."""
+        self._named += 1
+        block = self._named
+        self._keys[block] = key
+        self._copies.setdefault(key, {})[block] = None
+        self._holders[block] = 1
+        return block
 
-    def release(self, keys: Sequence[Hashable | None], blocks: int) -> None:
-        """Takes `blocks` back, whose first have `keys`. The last become the first to be reused."""
-        self._plain += blocks - len(keys)
-        for key in reversed(keys):
-            if key is None:
-                self._plain += 1
-            elif self._holders[key] > 1:
-                self._holders[key] -= 1
+    def release(self, named: Sequence[int], blocks: int) -> None:
+        """Takes `blocks` back, `named` among them. Of these the last are the first to be reused."""
+        self._plain += blocks - len(named)
+        for block in reversed(named):
+            if self._holders[block] > 1:
+                self._holders[block] -= 1
             else:
-                del self._holders[key]
-                self._idle[key] = None
+                del self._holders[block]
+                self._idle[block] = None

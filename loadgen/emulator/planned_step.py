@@ -20,9 +20,9 @@ class ScheduledRequest:
         "cached_tokens",
         "computed_tokens",
         "generated",
-        "held_keys",
         "in_cache",
         "keys",
+        "named_blocks",
         "number",
         "order",
         "output_tokens",
@@ -44,7 +44,7 @@ class ScheduledRequest:
         # Output tokens, and tokens in the KV cache. Of a request that decodes the first is out of
         # date, and the second is what it would have been before the scheduler's first step.
         self.generated = self.in_cache = 0
-        self.held_keys: list[Hashable | None] = []
+        self.named_blocks: list[int] = []
         self.order = 0
 
 

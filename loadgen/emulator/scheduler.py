@@ -170,7 +170,7 @@ class ContinuousBatching:
         Its whole prompt must fit into the free blocks, as vLLM demands by default.
         """
         limits, total = self.limits, request.prompt_tokens + request.generated
-        hits: list[Hashable] = []
+        hits: list[int] = []
         if limits.prefix_caching and request.keys is not None:
             # The last token is always computed: its step makes the next one.
             hits = self.cache.hits(request.keys, (total - 1) // limits.block_size)
@@ -183,7 +183,7 @@ class ContinuousBatching:
         tokens = min(tokens, budget)
         self.cache.hold(hits)
         self.cache.take(self._blocks(cached + tokens) - len(hits))
-        request.held_keys = list(hits)
+        request.named_blocks = hits
         request.in_cache = cached
         if limits.prefix_caching and not request.preemptions:
             request.cached_tokens = cached
@@ -200,10 +200,9 @@ class ContinuousBatching:
         """Lets others find the blocks that `tokens` of a request fill."""
         if request.keys is None:
             return
-        held = request.held_keys
-        for block in range(len(held), tokens // self.limits.block_size):
-            key = request.keys(block)
-            held.append(key if self.cache.name(key) else None)
+        named = request.named_blocks
+        for block in range(len(named), tokens // self.limits.block_size):
+            named.append(self.cache.name(request.keys(block)))
 
     def _end_pieces(self, begun: list[ScheduledRequest], finished: list[ScheduledRequest]) -> None:
         pieces, self._pieces, self._partial = self._pieces, [], None
@@ -252,8 +251,8 @@ class ContinuousBatching:
     def _free(self, request: ScheduledRequest) -> None:
         if self.limits.prefix_caching:
             self._name_blocks(request, request.in_cache)
-        self.cache.release(request.held_keys, self._blocks(request.in_cache))
-        request.held_keys = []
+        self.cache.release(request.named_blocks, self._blocks(request.in_cache))
+        request.named_blocks = []
         if (adapter := request.adapter) is not None:
             self._adapters[adapter] -= 1
             if not self._adapters[adapter]:
