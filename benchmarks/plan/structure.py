@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace as replaced
 
 from benchmarks.plan.calibrated import run_inputs, write_calibration
 from benchmarks.plan.plants import EmulatedPlant, drawn_plant
@@ -80,7 +81,9 @@ def measured(number: int) -> StructureResult:
         run = RunDirectory(Path(name))
         write_calibration(merged, "merged", run)
         _load_for_a_minute(int8, OWN_SHARE * truth, run)
-        model = engine_models(run_inputs(run, "merged", "int8"))["int8"]
+        inputs = run_inputs(run, "merged", "int8")
+        records = [inputs.variants[0], replaced(inputs.variants[1], unquantized="merged")]
+        model = engine_models(replace(inputs, variants=records))["int8"]
         alone = engine_models(run_inputs(run, "int8"))["int8"]
     assert isinstance(model, EngineModel)
     assert isinstance(alone, EngineModel)

@@ -36,7 +36,8 @@ _NO_LIMITS = (
 def engine_models(inputs: RunInputs) -> dict[str, EngineModel | str]:
     """The model of each variant by name; a str says why there is none.
 
-    A variant whose own load leaves open what another's shows is modelled in that one's structure.
+    A variant whose own load leaves open what another's shows is modelled in that one's structure,
+    if both are of one model.
     Raises BadInput for files of a newer tunedyno.
     """
     records = _records(inputs.run)
@@ -49,7 +50,7 @@ def engine_models(inputs: RunInputs) -> dict[str, EngineModel | str]:
         )
         for name, own in journals.items()
     }
-    return in_structures(fits)
+    return in_structures(fits, inputs.variants)
 
 
 def model_of_loads(run: Path, variant: str) -> EngineModel | str:

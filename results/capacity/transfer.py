@@ -10,12 +10,13 @@ randomize-then-optimize, Bardsley et al., SIAM J. Sci. Comput. 36 (2014), exact 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from foundation.arrays import Floats
+from foundation.run.records import VariantRecord
 from results.capacity.engine_model import EngineModel, LoadRange, StepTime
 from results.capacity.nonnegative import NormalEquations
 from results.capacity.step_fit import DRAWS, StepFit, range_of, robust, weighted_equations
@@ -27,6 +28,8 @@ WITHIN = 0.25
 """The standard deviation of a coefficient's ratio about that of its part."""
 OPEN = 0.1
 """A structure is needed where half the interval of a step's time is more than this share of it."""
+SAME_SIZE = 1.1
+"""Weights of one model differ by no more than this, with an adapter or without."""
 _PART_OF = np.array([0, 0, 0, 1, 1])  # weights: fixed, per decode, per prompt token; else cache
 _PARTS = 2
 _LEAST_VARIANCE = 1e-8
@@ -40,25 +43,52 @@ class FittedModel:
     data: Steps
 
 
-def in_structures(fits: Mapping[str, FittedModel | str]) -> dict[str, EngineModel | str]:
+def in_structures(
+    fits: Mapping[str, FittedModel | str], variants: Sequence[VariantRecord]
+) -> dict[str, EngineModel | str]:
     """The model of each variant: its own, or in the structure of one whose data reach further.
 
     A str says why there is none. The structure is that of the variant with the largest batch among
-    those whose own data fix what their largest steps take.
+    variants of the same model whose own data fix what their largest steps take.
     """
+    records = {variant.name: variant for variant in variants}
     known = {
         name: fit.model
         for name, fit in fits.items()
         if isinstance(fit, FittedModel) and not is_open(fit.model, fit.model.fitted)
     }
     return {
-        name: fit if isinstance(fit, str) else _in_structure(fit, name, known)
+        name: fit
+        if isinstance(fit, str)
+        else _in_structure(
+            fit,
+            {
+                other: model
+                for other, model in known.items()
+                if other != name and is_same_model(records[name], records[other], records)
+            },
+        )
         for name, fit in fits.items()
     }
 
 
-def _in_structure(own: FittedModel, name: str, known: Mapping[str, EngineModel]) -> EngineModel:
-    others = {other: model for other, model in known.items() if other != name}
+def is_same_model(
+    one: VariantRecord, other: VariantRecord, records: Mapping[str, VariantRecord]
+) -> bool:
+    """Whether two variants have the same layers: by what they were quantized from, or by size.
+
+    Of a server elsewhere nobody knows that.
+    """
+    if "url" in (one.kind, other.kind):
+        return False
+    roots = [records.get(each.unquantized or each.name, each) for each in (one, other)]
+    if roots[0].name == roots[1].name:
+        return True
+    sizes = [each.size_bytes for each in roots if each.weight_bits is None and each.size_bytes]
+    return len(sizes) == len(roots) and max(sizes) <= SAME_SIZE * min(sizes)
+
+
+def _in_structure(own: FittedModel, others: Mapping[str, EngineModel]) -> EngineModel:
     if not others:
         return own.model
     other = max(others, key=lambda each: others[each].fitted.decodes)

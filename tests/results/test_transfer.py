@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from foundation.arrays import Floats
+from foundation.run.records import VariantRecord
 from results.capacity.engine_model import (
     COEFFICIENTS,
     EngineModel,
@@ -15,7 +18,7 @@ from results.capacity.engine_model import (
 )
 from results.capacity.step_fit import fit_steps
 from results.capacity.steps import Steps
-from results.capacity.transfer import FittedModel, in_structures, lacks, transferred
+from results.capacity.transfer import FittedModel, in_structures, is_same_model, lacks, transferred
 
 MERGED = np.array([20e-3, 6e-4, 1.2e-4, 4e-7, 5e-8])
 INT8 = MERGED * [0.6, 0.8, 0.5, 1.0, 1.1]
@@ -53,6 +56,13 @@ def model_of(steps: Steps) -> EngineModel:
     return EngineModel(
         fit.steps, FrontEnd(), Scheduler(), fit.fitted, "engine record", fit.draws, fit.residual
     )
+
+
+def variant(name: str, **fields: Any) -> VariantRecord:
+    """A variant; int8 is quantized from merged unless `fields` say otherwise."""
+    usual = {"what": name, "prompt_style": "plain"}
+    source = {"unquantized": "merged"} if name == "int8" else {}
+    return VariantRecord(name=name, **(usual | source | fields))
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +110,42 @@ def test_only_a_variant_whose_load_leaves_it_open_takes_a_structure(merged: Engi
         "int8": FittedModel(model_of(few), few),
         "away": "nothing was measured",
     }
-    models = in_structures(fits)
+    models = in_structures(fits, [variant(name) for name in fits])
     assert models["merged"] is merged
     assert models["away"] == "nothing was measured"
     int8 = models["int8"]
     assert isinstance(int8, EngineModel)
     assert int8.fitted.decodes == 32
     assert int8.notes[0].startswith("its own load leaves open what a step takes")
-    alone = in_structures({"int8": fits["int8"]})["int8"]
-    assert isinstance(alone, EngineModel)
-    assert alone.fitted.decodes == 8
+    for others in ([], [variant("merged", size_bytes=10**9)], [variant("merged", kind="url")]):
+        records = [variant("int8", unquantized=None, size_bytes=10**8), *others]
+        alone = in_structures({each.name: fits[each.name] for each in records}, records)["int8"]
+        assert isinstance(alone, EngineModel)
+        assert alone.fitted.decodes == 8
+
+
+def test_variants_of_one_model_are_known_by_their_source_or_by_their_size() -> None:
+    records = {
+        each.name: each
+        for each in (
+            variant("base", size_bytes=1000),
+            variant("adapter", size_bytes=1030, kind="adapter"),
+            variant("int8", size_bytes=600, kind="quantized", unquantized="base", weight_bits=8),
+            variant("int4", size_bytes=300, kind="quantized", weight_bits=4),
+            variant("other", size_bytes=7000),
+            variant("away", kind="url"),
+        )
+    }
+
+    def same(one: str, other: str) -> bool:
+        return is_same_model(records[one], records[other], records)
+
+    assert same("base", "adapter")
+    assert same("int8", "base")
+    assert same("int8", "adapter")
+    assert not same("int4", "base")  # nobody says what it was quantized from
+    assert not same("other", "base")
+    assert not same("away", "base")
 
 
 def test_the_model_reaches_as_far_as_the_larger_data(merged: EngineModel) -> None:
