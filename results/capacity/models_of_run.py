@@ -28,6 +28,10 @@ from results.inputs import RunInputs
 from results.measures.doubt import some
 from results.measures.stage_journals import journals_of
 
+_NO_CACHE = (
+    "the server does not say what its prefix cache knew: every prompt counts as computed whole, so "
+    "a prompt token may take longer than the model says"
+)
 _NO_LIMITS = (
     "the limits of the scheduler are not known: every request is taken to start with the next step"
 )
@@ -164,6 +168,7 @@ def _stamped_model(journals: Sequence[Journal]) -> FittedModel | str:
         return f"in the stamps of arrivals, {fit}"
     front = stamped_front_end([journal.requests for journal in journals], fit.steps)
     limits = EngineLimits(max_num_seqs=observed_seqs(_closed_loops(journals, blocks)))
+    fit = replace(fit, notes=(*fit.notes, *_cache_notes(journals)))
     return _assembled(fit, front, steps, limits, "kernel stamps")
 
 
@@ -205,6 +210,13 @@ def _limit_notes(limits: EngineLimits | None, source: str) -> list[str]:
         return []
     seqs = limits.max_num_seqs
     return [f"its steps had {seqs} requests while more were in flight: max_num_seqs is taken so"]
+
+
+def _cache_notes(journals: Sequence[Journal]) -> list[str]:
+    """Says so where prompts share a beginning, and no answer says what the cache knew of it."""
+    shares = any((journal.requests.shared_tokens > 0).any() for journal in journals)
+    is_told = any((journal.requests.cached_tokens >= 0).any() for journal in journals)
+    return [_NO_CACHE] if shares and not is_told else []
 
 
 def _left_out_notes(steps: Steps) -> list[str]:

@@ -47,10 +47,18 @@ def modelled(run: Path) -> EngineModel:
     return model
 
 
-def test_the_record_and_the_stamps_give_the_same_model(run: Path, tmp_path: Path) -> None:
-    recorded = modelled(run)
-    (tmp_path / "load").symlink_to(run / "load")
-    stamped = modelled(tmp_path)
+@pytest.fixture(scope="module")
+def both(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[EngineModel, EngineModel]:
+    """From the engine record, and from the stamps of the same load alone."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "load").symlink_to(run / "load")
+    return modelled(run), modelled(elsewhere)
+
+
+def test_the_record_and_the_stamps_give_the_same_model(
+    both: tuple[EngineModel, EngineModel],
+) -> None:
+    recorded, stamped = both
     assert (recorded.source, stamped.source) == ("engine record", "kernel stamps")
     truth = float(TRUE @ LOAD)
     assert recorded.steps.coefficients @ LOAD == pytest.approx(truth, rel=0.02)
@@ -65,13 +73,13 @@ def test_the_record_and_the_stamps_give_the_same_model(run: Path, tmp_path: Path
     assert any("limits of the scheduler are not known" in note for note in stamped.notes)
 
 
-def test_the_front_end_is_that_of_requests_that_came_alone(run: Path, tmp_path: Path) -> None:
-    recorded = modelled(run).front
+def test_the_front_end_is_that_of_requests_that_came_alone(
+    both: tuple[EngineModel, EngineModel],
+) -> None:
+    recorded, stamped = (model.front for model in both)
     assert recorded.per_request == pytest.approx(FRONT_S, rel=0.02)
     assert recorded.per_input_token == pytest.approx(TOKEN_S, rel=0.02)
     assert recorded.per_output_token == pytest.approx(BACK_S + 0.1e-3, rel=0.1)
-    (tmp_path / "load").symlink_to(run / "load")
-    stamped = modelled(tmp_path).front
     around = FRONT_S + BACK_S + 150 * TOKEN_S
     assert stamped.per_output_token == 0.0
     assert stamped.per_request + 150 * stamped.per_input_token == pytest.approx(around, rel=0.25)
@@ -170,3 +178,16 @@ def test_a_run_without_steps_says_why(tmp_path: Path) -> None:
     assert engine_models(replace(asked(tmp_path), variants=inputs(tmp_path, ["w"]).variants)) == {
         "w": "nothing was measured"
     }
+
+
+@pytest.mark.parametrize(("cached", "is_named"), [(b"null", True), (b"0", False)])
+def test_a_prefix_cache_that_says_nothing_is_named(
+    run: Path, tmp_path: Path, cached: bytes, is_named: bool
+) -> None:
+    file = run / "load" / "v" / "at-10" / "block-01.jsonl"
+    copy = tmp_path / file.relative_to(run)
+    copy.parent.mkdir(parents=True)
+    text = file.read_bytes().replace(b'"shared_tokens":null', b'"shared_tokens":5')
+    copy.write_bytes(text.replace(b'"cached_tokens":null', b'"cached_tokens":' + cached))
+    notes = modelled(tmp_path).notes
+    assert any("what its prefix cache knew" in note for note in notes) == is_named

@@ -52,15 +52,15 @@ def test_coefficients_are_found_and_the_residual_is_the_noise() -> None:
 
 @pytest.mark.parametrize("blocks", [2, 8])
 def test_intervals_contain_the_truth_about_as_often_as_they_say(blocks: int) -> None:
-    """The time of a step of 10 requests and a prompt of 50: 95 of 100 is 0.85 to 1 of 40."""
+    """The time of a step of 10 requests and a prompt of 50: 95 of 100 is 21 or more of 24."""
     load = np.array([1, 10, 50, 3000, 0])
     inside = 0
-    for seed in range(40):
+    for seed in range(24):
         low, high = np.percentile(
             fit(steps(400, 0.1, seed, blocks=blocks), seed).draws @ load, (2.5, 97.5)
         )
         inside += low <= load @ TRUE <= high
-    assert inside >= 34
+    assert inside >= 21
 
 
 def test_a_machine_that_drifts_is_known_less_well() -> None:
