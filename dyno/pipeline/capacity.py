@@ -18,7 +18,7 @@ from foundation.run.journal import Damage
 from foundation.run.json_files import read_json
 from foundation.run.layout import RunDirectory
 from loadgen.dataset_config import Recording
-from loadgen.schedule.traces import arrival_seconds
+from loadgen.schedule.traces import arrival_seconds, read_trace
 from results.capacity.capacity_plan import PLAN_FILE, Audit, CapacityPlan
 from results.capacity.catalogue import Catalogue
 from results.capacity.changed_demand import Demands, changed_demands
@@ -132,6 +132,7 @@ def with_traffic(plan: PlanConfig) -> PlanConfig:
     """The plan with its trace turned into the rates of a day. Raises BadInput."""
     if plan.trace is None:
         return plan
+    _check_lengths(plan.trace)
     times = arrival_seconds(Recording(file=plan.trace))
     seconds = float(times[-1] - times[0])
     if seconds <= 0:
@@ -154,6 +155,16 @@ def with_traffic(plan: PlanConfig) -> PlanConfig:
             "mean_rate": min(mean, max(rates)),
         }
     )
+
+
+def _check_lengths(trace: Path) -> None:
+    """Raises BadInput for a request of zero tokens: nobody can plan for what did not happen."""
+    turns = (turn for arrival in read_trace(trace) for turn in arrival.turns)
+    if empty := next((turn for turn in turns if turn.is_empty), None):
+        raise BadInput(
+            f"{trace}:{empty.line}: zero input or output tokens, a request that failed; leave such "
+            "lines out to plan for the others"
+        )
 
 
 def busiest_rates(times: Floats, seconds: float, parts: int) -> list[float]:

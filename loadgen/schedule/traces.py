@@ -70,7 +70,7 @@ class Turn(NamedTuple):
     `line`: its line. `at`: seconds on the file's own clock. `delay`: seconds after the answer
     before it. A turn of a session has one of the two, or both, or is sent right after the answer.
     `hash_ids` are equal where the prompts' blocks of `block` tokens are equal. `text`: the prompt
-    itself.
+    itself. `is_empty`: it has zero tokens of a prompt or an answer, and a load asks for 1 instead.
     """
 
     line: int
@@ -81,6 +81,7 @@ class Turn(NamedTuple):
     hash_ids: tuple[int, ...] = ()
     block: int = 512
     text: str | None = None
+    is_empty: bool = False
 
 
 class Arrival(NamedTuple):
@@ -240,7 +241,9 @@ def _turn(
         )
     # A text is not built from the blocks, so it shares none.
     blocks = tuple(int(each.text) for each in hashes) if text is None else ()
-    return Turn(line, at, delay, input_tokens, output_tokens, blocks, format_.block, text)
+    counts = (row.get(name) for name in (format_.input_tokens, format_.output_tokens))
+    is_empty = any(count is not None and _number(count) == 0 for count in counts)
+    return Turn(line, at, delay, input_tokens, output_tokens, blocks, format_.block, text, is_empty)
 
 
 def _date(where: str, name: str, text: str) -> float:

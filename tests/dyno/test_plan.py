@@ -142,6 +142,10 @@ def test_a_catalogue_scales_and_its_mistakes_are_named(
         ('{"at": 5}\n{"at": 1}\n', "sort the lines by time"),
         ('{"at": 5}\n{"at": 5}\n', "all arrivals come at one moment"),
         ("", "no arrivals"),
+        (
+            '{"at": 1, "output_tokens": 5}\n{"at": 5, "output_tokens": 0}\n',
+            ":2: zero input or output",
+        ),
     ],
 )
 def test_a_trace_without_a_rate_is_refused(
