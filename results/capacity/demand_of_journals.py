@@ -39,12 +39,13 @@ def demand_of(journals: Sequence[Journal], prompts: Mapping[str, Prompt], folder
     requests, arrival = requests.take(order), arrival[order]
     prefix = _prefixes(requests, prompts)
     known = np.where(prefix == NOBODY, 0, np.nan_to_num(requests.shared_tokens))
+    input_tokens = _filled(requests.input_tokens, folder, "input")
     return Demand(
         arrival=arrival - arrival[0],
-        input_tokens=_filled(requests.input_tokens, folder, "input"),
+        input_tokens=input_tokens,
         output_tokens=_filled(requests.output_tokens, folder, "output"),
         prefix=prefix,
-        prefix_tokens=known.astype(np.int64),
+        prefix_tokens=np.minimum(known.astype(np.int64), input_tokens),
         adapter=np.full(len(arrival), NOBODY),
     )
 
