@@ -329,6 +329,58 @@ def baseline(
 
 
 @app.command(
+    epilog="Examples:  dyno search experiment.yaml --max-rate 50   "
+    "dyno search runs/news-topics (goes on where it was cut off)\n\n"
+    "dyno search --url http://127.0.0.1:8000/v1 --model M --prompt Hi --slo ttft_p95=500ms "
+    "--max-rate 50\n\n"
+    "Exit code 2: an interval is wider than it should be; 3: no rate keeps the SLO."
+)
+def search(
+    experiment: flags.ExperimentOrRunToSearch = None,
+    url: flags.UrlToSearch = None,
+    model: flags.ModelAtUrl = None,
+    max_rate: flags.MaxRate = None,
+    max_time: flags.MaxSearchTime = None,
+    slo: flags.Slo = None,
+    prompt: flags.Prompt = None,
+    data: flags.Data = None,
+    synthetic: flags.Synthetic = False,
+    input_tokens: flags.InputTokens = None,
+    output_tokens: flags.OutputTokens = "128",
+    api_key_env: flags.KeyAtUrl = None,
+    name: flags.Name = "search",
+    out: flags.Out = Path("runs"),
+) -> None:
+    """Search for the highest rate that keeps the SLO: one that holds and one that fails."""
+    from dyno.commands.search import PromptSource, SearchFlags, Target, search_file, search_url
+
+    search_flags = SearchFlags(max_rate=max_rate, max_time=max_time)
+    if (experiment is None) == (url is None):
+        raise BadInput("name an experiment file or a run, or write --url")
+    if experiment is not None:
+        if slo or model or prompt or data or synthetic:
+            raise BadInput(
+                "--slo, --model and the flags about prompts go with --url; an experiment has its "
+                "own sections"
+            )
+        code = search_file(experiment, out, search_flags)
+    elif url is not None:
+        if model is None:
+            raise BadInput("with --url, write --model: the name its server knows the model by")
+        target = Target(url=url, model=model, api_key_env=api_key_env)
+        source = PromptSource(
+            prompt=prompt,
+            data=data,
+            synthetic=synthetic,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+        )
+        code = search_url(target, source, slo or (), search_flags, name, out)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(
     epilog="Examples, each after dyno plan runs/news-topics:\n\n"
     "--peak-rate 120 --headroom 30% --spare 2\n\n"
     "--trace conversation_trace.jsonl --startup 90s --catalogue accelerators.yaml\n\n"

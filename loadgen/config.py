@@ -209,6 +209,16 @@ class Stage(Section):
         return self.concurrency is None
 
 
+class SearchConfig(Section):
+    """A search for the highest rate that keeps the SLO, up to `max_rate` requests/s.
+
+    `max_time`: the most seconds of load for one variant.
+    """
+
+    max_rate: Rate = Field(gt=0)
+    max_time: Seconds = Field(default=900.0, gt=0)
+
+
 class Sampling(Section):
     """Sent with every request, so no model folder's generation_config.json changes the answer."""
 
@@ -238,6 +248,7 @@ class WorkloadConfig(Section):
     proxies, "auto" depends on the URL. `workers`: processes that share the load; without it, as
     many as this machine's calibration says the load needs. `dataset` None is the held-out data,
     written `eval`. `model`: whether loads that measure each variant's step times follow the stages.
+    `search`: written as a stage, `stages: [{search: {max_rate: 50/s}}]`; a search follows them.
     `tokenizer`: the model that counts where the server does not, and whose tokens a
     dataset's lengths are in. `cache_salt`: whether each block gets a prefix cache of its own, or
     the word for its salt.
@@ -257,6 +268,31 @@ class WorkloadConfig(Section):
     max_in_flight: Count = 2048
     transport: Literal["auto", "socket", "aiohttp"] = "auto"
     workers: int | None = Field(default=None, ge=1)
+    search: SearchConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _search_is_no_stage(cls, value: Any) -> Any:
+        """Takes a search out of the stages, since no verdict is about one of its loads."""
+        stages = value.get("stages") if isinstance(value, dict) else None
+        if not isinstance(stages, list | tuple):
+            return value
+        searches = [stage for stage in stages if isinstance(stage, dict) and "search" in stage]
+        if not searches:
+            return value
+        if len(searches) > 1 or value.get("search") is not None:
+            raise ValueError("stages: a workload has one search; leave the others out")
+        if more := sorted(map(str, searches[0].keys() - {"search"})):
+            raise ValueError(
+                f"stages: {more[0]} does not go with search; write it in another stage"
+            )
+        others = [stage for stage in stages if stage is not searches[0]]
+        if not others:
+            raise ValueError(
+                "stages: a search is judged by no verdict; write a load beside it, such as "
+                "{rate: 2, requests: 200}, or use dyno search"
+            )
+        return {**value, "stages": others, "search": searches[0]["search"]}
 
     @field_validator("dataset", mode="before")
     @classmethod

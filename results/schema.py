@@ -10,6 +10,7 @@ import msgspec
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
 from results.capacity.capacity_plan import CapacityPlan
 from results.capacity.model_record import EngineModels
+from results.capacity.search_record import CapacitySearch
 from results.profile.record import Profile
 from results.summary import RunComparison, Summary, Verdicts
 
@@ -18,6 +19,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "summary": Summary,
     "verdict": Verdicts,
     "plan": CapacityPlan,
+    "search": CapacitySearch,
     "comparison": RunComparison,
     "profile": Profile,
     "model": EngineModels,

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from results.capacity.search import NextProbe
-from results.capacity.search_journal import read_probe
-from results.capacity.search_limits import share_limits
-from results.capacity.search_probe import RateProbe, ShareLimit
 
 from benchmarks.plan.plants import EmulatedPlant
 from benchmarks.plan.truth import WARM_UP, Objective
@@ -18,6 +14,10 @@ from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory
 from loadgen.emulator.virtual_run import VirtualRun
 from loadgen.emulator.virtual_server import VirtualServer
+from results.capacity.search import NextProbe
+from results.capacity.search_journal import read_probe
+from results.capacity.search_limits import share_limits
+from results.capacity.search_probe import RateProbe, ShareLimit
 from results.config import Slo
 
 _VARIANT = "plant"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import exp, isnan, log, nan
 
 import numpy as np
-from results.capacity.search_posterior import RateRange
 
 from benchmarks.plan.calibrated import Calibrated, calibrated, coefficient_errors
 from benchmarks.plan.plant_search import SearchedPlant
@@ -23,6 +22,7 @@ from benchmarks.plan.truth import Objective, drawn_objective, true_capacity
 from foundation.processor import processor_name
 from results.capacity.engine_model import EngineModel
 from results.capacity.held_rate import HeldRate, held_rate
+from results.capacity.search_posterior import RateRange
 from results.config import Slo
 
 PLANTS = 34

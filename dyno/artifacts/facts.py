@@ -29,7 +29,7 @@ IRRELEVANT_TO_SERVERS = frozenset({"start_timeout", "ports"})
 # The number of blocks changes no block, nor do loads after them; stages and salt are facts of their
 # own.
 _IRRELEVANT_TO_BLOCKS = frozenset(
-    {"blocks", "stages", "cache_salt", "tokenizer", "dataset", "model"}
+    {"blocks", "stages", "cache_salt", "tokenizer", "dataset", "model", "search"}
 )
 
 # The packages whose versions matter.

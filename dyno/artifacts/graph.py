@@ -38,6 +38,7 @@ from dyno.artifacts.facts import (
 from dyno.experiment.request import shown_url
 from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import FINETUNE, VariantConfig, is_own
+from foundation.run.layout import SEARCH
 from foundation.run.records import Prompt
 from loadgen import questions_of
 from loadgen.config import Stage
@@ -246,8 +247,15 @@ class Graph:
 
     def loads_of_models(self) -> dict[str, Artifact]:
         """The loads that measure step times, by their folder in the run."""
-        loads = map(self.model_loads, self.experiment.variants)
-        return {artifact.name: artifact for artifact in loads}
+        return {each.name: each for each in map(self.model_loads, self.experiment.variants)}
+
+    def search(self, variant: VariantConfig) -> Artifact:
+        """The probes of a search: one identity for all rates."""
+        workload = self.experiment.workload
+        arrivals = [(s.arrivals, s.burstiness) for s in workload.stages if s.rate is not None]
+        facts = {"workload": workload_facts(workload), "arrivals": arrivals[:1]}
+        inputs = self._server_and_questions(variant, "eval")
+        return self._journals(f"load/{variant.name}/{SEARCH}NN", facts, inputs)
 
     @property
     def rates(self) -> Artifact:
@@ -345,11 +353,8 @@ class Graph:
         self, name: str, facts: Mapping[str, Any], inputs: Mapping[str, Artifact]
     ) -> Artifact:
         machine = Artifact("machine", {"machine": dict(self.externals.machine)})
-        return Artifact(
-            name,
-            {"made": "journals", **facts, **self._versions(MEASURING)},
-            {**inputs, "machine": machine},
-        )
+        measured = {"made": "journals", **facts, **self._versions(MEASURING)}
+        return Artifact(name, measured, {**inputs, "machine": machine})
 
     def _server_and_questions(self, variant: VariantConfig, group: str) -> dict[str, Artifact]:
         questions = Artifact(

@@ -28,7 +28,7 @@ from foundation.files.content_hash import identity_of
 from foundation.progress import Progress
 from foundation.run.journal import identity_in, is_whole, journal_files, read_prompts
 from foundation.run.json_files import read_environment
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import SEARCH, RunDirectory
 from loadgen.prompts.exact_length import Correction
 
 
@@ -177,6 +177,7 @@ def settle_weights(prepared: Prepared, run: RunDirectory, progress: Progress) ->
         if files and _depends_on(artifact, changed):
             for file in files:
                 set_aside(run, file)
+            _set_aside_outcome(run, name)
             progress.log(f"{name}: to be measured again, since its weights came out otherwise")
     # The next weights of a stale folder may be any, since nothing that depends on it is left.
     gone = {artifact.identity for artifact in stale.values()}
@@ -205,6 +206,9 @@ def _journals(prepared: Prepared, run: RunDirectory) -> dict[str, tuple[Artifact
         name: (artifact, journal_files(run.path / name))
         for name, artifact in {**graph.measurements(), **graph.loads_of_models()}.items()
     }
+    for search in map(graph.search, prepared.experiment.variants):
+        files = sorted((run.path / search.name).parent.glob(f"{SEARCH}*/block-*.jsonl"))
+        journals[search.name] = (search, files)
     for answers in (graph.answers(v) for v in prepared.experiment.variants if v.distil):
         file = run.path / f"{answers.name}.jsonl"
         journals[answers.name] = (answers, [file] if file.exists() else [])
@@ -245,6 +249,27 @@ def _set_aside_folders(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
             yield f"{place}: {_WORDS[state]}; the old one lies in {target.relative_to(run.path)}"
 
 
+def _identities(graph: Graph) -> dict[str, str]:
+    """The identity of all journals, by the name of their folders."""
+    searches = map(graph.search, graph.experiment.variants)
+    journals = {**graph.measurements(), **graph.loads_of_models()}
+    return {each.name: each.identity for each in (*journals.values(), *searches)}
+
+
+def _folder_of(run: RunDirectory, journal: Path) -> str:
+    """The folder of a journal in the run; one name for the folders of all probes of a search."""
+    folder = journal.parent
+    if folder.name.startswith(SEARCH):
+        folder = folder.with_name(f"{SEARCH}NN")
+    return str(folder.relative_to(run.path))
+
+
+def _set_aside_outcome(run: RunDirectory, folder: str) -> None:
+    """Sets the outcome of a search aside once one of its journals is, since it rests on all."""
+    if folder.endswith(f"/{SEARCH}NN") and run.search.exists():
+        set_aside(run, run.search)
+
+
 def _set_aside_measurements(prepared: Prepared, run: RunDirectory) -> Iterator[str]:
     """Sets aside prompts, rates and journals of other identities, and yields lines about them.
 
@@ -254,20 +279,15 @@ def _set_aside_measurements(prepared: Prepared, run: RunDirectory) -> Iterator[s
     for file, artifact in ((run.prompts, graph.prompts_file), (run.rates, graph.rates)):
         if state_of(file, artifact) not in ("done", "missing"):
             set_aside(run, file)
-    now, earlier = (
-        {
-            folder: each.identity
-            for folder, each in {**either.measurements(), **either.loads_of_models()}.items()
-        }
-        for either in (graph, _graph_of_environment(prepared, run))
-    )
+    now, earlier = _identities(graph), _identities(_graph_of_environment(prepared, run))
     counts: dict[str, int] = {}
     for file in [*journal_files(run.path / "load"), *journal_files(run.model)]:
-        folder = str(file.parent.relative_to(run.path))
+        folder = _folder_of(run, file)
         identity = identity_in(file)
         # A journal without a header was cut off at once; measuring its block again replaces it.
         if identity is not None and {identity, earlier.get(folder)} != {now.get(folder)}:
             set_aside(run, file)
+            _set_aside_outcome(run, folder)
             counts[folder] = counts.get(folder, 0) + 1
     for folder, count in counts.items():
         blocks = f"{count} block{'s' if count > 1 else ''}"

@@ -21,6 +21,7 @@ from dyno.pipeline.decide import run_inputs
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.run import pace_here
+from dyno.pipeline.search_plan import check_search
 from dyno.pipeline.serving import plan_serving
 from dyno.terminal.progress import PlainProgress, open_console
 from foundation.files.folder_lock import check_free
@@ -59,6 +60,7 @@ def show_dry_run(
         check_free(run.path)
         if note := edit_warning(run, experiment):
             progress.log(f"warning: {note}")
+    check_search(experiment)
     prepared = prepare(experiment, where, progress, need_models=False)
     allow_connections(prepared.experiment.workload, len(experiment.variants))
     with tempfile.TemporaryDirectory() as empty_folder:
@@ -74,7 +76,12 @@ def show_dry_run(
     notes_on_requests = [
         f"{name}: {line}" for name, lines in template_notes(prepared).items() for line in lines
     ]
-    for note in (*plan.notes, *notes_on_requests, *_resolution_notes(experiment, pilot)):
+    for note in (
+        *plan.notes,
+        *notes_on_requests,
+        *_search_notes(experiment),
+        *_resolution_notes(experiment, pilot),
+    ):
         console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print("everything checks out; nothing was started")
 
@@ -112,6 +119,15 @@ def _resolution_notes(experiment: Experiment, pilot: Path | None) -> list[str]:
     return [
         f"the first {resolution.pilot} blocks tell how many a change of {change} takes, "
         f"within {max_time}; --pilot RUN tells it now, from an earlier run"
+    ]
+
+
+def _search_notes(experiment: Experiment) -> list[str]:
+    if (search := experiment.workload.search) is None:
+        return []
+    return [
+        f"then a search up to {search.max_rate:g} requests/s, at most "
+        f"{duration(search.max_time)} a variant"
     ]
 
 

@@ -182,6 +182,14 @@ ExperimentOrRun = Annotated[
         show_default=False,
     ),
 ]
+ExperimentOrRunToSearch = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[EXPERIMENT.YAML|RUN]",
+        help="The experiment file, or a run to search in or go on with.",
+        show_default=False,
+    ),
+]
 RunFolder = Annotated[
     Path,
     typer.Argument(
@@ -327,6 +335,20 @@ AuditPlan = Annotated[
 ]
 PlanJson = Annotated[
     bool, typer.Option("--json", help="Print plan.json, and nothing else, on standard output.")
+]
+UrlToSearch = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help="Instead of an experiment: an API that is already serving, up to /v1."
+    ),
+]
+MaxRate = Annotated[
+    str | None,
+    typer.Option(help="The highest rate to try, requests/s; the experiment's own if left out."),
+]
+MaxSearchTime = Annotated[
+    str | None,
+    typer.Option("--max-time", help="How long to load a variant at most; 15m if left out."),
 ]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="Run directories.", show_default=False)

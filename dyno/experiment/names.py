@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from foundation.names import twin
+from foundation.run.layout import SEARCH
 from foundation.run.records import PLAIN
 
 # Journals of dyno's own. A stage of the same name would share a prefix cache with them.
 _STAGES = ("warm-up", "rate", "distil")
-_PROBE = "probe-"  # begins the name of a probe's stage
+_BEGINNINGS = ("probe-", SEARCH)  # begin the names of stages that dyno adds
 _PROBES = ("eval",)  # the set of the held-out data
 _VARIANTS = ("finetune", "quantize")  # logs, and the folder of the experiment's adapter
 _UNFINISHED = ".partial"  # ends the name of a folder until it is whole
@@ -24,7 +25,7 @@ def check_names(
         if name.casefold() in _VARIANTS or name.casefold().endswith(_UNFINISHED):
             raise ValueError(f"variants.{number}.name: {name!r} {_RESERVED}")
     for number, name in enumerate(stages):
-        if name.casefold() in _STAGES or name.casefold().startswith(_PROBE):
+        if name.casefold() in _STAGES or name.casefold().startswith(_BEGINNINGS):
             raise ValueError(f"workload.stages.{number}.name: {name!r} {_RESERVED}")
     for number, name in enumerate(probes):
         if name.casefold() in _PROBES:

@@ -16,7 +16,7 @@ from foundation.errors import BadInput
 from foundation.path_fields import resolved
 from foundation.run.journal import Damage
 from foundation.run.json_files import read_json
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import SEARCH_FILE, RunDirectory
 from loadgen.dataset_config import Recording
 from loadgen.schedule.traces import arrival_seconds, read_trace
 from results.capacity.capacity_plan import PLAN_FILE, Audit, CapacityPlan
@@ -28,9 +28,12 @@ from results.capacity.modelled_rates import modelled_rates
 from results.capacity.models_of_run import demand_of_run, engine_models
 from results.capacity.plan import PlanBasis, plan_capacity
 from results.capacity.questions import PlanQuestion
+from results.capacity.replica_rate import SearchedRate
+from results.capacity.search_record import CapacitySearch
 from results.capacity.what_if import Models
 from results.config import FEWEST_PARTS, PlanConfig
 from results.inputs import RunInputs
+from results.metrics import RECORDS
 from results.summary import Summary
 
 MINUTE = 60.0
@@ -88,13 +91,34 @@ def _demand(inputs: RunInputs, variant: str) -> Demand | str:
 
 
 def plan_basis(summary: Summary, inputs: RunInputs, models: RunModels) -> PlanBasis:
-    """What the models say, the catalogue and the earlier audits. Raises BadInput."""
+    """What models and search say, the catalogue and the earlier audits. Raises BadInput."""
     assert inputs.plan is not None
     return PlanBasis(
         models=models.rates(summary, inputs),
+        searches=searched_rates(RunDirectory(inputs.run), inputs),
         catalogue=read_catalogue(inputs.plan.catalogue),
         audits=earlier_audits(inputs.run),
     )
+
+
+def searched_rates(run: RunDirectory, inputs: RunInputs) -> dict[str, SearchedRate]:
+    """What the run's search showed, by variant; nothing where it searched with another SLO.
+
+    A server that changed while it was searched has no interval. Raises BadInput for a damaged file.
+    """
+    search = read_json(run.path, SEARCH_FILE, CapacitySearch)
+    if isinstance(search, Damage):
+        raise BadInput(f"{run.search}: {search.why}; dyno search {run.path} writes it")
+    limits = {metric: limit.text for metric, limit in inputs.slo.limits.items()}
+    if search is None or search.slo.items() != {k: limits.get(k) for k in search.slo}.items():
+        return {}
+    if any(RECORDS[metric].kind != "rate" for metric in limits.keys() - search.slo.keys()):
+        return {}
+    return {
+        each.variant: SearchedRate(each.holds, each.fails, each.sentence)
+        for each in search.variants
+        if each.fails is None or (each.holds or 0.0) < each.fails
+    }
 
 
 def read_catalogue(file: Path | None) -> Catalogue | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,16 +32,19 @@ class OpenedRun:
 
 @contextmanager
 def opened_run(
-    experiment_or_run: Path, out: Path, variants: Collection[str] = ()
+    experiment_or_run: Path,
+    out: Path,
+    variants: Collection[str] = (),
+    change: Callable[[Experiment], Experiment] = lambda experiment: experiment,
 ) -> Iterator[OpenedRun]:
     """Prepares an experiment file in a new run directory under `out`, or an existing run.
 
-    `variants`: names that must be variants of it. Holds the directory's lock until the block ends.
-    Raises BadInput for mistakes in the experiment.
+    `variants`: names that must be variants of it. `change`: what the flags do to the experiment.
+    Holds the directory's lock until the block ends. Raises BadInput for mistakes in the experiment.
     """
     existing = existing_run(experiment_or_run) if experiment_or_run.is_dir() else None
     file = existing.experiment if existing else experiment_or_run
-    experiment = load_experiment(file)
+    experiment = change(load_experiment(file))
     names = [variant.name for variant in experiment.variants]
     for name in variants:
         if name not in names:

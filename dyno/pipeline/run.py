@@ -19,6 +19,7 @@ from dyno.pipeline.environment import note_requests
 from dyno.pipeline.measure import Decisions, measure
 from dyno.pipeline.prepare import check_disk
 from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.search_plan import check_search, searches_of, write_search
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.training import make_adapter
 from dyno.pipeline.variants import write_variants
@@ -41,6 +42,7 @@ def run_pipeline(
 
     `source`: the experiment file of a new run. Raises what the stages raise; finished work stays.
     """
+    check_search(prepared.experiment)
     prepared = with_earlier_measurements(prepared, run)
     check_disk(prepared, run)
     plan_serving(prepared, run)
@@ -58,11 +60,15 @@ def run_pipeline(
         make_checkpoints(prepared, run, progress)
     serving = plan_serving(prepared, run)
     write_variants(prepared, run, serving)
+    searches = searches_of(prepared.experiment, run, progress)
     decisions = Decisions(
         settled=lambda: settled(run, prepared.experiment),
         plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
+        searches=searches,
     )
     times = run_loop(measure(prepared, serving, run, progress, timeline, decisions))
+    if searches is not None:
+        write_search(prepared.experiment, searches.outcomes, run)
     summary, verdicts = decide(run, prepared.experiment, progress)
     record_loads(prepared, serving, pace.device, times, summary)
     return summary, verdicts

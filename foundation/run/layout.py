@@ -15,6 +15,8 @@ from foundation.path_fields import expanded
 
 EXPERIMENT, ENVIRONMENT, VARIANTS = "experiment.yaml", "environment.json", "variants.json"
 PROMPTS = "prompts.jsonl"
+SEARCH, SEARCH_FILE = "search-", "search.json"
+"""The beginning of the name of each probe's stage, and the file of a search's outcome."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ class RunDirectory:
         return self.path / "profile"
 
     @property
+    def search(self) -> Path:
+        """What a search showed of each variant."""
+        return self.path / SEARCH_FILE
+
+    @property
     def traces(self) -> Path:
         """The record of the requests that servers elsewhere sent traces of."""
         return self.engine / "traces.jsonl"
@@ -116,6 +123,11 @@ class RunDirectory:
     def closed_loop(self, variant: str, concurrency: int) -> Path:
         """The journal of the short closed loop that measures a relative rate."""
         return self.logs / f"rate-{variant}-{concurrency}-in-flight.jsonl"
+
+
+def search_stage(number: int) -> str:
+    """The stage of a search's probe (from 1)."""
+    return f"{SEARCH}{number:02d}"
 
 
 def check_root(root: Path) -> None:

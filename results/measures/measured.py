@@ -10,7 +10,7 @@ from pathlib import Path
 from foundation.errors import BadInput
 from foundation.run.engine_records import EngineRecords, read_engine_records
 from foundation.run.journal import Damage, Journal
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import SEARCH, RunDirectory
 from foundation.run.parquet import parquet_writer
 from foundation.run.records import Prompt, VariantRecord
 from results.config import Scoring
@@ -176,10 +176,11 @@ def _read(
 
 
 def _stage_folders(folder: Path) -> list[Path]:
-    """The folders of a variant that hold journals."""
+    """The folders of a variant that hold journals, less those of a search's probes."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if any(path.glob("block-*.jsonl")))
+    stages = (path for path in folder.iterdir() if not path.name.startswith(SEARCH))
+    return sorted(path for path in stages if any(path.glob("block-*.jsonl")))
 
 
 def _in_order(stages: Mapping[str, StageData], names: Sequence[str]) -> dict[str, StageData]:

@@ -85,7 +85,12 @@ def held(blocks: Sequence[Requests], offered: bool) -> HeldLoad:
 
 def growth(blocks: Sequence[Requests]) -> tuple[float, bool]:
     """The slope of latency by scheduled time, a mean over blocks, and whether it is a queue's."""
-    fits = [_slope(*_stays(block)) for block in blocks]
+    return growth_of([_stays(block) for block in blocks])
+
+
+def growth_of(stays: Sequence[tuple[Floats, Floats]]) -> tuple[float, bool]:
+    """`growth` from the scheduled time and the time to the end of each block's requests, s."""
+    fits = [_slope(at, took) for at, took in stays]
     known = [(slope, error, n) for slope, error, n in fits if n]
     n = np.array([size for _, _, size in known])
     total = int(n.sum()) if known else 0

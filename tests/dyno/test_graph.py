@@ -215,6 +215,7 @@ WORKLOAD: dict[str, tuple[Any, set[str]]] = {
         load_of(*SERVED, "api", parts=("main",)),
     ),
     "model": (True, NOTHING),  # its loads follow
+    "search": ({"max_rate": "9/s"}, NOTHING),  # so does a search
     "blocks": (4, NOTHING),
     "warmup": ("2s", TIMED),
     "seed": (1, LOAD | TAUGHT),

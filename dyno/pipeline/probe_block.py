@@ -1,0 +1,84 @@
+"""A probe of a search: a block that ends early once its server is shown to be overloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dyno.pipeline.blocks import LoadBlock
+from foundation.arrays import Ints
+from foundation.http.endpoint import Endpoint
+from foundation.progress import Progress
+from loadgen import run_block
+from results.capacity.backlog import backlog_grows
+
+SETTLED = 8.0
+"""After so many times the latency of an idle server, no load is building up any more."""
+_POLL_S = 0.25
+_LEAD_NS = 100_000_000
+
+
+@dataclass
+class ProbeBlock(LoadBlock):
+    """`idle_s`: the latency of an idle server, s; None: the block never ends early."""
+
+    idle_s: float | None = None
+
+    async def run(
+        self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
+    ) -> None:
+        """Sends the block; no further request once `stop` is set or the backlog grows."""
+        plan, ended, enough = self.plan(endpoints), _Ended(progress), asyncio.Event()
+        assert plan.timetable is not None
+        watching = asyncio.create_task(self._watch(plan.timetable.times_ns, ended, stop, enough))
+        try:
+            await run_block(plan, self.journal, ended, enough, ended.start)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _watch(
+        self, due_ns: Ints, ended: _Ended, stop: asyncio.Event, enough: asyncio.Event
+    ) -> None:
+        """Sets `enough` once `stop` is set, or the backlog grows."""
+        arrived: list[int] = []
+        counts: list[int] = []
+        while not stop.is_set():
+            await asyncio.sleep(_POLL_S)
+            now_ns = time.monotonic_ns() - ended.origin_ns
+            if self.idle_s is None or not ended.origin_ns or now_ns > due_ns[-1]:
+                continue
+            if now_ns > SETTLED * self.idle_s * 1e9:
+                arrived.append(int(np.searchsorted(due_ns, now_ns)))
+                counts.append(ended.count)
+            if backlog_grows(np.array(arrived), np.array(counts)):
+                ended.log(f"{self.stage.label}: the backlog grows, so no further request is sent")
+                break
+        enough.set()
+
+
+class _Ended:
+    """Passes progress on, and counts the requests that ended."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.count, self.origin_ns = 0, 0
+
+    async def start(self) -> int:
+        """The origin of the block, on CLOCK_MONOTONIC."""
+        self.origin_ns = time.monotonic_ns() + _LEAD_NS
+        return self.origin_ns
+
+    def stage(self, name: str, total: float | None, unit: str) -> None:
+        self._progress.stage(name, total, unit)
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self.count += int(amount)
+        self._progress.advance(amount, note)
+
+    def log(self, line: str) -> None:
+        self._progress.log(line)

@@ -1,0 +1,213 @@
+"""Searches for the highest rate that each variant holds, with real probes, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, takewhile
+from math import inf
+from pathlib import Path
+
+import numpy as np
+
+from dyno.artifacts.stored import set_aside
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.block_runner import BlockRunner
+from dyno.pipeline.blocks import questions_in, styles_of, variants_named
+from dyno.pipeline.failures import put_aside
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.probe_block import ProbeBlock
+from foundation.errors import SystemFailed
+from foundation.progress import Progress
+from foundation.run.journal import Journal, identity_in, read_journal
+from foundation.run.layout import RunDirectory, search_stage
+from loadgen.config import Stage
+from results.capacity.search import NextProbe, Search, SearchEffort, SearchOutcome
+from results.capacity.search_bracket import bracket
+from results.capacity.search_journal import read_probe, sent_requests
+from results.capacity.search_posterior import RateRange
+from results.capacity.search_probe import RateProbe, ShareLimit
+from results.capacity.search_record import VariantSearch, variant_search
+
+_REFUSED = frozenset({"http_4xx", "connect", "tls", "malformed"})
+WARM_UP = 0.1
+"""The least share of a probe that warms up: its queue begins empty."""
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What is searched. `priors`: by variant, where a model expects its capacity."""
+
+    limits: Sequence[ShareLimit]
+    max_rate: float
+    effort: SearchEffort
+    priors: Mapping[str, RateRange] = field(default_factory=dict)
+
+    def search(self, variant: str) -> Search:
+        """The search of one variant."""
+        return Search.up_to(self.max_rate, self.limits, self.priors.get(variant), self.effort)
+
+
+@dataclass
+class VariantSearches:
+    """The searches of a run's variants, probe by probe in turns.
+
+    `outcomes`: of the variants that are done.
+    """
+
+    plan: SearchPlan
+    out: RunDirectory
+    progress: Progress
+    outcomes: dict[str, VariantSearch] = field(default_factory=dict)
+    _probes: dict[str, dict[str, RateProbe]] = field(default_factory=dict)
+
+    def is_whole(self, prepared: Prepared, names: Sequence[str]) -> bool:
+        """Whether the journals of these variants hold their outcome."""
+        for name in names:
+            self._step(prepared, name)
+        return all(name in self.outcomes for name in names)
+
+    async def load(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
+        """Measures a probe of each variant in turn, until every search has its outcome."""
+        while left := [n for n in names if n not in self.outcomes | runner.hosting.failed]:
+            for name in left:
+                if isinstance(step := self._step(prepared, name), NextProbe):
+                    await self._measure(prepared, name, step, runner)
+
+    def _step(self, prepared: Prepared, name: str) -> NextProbe | SearchOutcome:
+        """What follows from the probes of a variant; keeps its outcome."""
+        identity = _identity(prepared, name)
+        if name not in self._probes:
+            self._probes[name] = stored_probes(self.out, name, identity, self.plan.limits)
+        probes, prior = self._probes[name], self.plan.priors.get(name)
+        step = self.plan.search(name).after(list(probes.values()))
+        if isinstance(step, SearchOutcome) and name not in self.outcomes:
+            self.outcomes[name] = variant_search(
+                name, identity, step, probes, self.plan.limits, prior
+            )
+            self.progress.log(f"{name}: {step.sentence}")
+        return step
+
+    async def _measure(
+        self, prepared: Prepared, name: str, step: NextProbe, runner: BlockRunner
+    ) -> None:
+        """Measures a probe; to its end, if stopping it early showed nothing."""
+        probes = self._probes[name]
+        stage = probe_stage(prepared.experiment, len(probes) + 1, step)
+        for idle_s in (_idle_s(self.out, name), None):
+            block = _block(prepared, self.out, name, stage, idle_s)
+            await runner.run([block], f"{name}, {step.purpose} at {step.rate:.3g}/s")
+            if name in runner.hosting.failed:
+                return
+            if (probe := _read(block.journal, self.plan.limits)) is not None:
+                break
+        else:
+            raise SystemFailed(f"{name}: {stage.label} left no whole journal; see {block.journal}")
+        probes[stage.label] = probe
+        self.progress.log(f"{name}: {probe_words(probe, list(probes.values()), self.plan.limits)}")
+
+
+def stored_probes(
+    out: RunDirectory, variant: str, identity: str, limits: Sequence[ShareLimit]
+) -> dict[str, RateProbe]:
+    """The probes of an earlier try, by stage. Sets aside journals that are not of `identity`.
+
+    The first that is missing or not whole ends them: what followed it rested on it.
+    """
+    probes: dict[str, RateProbe] = {}
+    files = (out.journal(variant, search_stage(number), 1) for number in count(1))
+    for file in takewhile(Path.exists, files):
+        if identity_in(file) != identity:
+            set_aside(out, file)
+            continue
+        if (probe := _read(file, limits)) is None:
+            put_aside(file)
+            continue
+        if len(probes) + 1 == int(file.parent.name.rpartition("-")[2]):
+            probes[file.parent.name] = probe
+        else:
+            set_aside(out, file)
+    return probes
+
+
+def probe_stage(experiment: Experiment, number: int, step: NextProbe) -> Stage:
+    """The load of a probe: arrivals as in the experiment's first stage with a rate of its own."""
+    like = next((s for s in experiment.workload.stages if _is_even(s)), None)
+    warmup = max(experiment.workload.warmup, WARM_UP * step.requests / step.rate)
+    return Stage.model_validate(
+        {
+            "name": search_stage(number),
+            "rate": step.rate,
+            "requests": step.requests,
+            "warmup": f"{warmup:g}s",
+            "arrivals": like.arrivals if like else "poisson",
+            "burstiness": like.burstiness if like else None,
+        }
+    )
+
+
+def probe_words(probe: RateProbe, probes: Sequence[RateProbe], limits: Sequence[ShareLimit]) -> str:
+    """What a probe saw, and the interval after it."""
+    ends = bracket([each for each in probes if each.doubt is None], limits)
+    seen = ", ".join(
+        f"{share.over / share.requests:.1%} of {share.requests} over {limit.metric} {limit.text}"
+        for limit in limits
+        if (share := probe.shares[limit.metric]).requests
+    )
+    why = probe.doubt or probe.overloaded
+    low = f"{ends.holds.rate:.3g}" if ends.holds.rate else "?"
+    high = f"{ends.fails.rate:.3g}" if ends.fails.rate < inf else "?"
+    return (
+        f"{probe.rate:.3g}/s: {seen}{f'; {why}' if why else ''}; "
+        f"holds {low}, fails at {high} requests/s"
+    )
+
+
+def _is_even(stage: Stage) -> bool:
+    return stage.rate is not None and stage.uneven is None and stage.mix is None
+
+
+def _identity(prepared: Prepared, name: str) -> str:
+    [variant] = variants_named(prepared, [name]).values()
+    return prepared.graph.search(variant).identity
+
+
+def _block(
+    prepared: Prepared, out: RunDirectory, name: str, stage: Stage, idle_s: float | None
+) -> ProbeBlock:
+    style = styles_of(prepared)[name]
+    return ProbeBlock(
+        variant=name,
+        style=style,
+        stage=stage,
+        block=1,
+        questions=questions_in(prepared.prompts, "eval", style),
+        workload=prepared.experiment.workload,
+        journal=out.journal(name, stage.label, 1),
+        identity=_identity(prepared, name),
+        idle_s=idle_s,
+    )
+
+
+def _read(file: Path, limits: Sequence[ShareLimit]) -> RateProbe | None:
+    """The probe in a journal, None without one. Raises SystemFailed if the server refused all."""
+    journal = read_journal(file)
+    if not isinstance(journal, Journal):
+        return None
+    requests = sent_requests(journal)
+    classes = set(requests.failure)
+    if len(requests) and classes <= _REFUSED:
+        example = next(error for error in requests.error if error is not None)
+        raise SystemFailed(
+            f"{journal.header.variant}: all {len(requests)} requests of a probe failed "
+            f"({', '.join(sorted(filter(None, classes)))}): {example}"
+        )
+    return read_probe(journal, limits)
+
+
+def _idle_s(out: RunDirectory, variant: str) -> float | None:
+    """The longest latency of the variant's warm-up, s; None without an answer in it."""
+    journal = read_journal(out.warm_up(variant))
+    if not isinstance(journal, Journal) or not journal.requests.ok.any():
+        return None
+    return float(np.nanmax(journal.requests.in_flight[journal.requests.ok])) / 1e3

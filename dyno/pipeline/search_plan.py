@@ -1,0 +1,84 @@
+"""What a search is to find, from the experiment, and `search.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.search import SearchPlan, VariantSearches
+from foundation.cores import usable_cores
+from foundation.errors import BadInput, Exit
+from foundation.files.atomic_write import write_whole
+from foundation.printable import json_printable
+from foundation.progress import Progress
+from foundation.run.ceiling import CEILING_SHARE, Ceiling
+from foundation.run.layout import RunDirectory
+from loadgen.sending.workers_needed import stored_ceiling
+from results.capacity.search import SearchEffort, shortest_search
+from results.capacity.search_limits import share_limits
+from results.capacity.search_record import CapacitySearch, VariantSearch, capacity_search
+
+
+def check_search(experiment: Experiment) -> None:
+    """Raises BadInput for a search that can't come to an end, before anything starts."""
+    search, dataset = experiment.workload.search, experiment.workload.dataset
+    if search is None:
+        return
+    limits, _ = share_limits(experiment.slo)
+    longest = max((limit.limit or 0.0) / 1e3 for limit in limits)
+    if search.max_time < (needed := shortest_search(longest)):
+        raise BadInput(
+            f"max_time: in {search.max_time:g}s no probe is long enough to show that a limit of "
+            f"{longest:g}s holds; write {needed:g}s or more"
+        )
+    if dataset is not None and dataset.has_turns:
+        raise BadInput(
+            "workload.dataset: sessions of several turns arrive, and a session is several "
+            "requests; search with single prompts"
+        )
+    if (ceiling := stored_ceiling()) is not None:
+        _check_ceiling(search.max_rate, ceiling, len(usable_cores()))
+
+
+def _check_ceiling(max_rate: float, ceiling: Ceiling, cores: int) -> None:
+    most = CEILING_SHARE * ceiling.requests_per_s * cores
+    if max_rate > most:
+        raise BadInput(
+            f"max_rate: {max_rate:g} requests/s is beyond the load generator: by dyno calibrate, "
+            f"this machine's {cores} cores send up to {most:,.0f} requests/s; write less"
+        )
+
+
+def searches_of(
+    experiment: Experiment, out: RunDirectory, progress: Progress
+) -> VariantSearches | None:
+    """The searches of an experiment; None if it has none."""
+    if (search := experiment.workload.search) is None:
+        return None
+    limits, _ = share_limits(experiment.slo)
+    plan = SearchPlan(limits, search.max_rate, SearchEffort(seconds=search.max_time))
+    return VariantSearches(plan, out, progress)
+
+
+def write_search(
+    experiment: Experiment, outcomes: Mapping[str, VariantSearch], out: RunDirectory
+) -> CapacitySearch:
+    """Writes `search.json` with the variants in the experiment's order."""
+    search = experiment.workload.search
+    assert search is not None
+    limits, notes = share_limits(experiment.slo)
+    variants = [outcomes[v.name] for v in experiment.variants if v.name in outcomes]
+    result = capacity_search(experiment.name, search.max_rate, limits, notes, variants)
+    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
+    write_whole(out.search, json_printable(text) + "\n")
+    return result
+
+
+def exit_of(result: CapacitySearch) -> Exit:
+    """3 if no rate holds the SLO with any variant, 2 if one is unresolved, else 0."""
+    if result.variants and all(v.resolved and v.holds is None for v in result.variants):
+        return Exit.BAD_INPUT
+    unresolved = not result.variants or any(not v.resolved for v in result.variants)
+    return Exit.INCONCLUSIVE if unresolved else Exit.DONE
