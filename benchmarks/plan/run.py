@@ -1,14 +1,17 @@
 """`make bench-plan`: what the engine model, the plan and the search know of plants of known truth.
 
 `python -m benchmarks.plan.run [plants of each kind]` prints a line for each kind of plant. Then
-come the closed forms, the million requests, and held-out loads on the emulator over HTTP.
+come the search against bisection, the closed forms, the million requests, and held-out loads on the
+emulator over HTTP.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from math import exp, isnan, log, nan
 
@@ -17,7 +20,7 @@ import numpy as np
 from benchmarks.plan.calibrated import Calibrated, calibrated, coefficient_errors
 from benchmarks.plan.plant_search import SearchedPlant
 from benchmarks.plan.plants import KINDS, EmulatedPlant, drawn_plant
-from benchmarks.plan.search_coverage import bisected, searched
+from benchmarks.plan.search_coverage import searched
 from benchmarks.plan.truth import Objective, drawn_objective, true_capacity
 from foundation.processor import processor_name
 from results.capacity.engine_model import EngineModel
@@ -29,8 +32,8 @@ PLANTS = 34
 """Of each of the six kinds: a little over 200."""
 MOST_ERROR, COVERAGE, WIDTH, PROBES, STAMPS = 0.02, 0.95, 0.20, 8, 0.03
 _MODULES = (
-    ["benchmarks.plan.closed_forms"], ["benchmarks.plan.scale"],
-    ["benchmarks.plan.held_out", "emulator"],
+    ["benchmarks.plan.search_coverage"], ["benchmarks.plan.closed_forms"],
+    ["benchmarks.plan.scale"], ["benchmarks.plan.held_out", "emulator"],
 )  # fmt: skip
 
 
@@ -49,7 +52,6 @@ class Outcome:
     covers: bool
     width: float
     probes: int
-    bisection: int
 
     @property
     def plan_covers(self) -> bool | None:
@@ -66,7 +68,7 @@ def outcome(kind: str, number: int) -> Outcome:
     objective = drawn_objective(emulated)
     known = calibrated(emulated)
     planned = _planned(known.recorded, emulated, objective)
-    stamped = _planned(known.stamped, emulated, objective)
+    stamped = _planned(known.stamped_with_limits, emulated, objective)
     truth = true_capacity(emulated, objective, planned.rate or 1.0)
     plant = SearchedPlant(emulated, objective, truth)
     prior = None
@@ -74,10 +76,9 @@ def outcome(kind: str, number: int) -> Outcome:
         prior = RateRange(planned.low, planned.high)
     max_rate = truth * exp(emulated.rng(5).uniform(log(1.5), log(30.0)))
     run = searched(plant, max_rate, emulated.rng(6), prior)
-    halvings = bisected(plant, max_rate, emulated.rng(7))
     return Outcome(
         _error(known, emulated), truth, planned, stamped.rate or nan, run.covers, run.width,
-        len(run.probes), halvings,
+        len(run.probes),
     )  # fmt: skip
 
 
@@ -87,14 +88,15 @@ def main() -> int:
     print(f"{processor_name()}\n")
     print(
         "| plant | n | error of a coefficient, median / worst | plan has the truth | plan's width "
-        "| stamps against record | search has the truth | width | probes | bisection |"
+        "| stamps against record | search has the truth | width | probes |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     everything: list[Outcome] = []
-    for kind in KINDS:
-        outcomes = [outcome(kind, number) for number in range(count)]
-        everything += outcomes
-        print(_line(kind, outcomes), flush=True)
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for kind in KINDS:
+            outcomes = list(pool.map(outcome, [kind] * count, range(count)))
+            everything += outcomes
+            print(_line(kind, outcomes), flush=True)
     print(_line("all", everything), flush=True)
     failed = [not _fits(everything)]
     for module in _MODULES:
@@ -129,7 +131,6 @@ def _line(kind: str, outcomes: Sequence[Outcome]) -> str:
         f"{sum(each.covers for each in outcomes)}/{len(outcomes)}",
         f"{np.nanmedian([each.width for each in outcomes]):.1%}",
         f"{np.median([each.probes for each in outcomes]):.0f}",
-        f"{np.median([each.bisection for each in outcomes]):.0f}",
     )
     return "| " + " | ".join(cells) + " |"
 

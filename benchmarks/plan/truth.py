@@ -15,7 +15,7 @@ from benchmarks.plan.plants import EmulatedPlant
 from loadgen.emulator.virtual_load import ServedLoad
 from loadgen.emulator.virtual_server import VirtualServer
 
-REQUESTS = 20_000
+REQUESTS = 10_000
 WARM_UP = 0.1
 """The share of the requests that comes before those that count."""
 FACTORS = {"ttft": (3.0, 8.0), "latency": (1.4, 2.5)}
