@@ -7,7 +7,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-serve bench-loadgen \
-	bench-mutation bench-analysis bench-attribution bench-engine-record bench-decision bench-steadiness bench-telemetry \
+	bench-mutation bench-analysis bench-attribution bench-engine-record bench-decision bench-plan bench-steadiness bench-telemetry \
 	bench-kills fuzz-runs fuzz clean
 
 help: ## Lists the targets (this is what `make` alone does)
@@ -58,6 +58,10 @@ bench-attribution: .venv/.cpu ## Puts known delays into a server and a client an
 
 bench-decision: .venv/.cpu ## Simulates objectives at their limits and counts wrong verdicts
 	$(BIN)/python -m benchmarks.decision.run
+
+PLANTS ?= 34
+bench-plan: .venv/.cpu ## Holds model, plan and search against PLANTS=34 plants of each kind of known truth; hours
+	$(BIN)/python -m benchmarks.plan.run $(PLANTS)
 
 bench-telemetry: .venv/.cpu ## Measures what sampling servers costs: the sampler's CPU, and stalls of the load loop
 	$(BIN)/python -m benchmarks.telemetry.run
