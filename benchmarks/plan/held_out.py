@@ -75,7 +75,7 @@ def main() -> int:
             return _table(folder, server)
         with _emulator(folder) as endpoint:
             variant = {"name": VARIANT, "url": endpoint.base_url, "model": endpoint.model}
-            return _table(folder, Server(kind, {"variants": [variant]}))
+            return _table(folder, Server(kind, {"model": "emulated", "variants": [variant]}))
 
 
 def _emulator(folder: Path) -> AbstractContextManager:
@@ -143,6 +143,7 @@ def _dyno(
     """Writes an experiment, runs a command on it, and returns the run directory."""
     experiment = {
         "name": name,
+        "baseline": VARIANT,
         **server.settings,
         "workload": {
             "stages": list(stages),
