@@ -67,8 +67,11 @@ class Oddities:
     cliff_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drift < 1 or not self.drift_period > 0 or self.noise < 0:
-            raise ValueError("noise: 0 or more; drift: 0 to 1; its period: above 0")
+        if not 0 <= self.drift < 1 or not self.drift_period > 0:
+            raise ValueError(
+                "drift: write a share from 0 to below 1 and a period above 0, "
+                f"not {self.drift}:{self.drift_period}s"
+            )
 
     @staticmethod
     def parse_drift(text: str) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -20,6 +21,7 @@ from foundation.progress import Silent
 from foundation.run.engine_record import EngineRequest, EngineStart, EngineStep
 from loadgen import BlockPlan, Question, run_block
 from loadgen.config import WorkloadConfig
+from loadgen.emulator.__main__ import main
 from loadgen.emulator.batch_limits import BatchLimits
 from loadgen.emulator.block_keys import keys_of_words
 from loadgen.emulator.engine_steps import EngineSteps
@@ -207,3 +209,24 @@ def test_what_the_engine_can_never_serve_is_refused(
     assert load.steps
     assert [status for status, _ in refusals] == [400, 400]
     assert "do not fit the KV cache" in refusals[0][1] and "fault stall" in refusals[1][1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ("--step decode=1ms", "fixed above 0, not 'decode=1ms'"),
+        ("--step fixed=8", "a duration with its unit"),
+        ("--step fixed=1ms,fixed=2ms", "write fixed=8ms,decode=50us"),
+        ("--step fixed=1ms --lockstep 5ms", "without --lockstep"),
+        ("--step fixed=1ms --max-num-seqs 0", "max_num_seqs: write 1 or more, not 0"),
+        ("--step fixed=1ms --step-drift 2:5s", "drift: write a share from 0 to below 1"),
+        ("--kv-blocks 5", "--kv-blocks goes with --step"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(
+    arguments: str, why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["emulator", *arguments.split()])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert why in capsys.readouterr().err
