@@ -10,7 +10,7 @@ import numpy as np
 
 from results.capacity.chances import Chances
 from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel, LoadRange
+from results.capacity.engine_model import REACH, EngineModel, LoadRange
 from results.capacity.replicas import Replicas
 from results.capacity.saturation import saturation
 from results.capacity.simulated_metrics import distribution
@@ -81,9 +81,10 @@ class SloLoad:
     def highest(self, model: EngineModel, lengths: Demand, guess: float = 0.0) -> float:
         """The highest rate that keeps all limits, to about 0.1 %; 0 if it is hardly above zero.
 
-        No rate above saturation has a steady state, however long it takes until that shows.
+        No rate above saturation has a steady state, however long it takes until that shows. No rate
+        far above the model's reach is looked at.
         """
-        most = saturation(model, lengths, self.chances)
+        most = min(saturation(model, lengths, self.chances), 2 * REACH * model.fitted.rate)
 
         def excess(rate: float) -> float:
             return log(max(self.worst(model, lengths, rate)[0], 1e-9))
