@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
+from typing import Literal
 
 import msgspec
 
@@ -45,15 +46,16 @@ class PlanBasis:
     """What a plan rests on beside the measurement.
 
     `models` and `searches` are by variant; a text is the reason why there is no model. `audits`:
-    those of earlier plans of this run. `measured`: whether the run measured the requests that the
-    plan is for; where it did not, only models count.
+    those of earlier plans of this run. `requests`: by variant, what
+    the plan is for where that was not measured: "lighter" requests, of which one replica holds no
+    less, or "other" ones, of which only models know.
     """
 
     models: Mapping[str, ModelledRate | str] = field(default_factory=dict)
     searches: Mapping[str, SearchedRate] = field(default_factory=dict)
     catalogue: Catalogue | None = None
     audits: Sequence[Audit] = ()
-    measured: bool = True
+    requests: Mapping[str, Literal["lighter", "other"]] = field(default_factory=dict)
 
 
 NOTHING_MORE = PlanBasis()
@@ -137,8 +139,9 @@ def _held(
     """What one replica holds, and the variant's capacity without any replicas yet."""
     name = variant.variant
     measured = measured_rate(variant, inputs, basis.audits)
-    if not basis.measured:
-        measured = replace(measured, held=None, broken=inf, why=OTHER_REQUESTS, points=())
+    if name in basis.requests:
+        held = measured.held if basis.requests[name] == "lighter" else None
+        measured = replace(measured, held=held, broken=inf, why=OTHER_REQUESTS, points=())
     model = basis.models.get(name)
     modelled = model if isinstance(model, ModelledRate) else None
     rate = replica_rate(measured, model, basis.searches.get(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,6 +54,21 @@ class PlanQuestion:
     def needs_model(self) -> bool:
         """Whether only a model can answer: the requests themselves change."""
         return bool(self.of(*TOKENS, "prompt"))
+
+    def requests(self, styles: Mapping[str, str]) -> dict[str, Literal["lighter", "other"]]:
+        """By variant, how its requests differ from those measured; without those that do not.
+
+        `styles`: the prompt style of each variant.
+        """
+        tokens = self.of(*TOKENS)
+        shorter = all(c.sign == "*" and parse_number(c.value) <= 1 for c in tokens)
+        kinds: dict[str, Literal["lighter", "other"]] = {}
+        for name, style in styles.items():
+            if self.prompt not in (None, style) or not shorter:
+                kinds[name] = "other"
+            elif tokens:
+                kinds[name] = "lighter"
+        return kinds
 
     @property
     def replicas(self) -> int | None:

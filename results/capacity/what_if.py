@@ -61,7 +61,7 @@ def what_if(
         searches=basis.searches if same else {},
         catalogue=_catalogue(question, basis.catalogue),
         audits=basis.audits,
-        measured=basis.measured and not question.needs_model,
+        requests=question.requests({v.name: v.prompt_style for v in inputs.variants}),
     )
     plan = plan_capacity(summary, changed, other)
     rows = [_row(each, plan, question.replicas) for each in plan.variants]

@@ -101,6 +101,19 @@ def test_a_plan_that_can_not_be_is_refused() -> None:
         parse_question("burst=0.5").plan(PLAN)
 
 
+def test_requests_that_are_shorter_are_told_from_other_ones() -> None:
+    styles = {"a": "short", "b": "long"}
+    for text, kinds in (
+        ("rate*2", {}),
+        ("output_tokens*0.5", {"a": "lighter", "b": "lighter"}),
+        ("output_tokens*0.5, input_tokens*2", {"a": "other", "b": "other"}),
+        ("input_tokens=5", {"a": "other", "b": "other"}),
+        ("prompt=short", {"b": "other"}),
+        ("prompt=short, output_tokens*0.5", {"a": "lighter", "b": "other"}),
+    ):
+        assert parse_question(text).requests(styles) == kinds
+
+
 def test_only_models_know_of_other_requests() -> None:
     assert parse_question("output_tokens*2").needs_model
     assert parse_question("prompt=short").needs_model
