@@ -26,7 +26,7 @@ ANYWHERE = LoadRange(1e9, 1e9, 1e9, 1e9, 1e9)
 
 @pytest.fixture(autouse=True, scope="module")
 def uncompiled() -> Iterator[None]:
-    """The same functions in plain Python; the compiled ones are compared in a test of their own."""
+    """The same functions in plain Python; `test_replicas` compares the compiled ones."""
     config = pytest.importorskip("numba").config
     name = "results.capacity.batching"
     spec = importlib.util.find_spec(name)
