@@ -171,7 +171,7 @@ class Search:
 
     def _search(self, probes: Sequence[RateProbe], ends: Bracket) -> NextProbe:
         if not probes:
-            return self._probe(self._first_rate(), 0)
+            return self._probe(self._settled_rate(self._first_rate()), 0)
         if ends.holds.rate == 0 and _fails_unloaded(probes, ends):
             return NextProbe(self.lowest, FEWEST_AT_ALL, "search")
         support = RateRange(self.lowest / 1.2, self.max_rate * 1.2)

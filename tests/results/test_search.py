@@ -214,3 +214,9 @@ def test_it_needs_fewer_probes_than_bisection() -> None:
     ours = [len(searched(plant, 50.0, np.random.default_rng(s)).probes) for s in range(6)]
     halved = [bisected(plant, 50.0, np.random.default_rng(s)) for s in range(6)]
     assert np.mean(ours) < np.mean(halved)
+
+
+def test_a_prior_beyond_the_highest_rate_is_no_reason_to_offer_more() -> None:
+    step = Search.up_to(50.0, [LIMIT], RateRange(200.0, 300.0)).after([])
+    assert isinstance(step, NextProbe)
+    assert step.rate == 50.0
