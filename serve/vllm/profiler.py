@@ -21,6 +21,8 @@ from serve.plan import ServePlan
 
 STOP_S = 900.0
 """How long a worker may take to write its trace."""
+# While a worker writes, the engine waits for its next step: 300 s by default, then it ends.
+_PATIENCE = {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": f"{STOP_S:.0f}"}
 _TRACES = "*rank0*.pt.trace.json.gz"
 _CORES = re.compile(r"local_rank=0, core ids=\[([\d, ]+)\]")
 _NO_ROUTES = frozenset({404, 405, 501})
@@ -32,7 +34,11 @@ def profiled(plan: ServePlan, variant: str, traces: Path) -> ServePlan:
     All its other options stay. The server has no engine of its own if the variant runs elsewhere.
     """
     servers = tuple(
-        replace(server, arguments=(*server.arguments, *options(traces)))
+        replace(
+            server,
+            arguments=(*server.arguments, *options(traces)),
+            variables={**server.variables, **_PATIENCE},
+        )
         for server in plan.servers
         if variant in (each.name for each in server.variants)
     )

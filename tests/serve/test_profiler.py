@@ -12,9 +12,13 @@ from aiohttp.test_utils import TestServer
 
 from foundation.errors import SystemFailed
 from foundation.http.endpoint import Endpoint
+from foundation.models.model import ModelRef
+from serve import ServedVariant, check
+from serve.config import ServeConfig
 from serve.vllm import profiler
 from serve.vllm.profiler import (
     options,
+    profiled,
     start_profile,
     stop_profile,
     worker_cores,
@@ -117,6 +121,16 @@ def test_options_name_an_absolute_folder(tmp_path: Path) -> None:
     folder = Path(os.path.relpath(tmp_path))
     assert f"--profiler-config.torch_profiler_dir={folder.absolute()}" in options(folder)
     assert all(option.startswith("--profiler-config.") for option in options(folder))
+
+
+def test_the_engine_waits_for_the_trace_and_keeps_its_other_variables(
+    tiny: ModelRef, tmp_path: Path
+) -> None:
+    config = ServeConfig.model_validate({"device": "cpu", "kv_cache": "64MiB", "memory": "64GB"})
+    plan = check([ServedVariant("base", tiny)], config)
+    [before], [after] = plan.servers, profiled(plan, "base", tmp_path).servers
+    waits = {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "900"}
+    assert dict(after.variables) == {**before.variables, **waits}
 
 
 def test_the_first_workers_traces_are_seen_oldest_first(tmp_path: Path) -> None:
