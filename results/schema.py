@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRecord
-from results.capacity.capacity_plan import CapacityPlan
-from results.capacity.model_record import EngineModels
-from results.capacity.search_record import CapacitySearch
+from results.capacity.model.record import EngineModels
+from results.capacity.plan.capacity_plan import CapacityPlan
+from results.capacity.search.record import CapacitySearch
 from results.profile.record import Profile
 from results.summary import RunComparison, Summary, Verdicts
 

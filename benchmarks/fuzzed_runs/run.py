@@ -27,7 +27,7 @@ from dyno.terminal.results import outage, show_results
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
-from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 
 RUNS = 1000
 NO_NUMBER = re.compile(r"(?<![\w.-])(nan|inf|-inf|None|NaN|Infinity)(?![\w-])")

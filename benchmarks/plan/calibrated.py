@@ -17,10 +17,10 @@ from foundation.run.records import PLAIN, VariantRecord
 from loadgen.emulator.virtual_load import VirtualLoad
 from loadgen.emulator.virtual_run import VirtualRun
 from loadgen.emulator.virtual_server import VirtualServer
-from results.capacity.design import Design
-from results.capacity.engine_model import EngineModel, Scheduler, StepTime
-from results.capacity.model_loads import BUDGET_S, SPREAD, ModelLoad, candidate_loads
-from results.capacity.models_of_run import engine_models
+from results.capacity.model.design import Design
+from results.capacity.model.engine_model import EngineModel, Scheduler, StepTime
+from results.capacity.model.loads import BUDGET_S, SPREAD, ModelLoad, candidate_loads
+from results.capacity.model.models_of_run import engine_models
 from results.config import QualityConfig, Slo
 from results.inputs import RunInputs
 

@@ -18,9 +18,15 @@ from math import factorial, sqrt
 import numpy as np
 
 from foundation.arrays import Floats
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel, FrontEnd, LoadRange, Scheduler, StepTime
-from results.capacity.simulator import simulate
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.simulation.simulator import simulate
 
 REQUESTS, LIMIT = 1_000_000, 0.01
 STEPS = 10_000

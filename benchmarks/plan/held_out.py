@@ -23,11 +23,11 @@ from foundation.arrays import Floats
 from foundation.processor import processor_name
 from foundation.run.journal import Journal, read_journals
 from loadgen.emulator.process import emulator
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel
-from results.capacity.held_rate import held_rate
-from results.capacity.models_of_run import model_of_loads
-from results.capacity.simulator import simulate
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import EngineModel
+from results.capacity.model.models_of_run import model_of_loads
+from results.capacity.simulation.held_rate import held_rate
+from results.capacity.simulation.simulator import simulate
 from results.config import Slo
 
 SHARES = (0.5, 0.8, 0.95)

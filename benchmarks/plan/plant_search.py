@@ -14,10 +14,10 @@ from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory
 from loadgen.emulator.virtual_run import VirtualRun
 from loadgen.emulator.virtual_server import VirtualServer
-from results.capacity.search import NextProbe
-from results.capacity.search_journal import read_probe
-from results.capacity.search_limits import share_limits
-from results.capacity.search_probe import RateProbe, ShareLimit
+from results.capacity.search.journal import read_probe
+from results.capacity.search.limits import share_limits
+from results.capacity.search.probe import RateProbe, ShareLimit
+from results.capacity.search.search import NextProbe
 from results.config import Slo
 
 _VARIANT = "plant"

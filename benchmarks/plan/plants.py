@@ -16,7 +16,7 @@ from loadgen.emulator.batch_limits import BatchLimits
 from loadgen.emulator.behaviour import Distribution
 from loadgen.emulator.plant import Oddities, Plant, StepCost
 from loadgen.emulator.virtual_load import VirtualLoad
-from results.capacity.demand import Demand
+from results.capacity.demand.demand import Demand
 
 LONGEST = 4096
 """Tokens of a request, the answer included."""

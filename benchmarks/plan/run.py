@@ -23,9 +23,9 @@ from benchmarks.plan.plants import KINDS, EmulatedPlant, drawn_plant
 from benchmarks.plan.search_coverage import searched
 from benchmarks.plan.truth import Objective, drawn_objective, true_capacity
 from foundation.processor import processor_name
-from results.capacity.engine_model import EngineModel
-from results.capacity.held_rate import HeldRate, held_rate
-from results.capacity.search_posterior import RateRange
+from results.capacity.model.engine_model import EngineModel
+from results.capacity.search.posterior import RateRange
+from results.capacity.simulation.held_rate import HeldRate, held_rate
 from results.config import Slo
 
 PLANTS = 34

@@ -14,10 +14,16 @@ from typing import get_args
 import numpy as np
 
 from foundation.processor import processor_name
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel, FrontEnd, LoadRange, Scheduler, StepTime
-from results.capacity.replicas import Replicas, Router
-from results.capacity.simulator import simulate
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.simulation.replicas import Replicas, Router
+from results.capacity.simulation.simulator import simulate
 
 REQUESTS, REPLICAS = 1_000_000, 1_000
 MOST_S, MOST_BYTES = 60.0, 2 << 30

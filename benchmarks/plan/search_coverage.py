@@ -26,7 +26,10 @@ from benchmarks.plan.search_plants import (
     heavy_tail,
     mm1,
 )
-from results.capacity.search import (
+from results.capacity.search.bracket import bracket
+from results.capacity.search.posterior import RateRange
+from results.capacity.search.probe import RateProbe
+from results.capacity.search.search import (
     EFFORT,
     TARGET_RATIO,
     NextProbe,
@@ -34,9 +37,6 @@ from results.capacity.search import (
     SearchEffort,
     SearchOutcome,
 )
-from results.capacity.search_bracket import bracket
-from results.capacity.search_posterior import RateRange
-from results.capacity.search_probe import RateProbe
 
 KINDS: dict[str, Callable[[np.random.Generator], Plant]] = {
     "M/M/1": lambda rng: mm1(float(rng.choice([0.6, 1.0, 2.0, 4.0]))),

@@ -11,8 +11,8 @@ from math import log
 import numpy as np
 
 from foundation.arrays import Floats
-from results.capacity.search import NextProbe
-from results.capacity.search_probe import RateProbe, ShareLimit, overload, probe_share
+from results.capacity.search.probe import RateProbe, ShareLimit, overload, probe_share
+from results.capacity.search.search import NextProbe
 
 WARM_UP = 0.1
 """The share of a probe's requests that comes before those that count."""

@@ -25,10 +25,10 @@ from loadgen.emulator.plant import StepCost
 from loadgen.emulator.virtual_load import VirtualLoad
 from loadgen.emulator.virtual_run import VirtualRun
 from loadgen.emulator.virtual_server import VirtualServer
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel, StepTime
-from results.capacity.models_of_run import engine_models
-from results.capacity.simulator import simulate
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import EngineModel, StepTime
+from results.capacity.model.models_of_run import engine_models
+from results.capacity.simulation.simulator import simulate
 
 PLANTS, LIMIT = 40, 0.10
 OWN_S, OWN_SHARE = 60.0, 0.1

@@ -26,11 +26,11 @@ from foundation.run.engine_steps import read_server_records
 from foundation.run.journal import Journal, journal_files, read_journal
 from foundation.run.json_files import read_variants
 from foundation.run.layout import RunDirectory
-from results.capacity.engine_model import EngineModel
-from results.capacity.models_of_run import engine_models
-from results.capacity.recorded_steps import BlockSpan, recorded_steps
-from results.capacity.step_fit import range_of
-from results.capacity.steps import Steps
+from results.capacity.model.engine_model import EngineModel
+from results.capacity.model.models_of_run import engine_models
+from results.capacity.model.recorded_steps import BlockSpan, recorded_steps
+from results.capacity.model.step_fit import range_of
+from results.capacity.model.steps import Steps
 
 LIMIT, OWN = 0.10, "60s"
 EXPERIMENT = {

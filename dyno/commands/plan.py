@@ -25,10 +25,10 @@ from foundation.run.journal import read_prompts
 from foundation.run.layout import RunDirectory, existing_run
 from loadgen.event_loop import run as run_loop
 from results.analysis import summarise
-from results.capacity.capacity_plan import PLAN_FILE, CapacityPlan
-from results.capacity.plan import plan_capacity
-from results.capacity.questions import PlanQuestion, parse_question
-from results.capacity.what_if import WhatIfEvidence, what_if
+from results.capacity.plan.capacity_plan import PLAN_FILE, CapacityPlan
+from results.capacity.plan.plan import plan_capacity
+from results.capacity.plan.questions import PlanQuestion, parse_question
+from results.capacity.plan.what_if import WhatIfEvidence, what_if
 from results.config import PlanConfig
 from results.inputs import RunInputs
 from results.measures.measured import read_measured

@@ -19,7 +19,7 @@ from foundation.models.model import ModelRef
 from loadgen import planned_requests
 from loadgen.config import Stage
 from loadgen.schedule.arrivals import SECOND, schedule, warmup_of
-from results.capacity.model_loads import BUDGET_S
+from results.capacity.model.loads import BUDGET_S
 from serve import ServePlan
 
 Basis = Literal[

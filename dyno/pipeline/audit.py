@@ -24,9 +24,9 @@ from loadgen import reach
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.sending.workers_needed import stored_ceiling
 from results.analysis import summarise
-from results.capacity.audits import measured_audit
-from results.capacity.capacity_plan import Audit
-from results.capacity.measured_rate import absolute_slo, capacity_objectives, stage_outcome
+from results.capacity.plan.audits import measured_audit
+from results.capacity.plan.capacity_plan import Audit
+from results.capacity.plan.measured_rate import absolute_slo, capacity_objectives, stage_outcome
 from results.inputs import RunInputs
 from results.measures.measured import read_measured
 from results.metrics import FLOORS, RECORDS

@@ -20,7 +20,7 @@ from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress, Silent
 from foundation.run.layout import RunDirectory
 from loadgen import reach
-from results.capacity.model_record import VariantModel
+from results.capacity.model.record import VariantModel
 from serve import Hosting, ServerFolders
 
 

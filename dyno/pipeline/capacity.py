@@ -19,18 +19,18 @@ from foundation.run.json_files import read_json
 from foundation.run.layout import SEARCH_FILE, RunDirectory
 from loadgen.dataset_config import Recording
 from loadgen.schedule.traces import arrival_seconds, read_trace
-from results.capacity.capacity_plan import PLAN_FILE, Audit, CapacityPlan
-from results.capacity.catalogue import Catalogue
-from results.capacity.changed_demand import Demands, changed_demands
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel
-from results.capacity.modelled_rates import modelled_rates
-from results.capacity.models_of_run import demand_of_run, engine_models
-from results.capacity.plan import PlanBasis, plan_capacity
-from results.capacity.questions import PlanQuestion
-from results.capacity.replica_rate import SearchedRate
-from results.capacity.search_record import CapacitySearch
-from results.capacity.what_if import Models
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import EngineModel
+from results.capacity.model.models_of_run import demand_of_run, engine_models
+from results.capacity.plan.capacity_plan import PLAN_FILE, Audit, CapacityPlan
+from results.capacity.plan.catalogue import Catalogue
+from results.capacity.plan.changed_demand import Demands, changed_demands
+from results.capacity.plan.modelled_rates import modelled_rates
+from results.capacity.plan.plan import PlanBasis, plan_capacity
+from results.capacity.plan.questions import PlanQuestion
+from results.capacity.plan.replica_rate import SearchedRate
+from results.capacity.plan.what_if import Models
+from results.capacity.search.record import CapacitySearch
 from results.config import FEWEST_PARTS, PlanConfig
 from results.inputs import RunInputs
 from results.metrics import RECORDS

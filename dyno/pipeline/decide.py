@@ -16,7 +16,7 @@ from foundation.progress import Progress
 from foundation.run.json_files import read_environment, read_variants
 from foundation.run.layout import RunDirectory
 from results.analysis import analyse
-from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 from results.decision.verdict import is_settled, judge
 from results.inputs import RunInputs
 from results.summary import Summary, Verdicts

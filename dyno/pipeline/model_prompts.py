@@ -20,7 +20,7 @@ from loadgen import questions_of
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.dataset_config import Dataset
 from loadgen.prompts.exact_length import Correction, Wording
-from results.capacity.model_loads import ModelLoad
+from results.capacity.model.loads import ModelLoad
 
 LEAST_CONTEXT = 1024
 """Requests of the loads are up to as long as those of the workload, and at least as this."""

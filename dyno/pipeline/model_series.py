@@ -18,17 +18,17 @@ from dyno.pipeline.prepared import Prepared
 from foundation.format import duration
 from foundation.run.journal import Journal, is_whole, journal_files, read_journal
 from foundation.run.layout import RunDirectory
-from results.capacity.design import LARGEST_PART, Design
-from results.capacity.engine_model import EngineModel, StepTime
-from results.capacity.model_loads import (
+from results.capacity.model.design import LARGEST_PART, Design
+from results.capacity.model.engine_model import EngineModel, StepTime
+from results.capacity.model.loads import (
     UNLIMITED_IN_FLIGHT,
     ModelLoad,
     candidate_loads,
     labelled,
 )
-from results.capacity.model_record import VariantModel, model_record
-from results.capacity.model_words import so_far
-from results.capacity.models_of_run import model_of_loads
+from results.capacity.model.models_of_run import model_of_loads
+from results.capacity.model.record import VariantModel, model_record
+from results.capacity.model.words import so_far
 
 _FIRST_PROMPT = 64
 _FIRST_LOADS = (ModelLoad(1, _FIRST_PROMPT, 8, 32), ModelLoad(8, _FIRST_PROMPT, 32, 2))

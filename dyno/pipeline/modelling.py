@@ -17,8 +17,8 @@ from foundation.progress import Progress
 from foundation.run.journal import Damage, is_whole
 from foundation.run.json_files import read_json
 from foundation.run.layout import RunDirectory
-from results.capacity.model_loads import BUDGET_S
-from results.capacity.model_record import MODELS_SCHEMA_VERSION, EngineModels, VariantModel
+from results.capacity.model.loads import BUDGET_S
+from results.capacity.model.record import MODELS_SCHEMA_VERSION, EngineModels, VariantModel
 
 RunLoad = Callable[[LoadBlock], Awaitable[None]]
 """Sends a block and writes its journal, or leaves it cut off where the variant's server failed."""

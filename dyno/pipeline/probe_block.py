@@ -14,7 +14,7 @@ from foundation.arrays import Ints
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
 from loadgen import run_block
-from results.capacity.backlog import backlog_grows
+from results.capacity.search.backlog import backlog_grows
 
 SETTLED = 8.0
 """After so many times the latency of an idle server, no load is building up any more."""

@@ -22,12 +22,12 @@ from foundation.progress import Progress
 from foundation.run.journal import Journal, identity_in, read_journal
 from foundation.run.layout import RunDirectory, search_stage
 from loadgen.config import Stage
-from results.capacity.search import NextProbe, Search, SearchEffort, SearchOutcome
-from results.capacity.search_bracket import bracket
-from results.capacity.search_journal import read_probe, sent_requests
-from results.capacity.search_posterior import RateRange
-from results.capacity.search_probe import RateProbe, ShareLimit
-from results.capacity.search_record import VariantSearch, variant_search
+from results.capacity.search.bracket import bracket
+from results.capacity.search.journal import read_probe, sent_requests
+from results.capacity.search.posterior import RateRange
+from results.capacity.search.probe import RateProbe, ShareLimit
+from results.capacity.search.record import VariantSearch, variant_search
+from results.capacity.search.search import NextProbe, Search, SearchEffort, SearchOutcome
 
 _REFUSED = frozenset({"http_4xx", "connect", "tls", "malformed"})
 WARM_UP = 0.1

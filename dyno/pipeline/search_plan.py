@@ -16,9 +16,9 @@ from foundation.progress import Progress
 from foundation.run.ceiling import CEILING_SHARE, Ceiling
 from foundation.run.layout import RunDirectory
 from loadgen.sending.workers_needed import stored_ceiling
-from results.capacity.search import SearchEffort, shortest_search
-from results.capacity.search_limits import share_limits
-from results.capacity.search_record import CapacitySearch, VariantSearch, capacity_search
+from results.capacity.search.limits import share_limits
+from results.capacity.search.record import CapacitySearch, VariantSearch, capacity_search
+from results.capacity.search.search import SearchEffort, shortest_search
 
 
 def check_search(experiment: Experiment) -> None:

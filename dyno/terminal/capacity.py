@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dyno.terminal.results import print_lines, show_validity
 from foundation.format import dollars, quantity, significant
-from results.capacity.capacity_plan import (
+from results.capacity.plan.capacity_plan import (
     CapacityPlan,
     Merits,
     ScaledCapacity,
@@ -18,7 +18,7 @@ from results.capacity.capacity_plan import (
     WhatIf,
     WhatIfVariant,
 )
-from results.capacity.merits import deciding_cost
+from results.capacity.plan.merits import deciding_cost
 from results.summary import Estimate
 
 NONE = "-"

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from foundation.format import duration, percent
-from results.capacity.model_record import VariantModel
-from results.capacity.model_words import front_rows, limits_sentence, range_sentence, step_rows
+from results.capacity.model.record import VariantModel
+from results.capacity.model.words import front_rows, limits_sentence, range_sentence, step_rows
 
 
 def show_models(console: Console, models: Mapping[str, VariantModel], file: Path) -> None:

@@ -15,7 +15,7 @@ from dyno.terminal.load_table import load_table
 from foundation.printable import json_printable
 from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory
-from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 from results.report.segments import difference_sentences, time_lines
 from results.report.table import Cell, in_order, rows
 from results.summary import (

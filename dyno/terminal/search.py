@@ -8,7 +8,7 @@ from rich.text import Text
 
 from foundation.format import ABSENT
 from foundation.run.layout import RunDirectory
-from results.capacity.search_record import CapacitySearch
+from results.capacity.search.record import CapacitySearch
 
 
 def show_search(console: Console, search: CapacitySearch, run: RunDirectory) -> None:

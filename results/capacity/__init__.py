@@ -2,5 +2,5 @@
 
 Comes in: engine records and journals of a run, its slo and prices. Goes out: step-time models of
 its variants, the rate that a replica holds with an interval, replicas and their cost.
-Start reading at `engine_model.py`, then `simulator.py`, then `plan.py`.
+It is a ladder: `demand`, `model`, `simulation`, `search`, `plan`.
 """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foundation.files.atomic_write import write_whole
-from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 from results.summary import Summary, Verdicts
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from foundation.format import between, capital, change, plain, points, quantity, significant
 from foundation.printable import visible
 from foundation.run.journal import read_prompts
-from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 from results.measures.measured import MeasuredVariant
 from results.metrics import keys
 from results.report import profile, recovery, samples

@@ -15,9 +15,9 @@ from dyno.pipeline.prepared import Prepared
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
-from results.capacity.engine_model import StepTime
-from results.capacity.model_loads import labelled
-from results.capacity.model_record import VariantModel
+from results.capacity.model.engine_model import StepTime
+from results.capacity.model.loads import labelled
+from results.capacity.model.record import VariantModel
 from tests.dyno.stored_runs import dyno
 from tests.dyno.virtual_engine import VirtualEngine
 

@@ -17,7 +17,7 @@ from dyno.pipeline.decide import run_inputs
 from foundation.errors import BadInput
 from foundation.run.layout import RunDirectory
 from loadgen.config import WorkloadConfig
-from results.capacity.capacity_plan import Audit
+from results.capacity.plan.capacity_plan import Audit
 from results.config import PlanConfig
 from results.summary import Estimate
 from tests.dyno.stored_runs import StoredRun, dyno

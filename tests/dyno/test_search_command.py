@@ -16,9 +16,9 @@ from foundation.errors import BadInput
 from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory
 from loadgen.config import WorkloadConfig
-from results.capacity.search import NextProbe
-from results.capacity.search_journal import read_probe
-from results.capacity.search_limits import share_limits
+from results.capacity.search.journal import read_probe
+from results.capacity.search.limits import share_limits
+from results.capacity.search.search import NextProbe
 from results.config import Slo
 from tests.dyno.conftest import emulator
 from tests.dyno.test_cli import dyno

@@ -9,7 +9,7 @@ import numpy as np
 
 from dyno.pipeline.blocks import LoadBlock
 from foundation.run.records import JournalEnd, RequestRecord
-from results.capacity.engine_model import StepTime
+from results.capacity.model.engine_model import StepTime
 from tests.run_files import answer, header, lines
 
 

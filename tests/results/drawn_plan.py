@@ -11,7 +11,7 @@ from math import ceil
 
 import numpy as np
 
-from results.capacity.capacity_plan import (
+from results.capacity.plan.capacity_plan import (
     HOURS_PER_MONTH,
     Audit,
     BreakEvenRate,

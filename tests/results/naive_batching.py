@@ -8,9 +8,9 @@ from math import inf, nan
 
 import numpy as np
 
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel
-from results.capacity.replicas import Replicas
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import EngineModel
+from results.capacity.simulation.replicas import Replicas
 
 Block = tuple[str, int | tuple[int, int], int]
 

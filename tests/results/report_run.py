@@ -12,7 +12,7 @@ import numpy as np
 
 from foundation.run.journal import read_prompts
 from foundation.run.records import RequestRecord
-from results.capacity.capacity_plan import CapacityPlan, VariantCapacity
+from results.capacity.plan.capacity_plan import CapacityPlan, VariantCapacity
 from results.measures.measured import MeasuredVariant, read_measured
 from results.summary import (
     Advice,

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from foundation.run.records import Prompt, RequestRecord
 from results.analysis import analyse
-from results.capacity.capacity_plan import VariantCapacity
-from results.capacity.fleet import replicas_for
-from results.capacity.plan import plan_capacity
+from results.capacity.plan.capacity_plan import VariantCapacity
+from results.capacity.plan.fleet import replicas_for
+from results.capacity.plan.plan import plan_capacity
 from results.config import PlanConfig
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 

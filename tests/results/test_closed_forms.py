@@ -8,9 +8,15 @@ import pytest
 
 from benchmarks.plan.closed_forms import Queue, row
 from foundation.arrays import Floats, Ints
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel, FrontEnd, LoadRange, Scheduler, StepTime
-from results.capacity.simulator import simulate
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.simulation.simulator import simulate
 
 ANYWHERE = LoadRange(1e9, 1e9, 1e9, 1e9, 1e9)
 

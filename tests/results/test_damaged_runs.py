@@ -12,7 +12,7 @@ import pytest
 
 from foundation.errors import BadInput
 from results.analysis import analyse
-from results.capacity.plan import plan_capacity
+from results.capacity.plan.plan import plan_capacity
 from results.decision.verdict import judge
 from results.summary import Estimate, Summary
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts

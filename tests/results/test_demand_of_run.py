@@ -9,8 +9,8 @@ import pytest
 
 from foundation.errors import BadInput
 from foundation.run.records import JournalEnd, Prompt, RequestRecord
-from results.capacity.demand import NOBODY, Demand
-from results.capacity.models_of_run import demand_of_run
+from results.capacity.demand.demand import NOBODY, Demand
+from results.capacity.model.models_of_run import demand_of_run
 from tests.results.synthetic import inputs
 from tests.run_files import MS, answer, append_prompts, header, write_block
 

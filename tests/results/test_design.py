@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from foundation.arrays import Floats
-from results.capacity.design import Design, RelativeErrors, gain, information, not_fixed
-from results.capacity.engine_model import COEFFICIENTS, Scheduler, StepTime
-from results.capacity.model_loads import (
+from results.capacity.model.design import Design, RelativeErrors, gain, information, not_fixed
+from results.capacity.model.engine_model import COEFFICIENTS, Scheduler, StepTime
+from results.capacity.model.loads import (
     ModelLoad,
     StepKinds,
     candidate_loads,

@@ -15,8 +15,8 @@ from loadgen.emulator.plant import Oddities, Plant, StepCost
 from loadgen.emulator.virtual_load import VirtualLoad
 from loadgen.emulator.virtual_run import VirtualRun
 from loadgen.emulator.virtual_server import VirtualServer
-from results.capacity.engine_model import EngineModel
-from results.capacity.models_of_run import engine_models
+from results.capacity.model.engine_model import EngineModel
+from results.capacity.model.models_of_run import engine_models
 from tests.results.synthetic import inputs
 
 COST = StepCost(fixed=8e-3, decode=0.8e-3, prefill=0.1e-3, kv=1e-6)

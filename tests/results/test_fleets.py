@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from results.capacity.audits import expected_at, measured_audit, next_audit
-from results.capacity.break_even_rates import CostLine, break_even_rates, cheaper_from
-from results.capacity.capacity_plan import (
+from results.capacity.plan.audits import expected_at, measured_audit, next_audit
+from results.capacity.plan.break_even_rates import CostLine, break_even_rates, cheaper_from
+from results.capacity.plan.capacity_plan import (
     Fleet,
     LoadPoint,
     Merits,
@@ -18,12 +18,12 @@ from results.capacity.capacity_plan import (
     RateCurve,
     VariantCapacity,
 )
-from results.capacity.catalogue import Catalogue, scaled_capacities
-from results.capacity.day import day_plan
-from results.capacity.fleet import ReplicaPrice, fleet, miss
-from results.capacity.measured_rate import MeasuredRate
-from results.capacity.merits import cost_per_million, pareto
-from results.capacity.replica_rate import ModelledRate, SearchedRate, replica_rate
+from results.capacity.plan.catalogue import Catalogue, scaled_capacities
+from results.capacity.plan.day import day_plan
+from results.capacity.plan.fleet import ReplicaPrice, fleet, miss
+from results.capacity.plan.measured_rate import MeasuredRate
+from results.capacity.plan.merits import cost_per_million, pareto
+from results.capacity.plan.replica_rate import ModelledRate, SearchedRate, replica_rate
 from results.config import PlanConfig, Price
 from results.summary import Estimate
 

@@ -11,9 +11,9 @@ from foundation.run.engine_records import read_engine_records
 from foundation.run.journal import Journal, read_journal
 from foundation.run.records import RequestRecord
 from foundation.run.requests import Requests
-from results.capacity.engine_model import FrontEnd, StepTime
-from results.capacity.front_end import comes_alone, recorded_front_end, stamped_front_end
-from results.capacity.stamped_steps import waits_for_step
+from results.capacity.model.engine_model import FrontEnd, StepTime
+from results.capacity.model.front_end import comes_alone, recorded_front_end, stamped_front_end
+from results.capacity.model.stamped_steps import waits_for_step
 from tests.run_files import (
     MS,
     answer,

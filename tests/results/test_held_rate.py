@@ -7,10 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel, FrontEnd, LoadRange, Scheduler, StepTime
-from results.capacity.held_rate import HeldRate, held_rate
-from results.capacity.slo_load import absolute_limits, requests_for
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.simulation.held_rate import HeldRate, held_rate
+from results.capacity.simulation.slo_load import absolute_limits, requests_for
 from results.config import Slo
 
 WIDE = LoadRange(1e3, 1e3, 1e3, 1e6, 10)

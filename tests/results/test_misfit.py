@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.capacity.misfit import misfit
-from results.capacity.steps import Steps
+from results.capacity.model.misfit import misfit
+from results.capacity.model.steps import Steps
 
 
 def steps(decodes: np.ndarray, elapsed: np.ndarray, prefill: np.ndarray | None = None) -> Steps:

@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 
 from foundation.errors import BadInput
-from results.capacity.changed_demand import changed_demands
-from results.capacity.demand import Demand
-from results.capacity.engine_model import EngineModel, FrontEnd, LoadRange, Scheduler, StepTime
-from results.capacity.held_rate import held_rate
-from results.capacity.measured_rate import absolute_slo
-from results.capacity.modelled_rates import SEED, modelled_rate
-from results.capacity.questions import parse_question
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.plan.changed_demand import changed_demands
+from results.capacity.plan.measured_rate import absolute_slo
+from results.capacity.plan.modelled_rates import SEED, modelled_rate
+from results.capacity.plan.questions import parse_question
+from results.capacity.simulation.held_rate import held_rate
 
 FAR = LoadRange(1e6, 1e6, 1e6, 1e6, 1e6)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from results.capacity.observed_limits import ClosedLoop, observed_seqs
-from results.capacity.steps import Steps
+from results.capacity.model.observed_limits import ClosedLoop, observed_seqs
+from results.capacity.model.steps import Steps
 
 PROMPT = 10
 

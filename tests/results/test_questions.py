@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
-from results.capacity.questions import PlanQuestion, parse_question
+from results.capacity.plan.questions import PlanQuestion, parse_question
 from results.config import PlanConfig, Slo
 
 PLAN = PlanConfig.model_validate(

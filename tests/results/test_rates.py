@@ -13,7 +13,7 @@ from scipy import stats
 
 from foundation.run.records import RequestRecord
 from results.analysis import analyse, read_run
-from results.capacity.plan import plan_capacity
+from results.capacity.plan.plan import plan_capacity
 from results.comparison.stored_runs.compare import compare_runs
 from results.config import Slo
 from results.decision.objective_words import is_floor

@@ -10,14 +10,14 @@ import pytest
 from foundation.run.engine_record import EngineLine, EngineStep
 from foundation.run.engine_records import LeftOut
 from foundation.run.engine_steps import ServerRecord, read_server_records
-from results.capacity.recorded_steps import (
+from results.capacity.model.recorded_steps import (
     IDLE,
     NOT_KNOWN,
     BlockSpan,
     recorded_steps,
     step_durations,
 )
-from results.capacity.steps import Steps
+from results.capacity.model.steps import Steps
 from tests.results.synthetic_engine import TRUE, Job, engine_lines, serve
 from tests.run_files import MS, engine_request, engine_start, write_engine
 

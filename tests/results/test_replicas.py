@@ -8,10 +8,16 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from results.capacity.demand import NOBODY, Demand
-from results.capacity.engine_model import EngineModel, FrontEnd, LoadRange, Scheduler, StepTime
-from results.capacity.replicas import Replicas, Router
-from results.capacity.simulator import simulate
+from results.capacity.demand.demand import NOBODY, Demand
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.simulation.replicas import Replicas, Router
+from results.capacity.simulation.simulator import simulate
 from tests.results.naive_batching import naive
 
 ANYWHERE = LoadRange(1e9, 1e9, 1e9, 1e9, 1e9)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from results.capacity.capacity_plan import CapacityPlan, VariantCapacity
+from results.capacity.plan.capacity_plan import CapacityPlan, VariantCapacity
 from results.report.capacity.costs import cost_figure
 from results.report.capacity.investments import investment_section
 from results.report.capacity.section import capacity_section

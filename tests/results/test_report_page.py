@@ -18,8 +18,8 @@ import pytest
 
 from foundation.run.records import Prompt, VariantRecord
 from results.analysis import analyse
-from results.capacity.capacity_plan import CapacityPlan
-from results.capacity.plan import plan_capacity
+from results.capacity.plan.capacity_plan import CapacityPlan
+from results.capacity.plan.plan import plan_capacity
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
 from results.decision.objective_words import writer
 from results.decision.verdict import judge

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from foundation.run.journal import Damage
 from foundation.run.records import TelemetrySample
 from foundation.run.telemetry import write_samples
-from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 from results.measures.measured import MeasuredVariant
 from results.measures.telemetry import Telemetry, read_telemetry
 from results.report import write

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from results.analysis import analyse
-from results.capacity.plan import plan_capacity
+from results.capacity.plan.plan import plan_capacity
 from results.decision.verdict import judge
 from results.schema import DOCUMENTS, FOLDER, schema_text
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts

@@ -10,11 +10,11 @@ from scipy.stats import binom
 
 from benchmarks.plan.search_coverage import bisected, searched
 from benchmarks.plan.search_plants import Plant, cliff, curve, drifting, flat, in_turn, mm1
-from results.capacity.backlog import backlog_grows
-from results.capacity.search import NextProbe, Search, SearchEffort, SearchOutcome
-from results.capacity.search_bracket import bracket, lower_bound, upper_bound
-from results.capacity.search_posterior import RateRange
-from results.capacity.search_probe import ProbeShare, RateProbe, ShareLimit, overload, probe_share
+from results.capacity.search.backlog import backlog_grows
+from results.capacity.search.bracket import bracket, lower_bound, upper_bound
+from results.capacity.search.posterior import RateRange
+from results.capacity.search.probe import ProbeShare, RateProbe, ShareLimit, overload, probe_share
+from results.capacity.search.search import NextProbe, Search, SearchEffort, SearchOutcome
 
 LIMIT = ShareLimit("ttft_p95", 0.05, 500.0, "500ms")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.capacity.demand import Demand
-from results.capacity.engine_model import LoadRange
-from results.capacity.simulated import Simulated
-from results.capacity.simulated_metrics import FAMILIES, distribution, simulated_metrics
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import LoadRange
+from results.capacity.simulation.metrics import FAMILIES, distribution, simulated_metrics
+from results.capacity.simulation.simulated import Simulated
 from results.config import Slo
 from results.metrics import RECORDS, SLO_METRICS
 

@@ -14,11 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
-from results.capacity.demand import NOBODY, Demand
-from results.capacity.engine_model import EngineModel, FrontEnd, LoadRange, Scheduler, StepTime
-from results.capacity.replicas import ONE, Replicas
-from results.capacity.simulated import Simulated
-from results.capacity.simulator import simulate
+from results.capacity.demand.demand import NOBODY, Demand
+from results.capacity.model.engine_model import (
+    EngineModel,
+    FrontEnd,
+    LoadRange,
+    Scheduler,
+    StepTime,
+)
+from results.capacity.simulation.replicas import ONE, Replicas
+from results.capacity.simulation.simulated import Simulated
+from results.capacity.simulation.simulator import simulate
 from tests.results.naive_batching import NaiveJob, naive
 
 ANYWHERE = LoadRange(1e9, 1e9, 1e9, 1e9, 1e9)
@@ -28,7 +34,7 @@ ANYWHERE = LoadRange(1e9, 1e9, 1e9, 1e9, 1e9)
 def uncompiled() -> Iterator[None]:
     """The same functions in plain Python; `test_replicas` compares the compiled ones."""
     config = pytest.importorskip("numba").config
-    name = "results.capacity.batching"
+    name = "results.capacity.simulation.batching"
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -13,15 +13,15 @@ from loadgen.emulator.batch_limits import BatchLimits
 from loadgen.emulator.behaviour import Distribution
 from loadgen.emulator.plant import Plant, StepCost
 from loadgen.emulator.virtual_server import VirtualServer
-from results.capacity.demand import NOBODY, Demand
-from results.capacity.engine_model import (
+from results.capacity.demand.demand import NOBODY, Demand
+from results.capacity.model.engine_model import (
     EngineModel,
     FrontEnd,
     LoadRange,
     Scheduler,
     StepTime,
 )
-from results.capacity.simulator import simulate
+from results.capacity.simulation.simulator import simulate
 
 COST = (0.008, 1e-3, 1e-4, 2e-6, 1e-8)
 ANY = LoadRange(1e9, 1e9, 1e9, 1e9, 1e9)

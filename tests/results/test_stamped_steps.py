@@ -11,10 +11,10 @@ import pytest
 
 from foundation.run.journal import Journal, read_journal
 from foundation.run.records import RequestRecord
-from results.capacity.engine_model import EngineModel
-from results.capacity.models_of_run import demand_of_run, engine_models
-from results.capacity.stamped_steps import IN_PIECES, UNFIT, stamped_steps
-from results.capacity.steps import Steps
+from results.capacity.model.engine_model import EngineModel
+from results.capacity.model.models_of_run import demand_of_run, engine_models
+from results.capacity.model.stamped_steps import IN_PIECES, UNFIT, stamped_steps
+from results.capacity.model.steps import Steps
 from results.inputs import RunInputs
 from tests.results.synthetic import inputs
 from tests.results.synthetic_engine import BACK_S, FRONT_S, TOKEN_S, TRUE, write_run

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from foundation.arrays import Floats
-from results.capacity.nonnegative import NormalEquations
-from results.capacity.step_fit import DRAWS, StepFit, fit_steps
-from results.capacity.steps import Steps
+from results.capacity.model.nonnegative import NormalEquations
+from results.capacity.model.step_fit import DRAWS, StepFit, fit_steps
+from results.capacity.model.steps import Steps
 
 TRUE = np.array([8e-3, 1e-3, 0.1e-3, 2e-6, 0.0])
 

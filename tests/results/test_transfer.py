@@ -9,16 +9,22 @@ import pytest
 
 from foundation.arrays import Floats
 from foundation.run.records import VariantRecord
-from results.capacity.engine_model import (
+from results.capacity.model.engine_model import (
     COEFFICIENTS,
     EngineModel,
     FrontEnd,
     LoadRange,
     Scheduler,
 )
-from results.capacity.step_fit import fit_steps
-from results.capacity.steps import Steps
-from results.capacity.transfer import FittedModel, in_structures, is_same_model, lacks, transferred
+from results.capacity.model.step_fit import fit_steps
+from results.capacity.model.steps import Steps
+from results.capacity.model.transfer import (
+    FittedModel,
+    in_structures,
+    is_same_model,
+    lacks,
+    transferred,
+)
 
 MERGED = np.array([20e-3, 6e-4, 1.2e-4, 4e-7, 5e-8])
 INT8 = MERGED * [0.6, 0.8, 0.5, 1.0, 1.1]

@@ -12,7 +12,7 @@ import pytest
 from foundation.errors import BadInput
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
-from results.capacity.plan import plan_capacity
+from results.capacity.plan.plan import plan_capacity
 from results.decision.objective_words import writer
 from results.decision.objectives import ObjectiveSpec
 from results.decision.sentences import objective_sentence, overall

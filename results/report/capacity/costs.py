@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from foundation.arrays import Floats
-from results.capacity.capacity_plan import (
+from results.capacity.plan.capacity_plan import (
     HOURS_PER_MONTH,
     BreakEvenRate,
     CapacityPlan,

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from foundation.arrays import Floats
 from foundation.format import capital
-from results.capacity.capacity_plan import Audit, CapacityPlan, DayPlan, VariantCapacity
-from results.capacity.merits import deciding_cost
+from results.capacity.plan.capacity_plan import Audit, CapacityPlan, DayPlan, VariantCapacity
+from results.capacity.plan.merits import deciding_cost
 from results.metrics import RECORDS
 from results.report.figures.audit import AuditRow, planned_and_measured
 from results.report.figures.day import Day, replicas_over_day

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from foundation.format import between, capital, difference, dollars, significant
-from results.capacity.capacity_plan import CapacityPlan, Investment
-from results.capacity.merits import scaled
+from results.capacity.plan.capacity_plan import CapacityPlan, Investment
+from results.capacity.plan.merits import scaled
 from results.metrics import RECORDS
 from results.report.capacity.table import Fact, FactCell, FactTable, estimate_fact, fact_table
 from results.report.figures.investment import Payback, cumulative_dollars

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from foundation.format import capital, limit_text, written
-from results.capacity.capacity_plan import MetricBand, RateCurve, VariantCapacity
+from results.capacity.plan.capacity_plan import MetricBand, RateCurve, VariantCapacity
 from results.metrics import RECORDS
 from results.report.figures.rate_curve import (
     HeldRange,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from results.capacity.capacity_plan import CapacityPlan
+from results.capacity.plan.capacity_plan import CapacityPlan
 from results.report.capacity.costs import cost_figure
 from results.report.capacity.figures import audit_figure, day_figure, front_figure
 from results.report.capacity.rates import rate_figures

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from foundation.format import ABSENT, between, interval, plain, quantity, significant
-from results.capacity.capacity_plan import CapacityPlan, Fleet, Merits, VariantCapacity
-from results.capacity.merits import scaled
+from results.capacity.plan.capacity_plan import CapacityPlan, Fleet, Merits, VariantCapacity
+from results.capacity.plan.merits import scaled
 from results.metrics import RECORDS
 from results.summary import Estimate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foundation.format import ABSENT, interval, quantity, significant
-from results.capacity.capacity_plan import Audit, CapacityPlan, ScaledCapacity
+from results.capacity.plan.capacity_plan import Audit, CapacityPlan, ScaledCapacity
 from results.report.capacity.table import FactTable, facts
 
 SCALED = ("Variant", "Accelerator", "Requests/s a replica", "Replicas", "$ a month", "Rule")

@@ -1,0 +1,204 @@
+"""Fits the step time of an engine to its steps, and says how sure that is.
+
+The coefficients are the least squares of measured over modelled time, none below zero: a short
+step counts as much as a long one. Their uncertainty is a bootstrap over segments of time, since
+steps near one another share what slows a machine down for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from scipy.special import ndtri, stdtrit
+
+from foundation.arrays import Flags, Floats
+from foundation.format import percent
+from results.capacity.model.engine_model import COEFFICIENTS, LoadRange, StepTime
+from results.capacity.model.misfit import misfit
+from results.capacity.model.nonnegative import NormalEquations, spread
+from results.capacity.model.steps import Steps
+
+FEWEST_STEPS = 50
+"""A step time is fitted to no fewer."""
+DRAWS = 200
+OUTLIER = 8.0
+"""A step is left out if its residual is this many standard deviations, and `LEAST` at least."""
+LEAST = 1.0
+_ROUNDS = 6
+_FLOOR = 0.05  # of the median step: no step is modelled as shorter, so that none weighs all
+_FOLDS = 8
+_PAYS = 2.0  # standard errors by which the error of steps that were held out must fall
+_ALIKE = 0.8  # the most that segments in a row are taken to err alike: draws lie 3 times as far
+_MANY = 0.1  # of the steps left out: they are no outliers
+_UNSURE = 0.3  # of a step's time
+_WORDS = ("the step", "requests that decode", "prompt tokens", "the KV cache", "attention")
+
+
+@dataclass(frozen=True)
+class StepFit:
+    """The step time of an engine: the best fit, and m as likely ones (`draws`, (m, 5)).
+
+    `residual`: the standard deviation of measured over modelled time, less 1. `fitted`: the largest
+    load among the steps. `notes`: what the steps could not show.
+    """
+
+    steps: StepTime
+    draws: Floats
+    residual: float
+    fitted: LoadRange
+    notes: tuple[str, ...]
+
+
+def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
+    """The step time of these steps; a str says why there is none."""
+    steps = steps.where(steps.elapsed > 0)
+    if len(steps) < FEWEST_STEPS:
+        return f"{len(steps)} steps are known, and a step time needs {FEWEST_STEPS}"
+    rng = np.random.default_rng(seed)
+    used = _used_columns(steps)
+    best, keep = robust(steps, used)
+    equations = weighted_equations(steps.where(keep), best)
+    if used[-1] and not _pays(equations):
+        used[-1] = False
+        best, keep = robust(steps, used)
+        equations = weighted_equations(steps.where(keep), best)
+    inside = steps.where(keep)
+    equations = equations.of_columns(used)
+    modelled = _floored(inside.work @ best, inside.elapsed)
+    residual = float(np.std(inside.elapsed / modelled))
+    loose = equations.loose(residual, len(inside))
+    wider = _wider(_errors_in_time(inside, modelled))
+    draws = spread(_bootstrap(equations, best, wider, rng), loose, rng)
+    worst = misfit(inside, modelled)
+    draws *= np.exp(worst.deviation * rng.standard_normal((DRAWS, 1)))
+    best = spread(np.tile(best, (DRAWS, 1)), loose, rng).mean(axis=0)
+    notes = (
+        *_left_out_notes(steps, keep),
+        *_missing_notes(inside),
+        *_unsure_notes(inside, draws),
+        *([worst.note] if worst.note else []),
+    )
+    return StepFit(StepTime(*best.tolist()), draws, residual, range_of(inside), notes)
+
+
+def _used_columns(steps: Steps) -> Flags:
+    """The coefficients (5,) that have data."""
+    return np.asarray((steps.work > 0).any(axis=0))
+
+
+def robust(steps: Steps, used: Flags) -> tuple[Floats, Flags]:
+    """The coefficients (5,), and the mask (n,) of the steps that are no outliers."""
+    work, elapsed = steps.work * used, steps.elapsed
+    keep = np.ones(len(steps), np.bool_)
+    modelled = np.full(len(steps), float(np.median(elapsed)))
+    best = np.zeros(work.shape[1])
+    for _ in range(_ROUNDS):
+        rows, weight = np.flatnonzero(keep), 1 / modelled[keep]
+        one = np.zeros(len(rows), np.int64)
+        design, target = work[rows] * weight[:, None], elapsed[rows] * weight
+        best = NormalEquations.of(design, target, one).solved()[0]
+        modelled = _floored(work @ best, elapsed)
+        error = elapsed / modelled - 1
+        centre = float(np.median(error))
+        deviation = 1.4826 * float(np.median(np.abs(error - centre)))
+        keep = np.abs(error - centre) <= max(OUTLIER * deviation, LEAST)
+    return best, keep
+
+
+def _floored(modelled: Floats, elapsed: Floats) -> Floats:
+    return np.maximum(modelled, _FLOOR * float(np.median(elapsed)))
+
+
+def weighted_equations(steps: Steps, best: Floats) -> NormalEquations:
+    """By segment; every step weighs 1 over its modelled time."""
+    weight = 1 / _floored(steps.work @ best, steps.elapsed)
+    return NormalEquations.of(
+        steps.work * weight[:, None], steps.elapsed * weight, steps.segments()
+    )
+
+
+def _pays(equations: NormalEquations) -> bool:
+    """Whether the last coefficient lowers the error of steps that the fit has not seen."""
+    fold = np.arange(len(equations)) % _FOLDS
+    held = (fold == np.arange(min(_FOLDS, len(equations)))[:, None]).astype(np.float64)
+    outside, inside = equations.sums(1 - held), equations.sums(held)
+    without = np.array([True] * (len(COEFFICIENTS) - 1) + [False])
+    error = inside.errors(outside.of_columns(without).solved())
+    gain = error - inside.errors(outside.solved())
+    deviation = float(np.std(gain, ddof=1)) if len(gain) > 1 else np.inf
+    return float(np.mean(gain)) > _PAYS * deviation / sqrt(len(gain))
+
+
+def _bootstrap(
+    equations: NormalEquations, best: Floats, wider: float, rng: np.random.Generator
+) -> Floats:
+    """Coefficients (`DRAWS`, 5) that segments drawn with replacement would give.
+
+    What a draw changes is the score, the part of each segment that the best fit leaves over,
+    `wider` times: so no coefficient has to be moved below 0 by hand.
+    """
+    n = len(equations)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
+    return equations.moved(best, wider * (counts - 1)).solved()
+
+
+def _wider(errors: Floats) -> float:
+    """How much further than a bootstrap's the draws lie from the best fit.
+
+    `errors` (n,): the mean relative error of each segment, in the order of time. So few segments
+    vary too little: by Student's t over the normal, and by the bias of the variance. Where segments
+    in a row err alike, since the machine or the load drifts, they are worth fewer.
+    """
+    n = len(errors)
+    few = sqrt(n / (n - 1)) * float(stdtrit(n - 1, 0.975) / ndtri(0.975))
+    error = errors - errors.mean()
+    alike = float(error[1:] @ error[:-1] / (error @ error)) if error.any() else 0.0
+    alike = min(alike, _ALIKE) if alike > ndtri(0.975) / sqrt(n) else 0.0
+    return few * sqrt((1 + alike) / (1 - alike))
+
+
+def _errors_in_time(steps: Steps, modelled: Floats) -> Floats:
+    """The mean relative error of each segment, in the order of time."""
+    segment, count = steps.segments(), np.bincount(steps.segments())
+    error = np.bincount(segment, steps.elapsed / modelled - 1) / count
+    return np.asarray(error[np.argsort(np.bincount(segment, steps.ended) / count)])
+
+
+def range_of(steps: Steps) -> LoadRange:
+    """The largest load among the steps, at least one."""
+    return LoadRange(
+        decodes=float(steps.decodes.max()),
+        prefill_tokens=float(steps.prefill_tokens.max()),
+        context=steps.context,
+        kv_tokens=float(steps.kv_tokens.max()),
+        rate=steps.rate,
+    )
+
+
+def _left_out_notes(steps: Steps, keep: Flags) -> Iterator[str]:
+    count = int((~keep).sum())
+    if not count:
+        return
+    time = percent(float(steps.elapsed[~keep].sum() / steps.elapsed.sum()))
+    words = f"{count:,} of {len(steps):,} steps, {time} of their time, are far off the model"
+    many = "; the model does not describe this engine well" if count > _MANY * len(steps) else ""
+    yield f"{words} and left out{many}"
+
+
+def _missing_notes(steps: Steps) -> Iterator[str]:
+    if not steps.decodes.any():
+        yield "no step decodes, so the time of a decoding request is not known"
+    if not steps.prefill_tokens.any():
+        yield "no step computes a prompt, so the time of a prompt token is not known"
+
+
+def _unsure_notes(steps: Steps, draws: Floats) -> Iterator[str]:
+    """Names the coefficients whose part of a step's time is anything within a wide range."""
+    parts = draws * (steps.work / steps.elapsed[:, None]).mean(axis=0)
+    low, high = np.percentile(parts, (2.5, 97.5), axis=0)
+    names = [word for word, width in zip(_WORDS, high - low, strict=True) if width > _UNSURE]
+    if names:
+        yield f"the loads hardly tell apart what takes the time: {', '.join(names)}"

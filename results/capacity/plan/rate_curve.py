@@ -1,0 +1,87 @@
+"""The metrics of one replica against the rate, by simulation, each with the model's interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import exp
+
+import numpy as np
+from scipy.special import stdtrit
+
+from foundation.arrays import Floats
+from results.capacity.demand.demand import Demand
+from results.capacity.model.engine_model import EngineModel, StepTime
+from results.capacity.plan.capacity_plan import MetricBand, RateCurve
+from results.capacity.plan.measured_rate import absolute_slo
+from results.capacity.simulation.chances import Chances, by_length
+from results.capacity.simulation.metrics import simulated_metrics
+from results.capacity.simulation.saturation import saturation
+from results.capacity.simulation.simulator import simulate
+from results.capacity.simulation.slo_load import requests_for
+
+POINTS, DRAWS = 8, 6
+"""Rates of a curve; draws of the model that its bands rest on."""
+BEYOND = 1.1
+"""A curve goes on to this many times the rate that is held, or to saturation."""
+_ALMOST = 0.99
+_TAIL = 0.025
+
+
+def rate_curve(
+    model: EngineModel, demand: Demand, limits: Mapping[str, float], held: float, seed: int
+) -> RateCurve:
+    """The times that are limited, and goodput, of requests that arrive by chance.
+
+    `limits`: ms, by metric. `held`: requests/s, about which the curve ends. Rates beyond the
+    model's reach are left out.
+    """
+    rng, lengths, slo = np.random.default_rng(seed), by_length(demand), absolute_slo(limits)
+    chances = Chances.of(requests_for(limits), rng)
+    most = min(held * BEYOND, _ALMOST * saturation(model, lengths, chances))
+    models = [model, *_drawn(model, rng)]
+    rates: list[float] = []
+    rows: list[list[dict[str, float]]] = []
+    for rate in np.linspace(most / POINTS, most, POINTS).tolist():
+        load = chances.load(lengths, rate)
+        simulated = [simulate(each, load) for each in models]
+        if replace(simulated[0].reached, rate=rate).beyond(model.fitted):
+            break
+        rates.append(rate)
+        rows.append([simulated_metrics(each, load, slo) for each in simulated])
+    metrics = [*limits, "goodput"] if rows else []
+    return RateCurve(rates=rates, metrics={metric: _band(metric, rows) for metric in metrics})
+
+
+def _drawn(model: EngineModel, rng: np.random.Generator) -> list[EngineModel]:
+    """The model with step times as likely as the data allow."""
+    n = len(model.draws)
+    places = rng.choice(n, min(DRAWS, n), replace=False).tolist() if n else []
+    return [replace(model, steps=_step_time(model.draws[place])) for place in places]
+
+
+def _step_time(draw: Floats) -> StepTime:
+    return StepTime(*np.maximum(draw, 0.0).tolist())
+
+
+def _band(metric: str, rows: Sequence[Sequence[Mapping[str, float]]]) -> MetricBand:
+    """The model's value and its interval at each rate."""
+    intervals = [_interval([each.get(metric) for each in row]) for row in rows]
+    return MetricBand(
+        value=[value for value, _, _ in intervals],
+        low=[low for _, low, _ in intervals],
+        high=[high for _, _, high in intervals],
+    )
+
+
+def _interval(values: Sequence[float | None]) -> tuple[float | None, float | None, float | None]:
+    """The first value, and where the draws' values lie around it (log-normal)."""
+    known = [each for each in values if each is not None and each > 0]
+    if values[0] is None:
+        return None, None, None
+    if len(known) < len(values) or len(values) < 3:
+        return values[0], None, None
+    logs = np.log(known)
+    ratios = logs[1:] - logs[0]
+    half = float(stdtrit(len(ratios) - 1, 1 - _TAIL) * ratios.std(ddof=1))
+    return values[0], values[0] * exp(-half), values[0] * exp(half)

@@ -1,0 +1,106 @@
+"""Where the capacity probably lies: which rate a search tries next rests on it, and nothing else.
+
+Adaptive estimation of a psychometric function: a posterior on a grid over the logarithm of the
+capacity and the steepness (L. L. Kontsevich, C. W. Tyler, "Bayesian adaptive estimation of
+psychometric slope and threshold", Vision Research 39, 1999; A. B. Watson, "QUEST+: A general
+multidimensional Bayesian adaptive psychometric method", Journal of Vision 17, 2017). The share over
+the limit is taken as logistic in the logarithm of the rate, through the allowed share at the
+capacity. The steepest one is a cliff.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logit
+
+from foundation.arrays import Floats
+from results.capacity.search.bracket import effective
+from results.capacity.search.probe import RateProbe, ShareLimit
+
+STEEPNESS = np.array([2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0])
+POINTS = 400
+MOST_EFFECTIVE = 300.0
+"""A probe counts for at most so many requests, since the curve is no more than a guess."""
+UNLIKE = 0.01
+"""A share that the curve can't explain has at least this chance, for the same reason."""
+FULL_SHARE, FULL_REQUESTS = 0.98, 40.0
+"""An overloaded probe counts as one with so many requests, of which this share is over."""
+BELOW_FULL, SPREAD_BELOW_FULL, ELSEWHERE = 0.25, 0.25, 0.01
+"""The capacity is likely to lie below what an overloaded server completed: by how much in the
+logarithm, give or take, and how likely it is to lie elsewhere."""
+
+
+@dataclass(frozen=True)
+class RateRange:
+    """Rates in requests/s, from `low` to `high`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CapacityGuess:
+    """Weights (k, m) of `STEEPNESS` and of the logarithms (m,) of the capacity, for one limit."""
+
+    logs: Floats
+    weights: Floats
+    limit: ShareLimit
+
+    @property
+    def above(self) -> Floats:
+        """The probability (m,) that the capacity is above each point."""
+        return np.asarray(1.0 - np.cumsum(self.weights.sum(axis=0)))
+
+    def share_at(self, rate: float) -> float:
+        """The share over the limit that is expected at a rate."""
+        return float((self.weights * _shares(np.log(rate), self.logs, self.limit.allowed)).sum())
+
+
+def guess(
+    probes: Sequence[RateProbe], limit: ShareLimit, support: RateRange, prior: RateRange | None
+) -> CapacityGuess:
+    """The posterior for one limit on `support`, flat without a `prior` (a 95 % interval)."""
+    logs = np.linspace(np.log(support.low), np.log(support.high), POINTS)
+    log_weights = np.zeros((len(STEEPNESS), POINTS))
+    if prior is not None:
+        middle = (np.log(prior.low) + np.log(prior.high)) / 2
+        spread = max((np.log(prior.high) - np.log(prior.low)) / 3.92, 0.02)
+        normal = np.exp(-(((logs - middle) / spread) ** 2) / 2)
+        log_weights += np.log(normal + UNLIKE)
+    full = [p.completed for p in probes if p.overloaded is not None and p.completed > 0]
+    if full:
+        from_full = (logs - np.log(min(full)) + BELOW_FULL) / SPREAD_BELOW_FULL
+        log_weights += np.log(np.exp(-(from_full**2) / 2) + ELSEWHERE)
+    for probe in probes:
+        log_weights += _log_likelihood(probe, limit, logs)
+    weights = np.exp(log_weights - log_weights.max())
+    return CapacityGuess(logs, weights / weights.sum(), limit)
+
+
+def _log_likelihood(probe: RateProbe, limit: ShareLimit, logs: Floats) -> Floats:
+    shares = _shares(np.log(probe.rate), logs, limit.allowed)
+    if probe.overloaded is not None:
+        over, requests = FULL_SHARE * FULL_REQUESTS, FULL_REQUESTS
+    else:
+        over, requests = effective([probe], limit.metric)
+        scale = min(1.0, MOST_EFFECTIVE / requests)
+        over, requests = over * scale, requests * scale
+    log_likely = over * np.log(shares) + (requests - over) * np.log1p(-shares)
+    return np.asarray(np.logaddexp(log_likely - log_likely.max(), 2 * np.log(UNLIKE)))
+
+
+def _shares(log_rate: float, logs: Floats, allowed: float) -> Floats:
+    """Shares over the limit at a rate (k, m), for each steepness and capacity."""
+    shares = expit(logit(allowed) + STEEPNESS[:, None] * (log_rate - logs[None, :]))
+    return np.asarray(np.clip(shares, 1e-4, 1 - 1e-4))
+
+
+def quantiles(guesses: Sequence[CapacityGuess], of: Sequence[float]) -> list[float]:
+    """Quantiles of the lowest capacity of all limits, in requests/s."""
+    below = 1.0 - np.prod([guess.above for guess in guesses], axis=0)
+    logs = guesses[0].logs
+    places = np.minimum(np.searchsorted(below, of), len(logs) - 1)
+    return [float(rate) for rate in np.exp(logs[places])]
