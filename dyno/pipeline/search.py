@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, takewhile
 from math import inf
@@ -36,39 +37,50 @@ WARM_UP = 0.1
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What is searched. `priors`: by variant, where a model expects its capacity."""
+    """What is searched."""
 
     limits: Sequence[ShareLimit]
     max_rate: float
     effort: SearchEffort
-    priors: Mapping[str, RateRange] = field(default_factory=dict)
 
-    def search(self, variant: str) -> Search:
-        """The search of one variant."""
-        return Search.up_to(self.max_rate, self.limits, self.priors.get(variant), self.effort)
+    def search(self, expected: RateRange | None) -> Search:
+        """The search of one variant, whose capacity a model may expect in a range."""
+        return Search.up_to(self.max_rate, self.limits, expected, self.effort)
 
 
 @dataclass
 class VariantSearches:
     """The searches of a run's variants, probe by probe in turns.
 
-    `outcomes`: of the variants that are done.
+    `modelled`: asks the engine models, once the run has some, where they expect the capacities.
+    They only guide the search: its interval rests on probes. `outcomes`: of the variants that are
+    done.
     """
 
     plan: SearchPlan
     out: RunDirectory
     progress: Progress
+    modelled: Callable[[], Mapping[str, RateRange]]
     outcomes: dict[str, VariantSearch] = field(default_factory=dict)
     _probes: dict[str, dict[str, RateProbe]] = field(default_factory=dict)
+    _expected: Mapping[str, RateRange] = field(default_factory=dict)
 
     def is_whole(self, prepared: Prepared, names: Sequence[str]) -> bool:
         """Whether the journals of these variants hold their outcome."""
+        self._expected = self.modelled()
         for name in names:
             self._step(prepared, name)
         return all(name in self.outcomes for name in names)
 
     async def load(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
         """Measures a probe of each variant in turn, until every search has its outcome."""
+        self._expected = await asyncio.to_thread(self.modelled)
+        for name in names:
+            if (expected := self._expected.get(name)) is not None:
+                self.progress.log(
+                    f"{name}: by its engine model it holds {expected.low:.3g} to "
+                    f"{expected.high:.3g} requests/s; the search begins there"
+                )
         while left := [n for n in names if n not in self.outcomes | runner.hosting.failed]:
             for name in left:
                 if isinstance(step := self._step(prepared, name), NextProbe):
@@ -79,8 +91,8 @@ class VariantSearches:
         identity = _identity(prepared, name)
         if name not in self._probes:
             self._probes[name] = stored_probes(self.out, name, identity, self.plan.limits)
-        probes, prior = self._probes[name], self.plan.priors.get(name)
-        step = self.plan.search(name).after(list(probes.values()))
+        probes, prior = self._probes[name], self._expected.get(name)
+        step = self.plan.search(prior).after(list(probes.values()))
         if isinstance(step, SearchOutcome) and name not in self.outcomes:
             self.outcomes[name] = variant_search(
                 name, identity, step, probes, self.plan.limits, prior

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
 from dyno.experiment.schema import Experiment
+from dyno.pipeline.capacity import RunModels
+from dyno.pipeline.decide import run_inputs
 from dyno.pipeline.search import SearchPlan, VariantSearches
 from foundation.cores import usable_cores
 from foundation.errors import BadInput, Exit
@@ -16,7 +19,10 @@ from foundation.progress import Progress
 from foundation.run.ceiling import CEILING_SHARE, Ceiling
 from foundation.run.layout import RunDirectory
 from loadgen.sending.workers_needed import stored_ceiling
+from results.analysis import analyse
+from results.capacity.plan.replica_rate import ModelledRate
 from results.capacity.search.limits import share_limits
+from results.capacity.search.posterior import RateRange
 from results.capacity.search.record import CapacitySearch, VariantSearch, capacity_search
 from results.capacity.search.search import SearchEffort, shortest_search
 
@@ -59,7 +65,23 @@ def searches_of(
         return None
     limits, _ = share_limits(experiment.slo)
     plan = SearchPlan(limits, search.max_rate, SearchEffort(seconds=search.max_time))
-    return VariantSearches(plan, out, progress)
+    return VariantSearches(plan, out, progress, partial(modelled_ranges, experiment, out))
+
+
+def modelled_ranges(experiment: Experiment, out: RunDirectory) -> dict[str, RateRange]:
+    """Where the engine models of a run expect the capacities, by variant, requests/s.
+
+    There are none before the judged stage of the run has a journal.
+    """
+    if not any(out.path.glob(f"load/*/{experiment.judged_stage}/block-*.jsonl")):
+        return {}
+    inputs = run_inputs(out, experiment)
+    rates = RunModels.of(inputs).rates(analyse(inputs), inputs)
+    return {
+        name: RateRange(rate.rate.low, rate.rate.high)
+        for name, rate in rates.items()
+        if isinstance(rate, ModelledRate) and rate.rate.low and rate.rate.high
+    }
 
 
 def write_search(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import BadInput
@@ -65,6 +65,7 @@ def test_what_is_no_question_is_refused_in_one_line(text: str, words: str) -> No
     assert "\n" not in str(refused.value).replace(text, "")
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=40) | st.from_regex(r"[a-z_.]{1,14} ?[*=] ?[0-9a-z.%$/]{1,8}"))
 def test_any_text_is_a_question_or_refused(text: str) -> None:
     try:
