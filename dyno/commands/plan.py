@@ -11,10 +11,8 @@ import msgspec
 from pydantic import ValidationError
 
 from dyno.experiment.loading import load_experiment
-from dyno.pipeline.audit import audited, load_audit
 from dyno.pipeline.capacity import RunModels, earlier_audits, plan_basis, with_traffic
 from dyno.pipeline.decide import run_inputs, write_json
-from dyno.pipeline.opened_run import opened_run
 from dyno.terminal.capacity import show_capacity
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput
@@ -23,7 +21,6 @@ from foundation.path_fields import resolved
 from foundation.printable import json_printable
 from foundation.run.journal import read_prompts
 from foundation.run.layout import RunDirectory, existing_run
-from loadgen.event_loop import run as run_loop
 from results.analysis import summarise
 from results.capacity.plan.capacity_plan import PLAN_FILE, CapacityPlan
 from results.capacity.plan.plan import plan_capacity
@@ -64,6 +61,11 @@ def audit_plan(run: Path, options: Mapping[str, object]) -> None:
 
     Raises BadInput where the plan names none, and SystemFailed where it can't be measured.
     """
+    # What it takes to start servers is slow to import, and a plan needs none of it.
+    from dyno.pipeline.audit import audited, load_audit
+    from dyno.pipeline.opened_run import opened_run
+    from loadgen.event_loop import run as run_loop
+
     directory = existing_run(run)
     inputs = _inputs(directory, options)
     plan = _planned(inputs, ())

@@ -6,6 +6,7 @@ from math import inf
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from results.capacity.plan.audits import expected_at, measured_audit, next_audit
@@ -23,9 +24,11 @@ from results.capacity.plan.day import day_plan
 from results.capacity.plan.fleet import ReplicaPrice, fleet, miss
 from results.capacity.plan.measured_rate import MeasuredRate
 from results.capacity.plan.merits import cost_per_million, pareto
+from results.capacity.plan.recommendation import recommend
 from results.capacity.plan.replica_rate import ModelledRate, SearchedRate, replica_rate
 from results.config import PlanConfig, Price
 from results.summary import Estimate
+from tests.results.drawn_plan import drawn_plan
 
 TEN = Estimate(value=12.0, low=10.0, high=15.0)
 HOURLY = ReplicaPrice(accelerators=2, replica_hour=4.0)
@@ -336,3 +339,13 @@ def test_traffic_that_can_not_be_planned_for_is_refused(
 def test_a_day_has_its_own_peak_and_mean() -> None:
     day = plan(peak_rate=None, day=[0] * 12 + [10, "600/min"] * 6)
     assert (day.peak, day.mean) == (10, 5)
+
+
+def test_of_two_that_cost_the_same_the_faster_is_recommended() -> None:
+    first = drawn_plan().variants[0]
+    assert first.merits is not None and first.peak is not None
+    faster = replace(
+        first, variant="faster", merits=replace(first.merits, latency=Estimate(value=1.0))
+    )
+    for order in ([first, faster], [faster, first]):
+        assert recommend(order, plan())[0] == "faster"

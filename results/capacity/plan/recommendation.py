@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from foundation.format import dollars, percent
 from results.capacity.plan.capacity_plan import VariantCapacity
@@ -27,14 +28,16 @@ def recommend(capacities: Sequence[VariantCapacity], plan: PlanConfig) -> tuple[
     return best.variant, f"{_in_words(best, plan)}{_against(best, kept)}{doubt}"
 
 
-def _order(each: VariantCapacity) -> tuple[bool, float, float]:
-    """Settled quality first, then cost, then replicas, then more room for traffic."""
+def _order(each: VariantCapacity) -> tuple[bool, float, float, float]:
+    """Settled quality first, then cost, then replicas, then more room for traffic, then latency."""
     assert each.peak is not None
+    latency = each.merits.latency.value if each.merits else None
     cost = each.cost_per_month if each.cost_per_month is not None else each.peak.cost_per_month
     return (
         each.quality_floor == "unsettled",
         cost if cost is not None else float(each.peak.replicas),
         -(each.rate.low or 0.0),
+        inf if latency is None else latency,
     )
 
 

@@ -20,7 +20,7 @@ from results.capacity.simulation.chances import Chances, by_length, resampled
 from results.capacity.simulation.slo_load import SloLoad, absolute_limits, requests_for
 from results.config import Slo
 
-LOADS, DRAWS = 6, 25
+LOADS, DRAWS = 6, 16
 """Loads that the rate is the mean of; draws of model and lengths that its interval rests on."""
 _TAIL = 0.025
 
