@@ -121,6 +121,8 @@ def test_a_redirect_in_the_middle_of_a_load_says_where_it_leads(
     )
 
 
+# An installed package may bring a `tests` of its own.
+FINDS_TESTS = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 WITHOUT_C = """
 import json, sys
 from pathlib import Path
@@ -140,7 +142,7 @@ print(json.dumps(judge(run(main()), {name: failure for name, (_, failure) in FAU
 def test_every_fault_where_aiohttp_has_no_c_parser(tmp_path: Path) -> None:
     """Its parser in Python raises what its parser in C keeps to itself."""
     command = [sys.executable, "-c", WITHOUT_C, str(tmp_path / "block")]
-    environment = os.environ | {"AIOHTTP_NO_EXTENSIONS": "1"}
+    environment = FINDS_TESTS | {"AIOHTTP_NO_EXTENSIONS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert json.loads(done.stdout or "null") == [], done.stderr
     assert "never retrieved" not in done.stderr
@@ -166,7 +168,7 @@ def test_requests_without_a_file_descriptor_fail_and_the_block_goes_on(
 ) -> None:
     url = emulator("--ttft", "1s", "--tokens", "1").endpoint.base_url
     command = [sys.executable, "-c", SCARCE, url, transport, str(tmp_path / "block")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=FINDS_TESTS, check=False)
     assert set(json.loads(done.stdout or "[]")) == {None, "connect"}, done.stderr
 
 
