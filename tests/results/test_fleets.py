@@ -71,6 +71,16 @@ def test_a_measured_rate_bounds_the_risk_and_no_more() -> None:
     assert above.reason is not None
 
 
+def test_above_a_lower_bound_the_risk_is_not_known() -> None:
+    """A model that reaches no further than 12 requests/s says nothing of 40."""
+    at_least = Estimate(value=12.0, low=10.0)
+    assert miss(at_least, "model", 10.0).high == 0.05
+    for load in (11.0, 40.0):
+        beyond = miss(at_least, "model", load)
+        assert (beyond.value, beyond.low, beyond.high) == (None, None, None)
+        assert beyond.reason is not None
+
+
 def test_replicas_are_up_before_the_traffic() -> None:
     """Needed 1, 1, 3, 1 in parts of 6 h. With 3 h to start, the second part ends with 3 up:
     6 x 1 + (3 x 1 + 3 x 3) + 6 x 3 + 6 x 1 = 42 replica-hours, against 36 without and 72 constant.
@@ -253,6 +263,15 @@ def test_without_a_model_the_reason_is_said() -> None:
     assert "no model: no stamps" in replica_rate(measured(), "no stamps").sentence
     searched = replica_rate(measured(5.0), ModelledRate(TEN), SearchedRate(10.5, 11.0))
     assert (searched.source, searched.rate.low, searched.rate.high) == ("search", 10.5, 11.0)
+
+
+def test_a_model_that_may_hold_nothing_counts_beside_a_measurement_only() -> None:
+    model = ModelledRate(Estimate(value=4.0, low=0.0, high=9.0, reason="that is left open"))
+    alone = replica_rate(measured(), model)
+    assert (alone.source, alone.rate.low) == (None, None)
+    assert "by the model, that is left open" in alone.sentence
+    held = replica_rate(measured(3.0), model)
+    assert (held.source, held.rate.low, held.rate.high) == ("model", 3.0, 9.0)
 
 
 CURVE = RateCurve(

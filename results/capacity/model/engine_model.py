@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -118,3 +118,7 @@ class EngineModel:
     draws: Floats = field(default_factory=lambda: np.empty((0, len(COEFFICIENTS))))
     residual: float = 0.0
     notes: tuple[str, ...] = ()
+
+    def drawn(self, place: int) -> EngineModel:
+        """The model with the step times of a draw, none below zero."""
+        return replace(self, steps=StepTime(*np.maximum(self.draws[place], 0.0).tolist()))

@@ -81,15 +81,17 @@ def fleet(
 def miss(rate: Estimate, source: RateSource, load: float) -> Estimate:
     """The probability that one replica does not hold `load` requests/s within the SLO.
 
-    The logarithm of what it holds is taken as normal, with the interval's ends at 2.5 %. Where no
-    value is known, a load up to `rate.low` is missed with at most 5 %.
+    The logarithm of what it holds is taken as normal, with the interval's ends at 2.5 %. Without
+    both ends and a value, a load up to `rate.low` is missed with at most 5 %, and of a higher one
+    nothing is known.
     """
     if load <= 0:
         return Estimate(value=0.0, low=0.0, high=0.0)
-    if rate.low is None or (load > rate.low and rate.value is None):
-        return Estimate(value=None, reason="the load is above the highest rate known to hold")
-    if rate.value is None or rate.high is None or source != "model":
-        return Estimate(value=None, low=0.0, high=0.05, reason="bounded by the measurement")
+    if rate.value is None or rate.low is None or rate.high is None or source != "model":
+        if rate.low is None or load > rate.low:
+            return Estimate(value=None, reason="the load is above the highest rate known to hold")
+        why = "the lower end of the model" if source == "model" else "the measurement"
+        return Estimate(value=None, low=0.0, high=0.05, reason=f"bounded by {why}")
     if rate.high <= rate.low:
         certain = 0.0 if load <= rate.value else 1.0
         return Estimate(value=certain, low=certain, high=certain)

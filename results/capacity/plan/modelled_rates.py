@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from foundation.cores import usable_cores
 from results.capacity.demand.demand import Demand
 from results.capacity.model.engine_model import EngineModel
 from results.capacity.plan.measured_rate import absolute_slo, capacity_objectives, slo_limits
@@ -36,7 +36,7 @@ def modelled_rates(
         return demand if isinstance(demand, str) else modelled_rate(model, demand, limits)
 
     # Compiled simulations hold no lock, so variants are simulated at once.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(usable_cores())) as pool:
         rates = list(pool.map(rate, summary.variants))
     return {each.variant: rate for each, rate in zip(summary.variants, rates, strict=True)}
 

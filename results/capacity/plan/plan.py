@@ -46,9 +46,9 @@ class PlanBasis:
     """What a plan rests on beside the measurement.
 
     `models` and `searches` are by variant; a text is the reason why there is no model. `audits`:
-    those of earlier plans of this run. `requests`: by variant, what
-    the plan is for where that was not measured: "lighter" requests, of which one replica holds no
-    less, or "other" ones, of which only models know.
+    those of earlier plans of this run. `requests`: by variant, what the plan is for where that was
+    not measured: "lighter" requests, of which one replica holds no less, or "other" ones, of which
+    only models know.
     """
 
     models: Mapping[str, ModelledRate | str] = field(default_factory=dict)

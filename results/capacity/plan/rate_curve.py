@@ -9,9 +9,8 @@ from math import exp
 import numpy as np
 from scipy.special import stdtrit
 
-from foundation.arrays import Floats
 from results.capacity.demand.demand import Demand
-from results.capacity.model.engine_model import EngineModel, StepTime
+from results.capacity.model.engine_model import EngineModel
 from results.capacity.plan.capacity_plan import MetricBand, RateCurve
 from results.capacity.plan.measured_rate import absolute_slo
 from results.capacity.simulation.chances import Chances, by_length
@@ -39,7 +38,9 @@ def rate_curve(
     rng, lengths, slo = np.random.default_rng(seed), by_length(demand), absolute_slo(limits)
     chances = Chances.of(requests_for(limits), rng)
     most = min(held * BEYOND, _ALMOST * saturation(model, lengths, chances))
-    models = [model, *_drawn(model, rng)]
+    draws = len(model.draws)
+    places = rng.choice(draws, min(DRAWS, draws), replace=False) if draws else ()
+    models = [model, *(model.drawn(place) for place in places)]
     rates: list[float] = []
     rows: list[list[dict[str, float]]] = []
     for rate in np.linspace(most / POINTS, most, POINTS).tolist():
@@ -51,17 +52,6 @@ def rate_curve(
         rows.append([simulated_metrics(each, load, slo) for each in simulated])
     metrics = [*limits, "goodput"] if rows else []
     return RateCurve(rates=rates, metrics={metric: _band(metric, rows) for metric in metrics})
-
-
-def _drawn(model: EngineModel, rng: np.random.Generator) -> list[EngineModel]:
-    """The model with step times as likely as the data allow."""
-    n = len(model.draws)
-    places = rng.choice(n, min(DRAWS, n), replace=False).tolist() if n else []
-    return [replace(model, steps=_step_time(model.draws[place])) for place in places]
-
-
-def _step_time(draw: Floats) -> StepTime:
-    return StepTime(*np.maximum(draw, 0.0).tolist())
 
 
 def _band(metric: str, rows: Sequence[Sequence[Mapping[str, float]]]) -> MetricBand:

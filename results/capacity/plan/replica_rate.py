@@ -64,7 +64,7 @@ def replica_rate(
     """
     if search is not None and search.low is not None:
         return _searched(search.low, search.high)
-    if isinstance(model, ModelledRate) and model.rate.low is not None:
+    if isinstance(model, ModelledRate) and _holds_some(measured, model.rate):
         contradiction = _contradiction(measured, model.rate)
         if contradiction is None and _tells_more(model.rate, measured):
             return _modelled(measured, model.rate)
@@ -78,6 +78,11 @@ def _tells_more(model: Estimate, measured: MeasuredRate) -> bool:
     """Whether the model says more than the measured loads: a higher rate, or where it ends."""
     assert model.low is not None
     return model.high is not None or model.low > (measured.held or 0.0)
+
+
+def _holds_some(measured: MeasuredRate, model: Estimate) -> bool:
+    """Whether some rate is held: by the model's lower end, which may be zero, or as measured."""
+    return model.low is not None and max(model.low, measured.held or 0.0) > 0
 
 
 def _searched(low: float, high: float | None) -> ReplicaRate:

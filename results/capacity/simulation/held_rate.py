@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from foundation.arrays import Floats
 from results.capacity.demand.demand import Demand
-from results.capacity.model.engine_model import EngineModel, StepTime
+from results.capacity.model.engine_model import EngineModel
 from results.capacity.simulation.chances import Chances, by_length, resampled
 from results.capacity.simulation.slo_load import SloLoad, absolute_limits, requests_for
 from results.config import Slo
@@ -71,13 +71,15 @@ def held_rate(
     rate = float(rates.mean())
     error = float(rates.std(ddof=1)) / rate / sqrt(len(rates))
     ratios = [
-        loads[0].highest(drawn, resampled(demand, rng), float(rates[0])) / rates[0]
-        for drawn in _drawn(model, rng)
+        loads[0].highest(model.drawn(place), resampled(demand, rng), float(rates[0])) / rates[0]
+        for place in _places(len(model.draws), rng)
     ]
     binding = loads[0].worst(model, lengths, rate)[1]
     held = HeldRate(rate, *_interval(rate, error, np.array(ratios)), False, binding, error)
     if not ratios:
         held = replace(held, reason="the model has no draws, so the rate has no interval")
+    if held.low == 0:
+        held = replace(held, reason="the data leave open whether any rate is held")
     return _within_reach(held, model, lengths, loads[0])
 
 
@@ -91,21 +93,23 @@ def _loads(
         yield SloLoad(Chances.of(requests, rng), first.limits)
 
 
-def _drawn(model: EngineModel, rng: np.random.Generator) -> Iterator[EngineModel]:
-    """The model with step times as likely as the data allow; none is below zero."""
-    if n := len(model.draws):
-        for place in rng.choice(n, DRAWS, replace=n < DRAWS):
-            steps = StepTime(*np.maximum(model.draws[place], 0.0).tolist())
-            yield replace(model, steps=steps)
+def _places(draws: int, rng: np.random.Generator) -> list[int]:
+    """`DRAWS` of so many draws, by chance; none of none."""
+    return list(rng.choice(draws, DRAWS, replace=draws < DRAWS)) if draws else []
 
 
 def _interval(rate: float, error: float, ratios: Floats) -> tuple[float | None, float | None]:
-    """From the rates of the draws over the model's own, under the same chances (log-normal)."""
+    """From the rates of the draws over the model's own, under the same chances (log-normal).
+
+    The lower end is 0 where a draw holds no rate; then fewer than two others tell no upper end.
+    """
     if not len(ratios):
         return None, None
     t = float(stdtrit(len(ratios) - 1, 1 - _TAIL))
     t_of_loads = float(stdtrit(LOADS - 1, 1 - _TAIL))
     kept = np.log(ratios[ratios > 0])
+    if len(kept) < 2:
+        return 0.0, None
     half = sqrt((t * float(kept.std(ddof=1))) ** 2 + (t_of_loads * error) ** 2)
     return (rate * exp(-half) if len(kept) == len(ratios) else 0.0), rate * exp(half)
 

@@ -37,9 +37,8 @@ def simulate(model: EngineModel, demand: Demand, replicas: Replicas = ONE) -> Si
         raise ValueError("a simulation needs a request")
     if reason := unservable(model.scheduler, demand):
         raise BadInput(reason)
-    from results.capacity.simulation.batching import (
-        run,  # compiled, and numba takes a second to import
-    )
+    # It is compiled, and numba takes a second to import.
+    from results.capacity.simulation.batching import run
 
     front = model.front
     queued = demand.arrival + front.per_request + front.per_input_token * demand.input_tokens
