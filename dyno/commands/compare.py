@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +20,7 @@ from dyno.terminal.streams import print_utf8
 from foundation.errors import BadInput, Exit
 from foundation.files.atomic_write import write_whole
 from foundation.files.folder_lock import check_free
-from foundation.printable import json_printable
+from foundation.run.json_files import json_text
 from foundation.run.layout import RunDirectory, existing_run
 from foundation.units import parse_change
 from results.analysis import read_run
@@ -155,9 +154,7 @@ def _show_table(comparison: RunComparison) -> None:
 
 
 def _show_json(comparison: RunComparison) -> None:
-    print_utf8(
-        json_printable(msgspec.json.format(msgspec.json.encode(comparison), indent=2).decode())
-    )
+    print_utf8(json_text(comparison))
 
 
 _FORMS: dict[str, Callable[[RunComparison], None]] = {

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.capacity import RunModels, earlier_audits, plan_basis, with_traffic
-from dyno.pipeline.decide import run_inputs, write_json
+from dyno.pipeline.decide import run_inputs
 from dyno.terminal.capacity import show_capacity
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput
 from foundation.files.folder_lock import locked
 from foundation.path_fields import resolved
-from foundation.printable import json_printable
 from foundation.run.journal import read_prompts
+from foundation.run.json_files import json_text, write_json
 from foundation.run.layout import RunDirectory, existing_run
 from results.analysis import summarise
 from results.capacity.plan.capacity_plan import PLAN_FILE, CapacityPlan
@@ -49,8 +49,7 @@ def show_plan(
         capacity = _planned(inputs, questions)
         write_json(capacity, directory.path / PLAN_FILE)
     if as_json:
-        text = msgspec.json.format(msgspec.json.encode(capacity), indent=2).decode()
-        sys.stdout.write(json_printable(text) + "\n")
+        sys.stdout.write(json_text(capacity) + "\n")
     else:
         show_capacity(open_console(), capacity)
     _check_some_plan(capacity)

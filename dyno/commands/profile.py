@@ -16,9 +16,8 @@ from dyno.pipeline.training import make_adapter
 from dyno.terminal.profile import show_profile
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput, SystemFailed
-from foundation.files.atomic_write import write_whole
-from foundation.printable import json_printable
 from foundation.processor import processor_name
+from foundation.run.json_files import write_json
 from foundation.run.layout import RunDirectory
 from loadgen.event_loop import run as run_loop
 from results.profile.breakdown import breakdown
@@ -64,8 +63,7 @@ def profile_variants(
             variants=profiles,
             comparison=compare(*profiles) if len(profiles) == 2 else None,
         )
-        text = msgspec.json.format(msgspec.json.encode(profile), indent=2).decode()
-        write_whole(folder.path / FILE, json_printable(text) + "\n")
+        write_json(profile, folder.path / FILE)
         shutil.rmtree(run.directory.profile, ignore_errors=True)
         folder.path.rename(run.directory.profile)
     show_profile(open_console(), profile, run.directory.profile / FILE)

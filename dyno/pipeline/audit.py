@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,17 +12,19 @@ from math import ceil
 
 from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.blocks import LoadBlock, stage_blocks, warm_up_blocks
+from dyno.pipeline.core_division import core_division
 from dyno.pipeline.opened_run import OpenedRun
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.stopping import handled
 from dyno.terminal.signals import ENDING
-from foundation.errors import BadInput, SystemFailed
+from foundation.cores import on_processors
+from foundation.errors import SystemFailed
 from foundation.progress import Silent
 from foundation.run.journal import read_prompts
 from foundation.run.layout import RunDirectory
 from loadgen import reach
 from loadgen.config import Stage, WorkloadConfig
-from loadgen.sending.workers_needed import stored_ceiling
+from loadgen.sending.workers_needed import check_rate
 from results.analysis import summarise
 from results.capacity.plan.audits import measured_audit
 from results.capacity.plan.capacity_plan import Audit
@@ -66,11 +68,16 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
     workload = prepared.experiment.workload
     answers = partial(reach, workload=workload, log=progress.log)
     plan = plan_serving(prepared, run.directory)
+    cores = core_division(workload, plan)  # as in the run that the plan rests on
+    if cores is not None:
+        plan = replace(plan, processors=cores.servers)
     hosting = Hosting(plan, ServerFolders(folder.logs), progress, answers, workload.deadlines.first)
     names = [audit.variant]
-    _check_ceiling(audit.rate)
+    check_rate(audit.rate, "--audit")
     stage = audit_stage(workload, audit)
-    async with hosting.round(names) as endpoints:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(on_processors(cores.load if cores else None))
+        endpoints = await stack.enter_async_context(hosting.round(names))
         await hosting.ready(names)
         for block in warm_up_blocks(prepared, names, folder):
             await block.run(endpoints, Silent(), asyncio.Event())
@@ -85,16 +92,6 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
         for block in blocks:
             watch = partial(hosting.watch, names)
             await guarded(watch, block.run(endpoints, progress, asyncio.Event()))
-
-
-def _check_ceiling(rate: float) -> None:
-    """Raises BadInput for a rate above what this machine's load generator keeps up with."""
-    ceiling, cores = stored_ceiling(), os.cpu_count() or 1
-    if ceiling is not None and rate > ceiling.requests_per_s * cores:
-        raise BadInput(
-            f"--audit: {rate:g} requests/s are beyond this machine's own ceiling as a client, "
-            f"{ceiling.requests_per_s * cores:,.0f} (dyno calibrate): run it on a larger one"
-        )
 
 
 def audit_stage(workload: WorkloadConfig, audit: Audit) -> Stage:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import msgspec
-
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import plan_run
 from dyno.pipeline.failures import read_failures
 from dyno.pipeline.relative_rates import read_rates
-from foundation.files.atomic_write import write_whole
-from foundation.printable import json_printable
 from foundation.progress import Progress
-from foundation.run.json_files import read_environment, read_variants
+from foundation.run.json_files import read_environment, read_variants, write_json
 from foundation.run.layout import RunDirectory
 from results.analysis import analyse
-from results.capacity.plan.capacity_plan import CapacityPlan
 from results.decision.verdict import is_settled, judge
 from results.inputs import RunInputs
 from results.summary import Summary, Verdicts
@@ -80,12 +73,6 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
         failed=read_failures(run, [variant.name for variant in experiment.variants]),
     )
-
-
-def write_json(output: Summary | Verdicts | CapacityPlan, file: Path) -> None:
-    """Writes indented JSON that is safe on a terminal; the same object gives the same bytes."""
-    text = msgspec.json.format(msgspec.json.encode(output), indent=2).decode()
-    write_whole(file, json_printable(text) + "\n")
 
 
 def settled(run: RunDirectory, experiment: Experiment) -> bool:

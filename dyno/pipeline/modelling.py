@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-import msgspec
-
 from dyno.pipeline.blocks import LoadBlock, variants_named
 from dyno.pipeline.model_series import LoadSeries
 from dyno.pipeline.prepared import Prepared
 from foundation.errors import BadInput
-from foundation.files.atomic_write import write_whole
-from foundation.printable import json_printable
 from foundation.processor import processor_name
 from foundation.progress import Progress
 from foundation.run.journal import Damage, is_whole
-from foundation.run.json_files import read_json
+from foundation.run.json_files import read_json, write_json
 from foundation.run.layout import RunDirectory
 from results.capacity.model.loads import BUDGET_S
 from results.capacity.model.record import MODELS_SCHEMA_VERSION, EngineModels, VariantModel
@@ -92,5 +88,4 @@ def keep_models(models: Mapping[str, VariantModel], out: RunDirectory) -> None:
     """Writes models to `model.json`, beside those of other variants."""
     everything = {**stored_models(out), **models}
     record = EngineModels(processor=processor_name(), variants=everything)
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode()
-    write_whole(out.models, json_printable(text) + "\n")
+    write_json(record, out.models)

@@ -5,20 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import msgspec
-
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import RunModels
 from dyno.pipeline.decide import run_inputs
 from dyno.pipeline.search import SearchPlan, VariantSearches
-from foundation.cores import usable_cores
 from foundation.errors import BadInput, Exit
-from foundation.files.atomic_write import write_whole
-from foundation.printable import json_printable
 from foundation.progress import Progress
-from foundation.run.ceiling import CEILING_SHARE, Ceiling
+from foundation.run.json_files import write_json
 from foundation.run.layout import RunDirectory
-from loadgen.sending.workers_needed import stored_ceiling
+from loadgen.sending.workers_needed import check_rate
 from results.analysis import analyse
 from results.capacity.plan.replica_rate import ModelledRate
 from results.capacity.search.limits import share_limits
@@ -44,17 +39,7 @@ def check_search(experiment: Experiment) -> None:
             "workload.dataset: sessions of several turns arrive, and a session is several "
             "requests; search with single prompts"
         )
-    if (ceiling := stored_ceiling()) is not None:
-        _check_ceiling(search.max_rate, ceiling, len(usable_cores()))
-
-
-def _check_ceiling(max_rate: float, ceiling: Ceiling, cores: int) -> None:
-    most = CEILING_SHARE * ceiling.requests_per_s * cores
-    if max_rate > most:
-        raise BadInput(
-            f"max_rate: {max_rate:g} requests/s is beyond the load generator: by dyno calibrate, "
-            f"this machine's {cores} cores send up to {most:,.0f} requests/s; write less"
-        )
+    check_rate(search.max_rate, "max_rate")
 
 
 def searches_of(
@@ -93,8 +78,7 @@ def write_search(
     limits, notes = share_limits(experiment.slo)
     variants = [outcomes[v.name] for v in experiment.variants if v.name in outcomes]
     result = capacity_search(experiment.name, search.max_rate, limits, notes, variants)
-    text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
-    write_whole(out.search, json_printable(text) + "\n")
+    write_json(result, out.search)
     return result
 
 

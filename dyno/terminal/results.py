@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dyno.terminal.load_table import load_table
-from foundation.printable import json_printable
 from foundation.run.journal import Journal, read_journal
+from foundation.run.json_files import json_text
 from foundation.run.layout import RunDirectory
 from results.capacity.plan.capacity_plan import CapacityPlan
 from results.report.segments import difference_sentences, time_lines
@@ -208,4 +207,4 @@ def results_json(run: RunDirectory, summary: Summary, verdicts: Verdicts) -> str
         "summary": summary,
         "verdict": verdicts,
     }
-    return json_printable(msgspec.json.format(msgspec.json.encode(results), indent=2).decode())
+    return json_text(results)

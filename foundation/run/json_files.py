@@ -1,4 +1,4 @@
-"""Reads the JSON files of a run. A damaged file is named, and costs no more than its contents."""
+"""Reads and writes the JSON files of a run. A damaged one is named, and costs only itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from foundation.errors import BadInput
+from foundation.files.atomic_write import write_whole
+from foundation.printable import json_printable
 from foundation.run.journal import UNREADABLE, Damage
 from foundation.run.layout import ENVIRONMENT, VARIANTS
 from foundation.run.records import VariantRecord
@@ -26,6 +28,16 @@ def read_json(run: Path, name: str, kind: type[T]) -> T | Damage | None:
         return None
     except (OSError, *UNREADABLE) as error:
         return Damage(Path(name), 0, f"can't be read ({error})")
+
+
+def json_text(document: object) -> str:
+    """The document as indented JSON, safe on a terminal; the same one gives the same text."""
+    return json_printable(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def write_json(document: object, file: Path) -> None:
+    """Writes a document as `json_text`, whole or not at all."""
+    write_whole(file, json_text(document) + "\n")
 
 
 class _Requests(msgspec.Struct):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 import msgspec
 
+from foundation.cores import usable_cores
+from foundation.errors import BadInput
 from foundation.machine import this_machine
 from foundation.run.ceiling import CEILING_SHARE, Ceiling
 from loadgen.config import Stage, WorkloadConfig
@@ -52,6 +54,21 @@ def stored_ceiling(log: Callable[[str], None] = lambda line: None) -> Ceiling | 
         )
         return None
     return ceiling
+
+
+def check_rate(rate: float, where: str) -> None:
+    """Raises BadInput for more requests/s than this machine is calibrated to send.
+
+    `where`: the field or option that asks for them.
+    """
+    ceiling, cores = stored_ceiling(), len(usable_cores())
+    most = inf if ceiling is None else CEILING_SHARE * ceiling.requests_per_s * cores
+    if rate > most:
+        raise BadInput(
+            f"{where}: {rate:g} requests/s is beyond the load generator: by dyno calibrate, this "
+            f"machine's {cores} cores send up to {most:,.0f} requests/s; write less, or load from "
+            "a larger machine"
+        )
 
 
 def workers_for(stage: Stage, workload: WorkloadConfig, ceiling: Ceiling | None, cores: int) -> int:

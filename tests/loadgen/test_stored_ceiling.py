@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from foundation.errors import BadInput
 from foundation.machine import Machine, this_machine
 from loadgen.sending import workers_needed
-from loadgen.sending.workers_needed import calibration_file, stored_ceiling
+from loadgen.sending.workers_needed import calibration_file, check_rate, stored_ceiling
 
 HERE = Machine("host", "EPYC 9", 2, "Linux 6.1", "3.11.7", "0.1.0")
 
@@ -67,6 +68,18 @@ def test_it_does_not_count_where_anything_else_bears_the_same_name(
     monkeypatch.setattr(workers_needed, "this_machine", lambda: replace(HERE, **change))
     ceiling, [line] = heard()
     assert ceiling is None and line.endswith("run dyno calibrate")
+
+
+def test_a_rate_of_more_than_seven_tenths_of_all_cores_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """900 requests/s a core, two cores: 1,260 are kept up with. Without a calibration any rate."""
+    check_rate(1e6, "max_rate")
+    kept()
+    monkeypatch.setattr(workers_needed, "usable_cores", lambda: frozenset({0, 1}))
+    check_rate(1_259, "max_rate")
+    with pytest.raises(BadInput, match=r"max_rate: 1261 .* 2 cores send up to 1,260 requests/s"):
+        check_rate(1_261, "max_rate")
 
 
 def test_one_of_an_earlier_version_is_named_by_host_alone(tmp_path: Path) -> None:
