@@ -28,7 +28,7 @@ from foundation.files.content_hash import identity_of
 from foundation.progress import Progress
 from foundation.run.journal import identity_in, is_whole, journal_files, read_prompts
 from foundation.run.json_files import read_environment
-from foundation.run.layout import SEARCH, RunDirectory
+from foundation.run.layout import SEARCH, RunDirectory, is_search_stage
 from loadgen.prompts.exact_length import Correction
 
 
@@ -208,7 +208,8 @@ def _journals(prepared: Prepared, run: RunDirectory) -> dict[str, tuple[Artifact
     }
     for search in map(graph.search, prepared.experiment.variants):
         files = sorted((run.path / search.name).parent.glob(f"{SEARCH}*/block-*.jsonl"))
-        journals[search.name] = (search, files)
+        probes = [file for file in files if is_search_stage(file.parent.name)]
+        journals[search.name] = (search, probes)
     for answers in (graph.answers(v) for v in prepared.experiment.variants if v.distil):
         file = run.path / f"{answers.name}.jsonl"
         journals[answers.name] = (answers, [file] if file.exists() else [])
@@ -259,7 +260,7 @@ def _identities(graph: Graph) -> dict[str, str]:
 def _folder_of(run: RunDirectory, journal: Path) -> str:
     """The folder of a journal in the run; one name for the folders of all probes of a search."""
     folder = journal.parent
-    if folder.name.startswith(SEARCH):
+    if is_search_stage(folder.name):
         folder = folder.with_name(f"{SEARCH}NN")
     return str(folder.relative_to(run.path))
 

@@ -5,7 +5,6 @@ A line that can't be read is left out and named. Of two records of one request t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from foundation.run.engine_record import (
     EngineLine,
     EngineRequest,
     EngineStart,
+    key_parts,
 )
 from foundation.run.engine_times import ENGINE_RECORD, TRACES, EngineTimes
 from foundation.run.journal import UNREADABLE, Damage, Journal, damage_in_words
@@ -28,7 +28,6 @@ from foundation.run.plausibility import possible_times
 from foundation.run.requests import Requests
 
 _line = msgspec.json.Decoder(EngineLine)
-_KEY = re.compile("[0-9a-f]{32}")
 _BATCH = 1 << 16  # records that are held as objects at a time
 _NAMED = 20
 UNKNOWN = -1
@@ -141,7 +140,7 @@ def _read(file: Path, place: int, left_out: LeftOut) -> Iterator[_Part]:
     sources: list[int] = []
     for number, line in engine_lines(file, left_out):
         if isinstance(line, EngineRequest):
-            if _KEY.fullmatch(line.key):
+            if key_parts(line.key) is not None:
                 rows.append((number, line))
                 sources.append(source)
         elif isinstance(line, EngineStart):

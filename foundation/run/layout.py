@@ -130,6 +130,12 @@ def search_stage(number: int) -> str:
     return f"{SEARCH}{number:02d}"
 
 
+def is_search_stage(name: str) -> bool:
+    """Whether a stage's name is a `search_stage`'s."""
+    number = name.removeprefix(SEARCH)
+    return number.isdecimal() and name == search_stage(int(number))
+
+
 def check_root(root: Path) -> None:
     """Raises BadInput where no run directory can be made in `root`.
 

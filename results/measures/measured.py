@@ -10,7 +10,7 @@ from pathlib import Path
 from foundation.errors import BadInput
 from foundation.run.engine_records import EngineRecords, read_engine_records
 from foundation.run.journal import Damage, Journal
-from foundation.run.layout import SEARCH, RunDirectory
+from foundation.run.layout import RunDirectory, is_search_stage
 from foundation.run.parquet import parquet_writer
 from foundation.run.records import Prompt, VariantRecord
 from results.config import Scoring
@@ -179,7 +179,7 @@ def _stage_folders(folder: Path) -> list[Path]:
     """The folders of a variant that hold journals, less those of a search's probes."""
     if not folder.is_dir():
         return []
-    stages = (path for path in folder.iterdir() if not path.name.startswith(SEARCH))
+    stages = (path for path in folder.iterdir() if not is_search_stage(path.name))
     return sorted(path for path in stages if any(path.glob("block-*.jsonl")))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dyno.cli import main
+from foundation.processes.python_child import SAFE
 from foundation.run.records import JournalEnd, Prompt, RequestRecord, VariantRecord
 from tests.run_files import MS, answer, append_prompts, header, write_block
 
@@ -39,6 +40,9 @@ def dyno(
 ) -> tuple[int, str, str]:
     """The entry point in this process: exit code, what it printed, and its error."""
     monkeypatch.setattr(sys, "argv", ["dyno", *arguments])
+    # A command takes the current folder out of the imports of its process, which is the tests'.
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv(SAFE, "1")
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr()

@@ -14,7 +14,7 @@ from dyno.pipeline.search import probe_stage
 from dyno.pipeline.search_plan import check_search
 from foundation.errors import BadInput
 from foundation.run.journal import Journal, read_journal
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import RunDirectory, is_search_stage, search_stage
 from loadgen.config import WorkloadConfig
 from results.capacity.search.journal import read_probe
 from results.capacity.search.limits import share_limits
@@ -104,6 +104,12 @@ def test_a_probe_arrives_as_the_experiment_says_and_warms_up() -> None:
     stage = probe_stage(read, 3, NextProbe(4.0, 200, "search"))
     assert (stage.label, stage.rate, stage.requests, stage.warmup) == ("search-03", 4.0, 200, 5.0)
     assert (stage.arrivals, stage.burstiness) == ("gamma", 0.5)
+
+
+def test_only_a_probes_stage_is_kept_from_the_verdicts() -> None:
+    assert is_search_stage(search_stage(1)) and is_search_stage(search_stage(123))
+    for name in ("search-", "search-1", "search-peak", "search-001", "research-01", "rate-2"):
+        assert not is_search_stage(name)
 
 
 @pytest.fixture(scope="module")
