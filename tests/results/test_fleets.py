@@ -81,6 +81,15 @@ def test_above_a_lower_bound_the_risk_is_not_known() -> None:
         assert beyond.reason is not None
 
 
+@pytest.mark.parametrize(("low", "value", "high"), [(12.0, 12.0, 15.0), (9.0, 12.0, 12.0)])
+def test_an_end_that_a_measurement_moved_to_the_value_makes_nothing_certain(
+    low: float, value: float, high: float
+) -> None:
+    rate = Estimate(value=value, low=low, high=high)
+    assert (miss(rate, "model", low).value, miss(rate, "model", low).high) == (None, 0.05)
+    assert miss(rate, "model", low + 1).high is None
+
+
 def test_replicas_are_up_before_the_traffic() -> None:
     """Needed 1, 1, 3, 1 in parts of 6 h. With 3 h to start, the second part ends with 3 up:
     6 x 1 + (3 x 1 + 3 x 3) + 6 x 3 + 6 x 1 = 42 replica-hours, against 36 without and 72 constant.
@@ -255,6 +264,15 @@ def test_a_measurement_inside_the_models_interval_makes_it_narrower() -> None:
     rate = replica_rate(measured(11.0, 14.0), ModelledRate(TEN))
     assert (rate.source, rate.rate.value, rate.rate.low, rate.rate.high) == ("model", 12, 11, 14)
     assert replica_rate(measured(13.0), ModelledRate(TEN)).rate.value == 13.0
+
+
+def test_a_models_lower_bound_below_a_rate_that_failed_is_no_value() -> None:
+    """It reaches 0.4 requests/s, and 5.5 failed: between them nobody knows."""
+    bound = ModelledRate(Estimate(value=0.4, low=0.4, reason="more may be held"))
+    rate = replica_rate(measured(None, 5.5), bound).rate
+    assert (rate.value, rate.low, rate.high) == (None, 0.4, 5.5)
+    peak = fleet(20, rate, "model", plan(), HOURLY)
+    assert (peak.likely, peak.miss.value, peak.miss.high) == (None, None, 0.05)
 
 
 def test_without_a_model_the_reason_is_said() -> None:

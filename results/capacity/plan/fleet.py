@@ -81,23 +81,18 @@ def fleet(
 def miss(rate: Estimate, source: RateSource, load: float) -> Estimate:
     """The probability that one replica does not hold `load` requests/s within the SLO.
 
-    The logarithm of what it holds is taken as normal, with the interval's ends at 2.5 %. Without
-    both ends and a value, a load up to `rate.low` is missed with at most 5 %, and of a higher one
+    The logarithm of what it holds is taken as normal, with the interval's ends at 2.5 %. Without a
+    value between both ends, a load up to `rate.low` is missed with at most 5 %, and of a higher one
     nothing is known.
     """
     if load <= 0:
         return Estimate(value=0.0, low=0.0, high=0.0)
-    if rate.value is None or rate.low is None or rate.high is None or source != "model":
-        if rate.low is None or load > rate.low:
-            return Estimate(value=None, reason="the load is above the highest rate known to hold")
-        why = "the lower end of the model" if source == "model" else "the measurement"
-        return Estimate(value=None, low=0.0, high=0.05, reason=f"bounded by {why}")
-    if rate.high <= rate.low:
-        certain = 0.0 if load <= rate.value else 1.0
-        return Estimate(value=certain, low=certain, high=certain)
-    end = rate.low if load < rate.value else rate.high
-    deviation = abs(log(end / rate.value)) / Z95
-    if deviation == 0:
-        certain = 0.0 if load <= rate.value else 1.0
-        return Estimate(value=certain, low=certain, high=certain)
-    return Estimate(value=NormalDist().cdf(log(load / rate.value) / deviation))
+    low, value, high = rate.low, rate.value, rate.high
+    if source == "model" and low and value and high and low < value < high:
+        end = low if load < value else high
+        deviation = abs(log(end / value)) / Z95
+        return Estimate(value=NormalDist().cdf(log(load / value) / deviation))
+    if low is None or load > low:
+        return Estimate(value=None, reason="the load is above the highest rate known to hold")
+    why = "the lower end of the model" if source == "model" else "the measurement"
+    return Estimate(value=None, low=0.0, high=0.05, reason=f"bounded by {why}")

@@ -101,19 +101,17 @@ def _modelled(measured: MeasuredRate, model: Estimate) -> ReplicaRate:
     low = max(model.low, measured.held or 0.0)
     ceiling = min(measured.broken, inf if model.high is None else model.high)
     high = None if ceiling == inf else ceiling
-    value = model.value
+    # The value of a lower bound is that bound, no middle of what a replica may hold.
+    value = None if model.value is None or model.high is None else model.value
     if value is not None:
         value = min(max(value, low), ceiling)
     rate = Estimate(value=value, low=low, high=high, n=model.n, reason=model.reason)
-    bound = "at least " if high is None else ""
-    interval = f" ({low:.3g} to {high:.3g})" if high is not None else ""
-    shown = low if value is None or high is None else value
-    return ReplicaRate(
-        rate,
-        "model",
-        f"one replica holds {bound}{shown:.3g} requests/s within the SLO{interval}, by the model "
-        "of its engine",
-    )
+    if value is None or high is None:
+        above = "" if high is None else f" and not {high:.3g}"
+        held = f"at least {low:.3g} requests/s within the SLO{above}"
+    else:
+        held = f"{value:.3g} requests/s within the SLO ({low:.3g} to {high:.3g})"
+    return ReplicaRate(rate, "model", f"one replica holds {held}, by the model of its engine")
 
 
 def _measured(
