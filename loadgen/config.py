@@ -251,7 +251,8 @@ class WorkloadConfig(Section):
     `search`: written as a stage, `stages: [{search: {max_rate: 50/s}}]`; a search follows them.
     `tokenizer`: the model that counts where the server does not, and whose tokens a
     dataset's lengths are in. `cache_salt`: whether each block gets a prefix cache of its own, or
-    the word for its salt.
+    the word for its salt. `race`: whether a variant that is shown to break an objective, or to be
+    worse than another, is loaded no more. None: only in an experiment that was made for it.
     """
 
     dataset: Dataset | None = None
@@ -269,6 +270,7 @@ class WorkloadConfig(Section):
     transport: Literal["auto", "socket", "aiohttp"] = "auto"
     workers: int | None = Field(default=None, ge=1)
     search: SearchConfig | None = None
+    race: bool | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundation.run.records import VariantRecord
+from results.race import Race
 
 if TYPE_CHECKING:
     from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
@@ -24,7 +25,9 @@ class RunInputs:
     that peeking does not add to them. `stages` are named in the order they are shown. `notes`: what
     a reader should know of how the run was set up. `failed` says, by variant, why its server did
     not live to the end of the run: nothing is decided on such a variant. `uneven` says, by stage,
-    why its requests do not arrive at one rate, so that its mean rate is nobody's capacity.
+    why its requests do not arrive at one rate, so that its mean rate is nobody's capacity. `race`:
+    who left it so far; its errors take the place of `looks`. `through`: of the judged stage, only
+    the blocks up to this number are read.
     """
 
     name: str
@@ -42,3 +45,11 @@ class RunInputs:
     notes: Sequence[str] = ()
     uneven: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    race: Race | None = None
+    through: int | None = None
+
+    def last_block(self, variant: str) -> int | None:
+        """The last block of the judged stage that counts for a variant; None for all."""
+        left = self.race.departure(variant) if self.race else None
+        ends = [end for end in (self.through, left.block if left else None) if end is not None]
+        return min(ends, default=None)

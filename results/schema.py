@@ -12,6 +12,7 @@ from results.capacity.model.record import EngineModels
 from results.capacity.plan.capacity_plan import CapacityPlan
 from results.capacity.search.record import CapacitySearch
 from results.profile.record import Profile
+from results.race import Race
 from results.summary import RunComparison, Summary, Verdicts
 
 FOLDER = Path(__file__).with_name("schemas")
@@ -20,6 +21,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "verdict": Verdicts,
     "plan": CapacityPlan,
     "search": CapacitySearch,
+    "race": Race,
     "comparison": RunComparison,
     "profile": Profile,
     "model": EngineModels,

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from results.race import Race
+
 SCHEMA_VERSION = 1
 
 Decision = Literal["SHIP", "DON'T SHIP", "INCONCLUSIVE"]
@@ -253,7 +255,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     between the baseline's own neighbouring blocks. A difference smaller than the reach of its
     interval is no news. `break_even` and `resolution` (of the judged stage) are by variant.
     `validity` is the worst of the stages, with all their reasons. `failed` says, by variant, why
-    its server did not live to the end of the run.
+    its server did not live to the end of the run. `race`: who left the race of the variants, None
+    where there was none.
     """
 
     schema_version: int
@@ -267,6 +270,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     validity: Validity = Validity()
     resolution: dict[str, Resolution] = {}
     failed: dict[str, str] = {}
+    race: Race | None = None
 
 
 class Objective(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,10 +26,10 @@ _ONLY_FOR_TRAINING = {
 }  # fmt: skip
 IRRELEVANT_TO_PRUNING = IRRELEVANT_TO_ADAPTERS | _ONLY_FOR_TRAINING
 IRRELEVANT_TO_SERVERS = frozenset({"start_timeout", "ports"})
-# The number of blocks changes no block, nor do loads after them; stages and salt are facts of their
-# own.
+# The number of blocks changes no block, nor do a race and loads after them; stages and salt are
+# facts of their own.
 _IRRELEVANT_TO_BLOCKS = frozenset(
-    {"blocks", "stages", "cache_salt", "tokenizer", "dataset", "model", "search"}
+    {"blocks", "stages", "cache_salt", "tokenizer", "dataset", "model", "search", "race"}
 )
 
 # The packages whose versions matter.

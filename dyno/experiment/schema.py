@@ -147,7 +147,35 @@ class Experiment(Section):
                     f"{nearest(relative.of, names)}"
                 )
         self._check_resolution()
+        if self.workload.race and (reason := self.why_no_race):
+            raise ValueError(f"workload.race: {reason}")
         return self
+
+    @property
+    def why_no_race(self) -> str | None:
+        """Why nobody could leave a race of these variants, and what to write; None if one could."""
+        if len(self.variants) < 2:
+            return "a race needs two variants at least; add one, or leave race out"
+        if self.workload.blocks < 3:
+            return (
+                f"the first look is after two blocks, and {self.workload.blocks} are all; write "
+                "blocks: 3 or more, or leave race out"
+            )
+        judged = next(s for s in self.workload.stages if s.label == self.judged_stage)
+        if judged.mix is not None:
+            return f"{judged.label} loads all variants at once; leave mix out, or race"
+        if self.resolution is not None:
+            return "resolution measures every variant to the end; leave one of the two out"
+        floors = (self.quality.min, self.quality.max_drop)
+        caps = (self.budget.per_month, self.budget.max_increase) if self.budget else ()
+        if not self.slo.limits and all(each is None for each in (*floors, *caps)):
+            return "nothing is asked under load; write slo, quality or budget, or leave race out"
+        return None
+
+    @property
+    def races(self) -> bool:
+        """Whether variants may leave before the last block."""
+        return bool(self.workload.race)
 
     def _check_styles(self) -> None:
         """Raises ValueError for the name of a prompt style that the section prompts lacks."""

@@ -42,10 +42,16 @@ class BlockRunner:
     times: BlockTimes
     out: RunDirectory
 
-    async def run(self, blocks: Sequence[LoadBlock | MixedBlock], what: str) -> None:
+    async def run(
+        self,
+        blocks: Sequence[LoadBlock | MixedBlock],
+        what: str,
+        later: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Runs blocks in order, less those of variants whose server failed.
 
-        `what`: their name on the progress bar. Raises Interrupted after a block was drained.
+        `what`: their name on the progress bar. `later`: variant and stage of the blocks that may
+        follow. Raises Interrupted after a block was drained.
         """
         self.progress.stage(f"load {what}", sum(block.requests for block in blocks), "requests")
         for number, block in enumerate(blocks, start=1):
@@ -65,8 +71,10 @@ class BlockRunner:
                 for each in blocks[number:]
                 if each.without(self.hosting.failed)
             ]
+            left += [kind for kind in later if kind[0] not in self.hosting.failed]
             if left and (seconds_left := self.times.first_prediction(left)) is not None:
-                self.progress.log(f"load: about {duration(seconds_left)} left")
+                most = "at most about" if later else "about"
+                self.progress.log(f"load: {most} {duration(seconds_left)} left")
 
     async def _measure(self, block: LoadBlock | MixedBlock, progress: Progress) -> bool:
         """Measures a block; False if all its servers failed.

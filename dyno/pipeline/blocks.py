@@ -154,12 +154,12 @@ def missing_blocks(
 ) -> list[LoadBlock | MixedBlock]:
     """The blocks without a whole journal, in order: by stage, by block, by variant; probes last.
 
-    `planned`: the blocks of the judged stage, if not those of the experiment.
+    `planned`: the blocks of the judged stage, if not those of the experiment; 0 after a race.
     """
     experiment = prepared.experiment
     workload = experiment.workload
     counts = {stage.label: workload.blocks for stage in workload.stages}
-    counts[experiment.judged_stage] = planned or workload.blocks
+    counts[experiment.judged_stage] = workload.blocks if planned is None else planned
     blocks = [
         block
         for s in workload.stages
@@ -184,6 +184,13 @@ def stage_blocks(
     prepared: Prepared, names: Sequence[str], out: RunDirectory, stage: Stage, blocks: int
 ) -> list[LoadBlock | MixedBlock]:
     """The first `blocks` blocks of a stage, less those whose journal is whole."""
+    return numbered_blocks(prepared, names, out, stage, range(1, blocks + 1))
+
+
+def numbered_blocks(
+    prepared: Prepared, names: Sequence[str], out: RunDirectory, stage: Stage, numbers: range
+) -> list[LoadBlock | MixedBlock]:
+    """The blocks of a stage with these numbers, less those whose journal is whole."""
     workload, styles = prepared.experiment.workload, styles_of(prepared)
     questions = {name: questions_in(prepared.prompts, "eval", styles[name]) for name in names}
     tokenizers = {name: _answer_tokenizer(prepared, name, out) for name in names}
@@ -192,7 +199,9 @@ def stage_blocks(
         for name, v in variants_named(prepared, names).items()
     }
     blocks_left: list[LoadBlock | MixedBlock] = []
-    for number, order in enumerate(interleave(names, blocks, workload.seed), start=1):
+    orders = interleave(names, numbers.stop - 1, workload.seed)
+    for number in numbers:
+        order = orders[number - 1]
         places = {
             name: MixPlace(names.index(name), len(names)) if stage.mix else ALONE for name in order
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import plan_run
 from dyno.pipeline.failures import read_failures
+from dyno.pipeline.race import read_race
 from dyno.pipeline.relative_rates import read_rates
 from foundation.progress import Progress
 from foundation.run.json_files import read_environment, read_variants, write_json
@@ -72,6 +73,7 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         ],
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
         failed=read_failures(run, [variant.name for variant in experiment.variants]),
+        race=read_race(run),
     )
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from dyno.estimates.timeline import BlockTimes, Timeline
+from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import BlockRunner
 from dyno.pipeline.blocks import LoadBlock, missing_blocks, stage_blocks
 from dyno.pipeline.modelling import lacking_models, measure_models
 from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.race import Look, StageRace, judged_stage, look_plan
 from dyno.pipeline.rounds import load_in_rounds
 from dyno.pipeline.search import VariantSearches
-from foundation.progress import Progress
+from foundation.progress import Progress, Silent
 from foundation.run.layout import RunDirectory
-from loadgen.config import Stage
 from results.comparison.resolution import Planned
 from serve import ServePlan
 
@@ -25,11 +28,13 @@ class Decisions:
     """Decisions on the remaining load, from the journals so far.
 
     `settled`: whether every verdict is settled. `plan_blocks`: how many blocks the resolution of
-    the experiment takes. `searches`: what is searched after the blocks; None for nothing.
+    the experiment takes. `look`: who leaves a race. `searches`: what is searched after the blocks;
+    None for nothing.
     """
 
     settled: Callable[[], bool]
     plan_blocks: Callable[[], Planned]
+    look: Look
     searches: VariantSearches | None = None
 
 
@@ -44,9 +49,18 @@ async def measure(
     """Writes every journal that is not whole yet, and returns the times of the blocks.
 
     With `until_decided`, adds blocks until every verdict is settled. With `resolution`, plans the
-    blocks after a pilot. A server that fails takes its variants with it (`load_in_rounds`). Raises
-    SystemFailed if nothing could be measured, and Interrupted after Ctrl-C.
+    blocks after a pilot. In a race, variants leave on the way; the judged stage comes first. A
+    server that fails takes its variants with it (`load_in_rounds`). Raises SystemFailed if nothing
+    could be measured, and Interrupted after Ctrl-C.
     """
+    if not prepared.experiment.races:
+        out.race.unlink(missing_ok=True)
+    elif len(plan.rounds) > 1:
+        out.race.unlink(missing_ok=True)
+        progress.log(
+            f"no race: the servers take turns in {len(plan.rounds)} rounds, so no round of blocks "
+            "holds every variant"
+        )
     measurement = _Measurement(plan, out, progress, timeline, decisions)
     return await load_in_rounds(prepared, plan, out, progress, timeline, measurement)
 
@@ -62,8 +76,14 @@ class _Measurement:
 
     def is_whole(self, prepared: Prepared, names: Sequence[str]) -> bool:
         experiment = prepared.experiment
+        if (race := self._race(prepared, names, Silent())) is not None:
+            if race.next_round():
+                return False
+            race.keep()
+            names = race.kept
         adds_blocks = experiment.until_decided is not None or experiment.resolution is not None
-        if adds_blocks or missing_blocks(prepared, names, self.out):
+        planned = None if race is None else 0
+        if (adds_blocks and race is None) or missing_blocks(prepared, names, self.out, planned):
             return False
         if experiment.workload.model and lacking_models(prepared, names, self.out):
             return False
@@ -71,11 +91,42 @@ class _Measurement:
 
     async def load(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
         """Sends the blocks of variants whose servers are up, then the loads that are not judged."""
-        await self._blocks(prepared, names, runner)
+        if (race := self._race(prepared, names, self.progress)) is not None:
+            names = await self._raced_blocks(prepared, race, runner)
+        else:
+            await self._blocks(prepared, names, runner)
         if prepared.experiment.workload.model:
             await self._model(prepared, names, runner)
         if self.decisions.searches is not None:
             await self.decisions.searches.load(prepared, names, runner)
+
+    def _race(
+        self, prepared: Prepared, names: Sequence[str], progress: Progress
+    ) -> StageRace | None:
+        """The race of the variants; None if there is none, or if they are not up together."""
+        experiment = prepared.experiment
+        if not experiment.races or len(self.plan.rounds) > 1:
+            return None
+        plan, over = look_plan(experiment, len(names)), partial(self._is_over, experiment)
+        return StageRace(prepared, names, self.out, progress, plan, self.decisions.look, over)
+
+    def _is_over(self, experiment: Experiment) -> bool:
+        until = experiment.until_decided
+        return until is not None and time.monotonic() - self.start > until.max_time
+
+    async def _raced_blocks(
+        self, prepared: Prepared, race: StageRace, runner: BlockRunner
+    ) -> Sequence[str]:
+        """Sends the blocks of a race, then those of other stages; the variants that are kept."""
+        failed = runner.hosting.failed
+        with self.timeline.doing("load"):
+            while blocks := await asyncio.to_thread(race.next_round, failed):
+                race.keep()
+                await runner.run(blocks, race.words(), race.later())
+            if others := missing_blocks(prepared, race.kept, self.out, planned=0):
+                await runner.run(others, "what no race is about")
+        race.keep()
+        return race.kept
 
     async def _blocks(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
         planned = await self._planned_blocks(prepared, names, runner)
@@ -89,7 +140,7 @@ class _Measurement:
         for count in until.block_counts(prepared.experiment.workload.blocks):
             if self.decisions.settled() or time.monotonic() - self.start > until.max_time:
                 break
-            more = stage_blocks(prepared, names, self.out, _judged(prepared), count)
+            more = stage_blocks(prepared, names, self.out, judged_stage(prepared.experiment), count)
             await runner.run(more, f"until decided, {count} blocks")
 
     async def _model(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
@@ -111,14 +162,11 @@ class _Measurement:
         resolution = prepared.experiment.resolution
         if resolution is None:
             return prepared.experiment.workload.blocks
-        pilot = stage_blocks(prepared, names, self.out, _judged(prepared), resolution.pilot)
+        pilot = stage_blocks(
+            prepared, names, self.out, judged_stage(prepared.experiment), resolution.pilot
+        )
         await runner.run(pilot, "the pilot")
         planned = self.decisions.plan_blocks()
         for sentence in (*planned.sentences, f"so there will be {planned.blocks} blocks"):
             self.progress.log(sentence)
         return planned.blocks
-
-
-def _judged(prepared: Prepared) -> Stage:
-    experiment = prepared.experiment
-    return next(s for s in experiment.workload.stages if s.label == experiment.judged_stage)

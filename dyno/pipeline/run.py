@@ -27,6 +27,7 @@ from foundation.gpus import gpu_descriptions
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
 from loadgen.event_loop import run as run_loop
+from results.analysis.race_look import look
 from results.comparison.resolution import plan_blocks
 from results.summary import Summary, Verdicts
 from serve.device import device_for
@@ -64,6 +65,7 @@ def run_pipeline(
     decisions = Decisions(
         settled=lambda: settled(run, prepared.experiment),
         plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
+        look=lambda *at: look(run_inputs(run, prepared.experiment), *at),
         searches=searches,
     )
     times = run_loop(measure(prepared, serving, run, progress, timeline, decisions))

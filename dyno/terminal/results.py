@@ -15,6 +15,7 @@ from foundation.run.journal import Journal, read_journal
 from foundation.run.json_files import json_text
 from foundation.run.layout import RunDirectory
 from results.capacity.plan.capacity_plan import CapacityPlan
+from results.report.race import race_sentence, raced
 from results.report.segments import difference_sentences, time_lines
 from results.report.table import Cell, in_order, rows
 from results.summary import (
@@ -47,6 +48,7 @@ def show_results(
     if loads := load_table(summary):
         console.print(loads)
     _show_time_spent(console, summary)
+    _show_race(console, summary)
     show_validity(console, summary.validity)
     _show_notes(console, summary)
     if any(verdict.objectives for verdict in verdicts.variants):
@@ -74,6 +76,17 @@ def _show_time_spent(console: Console, summary: Summary) -> None:
     if lines:
         console.print("where the time of the mean request goes", style="bold", highlight=False)
         print_lines(console, [*lines, *difference_sentences(summary)])
+
+
+def _show_race(console: Console, summary: Summary) -> None:
+    """Prints how long each variant of a race was measured, and why no longer."""
+    if rows := raced(summary):
+        console.print(f"the race: {race_sentence(summary)}", style="bold", highlight=False)
+        blocks = ["1 block" if row.blocks == 1 else f"{row.blocks} blocks" for row in rows]
+        print_lines(
+            console,
+            [f"{row.variant}: {many}, {row.why}" for row, many in zip(rows, blocks, strict=True)],
+        )
 
 
 def _show_notes(console: Console, summary: Summary) -> None:

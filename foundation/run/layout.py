@@ -15,6 +15,7 @@ from foundation.path_fields import expanded
 
 EXPERIMENT, ENVIRONMENT, VARIANTS = "experiment.yaml", "environment.json", "variants.json"
 PROMPTS = "prompts.jsonl"
+RACE = "race.json"
 SEARCH, SEARCH_FILE = "search-", "search.json"
 """The beginning of the name of each probe's stage, and the file of a search's outcome."""
 
@@ -74,6 +75,11 @@ class RunDirectory:
     def search(self) -> Path:
         """What a search showed of each variant."""
         return self.path / SEARCH_FILE
+
+    @property
+    def race(self) -> Path:
+        """Which variants left a race, when and why."""
+        return self.path / RACE
 
     @property
     def traces(self) -> Path:

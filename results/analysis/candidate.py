@@ -36,14 +36,31 @@ class Candidate:
         base: MeasuredVariant,
         ceiling: Ceiling | None,
     ) -> Candidate:
-        """With every objective of the variant, which share the error."""
-        specs = objective_specs(inputs, variant.record.name)
-        return cls(inputs, variant, base, specs, Tails.of(len(specs), inputs.looks), ceiling)
+        """With every objective of the variant, which share the error.
+
+        A variant that left a race is held against the baseline as it was then.
+        """
+        name, race = variant.record.name, inputs.race
+        specs = objective_specs(inputs, name)
+        tails = Tails.of(len(specs), inputs.looks)
+        if race is not None and (errors := race.errors.get(name)) is not None:
+            tails = Tails.in_race(errors, len(specs))
+        if race is not None and variant is not base:
+            left = race.departure(name)
+            base = base.earlier.get(left.block, base) if left is not None else base
+        return cls(inputs, variant, base, specs, tails, ceiling)
 
     @property
     def name(self) -> str:
         """The variant's name."""
         return self.variant.record.name
+
+    @property
+    def compared(self) -> MeasuredVariant:
+        """The variant as it is compared with the baseline: as it was if that left a race."""
+        race = self.inputs.race
+        left = race.departure(self.base.record.name) if race is not None else None
+        return self.variant if left is None else self.variant.earlier.get(left.block, self.variant)
 
     @property
     def is_base(self) -> bool:
@@ -63,7 +80,7 @@ class Candidate:
         """The baseline under a stage's load; None for itself, or if it was not measured there."""
         if self.is_base or stage not in self.variant.stages or stage not in self.base.stages:
             return None
-        ours, theirs = self.variant.stages[stage], self.base.stages[stage]
+        ours, theirs = self.compared.stages[stage], self.base.stages[stage]
         record = self.base.record
         return Baseline(
             stage=theirs,

@@ -18,7 +18,7 @@ from results.analysis.variant_metrics import variant_metrics
 from results.analysis.variant_summary import variant_summary
 from results.comparison.break_even import break_evens
 from results.comparison.resolution import resolutions
-from results.comparison.run_notes import noise_notes, run_notes, turns_notes
+from results.comparison.run_notes import noise_notes, race_notes, run_notes, turns_notes
 from results.comparison.stored_runs.compare import StoredRun
 from results.comparison.stored_runs.settings import Settings
 from results.comparison.variants import noise
@@ -84,12 +84,14 @@ def summarise(inputs: RunInputs, measured: Sequence[MeasuredVariant], prompts: P
             *run_notes(inputs, measured, prompts, calibrated),
             *(noise_notes(inputs.baseline, run_noise) if noisy else ()),
             *turns_notes(inputs, variants),
+            *race_notes(inputs, measured),
             *([each.sentence for each in resolved.values()] if inputs.resolution else ()),
         ],
         noise=run_noise,
         break_even=break_evens(inputs, variants),
         resolution=resolved,
         failed=dict(inputs.failed),
+        race=inputs.race,
         validity=_validity(inputs, measured, variants),
     )
 

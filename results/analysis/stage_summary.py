@@ -31,9 +31,11 @@ def stage_summary(
     requests = [block.requests for block in stage.blocks]
     failed = failures(requests)
     changes = {}
+    compared = candidate.compared.stages[stage.stage]
     if pairing is not None:
+        ours = metrics if compared is stage else stage_metrics(compared, limits)
         base_metrics = stage_metrics(candidate.base.stages[stage.stage], limits)
-        changes = differences(pairing, metrics, base_metrics, limits)
+        changes = differences(pairing, ours, base_metrics, limits)
     latency = changes.get("latency_mean")
     return StageSummary(
         stage=stage.stage,
@@ -76,7 +78,7 @@ def stage_summary(
         waterfall=waterfall(stage),
         waterfall_difference=waterfall_difference(
             pairing,
-            (stage, candidate.base.stages[stage.stage]),
+            (compared, candidate.base.stages[stage.stage]),
             latency.absolute,
             (candidate.name, candidate.base.record.name),
         )

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from results.analysis.candidate import Candidate
 from results.analysis.stage_summary import stage_summary
-from results.analysis.variant_metrics import mean_score, variant_changes
+from results.analysis.variant_metrics import mean_score, variant_changes, variant_metrics
 from results.comparison.variants import paired_scores
 from results.decision.judging import (
     Baseline,
@@ -47,6 +47,8 @@ def variant_summary(
     baselines = {name: candidate.baseline(name) for name in variant.stages}
     baseline = baselines.get(inputs.judged_stage)
     ours, theirs = metrics[candidate.name], metrics[base.record.name]
+    if inputs.race is not None and inputs.race.departure(candidate.name) is not None:
+        theirs = variant_metrics(inputs, base)
     pairing = baseline.pairing if baseline else None
     changes = _Changes(
         ours,

@@ -47,6 +47,17 @@ def noise_notes(baseline: str, floor: Mapping[str, Estimate]) -> list[str]:
     return notes
 
 
+def race_notes(inputs: RunInputs, measured: Sequence[MeasuredVariant]) -> list[str]:
+    """What those that left a race were not asked."""
+    if inputs.race is None or inputs.through is not None or not inputs.quality.probes:
+        return []
+    lost = {each.variant for each in inputs.race.departures if each.is_lost}
+    unasked = [m.record.name for m in measured if m.record.name in lost and not m.probes]
+    if not unasked:
+        return []
+    return [f"{', '.join(unasked)}: left the race before the probes, and were asked none"]
+
+
 def turns_notes(inputs: RunInputs, variants: Sequence[VariantSummary]) -> list[str]:
     """Which variants were not measured by turns with the baseline, and what that means."""
     apart = [

@@ -16,6 +16,7 @@ from foundation.format import change, dollars, limit_text, percent
 from results.config import BudgetConfig, Limit, QualityConfig
 from results.inputs import RunInputs
 from results.metrics import METRICS
+from results.race import ErrorShares
 from results.summary import Estimate, Judged, Outcome
 
 ALPHA = 0.05
@@ -121,6 +122,11 @@ class Tails:
     def of(cls, objectives: int, looks: int = 1) -> Tails:
         """Alpha spent evenly over the looks: a union bound, valid for any dependence of looks."""
         return cls(ALPHA / looks, ALPHA / looks / max(objectives, 1))
+
+    @classmethod
+    def in_race(cls, errors: ErrorShares, objectives: int) -> Tails:
+        """What a race lets one variant's verdict spend; its objectives share the second."""
+        return cls(errors.ship, errors.breaks / max(objectives, 1))
 
 
 def fixed_limit(spec: ObjectiveSpec) -> float:

@@ -17,6 +17,7 @@ from foundation.format import (
 )
 from results.decision.objective_words import writer
 from results.decision.objectives import ObjectiveSpec
+from results.race import Race
 from results.summary import Decision, Judged, Objective, Outcome, StageSummary
 
 
@@ -106,14 +107,14 @@ def headline(
     objectives: Sequence[Objective],
     binding: Objective | None,
     stage: StageSummary | None,
-    failed: str | None = None,
+    undecided_since: str | None = None,
 ) -> str:
     """The decision on a variant and the objective that made it, in one line.
 
-    `failed`: why its server did not live.
+    `undecided_since`: why it has no decision, where that is not for want of evidence.
     """
-    if failed is not None:
-        return f"INCONCLUSIVE on {name}: it was not measured to the end: {failed}"
+    if undecided_since is not None:
+        return f"INCONCLUSIVE on {name}: {undecided_since}"
     if stage is None:
         return f"INCONCLUSIVE on {name}: it was not measured"
     if stage.validity.level == "INVALID":
@@ -141,6 +142,14 @@ def headline(
         )
         return f"DON'T SHIP {name}: {binding.sentence}{more}"
     return f"INCONCLUSIVE on {name}: {binding.sentence}"
+
+
+def departure_reasons(race: Race | None, variant: str) -> list[str]:
+    """When and why a variant left a race; empty for one that stayed."""
+    left = race.departure(variant) if race is not None else None
+    if left is None:
+        return []
+    return [f"it left the race after block {left.block}: {left.sentence}"]
 
 
 def reasons(objectives: Sequence[Objective], stage: StageSummary | None) -> list[str]:

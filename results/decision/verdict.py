@@ -20,7 +20,13 @@ from results.decision.objectives import (
     outcome_of,
     undecided,
 )
-from results.decision.sentences import headline, objective_sentence, overall, reasons
+from results.decision.sentences import (
+    departure_reasons,
+    headline,
+    objective_sentence,
+    overall,
+    reasons,
+)
 from results.inputs import RunInputs
 from results.statistics.intervals import absent
 from results.summary import (
@@ -85,9 +91,13 @@ def _verdict(
             objectives,
             binding,
             stage,
-            inputs.failed.get(variant.variant),
+            _undecided_since(variant.variant, decision, inputs),
         ),
-        reasons=[*reasons(objectives, stage), *_shown(variant, decision, objectives, summary)],
+        reasons=[
+            *departure_reasons(inputs.race, variant.variant),
+            *reasons(objectives, stage),
+            *_shown(variant, decision, objectives, summary),
+        ],
         objectives=objectives,
         binding=binding.label if binding else None,
         question=worth_it(variant, binding, summary) if binding and decision != "SHIP" else None,
@@ -95,6 +105,16 @@ def _verdict(
         if binding and decision != "SHIP"
         else [],
     )
+
+
+def _undecided_since(variant: str, decision: Decision, inputs: RunInputs) -> str | None:
+    """Why a variant has no decision: its server failed, or it is worse than another of its race."""
+    if (why := inputs.failed.get(variant)) is not None:
+        return f"it was not measured to the end: {why}"
+    left = inputs.race.departure(variant) if inputs.race is not None else None
+    if decision == "INCONCLUSIVE" and left is not None and left.reason == "worse":
+        return next(iter(departure_reasons(inputs.race, variant)))
+    return None
 
 
 def _objectives(variant: VariantSummary, inputs: RunInputs) -> list[Objective]:

@@ -72,7 +72,9 @@ class MeasuredVariant:
     `tokens` holds facts about the tokens of each stage. `unread`: damage to its telemetry, and to
     the journals of stages without a readable one. `score_notes`: what a reader of the scores must
     know. `engine_note`: what is left out of the run's engine records. `sampled`: the metrics of
-    each stage that come from telemetry.
+    each stage that come from telemetry. `earlier`: what it was when another
+    left a race, by the last block of that one: of the baseline, when any variant did, and of a
+    variant, when the baseline did.
     """
 
     record: VariantRecord
@@ -86,6 +88,7 @@ class MeasuredVariant:
     unread: Sequence[Damage] = ()
     engine_note: str | None = None
     sampled: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    earlier: Mapping[int, MeasuredVariant] = field(default_factory=dict)
 
 
 def read_measured(
@@ -105,7 +108,27 @@ def read_measured(
     if not any(variant.stages for variant in measured):
         raise BadInput(f"{inputs.run}: no journals under load/; was anything measured?")
     stages = without_copies({variant.record.name: variant.stages for variant in measured})
-    return [replace(variant, stages=stages[variant.record.name]) for variant in measured]
+    whole = [replace(variant, stages=stages[variant.record.name]) for variant in measured]
+
+    def through(block: int, record: VariantRecord) -> MeasuredVariant:
+        until = replace(inputs, through=block)
+        return _read(until, record, prompts, engine, telemetry[record.name], parquet=False)
+
+    return [
+        replace(each, earlier={block: through(block, each.record) for block in _ends(inputs, each)})
+        for each in whole
+    ]
+
+
+def _ends(inputs: RunInputs, variant: MeasuredVariant) -> list[int]:
+    """The blocks after which what it is compared with left a race, while it was measured on."""
+    stage = variant.stages.get(inputs.judged_stage)
+    if inputs.race is None or stage is None:
+        return []
+    is_baseline = variant.record.name == inputs.baseline
+    last = max((block.number for block in stage.blocks), default=0)
+    others = [each for each in inputs.race.departures if each.block < last]
+    return sorted({d.block for d in others if is_baseline or d.variant == inputs.baseline})
 
 
 def _telemetry(inputs: RunInputs) -> dict[str, ServerTelemetry]:
@@ -135,7 +158,12 @@ def _read(
     for path in _stage_folders(inputs.run / "load" / record.name):
         with parquet_writer(path / "requests.parquet") if parquet else nullcontext() as each:
             untimed, damage = journals_of(path, each)
-        own = {file: engine.timed(journal) for file, journal in untimed.items()}
+        last = inputs.last_block(record.name) if path.name == inputs.judged_stage else None
+        own = {
+            file: engine.timed(journal)
+            for file, journal in untimed.items()
+            if last is None or journal.header.block <= last
+        }
         if not own:
             unread += damage
             continue

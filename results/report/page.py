@@ -27,6 +27,7 @@ from results.report.cards import cards
 from results.report.evidence import gather, trainings
 from results.report.figures.loss import loss_curve
 from results.report.page_figures import figures, legend
+from results.report.race import race_sentence, raced
 from results.report.segments import difference_sentences, time_lines
 from results.report.servers import servers_of
 from results.report.table import (
@@ -196,6 +197,8 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
         "verdicts": verdicts,
         "facts": f"{'. '.join(facts)}.",
         "load": load,
+        "raced": raced(summary),
+        "race_sentence": race_sentence(summary),
         "merits": [] if best is None else _merits(summary, best),
         "merits_of": ""
         if best is None
@@ -305,6 +308,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         for id, title, present in (
             ("verdict", "Verdict", True),
             ("reasons", "Reasons", True),
+            ("race", "The race", context["raced"]),
             ("comparison", "Comparison", True),
             ("latency", "Latency", True),
             ("tradeoff", "Quality, latency, cost", context["tradeoff"]),

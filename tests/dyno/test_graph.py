@@ -216,6 +216,7 @@ WORKLOAD: dict[str, tuple[Any, set[str]]] = {
     ),
     "model": (True, NOTHING),  # its loads follow
     "search": ({"max_rate": "9/s"}, NOTHING),  # so does a search
+    "race": (False, NOTHING),  # nor does who leaves it change a block
     "blocks": (4, NOTHING),
     "warmup": ("2s", TIMED),
     "seed": (1, LOAD | TAUGHT),

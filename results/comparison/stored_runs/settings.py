@@ -17,7 +17,7 @@ Changes = dict[tuple[str, ...], str]
 
 # What a longer or a more careful measurement of the same load may change.
 _OF_THE_MEASUREMENT = frozenset(
-    {"blocks", "warmup", "seed", "max_in_flight", ("transport"), "workers"}
+    {"blocks", "warmup", "seed", "max_in_flight", ("transport"), "workers", "race"}
 )
 _LENGTH = frozenset({"duration", "requests", "one_more_in"})
 _ASKS = ("workload", "request")

@@ -1,0 +1,105 @@
+"""A look at a race: the journals so far, judged with the look's share of the error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from foundation.run.journal import read_prompts
+from results.analysis.run_summary import summarise
+from results.decision.elimination import Standings, departures
+from results.decision.looks import LookPlan
+from results.decision.objectives import objective_specs
+from results.decision.rivals import Asked, Rival, Worse, worse_in_everything
+from results.decision.verdict import judge
+from results.inputs import RunInputs
+from results.measures.measured import MeasuredVariant, read_measured
+from results.measures.request_limits import request_limits
+from results.race import Departure, Race
+from results.summary import Summary, VariantSummary, VariantVerdict, Verdicts
+
+
+def look(
+    inputs: RunInputs,
+    plan: LookPlan,
+    block: int,
+    left: Sequence[str],
+    departed: Sequence[Departure],
+) -> list[Departure]:
+    """Who leaves once each variant in `left` has `block` blocks.
+
+    Later blocks are not looked at, so a race that goes on after a break repeats its departures.
+    """
+    broken = sum(each.reason == "breaks" for each in departed)
+    errors = plan.at_look(block, plan.variants - broken)
+    at = replace(
+        inputs,
+        through=block,
+        variants=[each for each in inputs.variants if each.name in {*left, inputs.baseline}],
+        race=Race(
+            departures=[each for each in departed if each.variant == inputs.baseline],
+            errors=dict.fromkeys(left, errors),
+        ),
+    )
+    prompts = read_prompts(at.run)
+    measured = read_measured(at, prompts)
+    summary = summarise(at, measured, prompts)
+    verdicts = judge(summary, at)
+    names = [each.name for each in at.variants]
+    specs = [spec for name in names for spec in objective_specs(at, name)]
+    standings = Standings(
+        verdicts=[verdict for verdict in verdicts.variants if verdict.variant in left],
+        block=block,
+        planned=plan.blocks,
+        baseline=at.baseline if any(spec.relative for spec in specs) else None,
+    )
+    if any(spec.key.startswith("probe:") for spec in specs):  # probes come after the load
+        return departures(standings, lambda ours, theirs: [])
+    rivals, asked = _rivals(summary, verdicts, measured), _asked(at, measured)
+
+    def compare(ours: str, theirs: str) -> list[Worse]:
+        if ours not in rivals or theirs not in rivals:
+            return []
+        return worse_in_everything(rivals[ours], rivals[theirs], asked, plan.worse())
+
+    return departures(standings, compare)
+
+
+def _asked(inputs: RunInputs, measured: Sequence[MeasuredVariant]) -> Asked:
+    base = next(each for each in measured if each.record.name == inputs.baseline)
+    return Asked(
+        slos=list(inputs.slo.limits),
+        price=inputs.budget.price if inputs.budget else None,
+        limits=request_limits(inputs.slo, base.metrics.get(inputs.judged_stage, {})),
+    )
+
+
+def _rivals(
+    summary: Summary, verdicts: Verdicts, measured: Sequence[MeasuredVariant]
+) -> Mapping[str, Rival]:
+    """The variants that can be compared: their measurement is valid, and the load was held."""
+    by_name = {each.record.name: each for each in measured}
+    verdict_of = {verdict.variant: verdict for verdict in verdicts.variants}
+    return {
+        variant.variant: _rival(by_name[variant.variant], variant, verdict_of[variant.variant])
+        for variant in summary.variants
+        if _is_comparable(variant)
+    }
+
+
+def _is_comparable(variant: VariantSummary) -> bool:
+    stage = variant.at_judged_stage
+    return (
+        stage is not None
+        and stage.validity.level != "INVALID"
+        and (stage.held is True or stage.offered_rate is None)
+    )
+
+
+def _rival(measured: MeasuredVariant, variant: VariantSummary, verdict: VariantVerdict) -> Rival:
+    return Rival(
+        name=variant.variant,
+        stage=measured.stages[variant.judged_stage],
+        scores=measured.scores,
+        keeps={each.metric for each in verdict.objectives if each.outcome == "holds"},
+    )

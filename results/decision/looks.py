@@ -1,0 +1,90 @@
+"""How a race shares the 5 % of either error among its looks and its variants.
+
+A look after each round of blocks may end the load of a variant. Every look spends a part of the
+error that is fixed before the first block (alpha spending: K. K. G. Lan, D. L. DeMets, "Discrete
+sequential boundaries for clinical trials", Biometrika 70, 1983). The parts add up to 5 %, a union
+bound. So it holds for any dependence of the looks, and however the race goes on.
+
+- A false departure: all looks before the last share 5 % evenly, among all variants together. Half
+  is for "breaks an objective", half for "worse than another".
+- A false SHIP: the looks that may be the last share four fifths of 5 %, those before them one
+  fifth. At each look the variants that are not shown to break an objective share it. Those that
+  are shown to break one are no candidates (J. Tian, A. Ramdas, "Online control of the familywise
+  error rate", Stat. Methods Med. Res. 30, 2021, on discarding).
+- A false DON'T SHIP of a variant that stays: what its departures left of its own 5 %.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from results.decision.objectives import ALPHA
+from results.race import ErrorShares
+
+FIRST_LOOK = 2
+"""One block tells nothing of the spread between blocks."""
+KEPT = 0.8
+"""The part of a false SHIP's error that is kept for the looks that may be the last."""
+FOR_BREAKS = 0.5
+"""The part of a false departure's error that is for broken objectives."""
+
+
+@dataclass(frozen=True)
+class LookPlan:
+    """The looks of a race, fixed before its first block.
+
+    `blocks`: those of the experiment. `variants`: how many start. `more`: the rising numbers of
+    blocks at which a run that goes on until it is decided is judged again.
+    """
+
+    blocks: int
+    variants: int
+    more: tuple[int, ...] = ()
+
+    @property
+    def before(self) -> range:
+        """The looks that are never the last, by the number of blocks."""
+        return range(FIRST_LOOK, self.blocks)
+
+    @property
+    def verdicts(self) -> tuple[int, ...]:
+        """The looks that may be the last."""
+        return (self.blocks, *self.more)
+
+    @property
+    def last(self) -> int:
+        """The most blocks of a variant."""
+        return self.verdicts[-1]
+
+    @property
+    def departures(self) -> tuple[int, ...]:
+        """The looks at which a variant may leave: all but the last."""
+        return (*self.before, *self.verdicts[:-1])
+
+    def breaks(self) -> float:
+        """Of one variant at one look: the probability of a false "breaks an objective"."""
+        return ALPHA * FOR_BREAKS / self.variants / max(len(self.departures), 1)
+
+    def worse(self) -> float:
+        """Of one variant and one rival at one look: the probability of a false "worse"."""
+        each = ALPHA * (1 - FOR_BREAKS) / self.variants / max(len(self.departures), 1)
+        return each / max(self.variants - 1, 1)
+
+    def ship(self, block: int, candidates: int) -> float:
+        """Of one variant at one look, with so many that are not shown to break an objective."""
+        kept = KEPT if len(self.before) else 1.0
+        if block in self.before:
+            return ALPHA * (1 - kept) / len(self.before) / max(candidates, 1)
+        return ALPHA * kept / len(self.verdicts) / max(candidates, 1)
+
+    def at_look(self, block: int, candidates: int) -> ErrorShares:
+        """What a verdict that ends a variant's load may spend."""
+        return ErrorShares(ship=self.ship(block, candidates), breaks=self.breaks())
+
+    def at_end(self, candidates: int) -> ErrorShares:
+        """What the verdict on a variant that stayed may spend."""
+        departures = self.breaks() * len(self.departures)
+        return ErrorShares(
+            ship=self.ship(self.last, candidates),
+            breaks=(ALPHA - departures) / len(self.verdicts),
+        )

@@ -1,0 +1,191 @@
+"""Whether a variant is shown to be worse than another in everything that is asked.
+
+Two variants are compared over the blocks that both have, pair by pair: times and rates by t over
+the blocks' log-ratios, quality and metered costs prompt by prompt. A variant is worse if it is
+shown to be so in one number at least, and if in every other one it is shown to be no better than
+by a margin. Where a limit is asked and nothing else hangs on the number, it is enough that the
+rival is shown to keep the limit. What decides between variants that pass, which is quality, cost
+and latency, is always compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import log, log1p
+
+import numpy as np
+
+from foundation.format import change, points
+from results.config import Price
+from results.decision.judged_values import too_many_failed
+from results.measures.cost import FEWEST_PROMPTS, cost_ratio, is_metered
+from results.measures.steady_state import StageBlock, StageData
+from results.measures.values import Limits, counted, values_in
+from results.metrics import RECORDS
+from results.statistics.block_ratios import statistic_of
+from results.statistics.bounded_means import paired_score_bounds
+from results.statistics.intervals import Bounds, exp_, t_bounds
+
+MARGIN = 0.05
+"""A variant that may be better by this share, or by so many points of quality, is no better."""
+LATENCY, QUALITY, COST = "latency_mean", "quality", "cost_per_request"
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A variant of a race as it stands: its judged stage, and the mean score of each prompt.
+
+    `keeps`: the metrics of the objectives that it is shown to keep.
+    """
+
+    name: str
+    stage: StageData
+    scores: Mapping[str, float]
+    keeps: Collection[str] = ()
+    _numbers: dict[tuple[str, int], float] = field(default_factory=dict, init=False)
+
+    def number(self, metric: str, block: StageBlock, limits: Limits) -> float:
+        """A metric of one of its blocks, 0 where it has none; each is computed once."""
+        key = metric, block.number
+        if key not in self._numbers:
+            self._numbers[key] = _of_block(metric, block, limits)
+        return self._numbers[key]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a race asks: the metrics of its SLOs, quality, and the price of a request.
+
+    `limits`: what a request may take, which goodput counts by.
+    """
+
+    slos: Sequence[str]
+    price: Price | None
+    limits: Limits
+
+    def metrics(self, ours: Rival, rival: Rival) -> list[str]:
+        """What two variants are compared in."""
+        scored = [QUALITY] if ours.scores or rival.scores else []
+        costs = [COST] if self.price else []
+        return list(dict.fromkeys([LATENCY, *scored, *costs, *self.slos]))
+
+
+@dataclass(frozen=True)
+class Worse:
+    """A number in which a variant is shown to be worse. `least`: by how much, at least."""
+
+    label: str
+    least: str
+
+
+@dataclass(frozen=True)
+class _Change:
+    """By how much a variant is worse than its rival, in a logarithm or in points: two bounds.
+
+    `strict`: for "it is worse", an error shared among all numbers. `plain`: for the rest.
+    """
+
+    metric: str
+    strict: Bounds
+    plain: Bounds
+
+    @property
+    def is_worse(self) -> bool:
+        return self.strict.low > 0
+
+    @property
+    def is_no_better(self) -> bool:
+        margin = MARGIN if self.metric == QUALITY else log1p(MARGIN)
+        return self.plain.low > -margin and self.plain.high >= 0
+
+    def worse(self) -> Worse:
+        record = RECORDS[self.metric]
+        if self.metric == QUALITY:
+            return Worse(record.label, points(-self.strict.low))
+        log_ratio = self.strict.low if record.better == "lower" else -self.strict.low
+        return Worse(record.label, change(exp_(log_ratio) - 1))
+
+
+@dataclass(frozen=True)
+class _Two:
+    """A variant and its rival, with the blocks that both have."""
+
+    ours: Rival
+    rival: Rival
+    asked: Asked
+    pairs: Sequence[tuple[StageBlock, StageBlock]]
+
+    def change(self, metric: str, strict: float, plain: float) -> _Change | None:
+        """None where the data compare nothing."""
+        bounds = {QUALITY: self._quality, COST: self._cost}.get(metric)
+        both = [
+            bounds(tail) if bounds is not None else self._number(metric, tail)
+            for tail in (strict, plain)
+        ]
+        return _Change(metric, both[0], both[1]) if both[0] and both[1] else None
+
+    def _quality(self, tail: float) -> Bounds | None:
+        ours, theirs = self.ours.scores, self.rival.scores
+        common = sorted(ours.keys() & theirs.keys())
+        if not common:
+            return None
+        return paired_score_bounds(np.array([theirs[p] - ours[p] for p in common]), tail, tail)
+
+    def _cost(self, tail: float) -> Bounds | None:
+        price = self.asked.price
+        assert price is not None
+        ratio = cost_ratio(self.pairs, price)
+        if ratio is None or ratio.n < (FEWEST_PROMPTS if is_metered(price) else 2):
+            return None
+        ends = ratio.bounds(tail, tail)
+        return Bounds(log(ends.low), log(ends.high)) if ends.low > 0 else None
+
+    def _number(self, metric: str, tail: float) -> Bounds | None:
+        """A time or rate; shares of requests are compared by their limits alone."""
+        if RECORDS[metric].kind == "share":
+            return None
+        sides = self.ours, self.rival
+        values = [
+            [
+                side.number(metric, block, self.asked.limits)
+                for side, block in zip(sides, both, strict=True)
+            ]
+            for both in self.pairs
+        ]
+        positive = np.array([both for both in values if min(both) > 0])
+        if len(positive) < 2:
+            return None
+        logs = np.log(positive[:, 0] / positive[:, 1])
+        worse = logs if RECORDS[metric].better == "lower" else -logs
+        return t_bounds(float(np.mean(worse)), worse, tail, tail)
+
+
+def worse_in_everything(ours: Rival, rival: Rival, asked: Asked, tail: float) -> list[Worse]:
+    """The numbers in which a variant is shown to be worse than a rival, none if it is not worse.
+
+    `tail`: the probability of being wrong about the two.
+    """
+    theirs = {block.number: block for block in rival.stage.blocks if len(block.requests)}
+    pairs = [(b, theirs[b.number]) for b in ours.stage.blocks if b.number in theirs]
+    two = _Two(ours, rival, asked, [both for both in pairs if len(both[0].requests)])
+    if len(two.pairs) < 2 or too_many_failed(rival.stage):
+        return []
+    metrics, worse = asked.metrics(ours, rival), []
+    for metric in metrics:
+        change_ = two.change(metric, tail / len(metrics), tail)
+        if change_ is not None and change_.is_worse:
+            worse.append(change_.worse())
+            continue
+        kept = metric not in (LATENCY, QUALITY, COST) and metric in rival.keeps
+        if not kept and not (change_ is not None and change_.is_no_better):
+            return []
+    return worse
+
+
+def _of_block(metric: str, block: StageBlock, limits: Limits) -> float:
+    if RECORDS[metric].kind == "rate":
+        return counted([block], limits)[metric]
+    family, _, statistic = metric.rpartition("_")
+    values = values_in(block, family)
+    return statistic_of(statistic)(values) if len(values) else 0.0

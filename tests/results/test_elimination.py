@@ -1,0 +1,150 @@
+"""Who leaves a race: nobody without being shown to, and more evidence keeps nobody in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.decision.stages import requests, stage
+from results.decision.elimination import Standings, departures
+from results.decision.rivals import Asked, Rival, Worse, worse_in_everything
+from results.summary import Decision, Estimate, Objective, VariantVerdict
+
+ASKED = Asked(["latency_p95", "error_rate"], None, {})
+DECISIONS: list[Decision] = ["SHIP", "DON'T SHIP", "INCONCLUSIVE"]
+
+
+def verdict(name: str, decision: Decision) -> VariantVerdict:
+    outcome = {"SHIP": "holds", "DON'T SHIP": "fails", "INCONCLUSIVE": "unsettled"}[decision]
+    objective = Objective(
+        kind="slo",
+        metric="latency_p95",
+        label="latency p95",
+        unit="ms",
+        value=Estimate(value=1.0, n=200),
+        limit=2.0,
+        limit_text="2ms",
+        margin=0.5,
+        outcome=outcome,
+        sentence=f"{name}: latency p95",
+    )
+    return VariantVerdict(
+        variant=name,
+        decision=decision,
+        is_baseline=name == "v0",
+        headline="",
+        reasons=[],
+        objectives=[objective],
+        binding=objective.label,
+        question=None,
+        advice=[],
+    )
+
+
+def standings(
+    decisions: Sequence[Decision], block: int = 3, baseline: str | None = None
+) -> Standings:
+    verdicts = [verdict(f"v{i}", decision) for i, decision in enumerate(decisions)]
+    return Standings(verdicts, block, 10, baseline)
+
+
+def nobody(ours: str, theirs: str) -> list[Worse]:
+    return []
+
+
+decided = st.lists(st.sampled_from(DECISIONS), min_size=1, max_size=8)
+worse_pairs = st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)))
+
+
+@given(decided, worse_pairs, st.booleans(), st.integers(2, 20))
+def test_only_the_shown_leave_and_one_stays_for_each_that_is_worse(
+    decisions: list[Decision], pairs: set[tuple[int, int]], refers: bool, block: int
+) -> None:
+    def compare(ours: str, theirs: str) -> list[Worse]:
+        return [Worse("latency mean", "+9 %")] if (int(ours[1]), int(theirs[1])) in pairs else []
+
+    at = standings(decisions, block, "v0" if refers else None)
+    leaving = {each.variant: each for each in departures(at, compare)}
+    staying = {v.variant for v in at.verdicts} - leaving.keys()
+    for name, each in leaving.items():
+        decision = decisions[int(name[1])]
+        if each.reason == "breaks":
+            assert decision == "DON'T SHIP"
+        elif each.reason == "worse":
+            assert (int(name[1]), int(str(each.than)[1])) in pairs
+            assert decision != "DON'T SHIP"
+            than = leaving.get(str(each.than))
+            assert than is None or than.reason != "breaks"
+        else:
+            assert decision == "SHIP"
+            assert block >= 10 or staying <= {"v0"} or not staying
+    if refers and staying - {"v0"}:
+        assert "v0" not in leaving
+    assert {f"v{i}" for i, d in enumerate(decisions) if d == "DON'T SHIP"} <= leaving.keys() | {
+        "v0"
+    }
+
+
+@given(decided, st.integers(0, 7))
+def test_more_evidence_never_brings_one_back(decisions: list[Decision], place: int) -> None:
+    """Once a verdict is DON'T SHIP instead of open, nobody stays who would have left."""
+    place %= len(decisions)
+    open_ = [*decisions[:place], "INCONCLUSIVE", *decisions[place + 1 :]]
+    broken = [*decisions[:place], "DON'T SHIP", *decisions[place + 1 :]]
+    before = {each.variant for each in departures(standings(open_), nobody)}
+    after = {each.variant for each in departures(standings(broken), nobody)}
+    assert before <= after and f"v{place}" in after
+
+
+def test_those_that_pass_stop_together_or_after_the_planned_blocks() -> None:
+    both = departures(standings(["SHIP", "SHIP"]), nobody)
+    assert [each.reason for each in both] == ["settled", "settled"]
+    assert departures(standings(["SHIP", "INCONCLUSIVE"]), nobody) == []
+    (late,) = departures(standings(["SHIP", "INCONCLUSIVE"], block=10), nobody)
+    assert (late.variant, late.is_lost) == ("v0", False)
+
+
+def rival(name: str, latency: float, seed: int, blocks: int = 6, spread: float = 0.1) -> Rival:
+    rng = np.random.default_rng(seed)
+    drawn = latency * np.exp(spread * rng.standard_normal((blocks, 60)))
+    return Rival(name, stage([requests(one) for one in drawn]), {}, {"error_rate"})
+
+
+def test_a_variant_twice_as_slow_is_worse_and_its_equal_is_not() -> None:
+    slow, fast, twin = rival("slow", 200, 1), rival("fast", 100, 2), rival("twin", 100, 3)
+    numbers = worse_in_everything(slow, fast, ASKED, 1e-4)
+    assert [each.label for each in numbers] == ["latency mean", "latency p95"]
+    assert 60 < float(numbers[0].least.strip("+ %")) < 110
+    assert worse_in_everything(fast, slow, ASKED, 1e-4) == []
+    assert worse_in_everything(twin, fast, ASKED, 1e-4) == []
+
+
+def test_a_variant_that_may_answer_better_is_not_worse() -> None:
+    right, wrong = {f"q{i}": 1.0 for i in range(200)}, {f"q{i}": float(i % 2) for i in range(200)}
+    slow, fast = rival("slow", 200, 1), rival("fast", 100, 2)
+    better = replace(slow, scores=right), replace(fast, scores=wrong)
+    alike = replace(slow, scores=right), replace(fast, scores=right)
+    assert worse_in_everything(*better, ASKED, 1e-4) == []
+    assert worse_in_everything(*alike, ASKED, 1e-3)
+    few = dict.fromkeys(list(right)[:20], 1.0)
+    assert (
+        worse_in_everything(replace(slow, scores=few), replace(fast, scores=few), ASKED, 1e-3) == []
+    )
+
+
+def test_a_limit_that_the_rival_is_not_shown_to_keep_leaves_it_open() -> None:
+    slow, fast = rival("slow", 200, 1), rival("fast", 100, 2)
+    assert worse_in_everything(slow, replace(fast, keeps=()), ASKED, 1e-4) == []
+
+
+def test_only_blocks_of_both_are_compared() -> None:
+    """The rival's later blocks, ten times as slow, have no partner."""
+    slow, fast = rival("slow", 200, 1, blocks=4), rival("fast", 100, 2)
+    late = [replace(block, requests=requests(np.full(60, 1000.0))) for block in fast.stage.blocks]
+    kept = [*fast.stage.blocks[:4], *late[4:]]
+    longer = replace(fast, stage=replace(fast.stage, blocks=kept))
+    assert worse_in_everything(slow, longer, ASKED, 1e-3)
