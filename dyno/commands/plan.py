@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
 from pydantic import ValidationError
 
 from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import RunModels, earlier_audits, plan_basis, with_traffic
-from dyno.pipeline.decide import run_inputs
+from dyno.pipeline.decide import decide, run_inputs
 from dyno.terminal.capacity import show_capacity
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput
@@ -73,20 +75,37 @@ def audit_plan(run: Path, options: Mapping[str, object]) -> None:
     if not named:
         raise BadInput("--audit: every load that this plan could name was measured already")
     [limits] = [v.limits for v in plan.variants if v.variant == named[0].variant]
-    with opened_run(directory.path, directory.path, [named[0].variant]) as opened:
+    section = partial(_with_section, options=options)
+    with opened_run(directory.path, directory.path, [named[0].variant], section) as opened:
         folder = run_loop(load_audit(opened, named[0]))
         measured = audited(named[0], folder, inputs, limits)
         audits = [*earlier_audits(directory.path), measured]
         kept = msgspec.structs.replace(plan, audits=[a for a in audits if a.measured is not None])
         write_json(kept, directory.path / PLAN_FILE)
+        decide(directory, opened.prepared.experiment, opened.progress)
 
 
 def _inputs(run: RunDirectory, options: Mapping[str, object]) -> RunInputs:
     """The run under its experiment as it is now, and the options."""
     experiment = load_experiment(run.experiment)
-    plan = resolved(plan_config(experiment.plan, options), Path.cwd())
+    plan = _plan(experiment, options)
     inputs = run_inputs(run, experiment.model_copy(update={"plan": plan}))
     return replace(inputs, plan=with_traffic(plan))
+
+
+def _plan(experiment: Experiment, options: Mapping[str, object]) -> PlanConfig:
+    """The section plan with the options, whose files the current folder is the start of."""
+    return resolved(plan_config(experiment.plan, options), Path.cwd())
+
+
+def _with_section(experiment: Experiment, options: Mapping[str, object]) -> Experiment:
+    """The experiment, which takes the options for its section plan where it has none.
+
+    Without a plan its report could not show the audit.
+    """
+    if experiment.plan is not None:
+        return experiment
+    return experiment.model_copy(update={"plan": _plan(experiment, options)})
 
 
 def _check_some_plan(plan: CapacityPlan) -> None:

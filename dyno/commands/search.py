@@ -21,7 +21,7 @@ from dyno.pipeline.training import make_adapter
 from dyno.pipeline.variants import write_variants
 from dyno.terminal.progress import open_console
 from dyno.terminal.search import show_search
-from foundation.errors import BadInput, Exit
+from foundation.errors import BadInput, Exit, SystemFailed
 from loadgen.config import SearchConfig
 from loadgen.event_loop import run as run_loop
 from loadgen.sending.descriptors import allow_connections
@@ -104,6 +104,11 @@ def _search(run: OpenedRun) -> Exit:
     except (Interrupted, KeyboardInterrupt):
         progress.log(f"interrupted; go on with: dyno search {out.path}")
         raise KeyboardInterrupt from None
-    result = write_search(experiment, searches.outcomes, out)
+    result = write_search(experiment, searches.records(prepared), out)
     show_search(open_console(), result, out)
+    if problems := searches.unfinished:
+        why = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        is_input = all(isinstance(problem, BadInput) for problem in problems.values())
+        kind = BadInput if is_input else SystemFailed
+        raise kind(f"{why}; go on with: dyno search {out.path}")
     return exit_of(result)

@@ -13,6 +13,7 @@ from math import ceil
 from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.blocks import LoadBlock, stage_blocks, warm_up_blocks
 from dyno.pipeline.core_division import core_division
+from dyno.pipeline.failures import ends_without_server
 from dyno.pipeline.opened_run import OpenedRun
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.stopping import handled
@@ -92,6 +93,8 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
         for block in blocks:
             watch = partial(hosting.watch, names)
             await guarded(watch, block.run(endpoints, progress, asyncio.Event()))
+            if ends_without_server(block.journal):  # what a server that is gone does is no audit
+                await hosting.check_answers(endpoints[audit.variant])
 
 
 def audit_stage(workload: WorkloadConfig, audit: Audit) -> Stage:

@@ -11,7 +11,7 @@ from functools import partial
 from dyno.estimates.timeline import BlockTimes
 from dyno.pipeline.blocks import LoadBlock, MixedBlock
 from dyno.pipeline.failures import (
-    ends_in_silence,
+    ends_without_server,
     put_aside,
     put_aside_last,
     record_failures,
@@ -115,7 +115,7 @@ class BlockRunner:
                 put_aside(journal)
             raise
         for variant, journal in block.journals.items():
-            if not self.stop.drain.is_set() and ends_in_silence(journal):
+            if not self.stop.drain.is_set() and ends_without_server(journal):
                 await self.hosting.check_answers(self.endpoints[variant])
 
 

@@ -64,11 +64,11 @@ class RunModels:
     styles: Mapping[str, str]
 
     @classmethod
-    def of(cls, inputs: RunInputs) -> RunModels:
-        """Fitted to the run's own records and journals."""
+    def of(cls, inputs: RunInputs, *, searched: bool = True) -> RunModels:
+        """Fitted to the run's own records and journals, those of a search if `searched`."""
         names = [record.name for record in inputs.variants]
         return cls(
-            engine_models(inputs),
+            engine_models(inputs, searched=searched),
             {name: _demand(inputs, name) for name in names},
             {record.name: record.prompt_style for record in inputs.variants},
         )

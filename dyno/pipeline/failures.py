@@ -18,6 +18,7 @@ from foundation.run.records import RequestRecord
 FAILURES = "failures.json"
 # The last requests of a block, which show whether its server was still there.
 _LAST = 4
+_GONE = ("connect", "reset", "truncated")
 _TAIL_BYTES = 1 << 18
 
 
@@ -46,9 +47,7 @@ def record_failures(
         for line in failure.detail.splitlines():
             if line not in str(failure):
                 progress.log(f"  {line}")
-    progress.log(
-        f"{', '.join(failures)}: not measured further; dyno run --resume {run.path} tries again"
-    )
+    progress.log(f"{', '.join(failures)}: not measured further; resuming {run.path} tries again")
 
 
 def forget_failures(run: RunDirectory, variants: Iterable[str]) -> None:
@@ -73,10 +72,12 @@ def put_aside(journal: Path) -> None:
         journal.rename(journal.with_suffix(".jsonl.cut"))
 
 
-def ends_in_silence(journal: Path) -> bool:
-    """Whether the last requests of a journal all missed a deadline."""
+def ends_without_server(journal: Path) -> bool:
+    """Whether the last requests of a journal all failed as at a server that is gone or hangs."""
     failures = _last_failures(journal)
-    return bool(failures) and all(failure.startswith("timeout_") for failure in failures)
+    return bool(failures) and all(
+        failure in _GONE or failure.startswith("timeout_") for failure in failures
+    )
 
 
 def put_aside_last(run: RunDirectory, variant: str) -> None:
@@ -92,12 +93,20 @@ def put_aside_last(run: RunDirectory, variant: str) -> None:
 
 
 def _last_failures(journal: Path) -> list[str]:
-    """The failure class of each of the last requests, "" for success; empty if unreadable."""
+    """The failure class of each of the last requests, "" for success; empty if unreadable.
+
+    Requests that were not sent, since their block ended early, say nothing of the server.
+    """
     with journal.open("rb") as file:
         file.seek(max(0, journal.stat().st_size - _TAIL_BYTES))
         lines = file.read().splitlines()
-    records = lines[1:-1][-_LAST:]  # without the header, or half a line, and the end
-    try:
-        return [msgspec.json.decode(line, type=RequestRecord).failure or "" for line in records]
-    except UNREADABLE:
-        return []
+    classes: list[str] = []
+    for line in reversed(lines[1:-1]):  # without the header, or half a line, and the end
+        try:
+            failure = msgspec.json.decode(line, type=RequestRecord).failure or ""
+        except UNREADABLE:
+            return []
+        classes += [failure] * (failure != "cancelled")
+        if len(classes) == _LAST:
+            break
+    return classes

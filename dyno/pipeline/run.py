@@ -70,7 +70,7 @@ def run_pipeline(
     )
     times = run_loop(measure(prepared, serving, run, progress, timeline, decisions))
     if searches is not None:
-        write_search(prepared.experiment, searches.outcomes, run)
+        write_search(prepared.experiment, searches.records(prepared), run)
     summary, verdicts = decide(run, prepared.experiment, progress)
     record_loads(prepared, serving, pace.device, times, summary)
     return summary, verdicts

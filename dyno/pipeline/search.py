@@ -15,10 +15,10 @@ from dyno.artifacts.stored import set_aside
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import BlockRunner
 from dyno.pipeline.blocks import questions_in, styles_of, variants_named
-from dyno.pipeline.failures import put_aside
+from dyno.pipeline.failures import put_aside, read_failures
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.probe_block import ProbeBlock
-from foundation.errors import SystemFailed
+from foundation.errors import DynoError, SystemFailed
 from foundation.progress import Progress
 from foundation.run.journal import Journal, identity_in, read_journal
 from foundation.run.layout import RunDirectory, search_stage
@@ -54,7 +54,7 @@ class VariantSearches:
 
     `modelled`: asks the engine models, once the run has some, where they expect the capacities.
     They only guide the search: its interval rests on probes. `outcomes`: of the variants that are
-    done.
+    done. `unfinished`: why the search of a variant can't go on.
     """
 
     plan: SearchPlan
@@ -62,6 +62,7 @@ class VariantSearches:
     progress: Progress
     modelled: Callable[[], Mapping[str, RateRange]]
     outcomes: dict[str, VariantSearch] = field(default_factory=dict)
+    unfinished: dict[str, DynoError] = field(default_factory=dict)
     _probes: dict[str, dict[str, RateProbe]] = field(default_factory=dict)
     _expected: Mapping[str, RateRange] = field(default_factory=dict)
 
@@ -81,21 +82,18 @@ class VariantSearches:
                     f"{name}: by its engine model it holds {expected.low:.3g} to "
                     f"{expected.high:.3g} requests/s; the search begins there"
                 )
-        while left := [n for n in names if n not in self.outcomes | runner.hosting.failed]:
+        while left := [n for n in names if n not in self.outcomes.keys() | self.unfinished]:
             for name in left:
                 if isinstance(step := self._step(prepared, name), NextProbe):
                     await self._measure(prepared, name, step, runner)
 
     def _step(self, prepared: Prepared, name: str) -> NextProbe | SearchOutcome:
         """What follows from the probes of a variant; keeps its outcome."""
-        identity = _identity(prepared, name)
-        if name not in self._probes:
-            self._probes[name] = stored_probes(self.out, name, identity, self.plan.limits)
-        probes, prior = self._probes[name], self._expected.get(name)
+        probes, prior = self._stored(prepared, name), self._expected.get(name)
         step = self.plan.search(prior).after(list(probes.values()))
         if isinstance(step, SearchOutcome) and name not in self.outcomes:
             self.outcomes[name] = variant_search(
-                name, identity, step, probes, self.plan.limits, prior
+                name, _identity(prepared, name), step, probes, self.plan.limits, prior
             )
             self.progress.log(f"{name}: {step.sentence}")
         return step
@@ -109,14 +107,51 @@ class VariantSearches:
         for idle_s in (_idle_s(self.out, name), None):
             block = _block(prepared, self.out, name, stage, idle_s)
             await runner.run([block], f"{name}, {step.purpose} at {step.rate:.3g}/s")
-            if name in runner.hosting.failed:
+            try:
+                if name in runner.hosting.failed:
+                    raise runner.hosting.failed[name]
+                probe = _read(block.journal, self.plan.limits)
+            except DynoError as problem:
+                put_aside(block.journal)
+                self.unfinished[name] = problem
+                self.progress.log(f"{name}: the search ends here: {problem}")
                 return
-            if (probe := _read(block.journal, self.plan.limits)) is not None:
+            if probe is not None:
                 break
         else:
             raise SystemFailed(f"{name}: {stage.label} left no whole journal; see {block.journal}")
         probes[stage.label] = probe
         self.progress.log(f"{name}: {probe_words(probe, list(probes.values()), self.plan.limits)}")
+
+    def records(self, prepared: Prepared) -> list[VariantSearch]:
+        """The outcome of each variant; of one whose server failed, what its probes showed so far.
+
+        A server that did not even start has its reason in `failures.json`.
+        """
+        names = [variant.name for variant in prepared.experiment.variants]
+        for name, reason in read_failures(self.out, ()).items():
+            if name in names and name not in self.outcomes:
+                self.unfinished.setdefault(name, SystemFailed(reason))
+        return [
+            self.outcomes.get(name) or self._so_far(prepared, name)
+            for name in names
+            if name in self.outcomes.keys() | self.unfinished
+        ]
+
+    def _so_far(self, prepared: Prepared, name: str) -> VariantSearch:
+        """The interval of a search that can't go on."""
+        prior, identity = self._expected.get(name), _identity(prepared, name)
+        probes = self._stored(prepared, name)
+        why = str(self.unfinished[name])
+        outcome = self.plan.search(prior).cut_short(list(probes.values()), why)
+        return variant_search(name, identity, outcome, probes, self.plan.limits, prior)
+
+    def _stored(self, prepared: Prepared, name: str) -> dict[str, RateProbe]:
+        """The probes of a variant so far."""
+        if name not in self._probes:
+            identity = _identity(prepared, name)
+            self._probes[name] = stored_probes(self.out, name, identity, self.plan.limits)
+        return self._probes[name]
 
 
 def stored_probes(
@@ -124,7 +159,7 @@ def stored_probes(
 ) -> dict[str, RateProbe]:
     """The probes of an earlier try, by stage. Sets aside journals that are not of `identity`.
 
-    The first that is missing or not whole ends them: what followed it rested on it.
+    The first that is missing or shows nothing ends them: what followed it rested on it.
     """
     probes: dict[str, RateProbe] = {}
     files = (out.journal(variant, search_stage(number), 1) for number in count(1))
@@ -132,7 +167,11 @@ def stored_probes(
         if identity_in(file) != identity:
             set_aside(out, file)
             continue
-        if (probe := _read(file, limits)) is None:
+        try:
+            probe = _read(file, limits)
+        except DynoError:  # a probe in its place says it again, if it is still so
+            probe = None
+        if probe is None:
             put_aside(file)
             continue
         if len(probes) + 1 == int(file.parent.name.rpartition("-")[2]):
@@ -202,7 +241,11 @@ def _block(
 
 
 def _read(file: Path, limits: Sequence[ShareLimit]) -> RateProbe | None:
-    """The probe in a journal, None without one. Raises SystemFailed if the server refused all."""
+    """The probe in a journal, None without one.
+
+    Raises SystemFailed if the server refused all requests, BadInput if no answer has what the SLO
+    limits.
+    """
     journal = read_journal(file)
     if not isinstance(journal, Journal):
         return None
@@ -211,7 +254,7 @@ def _read(file: Path, limits: Sequence[ShareLimit]) -> RateProbe | None:
     if len(requests) and classes <= _REFUSED:
         example = next(error for error in requests.error if error is not None)
         raise SystemFailed(
-            f"{journal.header.variant}: all {len(requests)} requests of a probe failed "
+            f"all {len(requests)} requests of a probe failed "
             f"({', '.join(sorted(filter(None, classes)))}): {example}"
         )
     return read_probe(journal, limits)

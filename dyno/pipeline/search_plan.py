@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 
 from dyno.experiment.schema import Experiment
@@ -56,12 +56,13 @@ def searches_of(
 def modelled_ranges(experiment: Experiment, out: RunDirectory) -> dict[str, RateRange]:
     """Where the engine models of a run expect the capacities, by variant, requests/s.
 
-    There are none before the judged stage of the run has a journal.
+    There are none before the judged stage of the run has a journal. The search's own probes do not
+    count, so that a search that goes on is the same one.
     """
     if not any(out.path.glob(f"load/*/{experiment.judged_stage}/block-*.jsonl")):
         return {}
     inputs = run_inputs(out, experiment)
-    rates = RunModels.of(inputs).rates(analyse(inputs), inputs)
+    rates = RunModels.of(inputs, searched=False).rates(analyse(inputs), inputs)
     return {
         name: RateRange(rate.rate.low, rate.rate.high)
         for name, rate in rates.items()
@@ -70,13 +71,12 @@ def modelled_ranges(experiment: Experiment, out: RunDirectory) -> dict[str, Rate
 
 
 def write_search(
-    experiment: Experiment, outcomes: Mapping[str, VariantSearch], out: RunDirectory
+    experiment: Experiment, variants: Sequence[VariantSearch], out: RunDirectory
 ) -> CapacitySearch:
-    """Writes `search.json` with the variants in the experiment's order."""
+    """Writes `search.json`."""
     search = experiment.workload.search
     assert search is not None
     limits, notes = share_limits(experiment.slo)
-    variants = [outcomes[v.name] for v in experiment.variants if v.name in outcomes]
     result = capacity_search(experiment.name, search.max_rate, limits, notes, variants)
     write_json(result, out.search)
     return result

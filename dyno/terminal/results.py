@@ -15,6 +15,7 @@ from foundation.run.journal import Journal, read_journal
 from foundation.run.json_files import json_text
 from foundation.run.layout import RunDirectory
 from results.capacity.plan.capacity_plan import CapacityPlan
+from results.report.capacity import searched
 from results.report.race import race_sentence, raced
 from results.report.segments import difference_sentences, time_lines
 from results.report.table import Cell, in_order, rows
@@ -56,6 +57,11 @@ def show_results(
             _show_verdict(console, verdict)
         console.print(
             f"\n{verdicts.headline}", style="bold", markup=False, highlight=False, soft_wrap=True
+        )
+    if (search := searched.words(run.path)) is not None:
+        console.print("highest rate that keeps the SLO", style="bold", highlight=False)
+        print_lines(
+            console, [f"{name}: {text}" if name else text for name, text in search.sentences]
         )
     if plan is not None:
         console.print("capacity", style="bold", highlight=False)

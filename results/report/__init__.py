@@ -1,7 +1,7 @@
 """The report of a run: report.html for a browser, report.md for a pull request, junit.xml for CI.
 
-It is made from the summary, the verdicts, the capacity plan and the journals. The same input gives
-the same bytes. Start at `page`; the terminal prints the rows of `table` too.
+It is made from the summary, the verdicts, the capacity plan, the search and the journals. The same
+input gives the same bytes. Start at `page`; the terminal prints the rows of `table` too.
 
 The figures are static SVG, drawn in `figures`. A script of a few kilobytes zooms the timeline, and
 without it the figure shows the whole run. The page stays one offline file under a megabyte. It
@@ -37,10 +37,11 @@ def write(
     configuration from the run's experiment.yaml.
     """
     from results.report import junit, page
+    from results.report.capacity import searched
 
     texts = {
         "report.html": page.html(run, summary, verdicts, plan, provenance, measured),
-        "report.md": page.markdown(summary, verdicts, plan),
+        "report.md": page.markdown(summary, verdicts, plan, searched.words(run)),
         "junit.xml": junit.junit(summary, verdicts),
     }
     for name, text in texts.items():

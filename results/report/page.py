@@ -20,7 +20,9 @@ from results.capacity.plan.capacity_plan import CapacityPlan
 from results.measures.measured import MeasuredVariant
 from results.metrics import keys
 from results.report import profile, recovery, samples
+from results.report.capacity import searched
 from results.report.capacity.investments import investment_section
+from results.report.capacity.searched import SearchWords
 from results.report.capacity.section import capacity_section
 from results.report.capacity.words import SCALED, capacity_words
 from results.report.cards import cards
@@ -117,6 +119,7 @@ def html(
             "samples": samples.choose(
                 read_prompts(run), {name: each.answers for name, each in evidence.items()}
             ),
+            "search": searched.section(run, slots),
             "capacity": plan and capacity_section(plan, slots),
             "investment": plan and investment_section(plan, slots),
             "scaled_columns": SCALED,
@@ -133,7 +136,12 @@ def html(
     return environment.get_template("report.html").render(context)
 
 
-def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) -> str:
+def markdown(
+    summary: Summary,
+    verdicts: Verdicts,
+    plan: CapacityPlan | None,
+    search: SearchWords | None = None,
+) -> str:
     """The report for a pull request, the verdict table first."""
     environment = _environment(False)
     environment.filters |= {"cell": markdown_text, "fenced": fenced}
@@ -144,6 +152,7 @@ def markdown(summary: Summary, verdicts: Verdicts, plan: CapacityPlan | None) ->
             "table": rows(summary, verdicts),
             "time_lines": time_lines(summary),
             "time_differences": difference_sentences(summary),
+            "search": search,
             "capacity": plan and capacity_words(plan),
             "validity": validity(summary),
         }
@@ -321,6 +330,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
             ("training", "Training", context["trainings"]),
             ("recovery", "What quantizing lost", context["recovered"]),
             ("answers", "Answers", context["samples"]),
+            ("search", "Highest rate", context["search"]),
             ("capacity", "Capacity", context["capacity"]),
             ("investment", "When to invest", context["investment"]),
             ("validity", "Validity", True),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dyno.pipeline.failures import ends_in_silence, put_aside_last
+from dyno.pipeline.failures import ends_without_server, put_aside_last
 from foundation.run.layout import RunDirectory
 from foundation.run.records import JournalEnd, RequestRecord
 from tests.run_files import header, write_block
@@ -43,13 +43,19 @@ def test_a_whole_block_whose_last_requests_failed_is_measured_again(
     assert file.with_suffix(".jsonl.cut").exists() is not stays
 
 
-def test_a_block_ends_in_silence_where_its_last_requests_all_missed_a_deadline(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("failures", "is_in_doubt"),
+    [
+        ([None, *["timeout_first"] * 4], True),
+        (["timeout_first"] * 4 + [None], False),
+        (["reset", "reset", "connect", "connect"], True),
+        ([None, *["connect"] * 4, *["cancelled"] * 9], True),
+        (["http_5xx"] * 4, False),
+        (["cancelled"] * 4, False),
+    ],
+)
+def test_where_the_last_requests_that_were_sent_found_no_server_it_is_asked(
+    tmp_path: Path, failures: list[str | None], is_in_doubt: bool
 ) -> None:
-    assert ends_in_silence(
-        write(RunDirectory(tmp_path / "1"), "complete", None, *["timeout_first"] * 4)
-    )
-    assert not ends_in_silence(
-        write(RunDirectory(tmp_path / "2"), "complete", *["timeout_first"] * 4, None)
-    )
-    assert not ends_in_silence(write(RunDirectory(tmp_path / "3"), "complete", *["reset"] * 4))
+    journal = write(RunDirectory(tmp_path), "complete", *failures)
+    assert ends_without_server(journal) is is_in_doubt

@@ -13,7 +13,7 @@ from foundation.run.engine_record import EngineLimits
 from foundation.run.engine_records import EngineRecords, LeftOut, read_engine_records
 from foundation.run.engine_steps import ServerRecord, read_server_records
 from foundation.run.journal import Journal, read_journals, read_prompts
-from foundation.run.layout import RunDirectory
+from foundation.run.layout import RunDirectory, is_search_stage
 from results.capacity.demand.demand import Demand
 from results.capacity.demand.demand_of_journals import demand_of
 from results.capacity.model.engine_model import EngineModel, Scheduler
@@ -37,15 +37,15 @@ _NO_LIMITS = (
 )
 
 
-def engine_models(inputs: RunInputs) -> dict[str, EngineModel | str]:
+def engine_models(inputs: RunInputs, *, searched: bool = True) -> dict[str, EngineModel | str]:
     """The model of each variant by name; a str says why there is none.
 
     A variant whose own load leaves open what another's shows is modelled in that one's structure,
-    if both are of one model.
+    if both are of one model. `searched`: whether the probes of a search count, too.
     Raises BadInput for files of a newer tunedyno.
     """
     records = _records(inputs.run)
-    journals = {variant.name: _journals(inputs, variant.name) for variant in inputs.variants}
+    journals = {each.name: _journals(inputs, each.name, searched) for each in inputs.variants}
     fits = {
         name: _fitted(
             own,
@@ -95,10 +95,14 @@ def demand_of_run(inputs: RunInputs, variant: str | None = None) -> Demand:
     return demand_of(journals, read_prompts(inputs.run), folder)
 
 
-def _journals(inputs: RunInputs, variant: str) -> list[Journal]:
+def _journals(inputs: RunInputs, variant: str, searched: bool) -> list[Journal]:
     """The blocks of all stages, probes and model loads of a variant that have requests."""
     folder = inputs.run / "load" / variant
-    stages = sorted(path for path in folder.glob("*") if path.is_dir())
+    stages = sorted(
+        path
+        for path in folder.glob("*")
+        if path.is_dir() and (searched or not is_search_stage(path.name))
+    )
     journals = (journal for stage in stages for journal in journals_of(stage)[0].values())
     loads = _model_loads(inputs.run, variant)
     return [*(journal for journal in journals if len(journal.requests)), *loads]

@@ -121,6 +121,12 @@ class Search:
             return replace(step, resolved=False, sentence=why)
         return step
 
+    def cut_short(self, probes: Sequence[RateProbe], reason: str) -> SearchOutcome:
+        """The outcome of probes that no other can follow."""
+        ends = bracket([probe for probe in probes if probe.doubt is None], self.limits)
+        words = _changed(ends) if ends.contradicts else _words(ends)
+        return _ended(ends, False, f"{words}; the search did not end: {reason}")
+
     def _after(self, probes: Sequence[RateProbe], spent: int) -> NextProbe | SearchOutcome:
         ends = bracket(probes, self.limits)
         if (outcome := self._outcome(probes, ends)) is not None:

@@ -18,7 +18,7 @@ _RATES = (
     "one replica holds within the SLO. A marker at the top edge lies beyond it, at the value "
     "beside it; a pale one does not count."
 )
-_MODEL = " The line is the model with its band. Nothing is known in the hatched part."
+_MODEL = " The line is the model with its band. The model knows nothing in the hatched part."
 _COSTS = (
     "What to rent, in whole replicas with headroom and spares; the band goes down to what it would "
     "be if a replica held the upper end of its interval. A marker: from this "

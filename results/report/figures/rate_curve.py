@@ -141,7 +141,8 @@ def _pane(drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: RatePan
     top, bottom = y.end, y.start
     if curve.reach is not None:
         box = (x(curve.reach), top, x.end, bottom)
-        hatched(drawing, box, f"nothing is known beyond {significant(curve.reach)} requests/s")
+        reach = significant(curve.reach)
+        hatched(drawing, box, f"the model knows nothing beyond {reach} requests/s")
     if curve.held:
         end = x.clamp(curve.held.high or curve.held.low)
         start = x(curve.held.low)
