@@ -60,7 +60,7 @@ def words(run: Path) -> SearchWords | None:
     search = read_json(run, SEARCH_FILE, CapacitySearch)
     if isinstance(search, Damage):
         return SearchWords("", FactTable([], [], []), [("", str(search))], [])
-    return search and search_words(search)
+    return None if search is None else search_words(search)
 
 
 def section(run: Path, slots: Mapping[str, int]) -> SearchSection | None:
@@ -68,7 +68,7 @@ def section(run: Path, slots: Mapping[str, int]) -> SearchSection | None:
     search, said = read_json(run, SEARCH_FILE, CapacitySearch), words(run)
     if isinstance(search, CapacitySearch):
         return search_section(search, slots)
-    return said and SearchSection(said, [], "")
+    return None if said is None else SearchSection(said, [], "")
 
 
 def search_words(search: CapacitySearch) -> SearchWords:
