@@ -114,7 +114,8 @@ class Search:
         counted = [probe for probe in probes if probe.doubt is None]
         doubtful = [probe for probe in probes if probe.doubt is not None]
         roof = min([self.max_rate, *(probe.rate * ONE_LOWER for probe in doubtful)])
-        step = replace(self, max_rate=roof, lowest=self.lowest)._after(counted, len(probes))
+        used = len(probes), sum(probe.seconds for probe in probes)
+        step = replace(self, max_rate=roof, lowest=self.lowest)._after(counted, *used)
         if isinstance(step, SearchOutcome) and doubtful and step.fails is None:
             lowest = min(doubtful, key=lambda probe: probe.rate)
             why = f"{step.sentence}; at {_rate(lowest.rate)} {lowest.doubt}"
@@ -127,13 +128,15 @@ class Search:
         words = _changed(ends) if ends.contradicts else _words(ends)
         return _ended(ends, False, f"{words}; the search did not end: {reason}")
 
-    def _after(self, probes: Sequence[RateProbe], spent: int) -> NextProbe | SearchOutcome:
+    def _after(
+        self, probes: Sequence[RateProbe], spent: int, used: float
+    ) -> NextProbe | SearchOutcome:
+        """What follows from the probes that count, `spent` and `used` s with all the others."""
         ends = bracket(probes, self.limits)
         if (outcome := self._outcome(probes, ends)) is not None:
             return outcome
         step = self._confirmation(probes, ends.holds.offered) if self._closed(ends) else None
         step = step or self._search(probes, ends)
-        used = sum(probe.seconds for probe in probes)
         if spent < self.effort.probes and used + step.requests / step.rate <= self.effort.seconds:
             return step
         what = "not confirmed" if self._closed(ends) else "unresolved"
