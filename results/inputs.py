@@ -9,9 +9,26 @@ from typing import TYPE_CHECKING
 
 from foundation.run.records import VariantRecord
 from results.race import Race
+from foundation.yaml_values import YamlValue
 
 if TYPE_CHECKING:
     from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo
+
+
+@dataclass(frozen=True)
+class ExperimentSettings:
+    """What the experiment's YAML says of how its variants are made and served.
+
+    `variants`: by name, the keys that were written. `finetune`: the whole section, None without
+    one. `serve`: the whole section. `styles`: the text of each prompt style. `accelerated`: whether
+    servers run on accelerators, None where that is not known.
+    """
+
+    variants: Mapping[str, Mapping[str, YamlValue]] = field(default_factory=dict)
+    finetune: Mapping[str, YamlValue] | None = None
+    serve: Mapping[str, YamlValue] = field(default_factory=dict)
+    styles: Mapping[str, str] = field(default_factory=dict)
+    accelerated: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,8 @@ class RunInputs:
     not live to the end of the run: nothing is decided on such a variant. `uneven` says, by stage,
     why its requests do not arrive at one rate, so that its mean rate is nobody's capacity. `race`:
     who left it so far; its errors take the place of `looks`. `through`: of the judged stage, only
-    the blocks up to this number are read.
+    the blocks up to this number are read. `settings`: of the experiment, which remedies
+    change.
     """
 
     name: str
@@ -47,6 +65,7 @@ class RunInputs:
     failed: Mapping[str, str] = field(default_factory=dict)
     race: Race | None = None
     through: int | None = None
+    settings: ExperimentSettings = field(default_factory=ExperimentSettings)
 
     def last_block(self, variant: str) -> int | None:
         """The last block of the judged stage that counts for a variant; None for all."""

@@ -7,6 +7,7 @@ from dyno.pipeline.capacity import plan_run
 from dyno.pipeline.failures import read_failures
 from dyno.pipeline.race import read_race
 from dyno.pipeline.relative_rates import read_rates
+from dyno.pipeline.settings import settings_of
 from foundation.progress import Progress
 from foundation.run.json_files import read_environment, read_variants, write_json
 from foundation.run.layout import RunDirectory
@@ -74,6 +75,7 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
         failed=read_failures(run, [variant.name for variant in experiment.variants]),
         race=read_race(run),
+        settings=settings_of(experiment, environment.whole),
     )
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from math import ceil
 
 from foundation.format import change, percent, points, quantity
-from results.decision.binding_case import BindingCase
+from results.decision.binding_case import BindingCase, Remedy
+from results.decision.patch import Patch
 from results.decision.remedies import REMEDIES, failures, references
 from results.inputs import RunInputs
 from results.measures.validity import too_much_to_send
 from results.metrics import RECORDS
 from results.statistics.intervals import absent
-from results.summary import Advice, Objective, StageSummary, Summary, VariantSummary
+from results.summary import Advice, More, Objective, StageSummary, Summary, VariantSummary
 
 
 def advise(
@@ -29,18 +30,35 @@ def advise(
     model is no remedy either.
     """
     stage = variant.at_judged_stage
-    record = next(r for r in inputs.variants if r.name == variant.variant)
     first = _measured(passing[0], binding, summary) if passing else []
     if stage is None:
         return first
     if stage.validity.level == "INVALID":
         return [*first, _measure_again(stage)]
-    case = BindingCase(variant, record, stage, binding, inputs)
+    case = binding_case(variant, stage, binding, summary, inputs)
     if binding.outcome == "unsettled" and (longer := _more_data_for(case)) is not None:
         first = [*first, longer]
+    return [*first, *(remedy.advice for remedy in remedies_for(case))]
+
+
+def binding_case(
+    variant: VariantSummary,
+    stage: StageSummary,
+    binding: Objective,
+    summary: Summary,
+    inputs: RunInputs,
+) -> BindingCase:
+    """What the variant's remedies are chosen by. `stage`: its judged one."""
+    record = next(r for r in inputs.variants if r.name == variant.variant)
+    measured = {each.variant: each for each in summary.variants}
+    return BindingCase(variant, record, stage, binding, inputs, measured)
+
+
+def remedies_for(case: BindingCase) -> list[Remedy]:
+    """The remedies that apply, the largest expected effect first, those without a number last."""
     makers = REMEDIES if case.judged else (failures, references)
     remedies = [remedy for make in makers if (remedy := make(case)) is not None]
-    return [*first, *(remedy.advice for remedy in sorted(remedies, key=lambda r: r.expected))]
+    return sorted(remedies, key=lambda r: 1.0 if r.expected is None else r.expected)
 
 
 def _measured(name: str, binding: Objective, summary: Summary) -> list[Advice]:
@@ -98,9 +116,6 @@ def _more_data_for(case: BindingCase) -> Advice | None:
             ),
             source="this run",
         )
-    blocks = (
-        more.total if more.unit == "blocks" else ceil(more.total * stage.blocks / stage.planned)
-    )
     return Advice(
         remedy="Measure longer",
         why=why,
@@ -108,8 +123,14 @@ def _more_data_for(case: BindingCase) -> Advice | None:
         if more.to == "settle"
         else "enough requests for the percentile to be judged",
         source="this run",
-        change=f"workload:\n  blocks: {max(blocks, stage.blocks + 1)}",
+        change=_with_blocks(blocks_needed(more, more.total, stage)),
     )
+
+
+def blocks_needed(more: More, total: int, stage: StageSummary) -> int:
+    """The blocks of `total` blocks or requests, more than there are."""
+    blocks = total if more.unit == "blocks" else ceil(total * stage.blocks / stage.planned)
+    return max(blocks, stage.blocks + 1)
 
 
 def _several_blocks(case: BindingCase) -> Advice:
@@ -118,8 +139,12 @@ def _several_blocks(case: BindingCase) -> Advice:
         why="One block does not tell how much blocks differ from one another.",
         effect="a spread between blocks, which tells how much data settle it",
         source="this run",
-        change="workload:\n  blocks: 10",
+        change=_with_blocks(10),
     )
+
+
+def _with_blocks(blocks: int) -> str:
+    return Patch(sections={"workload": {"blocks": blocks}}).text
 
 
 def worth_it(variant: VariantSummary, binding: Objective, summary: Summary) -> str | None:

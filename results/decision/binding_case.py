@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from foundation.run.records import PLAIN, VariantRecord
+import msgspec
+
+from foundation.run.records import PLAIN, Kind, VariantRecord
+from foundation.yaml_values import YamlValue
+from results.decision.patch import Patch
+from results.decision.work import RequestWork, TimeParts, factor_on
 from results.inputs import RunInputs
 from results.measures.cost import is_metered
 from results.metrics import RECORDS
 from results.summary import Advice, Objective, StageSummary, VariantSummary
 
+_OWN_ADAPTER = "finetune"
+
 
 @dataclass(frozen=True)
 class BindingCase:
-    """What a remedy is chosen by."""
+    """What a remedy is chosen by. `measured`: all variants of the run, by name."""
 
     variant: VariantSummary
     record: VariantRecord
     stage: StageSummary
     binding: Objective
     inputs: RunInputs
+    measured: Mapping[str, VariantSummary] = field(default_factory=dict)
 
     @property
     def about(self) -> str:
@@ -67,16 +77,53 @@ class BindingCase:
         """A metric of the stage, 0 if it is absent."""
         return self.stage.metrics[metric].value or 0.0
 
-    def variant_line(self, suffix: str, **how: str) -> str:
-        """A variant to add to the experiment, asked as this one is."""
-        prompt = {} if self.variant.prompt_style == PLAIN else {"prompt": self.variant.prompt_style}
-        keys = {"name": f"{self.variant.variant}-{suffix}", **how, **prompt}
-        return f"variants:\n  - {{{', '.join(f'{key}: {value}' for key, value in keys.items())}}}"
+    @cached_property
+    def keys(self) -> Mapping[str, YamlValue]:
+        """The variant's keys in the experiment; of a run without them, what its kind says."""
+        if keys := self.inputs.settings.variants.get(self.variant.variant):
+            return keys
+        origin: dict[Kind, str] = {"adapter": "adapter", "merged": "merge", "quantized": "merge"}
+        style = self.variant.prompt_style
+        return {
+            "name": self.variant.variant,
+            **({origin[self.record.kind]: _OWN_ADAPTER} if self.record.kind in origin else {}),
+            **({} if style == PLAIN else {"prompt": style}),
+        }
 
     @property
-    def tuned(self) -> dict[str, str]:
-        """What a further variant of the same weights is made of."""
-        return {} if self.record.kind == "model" else {"merge": "finetune"}
+    def weights(self) -> YamlValue:
+        """The adapter that the variant serves or merges; None without one."""
+        return self.keys.get("adapter") or self.keys.get("merge")
+
+    def changed(self, suffix: str, **keys: YamlValue) -> Patch:
+        """The variant under another name with other keys, as a variant to add.
+
+        A key that is None is left out. A served adapter is merged where the change needs that.
+        """
+        # A variant has no such keys yet: they change the section of all.
+        sections = {key: keys[key] for key in ("serve", "finetune") if key in keys}
+        if sections:
+            return Patch(sections={k: v for k, v in sections.items() if isinstance(v, dict)})
+        own = {key: value for key, value in self.keys.items() if key not in ("name", "prompt")}
+        if self.keys.get("adapter") and ("quantize" in keys or "merge" in keys):
+            own = {"merge": own.pop("adapter"), **own}
+        changed = {"name": f"{self.variant.variant}-{suffix}", **own, **keys}
+        prompt = {"prompt": self.keys["prompt"]} if "prompt" in self.keys else {}
+        return Patch({k: v for k, v in {**changed, **prompt, **keys}.items() if v is not None})
+
+    @cached_property
+    def parts(self) -> TimeParts | None:
+        """Where the time of the variant's mean request goes."""
+        return TimeParts.of(self.stage)
+
+    def factor(self, work: RequestWork) -> float:
+        """The factor on a binding time or cost if the work changes so; on a rate, its inverse."""
+        if self.about == "cost" and not self.hardware:
+            share = self.prompt_share
+            return share * work.input + (1 - share) * work.output
+        if self.parts is None:
+            return work.decode
+        return factor_on(self.about, self.parts, work)
 
     @property
     def prompt_share(self) -> float:
@@ -99,7 +146,23 @@ class BindingCase:
 
 @dataclass(frozen=True)
 class Remedy:
-    """What to do, and the factor that it should multiply the binding value by."""
+    """What to do, the change of the experiment that does it, and what that should do.
 
-    expected: float
-    advice: Advice
+    `kind`: a name that is the same in all runs. `expected`: the factor on the binding time, cost or
+    share of failures; of a rate or a score, where more is better, its inverse. None where nobody
+    knows beforehand. `keeps`: the factor
+    on the score. `words`: the advice, less the lines to paste, which are those of `patch`. `work`:
+    what it does to a request's work, None where its effect is of another kind.
+    """
+
+    kind: str
+    expected: float | None
+    words: Advice
+    patch: Patch | None = None
+    keeps: float = 1.0
+    work: RequestWork | None = None
+
+    @property
+    def advice(self) -> Advice:
+        """The words with the lines to paste."""
+        return msgspec.structs.replace(self.words, change=self.patch.text if self.patch else None)

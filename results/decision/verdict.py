@@ -79,7 +79,7 @@ def _verdict(
 ) -> VariantVerdict:
     objectives, decision = judged[variant.variant], decisions[variant.variant]
     stage = variant.at_judged_stage
-    binding = _binding(objectives)
+    binding = binding_of(objectives)
     passing = [name for name in ranked if name != variant.variant]
     return VariantVerdict(
         variant=variant.variant,
@@ -165,7 +165,7 @@ def _margin(spec: ObjectiveSpec, value: float, limit: float) -> float:
     return inside / abs(limit) if limit else inside
 
 
-def _binding(objectives: Sequence[Objective]) -> Objective | None:
+def binding_of(objectives: Sequence[Objective]) -> Objective | None:
     """The objective that decides: the least margin of those that fail, else are open, else hold."""
     for outcome in ("fails", "unsettled", "holds"):
         if some := [o for o in objectives if o.outcome == outcome]:

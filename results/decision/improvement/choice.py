@@ -1,0 +1,117 @@
+"""Chooses what a round changes: the variant that is nearest to shipping, and its remedies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from foundation.format import percent
+from foundation.yaml_values import YamlValue
+from results.decision.advice import binding_case, remedies_for
+from results.decision.binding_case import BindingCase, Remedy
+from results.decision.improvement.expectation import ExpectedRemedy, expect
+from results.decision.improvement.record import KnownEffect, SkippedRemedy
+from results.decision.verdict import binding_of
+from results.inputs import RunInputs
+from results.summary import Summary, VariantVerdict, Verdicts
+
+IsNew = Callable[[dict[str, YamlValue]], bool]
+"""Whether no variant of these keys was measured yet, whatever its name."""
+
+
+@dataclass(frozen=True)
+class RemedyChoice:
+    """The remedies for one variant: to try, the best first, and those that are not tried."""
+
+    case: BindingCase
+    remedies: Sequence[ExpectedRemedy]
+    skipped: Sequence[SkippedRemedy]
+
+
+def nearest_first(summary: Summary, verdicts: Verdicts) -> list[VariantVerdict]:
+    """The variants that may be improved, the one with the least to gain first.
+
+    The baseline is what tuning is held against: it is improved only where it is alone.
+    """
+    stages = {each.variant: each.at_judged_stage for each in summary.variants}
+    alone = len(verdicts.variants) == 1
+
+    def is_open(verdict: VariantVerdict) -> bool:
+        stage = stages[verdict.variant]
+        return (
+            (alone or not verdict.is_baseline)
+            and verdict.decision != "SHIP"
+            and bool(verdict.objectives)
+            and verdict.variant not in summary.failed
+            and stage is not None
+            and stage.validity.level != "INVALID"
+        )
+
+    return sorted(filter(is_open, verdicts.variants), key=_distance)
+
+
+def _distance(verdict: VariantVerdict) -> float:
+    """How far the worst objective is beyond its limit, as a share of it."""
+    margins = [o.margin for o in verdict.objectives if o.outcome != "holds"]
+    return max((inf if margin is None else -margin for margin in margins), default=0.0)
+
+
+def choose(
+    verdict: VariantVerdict,
+    summary: Summary,
+    inputs: RunInputs,
+    offered: Sequence[Remedy],
+    known: Sequence[KnownEffect],
+    is_new: IsNew,
+) -> RemedyChoice | None:
+    """The remedies of a variant and those that the experiment offers, by expected effect.
+
+    None without an objective that binds.
+    """
+    variant = next(v for v in summary.variants if v.variant == verdict.variant)
+    stage, binding = variant.at_judged_stage, binding_of(verdict.objectives)
+    if stage is None or binding is None:
+        return None
+    case = binding_case(variant, stage, binding, summary, inputs)
+    skipped, good = [], []
+    for remedy in [*remedies_for(case), *offered]:
+        variant_keys = remedy.patch.variant if remedy.patch else None
+        if variant_keys is not None and not is_new(dict(variant_keys)):
+            continue
+        expected = expect(remedy, case.about, known)
+        if why := _why_not(expected, verdict, case):
+            skipped.append(SkippedRemedy(remedy=remedy.words.remedy, why=why))
+        else:
+            good.append(expected)
+    good.sort(key=lambda each: 1.0 if each.factor is None else each.factor)
+    return RemedyChoice(case, good, skipped)
+
+
+def _why_not(expected: ExpectedRemedy, verdict: VariantVerdict, case: BindingCase) -> str | None:
+    """Why a remedy is not tried; None where it is worth a measurement."""
+    remedy = expected.remedy
+    if remedy.patch is None or remedy.patch.variant is None:
+        return f"no variant does it; it is for people: {remedy.words.effect}"
+    if expected.factor is not None and expected.factor >= 1:
+        return "it is not expected to help"
+    return None if case.about in ("quality", "change") else _score_too_low(expected, verdict, case)
+
+
+def _score_too_low(
+    expected: ExpectedRemedy, verdict: VariantVerdict, case: BindingCase
+) -> str | None:
+    """Why the score is expected under a floor that it keeps now; None where it is not."""
+    score = case.variant.metrics["quality"].value
+    for objective in verdict.objectives:
+        limit, value = objective.limit, objective.value.value
+        floors = objective.metric in ("quality", "quality_change")
+        if not floors or score is None or limit is None or value is None or value < limit:
+            continue
+        after = value - score * (1 - expected.keeps)
+        if after < limit:
+            return (
+                f"{objective.label} is expected at {percent(after)}, under its limit of "
+                f"{percent(limit)}"
+            )
+    return None

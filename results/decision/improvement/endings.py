@@ -1,0 +1,68 @@
+"""How improving ended, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from foundation.format import duration
+from results.decision.improvement.record import Ending, ImproveRound, TriedRemedy
+from results.decision.verdict import binding_of
+from results.summary import VariantVerdict
+
+_OPTIONS = "what is left is a looser limit, another model, or not to tune"
+
+
+def effect_text(factor: float | None) -> str:
+    """A factor as it is written everywhere: "x 0.41"."""
+    return "not known" if factor is None else f"x {factor:.2f}"
+
+
+def ships(verdict: VariantVerdict, rounds: int) -> str:
+    """A variant may ship."""
+    took = f" after {rounds} round{'s' if rounds > 1 else ''}" if rounds else ""
+    return f"{verdict.headline}{took}"
+
+
+def nothing_left(
+    nearest: VariantVerdict, rounds: Sequence[ImproveRound], replicas: str | None
+) -> tuple[Ending, str]:
+    """No remedy is left. `nearest`: the variant that is nearest to shipping."""
+    binding = binding_of(nearest.objectives)
+    held_back = f"{nearest.variant}: {binding.sentence}" if binding else nearest.headline
+    if nearest.decision == "INCONCLUSIVE":
+        return (
+            "not settled",
+            f"Not settled: nothing is left to try, and it is open whether the best may ship. "
+            f"{held_back}.",
+        )
+    question = nearest.question or f"Is what {nearest.variant} gains worth that? If not, {_OPTIONS}"
+    parts = [
+        f"Reconsider: nothing that is left is expected to help. {_tried(rounds)}",
+        f"The best is still held back. {held_back}.",
+        *([f"More replicas: {replicas}."] if replicas else []),
+        f"{question.rstrip('.')}{'' if question.endswith('?') else '.'}",
+    ]
+    return "reconsider", " ".join(parts)
+
+
+def _tried(rounds: Sequence[ImproveRound]) -> str:
+    tried = [_effect(each, round_) for round_ in rounds for each in round_.tried]
+    return f"Tried: {'; '.join(tried)}." if tried else "No remedy applies."
+
+
+def _effect(tried: TriedRemedy, round_: ImproveRound) -> str:
+    measured = tried.measured.value if tried.measured else None
+    return (
+        f"{tried.variant} ({round_.label} {effect_text(measured)}, expected "
+        f"{effect_text(tried.expected)})"
+    )
+
+
+def stopped_early(
+    ending: Ending, left: Sequence[str], nearest: VariantVerdict, max_time: float | None
+) -> str:
+    """Time or rounds are over. `left`: the remedies that would have come next."""
+    what = "the rounds are over" if max_time is None else f"the time is over ({duration(max_time)})"
+    more = "--rounds" if ending == "rounds over" else "--max-time"
+    rest = f"left to try: {', '.join(left)}" if left else "nothing else is known to try"
+    return f"Not settled: {what}. {nearest.headline}; {rest}; go on with a larger {more}."

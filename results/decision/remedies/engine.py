@@ -1,0 +1,161 @@
+"""Remedies that change how a model is served: the engine's settings, and replicas."""
+
+from __future__ import annotations
+
+from foundation.format import quantity
+from foundation.yaml_values import YamlValue
+from results.decision.binding_case import BindingCase, Remedy
+from results.decision.patch import Patch
+from results.decision.remedies.requests import WAITING
+from results.summary import Advice
+
+_DOCUMENTATION = "vLLM's documentation, Optimization and Tuning"
+
+
+def compile_(case: BindingCase) -> Remedy | None:
+    """For a server that does not compile; one with an adapter on a CPU can't."""
+    if case.record.kind == "url" or not case.slow or _setting(case, "enforce_eager") is not True:
+        return None
+    if case.record.kind == "adapter" and not case.inputs.settings.accelerated:
+        return None
+    return Remedy(
+        "compile",
+        None,
+        Advice(
+            remedy="Compile the model",
+            why="Compiled graphs decode faster than eager mode; a server starts later for it.",
+            effect="not told beforehand; most where each step is short",
+            source=_DOCUMENTATION,
+        ),
+        case.changed("compiled", serve=_served(case, enforce_eager=False)),
+    )
+
+
+def step_budget(case: BindingCase) -> Remedy | None:
+    """Tokens of prompts and answers that share a step."""
+    budget = 2048 if case.about in ("tpot", "itl") else 16384
+    if case.record.kind == "url" or not case.slow or _option(case, _BUDGET) == budget:
+        return None
+    return Remedy(
+        f"{_BUDGET} {budget}",
+        None,
+        Advice(
+            remedy="Tune the engine's flags",
+            why=(
+                "A smaller budget of tokens a step keeps prefill from stalling decoding, a larger "
+                "one gets the first token out sooner."
+            ),
+            effect="not told beforehand; measure it",
+            source=_DOCUMENTATION,
+        ),
+        case.changed(f"steps-{budget}", serve=_served(case, engine={_BUDGET: budget})),
+    )
+
+
+_BUDGET = "max-num-batched-tokens"
+_DRAFTS = '{"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_max": 4}'
+_FEWEST_DRAFTED = 8
+"""Shorter answers end before a draft can be worth its check."""
+
+
+def speculate(case: BindingCase) -> Remedy | None:
+    """For answers that may repeat their prompt: drafts cost nothing but their check."""
+    if case.record.kind == "url" or not case.slow or case.about in ("prefill", *WAITING):
+        return None
+    if case.mean("output_tokens_mean") < _FEWEST_DRAFTED or _option(case, "speculative-config"):
+        return None
+    return Remedy(
+        "speculate ngram",
+        None,
+        Advice(
+            remedy="Draft tokens from the prompt (speculative decoding, ngram)",
+            why="Words of the prompt that come again in the answer are checked several a step.",
+            effect="2 to 4 times the speed of decoding where answers quote; little elsewhere",
+            source="A. Saxena, Prompt Lookup Decoding, 2023",
+        ),
+        case.changed("ngram", serve=_served(case, engine={"speculative-config": _DRAFTS})),
+    )
+
+
+def _served(case: BindingCase, **keys: YamlValue) -> dict[str, YamlValue]:
+    """The variant's own keys of serve with these; options of the engine are added to its own."""
+    own = case.keys.get("serve")
+    serve: dict[str, YamlValue] = dict(own) if isinstance(own, dict) else {}
+    engine, more = serve.get("engine"), keys.pop("engine", None)
+    if isinstance(more, dict):
+        keys["engine"] = {**(engine if isinstance(engine, dict) else {}), **more}
+    return {**serve, **keys}
+
+
+def _setting(case: BindingCase, key: str) -> YamlValue:
+    """A key of serve, the variant's own before the experiment's."""
+    own = case.keys.get("serve")
+    if isinstance(own, dict) and key in own:
+        value: YamlValue = own[key]
+        return value
+    return case.inputs.settings.serve.get(key)
+
+
+def _option(case: BindingCase, name: str) -> YamlValue:
+    """An option of the engine, the variant's own before the experiment's."""
+    for section in (case.keys.get("serve"), case.inputs.settings.serve):
+        engine = section.get("engine") if isinstance(section, dict) else None
+        if isinstance(engine, dict) and name in engine:
+            value: YamlValue = engine[name]
+            return value
+    return None
+
+
+OVERLOAD = ("timeout_connect", "timeout_first", "timeout_stall", "timeout_total")
+
+
+def replicas(case: BindingCase) -> Remedy | None:
+    """Takes away waiting: where times bind, or where requests fail because they waited too long."""
+    rate, overloaded = case.stage.offered_rate, case.stage.held is False
+    late = (
+        sum(case.stage.failures.get(name, 0) for name in OVERLOAD)
+        > sum(case.stage.failures.values()) / 2
+    )
+    helps = (
+        case.is_rate
+        or case.about in ("latency", "ttft", *WAITING)
+        or (case.about == "error_rate" and (overloaded or late))
+    )
+    if rate is None or not helps:
+        return None
+    waited = max(0.0, case.mean("ttft_mean") - case.mean("service_ttft_mean"))
+    keeps_up = {
+        True: "one replica keeps up",
+        False: "one replica does not keep up: its queue grows",
+    }
+    facts = (
+        [f"At {rate:g} requests/s {keeps_up[case.stage.held]}"]
+        if case.stage.held is not None
+        else []
+    )
+    facts += [f"{quantity(waited, 'ms')} pass before a request is sent"] if waited > 1 else []
+    queued = case.mean("queue_mean")
+    facts += [f"{quantity(queued, 'ms')} pass in the server's queue"] if queued > 1 else []
+    return Remedy(
+        REPLICAS,
+        0.4 if overloaded else 0.9,
+        Advice(
+            remedy="Serve it with more replicas",
+            why=f"{'; '.join(facts) or 'Requests share a replica with those beside them'}.",
+            effect=(
+                "takes away waiting, not work: the latency of an idle server is the least that "
+                "can be had"
+            ),
+            source="queueing theory; measure a stage at a lower rate to see how much",
+        ),
+        Patch(sections={"workload": {"stages": [{"rate": _short(rate / 2), "duration": "60s"}]}}),
+    )
+
+
+REPLICAS = "replicas"
+
+
+def _short(rate: float) -> int | float:
+    """The number as `%g` writes it."""
+    number = float(f"{rate:g}")
+    return int(number) if number.is_integer() else number
