@@ -210,7 +210,7 @@ class Graph:
         """The journals of a stage: one identity for all its blocks."""
         rate = self.measured_rates.get(stage.label) if stage.relative_rate else None
         settings = stage_facts(stage if rate is None else stage.at_rate(rate), self.externals.files)
-        workload = workload_facts(self.experiment.workload) | {"stages": {stage.label: settings}}
+        workload = self._workload(variant) | {"stages": {stage.label: settings}}
         facts: dict[str, Any] = {"workload": workload}
         inputs = self._server_and_questions(variant, "eval")
         if stage.mix is not None:
@@ -222,7 +222,7 @@ class Graph:
 
     def probe(self, variant: VariantConfig, probe: Probe) -> Artifact:
         """The journal of a probe."""
-        workload = workload_facts(self.experiment.workload)
+        workload = self._workload(variant)
         workload["sampling"] = workload["sampling"] | {"max_tokens": probe.max_tokens}
         workload.pop("warmup")
         return self._journals(
@@ -235,7 +235,7 @@ class Graph:
         """The closed loops that measure the rate that a variant holds."""
         return self._journals(
             f"rate of {variant.name}",
-            {"workload": workload_facts(self.experiment.workload)},
+            {"workload": self._workload(variant)},
             self._server_and_questions(variant, "eval"),
         )
 
@@ -253,7 +253,7 @@ class Graph:
         """The probes of a search: one identity for all rates."""
         workload = self.experiment.workload
         arrivals = [(s.arrivals, s.burstiness) for s in workload.stages if s.rate is not None]
-        facts = {"workload": workload_facts(workload), "arrivals": arrivals[:1]}
+        facts = {"workload": self._workload(variant), "arrivals": arrivals[:1]}
         inputs = self._server_and_questions(variant, "eval")
         return self._journals(f"load/{variant.name}/{SEARCH}NN", facts, inputs)
 
@@ -332,6 +332,10 @@ class Graph:
         return {name: frozenset(each) for name, each in identities.items()}
 
     # ---- parts ----
+
+    def _workload(self, variant: VariantConfig) -> dict[str, Any]:
+        """The settings that every block of a variant depends on."""
+        return workload_facts(self.experiment.workload_of(variant))
 
     def _trained(
         self, name: str, style: dict[str, Any] | None, base: Artifact, examples: Artifact

@@ -233,7 +233,7 @@ def _tokens(prepared: Prepared, variant: VariantConfig) -> tuple[float, Range]:
     exact = [p.output_tokens for p in prompts if p.output_tokens is not None]
     if exact:
         return inputs, Range(float(np.mean(exact)), float(np.mean(exact)))
-    most = float(prepared.experiment.workload.sampling.max_tokens)
+    most = float(prepared.experiment.workload_of(variant).sampling.max_tokens)
     return inputs, Range(SHORTEST_ANSWER * most, most)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from dyno.experiment.improve import ImproveConfig
 from dyno.experiment.names import check_names
 from dyno.experiment.variants import VariantConfig, is_own, own_epoch
 from finetune.config import FinetuneConfig
@@ -113,6 +114,7 @@ class Experiment(Section):
     plan: PlanConfig | None = None
     until_decided: UntilDecided | None = None
     resolution: ResolutionConfig | None = None
+    improve: ImproveConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -130,8 +132,14 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
         names = [variant.name for variant in self.variants]
+        candidates = [each.name for each in self.improve.candidates] if self.improve else []
         stages = [stage.label for stage in self.workload.stages]
-        check_names(names, stages, [probe.name for probe in self.quality.probes], self.prompts)
+        check_names(
+            [*names, *candidates],
+            stages,
+            [probe.name for probe in self.quality.probes],
+            self.prompts,
+        )
         if self.baseline not in names:
             raise ValueError(
                 f"baseline: {self.baseline!r} is no variant{nearest(self.baseline, names)}"
@@ -252,6 +260,14 @@ class Experiment(Section):
         stages = self.workload.stages
         return next((s for s in stages if s.open_loop), stages[0]).label
 
+    def workload_of(self, variant: VariantConfig) -> WorkloadConfig:
+        """The workload with the variant's own sampling."""
+        if variant.sampling is None:
+            return self.workload
+        own = variant.sampling.model_dump(exclude_none=True)
+        sampling = self.workload.sampling.model_copy(update=own)
+        return self.workload.model_copy(update={"sampling": sampling})
+
     def with_stopping_rule(
         self, until_decided: bool, resolution: str | None, max_time: str | None
     ) -> Experiment:
@@ -282,11 +298,12 @@ class Experiment(Section):
 
         It holds every default, and references in place of secrets.
         """
-        variants = tuple(variant.public() for variant in self.variants)
+        public: dict[str, object] = {"variants": tuple(v.public() for v in self.variants)}
+        if self.improve is not None:
+            candidates = tuple(each.public() for each in self.improve.candidates)
+            public["improve"] = self.improve.model_copy(update={"candidates": candidates})
         return yaml.safe_dump(
-            self.model_copy(update={"variants": variants}).model_dump(
-                mode="json", exclude_none=True
-            ),
+            self.model_copy(update=public).model_dump(mode="json", exclude_none=True),
             sort_keys=False,
             width=120,
             allow_unicode=True,

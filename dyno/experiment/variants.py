@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,7 +12,7 @@ from foundation.http.endpoint import ADDRESS
 from foundation.names import Name
 from foundation.path_fields import FileOrName, PathField
 from foundation.section import Section
-from foundation.units import Share
+from foundation.units import Count, Share
 from quantize.config import QuantizeConfig
 
 FINETUNE = "finetune"
@@ -34,6 +34,13 @@ def own_epoch(name: str | None) -> int | None:
 Adapter = Annotated[str, PathField(or_name=True, unless=is_own)]
 
 
+class VariantSampling(Section):
+    """What a variant's requests limit its answers by; None leaves it to `workload.sampling`."""
+
+    max_tokens: Count | None = None
+    stop: tuple[str, ...] | None = None
+
+
 class VariantConfig(Section):
     """One model to measure. Without adapter, merge, model and url it is the experiment's own model.
 
@@ -41,6 +48,7 @@ class VariantConfig(Section):
     or a hub id. `quantize` works on the merged model, or on the model. `prune` leaves out that
     share of the layers and heals the rest by fine-tuning. `distil` names the variant whose answers
     replace those of the data. The section finetune trains both; their adapters are merged.
+    `sampling`: how its answers are limited, where that differs from `workload.sampling`.
     """
 
     name: Name
@@ -54,6 +62,7 @@ class VariantConfig(Section):
     url: str | None = Field(default=None, pattern=rf"{ADDRESS}|^\$\{{\w+\}}")
     api_key_env: str | None = None
     request: RequestConfig | None = None
+    sampling: VariantSampling | None = None
 
     @field_validator("api_key_env")
     @classmethod
@@ -96,7 +105,7 @@ class VariantConfig(Section):
                 "request belongs to a url: what dyno serves itself takes its requests as they are"
             )
 
-    def public(self) -> VariantConfig:
+    def public(self) -> Self:
         """The variant as a run directory keeps it: without secrets in its address and request."""
         if self.url is None:
             return self

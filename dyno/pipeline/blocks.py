@@ -167,8 +167,9 @@ def missing_blocks(
     ]
     styles, variants = styles_of(prepared), variants_named(prepared, names)
     for probe in experiment.quality.probes:
-        stage, load = probe_load(probe, prepared.prompts, workload)
         for name, variant in variants.items():
+            own = experiment.workload_of(variant)
+            stage, load = probe_load(probe, prepared.prompts, own)
             style, journal = styles[name], out.journal(name, stage.label, 1)
             identity = prepared.graph.probe(variant, probe).identity
             if is_whole(journal, identity):
@@ -191,15 +192,14 @@ def numbered_blocks(
     prepared: Prepared, names: Sequence[str], out: RunDirectory, stage: Stage, numbers: range
 ) -> list[LoadBlock | MixedBlock]:
     """The blocks of a stage with these numbers, less those whose journal is whole."""
-    workload, styles = prepared.experiment.workload, styles_of(prepared)
+    experiment, styles = prepared.experiment, styles_of(prepared)
+    variants = variants_named(prepared, names)
+    workloads = {name: experiment.workload_of(variant) for name, variant in variants.items()}
     questions = {name: questions_in(prepared.prompts, "eval", styles[name]) for name in names}
     tokenizers = {name: _answer_tokenizer(prepared, name, out) for name in names}
-    identities = {
-        name: prepared.graph.stage(v, stage).identity
-        for name, v in variants_named(prepared, names).items()
-    }
+    identities = {name: prepared.graph.stage(v, stage).identity for name, v in variants.items()}
     blocks_left: list[LoadBlock | MixedBlock] = []
-    orders = interleave(names, numbers.stop - 1, workload.seed)
+    orders = interleave(names, numbers.stop - 1, experiment.workload.seed)
     for number in numbers:
         order = orders[number - 1]
         places = {
@@ -212,7 +212,7 @@ def numbered_blocks(
                 stage=stage.in_block(number),
                 block=number,
                 questions=questions[name],
-                workload=workload,
+                workload=workloads[name],
                 journal=out.journal(name, stage.label, number),
                 place=places[name],
                 tokenizer=tokenizers[name],
@@ -241,7 +241,8 @@ def _answer_tokenizer(prepared: Prepared, name: str, out: RunDirectory) -> Path 
 
 def warm_up_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) -> list[LoadBlock]:
     """A few uncounted requests for each variant, since a server loads and compiles on its first."""
-    workload, styles = prepared.experiment.workload, styles_of(prepared)
+    experiment, styles = prepared.experiment, styles_of(prepared)
+    variants = variants_named(prepared, names)
     stage = Stage.model_validate(
         {"name": "warm-up", "concurrency": WARM_UP_CONCURRENCY, "requests": WARM_UP_REQUESTS}
     )
@@ -252,7 +253,7 @@ def warm_up_blocks(prepared: Prepared, names: Sequence[str], out: RunDirectory) 
             stage,
             1,
             questions_in(prepared.prompts, "eval", styles[name]),
-            workload,
+            experiment.workload_of(variants[name]),
             out.warm_up(name),
         )
         for name in names

@@ -233,7 +233,7 @@ def _block(
         stage=stage,
         block=1,
         questions=questions_in(prepared.prompts, "eval", style),
-        workload=prepared.experiment.workload,
+        workload=prepared.experiment.workload_of(variants_named(prepared, [name])[name]),
         journal=out.journal(name, stage.label, 1),
         identity=_identity(prepared, name),
         idle_s=idle_s,

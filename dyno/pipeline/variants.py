@@ -79,4 +79,8 @@ def describe(variant: VariantConfig) -> str:
     if variant.quantize:
         how = f" {variant.quantize.algorithm}" if variant.quantize.calibrated else ""
         parts.append(f", {variant.quantize.method}{how}")
+    if variant.sampling is not None and variant.sampling.max_tokens is not None:
+        parts.append(f", at most {variant.sampling.max_tokens} tokens an answer")
+    if variant.sampling is not None and variant.sampling.stop:
+        parts.append(f", stopped at {', '.join(map(repr, variant.sampling.stop))}")
     return " ".join(parts).replace(" ,", ",")

@@ -71,8 +71,9 @@ async def _highest_throughput(
     """
     style = styles_of(prepared)[name]
     questions = questions_in(prepared.prompts, "eval", style)
-    workload = prepared.experiment.workload
-    identity = prepared.graph.closed_loops(variants_named(prepared, [name])[name]).identity
+    variant = variants_named(prepared, [name])[name]
+    workload = prepared.experiment.workload_of(variant)
+    identity = prepared.graph.closed_loops(variant).identity
     loops: list[relative_rates.Throughput] = []
     while (
         concurrency := relative_rates.next_concurrency(loops, workload.max_in_flight)
