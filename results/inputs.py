@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundation.run.records import VariantRecord
-from results.race import Race
 from foundation.yaml_values import YamlValue
+from results.race import Race
 
 if TYPE_CHECKING:
     from results.config import BudgetConfig, PlanConfig, QualityConfig, ResolutionConfig, Slo

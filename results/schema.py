@@ -11,6 +11,7 @@ from foundation.run.records import JournalEnd, JournalHeader, Prompt, RequestRec
 from results.capacity.model.record import EngineModels
 from results.capacity.plan.capacity_plan import CapacityPlan
 from results.capacity.search.record import CapacitySearch
+from results.decision.improvement.record import Improvement
 from results.profile.record import Profile
 from results.race import Race
 from results.summary import RunComparison, Summary, Verdicts
@@ -22,6 +23,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "plan": CapacityPlan,
     "search": CapacitySearch,
     "race": Race,
+    "improve": Improvement,
     "comparison": RunComparison,
     "profile": Profile,
     "model": EngineModels,

@@ -58,6 +58,31 @@ def run(
             finish(*run_file(experiment, out, rule), gate)
 
 
+@experiments.command(
+    epilog="Examples:  dyno improve runs/news-topics --dry-run   "
+    "dyno improve experiment.yaml --rounds 3 --max-time 1h"
+)
+def improve(
+    experiment: flags.ExperimentOrRun,
+    rounds: flags.Rounds = 3,
+    max_time: flags.ImproveTime = "1h",
+    dry_run: flags.ImproveDryRun = False,
+    out: flags.Out = Path("runs"),
+) -> None:
+    """Try remedies on what does not ship, measure them, and go on until a variant ships.
+
+    The exit code is the outcome: 0 a variant ships, 1 reconsider, 2 not settled.
+    """
+    from dyno.commands.improve import improve as improve_run
+    from dyno.commands.improve import improve_limits, show_first_round
+
+    limits = improve_limits(rounds, max_time)
+    if dry_run:
+        show_first_round(experiment)
+    elif code := improve_run(experiment, out, limits):
+        raise typer.Exit(code)
+
+
 @experiments.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
 def demo(gate: flags.Gate = False, out: flags.Out = Path("runs")) -> None:
     """Run the example experiment on a small real model, offline. About 15 minutes on 2 cores."""

@@ -248,6 +248,14 @@ MaxTime = Annotated[
         help="With --until-decided or --resolution: how long to load at most (30m).",
     ),
 ]
+Rounds = Annotated[int, typer.Option(help="How many rounds of remedies at most.")]
+ImproveTime = Annotated[
+    str,
+    typer.Option("--max-time", help="No round begins after this; one that began is measured."),
+]
+ImproveDryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, show the first round, start nothing.")
+]
 ModelledFile = Annotated[
     Path | None,
     typer.Argument(

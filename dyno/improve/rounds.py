@@ -1,0 +1,216 @@
+"""The rounds of `dyno improve`: choose, build, measure, learn, until one ships or nothing is left.
+
+Each round is a run of its own in `RUN/improve/round-N`. It measures the baseline and the variant
+that is changed again, beside the new ones and block by block, so that what the machine does in
+between counts for none of them. What was measured in earlier rounds decides only what comes next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from dyno.experiment.loading import load_experiment
+from dyno.improve.effects import with_effects
+from dyno.improve.experience import keep_effects, read_effects
+from dyno.improve.measured_run import MeasuredRun, check_run, measure_run
+from dyno.improve.next_round import PlannedRound, RoundPlanner
+from dyno.improve.replicas import replicas_words
+from dyno.improve.round_experiment import made_as
+from dyno.terminal.gate import gate_of
+from foundation.errors import BadInput, Exit
+from foundation.run.journal import Damage
+from foundation.run.json_files import read_json, write_json
+from foundation.run.layout import RunDirectory
+from results.decision.improvement import endings
+from results.decision.improvement.choice import nearest_first
+from results.decision.improvement.expectation import RULE, effects_of
+from results.decision.improvement.record import (
+    IMPROVE_FILE,
+    Ending,
+    Improvement,
+    ImproveRound,
+)
+from results.summary import VariantVerdict
+
+_EXITS: dict[Ending, Exit] = {"ships": Exit.DONE, "reconsider": Exit.DONT_SHIP}
+
+
+def exit_of(improvement: Improvement) -> Exit:
+    """0 where a variant ships, 1 to reconsider, 2 where it is not settled."""
+    return _EXITS.get(improvement.ending or "not settled", Exit.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImproveLimits:
+    """When to stop: after so many rounds, or so many seconds of them all."""
+
+    rounds: int
+    seconds: float
+
+
+def shipping(run: MeasuredRun) -> VariantVerdict | None:
+    """The verdict on the variant that may ship; None without one."""
+    if gate_of(run.summary, run.verdicts).code is not Exit.DONE:
+        return None
+    recommended = run.verdicts.recommended
+    return next(each for each in run.verdicts.variants if each.variant == recommended)
+
+
+def check_improvable(run: MeasuredRun) -> None:
+    """Raises BadInput for a run that nothing can be improved by."""
+    path, validity = run.directory.path, run.summary.validity
+    if validity.level == "INVALID":
+        reason = next((r for r in validity.reasons if "INVALID" in r), validity.reasons[0])
+        raise BadInput(
+            f"{path}: its measurement is INVALID ({reason}), and no remedy can be chosen by it; "
+            "measure it again"
+        )
+    if not any(verdict.objectives for verdict in run.verdicts.variants):
+        raise BadInput(
+            f"{run.directory.experiment}: nothing is asked, so nothing binds; write slo, quality "
+            "or budget"
+        )
+
+
+def planner_of(first: MeasuredRun) -> RoundPlanner:
+    """A planner that knows the variants of a run, and what was measured on this machine."""
+    known = {variant.name: variant for variant in first.experiment.variants}
+    return RoundPlanner(first, known, read_effects(first.directory.path.resolve()))
+
+
+@dataclass
+class Rounds:
+    """The rounds on one run. `show` prints the record after each change, `log` a line."""
+
+    first: MeasuredRun
+    limits: ImproveLimits
+    log: Callable[[str], None]
+    show: Callable[[ImproveRound], None]
+    start: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.latest = self.first
+        self.planner = planner_of(self.first)
+        self.record = self._stored()
+
+    def run(self) -> Improvement:
+        """Runs the rounds that are left, and returns how it ended."""
+        self._read_rounds()
+        while self.record.ending is None:
+            self._step()
+        return self.record
+
+    def _stored(self) -> Improvement:
+        path = self.first.directory.path
+        stored = read_json(path, IMPROVE_FILE, Improvement)
+        if isinstance(stored, Damage):
+            raise BadInput(
+                f"{path / IMPROVE_FILE}: {stored.why}; move it and {path / 'improve'} away to "
+                "begin again"
+            )
+        if stored is None:
+            return Improvement(
+                name=self.first.experiment.name, first=self.first.verdicts.headline, rule=RULE
+            )
+        return replace(stored, ending=None, sentence="", skipped=[], replicas=None)
+
+    def _read_rounds(self) -> None:
+        """Reads the rounds that are measured, and finishes one that was cut off."""
+        rounds, self.record = self.record.rounds, replace(self.record, rounds=[])
+        for each in rounds:
+            directory = RunDirectory(self.first.directory.path / each.folder)
+            if not directory.experiment.is_file():
+                break  # it was never begun, so it is planned again
+            if each.headline is None:
+                self.log(f"round {each.number}: goes on")
+                self._measure(each, PlannedRound(each, load_experiment(directory.experiment), ()))
+            else:
+                self._learn(each, MeasuredRun.read(directory))
+
+    def _step(self) -> None:
+        """Ends, or plans and measures a round."""
+        done = len(self.record.rounds)
+        if (verdict := shipping(self.latest)) is not None:
+            self._end("ships", endings.ships(verdict, done), ships=verdict.variant)
+            return
+        left = self.limits.seconds - (time.monotonic() - self.start)
+        if done >= self.limits.rounds or left <= 0:
+            self._stop_early(time_over=left <= 0)
+            return
+        planned = self.planner.next(self.latest, done + 1, left)
+        if planned is None:
+            self._end_with_nothing_left()
+            return
+        self._write(replace(self.record, rounds=[*self.record.rounds, planned.record]))
+        self.show(planned.record)
+        self.record = replace(self.record, rounds=self.record.rounds[:-1])
+        try:
+            self._measure(planned.record, planned)
+        except BadInput as error:
+            self._refuse(planned, error)
+
+    def _measure(self, record: ImproveRound, planned: PlannedRound) -> None:
+        path = self.first.directory.path
+        directory = RunDirectory(path / record.folder)
+        directory.path.mkdir(parents=True, exist_ok=True)
+        earlier = [
+            self.first.directory,
+            *(RunDirectory(path / r.folder) for r in self.record.rounds),
+        ]
+        run = measure_run(planned.experiment, path.resolve(), directory, earlier)
+        measured = with_effects(record, run)
+        keep_effects(effects_of(measured), path.resolve())
+        self._learn(measured, run)
+        self._write(self.record)
+        self.show(measured)
+
+    def _learn(self, record: ImproveRound, run: MeasuredRun) -> None:
+        self.record = replace(self.record, rounds=[*self.record.rounds, record])
+        self.planner.effects += effects_of(record)
+        self.planner.known |= {variant.name: variant for variant in run.experiment.variants}
+        self.latest = run
+
+    def _refuse(self, planned: PlannedRound, error: BadInput) -> None:
+        """Remembers which variants can't be built here. Raises the error where it is none."""
+        path, reasons = self.first.directory.path, {}
+        for variant in planned.new:
+            stood = [v for v in planned.experiment.variants if v not in planned.new]
+            alone = planned.experiment.model_copy(update={"variants": (*stood, variant)})
+            if len(planned.new) == 1:
+                reasons[made_as(variant)] = str(error)
+            elif why := check_run(alone, path.resolve()):
+                reasons[made_as(variant)] = why
+        if not reasons:
+            raise error
+        self.planner.refused |= reasons
+
+    def _stop_early(self, *, time_over: bool) -> None:
+        left = self.planner.left(self.latest)
+        nearest = nearest_first(self.latest.summary, self.latest.verdicts)
+        if not left or not nearest:
+            self._end_with_nothing_left()
+            return
+        ending: Ending = "time over" if time_over else "rounds over"
+        seconds = self.limits.seconds if time_over else None
+        self._end(ending, endings.stopped_early(ending, left, nearest[0], seconds))
+
+    def _end_with_nothing_left(self) -> None:
+        nearest = nearest_first(self.latest.summary, self.latest.verdicts)
+        if not nearest:
+            self._end("not settled", f"Not settled: {self.latest.verdicts.headline}")
+            return
+        replicas = replicas_words(self.latest, nearest[0])
+        ending, sentence = endings.nothing_left(nearest[0], self.record.rounds, replicas)
+        self.record = replace(self.record, replicas=replicas, skipped=self.planner.skipped)
+        self._end(ending, sentence)
+
+    def _end(self, ending: Ending, sentence: str, ships: str | None = None) -> None:
+        self._write(replace(self.record, ending=ending, sentence=sentence, ships=ships))
+
+    def _write(self, record: Improvement) -> None:
+        self.record = record
+        write_json(record, self.first.directory.path / IMPROVE_FILE)
