@@ -22,7 +22,7 @@ from loadgen.config import WorkloadConfig
 from loadgen.event_loop import run
 from tests.loadgen.conftest import StartEmulator, read_journal
 from tests.loadgen.faulty_server import FAULTS, FaultyServer
-from tests.loadgen.test_block import FAULTS as EMULATED
+from tests.loadgen.test_block_faults import FAULTS as EMULATED
 
 DEADLINES = {"connect": "3s", "first": "2s", "stall": "1.5s", "total": "4s"}
 LONGEST_S = 4 + 5

@@ -24,7 +24,7 @@ from loadgen.config import Stage
 from loadgen.schedule.arrivals import WorkerShare, schedule
 from loadgen.sending.fleet import merge
 from tests.loadgen.conftest import RunBlock, StartEmulator
-from tests.loadgen.test_block import CHILD
+from tests.loadgen.test_load_process import CHILD
 from tests.run_files import header, lines
 
 

@@ -21,8 +21,9 @@ from results.report.figures.svg import Axis
 from results.report.page import html, markdown
 from results.summary import Estimate, Summary, Verdicts
 from tests.results.drawn_plan import BENCH, HEADROOM, PEAK, PRICE, SPARE, drawn_plan
+from tests.results.html_page import Page
 from tests.results.report_run import make_run, measured_of
-from tests.results.test_report_page import EVIL, Page, make_bare
+from tests.results.test_report_page import EVIL, make_bare
 
 SLOTS = {variant.name: slot for slot, variant in enumerate(BENCH)}
 PLAN = drawn_plan()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 import re
 import shutil
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,81 +16,18 @@ import pytest
 
 from foundation.run.records import Prompt, VariantRecord
 from results.analysis import analyse
-from results.capacity.plan.capacity_plan import CapacityPlan
 from results.capacity.plan.plan import plan_capacity
 from results.config import BudgetConfig, PlanConfig, QualityConfig, Slo
-from results.decision.objective_words import writer
 from results.decision.verdict import judge
 from results.inputs import RunInputs
 from results.report import write
-from results.report.cards import cards
-from results.report.evidence import gather
-from results.report.junit import junit
 from results.report.page import markdown_text
-from results.report.page_figures import figures
-from results.report.samples import choose
-from results.report.servers import Servers
-from results.summary import Estimate, Objective, Summary, Validity, Verdicts
-from tests.results.drawn_run import BENCH, BLOCKS, REQUESTS, STAGE
+from results.summary import Summary, Verdicts
+from tests.results.drawn_run import BENCH, STAGE
+from tests.results.html_page import Made, Page
 from tests.results.report_run import PROVENANCE, make_run, measured_of
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
-VOID = {"meta", "link", "br", "img", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """The parts of a page: elements with attributes, ids, text, and whether tags close in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.shown = ""
-        self.scripts: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        assert not self.open, f"not closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
-        elif not self.open or self.open[-1] != "style":
-            self.shown += data
-
-    def ids(self) -> list[str]:
-        return [attributes["id"] for _, attributes in self.elements if "id" in attributes]
-
-
-Made = tuple[Path, Summary, Verdicts, CapacityPlan]
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    run = tmp_path_factory.mktemp("run")
-    summary, verdicts, plan = make_run(run)
-    (run / "experiment.yaml").write_text("name: news-topics\nbaseline: base\n")
-    write(run, summary, verdicts, plan, PROVENANCE, measured_of(run, summary))
-    return run, summary, verdicts, plan
-
-
-@pytest.fixture(scope="module")
-def html(made: Made) -> str:
-    return (made[0] / "report.html").read_text()
-
-
-@pytest.fixture(scope="module")
-def page(html: str) -> Page:
-    return Page(html)
 
 
 def test_the_merits_of_the_recommended_variant_stand_at_the_top(made: Made, html: str) -> None:
@@ -264,58 +199,6 @@ def test_a_script_in_a_variants_name_is_text(tmp_path: Path) -> None:
     assert name in page.shown and len(page.scripts) == 1
 
 
-def test_the_journals_are_shown_whole(made: Made) -> None:
-    run, summary, _, _ = made
-    evidence = gather(measured_of(run, summary), summary)
-    assert next(iter(evidence)) == summary.baseline
-    for variant in summary.variants:
-        found = evidence[variant.variant]
-        assert found.latency.size + found.failed == BLOCKS * REQUESTS
-        assert found.lane.due.size + found.lane.failed.size == BLOCKS * REQUESTS
-        assert [block.number for block in found.lane.blocks] == list(range(1, BLOCKS + 1))
-    spans = sorted((b.start, b.end) for found in evidence.values() for b in found.lane.blocks)
-    assert all(end <= start for (_, end), (start, _) in pairwise(spans))  # one variant at a time
-
-
-def prompt(id: str, reference: str | None = "yes", group: str = "eval") -> Prompt:
-    return Prompt(
-        id=id,
-        set=group,
-        messages={"plain": [{"role": "user", "content": f"question {id}"}]},
-        reference=reference,
-    )
-
-
-def test_samples_are_those_where_variants_disagree_most() -> None:
-    prompts = {
-        p.id: p
-        for p in (prompt("a"), prompt("b"), prompt("c"), prompt("d", group="general"), prompt("e"))
-    }
-    answers = {
-        "base": {"a": "yes", "b": "no", "c": "no", "d": "x", "e": "1"},
-        "tuned": {"a": " YES ", "b": "yes", "c": "maybe", "d": "y", "e": "2"},
-        "int8": {"a": "yes", "b": "yes", "c": "perhaps", "d": "z"},
-    }
-    chosen = choose(prompts, answers, count=4)
-    assert [sample.prompt for sample in chosen] == [
-        "c",
-        "b",
-        "a",
-        "e",
-    ]  # probes aside; the one not all answered last
-    together = chosen[2].answers
-    assert (
-        len(together) == 1
-        and together[0].variants == ["base", "tuned", "int8"]
-        and together[0].matches
-    )
-    assert [(a.variants, a.text, a.matches) for a in chosen[1].answers] == [
-        (["base"], "no", False),
-        (["tuned", "int8"], "yes", True),
-    ]
-    assert (["int8"], None) in [(a.variants, a.text) for a in chosen[3].answers]
-
-
 def test_markdown_begins_with_the_verdict_table(made: Made) -> None:
     text = (made[0] / "report.md").read_text()
     assert (
@@ -339,34 +222,6 @@ def test_markdown_text_stays_text(text: str) -> None:
         and "<" not in safe
         and not re.search(r"(?<!\\)[|`*\[\]#]", safe)
         and "@t" not in safe
-    )
-
-
-def test_junit_has_a_case_for_every_objective_one_for_the_verdict_and_one_for_each_measurement(
-    made: Made,
-) -> None:
-    run, summary, verdicts, _ = made
-    stages = {
-        v.variant: ["holds"] * len(v.stages) for v in summary.variants
-    }  # none of them is INVALID
-    root = Tree.parse(run / "junit.xml").getroot()
-    tags = {"SHIP": "holds", "DON'T SHIP": "fails", "INCONCLUSIVE": "unsettled"}
-    for suite, verdict in zip(root.iter("testsuite"), verdicts.variants, strict=True):
-        outcomes = [
-            "fails"
-            if case.find("failure") is not None
-            else "unsettled"
-            if case.find("error") is not None
-            else "holds"
-            for case in suite.iter("testcase")
-        ]
-        objectives = [objective.outcome for objective in verdict.objectives]
-        assert outcomes == [*objectives, tags[verdict.decision], *stages[verdict.variant]]
-        assert suite.get("failures") == str(outcomes.count("fails")) and suite.get("errors") == str(
-            outcomes.count("unsettled")
-        )
-    assert root.get("tests") == str(
-        sum(len(v.objectives) + 1 + len(stages[v.variant]) for v in verdicts.variants)
     )
 
 
@@ -447,85 +302,3 @@ def test_it_shows_what_the_analysis_makes_of_journals(tmp_path: Path) -> None:
         assert words in page.shown
     assert "quality against the baseline" in page.shown and "≥ −1.0 points" in page.shown
     assert "nan" not in re.sub(r"[a-z]+nan|nan[a-z]+", "", page.shown.lower())
-
-
-def test_junit_has_an_error_for_a_measurement_that_is_not_valid_and_for_no_other(
-    made: Made,
-) -> None:
-    _, summary, verdicts, _ = made
-    variant = summary.variants[0]
-    spoiled = msgspec.structs.replace(
-        variant.stages[0], validity=Validity(level="INVALID", reasons=["sent late"])
-    )
-    variants = [msgspec.structs.replace(variant, stages=[spoiled]), *summary.variants[1:]]
-    root = Tree.fromstring(junit(msgspec.structs.replace(summary, variants=variants), verdicts))
-    measurements = [
-        case for case in root.iter("testcase") if (case.get("name") or "").startswith("measurement")
-    ]
-    errors = [case.find("error") for case in measurements]
-    assert len(errors) > 1
-    assert [error is not None for error in errors] == [True] + [False] * (len(errors) - 1)
-    assert errors[0] is not None
-    assert errors[0].get("message") == "sent late"
-
-
-def test_a_rise_in_cost_is_written_as_a_change_and_a_cost_as_money() -> None:
-    def objective(metric: str, unit: str) -> Objective:
-        value = Estimate(value=0.2, low=0.1, high=0.3, n=9)
-        return Objective(
-            kind="budget", metric=metric, label=metric, unit=unit, value=value, limit=0.5,
-            limit_text="", margin=0.3, outcome="holds", sentence="",
-        )  # fmt: skip
-
-    assert writer(objective("cost_increase", "share"))(0.2, 0) == "+20 %"
-    assert writer(objective("cost_per_month", "$"))(0.2, 0) == "$0.20"
-
-
-def test_the_distributions_of_latency_and_of_ttft_are_drawn_from_their_own_values(
-    made: Made,
-) -> None:
-    run, summary, verdicts, _ = made
-    slots = {variant.variant: slot for slot, variant in enumerate(summary.variants)}
-    evidence = gather(measured_of(run, summary), summary)
-    slower = {
-        name: dataclasses.replace(each, latency=each.latency**1.1)
-        for name, each in evidence.items()
-    }
-    before, after = (
-        figures(summary, verdicts, each, Servers(), slots) for each in (evidence, slower)
-    )
-    assert {name for name in before if before[name] != after[name]} == {
-        "latency_rows",
-        "latency_curve",
-    }
-
-
-def test_a_card_says_nothing_twice(made: Made) -> None:
-    _, summary, verdicts, _ = made
-    by_name = {verdict.variant: verdict for verdict in verdicts.variants}
-    for card in cards(summary, verdicts):
-        assert not [
-            reason for reason in card["reasons"] if reason.lower() in card["headline"].lower()
-        ]
-        said = " ".join([card["headline"], *card["reasons"]]).lower()
-        open_ = [o.sentence for o in by_name[card["variant"]].objectives if o.outcome != "holds"]
-        assert all(sentence.lower() in said for sentence in open_)
-
-
-def test_a_bound_on_one_side_is_written_as_such(made: Made) -> None:
-    _, summary, verdicts, _ = made
-    verdict = next(v for v in verdicts.variants if v.objectives)
-    objective = verdict.objectives[0]
-
-    def bounds(low: float | None, high: float | None) -> str:
-        value = Estimate(value=0.3, low=low, high=high, n=9)
-        one = msgspec.structs.replace(
-            verdict, objectives=[msgspec.structs.replace(objective, value=value, unit="ms")]
-        )
-        [card] = cards(summary, msgspec.structs.replace(verdicts, variants=[one]))
-        return str(card["objectives"][0]["bounds"])
-
-    assert bounds(None, 0.4).startswith("at most")
-    assert bounds(0.2, None).startswith("at least")
-    assert " to " in bounds(0.2, 0.4)
-    assert bounds(None, None) == ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import random
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -13,12 +12,9 @@ from foundation.errors import BadInput
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
 from results.capacity.plan.plan import plan_capacity
-from results.decision.objective_words import writer
-from results.decision.objectives import ObjectiveSpec
-from results.decision.sentences import objective_sentence, overall
 from results.decision.settling import units_to_settle
 from results.decision.verdict import is_settled, judge
-from results.summary import Decision, Estimate, Judged, Outcome, VariantVerdict, Verdicts
+from results.summary import VariantVerdict, Verdicts
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 BLOCKS = 5
@@ -311,52 +307,6 @@ def test_an_invalid_measurement_is_not_settled(tmp_path: Path) -> None:
     assert not is_settled(only(decide(tmp_path, Goals({"latency_p95": "1s"}))))
 
 
-@pytest.mark.parametrize(
-    ("decisions", "passing", "sentence"),
-    [
-        (
-            {},
-            [],
-            "Nothing is asked of any variant, so nothing is decided: write slo, "
-            "quality or budget into the experiment.",
-        ),
-        ({"base": "SHIP"}, ["base"], "Keep base: it meets every objective."),
-        (
-            {"base": "SHIP", "b": "DON'T SHIP"},
-            ["base"],
-            "Keep base: it meets every objective, and no other variant is shown to.",
-        ),
-        (
-            {"base": "SHIP", "b": "SHIP", "c": "SHIP"},
-            ["base", "b", "c"],
-            "Keep base: it meets every objective with the best quality (90.0 %); "
-            "b and c would pass too (80.0 % and not known).",
-        ),
-        (
-            {"base": "SHIP", "b": "SHIP"},
-            ["b", "base"],
-            "Ship b: it meets every objective (base would pass too).",
-        ),
-        ({"b": "SHIP"}, ["b"], "Ship b: it meets every objective."),
-        (
-            {"base": "DON'T SHIP", "b": "INCONCLUSIVE"},
-            [],
-            "No variant may ship yet; not settled: b.",
-        ),
-        ({"b": "DON'T SHIP"}, [], "No variant may ship: b breaks an objective."),
-        (
-            {"base": "DON'T SHIP", "b": "DON'T SHIP"},
-            [],
-            "No variant may ship: base and b break an objective.",
-        ),
-    ],
-)
-def test_the_first_line_says_what_the_decisions_are(
-    decisions: dict[str, Decision], passing: list[str], sentence: str
-) -> None:
-    assert overall("base", decisions, passing, {"base": 0.9, "b": 0.8, "c": None}) == sentence
-
-
 def test_what_blocks_could_show_is_said_where_more_of_them_may_decide(tmp_path: Path) -> None:
     """Not where too many requests failed for anything to be judged."""
     measure(tmp_path, "base", 100, failing=0.9)
@@ -368,42 +318,3 @@ def test_what_blocks_could_show_is_said_where_more_of_them_may_decide(tmp_path: 
     open_ = decide(tmp_path / "well", Goals({"latency_p95": "136ms"}), "base", "tuned").variants[1]
     assert open_.decision == "INCONCLUSIVE"
     assert any("blocks show a change" in reason for reason in open_.reasons)
-
-
-@pytest.mark.parametrize(
-    ("better", "outcome", "said"),
-    [
-        ("lower", "holds", "is 300 ms and keeps its limit (500 ms); at most 350 ms"),
-        ("lower", "fails", "is 300 ms and breaks its limit (500 ms); at least 250 ms"),
-        ("higher", "holds", "is 300 ms and keeps its limit (500 ms); at least 350 ms"),
-        ("higher", "fails", "is 300 ms and breaks its limit (500 ms); at most 250 ms"),
-    ],
-)
-def test_a_settled_objective_names_the_bound_that_decided_it(
-    better: Literal["lower", "higher"], outcome: Outcome, said: str
-) -> None:
-    asked = ObjectiveSpec(
-        "latency_p95", "slo", "latency_p95", "latency p95", "ms", better, 500.0, "500ms"
-    )
-    judged = Judged(
-        value=Estimate(value=300.0, n=9), limit=500.0, pessimistic=350.0, optimistic=250.0
-    )
-    assert said in objective_sentence(asked, judged, outcome, None)
-
-
-@pytest.mark.parametrize(
-    ("kind", "metric", "written"),
-    [
-        ("quality", "quality_change", "+2.0 points"),
-        ("quality", "probe:general", "+2.0 points"),
-        ("quality", "quality", "2.0 %"),
-        ("slo", "error_rate", "2.0 %"),
-        ("budget", "cost_increase", "+2.0 %"),
-        ("budget", "cost_per_month", "2.0 %"),
-    ],
-)
-def test_changes_of_quality_are_written_in_points_and_of_cost_in_per_cent(
-    kind: Literal["slo", "quality", "budget"], metric: str, written: str
-) -> None:
-    asked = ObjectiveSpec(metric, kind, metric, "m", "share", "lower", 0.1, "10%")
-    assert writer(asked)(0.02, 0) == written
