@@ -1,4 +1,4 @@
-"""Prints a capacity plan: all variants side by side, and the sentence that recommends one."""
+"""Prints a capacity plan in the report's words: all variants side by side, and the answer."""
 
 from __future__ import annotations
 
@@ -9,39 +9,31 @@ from rich.table import Table
 from rich.text import Text
 
 from dyno.terminal.results import print_lines, show_validity
-from foundation.format import dollars, quantity, significant
-from results.capacity.plan.capacity_plan import (
-    CapacityPlan,
-    Merits,
-    ScaledCapacity,
-    VariantCapacity,
-    WhatIf,
-    WhatIfVariant,
-)
-from results.capacity.plan.merits import deciding_cost
-from results.summary import Estimate
+from foundation.format import dollars, significant
+from results.capacity.plan.capacity_plan import CapacityPlan, VariantCapacity, WhatIf, WhatIfVariant
+from results.report.capacity.table import Fact, FactTable
+from results.report.capacity.words import SCALED, capacity_words
 
 NONE = "-"
 
 
 def show_capacity(console: Console, plan: CapacityPlan) -> None:
     """Prints the table, a line for each variant, what else is known, and the recommendation."""
-    console.print(_table(plan))
-    print_lines(console, [f"{v.variant}: {v.sentence}" for v in plan.variants])
-    _section(console, "where the measurement contradicts the model", _contradictions(plan))
+    words = capacity_words(plan)
+    print_lines(console, [f"{plan.name}: {words.lead}"])
+    console.print(_table(words.table))
+    print_lines(console, _pairs(words.sentences))
     _section(console, "a day", [line for v in plan.variants for line in _day(v)])
-    _section(console, "from what traffic on", [each.sentence for each in plan.break_even])
-    if plan.scaled:
-        console.print(_scaled_table(plan.scaled))
+    _section(console, "from what traffic on", words.break_even)
+    if words.scaled:
+        console.print(_scaled_table(words.scaled))
     for answer in plan.what_if:
         console.print(_answer_table(answer))
-    _section(
-        console, "fine-tuning", [f"{each.variant}: {each.sentence}" for each in plan.investments]
-    )
-    _section(console, "audit", [each.sentence for each in plan.audits])
-    _section(console, "what the plan does not know", _unknown(plan))
+    _section(console, "fine-tuning", _pairs(words.investments))
+    _section(console, "audit", words.audits)
+    _section(console, "what the plan does not know", _pairs(words.unknown))
     show_validity(console, plan.validity)
-    console.print(f"\n{plan.sentence}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\n{words.answer}", style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
 def _section(console: Console, title: str, lines: Sequence[str]) -> None:
@@ -50,79 +42,29 @@ def _section(console: Console, title: str, lines: Sequence[str]) -> None:
         print_lines(console, lines)
 
 
-def _table(plan: CapacityPlan) -> Table:
-    mean = f", {plan.mean_rate:g} on average" if plan.mean_rate is not None else ""
-    burst = f", bursts of {plan.burst:g} times that" if plan.burst > 1 else ""
-    title = (
-        f"{plan.name}: {plan.peak_rate:g} requests/s at the peak{mean}{burst}, "
-        f"{plan.headroom:.0%} headroom, {plan.spare} spare"
-    )
-    latency = next((v.merits.latency_metric for v in plan.variants if v.merits), "latency")
-    titles = (
-        "one replica holds", "by", "replicas", "accelerators", "per month", "missed", "$/million",
-        "$/1,000 correct", "J/request", "quality", latency,
-    )  # fmt: skip
-    rows = [_cells(variant) for variant in plan.variants]
-    shown = [i for i in range(len(titles)) if any(row[i] != NONE for row in rows)]
-    table = Table("variant", title=title, title_justify="left")
-    for i in shown:
-        table.add_column(titles[i], justify="right")
-    for variant, row in zip(plan.variants, rows, strict=True):
-        table.add_row(Text(variant.variant), *(row[i] for i in shown))
+def _pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of pairs of a name, or "", and a sentence."""
+    return [f"{name}: {sentence}" if name else sentence for name, sentence in pairs]
+
+
+def _table(facts: FactTable) -> Table:
+    """A row for each fact, a column for each variant."""
+    table = Table("", header_style="bold")
+    for name in facts.variants:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for row in facts.rows:
+        label = f"{row.label}, {row.unit}" if row.unit else row.label
+        table.add_row(label, *map(_cell, row.cells))
+    notes = [f"{number}: {reason}" for number, reason in enumerate(facts.notes, start=1)]
+    table.caption = Text("\n".join(notes)) if notes else None
+    table.caption_justify = "left"
     return table
 
 
-def _cells(variant: VariantCapacity) -> list[str]:
-    peak, month = variant.peak, variant.cost_per_month
-    return [
-        _held(variant),
-        variant.source or NONE,
-        NONE if variant.replicas is None else str(variant.replicas),
-        NONE if peak is None else str(peak.accelerators),
-        NONE if month is None else f"${month:,.0f}",
-        NONE if peak is None else _risk(peak.miss),
-        *_merits(variant.merits),
-    ]
-
-
-def _merits(merits: Merits | None) -> list[str]:
-    if merits is None:
-        return [NONE] * 5
-    million, correct = (
-        deciding_cost(merits.cost_per_million),
-        deciding_cost(merits.cost_per_correct),
-    )
-    joules, quality, latency = (
-        each.value for each in (merits.joules_per_request, merits.quality, merits.latency)
-    )
-    return [
-        NONE if million is None else dollars(million),
-        NONE if correct is None else dollars(correct * 1e3),
-        NONE if joules is None else significant(joules),
-        NONE if quality is None else quantity(quality, "share"),
-        NONE if latency is None else quantity(latency, "ms"),
-    ]
-
-
-def _held(variant: VariantCapacity) -> str:
-    rate = variant.rate
-    if variant.rate_per_replica is None:
-        return NONE
-    if variant.lower_bound:
-        return f"at least {variant.rate_per_replica:.3g}/s"
-    if rate.value is None:
-        return f"{variant.rate_per_replica:.3g} to {rate.high:.3g}/s"
-    return f"{rate.value:.3g}/s ({variant.rate_per_replica:.3g} to {rate.high:.3g})"
-
-
-def _risk(miss: Estimate) -> str:
-    if miss.value is None:
-        return NONE if miss.high is None else f"≤ {quantity(miss.high, 'share')}"
-    return "< 0.1 %" if miss.value < 1e-3 else quantity(miss.value, "share")
-
-
-def _contradictions(plan: CapacityPlan) -> list[str]:
-    return [f"{v.variant}: {v.contradiction}" for v in plan.variants if v.contradiction]
+def _cell(fact: Fact) -> Text:
+    """A value above what stands under it."""
+    value = Text(f"{fact.value} [{fact.note}]" if fact.note else fact.value)
+    return Text.assemble(value, "\n", (fact.under, "dim")) if fact.under else value
 
 
 def _day(variant: VariantCapacity) -> list[str]:
@@ -140,24 +82,13 @@ def _day(variant: VariantCapacity) -> list[str]:
     ]
 
 
-def _scaled_table(rows: Sequence[ScaledCapacity]) -> Table:
-    table = Table(
-        "variant",
-        title="estimates for hardware that was not measured",
-        title_justify="left",
-    )
-    for heading in ("accelerator", "replicas", "per month", "$/million", "rule"):
-        table.add_column(heading, justify="left" if heading == "rule" else "right")
+def _scaled_table(rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table(title="estimates for hardware that was not measured", title_justify="left")
+    numbers = SCALED[2:-1]
+    for heading in SCALED:
+        table.add_column(heading, justify="right" if heading in numbers else "left")
     for row in rows:
-        month, million = row.peak.cost_per_month, deciding_cost(row.cost_per_million)
-        table.add_row(
-            Text(row.variant),
-            Text(row.accelerator),
-            f"~{row.peak.replicas}",
-            NONE if month is None else f"~${month:,.0f}",
-            NONE if million is None else f"~{dollars(million)}",
-            Text(f"x {row.factor:.3g} {row.rule}"),
-        )
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -185,13 +116,3 @@ def _answer_cells(row: WhatIfVariant) -> list[str | Text]:
         if row.holds
         else "",
     ]
-
-
-def _unknown(plan: CapacityPlan) -> list[str]:
-    """Notes on the plan, then those on variants, each once with the names of its variants."""
-    variants: dict[str, list[str]] = {}
-    for variant in plan.variants:
-        for note in variant.notes:
-            if note != variant.contradiction:
-                variants.setdefault(note, []).append(variant.variant)
-    return [*plan.notes, *(f"{', '.join(names)}: {note}" for note, names in variants.items())]

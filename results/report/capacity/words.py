@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foundation.format import ABSENT, interval, quantity, significant
+from foundation.format import ABSENT, quantity
 from results.capacity.plan.capacity_plan import Audit, CapacityPlan, ScaledCapacity
-from results.report.capacity.table import FactTable, facts
+from results.capacity.plan.merits import deciding_cost
+from results.report.capacity.table import Fact, FactTable, estimate_fact, facts
 
-SCALED = ("Variant", "Accelerator", "Requests/s a replica", "Replicas", "$ a month", "Rule")
+SCALED = (
+    "Variant",
+    "Accelerator",
+    "Requests/s a replica",
+    "Replicas",
+    "$ a month",
+    "$ a million",
+    "Rule",
+)
 """The columns of `CapacityWords.scaled`."""
 
 
@@ -73,15 +82,15 @@ def _unknown(plan: CapacityPlan) -> list[tuple[str, str]]:
 
 def _scaled(each: ScaledCapacity) -> tuple[str, ...]:
     """A row of the estimates, in the order of `SCALED`."""
-    month = each.peak.cost_per_month
-    ends = interval(each.rate.low, each.rate.high, "")
-    held = ABSENT if each.rate.value is None else significant(each.rate.value)
+    held, month = estimate_fact(each.rate, ""), each.peak.cost_per_month
+    million = deciding_cost(each.cost_per_million)
     return (
         each.variant,
         each.accelerator,
-        f"{held} ({ends})" if ends else held,
+        held.short if isinstance(held, Fact) else ABSENT,
         f"{each.peak.replicas:,}",
         ABSENT if month is None else quantity(month, "$"),
+        ABSENT if million is None else quantity(million, "$"),
         each.rule,
     )
 
