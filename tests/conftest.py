@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import compileall
+import gc
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("foundation", "finetune", "quantize", "serve", "loadgen", "results", "dyno")
+LONGEST = ("test_whole_pipeline.py", "test_url.py", "test_hosting.py")
 
 # A busy machine is no failure.
 # A run that lands or rejects a change draws the same examples each time; any other draws new ones.
@@ -31,5 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that one worker has it while the other does the rest."""
-    items.sort(key=lambda item: item.path.name != "test_whole_pipeline.py")
+    """The longest files first: one worker has them while the other does the rest."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Takes all that collecting imported out of garbage collection: it lives as long as we do."""
+    gc.collect()
+    gc.freeze()

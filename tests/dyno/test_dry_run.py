@@ -48,7 +48,11 @@ def test_the_h100_example_checks_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("max-num-seqs: 256", "max-num-seq: 256", "max-num-seqs"),
+        (
+            "max-num-seqs: 256",
+            "max-num-seq: 256",
+            "has no such option (did you mean 'max-num-seqs'?)",
+        ),
         ("memory: 80GB", "memory: 16GB", "one server needs"),
         ("rank: 16", "rank: 1024", "rank"),
     ],

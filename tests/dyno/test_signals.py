@@ -96,7 +96,7 @@ def test_a_hang_up_that_is_ignored_stays_so(calm_url: str, tmp_path: Path) -> No
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     with loading(
-        tmp_path, calm_url, "--concurrency", "2", "--requests", "16", before=ignore
+        tmp_path, calm_url, "--concurrency", "2", "--requests", "8", before=ignore
     ) as process:
         wait_for_records(tmp_path, process)
         process.send_signal(signal.SIGHUP)

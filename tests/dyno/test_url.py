@@ -25,6 +25,10 @@ def run(calm_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "100",
         "--requests",
         "250",
+        "--blocks",
+        "2",
+        "--warmup",
+        "100ms",
         "--prompt",
         "Say hello",
         cwd=folder,
@@ -69,7 +73,7 @@ model: m
 data: {{prompt: "Say hello"}}
 variants: [{{name: old, url: {url}, model: m}}, {{name: new, url: {url}, model: m}}]
 baseline: old
-workload: {{stages: [{{rate: 60, requests: 60, warmup: 100ms}}], blocks: 4}}
+workload: {{stages: [{{rate: 120, requests: 120, warmup: 100ms}}], blocks: 2}}
 slo: {{latency_p95: {limit}}}
 """
 
@@ -89,7 +93,7 @@ def test_with_gate_the_exit_code_is_the_verdict(
 
 
 def check_plan(run: Path) -> None:
-    """The one measured rate, 60/s, held: a lower bound of what a replica holds."""
+    """The one measured rate, 120/s, held: a lower bound of what a replica holds."""
     refused = dyno("plan", str(run), "--peak-rate", "1k/day", cwd=run)
     assert refused.returncode == 3
     assert "--peak-rate" in refused.stderr
@@ -99,8 +103,8 @@ def check_plan(run: Path) -> None:
     assert planned.returncode == 0, planned.stderr
     for capacity in json.loads((run / "plan.json").read_text())["variants"]:
         assert capacity["lower_bound"] is True
-        assert capacity["rate_per_replica"] == 60
-        assert capacity["replicas"] == 19  # 500 / (60 x 0.5) = 16.7, so 17, and 2 spare
+        assert capacity["rate_per_replica"] == 120
+        assert capacity["replicas"] == 11  # 500 / (120 x 0.5) = 8.3, so 9, and 2 spare
     free = dyno("plan", str(run), "--peak-rate", "500", "--headroom", "100%", cwd=run)
     assert free.returncode == 3
     assert "--headroom: a replica that is kept free serves nobody" in free.stderr
@@ -128,16 +132,16 @@ def test_a_plan_goes_by_the_slo_as_it_is_now(run: Path) -> None:
 
 
 def test_a_measurement_too_small_to_judge_gates_as_inconclusive(url: str, tmp_path: Path) -> None:
-    text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 60", "requests: 10")
+    text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 120", "requests: 20")
     (tmp_path / "experiment.yaml").write_text(text)
     done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
 
 
 def test_a_load_that_was_not_sent_is_invalid_and_gates_so(url: str, tmp_path: Path) -> None:
-    """One in flight at 50 ms or more a request is at most 20 requests/s of the planned 60."""
+    """One in flight at 50 ms or more a request is at most 20 requests/s of the planned 120."""
     text = EXPERIMENT.format(url=url, limit="10s").replace(
-        "blocks: 4", "blocks: 4, max_in_flight: 1"
+        "blocks: 2", "blocks: 2, max_in_flight: 1"
     )
     (tmp_path / "experiment.yaml").write_text(text)
     done = dyno("run", "experiment.yaml", "--gate", cwd=tmp_path)
@@ -149,28 +153,29 @@ def test_a_load_that_was_not_sent_is_invalid_and_gates_so(url: str, tmp_path: Pa
 def test_until_decided_adds_blocks_until_the_verdict_is_settled(
     calm_url: str, tmp_path: Path
 ) -> None:
-    text = EXPERIMENT.format(url=calm_url, limit="10s").replace("requests: 60", "requests: 30")
+    text = EXPERIMENT.format(url=calm_url, limit="10s").replace("requests: 120", "requests: 80")
     (tmp_path / "experiment.yaml").write_text(text)
     done = dyno(
         "run", "experiment.yaml", "--gate", "--until-decided", "--max-time", "2m", cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    # Four blocks of 30 requests are below p95's minimum of 200; of six and nine, nine suffice.
+    # Two blocks of 80 requests are below p95's minimum of 200; three suffice.
     journals = {
-        name: len(list((tmp_path / "runs/gated/load" / name / "rate-60").glob("*.jsonl")))
+        name: len(list((tmp_path / "runs/gated/load" / name / "rate-120").glob("*.jsonl")))
         for name in ("old", "new")
     }
-    assert journals["old"] == journals["new"] >= 9
+    assert journals["old"] == journals["new"] >= 3
 
 
 @pytest.mark.slow
 def test_a_resolution_plans_the_blocks_from_the_first_ones(url: str, tmp_path: Path) -> None:
-    text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 60", "requests: 30")
+    text = EXPERIMENT.format(url=url, limit="10s").replace("requests: 120", "requests: 60")
+    text = text.replace("blocks: 2", "blocks: 4")
     (tmp_path / "experiment.yaml").write_text(text)
     done = dyno("run", "experiment.yaml", "--resolution", "2%", "--max-time", "15s", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     planned = int(re.findall(r"so there will be (\d+) blocks", done.stdout + done.stderr)[0])
-    journals = list((tmp_path / "runs/gated/load/new/rate-60").glob("*.jsonl"))
+    journals = list((tmp_path / "runs/gated/load/new/rate-120").glob("*.jsonl"))
     assert len(journals) == planned >= 3
     summary = json.loads((tmp_path / "runs/gated/summary.json").read_text())
     assert summary["resolution"]["new"]["blocks"] == planned
