@@ -27,6 +27,7 @@ from scipy.special import stdtrit
 
 from foundation.arrays import Floats
 from foundation.run.requests import Requests
+from results.statistics.unpaired import kruskal_p
 
 FULL_SLOPE = 0.9
 FULL_VARIANCE = 2.4
@@ -161,10 +162,8 @@ def too_short(blocks: Sequence[Requests]) -> str | None:
         for k in range(4)
     ]
     groups = [group for group in groups if len(group)]
-    from scipy.stats import kruskal  # takes a second to load, and is seldom needed
-
     apart = float(np.ptp([group.mean() for group in groups]))
-    if apart <= APART * typical or kruskal(*groups).pvalue > 1 - CERTAIN:
+    if apart <= APART * typical or kruskal_p(groups) > 1 - CERTAIN:
         return None
     return (
         f"requests arrived for {span:.1f} s a block, answers took {typical:.1f} s and hung on "

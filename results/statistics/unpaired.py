@@ -1,4 +1,4 @@
-"""Statistics of two unpaired runs: t between blocks, exact tests between counts.
+"""Statistics of unpaired samples: t between blocks, exact tests between counts, tests by rank.
 
 Functions take `tail`, the probability with which each bound may be on the wrong side of the truth.
 """
@@ -12,6 +12,7 @@ from math import isfinite, sqrt
 import numpy as np
 from scipy.special import chdtrc, gammaln, stdtr, stdtrit
 
+from foundation.arrays import Floats
 from results.statistics.block_shares import block_share_bounds
 from results.statistics.intervals import Bounds
 
@@ -75,6 +76,23 @@ def fisher_p(count: int, n: int, other: int, m: int) -> float:
     chances = np.exp(logs - logs.max())
     observed = chances[table == count]
     return float(chances[chances <= observed * _TIES].sum() / chances.sum())
+
+
+def kruskal_p(groups: Sequence[Floats]) -> float:
+    """The p-value that two or more samples, each (n,), come from one distribution.
+
+    W. H. Kruskal, W. A. Wallis, J. Am. Stat. Assoc. 47, 1952, with their correction for ties.
+    """
+    values, place = np.unique(np.concatenate(groups), return_inverse=True)
+    ties = np.bincount(place)
+    n = float(ties.sum())
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
+    parts = np.split(ranks, np.cumsum([len(group) for group in groups])[:-1])
+    spread = sum(float(part.sum()) ** 2 / len(part) for part in parts)
+    apart = 12 / (n * (n + 1)) * spread - 3 * (n + 1)
+    if len(values) == 1:
+        return 1.0
+    return float(chdtrc(len(groups) - 1, apart / (1 - float((ties**3 - ties).sum()) / (n**3 - n))))
 
 
 def _log_choose(n: int, k: np.typing.NDArray[np.int64]) -> np.typing.NDArray[np.float64]:

@@ -36,7 +36,7 @@ from results.statistics.intervals import (
     t_bounds,
     t_p,
 )
-from results.statistics.unpaired import Counted, Welch, fisher_p
+from results.statistics.unpaired import Counted, Welch, fisher_p, kruskal_p
 
 Floats = NDArray[np.float64]
 TAILS = some.sampled_from([0.1, 0.05, 0.025, 0.005, 0.0005])
@@ -106,6 +106,15 @@ def test_graded_answers_are_tested_as_by_student(differences: Floats) -> None:
 P_VALUES = some.sampled_from(
     [0.0, 0.001, 0.0043, 0.0051, 0.0066, 0.0084, 0.012, 0.016, 0.024, 0.03, 0.049, 0.2, 1.0]
 )
+
+
+@given(
+    some.lists(some.lists(some.integers(0, 20), min_size=1, max_size=12), min_size=2, max_size=4)
+)
+def test_samples_are_told_apart_by_rank_as_by_kruskal_and_wallis(groups: list[list[int]]) -> None:
+    assume(len({value for group in groups for value in group}) > 1)
+    samples = [np.array(group, float) for group in groups]
+    assert kruskal_p(samples) == pytest.approx(stats.kruskal(*samples).pvalue, rel=1e-9)
 
 
 @settings(max_examples=12)  # statsmodels collects garbage at every call
