@@ -102,7 +102,7 @@ class _Tracing:
 
     async def trace(self, plan: ServePlan) -> TracedVariant:
         """Starts the variant's server, loads it, and returns its trace."""
-        plan = profiled(plan, self.variant, self._traces)
+        plan = profiled(plan, self.variant, self._traces, DELAY_STEPS, self.iterations)
         self._traces.mkdir(parents=True)
         workload, progress = self.run.prepared.experiment.workload, self.run.progress
         answers = partial(reach, workload=workload, log=progress.log)
@@ -129,7 +129,7 @@ class _Tracing:
         endpoint, progress = endpoints[self.variant], self.run.progress
         for block in warm_up_blocks(self.run.prepared, [self.variant], self.out):
             await block.run(endpoints, Silent(), asyncio.Event())
-        await start_profile(endpoint, self.variant, DELAY_STEPS, self.iterations)
+        await start_profile(endpoint)
         enough = asyncio.Event()
         watching = asyncio.ensure_future(self._until_enough(enough))
         blocks = self._blocks()

@@ -54,6 +54,7 @@ class EngineRequest(
     `queued_ns`: from the engine's queue to its first step.
     `prefill_ns`: from there to its first token. `decode_ns`: from there to its last token, with or
     without text. `cached_tokens`: the first tokens of the prompt that the prefix cache had.
+    `preemptions`: how often the engine put it back; None where it does not say.
     """
 
     key: str
@@ -65,7 +66,7 @@ class EngineRequest(
     input_tokens: Count
     output_tokens: Count
     cached_tokens: Count = 0
-    preemptions: Count = 0
+    preemptions: Count | None = 0
 
 
 class EngineStep(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field="kind", gc=False):

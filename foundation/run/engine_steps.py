@@ -47,7 +47,7 @@ class RecordedSteps:
 class RecordedRequests:
     """n requests that were finished, in the order of their ends: the fields of `EngineRequest`.
 
-    `origin` and `number` are those of their `request_key`.
+    `origin` and `number` are those of their `request_key`; `preemptions` may be `UNKNOWN`.
     """
 
     origin: Ints
@@ -149,5 +149,5 @@ def _request_row(request: EngineRequest, finished_ns: int) -> tuple[int, ...]:
         request.input_tokens,
         request.output_tokens,
         request.cached_tokens,
-        request.preemptions,
+        UNKNOWN if request.preemptions is None else request.preemptions,
     )

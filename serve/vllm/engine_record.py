@@ -48,7 +48,6 @@ class FinishedRequest(Protocol):
     num_prompt_tokens: int
     num_generation_tokens: int
     num_cached_tokens: int
-    num_preemptions: int
 
 
 class IterationDetails(Protocol):
@@ -212,7 +211,7 @@ class EngineRecord:
             input_tokens=finished.num_prompt_tokens,
             output_tokens=finished.num_generation_tokens,
             cached_tokens=finished.num_cached_tokens,
-            preemptions=finished.num_preemptions,
+            preemptions=_preemptions(finished),
         )
 
     def _step(self, stats: SchedulerStats, details: IterationDetails, ended_ns: int) -> EngineStep:
@@ -277,6 +276,12 @@ def _count(config: object, name: str) -> int | None:
 def _flag(config: object, name: str) -> bool | None:
     value = getattr(config, name, None)
     return value if isinstance(value, bool) else None
+
+
+def _preemptions(finished: object) -> int | None:
+    """How often a request was put back; vLLM 0.26 does not say it for each."""
+    value = getattr(finished, "num_preemptions", None)
+    return value if isinstance(value, int) else None
 
 
 def _ns(seconds: float) -> int:

@@ -28,15 +28,17 @@ _CORES = re.compile(r"local_rank=0, core ids=\[([\d, ]+)\]")
 _NO_ROUTES = frozenset({404, 405, 501})
 
 
-def profiled(plan: ServePlan, variant: str, traces: Path) -> ServePlan:
-    """A plan of the variant's server alone, with a profiler that writes into the folder `traces`.
+def profiled(
+    plan: ServePlan, variant: str, traces: Path, delay: int, iterations: int
+) -> ServePlan:
+    """A plan of the variant's server alone, with a profiler as in `options`.
 
     All its other options stay. The server has no engine of its own if the variant runs elsewhere.
     """
     servers = tuple(
         replace(
             server,
-            arguments=(*server.arguments, *options(traces)),
+            arguments=(*server.arguments, *options(traces, delay, iterations)),
             variables={**server.variables, **_PATIENCE},
         )
         for server in plan.servers
@@ -45,30 +47,32 @@ def profiled(plan: ServePlan, variant: str, traces: Path) -> ServePlan:
     return replace(plan, servers=servers, elsewhere=(), rounds=((variant,),))
 
 
-def options(traces: Path) -> tuple[str, ...]:
-    """vLLM's options for a profiler that writes into `traces`.
+def options(traces: Path, delay: int, iterations: int) -> tuple[str, ...]:
+    """vLLM's options to profile `iterations` engine steps after the first `delay` ones.
 
+    The trace goes into `traces`. The route `/start_profile` takes no steps in vLLM 0.26.
     Without the API server's own trace and without Python's stacks, which would slow every step.
     The detailed annotation adds the sequences' lengths to each step's name.
     """
     return (
         "--profiler-config.profiler=torch",
         f"--profiler-config.torch_profiler_dir={traces.absolute()}",
+        f"--profiler-config.delay_iterations={delay}",
+        f"--profiler-config.max_iterations={iterations}",
         "--profiler-config.ignore_frontend=true",
         "--profiler-config.torch_profiler_with_stack=false",
         "--profiler-config.detailed_trace_annotation=true",
     )
 
 
-async def start_profile(endpoint: Endpoint, prefix: str, delay: int, iterations: int) -> None:
-    """Profile `iterations` engine steps after the next `delay` ones. Raises SystemFailed."""
-    body = {"profile_prefix": prefix, "delay_iterations": delay, "max_iterations": iterations}
-    await _post(endpoint, "/start_profile", body)
+async def start_profile(endpoint: Endpoint) -> None:
+    """Profile the steps that the server's options say. Raises SystemFailed."""
+    await _post(endpoint, "/start_profile")
 
 
 async def stop_profile(endpoint: Endpoint) -> None:
     """End the profile, and wait until its trace is written. Raises SystemFailed."""
-    await _post(endpoint, "/stop_profile", None)
+    await _post(endpoint, "/stop_profile")
 
 
 def written_traces(traces: Path) -> Sequence[Path]:
@@ -82,13 +86,13 @@ def worker_cores(log: Path) -> frozenset[int]:
     return frozenset(int(core) for core in bindings[-1].split(",")) if bindings else frozenset()
 
 
-async def _post(endpoint: Endpoint, route: str, body: dict[str, object] | None) -> None:
+async def _post(endpoint: Endpoint, route: str) -> None:
     timeout = aiohttp.ClientTimeout(total=STOP_S)
     try:
         async with (
             open_session(endpoint, timeout) as web,
             web.post(
-                address(endpoint, endpoint.beside(route)), json=body, allow_redirects=False
+                address(endpoint, endpoint.beside(route)), allow_redirects=False
             ) as answer,
         ):
             if answer.status == 200:

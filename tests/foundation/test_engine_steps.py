@@ -42,6 +42,12 @@ def test_each_start_of_a_server_has_its_own_steps_and_limits(tmp_path: Path) -> 
     assert left_out.note() is None
 
 
+def test_preemptions_that_nobody_counted_are_not_none_at_all(tmp_path: Path) -> None:
+    silent = engine_request(7, 3, (1, 2, 3), finished_ns=9, preemptions=None)
+    (server,) = read_server_records(write_engine(tmp_path, "v", engine_start(), silent), LeftOut())
+    assert server.requests.preemptions.tolist() == [UNKNOWN]
+
+
 def test_damaged_lines_are_left_out_and_named(tmp_path: Path) -> None:
     file = write_engine(tmp_path, "v", engine_start(), STEP)
     file.write_bytes(file.read_bytes() + b'{"kind":"step","ended_ns":-1}\n' + lines(STEP)[:-9])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from foundation.run.engine_record import EngineLine, EngineStep
 from foundation.run.engine_records import LeftOut
@@ -36,7 +37,7 @@ def step(
     )  # fmt: skip
 
 
-def request(number: int, input: int, output: int, ends_ms: tuple[int, int, int], **fields: int):
+def request(number: int, input: int, output: int, ends_ms: tuple[int, int, int], **fields: int | None):
     """`ends_ms`: when it was planned, had its first token, and its last."""
     planned, first, last = ends_ms
     return engine_request(
@@ -81,6 +82,24 @@ def test_the_contexts_of_three_requests_by_hand(tmp_path: Path) -> None:
     # 1 ms beside the engine's own 9 ms, after the idle moment too
     assert result.elapsed == pytest.approx([0.01] * 4)
     assert result.context == 104 and result.rate == 3.0
+
+
+def test_an_engine_that_counts_no_preemptions_keeps_the_steps_that_fit(tmp_path: Path) -> None:
+    first = request(0, 100, 3, (10, 20, 60), preemptions=None)  # put back at 30 and 40 ms
+    other = request(1, 30, 4, (20, 30, 60), preemptions=None)
+    again = structs.replace(step(50, 0, 0, 2, running=2), generation_tokens=102)
+    result = steps(
+        tmp_path,
+        first,
+        other,
+        step(20, 1, 100, 0, running=1),
+        step(30, 1, 30, 0, running=2),
+        step(40, 0, 0, 1, running=2),
+        again,
+        step(60, 0, 0, 2, running=0),
+    )
+    assert result.decodes.tolist() == [0, 0, 1, 2]
+    assert result.left_out[NOT_KNOWN] == 1
 
 
 def test_a_prompt_in_pieces_has_its_context_in_each(tmp_path: Path) -> None:

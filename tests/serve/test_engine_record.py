@@ -160,6 +160,17 @@ def test_a_request_without_all_of_the_engines_stamps_is_left_out(
     assert len(lines_of(record, file)) == 1
 
 
+def test_an_older_vllm_does_not_say_how_often_a_request_was_put_back(file: Path, clocks: Clocks):
+    record = EngineRecord(CONFIG)
+    clocks.go_on(5_000_000_000)
+    older = finished(f"chatcmpl-{KEY}")
+    del older.num_preemptions  # as in 0.26
+    record.record(None, iteration(clocks.unix, older))
+    request = lines_of(record, file)[-1]
+    assert isinstance(request, EngineRequest)
+    assert (request.key, request.preemptions) == (KEY, None)
+
+
 def test_a_dummy_step_is_left_out_and_one_without_an_outcome_ends_now(file: Path, clocks: Clocks):
     record = EngineRecord(CONFIG)
     record.record(scheduler(is_dummy=True), None)

@@ -31,7 +31,7 @@ class Imitation:
 
     def __init__(self) -> None:
         self.active = False
-        self.bodies: list[object] = []
+        self.bodies: list[bytes] = []
         self.stops = 0
 
     def app(self) -> web.Application:
@@ -40,7 +40,7 @@ class Imitation:
             if self.active:
                 return web.Response(status=409, text="key: a profile is active already")
             self.active = True
-            self.bodies.append(await request.json())
+            self.bodies.append(await request.read())
             return web.Response()
 
         async def stop(_: web.Request) -> web.Response:
@@ -56,30 +56,28 @@ def endpoint(server: TestServer) -> Endpoint:
     return Endpoint("int8", str(server.make_url("/v1")), "int8", "key")
 
 
-async def test_a_profile_starts_with_its_steps_and_stops_even_when_they_are_over() -> None:
+async def test_a_profile_starts_and_stops_even_when_its_steps_are_over() -> None:
     imitation = Imitation()
     async with TestServer(imitation.app()) as server:
-        await start_profile(endpoint(server), "int8", 8, 64)
+        await start_profile(endpoint(server))
         await stop_profile(endpoint(server))
         await stop_profile(endpoint(server))
-    assert imitation.bodies == [
-        {"profile_prefix": "int8", "delay_iterations": 8, "max_iterations": 64}
-    ]
+    assert imitation.bodies == [b""]
     assert imitation.stops == 2
 
 
 async def test_a_server_without_the_routes_gives_one_sentence() -> None:
     async with TestServer(web.Application()) as server:
         with pytest.raises(SystemFailed, match=r"int8 has no /start_profile: .*torch profiler"):
-            await start_profile(endpoint(server), "int8", 8, 64)
+            await start_profile(endpoint(server))
 
 
 async def test_a_refusal_names_route_and_status() -> None:
     imitation = Imitation()
     async with TestServer(imitation.app()) as server:
-        await start_profile(endpoint(server), "int8", 8, 64)
+        await start_profile(endpoint(server))
         with pytest.raises(SystemFailed, match=r"refused /start_profile: HTTP 409") as error:
-            await start_profile(endpoint(server), "int8", 8, 64)
+            await start_profile(endpoint(server))
     assert "already" in error.value.detail
 
 
@@ -96,7 +94,7 @@ async def test_a_server_that_is_gone_gives_one_sentence() -> None:
         with pytest.raises(SystemFailed, match="int8 did not answer /stop_profile"):
             await stop_profile(gone)
     with pytest.raises(SystemFailed, match="int8 did not answer /start_profile"):
-        await start_profile(gone, "int8", 8, 64)
+        await start_profile(gone)
 
 
 async def test_a_worker_that_writes_for_too_long_asks_for_fewer_steps(
@@ -119,8 +117,14 @@ async def test_a_worker_that_writes_for_too_long_asks_for_fewer_steps(
 
 def test_options_name_an_absolute_folder(tmp_path: Path) -> None:
     folder = Path(os.path.relpath(tmp_path))
-    assert f"--profiler-config.torch_profiler_dir={folder.absolute()}" in options(folder)
-    assert all(option.startswith("--profiler-config.") for option in options(folder))
+    assert f"--profiler-config.torch_profiler_dir={folder.absolute()}" in options(folder, 8, 64)
+    assert all(option.startswith("--profiler-config.") for option in options(folder, 8, 64))
+
+
+def test_the_steps_are_options_since_older_routes_take_none(tmp_path: Path) -> None:
+    line = options(tmp_path, 8, 64)
+    assert "--profiler-config.delay_iterations=8" in line
+    assert "--profiler-config.max_iterations=64" in line
 
 
 def test_the_engine_waits_for_the_trace_and_keeps_its_other_variables(
@@ -128,7 +132,7 @@ def test_the_engine_waits_for_the_trace_and_keeps_its_other_variables(
 ) -> None:
     config = ServeConfig.model_validate({"device": "cpu", "kv_cache": "64MiB", "memory": "64GB"})
     plan = check([ServedVariant("base", tiny)], config)
-    [before], [after] = plan.servers, profiled(plan, "base", tmp_path).servers
+    [before], [after] = plan.servers, profiled(plan, "base", tmp_path, 8, 64).servers
     waits = {"VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "900"}
     assert dict(after.variables) == {**before.variables, **waits}
 

@@ -103,7 +103,8 @@ def step_durations(steps: RecordedSteps) -> Floats | str:
 
 def compose(steps: RecordedSteps, requests: RecordedRequests) -> Composed:
     """The work that these requests have in each step, where it is all that the step has."""
-    requests = _rows(requests, (requests.preemptions == 0) & (requests.output_tokens > 0))
+    # Where the engine does not say it, the work of a step with a preempted request does not fit.
+    requests = _rows(requests, (requests.preemptions <= 0) & (requests.output_tokens > 0))
     last = _nearest(steps.ended_ns, requests.finished_ns)
     first = last - requests.output_tokens + 1
     whole = first >= 0  # the record may begin later than a request
