@@ -28,9 +28,7 @@ _CORES = re.compile(r"local_rank=0, core ids=\[([\d, ]+)\]")
 _NO_ROUTES = frozenset({404, 405, 501})
 
 
-def profiled(
-    plan: ServePlan, variant: str, traces: Path, delay: int, iterations: int
-) -> ServePlan:
+def profiled(plan: ServePlan, variant: str, traces: Path, delay: int, iterations: int) -> ServePlan:
     """A plan of the variant's server alone, with a profiler as in `options`.
 
     All its other options stay. The server has no engine of its own if the variant runs elsewhere.
@@ -91,9 +89,7 @@ async def _post(endpoint: Endpoint, route: str) -> None:
     try:
         async with (
             open_session(endpoint, timeout) as web,
-            web.post(
-                address(endpoint, endpoint.beside(route)), allow_redirects=False
-            ) as answer,
+            web.post(address(endpoint, endpoint.beside(route)), allow_redirects=False) as answer,
         ):
             if answer.status == 200:
                 return

@@ -37,7 +37,9 @@ def step(
     )  # fmt: skip
 
 
-def request(number: int, input: int, output: int, ends_ms: tuple[int, int, int], **fields: int | None):
+def request(
+    number: int, input: int, output: int, ends_ms: tuple[int, int, int], **fields: int | None
+):
     """`ends_ms`: when it was planned, had its first token, and its last."""
     planned, first, last = ends_ms
     return engine_request(
