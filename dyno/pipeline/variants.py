@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 import serve
@@ -35,9 +37,22 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
                 weight_bits=served.bits,
                 dtype=dtypes[variant.name].dtype if variant.name in dtypes else None,
                 dtype_doubt=dtypes[variant.name].doubt if variant.name in dtypes else None,
+                weights=weights_of(prepared, variant),
             )
         )
     write_whole(run.variants, msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
+
+
+def weights_of(prepared: Prepared, variant: VariantConfig) -> str:
+    """The identity of what a variant answers with: its weights, or its API, and number formats."""
+    parts = prepared.graph.served(variant)
+    serve = parts["server"].facts["serve"] if "server" in parts else {}
+    facts = {
+        "parts": {k: parts[k].identity for k in ("model", "adapter", "api") if k in parts},
+        "formats": [serve.get("dtype"), serve.get("engine", {}).get("kv-cache-dtype")],
+        "prompt": prepared.style_of(variant),
+    }
+    return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
 
 
 def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:

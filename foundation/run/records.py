@@ -171,7 +171,8 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     place: an adapter can be merged, a quantized model is quantized. `unquantized`: the variant that
     differs from a quantized one in nothing else. `weight_bits`: bits of a quantized weight, None
     where it is not quantized or nobody recorded it. `dtype`: the number format its server computed
-    in. `dtype_doubt`: why another would have been faster on that processor.
+    in. `dtype_doubt`: why another would have been faster on that processor. `weights`: the identity
+    of the weights and number formats that it answers with; variants that share it differ in speed.
     """
 
     name: str
@@ -183,6 +184,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     weight_bits: int | None = None
     dtype: str | None = None
     dtype_doubt: str | None = None
+    weights: str | None = None
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,8 +15,9 @@ from results.decision.verdict import judge
 from results.inputs import RunInputs
 from results.measures.measured import MeasuredVariant, read_measured
 from results.measures.request_limits import request_limits
+from results.metrics import RECORDS
 from results.race import Departure, Race
-from results.summary import Summary, VariantSummary, VariantVerdict, Verdicts
+from results.summary import Summary, VariantSummary
 
 
 def look(
@@ -55,35 +56,42 @@ def look(
     )
     if any(spec.key.startswith("probe:") for spec in specs):  # probes come after the load
         return departures(standings, lambda ours, theirs: [])
-    rivals, asked = _rivals(summary, verdicts, measured), _asked(at, measured)
+    rivals, asked = _rivals(at, summary, measured), _asked(at, measured)
 
     def compare(ours: str, theirs: str) -> list[Worse]:
         if ours not in rivals or theirs not in rivals:
             return []
-        return worse_in_everything(rivals[ours], rivals[theirs], asked, plan.worse())
+        return worse_in_everything(rivals[ours], rivals[theirs], asked, plan.worse(), plan.limits())
 
     return departures(standings, compare)
 
 
 def _asked(inputs: RunInputs, measured: Sequence[MeasuredVariant]) -> Asked:
     base = next(each for each in measured if each.record.name == inputs.baseline)
+    limits = inputs.slo.limits
+    shares = {key: limit.absolute for key, limit in limits.items() if RECORDS[key].kind == "share"}
     return Asked(
-        slos=list(inputs.slo.limits),
+        slos=[key for key in limits if key not in shares],
+        shares=shares,
         price=inputs.budget.price if inputs.budget else None,
         limits=request_limits(inputs.slo, base.metrics.get(inputs.judged_stage, {})),
     )
 
 
 def _rivals(
-    summary: Summary, verdicts: Verdicts, measured: Sequence[MeasuredVariant]
+    inputs: RunInputs, summary: Summary, measured: Sequence[MeasuredVariant]
 ) -> Mapping[str, Rival]:
     """The variants that can be compared: their measurement is valid, and the load was held."""
     by_name = {each.record.name: each for each in measured}
-    verdict_of = {verdict.variant: verdict for verdict in verdicts.variants}
+    names = [variant.variant for variant in summary.variants if _is_comparable(variant)]
     return {
-        variant.variant: _rival(by_name[variant.variant], variant, verdict_of[variant.variant])
-        for variant in summary.variants
-        if _is_comparable(variant)
+        name: Rival(
+            name=name,
+            stage=by_name[name].stages[inputs.judged_stage],
+            scores=by_name[name].scores,
+            weights=by_name[name].record.weights,
+        )
+        for name in names
     }
 
 
@@ -93,13 +101,4 @@ def _is_comparable(variant: VariantSummary) -> bool:
         stage is not None
         and stage.validity.level != "INVALID"
         and (stage.held is True or stage.offered_rate is None)
-    )
-
-
-def _rival(measured: MeasuredVariant, variant: VariantSummary, verdict: VariantVerdict) -> Rival:
-    return Rival(
-        name=variant.variant,
-        stage=measured.stages[variant.judged_stage],
-        scores=measured.scores,
-        keeps={each.metric for each in verdict.objectives if each.outcome == "holds"},
     )

@@ -5,8 +5,10 @@ error that is fixed before the first block (alpha spending: K. K. G. Lan, D. L. 
 sequential boundaries for clinical trials", Biometrika 70, 1983). The parts add up to 5 %, a union
 bound. So it holds for any dependence of the looks, and however the race goes on.
 
-- A false departure: all looks before the last share 5 % evenly, among all variants together. Half
-  is for "breaks an objective", half for "worse than another".
+- A false departure: 5 % for all variants together. Half is for "breaks an objective", shared evenly
+  among the looks before the last; a quarter, shared alike, for "worse than another"; a quarter for
+  the rival of such a one, which must be shown to keep its limits on shares. No request of it may
+  have counted against one so far. That is a single test, however often one looks.
 - A false SHIP: the looks that may be the last share four fifths of 5 %, those before them one
   fifth. At each look the variants that are not shown to break an objective share it. Those that
   are shown to break one are no candidates (J. Tian, A. Ramdas, "Online control of the familywise
@@ -25,8 +27,8 @@ FIRST_LOOK = 2
 """One block tells nothing of the spread between blocks."""
 KEPT = 0.8
 """The part of a false SHIP's error that is kept for the looks that may be the last."""
-FOR_BREAKS = 0.5
-"""The part of a false departure's error that is for broken objectives."""
+FOR_BREAKS, FOR_WORSE, FOR_LIMITS = 0.5, 0.25, 0.25
+"""The parts of a false departure's error: broken objectives, worse than a rival, and its limits."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,12 @@ class LookPlan:
 
     def worse(self) -> float:
         """Of one variant and one rival at one look: the probability of a false "worse"."""
-        each = ALPHA * (1 - FOR_BREAKS) / self.variants / max(len(self.departures), 1)
+        each = ALPHA * FOR_WORSE / self.variants / max(len(self.departures), 1)
         return each / max(self.variants - 1, 1)
+
+    def limits(self) -> float:
+        """Of one rival in the whole race: the probability that it does not keep what it shows."""
+        return ALPHA * FOR_LIMITS / self.variants
 
     def ship(self, block: int, candidates: int) -> float:
         """Of one variant at one look, with so many that are not shown to break an objective."""

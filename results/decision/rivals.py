@@ -2,15 +2,15 @@
 
 Two variants are compared over the blocks that both have, pair by pair: times and rates by t over
 the blocks' log-ratios, quality and metered costs prompt by prompt. A variant is worse if it is
-shown to be so in one number at least, and if in every other one it is shown to be no better than
-by a margin. Where a limit is asked and nothing else hangs on the number, it is enough that the
-rival is shown to keep the limit. What decides between variants that pass, which is quality, cost
-and latency, is always compared.
+shown to be so in one number at least, and if it is shown to be no better than by a margin in every
+other. Latency, quality and cost are always compared, since they decide between variants that pass.
+Variants of the same weights answer alike unless their scores show otherwise. A share of requests,
+such as the error rate, is compared with its limit alone, which the rival must be shown to keep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log, log1p
 
@@ -20,6 +20,7 @@ from foundation.format import change, points
 from results.config import Price
 from results.decision.judged_values import too_many_failed
 from results.measures.cost import FEWEST_PROMPTS, cost_ratio, is_metered
+from results.measures.shares import share_counts
 from results.measures.steady_state import StageBlock, StageData
 from results.measures.values import Limits, counted, values_in
 from results.metrics import RECORDS
@@ -36,13 +37,13 @@ LATENCY, QUALITY, COST = "latency_mean", "quality", "cost_per_request"
 class Rival:
     """A variant of a race as it stands: its judged stage, and the mean score of each prompt.
 
-    `keeps`: the metrics of the objectives that it is shown to keep.
+    `weights`: the identity of what it answers with; None if unknown.
     """
 
     name: str
     stage: StageData
     scores: Mapping[str, float]
-    keeps: Collection[str] = ()
+    weights: str | None = None
     _numbers: dict[tuple[str, int], float] = field(default_factory=dict, init=False)
 
     def number(self, metric: str, block: StageBlock, limits: Limits) -> float:
@@ -57,10 +58,12 @@ class Rival:
 class Asked:
     """What a race asks: the metrics of its SLOs, quality, and the price of a request.
 
-    `limits`: what a request may take, which goodput counts by.
+    `slos`: times and rates. `shares`: the limits on shares of requests, None where one is relative
+    to the baseline. `limits`: what a request may take, which goodput counts by.
     """
 
     slos: Sequence[str]
+    shares: Mapping[str, float | None]
     price: Price | None
     limits: Limits
 
@@ -83,12 +86,14 @@ class Worse:
 class _Change:
     """By how much a variant is worse than its rival, in a logarithm or in points: two bounds.
 
-    `strict`: for "it is worse", an error shared among all numbers. `plain`: for the rest.
+    `strict`: for "it is worse", an error shared among all numbers. `plain`: for the rest. `alike`:
+    whether the two are the same in this unless shown otherwise.
     """
 
     metric: str
     strict: Bounds
     plain: Bounds
+    alike: bool
 
     @property
     def is_worse(self) -> bool:
@@ -97,7 +102,7 @@ class _Change:
     @property
     def is_no_better(self) -> bool:
         margin = MARGIN if self.metric == QUALITY else log1p(MARGIN)
-        return self.plain.low > -margin and self.plain.high >= 0
+        return self.plain.high >= 0 and (self.alike or self.plain.low > -margin)
 
     def worse(self) -> Worse:
         record = RECORDS[self.metric]
@@ -123,7 +128,9 @@ class _Two:
             bounds(tail) if bounds is not None else self._number(metric, tail)
             for tail in (strict, plain)
         ]
-        return _Change(metric, both[0], both[1]) if both[0] and both[1] else None
+        weights = self.ours.weights
+        alike = metric == QUALITY and weights is not None and weights == self.rival.weights
+        return _Change(metric, both[0], both[1], alike) if both[0] and both[1] else None
 
     def _quality(self, tail: float) -> Bounds | None:
         ours, theirs = self.ours.scores, self.rival.scores
@@ -142,9 +149,7 @@ class _Two:
         return Bounds(log(ends.low), log(ends.high)) if ends.low > 0 else None
 
     def _number(self, metric: str, tail: float) -> Bounds | None:
-        """A time or rate; shares of requests are compared by their limits alone."""
-        if RECORDS[metric].kind == "share":
-            return None
+        """A time or a rate."""
         sides = self.ours, self.rival
         values = [
             [
@@ -161,26 +166,41 @@ class _Two:
         return t_bounds(float(np.mean(worse)), worse, tail, tail)
 
 
-def worse_in_everything(ours: Rival, rival: Rival, asked: Asked, tail: float) -> list[Worse]:
+def worse_in_everything(
+    ours: Rival, rival: Rival, asked: Asked, tail: float, limits_tail: float
+) -> list[Worse]:
     """The numbers in which a variant is shown to be worse than a rival, none if it is not worse.
 
-    `tail`: the probability of being wrong about the two.
+    `tail`: the probability of being wrong about the two. `limits_tail`: that of being wrong about
+    what the rival keeps.
     """
     theirs = {block.number: block for block in rival.stage.blocks if len(block.requests)}
     pairs = [(b, theirs[b.number]) for b in ours.stage.blocks if b.number in theirs]
     two = _Two(ours, rival, asked, [both for both in pairs if len(both[0].requests)])
     if len(two.pairs) < 2 or too_many_failed(rival.stage):
         return []
+    if not _keeps_shares(rival.stage, asked.shares, limits_tail):
+        return []
     metrics, worse = asked.metrics(ours, rival), []
     for metric in metrics:
         change_ = two.change(metric, tail / len(metrics), tail)
         if change_ is not None and change_.is_worse:
             worse.append(change_.worse())
-            continue
-        kept = metric not in (LATENCY, QUALITY, COST) and metric in rival.keeps
-        if not kept and not (change_ is not None and change_.is_no_better):
+        elif change_ is None or not change_.is_no_better:
             return []
     return worse
+
+
+def _keeps_shares(stage: StageData, shares: Mapping[str, float | None], tail: float) -> bool:
+    """Whether so many requests without a single one against it show each limit to be kept.
+
+    If the share were at its limit, they would all be good with a probability of (1 - limit)^n.
+    """
+    for metric, limit in shares.items():
+        events, n = share_counts(metric, stage)
+        if limit is None or events or (1 - limit) ** n > tail / len(shares):
+            return False
+    return True
 
 
 def _of_block(metric: str, block: StageBlock, limits: Limits) -> float:
