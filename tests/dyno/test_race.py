@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
+from pydantic import ValidationError
 
 from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
+from dyno.pipeline.blocks import LoadBlock
 from dyno.pipeline.decide import run_inputs
-from dyno.pipeline.race import look_plan
+from dyno.pipeline.prepared import Prepared
+from dyno.pipeline.race import Look, StageRace, look_plan, read_race
+from foundation.errors import BadInput
+from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
+from foundation.run.records import JournalEnd
 from results.analysis import analyse
 from results.analysis.race_look import look
 from results.decision.looks import LookPlan
@@ -23,6 +31,8 @@ from results.race import Departure, Race
 from results.summary import Summary, Verdicts
 from tests.dyno.conftest import emulator
 from tests.dyno.stored_runs import StoredRun, dyno
+from tests.dyno.test_pipeline import prepared
+from tests.run_files import MS, header, write_block
 
 RACE = ", race: true"
 
@@ -156,6 +166,114 @@ def test_the_slower_of_two_that_pass_leaves_as_worse_and_the_baseline_may(tmp_pa
     assert not any("left out of the comparison" in note for note in stage.notes)
 
 
+def leaves(at: Mapping[int, str]) -> Look:
+    """A look after which the variant of that number of blocks leaves."""
+
+    def who(plan: LookPlan, block: int, left: Sequence[str], departed: object) -> list[Departure]:
+        names = [at[block]] if at.get(block) in left else []
+        return [
+            Departure(variant=name, block=block, reason="breaks", objective="o", sentence="s")
+            for name in names
+        ]
+
+    return who
+
+
+def started(of: Prepared, run: RunDirectory, look: Look, over: bool = False) -> StageRace:
+    names = [variant.name for variant in of.experiment.variants]
+    plan = look_plan(of.experiment, len(names))
+    return StageRace(of, names, run, Silent(), plan, look, lambda: over)
+
+
+def measured(race: StageRace, rounds: int = 99) -> list[list[str]]:
+    """Writes the blocks of some rounds; the variants of each."""
+    variants = []
+    while len(variants) < rounds and (blocks := race.next_round()):
+        variants.append(sorted(block.variant for block in blocks))
+        for block in blocks:
+            assert isinstance(block, LoadBlock)
+            head = header(
+                variant=block.variant,
+                stage=block.stage.label,
+                block=block.block,
+                identity=block.identity,
+            )
+            end = JournalEnd(end="complete", ended_ns=MS, window_end_ns=MS, loop_stall_max_ns=0)
+            write_block(race.out.path, head, [], end)
+    race.keep()
+    return variants
+
+
+FIVE_BLOCKS: dict[str, Any] = {
+    "name": "t",
+    "model": "base",
+    "data": {"prompt": "Hi"},
+    "variants": [{"name": "base"}, {"name": "b"}, {"name": "c"}],
+    "baseline": "base",
+    "workload": {
+        "stages": [{"name": "s", "concurrency": 1, "requests": 1}],
+        "blocks": 5,
+        "race": True,
+    },
+    "slo": {"latency_mean": "1s"},
+}
+
+
+def five_blocks(folder: Path) -> Prepared:
+    of = prepared(folder)
+    return replace(of, experiment=Experiment.model_validate(FIVE_BLOCKS))
+
+
+def test_who_left_is_loaded_no_more_and_a_break_changes_nothing(tmp_path: Path) -> None:
+    of, run = five_blocks(tmp_path), RunDirectory(tmp_path / "run")
+    look = leaves({2: "c", 4: "b"})
+    whole = [["b", "base", "c"]] * 2 + [["b", "base"]] * 2 + [["base"]]
+    first = started(of, run, look)
+    assert measured(first, rounds=3) == whole[:3]
+    again = started(of, run, look)
+    assert measured(again) == whole[3:]
+    assert again.kept == ["base"]
+    assert measured(started(of, run, look)) == []
+    race = read_race(run)
+    assert race is not None
+    assert [(each.variant, each.block) for each in race.departures] == [("c", 2), ("b", 4)]
+    assert (race.blocks_full, race.blocks_measured) == (15, 11)
+    plan = LookPlan(5, 3)
+    assert race.errors == {
+        "base": plan.at_end(1), "b": plan.at_look(4, 2), "c": plan.at_look(2, 3)
+    }  # fmt: skip
+
+
+def test_a_failed_variant_holds_nobody_up(tmp_path: Path) -> None:
+    race = started(five_blocks(tmp_path), RunDirectory(tmp_path / "run"), leaves({}))
+    assert [block.variant for block in race.next_round({"b", "c"})] == ["base"]
+
+
+def test_a_damaged_record_of_a_race_is_named(tmp_path: Path) -> None:
+    (tmp_path / "race.json").write_text('{"departures": 3}')
+    with pytest.raises(BadInput, match=r"race.json: can't be read .* --resume"):
+        read_race(RunDirectory(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"variants": [{"name": "base"}]}, "a race needs two variants at least"),
+        ({"workload": {"blocks": 2}}, "the first look is after two blocks, and 2 are all"),
+        ({"resolution": "3%"}, "resolution measures every variant to the end"),
+        ({"slo": {}}, "nothing is asked under load"),
+        (
+            {"workload": {"stages": [{"rate": 2, "requests": 9, "mix": "uniform"}]}},
+            "rate-2 loads all variants at once",
+        ),
+    ],
+)
+def test_a_race_that_nobody_could_leave_is_refused(changes: dict[str, Any], reason: str) -> None:
+    workload = {**FIVE_BLOCKS["workload"], **changes.get("workload", {})}
+    with pytest.raises(ValidationError, match=f"workload.race: {reason}"):
+        Experiment.model_validate({**FIVE_BLOCKS, **changes, "workload": workload})
+
+
 EXPERIMENT = """\
 name: raced
 model: m
@@ -175,6 +293,7 @@ def urls() -> Iterator[tuple[str, str]]:
         yield first, second
 
 
+@pytest.mark.slow
 def test_a_race_that_goes_on_makes_the_same_departures(
     urls: tuple[str, str],
     tmp_path: Path,
