@@ -27,11 +27,12 @@ def run(
     resolution: flags.Resolution = None,
     max_time: flags.MaxTime = None,
     pilot: flags.Pilot = None,
+    no_live: flags.NoLive = False,
     out: flags.Out = Path("runs"),
 ) -> None:
     """Run the whole pipeline: fine-tune, quantize, serve, load, decide."""
     from dyno.commands.dry_run import dry_run_file, dry_run_resumed
-    from dyno.commands.run import StoppingRule, resume_run, run_file
+    from dyno.commands.run import RunOutput, StoppingRule, resume_run, run_file
 
     if (experiment is None) == (resume is None):
         raise BadInput(
@@ -41,6 +42,7 @@ def run(
     if pilot is not None and not dry_run:
         raise BadInput("--pilot goes with --dry-run; a run has its own first blocks for a pilot")
     rule = StoppingRule(decided=until_decided, resolution=resolution, max_time=max_time)
+    output = RunOutput(live=not no_live)
     if resume is not None:
         source = context.get_parameter_source("out")
         if source is not None and source.name != "DEFAULT":
@@ -50,12 +52,12 @@ def run(
         if dry_run:
             dry_run_resumed(resume, rule, pilot)
         else:
-            finish(*resume_run(resume, rule), gate)
+            finish(*resume_run(resume, rule, output), gate)
     elif experiment is not None:
         if dry_run:
             dry_run_file(experiment, rule, pilot)
         else:
-            finish(*run_file(experiment, out, rule), gate)
+            finish(*run_file(experiment, out, rule, output), gate)
 
 
 @experiments.command(
@@ -84,11 +86,13 @@ def improve(
 
 
 @experiments.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
-def demo(gate: flags.Gate = False, out: flags.Out = Path("runs")) -> None:
+def demo(
+    gate: flags.Gate = False, no_live: flags.NoLive = False, out: flags.Out = Path("runs")
+) -> None:
     """Run the example experiment on a small real model, offline. About 15 minutes on 2 cores."""
-    from dyno.commands.run import run_demo
+    from dyno.commands.run import RunOutput, run_demo
 
-    finish(*run_demo(out), gate)
+    finish(*run_demo(out, RunOutput(live=not no_live)), gate)
 
 
 @experiments.command(

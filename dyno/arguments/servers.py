@@ -180,6 +180,7 @@ def search(
     model: flags.ModelAtUrl = None,
     max_rate: flags.MaxRate = None,
     max_time: flags.MaxSearchTime = None,
+    no_live: flags.NoLive = False,
     slo: flags.Slo = None,
     prompt: flags.Prompt = None,
     data: flags.Data = None,
@@ -193,7 +194,7 @@ def search(
     """Search for the highest rate that keeps the SLO: one that holds and one that fails."""
     from dyno.commands.search import PromptSource, SearchFlags, Target, search_file, search_url
 
-    search_flags = SearchFlags(max_rate=max_rate, max_time=max_time)
+    search_flags = SearchFlags(max_rate=max_rate, max_time=max_time, live=not no_live)
     if (experiment is None) == (url is None):
         raise BadInput("name an experiment file or a run, or write --url")
     if experiment is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dyno.experiment.from_flags.target import Target
@@ -17,9 +17,11 @@ from dyno.pipeline.variants import write_variants
 from dyno.terminal.engine_model import show_models
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput
+from foundation.run.layout import RunDirectory
 from foundation.units import format_seconds
 from loadgen.event_loop import run as run_loop
 from loadgen.sending.descriptors import allow_connections
+from results.capacity.model.record import VariantModel
 
 __all__ = ["Target", "calibrate_run", "calibrate_url", "experiment_for"]
 
@@ -37,7 +39,8 @@ def calibrate_run(experiment: Path, variants: Sequence[str], max_time: str, out:
         names = [v.name for v in run.prepared.experiment.variants if v.name in (variants or v.name)]
         make_adapter(run.prepared, run.directory, run.progress, names)
         make_checkpoints(run.prepared, run.directory, run.progress, names)
-        _calibrate(run, names, budget_s)
+        models = _calibrate(run, names, budget_s)
+    _show(models, run.directory)
 
 
 def calibrate_url(
@@ -46,7 +49,8 @@ def calibrate_url(
     """Measures the model of a server that is up, in a new run directory under `out`."""
     budget_s, experiment = _budget_s(max_time), experiment_for(target, tokenizer, name)
     with opened_experiment(experiment, Path.cwd(), out) as run:
-        _calibrate(run, [each.name for each in experiment.variants], budget_s)
+        models = _calibrate(run, [each.name for each in experiment.variants], budget_s)
+    _show(models, run.directory)
 
 
 def experiment_for(target: Target, tokenizer: str | None, name: str) -> Experiment:
@@ -79,15 +83,19 @@ def experiment_for(target: Target, tokenizer: str | None, name: str) -> Experime
     )
 
 
-def _calibrate(run: OpenedRun, names: Sequence[str], budget_s: float) -> None:
+def _calibrate(run: OpenedRun, names: Sequence[str], budget_s: float) -> Mapping[str, VariantModel]:
     write_variants(run.prepared, run.directory, plan_serving(run.prepared, run.directory))
     allow_connections(run.prepared.experiment.workload, len(names))
     try:
-        models = run_loop(calibrate_variants(run, names, budget_s))
+        return run_loop(calibrate_variants(run, names, budget_s))
     except KeyboardInterrupt:
         run.progress.log(f"interrupted; go on with: dyno calibrate-model {run.directory.path}")
         raise
-    show_models(open_console(), models, run.directory.models)
+
+
+def _show(models: Mapping[str, VariantModel], run: RunDirectory) -> None:
+    """Prints the models. Raises BadInput if one could not be had."""
+    show_models(open_console(), models, run.models)
     if missing := [f"{name}: {model.none}" for name, model in models.items() if model.none]:
         raise BadInput("; ".join(missing))
 

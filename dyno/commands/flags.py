@@ -227,6 +227,10 @@ Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut off."),
 ]
+NoLive = Annotated[
+    bool,
+    typer.Option("--no-live", help="Print plain lines on a terminal too, not one live screen."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, print the stages, start nothing.")
 ]

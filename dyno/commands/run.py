@@ -38,35 +38,39 @@ class StoppingRule:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutput:
-    """What a run prints beside the results.
+    """What a run prints, beside the results and before them.
 
     `first`: a line before anything starts. `excerpt`: whether to print one answer. `as_json`:
     whether results go to standard output as JSON, and everything for people to standard error.
+    `live`: whether a terminal shows one screen while the run goes on, instead of lines.
     """
 
     first: str = ""
     excerpt: bool = False
     as_json: bool = False
+    live: bool = True
 
 
 def run_file(
-    file: Path, out: Path, rule: StoppingRule = StoppingRule()
+    file: Path, out: Path, rule: StoppingRule = StoppingRule(), output: RunOutput = RunOutput()
 ) -> tuple[Summary, Verdicts]:
     """Runs an experiment file in a new run directory under `out`."""
     experiment = rule.applied(load_experiment(file))
-    return run_experiment(experiment, file.resolve().parent, out, file=file)
+    return run_experiment(experiment, file.resolve().parent, out, file=file, output=output)
 
 
-def run_demo(out: Path) -> tuple[Summary, Verdicts]:
+def run_demo(out: Path, output: RunOutput = RunOutput()) -> tuple[Summary, Verdicts]:
     """Runs the example experiment on a small real model."""
-    return run_file(example("news-topics"), out)
+    return run_file(example("news-topics"), out, output=output)
 
 
-def resume_run(run: Path, rule: StoppingRule) -> tuple[Summary, Verdicts]:
+def resume_run(
+    run: Path, rule: StoppingRule, output: RunOutput = RunOutput()
+) -> tuple[Summary, Verdicts]:
     """Resumes a run that was cut off."""
     directory = existing_run(run)
     experiment = rule.applied(load_experiment(directory.experiment))
-    return run_experiment(experiment, directory.path.resolve(), directory)
+    return run_experiment(experiment, directory.path.resolve(), directory, output=output)
 
 
 def run_experiment(
@@ -84,7 +88,11 @@ def run_experiment(
     a new run. Raises SystemFailed if no request succeeded.
     """
     console = open_console(stderr=output.as_json)
-    with own_temporary_files(), progress_for(console) as progress, held_run(at) as folder:
+    with (
+        own_temporary_files(),
+        progress_for(console, live=output.live) as progress,
+        held_run(at) as folder,
+    ):
         if output.first:
             progress.log(output.first)
         if isinstance(at, RunDirectory) and (note := edit_warning(at, experiment)):
@@ -92,6 +100,7 @@ def run_experiment(
         prepared = prepare(experiment, where, progress)
         allow_connections(prepared.experiment.workload, len(experiment.variants))
         directory = folder(experiment.name)
+        progress.watch(directory)
         source = source_of(file) if file else None
         try:
             summary, verdicts = run_pipeline(prepared, directory, progress, source)

@@ -15,6 +15,7 @@ from dyno.pipeline.block_runner import Interrupted
 from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.opened_run import OpenedRun, opened_experiment, opened_run
 from dyno.pipeline.rounds import load_in_rounds
+from dyno.pipeline.search import VariantSearches
 from dyno.pipeline.search_plan import check_search, exit_of, searches_of, write_search
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.training import make_adapter
@@ -22,9 +23,11 @@ from dyno.pipeline.variants import write_variants
 from dyno.terminal.progress import open_console
 from dyno.terminal.search import show_search
 from foundation.errors import BadInput, Exit, SystemFailed
+from foundation.run.layout import RunDirectory
 from loadgen.config import SearchConfig
 from loadgen.event_loop import run as run_loop
 from loadgen.sending.descriptors import allow_connections
+from results.capacity.search.record import CapacitySearch
 from serve.device import device_for
 
 __all__ = ["PromptSource", "SearchFlags", "Target", "search_file", "search_url"]
@@ -35,10 +38,15 @@ PROMPTS = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class SearchFlags:
-    """The flags `--max-rate` and `--max-time`; None leaves it to the experiment."""
+    """The flags of a search.
+
+    `max_rate` and `max_time`: None leaves it to the experiment. `live`: whether a terminal shows
+    one screen.
+    """
 
     max_rate: str | None = None
     max_time: str | None = None
+    live: bool = True
 
     def applied(self, experiment: Experiment) -> Experiment:
         """The experiment with this search, else with its own. Raises BadInput."""
@@ -68,8 +76,9 @@ def search_file(file: Path, out: Path, flags: SearchFlags) -> Exit:
 
     Trains and writes missing checkpoints first. Raises BadInput and SystemFailed.
     """
-    with opened_run(file, out, change=flags.applied) as run:
-        return _search(run)
+    with opened_run(file, out, change=flags.applied, live=flags.live) as run:
+        result, searches = _search(run)
+    return _shown(result, searches, run.directory)
 
 
 def search_url(
@@ -83,12 +92,13 @@ def search_url(
     """Searches a URL in a new run directory under `out`."""
     shape = LoadShape(rates=(flags.max_rate or "1",), requests=PROMPTS, blocks=1, slo=slo)
     experiment = flags.applied(load_experiment_for(target, source, shape, name))
-    with opened_experiment(experiment, Path.cwd(), out) as run:
-        return _search(run)
+    with opened_experiment(experiment, Path.cwd(), out, live=flags.live) as run:
+        result, searches = _search(run)
+    return _shown(result, searches, run.directory)
 
 
-def _search(run: OpenedRun) -> Exit:
-    """Searches all variants, prints the result and writes `search.json`."""
+def _search(run: OpenedRun) -> tuple[CapacitySearch, VariantSearches]:
+    """Searches all variants and writes `search.json`."""
     prepared, out, progress = run.prepared, run.directory, run.progress
     experiment = prepared.experiment
     allow_connections(experiment.workload, len(experiment.variants))
@@ -104,11 +114,15 @@ def _search(run: OpenedRun) -> Exit:
     except (Interrupted, KeyboardInterrupt):
         progress.log(f"interrupted; go on with: dyno search {out.path}")
         raise KeyboardInterrupt from None
-    result = write_search(experiment, searches.records(prepared), out)
-    show_search(open_console(), result, out)
+    return write_search(experiment, searches.records(prepared), out), searches
+
+
+def _shown(result: CapacitySearch, searches: VariantSearches, run: RunDirectory) -> Exit:
+    """Prints the result, and returns the exit code. Raises the error of what did not finish."""
+    show_search(open_console(), result, run)
     if problems := searches.unfinished:
         why = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         is_input = all(isinstance(problem, BadInput) for problem in problems.values())
         kind = BadInput if is_input else SystemFailed
-        raise kind(f"{why}; go on with: dyno search {out.path}")
+        raise kind(f"{why}; go on with: dyno search {run.path}")
     return exit_of(result)

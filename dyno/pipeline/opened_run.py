@@ -36,10 +36,13 @@ def opened_run(
     out: Path,
     variants: Collection[str] = (),
     change: Callable[[Experiment], Experiment] = lambda experiment: experiment,
+    *,
+    live: bool = True,
 ) -> Iterator[OpenedRun]:
     """Prepares an experiment file in a new run directory under `out`, or an existing run.
 
     `variants`: names that must be variants of it. `change`: what the flags do to the experiment.
+    `live`: whether a terminal shows one screen while the command goes on.
     Holds the directory's lock until the block ends. Raises BadInput for mistakes in the experiment.
     """
     existing = existing_run(experiment_or_run) if experiment_or_run.is_dir() else None
@@ -49,13 +52,13 @@ def opened_run(
     for name in variants:
         if name not in names:
             raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
-    with opened_experiment(experiment, file.resolve().parent, existing or out) as run:
+    with opened_experiment(experiment, file.resolve().parent, existing or out, live=live) as run:
         yield run
 
 
 @contextmanager
 def opened_experiment(
-    experiment: Experiment, where: Path, at: RunDirectory | Path
+    experiment: Experiment, where: Path, at: RunDirectory | Path, *, live: bool = True
 ) -> Iterator[OpenedRun]:
     """Prepares an experiment in the existing run `at`, or in a new one in the folder `at`.
 
@@ -64,7 +67,7 @@ def opened_experiment(
     """
     with (
         own_temporary_files(),
-        progress_for(open_console()) as progress,
+        progress_for(open_console(), live=live) as progress,
         held_run(at) as folder,
     ):
         prepared = prepare(experiment, where, progress)

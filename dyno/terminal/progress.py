@@ -1,28 +1,18 @@
-"""Shows progress: a live bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Shows progress: one live screen on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
 from rich.segment import Segment
 from rich.text import Text
 
+from dyno.terminal.live.progress import LiveProgress
 from foundation.printable import printable, visible
+from foundation.run.layout import RunDirectory
 from foundation.secrets import masked
 
 PLAIN_EVERY_S = 5.0
@@ -54,68 +44,6 @@ def open_console(stderr: bool = False) -> Console:
     """A console on standard output, or on `stderr`; in a pipe, wide enough for a table."""
     console = SafeConsole(stderr)
     return console if console.is_terminal else SafeConsole(stderr, PIPE_WIDTH)
-
-
-class _Rate(ProgressColumn):
-    """Units per second, or seconds per unit if that reads better."""
-
-    def render(self, task: Task) -> Text:
-        """The rate of a stage, empty until it is known."""
-        unit = task.fields.get("unit", "")
-        if not task.speed:
-            return Text("")
-        return Text(
-            f"{task.speed:.3g} {unit}/s" if task.speed >= 1 else f"{1 / task.speed:.3g} s/{unit}",
-            style="cyan",
-        )
-
-
-class TerminalProgress:
-    """A live bar. Use as a context manager."""
-
-    def __init__(self, console: Console) -> None:
-        self._bar = Bar(
-            SpinnerColumn(),
-            TextColumn("{task.description}", "bold", markup=False),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", "dim", markup=False),
-            console=console,
-            transient=True,
-            speed_estimate_period=60,
-        )
-        self._task = self._bar.add_task("starting", total=None, note="", unit="")
-
-    def __enter__(self) -> TerminalProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    def stage(self, name: str, total: float | None, unit: str) -> None:
-        """Starts a stage of `total` units, None if unknown."""
-        self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(printable(masked(name)), total=total, note="", unit=unit)
-
-    def advance(self, amount: float = 1, note: str = "") -> None:
-        """Adds finished units; `note` is shown beside the bar."""
-        self._bar.update(self._task, advance=amount)
-        if note:
-            self._bar.update(self._task, note=printable(masked(note)))
-
-    def log(self, line: str) -> None:
-        """Prints a line."""
-        self._bar.console.print(line, markup=False, highlight=False)
 
 
 class PlainProgress:
@@ -154,7 +82,15 @@ class PlainProgress:
         """Prints a line."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def watch(self, run: RunDirectory) -> None:
+        """Shows nothing more: plain lines are what a run says itself."""
 
-def progress_for(console: Console) -> TerminalProgress | PlainProgress:
-    """A live bar on a terminal, plain lines elsewhere."""
-    return TerminalProgress(console) if console.is_terminal else PlainProgress(console)
+
+ShownProgress = LiveProgress | PlainProgress
+
+
+def progress_for(console: Console, *, live: bool = True) -> ShownProgress:
+    """A live screen on a terminal that can redraw; plain lines elsewhere, and without `live`."""
+    if live and console.is_terminal and console.file.isatty() and not console.is_dumb_terminal:
+        return LiveProgress(console)
+    return PlainProgress(console)

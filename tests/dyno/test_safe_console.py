@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dyno.terminal.progress import PlainProgress, SafeConsole, TerminalProgress
+from dyno.terminal.live.view import StageView, View
+from dyno.terminal.progress import PlainProgress, SafeConsole
 from foundation.secrets import remember
 
 HOSTILE = (
@@ -26,11 +27,8 @@ def table(console: Console) -> None:
     console.print(made)
 
 
-def bar(console: Console) -> None:
-    with TerminalProgress(console) as progress:
-        progress.stage(HOSTILE, 3, "x")
-        progress.advance(1, HOSTILE)
-        progress.log(HOSTILE)
+def screen(console: Console) -> None:
+    console.print(View(StageView(HOSTILE, 3, "x", note=HOSTILE), trouble=HOSTILE).drawn(400, 1.0))
 
 
 def plain(console: Console) -> None:
@@ -40,7 +38,7 @@ def plain(console: Console) -> None:
 
 
 @pytest.mark.parametrize(
-    "show", [lambda c: c.print(HOSTILE), lambda c: c.print(Text(HOSTILE)), table, bar, plain]
+    "show", [lambda c: c.print(HOSTILE), lambda c: c.print(Text(HOSTILE)), table, screen, plain]
 )
 def test_hostile_words_are_words(show: Callable[[Console], None]) -> None:
     console = SafeConsole(width=400)
@@ -57,7 +55,7 @@ def test_a_terminal_obeys_our_own_sequences_only(monkeypatch: pytest.MonkeyPatch
     console = SafeConsole(width=400)
     with console.capture() as shown:
         console.print(HOSTILE, style="bold")
-        bar(console)
+        screen(console)
         console.print(Text("\x1b[2J"))
     assert "\x1b[1m" in shown.get() and "PWNED" not in shown.get() and "\x1b[2J" not in shown.get()
 

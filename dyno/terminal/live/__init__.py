@@ -1,0 +1,1 @@
+"""One screen while a run goes on, drawn by a process of its own."""
