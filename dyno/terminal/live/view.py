@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foundation.format import between, duration, quantity
+from foundation.printable import visible
 from results.summary import Decision, Estimate
 
 WIDEST, WIDE, MEDIUM = 130, 100, 64
@@ -80,8 +81,8 @@ class View:
 
 
 def _line(text: str, style: str = "") -> Text:
-    """One line, cut off where the terminal ends."""
-    return Text(text, style, no_wrap=True, overflow="ellipsis")
+    """One line, cut off where the terminal ends. `Text` would leave half a control sequence."""
+    return Text(visible(text), style, no_wrap=True, overflow="ellipsis")
 
 
 def _stage_line(stage: StageView, width: int, now_s: float) -> RenderableType:
@@ -100,7 +101,7 @@ def _stage_line(stage: StageView, width: int, now_s: float) -> RenderableType:
         no_wrap=True,
         overflow="ellipsis",
     )
-    name = Text(stage.name, "bold", no_wrap=True, overflow="ellipsis")
+    name = _line(stage.name, "bold")
     if width < MEDIUM:
         return Text.assemble(name, words, no_wrap=True, overflow="ellipsis")
     row = Table.grid(padding=(0, 1))
