@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 _SIMILARITY = 0.75
 """One wrong letter of four; less similar words differ: `eval_steps` is not `eval_limit`."""
@@ -23,6 +23,20 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
+
+
+class Differences(Section):
+    """A section that holds only what differs from another one: the keys that are set.
+
+    `model_fields_set` names them. Written as YAML and read back, it is the same.
+    """
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_set(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = write(self)
+        names = (name for name in type(self).model_fields if name in self.model_fields_set)
+        # A null is a difference too, which the writer may have left out.
+        return {name: values.get(name) for name in names}
 
 
 def unknown_key(key: str, section: type[Section] | None) -> str:

@@ -199,7 +199,8 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One variant.
 
     `metrics` holds what there is once a variant (size; quality and cost at the judged stage).
-    `judged` holds quality and budget, by the objective's key.
+    `judged` holds quality and budget, by the objective's key. `settings` are those in which the
+    variants differ, in words.
     """
 
     variant: str
@@ -212,6 +213,7 @@ class VariantSummary(msgspec.Struct, frozen=True, kw_only=True):
     probe_differences: dict[str, Difference]
     stages: list[StageSummary]
     judged: dict[str, Judged] = {}
+    settings: dict[str, str] = {}
 
     @property
     def at_judged_stage(self) -> StageSummary | None:

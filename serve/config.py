@@ -1,25 +1,86 @@
-"""The section `serve` of `experiment.yaml`: how vLLM starts. All servers get its flags."""
+"""The section `serve` of `experiment.yaml`: how vLLM starts, and what a variant has otherwise."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from foundation.path_fields import PathField
 from foundation.secrets import looks_like_key, names_a_secret
-from foundation.section import Section
+from foundation.section import Differences, Section
 from foundation.units import Bytes, Count, Seconds, Share
 
 Option = Annotated[str, PathField(or_name=True, dotted=True)]
 """A vLLM option's value: a path if it begins with "~" or names a file beside the experiment."""
 
 
-class ServeConfig(Section):
+class ServerSettings(Section):
+    """The settings of one server, which may differ by variant.
+
+    `kv_cache` is for CPUs; on a GPU `gpu_memory_utilization` sets the size of the KV cache.
+    `engine`: further vLLM options by their long names (`{max-num-seqs: 64}`), checked against
+    vLLM's own parser. A mapping becomes JSON; null leaves an option to vLLM.
+    """
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    max_model_len: Count | None = None
+    enforce_eager: bool = False
+    kv_cache: Bytes = 1 << 30
+    gpu_memory_utilization: Share = 0.9
+    tensor_parallel: int = Field(default=1, ge=1)
+    engine: dict[str, Option | int | float | bool | None] = Field(default_factory=dict)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _mappings_as_json(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            name: json.dumps(option) if isinstance(option, Mapping) else option
+            for name, option in value.items()
+        }
+
+    @field_validator("engine")
+    @classmethod
+    def _each_option_once(cls, value: dict[str, Any]) -> dict[str, Any]:
+        names = [option_name(key) for key in value]
+        if twice := next((key for key in value if names.count(option_name(key)) > 1), None):
+            raise ValueError(f"{twice}: stands there twice, with dashes and with underscores")
+        return value
+
+    @field_validator("engine")
+    @classmethod
+    def _no_keys(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, option in value.items():
+            if isinstance(option, str) and (looks_like_key(option) or names_a_secret(name)):
+                raise ValueError(
+                    f"{name}: everybody on the machine can read a command line; "
+                    "export the key instead (HF_TOKEN)"
+                )
+        return value
+
+
+class VariantServe(Differences, ServerSettings):
+    """The key `serve` of a variant: what its server has otherwise than the section `serve`."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "device": "all variants are compared on one device; write it under serve",
+        "residency": "it says how all servers share the machine; write it under serve",
+        "memory": "it is what all servers have together; write it under serve",
+        "ports": "all servers take theirs from one range; write it under serve",
+        "start_timeout": "it changes no server; write the longest one under serve",
+        "trust_remote_code": "whom to trust is no setting to compare; write it under serve",
+        "engine_record": "it slows a server a little, so all have it or none; write it under serve",
+    }
+
+
+class ServeConfig(ServerSettings):
     """How vLLM servers are started.
 
     `device`: "auto" is what the installed vLLM was built for.
-    `kv_cache` is for CPUs; on a GPU `gpu_memory_utilization` sets the size of the KV cache.
     `residency`: "resident" keeps every server up, so that blocks can alternate.
     "sleep" keeps one server awake and the others in vLLM's sleep mode, so that blocks alternate
     too (accelerators only). "turns" starts one server at a time. "auto" is the first of these
@@ -29,34 +90,40 @@ class ServeConfig(Section):
     `ports`: "FIRST-LAST" (default: any free port).
     `engine_record`: each server writes a line for each request and each step of its engine into
     the run's `engine/`.
-    `engine`: further vLLM options by their long names (`{max-num-seqs: 64}`), checked against
-    vLLM's own parser.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    max_model_len: Count | None = None
-    enforce_eager: bool = False
-    kv_cache: Bytes = 1 << 30
-    gpu_memory_utilization: Share = 0.9
-    tensor_parallel: int = Field(default=1, ge=1)
     residency: Literal["auto", "resident", "sleep", "turns"] = "auto"
     memory: Bytes | None = None
     start_timeout: Seconds = 600.0
     trust_remote_code: bool = False
     ports: str | None = Field(default=None, pattern=r"^\d+-\d+$")
     engine_record: bool = True
-    engine: dict[str, Option | int | float | bool] = Field(default_factory=dict)
 
-    @field_validator("engine")
-    @classmethod
-    def _no_keys(
-        cls, value: dict[str, str | int | float | bool]
-    ) -> dict[str, str | int | float | bool]:
-        for name, option in value.items():
-            if isinstance(option, str) and (looks_like_key(option) or names_a_secret(name)):
-                raise ValueError(
-                    f"{name}: everybody on the machine can read a command line; "
-                    "export the key instead (HF_TOKEN)"
-                )
-        return value
+    def of_variant(self, own: VariantServe | None) -> ServeConfig:
+        """The section with a variant's own settings in place of its.
+
+        A whole option of `engine` replaces its dotted parts too; null removes it.
+        """
+        if own is None:
+            return self
+        names = {option_name(key) for key in own.engine}
+        engine = {
+            key: value
+            for key, value in self.engine.items()
+            if names.isdisjoint({option_name(key), option_name(key).partition(".")[0]})
+        }
+        engine |= {key: value for key, value in own.engine.items() if value is not None}
+        settings = {key: getattr(own, key) for key in own.model_fields_set - {"engine"}}
+        return self.model_copy(update={**settings, "engine": engine})
+
+    @property
+    def options(self) -> dict[str, str | int | float | bool]:
+        """The options of `engine` that have a value, by their names with dashes."""
+        return {option_name(key): value for key, value in self.engine.items() if value is not None}
+
+
+def option_name(key: str) -> str:
+    """The option's name with dashes up to the first dot (`compilation-config.max_autotune`)."""
+    name, dot, rest = key.removeprefix("--").partition(".")
+    return name.replace("_", "-") + dot + rest

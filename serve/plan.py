@@ -15,6 +15,7 @@ from serve.device import Device, device_for
 from serve.dtype import ServedDtype, served_dtype
 from serve.variant import ServedVariant
 from serve.vllm import arguments, lora
+from serve.vllm.engine_options import CommandLine, check_engine_options
 from serve.vllm.lora_tensors import check_adapter_file, check_architecture
 from serve.vllm.memory import MemoryEstimate, estimate_memory
 
@@ -70,24 +71,35 @@ class ServePlan:
 def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     """The plan. Raises BadInput for what is sure to fail: adapters, options, ports, memory."""
     device = device_for(config)
-    groups = share_servers(variants)
+    groups = share_servers(variants, config)
     ranks = {
         v.name: _rank(v, v.model) for v in variants if v.adapter is not None and v.model is not None
     }
     if groups:
         arguments.check_installed()
-    dtypes = [served_dtype(group[0], config, device.kind == "cpu") for _, group in groups]
-    estimates = [
-        estimate_memory(group[0], config, device, dtype.dtype)
-        for (_, group), dtype in zip(groups, dtypes, strict=True)
+    dtypes = [
+        served_dtype(group.variants[0], group.config, device.kind == "cpu") for group in groups
     ]
+    estimates = [
+        estimate_memory(group.variants[0], group.config, device, dtype.dtype)
+        for group, dtype in zip(groups, dtypes, strict=True)
+    ]
+    for group, estimate in zip(groups, estimates, strict=True):
+        check_fits(estimate, group.config, device)
     residency, reason = choose_residency(estimates, config, device)
-    config, utilization_note = _with_residency(config, residency, len(groups), device)
+    room, utilization_note = _room(groups, residency, device)
     servers = tuple(
-        _server(model, group, ranks, config, device, dtype)
-        for (model, group), dtype in zip(groups, dtypes, strict=True)
+        _server(group, ranks, _settled(group.config, residency, room), device, dtype)
+        for group, dtype in zip(groups, dtypes, strict=True)
     )
-    arguments.check_engine_options(config, [server.arguments for server in servers])
+    check_engine_options(
+        config,
+        [
+            CommandLine(server.name, group.config, server.arguments)
+            for server, group in zip(servers, groups, strict=True)
+        ],
+    )
+    config = _settled(config, residency, room)
     rounds = _rounds(variants, servers, residency)
     if config.ports is not None:
         together = len(servers) if residency != "turns" else min(1, len(servers))
@@ -109,21 +121,41 @@ def check(variants: Sequence[ServedVariant], config: ServeConfig) -> ServePlan:
     )
 
 
-def share_servers(
-    variants: Sequence[ServedVariant],
-) -> list[tuple[ModelRef, tuple[ServedVariant, ...]]]:
-    """Groups of variants that share a server, each with its checkpoint.
+@dataclass(frozen=True)
+class SharedServer:
+    """Variants that one server serves from one checkpoint, with the settings of that server."""
 
-    Variants of one checkpoint share a server. Those with adapters share another one, since LoRA
-    support alone slows a server down. A server has one chat template, so adapters that were
-    trained with different templates share none.
+    model: ModelRef
+    variants: tuple[ServedVariant, ...]
+    config: ServeConfig
+
+
+def share_servers(variants: Sequence[ServedVariant], config: ServeConfig) -> list[SharedServer]:
+    """The servers of the variants.
+
+    Variants of one checkpoint and the same settings share a server. Those with adapters share
+    another one, since LoRA support alone slows a server down. A server has one chat template, so
+    adapters that were trained with different templates share none.
     """
-    groups: dict[object, tuple[ModelRef, list[ServedVariant]]] = {}
+    groups: dict[object, tuple[ModelRef, ServeConfig, list[ServedVariant]]] = {}
     for variant in variants:
         if variant.model is not None:
-            key = (variant.model.path, variant.adapter is not None, variant.template)
-            groups.setdefault(key, (variant.model, []))[1].append(variant)
-    return [(model, tuple(group)) for model, group in groups.values()]
+            own = config.of_variant(variant.settings)
+            key = (variant.model.path, variant.adapter is not None, variant.template, _key(own))
+            groups.setdefault(key, (variant.model, own, []))[2].append(variant)
+    return [SharedServer(model, tuple(group), own) for model, own, group in groups.values()]
+
+
+def is_same_server(one: ServeConfig, other: ServeConfig) -> bool:
+    """Whether variants of one checkpoint with these settings may share a server."""
+    return _key(one) == _key(other)
+
+
+def _key(config: ServeConfig) -> str:
+    """The same text for the same settings, however their options are spelled and ordered."""
+    return config.model_copy(
+        update={"engine": dict(sorted(config.options.items()))}
+    ).model_dump_json()
 
 
 def choose_residency(
@@ -132,14 +164,12 @@ def choose_residency(
     """The residency and its reason (None: there is nothing to explain).
 
     "auto" is resident if every server fits, else sleep if the sleepers fit, else turns.
-    Raises BadInput if not even one server fits.
     """
     limit = device.memory_bytes
     if config.residency == "sleep" and device.kind == "cpu" and servers:
         raise BadInput("serve.residency: vLLM has no sleep mode on a CPU; write resident or turns")
     if limit is None:
         return _without_memory_check(servers, config)
-    _check_one_fits(servers, config, device, limit)
     awake = max((server.weights + server.runtime for server in servers), default=0)
     room = limit - len(servers) * SLEEPER_BYTES
     weights = sum(server.weights for server in servers)
@@ -174,42 +204,45 @@ def _without_memory_check(
     return residency, reason if servers else None
 
 
-def _check_one_fits(
-    servers: Sequence[MemoryEstimate], config: ServeConfig, device: Device, limit: int
-) -> None:
-    """Raises BadInput if the largest server alone needs more than a server may take."""
-    largest = max((server.total for server in servers), default=0)
+def check_fits(server: MemoryEstimate, config: ServeConfig, device: Device) -> None:
+    """Raises BadInput if a server of these settings alone needs more memory than it may take."""
+    if (limit := device.memory_bytes) is None:
+        return
     for_one = limit if device.kind == "cpu" else int(limit * config.gpu_memory_utilization)
-    if largest > for_one:
+    if server.total > for_one:
         remedy = (
             "write a smaller serve.kv_cache or free memory"
             if device.kind == "cpu"
             else "raise serve.tensor_parallel"
         )
         raise BadInput(
-            f"serve: one server needs about {largest / 1e9:.1f} GB "
+            f"serve: one server needs about {server.total / 1e9:.1f} GB "
             f"and there are {for_one / 1e9:.1f} GB for it; {remedy}"
         )
 
 
-def _with_residency(
-    config: ServeConfig, residency: Residency, servers: int, device: Device
-) -> tuple[ServeConfig, str | None]:
-    """The section with the residency decided, and a note.
+def _room(
+    servers: Sequence[SharedServer], residency: Residency, device: Device
+) -> tuple[float, str | None]:
+    """The share of an accelerator that the server that is awake may take, and a note.
 
-    The server that is awake leaves the sleepers their part of the accelerator's memory.
+    It leaves the sleepers their part of the memory.
     """
-    settled: dict[str, object] = {"residency": residency}
-    note = None
-    if residency == "sleep" and device.memory_bytes:
-        room = floor(100 * (1 - servers * SLEEPER_BYTES / device.memory_bytes)) / 100
-        if room < config.gpu_memory_utilization:
-            settled["gpu_memory_utilization"] = room
-            note = (
-                f"gpu_memory_utilization is {room:.0%} for each of {servers} servers: "
-                "what sleeps keeps about 1 GB a server"
-            )
-    return config.model_copy(update=settled), note
+    if residency != "sleep" or not device.memory_bytes:
+        return 1.0, None
+    room = floor(100 * (1 - len(servers) * SLEEPER_BYTES / device.memory_bytes)) / 100
+    if all(server.config.gpu_memory_utilization <= room for server in servers):
+        return room, None
+    return room, (
+        f"gpu_memory_utilization is {room:.0%} at most for each of {len(servers)} servers: "
+        "what sleeps keeps about 1 GB a server"
+    )
+
+
+def _settled(config: ServeConfig, residency: Residency, room: float) -> ServeConfig:
+    """The settings with the residency decided, and no more of the accelerator than `room`."""
+    utilization = min(config.gpu_memory_utilization, room)
+    return config.model_copy(update={"residency": residency, "gpu_memory_utilization": utilization})
 
 
 def _rank(variant: ServedVariant, base: ModelRef) -> int:
@@ -227,22 +260,24 @@ def _rank(variant: ServedVariant, base: ModelRef) -> int:
 
 
 def _server(
-    model: ModelRef,
-    variants: tuple[ServedVariant, ...],
+    group: SharedServer,
     ranks: dict[str, int],
     config: ServeConfig,
     device: Device,
     dtype: ServedDtype,
 ) -> ServerPlan:
-    arguments.check_checkpoint(variants[0].name, model)
+    first = group.variants[0]
+    arguments.check_checkpoint(first.name, group.model)
     line = arguments.command_line(
-        model, variants, ranks, config.model_copy(update={"dtype": dtype.dtype}), device
+        group.model,
+        group.variants,
+        ranks,
+        config.model_copy(update={"dtype": dtype.dtype}),
+        device,
     )
-    memory = estimate_memory(variants[0], config, device, dtype.dtype)
+    memory = estimate_memory(first, config, device, dtype.dtype)
     variables = arguments.device_variables(device)
-    return ServerPlan(
-        variants[0].name, variants, line, memory, dtype, variants[0].template, variables
-    )
+    return ServerPlan(first.name, group.variants, line, memory, dtype, first.template, variables)
 
 
 def _rounds(

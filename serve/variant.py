@@ -8,6 +8,7 @@ from typing import Literal
 
 from foundation.http.endpoint import Api, Endpoint
 from foundation.models.model import ModelRef
+from serve.config import VariantServe
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class ServedVariant:
     `template`: the text of the chat template that the adapter was trained with; None if it is
     the checkpoint's own.
     `api`: the API that the load will use.
+    `settings`: what its server has otherwise than the section `serve`.
     """
 
     name: str
@@ -44,3 +46,4 @@ class ServedVariant:
     planned: PlannedWeights | None = None
     template: str | None = None
     api: Api = "completions"
+    settings: VariantServe | None = None

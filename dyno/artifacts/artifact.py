@@ -8,6 +8,7 @@ the artifacts that depend on it, and no others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +17,11 @@ from typing import Any
 from foundation.files.content_hash import identity_of
 
 _HASH_DIGITS = 64
-_SHARED_FACTS = ("workload.", "serve.", "finetune.", "machine.", "version of ")
+_SHARED_FACTS = ("workload.", "machine.", "version of ")
 """Prefixes of facts that all artifacts share, so that one line names a change for all of them."""
+_OFTEN_SHARED_FACTS = ("serve.", "finetune.")
+"""Prefixes of facts that a variant may have of its own. One line names a change for all artifacts
+only if it is the same in each that has the fact; every server has each fact of `serve.`."""
 
 
 @dataclass(frozen=True)
@@ -63,30 +67,47 @@ def changed_facts(before: Mapping[str, Any], after: Mapping[str, Artifact]) -> l
     `before`: earlier values of `Artifact.recorded`, by the same names as `after`. Only artifacts'
     own facts count, so a changed input is named once.
     """
-    lines: dict[str, None] = {}
+    differences: list[tuple[str, str, str]] = []
+    holders: Counter[str] = Counter()
     for name, artifact in after.items():
         old = before.get(name)
-        if not isinstance(old, dict) or old.get("identity") == artifact.identity:
+        if not isinstance(old, dict) or not isinstance(facts := old.get("facts"), dict):
             continue
-        if isinstance(facts := old.get("facts"), dict):
-            lines |= dict.fromkeys(_differences(name, facts, artifact.facts))
-    return list(lines)
+        holders.update({_held(key) for key, _ in _flat(artifact.facts)})
+        if old.get("identity") != artifact.identity:
+            differences += [(name, *each) for each in _differences(facts, artifact.facts)]
+    counts = Counter((key, words) for _, key, words in differences)
+
+    def is_shared(key: str, words: str) -> bool:
+        everywhere = counts[key, words] >= holders[_held(key)]
+        return key.startswith(_SHARED_FACTS) or (key.startswith(_OFTEN_SHARED_FACTS) and everywhere)
+
+    lines = [
+        f"{key}{words}" if is_shared(key, words) else f"{name}: {key}{words}"
+        for name, key, words in differences
+    ]
+    return list(dict.fromkeys(lines))
 
 
-def _differences(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+def _held(key: str) -> str:
+    """The fact itself, or the section whose facts an artifact has all or none of."""
+    return "serve." if key.startswith("serve.") else key
+
+
+def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each fact that differs by its dotted key, and how, such as ": was 16, is 8"."""
     old, new = dict(_flat(before)), dict(_flat(after))
     for key in dict.fromkeys([*old, *new]):
         if old.get(key) == new.get(key) and (key in old) == (key in new):
             continue
-        where = key if key.startswith(_SHARED_FACTS) else f"{name}: {key}"
         if key not in new:
-            yield f"{where}: was {_text(old[key])}, is gone"
+            yield key, f": was {_text(old[key])}, is gone"
         elif key not in old:
-            yield f"{where}: is {_text(new[key])}, was not there"
+            yield key, f": is {_text(new[key])}, was not there"
         elif _is_hash(old[key]) and _is_hash(new[key]):
-            yield f"{where} changed"
+            yield key, " changed"
         else:
-            yield f"{where}: was {_text(old[key])}, is {_text(new[key])}"
+            yield key, f": was {_text(old[key])}, is {_text(new[key])}"
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ from foundation.data.examples import Example
 from foundation.files.content_hash import file_sha256, folder_contents, identity_of
 from foundation.models.model import ModelRef
 from foundation.path_fields import path_exists
+from serve.vllm.speculation import draft_model
 
 # The hardware that times depend on. Another kernel or more free memory is no other machine.
 _MACHINE = ("cpu", "cores", "instruction_sets", "accelerators")
@@ -77,10 +78,15 @@ def examples_sha256(examples: Iterable[Example]) -> str:
 
 def _paths_in(experiment: Experiment) -> list[Path]:
     """The files and folders that stages, vLLM's options and the section finetune name."""
-    options = [Path(value) for value in experiment.serve.engine.values() if isinstance(value, str)]
+    engines = [experiment.serve_of(variant).options for variant in experiment.variants]
+    options = [
+        Path(value) for engine in engines for value in engine.values() if isinstance(value, str)
+    ]
+    drafts = [Path(draft) for engine in engines if (draft := draft_model(engine))]
     return [
         *(stage.trace.file for stage in experiment.workload.stages if stage.trace),
         *(path for path in options if path_exists(path) and path.is_file()),
+        *(path for path in drafts if path_exists(path) and path.is_dir()),
         *(experiment.finetune.files.values() if experiment.finetune else ()),
     ]
 

@@ -43,6 +43,8 @@ from foundation.run.records import Prompt
 from loadgen import questions_of
 from loadgen.config import Stage
 from results.config import Probe, Scoring
+from serve.plan import is_same_server
+from serve.vllm.speculation import draft_model
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,14 @@ class Graph:
 
     def _server(self, variant: VariantConfig) -> dict[str, Artifact]:
         """A server of ours, its model and its adapters."""
-        serve = section_facts(self.experiment.serve, exclude=IRRELEVANT_TO_SERVERS)
+        config = self.experiment.serve_of(variant)
+        serve = section_facts(config, exclude=IRRELEVANT_TO_SERVERS)
         serve["engine"] = {
-            key: self.externals.files.get(str(value), value)
-            for key, value in serve["engine"].items()
+            name: self.externals.files.get(str(value), value)
+            for name, value in config.options.items()
         }
+        if (draft := draft_model(config.options)) and (contents := self.externals.files.get(draft)):
+            serve["draft_model"] = contents
         facts = {"serve": serve, "epoch": epoch_of(variant.adapter), **self._versions(SERVING)}
         parts = {
             "server": Artifact(f"server {variant.name}", facts),
@@ -196,14 +201,22 @@ class Graph:
         }
         if variant.adapter and (adapter := self.adapter(variant)):
             parts["adapter"] = adapter
-            # Adapters of one base share a server; their number and the largest set its flags.
+            # Adapters of one base and the same settings share a server; their number and the
+            # largest set its flags.
             neighbours = [
                 v
                 for v in self.experiment.variants
-                if v.adapter and not v.url and v.model == variant.model
+                if v.adapter
+                and not v.url
+                and v.model == variant.model
+                and is_same_server(self.experiment.serve_of(v), config)
             ]
             adapters = {a.identity: a for v in neighbours if (a := self.adapter(v))}
-            parts["beside"] = Artifact("adapters of one server", {}, dict(sorted(adapters.items())))
+            # Epochs of one adapter count too.
+            served = {} if len(adapters) == len(neighbours) else {"served": len(neighbours)}
+            parts["beside"] = Artifact(
+                "adapters of one server", served, dict(sorted(adapters.items()))
+            )
         return parts
 
     def stage(self, variant: VariantConfig, stage: Stage) -> Artifact:

@@ -15,6 +15,7 @@ from foundation.models.adapter_record import prompt_style
 from foundation.models.model import ModelRef
 from foundation.models.template_file import check_template, read_template
 from foundation.models.tokenizer import has_tokenizer
+from serve.config import option_name
 
 OPTION = "chat-template"
 _OWN_TOKENIZERS = (
@@ -45,7 +46,7 @@ def served_template(
     prepared: Prepared, variant: VariantConfig, adapter: Path, base: ModelRef
 ) -> str | None:
     """The template that an adapter's server needs in place of its base's; None if it needs none."""
-    if _replaces_all(prepared):
+    if _replacement(prepared, variant) is not None:
         return None
     template = training_template(prepared, variant)
     return template.text if template else adapter_template(adapter, base)
@@ -84,14 +85,15 @@ def check_templates(prepared: Prepared) -> None:
 
     The template may be missing, broken, or refuse the prompts.
     """
-    _check_replacement(prepared)
+    for variant in prepared.experiment.variants:
+        _check_replacement(prepared, variant)
     for variant in _served(prepared):
         where = f"variants.{variant.name}: {prepared.base_of(variant).path}"
         if not has_tokenizer(prepared.base_of(variant).path):
             raise BadInput(
                 f"{where}: no tokenizer; copy the tokenizer's files of the original model there"
             )
-        if prepared.experiment.workload.api != "chat" or _replaces_all(prepared):
+        if prepared.experiment.workload.api != "chat" or _replacement(prepared, variant):
             continue
         if (template := template_of(prepared, variant)) is not None:
             check_template(template.source, template.text, _first_prompt(prepared, variant))
@@ -114,7 +116,7 @@ def _notes(prepared: Prepared, variant: VariantConfig) -> Iterator[str]:
     if styles is not None and styles != (variant.prompt,):
         yield f"trained in {_style(styles[0])} and asked in {_style(variant.prompt)}"
     template = template_of(prepared, variant)
-    if template is None or _replaces_all(prepared):
+    if template is None or _replacement(prepared, variant) is not None:
         return
     if experiment.workload.api == "completions":
         yield "has a chat template, and is asked text completions, without it"
@@ -148,28 +150,22 @@ def _served(prepared: Prepared) -> list[VariantConfig]:
     ]
 
 
-def _replaces_all(prepared: Prepared) -> bool:
-    """Whether `serve.engine` names one template for every server."""
-    return _replacement(prepared) is not None
+def _replacement(prepared: Prepared, variant: VariantConfig) -> str | None:
+    """The template that `engine` of the variant's server names: a path, or a template's text."""
+    template = prepared.experiment.serve_of(variant).options.get(OPTION)
+    return None if template is None else str(template)
 
 
-def _replacement(prepared: Prepared) -> str | None:
-    """The template of `serve.engine`: a path, or the text of a template."""
-    engine = prepared.experiment.serve.engine
-    return next(
-        (str(value) for key, value in engine.items() if key.strip("-").replace("_", "-") == OPTION),
-        None,
-    )
-
-
-def _check_replacement(prepared: Prepared) -> None:
+def _check_replacement(prepared: Prepared, variant: VariantConfig) -> None:
     """Raises BadInput for a path that a server can't find from its own working folder."""
-    template = _replacement(prepared)
+    template = _replacement(prepared, variant)
     if not template or "{" in template:
         return
     if not (Path(template).is_absolute() and Path(template).is_file()):
+        own = variant.serve is not None and OPTION in map(option_name, variant.serve.engine)
+        where = f"variants.{variant.name}.serve" if own else "serve"
         raise BadInput(
-            f"serve.engine.{OPTION}: {template}: no such file; "
+            f"{where}.engine.{OPTION}: {template}: no such file; "
             "write the absolute path of a template"
         )
 

@@ -23,6 +23,7 @@ from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.run import pace_here
 from dyno.pipeline.search_plan import check_search
 from dyno.pipeline.serving import plan_serving
+from dyno.pipeline.setting_words import differing_settings
 from dyno.terminal.progress import PlainProgress, open_console
 from foundation.files.folder_lock import check_free
 from foundation.format import duration, percent
@@ -71,12 +72,13 @@ def show_dry_run(
         for line in changes(prepared, directory):
             progress.log(line)
     stages = estimate_stages(prepared, plan, pace_here(prepared, plan, progress))
-    for table in (_stages(experiment.name, stages), artifacts, _servers(plan)):
+    for table in (_stages(experiment.name, stages), artifacts, _servers(plan, experiment)):
         console.print(table)
     notes_on_requests = [
         f"{name}: {line}" for name, lines in template_notes(prepared).items() for line in lines
     ]
     for note in (
+        *_grid_notes(experiment),
         *plan.notes,
         *notes_on_requests,
         *_search_notes(experiment),
@@ -122,6 +124,15 @@ def _resolution_notes(experiment: Experiment, pilot: Path | None) -> list[str]:
     ]
 
 
+def _grid_notes(experiment: Experiment) -> list[str]:
+    """How many variants the grids make."""
+    grids = experiment.of_grids
+    if not grids:
+        return []
+    counts = " and ".join(f"{count} by the grid of {name}" for name, count in grids.items())
+    return [f"{len(experiment.variants)} variants, {counts}"]
+
+
 def _search_notes(experiment: Experiment) -> list[str]:
     if (search := experiment.workload.search) is None:
         return []
@@ -139,11 +150,18 @@ def _artifacts(prepared: Prepared, run: RunDirectory) -> Table:
     return table
 
 
-def _servers(plan: ServePlan) -> Table:
+def _servers(plan: ServePlan, experiment: Experiment) -> Table:
+    """A row for each server, with the settings in which servers differ."""
+    settings = differing_settings(experiment)
     table = Table("server", "variants", "memory", "dtype", title="Servers", title_justify="left")
+    table.add_column("settings")
     for server in plan.servers:
         memory = f"{server.memory.total / 2**30:.1f} GiB"
-        table.add_row(
-            server.name, ", ".join(v.name for v in server.variants), memory, server.dtype.dtype
-        )
+        own = [
+            f"{key.removeprefix('serve.').removeprefix('engine.')}={value}"
+            for key, value in settings[server.name].items()
+            if key.startswith("serve.")
+        ]
+        variants = ", ".join(v.name for v in server.variants)
+        table.add_row(server.name, variants, memory, server.dtype.dtype, ", ".join(own))
     return table

@@ -107,9 +107,9 @@ def _roofline(
     limits: Limits,
 ) -> Roofline | str:
     """The steps against what the machine can do, or the reason why that is unknown."""
-    config = run.prepared.experiment.serve
     [server] = traced.plan.servers
     variant = next(v for v in run.prepared.experiment.variants if v.name == traced.variant)
+    config = run.prepared.experiment.serve_of(variant)
     if config.tensor_parallel > 1:
         return "the trace is of one of several workers, and the model is divided among them"
     try:

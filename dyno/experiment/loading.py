@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from dyno.experiment.grid import place_in_file
 from dyno.experiment.schema import Experiment
 from dyno.experiment.yaml_lines import line_of, read_yaml
 from foundation.errors import BadInput
@@ -51,7 +52,7 @@ def load_section(file: Path, kind: type[S], shape: str) -> S:
     try:
         return kind.model_validate(sections)
     except ValidationError as error:
-        raise BadInput(_first_problem(file, text, error, kind)) from None
+        raise BadInput(_first_problem(file, text, sections, error, kind)) from None
 
 
 def _read_text(file: Path) -> str:
@@ -70,7 +71,13 @@ def _read_text(file: Path) -> str:
         raise BadInput(f"{file}: can't be read ({error})") from error
 
 
-def _first_problem(file: Path, text: str, error: ValidationError, kind: type[Section]) -> str:
+def _first_problem(
+    file: Path,
+    text: str,
+    sections: Mapping[str, object],
+    error: ValidationError,
+    kind: type[Section],
+) -> str:
     """One problem of the file in a line; an unknown key only if there is no other problem."""
     problem = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path: list[int | str] = [
@@ -85,9 +92,21 @@ def _first_problem(file: Path, text: str, error: ValidationError, kind: type[Sec
         message += _wrong_value(path, problem["input"])
     if not path and ": " in message and " " not in (field := message.split(": ", 1)[0]):
         path, message = list(field.split(".")), message.split(": ", 1)[1]
+    path = _place_in_file(sections, path)
     line = line_of(text, path)
     field = ".".join(str(p) for p in path)
     return f"{file}:{line}: {_short_and_safe(f'{field}: {message}' if field else message)}"
+
+
+def _place_in_file(sections: Mapping[str, object], path: list[int | str]) -> list[int | str]:
+    """The place of a field before grids were expanded."""
+    variants = sections.get("variants")
+    if not isinstance(variants, list):
+        return path
+    try:
+        return place_in_file(variants, path)
+    except ValueError:  # the grid itself is wrong, and the path is its own
+        return path
 
 
 def _wrong_value(path: Sequence[int | str], value: object) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from foundation.names import twin
+from foundation.names import GRID, twin
 from foundation.run.layout import SEARCH
 from foundation.run.records import PLAIN
+from foundation.section import nearest
 
 # Journals of dyno's own. A stage of the same name would share a prefix cache with them.
 _STAGES = ("warm-up", "rate", "distil")
@@ -49,3 +51,22 @@ def check_names(
             raise ValueError(
                 f"{kind}: {first!r} and {second!r} differ in case alone; give each its own name"
             )
+
+
+def grids(variants: Iterable[str]) -> dict[str, int]:
+    """How many of the variants each grid made, by the grid's name."""
+    names = [
+        grid for grid, is_of_grid, _ in (name.partition(GRID) for name in variants) if is_of_grid
+    ]
+    return dict(Counter(names))
+
+
+def no_variant(name: str, variants: Sequence[str], what: str = "variant") -> str:
+    """The error for a name that is none of the variants, with the names to write instead."""
+    of_grid = [variant for variant in variants if variant.partition(GRID)[0] == name]
+    if of_grid:
+        return (
+            f"{name!r} is a grid of {len(of_grid)} variants; write one of them, "
+            f"such as {of_grid[0]!r}"
+        )
+    return f"{name!r} is no {what}{nearest(name, variants)}"

@@ -10,8 +10,9 @@ from typing import Annotated
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from dyno.experiment.grid import expanded
 from dyno.experiment.improve import ImproveConfig
-from dyno.experiment.names import check_names
+from dyno.experiment.names import check_names, grids, no_variant
 from dyno.experiment.variants import VariantConfig, is_own, own_epoch
 from finetune.config import FinetuneConfig
 from foundation.data.examples import PromptStyle
@@ -118,6 +119,13 @@ class Experiment(Section):
 
     @model_validator(mode="before")
     @classmethod
+    def _variants_of_grids(cls, value: object) -> object:
+        if not isinstance(value, dict) or not isinstance(value.get("variants"), list | tuple):
+            return value
+        return {**value, "variants": [each for _, each in expanded(value["variants"])]}
+
+    @model_validator(mode="before")
+    @classmethod
     def _trust_in_every_stage(cls, value: object) -> object:
         if not isinstance(value, dict) or value.get("trust_remote_code") is not True:
             return value
@@ -141,19 +149,14 @@ class Experiment(Section):
             self.prompts,
         )
         if self.baseline not in names:
-            raise ValueError(
-                f"baseline: {self.baseline!r} is no variant{nearest(self.baseline, names)}"
-            )
+            raise ValueError(f"baseline: {no_variant(self.baseline, names)}")
         self._check_styles()
         for i, variant in enumerate(self.variants):
             self._check_training(f"variants.{i}", variant, names[:i])
         self._check_data(names)
         for i, stage in enumerate(self.workload.stages):
             if (relative := stage.relative_rate) and relative.of not in names:
-                raise ValueError(
-                    f"workload.stages.{i}.rate.of: {relative.of!r} is no variant"
-                    f"{nearest(relative.of, names)}"
-                )
+                raise ValueError(f"workload.stages.{i}.rate.of: {no_variant(relative.of, names)}")
         self._check_resolution()
         if self.workload.race and (reason := self.why_no_race):
             raise ValueError(f"workload.race: {reason}")
@@ -183,7 +186,13 @@ class Experiment(Section):
     @property
     def races(self) -> bool:
         """Whether variants may leave before the last block."""
-        return bool(self.workload.race)
+        if self.workload.race is None:
+            return bool(self.of_grids) and self.why_no_race is None
+        return self.workload.race
+
+    def serve_of(self, variant: VariantConfig) -> ServeConfig:
+        """The settings of a variant's server: the section serve with the variant's own."""
+        return self.serve.of_variant(variant.serve)
 
     def _check_styles(self) -> None:
         """Raises ValueError for the name of a prompt style that the section prompts lacks."""
@@ -249,10 +258,13 @@ class Experiment(Section):
         if is_own(variant.adapter) and (reason := self.finetune.why_only_merged):
             raise ValueError(f"{field}.adapter: {reason}; write merge instead of adapter")
         if variant.distil and variant.distil not in before:
-            raise ValueError(
-                f"{field}.distil: {variant.distil!r} is no variant that stands before it"
-                f"{nearest(variant.distil, before)}"
-            )
+            before_it = no_variant(variant.distil, before, "variant that stands before it")
+            raise ValueError(f"{field}.distil: {before_it}")
+
+    @property
+    def of_grids(self) -> dict[str, int]:
+        """How many variants each grid of the file became, by its name."""
+        return grids(variant.name for variant in self.variants)
 
     @property
     def judged_stage(self) -> str:

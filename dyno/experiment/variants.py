@@ -9,11 +9,12 @@ from pydantic import Field, field_validator, model_validator
 
 from dyno.experiment.request import RequestConfig, check_variable, without_secrets
 from foundation.http.endpoint import ADDRESS
-from foundation.names import Name
+from foundation.names import VariantName
 from foundation.path_fields import FileOrName, PathField
 from foundation.section import Section
 from foundation.units import Count, Share
 from quantize.config import QuantizeConfig
+from serve.config import VariantServe
 
 FINETUNE = "finetune"
 """The name of the adapter that the experiment trains itself."""
@@ -49,9 +50,10 @@ class VariantConfig(Section):
     share of the layers and heals the rest by fine-tuning. `distil` names the variant whose answers
     replace those of the data. The section finetune trains both; their adapters are merged.
     `sampling`: how its answers are limited, where that differs from `workload.sampling`.
+    `serve` holds what the variant's server has otherwise than the section serve.
     """
 
-    name: Name
+    name: VariantName
     prompt: str | None = None
     model: FileOrName | None = None
     adapter: Adapter | None = None
@@ -63,6 +65,7 @@ class VariantConfig(Section):
     api_key_env: str | None = None
     request: RequestConfig | None = None
     sampling: VariantSampling | None = None
+    serve: VariantServe | None = None
 
     @field_validator("api_key_env")
     @classmethod
@@ -100,6 +103,10 @@ class VariantConfig(Section):
             raise ValueError("a url needs model, the name its server knows the model by")
         if self.api_key_env and not self.url:
             raise ValueError("api_key_env belongs to a url")
+        if self.serve and self.url:
+            raise ValueError(
+                "serve says how dyno starts a server, and a url is served elsewhere; leave it out"
+            )
         if self.request and not self.url:
             raise ValueError(
                 "request belongs to a url: what dyno serves itself takes its requests as they are"

@@ -139,23 +139,26 @@ def _with_braces(value: object) -> object:
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:
-    """The 1-based line of the field at `path`, or of its nearest parent in the text."""
+    """The 1-based line of the field at `path`, or of its nearest parent in the text.
+
+    A key may have dots of its own, so it may stand for several parts of the path.
+    """
     node = yaml.compose(_guarded(text), Loader=yaml.SafeLoader)
-    line = 1
-    for part in path:
-        step = _step(node, part)
-        if step is None:
-            break
-        line, node = step
+    line, left = 1, [str(part) for part in path]
+    while left and (step := _step(node, left)) is not None:
+        line, node, left = step
     return line
 
 
-def _step(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | None:
+def _step(node: yaml.Node | None, path: list[str]) -> tuple[int, yaml.Node, list[str]] | None:
+    """The line of the first key of a path, its value, and the rest of the path."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value == str(part):
-                return key.start_mark.line + 1, value
-    if isinstance(node, yaml.SequenceNode) and str(part).isdigit() and int(part) < len(node.value):
-        value = node.value[int(part)]
-        return value.start_mark.line + 1, value
+            parts = str(key.value).split(".")
+            if key.value == path[0] or parts == path[: len(parts)]:
+                rest = path[1:] if key.value == path[0] else path[len(parts) :]
+                return key.start_mark.line + 1, value, rest
+    if isinstance(node, yaml.SequenceNode) and path[0].isdigit() and int(path[0]) < len(node.value):
+        value = node.value[int(path[0])]
+        return value.start_mark.line + 1, value, path[1:]
     return None

@@ -58,7 +58,7 @@ def longest_request(prepared: Prepared, name: str) -> int:
     """Tokens of the longest request of the loads: the workload's own, within the model's limit."""
     experiment = prepared.experiment
     variant = variants_named(prepared, [name])[name]
-    limits = [experiment.serve.max_model_len]
+    limits = [experiment.serve_of(variant).max_model_len]
     if variant.url is None:
         limits.append(_positions(prepared.base_of(variant)))
     own = [_tokens(prompt, experiment.workload.sampling.max_tokens) for prompt in prepared.prompts]

@@ -12,8 +12,10 @@ from dyno.pipeline.serving import served_variant
 from foundation.run.layout import RunDirectory
 from results.profile.roofline import ModelShape
 from serve import ServerPlan
+from serve.vllm.speculation import draft_model
 
 _FORMAT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_KV_BYTES = {"float16": 2, "bfloat16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1}
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size")
 _PRODUCTS: dict[str, Arithmetic] = {"w8a8-int8": "int8", "fp8-dynamic": "float8"}
 """Methods that multiply in their own format; the others multiply in the server's."""
@@ -40,6 +42,8 @@ def costs_of(
     settings = served.model.config()
     if any(settings.get(key) for key in _EXPERTS):
         raise Unknown("the model has experts, and a step's tokens choose which of them it reads")
+    if draft_model(prepared.experiment.serve_of(variant).options) is not None:
+        raise Unknown("a draft model takes part in its steps, whose costs are not counted")
     source = prepared.trained_base(variant, run) if variant.quantize else served.model
     if "quantization_config" in source.config():
         raise Unknown("its model was quantized elsewhere, so its weights can't be counted")
@@ -82,9 +86,15 @@ def _dtype(server: ServerPlan, settings: dict[str, object]) -> Arithmetic:
 
 
 def _kv_bytes(server: ServerPlan, dtype: str) -> int:
-    """Bytes of a number in the KV cache."""
-    is_eight_bits = any("kv-cache-dtype=fp8" in option for option in server.arguments)
-    return 1 if is_eight_bits else _FORMAT_BYTES[dtype]
+    """Bytes of a number in the KV cache. Raises Unknown for a format of other sizes."""
+    option = "--kv-cache-dtype="
+    formats = [a.removeprefix(option) for a in server.arguments if a.startswith(option)]
+    name = formats[-1] if formats else "auto"
+    if name in _KV_BYTES:
+        return _KV_BYTES[name]
+    if name == "auto":
+        return _FORMAT_BYTES[dtype]
+    raise Unknown(f"the size of a number in a KV cache of {name} is unknown")
 
 
 def _number(settings: dict[str, object], key: str, otherwise: int | None = None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dyno.artifacts.resume import with_earlier_measurements
 from dyno.experiment.loading import load_experiment
+from dyno.experiment.names import no_variant
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.begin import begin_stage
 from dyno.pipeline.prepare import prepare
@@ -18,7 +19,6 @@ from foundation.errors import BadInput
 from foundation.files.scratch import own_temporary_files
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory, existing_run, held_run
-from foundation.section import nearest
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def opened_run(
     names = [variant.name for variant in experiment.variants]
     for name in variants:
         if name not in names:
-            raise BadInput(f"--variant: {name!r} is no variant{nearest(name, names)}")
+            raise BadInput(f"--variant: {no_variant(name, names)}")
     with opened_experiment(experiment, file.resolve().parent, existing or out, live=live) as run:
         yield run
 

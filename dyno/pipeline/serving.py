@@ -41,6 +41,7 @@ def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory
         planned=_planned(variant, base) if unmade and base.path.is_dir() else None,
         template=served_template(prepared, variant, adapter, base) if adapter else None,
         api=prepared.experiment.workload.api,
+        settings=variant.serve,
     )
 
 

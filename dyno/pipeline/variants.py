@@ -12,14 +12,17 @@ from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
+from dyno.pipeline.setting_words import differing_settings
 from foundation.files.atomic_write import write_whole
 from foundation.run.layout import RunDirectory
 from foundation.run.records import Kind, VariantRecord
+from serve.plan import is_same_server
 
 
 def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePlan) -> None:
     """Writes each variant's description, size and dtype, for the report."""
     dtypes = {v.name: server.dtype for server in serving.servers for v in server.variants}
+    settings = differing_settings(prepared.experiment)
     records = []
     for variant in prepared.experiment.variants:
         served = served_variant(prepared, variant, run)
@@ -38,6 +41,7 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
                 dtype=dtypes[variant.name].dtype if variant.name in dtypes else None,
                 dtype_doubt=dtypes[variant.name].doubt if variant.name in dtypes else None,
                 weights=weights_of(prepared, variant),
+                settings=settings[variant.name],
             )
         )
     write_whole(run.variants, msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
@@ -59,12 +63,18 @@ def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
     """The variant that differs from a quantized one only in quantization, or None."""
     if variant.quantize is None:
         return None
+
+    def rest(each: VariantConfig) -> VariantConfig:
+        return each.model_copy(update={"name": "", "quantize": None, "serve": None})
+
     same = (
         v
         for v in experiment.variants
-        if v.model_copy(update={"name": variant.name, "quantize": variant.quantize}) == variant
+        if v.quantize is None
+        and rest(v) == rest(variant)
+        and is_same_server(experiment.serve_of(v), experiment.serve_of(variant))
     )
-    return next((v.name for v in same if v.quantize is None), None)
+    return next((v.name for v in same), None)
 
 
 def kind(variant: VariantConfig) -> Kind:

@@ -173,6 +173,8 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     where it is not quantized or nobody recorded it. `dtype`: the number format its server computed
     in. `dtype_doubt`: why another would have been faster on that processor. `weights`: the identity
     of the weights and number formats that it answers with; variants that share it differ in speed.
+    `settings`: those of server and training in which the variants of the run differ, by their keys
+    in an experiment.
     """
 
     name: str
@@ -185,6 +187,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str | None = None
     dtype_doubt: str | None = None
     weights: str | None = None
+    settings: dict[str, str] = {}
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):

@@ -77,6 +77,7 @@ def variant_summary(
             for spec in candidate.specs
             if spec.kind != "slo"
         },
+        settings=variant.record.settings,
     )
 
 

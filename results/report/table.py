@@ -74,7 +74,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A metric; `limit` is the limit of the objective on it, empty without an objective."""
+    """A metric, or a setting in which the variants differ.
+
+    `limit` is the limit of the objective on a metric, empty without an objective.
+    """
 
     key: str
     label: str
@@ -184,16 +187,16 @@ def rows(
 ) -> Table:
     """The table of one stage, by default the judged one.
 
-    With `verdicts`, the judged stage's table has limits and their outcomes. A metric with an
-    objective is a row, measured or not. Of `shown`, a metric that some variant has is a row; one
-    that none has is a note.
+    The table of the judged stage begins with the settings in which the variants differ. With
+    `verdicts` it has limits and their outcomes. A metric with an objective is a row, measured or
+    not. Of `shown`, a metric that some variant has is a row; one that none has is a note.
     """
     variants = in_order(summary)
     objectives = {} if verdicts is None or stage is not None else _objectives(verdicts)
     judged = {metric for _, metric in objectives}
     notes: list[str] = []
     left_out: dict[str, list[str]] = {}
-    table = []
+    table = _settings(variants) if stage is None else []
     for key in (k for k in RECORDS if k in summary.metrics and (k in shown or k in judged)):
         values = [
             _VariantValue(
@@ -213,6 +216,15 @@ def rows(
     limits = [Column(LIMIT, "right")] if any(row.limit for row in table) else []
     columns = [Column("", "left"), *(Column(v.variant, "right") for v in variants), *limits]
     return Table(columns, table, notes)
+
+
+def _settings(variants: Sequence[VariantSummary]) -> list[MetricRow]:
+    """A row for each setting in which the variants differ."""
+    keys = dict.fromkeys(key for variant in variants for key in variant.settings)
+    return [
+        MetricRow(key, key, "", "", [Cell(v.settings.get(key, ABSENT)) for v in variants])
+        for key in keys
+    ]
 
 
 def _objectives(verdicts: Verdicts) -> dict[tuple[str, str], Objective]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import os
@@ -13,31 +12,13 @@ from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
 from foundation.installed import source
 from foundation.models.model import ModelRef
-from foundation.path_fields import path_exists
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.variant import ServedVariant
 from serve.vllm import engine_record, preloads, sleep
+from serve.vllm.engine_options import engine_options
 from serve.vllm.lora import max_lora_rank
-from serve.vllm.options import ask_parser
 from serve.vllm.supported_models import other_plugins, quantization_formats
-
-# Options with their own field in the section, and options that only this program sets.
-_FIELDS = {
-    "dtype": "dtype",
-    "max-model-len": "max_model_len",
-    "enforce-eager": "enforce_eager",
-    "kv-cache-memory-bytes": "kv_cache",
-    "gpu-memory-utilization": "gpu_memory_utilization",
-    "tensor-parallel-size": "tensor_parallel",
-    "port": "ports",
-    "trust-remote-code": "trust_remote_code",
-}
-_OURS = {
-    "model", "served-model-name", "host", "uds", "api-key", "config", "headless",
-    "api-server-count", "enable-lora", "lora-modules", "max-lora-rank", "max-loras",
-    "enable-per-request-metrics", "enable-sleep-mode", "enable-logging-iteration-details",
-}  # fmt: skip
 
 
 def command_line(
@@ -50,7 +31,7 @@ def command_line(
     """vLLM's arguments for a server of variants of one model, without host and port.
 
     Either all variants have an adapter or none has. `ranks`: adapter ranks by variant.
-    Servers' flags differ only by what an adapter needs.
+    Servers of one config differ only by what an adapter needs.
     """
     line = [f"--model={model.path.absolute()}", *_names(variants), f"--dtype={config.dtype}"]
     # vLLM would read these files as a model in Mistral's own format.
@@ -75,7 +56,7 @@ def command_line(
         *line,
         "--enable-per-request-metrics",
         "--disable-uvicorn-access-log",
-        *_engine_options(config.engine),
+        *engine_options(config.options),
     )
 
 
@@ -108,58 +89,6 @@ def template_option(template: str | None, file: Path) -> list[str]:
         return []
     write_whole(file, template)
     return [f"--chat-template={file.absolute()}"]
-
-
-def _engine_options(engine: Mapping[str, str | int | float | bool]) -> list[str]:
-    options = []
-    for key, value in engine.items():
-        name = _dashed(key)
-        if isinstance(value, bool):
-            options.append(f"--{name}" if value else f"--no-{name}")
-        else:
-            options.append(f"--{name}={_located(value)}")
-    return options
-
-
-def _located(value: str | int | float) -> str | int | float:
-    """Makes the path of an existing file absolute: the server works in another folder."""
-    if not isinstance(value, str) or not set("/.") & set(value):
-        return value
-    path = Path(value)
-    return str(path.absolute()) if path_exists(path) else value
-
-
-def _dashed(key: str) -> str:
-    """The option's name with dashes up to the first dot (`compilation-config.max_autotune`)."""
-    name, dot, rest = key.removeprefix("--").partition(".")
-    return name.replace("_", "-") + dot + rest
-
-
-def check_engine_options(config: ServeConfig, lines: Sequence[Sequence[str]]) -> None:
-    """Check `serve.engine` with the installed vLLM's own parser.
-
-    Raises BadInput for a name or value that the parser refuses.
-    """
-    for key in config.engine:
-        if (name := _dashed(key).removeprefix("no-")) in _FIELDS:
-            raise BadInput(f"serve.engine.{key}: write serve.{_FIELDS[name]} instead")
-        if name in _OURS:
-            raise BadInput(f"serve.engine.{key}: set by tunedyno for each server; leave it out")
-    if not config.engine or not lines:
-        return
-    answer = ask_parser(tuple(map(tuple, lines)))
-    for key, value in config.engine.items():
-        name = f"--{_dashed(key).partition('.')[0]}"
-        if name not in answer.options:
-            close = difflib.get_close_matches(name, answer.options, n=1, cutoff=0.6)
-            hint = f" (did you mean {close[0].removeprefix('--')!r}?)" if close else ""
-            raise BadInput(f"serve.engine.{key}: vLLM {answer.version} has no such option{hint}")
-        if value is False and f"--no-{name.removeprefix('--')}" not in answer.options:
-            raise BadInput(
-                f"serve.engine.{key}: can't be set to false in vLLM {answer.version}; leave it out"
-            )
-    if problem := next(filter(None, answer.errors), None):
-        raise BadInput(f"serve.engine: vLLM {answer.version} refuses it: {problem}")
 
 
 def server_module() -> str:

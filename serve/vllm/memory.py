@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 from foundation.models.model import ModelRef
+from foundation.path_fields import path_exists
 from serve.config import ServeConfig
 from serve.device import Device
 from serve.dtype import Dtype
 from serve.variant import ServedVariant
+from serve.vllm.speculation import draft_model
 
 CPU_RUNTIME_BYTES = 2_000_000_000
 """Python, torch and activations of the API server, the engine core and the worker.
@@ -44,13 +47,19 @@ def estimate_memory(
     """Memory of the server of a variant that vLLM serves here.
 
     The weights' size is that of their files. Without files it follows from the planned checkpoint,
-    else from the parameter count in the model's name. On an accelerator the KV cache takes all
-    that `gpu_memory_utilization` leaves.
+    else from the parameter count in the model's name. A draft model's weights count too. On an
+    accelerator the KV cache takes all that `gpu_memory_utilization` leaves. So the format of the
+    KV cache changes how many tokens fit, and no size.
     """
     weights, note = _weights(variant, dtype)
-    if device.kind == "cpu":
-        return MemoryEstimate(weights, config.kv_cache, CPU_RUNTIME_BYTES, note)
-    weights //= config.tensor_parallel
+    if (draft := draft_model(config.options)) is not None:
+        draft_weights, draft_note = _draft_weights(draft, dtype)
+        weights += draft_weights
+        note = "; ".join(filter(None, (note, draft_note))) or None
+    workers = config.tensor_parallel * _pipeline(config)
+    if device.kind == "cpu":  # each worker has a KV cache of this size
+        return MemoryEstimate(weights, config.kv_cache * workers, CPU_RUNTIME_BYTES, note)
+    weights //= workers
     left = (
         int((device.memory_bytes or 0) * config.gpu_memory_utilization)
         - weights
@@ -59,11 +68,34 @@ def estimate_memory(
     return MemoryEstimate(weights, max(0, left), CUDA_RUNTIME_BYTES, note)
 
 
+def _pipeline(config: ServeConfig) -> int:
+    """The stages of a pipeline, which divide the layers among them."""
+    stages = config.options.get("pipeline-parallel-size", 1)
+    return stages if isinstance(stages, int) and stages > 1 else 1
+
+
+def _draft_weights(name: str, dtype: Dtype) -> tuple[int, str | None]:
+    """The bytes of a draft model's weights, and a note where they are a guess or not known."""
+    folder = Path(name)
+    if path_exists(folder) and folder.is_dir():
+        return _stored_weights(ModelRef(folder.name, None, folder), dtype), None
+    parameters = parameters_in_name(name)
+    if parameters is None:
+        return 0, f"{name}: the draft model's size is not known, so its weights are not counted"
+    size = parameters * _DTYPE_BYTES[dtype]
+    return size, f"{name}: the draft model's weights are {size / 1e9:.3g} GB by its name"
+
+
+def _stored_weights(model: ModelRef, dtype: Dtype) -> int:
+    """The bytes of a model's weights as a server of this format holds them."""
+    return model.size_bytes() * (2 if dtype == "float32" and _is_16_bit(model) else 1)
+
+
 def _weights(variant: ServedVariant, dtype: Dtype) -> tuple[int, str | None]:
     assert variant.model is not None
     model, planned = variant.model, variant.planned
     if model.path.is_dir():
-        return model.size_bytes() * (2 if dtype == "float32" and _is_16_bit(model) else 1), None
+        return _stored_weights(model, dtype), None
     if planned is not None:
         return planned.full_precision * _DTYPE_BYTES[dtype] + planned.rounded_bytes, None
     parameters = parameters_in_name(model.id)

@@ -11,7 +11,7 @@ from foundation.models.model import ModelRef
 from serve import PlannedWeights, ServedVariant, check
 from serve.config import ServeConfig
 from serve.device import Device
-from serve.plan import choose_residency
+from serve.plan import check_fits, choose_residency
 from serve.vllm.memory import MemoryEstimate, parameters_in_name
 
 GB = 10**9
@@ -156,9 +156,7 @@ def test_an_accelerator_is_shared_only_as_far_as_its_memory_is_claimed():
     assert choose_residency([server(0.9)] * 2, whole, little_host)[0] == "turns"
     assert choose_residency([server(0.3)] * 3, third, h100)[0] == "resident"
     with pytest.raises(BadInput, match="tensor_parallel"):
-        choose_residency(
-            [MemoryEstimate(weights=140 * GB, kv_cache=0, runtime=3 * GB)], whole, h100
-        )
+        check_fits(MemoryEstimate(weights=140 * GB, kv_cache=0, runtime=3 * GB), whole, h100)
     residency, note = choose_residency([server(0.9)] * 2, whole, Device("cuda", None, 1))
     assert residency == "sleep" and note is not None and "not checked" in note
 
