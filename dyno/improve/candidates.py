@@ -7,6 +7,7 @@ from dyno.experiment.schema import Experiment
 from dyno.pipeline.settings import written
 from dyno.pipeline.variants import describe
 from results.decision.binding_case import Remedy
+from results.decision.improvement.expectation import CANDIDATE
 from results.decision.patch import Patch
 from results.summary import Advice
 
@@ -21,7 +22,7 @@ def _remedy(candidate: CandidateConfig) -> Remedy:
     what = describe(candidate.variant)
     effect = "not known" if candidate.expected is None else f"x {candidate.expected:g}"
     return Remedy(
-        f"candidate {candidate.name}",
+        CANDIDATE,
         candidate.expected,
         Advice(
             remedy=f"Take {candidate.name}: {what}",

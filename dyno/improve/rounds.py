@@ -8,12 +8,14 @@ between counts for none of them. What was measured in earlier rounds decides onl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
 from dyno.improve.effects import with_effects
 from dyno.improve.experience import keep_effects, read_effects
 from dyno.improve.measured_run import MeasuredRun, check_run, measure_run
@@ -36,6 +38,7 @@ from results.decision.improvement.record import (
 )
 from results.summary import VariantVerdict
 
+Measure = Callable[[Experiment, Path, RunDirectory, Sequence[RunDirectory]], MeasuredRun]
 _EXITS: dict[Ending, Exit] = {"ships": Exit.DONE, "reconsider": Exit.DONT_SHIP}
 
 
@@ -84,12 +87,17 @@ def planner_of(first: MeasuredRun) -> RoundPlanner:
 
 @dataclass
 class Rounds:
-    """The rounds on one run. `show` prints the record after each change, `log` a line."""
+    """The rounds on one run.
+
+    `show` prints a round when it is planned and when it is measured, `log` a line. `measure` runs
+    an experiment: its folder for relative paths, its run directory, and earlier runs.
+    """
 
     first: MeasuredRun
     limits: ImproveLimits
     log: Callable[[str], None]
     show: Callable[[ImproveRound], None]
+    measure: Measure = measure_run
     start: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -161,7 +169,7 @@ class Rounds:
             self.first.directory,
             *(RunDirectory(path / r.folder) for r in self.record.rounds),
         ]
-        run = measure_run(planned.experiment, path.resolve(), directory, earlier)
+        run = self.measure(planned.experiment, path.resolve(), directory, earlier)
         measured = with_effects(record, run)
         keep_effects(effects_of(measured), path.resolve())
         self._learn(measured, run)

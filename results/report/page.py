@@ -28,6 +28,7 @@ from results.report.capacity.words import SCALED, capacity_words
 from results.report.cards import cards
 from results.report.evidence import gather, trainings
 from results.report.figures.loss import loss_curve
+from results.report.improvement import improvement_section
 from results.report.page_figures import figures, legend
 from results.report.race import race_sentence, raced
 from results.report.segments import difference_sentences, time_lines
@@ -113,6 +114,7 @@ def html(
             ],
             "statistics": STATISTICS,
             "legend": legend(slots),
+            "improvement": improvement_section(run),
             "trainings": [(t.name, loss_curve(t)) for t in trainings(run)],
             "steps": profile.section(run),
             "recovered": recovery.section(run, summary, slots),
@@ -317,6 +319,7 @@ def _contents(context: dict[str, Any]) -> list[tuple[str, str]]:
         for id, title, present in (
             ("verdict", "Verdict", True),
             ("reasons", "Reasons", True),
+            ("improve", "What was tried", context["improvement"]),
             ("race", "The race", context["raced"]),
             ("comparison", "Comparison", True),
             ("latency", "Latency", True),

@@ -9,6 +9,7 @@ from results.decision.improvement.record import Ending, ImproveRound, TriedRemed
 from results.decision.verdict import binding_of
 from results.summary import VariantVerdict
 
+_SHOWN = ("SHIP", "DON'T SHIP")
 _OPTIONS = "what is left is a looser limit, another model, or not to tune"
 
 
@@ -29,11 +30,15 @@ def nothing_left(
     """No remedy is left. `nearest`: the variant that is nearest to shipping."""
     binding = binding_of(nearest.objectives)
     held_back = f"{nearest.variant}: {binding.sentence}" if binding else nearest.headline
-    if nearest.decision == "INCONCLUSIVE":
+    opened = [
+        each.headline for round_ in rounds for each in round_.tried if each.decision not in _SHOWN
+    ]
+    if nearest.decision == "INCONCLUSIVE" or opened:
+        best = opened[-1] if opened and nearest.decision in _SHOWN else held_back
         return (
             "not settled",
             f"Not settled: nothing is left to try, and it is open whether the best may ship. "
-            f"{held_back}.",
+            f"{best}.",
         )
     question = nearest.question or f"Is what {nearest.variant} gains worth that? If not, {_OPTIONS}"
     parts = [

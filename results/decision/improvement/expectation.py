@@ -17,6 +17,8 @@ RULE = (
     "one measurement counts half"
 )
 SCORE = "score"
+CANDIDATE = "candidate"
+"""The kind of what an experiment offers: one says nothing of another."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def is_floor(objective: Objective) -> bool:
 def effects_of(round_: ImproveRound) -> list[KnownEffect]:
     """What a measured round teaches of its kinds of remedies."""
     effects = []
-    for tried in round_.tried:
+    for tried in (each for each in round_.tried if each.kind != CANDIDATE):
         published = 1.0 if tried.published is None else tried.published
         pairs = [
             (round_.about, on_metric(published, round_.floor), tried.measured, round_.floor),

@@ -1,0 +1,152 @@
+"""`dyno improve` from its first verdict to its end; what is measured has known latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dyno.experiment.loading import load_experiment
+from dyno.experiment.schema import Experiment
+from dyno.improve.measured_run import MeasuredRun
+from dyno.improve.rounds import ImproveLimits, Rounds, check_improvable, exit_of
+from foundation.errors import BadInput, Exit
+from foundation.run.layout import RunDirectory
+from results.decision.improvement.record import IMPROVE_FILE, Improvement
+from results.report.improvement import improvement_section
+from tests.dyno.conftest import emulator
+from tests.dyno.stored_runs import StoredRun
+from tests.dyno.test_cli import dyno
+
+SECTIONS = """\
+slo: {latency_p90: 400ms}
+improve:
+  candidates:
+    - {name: worse, url: "http://127.0.0.1:1/v1", model: m1}
+    - {name: better, url: "http://127.0.0.1:1/v1", model: m2, expected: 0.5}
+    - {name: other, url: "http://127.0.0.1:1/v1", model: m3}
+"""
+TRUTH = {"base": 200.0, "tuned": 800.0, "better": 350.0, "worse": 790.0, "other": 900.0}
+SEEDS = StoredRun(
+    variants=("base", "tuned"), latencies=TRUTH, sections=SECTIONS, blocks=4, requests=30
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TUNEDYNO_CACHE", str(tmp_path / "cache"))
+
+
+def rounds(
+    run: Path, truth: Mapping[str, float], most: int = 3, seconds: float = 600.0
+) -> tuple[Improvement, list[Experiment]]:
+    """Improves a stored run; a round finds each variant's latency in `truth`, in ms."""
+    experiments: list[Experiment] = []
+
+    def measure(
+        experiment: Experiment, where: Path, at: RunDirectory, earlier: Sequence[RunDirectory]
+    ) -> MeasuredRun:
+        experiments.append(experiment)
+        at.path.rmdir()
+        names = [variant.name for variant in experiment.variants]
+        replace(SEEDS, variants=names, latencies=truth, sections="").write(at.path)
+        at.experiment.write_text(experiment.as_yaml())
+        return MeasuredRun.read(at)
+
+    first = MeasuredRun.read(RunDirectory(run))
+    check_improvable(first)
+    limits = ImproveLimits(rounds=most, seconds=seconds)
+    steps = Rounds(first, limits, lambda line: None, lambda round_: None, measure)
+    return steps.run(), experiments
+
+
+def test_the_best_expectation_is_tried_and_ships(tmp_path: Path) -> None:
+    record, [experiment] = rounds(SEEDS.write(tmp_path / "run"), TRUTH)
+    assert (record.ending, record.ships, exit_of(record)) == ("ships", "better", Exit.DONE)
+    names = [variant.name for variant in experiment.variants]
+    assert names == ["base", "tuned", "better", "worse"]  # two a round, beside what stood before
+    better, worse = record.rounds[0].tried
+    assert better.measured is not None and better.measured.value is not None
+    assert pytest.approx(better.measured.value, rel=0.03) == 350 / 800
+    assert better.measured.low is not None and better.measured.low < better.measured.value
+    assert better.error == pytest.approx(better.measured.value / 0.5 - 1)
+    assert (worse.expected, worse.error, worse.decision) == (None, None, "DON'T SHIP")
+    stored = msgspec.json.decode((tmp_path / "run" / IMPROVE_FILE).read_bytes(), type=Improvement)
+    assert stored == record
+    section = improvement_section(tmp_path / "run")
+    assert section is not None and "x 0.50" in section.rounds[0].rows[0]
+    again = load_experiment(tmp_path / "run" / "improve" / "round-1" / "experiment.yaml")
+    assert again == experiment.model_copy(update={"variants": again.variants})
+
+
+def test_nothing_helps_and_the_end_asks_to_reconsider(tmp_path: Path) -> None:
+    truth = TRUTH | {"better": 700.0}
+    record, experiments = rounds(SEEDS.write(tmp_path / "run"), truth)
+    assert (record.ending, exit_of(record)) == ("reconsider", Exit.DONT_SHIP)
+    assert len(experiments) == 2  # the third candidate alone, then nothing
+    for words in ("Reconsider", "better (latency p90 x 0.8", "breaks its limit", "another model"):
+        assert words in record.sentence
+    assert any("people" in each.why for each in record.skipped)
+
+
+def test_rounds_and_time_end_it_and_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    truth, run = TRUTH | {"better": 700.0}, SEEDS.write(tmp_path / "run")
+    record, experiments = rounds(run, truth, most=1)
+    assert (record.ending, exit_of(record)) == ("rounds over", Exit.INCONCLUSIVE)
+    assert "Take other" in record.sentence and len(experiments) == 1
+    record, experiments = rounds(run, truth, most=3, seconds=0.0)
+    assert record.ending == "time over" and not experiments
+    record, experiments = rounds(run, truth, most=3)
+    assert record.ending == "reconsider" and len(experiments) == 1
+    assert [each.number for each in record.rounds] == [1, 2]
+
+
+def test_a_run_that_ships_needs_no_round_and_an_invalid_one_is_refused(tmp_path: Path) -> None:
+    ships = replace(SEEDS, latencies=TRUTH | {"tuned": 300.0}).write(tmp_path / "ships")
+    record, experiments = rounds(ships, TRUTH)
+    assert (record.ending, record.ships, experiments) == ("ships", "tuned", [])
+    late = replace(SEEDS, slip=2000.0).write(tmp_path / "late")
+    with pytest.raises(BadInput, match="INVALID"):
+        rounds(late, TRUTH)
+    asked = replace(SEEDS, sections="").write(tmp_path / "asked")
+    with pytest.raises(BadInput, match="nothing is asked"):
+        rounds(asked, TRUTH)
+
+
+EXPERIMENT = """\
+name: seeds-question
+model: m
+data: {{prompt: "Say hello"}}
+variants: [{{name: base, url: {base}, model: m}}, {{name: tuned, url: {tuned}, model: m}}]
+baseline: base
+workload: {{stages: [{{rate: 20, requests: 20, warmup: 0s}}], blocks: 4}}
+slo: {{latency_p50: 400ms}}
+budget: {{price: {{output_per_million: $5}}, per_month: $5000, requests_per_month: 10M}}
+improve: {{candidates: [{{name: remedy, url: {remedy}, model: m, expected: 0.5}}]}}
+"""
+
+
+@pytest.mark.slow
+def test_the_seeds_question_dont_ship_then_a_remedy_ships(tmp_path: Path) -> None:
+    """200 ms and 800 ms against 400 ms and $5,000: not to ship; at 350 ms: to ship."""
+    with ExitStack() as stack:
+        urls = {
+            name: stack.enter_context(
+                emulator(["--ttft", f"{latency - 10}ms", "--itl", "1ms", "--tokens", "11"])
+            )
+            for name, latency in (("base", 200), ("tuned", 800), ("remedy", 350))
+        }
+        (tmp_path / "experiment.yaml").write_text(EXPERIMENT.format(**urls))
+        done = dyno("improve", "experiment.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tuned: DON'T SHIP" in done.stdout
+    assert "SHIP remedy" in done.stdout
+    run = tmp_path / "runs" / "seeds-question"
+    assert "What was tried" in (run / "report.html").read_text()
+    record = msgspec.json.decode((run / IMPROVE_FILE).read_bytes(), type=Improvement)
+    assert (record.ending, record.ships, len(record.rounds)) == ("ships", "remedy", 1)
+    assert (run / record.rounds[0].folder / "report.html").exists()
