@@ -20,8 +20,8 @@ def effect_text(factor: float | None) -> str:
 
 def ships(verdict: VariantVerdict, rounds: int) -> str:
     """A variant may ship."""
-    took = f" after {rounds} round{'s' if rounds > 1 else ''}" if rounds else ""
-    return f"{verdict.headline}{took}"
+    took = f"After {rounds} round{'s' if rounds > 1 else ''}: " if rounds else ""
+    return f"{took}{verdict.headline}"
 
 
 def nothing_left(
