@@ -9,13 +9,14 @@ from functools import cached_property
 from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import VariantConfig
 from dyno.improve.candidates import offered
+from dyno.improve.engine_expectations import EngineExpectations
 from dyno.improve.measured_run import MeasuredRun
 from dyno.improve.round_experiment import made_as, new_variant, round_experiment, with_needed
 from dyno.pipeline.relative_rates import at_rates, read_rates
 from foundation.errors import BadInput
 from foundation.yaml_values import YamlValue
 from results.decision.advice import blocks_needed
-from results.decision.improvement.choice import RemedyChoice, choose, nearest_first
+from results.decision.improvement.choice import Knowledge, RemedyChoice, choose, nearest_first
 from results.decision.improvement.expectation import ExpectedRemedy, is_floor, on_metric
 from results.decision.improvement.record import (
     ImproveRound,
@@ -54,6 +55,7 @@ class RoundPlanner:
     effects: list[KnownEffect]
     refused: dict[str, str] = field(default_factory=dict)
     skipped: list[SkippedRemedy] = field(default_factory=list)
+    _engines: EngineExpectations | None = None
 
     @cached_property
     def load(self) -> Experiment:
@@ -87,8 +89,12 @@ class RoundPlanner:
         return [tried.remedy for tried in planned.record.tried] if planned else []
 
     def _choice(self, verdict: VariantVerdict, latest: MeasuredRun) -> RemedyChoice | None:
-        remedies = offered(self.first.experiment)
-        return choose(verdict, latest.summary, latest.inputs, remedies, self.effects, self._is_new)
+        if self._engines is None or self._engines.run is not latest:
+            self._engines = EngineExpectations(latest)
+        knowledge = Knowledge(
+            offered(self.first.experiment), self.effects, self._is_new, self._engines.of
+        )
+        return choose(verdict, latest.summary, latest.inputs, knowledge)
 
     def _is_new(self, keys: Mapping[str, YamlValue]) -> bool:
         """Whether no variant so far is made of this. What can't be a variant is new."""

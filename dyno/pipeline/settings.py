@@ -28,10 +28,13 @@ def settings_of(experiment: Experiment, environment: Mapping[str, Any]) -> Exper
 
 def written(variant: VariantConfig) -> Mapping[str, YamlValue]:
     """The keys of a variant that differ from their defaults, without secrets."""
+    sections = {"serve": variant.serve}
     keys: dict[str, YamlValue] = variant.public().model_dump(
-        mode="json", exclude_defaults=True, exclude_none=True
+        mode="json", exclude_defaults=True, exclude_none=True, exclude=set(sections)
     )
-    return keys
+    # What such a section sets is a difference even where it is the usual value.
+    own = {name: each.model_dump(mode="json") for name, each in sections.items() if each}
+    return keys | own
 
 
 def _accelerated(experiment: Experiment, environment: Mapping[str, Any]) -> bool | None:

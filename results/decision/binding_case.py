@@ -100,8 +100,8 @@ class BindingCase:
 
         A key that is None is left out. A served adapter is merged where the change needs that.
         """
-        # A variant has no such keys yet: they change the section of all.
-        sections = {key: keys[key] for key in ("serve", "finetune") if key in keys}
+        # A variant has no such key yet: it changes the section of all.
+        sections = {key: keys[key] for key in ("finetune",) if key in keys}
         if sections:
             return Patch(sections={k: v for k, v in sections.items() if isinstance(v, dict)})
         own = {key: value for key, value in self.keys.items() if key not in ("name", "prompt")}

@@ -17,13 +17,15 @@ class RequestWork:
     """Factors on the work of a request; 1 leaves it as it is.
 
     `decode`: the time of an output token. `prefill`: the time of a prompt token. `output`, `input`:
-    how many tokens there are.
+    how many tokens there are. `step_tokens`: the most tokens of an engine step, None as it is; only
+    a model of the engine says what it does.
     """
 
     decode: float = 1.0
     prefill: float = 1.0
     output: float = 1.0
     input: float = 1.0
+    step_tokens: int | None = None
 
     def then(self, other: RequestWork) -> RequestWork:
         """Both changes, one after the other."""
@@ -32,6 +34,7 @@ class RequestWork:
             self.prefill * other.prefill,
             self.output * other.output,
             self.input * other.input,
+            other.step_tokens or self.step_tokens,
         )
 
 

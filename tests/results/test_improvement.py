@@ -10,7 +10,7 @@ from pytest import approx
 
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
-from results.decision.improvement.choice import RemedyChoice, choose, nearest_first
+from results.decision.improvement.choice import Knowledge, RemedyChoice, choose, nearest_first
 from results.decision.improvement.expectation import correction, effects_of, on_metric
 from results.decision.improvement.record import ImproveRound, KnownEffect, TriedRemedy
 from results.decision.verdict import judge
@@ -97,7 +97,7 @@ def chosen(
 ) -> RemedyChoice:
     asked, summary, verdicts = measured(run, kind, goals, right)
     [nearest] = nearest_first(summary, verdicts)
-    choice = choose(nearest, summary, asked, [], effects or [], lambda keys: True)
+    choice = choose(nearest, summary, asked, Knowledge(effects=effects or []))
     assert choice is not None
     return choice
 

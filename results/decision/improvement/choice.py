@@ -16,8 +16,20 @@ from results.decision.verdict import binding_of
 from results.inputs import RunInputs
 from results.summary import Summary, VariantVerdict, Verdicts
 
-IsNew = Callable[[dict[str, YamlValue]], bool]
-"""Whether no variant of these keys was measured yet, whatever its name."""
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a choice rests on beside the verdict.
+
+    `offered`: remedies that the experiment offers itself. `effects`: what was measured before.
+    `is_new`: whether no variant of these keys was measured yet, whatever its name. `predict`: the
+    remedy as a model of the engine expects it; the same one where there is none.
+    """
+
+    offered: Sequence[Remedy] = ()
+    effects: Sequence[KnownEffect] = ()
+    is_new: Callable[[dict[str, YamlValue]], bool] = lambda keys: True
+    predict: Callable[[BindingCase, Remedy], Remedy] = lambda case, remedy: remedy
 
 
 @dataclass(frozen=True)
@@ -61,9 +73,7 @@ def choose(
     verdict: VariantVerdict,
     summary: Summary,
     inputs: RunInputs,
-    offered: Sequence[Remedy],
-    known: Sequence[KnownEffect],
-    is_new: IsNew,
+    knowledge: Knowledge,
 ) -> RemedyChoice | None:
     """The remedies of a variant and those that the experiment offers, by expected effect.
 
@@ -75,11 +85,11 @@ def choose(
         return None
     case = binding_case(variant, stage, binding, summary, inputs)
     skipped, good = [], []
-    for remedy in [*remedies_for(case), *offered]:
+    for remedy in [*remedies_for(case), *knowledge.offered]:
         variant_keys = remedy.patch.variant if remedy.patch else None
-        if variant_keys is not None and not is_new(dict(variant_keys)):
+        if variant_keys is not None and not knowledge.is_new(dict(variant_keys)):
             continue
-        expected = expect(remedy, case.about, known)
+        expected = expect(knowledge.predict(case, remedy), case.about, knowledge.effects)
         if why := _why_not(expected, verdict, case):
             skipped.append(SkippedRemedy(remedy=remedy.words.remedy, why=why))
         else:

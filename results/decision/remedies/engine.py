@@ -7,6 +7,7 @@ from foundation.yaml_values import YamlValue
 from results.decision.binding_case import BindingCase, Remedy
 from results.decision.patch import Patch
 from results.decision.remedies.requests import WAITING
+from results.decision.work import RequestWork
 from results.summary import Advice
 
 _DOCUMENTATION = "vLLM's documentation, Optimization and Tuning"
@@ -49,6 +50,7 @@ def step_budget(case: BindingCase) -> Remedy | None:
             source=_DOCUMENTATION,
         ),
         case.changed(f"steps-{budget}", serve=_served(case, engine={_BUDGET: budget})),
+        work=RequestWork(step_tokens=budget),
     )
 
 

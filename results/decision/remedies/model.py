@@ -9,6 +9,7 @@ from results.summary import Advice, StageSummary
 _MERGED = RequestWork(decode=0.6, prefill=0.6)
 _MADE = ("adapter", "merge", "quantize", "prune", "distil", "url")
 _SMOOTHQUANT = "G. Xiao et al., SmoothQuant, 2022 (speed)"
+_GROMOV = "A. Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024"
 _SCORES = "E. Kurtic et al., Give Me BF16 or Give Me Death?, 2024 (score)"
 
 
@@ -30,14 +31,17 @@ def merge(case: BindingCase) -> Remedy | None:
                 "the speed of the base model; the adapter's cost is largest on a CPU and with "
                 "small batches"
             ),
-            source=f"this run: the speed of {case.inputs.baseline} by token"
-            if work
-            else "E. J. Hu et al., LoRA, 2021: merged weights have no inference latency of "
-            "their own",
+            source=_merge_source(case),
         ),
         case.changed("merged", merge=case.weights),
         work=work or _MERGED,
     )
+
+
+def _merge_source(case: BindingCase) -> str:
+    if _base_speed(case):
+        return f"this run: the speed of {case.inputs.baseline} by token"
+    return "E. J. Hu et al., LoRA, 2021: merged weights have no inference latency of their own"
 
 
 def _base_speed(case: BindingCase) -> RequestWork | None:
@@ -72,6 +76,13 @@ def _with_merge(case: BindingCase, work: RequestWork) -> RequestWork:
     return (_base_speed(case) or _MERGED).then(work)
 
 
+def _after_merge(case: BindingCase, source: str) -> str:
+    """The source of a change that includes the merge of a served adapter."""
+    if case.record.kind != "adapter":
+        return source
+    return f"{source}; of the merge {_merge_source(case)}"
+
+
 def eight_bits(case: BindingCase) -> Remedy | None:
     """For a model in full precision, where a faster one would help."""
     if case.record.kind in ("quantized", "url") or not case.hardware:
@@ -90,7 +101,7 @@ def eight_bits(case: BindingCase) -> Remedy | None:
                 "up to 1.56 times the speed and half the memory with 8 bits; well tuned, it costs "
                 "1 to 3 % of the score"
             ),
-            source=f"{_SMOOTHQUANT}; {_SCORES}",
+            source=_after_merge(case, f"{_SMOOTHQUANT}; {_SCORES}"),
         ),
         case.changed("int8", quantize="w8a8-int8"),
         keeps=0.98,
@@ -110,7 +121,7 @@ def fp8(case: BindingCase) -> Remedy | None:
             remedy="Quantize to FP8",
             why="An accelerator that computes in FP8 needs no calibration for it.",
             effect="half the memory and up to 1.6 times the throughput, with hardly any loss",
-            source=f"vLLM's documentation, FP8 W8A8 (speed); {_SCORES}",
+            source=_after_merge(case, f"vLLM's documentation, FP8 W8A8 (speed); {_SCORES}"),
         ),
         case.changed("fp8", quantize="fp8-dynamic"),
         keeps=0.995,
@@ -130,7 +141,7 @@ def four_bits(case: BindingCase) -> Remedy | None:
             remedy="Quantize the weights to 4 bits",
             why="Decoding reads every weight for every token, and a quarter of the bytes is left.",
             effect="up to 3.9 times the speed of decoding with 16 to 32 requests at a time",
-            source=f"E. Frantar et al., MARLIN, 2024 (speed); {_SCORES}",
+            source=_after_merge(case, f"E. Frantar et al., MARLIN, 2024 (speed); {_SCORES}"),
         ),
         case.changed("int4", quantize="w4a16"),
         keeps=0.97,
@@ -156,7 +167,7 @@ def prune(case: BindingCase) -> Remedy | None:
                 "up to half of the layers went with little loss in answering questions, once "
                 "healed by a short fine-tune"
             ),
-            source="A. Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024",
+            source=_after_merge(case, _GROMOV),
         ),
         case.changed("pruned", adapter=None, merge=None, prune="25%"),
         keeps=0.95,
@@ -184,7 +195,7 @@ def distil(case: BindingCase) -> Remedy | None:
                 "1.6 times the speed at 97 % of the quality with 40 % fewer weights, in the "
                 "example that is best known"
             ),
-            source="V. Sanh et al., DistilBERT, 2019",
+            source=_after_merge(case, "V. Sanh et al., DistilBERT, 2019"),
         ),
         case.changed("student", **gone, prune="50%", distil=case.variant.variant),
         keeps=0.97,
