@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements/cpu.lock)
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help demo test test-all test-pythons check format bench-finetune bench-quantize bench-serve bench-loadgen \
+.PHONY: help demo demo-quick test test-all test-pythons check format bench-finetune bench-quantize bench-serve bench-loadgen \
 	bench-mutation bench-analysis bench-attribution bench-engine-record bench-decision bench-plan bench-steadiness bench-telemetry \
 	bench-kills fuzz-runs fuzz clean
 
@@ -15,6 +15,9 @@ help: ## Lists the targets (this is what `make` alone does)
 
 demo: .venv/.cpu ## Fine-tunes, quantizes, serves, loads and judges a small real model on 2 CPU cores
 	$(BIN)/dyno demo
+
+demo-quick: .venv/.cpu ## The shortest way to a verdict: a smaller adapter, three variants, fewer requests
+	$(BIN)/dyno demo --quick
 
 test: .venv/.dev ## Runs the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"

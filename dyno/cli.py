@@ -19,7 +19,7 @@ from foundation.secrets import remember_environment
 app = typer.Typer(
     name="dyno",
     help="A dynamometer for tuned LLMs: fine-tune, quantize, serve, load, and decide what to ship.",
-    epilog="First steps: [bold]dyno demo[/bold] runs the whole pipeline on a small real model; "
+    epilog="First steps: [bold]dyno demo --quick[/bold] goes the whole way on a small real model; "
     "[bold]dyno run experiment.yaml --dry-run[/bold] checks a file of yours.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -15,6 +15,8 @@ from serve.config import ServeConfig
 
 LEFT_FREE_BYTES = 1_000_000_000
 """For the load generator, the analysis and the file cache."""
+STARTS_A_CORE = 4
+"""So many servers start at once for each core: enough to keep all cores at work."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,16 @@ class Device:
 def device_for(config: ServeConfig) -> Device:
     """The device that the section names, or the one the installed vLLM was built for.
 
-    On a CPU as many servers start at once as there are cores: a start is mostly Python imports on
-    one core. On an accelerator they start one at a time: a starting vLLM measures free memory.
+    On a CPU several servers a core start at once. A start is mostly Python imports, one process
+    after another. vLLM binds each server's last process to the same core, so with one server a core
+    the others idle meanwhile. On an accelerator they start one at a time: a starting vLLM measures
+    free memory.
     """
     kind = config.device if config.device != "auto" else built_for()
     free = max(0, _free_memory() - LEFT_FREE_BYTES)
     if kind == "cpu":
-        return Device("cpu", config.memory or free, max(1, len(os.sched_getaffinity(0))), free)
+        together = STARTS_A_CORE * max(1, len(os.sched_getaffinity(0)))
+        return Device("cpu", config.memory or free, together, free)
     gpu_bytes = smallest_gpu_bytes()
     return Device("cuda", config.memory or gpu_bytes, 1, free if gpu_bytes else None)
 

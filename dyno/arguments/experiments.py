@@ -69,6 +69,7 @@ def improve(
     rounds: flags.Rounds = 3,
     max_time: flags.ImproveTime = "1h",
     dry_run: flags.ImproveDryRun = False,
+    no_live: flags.NoLive = False,
     out: flags.Out = Path("runs"),
 ) -> None:
     """Try remedies on what does not ship, measure them, and go on until a variant ships.
@@ -81,18 +82,26 @@ def improve(
     limits = improve_limits(rounds, max_time)
     if dry_run:
         show_first_round(experiment)
-    elif code := improve_run(experiment, out, limits):
+    elif code := improve_run(experiment, out, limits, live=not no_live):
         raise typer.Exit(code)
 
 
-@experiments.command(epilog="Examples:  dyno demo   dyno demo --out /tmp/runs --gate")
+@experiments.command(
+    epilog="Examples:  dyno demo --quick   dyno demo   dyno demo --out /tmp/runs --gate"
+)
 def demo(
-    gate: flags.Gate = False, no_live: flags.NoLive = False, out: flags.Out = Path("runs")
+    quick: flags.Quick = False,
+    gate: flags.Gate = False,
+    no_live: flags.NoLive = False,
+    out: flags.Out = Path("runs"),
 ) -> None:
-    """Run the example experiment on a small real model, offline. About 15 minutes on 2 cores."""
+    """Run an example on a small real model, offline: fine-tune, quantize, serve, load, decide.
+
+    It needs 2 CPU cores.
+    """
     from dyno.commands.run import RunOutput, run_demo
 
-    finish(*run_demo(out, RunOutput(live=not no_live)), gate)
+    finish(*run_demo(out, quick=quick, output=RunOutput(live=not no_live)), gate)
 
 
 @experiments.command(

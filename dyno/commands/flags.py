@@ -227,6 +227,14 @@ Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut off."),
 ]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="The shortest way to a verdict: three variants, an adapter from 128 examples, and 104 "
+        "requests each.",
+    ),
+]
 NoLive = Annotated[
     bool,
     typer.Option("--no-live", help="Print plain lines on a terminal too, not one live screen."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from dyno.artifacts.record import source_of
@@ -41,10 +42,15 @@ def improve_limits(rounds: int, max_time: str) -> ImproveLimits:
     return ImproveLimits(rounds=rounds, seconds=seconds)
 
 
-def improve(run_or_experiment: Path, out: Path, limits: ImproveLimits) -> Exit:
-    """Improves a stored run, or runs an experiment first. Prints each round and the end."""
+def improve(
+    run_or_experiment: Path, out: Path, limits: ImproveLimits, *, live: bool = True
+) -> Exit:
+    """Improves a stored run, or runs an experiment first. Prints each round and the end.
+
+    `live`: whether a terminal shows one screen while a round is measured.
+    """
     console = open_console()
-    first = _first(run_or_experiment, out)
+    first = _first(run_or_experiment, out, live)
     check_improvable(first)
     directory = first.directory
     with locked(directory.path):
@@ -53,25 +59,27 @@ def improve(run_or_experiment: Path, out: Path, limits: ImproveLimits) -> Exit:
             limits,
             log=lambda line: console.print(line, soft_wrap=True),
             show=lambda round_: show_round(console, round_),
+            measure=partial(measure_run, live=live),
         )
         try:
             record = rounds.run()
         except (Interrupted, KeyboardInterrupt):
             console.print(f"interrupted; go on with: dyno improve {directory.path}")
             raise KeyboardInterrupt from None
-        with progress_for(console) as progress:  # the report shows the rounds
+        with progress_for(console, live=live) as progress:  # the report shows the rounds
             decide(directory, first.experiment, progress)
     show_ending(console, record, directory)
     return exit_of(record)
 
 
-def _first(run_or_experiment: Path, out: Path) -> MeasuredRun:
+def _first(run_or_experiment: Path, out: Path, live: bool) -> MeasuredRun:
     """The run that is improved: a stored one, or that of an experiment file, measured first."""
     if run_or_experiment.is_dir():
         return MeasuredRun.read(existing_run(run_or_experiment))
     experiment = load_experiment(run_or_experiment)
     where = run_or_experiment.resolve().parent
-    first = measure_run(experiment, where, out, source=source_of(run_or_experiment))
+    source = source_of(run_or_experiment)
+    first = measure_run(experiment, where, out, source=source, live=live)
     plan = kept_plan(first.directory, first.experiment)
     show_results(open_console(), first.directory, first.summary, first.verdicts, plan)
     return first

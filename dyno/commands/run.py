@@ -59,9 +59,11 @@ def run_file(
     return run_experiment(experiment, file.resolve().parent, out, file=file, output=output)
 
 
-def run_demo(out: Path, output: RunOutput = RunOutput()) -> tuple[Summary, Verdicts]:
-    """Runs the example experiment on a small real model."""
-    return run_file(example("news-topics"), out, output=output)
+def run_demo(
+    out: Path, *, quick: bool = False, output: RunOutput = RunOutput()
+) -> tuple[Summary, Verdicts]:
+    """Runs the example experiment on a small real model, or with `quick` the shorter one."""
+    return run_file(example("news-topics-quick" if quick else "news-topics"), out, output=output)
 
 
 def resume_run(

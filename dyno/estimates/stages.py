@@ -147,7 +147,7 @@ def _servers(plan: ServePlan, pace: Pace) -> list[StageEstimate]:
         return []
     seen = pace.of("server", count, max(server.memory.weights for server in plan.servers))
     each = SERVER_START_S[pace.device]
-    seconds = seen or Range(each.low * count / plan.starts_together, each.high * count)
+    seconds = seen or Range(each.low * max(1.0, count / plan.starts_together), each.high * count)
     what = f"{count} servers, {plan.residency}"
     return [StageEstimate("server", "serve", what, seconds, _basis(seen, pace))]
 

@@ -55,16 +55,23 @@ def measure_run(
     at: RunDirectory | Path,
     earlier: Sequence[RunDirectory] = (),
     source: Source | None = None,
+    *,
+    live: bool = True,
 ) -> MeasuredRun:
     """Runs the pipeline at `at` as `dyno run` does, without the output.
 
     Adapters and checkpoints that one of the `earlier` runs has are not made again. Raises what the
     pipeline raises, and SystemFailed where no request succeeded.
     """
-    with own_temporary_files(), progress_for(open_console()) as progress, held_run(at) as folder:
+    with (
+        own_temporary_files(),
+        progress_for(open_console(), live=live) as progress,
+        held_run(at) as folder,
+    ):
         prepared = prepare(experiment, where, progress)
         allow_connections(prepared.experiment.workload, len(experiment.variants))
         directory = folder(experiment.name)
+        progress.watch(directory)
         for place in reuse(prepared, directory, earlier):
             progress.log(f"{place}: there already, from an earlier run")
         summary, verdicts = run_pipeline(prepared, directory, progress, source)

@@ -165,6 +165,14 @@ def missing_blocks(
         for s in workload.stages
         for block in stage_blocks(prepared, names, out, s, counts[s.label])
     ]
+    return blocks + probe_blocks(prepared, names, out)
+
+
+def probe_blocks(
+    prepared: Prepared, names: Sequence[str], out: RunDirectory
+) -> list[LoadBlock | MixedBlock]:
+    """The probes of these variants without a whole journal."""
+    experiment, blocks = prepared.experiment, list[LoadBlock | MixedBlock]()
     styles, variants = styles_of(prepared), variants_named(prepared, names)
     for probe in experiment.quality.probes:
         for name, variant in variants.items():

