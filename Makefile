@@ -1,4 +1,4 @@
-# The two commands of the README are `make demo` and `make test`. Both set up what they need, once.
+# The commands of the README are `make demo-quick`, `make demo` and `make test`. Each sets up what it needs, once.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input

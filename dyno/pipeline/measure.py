@@ -89,7 +89,7 @@ class _Measurement:
             names = race.kept
         adds_blocks = experiment.until_decided is not None or experiment.resolution is not None
         if race is not None:
-            left = self._unraced_blocks(prepared, names)
+            left = unraced_blocks(prepared, names, self.out)
         else:
             left = missing_blocks(prepared, names, self.out)
         if left or (adds_blocks and race is None):
@@ -132,21 +132,10 @@ class _Measurement:
             while blocks := await asyncio.to_thread(race.next_round, failed):
                 race.keep()
                 await runner.run(blocks, race.words(), race.later())
-            if others := self._unraced_blocks(prepared, race.kept):
+            if others := unraced_blocks(prepared, race.kept, self.out):
                 await runner.run(others, "what no race is about")
         race.keep()
         return race.kept
-
-    def _unraced_blocks(
-        self, prepared: Prepared, names: Sequence[str]
-    ) -> list[LoadBlock | MixedBlock]:
-        """The missing blocks of other stages and probes.
-
-        A baseline that left is asked the probes too: the others' scores are held against its.
-        """
-        blocks = missing_blocks(prepared, names, self.out, planned=0)
-        baseline = prepared.experiment.baseline
-        return blocks + ([] if baseline in names else probe_blocks(prepared, [baseline], self.out))
 
     async def _blocks(self, prepared: Prepared, names: Sequence[str], runner: BlockRunner) -> None:
         planned = await self._planned_blocks(prepared, names, runner)
@@ -190,3 +179,15 @@ class _Measurement:
         for sentence in (*planned.sentences, f"so there will be {planned.blocks} blocks"):
             self.progress.log(sentence)
         return planned.blocks
+
+
+def unraced_blocks(
+    prepared: Prepared, names: Sequence[str], out: RunDirectory
+) -> list[LoadBlock | MixedBlock]:
+    """The missing blocks of other stages and probes, of the variants that a race kept.
+
+    A baseline that left is asked the probes too: the others' scores are held against its.
+    """
+    blocks = missing_blocks(prepared, names, out, planned=0)
+    baseline = prepared.experiment.baseline
+    return blocks + ([] if baseline in names else probe_blocks(prepared, [baseline], out))

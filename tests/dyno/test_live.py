@@ -17,7 +17,9 @@ from dyno.terminal.live.screen import apply
 from dyno.terminal.live.update import Advance, Stage
 from dyno.terminal.live.view import Look, StageView, VariantView, View
 from dyno.terminal.progress import PlainProgress, SafeConsole, progress_for
+from foundation.run.json_files import write_json
 from foundation.run.layout import RunDirectory
+from results.race import Departure, Race
 from results.summary import Estimate
 from tests.dyno.stored_runs import StoredRun
 from tests.dyno.terminal import Terminal
@@ -101,7 +103,8 @@ def test_a_look_judges_whole_blocks_only(tmp_path: Path) -> None:
     )
     run = RunDirectory(made.write(tmp_path / "run"))
     journal = run.journal("b", "main", 8)
-    journal.write_bytes(journal.read_bytes().rpartition(b"{")[0])
+    whole = journal.read_bytes()
+    journal.write_bytes(whole.rpartition(b'{"end"')[0])
     looks = RunLooks(run)
     look = looks.next()
     assert look is not None and look.blocks == 15
@@ -110,8 +113,16 @@ def test_a_look_judges_whole_blocks_only(tmp_path: Path) -> None:
     assert (b.decision, b.requests) == ("DON'T SHIP", 350) and abs(b.p50.value - 600) < 30
     assert "latency p50" in b.reason
     assert looks.next() is None  # nothing new
+    journal.write_bytes(whole)
+    leaving = Departure(variant="b", block=6, reason="breaks", objective="p50", sentence="too slow")
+    write_json(Race(departures=[leaving]), run.race)
+    look = looks.next()
+    assert look is not None and look.blocks == 16
+    a, b = look.variants
+    assert (b.has_left, b.reason, b.requests) == (True, "left the race: too slow", 300)
+    assert not a.has_left
     assert sorted(path.name for path in run.path.iterdir()) == [
-        "environment.json", "experiment.yaml", "load", "prompts.jsonl", "variants.json"
+        "environment.json", "experiment.yaml", "load", "prompts.jsonl", "race.json", "variants.json"
     ]  # fmt: skip
 
 

@@ -16,14 +16,16 @@ from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.blocks import LoadBlock
 from dyno.pipeline.decide import run_inputs
+from dyno.pipeline.measure import unraced_blocks
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.race import Look, StageRace, look_plan, read_race
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
-from foundation.run.records import JournalEnd
+from foundation.run.records import JournalEnd, Prompt
 from results.analysis import analyse
 from results.analysis.race_look import look
+from results.config import Probe
 from results.decision.looks import LookPlan
 from results.decision.verdict import judge
 from results.inputs import RunInputs
@@ -247,6 +249,19 @@ def test_who_left_is_loaded_no_more_and_a_break_changes_nothing(tmp_path: Path) 
 def test_a_failed_variant_holds_nobody_up(tmp_path: Path) -> None:
     race = started(five_blocks(tmp_path), RunDirectory(tmp_path / "run"), leaves({}))
     assert [block.variant for block in race.next_round({"b", "c"})] == ["base"]
+
+
+def test_a_baseline_that_left_is_asked_the_probes_too(tmp_path: Path) -> None:
+    of, run = five_blocks(tmp_path), RunDirectory(tmp_path / "run")
+    probe = Probe(name="general", data="general.jsonl", scorer="contains")
+    quality = of.experiment.quality.model_copy(update={"probes": (probe,)})
+    experiment = of.experiment.model_copy(update={"quality": quality})
+    question = Prompt("g", "general", {"plain": [{"role": "user", "content": "Hi"}]}, "Hi")
+    of = replace(of, experiment=experiment, prompts=[*of.prompts, question])
+    blocks = unraced_blocks(of, ["b"], run)
+    assert [(block.variant, block.stage.label) for block in blocks] == [
+        ("b", "probe-general"), ("base", "probe-general")
+    ]  # fmt: skip
 
 
 def test_a_damaged_record_of_a_race_is_named(tmp_path: Path) -> None:

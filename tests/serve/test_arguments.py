@@ -13,7 +13,7 @@ from foundation.models.model import ModelRef
 from serve import ServedVariant, check
 from serve.config import ServeConfig
 from serve.device import Device
-from serve.vllm import engine_record
+from serve.vllm import engine_record, options
 from serve.vllm.arguments import (
     check_checkpoint,
     command_line,
@@ -52,7 +52,9 @@ def test_vllm_takes_every_kind_of_command_line_we_write(tiny: ModelRef, tmp_path
     ]
     lines[0] = (*lines[0], engine_record.OPTION)
     wrong = ("--model=x", "--max-num-seqs=many")
+    options.begin_import()
     answer = ask_parser((*map(tuple, lines), tuple(wrong)))
+    assert not options._importing  # the child that had begun answered
     assert answer.errors[:-1] == (None,) * len(lines)
     assert answer.errors[-1] is not None and "max-num-seqs" in answer.errors[-1]
     assert "--max-lora-rank=32" in lines[4] and "--max-loras=2" in lines[4]
