@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -28,6 +30,24 @@ app = typer.Typer(
 )
 for commands in (experiments, servers, runs, machine):
     app.add_typer(commands)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"tunedyno {metadata.version('tunedyno')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Takes the options that belong to no command."""
 
 
 def main() -> None:

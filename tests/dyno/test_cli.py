@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def test_help_names_every_command(tmp_path: Path) -> None:
     assert shown.returncode == 0
     for command in COMMANDS:
         assert f" {command} " in shown.stdout
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    shown = dyno("--version", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (0, f"tunedyno {metadata.version('tunedyno')}\n")
 
 
 @pytest.mark.parametrize(
