@@ -56,7 +56,7 @@ def prepare(
     names (`--dry-run`). Raises BadInput for mistakes.
     """
     experiment = resolved(experiment, where).salted()
-    if experiment.serve.engine and not all(variant.url for variant in experiment.variants):
+    if any(experiment.serve_of(v).engine for v in experiment.variants if not v.url):
         begin_import()  # vLLM checks these options later
     check_plan(experiment.plan)
     models: dict[str, ModelRef] = {}
