@@ -50,7 +50,7 @@ class SearchedPlant:
         warm_up = float(load.arrival[before])
         with tempfile.TemporaryDirectory() as name:
             run = RunDirectory(Path(name))
-            files = VirtualRun(run, _VARIANT, self.emulated.plant)
+            files = VirtualRun(run, _VARIANT, self.emulated.plant, recorded=False)
             files.write(served, "search", offered_rate=wanted.rate, warmup=warm_up)
             journal = read_journal(run.journal(_VARIANT, "search", 1))
         assert isinstance(journal, Journal)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+
 import msgspec
 import numpy as np
 
@@ -35,15 +38,19 @@ _EPOCH_NS = 1_767_225_600_000_000_000  # 2026-01-01, for the wall clock that nob
 class VirtualRun:
     """A run directory, and the variant whose loads are written into it.
 
-    The engine record is `engine/VARIANT.jsonl`. The prompts have no words, only their lengths.
+    The engine record is `engine/VARIANT.jsonl`; without `recorded` there is none. The prompts have
+    no words, only their lengths.
     """
 
-    def __init__(self, run: RunDirectory, variant: str, plant: Plant) -> None:
+    def __init__(
+        self, run: RunDirectory, variant: str, plant: Plant, *, recorded: bool = True
+    ) -> None:
         self._run, self._variant, self._plant = run, variant, plant
-        self._record = run.engine / f"{variant}.jsonl"
-        self._record.parent.mkdir(parents=True, exist_ok=True)
-        with engine_record(self._record) as record:
-            record.start(plant.limits, START_NS, _EPOCH_NS + START_NS)
+        self._record = run.engine / f"{variant}.jsonl" if recorded else None
+        if self._record is not None:
+            self._record.parent.mkdir(parents=True, exist_ok=True)
+            with engine_record(self._record) as record:
+                record.start(plant.limits, START_NS, _EPOCH_NS + START_NS)
 
     def write(
         self,
@@ -55,19 +62,20 @@ class VirtualRun:
         concurrency: int | None = None,
         warmup: float = 0.0,
     ) -> None:
-        """Writes a load as a block's journal, and its requests and steps into the engine record.
+        """Writes a load as a block's journal, and its requests and steps into the record if any.
 
         One of `offered_rate` (requests/s) and `concurrency` is set. `warmup`: seconds before the
         window. The window ends with the last arrival.
         """
         header = self._header(served, stage, block, offered_rate, concurrency, warmup)
         with JournalWriter(self._run.journal(self._variant, stage, block), header) as journal:
-            for place in np.argsort(served.last_ns, kind="stable").tolist():
-                journal.record(_record_of(served, place))
+            for request in _records_of(served):
+                journal.record(request)
             journal.end(_end_of(served))
-        lines = _request_lines(served, header.origin_monotonic_ns) + _step_lines(served)
-        with engine_record(self._record) as record:
-            record.write(lines)
+        if self._record is not None:
+            lines = _request_lines(served, header.origin_monotonic_ns) + _step_lines(served)
+            with engine_record(self._record) as record:
+                record.write(lines)
 
     def write_prompts(self, served: ServedLoad) -> None:
         """Writes the prompts of a load, which all loads of the run ask."""
@@ -118,29 +126,42 @@ def _end_of(served: ServedLoad) -> JournalEnd:
     )
 
 
-def _record_of(served: ServedLoad, place: int) -> RequestRecord:
-    start, end = served.token_start[place : place + 2].tolist()
-    stamps_ns = served.computed_ns[start:end] + served.after_ns
-    arrival_ns = int(served.arrival_ns[place])
-    caching = int(served.load.prefix[place]) != NONE
-    return RequestRecord(
-        id=place,
-        prompt_id=_name(place),
-        scheduled_ns=arrival_ns,
-        sent_ns=arrival_ns,
-        chunk_ns=np.diff(stamps_ns, prepend=0).tolist(),
-        chunk_tokens=[1] * (end - start),
-        done_ns=int(stamps_ns[-1]),
-        status=200,
-        finish_reason="length",
-        input_tokens=int(served.load.input_tokens[place]),
-        output_tokens=end - start,
-        tokens_from="server",
-        text="".join(map(word, range(end - start))),
-        client_lag_ns=[0] * (end - start),
-        shared_tokens=int(served.load.prefix_tokens[place]) if caching else None,
-        cached_tokens=int(served.cached_tokens[place]) if caching else None,
-    )
+def _records_of(served: ServedLoad) -> Iterator[RequestRecord]:
+    """The requests in the order in which they end."""
+    start = served.token_start[:-1]
+    stamps_ns = served.computed_ns + served.after_ns
+    gaps_ns = np.diff(stamps_ns, prepend=0)
+    gaps_ns[start] = stamps_ns[start]
+    gaps, starts, last = gaps_ns.tolist(), served.token_start.tolist(), served.last_ns.tolist()
+    arrived, asked = served.arrival_ns.tolist(), served.load
+    inputs, prefixes = asked.input_tokens.tolist(), asked.prefix.tolist()
+    shared, cached = asked.prefix_tokens.tolist(), served.cached_tokens.tolist()
+    for place in np.argsort(served.last_ns, kind="stable").tolist():
+        tokens = starts[place + 1] - starts[place]
+        caching = prefixes[place] != NONE
+        yield RequestRecord(
+            id=place,
+            prompt_id=_name(place),
+            scheduled_ns=arrived[place],
+            sent_ns=arrived[place],
+            chunk_ns=gaps[starts[place] : starts[place + 1]],
+            chunk_tokens=[1] * tokens,
+            done_ns=last[place],
+            status=200,
+            finish_reason="length",
+            input_tokens=inputs[place],
+            output_tokens=tokens,
+            tokens_from="server",
+            text=_text(tokens),
+            client_lag_ns=[0] * tokens,
+            shared_tokens=shared[place] if caching else None,
+            cached_tokens=cached[place] if caching else None,
+        )
+
+
+@cache
+def _text(tokens: int) -> str:
+    return "".join(map(word, range(tokens)))
 
 
 def _request_lines(served: ServedLoad, origin_ns: int) -> list[EngineLine]:

@@ -1,0 +1,55 @@
+"""The outcomes of plants, a line each in a file, so that a long run can be stopped and continued.
+
+The file bears the identity of the sources that the outcomes are of: after a change of the code
+another one begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.plan.plant_outcome import PlantOutcome, plant_outcome
+from benchmarks.plan.plants import KINDS
+from foundation.files.atomic_write import write_whole
+
+_ROOT = Path(__file__).resolve().parents[2]
+_SOURCES = ("benchmarks/plan", "foundation", "loadgen/emulator", "results")
+
+
+def outcomes(folder: Path, count: int, jobs: int) -> Iterator[PlantOutcome]:
+    """The outcomes of `count` plants of each kind: those in the file, then the others as they end.
+
+    `jobs` processes work at once.
+    """
+    file = folder / f"{code_identity()}.jsonl"
+    known = list(_stored(file))
+    plants = [(kind, number) for number in range(count) for kind in KINDS]
+    stored = {(each.kind, each.number) for each in known}
+    yield from (each for each in known if (each.kind, each.number) in plants)
+    with ProcessPoolExecutor(jobs) as pool:
+        missing = [plant for plant in plants if plant not in stored]
+        for future in as_completed([pool.submit(plant_outcome, *plant) for plant in missing]):
+            known.append(future.result())
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(file, msgspec.json.Encoder().encode_lines(known))
+            yield known[-1]
+
+
+def code_identity() -> str:
+    """A hash of all sources that an outcome depends on."""
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in _SOURCES for file in (_ROOT / folder).rglob("*.py")):
+        digest.update(f"{file.relative_to(_ROOT)}\n".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _stored(file: Path) -> Sequence[PlantOutcome]:
+    if not file.exists():
+        return []
+    return msgspec.json.Decoder(PlantOutcome).decode_lines(file.read_bytes())
