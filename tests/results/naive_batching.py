@@ -136,13 +136,15 @@ class NaiveEngine:
         t = self.model.steps
         decoding = [job for job in pieces if job.decodes]
         prompts = [job for job in pieces if not job.decodes]
-        self.clock += (
+        seconds = (
             t.fixed
             + t.per_decode * len(decoding)
             + t.per_prefill_token * sum(pieces[job] for job in prompts)
             + t.per_kv_token * sum(job.computed for job in decoding)
             + t.per_pair * sum(pieces[j] * (j.computed + pieces[j] / 2) for j in prompts)
         )
+        jumps = t.jump is not None and len(pieces) > t.jump.above
+        self.clock += seconds * t.jump.factor if t.jump and jumps else seconds
         for job, piece in pieces.items():
             job.computed += piece
             if job.computed == job.known_tokens:

@@ -19,6 +19,7 @@ def steps(decodes: np.ndarray, elapsed: np.ndarray, prefill: np.ndarray | None =
         nothing,
         np.cumsum(elapsed),
         np.arange(len(decodes)) // max(1, len(decodes) // 10),
+        (nothing if prefill is None else prefill) > 0.0,
     )
 
 

@@ -15,7 +15,9 @@ def loop(in_flight: int, *running: tuple[int, int]) -> ClosedLoop:
     decodes, prompts = np.array(running, float).T
     nothing = np.zeros(len(running))
     block = np.zeros(len(running), np.int64)
-    steps = Steps(nothing + 0.01, decodes, prompts * PROMPT, nothing, nothing, nothing, block)
+    steps = Steps(
+        nothing + 0.01, decodes, prompts * PROMPT, nothing, nothing, nothing, block, prompts
+    )
     return ClosedLoop(in_flight, PROMPT, steps)
 
 

@@ -20,6 +20,7 @@ from results.capacity.model.engine_model import (
     FrontEnd,
     LoadRange,
     Scheduler,
+    StepJump,
     StepTime,
 )
 from results.capacity.simulation.replicas import ONE, Replicas
@@ -73,6 +74,14 @@ def test_one_request_alone() -> None:
     assert alone.last.tolist() == [13 + 1.75 + 1.875]
     assert gaps_of(alone) == pytest.approx([1.75, 1.875])
     assert alone.reached == LoadRange(1, 4, 7, 6, 0)
+
+
+def test_steps_of_more_requests_than_the_jump_take_its_factor() -> None:
+    """Two prompts of a token: 3 x 2. Then one step of two requests, 3 x 2, and one of one, 2."""
+    jump = StepJump(above=1, factor=3.0)
+    both = simulate(model(StepTime(2, 0, 0, jump=jump)), demand((0, 1, 2), (0, 1, 3)))
+    assert both.first.tolist() == [6, 6]
+    assert both.last.tolist() == [12, 14]
 
 
 def test_the_front_end_delays_a_request_before_the_queue_and_its_tokens_after_each_step() -> None:
@@ -220,13 +229,14 @@ def loads(draw: st.DrawFn) -> tuple[EngineModel, Demand, Replicas]:
         max_loras=draw(st.none() | st.integers(1, 2)),
     )
     times = draw(st.tuples(st.integers(1, 9), *[st.integers(0, 3)] * 4))
+    jump = draw(st.none() | st.builds(StepJump, st.integers(1, 4), st.integers(2, 3)))
     front = FrontEnd(draw(st.integers(0, 3)), draw(st.integers(0, 1)))
     router = draw(st.sampled_from(["round robin", "least requests", "prefix affinity"]))
     changes = draw(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 3)), max_size=2))
     replicas = Replicas(
         draw(st.integers(1, 3)), router, draw(st.integers(0, 20)), tuple(sorted(changes))
     )
-    return model(StepTime(*times), scheduler, front), requests, replicas
+    return model(StepTime(*times, jump=jump), scheduler, front), requests, replicas
 
 
 def same(simulated: Simulated, jobs: list[tuple[NaiveJob, int]]) -> None:

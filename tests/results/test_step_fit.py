@@ -30,7 +30,7 @@ def steps(
     elapsed = work @ true * (1 + noise * rng.standard_normal(n))
     return Steps(
         elapsed, work[:, 1], work[:, 2], work[:, 3], work[:, 4], np.arange(n) * 0.02,
-        np.arange(n) * blocks // n, context=1000.0, rate=5.0,
+        np.arange(n) * blocks // n, (prompt > 0).astype(np.float64), context=1000.0, rate=5.0,
     )  # fmt: skip
 
 
@@ -75,6 +75,26 @@ def test_a_machine_that_drifts_is_known_less_well() -> None:
 def test_attention_in_a_prompt_counts_where_it_pays() -> None:
     true = TRUE + np.array([0, 0, 0, 0, 0.5e-6])
     assert fit(steps(8000, true=true)).steps.per_pair == pytest.approx(0.5e-6, rel=0.05)
+
+
+def test_a_jump_at_a_number_of_requests_is_fitted_and_named() -> None:
+    some = steps(8000)
+    some.elapsed[some.requests > 11] *= 1.5
+    result = fit(some)
+    assert result.steps.jump is not None
+    assert result.steps.jump.above == 11
+    assert result.steps.jump.factor == pytest.approx(1.5, rel=0.01)
+    assert result.steps.coefficients[:4] == pytest.approx(TRUE[:4], rel=0.03)
+    assert result.residual == pytest.approx(0.05, rel=0.1)
+    assert any("more than 11 requests take 1.5 times" in note for note in result.notes)
+
+
+def test_a_bend_is_named_as_a_misfit_still() -> None:
+    """Requests beyond the tenth take three times as long each: the fit is off, and says so."""
+    some = steps(8000, noise=0.02)
+    some.elapsed[:] += 2e-3 * np.maximum(some.decodes - 10, 0)
+    result = fit(some)
+    assert any("wider" in note for note in result.notes)
 
 
 def test_steps_far_off_are_left_out_and_counted() -> None:

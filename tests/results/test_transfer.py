@@ -52,7 +52,8 @@ def steps_at(truth: Floats, seed: int, seconds: float, *loads: tuple[int, int, i
         common = rng.standard_normal(int(ended[-1]) + 1)[ended.astype(int)]
         elapsed = work @ truth * (1 + 0.04 * rng.standard_normal(count) + 0.02 * common)
         block = np.zeros(count, np.int64)
-        parts.append(Steps(elapsed, *work.T[1:], ended, block, float(p + o), 1.0))
+        has_one = has_prompt.astype(np.float64)
+        parts.append(Steps(elapsed, *work.T[1:], ended, block, has_one, float(p + o), 1.0))
     return Steps.joined(parts)
 
 

@@ -15,13 +15,25 @@ COEFFICIENTS = ("fixed", "per_decode", "per_prefill_token", "per_kv_token", "per
 
 
 @dataclass(frozen=True)
+class StepJump:
+    """A step of more than `above` requests takes `factor` times its time."""
+
+    above: int
+    factor: float
+
+    def factors(self, requests: Floats) -> Floats:
+        """On the time of steps with so many requests (n,)."""
+        return np.where(requests > self.above, self.factor, 1.0)
+
+
+@dataclass(frozen=True)
 class StepTime:
     """Seconds of an engine step: a sum over the work in it.
 
     T = fixed + per_decode x D + per_prefill_token x P + per_kv_token x K + per_pair x A.
     D: requests that decode a token. P: prompt tokens that are computed. K: tokens in the KV cache
     of the requests that decode, before the step. A: over the pieces of prompts in the step, p
-    tokens after c tokens, the sum of p x (c + p / 2).
+    tokens after c tokens, the sum of p x (c + p / 2). `jump`: where T jumps, None for nowhere.
     """
 
     fixed: float
@@ -29,6 +41,7 @@ class StepTime:
     per_prefill_token: float
     per_kv_token: float = 0.0
     per_pair: float = 0.0
+    jump: StepJump | None = None
 
     @property
     def coefficients(self) -> Floats:
@@ -121,4 +134,5 @@ class EngineModel:
 
     def drawn(self, place: int) -> EngineModel:
         """The model with the step times of a draw, none below zero."""
-        return replace(self, steps=StepTime(*np.maximum(self.draws[place], 0.0).tolist()))
+        coefficients = np.maximum(self.draws[place], 0.0).tolist()
+        return replace(self, steps=StepTime(*coefficients, jump=self.steps.jump))

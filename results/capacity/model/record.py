@@ -14,6 +14,7 @@ from results.capacity.model.engine_model import (
     FrontEnd,
     LoadRange,
     Scheduler,
+    StepJump,
 )
 from results.capacity.model.loads import ModelLoad
 
@@ -40,6 +41,7 @@ class VariantModel(msgspec.Struct, frozen=True, kw_only=True):
     measured_s: float
     none: str | None = None
     steps: dict[str, Coefficient] = {}
+    jump: StepJump | None = None
     front: FrontEnd | None = None
     scheduler: Scheduler | None = None
     fitted: LoadRange | None = None
@@ -74,6 +76,7 @@ def model_record(
             name: Coefficient(value=value, low=least, high=most)
             for name, value, least, most in rows
         },
+        jump=model.steps.jump,
         front=model.front,
         scheduler=model.scheduler,
         fitted=model.fitted,

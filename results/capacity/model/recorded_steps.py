@@ -70,6 +70,7 @@ def recorded_steps(record: ServerRecord, blocks: Sequence[BlockSpan]) -> Steps |
                 pairs=composed.pairs[keep],
                 ended=steps.ended_ns[keep] / 1e9,
                 block=np.zeros(int(keep.sum()), np.int64),
+                prompts=steps.context_requests[keep].astype(np.float64),
                 context=float(context),
                 rate=block.rate,
                 left_out={

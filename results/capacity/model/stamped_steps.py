@@ -85,6 +85,7 @@ def stamped_steps(journal: Journal, rate: float) -> Steps | str:
         pairs=pairs[keep],
         ended=(journal.header.origin_monotonic_ns + began[keep]) / 1e9,
         block=np.zeros(int(keep.sum()), np.int64),
+        prompts=summed(places.first, np.ones(len(requests)), size)[keep],
         context=float(np.nanmax(total)) if not np.isnan(total).all() else 0.0,
         rate=rate,
         left_out={

@@ -8,8 +8,8 @@ steps near one another share what slows a machine down for a while.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import hypot, sqrt
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
@@ -17,8 +17,9 @@ from scipy.special import ndtri, stdtrit
 from foundation.arrays import Flags, Floats
 from foundation.format import percent
 from results.capacity.model.engine_model import COEFFICIENTS, LoadRange, StepTime
-from results.capacity.model.misfit import misfit
+from results.capacity.model.misfit import Misfit, misfit
 from results.capacity.model.nonnegative import NormalEquations, spread
+from results.capacity.model.step_jump import JumpFit, step_jump
 from results.capacity.model.steps import Steps
 
 FEWEST_STEPS = 50
@@ -57,6 +58,24 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
     steps = steps.where(steps.elapsed > 0)
     if len(steps) < FEWEST_STEPS:
         return f"{len(steps)} steps are known, and a step time needs {FEWEST_STEPS}"
+    fit, worst = _fitted(steps, seed)
+    if worst.note is None or (jump := _jump(steps)) is None:
+        return fit
+    above, factor = jump.jump.above, jump.jump.factor
+    fit, _ = _fitted(steps.without(jump.jump), seed, jump.deviation)
+    note = f"steps of more than {above} requests take {factor:.3g} times as long as the others say"
+    return replace(fit, steps=replace(fit.steps, jump=jump.jump), notes=(*fit.notes, note))
+
+
+def _jump(steps: Steps) -> JumpFit | None:
+    """The jump of the steps that are no outliers of a sum without one."""
+    best, keep = robust(steps, _used_columns(steps))
+    inside = steps.where(keep)
+    return step_jump(inside, _floored(inside.work @ best, inside.elapsed))
+
+
+def _fitted(steps: Steps, seed: int, deviation: float = 0.0) -> tuple[StepFit, Misfit]:
+    """The fit of a sum, and what it is off. `deviation`: of a factor on steps, beside that."""
     rng = np.random.default_rng(seed)
     used = _used_columns(steps)
     best, keep = robust(steps, used)
@@ -73,7 +92,7 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
     wider = _wider(_errors_in_time(inside, modelled))
     draws = spread(_bootstrap(equations, best, wider, rng), loose, rng)
     worst = misfit(inside, modelled)
-    draws *= np.exp(worst.deviation * rng.standard_normal((DRAWS, 1)))
+    draws *= np.exp(hypot(worst.deviation, deviation) * rng.standard_normal((DRAWS, 1)))
     best = spread(np.tile(best, (DRAWS, 1)), loose, rng).mean(axis=0)
     notes = (
         *_left_out_notes(steps, keep),
@@ -81,7 +100,7 @@ def fit_steps(steps: Steps, seed: int = 0) -> StepFit | str:
         *_unsure_notes(inside, draws),
         *([worst.note] if worst.note else []),
     )
-    return StepFit(StepTime(*best.tolist()), draws, residual, range_of(inside), notes)
+    return StepFit(StepTime(*best.tolist()), draws, residual, range_of(inside), notes), worst
 
 
 def _used_columns(steps: Steps) -> Flags:

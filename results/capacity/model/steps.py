@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from foundation.arrays import Flags, Floats, Ints
+from results.capacity.model.engine_model import StepJump
 
 SEGMENTS = 8
 """Blocks that are enough to draw from; fewer are cut into pieces."""
@@ -20,8 +21,9 @@ class Steps:
     """n steps. `decodes`, `prefill_tokens`, `kv_tokens`, `pairs` are D, P, K and A of `StepTime`.
 
     `elapsed` (n,): s. `ended` (n,): s, CLOCK_MONOTONIC. `block` (n,): the number of the block that
-    a step belongs to, from 0. `context`: the most tokens of one request. `rate`: the most
-    requests/s of a block. `left_out`: how many other steps are no part of it, by the reason.
+    a step belongs to, from 0. `prompts` (n,): requests with a piece of their prompt. `context`: the
+    most tokens of one request. `rate`: the most requests/s of a block. `left_out`: how many other
+    steps are no part of it, by the reason.
     """
 
     elapsed: Floats
@@ -31,6 +33,7 @@ class Steps:
     pairs: Floats
     ended: Floats
     block: Ints
+    prompts: Floats
     context: float = 0.0
     rate: float = 0.0
     left_out: Mapping[str, int] = field(default_factory=dict)
@@ -44,6 +47,15 @@ class Steps:
         columns = (self.decodes, self.prefill_tokens, self.kv_tokens, self.pairs)
         return np.column_stack([np.ones(len(self)), *columns])
 
+    @property
+    def requests(self) -> Floats:
+        """Requests in each step (n,): those that decode, and those of prompts."""
+        return self.decodes + self.prompts
+
+    def without(self, jump: StepJump) -> Steps:
+        """The steps as long as they would be without a jump."""
+        return replace(self, elapsed=self.elapsed / jump.factors(self.requests))
+
     def where(self, keep: Flags) -> Steps:
         """The steps in the mask `keep` (n,)."""
         return Steps(
@@ -54,6 +66,7 @@ class Steps:
             self.pairs[keep],
             self.ended[keep],
             self.block[keep],
+            self.prompts[keep],
             self.context,
             self.rate,
             self.left_out,
@@ -72,6 +85,7 @@ class Steps:
             np.concatenate([part.pairs for part in parts]),
             np.concatenate([part.ended for part in parts]),
             np.concatenate([part.block + n for part, n in zip(parts, before, strict=True)]),
+            np.concatenate([part.prompts for part in parts]),
             max(part.context for part in parts),
             max(part.rate for part in parts),
             {

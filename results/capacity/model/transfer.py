@@ -110,7 +110,8 @@ def transferred(steps: Steps, other: EngineModel, name: str, seed: int = 0) -> S
 
     `name`: that of the other variant, for the note.
     """
-    rng = np.random.default_rng(seed)
+    rng, jump = np.random.default_rng(seed), other.steps.jump
+    steps = steps.without(jump) if jump else steps
     own, keep = robust(steps, np.ones(len(_PART_OF), np.bool_))
     inside = steps.where(keep)
     equations = weighted_equations(inside, own)
@@ -121,10 +122,10 @@ def transferred(steps: Steps, other: EngineModel, name: str, seed: int = 0) -> S
     drawn = equations.sums(rng.multinomial(n, np.full(n, 1 / n), size=m).astype(float))
     noise = rng.standard_normal((m, len(_PART_OF) + _PARTS))
     whole = equations.sums(np.ones((1, n)))
-    times = StepTime(*_solved(whole, best, precision, np.zeros((1, noise.shape[1])))[0].tolist())
-    modelled = inside.work @ times.coefficients
+    times = _solved(whole, best, precision, np.zeros((1, noise.shape[1])))[0]
+    modelled = inside.work @ times
     return StepFit(
-        steps=times,
+        steps=StepTime(*times.tolist(), jump=jump),
         draws=_solved(drawn, bases, precision, noise),
         residual=float(np.std(inside.elapsed / modelled - 1)),
         fitted=_larger(range_of(inside), other.fitted),

@@ -325,12 +325,24 @@ def steps_with_room(c: Cluster, r: int, most: int) -> int:
 
 
 @compiled
+def slowness(c: Cluster, r: int) -> float:
+    """The factor on the time of a step of all running jobs."""
+    return float(c.rules.factor) if c.engines[r]["running"] > c.rules.above else 1.0
+
+
+@compiled
 def decode_time(c: Cluster, r: int) -> float:
     """Seconds of the next step if it only decodes."""
     engine, rules = c.engines[r], c.rules
-    return float(
+    return slowness(c, r) * float(
         rules.fixed + rules.per_decode * engine["decoding"] + rules.per_kv_token * engine["kv"]
     )
+
+
+@compiled
+def decode_rise(c: Cluster, r: int) -> float:
+    """Seconds that each step takes more than the one before it, while all jobs decode."""
+    return slowness(c, r) * float(c.rules.per_kv_token * c.engines[r]["decoding"])
 
 
 @compiled
@@ -354,7 +366,7 @@ def after_steps(c: Cluster, r: int, elapsed: float, rise: float, steps: int, pro
 def jump(c: Cluster, r: int, until: float) -> bool:
     """Steps of pure decoding up to the next event. Whether there was room for one."""
     engine, rules = c.engines[r], c.rules
-    elapsed, rise = decode_time(c, r), rules.per_kv_token * engine["decoding"]
+    elapsed, rise = decode_time(c, r), decode_rise(c, r)
     if engine["clock"] < rules.settled:
         until = min(until, rules.settled)
     most = engine["soonest"] - engine["step"]
@@ -386,7 +398,8 @@ def mixed_step(c: Cluster, r: int) -> None:
         more, more_pairs = admit(c, r, rules.budget - engine["decoding"] - tokens)
         engine["blocked"] = more == 0 and partial_before == NIL
         tokens, pairs = tokens + more, pairs + more_pairs
-    elapsed = decode_time(c, r) + rules.per_prefill_token * tokens + rules.per_pair * pairs
+    prompts = slowness(c, r) * (rules.per_prefill_token * tokens + rules.per_pair * pairs)
+    elapsed = decode_time(c, r) + prompts
     after_steps(c, r, elapsed, 0.0, 1, tokens)
     answer_prompts(c, r)
 
@@ -429,7 +442,7 @@ def watch(c: Cluster, r: int, moment: float) -> None:
     elif inside == 0:
         c.wake[r] = inf
     else:
-        rise, steps = c.rules.per_kv_token * engine["decoding"], engine["soonest"] - engine["step"]
+        rise, steps = decode_rise(c, r), engine["soonest"] - engine["step"]
         c.wake[r] = engine["clock"] + total_time(decode_time(c, r), rise, steps)
 
 

@@ -38,7 +38,10 @@ PREFIX = np.dtype([(name, np.int64) for name in ("key", "known", "users", "held"
 
 
 class Rules(NamedTuple):
-    """The scheduler's limits, the step time's coefficients, and what is recorded."""
+    """The scheduler's limits, the step time's coefficients, and what is recorded.
+
+    Steps of more than `above` requests take `factor` times their time.
+    """
 
     seqs: int
     budget: int
@@ -51,6 +54,8 @@ class Rules(NamedTuple):
     per_prefill_token: float
     per_kv_token: float
     per_pair: float
+    above: int
+    factor: float
     settled: float
 
 

@@ -46,4 +46,4 @@ def _seconds_in_a_large_batch(model: EngineModel, lengths: Demand) -> float:
         + steps.per_kv_token * decodes * (prompt + (decodes - 1) / 2)
         + steps.per_pair * (prompt - known) * (prompt + known) / 2
     )
-    return float(seconds.mean())
+    return float(seconds.mean()) * (steps.jump.factor if steps.jump else 1.0)

@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from foundation.arrays import Floats, Ints
 from foundation.errors import BadInput
 from results.capacity.demand.demand import NOBODY, Demand
-from results.capacity.model.engine_model import EngineModel, LoadRange, Scheduler
+from results.capacity.model.engine_model import (
+    EngineModel,
+    LoadRange,
+    Scheduler,
+    StepJump,
+)
 from results.capacity.simulation.cluster import ENGINE, JOB, PREFIX, Cluster, Rules
 from results.capacity.simulation.replicas import ONE, Replicas
 from results.capacity.simulation.simulated import Simulated
@@ -80,7 +85,7 @@ def _rules(model: EngineModel, settled: float) -> Rules:
     """
     scheduler = model.scheduler
     budget = scheduler.max_num_batched_tokens or _WITHOUT_LIMIT
-    steps = model.steps
+    steps, jump = model.steps, model.steps.jump or StepJump(_WITHOUT_LIMIT, 1.0)
     return Rules(
         seqs=min(scheduler.max_num_seqs or _WITHOUT_LIMIT, budget),
         budget=budget,
@@ -93,6 +98,8 @@ def _rules(model: EngineModel, settled: float) -> Rules:
         per_prefill_token=float(steps.per_prefill_token),
         per_kv_token=float(steps.per_kv_token),
         per_pair=float(steps.per_pair),
+        above=jump.above,
+        factor=float(jump.factor),
         settled=settled,
     )
 
