@@ -67,12 +67,15 @@ def test_the_truth_is_found_from_the_record_and_from_the_stamps(
     assert recorded.scheduler.kv_blocks == 400 and recorded.scheduler.block_size == 16
 
 
-def test_a_cliff_is_named_and_widens_the_interval(
+def test_a_cliff_is_found_and_named(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cliff = Oddities(noise=0.03, cliff=8, cliff_share=0.5)
     emulated(tmp_path, replace(PLANT, oddities=cliff))
-    for model in models(tmp_path, tmp_path_factory.mktemp("stamps")):
-        assert any("than the model says" in note for note in model.notes)
-        low, high = np.percentile(model.draws @ LOADS[0], (2.5, 97.5))
-        assert low <= LOADS[0] @ TRUE <= high
+    recorded, stamped = models(tmp_path, tmp_path_factory.mktemp("stamps"))
+    assert LOADS @ recorded.steps.coefficients == pytest.approx(LOADS @ TRUE, rel=0.02)
+    for model in (recorded, stamped):
+        assert model.steps.jump is not None
+        assert model.steps.jump.above == 8
+        assert model.steps.jump.factor == pytest.approx(1.5, rel=0.05)
+        assert any("more than 8 requests take" in note for note in model.notes)
