@@ -171,7 +171,7 @@ def test_a_rate_that_held_and_failed_later_is_a_change_of_the_server() -> None:
 def test_a_prior_starts_the_search_beside_its_middle() -> None:
     plant = mm1(1.0)
     near = searched(plant, 200.0, np.random.default_rng(9), RateRange(6.5, 7.5))
-    assert 6 < near.probes[0].rate < 7
+    assert 6.3 < near.probes[0].rate < 7.7
     assert near.covers
 
 

@@ -22,7 +22,7 @@ from results.capacity.search.probe import RateProbe, ShareLimit
 
 STEEPNESS = np.array([2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 256.0])
 POINTS = 400
-MOST_EFFECTIVE = 300.0
+MOST_EFFECTIVE = 2_000.0
 """A probe counts for at most so many requests, since the curve is no more than a guess."""
 UNLIKE = 0.01
 """A share that the curve can't explain has at least this chance, for the same reason."""
@@ -50,13 +50,14 @@ class CapacityGuess:
     limit: ShareLimit
 
     @property
-    def above(self) -> Floats:
-        """The probability (m,) that the capacity is above each point."""
-        return np.asarray(1.0 - np.cumsum(self.weights.sum(axis=0)))
+    def median(self) -> float:
+        """The capacity that is as likely exceeded as not, requests/s."""
+        place = int(np.searchsorted(np.cumsum(self.weights.sum(axis=0)), 0.5))
+        return float(np.exp(self.logs[min(place, len(self.logs) - 1)]))
 
-    def share_at(self, rate: float) -> float:
-        """The share over the limit that is expected at a rate."""
-        return float((self.weights * _shares(np.log(rate), self.logs, self.limit.allowed)).sum())
+    def shares_at(self, rate: float) -> Floats:
+        """The shares (k, m) over the limit at a rate, by steepness and capacity."""
+        return _shares(np.log(rate), self.logs, self.limit.allowed)
 
 
 def guess(
@@ -66,7 +67,7 @@ def guess(
     logs = np.linspace(np.log(support.low), np.log(support.high), POINTS)
     log_weights = np.zeros((len(STEEPNESS), POINTS))
     if prior is not None:
-        middle = (np.log(prior.low) + np.log(prior.high)) / 2
+        middle = np.clip((np.log(prior.low) + np.log(prior.high)) / 2, logs[0], logs[-1])
         spread = max((np.log(prior.high) - np.log(prior.low)) / 3.92, 0.02)
         normal = np.exp(-(((logs - middle) / spread) ** 2) / 2)
         log_weights += np.log(normal + UNLIKE)
@@ -96,11 +97,3 @@ def _shares(log_rate: float, logs: Floats, allowed: float) -> Floats:
     """Shares over the limit at a rate (k, m), for each steepness and capacity."""
     shares = expit(logit(allowed) + STEEPNESS[:, None] * (log_rate - logs[None, :]))
     return np.asarray(np.clip(shares, 1e-4, 1 - 1e-4))
-
-
-def quantiles(guesses: Sequence[CapacityGuess], of: Sequence[float]) -> list[float]:
-    """Quantiles of the lowest capacity of all limits, in requests/s."""
-    below = 1.0 - np.prod([guess.above for guess in guesses], axis=0)
-    logs = guesses[0].logs
-    places = np.minimum(np.searchsorted(below, of), len(logs) - 1)
-    return [float(rate) for rate in np.exp(logs[places])]

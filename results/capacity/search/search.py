@@ -1,37 +1,41 @@
 """The search for the highest offered rate that keeps the SLO.
 
 Pure: probes in, the next probe or the outcome out. It answers with an interval: a rate shown to
-hold and a rate shown to fail (`search_bracket`), each by requests that were counted. The next probe
-is where one end of that interval comes closer to the other; `search_posterior` guesses where.
+hold and a rate shown to fail (`bracket`), each by requests that were counted. The next probe
+is where the fewest are expected to remain after it (`next_rate`), as `posterior` guesses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, exp, inf, log, prod, sqrt
+from math import ceil, inf, log, prod, sqrt
 from typing import Literal
 
-from scipy.special import ndtri
-
-from results.capacity.search.bracket import ERROR, PATIENCE, Bracket, bracket
-from results.capacity.search.posterior import CapacityGuess, RateRange, guess, quantiles
+from results.capacity.search.bracket import ERROR, PATIENCE, Bracket, as_counted, bracket, effective
+from results.capacity.search.next_rate import Evidence, candidates, next_rate, settled
+from results.capacity.search.posterior import CapacityGuess, RateRange, guess
 from results.capacity.search.probe import RateProbe, ShareLimit
 
 CONFIDENCE = 0.95
 TARGET_RATIO = 1.2
 """The search ends where the rate that fails is at most so many times the rate that holds."""
-STEP = 0.07
-"""How far (in the logarithm) from the probable capacity an end of the interval is tried."""
 NEAR, NEAR_REQUESTS = 2.0, 625
 """Within this ratio of the ends, a probe has so many requests: so many arrive within 4 %."""
-SURE = 0.84
-"""The standard normal of the chance, 80 %, that a probe settles what it is for."""
+NEARLY, LONGER, SIZES = 0.9, 1.5, 14
+"""A probe is as short as its chance to settle its rate allows: `NEARLY` that of the longest. It is
+one of so many `SIZES`, each `LONGER` than the next."""
 CONFIRMATION, CONFIRMATION_REQUESTS, CONFIRMATION_LIMITS = 2.0, 2_000, 50.0
 """How long a confirmation is: times the largest probe at its rate, requests, times the limit."""
 SAME = 0.03
 """Rates closer than this (in the logarithm) are one: their probes count together."""
+LONG_ENOUGH = 0.9
+"""Of a confirmation's requests; so many at least arrive of those that are offered."""
+ROUNDED = 0.005
+"""Rates have three digits."""
 LOWEST_SHARE = 0.01
+CLEAR = 0.9
+"""Where so many requests are over a limit without an overload, lower rates may be no better."""
 SHARES, CONFIRMATION_SHARES = 8, 4
 """One probe and one confirmation take at most these parts of the time of a search."""
 FEWEST_REQUESTS, FEWEST_AT_ALL = 100, 20
@@ -52,11 +56,6 @@ class SearchEffort:
     probes: int = 12
     requests: int = 20_000
     seconds: float = inf
-
-    @property
-    def probe_seconds(self) -> float:
-        """The most seconds of one probe."""
-        return self.seconds / SHARES
 
 
 EFFORT = SearchEffort()
@@ -155,23 +154,33 @@ class Search:
                 True,
                 f"no rate holds: {_rate(ends.fails.rate)}, the lowest tried, fails already",
             )
-        at_end = [probe for probe in probes if probe.rate == ends.holds.offered]
-        if self._closed(ends) and len(at_end) > 1 and probes[-1].rate == ends.holds.offered:
+        if self._closed(ends) and self._is_confirmed(probes, ends.holds.offered):
             return _ended(ends, True, _words(ends))
         return None
 
+    def _is_confirmed(self, probes: Sequence[RateProbe], rate: float) -> bool:
+        """Whether the last probe is of the rate that holds, and the second there or a long one."""
+        at_end, last = [probe for probe in probes if probe.rate == rate], probes[-1]
+        is_long = last.requests >= LONG_ENOUGH * self._long(rate)
+        return last.rate == rate and (len(at_end) > 1 or is_long)
+
     # ---- the next probe ----
+
+    @property
+    def _support(self) -> RateRange:
+        """Where the capacity may be, as far as that matters."""
+        return RateRange(self.lowest / TARGET_RATIO, self.max_rate * TARGET_RATIO)
+
+    def _long(self, rate: float) -> int:
+        """The requests of a probe that confirms its rate."""
+        requests = max(CONFIRMATION_REQUESTS, CONFIRMATION_LIMITS * self._longest_limit * rate)
+        return self._possible(requests, rate, CONFIRMATION_SHARES)
 
     def _confirmation(self, probes: Sequence[RateProbe], rate: float) -> NextProbe:
         """One long probe: a server near its capacity may seem to hold for a while."""
         largest = max(probe.requests for probe in probes if probe.rate == rate)
-        requests = max(
-            CONFIRMATION * largest,
-            CONFIRMATION_REQUESTS,
-            CONFIRMATION_LIMITS * self._longest_limit * rate,
-        )
-        in_time = max(self.effort.seconds / CONFIRMATION_SHARES * rate, FEWEST_AT_ALL)
-        return NextProbe(rate, ceil(min(requests, self.effort.requests, in_time)), "confirmation")
+        requests = self._possible(CONFIRMATION * largest, rate, CONFIRMATION_SHARES)
+        return NextProbe(rate, max(requests, self._long(rate)), "confirmation")
 
     @property
     def _longest_limit(self) -> float:
@@ -179,46 +188,58 @@ class Search:
         return max((limit.limit or 0.0) / 1e3 for limit in self.limits)
 
     def _search(self, probes: Sequence[RateProbe], ends: Bracket) -> NextProbe:
-        if not probes:
-            return self._probe(self._settled_rate(self._first_rate()), 0)
+        if not probes and self.prior is None:  # a full server shows what it can do
+            return self._probe(self._settled_rate(self.max_rate), 0)
         if ends.holds.rate == 0 and _fails_unloaded(probes, ends):
             return NextProbe(self.lowest, FEWEST_AT_ALL, "search")
-        support = RateRange(self.lowest / 1.2, self.max_rate * 1.2)
-        guesses = [guess(probes, limit, support, self.prior) for limit in self.limits]
-        rate = self._settled_rate(_near(probes, self._wanted_rate(guesses, ends)))
-        needed = self._needed(rate, guesses, probes)
-        return self._probe(rate, max(needed, NEAR_REQUESTS) if ends.ratio <= NEAR else needed)
+        guesses = [guess(probes, limit, self._support, self.prior) for limit in self.limits]
+        rate = self._settled_rate(_near(probes, self._wanted_rate(guesses, ends, probes)))
+        requests = max(self._needed(rate, each, probes) for each in guesses)
+        if ends.ratio <= NEAR:
+            requests = max(requests, NEAR_REQUESTS)
+        if ends.fails.rate <= rate * TARGET_RATIO:
+            return self._probe(rate, max(requests, self._long(rate)), CONFIRMATION_SHARES)
+        return self._probe(rate, requests)
 
-    def _first_rate(self) -> float:
-        """The prior's middle, or the highest rate, at which a full server shows what it can do."""
-        if self.prior is None:
-            return self.max_rate
-        return sqrt(self.prior.low * self.prior.high) * exp(-STEP)
+    def _wanted_rate(
+        self, guesses: Sequence[CapacityGuess], ends: Bracket, probes: Sequence[RateProbe]
+    ) -> float:
+        """The rate after which the fewest probes remain, for the limit that is met first."""
+        first = min(guesses, key=lambda each: each.median)
+        support = self._support
+        reached = RateRange(max(ends.holds.rate, support.low), min(ends.fails.rate, support.high))
+        rates = [_near(probes, rate) for rate in candidates(reached, self.max_rate)]
+        most = self.effort.requests
+        tried = {
+            rate: self._evidence(rate, most, first, probes)
+            for rate in rates
+            if max(ends.holds.offered, self.lowest) < rate < ends.fails.offered
+        }
+        return next_rate(first, reached, TARGET_RATIO, tried) if tried else rates[len(rates) // 2]
 
-    def _wanted_rate(self, guesses: Sequence[CapacityGuess], ends: Bracket) -> float:
-        """A rate beside the probable capacity, on the side where the interval reaches further."""
-        low, middle, high = quantiles(guesses, (0.35, 0.5, 0.65))
-        floor, roof = max(ends.holds.rate, self.lowest), min(ends.fails.rate, self.max_rate)
-        middle = min(max(middle, floor), roof)
-        below = log(middle / ends.holds.rate) if ends.holds.rate else inf
-        above = log(ends.fails.rate / middle)
-        if below >= above:
-            rate = max(min(low, middle * exp(-STEP)), floor * exp(STEP / 2))
-        else:
-            rate = min(max(high, middle * exp(STEP)), roof * exp(-STEP / 2))
-            rate = self.max_rate if rate > self.max_rate * exp(-SAME) else rate
-        return rate
+    def _evidence(
+        self, rate: float, requests: float, of: CapacityGuess, probes: Sequence[RateProbe]
+    ) -> Evidence:
+        """What is known of a rate, and what a probe of so many requests adds."""
+        metric = of.limit.metric
+        same = [probe for probe in as_counted(probes, metric) if probe.rate == rate]
+        over, before = effective(same, metric)
+        more = self._possible(requests, rate) / _inflation_near(probes, rate, of)
+        return Evidence(over, before, more)
 
     def _settled_rate(self, rate: float) -> float:
-        return float(f"{min(max(rate, self.lowest), self.max_rate):.3g}")
+        if rate >= self.max_rate * (1 - ROUNDED):
+            return self.max_rate
+        return max(float(f"{rate:.3g}"), self.lowest)
 
-    def _needed(
-        self, rate: float, guesses: Sequence[CapacityGuess], probes: Sequence[RateProbe]
-    ) -> float:
-        """The requests that settle whether `rate` holds, as far as is guessed."""
-        return max(
-            _settling(each.limit.allowed, each.share_at(rate)) * _inflation_near(probes, rate, each)
-            for each in guesses
+    def _needed(self, rate: float, guessed: CapacityGuess, probes: Sequence[RateProbe]) -> float:
+        """The requests whose chance to settle whether `rate` holds is nearly that of the most."""
+        sizes = [self.effort.requests / LONGER**power for power in range(SIZES)]
+        chances = [
+            settled(guessed, rate, self._evidence(rate, size, guessed, probes)) for size in sizes
+        ]
+        return min(
+            size for size, each in zip(sizes, chances, strict=True) if each >= NEARLY * chances[0]
         )
 
     def fewest(self, rate: float) -> int:
@@ -229,11 +250,13 @@ class Search:
             max(independent, FEWEST_REQUESTS, LIMITS * self._longest_limit * rate), rate
         )
 
-    def _probe(self, rate: float, requests: float) -> NextProbe:
-        return NextProbe(rate, max(self._possible(requests, rate), self.fewest(rate)), "search")
+    def _probe(self, rate: float, requests: float, shares: int = SHARES) -> NextProbe:
+        possible = self._possible(requests, rate, shares)
+        return NextProbe(rate, max(possible, self.fewest(rate)), "search")
 
-    def _possible(self, requests: float, rate: float) -> int:
-        in_time = max(self.effort.probe_seconds * rate, FEWEST_AT_ALL)
+    def _possible(self, requests: float, rate: float, shares: int = SHARES) -> int:
+        """So many requests, or as many as a probe may take of the time, of `shares` shares."""
+        in_time = max(self.effort.seconds / shares * rate, FEWEST_AT_ALL)
         return ceil(min(requests, self.effort.requests, in_time))
 
 
@@ -272,9 +295,15 @@ def _rate(rate: float) -> str:
 
 
 def _fails_unloaded(probes: Sequence[RateProbe], ends: Bracket) -> bool:
-    """Whether the last probe failed without being overloaded: then lower rates may fail too."""
+    """Whether a lower rate failed as clearly as the highest: then the lowest may fail too."""
+    if len(probes) < 2:
+        return False
     last = probes[-1]
-    return last.overloaded is None and len(probes) > 1 and last.rate == ends.fails.offered
+    return (
+        last.rate == ends.fails.offered
+        and all(probe.overloaded is None for probe in (probes[0], last))
+        and all(share.over > CLEAR * share.requests for share in last.shares.values())
+    )
 
 
 def _near(probes: Sequence[RateProbe], rate: float) -> float:
@@ -284,13 +313,6 @@ def _near(probes: Sequence[RateProbe], rate: float) -> float:
         key=lambda known: abs(log(known / rate)),
         default=rate,
     )
-
-
-def _settling(allowed: float, share: float) -> float:
-    """The independent requests that tell a share from the allowed one, by normal quantiles."""
-    of_error = -float(ndtri(ERROR)) * sqrt(allowed * (1 - allowed))
-    of_chance = SURE * sqrt(share * (1 - share))
-    return ((of_error + of_chance) / max(abs(share - allowed), allowed / 10)) ** 2
 
 
 def _inflation_near(probes: Sequence[RateProbe], rate: float, at: CapacityGuess) -> float:
