@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -45,14 +45,19 @@ class Evidence:
 
 
 def chance(guess: CapacityGuess, rate: float, evidence: Evidence) -> Chance:
-    """What a rate is likely to show with `more` requests (normal approximation)."""
+    """What a rate is likely to show with `more` requests.
+
+    The bounds are those of `bracket`, approximately (Cornish, Fisher, with a correction for whole
+    numbers); the share of the requests to come is normal.
+    """
     allowed, shares = guess.limit.allowed, guess.shares_at(rate)
     total = evidence.requests + evidence.more
     mean = (evidence.over + evidence.more * shares) / total
     deviation = np.sqrt(evidence.more * shares * (1 - shares)) / total
-    margin = _Z * np.sqrt(allowed * (1 - allowed) / total)
+    margin = _Z * sqrt(allowed * (1 - allowed) / total) + 0.5 / total
+    middle = allowed + (_Z**2 - 1) * (1 - 2 * allowed) / 6 / total
     return Chance(
-        ndtr((allowed - margin - mean) / deviation), ndtr((mean - allowed - margin) / deviation)
+        ndtr((middle - margin - mean) / deviation), ndtr((mean - middle - margin) / deviation)
     )
 
 
