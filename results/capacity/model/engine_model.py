@@ -48,6 +48,11 @@ class StepTime:
         """The coefficients (5,) in the order of `COEFFICIENTS`."""
         return np.array([getattr(self, name) for name in COEFFICIENTS])
 
+    def with_coefficients(self, coefficients: Floats) -> StepTime:
+        """The step time with these (5,) instead, and the same jump."""
+        fixed, decode, prefill, kv, pair = coefficients.tolist()
+        return StepTime(fixed, decode, prefill, kv, pair, self.jump)
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -134,5 +139,5 @@ class EngineModel:
 
     def drawn(self, place: int) -> EngineModel:
         """The model with the step times of a draw, none below zero."""
-        coefficients = np.maximum(self.draws[place], 0.0).tolist()
-        return replace(self, steps=StepTime(*coefficients, jump=self.steps.jump))
+        coefficients = np.maximum(self.draws[place], 0.0)
+        return replace(self, steps=self.steps.with_coefficients(coefficients))

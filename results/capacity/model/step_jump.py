@@ -90,7 +90,7 @@ class _Cells:
         k = design.shape[1]
 
         def summed(values: Floats) -> Floats:
-            return np.bincount(cell, values, shape[0] * shape[1])
+            return np.bincount(cell, values, shape[0] * shape[1]).astype(np.float64)
 
         gram = np.stack([summed(design[:, i] * design[:, j]) for i in range(k) for j in range(k)])
         cross = np.stack([summed(design[:, i] * target) for i in range(k)])

@@ -17,7 +17,7 @@ import numpy as np
 
 from foundation.arrays import Floats
 from foundation.run.records import VariantRecord
-from results.capacity.model.engine_model import EngineModel, LoadRange, StepTime
+from results.capacity.model.engine_model import EngineModel, LoadRange
 from results.capacity.model.nonnegative import NormalEquations
 from results.capacity.model.step_fit import DRAWS, StepFit, range_of, robust, weighted_equations
 from results.capacity.model.steps import Steps
@@ -125,7 +125,7 @@ def transferred(steps: Steps, other: EngineModel, name: str, seed: int = 0) -> S
     times = _solved(whole, best, precision, np.zeros((1, noise.shape[1])))[0]
     modelled = inside.work @ times
     return StepFit(
-        steps=StepTime(*times.tolist(), jump=jump),
+        steps=other.steps.with_coefficients(times),
         draws=_solved(drawn, bases, precision, noise),
         residual=float(np.std(inside.elapsed / modelled - 1)),
         fitted=_larger(range_of(inside), other.fitted),
