@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from benchmarks.plan.calibrated import Calibrated, calibrated, coefficient_error
 from benchmarks.plan.plant_search import SearchedPlant
 from benchmarks.plan.plants import EmulatedPlant, drawn_plant
 from benchmarks.plan.search_coverage import bisected, searched
-from benchmarks.plan.truth import Objective, drawn_objective, true_capacity
+from benchmarks.plan.truth import Objective, Truth, drawn_objective, true_capacity
 from results.capacity.model.engine_model import EngineModel
 from results.capacity.search.posterior import RateRange
 from results.capacity.simulation.held_rate import HeldRate, held_rate
@@ -27,17 +27,17 @@ BISECTED = 4
 class PlantOutcome:
     """What was learned of the plant `number` of a kind; None where something is not known.
 
-    `error`: the largest error of a coefficient, as a part of a typical step. `truth`: its capacity,
-    requests/s. `planned`, `stamped`: the rates held by the model from the engine record, and from
+    `error`: the largest error of a coefficient, as a part of a typical step. `truth`: its capacity.
+    `planned`, `stamped`: the rates held by the model from the engine record, and from
     the stamps. `holds`, `fails`: the ends of the search's interval. `rates`: those of its probes.
     `bisection`: the probes of a bisection, of the first `BISECTED` plants of a kind.
-    `seconds`: what all of it took.
+    `seconds`: what all of it took of one core.
     """
 
     kind: str
     number: int
     error: float | None
-    truth: float
+    truth: Truth
     planned: HeldRate
     stamped: float | None
     holds: float | None
@@ -47,12 +47,10 @@ class PlantOutcome:
     seconds: float
 
     @property
-    def plan_covers(self) -> bool | None:
-        """Whether the plan's interval has the truth; None where it says no rate."""
+    def plan_misses_by(self) -> float | None:
+        """How far the truth is outside the plan's interval, a share; None where it says no rate."""
         low, high = self.planned.low, self.planned.high
-        if low is None:
-            return None
-        return low <= self.truth and (high is None or self.truth <= high)
+        return None if low is None else self.truth.outside(low, high)
 
     @property
     def plan_width(self) -> float | None:
@@ -60,9 +58,9 @@ class PlantOutcome:
         return _width(self.planned.low, self.planned.high)
 
     @property
-    def search_covers(self) -> bool:
-        """Whether the search's interval has the truth; an end that is absent excludes nothing."""
-        return (self.holds or 0.0) <= self.truth <= (self.fails or float("inf"))
+    def search_misses_by(self) -> float:
+        """How far the truth is outside the search's interval, as a share of it."""
+        return self.truth.outside(self.holds, self.fails)
 
     @property
     def search_width(self) -> float | None:
@@ -79,16 +77,16 @@ class PlantOutcome:
 
 def plant_outcome(kind: str, number: int) -> PlantOutcome:
     """Calibrates, plans and searches one plant, and measures its capacity on the emulator."""
-    began = perf_counter()
+    began = process_time()
     emulated = drawn_plant(kind, number)
     objective = drawn_objective(emulated)
     known = calibrated(emulated)
     planned = _planned(known.recorded, emulated, objective)
-    stamped = _planned(known.stamped_with_limits, emulated, objective)
+    stamped = _planned(without_draws(known.stamped_with_limits), emulated, objective)
     truth = true_capacity(emulated, objective, planned.rate or 1.0)
-    plant = SearchedPlant(emulated, objective, truth)
+    plant = SearchedPlant(emulated, objective, truth.rate)
     prior = RateRange(planned.low, planned.high) if planned.low and planned.high else None
-    max_rate = truth * exp(emulated.rng(5).uniform(log(1.5), log(30.0)))
+    max_rate = truth.rate * exp(emulated.rng(5).uniform(log(1.5), log(30.0)))
     run = searched(plant, max_rate, emulated.rng(6), prior)
     return PlantOutcome(
         kind=kind,
@@ -101,8 +99,13 @@ def plant_outcome(kind: str, number: int) -> PlantOutcome:
         fails=run.outcome.fails,
         rates=[probe.rate for probe in run.probes],
         bisection=bisected(plant, max_rate, emulated.rng(6)) if number < BISECTED else None,
-        seconds=perf_counter() - began,
+        seconds=process_time() - began,
     )
+
+
+def without_draws(model: EngineModel | str) -> EngineModel | str:
+    """The model without what tells the interval of its rate, which takes most of the time."""
+    return model if isinstance(model, str) else replace(model, draws=model.draws[:0])
 
 
 def _planned(model: EngineModel | str, emulated: EmulatedPlant, objective: Objective) -> HeldRate:

@@ -1,7 +1,8 @@
 """`make bench-plan`: what the engine model, the plan and the search know of plants of known truth.
 
 `python -m benchmarks.plan.run [plants of each kind] --jobs N` prints a line for each kind of plant.
-It can be stopped: the same command continues with the plants that are missing. Then come the search
+It can be stopped: the same command continues with the plants that are missing. An interval whose
+miss is within two standard errors of the truth is counted as unclear. Then come the search
 against bisection, the closed forms, the million requests, and held-out loads on the emulator over
 HTTP, unless `--plants-only` is given.
 """
@@ -38,7 +39,7 @@ def main() -> int:
     known: list[PlantOutcome] = []
     for outcome in outcomes(arguments.outcomes, arguments.plants, arguments.jobs):
         known.append(outcome)
-        if not outcome.search_covers or outcome.plan_covers is False:
+        if outcome.search_misses_by or outcome.plan_misses_by:
             print(_missed(outcome), file=sys.stderr)
         if sys.stderr.isatty():
             print(f"{len(known)} of {arguments.plants * len(KINDS)}", end="\r", file=sys.stderr)
@@ -50,7 +51,11 @@ def main() -> int:
     for kind in KINDS:
         print(_line(kind, [each for each in known if each.kind == kind]))
     print(_line("all", known), flush=True)
-    print(f"\n{sum(each.seconds for each in known) / len(known):.1f} s a plant")
+    errors = [each.truth.error for each in known]
+    print(
+        f"\nThe truth's standard error: {np.median(errors):.1%}, {max(errors):.1%} at most; "
+        f"{sum(each.seconds for each in known) / len(known):.1f} s of one core a plant"
+    )
     failed = [not _fits(known)]
     for module in [] if arguments.plants_only else _MODULES:
         print(f"\n## {' '.join(module)}\n", flush=True)
@@ -72,27 +77,40 @@ def _arguments() -> argparse.Namespace:
 def _missed(outcome: PlantOutcome) -> str:
     planned = outcome.planned
     return (
-        f"{outcome.kind} {outcome.number}: truth {outcome.truth:.4g}/s, plan {planned.low} to "
-        f"{planned.high}, search {outcome.holds} to {outcome.fails}"
+        f"{outcome.kind} {outcome.number}: truth {outcome.truth.rate:.4g}/s ± "
+        f"{outcome.truth.error:.1%}, plan {planned.low} to {planned.high}, search {outcome.holds} "
+        f"to {outcome.fails} by {[round(rate / outcome.truth.rate, 3) for rate in outcome.rates]}"
     )
 
 
 def _line(kind: str, of_kind: Sequence[PlantOutcome]) -> str:
     errors = _known(each.error for each in of_kind)
-    covered = _known(each.plan_covers for each in of_kind)
     cells = (
         kind,
         f"{len(of_kind)}",
         f"{np.median(errors):.1%} / {max(errors):.1%}" if errors else "-",
-        f"{sum(covered):.0f}/{len(covered)}",
+        _coverage((each.plan_misses_by, each.truth.error) for each in of_kind),
         _median(each.plan_width for each in of_kind),
         _median(each.stamps_apart for each in of_kind),
-        f"{sum(each.search_covers for each in of_kind)}/{len(of_kind)}",
+        _coverage((each.search_misses_by, each.truth.error) for each in of_kind),
         _median(each.search_width for each in of_kind),
         f"{np.median([len(each.rates) for each in of_kind]):.0f}",
         _probes_against_bisection(of_kind),
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _coverage(misses: Iterable[tuple[float | None, float]]) -> str:
+    """How many intervals have the truth, and of the others those within twice its error."""
+    known = [(by, error) for by, error in misses if by is not None]
+    unclear = sum(0 < by <= 2 * error for by, error in known)
+    inside = f"{sum(by == 0 for by, _ in known)}/{len(known)}"
+    return f"{inside}, {unclear} unclear" if unclear else inside
+
+
+def _missed_share(misses: Iterable[tuple[float | None, float]]) -> float:
+    """The share of the intervals that the truth is outside of by more than twice its error."""
+    return float(np.mean([by > 2 * error for by, error in misses if by is not None]))
 
 
 def _probes_against_bisection(outcomes: Sequence[PlantOutcome]) -> str:
@@ -118,8 +136,9 @@ def _fits(known: Sequence[PlantOutcome]) -> bool:
     )
     return bool(
         np.median(_known(each.error for each in known)) <= MOST_ERROR
-        and np.mean(_known(each.plan_covers for each in known)) >= COVERAGE
-        and np.mean([each.search_covers for each in known]) >= COVERAGE
+        and 1 - _missed_share((each.plan_misses_by, each.truth.error) for each in known) >= COVERAGE
+        and 1 - _missed_share((each.search_misses_by, each.truth.error) for each in known)
+        >= COVERAGE
         and np.median(_known(each.search_width for each in known)) <= WIDTH
         and probes <= PROBES
         and probes_of_bisected < np.median(_known(each.bisection for each in bisected))

@@ -1,26 +1,32 @@
-"""The true capacity of an emulated plant: the rate at which a percentile meets its limit.
+"""The true capacity of an emulated plant: the rate at which so many requests are over the limit.
 
 Measured on the emulator alone, which shares no code with the model and the search that are judged:
-the same long load in virtual time at one rate after another.
+short loads in virtual time find two rates around it, long ones tell how many requests are over the
+limit there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf, log, sqrt
+from math import exp, inf, log, sqrt
 
 import numpy as np
 
 from benchmarks.plan.plants import EmulatedPlant
+from foundation.arrays import Flags, Floats
 from loadgen.emulator.virtual_load import ServedLoad
 from loadgen.emulator.virtual_server import VirtualServer
 
-REQUESTS = 10_000
+SHORT, LONG = 4_000, 30_000
+"""Requests of a load."""
 WARM_UP = 0.1
 """The share of the requests that comes before those that count."""
 FACTORS = {"ttft": (3.0, 8.0), "latency": (1.4, 2.5)}
 """A limit is so many times the percentile of requests that never meet."""
-_TOLERANCE = log(1.005)
+_ALLOWED = 0.05
+_APART = log(1.08)
+"""The rates of the long loads are at most so far apart."""
+_BATCHES = 20
 _QUIET_S = 60.0
 
 
@@ -38,8 +44,30 @@ class Objective:
 
     def percentile(self, served: ServedLoad) -> float:
         """What a served load has, ms."""
+        return float(np.percentile(self._settled(served), 95))
+
+    def over(self, served: ServedLoad) -> Flags:
+        """The requests (n,) of a served load that are over the limit."""
+        return np.asarray(self._settled(served) > self.limit_ms)
+
+    def _settled(self, served: ServedLoad) -> Floats:
+        """The times of the requests after the warm-up, ms."""
         seconds = getattr(served, self.family)[int(WARM_UP * len(served)) :]
-        return float(np.percentile(seconds, 95)) * 1e3
+        return np.asarray(seconds * 1e3)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A capacity, requests/s, and its standard error as a share of it."""
+
+    rate: float
+    error: float
+
+    def outside(self, low: float | None, high: float | None) -> float:
+        """How far it is outside an interval, as a share of it; an absent end excludes nothing."""
+        below = 0.0 if low is None else low / self.rate - 1
+        above = 0.0 if high is None else 1 - high / self.rate
+        return max(0.0, below, above)
 
 
 def drawn_objective(emulated: EmulatedPlant) -> Objective:
@@ -52,22 +80,53 @@ def drawn_objective(emulated: EmulatedPlant) -> Objective:
     return Objective(family, unloaded * float(rng.uniform(*FACTORS[family])))
 
 
-def true_capacity(emulated: EmulatedPlant, objective: Objective, guess: float) -> float:
-    """The highest rate, requests/s, whose percentile keeps the limit; within 0.5 %."""
+def true_capacity(emulated: EmulatedPlant, objective: Objective, guess: float) -> Truth:
+    """The rate of which 5 % of the requests are over the limit. `guess`: where to begin."""
+    low, high = _around(emulated, objective, guess)
+    below, above = (_seen(emulated, objective, rate, LONG) for rate in (low, high))
+    while below.excess > 0:
+        low, above, high = low * exp(-_APART), below, low
+        below = _seen(emulated, objective, low, LONG)
+    while above.excess <= 0:
+        below, low, high = above, high, high * exp(_APART)
+        above = _seen(emulated, objective, high, LONG)
+    part = below.excess / (below.excess - above.excess)
+    apart = log(high / low)
+    slope = (above.excess - below.excess) / apart
+    # Both loads are of the same random numbers, so their errors add up.
+    error = ((1 - part) * below.error + part * above.error) / slope
+    return Truth(low * exp(part * apart), error)
 
-    def excess(rate: float) -> float:
-        load = emulated.load(rate, REQUESTS, emulated.rng(3))
-        served = VirtualServer(emulated.plant).open_loop(load)
-        return log(objective.percentile(served) / objective.limit_ms)
 
-    low, high, rate, factor = 0.0, inf, guess, 1.03
-    while not low or high == inf:
-        if excess(rate) > 0:
-            high, rate = rate, rate / factor
+@dataclass(frozen=True)
+class _Seen:
+    """The logarithm of the odds to be over the limit, less that of 5 %, and its standard error."""
+
+    excess: float
+    error: float
+
+
+def _seen(emulated: EmulatedPlant, objective: Objective, rate: float, requests: int) -> _Seen:
+    load = emulated.load(rate, requests, emulated.rng(3))
+    over = objective.over(VirtualServer(emulated.plant).open_loop(load))
+    share = (float(over.sum()) + 0.5) / (len(over) + 1)
+    means = over[: len(over) // _BATCHES * _BATCHES].reshape(_BATCHES, -1).mean(axis=1)
+    error = float(means.std(ddof=1)) / sqrt(_BATCHES)
+    return _Seen(
+        log(share / (1 - share)) - log(_ALLOWED / (1 - _ALLOWED)), error / (share * (1 - share))
+    )
+
+
+def _around(emulated: EmulatedPlant, objective: Objective, guess: float) -> tuple[float, float]:
+    """A rate that holds and one that does not, `_APART` at most, by short loads."""
+    low, high, rate, factor = 0.0, inf, guess, exp(_APART / 2)
+    while not low or high == inf or log(high / low) > _APART:
+        if _seen(emulated, objective, rate, SHORT).excess > 0:
+            high = rate
         else:
-            low, rate = rate, rate * factor
-        factor *= 1.5
-    while log(high / low) > _TOLERANCE:
-        middle = sqrt(low * high)
-        low, high = (low, middle) if excess(middle) > 0 else (middle, high)
-    return sqrt(low * high)
+            low = rate
+        if low and high < inf:
+            rate = sqrt(low * high)
+        else:
+            rate, factor = (rate * factor if low else rate / factor), factor**2
+    return low, high
