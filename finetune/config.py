@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from finetune.names_in_other_tools import ELSEWHERE
 from foundation.path_fields import File
-from foundation.section import Section
+from foundation.section import Differences, Section
 from foundation.units import Count, Share
 
 
@@ -140,6 +140,16 @@ class FinetuneConfig(Section):
             for each in self.entries
         )
 
+    def of_variant(self, own: VariantFinetune | None) -> FinetuneConfig:
+        """The section with a variant's own settings in place of its.
+
+        Raises pydantic's ValidationError for settings that do not go together.
+        """
+        if own is None:
+            return self
+        settings = {key: getattr(own, key) for key in own.model_fields_set}
+        return FinetuneConfig.model_validate({**dict(self), **settings})
+
     def examples_seen(self, examples: int) -> int:
         """How many examples the steps take, of so many, in all epochs.
 
@@ -182,6 +192,17 @@ class FinetuneConfig(Section):
             modules = ", ".join(self.modules_to_save)
             return f"vLLM does not serve adapters that replace whole modules ({modules})"
         return None
+
+
+class VariantFinetune(Differences, FinetuneConfig):
+    """The key `finetune` of a variant: what its training has otherwise than the section.
+
+    Its settings must fit together with those of the section, and not alone.
+    """
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> VariantFinetune:
+        return self
 
 
 def is_pattern(module: str) -> bool:

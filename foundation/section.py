@@ -6,7 +6,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic_core import to_jsonable_python
 
 _SIMILARITY = 0.75
 """One wrong letter of four; less similar words differ: `eval_steps` is not `eval_limit`."""
@@ -32,11 +39,15 @@ class Differences(Section):
     """
 
     @model_serializer(mode="wrap")
-    def _only_what_is_set(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _only_what_is_set(
+        self, write: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
         values = write(self)
-        names = (name for name in type(self).model_fields if name in self.model_fields_set)
-        # A null is a difference too, which the writer may have left out.
-        return {name: values.get(name) for name in names}
+        names = [name for name in type(self).model_fields if name in self.model_fields_set]
+        # A null or a default is a difference too, which the writer may have left out.
+        left_out = {name: getattr(self, name) for name in names if name not in values}
+        values |= to_jsonable_python(left_out) if info.mode_is_json() else left_out
+        return {name: values[name] for name in names}
 
 
 def unknown_key(key: str, section: type[Section] | None) -> str:

@@ -82,12 +82,13 @@ def _paths_in(experiment: Experiment) -> list[Path]:
     options = [
         Path(value) for engine in engines for value in engine.values() if isinstance(value, str)
     ]
+    trainings = [experiment.finetune_of(each) for each in (None, *experiment.variants)]
     drafts = [Path(draft) for engine in engines if (draft := draft_model(engine))]
     return [
         *(stage.trace.file for stage in experiment.workload.stages if stage.trace),
         *(path for path in options if path_exists(path) and path.is_file()),
         *(path for path in drafts if path_exists(path) and path.is_dir()),
-        *(experiment.finetune.files.values() if experiment.finetune else ()),
+        *(path for config in trainings if config for path in config.files.values()),
     ]
 
 

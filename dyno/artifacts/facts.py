@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from dyno.artifacts.artifact import Artifact
 from dyno.experiment.variants import VariantConfig, is_own
 from finetune.config import FinetuneConfig
 from foundation.run.records import Prompt
@@ -105,12 +106,12 @@ def version_facts(versions: Mapping[str, str], packages: Iterable[str]) -> dict[
     }
 
 
-def merged_name(variant: VariantConfig) -> str:
-    """ "merged-NAME": of its student, of the own adapter and epoch, or of the adapter's folder."""
-    name = variant.merge or variant.name
-    if variant.is_student or is_own(name):
-        return "merged-" + name.replace("/", "-")
-    return "merged-" + Path(name).name
+def merged_name(variant: VariantConfig, adapter: Artifact) -> str:
+    """ "merged-NAME": of a trained adapter and its epoch, or of an adapter's folder."""
+    if not variant.is_trained:
+        return "merged-" + Path(variant.merge or variant.name).name
+    epoch = epoch_of(variant.merge)
+    return f"merged-{adapter.name.removeprefix('adapters/')}" + (f"-{epoch}" if epoch else "")
 
 
 def epoch_of(name: str | None) -> str | None:

@@ -38,6 +38,7 @@ from dyno.artifacts.facts import (
 from dyno.experiment.request import shown_url
 from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import FINETUNE, VariantConfig, is_own
+from finetune.config import FinetuneConfig
 from foundation.run.layout import SEARCH
 from foundation.run.records import Prompt
 from loadgen import questions_of
@@ -70,12 +71,43 @@ class Graph:
         name = (variant and variant.model) or self.experiment.model
         return Artifact(f"model {name}", dict(self.externals.models.get(name, {"name": name})))
 
-    @property
-    def own_adapter(self) -> Artifact:
-        """The adapter of the section finetune, with every epoch."""
-        finetune = self.experiment.finetune
-        style = self._style(finetune.prompt if finetune else None)
-        return self._trained(f"adapters/{FINETUNE}", style, self.source(), self._data("train"))
+    def trained(self, variant: VariantConfig | None = None) -> Artifact:
+        """The adapter that this run trains on the data, with every epoch.
+
+        That of the section finetune, unless the variant has settings of its own. Variants of one
+        model and the same settings have one adapter, which is named after the first of them.
+        """
+        return self._adapters_by_identity[self._trained_for(variant).identity]
+
+    @cached_property
+    def trainings(self) -> Sequence[VariantConfig | None]:
+        """Whose adapters the run trains on the data, each adapter once.
+
+        A variant stands for its own settings, None for the section's, which is left out if no
+        variant needs it and others are trained.
+        """
+        if self.experiment.finetune is None:
+            return []
+        users = [v for v in self.experiment.variants if v.is_trained and not v.is_student]
+        owners = [v if v.finetune is not None else None for v in users] or [None]
+        first: dict[str, VariantConfig | None] = {}
+        for owner in owners:
+            first.setdefault(self.trained(owner).identity, owner)
+        return list(first.values())
+
+    @cached_property
+    def _adapters_by_identity(self) -> Mapping[str, Artifact]:
+        """The adapters that are trained on the data; of equal ones, the first."""
+        own = [v for v in self.experiment.variants if v.finetune is not None and not v.is_student]
+        adapters = [self._trained_for(variant) for variant in (None, *own)]
+        return {adapter.identity: adapter for adapter in reversed(adapters)}
+
+    def _trained_for(self, variant: VariantConfig | None) -> Artifact:
+        own = variant if variant is not None and variant.finetune is not None else None
+        config = self._training(own)
+        name = FINETUNE if own is None else own.name
+        inputs = {"model": self.source(own), "train": self._data("train")}
+        return self._adapter(f"adapters/{name}", config, self._style(config.prompt), inputs)
 
     def pruned(self, variant: VariantConfig) -> Artifact:
         """The variant's model less a share of its layers."""
@@ -83,7 +115,9 @@ class Graph:
             "made": "pruned",
             "prune": variant.prune,
             "prompt": self._style(variant.prompt),
-            "finetune": self._finetune(IRRELEVANT_TO_PRUNING),
+            "finetune": finetune_facts(
+                self._training(variant), IRRELEVANT_TO_PRUNING, self.externals.files
+            ),
         }
         inputs = {"model": self.source(variant), "train": self._data("train")}
         name = f"checkpoints/{variant.name}-pruned"
@@ -93,18 +127,19 @@ class Graph:
         """The adapter of a pruned or distilled variant."""
         base = self.source(variant) if variant.prune is None else self.pruned(variant)
         examples = self._data("train") if variant.distil is None else self.answers(variant)
+        inputs = {"model": base, "train": examples}
         style = self._style(variant.prompt)
-        return self._trained(f"adapters/{variant.name}", style, base, examples)
+        return self._adapter(f"adapters/{variant.name}", self._training(variant), style, inputs)
 
     def answers(self, student: VariantConfig) -> Artifact:
         """The answers of a variant's teacher to the training prompts."""
         teacher = self._variant(student.distil)
-        config = self.experiment.finetune
+        config = self._training(student)
         workload = self.experiment.workload
         facts = {
             "made": "answers",
             "prompt": self._style(teacher.prompt),
-            "finetune": {"limit": config.limit, "seed": config.seed} if config else None,
+            "finetune": {"limit": config.limit, "seed": config.seed},
             "workload": section_facts(
                 workload, include={"api", "seed", "sampling", "deadlines", "transport"}
             ),
@@ -120,7 +155,7 @@ class Graph:
         if name is None:
             return None
         if is_own(name):
-            return self.own_adapter
+            return self.trained(variant)
         return Artifact(f"adapter {name}", dict(self.externals.adapters.get(name, {"name": name})))
 
     def merged(self, variant: VariantConfig) -> Artifact | None:
@@ -130,7 +165,7 @@ class Graph:
         base = self.source(variant) if variant.prune is None else self.pruned(variant)
         facts = {"made": "merged", "epoch": epoch_of(variant.merge)}
         inputs = {"model": base, "adapter": adapter}
-        name = f"checkpoints/{merged_name(variant)}"
+        name = f"checkpoints/{merged_name(variant, adapter)}"
         return Artifact(name, facts | self._versions(MERGING), inputs)
 
     def quantized(self, variant: VariantConfig) -> Artifact | None:
@@ -297,9 +332,7 @@ class Graph:
 
         One that several variants share comes several times.
         """
-        artifacts: list[Artifact | None] = []
-        if self.experiment.finetune:
-            artifacts.append(self.own_adapter)
+        artifacts: list[Artifact | None] = [self.trained(each) for each in self.trainings]
         for variant in self.experiment.variants:
             if variant.prune is not None:
                 artifacts.append(self.pruned(variant))
@@ -350,21 +383,23 @@ class Graph:
         """The settings that every block of a variant depends on."""
         return workload_facts(self.experiment.workload_of(variant))
 
-    def _trained(
-        self, name: str, style: dict[str, Any] | None, base: Artifact, examples: Artifact
+    def _adapter(
+        self,
+        name: str,
+        config: FinetuneConfig,
+        style: dict[str, Any] | None,
+        inputs: Mapping[str, Artifact],
     ) -> Artifact:
-        config = self.experiment.finetune
-        assert config is not None
         facts: dict[str, Any] = {
             "made": "adapter",
-            "finetune": self._finetune(IRRELEVANT_TO_ADAPTERS),
+            "finetune": finetune_facts(config, IRRELEVANT_TO_ADAPTERS, self.externals.files),
             "prompt": style,
         }
         if config.watch == "score":
             facts["quality"] = section_facts(self.experiment.quality, include=Scoring.model_fields)
         packages = (*TRAINING, "bitsandbytes") if config.method == "qlora" else TRAINING
-        inputs = {"model": base, "train": examples, "heldout": self._data("eval")}
-        return Artifact(name, facts | self._versions(packages), inputs)
+        facts |= self._versions(packages)
+        return Artifact(name, facts, {**inputs, "heldout": self._data("eval")})
 
     def _journals(
         self, name: str, facts: Mapping[str, Any], inputs: Mapping[str, Artifact]
@@ -402,9 +437,10 @@ class Graph:
     def _data(self, name: str) -> Artifact:
         return Artifact(f"data.{name}", {"contents": self.externals.data.get(name)})
 
-    def _finetune(self, exclude: frozenset[str]) -> dict[str, Any] | None:
-        config = self.experiment.finetune
-        return finetune_facts(config, exclude, self.externals.files) if config else None
+    def _training(self, variant: VariantConfig | None) -> FinetuneConfig:
+        config = self.experiment.finetune_of(variant)
+        assert config is not None
+        return config
 
     def _style(self, name: str | None) -> dict[str, Any] | None:
         return section_facts(self.experiment.prompts[name]) if name else None

@@ -54,9 +54,8 @@ def served_template(
 
 def training_template(prepared: Prepared, variant: VariantConfig) -> Template | None:
     """The template `finetune.chat_template`, if the run trains the variant's adapter with it."""
-    config = prepared.experiment.finetune
-    is_trained = variant.is_student or is_own(variant.adapter) or is_own(variant.merge)
-    if config is None or config.chat_template is None or not is_trained:
+    config = prepared.experiment.finetune_of(variant)
+    if config is None or config.chat_template is None or not variant.is_trained:
         return None
     text = own_template(config)
     return Template(text, config.chat_template) if text else None
@@ -133,7 +132,7 @@ def _notes(prepared: Prepared, variant: VariantConfig) -> Iterator[str]:
 def _trained_style(prepared: Prepared, variant: VariantConfig) -> tuple[str | None] | None:
     """The prompt style of the adapter's training, in a tuple; None if it is not recorded."""
     if is_own(variant.adapter) or is_own(variant.merge):
-        finetune = prepared.experiment.finetune
+        finetune = prepared.experiment.finetune_of(variant)
         return (finetune.prompt,) if finetune else None
     adapter = external_adapter(prepared, variant)
     return None if adapter is None else prompt_style(adapter)

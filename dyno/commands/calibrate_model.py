@@ -12,7 +12,7 @@ from dyno.pipeline.calibrating import calibrate_variants
 from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.opened_run import OpenedRun, opened_experiment, opened_run
 from dyno.pipeline.serving import plan_serving
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 from dyno.pipeline.variants import write_variants
 from dyno.terminal.engine_model import show_models
 from dyno.terminal.progress import open_console
@@ -37,7 +37,7 @@ def calibrate_run(experiment: Path, variants: Sequence[str], max_time: str, out:
     budget_s = _budget_s(max_time)
     with opened_run(experiment, out, variants) as run:
         names = [v.name for v in run.prepared.experiment.variants if v.name in (variants or v.name)]
-        make_adapter(run.prepared, run.directory, run.progress, names)
+        make_adapters(run.prepared, run.directory, run.progress, names)
         make_checkpoints(run.prepared, run.directory, run.progress, names)
         models = _calibrate(run, names, budget_s)
     _show(models, run.directory)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dyno.pipeline.opened_run import opened_run
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 from foundation.errors import BadInput
 
 
@@ -15,7 +15,8 @@ def train_adapter(experiment: Path, out: Path, launch: str | None) -> None:
     Raises BadInput for an experiment without a section finetune.
     """
     with opened_run(experiment, out) as run:
-        adapter = make_adapter(run.prepared, run.directory, run.progress, launch_with=launch)
-        if adapter is None:
+        adapters = make_adapters(run.prepared, run.directory, run.progress, launch_with=launch)
+        if not adapters:
             raise BadInput(f"{experiment}: there is no section finetune")
-        run.progress.log(f"adapter: {adapter}")
+        for adapter in adapters:
+            run.progress.log(f"adapter: {adapter}")

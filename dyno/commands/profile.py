@@ -12,7 +12,7 @@ from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.model_shape import Unknown, costs_of
 from dyno.pipeline.opened_run import OpenedRun, opened_run
 from dyno.pipeline.profiling import TracedVariant, stage_named, trace_variants
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 from dyno.terminal.profile import show_profile
 from dyno.terminal.progress import open_console
 from foundation.errors import BadInput, SystemFailed
@@ -47,7 +47,7 @@ def profile_variants(
     with opened_run(experiment, out, names) as run:
         _check_served_here(run, names)
         loaded = stage_named(run.prepared.experiment, stage, run.prepared.rates)
-        make_adapter(run.prepared, run.directory, run.progress, names)
+        make_adapters(run.prepared, run.directory, run.progress, names)
         make_checkpoints(run.prepared, run.directory, run.progress, names)
         # The profile before this one stays until this one is whole.
         folder = RunDirectory(run.directory.partial(run.directory.profile))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.opened_run import opened_run
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 
 
 def quantize_variants(experiment: Path, out: Path, variants: Sequence[str]) -> None:
     """Writes the checkpoints of all variants, or of those named; trains their adapter first."""
     with opened_run(experiment, out, variants) as run:
-        make_adapter(run.prepared, run.directory, run.progress, variants)
+        make_adapters(run.prepared, run.directory, run.progress, variants)
         checkpoints = make_checkpoints(
             run.prepared, run.directory, run.progress, variants, recovery=True
         )

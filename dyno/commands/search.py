@@ -18,7 +18,7 @@ from dyno.pipeline.rounds import load_in_rounds
 from dyno.pipeline.search import VariantSearches
 from dyno.pipeline.search_plan import check_search, exit_of, searches_of, write_search
 from dyno.pipeline.serving import plan_serving
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 from dyno.pipeline.variants import write_variants
 from dyno.terminal.progress import open_console
 from dyno.terminal.search import show_search
@@ -102,7 +102,7 @@ def _search(run: OpenedRun) -> tuple[CapacitySearch, VariantSearches]:
     prepared, out, progress = run.prepared, run.directory, run.progress
     experiment = prepared.experiment
     allow_connections(experiment.workload, len(experiment.variants))
-    make_adapter(prepared, out, progress)
+    make_adapters(prepared, out, progress)
     make_checkpoints(prepared, out, progress)
     serving = plan_serving(prepared, out)
     write_variants(prepared, out, serving)

@@ -13,7 +13,7 @@ from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.opened_run import OpenedRun, opened_run
 from dyno.pipeline.serving import served_variant
 from dyno.pipeline.stopping import handled
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 from dyno.terminal.signals import ENDING
 from loadgen import reach
 from loadgen.event_loop import run as run_loop
@@ -26,7 +26,7 @@ def serve_variants(experiment: Path, out: Path, variants: Sequence[str]) -> None
     Trains and writes missing checkpoints first. Raises SystemFailed if a server dies.
     """
     with opened_run(experiment, out, variants) as run:
-        make_adapter(run.prepared, run.directory, run.progress, variants)
+        make_adapters(run.prepared, run.directory, run.progress, variants)
         make_checkpoints(run.prepared, run.directory, run.progress, variants)
         variants_to_serve = [
             served_variant(run.prepared, variant, run.directory)

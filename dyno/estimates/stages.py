@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 
 from dyno.estimates.machine_speed import NOTHING, Kind, Pace, Range, Speed
-from dyno.experiment.variants import VariantConfig
+from dyno.experiment.variants import FINETUNE, VariantConfig
 from dyno.pipeline.prepared import Prepared
+from finetune.job import TrainingJob
 from foundation.models.model import ModelRef
 from loadgen import planned_requests
 from loadgen.config import Stage
@@ -72,14 +73,13 @@ def total(stages: Sequence[StageEstimate]) -> Range:
     return sum((s.seconds for s in stages if s.seconds is not None), start=NOTHING)
 
 
-def training_tokens(prepared: Prepared) -> float:
-    """The training tokens of the experiment's own adapter in all epochs, from the texts' length."""
-    config = prepared.experiment.finetune
-    if config is None or not prepared.train:
+def training_tokens(job: TrainingJob) -> float:
+    """The tokens of a training in all epochs, from the texts' length."""
+    if not job.train:
         return 0.0
-    characters = float(np.mean([len(e.key) + len(e.completion) for e in prepared.train]))
-    return config.examples_seen(len(prepared.train)) * min(
-        characters * TOKENS_PER_CHARACTER, config.max_length
+    characters = float(np.mean([len(e.key) + len(e.completion) for e in job.train]))
+    return job.config.examples_seen(len(job.train)) * min(
+        characters * TOKENS_PER_CHARACTER, job.config.max_length
     )
 
 
@@ -101,25 +101,27 @@ def _speed(pace: Pace) -> Speed:
 
 
 def _training(prepared: Prepared, pace: Pace) -> list[StageEstimate]:
-    config = prepared.experiment.finetune
-    if config is None:
-        return []
-    tokens = training_tokens(prepared)
-
-    def estimate(base: ModelRef, what: str) -> StageEstimate:
-        size = base.size_bytes() if base.path.is_dir() else 0
+    def estimate(job: TrainingJob, what: str) -> StageEstimate:
+        tokens = training_tokens(job)
+        size = job.base.size_bytes() if job.base.path.is_dir() else 0
         seen = pace.of("finetune", tokens, size)
         work = TRAINING_FLOPS * size / BYTES_PER_PARAMETER * tokens / _speed(pace).flops
         seconds = seen or Range(work, work / TRAINING_EFFICIENCY) + TRAINING_START_S
         return StageEstimate("finetune", "finetune", what, seconds, _basis(seen, pace))
 
-    examples = min(len(prepared.train), config.limit or len(prepared.train))
-    what = f"{examples:,} examples, {config.length}, {config.method} rank {config.rank}"
-    stages = [estimate(prepared.base, what)]
+    stages = []
+    for training in prepared.trainings():
+        config = training.job.config
+        examples = min(len(prepared.train), config.limit or len(prepared.train))
+        what = f"{examples:,} examples, {config.length}, {config.method} rank {config.rank}"
+        owner = training.adapter.name.removeprefix("adapters/")
+        what = what if owner == FINETUNE else f"{owner}: {what}"
+        stages.append(estimate(training.job, what))
     for variant in (v for v in prepared.experiment.variants if v.is_student):
+        job = prepared.student_job(variant)
         parts = [f"less {variant.prune:.0%} of the layers"] if variant.prune else []
         parts += [f"on the answers of {variant.distil}"] if variant.distil else []
-        stages.append(estimate(prepared.base_of(variant), f"{variant.name}: {', '.join(parts)}"))
+        stages.append(estimate(job, f"{variant.name}: {', '.join(parts)}"))
     return stages
 
 

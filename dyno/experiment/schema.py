@@ -190,6 +190,15 @@ class Experiment(Section):
             return bool(self.of_grids) and self.why_no_race is None
         return self.workload.race
 
+    def _training(self, field: str, variant: VariantConfig) -> FinetuneConfig:
+        """The settings of a variant's training. Raises ValueError if they do not go together."""
+        assert self.finetune is not None
+        try:
+            return self.finetune.of_variant(variant.finetune)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{field}.finetune.{problem}") from None
+
     def serve_of(self, variant: VariantConfig) -> ServeConfig:
         """The settings of a variant's server: the section serve with the variant's own."""
         return self.serve.of_variant(variant.serve)
@@ -198,6 +207,11 @@ class Experiment(Section):
         """Raises ValueError for the name of a prompt style that the section prompts lacks."""
         styles = [("finetune.prompt", self.finetune.prompt if self.finetune else None)]
         styles += [(f"variants.{i}.prompt", v.prompt) for i, v in enumerate(self.variants)]
+        styles += [
+            (f"variants.{i}.finetune.prompt", v.finetune.prompt)
+            for i, v in enumerate(self.variants)
+            if v.finetune
+        ]
         for field, style in styles:
             if style is not None and style not in self.prompts:
                 raise ValueError(f"{field}: {style!r} is no prompt{nearest(style, self.prompts)}")
@@ -241,6 +255,8 @@ class Experiment(Section):
         key = "adapter" if variant.adapter else "merge"
         name = variant.adapter or variant.merge
         if self.finetune is None:
+            if variant.finetune:
+                raise ValueError(f"{field}.finetune: there is no section finetune; add it")
             if is_own(name):
                 raise ValueError(
                     f"{field}.{key}: there is no section finetune; "
@@ -250,16 +266,25 @@ class Experiment(Section):
                 made_by = "prune" if variant.prune is not None else "distil"
                 raise ValueError(f"{field}.{made_by}: there is no section finetune; add it")
             return
-        epoch, epochs = own_epoch(name), self.finetune.epochs
-        if epoch is not None and epoch > epochs and not self.finetune.max_steps:
+        config = self._training(field, variant)
+        epoch, epochs = own_epoch(name), config.epochs
+        if epoch is not None and epoch > epochs and not config.max_steps:
             raise ValueError(
                 f"{field}.{key}: epoch {epoch} of {epochs}; finetune.epochs has no such one"
             )
-        if is_own(variant.adapter) and (reason := self.finetune.why_only_merged):
+        if is_own(variant.adapter) and (reason := config.why_only_merged):
             raise ValueError(f"{field}.adapter: {reason}; write merge instead of adapter")
         if variant.distil and variant.distil not in before:
             before_it = no_variant(variant.distil, before, "variant that stands before it")
             raise ValueError(f"{field}.distil: {before_it}")
+
+    def finetune_of(self, variant: VariantConfig | None) -> FinetuneConfig | None:
+        """The settings of a variant's training: the section, and what the variant has otherwise.
+
+        None without a section finetune; the section's own without a variant.
+        """
+        own = variant.finetune if variant else None
+        return self.finetune.of_variant(own) if self.finetune else None
 
     @property
     def of_grids(self) -> dict[str, int]:

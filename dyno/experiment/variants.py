@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 
 from dyno.experiment.request import RequestConfig, check_variable, without_secrets
+from finetune.config import VariantFinetune
 from foundation.http.endpoint import ADDRESS
 from foundation.names import VariantName
 from foundation.path_fields import FileOrName, PathField
@@ -50,7 +51,9 @@ class VariantConfig(Section):
     share of the layers and heals the rest by fine-tuning. `distil` names the variant whose answers
     replace those of the data. The section finetune trains both; their adapters are merged.
     `sampling`: how its answers are limited, where that differs from `workload.sampling`.
-    `serve` holds what the variant's server has otherwise than the section serve.
+    `serve` holds what the variant's server has otherwise than the section serve. `finetune` holds
+    what its training has otherwise than the section finetune; it is of the variant's own model,
+    and is merged unless it says adapter: finetune.
     """
 
     name: VariantName
@@ -66,6 +69,15 @@ class VariantConfig(Section):
     request: RequestConfig | None = None
     sampling: VariantSampling | None = None
     serve: VariantServe | None = None
+    finetune: VariantFinetune | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merged_if_trained(cls, value: object) -> object:
+        if not isinstance(value, dict) or value.get("finetune") is None:
+            return value
+        made = any(value.get(key) is not None for key in ("adapter", "merge", "prune", "distil"))
+        return value if made or value.get("url") else {**value, "merge": FINETUNE}
 
     @field_validator("api_key_env")
     @classmethod
@@ -92,6 +104,11 @@ class VariantConfig(Section):
                 "or the share of layers to leave out (prune)"
             )
         self._check_url()
+        if self.finetune and not self.is_trained:
+            raise ValueError(
+                "finetune trains the variant's adapter: write merge: finetune or "
+                "adapter: finetune, or leave finetune out"
+            )
         return self
 
     def _check_url(self) -> None:
@@ -103,6 +120,10 @@ class VariantConfig(Section):
             raise ValueError("a url needs model, the name its server knows the model by")
         if self.api_key_env and not self.url:
             raise ValueError("api_key_env belongs to a url")
+        if self.finetune and self.url:
+            raise ValueError(
+                "finetune trains a model here, and a url is served elsewhere; leave it out"
+            )
         if self.serve and self.url:
             raise ValueError(
                 "serve says how dyno starts a server, and a url is served elsewhere; leave it out"
@@ -123,6 +144,11 @@ class VariantConfig(Section):
     def is_student(self) -> bool:
         """Whether it is trained separately: pruned and healed, or taught by another variant."""
         return self.prune is not None or self.distil is not None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether this run trains the variant's adapter."""
+        return self.is_student or is_own(self.adapter) or is_own(self.merge)
 
     @property
     def is_made(self) -> bool:

@@ -12,7 +12,7 @@ from dyno.experiment.variants import VariantConfig
 from dyno.own_process import isolated
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
-from dyno.pipeline.training import make_adapter, make_student
+from dyno.pipeline.training import make_adapters, make_student
 from foundation.models.model import ModelRef
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
@@ -41,7 +41,7 @@ def make_checkpoints(
         if is_done(prepared.path(adapter, run), adapter):
             continue
         if student.distil:
-            make_adapter(prepared, run, progress, [student.distil])
+            make_adapters(prepared, run, progress, [student.distil])
             make_checkpoints(prepared, run, progress, [student.distil])
         make_student(prepared, student, run, progress)
     left = [v for v in variants if not _is_made(prepared, v, run, recovery)]

@@ -30,7 +30,6 @@ from dyno.experiment.variants import is_own
 from dyno.own_process import isolated
 from dyno.pipeline.capacity import check_plan
 from dyno.pipeline.prepared import Prepared
-from finetune.config import FinetuneConfig
 from foundation.data.examples import Example, PromptStyle, render
 from foundation.errors import BadInput
 from foundation.files.atomic_write import write_whole
@@ -186,33 +185,25 @@ def _prompt(
 
 def _check_training(prepared: Prepared, progress: Progress) -> None:
     """Checks the training data in a process of its own, since it loads torch."""
-    if (config := prepared.experiment.finetune) is not None:
-        trained = [(prepared.base, prepared.training_style)]
-        trained += [
-            (prepared.base_of(v), prepared.wording_of(v))
-            for v in prepared.experiment.variants
-            if v.is_student
-        ]
-        data = (config, prepared.train, prepared.heldout, trained)
-        progress.log(isolated(_check_data, *data, progress=progress, log=Path(os.devnull)))
+    jobs = [(each.where, each.job) for each in prepared.trainings()]
+    for variant in prepared.experiment.variants:
+        if variant.is_student:
+            jobs.append((f"variants.{variant.name}", prepared.student_job(variant)))
+    if jobs:
+        progress.log(isolated(check_trainings, jobs, progress=progress, log=Path(os.devnull)))
 
 
-def _check_data(
-    config: FinetuneConfig,
-    train: list[Example],
-    heldout: list[Example],
-    trained: list[tuple[ModelRef, PromptStyle | None]],
-    *,
-    progress: Progress,
-) -> str:
+def check_trainings(jobs: Sequence[tuple[str, finetune.TrainingJob]], *, progress: Progress) -> str:
     """Checks the data for every model to train, and returns the data report of the first.
 
-    `trained`: the models, each with the prompt style of its training.
+    `jobs`: with the place of their settings in the experiment, which errors begin with.
     """
-    reports = [
-        finetune.check(finetune.TrainingJob(config, base, train, heldout, style))
-        for base, style in trained
-    ]
+    reports = []
+    for where, job in jobs:
+        try:
+            reports.append(finetune.check(job))
+        except BadInput as error:
+            raise BadInput(str(error) if where == "finetune" else f"{where}: {error}") from None
     return reports[0].text()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,21 @@ from dyno.artifacts.stored import is_done
 from dyno.experiment.models import adapter_folder
 from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import FINETUNE, VariantConfig, is_own
+from finetune.job import TrainingJob
 from foundation.data.examples import Example, PromptStyle
 from foundation.models.model import ModelRef
 from foundation.run.layout import RunDirectory
 from foundation.run.records import PLAIN, Prompt
 from loadgen.prompts.exact_length import Correction
+
+
+@dataclass(frozen=True)
+class Training:
+    """An adapter that the run trains on the data; `where`: its settings' place in the file."""
+
+    adapter: Artifact
+    job: TrainingJob
+    where: str
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,32 @@ class Prepared:
         """The experiment's own model."""
         return self.models[self.experiment.model]
 
-    @property
-    def training_style(self) -> PromptStyle | None:
-        """The prompt style of the section finetune; None for examples as they stand."""
-        finetune = self.experiment.finetune
-        if finetune is None or finetune.prompt is None:
-            return None
-        return self.experiment.prompts[finetune.prompt].style
+    def trainings(self, only: Collection[str] = ()) -> list[Training]:
+        """The adapters that the run trains on the data, or those that variants in `only` need."""
+        needed = {
+            self.graph.trained(v).identity
+            for v in self.experiment.variants
+            if v.name in only and v.is_trained and not v.is_student
+        }
+        trainings = []
+        for owner in self.graph.trainings:
+            adapter, config = self.graph.trained(owner), self.experiment.finetune_of(owner)
+            assert config is not None
+            if only and adapter.identity not in needed:
+                continue
+            where = "finetune" if owner is None else f"variants.{owner.name}.finetune"
+            base = self.base if owner is None else self.base_of(owner)
+            style = self.experiment.prompts[config.prompt].style if config.prompt else None
+            job = TrainingJob(config, base, self.train, self.heldout, style)
+            trainings.append(Training(adapter, job, where))
+        return trainings
+
+    def student_job(self, variant: VariantConfig) -> TrainingJob:
+        """The training of a pruned or distilled variant, before it is pruned or taught."""
+        config = self.experiment.finetune_of(variant)
+        assert config is not None
+        base, style = self.base_of(variant), self.wording_of(variant)
+        return TrainingJob(config, base, self.train, self.heldout, style)
 
     def wording_of(self, variant: VariantConfig) -> PromptStyle | None:
         """The prompt style of a variant, and of a student's training."""
@@ -92,13 +121,13 @@ class Prepared:
 
     def adapter_path(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         """The folder of the adapter that a variant serves or merges."""
-        return self._adapter(variant.adapter, run) if variant.adapter else None
+        return self._adapter(variant, variant.adapter, run) if variant.adapter else None
 
     def merged_adapter(self, variant: VariantConfig, run: RunDirectory) -> Path | None:
         """The folder of the adapter that is merged into a variant's checkpoint."""
         if variant.is_student:
             return self.path(self.graph.student(variant), run)
-        return self._adapter(variant.merge, run) if variant.merge else None
+        return self._adapter(variant, variant.merge, run) if variant.merge else None
 
     def external_adapters(self) -> dict[str, Path]:
         """The folders of adapters that the experiment doesn't train, by their names in it."""
@@ -114,10 +143,11 @@ class Prepared:
         """The path of an artifact in a run."""
         return run.path / self.graph.place(artifact)
 
-    def _adapter(self, name: str, run: RunDirectory) -> Path:
+    def _adapter(self, variant: VariantConfig, name: str, run: RunDirectory) -> Path:
         if not is_own(name):
             return adapter_folder(name, self.where)
-        return self.path(self.graph.own_adapter, run) / name.removeprefix(FINETUNE).lstrip("/")
+        adapter = self.path(self.graph.trained(variant), run)
+        return adapter / name.removeprefix(FINETUNE).lstrip("/")
 
     def unmade(self, run: RunDirectory) -> list[tuple[Artifact, ModelRef]]:
         """The checkpoints that a run lacks, each once, with the model it is made from."""

@@ -21,7 +21,7 @@ from dyno.pipeline.prepare import check_disk
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.search_plan import check_search, searches_of, write_search
 from dyno.pipeline.serving import plan_serving
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 from dyno.pipeline.variants import write_variants
 from foundation.gpus import gpu_descriptions
 from foundation.progress import Progress
@@ -53,7 +53,7 @@ def run_pipeline(
     pace = pace_here(prepared, serving, progress)
     timeline = Timeline(estimate_stages(prepared, serving, pace), pace.device, progress)
     with timeline.doing("finetune", *_training_work(prepared, run)):
-        make_adapter(prepared, run, progress)
+        make_adapters(prepared, run, progress)
     settle_weights(prepared, run, progress)
     with timeline.doing("checkpoint", *_checkpoint_work(prepared, run)):
         make_checkpoints(prepared, run, progress)
@@ -85,13 +85,14 @@ def pace_here(prepared: Prepared, serving: serve.ServePlan, progress: Progress) 
 
 
 def _training_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:
-    """Tokens and model bytes of the training; 0 tokens if it is done or partly done."""
-    if prepared.experiment.finetune is None or not prepared.base.path.is_dir():
+    """Tokens and model bytes of the training; 0 tokens if it is done, partly done or several."""
+    trainings = prepared.trainings()
+    if len(trainings) != 1 or not trainings[0].job.base.path.is_dir():
         return 0.0, 0
-    adapter = prepared.path(prepared.graph.own_adapter, run)
+    adapter = prepared.path(trainings[0].adapter, run)
     if adapter.exists() or run.partial(adapter).exists():
         return 0.0, 0
-    return training_tokens(prepared), prepared.base.size_bytes()
+    return training_tokens(trainings[0].job), trainings[0].job.base.size_bytes()
 
 
 def _checkpoint_work(prepared: Prepared, run: RunDirectory) -> tuple[float, int]:

@@ -26,11 +26,8 @@ def served_variant(prepared: Prepared, variant: VariantConfig, run: RunDirectory
     base, checkpoint = prepared.base_of(variant), prepared.graph.checkpoint(variant)
     model = ModelRef(base.id, base.revision, prepared.path(checkpoint, run)) if checkpoint else base
     unmade = checkpoint is not None and not model.path.is_dir()
-    rank = (
-        prepared.experiment.finetune.saved_rank
-        if prepared.experiment.finetune and is_own(variant.adapter)
-        else None
-    )
+    training = prepared.experiment.finetune_of(variant)
+    rank = training.saved_rank if training and is_own(variant.adapter) else None
     adapter = prepared.adapter_path(variant, run)
     return ServedVariant(
         variant.name,

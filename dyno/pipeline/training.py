@@ -1,4 +1,4 @@
-"""Trains the experiment's own adapter, and one for each pruned or distilled variant.
+"""Trains the adapters that learn the data, and one for each pruned or distilled variant.
 
 A student learns its teacher's answers to the training prompts, which the load generator collects. A
 pruned variant is healed on the training data. Both adapters are merged and served like any other.
@@ -16,7 +16,7 @@ import finetune
 import serve
 from dyno.artifacts.artifact import Artifact
 from dyno.artifacts.stored import is_done, making, set_aside
-from dyno.experiment.variants import VariantConfig, is_own
+from dyno.experiment.variants import VariantConfig
 from dyno.own_process import isolated
 from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.prepared import Prepared
@@ -39,40 +39,36 @@ from results.measures.quality import score, with_labels
 COLLECT_CONCURRENCY = 8
 
 
-def make_adapter(
+def make_adapters(
     prepared: Prepared,
     run: RunDirectory,
     progress: Progress,
     only: Sequence[str] = (),
     launch_with: str | None = None,
-) -> Path | None:
-    """Trains the experiment's own adapter, and returns its folder.
+) -> list[Path]:
+    """Trains the adapters that learn the data, and returns their folders.
 
-    None without a section finetune, or if none of the variants in `only` needs it. `launch_with`:
-    accelerate and its options.
+    Those that the variants in `only` need, if it names any. `launch_with`: accelerate and its
+    options.
     """
-    config = prepared.experiment.finetune
-    needed = any(
-        is_own(v.adapter) or is_own(v.merge) for v in prepared.experiment.variants if v.name in only
-    )
-    if config is None or (only and not needed):
-        return None
-    artifact = prepared.graph.own_adapter
-    done = prepared.path(artifact, run)
-    if not is_done(done, artifact):
-        with making(run, prepared.graph.place(artifact), artifact, go_on=True) as out:
-            job = finetune.TrainingJob(
-                config, prepared.base, prepared.train, prepared.heldout, prepared.training_style
-            )
-            _train(prepared, job, out, run, progress, launch_with)
-    return done
+    folders = []
+    for training in prepared.trainings(only):
+        folder = prepared.path(training.adapter, run)
+        if not is_done(folder, training.adapter):
+            place = prepared.graph.place(training.adapter)
+            with making(run, place, training.adapter, go_on=True) as out:
+                if training.where != "finetune":
+                    progress.log(f"training {place}, as {training.where} says")
+                _train(prepared, training.job, out, run, progress, launch_with)
+        folders.append(folder)
+    return folders
 
 
 def make_student(
     prepared: Prepared, variant: VariantConfig, run: RunDirectory, progress: Progress
 ) -> None:
     """Prunes, collects the teacher's answers and trains, as far as the variant still needs it."""
-    config = prepared.experiment.finetune
+    config = prepared.experiment.finetune_of(variant)
     assert config is not None
     graph, base = prepared.graph, prepared.trained_base(variant, run)
     if variant.prune is not None and not is_done(base.path, pruned := graph.pruned(variant)):

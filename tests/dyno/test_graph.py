@@ -110,7 +110,7 @@ def identities(of: Graph) -> dict[str, str]:
     """Of everything that a run makes, by a name that doesn't hang on identities."""
     variants = {v.name: v for v in of.experiment.variants}
     made = {
-        "adapter": of.own_adapter,
+        "adapter": of.trained(),
         "merged": of.merged(variants["merged"]),
         "merged for int8": of.merged(variants["int8"]),
         "theirs": of.merged(variants["theirs"]),

@@ -161,7 +161,7 @@ def test_one_change_makes_stale_exactly_what_depends_on_it(change: str) -> None:
 def test_a_score_that_is_watched_depends_on_the_scorer() -> None:
     watching = changed("finetune", "watch", "score")
     other = {**watching, "quality": {**EXPERIMENT["quality"], "scorer": "contains"}}
-    assert graph(watching).own_adapter.identity != graph(other).own_adapter.identity
+    assert graph(watching).trained().identity != graph(other).trained().identity
 
 
 def test_a_mix_depends_on_everybody_in_it() -> None:

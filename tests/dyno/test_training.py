@@ -10,7 +10,7 @@ import pytest
 from dyno.experiment.loading import load_experiment
 from dyno.pipeline.checkpoints import make_checkpoints
 from dyno.pipeline.prepare import prepare
-from dyno.pipeline.training import make_adapter
+from dyno.pipeline.training import make_adapters
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
@@ -94,7 +94,7 @@ def test_a_method_that_no_server_takes_is_merged(tmp_path: Path, method: str) ->
     )
     prepared = prepare(load_experiment(file), tmp_path, Silent())
     run = RunDirectory(tmp_path / "run")
-    make_adapter(prepared, run, Silent())
+    make_adapters(prepared, run, Silent())
     [made] = make_checkpoints(prepared, run, Silent()).values()
     recipe = json.loads((made.path / "recipe.json").read_text())
     assert made.path.name == "merged-finetune-epoch-1" and recipe["logit_difference"]["max"] < 0.1

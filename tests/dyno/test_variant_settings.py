@@ -11,7 +11,9 @@ from dyno.artifacts.graph import Graph
 from dyno.commands.compare import settings_of
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
+from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.setting_words import differing_settings
+from dyno.pipeline.settings import written
 from dyno.pipeline.variants import unquantized
 from foundation.errors import BadInput
 from results.comparison.stored_runs.settings import lines, setting_changes
@@ -54,7 +56,7 @@ KEYS: dict[str, tuple[object, bool]] = {
 }
 
 
-def written(folder: Path, text: str = FILE) -> Path:
+def file_of(folder: Path, text: str = FILE) -> Path:
     file = folder / "experiment.yaml"
     file.write_text(text)
     return file
@@ -112,8 +114,8 @@ def test_the_variant_whose_setting_changed_is_named() -> None:
 
 
 def test_the_resolved_file_keeps_what_a_variant_says_and_no_more(tmp_path: Path) -> None:
-    loaded = load_experiment(written(tmp_path))
-    again = load_experiment(written(tmp_path, loaded.as_yaml()))
+    loaded = load_experiment(file_of(tmp_path))
+    again = load_experiment(file_of(tmp_path, loaded.as_yaml()))
     own = again.variants[1].serve
     assert again == loaded and own is not None
     assert own.model_fields_set == {"enforce_eager", "engine"}
@@ -137,13 +139,13 @@ def test_the_resolved_file_keeps_what_a_variant_says_and_no_more(tmp_path: Path)
 def test_a_mistake_gets_one_line(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
     assert old in FILE
     with pytest.raises(BadInput) as error:
-        load_experiment(written(tmp_path, FILE.replace(old, new)))
+        load_experiment(file_of(tmp_path, FILE.replace(old, new)))
     assert f"experiment.yaml:{line}: variants." in str(error.value)
     assert says in str(error.value)
 
 
 def test_the_table_has_the_settings_in_which_variants_differ(tmp_path: Path) -> None:
-    assert differing_settings(load_experiment(written(tmp_path))) == {
+    assert differing_settings(load_experiment(file_of(tmp_path))) == {
         "base": {"serve.enforce_eager": "false", "serve.engine.max-num-seqs": "64"},
         "few": {"serve.enforce_eager": "true", "serve.engine.max-num-seqs": "8"},
         "prod": {},
@@ -154,7 +156,7 @@ def test_a_setting_that_only_one_variant_has_stands_beside_the_default(tmp_path:
     text = FILE.replace("max_num_seqs: 8, seed: null", "seed: 3").replace(
         "enforce_eager: true", "kv_cache: 2GiB"
     )
-    assert differing_settings(load_experiment(written(tmp_path, text))) == {
+    assert differing_settings(load_experiment(file_of(tmp_path, text))) == {
         "base": {"serve.kv_cache": "1.07 GB", "serve.engine.seed": "vLLM's default"},
         "few": {"serve.kv_cache": "2.15 GB", "serve.engine.seed": "3"},
         "prod": {},
@@ -162,8 +164,8 @@ def test_a_setting_that_only_one_variant_has_stands_beside_the_default(tmp_path:
 
 
 def test_compare_names_the_settings_of_variants(tmp_path: Path) -> None:
-    before = load_experiment(written(tmp_path))
-    after = load_experiment(written(tmp_path, FILE.replace("max_num_seqs: 8", "max_num_seqs: 9")))
+    before = load_experiment(file_of(tmp_path))
+    after = load_experiment(file_of(tmp_path, FILE.replace("max_num_seqs: 8", "max_num_seqs: 9")))
     changes = setting_changes(settings_of(before), settings_of(after))
     assert lines(changes) == ["variants.few.serve.engine.max_num_seqs: 8 -> 9"]
 
@@ -182,3 +184,11 @@ def test_what_quantizing_changed_is_told_apart_from_what_settings_changed(tmp_pa
     assert partner(merged, eager, int8) == "merged"
     assert partner(merged, eager, {**int8, "serve": {"enforce_eager": True}}) == "eager"
     assert partner(merged, {**int8, "serve": {"enforce_eager": True}}) is None
+
+
+def test_a_setting_that_is_the_usual_one_is_a_difference_too() -> None:
+    own = {"serve": {"enforce_eager": False, "max_model_len": None, "dtype": "auto"}}
+    config = VariantConfig.model_validate({"name": "v", **own})
+    keys = written(config)
+    assert keys == {"name": "v", **own}
+    assert VariantConfig.model_validate(keys) == config
