@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import VariantConfig
@@ -11,7 +10,6 @@ from foundation.format import quantity
 from serve.config import ServerSettings
 
 DEFAULT = "vLLM's default"
-_BYTES = frozenset({"serve.kv_cache"})
 
 
 def differing_settings(experiment: Experiment) -> dict[str, dict[str, str]]:
@@ -41,16 +39,18 @@ def _settings(experiment: Experiment, variant: VariantConfig) -> dict[str, str]:
     }
     options = {name: None for v in experiment.variants for name in experiment.serve_of(v).options}
     engine = {f"serve.engine.{name}": config.options.get(name) for name in options}
-    return _in_words(fields | engine)
+    training = experiment.finetune_of(variant) if variant.is_trained else None
+    trained = {f"finetune.{k}": v for k, v in training.recorded.items()} if training else {}
+    settings = fields | engine | trained
+    return {key: setting_word(key, value) for key, value in settings.items()}
 
 
-def _in_words(settings: Mapping[str, Any]) -> dict[str, str]:
-    return {key: _word(key, value) for key, value in settings.items()}
-
-
-def _word(key: str, value: object) -> str:
+def setting_word(key: str, value: object) -> str:
+    """The value of a setting in words; `key` is its name, with or without its section."""
     if value is None:
-        return DEFAULT
+        return "none" if key.startswith("finetune.") else DEFAULT
     if isinstance(value, bool):
         return str(value).lower()
-    return quantity(float(str(value)), "bytes") if key in _BYTES else str(value)
+    if isinstance(value, str) and Path(value).is_absolute():  # no path of this machine
+        return Path(value).name
+    return quantity(float(str(value)), "bytes") if key.endswith("kv_cache") else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import msgspec
 
@@ -12,7 +13,7 @@ from dyno.experiment.schema import Experiment
 from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.serving import served_variant
-from dyno.pipeline.setting_words import differing_settings
+from dyno.pipeline.setting_words import differing_settings, setting_word
 from foundation.files.atomic_write import write_whole
 from foundation.run.layout import RunDirectory
 from foundation.run.records import Kind, VariantRecord
@@ -42,6 +43,7 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
                 dtype_doubt=dtypes[variant.name].doubt if variant.name in dtypes else None,
                 weights=weights_of(prepared, variant),
                 settings=settings[variant.name],
+                adapters=_trained_adapters(prepared, variant),
             )
         )
     write_whole(run.variants, msgspec.json.format(msgspec.json.encode(records), indent=2) + b"\n")
@@ -57,6 +59,15 @@ def weights_of(prepared: Prepared, variant: VariantConfig) -> str:
         "prompt": prepared.style_of(variant),
     }
     return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
+
+
+def _trained_adapters(prepared: Prepared, variant: VariantConfig) -> list[str]:
+    """The folders of the adapters that the run trains for a variant."""
+    graph = prepared.graph
+    served = [each for part, each in graph.served(variant).items() if part != "beside"]
+    inputs = (each for artifact in served for each in artifact.with_inputs())
+    trained = (each for each in inputs if each.facts.get("made") == "adapter")
+    return list(dict.fromkeys(graph.place(each) for each in trained))
 
 
 def unquantized(variant: VariantConfig, experiment: Experiment) -> str | None:
@@ -108,4 +119,21 @@ def describe(variant: VariantConfig) -> str:
         parts.append(f", at most {variant.sampling.max_tokens} tokens an answer")
     if variant.sampling is not None and variant.sampling.stop:
         parts.append(f", stopped at {', '.join(map(repr, variant.sampling.stop))}")
-    return " ".join(parts).replace(" ,", ",")
+    return " ".join([*parts, *_own_settings(variant)]).replace(" ,", ",")
+
+
+def _own_settings(variant: VariantConfig) -> list[str]:
+    """What a variant has otherwise than the sections finetune and serve."""
+    parts = []
+    if variant.finetune is not None and (own := variant.finetune.model_dump(mode="json")):
+        parts.append(f", trained with {_listed(own)}")
+    if variant.serve is not None:
+        served = variant.serve.model_dump(mode="json")
+        options = served.pop("engine", {})
+        if served or options:
+            parts.append(f", served with {_listed(served | options)}")
+    return parts
+
+
+def _listed(settings: Mapping[str, object]) -> str:
+    return " ".join(f"{key}={setting_word(key, value)}" for key, value in settings.items())

@@ -174,7 +174,8 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     in. `dtype_doubt`: why another would have been faster on that processor. `weights`: the identity
     of the weights and number formats that it answers with; variants that share it differ in speed.
     `settings`: those of server and training in which the variants of the run differ, by their keys
-    in an experiment.
+    in an experiment. `adapters`: the folders of those that the run trained for it, its teacher's
+    too.
     """
 
     name: str
@@ -188,6 +189,7 @@ class VariantRecord(msgspec.Struct, frozen=True, kw_only=True):
     dtype_doubt: str | None = None
     weights: str | None = None
     settings: dict[str, str] = {}
+    adapters: list[str] = []
 
 
 class TelemetrySample(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from foundation.format import dollars
 from foundation.run.journal import Damage
 from foundation.run.json_files import read_json
+from foundation.run.records import VariantRecord
 from results.config import BudgetConfig
 from results.inputs import RunInputs
 from results.statistics.intervals import absent
@@ -21,10 +21,15 @@ TUNED = ("adapter", "merged", "quantized")
 
 def break_evens(inputs: RunInputs, variants: Sequence[VariantSummary]) -> dict[str, BreakEven]:
     """By variant; only of those that were tuned, and only where a budget gives prices."""
-    kinds = {record.name: record.kind for record in inputs.variants}
-    tuned = [v for v in variants if kinds[v.variant] in TUNED and v.variant != inputs.baseline]
+    records = {record.name: record for record in inputs.variants}
+    tuned = [
+        v for v in variants if records[v.variant].kind in TUNED and v.variant != inputs.baseline
+    ]
     return (
-        {v.variant: _break_even(v, inputs.budget, tuning_seconds(inputs.run)) for v in tuned}
+        {
+            v.variant: _break_even(v, inputs.budget, tuning_seconds(inputs, records[v.variant]))
+            for v in tuned
+        }
         if inputs.budget
         else {}
     )
@@ -34,19 +39,23 @@ class _Trained(msgspec.Struct):
     seconds: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
-def tuning_seconds(run: Path) -> float | Damage | None:
-    """The training time of the run's adapters, in seconds; None if the run trained none.
+def tuning_seconds(inputs: RunInputs, record: VariantRecord) -> float | Damage | None:
+    """The time, in seconds, of the trainings that a variant rests on; None if it rests on none.
 
-    Source: `adapters/NAME/tunedyno.json`.
+    Source: `adapters/NAME/tunedyno.json`. A run of an earlier version does not say which adapters
+    a variant rests on, so all of the run's count.
     """
-    names = sorted(str(file.relative_to(run)) for file in run.glob("adapters/*/tunedyno.json"))
-    trained = [read_json(run, name, _Trained) for name in names]
+    is_recorded = any(each.adapters for each in inputs.variants)
+    files = inputs.run.glob("adapters/*/tunedyno.json")
+    every = sorted(str(file.relative_to(inputs.run)) for file in files)
+    names = [f"{folder}/tunedyno.json" for folder in record.adapters] if is_recorded else every
+    trained = [read_json(inputs.run, name, _Trained) for name in names]
     if damaged := [each for each in trained if isinstance(each, Damage)]:
         return damaged[0]
     known = [
         each.seconds for each in trained if isinstance(each, _Trained) and each.seconds is not None
     ]
-    return sum(known) if known else None
+    return sum(known) if known and len(known) == len(names) else None
 
 
 def _break_even(

@@ -13,7 +13,9 @@ from dyno.artifacts.graph import Graph
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.variants import VariantConfig
 from dyno.pipeline.prepare import check_trainings
+from dyno.pipeline.setting_words import differing_settings
 from dyno.pipeline.settings import written
+from dyno.pipeline.variants import describe
 from finetune.config import FinetuneConfig
 from finetune.job import TrainingJob
 from foundation.data.examples import Example
@@ -182,3 +184,31 @@ def test_a_base_without_a_chat_template_is_refused_with_its_variant(tmp_path: Pa
     with pytest.raises(BadInput) as error:
         check_trainings([("variants.small.finetune", job)], progress=Silent())
     assert str(error.value).startswith(f"variants.small.finetune: {tmp_path}: its tokenizer has no")
+
+
+def test_a_variant_is_described_with_what_it_has_otherwise() -> None:
+    own = {"name": "v", "finetune": {"epochs": 1, "rank": 8}, "quantize": "w8a8-int8"}
+    served = {
+        "enforce_eager": True,
+        "kv_cache": "2GiB",
+        "engine": {"max-num-seqs": 8, "seed": None},
+    }
+    assert describe(VariantConfig.model_validate({**own, "serve": served})) == (
+        "base + merged adapter, w8a8-int8, trained with rank=8 epochs=1, served with "
+        "enforce_eager=true kv_cache=2.15 GB max-num-seqs=8 seed=vLLM's default"
+    )
+    assert describe(VariantConfig(name="v")) == "base"
+
+
+def test_the_table_has_the_settings_of_training_in_which_trained_variants_differ(
+    tmp_path: Path,
+) -> None:
+    text = FILE.replace(OWN, "finetune: {rank: 4, limit: 100}") + "\n"
+    text = text.replace(
+        "  - {name: base}\n", "  - {name: base}\n  - {name: tuned, adapter: finetune}\n"
+    )
+    assert differing_settings(load_experiment(file_of(tmp_path, text))) == {
+        "base": {},
+        "tuned": {"finetune.rank": "8", "finetune.limit": "none"},
+        "own": {"finetune.rank": "4", "finetune.limit": "100"},
+    }

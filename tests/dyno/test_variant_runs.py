@@ -46,6 +46,7 @@ def test_each_engine_and_each_training_of_a_variant_is_its_own(tmp_path: Path) -
     (tmp_path / "experiment.yaml").write_text(EXPERIMENT)
     prepared = prepare(load_experiment(tmp_path / "experiment.yaml"), tmp_path, Silent())
     run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
     summary, _ = run_pipeline(prepared, run, Silent())
 
     assert [folder.name for folder in (run.path / "adapters").iterdir()] == ["small"]

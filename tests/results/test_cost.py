@@ -76,7 +76,11 @@ def test_failed_tries_are_paid_for(tmp_path: Path) -> None:
 
 
 def tuned_after_training(
-    run: Path, base_tokens: int, tuned_tokens: int, budget: dict[str, object]
+    run: Path,
+    base_tokens: int,
+    tuned_tokens: int,
+    budget: dict[str, object],
+    adapters: tuple[str, ...] = (),
 ) -> BreakEven:
     write_prompts(run, {f"q{i}": "yes" for i in range(60)})
     for variant, tokens in (("base", base_tokens), ("tuned", tuned_tokens)):
@@ -86,7 +90,9 @@ def tuned_after_training(
                 for i in range(60)
             ]
             write_journal(run, variant, block, records)
-    tuned = VariantRecord(name="tuned", what="tuned", prompt_style="short", kind="merged")
+    tuned = VariantRecord(
+        name="tuned", what="tuned", prompt_style="short", kind="merged", adapters=[*adapters]
+    )
     return analyse(inputs(run, ["base", tuned], Goals(budget=budget))).break_even["tuned"]
 
 
@@ -111,6 +117,20 @@ def test_tuning_is_priced_by_its_time(tmp_path: Path) -> None:
     assert cost.tuning_cost == pytest.approx(2 * (3600 + 20) / 3600)
     assert cost.requests.value is None
     assert "saves nothing" in cost.sentence
+
+
+def test_tuning_is_priced_by_the_trainings_that_the_variant_rests_on(tmp_path: Path) -> None:
+    for name, about in (("one", '{"seconds": 3600}'), ("two", '{"seconds": 60}'), ("three", "{}")):
+        (tmp_path / "adapters" / name).mkdir(parents=True)
+        (tmp_path / "adapters" / name / "tunedyno.json").write_text(about)
+
+    def cost(*adapters: str) -> float | None:
+        price = {"price": {"accelerator_hour": "$2"}}
+        return tuned_after_training(tmp_path, 30, 10, price, adapters).tuning_cost
+
+    assert cost("adapters/two") == pytest.approx(2 * (60 + 20) / 3600)
+    assert cost("adapters/two", "adapters/one") == pytest.approx(2 * (3660 + 20) / 3600)
+    assert cost("adapters/two", "adapters/three") is None  # one of the times is not known
 
 
 def test_tuning_of_unknown_cost_has_no_break_even(tmp_path: Path) -> None:
