@@ -36,12 +36,14 @@ def write(
     The page shows `provenance` as it is: hardware, versions, commits, seeds. It reads the
     configuration from the run's experiment.yaml.
     """
-    from results.report import junit, page
+    from results.report import improvement, junit, page
     from results.report.capacity import searched
 
     texts = {
         "report.html": page.html(run, summary, verdicts, plan, provenance, measured),
-        "report.md": page.markdown(summary, verdicts, plan, searched.words(run)),
+        "report.md": page.markdown(
+            summary, verdicts, plan, searched.words(run), improvement.improvement_section(run)
+        ),
         "junit.xml": junit.junit(summary, verdicts),
     }
     for name, text in texts.items():

@@ -28,7 +28,7 @@ from results.report.capacity.words import SCALED, capacity_words
 from results.report.cards import cards
 from results.report.evidence import gather, trainings
 from results.report.figures.loss import loss_curve
-from results.report.improvement import improvement_section
+from results.report.improvement import ImprovementSection, improvement_section
 from results.report.page_figures import figures, legend
 from results.report.race import race_sentence, raced
 from results.report.segments import difference_sentences, time_lines
@@ -143,6 +143,7 @@ def markdown(
     verdicts: Verdicts,
     plan: CapacityPlan | None,
     search: SearchWords | None = None,
+    improvement: ImprovementSection | None = None,
 ) -> str:
     """The report for a pull request, the verdict table first."""
     environment = _environment(False)
@@ -151,6 +152,7 @@ def markdown(
         _opening(summary, verdicts)
         | {
             "cards": cards(summary, verdicts),
+            "improvement": improvement,
             "table": rows(summary, verdicts),
             "time_lines": time_lines(summary),
             "time_differences": difference_sentences(summary),

@@ -102,7 +102,7 @@ def _why_not(expected: ExpectedRemedy, verdict: VariantVerdict, case: BindingCas
     """Why a remedy is not tried; None where it is worth a measurement."""
     remedy = expected.remedy
     if remedy.patch is None or remedy.patch.variant is None:
-        return f"no variant does it; it is for people: {remedy.words.effect}"
+        return f"only people can do it: {remedy.words.effect}"
     if expected.factor is not None and expected.factor >= 1:
         return "it is not expected to help"
     return None if case.about in ("quality", "change") else _score_too_low(expected, verdict, case)
