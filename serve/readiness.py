@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from foundation.errors import SystemFailed
 from foundation.http.aiohttp_session import address, open_session
 from foundation.http.connections import TOKEN_TIMEOUT_S
 from foundation.http.endpoint import Api, Endpoint
+
+if TYPE_CHECKING:
+    import aiohttp
 
 _BODIES: dict[Api, tuple[str, dict[str, object]]] = {
     "chat": ("chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}),
@@ -20,6 +22,8 @@ _CHOICE = re.compile(r'"choices":\s*\[\s*\{')
 
 async def is_healthy(session: aiohttp.ClientSession, endpoint: Endpoint) -> bool:
     """Whether vLLM's `/health` answers with 200."""
+    import aiohttp
+
     try:
         async with session.get(address(endpoint, endpoint.beside("/health"))) as answer:
             return answer.status == 200
@@ -34,6 +38,8 @@ async def generate_token(
 
     Raises SystemFailed with the server's answer.
     """
+    import aiohttp
+
     path, body = _BODIES[api]
     request = {"model": endpoint.model, "max_tokens": 1, "temperature": 0, **body}
     try:
@@ -54,4 +60,6 @@ async def generate_token(
 
 def session(endpoint: Endpoint) -> aiohttp.ClientSession:
     """A session for readiness and telemetry, not for measuring."""
+    import aiohttp
+
     return open_session(endpoint, aiohttp.ClientTimeout(total=TOKEN_TIMEOUT_S))

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import aiohttp
 from yarl import URL
 
 from foundation.errors import BadInput
 from foundation.http.connections import KEEP_ALIVE_S, proxy_of
 from foundation.http.endpoint import Endpoint, merged_headers
+
+if TYPE_CHECKING:
+    import aiohttp
 
 # A long header that nobody needs must not fail an answer. Answers must come uncompressed: pieces of
 # a compressed stream can't be stamped.
@@ -29,6 +32,8 @@ def open_session(
     trace: Sequence[aiohttp.TraceConfig] = (),
 ) -> aiohttp.ClientSession:
     """A session for one endpoint without a limit on connections; send requests to `address`."""
+    import aiohttp  # it takes a fifth of a second, and most commands send nothing
+
     proxy, socket = proxy_of(endpoint), endpoint.unix_socket
     connector = (
         aiohttp.UnixConnector(socket, limit=0, keepalive_timeout=KEEP_ALIVE_S)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from foundation.errors import SystemFailed
 from foundation.http.aiohttp_session import address
 from foundation.http.endpoint import Endpoint
 from serve.readiness import generate_token, session
 from serve.vllm.failures import ServerFailed
+
+if TYPE_CHECKING:
+    import aiohttp
 
 OPTION = "--enable-sleep-mode"
 ENVIRONMENT = {"VLLM_SERVER_DEV_MODE": "1"}
@@ -47,6 +49,8 @@ async def wake_up(endpoint: Endpoint) -> None:
 
 
 async def _ask(web: aiohttp.ClientSession, endpoint: Endpoint, method: str, route: str) -> str:
+    import aiohttp
+
     try:
         async with web.request(
             method, address(endpoint, endpoint.beside(route)), allow_redirects=False

@@ -18,6 +18,7 @@ from results.capacity.simulation.metrics import simulated_metrics
 from results.capacity.simulation.saturation import saturation
 from results.capacity.simulation.simulator import simulate
 from results.capacity.simulation.slo_load import requests_for
+from results.metrics import RECORDS
 
 POINTS, DRAWS = 8, 6
 """Rates of a curve; draws of the model that its bands rest on."""
@@ -36,6 +37,7 @@ def rate_curve(
     model's reach are left out.
     """
     rng, lengths, slo = np.random.default_rng(seed), by_length(demand), absolute_slo(limits)
+    families = {RECORDS[metric].family for metric in limits}
     chances = Chances.of(requests_for(limits), rng)
     most = min(held * BEYOND, _ALMOST * saturation(model, lengths, chances))
     draws = len(model.draws)
@@ -49,7 +51,7 @@ def rate_curve(
         if replace(simulated[0].reached, rate=rate).beyond(model.fitted):
             break
         rates.append(rate)
-        rows.append([simulated_metrics(each, load, slo) for each in simulated])
+        rows.append([simulated_metrics(each, load, slo, families) for each in simulated])
     metrics = [*limits, "goodput"] if rows else []
     return RateCurve(rates=rates, metrics={metric: _band(metric, rows) for metric in metrics})
 

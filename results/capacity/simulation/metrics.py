@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from foundation.arrays import Flags, Floats
@@ -19,16 +21,19 @@ FAMILIES = (
 """The times that a simulation has: those that an SLO can name."""
 
 
-def simulated_metrics(simulated: Simulated, demand: Demand, slo: Slo) -> dict[str, float]:
+def simulated_metrics(
+    simulated: Simulated, demand: Demand, slo: Slo, families: Iterable[str] = FAMILIES
+) -> dict[str, float]:
     """Metrics by key, over the requests that arrive once the replicas have filled.
 
     Times are in ms, rates per second from then to the last arrival. A metric is absent where no
     request has it, a percentile also under its floor. No simulated request fails or is sent late.
     How many answers are empty or cut short is not simulated. `goodput` and `slo_attainment` are
-    absent without a limit on a time, and where one is relative to the baseline.
+    absent without a limit on a time, and where one is relative to the baseline. `families`: the
+    times that are wanted.
     """
     numbers: dict[str, float] = {"error_rate": 0.0}
-    for family in FAMILIES:
+    for family in families:
         numbers |= distribution(simulated, demand, family)
     window = float(demand.arrival[-1]) - simulated.settled
     if window > 0:

@@ -49,6 +49,8 @@ class Replicas:
 
         The first so many of them serve.
         """
+        if self.most == 1:
+            return np.ones(len(demand), np.int64)
         moments = np.array([-np.inf, *(moment for moment, _ in self.changes)])
         counts = np.array([self.count, *(count for _, count in self.changes)])
         bounds = np.unique(np.concatenate([moments, moments[1:] + self.warm_up_s]))
@@ -61,7 +63,9 @@ class Replicas:
 
     def assigned(self, demand: Demand) -> Ints | None:
         """The replica of each request (n,); None where the router looks at the engines."""
-        if self.router == "least requests" and self.most > 1:
+        if self.most == 1:
+            return np.zeros(len(demand), np.int64)
+        if self.router == "least requests":
             return None
         serving = self.serving(demand)
         replica = _in_turns(serving)

@@ -15,6 +15,8 @@ What it leaves out:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -171,17 +173,21 @@ def _shared_ones(prefixes: Ints) -> Ints:
 
 def _simulated(cluster: Cluster, demand: Demand, order: Ints, delivery: float) -> Simulated:
     """The jobs in the order of the demand, and the largest load of an engine."""
-    jobs = np.empty_like(cluster.jobs)
-    jobs[order] = cluster.jobs
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+
+    def of_jobs(field: str) -> NDArray[Any]:
+        return np.asarray(cluster.jobs[field][place])
+
     sums, counts = cluster.gaps
-    some = counts > 0
+    some = np.flatnonzero(counts)
     return Simulated(
-        queued=jobs["queued"],
-        scheduled=jobs["scheduled"],
-        first=jobs["first"] + delivery,
-        last=jobs["last"] + delivery,
-        replica=jobs["replica"],
-        preemptions=jobs["preemptions"],
+        queued=of_jobs("queued"),
+        scheduled=of_jobs("scheduled"),
+        first=of_jobs("first") + delivery,
+        last=of_jobs("last") + delivery,
+        replica=of_jobs("replica"),
+        preemptions=of_jobs("preemptions"),
         gaps=sums[some] / counts[some],
         gap_tokens=counts[some].astype(np.int64),
         settled=cluster.rules.settled,
