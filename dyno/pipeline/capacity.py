@@ -14,7 +14,7 @@ from dyno.experiment.schema import Experiment
 from foundation.arrays import Floats
 from foundation.errors import BadInput
 from foundation.path_fields import resolved
-from foundation.run.journal import Damage
+from foundation.run.journal import Damage, Prompts, read_prompts
 from foundation.run.json_files import read_json
 from foundation.run.layout import SEARCH_FILE, RunDirectory
 from loadgen.dataset_config import Recording
@@ -66,10 +66,10 @@ class RunModels:
     @classmethod
     def of(cls, inputs: RunInputs, *, searched: bool = True) -> RunModels:
         """Fitted to the run's own records and journals, those of a search if `searched`."""
-        names = [record.name for record in inputs.variants]
+        names, prompts = [record.name for record in inputs.variants], read_prompts(inputs.run)
         return cls(
             engine_models(inputs, searched=searched),
-            {name: _demand(inputs, name) for name in names},
+            {name: _demand(inputs, name, prompts) for name in names},
             {record.name: record.prompt_style for record in inputs.variants},
         )
 
@@ -83,9 +83,9 @@ class RunModels:
         return modelled_rates(summary, inputs, self.models, demands)
 
 
-def _demand(inputs: RunInputs, variant: str) -> Demand | str:
+def _demand(inputs: RunInputs, variant: str, prompts: Prompts) -> Demand | str:
     try:
-        return demand_of_run(inputs, variant)
+        return demand_of_run(inputs, variant, prompts)
     except BadInput as reason:
         return str(reason)
 

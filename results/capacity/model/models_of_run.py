@@ -12,7 +12,7 @@ import numpy as np
 from foundation.run.engine_record import EngineLimits
 from foundation.run.engine_records import EngineRecords, LeftOut, read_engine_records
 from foundation.run.engine_steps import ServerRecord, read_server_records
-from foundation.run.journal import Journal, read_journals, read_prompts
+from foundation.run.journal import Journal, Prompts, read_journals, read_prompts
 from foundation.run.layout import RunDirectory, is_search_stage
 from results.capacity.demand.demand import Demand
 from results.capacity.demand.demand_of_journals import demand_of
@@ -83,16 +83,19 @@ def _records(run: Path) -> _Records:
     return _Records(servers, read_engine_records(folder), left_out.note())
 
 
-def demand_of_run(inputs: RunInputs, variant: str | None = None) -> Demand:
+def demand_of_run(
+    inputs: RunInputs, variant: str | None = None, prompts: Prompts | None = None
+) -> Demand:
     """The requests of the judged stage as one variant (None: the baseline) had them.
 
     They arrive when they were due, block after block. A request without a count of tokens, since it
-    failed, has the median of the others. Raises BadInput without requests or counts.
+    failed, has the median of the others. `prompts`: the run's, where they are read. Raises BadInput
+    without requests or counts.
     """
     name = variant or inputs.baseline
     folder = inputs.run / "load" / name / inputs.judged_stage
     journals = list(journals_of(folder)[0].values()) if folder.is_dir() else []
-    return demand_of(journals, read_prompts(inputs.run), folder)
+    return demand_of(journals, prompts or read_prompts(inputs.run), folder)
 
 
 def _journals(inputs: RunInputs, variant: str, searched: bool) -> list[Journal]:
