@@ -1,6 +1,7 @@
 """`make bench-decision`: error rates of the decision as Markdown tables, from fixed seeds.
 
-`--quick` makes a tenth of the runs; `--only WORD` the rows of objectives whose kind has the word.
+`--quick` makes a tenth of the runs; `--only WORD` the rows of objectives whose kind has the word;
+`--race` the races alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from os import cpu_count
 from benchmarks.decision import simulate as sim
 from benchmarks.decision import two_runs
 from benchmarks.decision.cases import at_the_limit, inside_the_limit
+from benchmarks.decision.race import races
 from benchmarks.decision.simulate import Machine, Queue
 from results.summary import Outcome
 
@@ -152,10 +154,15 @@ def main() -> int:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="", metavar="WORD")
+    parser.add_argument("--race", action="store_true")
     options = parser.parse_args()
     share = 10 if options.quick else 1
+    with ProcessPoolExecutor(max_workers=cpu_count(), mp_context=get_context("spawn")) as pool:
+        raced = options.only != "" or races(COMPARISONS // share, pool, ALLOWED)
+    if options.race:
+        return 0 if raced else 1
     good = options.only != "" or comparisons(COMPARISONS // share)
-    return 0 if objectives(RUNS // share, options.only) and good else 1
+    return 0 if objectives(RUNS // share, options.only) and good and raced else 1
 
 
 def comparisons(runs: int) -> bool:
