@@ -50,13 +50,19 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
 
 
 def weights_of(prepared: Prepared, variant: VariantConfig) -> str:
-    """The identity of what a variant answers with: its weights, or its API, and number formats."""
+    """The identity of what a variant answers with: its weights, or its API, and number formats.
+
+    The prompt and the limits of its answers belong to it; how the engine schedules does not.
+    """
     parts = prepared.graph.served(variant)
-    serve = parts["server"].facts["serve"] if "server" in parts else {}
+    server = parts["server"].facts if "server" in parts else {"serve": {}}
+    serve = server["serve"]
     facts = {
         "parts": {k: parts[k].identity for k in ("model", "adapter", "api") if k in parts},
+        "epoch": server.get("epoch"),
         "formats": [serve.get("dtype"), serve.get("engine", {}).get("kv-cache-dtype")],
         "prompt": prepared.style_of(variant),
+        "sampling": variant.sampling.model_dump(mode="json") if variant.sampling else None,
     }
     return hashlib.sha256(msgspec.json.encode(facts, order="deterministic")).hexdigest()
 

@@ -19,6 +19,7 @@ from dyno.pipeline.decide import run_inputs
 from dyno.pipeline.measure import unraced_blocks
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.race import Look, StageRace, look_plan, read_race
+from dyno.pipeline.variants import weights_of
 from foundation.errors import BadInput
 from foundation.progress import Silent
 from foundation.run.layout import RunDirectory
@@ -30,6 +31,9 @@ from results.decision.looks import LookPlan
 from results.decision.verdict import judge
 from results.inputs import RunInputs
 from results.race import Departure, Race
+from results.report.page import markdown
+from results.report.race import race_sentence
+from results.report.race import raced as raced_rows
 from results.summary import Summary, Verdicts
 from tests.dyno.conftest import emulator
 from tests.dyno.stored_runs import StoredRun, dyno
@@ -120,6 +124,24 @@ def test_the_verdict_on_one_that_left_is_that_of_its_look(
     stage = next(v for v in summary.variants if v.variant == "slow").at_judged_stage
     assert stage is not None
     assert stage.blocks == left.block
+
+
+def test_the_report_says_who_was_measured_how_long(
+    slow_one: Raced, decided: tuple[Summary, Verdicts], left: Departure
+) -> None:
+    race = structs.replace(slow_one.race, blocks_full=15, blocks_measured=12)
+    summary = structs.replace(decided[0], race=race)
+    rows = {row.variant: row for row in raced_rows(summary)}
+    assert rows["slow"].why == f"left: {left.sentence}"
+    assert rows["slow"].blocks == left.block
+    assert rows["base"].why == "passed: every objective is shown to hold"
+    stayed = structs.replace(race, departures=[left])
+    near = raced_rows(structs.replace(summary, race=stayed))[1]
+    assert (near.variant, near.why) == ("near", "measured to the end")
+    page, text = markdown(summary, decided[1], None), race_sentence(summary)
+    assert text == "12 of 15 blocks were measured, 20.0 % fewer than without the race"
+    assert text in page
+    assert raced_rows(structs.replace(summary, race=None)) == []
 
 
 def test_later_blocks_change_nothing_for_one_that_left(
@@ -244,6 +266,18 @@ def test_who_left_is_loaded_no_more_and_a_break_changes_nothing(tmp_path: Path) 
     assert race.errors == {
         "base": plan.at_end(1), "b": plan.at_look(4, 2), "c": plan.at_look(2, 3)
     }  # fmt: skip
+
+
+def test_engine_settings_change_no_answer_but_number_formats_and_limits_may(tmp_path: Path) -> None:
+    others: dict[str, dict[str, Any]] = {
+        "fewer": {"serve": {"engine": {"max-num-seqs": 16}}},
+        "fp8": {"serve": {"engine": {"kv-cache-dtype": "fp8"}}},
+        "shorter": {"sampling": {"max_tokens": 8}},
+    }
+    of = prepared(tmp_path, *({"name": name, **keys} for name, keys in others.items()))
+    weights = {v.name: weights_of(of, v) for v in of.experiment.variants}
+    assert weights["fewer"] == weights["base"]
+    assert len(set(weights.values())) == 3
 
 
 def test_a_failed_variant_holds_nobody_up(tmp_path: Path) -> None:
