@@ -195,7 +195,8 @@ def _opening(summary: Summary, verdicts: Verdicts) -> dict[str, Any]:
     """What both the page and the Markdown file open with."""
     baseline = in_order(summary)[0]
     stage = stage_of(baseline)
-    load = load_text(stage) if stage else "Nothing was measured"
+    counts = [at.blocks for each in summary.variants if (at := stage_of(each)) is not None]
+    load = load_text(stage, counts) if stage else "Nothing was measured"
     facts = (f"Baseline {summary.baseline}", load, _requests(summary), _validity_text(summary))
     best = next(
         (
@@ -238,13 +239,19 @@ def _validity_text(summary: Summary) -> str:
     return f"The measurement is {level} ({', '.join(blamed[:3])}{more})"
 
 
-def load_text(stage: StageSummary) -> str:
-    """A stage's offered load, blocks and steady window, in words."""
+def load_text(stage: StageSummary, counts: Sequence[int]) -> str:
+    """A stage's offered load, blocks and steady window, in words.
+
+    `counts`: the number of blocks of each variant, which differ after a race.
+    """
     offered = (
         f"{stage.offered_rate:g} requests/s offered"
         if stage.offered_rate is not None
         else f"{stage.concurrency} requests at a time"
     )
+    if len(set(counts)) > 1:
+        each = f"{significant(stage.window_s / stage.blocks)} s of steady load a block"
+        return f"Stage {stage.stage}: {offered}, {min(counts)} to {max(counts)} blocks, {each}"
     blocks = "one block" if stage.blocks == 1 else f"{stage.blocks} blocks"
     steady = f"{significant(stage.window_s)} s of steady load each"
     return f"Stage {stage.stage}: {offered}, {blocks} a variant, {steady}"
