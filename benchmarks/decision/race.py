@@ -213,7 +213,7 @@ class _Run:
             if not open_[int(ours), int(other)]:
                 return []
             both = [Rival(name, self.stage(int(name), block), {}) for name in (ours, other)]
-            return worse_in_everything(both[0], both[1], ASKED, plan.worse(), plan.limits())
+            return worse_in_everything(both[0], both[1], ASKED, plan.worse(), plan.shares())
 
         return compare
 

@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from foundation.run.journal import read_prompts
+from results.analysis.candidate import Candidate
 from results.analysis.run_summary import summarise
 from results.decision.elimination import Standings, departures
+from results.decision.judging import judge_slo
 from results.decision.looks import LookPlan
-from results.decision.objectives import objective_specs
+from results.decision.objectives import Tails, objective_specs, outcome_of
 from results.decision.rivals import Asked, Rival, Worse, worse_in_everything
 from results.decision.verdict import judge
 from results.inputs import RunInputs
 from results.measures.measured import MeasuredVariant, read_measured
 from results.measures.request_limits import request_limits
+from results.measures.stage_metrics import stage_metrics
 from results.metrics import RECORDS
 from results.race import Departure, Race
 from results.summary import Summary, VariantSummary
@@ -56,12 +59,13 @@ def look(
     )
     if any(spec.key.startswith("probe:") for spec in specs):  # probes come after the load
         return departures(standings, lambda ours, theirs: [])
-    rivals, asked = _rivals(at, summary, measured), _asked(at, measured)
+    asked = _asked(at, measured)
+    rivals = _rivals(at, summary, measured, plan.limits() / max(len(asked.slos), 1))
 
     def compare(ours: str, theirs: str) -> list[Worse]:
         if ours not in rivals or theirs not in rivals:
             return []
-        return worse_in_everything(rivals[ours], rivals[theirs], asked, plan.worse(), plan.limits())
+        return worse_in_everything(rivals[ours], rivals[theirs], asked, plan.worse(), plan.shares())
 
     return departures(standings, compare)
 
@@ -79,10 +83,14 @@ def _asked(inputs: RunInputs, measured: Sequence[MeasuredVariant]) -> Asked:
 
 
 def _rivals(
-    inputs: RunInputs, summary: Summary, measured: Sequence[MeasuredVariant]
+    inputs: RunInputs, summary: Summary, measured: Sequence[MeasuredVariant], tail: float
 ) -> Mapping[str, Rival]:
-    """The variants that can be compared: their measurement is valid, and the load was held."""
+    """The variants that can be compared: their measurement is valid, and the load was held.
+
+    `tail`: the probability with which a limit may falsely be shown to be kept.
+    """
     by_name = {each.record.name: each for each in measured}
+    base = by_name[inputs.baseline]
     names = [variant.variant for variant in summary.variants if _is_comparable(variant)]
     return {
         name: Rival(
@@ -90,9 +98,25 @@ def _rivals(
             stage=by_name[name].stages[inputs.judged_stage],
             scores=by_name[name].scores,
             weights=by_name[name].record.weights,
+            keeps=_kept(Candidate.of(inputs, by_name[name], base, None), tail),
         )
         for name in names
     }
+
+
+def _kept(candidate: Candidate, tail: float) -> list[str]:
+    """The times and rates whose limits a variant is shown to keep."""
+    stage, tails = candidate.judged_stage, Tails(tail, tail)
+    if stage is None:
+        return []
+    limits, baseline = candidate.limits(stage.stage), candidate.baseline(stage.stage)
+    metrics = stage_metrics(stage, limits)
+    judged = {
+        spec: judge_slo(spec, stage, metrics[spec.metric], baseline, tails, limits)
+        for spec in candidate.specs
+        if spec.kind == "slo" and RECORDS[spec.metric].kind != "share"
+    }
+    return [spec.metric for spec, each in judged.items() if outcome_of(spec, each) == "holds"]
 
 
 def _is_comparable(variant: VariantSummary) -> bool:

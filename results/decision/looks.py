@@ -6,9 +6,10 @@ sequential boundaries for clinical trials", Biometrika 70, 1983). The parts add 
 bound. So it holds for any dependence of the looks, and however the race goes on.
 
 - A false departure: 5 % for all variants together. Half is for "breaks an objective", shared evenly
-  among the looks before the last; a quarter, shared alike, for "worse than another"; a quarter for
-  the rival of such a one, which must be shown to keep its limits on shares. No request of it may
-  have counted against one so far. That is a single test, however often one looks.
+  among the looks before the last; a quarter, shared alike, for "worse than another". An eighth,
+  shared alike, is for the times and rates of the other, which it may be shown to keep its limits
+  on. An eighth is for its limits on shares, which no request so far may have counted against. That
+  is a single test, however often one looks.
 - A false SHIP: the looks that may be the last share four fifths of 5 %, those before them one
   fifth. At each look the variants that are not shown to break an objective share it. Those that
   are shown to break one are no candidates (J. Tian, A. Ramdas, "Online control of the familywise
@@ -27,8 +28,10 @@ FIRST_LOOK = 2
 """One block tells nothing of the spread between blocks."""
 KEPT = 0.8
 """The part of a false SHIP's error that is kept for the looks that may be the last."""
-FOR_BREAKS, FOR_WORSE, FOR_LIMITS = 0.5, 0.25, 0.25
-"""The parts of a false departure's error: broken objectives, worse than a rival, and its limits."""
+FOR_BREAKS, FOR_WORSE, FOR_LIMITS, FOR_SHARES = 0.5, 0.25, 0.125, 0.125
+"""The parts of a false departure's error: broken objectives, worse than a rival, and what the rival
+keeps: its limits on times and rates, and those on shares.
+"""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,12 @@ class LookPlan:
         return each / max(self.variants - 1, 1)
 
     def limits(self) -> float:
-        """Of one rival in the whole race: the probability that it does not keep what it shows."""
-        return ALPHA * FOR_LIMITS / self.variants
+        """Of one rival at one look: the probability that a limit is falsely shown to be kept."""
+        return ALPHA * FOR_LIMITS / self.variants / max(len(self.departures), 1)
+
+    def shares(self) -> float:
+        """The same for limits on shares of requests, in the whole race."""
+        return ALPHA * FOR_SHARES / self.variants
 
     def ship(self, block: int, candidates: int) -> float:
         """Of one variant at one look, with so many that are not shown to break an objective."""

@@ -4,13 +4,14 @@ Two variants are compared over the blocks that both have, pair by pair: times an
 the blocks' log-ratios, quality and metered costs prompt by prompt. A variant is worse if it is
 shown to be so in one number at least, and if it is shown to be no better than by a margin in every
 other. Latency, quality and cost are always compared, since they decide between variants that pass.
-Variants of the same weights answer alike unless their scores show otherwise. A share of requests,
-such as the error rate, is compared with its limit alone, which the rival must be shown to keep.
+Variants of the same weights answer alike unless their scores show otherwise. For any other limit
+it is enough that the rival is shown to keep it. A share of requests, such as the error rate, is
+compared with its limit alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log, log1p
 
@@ -31,19 +32,23 @@ from results.statistics.intervals import Bounds, exp_, t_bounds
 MARGIN = 0.05
 """A variant that may be better by this share, or by so many points of quality, is no better."""
 LATENCY, QUALITY, COST = "latency_mean", "quality", "cost_per_request"
+DECIDING = (LATENCY, QUALITY, COST)
+"""What decides between variants that pass."""
 
 
 @dataclass(frozen=True)
 class Rival:
     """A variant of a race as it stands: its judged stage, and the mean score of each prompt.
 
-    `weights`: the identity of what it answers with; None if unknown.
+    `weights`: the identity of what it answers with; None if unknown. `keeps`: the times and rates
+    whose limits it is shown to keep.
     """
 
     name: str
     stage: StageData
     scores: Mapping[str, float]
     weights: str | None = None
+    keeps: Collection[str] = ()
     _numbers: dict[tuple[str, int], float] = field(default_factory=dict, init=False)
 
     def number(self, metric: str, block: StageBlock, limits: Limits) -> float:
@@ -167,25 +172,27 @@ class _Two:
 
 
 def worse_in_everything(
-    ours: Rival, rival: Rival, asked: Asked, tail: float, limits_tail: float
+    ours: Rival, rival: Rival, asked: Asked, tail: float, shares_tail: float
 ) -> list[Worse]:
     """The numbers in which a variant is shown to be worse than a rival, none if it is not worse.
 
-    `tail`: the probability of being wrong about the two. `limits_tail`: that of being wrong about
-    what the rival keeps.
+    `tail`: the probability of being wrong about the two. `shares_tail`: that of being wrong about
+    the shares that the rival keeps.
     """
     theirs = {block.number: block for block in rival.stage.blocks if len(block.requests)}
     pairs = [(b, theirs[b.number]) for b in ours.stage.blocks if b.number in theirs]
     two = _Two(ours, rival, asked, [both for both in pairs if len(both[0].requests)])
     if len(two.pairs) < 2 or too_many_failed(rival.stage):
         return []
-    if not _keeps_shares(rival.stage, asked.shares, limits_tail):
+    if not _keeps_shares(rival.stage, asked.shares, shares_tail):
         return []
     metrics, worse = asked.metrics(ours, rival), []
     for metric in metrics:
         change_ = two.change(metric, tail / len(metrics), tail)
         if change_ is not None and change_.is_worse:
             worse.append(change_.worse())
+        elif metric not in DECIDING and metric in rival.keeps:
+            continue
         elif change_ is None or not change_.is_no_better:
             return []
     return worse

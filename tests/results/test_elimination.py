@@ -161,6 +161,20 @@ def test_a_limit_on_failures_leaves_it_open_until_the_rival_is_shown_to_keep_it(
     assert worse_in_everything(slow, once, ASKED, 1e-2, 1e-3) == []
 
 
+def test_a_limit_on_a_time_is_enough_if_the_rival_is_shown_to_keep_it() -> None:
+    """The slow one takes 200 ms; of the other, one in ten takes 400 ms, and the rest 70 ms."""
+    slow, drawn = rival("slow", 200, 1), rival("fast", 70, 2)
+    tail = np.where(np.arange(60) % 10 == 0, 400 / 70, 1.0)
+    blocks = [replace(b, requests=requests(b.requests.latency * tail)) for b in drawn.stage.blocks]
+    fast = replace(drawn, stage=replace(drawn.stage, blocks=blocks))
+    assert worse_in_everything(slow, fast, ASKED, 1e-3, 1e-3) == []
+    numbers = worse_in_everything(slow, replace(fast, keeps=["latency_p95"]), ASKED, 1e-3, 1e-3)
+    assert [each.label for each in numbers] == ["latency mean"]
+    mean = Asked(["latency_mean"], {}, None, {})
+    equal = replace(rival("twin", 100, 3), keeps=["latency_mean"])
+    assert worse_in_everything(rival("fast", 100, 2), equal, mean, 1e-3, 1e-3) == []
+
+
 def test_variants_of_the_same_weights_answer_alike_unless_shown_otherwise() -> None:
     few = dict.fromkeys([f"q{i}" for i in range(20)], 1.0)
     slow, fast = (

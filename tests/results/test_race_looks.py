@@ -38,9 +38,11 @@ def test_false_ships_of_all_variants_together_share_five_per_cent(
 def test_false_departures_of_all_variants_together_share_five_per_cent(plan: LookPlan) -> None:
     looks, variants = len(plan.departures), plan.variants
     pairs = variants * (variants - 1)
-    spent = looks * (variants * plan.breaks() + pairs * plan.worse()) + variants * plan.limits()
-    whole = (0.0375 if variants > 1 else 0.025) if looks else 0.0
-    assert isclose(spent, whole + 0.0125)
+    own, shares = plan.breaks() + plan.limits(), variants * plan.shares()
+    spent = looks * (variants * own + pairs * plan.worse())
+    whole = 0.05 if variants > 1 else 0.0375
+    assert isclose(spent + shares, whole if looks else shares)
+    assert isclose(shares, 0.05 / 8)
 
 
 @settings(max_examples=50)
