@@ -189,6 +189,13 @@ def test_it_ends_unresolved_where_its_time_is_over() -> None:
     assert result.covers
 
 
+def test_the_last_probe_takes_the_time_that_is_left() -> None:
+    search = Search.up_to(60.0, [LIMIT], effort=SearchEffort(seconds=200.0))
+    step = search.after([probe(60, 900, 1000), probe(10, 9, 1500)])  # 17 s, and 150 s
+    assert isinstance(step, NextProbe)
+    assert step.requests / step.rate <= 200 - 1000 / 60 - 150
+
+
 def test_a_rate_that_the_client_could_not_offer_is_no_failure_of_the_server() -> None:
     search = Search.up_to(100.0, [LIMIT])
     late = probe(100, 200)

@@ -135,11 +135,16 @@ class Search:
         if (outcome := self._outcome(probes, ends)) is not None:
             return outcome
         step = self._confirmation(probes, ends.holds.offered) if self._closed(ends) else None
-        step = step or self._search(probes, ends)
+        step = step or self._in_time(self._search(probes, ends), self.effort.seconds - used)
         if spent < self.effort.probes and used + step.requests / step.rate <= self.effort.seconds:
             return step
         what = "not confirmed" if self._closed(ends) else "unresolved"
         return _ended(ends, False, f"{_words(ends)}; {what} after {spent} probes, {used:.0f} s")
+
+    def _in_time(self, step: NextProbe, left_s: float) -> NextProbe:
+        """The probe in the time that is left, where that is enough to show that a rate holds."""
+        most = max(left_s * step.rate, self.fewest(step.rate))
+        return replace(step, requests=int(min(step.requests, most)))
 
     def _closed(self, ends: Bracket) -> bool:
         return ends.ratio <= TARGET_RATIO or ends.holds.offered >= self.max_rate
