@@ -169,7 +169,21 @@ class Graph:
         return Artifact(name, facts | self._versions(MERGING), inputs)
 
     def quantized(self, variant: VariantConfig) -> Artifact | None:
-        """The variant's quantized checkpoint."""
+        """The variant's quantized checkpoint, which is named after the first variant that has it.
+
+        Variants of other prompts have one each, since its recovery is measured in their words.
+        """
+        if (own := self._quantized_for(variant)) is None:
+            return None
+        return self._first_quantized.get((own.identity, variant.prompt), own)
+
+    @cached_property
+    def _first_quantized(self) -> Mapping[tuple[str, str | None], Artifact]:
+        """By identity and prompt, the quantized checkpoint of the first variant that has it."""
+        made = [(v.prompt, self._quantized_for(v)) for v in reversed(self.experiment.variants)]
+        return {(each.identity, prompt): each for prompt, each in made if each is not None}
+
+    def _quantized_for(self, variant: VariantConfig) -> Artifact | None:
         if (config := variant.quantize) is None:
             return None
         settings = section_facts(config, exclude={"recovery"})

@@ -128,6 +128,20 @@ def test_the_same_settings_are_trained_once_under_the_name_of_the_first() -> Non
     assert made.adapter(low) == made.adapter(served)
 
 
+def test_a_grid_of_engines_shares_one_quantized_checkpoint() -> None:
+    grid = {"serve.engine.max-num-seqs": [2, 4]}
+    made = of(
+        {"name": "int8", "merge": "finetune", "quantize": "w8a8-int8", "grid": grid},
+        {"name": "in-other-words", "merge": "finetune", "quantize": "w8a8-int8", "prompt": "long"},
+    )
+    assert folders(made) == [
+        "adapters/finetune",
+        "checkpoints/merged-finetune",
+        "checkpoints/int8@max-num-seqs=2",
+        "checkpoints/in-other-words",
+    ]
+
+
 def test_settings_that_say_nothing_new_are_the_sections_own_training() -> None:
     made = of(
         {"name": "same", "finetune": {}},
