@@ -71,7 +71,8 @@ def plan_serving(prepared: Prepared, run: RunDirectory) -> serve.ServePlan:
     if later := [name for name in reference_variants(experiment) if name not in first]:
         raise BadInput(
             f"workload.stages: rates relative to {', '.join(later)} must be measured before any "
-            "stage begins, and the servers take turns; "
+            f"stage begins, and the servers, which need {plan.memory_bytes / 1e9:.1f} GB together, "
+            "take turns; "
             "name a variant of the first turn, or give the servers memory to be resident"
         )
     adding = next(
