@@ -13,6 +13,7 @@ from dyno.artifacts.record import Source
 from dyno.artifacts.stored import is_done, read_mark
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
+from dyno.pipeline.block_runner import Interrupted
 from dyno.pipeline.decide import run_inputs
 from dyno.pipeline.prepare import prepare
 from dyno.pipeline.prepared import Prepared
@@ -74,7 +75,14 @@ def measure_run(
         progress.watch(directory)
         for place in reuse(prepared, directory, earlier):
             progress.log(f"{place}: there already, from an earlier run")
-        summary, verdicts = run_pipeline(prepared, directory, progress, source)
+        try:
+            summary, verdicts = run_pipeline(prepared, directory, progress, source)
+        except (Interrupted, KeyboardInterrupt):
+            progress.log(f"interrupted; go on with: {go_on.format(run=directory.path)}")
+            raise KeyboardInterrupt from None
+        except (SystemFailed, OSError):
+            progress.log(f"what is whole is kept; go on with: {go_on.format(run=directory.path)}")
+            raise
     if problem := outage(summary):
         raise SystemFailed(problem)
     inputs = run_inputs(directory, prepared.experiment)
