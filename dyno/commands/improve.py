@@ -17,13 +17,12 @@ from dyno.improve.rounds import (
     planner_of,
     shipping,
 )
-from dyno.pipeline.block_runner import Interrupted
 from dyno.pipeline.capacity import kept_plan
 from dyno.pipeline.decide import decide
 from dyno.terminal.improve import show_ending, show_round
 from dyno.terminal.progress import open_console, progress_for
 from dyno.terminal.results import show_results
-from foundation.errors import BadInput, Exit
+from foundation.errors import BadInput, Exit, SystemFailed
 from foundation.files.folder_lock import locked
 from foundation.run.layout import existing_run
 from foundation.units import parse_seconds
@@ -63,9 +62,9 @@ def improve(
         )
         try:
             record = rounds.run()
-        except (Interrupted, KeyboardInterrupt):
-            console.print(f"interrupted; go on with: dyno improve {directory.path}")
-            raise KeyboardInterrupt from None
+        except (KeyboardInterrupt, SystemFailed, OSError):
+            console.print(f"what is whole is kept; go on with: dyno improve {directory.path}")
+            raise
         with progress_for(console, live=live) as progress:  # the report shows the rounds
             decide(directory, first.experiment, progress)
     show_ending(console, record, directory)

@@ -61,6 +61,7 @@ def measure_run(
 ) -> MeasuredRun:
     """Runs the pipeline at `at` as `dyno run` does, without the output.
 
+    `source`: the experiment file of a run that is begun.
     Adapters and checkpoints that one of the `earlier` runs has are not made again. Raises what the
     pipeline raises, and SystemFailed where no request succeeded.
     """
@@ -77,11 +78,14 @@ def measure_run(
             progress.log(f"{place}: there already, from an earlier run")
         try:
             summary, verdicts = run_pipeline(prepared, directory, progress, source)
-        except (Interrupted, KeyboardInterrupt):
-            progress.log(f"interrupted; go on with: {go_on.format(run=directory.path)}")
-            raise KeyboardInterrupt from None
-        except (SystemFailed, OSError):
-            progress.log(f"what is whole is kept; go on with: {go_on.format(run=directory.path)}")
+        except (Interrupted, KeyboardInterrupt, SystemFailed, OSError) as error:
+            if source is not None:
+                progress.log(
+                    f"go on with: dyno run --resume {directory.path}, then dyno improve "
+                    f"{directory.path}"
+                )
+            if isinstance(error, Interrupted):
+                raise KeyboardInterrupt from None
             raise
     if problem := outage(summary):
         raise SystemFailed(problem)

@@ -28,7 +28,7 @@ def settings_of(experiment: Experiment, environment: Mapping[str, Any]) -> Exper
 
 def written(variant: VariantConfig) -> Mapping[str, YamlValue]:
     """The keys of a variant that differ from their defaults, without secrets."""
-    sections = {"serve": variant.serve}
+    sections = {"serve": variant.serve, "finetune": variant.finetune}
     keys: dict[str, YamlValue] = variant.public().model_dump(
         mode="json", exclude_defaults=True, exclude_none=True, exclude=set(sections)
     )

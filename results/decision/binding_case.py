@@ -91,6 +91,12 @@ class BindingCase:
         }
 
     @property
+    def trained_here(self) -> bool:
+        """Whether the experiment trains the adapter that the variant serves or merges."""
+        own = str(self.weights or "").partition("/")[0] == _OWN_ADAPTER
+        return own or "prune" in self.keys or "distil" in self.keys
+
+    @property
     def weights(self) -> YamlValue:
         """The adapter that the variant serves or merges; None without one."""
         return self.keys.get("adapter") or self.keys.get("merge")
@@ -100,10 +106,6 @@ class BindingCase:
 
         A key that is None is left out. A served adapter is merged where the change needs that.
         """
-        # A variant has no such key yet: it changes the section of all.
-        sections = {key: keys[key] for key in ("finetune",) if key in keys}
-        if sections:
-            return Patch(sections={k: v for k, v in sections.items() if isinstance(v, dict)})
         own = {key: value for key, value in self.keys.items() if key not in ("name", "prompt")}
         if self.keys.get("adapter") and ("quantize" in keys or "merge" in keys):
             own = {"merge": own.pop("adapter"), **own}

@@ -14,8 +14,11 @@ from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.improve.measured_run import MeasuredRun
 from dyno.improve.rounds import ImproveLimits, Rounds, check_improvable, exit_of
+from dyno.pipeline.variants import kind
 from foundation.errors import BadInput, Exit
 from foundation.run.layout import RunDirectory
+from foundation.run.records import VariantRecord
+from quantize.methods import METHODS
 from results.decision.improvement.record import IMPROVE_FILE, Improvement
 from results.report.improvement import improvement_section
 from tests.dyno.conftest import emulator
@@ -120,6 +123,72 @@ def test_a_run_that_ships_needs_no_round_and_an_invalid_one_is_refused(tmp_path:
     asked = replace(SEEDS, sections="").write(tmp_path / "asked")
     with pytest.raises(BadInput, match="nothing is asked"):
         rounds(asked, TRUTH)
+
+
+LOCAL = """\
+name: made
+model: ./base
+data: {{train: train.jsonl, eval: questions.jsonl}}
+finetune: {{epochs: 2, rank: 16}}
+variants: [{{name: base}}, {{name: int4, merge: finetune, quantize: w4a16}}]
+baseline: base
+workload: {{stages: [{{name: main, rate: 10.0, requests: 30, warmup: 0s}}], blocks: 4}}
+quality: {{scorer: exact_match, {floor}}}
+"""
+RIGHT = {"base": 9, "int4": 5}  # of 10 answers; of any other variant 9
+
+
+def quality_run(path: Path, experiment: str, names: Sequence[str]) -> None:
+    """A run of variants that are served here, as fast as one another; scores are as in `RIGHT`."""
+    answers = {
+        name: lambda i, right=RIGHT.get(name, 9): "yes" if i % 10 < right else "no"
+        for name in names
+    }
+    replace(SEEDS, variants=names, latencies={}, answers=answers, sections="").write(path)
+    (path / "experiment.yaml").write_text(experiment)
+    variants = load_experiment(path / "experiment.yaml").variants
+    records = [
+        VariantRecord(
+            name=each.name,
+            what=each.name,
+            prompt_style="plain",
+            kind=kind(each),
+            weight_bits=METHODS[each.quantize.method].bits if each.quantize else None,
+        )
+        for each in variants
+    ]
+    (path / "variants.json").write_bytes(msgspec.json.encode(records))
+
+
+@pytest.mark.parametrize(
+    ("floor", "tried"),
+    [
+        ("min: 0.8", ["quantize less", "tune with epochs 4"]),
+        ("max_drop: 0.1", ["quantize less", "tune with epochs 1, rank 8"]),
+    ],
+)
+def test_where_only_quality_binds_the_remedies_are_others(
+    tmp_path: Path, floor: str, tried: list[str]
+) -> None:
+    quality_run(tmp_path / "run", LOCAL.format(floor=floor), ["base", "int4"])
+
+    def measure(
+        experiment: Experiment, where: Path, at: RunDirectory, earlier: Sequence[RunDirectory]
+    ) -> MeasuredRun:
+        at.path.rmdir()
+        quality_run(at.path, experiment.as_yaml(), [each.name for each in experiment.variants])
+        return MeasuredRun.read(at)
+
+    first, limits = (
+        MeasuredRun.read(RunDirectory(tmp_path / "run")),
+        ImproveLimits(rounds=2, seconds=600),
+    )
+    record = Rounds(first, limits, lambda line: None, lambda round_: None, measure).run()
+    assert [each.kind for each in record.rounds[0].tried] == tried
+    assert record.ending == "ships" and record.ships in ("int4-int8", "int4-taught", "int4-milder")
+    gentler = record.rounds[0].tried[0]
+    assert gentler.measured is not None and gentler.measured.value == pytest.approx(9 / 5)
+    assert "quantize: w8a8-int8" in gentler.change
 
 
 EXPERIMENT = """\

@@ -45,7 +45,7 @@ def gentler_quantization(case: BindingCase) -> Remedy | None:
 
 def milder_tuning(case: BindingCase) -> Remedy | None:
     """For what tuning forgot."""
-    if case.about != "change" or case.record.kind in ("model", "url"):
+    if case.about != "change" or not case.trained_here:
         return None
     epochs, rank = _trained(case, "epochs", 1), _trained(case, "rank", 16)
     milder = {"epochs": max(1, epochs // 2), "rank": max(1, rank // 2)}
@@ -69,7 +69,7 @@ def milder_tuning(case: BindingCase) -> Remedy | None:
 
 def more_training(case: BindingCase) -> Remedy | None:
     """For a score under its floor."""
-    if case.about != "quality" or case.record.kind in ("model", "url"):
+    if case.about != "quality" or not case.trained_here:
         return None
     limit = _trained(case, "limit", 0)
     more = {"limit": 2 * limit} if limit else {"epochs": 2 * _trained(case, "epochs", 1)}
