@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -138,12 +138,13 @@ quality: {{scorer: exact_match, {floor}}}
 RIGHT = {"base": 9, "int4": 5}  # of 10 answers; of any other variant 9
 
 
+def right_in_ten(right: int) -> Callable[[int], str]:
+    return lambda i: "yes" if i % 10 < right else "no"
+
+
 def quality_run(path: Path, experiment: str, names: Sequence[str]) -> None:
     """A run of variants that are served here, as fast as one another; scores are as in `RIGHT`."""
-    answers = {
-        name: lambda i, right=RIGHT.get(name, 9): "yes" if i % 10 < right else "no"
-        for name in names
-    }
+    answers = {name: right_in_ten(RIGHT.get(name, 9)) for name in names}
     replace(SEEDS, variants=names, latencies={}, answers=answers, sections="").write(path)
     (path / "experiment.yaml").write_text(experiment)
     variants = load_experiment(path / "experiment.yaml").variants
