@@ -63,7 +63,7 @@ bench-decision: .venv/.cpu ## Simulates objectives at their limits and counts wr
 	$(BIN)/python -m benchmarks.decision.run
 
 PLANTS ?= 34
-bench-plan: .venv/.cpu ## Holds model, plan and search against PLANTS=34 plants of each kind of known truth; hours
+bench-plan: .venv/.cpu ## Holds model, plan and search against PLANTS=34 plants of each kind of known truth; continues
 	$(BIN)/python -m benchmarks.plan.run $(PLANTS)
 
 bench-telemetry: .venv/.cpu ## Measures what sampling servers costs: the sampler's CPU, and stalls of the load loop
