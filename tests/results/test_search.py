@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -208,6 +209,20 @@ def test_a_rate_that_the_client_could_not_offer_is_no_failure_of_the_server() ->
     assert isinstance(outcome, SearchOutcome)
     assert (outcome.holds, outcome.fails, outcome.resolved) == (80, None, False)
     assert "sent late" in outcome.sentence
+
+
+def test_a_wide_interval_is_not_resolved_where_the_client_was_late_inside_it() -> None:
+    search = Search.up_to(100.0, [LIMIT], effort=SearchEffort(seconds=60.0))
+    late = RateProbe(40, 40, probe(40, 0).shares, None, 40, doubt="the load generator sent late")
+    probes = [probe(100, 200), late, probe(30, 0), probe(30, 0)]
+    outcome = search.after(probes)
+    assert isinstance(outcome, SearchOutcome)
+    assert (outcome.holds, outcome.fails, outcome.resolved) == (30, 100, False)
+    assert "at 40 requests/s the load generator sent late" in outcome.sentence
+    long = replace(late, shares=probe(40, 0, 2_400).shares)  # 60 s that count for nothing
+    over = search.after([probe(100, 200), long])
+    assert isinstance(over, SearchOutcome)
+    assert "unresolved after 2 probes, 62 s; at 40 requests/s" in over.sentence
 
 
 def test_the_same_probes_give_the_same_next_probe() -> None:

@@ -115,7 +115,7 @@ class Search:
         roof = min([self.max_rate, *(probe.rate * ONE_LOWER for probe in doubtful)])
         used = len(probes), sum(probe.seconds for probe in probes)
         step = replace(self, max_rate=roof, lowest=self.lowest)._after(counted, *used)
-        if isinstance(step, SearchOutcome) and doubtful and step.fails is None:
+        if isinstance(step, SearchOutcome) and doubtful and _is_open(step):
             lowest = min(doubtful, key=lambda probe: probe.rate)
             why = f"{step.sentence}; at {_rate(lowest.rate)} {lowest.doubt}"
             return replace(step, resolved=False, sentence=why)
@@ -138,7 +138,8 @@ class Search:
         step = step or self._in_time(self._search(probes, ends), self.effort.seconds - used)
         if spent < self.effort.probes and used + step.requests / step.rate <= self.effort.seconds:
             return step
-        what = "not confirmed" if self._closed(ends) else "unresolved"
+        is_narrow = ends.ratio <= TARGET_RATIO or ends.fails.rate == inf
+        what = "not confirmed" if self._closed(ends) and is_narrow else "unresolved"
         return _ended(ends, False, f"{_words(ends)}; {what} after {spent} probes, {used:.0f} s")
 
     def _in_time(self, step: NextProbe, left_s: float) -> NextProbe:
@@ -275,6 +276,13 @@ def _ended(ends: Bracket, resolved: bool, sentence: str) -> SearchOutcome:
     return SearchOutcome(
         ends.holds.rate or None, None if fails == inf else fails, resolved, sentence
     )
+
+
+def _is_open(outcome: SearchOutcome) -> bool:
+    """Whether a probe that did not count may be why the outcome says no more."""
+    if not outcome.resolved or outcome.fails is None:
+        return True
+    return outcome.holds is not None and outcome.fails > TARGET_RATIO * outcome.holds
 
 
 def _words(ends: Bracket) -> str:
