@@ -214,10 +214,10 @@ def test_a_rate_that_the_client_could_not_offer_is_no_failure_of_the_server() ->
 def test_a_wide_interval_is_not_resolved_where_the_client_was_late_inside_it() -> None:
     search = Search.up_to(100.0, [LIMIT], effort=SearchEffort(seconds=60.0))
     late = RateProbe(40, 40, probe(40, 0).shares, None, 40, doubt="the load generator sent late")
-    probes = [probe(100, 200), late, probe(30, 0), probe(30, 0)]
+    probes = [probe(100, 200), late, probe(32, 0), probe(32, 0)]
     outcome = search.after(probes)
     assert isinstance(outcome, SearchOutcome)
-    assert (outcome.holds, outcome.fails, outcome.resolved) == (30, 100, False)
+    assert (outcome.holds, outcome.fails, outcome.resolved) == (32, 100, False)
     assert "at 40 requests/s the load generator sent late" in outcome.sentence
     long = replace(late, shares=probe(40, 0, 2_400).shares)  # 60 s that count for nothing
     over = search.after([probe(100, 200), long])
