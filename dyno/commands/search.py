@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from dyno.pipeline.training import make_adapters
 from dyno.pipeline.variants import write_variants
 from dyno.terminal.progress import open_console
 from dyno.terminal.search import show_search
-from foundation.errors import BadInput, Exit, SystemFailed
+from foundation.errors import BadInput, DynoError, Exit, SystemFailed
 from foundation.run.layout import RunDirectory
 from loadgen.config import SearchConfig
 from loadgen.event_loop import run as run_loop
@@ -120,9 +120,18 @@ def _search(run: OpenedRun) -> tuple[CapacitySearch, VariantSearches]:
 def _shown(result: CapacitySearch, searches: VariantSearches, run: RunDirectory) -> Exit:
     """Prints the result, and returns the exit code. Raises the error of what did not finish."""
     show_search(open_console(), result, run)
-    if problems := searches.unfinished:
-        why = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-        is_input = all(isinstance(problem, BadInput) for problem in problems.values())
-        kind = BadInput if is_input else SystemFailed
-        raise kind(f"{why}; go on with: dyno search {run.path}")
+    if searches.unfinished:
+        raise _unfinished(searches.unfinished, run)
     return exit_of(result)
+
+
+def _unfinished(problems: Mapping[str, DynoError], out: RunDirectory) -> DynoError:
+    """All problems in one line. They are bad input where each of them is."""
+    lines = [
+        f"{name}: {str(problem).removeprefix(f'{name}: ')}" for name, problem in problems.items()
+    ]
+    line = f"{'; '.join(lines)}; go on with: dyno search {out.path}"
+    failures = [each for each in problems.values() if isinstance(each, SystemFailed)]
+    if not failures:
+        return BadInput(line)
+    return SystemFailed(line, "\n".join(each.detail for each in failures))

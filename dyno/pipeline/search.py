@@ -78,9 +78,10 @@ class VariantSearches:
         self._expected = await asyncio.to_thread(self.modelled)
         for name in names:
             if (expected := self._expected.get(name)) is not None:
+                high = "or more" if expected.high == inf else f"to {expected.high:.3g}"
                 self.progress.log(
-                    f"{name}: by its engine model it holds {expected.low:.3g} to "
-                    f"{expected.high:.3g} requests/s; the search begins there"
+                    f"{name}: by its engine model it holds {expected.low:.3g} {high} requests/s; "
+                    "the search begins there"
                 )
         while left := [n for n in names if n not in self.outcomes.keys() | self.unfinished]:
             for name in left:

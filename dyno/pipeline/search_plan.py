@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import RunModels
@@ -64,9 +65,9 @@ def modelled_ranges(experiment: Experiment, out: RunDirectory) -> dict[str, Rate
     inputs = run_inputs(out, experiment)
     rates = RunModels.of(inputs, searched=False).rates(analyse(inputs), inputs)
     return {
-        name: RateRange(rate.rate.low, rate.rate.high)
+        name: RateRange(rate.rate.low, rate.rate.high or inf)
         for name, rate in rates.items()
-        if isinstance(rate, ModelledRate) and rate.rate.low and rate.rate.high
+        if isinstance(rate, ModelledRate) and rate.rate.low
     }
 
 

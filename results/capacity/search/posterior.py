@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from scipy.special import expit, logit
@@ -28,6 +29,10 @@ UNLIKE = 0.01
 """A share that the curve can't explain has at least this chance, for the same reason."""
 FULL_SHARE, FULL_REQUESTS = 0.98, 40.0
 """An overloaded probe counts as one with so many requests, of which this share is over."""
+FULL_LAG = 1.5
+"""A server that is full, and no request of which keeps the limit, was offered this much more."""
+BEYOND = 3.0
+"""Where a model knows only a bound, the capacity is looked for up to so many times that."""
 BELOW_FULL, SPREAD_BELOW_FULL, ELSEWHERE = 0.25, 0.25, 0.01
 """The capacity is likely to lie below what an overloaded server completed: by how much in the
 logarithm, give or take, and how likely it is to lie elsewhere."""
@@ -35,10 +40,15 @@ logarithm, give or take, and how likely it is to lie elsewhere."""
 
 @dataclass(frozen=True)
 class RateRange:
-    """Rates in requests/s, from `low` to `high`."""
+    """Rates in requests/s, from `low` to `high`, which is infinite where only a bound is known."""
 
     low: float
     high: float
+
+    @property
+    def likely(self) -> RateRange:
+        """With an end also where none is known: some way beyond the bound."""
+        return self if self.high < inf else RateRange(self.low, BEYOND * self.low)
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,12 @@ def guess(
     logs = np.linspace(np.log(support.low), np.log(support.high), POINTS)
     log_weights = np.zeros((len(STEEPNESS), POINTS))
     if prior is not None:
+        prior = prior.likely
         middle = np.clip((np.log(prior.low) + np.log(prior.high)) / 2, logs[0], logs[-1])
         spread = max((np.log(prior.high) - np.log(prior.low)) / 3.92, 0.02)
         normal = np.exp(-(((logs - middle) / spread) ** 2) / 2)
         log_weights += np.log(normal + UNLIKE)
-    full = [p.completed for p in probes if p.overloaded is not None and p.completed > 0]
+    full = [p.completed for p in probes if p.completed > 0 and _is_full(p, limit)]
     if full:
         from_full = (logs - np.log(min(full)) + BELOW_FULL) / SPREAD_BELOW_FULL
         log_weights += np.log(np.exp(-(from_full**2) / 2) + ELSEWHERE)
@@ -79,6 +90,18 @@ def guess(
         log_weights += _log_likelihood(probe, limit, logs)
     weights = np.exp(log_weights - log_weights.max())
     return CapacityGuess(logs, weights / weights.sum(), limit)
+
+
+def _is_full(probe: RateProbe, limit: ShareLimit) -> bool:
+    """Whether what the server completed is all that it can.
+
+    One that shares itself among its requests may be full without a queue whose latency grows.
+    """
+    share = probe.shares[limit.metric]
+    falls_behind = probe.completed * FULL_LAG < probe.rate
+    return probe.overloaded is not None or (
+        falls_behind and share.over >= FULL_SHARE * share.requests
+    )
 
 
 def _log_likelihood(probe: RateProbe, limit: ShareLimit, logs: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Literal
 
 import msgspec
@@ -48,7 +49,8 @@ class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
 class VariantSearch(msgspec.Struct, frozen=True, kw_only=True):
     """The highest rate that a variant holds lies between `holds` and `fails`, requests/s.
 
-    null: no probe shows that end. `prior_low`, `prior_high`: where a model of the run expected it.
+    null: no probe shows that end. `prior_low`, `prior_high`: where a model of the run expected it;
+    a null `prior_high` beside a `prior_low`: that or more.
     `identity`: that of its journals.
     """
 
@@ -91,7 +93,7 @@ def variant_search(
         resolved=outcome.resolved,
         sentence=outcome.sentence,
         prior_low=prior.low if prior else None,
-        prior_high=prior.high if prior else None,
+        prior_high=prior.high if prior and prior.high < inf else None,
         identity=identity,
         probes=[_probe_record(stage, probe, limits) for stage, probe in probes.items()],
     )

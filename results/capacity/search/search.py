@@ -47,6 +47,8 @@ USUAL_INFLATION = 8.0
 """That of a busy queue, where none was measured."""
 ONE_LOWER = 0.8
 """Where the load generator could not offer a rate, this much of it is tried."""
+FAR = 4.0
+"""And at most so many times the requests/s that came to an end there."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Search:
         """What follows from all probes so far, in the order in which they were measured."""
         counted = [probe for probe in probes if probe.doubt is None]
         doubtful = [probe for probe in probes if probe.doubt is not None]
-        roof = min([self.max_rate, *(probe.rate * ONE_LOWER for probe in doubtful)])
+        roof = min([self.max_rate, *(_offered_at_most(probe) for probe in doubtful)])
         used = len(probes), sum(probe.seconds for probe in probes)
         step = replace(self, max_rate=roof, lowest=self.lowest)._after(counted, *used)
         if isinstance(step, SearchOutcome) and doubtful and _is_open(step):
@@ -276,6 +278,15 @@ def _ended(ends: Bracket, resolved: bool, sentence: str) -> SearchOutcome:
     return SearchOutcome(
         ends.holds.rate or None, None if fails == inf else fails, resolved, sentence
     )
+
+
+def _offered_at_most(doubtful: RateProbe) -> float:
+    """The highest rate to try where the load generator could not offer one.
+
+    Far beyond what came to an end, neither it nor the server has anything to show.
+    """
+    lower = doubtful.rate * ONE_LOWER
+    return min(lower, doubtful.completed * FAR) if doubtful.completed else lower
 
 
 def _is_open(outcome: SearchOutcome) -> bool:

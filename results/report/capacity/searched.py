@@ -108,9 +108,9 @@ def _end(rate: float | None, absent: str) -> FactCell:
 
 def _expected(variant: VariantSearch) -> FactCell:
     low, high = variant.prior_low, variant.prior_high
-    if low is None or high is None:
+    if low is None:
         return None
-    return Fact(between(significant(low), significant(high)))
+    return Fact(f"≥ {significant(low)}" if high is None else between(f"{low:.3g}", f"{high:.3g}"))
 
 
 _ROWS: Sequence[tuple[str, str, Callable[[VariantSearch], FactCell]]] = (
