@@ -26,8 +26,8 @@ def probe(rate: float, slow: int, doubt: str | None = None) -> RateProbe:
 
 def searched(name: str = "int8") -> CapacitySearch:
     """One variant whose capacity is between 20 and 23, and one whose server failed at once."""
-    probes = {"search-01": probe(50.0, 900, "late"), "search-02": probe(23.0, 200),
-              "search-03": probe(20.0, 5)}  # fmt: skip
+    probes = {"search-01": probe(50.0, 900), "search-02": probe(30.0, 300, "late"),
+              "search-03": probe(23.0, 200), "search-04": probe(20.0, 5)}  # fmt: skip
     search = Search.up_to(50.0, LIMITS)
     ends = search.cut_short(list(probes.values()), "its server died")
     nothing = search.cut_short([], "it did not start")
@@ -59,7 +59,7 @@ def test_the_ends_stand_side_by_side_and_an_absent_one_has_its_reason() -> None:
     rows = {row.label: row.cells for row in table.rows}
     assert rows["Holds"] == [Fact("20.0"), Fact("—", note=1)]
     assert rows["Fails at"] == [Fact("23.0"), Fact("—", note=2)]
-    assert rows["Requests"] == [Fact("3,000"), Fact("0")]
+    assert rows["Requests"] == [Fact("4,000"), Fact("0")]
     assert "Expected by its model" not in rows
     assert table.notes == ["no rate was shown to hold", "no rate was shown to fail"]
 
@@ -70,6 +70,7 @@ def test_a_figure_has_each_probe_at_the_share_over_each_limit() -> None:
     assert "at 23 requests/s measured TTFT over 500ms 20.0 %" in plot
     assert "at 20 requests/s measured Error rate 0" in plot
     assert plot.count("does not count: late") == 2
+    assert "at 50 requests/s" not in plot  # far beyond the rate that failed
 
 
 def test_page_and_markdown_say_what_the_search_showed(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def _searched(low: float, high: float | None) -> ReplicaRate:
     rate = Estimate(value=None, low=low, high=high, reason="a search gives an interval, no point")
     bound = "at least " if high is None else ""
     return ReplicaRate(
-        rate, "search", f"one replica holds {bound}{low:g} requests/s within the SLO{above}, by "
+        rate, "search", f"one replica holds {bound}{low:.3g} requests/s within the SLO{above}, by "
         "search",
     )  # fmt: skip
 

@@ -29,8 +29,10 @@ _PROBES = (
     "A marker is a probe: the share of its requests that were over the limit, with the 99 % "
     "interval that the search counts by. The line is the share that the SLO allows. The upright "
     "shade: from the highest rate that was shown to hold to the lowest that was shown to fail. A "
-    "pale probe does not count: the load generator was late."
+    "pale probe does not count: the load generator was late. Probes at more than one and a half "
+    "times the rate that failed are not drawn."
 )
+_FAR = 1.5
 
 
 @dataclass(frozen=True)
@@ -124,17 +126,19 @@ _ROWS: Sequence[tuple[str, str, Callable[[VariantSearch], FactCell]]] = (
 
 def _curve(variant: VariantSearch, slo: Mapping[str, str], slot: int) -> VariantRates:
     held = None if variant.holds is None else HeldRange(variant.holds, variant.fails)
-    panes = [_pane(variant.probes, metric, text) for metric, text in slo.items()]
+    rates = [probe.rate for probe in variant.probes]
+    highest = _FAR * min([max(rates), *([] if variant.fails is None else [variant.fails])])
+    panes = [_pane(variant.probes, metric, text, highest) for metric, text in slo.items()]
     return VariantRates(variant.variant, slot, panes, held)
 
 
-def _pane(probes: Sequence[ProbeRecord], metric: str, text: str) -> RatePane:
-    """The share of requests over one limit, by rate."""
+def _pane(probes: Sequence[ProbeRecord], metric: str, text: str, highest: float) -> RatePane:
+    """The share of requests over one limit, by rate up to the `highest`."""
     allowed = max((probe.shares[metric].allowed for probe in probes), default=0.0)
     points = [
         MeasuredPoint(probe.rate, _estimate(probe.shares[metric]), probe.doubt or "")
         for probe in probes
-        if probe.shares[metric].requests
+        if probe.shares[metric].requests and probe.rate <= highest
     ]
     line = LimitLine(allowed, None, f"SLO ≤ {quantity(allowed, 'share')}")
     return RatePane(_over(metric, text), "share", points, None, line)

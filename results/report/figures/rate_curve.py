@@ -24,6 +24,8 @@ from results.report.figures.svg import CHARACTER, Axis, Drawing, variant_class
 from results.summary import Estimate
 
 _TALL, _TALL_RATE, _GAP = 170.0, 100.0, 40.0
+_BEYOND_TEXT = 70.0
+"""Values beyond the axis whose markers are closer than this would cover one another."""
 _ABOVE_LIMIT = 2.0
 """An axis ends at this many times the limit: an overloaded server's latency has no end."""
 
@@ -155,8 +157,20 @@ def _pane(drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: RatePan
         drawing.text(x.start + 6, y(pane.limit.value) - 6, pane.limit.text, "limit-text halo")
     if curve.reach is not None and pane is curve.panes[0]:
         _unknown_text(drawing, x, y, curve.reach, pane)
+    with_text = _told_apart(x, y, pane.measured)
     for measured in pane.measured:
         _measured(drawing, x, y, curve, pane, measured)
+        if measured.rate in with_text:
+            _beyond_text(drawing, x, y, pane, measured)
+
+
+def _told_apart(x: Axis, y: Axis, measured: Sequence[MeasuredPoint]) -> list[float]:
+    """The rates whose value beyond the axis has room to stand beside its marker."""
+    rates: list[float] = []
+    for rate in sorted(m.rate for m in measured if (m.estimate.value or 0.0) > y.high):
+        if not rates or x(rate) - x(rates[-1]) > _BEYOND_TEXT:
+            rates.append(rate)
+    return rates
 
 
 def _unknown_text(drawing: Drawing, x: Axis, y: Axis, reach: float, pane: RatePane) -> None:
@@ -199,7 +213,7 @@ def _modelled(drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: Rat
 def _measured(
     drawing: Drawing, x: Axis, y: Axis, curve: VariantRates, pane: RatePane, at: MeasuredPoint
 ) -> None:
-    """A marker with its interval; a value beyond the axis stands at its end, in words."""
+    """A marker with its interval; that of a value beyond the axis stands at its end."""
     place, estimate = x(at.rate), at.estimate
     if estimate.value is None:
         return
@@ -210,11 +224,14 @@ def _measured(
     hover = f"{curve.name} at {at.rate:g} requests/s, measured: {_value(pane, estimate)}"
     hover += f"; does not count: {at.left_out}" if at.left_out else ""
     drawing.marker(place, y.clamp(estimate.value), curve.slot, 4.5, hover, f"mark{pale}")
-    if estimate.value > y.high:
-        text = f"↑ {quantity(estimate.value, pane.unit)}"
-        fits = place - 10 - len(text) * TEXT * CHARACTER > x.start
-        beside = place + (-10 if fits else 10)
-        drawing.text(beside, y.end + 4, text, "tick halo", "end" if fits else "")
+
+
+def _beyond_text(drawing: Drawing, x: Axis, y: Axis, pane: RatePane, at: MeasuredPoint) -> None:
+    """The value of a marker at the end of the axis, left of it as far as it fits there."""
+    place, text = x(at.rate), f"↑ {quantity(at.estimate.value, pane.unit)}"
+    fits = place - 10 - len(text) * TEXT * CHARACTER > x.start
+    beside = place + (-10 if fits else 10)
+    drawing.text(beside, y.end + 4, text, "tick halo", "end" if fits else "")
 
 
 def _held_text(drawing: Drawing, x: Axis, held: HeldRange) -> None:
