@@ -32,9 +32,14 @@ class ProbeBlock(LoadBlock):
         self, endpoints: Mapping[str, Endpoint], progress: Progress, stop: asyncio.Event
     ) -> None:
         """Sends the block; no further request once `stop` is set or the backlog grows."""
+        if self.idle_s is None:
+            await super().run(endpoints, progress, stop)
+            return
         plan, ended, enough = self.plan(endpoints), _Ended(progress), asyncio.Event()
         assert plan.timetable is not None
-        watching = asyncio.create_task(self._watch(plan.timetable.times_ns, ended, stop, enough))
+        watching = asyncio.create_task(
+            self._watch(plan.timetable.times_ns, self.idle_s, ended, stop, enough)
+        )
         try:
             await run_block(plan, self.journal, ended, enough, ended.start)
         finally:
@@ -42,7 +47,12 @@ class ProbeBlock(LoadBlock):
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _watch(
-        self, due_ns: Ints, ended: _Ended, stop: asyncio.Event, enough: asyncio.Event
+        self,
+        due_ns: Ints,
+        idle_s: float,
+        ended: _Ended,
+        stop: asyncio.Event,
+        enough: asyncio.Event,
     ) -> None:
         """Sets `enough` once `stop` is set, or the backlog grows."""
         arrived: list[int] = []
@@ -50,9 +60,9 @@ class ProbeBlock(LoadBlock):
         while not stop.is_set():
             await asyncio.sleep(_POLL_S)
             now_ns = time.monotonic_ns() - ended.origin_ns
-            if self.idle_s is None or not ended.origin_ns or now_ns > due_ns[-1]:
+            if not ended.origin_ns or now_ns > due_ns[-1]:
                 continue
-            if now_ns > SETTLED * self.idle_s * 1e9:
+            if now_ns > SETTLED * idle_s * 1e9:
                 arrived.append(int(np.searchsorted(due_ns, now_ns)))
                 counts.append(ended.count)
             if backlog_grows(np.array(arrived), np.array(counts)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
 from math import inf
 from pathlib import Path
@@ -25,12 +25,15 @@ from foundation.run.layout import RunDirectory, search_stage
 from loadgen.config import Stage
 from results.capacity.search.bracket import bracket
 from results.capacity.search.journal import read_probe, sent_requests
+from results.capacity.search.limits import unloaded_over
 from results.capacity.search.posterior import RateRange
 from results.capacity.search.probe import RateProbe, ShareLimit
 from results.capacity.search.record import VariantSearch, variant_search
 from results.capacity.search.search import NextProbe, Search, SearchEffort, SearchOutcome
 
 _REFUSED = frozenset({"http_4xx", "connect", "tls", "malformed"})
+ALONE = 10
+"""Requests that are sent one at a time."""
 WARM_UP = 0.1
 """The least share of a probe that warms up: its queue begins empty."""
 
@@ -83,6 +86,7 @@ class VariantSearches:
                     f"{name}: by its engine model it holds {expected.low:.3g} {high} requests/s; "
                     "the search begins there"
                 )
+            await self._measure_alone(prepared, name, runner)
         while left := [n for n in names if n not in self.outcomes.keys() | self.unfinished]:
             for name in left:
                 if isinstance(step := self._step(prepared, name), NextProbe):
@@ -91,13 +95,36 @@ class VariantSearches:
     def _step(self, prepared: Prepared, name: str) -> NextProbe | SearchOutcome:
         """What follows from the probes of a variant; keeps its outcome."""
         probes, prior = self._stored(prepared, name), self._expected.get(name)
-        step = self.plan.search(prior).after(list(probes.values()))
+        step = self._unloaded(prepared, name) or self.plan.search(prior).after(
+            list(probes.values())
+        )
         if isinstance(step, SearchOutcome) and name not in self.outcomes:
             self.outcomes[name] = variant_search(
                 name, _identity(prepared, name), step, probes, self.plan.limits, prior
             )
             self.progress.log(f"{name}: {step.sentence}")
         return step
+
+    async def _measure_alone(self, prepared: Prepared, name: str, runner: BlockRunner) -> None:
+        """Sends one request at a time where the warm-up was over a limit in every request."""
+        warm_up = read_journal(self.out.warm_up(name))
+        if not isinstance(warm_up, Journal) or self._stored(prepared, name):
+            return
+        if unloaded_over(self.plan.limits, warm_up.requests) is not None:
+            alone = {"name": "alone", "concurrency": 1, "requests": ALONE, "warmup": "0s"}
+            block = _block(prepared, self.out, name, Stage.model_validate(alone), None)
+            block = replace(block, journal=self.out.lone_requests(name))
+            await runner.run([block], f"{name}, one request at a time")
+
+    def _unloaded(self, prepared: Prepared, name: str) -> SearchOutcome | None:
+        """The outcome where not even lone requests keep the SLO: no number of replicas does."""
+        journal = read_journal(self.out.lone_requests(name))
+        if not isinstance(journal, Journal) or journal.header.identity != _identity(prepared, name):
+            return None
+        if (why := unloaded_over(self.plan.limits, journal.requests)) is None:
+            return None
+        slo = ", ".join(f"{limit.metric} {limit.text}" for limit in self.plan.limits)
+        return SearchOutcome(None, None, True, f"no rate holds: {why}, over the SLO ({slo})")
 
     async def _measure(
         self, prepared: Prepared, name: str, step: NextProbe, runner: BlockRunner

@@ -121,6 +121,10 @@ class RunDirectory:
         if not self.experiment.exists():
             raise SystemFailed(f"{self.path}: was moved or removed while the run went on")
 
+    def lone_requests(self, variant: str) -> Path:
+        """The journal of a variant's requests one at a time, before its search."""
+        return self.logs / f"alone-{variant}.jsonl"
+
     @property
     def rates(self) -> Path:
         """The relative rates of this run, as measured."""

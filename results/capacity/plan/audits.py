@@ -119,13 +119,14 @@ def measured_audit(
         for key, each in metrics.items()
         if each.value is not None
     }
-    agreed = outcome == audit.expected_outcome and all(inside.values())
     figures = ", ".join(
         f"{key} {significant(each.value)} (planned {_words(audit.expected[key])})"
         for key, each in metrics.items()
         if each.value is not None
     )
-    verdict = "as planned" if agreed else "not as planned"
+    verdict = "not as planned"
+    if all(inside.values()) and outcome in (audit.expected_outcome, "unsettled"):
+        verdict = "as planned" if outcome == audit.expected_outcome else "as planned so far"
     return replace(
         audit,
         measured=metrics,

@@ -9,6 +9,7 @@ import numpy as np
 from foundation.arrays import Floats
 from foundation.errors import BadInput
 from foundation.run.requests import Requests
+from results.capacity.search.bracket import ERROR
 from results.capacity.search.probe import ProbeShare, ShareLimit, probe_share
 from results.config import Limit, Slo
 from results.metrics import RECORDS
@@ -69,6 +70,21 @@ def share_of(limit: ShareLimit, requests: Requests) -> ProbeShare:
         about = requests.where(~requests.ok | ~np.isnan(times_of(limit, requests)))
         over = ~(about.ok & (times_of(limit, about) <= limit.limit))
     return probe_share(over, about.latency, limit.allowed)
+
+
+def unloaded_over(limits: Sequence[ShareLimit], requests: Requests) -> str | None:
+    """What says that not even these lone requests keep a limit on a time; None where some may.
+
+    All of them are over it, and were answered. That happens by chance once in 200 times at most.
+    """
+    for limit in limits:
+        times = times_of(limit, requests) if limit.limit is not None else np.zeros(0)
+        if limit.limit is None or not len(times) or np.isnan(times).any() or not requests.ok.all():
+            continue
+        if times.min() > limit.limit and ERROR ** (1 / len(times)) > limit.allowed:
+            family = RECORDS[limit.metric].family
+            return f"one request at a time has a {family} of {np.median(times):.3g} ms"
+    return None
 
 
 def times_of(limit: ShareLimit, requests: Requests) -> Floats:
