@@ -90,7 +90,7 @@ def search_url(
     out: Path,
 ) -> Exit:
     """Searches a URL in a new run directory under `out`."""
-    shape = LoadShape(rates=(flags.max_rate or "1",), requests=PROMPTS, blocks=1, slo=slo)
+    shape = LoadShape(rates=("1",), requests=PROMPTS, blocks=1, slo=slo)
     experiment = flags.applied(load_experiment_for(target, source, shape, name))
     with opened_experiment(experiment, Path.cwd(), out, live=flags.live) as run:
         result, searches = _search(run)

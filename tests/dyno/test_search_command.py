@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -17,7 +19,7 @@ from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory, is_search_stage, search_stage
 from loadgen.config import WorkloadConfig
 from results.capacity.search.journal import read_probe
-from results.capacity.search.limits import share_limits
+from results.capacity.search.limits import share_limits, unloaded_over
 from results.capacity.search.search import NextProbe
 from results.config import Slo
 from tests.dyno.conftest import emulator
@@ -159,6 +161,31 @@ def test_a_probe_that_was_stopped_without_a_reason_does_not_count(
     assert isinstance(journal, Journal)
     assert read_probe(journal, limits) is not None
     assert read_probe(Journal(journal.header, journal.requests, None), limits) is None
+
+
+def test_an_slo_under_the_unloaded_latency_ends_the_search_at_once(tmp_path: Path) -> None:
+    with emulator(["--ttft", "20ms", "--itl", "0ms", "--tokens", "1"]) as url:
+        arguments = ["--url", url, "--model", "m", "--prompt", "Hi", "--slo", "ttft_p95=5ms"]
+        done = dyno("search", *arguments, "--max-rate", "5", cwd=tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "no rate holds: one request at a time has a ttft of" in done.stdout
+    [variant] = json.loads((tmp_path / "runs/search/search.json").read_text())["variants"]
+    assert (variant["holds"], variant["probes"], variant["resolved"]) == (None, [], True)
+
+
+def test_lone_requests_show_nothing_where_one_kept_the_limit_or_failed(
+    searched: RunDirectory,
+) -> None:
+    journal = read_journal(searched.journal("url", "search-01", 1))
+    assert isinstance(journal, Journal)
+    requests = journal.requests.take(np.arange(10))
+    over, _ = share_limits(Slo.model_validate({"latency_p50": "1ms"}))
+    assert unloaded_over(over, requests) is not None
+    assert unloaded_over(over, requests.take(np.arange(7))) is None  # by chance, 7 of 7 over a p50
+    just, _ = share_limits(Slo.model_validate({"latency_p50": f"{requests.latency.min()}ms"}))
+    assert unloaded_over(just, requests) is None
+    shares, _ = share_limits(Slo.model_validate({"error_rate": "1%"}))
+    assert unloaded_over(shares, requests) is None
 
 
 def test_a_plan_takes_the_interval_only_with_the_same_limits(searched: RunDirectory) -> None:
