@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foundation.run.layout import RunDirectory
-from tests.dyno.conftest import emulator
+from tests.dyno.conftest import CALM, emulator
 from tests.dyno.test_cli import dyno
 
 # 100 requests/s at most: 4 at a time, 10 steps of 4 ms.
@@ -29,7 +29,7 @@ workload:
     - {{name: main, rate: 20, requests: 40, warmup: 0s}}
     - {{search: {{max_rate: 300/s, max_time: 10s}}}}
   blocks: 1
-slo: {{latency_p50: 200ms}}
+slo: {{latency_p50: {limit}}}
 """
 pytestmark = pytest.mark.slow
 
@@ -42,9 +42,11 @@ def listen(port: int = 0) -> tuple[subprocess.Popen[str], int]:
     return process, json.loads(process.stdout.readline())["port"]
 
 
-def write(folder: Path, first: str, second: str, without: str = "nothing") -> None:
+def write(
+    folder: Path, first: str, second: str, without: str = "nothing", limit: str = "200ms"
+) -> None:
     """The experiment less the lines with the words `without`."""
-    lines = EXPERIMENT.format(first=first, second=second).splitlines()
+    lines = EXPERIMENT.format(first=first, second=second, limit=limit).splitlines()
     text = "\n".join(line for line in lines if without not in line)
     (folder / "experiment.yaml").write_text(text)
 
@@ -57,7 +59,7 @@ def test_a_run_that_searches_judges_its_own_load_alone(tmp_path: Path) -> None:
         assert "highest rate that keeps the SLO" in done.stdout, done.stdout + done.stderr
         variants = json.loads(run.search.read_text())["variants"]
         assert [variant["variant"] for variant in variants] == ["one", "two"]
-        assert all(variant["fails"] > 90 for variant in variants)
+        assert all((variant["fails"] or 300) > 90 for variant in variants)
         assert 'id="search"' in (run.path / "report.html").read_text()
         before = run.search.read_bytes(), (run.path / "verdict.json").read_bytes()
     # The servers are gone, so that a request would fail.
@@ -88,7 +90,7 @@ def test_a_server_that_dies_ends_its_own_search_and_is_searched_on_later(tmp_pat
         assert "error: one: no token could be generated; go on with: dyno search" in shown
         one, two = json.loads(run.search.read_text())["variants"]
         assert "the search did not end" in one["sentence"]
-        assert "did not end" not in two["sentence"] and two["fails"] is not None
+        assert "did not end" not in two["sentence"] and two["probes"]
         back, _ = listen(port)
         try:
             done = dyno("search", str(run.path), cwd=tmp_path)
@@ -97,12 +99,12 @@ def test_a_server_that_dies_ends_its_own_search_and_is_searched_on_later(tmp_pat
             back.wait()
     assert done.returncode in (0, 2), done.stdout + done.stderr
     one, _ = json.loads(run.search.read_text())["variants"]
-    assert "did not end" not in one["sentence"] and one["fails"] > 90
+    assert "did not end" not in one["sentence"] and (one["fails"] or 300) > 90
 
 
 def test_an_audit_stays_in_the_report_of_a_run_without_a_section_plan(tmp_path: Path) -> None:
-    with emulator(STEPS) as first, emulator(STEPS) as second:
-        write(tmp_path, first, second, without="search:")
+    with emulator(CALM) as first, emulator(CALM) as second:
+        write(tmp_path, first, second, without="search:", limit="2s")
         dyno("run", "experiment.yaml", cwd=tmp_path)
         run = tmp_path / "runs" / "searched"
         audit = dyno("plan", "runs/searched", "--peak-rate", "100", "--audit", cwd=tmp_path)
