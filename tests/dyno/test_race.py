@@ -243,9 +243,9 @@ FIVE_BLOCKS: dict[str, Any] = {
 }
 
 
-def five_blocks(folder: Path) -> Prepared:
+def five_blocks(folder: Path, **sections: object) -> Prepared:
     of = prepared(folder)
-    return replace(of, experiment=Experiment.model_validate(FIVE_BLOCKS))
+    return replace(of, experiment=Experiment.model_validate({**FIVE_BLOCKS, **sections}))
 
 
 def test_who_left_is_loaded_no_more_and_a_break_changes_nothing(tmp_path: Path) -> None:
@@ -278,6 +278,18 @@ def test_engine_settings_change_no_answer_but_number_formats_and_limits_may(tmp_
     weights = {v.name: weights_of(of, v) for v in of.experiment.variants}
     assert weights["fewer"] == weights["base"]
     assert len(set(weights.values())) == 3
+
+
+@pytest.mark.parametrize(("over", "rounds"), [(False, 8), (True, 5)])
+def test_a_race_until_decided_goes_on_to_its_last_look_or_its_time(
+    tmp_path: Path, over: bool, rounds: int
+) -> None:
+    of = five_blocks(tmp_path, until_decided={"looks": 2})
+    race = started(of, RunDirectory(tmp_path / "run"), leaves({5: "c"}), over)
+    blocks = measured(race)
+    assert len(blocks) == rounds
+    assert blocks[5:] == [["b", "base"]] * (rounds - 5)
+    assert race.plan.verdicts == (5, 8)
 
 
 def test_a_failed_variant_holds_nobody_up(tmp_path: Path) -> None:
