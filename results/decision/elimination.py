@@ -107,7 +107,8 @@ def _worse(
                 block=block,
                 reason="worse",
                 objective=numbers[0].label,
-                sentence=f"it is worse than {rival.variant} in {by}, and better in nothing asked",
+                sentence=f"it is worse than {rival.variant} in {by}; in all else that is asked "
+                f"{rival.variant} is as good or keeps the limit",
                 than=rival.variant,
             )
     return None
