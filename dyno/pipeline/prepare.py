@@ -146,8 +146,8 @@ def _prompts(
     }
     if text := experiment.data.prompt:
         messages = {name: [{"role": "user", "content": text}] for name in styles}
-        return [Prompt("prompt", "eval", messages)]
-    if dataset := experiment.workload.dataset:
+        prompts = [Prompt("prompt", "eval", messages)]
+    elif dataset := experiment.workload.dataset:
         if tokenizer is None and dataset.sharegpt is None:
             progress.log(
                 f"{experiment.model}: no tokenizer of it here, "

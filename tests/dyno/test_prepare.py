@@ -140,3 +140,14 @@ def test_the_base_that_only_training_needs_is_looked_up(tmp_path: Path) -> None:
     assert list(prepared.models) == ["nobody/such-a-model"]
     only_asked = trained.model_copy(update={"finetune": None})
     assert not prepare(only_asked, tmp_path, Silent(), need_models=False).models
+
+
+def test_one_prompt_for_all_requests_leaves_the_probes_their_own(tmp_path: Path) -> None:
+    (tmp_path / "general.jsonl").write_text('{"prompt": "Q?", "completion": "A"}\n' * 3)
+    probe = {"name": "general", "data": "general.jsonl", "scorer": "contains", "requests": 2}
+    url = {"name": "base", "url": "http://127.0.0.1:1/v1", "model": "m"}
+    of = experiment([url], data={"prompt": "Say hello"}, quality={"probes": [probe]})
+    prompts = prepare(of, tmp_path, Silent()).prompts
+    assert [(prompt.set, prompt.messages["plain"][0]["content"]) for prompt in prompts] == [
+        ("eval", "Say hello"), ("general", "Q?"), ("general", "Q?")
+    ]  # fmt: skip
