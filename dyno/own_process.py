@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from foundation.errors import DynoError, SystemFailed, refused_by_system
 from foundation.processes.end_with_parent import end_with
@@ -87,7 +89,7 @@ def _ending(code: int | None) -> str:
 def _run(
     pipe: Connection, log: Path, function: Callable[..., object], args: tuple[object, ...]
 ) -> None:
-    """Runs the function in the new process, and sends its result or error through the pipe."""
+    """Runs the function in the new process, sends its result or error, and ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
         end_with(parent.pid)
@@ -102,3 +104,8 @@ def _run(
         known = refused_by_system(error) if isinstance(error, OSError | RuntimeError) else None
         message = f"{function.__name__}: {type(error).__name__}: {error}"
         pipe.send(("error", known or SystemFailed(message, traceback.format_exc())))
+    # Nobody waits for the interpreter to take torch apart, which lasts a second or two.
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)

@@ -34,8 +34,10 @@ variants:
 baseline: base
 serve: {enforce_eager: true, max_model_len: 512, kv_cache: 256MiB}
 workload:
-  stages: [{rate: 10, requests: 12, warmup: 300ms}, {concurrency: 3, requests: 9}]
-  blocks: 4
+  stages:
+    - {rate: 10, requests: 12, warmup: 300ms}
+    - {concurrency: 3, requests: 9, warmup: 300ms}
+  blocks: 2
   sampling: {max_tokens: 8}
 slo: {latency_p50: 30s, error_rate: 50%}
 quality: {scorer: exact_match, probes: [{name: greeting, data: probe.jsonl, scorer: contains}]}
@@ -180,7 +182,7 @@ def wait_for(condition: object, process: subprocess.Popen[str], seconds: float =
 def check_journals(run: Path) -> None:
     """Each variant has every block, a record a request; paired blocks share prompts and times."""
     for stage, planned in (("rate-10", None), ("concurrency-3", 9), ("probe-greeting", 4)):
-        for block in range(1, 2 if stage.startswith("probe") else 5):
+        for block in range(1, 2 if stage.startswith("probe") else 3):
             prompt_ids = set()
             for variant in ("base", "tuned", "int8"):
                 lines = (
