@@ -88,7 +88,7 @@ def _ending(code: int | None) -> str:
 
 def _run(
     pipe: Connection, log: Path, function: Callable[..., object], args: tuple[object, ...]
-) -> None:
+) -> NoReturn:
     """Runs the function in the new process, sends its result or error, and ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     if (parent := multiprocessing.parent_process()) is not None and parent.pid is not None:
