@@ -109,7 +109,7 @@ def describe(variant: VariantConfig) -> str:
     """A variant in a few words, such as "base + merged adapter, int8"."""
     if variant.url:
         return f"{variant.model} at {shown_url(variant.url)}"
-    parts = ["base" if not variant.model else variant.model]
+    parts = [setting_word("model", variant.model) if variant.model else "base"]
     if variant.adapter:
         parts.append("+ LoRA adapter")
     if variant.prune:

@@ -80,6 +80,18 @@ def test_the_resolved_file_holds_the_variants_and_reads_back_as_the_same(tmp_pat
     ]
 
 
+def test_a_grid_is_raced_unless_it_says_otherwise_or_nobody_could_leave(tmp_path: Path) -> None:
+    asked = FILE + "slo: {latency_p95: 2s}\n"
+    assert load(tmp_path, asked).races
+    assert not load(tmp_path, FILE).races  # nothing is asked
+    workload = "workload: {stages"
+    assert not load(tmp_path, asked.replace(workload, "workload: {race: false, stages")).races
+    plain = asked.replace("    grid:\n", "").replace(
+        "      serve.engine.max-num-seqs: [16, 64]\n", ""
+    )
+    assert not load(tmp_path, plain.replace("      serve.enforce_eager: [true, false]\n", "")).races
+
+
 VALUES = st.one_of(
     st.booleans(),
     st.none(),

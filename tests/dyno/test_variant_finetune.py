@@ -212,6 +212,8 @@ def test_a_variant_is_described_with_what_it_has_otherwise() -> None:
         "enforce_eager=true kv_cache=2.15 GB max-num-seqs=8 seed=vLLM's default"
     )
     assert describe(VariantConfig(name="v")) == "base"
+    small = VariantConfig.model_validate({"name": "v", "model": "/home/me/small", "finetune": {}})
+    assert describe(small) == "small + merged adapter"
 
 
 def test_the_table_has_the_settings_of_training_in_which_trained_variants_differ(
