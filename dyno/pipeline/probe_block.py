@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dyno.pipeline.blocks import LoadBlock
-from foundation.arrays import Ints
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress
 from loadgen import run_block
+from loadgen.schedule.arrivals import Schedule
 from results.capacity.search.backlog import backlog_grows
 
 SETTLED = 8.0
@@ -38,7 +38,7 @@ class ProbeBlock(LoadBlock):
         plan, ended, enough = self.plan(endpoints), _Ended(progress), asyncio.Event()
         assert plan.timetable is not None
         watching = asyncio.create_task(
-            self._watch(plan.timetable.times_ns, self.idle_s, ended, stop, enough)
+            self._watch(plan.timetable, self.idle_s, ended, stop, enough)
         )
         try:
             await run_block(plan, self.journal, ended, enough, ended.start)
@@ -48,13 +48,14 @@ class ProbeBlock(LoadBlock):
 
     async def _watch(
         self,
-        due_ns: Ints,
+        timetable: Schedule,
         idle_s: float,
         ended: _Ended,
         stop: asyncio.Event,
         enough: asyncio.Event,
     ) -> None:
         """Sets `enough` once `stop` is set, or the backlog grows."""
+        due_ns = timetable.times_ns
         arrived: list[int] = []
         counts: list[int] = []
         while not stop.is_set():
@@ -62,13 +63,21 @@ class ProbeBlock(LoadBlock):
             now_ns = time.monotonic_ns() - ended.origin_ns
             if not ended.origin_ns or now_ns > due_ns[-1]:
                 continue
-            if now_ns > SETTLED * idle_s * 1e9:
+            if now_ns > counts_from_ns(timetable, idle_s):
                 arrived.append(int(np.searchsorted(due_ns, now_ns)))
                 counts.append(ended.count)
             if backlog_grows(np.array(arrived), np.array(counts)):
                 ended.log(f"{self.stage.label}: the backlog grows, so no further request is sent")
                 break
         enough.set()
+
+
+def counts_from_ns(timetable: Schedule, idle_s: float) -> float:
+    """When the backlog begins to count, ns after the probe began.
+
+    Never before the window: a probe that a backlog of its warm-up ended would show nothing.
+    """
+    return max(SETTLED * idle_s * 1e9, float(timetable.window_start_ns))
 
 
 class _Ended:

@@ -17,7 +17,7 @@ _GAP_NS = 2_000_000_000
 """The longest gap between samples over which a counter is interpolated."""
 _COLUMNS = (
     "running", "waiting", "prompt_tokens", "generation_tokens", "cpu_energy_j", "gpu_energy_j",
-    "gpu_throttle", "spec_drafts", "spec_draft_tokens", "spec_accepted_tokens",
+    "gpu_memory_bytes", "gpu_throttle", "spec_drafts", "spec_draft_tokens", "spec_accepted_tokens",
     "prefix_cache_hits", "prefix_cache_queries",
 )  # fmt: skip
 

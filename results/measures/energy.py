@@ -20,6 +20,10 @@ ENERGY = ("energy_per_request", "energy_per_output_token", "energy_above_idle", 
 _LEAST_IDLE_S = 2.0
 _LONGEST_STEP_NS = 1_500_000_000
 """Between samples further apart nobody knows whether a server was idle."""
+_LAG_NS = 500_000_000
+"""So long after work a GPU's counter may still book it: that of an H200 moves every 0.1 s."""
+_MOVED_BYTES = 1 << 30
+"""GPU memory comes and goes by more where a server wakes or falls asleep, which is work too."""
 
 
 def energy_metrics(
@@ -59,6 +63,8 @@ def idle_power(variant: str, telemetries: Mapping[str, CounterSamples | None]) -
         if other is None or np.isnan(other.columns["running"]).all():
             return absent(f"whether {name} was idle is not known")
         idle &= ~_is_busy(other, edges_ns)
+    if "gpu_energy_j" in counters:
+        idle = _settled(idle & ~_moves_memory(own, edges_ns), edges_ns)
     seconds = float(steps_ns[idle].sum()) / 1e9
     if seconds < _LEAST_IDLE_S:
         return absent(f"no server was idle for {_LEAST_IDLE_S:g} s")
@@ -83,6 +89,19 @@ def _is_busy(other: CounterSamples, edges_ns: Ints) -> NDArray[np.bool_]:
     begun = np.searchsorted(starts, edges_ns[1:], side="left")
     over = np.searchsorted(ends, edges_ns[:-1], side="right")
     return np.asarray(begun > over)
+
+
+def _moves_memory(own: CounterSamples, edges_ns: Ints) -> NDArray[np.bool_]:
+    """For each step between `edges_ns`: whether a server took or gave up much GPU memory."""
+    memory = own.columns["gpu_memory_bytes"][np.searchsorted(own.at_ns, edges_ns)]
+    return np.asarray(np.abs(np.nan_to_num(np.diff(memory))) > _MOVED_BYTES)
+
+
+def _settled(idle: NDArray[np.bool_], edges_ns: Ints) -> NDArray[np.bool_]:
+    """The idle steps whose energy can't be that of the work before them."""
+    long_ago = edges_ns[0] - _LAG_NS
+    worked_until = np.maximum.accumulate(np.where(idle, long_ago, edges_ns[1:]))
+    return np.asarray(idle & (edges_ns[:-1] - worked_until >= _LAG_NS))
 
 
 def _used(telemetry: CounterSamples | None, windows: Sequence[Window]) -> Floats | str:

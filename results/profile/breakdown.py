@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
 from results.profile.groups import IDLE, TITLES
@@ -11,6 +12,8 @@ from results.profile.timeline import Step, Timeline
 TOP = 20
 _LONGEST_NAME = 80
 _FEW_STEPS = 8
+# CUTLASS launches each of its kernels, and FlashAttention's, through these templates.
+_WRAPPERS = re.compile(r"(?:cutlass::(?:device_kernel|Kernel2?)|\w+::enable_sm\w+)<(?=[A-Za-z_])")
 
 
 def breakdown(variant: str, device: str, timeline: Timeline) -> VariantProfile:
@@ -57,8 +60,10 @@ def breakdown(variant: str, device: str, timeline: Timeline) -> VariantProfile:
 
 
 def short_name(operator: str) -> str:
-    """The name without template and call arguments, for kernels of C++."""
+    """The name without template and call arguments, for kernels of C++ inside their wrappers."""
     name = operator.removeprefix("void ")
+    while wrapper := _WRAPPERS.match(name):
+        name = name[wrapper.end() :]
     for sign in "<(":
         if (at := name.find(sign)) > 0:
             name = name[:at]

@@ -34,7 +34,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (LORA, r"lora|bgmv|sgmv|punica"),
     (ATTENTION, r"attn|attention|flash_?fwd|fmha|flashinfer|paged_|kv_cache|_and_cache|rotary"),
-    (ATTENTION, r"slot_mapping|get_scheduler_metadata"),
+    (ATTENTION, r"slot_mapping|get_scheduler_metadata|flash::"),
     (SAMPLING, r"argmax|top_?k|top_?p|multinomial|softmax|sampl|sort|exponential|philox|penalt"),
     (QUANTIZE, r"dequant|quant(?!.*(gemm|_mm))|segmented_max"),
     (LINEAR, r"gemm|gemv|nvjet|cutlass|cublas|marlin|machete|splitk|_mm\b|_mm_"),

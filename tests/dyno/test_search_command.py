@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import searched_rates
 from dyno.pipeline.decide import run_inputs
+from dyno.pipeline.probe_block import counts_from_ns
 from dyno.pipeline.search import probe_stage
 from dyno.pipeline.search_plan import check_search
 from foundation.errors import BadInput
 from foundation.run.journal import Journal, read_journal
 from foundation.run.layout import RunDirectory, is_search_stage, search_stage
 from loadgen.config import WorkloadConfig
+from loadgen.schedule.arrivals import schedule
 from results.capacity.search.journal import read_probe
 from results.capacity.search.limits import share_limits, unloaded_over
 from results.capacity.search.search import NextProbe
@@ -106,6 +108,15 @@ def test_a_probe_arrives_as_the_experiment_says_and_warms_up() -> None:
     stage = probe_stage(read, 3, NextProbe(4.0, 200, "search"))
     assert (stage.label, stage.rate, stage.requests, stage.warmup) == ("search-03", 4.0, 200, 5.0)
     assert (stage.arrivals, stage.burstiness) == ("gamma", 0.5)
+
+
+def test_a_fast_servers_probe_is_not_ended_by_its_warm_up() -> None:
+    """A GPU answers in 50 ms: the backlog of the warm-up grew, and the window showed nothing."""
+    stage = probe_stage(experiment({"max_rate": 1200}), 1, NextProbe(1200.0, 3600, "search"))
+    stage = stage.model_copy(update={"warmup": 1.0})
+    timetable = schedule(stage, 0, 1, 1.0)
+    assert counts_from_ns(timetable, 0.05) == 1e9
+    assert counts_from_ns(timetable, 0.5) == 4e9
 
 
 def test_only_a_probes_stage_is_kept_from_the_verdicts() -> None:

@@ -88,6 +88,16 @@ def test_another_variants_load_is_not_idle_time_and_an_unknown_one_says_so() -> 
     assert idle_power("v", {"v": ours, "w": always}).reason == "no server was idle for 2 s"
 
 
+def test_a_server_that_wakes_is_at_work_and_so_is_what_the_counter_books_late() -> None:
+    """As on an H200: asleep servers 100 W, waking 300 W in [22, 23), booked 0.1 s later."""
+    joules = np.interp(AT, [0, 20, 22.1, 23.1, 45], [0, 2000, 2210, 2510, 4700])
+    memory = np.interp(AT, [22, 23], [3e9, 120e9])
+    still = np.zeros(len(AT))
+    columns = {"running": still, "prompt_tokens": still, "generation_tokens": still}
+    asleep = telemetry(AT, gpu_energy_j=joules, gpu_memory_bytes=memory, **columns)
+    assert idle_power("v", {"v": asleep}).value == pytest.approx(100)
+
+
 def test_a_counter_that_began_again_has_no_idle_power() -> None:
     again = {**BUSY.columns, "gpu_energy_j": np.where(AT < 25, GPU, GPU - 4000)}
     idle = idle_power("v", {"v": replace(BUSY, columns=again)})

@@ -65,6 +65,10 @@ def test_the_difference_adds_up_and_names_steps_that_are_not_alike(
 
 def test_names_of_kernels_lose_their_arguments() -> None:
     assert short_name("void vllm::rms_norm_kernel<float, 8>(float*)") == "vllm::rms_norm_kernel"
+    flash = "flash::FlashAttnFwdSm90<flash::CollectiveMainloopFwdSm90<2, cute::tuple<...>>"
+    wrapped = f"void cutlass::device_kernel<flash::enable_sm90_or_later<{flash}>>(Params)"
+    assert short_name(wrapped) == "flash::FlashAttnFwdSm90"
+    assert short_name("void cutlass::device_kernel<7>(int)") == "cutlass::device_kernel"
     assert short_name("Memcpy HtoD (Pinned -> Device)") == "Memcpy HtoD "
 
 
