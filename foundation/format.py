@@ -39,6 +39,11 @@ def significant(value: float, digits: int = 3, more: int = 0) -> str:
     return plain(value, _digits(value, digits) + more)
 
 
+def rate_text(per_second: float) -> str:
+    """A rate with three significant digits, and whole above them: "0.25", "156", "1,200"."""
+    return f"{per_second:.3g}" if abs(per_second) < 999.5 else f"{per_second:,.0f}"
+
+
 def quantity(value: float | None, unit: str, more: int = 0) -> str:
     """A value with its unit, scaled to be read, with `more` decimals than usual.
 

@@ -19,6 +19,7 @@ from dyno.pipeline.failures import put_aside, read_failures
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.probe_block import ProbeBlock
 from foundation.errors import DynoError, SystemFailed
+from foundation.format import rate_text
 from foundation.progress import Progress
 from foundation.run.journal import Journal, identity_in, read_journal
 from foundation.run.layout import RunDirectory, search_stage
@@ -81,10 +82,10 @@ class VariantSearches:
         self._expected = await asyncio.to_thread(self.modelled)
         for name in names:
             if (expected := self._expected.get(name)) is not None:
-                high = "or more" if expected.high == inf else f"to {expected.high:.3g}"
+                high = "or more" if expected.high == inf else f"to {rate_text(expected.high)}"
                 self.progress.log(
-                    f"{name}: by its engine model it holds {expected.low:.3g} {high} requests/s; "
-                    "the search begins there"
+                    f"{name}: by its engine model it holds {rate_text(expected.low)} {high} "
+                    "requests/s; the search begins there"
                 )
             await self._measure_alone(prepared, name, runner)
         while left := [n for n in names if n not in self.outcomes.keys() | self.unfinished]:
@@ -134,7 +135,7 @@ class VariantSearches:
         stage = probe_stage(prepared.experiment, len(probes) + 1, step)
         for idle_s in (_idle_s(self.out, name), None):
             block = _block(prepared, self.out, name, stage, idle_s)
-            await runner.run([block], f"{name}, {step.purpose} at {step.rate:.3g}/s")
+            await runner.run([block], f"{name}, {step.purpose} at {rate_text(step.rate)}/s")
             try:
                 if name in runner.hosting.failed:
                     raise runner.hosting.failed[name]
@@ -234,10 +235,10 @@ def probe_words(probe: RateProbe, probes: Sequence[RateProbe], limits: Sequence[
         if (share := probe.shares[limit.metric]).requests
     )
     why = probe.doubt or probe.overloaded
-    low = f"{ends.holds.rate:.3g}" if ends.holds.rate else "?"
-    high = f"{ends.fails.rate:.3g}" if ends.fails.rate < inf else "?"
+    low = rate_text(ends.holds.rate) if ends.holds.rate else "?"
+    high = rate_text(ends.fails.rate) if ends.fails.rate < inf else "?"
     return (
-        f"{probe.rate:.3g}/s: {seen}{f'; {why}' if why else ''}; "
+        f"{rate_text(probe.rate)}/s: {seen}{f'; {why}' if why else ''}; "
         f"holds {low}, fails at {high} requests/s"
     )
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dyno.terminal.results import print_lines, show_validity
-from foundation.format import dollars, significant
+from foundation.format import dollars, rate_text, significant
 from results.capacity.plan.capacity_plan import CapacityPlan, VariantCapacity, WhatIf, WhatIfVariant
 from results.report.capacity.table import Fact, FactTable
 from results.report.capacity.words import SCALED, capacity_words
@@ -107,7 +107,9 @@ def _answer_cells(row: WhatIfVariant) -> list[str | Text]:
         return [NONE, NONE, NONE, Text(row.reason or "")]
     month = row.peak.cost_per_month
     return [
-        f"at least {low:.3g}/s" if high is None else f"{low:.3g} to {high:.3g}/s",
+        f"at least {rate_text(low)}/s"
+        if high is None
+        else f"{rate_text(low)} to {rate_text(high)}/s",
         str(row.peak.replicas),
         NONE if month is None else f"${month:,.0f}",
         {"holds": "holds", "fails": "does not hold", "unsettled": "not known whether it holds"}[

@@ -11,6 +11,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from dyno.terminal.live.progress import LiveProgress
+from foundation.format import rate_text
 from foundation.printable import printable, visible
 from foundation.run.layout import RunDirectory
 from foundation.secrets import masked
@@ -76,7 +77,7 @@ class PlainProgress:
         left = f", {(self._total - self._done) / rate:.0f} s left" if self._total and rate else ""
         of = f"/{self._total:g}" if self._total else ""
         end = f"  {note}" if note else ""
-        self.log(f"{self._name}: {self._done:g}{of} {self._unit}, {rate:.3g}/s{left}{end}")
+        self.log(f"{self._name}: {self._done:g}{of} {self._unit}, {rate_text(rate)}/s{left}{end}")
 
     def log(self, line: str) -> None:
         """Prints a line."""

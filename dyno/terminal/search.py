@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from foundation.format import ABSENT
+from foundation.format import ABSENT, rate_text
 from foundation.run.layout import RunDirectory
 from results.capacity.search.record import CapacitySearch
 
@@ -34,4 +34,4 @@ def show_search(console: Console, search: CapacitySearch, run: RunDirectory) -> 
 
 
 def _rate(rate: float | None) -> str:
-    return ABSENT if rate is None else f"{rate:.3g}"
+    return ABSENT if rate is None else rate_text(rate)

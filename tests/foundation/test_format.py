@@ -157,3 +157,8 @@ def test_a_limit_that_somebody_wrote_is_not_rounded() -> None:
 def test_the_words_of_a_server_steer_no_terminal() -> None:
     assert fmt.shortened("gone\n\x1b[2J \u202eodd") == "gone \ufffd[2J \ufffdodd"
     assert fmt.shortened("x" * 300) == "x" * 200 + "..."
+
+
+def test_a_rate_of_a_fast_server_has_no_exponent() -> None:
+    texts = [fmt.rate_text(rate) for rate in (0.25, 4.418, 156.3, 999.4, 1200.0, 12_345.6)]
+    assert texts == ["0.25", "4.42", "156", "999", "1,200", "12,346"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from foundation.format import rate_text
 from results.capacity.plan.capacity_plan import RateCurve, RateSource
 from results.capacity.plan.measured_rate import MeasuredRate
 from results.summary import Estimate
@@ -86,7 +87,7 @@ def _holds_some(measured: MeasuredRate, model: Estimate) -> bool:
 
 
 def _searched(low: float, high: float | None) -> ReplicaRate:
-    above = "" if high is None else f" and not {high:.3g}"
+    above = "" if high is None else f" and not {rate_text(high)}"
     rate = Estimate(value=None, low=low, high=high, reason="a search gives an interval, no point")
     bound = "at least " if high is None else ""
     return ReplicaRate(
@@ -107,10 +108,12 @@ def _modelled(measured: MeasuredRate, model: Estimate) -> ReplicaRate:
         value = min(max(value, low), ceiling)
     rate = Estimate(value=value, low=low, high=high, n=model.n, reason=model.reason)
     if value is None or high is None:
-        above = "" if high is None else f" and not {high:.3g}"
-        held = f"at least {low:.3g} requests/s within the SLO{above}"
+        above = "" if high is None else f" and not {rate_text(high)}"
+        held = f"at least {rate_text(low)} requests/s within the SLO{above}"
     else:
-        held = f"{value:.3g} requests/s within the SLO ({low:.3g} to {high:.3g})"
+        held = (
+            f"{rate_text(value)} requests/s within the SLO ({rate_text(low)} to {rate_text(high)})"
+        )
     return ReplicaRate(rate, "model", f"one replica holds {held}, by the model of its engine")
 
 
@@ -143,12 +146,12 @@ def _contradiction(measured: MeasuredRate, model: Estimate) -> str | None:
     assert model.low is not None
     if measured.broken <= model.low:
         return (
-            f"the model says that {measured.broken:g} requests/s are held (up to {model.low:.3g}), "
-            "the measurement says they are not; the measurement counts"
+            f"the model says that {measured.broken:g} requests/s are held (up to "
+            f"{rate_text(model.low)}), the measurement says they are not; the measurement counts"
         )
     if measured.held is not None and model.high is not None and measured.held > model.high:
         return (
             f"the model says that {measured.held:g} requests/s are not held (over "
-            f"{model.high:.3g}), the measurement says they are; the measurement counts"
+            f"{rate_text(model.high)}), the measurement says they are; the measurement counts"
         )
     return None

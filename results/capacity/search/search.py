@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil, inf, log, prod, sqrt
 from typing import Literal
 
+from foundation.format import rate_text
 from results.capacity.search.bracket import ERROR, PATIENCE, Bracket, as_counted, bracket, effective
 from results.capacity.search.next_rate import Evidence, candidates, next_rate, settled
 from results.capacity.search.posterior import CapacityGuess, RateRange, guess
@@ -315,7 +316,7 @@ def _changed(ends: Bracket) -> str:
 
 
 def _rate(rate: float) -> str:
-    return f"{rate:.3g} requests/s"
+    return f"{rate_text(rate)} requests/s"
 
 
 def _fails_unloaded(probes: Sequence[RateProbe], ends: Bracket) -> bool:
