@@ -164,10 +164,10 @@ def test_an_accelerator_is_shared_only_as_far_as_its_memory_is_claimed():
 def test_the_server_that_is_awake_leaves_room_for_what_the_sleepers_keep():
     variants = [ServedVariant(f"v{i}", absent(f"org/v{i}-1B")) for i in range(6)]
     small = check(variants, config(device="cuda", memory="24GB", residency="sleep"))
-    assert all("--gpu-memory-utilization=0.75" in server.arguments for server in small.servers)
-    assert any("75%" in note for note in small.notes)
+    assert all("--gpu-memory-utilization=0.67" in server.arguments for server in small.servers)
+    assert any("67%" in note for note in small.notes)
     with pytest.raises(
-        BadInput, match=r"serve\.residency: .* about 5\.0 GB, and 6 of them asleep leave 2\.0 GB"
+        BadInput, match=r"serve\.residency: .* about 5\.0 GB, and 6 of them asleep leave 0\.2 GB"
     ):
         check(variants, config(device="cuda", memory="8GB", residency="sleep"))
     large = check(variants, config(device="cuda", memory="80GB", residency="sleep"))
