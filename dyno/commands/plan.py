@@ -52,9 +52,9 @@ def show_plan(
         write_json(capacity, directory.path / PLAN_FILE)
     if as_json:
         sys.stdout.write(json_text(capacity) + "\n")
-    else:
-        show_capacity(open_console(), capacity)
     _check_some_plan(capacity)
+    if not as_json:
+        show_capacity(open_console(), capacity)
 
 
 def audit_plan(run: Path, options: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from foundation.format import significant
+from foundation.format import interval, quantity, significant
 from results.capacity.plan.capacity_plan import (
     Audit,
     LoadPoint,
@@ -15,6 +15,7 @@ from results.capacity.plan.capacity_plan import (
     RateCurve,
     VariantCapacity,
 )
+from results.metrics import RECORDS
 from results.summary import Estimate, Outcome
 
 NEAR = 0.02
@@ -49,7 +50,7 @@ def _named(capacity: VariantCapacity, rate: float) -> Audit:
             metric: Estimate(value=None, high=limit, reason="no model: at most the limit")
             for metric, limit in capacity.limits.items()
         }
-    figures = ", ".join(f"{metric} {_words(each)}" for metric, each in expected.items())
+    figures = ", ".join(_figure(metric, each) for metric, each in expected.items())
     return Audit(
         variant=capacity.variant,
         rate=rate,
@@ -64,12 +65,26 @@ def _named(capacity: VariantCapacity, rate: float) -> Audit:
     )
 
 
-def _words(each: Estimate) -> str:
+def _figure(metric: str, each: Estimate) -> str:
+    """A metric by name, with its value and its interval."""
+    return f"{_label(metric)} {_words(metric, each)}"
+
+
+def _label(metric: str) -> str:
+    return RECORDS[metric].label if metric in RECORDS else metric
+
+
+def _unit(metric: str) -> str:
+    return RECORDS[metric].unit if metric in RECORDS else ""
+
+
+def _words(metric: str, each: Estimate) -> str:
+    unit = _unit(metric)
     if each.value is None:
-        return f"at most {significant(each.high or 0.0)}"
+        return f"at most {quantity(each.high or 0.0, unit)}"
     if each.low is None or each.high is None:
-        return significant(each.value)
-    return f"{significant(each.value)} ({significant(each.low)} to {significant(each.high)})"
+        return quantity(each.value, unit)
+    return f"{quantity(each.value, unit)} ({interval(each.low, each.high, unit)})"
 
 
 def expected_at(curve: RateCurve | None, rate: float) -> dict[str, Estimate]:
@@ -119,8 +134,9 @@ def measured_audit(
         for key, each in metrics.items()
         if each.value is not None
     }
-    figures = ", ".join(
-        f"{key} {significant(each.value)} (planned {_words(audit.expected[key])})"
+    figures = "; ".join(
+        f"{_label(key)} {quantity(each.value, _unit(key))}, "
+        f"planned {_words(key, audit.expected[key])}"
         for key, each in metrics.items()
         if each.value is not None
     )

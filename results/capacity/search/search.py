@@ -143,7 +143,8 @@ class Search:
             return step
         is_narrow = ends.ratio <= TARGET_RATIO or ends.fails.rate == inf
         what = "not confirmed" if self._closed(ends) and is_narrow else "unresolved"
-        return _ended(ends, False, f"{_words(ends)}; {what} after {spent} probes, {used:.0f} s")
+        probed = f"{spent} probe{'s' if spent != 1 else ''}, {used:.0f} s"
+        return _ended(ends, False, f"{_words(ends)}; {what} after {probed}")
 
     def _in_time(self, step: NextProbe, left_s: float) -> NextProbe:
         """The probe in the time that is left, where that is enough to show that a rate holds."""
