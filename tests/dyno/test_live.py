@@ -28,7 +28,7 @@ EXPERIMENT = """\
 name: watched
 model: m
 data: {{prompt: "Say hello"}}
-variants: [{{name: old, url: {url}, model: m}}, {{name: new, url: {url}, model: m}}]
+variants: [{{name: old, url: {url}, model: m}}]
 baseline: old
 workload: {{stages: [{{rate: 20, requests: {requests}, warmup: 0s}}], blocks: {blocks}}}
 slo: {{latency_p50: 10s}}
@@ -162,7 +162,7 @@ def test_a_screen_that_was_killed_costs_the_run_nothing(capfd: pytest.CaptureFix
 
 
 def test_a_run_in_a_terminal_draws_and_cleans_up(url: str, tmp_path: Path) -> None:
-    text = EXPERIMENT.format(url=url, requests=20, blocks=1)
+    text = EXPERIMENT.format(url=url, requests=10, blocks=1)
     (tmp_path / "experiment.yaml").write_text(text)
     command = ("-m", "dyno.cli", "run", "experiment.yaml")
     with Terminal(*command, cwd=tmp_path, environment={"NO_COLOR": "1"}) as terminal:
@@ -170,7 +170,7 @@ def test_a_run_in_a_terminal_draws_and_cleans_up(url: str, tmp_path: Path) -> No
         terminal.resize(50)
         terminal.read_until("")
     assert terminal.process.returncode == 0, terminal.words
-    assert "load all" in terminal.words and "/40 requests" in terminal.words
+    assert "load all" in terminal.words and "/10 requests" in terminal.words
     assert "report: runs/watched/report.html" in terminal.words
     assert terminal.text.count(HIDE) == terminal.text.count(SHOW) == 1
     assert terminal.text.index(SHOW) < terminal.text.index("baseline old")
@@ -190,6 +190,7 @@ def test_ctrl_c_in_a_terminal_ends_run_and_screen(url: str, tmp_path: Path) -> N
     assert "Traceback" not in terminal.words and terminal.text.count(SHOW) == 1
 
 
+@pytest.mark.slow
 def test_no_live_prints_plain_lines_on_a_terminal(tmp_path: Path) -> None:
     text = EXPERIMENT.format(url="http://127.0.0.1:9/v1", requests=1, blocks=1)
     (tmp_path / "experiment.yaml").write_text(text)
@@ -197,4 +198,4 @@ def test_no_live_prints_plain_lines_on_a_terminal(tmp_path: Path) -> None:
     with Terminal(*command, cwd=tmp_path) as terminal:
         terminal.read_until("")
     assert terminal.process.returncode == 4
-    assert "start servers: 2 servers" in terminal.words and HIDE not in terminal.text
+    assert "start servers: 1 servers" in terminal.words and HIDE not in terminal.text
