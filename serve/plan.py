@@ -18,7 +18,6 @@ from serve.vllm import arguments, lora
 from serve.vllm.engine_options import CommandLine, check_engine_options
 from serve.vllm.lora_tensors import check_adapter_file, check_architecture
 from serve.vllm.memory import MemoryEstimate, estimate_memory
-from serve.vllm.plugins import plugin_variables
 
 Residency = Literal["resident", "sleep", "turns"]
 
@@ -280,7 +279,7 @@ def _server(
         device,
     )
     memory = estimate_memory(first, config, device, dtype.dtype)
-    variables = arguments.device_variables(device) | plugin_variables(group.model, line)
+    variables = arguments.device_variables(device)
     return ServerPlan(first.name, group.variants, line, memory, dtype, first.template, variables)
 
 
