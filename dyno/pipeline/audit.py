@@ -11,7 +11,7 @@ from itertools import count
 from math import ceil
 
 from dyno.pipeline.block_runner import guarded
-from dyno.pipeline.blocks import LoadBlock, stage_blocks, warm_up_blocks
+from dyno.pipeline.blocks import LoadBlock, even_arrivals, stage_blocks, warm_up_blocks
 from dyno.pipeline.core_division import core_division
 from dyno.pipeline.failures import ends_without_server
 from dyno.pipeline.opened_run import OpenedRun
@@ -99,9 +99,6 @@ async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
 
 def audit_stage(workload: WorkloadConfig, audit: Audit) -> Stage:
     """The audit's rate with the arrivals of the run's first stage of an even rate, else Poisson."""
-    stages = workload.stages
-    even = next((s for s in stages if s.rate is not None and s.uneven is None and not s.mix), None)
-    arrivals = {"arrivals": even.arrivals, "burstiness": even.burstiness} if even else {}
     floors = [FLOORS[RECORDS[m].q] for m in audit.expected if RECORDS[m].statistic[:1] == "p"]
     requests = REQUESTS / FLOORS[95.0] * max([FLOORS[95.0], *floors])
     return Stage.model_validate(
@@ -109,7 +106,7 @@ def audit_stage(workload: WorkloadConfig, audit: Audit) -> Stage:
             "name": STAGE,
             "rate": audit.rate,
             "requests": ceil(requests / workload.blocks),
-            **{key: value for key, value in arrivals.items() if value is not None},
+            **even_arrivals(workload),
         }
     )
 

@@ -294,3 +294,12 @@ def probe_load(
     stage = stage.model_copy(update={"name": f"probe-{probe.name}"})  # longer than a name may be
     sampling = workload.sampling.model_copy(update={"max_tokens": probe.max_tokens})
     return stage, workload.model_copy(update={"sampling": sampling, "warmup": 0.0})
+
+
+def even_arrivals(workload: WorkloadConfig) -> dict[str, object]:
+    """How the first stage of one even rate arrives, as keys of another stage; else by Poisson."""
+    even = next((s for s in workload.stages if s.rate and not s.uneven and not s.mix), None)
+    if even is None:
+        return {"arrivals": "poisson"}
+    keys = {"arrivals": even.arrivals, "burstiness": even.burstiness}
+    return {key: value for key, value in keys.items() if value is not None}

@@ -14,7 +14,7 @@ import numpy as np
 from dyno.artifacts.stored import set_aside
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.block_runner import BlockRunner
-from dyno.pipeline.blocks import questions_in, styles_of, variants_named
+from dyno.pipeline.blocks import even_arrivals, questions_in, styles_of, variants_named
 from dyno.pipeline.failures import put_aside, read_failures
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.probe_block import ProbeBlock
@@ -212,7 +212,6 @@ def stored_probes(
 
 def probe_stage(experiment: Experiment, number: int, step: NextProbe) -> Stage:
     """The load of a probe: arrivals as in the experiment's first stage with a rate of its own."""
-    like = next((s for s in experiment.workload.stages if _is_even(s)), None)
     warmup = max(experiment.workload.warmup, WARM_UP * step.requests / step.rate)
     return Stage.model_validate(
         {
@@ -220,8 +219,7 @@ def probe_stage(experiment: Experiment, number: int, step: NextProbe) -> Stage:
             "rate": step.rate,
             "requests": step.requests,
             "warmup": f"{warmup:g}s",
-            "arrivals": like.arrivals if like else "poisson",
-            "burstiness": like.burstiness if like else None,
+            **even_arrivals(experiment.workload),
         }
     )
 
@@ -241,10 +239,6 @@ def probe_words(probe: RateProbe, probes: Sequence[RateProbe], limits: Sequence[
         f"{rate_text(probe.rate)}/s: {seen}{f'; {why}' if why else ''}; "
         f"holds {low}, fails at {high} requests/s"
     )
-
-
-def _is_even(stage: Stage) -> bool:
-    return stage.rate is not None and stage.uneven is None and stage.mix is None
 
 
 def _identity(prepared: Prepared, name: str) -> str:
