@@ -65,7 +65,7 @@ def _factor(difference: Difference | None) -> Estimate:
 
 def with_effects(round_: ImproveRound, run: MeasuredRun) -> ImproveRound:
     """The round with what was measured."""
-    measured = effects(run, round_)
+    measured = effects(run, round_) if round_.tried else {}
     verdicts = {each.variant: each for each in run.verdicts.variants}
 
     def done(tried: TriedRemedy) -> TriedRemedy:

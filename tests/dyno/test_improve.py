@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dyno.commands.improve import improve_limits
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
 from dyno.improve.measured_run import MeasuredRun
@@ -123,6 +124,19 @@ def test_a_run_that_ships_needs_no_round_and_an_invalid_one_is_refused(tmp_path:
     asked = replace(SEEDS, sections="").write(tmp_path / "asked")
     with pytest.raises(BadInput, match="nothing is asked"):
         rounds(asked, TRUTH)
+
+
+@pytest.mark.parametrize(
+    ("most", "time", "message"),
+    [
+        (0, "1h", "--rounds: write 1 or more"),
+        (3, "soon", "--max-time: "),
+        (3, "0s", "--max-time: write more than 0s"),
+    ],
+)
+def test_limits_that_are_none_are_refused_in_a_line(most: int, time: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        improve_limits(most, time)
 
 
 LOCAL = """\
