@@ -138,6 +138,29 @@ def test_there_are_as_many_variants_as_combinations_each_with_a_name_of_its_own(
     assert len(set(combinations)) == len(variants)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    st.dictionaries(
+        st.from_regex(r"serve\.engine\.[a-z]{2,9}(-[a-z]{2,6})?", fullmatch=True),
+        st.lists(st.one_of(st.integers(0, 99), st.booleans(), st.none()), min_size=1, max_size=3)
+        .map(lambda values: list({repr(value): value for value in values}.values())),
+        min_size=1,
+        max_size=3,
+    )
+)  # fmt: skip
+def test_any_grid_reads_back_from_the_resolved_file(
+    tmp_path_factory: pytest.TempPathFactory, grid: dict[str, list[object]]
+) -> None:
+    made = yaml.safe_load(FILE)
+    made["variants"][1]["grid"] = grid
+    experiment = Experiment.model_validate(made)
+    again = load(tmp_path_factory.mktemp("grid"), experiment.as_yaml())
+    assert again == experiment
+    assert [again.serve_of(v).options for v in again.variants] == [
+        experiment.serve_of(v).options for v in experiment.variants
+    ]
+
+
 def _value(variant: Mapping[str, Any], key: str) -> object:
     section, _, rest = key.partition(".")
     if not rest:
