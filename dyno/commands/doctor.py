@@ -22,8 +22,9 @@ _FEATURES: dict[str, tuple[tuple[str, ...], str]] = {
         ("torch", "transformers", "peft", "trl", "datasets"),
         'pip install "tunedyno[tune]"',
     ),
+    # Two of its methods need bitsandbytes too, which the table of methods says.
     "quantize": (
-        ("torch", "transformers", "compressed_tensors", "bitsandbytes"),
+        ("torch", "transformers", "compressed_tensors"),
         'pip install "tunedyno[tune]"',
     ),
     "serve": (
