@@ -70,7 +70,7 @@ class PlantOutcome:
     @property
     def stamps_apart(self) -> float | None:
         """How far the plan from stamps is off the plan from the record."""
-        if self.stamped is None or not self.planned.rate:
+        if self.stamped is None or not self.planned.rate or self.planned.lower_bound:
             return None
         return abs(self.stamped / self.planned.rate - 1)
 
@@ -94,7 +94,7 @@ def plant_outcome(kind: str, number: int) -> PlantOutcome:
         error=_error(known, emulated),
         truth=truth,
         planned=planned,
-        stamped=stamped.rate,
+        stamped=None if stamped.lower_bound else stamped.rate,
         holds=run.outcome.holds,
         fails=run.outcome.fails,
         rates=[probe.rate for probe in run.probes],
