@@ -79,7 +79,7 @@ def test_a_process_of_a_run_is_killed(experiment: Path, tmp_path: Path, victim: 
         assert kill.code == -9
     else:
         assert kill.code == 0
-        assert "not measured further; dyno run --resume" in said
+        assert "not measured further; resuming runs/kills tries again" in said
         assert not (folder / "runs" / "kills" / "failures.json").exists()
 
 
