@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,16 +48,38 @@ class Calibrated:
 
 def calibrated(emulated: EmulatedPlant) -> Calibrated:
     """Serves the loads that the design chooses, writes them as a run, and fits the run."""
+    with tempfile.TemporaryDirectory() as name:
+        run = RunDirectory(Path(name))
+        seconds = write_calibration(emulated, VARIANT, run)
+        recorded = engine_models(run_inputs(run, VARIANT))[VARIANT]
+        shutil.rmtree(run.engine)
+        stamped = engine_models(run_inputs(run, VARIANT))[VARIANT]
+    return Calibrated(recorded, stamped, seconds)
+
+
+def write_calibration(emulated: EmulatedPlant, variant: str, run: RunDirectory) -> float:
+    """Writes the loads that the design chooses for a plant; returns what they took, s."""
     limits = emulated.plant.limits
     scheduler = Scheduler(limits.max_num_seqs, limits.max_num_batched_tokens, limits.kv_blocks)
     design = Design(candidate_loads(scheduler, LONGEST, SHORTEST_PROMPT), FIRST_GUESS, scheduler)
-    with tempfile.TemporaryDirectory() as name:
-        run = RunDirectory(Path(name))
-        seconds = _measure(emulated, [*FIRST_LOADS, *design.loads(BUDGET_S, FIRST_LOADS)], run)
-        recorded = engine_models(_inputs(run))[VARIANT]
-        shutil.rmtree(run.engine)
-        stamped = engine_models(_inputs(run))[VARIANT]
-    return Calibrated(recorded, stamped, seconds)
+    loads = [*FIRST_LOADS, *design.loads(BUDGET_S, FIRST_LOADS)]
+    server = VirtualServer(emulated.plant)
+    files = VirtualRun(run, variant, emulated.plant)
+    rng = emulated.rng(1)
+    for number, load in enumerate(loads):
+        served = server.closed_loop(_asked(load, rng), load.in_flight)
+        if number == 0:
+            files.write_prompts(served)
+        files.write(served, f"{load.label}-{number}", concurrency=load.in_flight)
+    return server.now_ns / 1e9
+
+
+def run_inputs(run: RunDirectory, *variants: str) -> RunInputs:
+    """A run of these variants, of which the first is the baseline."""
+    records = [VariantRecord(name=name, what=name, prompt_style=PLAIN) for name in variants]
+    return RunInputs(
+        "plan", variants[0], "none", records, Slo({}), QualityConfig(), None, None, run.path
+    )
 
 
 def coefficient_errors(model: EngineModel, emulated: EmulatedPlant) -> Floats:
@@ -75,27 +96,8 @@ def coefficient_errors(model: EngineModel, emulated: EmulatedPlant) -> Floats:
     return np.asarray((model.steps.coefficients[:4] - truth) * work / (truth @ work))
 
 
-def _measure(emulated: EmulatedPlant, loads: Sequence[ModelLoad], run: RunDirectory) -> float:
-    server = VirtualServer(emulated.plant)
-    files = VirtualRun(run, VARIANT, emulated.plant)
-    rng = emulated.rng(1)
-    for number, load in enumerate(loads):
-        served = server.closed_loop(_asked(load, rng), load.in_flight)
-        if number == 0:
-            files.write_prompts(served)
-        files.write(served, f"{load.label}-{number}", concurrency=load.in_flight)
-    return server.now_ns / 1e9
-
-
 def _asked(load: ModelLoad, rng: np.random.Generator) -> VirtualLoad:
     n = load.requests
     answers = load.output_tokens * rng.uniform(1 - SPREAD, 1 + SPREAD, n)
     outputs = np.maximum(1, answers).astype(np.int64)
     return VirtualLoad.of(np.zeros(n), np.full(n, load.input_tokens), outputs)
-
-
-def _inputs(run: RunDirectory) -> RunInputs:
-    variant = VariantRecord(name=VARIANT, what=VARIANT, prompt_style=PLAIN)
-    return RunInputs(
-        VARIANT, VARIANT, "none", [variant], Slo({}), QualityConfig(), None, None, run.path
-    )
