@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, isnan, log, sqrt
+from typing import Protocol
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from benchmarks.plan.search_plants import (
 )
 from results.capacity.search.bracket import bracket
 from results.capacity.search.posterior import RateRange
-from results.capacity.search.probe import RateProbe
+from results.capacity.search.probe import RateProbe, ShareLimit
 from results.capacity.search.search import (
     EFFORT,
     TARGET_RATIO,
@@ -58,11 +59,26 @@ KINDS: dict[str, Callable[[np.random.Generator], Plant]] = {
 MOST_HALVINGS = 40
 
 
+class Probed(Protocol):
+    """A server of known capacity that a search probes in virtual time."""
+
+    @property
+    def capacity(self) -> float:
+        """The true one, requests/s; NaN where there is none."""
+
+    @property
+    def limits(self) -> list[ShareLimit]:
+        """Its SLO."""
+
+    def probe(self, wanted: NextProbe, rng: np.random.Generator, since: float = 0.0) -> RateProbe:
+        """What a probe shows that begins `since` seconds after the search."""
+
+
 @dataclass(frozen=True)
 class Searched:
     """One search: its plant, what it probed, and its outcome."""
 
-    plant: Plant
+    plant: Probed
     max_rate: float
     probes: list[RateProbe]
     outcome: SearchOutcome
@@ -82,32 +98,30 @@ class Searched:
 
 
 def searched(
-    plant: Plant,
+    plant: Probed,
     max_rate: float,
     rng: np.random.Generator,
     prior: RateRange | None = None,
     effort: SearchEffort = EFFORT,
 ) -> Searched:
     """Runs a search on a plant in virtual time."""
-    search, probes, since, requests = (
-        Search.up_to(max_rate, plant.limits, prior, effort),
-        [],
-        0.0,
-        0,
-    )
+    search = Search.up_to(max_rate, plant.limits, prior, effort)
+    probes: list[RateProbe] = []
+    since, requests = 0.0, 0
     while isinstance(step := search.after(probes), NextProbe):
         probes.append(plant.probe(step, rng, since))
         since, requests = since + step.requests / step.rate, requests + step.requests
     return Searched(plant, max_rate, probes, step, requests)
 
 
-def bisected(plant: Plant, max_rate: float, rng: np.random.Generator) -> int:
+def bisected(plant: Probed, max_rate: float, rng: np.random.Generator) -> int:
     """The probes of a bisection with the same test of each rate, and the same target.
 
     Both ends first, then the middle on a scale of logarithms. Where a probe settles nothing, one of
     twice the size follows at its rate.
     """
-    search, probes, size = Search.up_to(max_rate, plant.limits), [], 0
+    search, size = Search.up_to(max_rate, plant.limits), 0
+    probes: list[RateProbe] = []
     rate, since, last = max_rate, 0.0, 0.0
     while len(probes) < MOST_HALVINGS:
         size = 2 * size if rate == last else search.fewest(rate)

@@ -26,7 +26,7 @@ from loadgen.emulator.virtual_load import VirtualLoad
 from loadgen.emulator.virtual_run import VirtualRun
 from loadgen.emulator.virtual_server import VirtualServer
 from results.capacity.demand.demand import Demand
-from results.capacity.model.engine_model import EngineModel, StepTime
+from results.capacity.model.engine_model import EngineModel
 from results.capacity.model.models_of_run import engine_models
 from results.capacity.simulation.simulator import simulate
 
@@ -88,7 +88,8 @@ def measured(number: int) -> StructureResult:
     assert isinstance(model, EngineModel)
     assert isinstance(alone, EngineModel)
     demand = int8.demand(int8.rng(8), BACKLOG)
-    drawn = [replace(model, steps=StepTime(*draw.tolist())) for draw in model.draws[:DRAWS]]
+    steps = [model.steps.with_coefficients(draw) for draw in model.draws[:DRAWS]]
+    drawn = [replace(model, steps=each) for each in steps]
     shares = [modelled_throughput(each, demand) / truth for each in drawn]
     low, high = np.percentile(shares, (2.5, 97.5)).tolist()
     return StructureResult(

@@ -75,7 +75,7 @@ def drawn_objective(emulated: EmulatedPlant) -> Objective:
     rng = emulated.rng(2)
     family = str(rng.choice(sorted(FACTORS)))
     load = emulated.load(1.0, 500, rng)
-    alone = replace(load, arrival=np.arange(500) * _QUIET_S)
+    alone = replace(load, arrival=np.arange(500, dtype=np.float64) * _QUIET_S)
     unloaded = Objective(family, inf).percentile(VirtualServer(emulated.plant).open_loop(alone))
     return Objective(family, unloaded * float(rng.uniform(*FACTORS[family])))
 

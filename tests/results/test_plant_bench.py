@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from benchmarks.plan import run
+from benchmarks.plan.held_out import judgement
 from benchmarks.plan.outcome_file import code_identity
 from benchmarks.plan.plant_outcome import PlantOutcome
 from benchmarks.plan.plants import KINDS
@@ -67,3 +69,11 @@ def test_a_truth_is_outside_an_interval_by_a_share_of_itself() -> None:
     assert truth.outside(9.0, 11.0) == truth.outside(None, 11.0) == truth.outside(9.0, None) == 0
     assert truth.outside(10.5, None) == pytest.approx(0.05)
     assert truth.outside(None, 8.0) == pytest.approx(0.2)
+
+
+def test_a_held_out_load_that_was_disturbed_judges_nothing() -> None:
+    assert judgement(error=-0.6, noise=1.45, goal=0.05) == "not judged"
+    assert judgement(error=math.nan, noise=math.nan, goal=0.05) == "not judged"
+    assert judgement(error=0.06, noise=0.07, goal=0.05) == "ok"
+    assert judgement(error=math.nan, noise=0.01, goal=0.05) == "MISSED"
+    assert judgement(error=-0.08, noise=0.07, goal=0.05) == "MISSED"
