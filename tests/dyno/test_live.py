@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import pty
 import re
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from dyno.pipeline.failures import put_aside, record_failures
 from dyno.terminal.live import progress as live
 from dyno.terminal.live.looks import RunLooks
-from dyno.terminal.live.screen import apply
+from dyno.terminal.live.screen import Watching, apply
 from dyno.terminal.live.update import Advance, Stage
 from dyno.terminal.live.view import Look, StageView, VariantView, View
 from dyno.terminal.progress import PlainProgress, SafeConsole, progress_for
+from foundation.errors import SystemFailed
+from foundation.progress import Silent
 from foundation.run.json_files import write_json
 from foundation.run.layout import RunDirectory
 from results.race import Departure, Race
@@ -119,11 +123,45 @@ def test_a_look_judges_whole_blocks_only(tmp_path: Path) -> None:
     look = looks.next()
     assert look is not None and look.blocks == 16
     a, b = look.variants
-    assert (b.has_left, b.reason, b.requests) == (True, "left the race: too slow", 300)
-    assert not a.has_left
+    assert (b.is_over, b.reason, b.requests) == (True, "left the race: too slow", 300)
+    assert not a.is_over
     assert sorted(path.name for path in run.path.iterdir()) == [
         "environment.json", "experiment.yaml", "load", "prompts.jsonl", "race.json", "variants.json"
     ]  # fmt: skip
+
+
+def test_a_look_knows_the_variants_whose_servers_died(tmp_path: Path) -> None:
+    """The block in which a server died was whole, and is put aside as no measurement."""
+    made = StoredRun(variants=("a", "b"), sections="slo: {latency_p50: 400ms}")
+    run = RunDirectory(made.write(tmp_path / "run"))
+    looks = RunLooks(run)
+    look = looks.next()
+    assert look is not None and look.blocks == 16 and look.variants[1].decision == "SHIP"
+    put_aside(run.journal("b", "main", 8))
+    record_failures(run, {"b": SystemFailed("b: its server ended")}, Silent())
+    look = looks.next()
+    assert look is not None and look.blocks == 15
+    a, b = look.variants
+    assert (a.decision, b.decision, b.requests) == ("SHIP", "INCONCLUSIVE", 350)
+    assert b.reason == "not measured to the end: b: its server ended"
+
+
+def test_a_look_that_fails_is_said_until_one_is_done() -> None:
+    view = a_view()
+    watching = Watching(RunDirectory(Path("nowhere")))
+    for of, trouble in (
+        (OSError("no room"), "no look at the journals: OSError: no room"),
+        (None, "no look at the journals: OSError: no room"),  # no new block
+        (Look(13, [BASE, INT8]), ""),
+    ):
+        watching._looking = Future()
+        if isinstance(of, OSError):
+            watching._looking.set_exception(of)
+        else:
+            watching._looking.set_result((of, 0.0))
+        watching.look(view, 100.0)
+        assert view.trouble == trouble and (trouble in "\n".join(drawn(view, 100)))
+    assert view.look is not None and view.look.blocks == 13
 
 
 def test_only_a_terminal_that_can_redraw_has_a_screen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,8 @@ class Watching:
                 view.trouble = f"no look at the journals: {type(error).__name__}: {error}"
             else:
                 look, spent_s = self._looking.result()
-                view.look, view.trouble = look or view.look, ""
+                if look is not None:
+                    view.look, view.trouble = look, ""
             self._due_s = now_s + max(LOOK_EVERY_S, IDLE_PER_LOOK * spent_s)
             self._looking = None
         if now_s >= self._due_s and self._run.variants.exists():

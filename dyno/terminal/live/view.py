@@ -49,7 +49,7 @@ class VariantView:
     quality: Estimate
     decision: Decision
     reason: str
-    has_left: bool = False
+    is_over: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Look:
 
 @dataclass
 class View:
-    """What is shown. `trouble`: why there is no look at the journals."""
+    """What is shown. `trouble`: why there is no look at the journals, or none after `look`."""
 
     stage: StageView = field(default_factory=lambda: StageView("starting"))
     look: Look | None = None
@@ -75,7 +75,7 @@ class View:
             parts.append(_line(f"  {self.stage.note}", "dim"))
         if self.look is not None:
             parts += [*_rows(self.look, width), _line(_footing(self.look), "dim")]
-        elif self.trouble:
+        if self.trouble:
             parts.append(_line(self.trouble, "dim"))
         return Group(*parts)
 
@@ -139,8 +139,8 @@ def _columns(look: Look, width: int) -> list[str]:
 
 
 def _cells(variant: VariantView, columns: Sequence[str], width: int) -> list[Text]:
-    """The cells of one variant; one that has left the race is dim."""
-    style = "dim" if variant.has_left else ""
+    """The cells of one variant; one that is loaded no more is dim."""
+    style = "dim" if variant.is_over else ""
     estimates = {"latency p50": (variant.p50, "ms"), "p95": (variant.p95, "ms")}
     estimates["quality"] = (variant.quality, "share")
     texts = {title: _estimate(*of, width >= WIDE) for title, of in estimates.items()}
