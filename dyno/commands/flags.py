@@ -231,8 +231,8 @@ Quick = Annotated[
     bool,
     typer.Option(
         "--quick",
-        help="The shortest way to a verdict: three variants, an adapter from 128 examples, and 104 "
-        "requests each.",
+        help="The shortest way to a verdict: three variants, an adapter from 128 examples, "
+        "fewer requests.",
     ),
 ]
 NoLive = Annotated[
