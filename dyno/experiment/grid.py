@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
@@ -68,9 +69,10 @@ def _combinations(where: str, variant: object) -> int:
     for key, values in grid.items():
         _check_key(f"{where}.grid.{key}", variant, str(key))
         _check_values(f"{where}.grid.{key}", values)
-    for one, other in itertools.permutations(map(str, grid), 2):
-        if other.startswith(f"{one}."):
-            raise ValueError(f"{where}.grid.{other}: {one} stands beside it; vary one of them")
+    for key in map(str, grid):
+        parents = itertools.accumulate(key.split(".")[:-1], "{}.{}".format)
+        if above := next((each for each in parents if each in grid), None):
+            raise ValueError(f"{where}.grid.{key}: {above} stands beside it; vary one of them")
     return prod(map(len, grid.values()))
 
 
@@ -93,8 +95,7 @@ def _check_key(place: str, variant: Mapping[str, Any], key: str) -> None:
 def _check_values(place: str, values: object) -> None:
     if not isinstance(values, list | tuple) or not values:
         raise ValueError(f"{place}: write a list of values, such as [16, 64]")
-    texts = [_text(value) for value in values]
-    if repeated := next((text for text in texts if texts.count(text) > 1), None):
+    if repeated := next((t for t, n in Counter(map(_text, values)).items() if n > 1), None):
         raise ValueError(f"{place}: {repeated} stands there twice")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -231,6 +232,14 @@ def test_a_grid_of_thousands_is_refused_before_it_is_made() -> None:
     large = {key: list(range(300)) for key in ("serve.engine.a", "serve.engine.b", "finetune.rank")}
     with pytest.raises(ValueError, match=rf"27,000,000 combinations, .* at most {MOST_VARIANTS} "):
         expanded([{"name": "v", "grid": large}])
+
+
+def test_as_many_values_as_a_file_can_hold_are_refused_in_seconds() -> None:
+    """To compare each with each took minutes."""
+    began = time.process_time()
+    with pytest.raises(ValueError, match="60,000 combinations"):
+        expanded([{"name": "v", "grid": {"serve.engine.a": list(range(60_000))}}])
+    assert time.process_time() - began < 10
 
 
 def test_values_that_can_be_no_name_are_named_by_their_place() -> None:
