@@ -19,6 +19,17 @@ from foundation.run.layout import RunDirectory
 from foundation.run.records import Kind, VariantRecord
 from serve.plan import is_same_server
 
+# The options of vLLM that say when and where it computes. Any other may change an answer.
+_SCHEDULING = {
+    "max-num-seqs", "max-num-batched-tokens", "max-num-partial-prefills", "scheduling-policy",
+    "max-long-partial-prefills", "long-prefill-token-threshold", "enable-chunked-prefill",
+    "enable-prefix-caching", "prefix-caching-hash-algo", "async-scheduling", "stream-interval",
+    "block-size", "num-gpu-blocks-override", "cpu-offload-gb", "swap-space", "kv-offloading-size",
+    "compilation-config", "cudagraph-capture-sizes", "max-cudagraph-capture-size",
+    "optimization-level", "pipeline-parallel-size", "data-parallel-size", "disable-log-stats",
+    "speculative-config", "spec-method", "spec-model", "spec-tokens",
+}  # fmt: skip
+
 
 def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePlan) -> None:
     """Writes each variant's description, size and dtype, for the report."""
@@ -52,7 +63,8 @@ def write_variants(prepared: Prepared, run: RunDirectory, serving: serve.ServePl
 def weights_of(prepared: Prepared, variant: VariantConfig) -> str:
     """The identity of what a variant answers with: its weights, or its API, and number formats.
 
-    The prompt and the limits of its answers belong to it; how the engine schedules does not.
+    The prompt and the limits of its answers belong to it; how the engine schedules does not. An
+    option that is not known to be one of scheduling does, such as `quantization`.
     """
     parts = prepared.graph.served(variant)
     server = parts["server"].facts if "server" in parts else {"serve": {}}
@@ -60,7 +72,12 @@ def weights_of(prepared: Prepared, variant: VariantConfig) -> str:
     facts = {
         "parts": {k: parts[k].identity for k in ("model", "adapter", "api") if k in parts},
         "epoch": server.get("epoch"),
-        "formats": [serve.get("dtype"), serve.get("engine", {}).get("kv-cache-dtype")],
+        "formats": [serve.get("dtype"), serve.get("max_model_len")],
+        "engine": {
+            name: value
+            for name, value in serve.get("engine", {}).items()
+            if name.removeprefix("no-").partition(".")[0] not in _SCHEDULING
+        },
         "prompt": prepared.style_of(variant),
         "sampling": variant.sampling.model_dump(mode="json") if variant.sampling else None,
     }
