@@ -32,7 +32,8 @@ def look(
 ) -> list[Departure]:
     """Who leaves once each variant in `left` has `block` blocks.
 
-    Later blocks are not looked at, so a race that goes on after a break repeats its departures.
+    What came later is not looked at, so a race that goes on after a break repeats its departures:
+    neither later blocks, nor probes, nor that an earlier try of a variant failed.
     """
     broken = sum(each.reason == "breaks" for each in departed)
     errors = plan.at_look(block, plan.variants - broken)
@@ -44,9 +45,10 @@ def look(
             departures=[each for each in departed if each.variant == inputs.baseline],
             errors=dict.fromkeys(left, errors),
         ),
+        failed={name: why for name, why in inputs.failed.items() if name not in left},
     )
     prompts = read_prompts(at.run)
-    measured = read_measured(at, prompts)
+    measured = [replace(each, probes={}, probe_scores={}) for each in read_measured(at, prompts)]
     summary = summarise(at, measured, prompts)
     verdicts = judge(summary, at)
     names = [each.name for each in at.variants]

@@ -38,7 +38,7 @@ from results.summary import Summary, Verdicts
 from tests.dyno.conftest import emulator
 from tests.dyno.stored_runs import StoredRun, dyno
 from tests.dyno.test_pipeline import prepared
-from tests.run_files import MS, header, write_block
+from tests.run_files import MS, answer, append_prompts, header, write_block
 
 RACE = ", race: true"
 
@@ -166,6 +166,36 @@ def test_a_look_sees_no_later_block(slow_one: Raced, left: Departure) -> None:
     """So a race that goes on after a break repeats its departures."""
     plan = LookPlan(SLOW_ONE.blocks, len(SLOW_ONE.variants))
     assert left in look(slow_one.inputs, plan, left.block, SLOW_ONE.variants, [])
+
+
+def test_a_look_sees_no_probe_and_no_failure_of_an_earlier_try(tmp_path: Path) -> None:
+    """Both came after the look; `b` answers every question of the probe wrongly."""
+    stored = StoredRun(
+        variants=("a", "b"),
+        blocks=3,
+        requests=30,
+        latencies={"a": 100, "b": 100},
+        workload=RACE,
+        sections="slo: {latency_mean: 1s}\n"
+        "quality: {probes: [{name: facts, data: facts.jsonl, scorer: contains, max_drop: 10%}]}",
+    )
+    file = stored.write(tmp_path / "run")
+    inputs = run_inputs(RunDirectory(file), load_experiment(file / "experiment.yaml"))
+    facts = [Prompt(f"f{i}", "facts", {"plain": []}, "yes") for i in range(60)]
+    append_prompts(file, facts)
+    plan, names = LookPlan(3, 2), ["a", "b"]
+    assert look(inputs, plan, 2, names, []) == []
+    for name in names:
+        says = "yes" if name == "a" else "no"
+        records = [answer(i, f.id, i * MS, [i * MS + MS], text=says) for i, f in enumerate(facts)]
+        head = header(variant=name, stage="probe-facts", block=1, concurrency=1)
+        end = JournalEnd(end="complete", ended_ns=10**9, window_end_ns=10**9)
+        write_block(file, head, records, end)
+    assert look(inputs, plan, 2, names, []) == []
+    slow_first = raced(replace(SLOW_ONE, blocks=3), tmp_path / "slow")
+    (left,) = [each for each in slow_first.race.departures if each.variant == "slow"]
+    failed = replace(slow_first.inputs, failed={"slow": "its server died"})
+    assert left in look(failed, LookPlan(3, 3), left.block, SLOW_ONE.variants, [])
 
 
 def test_the_slower_of_two_that_pass_leaves_as_worse_and_the_baseline_may(tmp_path: Path) -> None:
