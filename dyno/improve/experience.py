@@ -9,6 +9,7 @@ import msgspec
 
 from foundation.machine import this_machine
 from foundation.run.journal import UNREADABLE
+from results.decision.improvement.expectation import is_believed
 from results.decision.improvement.record import KnownEffect
 
 
@@ -25,15 +26,18 @@ def effects_file() -> Path:
 
 
 def read_effects(run: Path) -> list[KnownEffect]:
-    """The effects of all runs but this one, less lines that can't be read."""
+    """The effects of all runs but this one, less what can't be read or can't be an effect."""
     decoder, effects = msgspec.json.Decoder(_Line), []
-    text = effects_file().read_bytes() if effects_file().is_file() else b""
+    try:
+        text = effects_file().read_bytes()
+    except OSError:
+        return []
     for row in text.splitlines():
         try:
             line = decoder.decode(row)
         except UNREADABLE:
             continue
-        if line.effect.expected > 0 and line.effect.measured > 0 and line.run != str(run):
+        if is_believed(line.effect) and line.run != str(run):
             effects.append(line.effect)
     return effects
 

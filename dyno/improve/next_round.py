@@ -17,12 +17,18 @@ from foundation.errors import BadInput
 from foundation.yaml_values import YamlValue
 from results.decision.advice import blocks_needed
 from results.decision.improvement.choice import Knowledge, RemedyChoice, choose, nearest_first
-from results.decision.improvement.expectation import ExpectedRemedy, is_floor, on_metric
+from results.decision.improvement.expectation import (
+    CANDIDATE,
+    ExpectedRemedy,
+    is_floor,
+    on_metric,
+)
 from results.decision.improvement.record import (
     ImproveRound,
     KnownEffect,
     SkippedRemedy,
     TriedRemedy,
+    round_folder,
 )
 from results.decision.verdict import binding_of
 from results.summary import VariantVerdict
@@ -83,11 +89,6 @@ class RoundPlanner:
             return self._planned(choice, [], number, seconds, longer) if choice else None
         return None
 
-    def left(self, latest: MeasuredRun) -> list[str]:
-        """The remedies of the next round, in words."""
-        planned = self.next(latest, 0, 0.0)
-        return [tried.remedy for tried in planned.record.tried] if planned else []
-
     def _choice(self, verdict: VariantVerdict, latest: MeasuredRun) -> RemedyChoice | None:
         if self._engines is None or self._engines.run is not latest:
             self._engines = EngineExpectations(latest)
@@ -112,7 +113,7 @@ class RoundPlanner:
             names = [*self.known, *(variant.name for _, variant in pairs)]
             try:
                 variant = self._variant(expected, names)
-                self._experiment(choice, [variant], 1, 0.0)
+                self._experiment(choice, [*(before for _, before in pairs), variant], 1, 0.0)
             except BadInput as error:
                 why = str(error)
             else:
@@ -130,9 +131,9 @@ class RoundPlanner:
         patch = expected.remedy.patch
         assert patch is not None and patch.variant is not None
         section = self.first.experiment.improve
-        for candidate in section.candidates if section else ():
-            if candidate.name == patch.variant.get("name"):
-                return candidate.variant
+        if section and expected.remedy.kind == CANDIDATE:
+            name = patch.variant["name"]
+            return next(each.variant for each in section.candidates if each.name == name)
         return new_variant(patch.variant, names)
 
     def _planned(
@@ -147,7 +148,7 @@ class RoundPlanner:
         floor = is_floor(case.binding)
         record = ImproveRound(
             number=number,
-            folder=f"improve/round-{number}",
+            folder=round_folder(number),
             variant=case.variant.variant,
             metric=case.binding.metric,
             label=case.binding.label,

@@ -35,16 +35,17 @@ from results.decision.improvement.record import (
     Ending,
     Improvement,
     ImproveRound,
+    round_folder,
 )
 from results.summary import VariantVerdict
 
 Measure = Callable[[Experiment, Path, RunDirectory, Sequence[RunDirectory]], MeasuredRun]
-_EXITS: dict[Ending, Exit] = {"ships": Exit.DONE, "reconsider": Exit.DONT_SHIP}
+_EXITS: dict[Ending | None, Exit] = {"ships": Exit.DONE, "reconsider": Exit.DONT_SHIP}
 
 
 def exit_of(improvement: Improvement) -> Exit:
     """0 where a variant ships, 1 to reconsider, 2 where it is not settled."""
-    return _EXITS.get(improvement.ending or "not settled", Exit.INCONCLUSIVE)
+    return _EXITS.get(improvement.ending, Exit.INCONCLUSIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +125,12 @@ class Rounds:
             return Improvement(
                 name=self.first.experiment.name, first=self.first.verdicts.headline, rule=RULE
             )
+        for place, each in enumerate(stored.rounds, start=1):
+            if each.folder != round_folder(place):
+                raise BadInput(
+                    f"{path / IMPROVE_FILE}: round {place} says that it lies in {each.folder}, "
+                    f"not in {round_folder(place)}"
+                )
         return replace(stored, ending=None, sentence="", skipped=[], replicas=None)
 
     def _read_rounds(self) -> None:
@@ -146,13 +153,18 @@ class Rounds:
             self._end("ships", endings.ships(verdict, done), ships=verdict.variant)
             return
         left = self.limits.seconds - (time.monotonic() - self.start)
-        if done >= self.limits.rounds or left <= 0:
-            self._stop_early(time_over=left <= 0)
-            return
-        planned = self.planner.next(self.latest, done + 1, left)
+        planned = self.planner.next(self.latest, done + 1, max(left, 0.0))
         if planned is None:
             self._end_with_nothing_left()
-            return
+        elif left <= 0:
+            self._stop_early("time over", planned)
+        elif done >= self.limits.rounds:
+            self._stop_early("rounds over", planned)
+        else:
+            self._try(planned)
+
+    def _try(self, planned: PlannedRound) -> None:
+        """Measures a round, or remembers why it can't be."""
         self._write(replace(self.record, rounds=[*self.record.rounds, planned.record]))
         self.show(planned.record)
         self.record = replace(self.record, rounds=self.record.rounds[:-1])
@@ -196,15 +208,11 @@ class Rounds:
             raise error
         self.planner.refused |= reasons
 
-    def _stop_early(self, *, time_over: bool) -> None:
-        left = self.planner.left(self.latest)
-        nearest = nearest_first(self.latest.summary, self.latest.verdicts)
-        if not left or not nearest:
-            self._end_with_nothing_left()
-            return
-        ending: Ending = "time over" if time_over else "rounds over"
-        seconds = self.limits.seconds if time_over else None
-        self._end(ending, endings.stopped_early(ending, left, nearest[0], seconds))
+    def _stop_early(self, ending: Ending, planned: PlannedRound) -> None:
+        """Time or rounds are over. `planned`: the round that would have come next."""
+        nearest = nearest_first(self.latest.summary, self.latest.verdicts)[0]
+        sentence = endings.stopped_early(ending, planned.record, nearest, self.limits.seconds)
+        self._end(ending, sentence)
 
     def _end_with_nothing_left(self) -> None:
         nearest = nearest_first(self.latest.summary, self.latest.verdicts)

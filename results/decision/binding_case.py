@@ -150,11 +150,12 @@ class BindingCase:
 class Remedy:
     """What to do, the change of the experiment that does it, and what that should do.
 
-    `kind`: a name that is the same in all runs. `expected`: the factor on the binding time, cost or
-    share of failures; of a rate or a score, where more is better, its inverse. None where nobody
-    knows beforehand. `keeps`: the factor
-    on the score. `words`: the advice, less the lines to paste, which are those of `patch`. `work`:
-    what it does to a request's work, None where its effect is of another kind.
+    `kind`: a name that is the same in all runs; its first word names the family, whose effects
+    stand in for those of a kind that was not measured. `expected`: the factor on the binding time,
+    cost or share of failures, and the inverse of that on a rate or a score, which should rise; None
+    where nobody knows it beforehand. `words`: the advice without the lines to paste, which `patch`
+    has. `keeps`: the factor on the score. `work`: what becomes of a request's work; None for a
+    remedy that changes something else.
     """
 
     kind: str

@@ -13,8 +13,9 @@ import pytest
 from dyno.commands.improve import improve_limits
 from dyno.experiment.loading import load_experiment
 from dyno.experiment.schema import Experiment
+from dyno.improve.experience import effects_file, read_effects
 from dyno.improve.measured_run import MeasuredRun
-from dyno.improve.rounds import ImproveLimits, Rounds, check_improvable, exit_of
+from dyno.improve.rounds import ImproveLimits, Rounds, check_improvable, exit_of, planner_of
 from dyno.pipeline.variants import kind
 from foundation.errors import BadInput, Exit
 from foundation.run.layout import RunDirectory
@@ -114,6 +115,42 @@ def test_rounds_and_time_end_it_and_it_goes_on_where_it_was(tmp_path: Path) -> N
     assert [each.number for each in record.rounds] == [1, 2]
 
 
+def test_rounds_that_are_over_before_it_is_settled_say_how_many_blocks_are_left(
+    tmp_path: Path,
+) -> None:
+    near = replace(SEEDS, latencies=TRUTH | {"tuned": 389.0}, sections="slo: {latency_p90: 400ms}")
+    run = near.write(tmp_path / "run")
+    record = rounds(run, TRUTH, seconds=0.0)[0]
+    print(record)
+    assert record.ending == "time over" and "measure longer, in " in record.sentence
+
+
+@pytest.mark.parametrize("folder", ["../elsewhere", "improve/round-2"])
+def test_a_round_is_read_from_its_own_folder_alone(tmp_path: Path, folder: str) -> None:
+    run = SEEDS.write(tmp_path / "run")
+    rounds(run, TRUTH | {"better": 700.0}, most=1)
+    file = run / IMPROVE_FILE
+    file.write_text(file.read_text().replace("improve/round-1", folder))
+    with pytest.raises(BadInput, match=f"says that it lies in {folder}"):
+        rounds(run, TRUTH)
+
+
+def test_a_cache_of_absurd_effects_changes_nothing(tmp_path: Path) -> None:
+    run, numbers = SEEDS.write(tmp_path / "run"), ("1e300", "1e-300", "0.0", "-1.0", "NaN", "1e999")
+    effects = [
+        f'{{"run": "a", "effect": {{"kind": "merge", "about": "latency", '
+        f'"expected": {expected}, "measured": {measured}}}}}\n'
+        for pair in [(number, "0.5") for number in numbers] + [("1e300", "1e-300")]
+        for expected, measured in (pair, pair[::-1])
+    ]
+    effects_file().parent.mkdir(parents=True)
+    effects_file().write_text("".join([*effects, "half a li"]))
+    assert read_effects(run) == []
+    effects_file().unlink()
+    effects_file().mkdir()
+    assert read_effects(run) == []
+
+
 def test_a_run_that_ships_needs_no_round_and_an_invalid_one_is_refused(tmp_path: Path) -> None:
     ships = replace(SEEDS, latencies=TRUTH | {"tuned": 300.0}).write(tmp_path / "ships")
     record, experiments = rounds(ships, TRUTH)
@@ -178,8 +215,8 @@ def quality_run(path: Path, experiment: str, names: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     ("floor", "tried"),
     [
-        ("min: 0.8", ["quantize less", "tune with epochs 4"]),
-        ("max_drop: 0.1", ["quantize less", "tune with epochs 1, rank 8"]),
+        ("min: 0.8", ["gentler quantization", "more training: epochs 4"]),
+        ("max_drop: 0.1", ["gentler quantization", "milder tuning: epochs 1, rank 8"]),
     ],
 )
 def test_where_only_quality_binds_the_remedies_are_others(
@@ -203,7 +240,19 @@ def test_where_only_quality_binds_the_remedies_are_others(
     assert record.ending == "ships" and record.ships in ("int4-int8", "int4-taught", "int4-milder")
     gentler = record.rounds[0].tried[0]
     assert gentler.measured is not None and gentler.measured.value == pytest.approx(9 / 5)
+    assert gentler.score is not None and gentler.score.value == gentler.measured.value
+    assert gentler.score_expected == gentler.expected  # the metric that binds is the score
     assert "quantize: w8a8-int8" in gentler.change
+
+
+def test_a_remedy_that_is_named_as_a_candidate_is_not_taken_for_it(tmp_path: Path) -> None:
+    candidates = "improve: {candidates: [{name: int4-int8, merge: finetune, prompt: brief}]}\n"
+    text = LOCAL.format(floor="min: 0.8") + 'prompts: {brief: "{input}"}\n' + candidates
+    quality_run(tmp_path / "run", text, ["base", "int4"])
+    first = MeasuredRun.read(RunDirectory(tmp_path / "run"))
+    planned = planner_of(first).next(first, 1, 600.0)
+    assert planned is not None and planned.record.tried[0].kind == "gentler quantization"
+    assert planned.new[0].quantize is not None and planned.new[0].prompt is None
 
 
 EXPERIMENT = """\

@@ -6,17 +6,19 @@ from math import exp, log
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from pytest import approx
 
 from foundation.run.records import VariantRecord
 from results.analysis import analyse
 from results.decision.improvement.choice import Knowledge, RemedyChoice, choose, nearest_first
+from results.decision.improvement.endings import nothing_left
 from results.decision.improvement.expectation import correction, effects_of, on_metric
 from results.decision.improvement.record import ImproveRound, KnownEffect, TriedRemedy
 from results.decision.verdict import judge
 from results.decision.work import RequestWork, TimeParts, factor_on
 from results.inputs import RunInputs
-from results.summary import Estimate, Summary, Verdicts
+from results.summary import Estimate, Summary, VariantVerdict, Verdicts
 from tests.results.synthetic import Goals, inputs, request, write_journal, write_prompts
 
 PARTS = TimeParts(waiting=100, prefill=100, decode=200, rest=50)
@@ -51,6 +53,9 @@ def test_one_measurement_counts_half_and_a_family_stands_in_for_its_kinds() -> N
     assert correction("quantize w4a16", "latency", once) == (approx((0.4 / 0.64) ** 0.5), 1)
     assert correction("prune 25%", "latency", once) == (1.0, 0)
     assert correction("quantize w8a8-int8", "cost", once) == (1.0, 0)
+    undone = [known("gentler quantization", 0.6, 0.3), known("more training: epochs 4", 1.0, 0.5)]
+    assert correction("quantize w8a8-int8", "latency", undone) == (1.0, 0)
+    assert correction("milder tuning: epochs 1, rank 8", "latency", undone) == (1.0, 0)
     twice = [*once, known("quantize w8a8-int8", 0.64, 0.8)]
     total = log(0.4 / 0.64) + log(0.8 / 0.64)
     assert correction("quantize w8a8-int8", "latency", twice) == (approx(exp(total / 3)), 2)
@@ -71,6 +76,11 @@ def test_of_a_floor_the_effect_is_the_inverse() -> None:
     [rate, score] = effects_of(round_)
     assert (rate.expected, rate.measured) == (approx(0.625), 0.5)
     assert (score.about, score.expected, score.measured) == ("score", 0.98, 0.9)
+    absurd = [
+        replace(tried, published=published, measured=Estimate(value=value), score=None)
+        for published, value in ((0.0, 2.0), (1.6, 0.0), (1e300, 2.0), (1.6, 1e-300), (1e-320, 1.0))
+    ]
+    assert effects_of(replace(round_, tried=absurd)) == []
 
 
 def measured(
@@ -111,7 +121,7 @@ def test_what_binds_decides_which_remedies_there_are(tmp_path: Path) -> None:
     assert kinds(slow)[:2] == ["distil 50%", "quantize w8a8-int8"]
     assert "merge" in kinds(slow)
     bad = chosen(tmp_path / "bad", "quantized", Goals({}, {"min": "80%"}), right=40)
-    assert "quantize less" in kinds(bad)
+    assert "gentler quantization" in kinds(bad)
     assert not {"merge", "distil 50%", "quantize w8a8-int8", "prune 25%"} & set(kinds(bad))
 
 
@@ -136,3 +146,25 @@ def test_what_was_measured_here_changes_the_order(tmp_path: Path) -> None:
 def test_the_baseline_is_improved_only_where_it_is_alone(tmp_path: Path) -> None:
     _, summary, verdicts = measured(tmp_path, "adapter", Goals({"latency_p90": "50ms"}))
     assert [verdict.variant for verdict in nearest_first(summary, verdicts)] == ["tuned"]
+
+
+def test_what_was_measured_longer_and_shown_to_fail_is_open_no_more() -> None:
+    """It was not settled in its own round; the last run shows that it breaks its limit."""
+    tried = TriedRemedy(
+        variant="t-int8", kind="quantize w8a8-int8", remedy="", change="", source="",
+        published=0.6, expected=0.6, score_published=1.0, score_expected=1.0,
+        decision="INCONCLUSIVE", headline="t-int8: INCONCLUSIVE",
+    )  # fmt: skip
+    round_ = ImproveRound(
+        number=1, folder="", variant="t", metric="latency_p90", label="", floor=False,
+        about="latency", binding="", blocks=4, tried=[tried], skipped=[],
+    )  # fmt: skip
+
+    def nearest(name: str) -> VariantVerdict:
+        return VariantVerdict(
+            variant=name, is_baseline=False, decision="DON'T SHIP", objectives=[], advice=[],
+            headline=f"{name}: DON'T SHIP", question=None, reasons=[], binding=None,
+        )  # fmt: skip
+
+    assert nothing_left(nearest("t-int8"), [round_], None)[0] == "reconsider"
+    assert nothing_left(nearest("t"), [round_], None)[0] == "not settled"

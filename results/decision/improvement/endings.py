@@ -31,7 +31,10 @@ def nothing_left(
     binding = binding_of(nearest.objectives)
     held_back = f"{nearest.variant}: {binding.sentence}" if binding else nearest.headline
     opened = [
-        each.headline for round_ in rounds for each in round_.tried if each.decision not in _SHOWN
+        each.headline
+        for round_ in rounds
+        for each in round_.tried
+        if each.decision not in _SHOWN and each.variant != nearest.variant
     ]
     if nearest.decision == "INCONCLUSIVE" or opened:
         best = opened[-1] if opened and nearest.decision in _SHOWN else held_back
@@ -64,10 +67,16 @@ def _effect(tried: TriedRemedy, round_: ImproveRound) -> str:
 
 
 def stopped_early(
-    ending: Ending, left: Sequence[str], nearest: VariantVerdict, max_time: float | None
+    ending: Ending, following: ImproveRound, nearest: VariantVerdict, max_time: float
 ) -> str:
-    """Time or rounds are over. `left`: the remedies that would have come next."""
-    what = "the rounds are over" if max_time is None else f"the time is over ({duration(max_time)})"
-    more = "--rounds" if ending == "rounds over" else "--max-time"
-    rest = f"left to try: {', '.join(left)}" if left else "nothing else is known to try"
+    """Time or rounds are over. `following`: the round that would have come next."""
+    what, more = "the rounds are over", "--rounds"
+    if ending == "time over":
+        what, more = f"the time is over ({duration(max_time)})", "--max-time"
+    remedies = ", ".join(tried.remedy for tried in following.tried)
+    rest = (
+        f"left to try: {remedies}"
+        if remedies
+        else f"left: to measure longer, in {following.blocks} blocks"
+    )
     return f"Not settled: {what}. {nearest.headline}; {rest}; go on with a larger {more}."

@@ -19,6 +19,8 @@ RULE = (
 SCORE = "score"
 CANDIDATE = "candidate"
 """The kind of what an experiment offers: one says nothing of another."""
+_LARGEST = 1000.0
+"""No remedy multiplies or divides anything by more."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +78,29 @@ def is_floor(objective: Objective) -> bool:
     return objective.kind == "quality"
 
 
+def is_believed(effect: KnownEffect) -> bool:
+    """Whether its numbers can be factors of a remedy; a file may hold any."""
+    return all(1 / _LARGEST <= each <= _LARGEST for each in (effect.expected, effect.measured))
+
+
 def effects_of(round_: ImproveRound) -> list[KnownEffect]:
     """What a measured round teaches of its kinds of remedies."""
-    effects = []
+    effects: list[KnownEffect] = []
     for tried in (each for each in round_.tried if each.kind != CANDIDATE):
         published = 1.0 if tried.published is None else tried.published
         pairs = [
-            (round_.about, on_metric(published, round_.floor), tried.measured, round_.floor),
+            (round_.about, published, tried.measured, round_.floor),
             (SCORE, tried.score_published, tried.score, False),
         ]
         for about, expected, estimate, floor in pairs:
             value = estimate.value if estimate else None
             if value is not None and value > 0 and expected > 0:
-                measured = on_metric(value, floor)
                 effects.append(
-                    KnownEffect(kind=tried.kind, about=about, expected=expected, measured=measured)
+                    KnownEffect(
+                        kind=tried.kind,
+                        about=about,
+                        expected=on_metric(expected, floor),
+                        measured=on_metric(value, floor),
+                    )
                 )
-    return effects
+    return [effect for effect in effects if is_believed(effect)]

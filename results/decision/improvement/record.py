@@ -83,6 +83,11 @@ class ImproveRound(msgspec.Struct, frozen=True, kw_only=True):
     headline: str | None = None
 
 
+def round_folder(number: int) -> str:
+    """The folder of a round, in the folder of the run."""
+    return f"improve/round-{number}"
+
+
 class Improvement(msgspec.Struct, frozen=True, kw_only=True):
     """`improve.json`.
 

@@ -15,16 +15,14 @@ def gentler_quantization(case: BindingCase) -> Remedy | None:
         return None
     # Eight bits are less only where four are recorded; not to quantize always is.
     to_eight = case.record.weight_bits == 4
-    factor, source = (
-        _BITS_KEPT,
-        ("Neural Magic's model card of Meta-Llama-3.1-8B-Instruct-quantized.w8a8, 2024"),
-    )
+    factor = _BITS_KEPT
+    source = "Neural Magic's model card of Meta-Llama-3.1-8B-Instruct-quantized.w8a8, 2024"
     full = case.measured.get(case.record.unquantized or "")
     scores = [v.metrics["quality"].value for v in (case.variant, full) if v is not None]
     if len(scores) == 2 and scores[0] and scores[1]:
         factor, source = scores[0] / scores[1], f"this run: the score of {case.record.unquantized}"
     return Remedy(
-        "quantize less",
+        "gentler quantization",
         factor,
         Advice(
             remedy="Quantize less",
@@ -40,6 +38,7 @@ def gentler_quantization(case: BindingCase) -> Remedy | None:
         case.changed("int8", quantize="w8a8-int8")
         if to_eight
         else case.changed("merged", quantize=None),
+        keeps=1 / factor,
     )
 
 
@@ -52,7 +51,7 @@ def milder_tuning(case: BindingCase) -> Remedy | None:
     if milder == {"epochs": epochs, "rank": rank}:
         return None
     return Remedy(
-        f"tune with epochs {milder['epochs']}, rank {milder['rank']}",
+        f"milder tuning: epochs {milder['epochs']}, rank {milder['rank']}",
         None,
         Advice(
             remedy="Tune more gently: fewer epochs, a lower rank, or general examples mixed in",
@@ -74,7 +73,7 @@ def more_training(case: BindingCase) -> Remedy | None:
     limit = _trained(case, "limit", 0)
     more = {"limit": 2 * limit} if limit else {"epochs": 2 * _trained(case, "epochs", 1)}
     return Remedy(
-        "tune with " + ", ".join(f"{key} {number}" for key, number in more.items()),
+        "more training: " + ", ".join(f"{key} {number}" for key, number in more.items()),
         None,
         Advice(
             remedy="Teach it more: more examples first, then epochs or rank",
