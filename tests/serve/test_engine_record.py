@@ -1,10 +1,8 @@
-"""The engine record from objects of the shape of vLLM's, and that vLLM's have this shape."""
+"""The engine record from objects of the shape of vLLM's."""
 
 from __future__ import annotations
 
-import ast
 import logging
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +10,6 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from foundation.installed import source
 from foundation.run.engine_record import (
     EngineLimits,
     EngineLine,
@@ -21,7 +18,6 @@ from foundation.run.engine_record import (
     EngineStep,
     request_key,
 )
-from serve.vllm import engine_record
 from serve.vllm.engine_record import PLUGIN, VARIABLE, EngineRecord, environment
 from serve.vllm.failures import explain
 
@@ -311,46 +307,6 @@ def test_the_users_choice_of_plugins_stays(
     assert variables.get("VLLM_PLUGINS") == plugins
 
 
-def names_in(file: str, name: str) -> set[str]:
-    """The fields of a class of vLLM: annotated ones, and those that `__init__` assigns."""
-    tree = source("vllm", file)
-    assert tree is not None
-    body = next(c for c in ast.walk(tree) if isinstance(c, ast.ClassDef) and c.name == name)
-    targets = [n.target for n in ast.walk(body) if isinstance(n, ast.AnnAssign)]
-    targets += [t for n in ast.walk(body) if isinstance(n, ast.Assign) for t in n.targets]
-    return {t.id if isinstance(t, ast.Name) else t.attr for t in targets
-            if isinstance(t, ast.Name | ast.Attribute)}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("ours", "file", "theirs"),
-    [
-        ("FinishedRequest", "v1/metrics/stats.py", "FinishedRequestStats"),
-        ("IterationDetails", "v1/metrics/stats.py", "SchedulerIterationDetails"),
-        ("SchedulerStats", "v1/metrics/stats.py", "SchedulerStats"),
-        ("IterationStats", "v1/metrics/stats.py", "IterationStats"),
-        ("SchedulerConfig", "config/scheduler.py", "SchedulerConfig"),
-        ("ParallelConfig", "config/parallel.py", "ParallelConfig"),
-        ("VllmConfig", "config/vllm.py", "VllmConfig"),
-    ],
-)
-def test_the_installed_vllms_classes_have_what_the_record_reads(ours: str, file: str, theirs: str):
-    shape = getattr(engine_record, ours)
-    names = {*shape.__annotations__, *(n for n, v in vars(shape).items() if type(v) is property)}
-    assert names and names <= names_in(file, theirs)
-
-
-def test_the_plugin_is_an_entry_point_and_vllm_has_its_base() -> None:
-    root = Path(engine_record.__file__).parents[2]
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    plugins = project["entry-points"]["vllm.stat_logger_plugins"]
-    assert plugins == {PLUGIN: "serve.vllm.stat_logger:StatLogger"}
-    loggers = source("vllm", "v1/metrics/loggers.py")
-    assert loggers is not None
-    names = {node.name for node in ast.walk(loggers) if hasattr(node, "name")}
-    assert {"AggregateStatLoggerBase", "_log_iteration_details"} <= names
-
-
 def test_the_scheduler_s_limits_are_in_the_first_line(file: Path, clocks: Clocks):
     config = SimpleNamespace(
         **vars(CONFIG)
@@ -387,18 +343,3 @@ def test_a_limit_that_is_not_there_stops_nothing(
 ):
     (start,) = lines_of(EngineRecord(SimpleNamespace(**vars(CONFIG) | odd)), file)
     assert isinstance(start, EngineStart) and start.limits == EngineLimits()
-
-
-@pytest.mark.parametrize(
-    ("file", "theirs", "limits"),
-    [
-        ("config/scheduler.py", "SchedulerConfig",
-         {"max_num_seqs", "max_num_batched_tokens", "enable_chunked_prefill"}),
-        ("config/cache.py", "CacheConfig",
-         {"num_gpu_blocks", "block_size", "enable_prefix_caching"}),
-        ("config/lora.py", "LoRAConfig", {"max_loras"}),
-        ("config/vllm.py", "VllmConfig", {"scheduler_config", "cache_config", "lora_config"}),
-    ],
-)  # fmt: skip
-def test_the_installed_vllm_has_the_limits(file: str, theirs: str, limits: set[str]):
-    assert limits <= names_in(file, theirs)
