@@ -167,8 +167,7 @@ class _Run:
             left = [arm for arm in range(arms) if str(arm) not in verdicts]
             if not left:
                 break
-            broken = sum(each.reason == "breaks" for each in departed)
-            errors = plan.at_look(block, arms - broken)
+            errors = plan.at_look(block, plan.candidates(departed))
             looked = {str(arm): self.verdict(arm, block, errors) for arm in left}
             baseline = "0" if self.field.relative else None
             standings = Standings(list(looked.values()), block, plan.blocks, baseline)
@@ -176,7 +175,7 @@ class _Run:
             verdicts |= {each.variant: looked[each.variant] for each in leaving}
             counts |= {each.variant: block for each in leaving}
             departed += leaving
-        at_end = plan.at_end(arms - sum(each.reason == "breaks" for each in departed))
+        at_end = plan.at_end(plan.candidates(departed))
         final = [
             verdicts.get(str(arm)) or self.verdict(arm, plan.last, at_end) for arm in range(arms)
         ]

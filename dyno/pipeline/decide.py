@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dyno.experiment.schema import Experiment
 from dyno.pipeline.capacity import plan_run
 from dyno.pipeline.failures import read_failures
@@ -48,6 +50,11 @@ def decide(
 
 def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
     """The inputs of `results` from a run directory."""
+    return replace(unraced_inputs(run, experiment), race=read_race(run, experiment))
+
+
+def unraced_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
+    """The same without the record of a race, which a look makes anew."""
     environment = read_environment(run.path)
     rates = read_rates(run.rates, experiment) or {}
     return RunInputs(
@@ -74,7 +81,6 @@ def run_inputs(run: RunDirectory, experiment: Experiment) -> RunInputs:
         ],
         uneven={stage.label: why for stage in experiment.workload.stages if (why := stage.uneven)},
         failed=read_failures(run, [variant.name for variant in experiment.variants]),
-        race=read_race(run),
         settings=settings_of(experiment, environment.whole),
     )
 

@@ -15,7 +15,7 @@ from foundation.run.json_files import read_json, write_json
 from foundation.run.layout import RunDirectory
 from loadgen.config import Stage
 from results.decision.looks import LookPlan
-from results.race import Departure, ErrorShares, Race
+from results.race import Departure, Race
 
 Look = Callable[[LookPlan, int, Sequence[str], Sequence[Departure]], list[Departure]]
 """Who leaves, from the plan, the number of blocks, the variants left, and who left before."""
@@ -39,7 +39,6 @@ class StageRace:
     over: Callable[[], bool]
     departed: list[Departure] = field(default_factory=list)
     _block: int = 1
-    _errors: dict[str, ErrorShares] = field(default_factory=dict)
 
     def next_round(self, failed: Collection[str] = ()) -> list[LoadBlock | MixedBlock]:
         """The missing blocks of the next round, empty at the end of the race.
@@ -75,7 +74,6 @@ class StageRace:
 
     def keep(self) -> None:
         """Writes `race.json`."""
-        at_end = self.plan.at_end(self._candidates)
         workload = self.prepared.experiment.workload
         stages = [stage.label for stage in workload.stages]
         measured = {
@@ -87,7 +85,7 @@ class StageRace:
         each = judged + workload.blocks * (len(stages) - 1)
         record = Race(
             departures=self.departed,
-            errors={name: self._errors.get(name, at_end) for name in self.names},
+            errors=self.plan.errors(self.names, self.departed),
             blocks_full=each * len(self.names),
             blocks_measured=sum(measured.values()),
         )
@@ -96,11 +94,6 @@ class StageRace:
     @property
     def _stage(self) -> Stage:
         return judged_stage(self.prepared.experiment)
-
-    @property
-    def _candidates(self) -> int:
-        """How many variants are not shown to break an objective."""
-        return len(self.names) - sum(each.reason == "breaks" for each in self.departed)
 
     def _left(self, failed: Collection[str]) -> list[str]:
         gone = {*(each.variant for each in self.departed), *failed}
@@ -112,10 +105,8 @@ class StageRace:
         return [block for block in blocks if block.variant in left]
 
     def _take_look(self, left: Sequence[str]) -> None:
-        errors = self.plan.at_look(self._block, self._candidates)
         leaving = self.look(self.plan, self._block, left, self.departed)
         for each in leaving:
-            self._errors[each.variant] = errors
             self.progress.log(
                 f"{each.variant} leaves the race after block {each.block}: {each.sentence}"
             )
@@ -134,9 +125,28 @@ def judged_stage(experiment: Experiment) -> Stage:
     return next(stage for stage in stages if stage.label == experiment.judged_stage)
 
 
-def read_race(out: RunDirectory) -> Race | None:
-    """Who left a run's race so far; None without a race. Raises BadInput for a damaged file."""
-    race = read_json(out.path, out.race.name, Race)
-    if isinstance(race, Damage):
-        raise BadInput(f"{out.race}: {race.why}; `dyno run --resume {out.path}` writes it again")
+def read_race(out: RunDirectory, experiment: Experiment) -> Race | None:
+    """Who left a run's race so far; None without a race.
+
+    Raises BadInput for a damaged file, and for one that is not of the experiment.
+    """
+    race = read_json(out.path, out.race.name, Race) if experiment.races else None
+    why = race.why if isinstance(race, Damage) else race and _why_wrong(race, experiment)
+    if why:
+        raise BadInput(f"{out.race}: {why}; `dyno run --resume {out.path}` writes it again")
+    assert not isinstance(race, Damage)
     return race
+
+
+def _why_wrong(race: Race, experiment: Experiment) -> str | None:
+    """Why no race of the experiment can have left this record; None if one can."""
+    names = [variant.name for variant in experiment.variants]
+    plan = look_plan(experiment, len(names))
+    left = [each.variant for each in race.departures]
+    if not set(left) <= set(names) or len(set(left)) < len(left):
+        return "a variant that left is not of the experiment, or left twice"
+    if any(each.block not in plan.departures for each in race.departures):
+        return "a variant left where no look is"
+    if race.errors != plan.errors(names, race.departures):
+        return "the errors are not those of its looks"
+    return None

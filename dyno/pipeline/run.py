@@ -14,7 +14,7 @@ from dyno.estimates.stages import estimate_stages, model_bytes, training_tokens
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.begin import begin
 from dyno.pipeline.checkpoints import make_checkpoints
-from dyno.pipeline.decide import decide, run_inputs, settled
+from dyno.pipeline.decide import decide, run_inputs, settled, unraced_inputs
 from dyno.pipeline.environment import note_requests
 from dyno.pipeline.measure import Decisions, measure
 from dyno.pipeline.prepare import check_disk
@@ -65,7 +65,7 @@ def run_pipeline(
     decisions = Decisions(
         settled=lambda: settled(run, prepared.experiment),
         plan_blocks=lambda: plan_blocks(run_inputs(run, prepared.experiment)),
-        look=lambda *at: look(run_inputs(run, prepared.experiment), *at),
+        look=lambda *at: look(unraced_inputs(run, prepared.experiment), *at),
         searches=searches,
     )
     times = run_loop(measure(prepared, serving, run, progress, timeline, decisions))

@@ -35,8 +35,7 @@ def look(
     What came later is not looked at, so a race that goes on after a break repeats its departures:
     neither later blocks, nor probes, nor that an earlier try of a variant failed.
     """
-    broken = sum(each.reason == "breaks" for each in departed)
-    errors = plan.at_look(block, plan.variants - broken)
+    errors = plan.at_look(block, plan.candidates(departed))
     at = replace(
         inputs,
         through=block,

@@ -19,10 +19,11 @@ bound. So it holds for any dependence of the looks, and however the race goes on
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from results.decision.objectives import ALPHA
-from results.race import ErrorShares
+from results.race import Departure, ErrorShares
 
 FIRST_LOOK = 2
 """One block tells nothing of the spread between blocks."""
@@ -90,6 +91,10 @@ class LookPlan:
             return ALPHA * (1 - kept) / len(self.before) / max(candidates, 1)
         return ALPHA * kept / len(self.verdicts) / max(candidates, 1)
 
+    def candidates(self, departed: Iterable[Departure]) -> int:
+        """How many variants are not shown to break an objective, by who left so far."""
+        return self.variants - sum(each.reason == "breaks" for each in departed)
+
     def at_look(self, block: int, candidates: int) -> ErrorShares:
         """What a verdict that ends a variant's load may spend."""
         return ErrorShares(ship=self.ship(block, candidates), breaks=self.breaks())
@@ -101,3 +106,16 @@ class LookPlan:
             ship=self.ship(self.last, candidates),
             breaks=(ALPHA - departures) / len(self.verdicts),
         )
+
+    def errors(self, names: Iterable[str], departed: Sequence[Departure]) -> dict[str, ErrorShares]:
+        """What the verdict on each variant may spend, by who left so far."""
+        at_end = self.at_end(self.candidates(departed))
+        before = {
+            each.variant: [other for other in departed if other.block < each.block]
+            for each in departed
+        }
+        spent = {
+            each.variant: self.at_look(each.block, self.candidates(before[each.variant]))
+            for each in departed
+        }
+        return {name: spent.get(name, at_end) for name in names}
