@@ -355,6 +355,11 @@ METRICS = {
 """The records as `summary.json` holds them."""
 
 
+def label_of(metric: str) -> str:
+    """A metric as a person says it; its key where a newer tunedyno named it."""
+    return RECORDS[metric].label if metric in RECORDS else metric
+
+
 def keys(place: Place, *kinds: Kind) -> tuple[str, ...]:
     """The metrics of a place in the order of the table, of the `kinds` that are named."""
     return tuple(

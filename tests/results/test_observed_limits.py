@@ -7,18 +7,14 @@ import numpy as np
 from results.capacity.model.observed_limits import ClosedLoop, observed_seqs
 from results.capacity.model.steps import Steps
 
-PROMPT = 10
-
 
 def loop(in_flight: int, *running: tuple[int, int]) -> ClosedLoop:
     """Steps of so many requests that decode, and so many prompts."""
     decodes, prompts = np.array(running, float).T
     nothing = np.zeros(len(running))
     block = np.zeros(len(running), np.int64)
-    steps = Steps(
-        nothing + 0.01, decodes, prompts * PROMPT, nothing, nothing, nothing, block, prompts
-    )
-    return ClosedLoop(in_flight, PROMPT, steps)
+    steps = Steps(nothing + 0.01, decodes, prompts * 10, nothing, nothing, nothing, block, prompts)
+    return ClosedLoop(in_flight, steps)
 
 
 def test_steps_that_are_full_while_others_wait_show_the_limit() -> None:

@@ -182,12 +182,10 @@ def _stamped_model(journals: Sequence[Journal]) -> FittedModel | str:
 def _closed_loops(
     journals: Sequence[Journal], blocks: Sequence[Steps | str]
 ) -> Iterator[ClosedLoop]:
-    """The blocks of closed loops whose prompts were counted."""
+    """The blocks of closed loops that show steps."""
     for journal, block in zip(journals, blocks, strict=True):
-        tokens = journal.requests.input_tokens
-        tokens = tokens[~np.isnan(tokens)]
-        if isinstance(block, Steps) and journal.header.concurrency and tokens.any():
-            yield ClosedLoop(journal.header.concurrency, float(np.median(tokens)), block)
+        if isinstance(block, Steps) and journal.header.concurrency:
+            yield ClosedLoop(journal.header.concurrency, block)
 
 
 def _assembled(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foundation.arrays import Floats
 from results.capacity.model.steps import Steps
 
 ABOVE = 1.25
@@ -18,23 +17,17 @@ OFTEN = 0.5
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """A block of `in_flight` requests with prompts of `prompt` tokens, and its steps."""
+    """A block of `in_flight` requests, and its steps."""
 
     in_flight: int
-    prompt: float
     steps: Steps
-
-    @property
-    def running(self) -> Floats:
-        """The requests in each step (n,): those that decode, and the prompts in it."""
-        return np.rint(self.steps.decodes + self.steps.prefill_tokens / self.prompt)
 
 
 def observed_seqs(loops: Iterable[ClosedLoop]) -> int | None:
     """The most requests in a step (`max_num_seqs`); None where no loop shows that as a limit."""
     loops = [loop for loop in loops if len(loop.steps)]
-    most = max((float(loop.running.max()) for loop in loops), default=0.0)
+    most = max((float(loop.steps.requests.max()) for loop in loops), default=0.0)
     for loop in loops:
-        if loop.in_flight >= ABOVE * most and np.mean(loop.running == most) >= OFTEN:
+        if loop.in_flight >= ABOVE * most and np.mean(loop.steps.requests == most) >= OFTEN:
             return int(most)
     return None

@@ -15,7 +15,7 @@ from results.capacity.plan.capacity_plan import (
     RateCurve,
     VariantCapacity,
 )
-from results.metrics import RECORDS
+from results.metrics import RECORDS, label_of
 from results.summary import Estimate, Outcome
 
 NEAR = 0.02
@@ -67,11 +67,7 @@ def _named(capacity: VariantCapacity, rate: float) -> Audit:
 
 def _figure(metric: str, each: Estimate) -> str:
     """A metric by name, with its value and its interval."""
-    return f"{_label(metric)} {_words(metric, each)}"
-
-
-def _label(metric: str) -> str:
-    return RECORDS[metric].label if metric in RECORDS else metric
+    return f"{label_of(metric)} {_words(metric, each)}"
 
 
 def _unit(metric: str) -> str:
@@ -135,7 +131,7 @@ def measured_audit(
         if each.value is not None
     }
     figures = "; ".join(
-        f"{_label(key)} {quantity(each.value, _unit(key))}, "
+        f"{label_of(key)} {quantity(each.value, _unit(key))}, "
         f"planned {_words(key, audit.expected[key])}"
         for key, each in metrics.items()
         if each.value is not None

@@ -13,7 +13,7 @@ from foundation.run.journal import Damage
 from foundation.run.json_files import read_json
 from foundation.run.layout import SEARCH_FILE
 from results.capacity.search.record import CapacitySearch, ProbedShare, ProbeRecord, VariantSearch
-from results.metrics import RECORDS
+from results.metrics import RECORDS, label_of
 from results.report.capacity.table import Fact, FactCell, FactTable, fact_table
 from results.report.figures.rate_curve import (
     HeldRange,
@@ -75,7 +75,7 @@ def section(run: Path, slots: Mapping[str, int]) -> SearchSection | None:
 
 def search_words(search: CapacitySearch) -> SearchWords:
     """The interval of each variant, side by side."""
-    limits = ", ".join(f"{_label(metric)} ≤ {text}" for metric, text in search.slo.items())
+    limits = ", ".join(f"{label_of(metric)} ≤ {text}" for metric, text in search.slo.items())
     rows = [(label, unit, [read(v) for v in search.variants]) for label, unit, read in _ROWS]
     return SearchWords(
         lead=(
@@ -97,11 +97,6 @@ def search_section(search: CapacitySearch, slots: Mapping[str, int]) -> SearchSe
         if each.probes
     ]
     return SearchSection(search_words(search), plots, _PROBES)
-
-
-def _label(metric: str) -> str:
-    """A metric of an SLO as a person says it."""
-    return RECORDS[metric].label if metric in RECORDS else metric
 
 
 def _end(rate: float | None, absent: str) -> FactCell:
@@ -148,7 +143,7 @@ def _over(metric: str, text: str) -> str:
     """What the requests that count against a limit have: "TTFT over 500ms"."""
     record = RECORDS.get(metric)
     if record is None or record.kind == "share":
-        return capital(_label(metric))
+        return capital(label_of(metric))
     return capital(f"{record.label.removesuffix(f' {record.statistic}')} over {text}")
 
 
