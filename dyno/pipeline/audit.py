@@ -12,18 +12,16 @@ from math import ceil
 
 from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.blocks import LoadBlock, even_arrivals, stage_blocks, warm_up_blocks
-from dyno.pipeline.core_division import core_division
 from dyno.pipeline.failures import ends_without_server
+from dyno.pipeline.loaded_servers import LoadedServers
 from dyno.pipeline.opened_run import OpenedRun
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.stopping import handled
 from dyno.terminal.signals import ENDING
-from foundation.cores import on_processors
 from foundation.errors import SystemFailed
 from foundation.progress import Silent
 from foundation.run.journal import read_prompts
 from foundation.run.layout import RunDirectory
-from loadgen import reach
 from loadgen.config import Stage, WorkloadConfig
 from loadgen.sending.workers_needed import check_rate
 from results.analysis import summarise
@@ -33,7 +31,7 @@ from results.capacity.plan.measured_rate import absolute_slo, capacity_objective
 from results.inputs import RunInputs
 from results.measures.measured import read_measured
 from results.metrics import FLOORS, RECORDS
-from serve import Hosting, ServerFolders
+from serve import ServerFolders
 
 STAGE = "audit"
 REQUESTS = 250
@@ -67,17 +65,14 @@ def _new_folder(run: RunDirectory) -> RunDirectory:
 async def _load(run: OpenedRun, folder: RunDirectory, audit: Audit) -> None:
     prepared, progress = run.prepared, run.progress
     workload = prepared.experiment.workload
-    answers = partial(reach, workload=workload, log=progress.log)
     plan = plan_serving(prepared, run.directory)
-    cores = core_division(workload, plan)  # as in the run that the plan rests on
-    if cores is not None:
-        plan = replace(plan, processors=cores.servers)
-    hosting = Hosting(plan, ServerFolders(folder.logs), progress, answers, workload.deadlines.first)
+    servers = LoadedServers.of(prepared, plan, ServerFolders(folder.logs), progress)
+    hosting = servers.hosting
     names = [audit.variant]
     check_rate(audit.rate, "--audit")
     stage = audit_stage(workload, audit)
     async with AsyncExitStack() as stack:
-        stack.enter_context(on_processors(cores.load if cores else None))
+        stack.enter_context(servers.on_load_cores())
         endpoints = await stack.enter_async_context(hosting.round(names))
         await hosting.ready(names)
         for block in warm_up_blocks(prepared, names, folder):

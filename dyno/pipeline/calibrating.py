@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from dyno.pipeline.block_runner import guarded
 from dyno.pipeline.blocks import LoadBlock, warm_up_blocks
-from dyno.pipeline.core_division import core_division
+from dyno.pipeline.loaded_servers import LoadedServers
 from dyno.pipeline.modelling import measure_models
 from dyno.pipeline.opened_run import OpenedRun
 from dyno.pipeline.serving import plan_serving
 from dyno.pipeline.stopping import handled
 from dyno.terminal.signals import ENDING
-from foundation.cores import on_processors
 from foundation.http.endpoint import Endpoint
 from foundation.progress import Progress, Silent
 from foundation.run.layout import RunDirectory
-from loadgen import reach
 from results.capacity.model.record import VariantModel
 from serve import Hosting, ServerFolders
 
@@ -45,20 +42,15 @@ async def _by_round(
 ) -> dict[str, VariantModel]:
     prepared, out, progress = run.prepared, run.directory, run.progress
     plan = plan_serving(prepared, out)
-    workload = prepared.experiment.workload
-    cores = core_division(workload, plan)
-    if cores is not None:
-        plan = replace(plan, processors=cores.servers)
     folders = ServerFolders(out.logs, engine=out.engine)
-    answers = partial(reach, workload=workload, log=progress.log)
-    hosting = Hosting(plan, folders, progress, answers, workload.deadlines.first)
+    servers = LoadedServers.of(prepared, plan, folders, progress)
     models: dict[str, VariantModel] = {}
     for each in plan.rounds:
         if not (wanted := [name for name in each if name in names]):
             continue
-        with on_processors(cores.load if cores else None):
-            async with hosting.round(wanted) as endpoints:
-                sender = _Sender(run, hosting, endpoints)
+        with servers.on_load_cores():
+            async with servers.hosting.round(wanted) as endpoints:
+                sender = _Sender(run, servers.hosting, endpoints)
                 for block in warm_up_blocks(prepared, wanted, RunDirectory(out.model)):
                     await sender.send(block, Silent())
                 models |= await measure_models(

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dyno.estimates.timeline import BlockTimes, Timeline
 from dyno.pipeline.block_runner import BlockRunner, Interrupted
 from dyno.pipeline.blocks import variants_named
-from dyno.pipeline.core_division import core_division
 from dyno.pipeline.environment import note_cores, note_requests
 from dyno.pipeline.failures import forget_failures, record_failures
+from dyno.pipeline.loaded_servers import LoadedServers
 from dyno.pipeline.prepared import Prepared
 from dyno.pipeline.stopping import Stopping, handled
 from dyno.pipeline.warm_up import at_measured_rates, warmed_up
-from foundation.cores import on_processors
 from foundation.progress import Progress
 from foundation.run.layout import RunDirectory
-from loadgen import reach
-from serve import Hosting, ServePlan, ServerFailed, ServerFolders
+from serve import ServePlan, ServerFailed, ServerFolders
 from serve.otlp.traces import traces
 
 
@@ -68,14 +65,9 @@ class _Rounds:
     times: BlockTimes = field(default_factory=BlockTimes)
 
     def __post_init__(self) -> None:
-        workload = self.prepared.experiment.workload
-        answers = partial(reach, workload=workload, log=self.progress.log)
-        patience = workload.deadlines.first
-        self._cores = core_division(workload, self.plan)
-        if self._cores is not None:
-            self.plan = replace(self.plan, processors=self._cores.servers)
         folders = ServerFolders(self.out.logs, self.out.telemetry, self.out.engine)
-        self._hosting = Hosting(self.plan, folders, self.progress, answers, patience)
+        self._servers = LoadedServers.of(self.prepared, self.plan, folders, self.progress)
+        self._hosting = self._servers.hosting
         self._stop = Stopping(self.progress.log)
         self._failed: dict[str, ServerFailed] = {}
 
@@ -99,7 +91,7 @@ class _Rounds:
             stack.enter_context(handled(self._stop.actions))
             for port in self._trace_ports(names):
                 await stack.enter_async_context(traces(port, self.out.traces, self.progress.log))
-            stack.enter_context(on_processors(self._cores.load if self._cores else None))
+            stack.enter_context(self._servers.on_load_cores())
             with self.timeline.doing("server", len(servers), largest, part):
                 try:
                     endpoints = await stack.enter_async_context(
@@ -112,7 +104,7 @@ class _Rounds:
             record_failures(self.out, self._hosting.failed, self.progress)
             notes = {name: endpoint.notes for name, endpoint in endpoints.items()}
             note_requests(self.out.environment, notes)
-            note_cores(self.out.environment, self._cores)
+            note_cores(self.out.environment, self._servers.cores)
             runner = BlockRunner(
                 self._hosting, endpoints, self.progress, self._stop, self.times, self.out
             )
